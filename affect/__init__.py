@@ -1,0 +1,1 @@
+"""affect: distributed training scripts for affective computing and speaker diarization."""

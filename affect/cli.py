@@ -1,0 +1,179 @@
+"""The command line: `main` is the `affect` command, `launch` runs the experiments of a recipe file.
+
+Tensor libraries are imported only once it is known what to run: help and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import io
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+from affect import recipe as recipes
+from affect.errors import AffectError, nearest
+from affect.options import Options
+from affect.recipe import Recipe
+
+Experiment = Callable[[], Recipe]
+_LOG = logging.getLogger("affect")
+_INTERRUPTED = 130
+
+
+def launch(experiments: Mapping[str, Experiment], arguments: Sequence[str] | None = None) -> None:
+    """Run the experiment that the command line names (`demo` when it names none), with its overrides.
+
+    Ends the process with 2 and one line for a mistake of the user's.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    guarded(lambda: _launch(dict(experiments), given))
+
+
+def experiments_of(namespace: Mapping[str, Any], module: str) -> dict[str, Experiment]:
+    """Return the experiments of a recipe file: its public functions, by name, in the order of the file."""
+    return {
+        name: value
+        for name, value in namespace.items()
+        if inspect.isfunction(value) and value.__module__ == module and not name.startswith("_")
+    }
+
+
+def guarded(work: Callable[[], object]) -> None:
+    """Run `work`; an AffectError ends the process with 2 and its one line, an interruption with 130."""
+    try:
+        work()
+    except AffectError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted; the run goes on from its last checkpoint when the command is given again", _INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output left (affect predict ... | head).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        if "affect.train.engine" in sys.modules:
+            sys.modules["affect.train.engine"].Engine.close()
+
+
+def _launch(experiments: dict[str, Experiment], given: list[str]) -> None:
+    if given and given[0] in ("-h", "--help"):
+        print(overview(experiments))
+        return
+    name = given.pop(0) if given and not given[0].startswith("-") else "demo"
+    if name not in experiments:
+        raise AffectError(f"unknown experiment {name!r}; {nearest(name, experiments)}")
+    recipe, options = parse(name, experiments[name], given)
+    _show_log()
+    if options.dry_run:
+        from affect.workflows import folds
+
+        print(folds.dry_run(recipe))
+        return
+    command = shlex.join(["accelerate", "launch", *_relative(sys.argv[0]), name, *given])
+    from affect.report import read, table
+    from affect.workflows import folds
+
+    top = folds.run(name, recipe, options, command)
+    if os.environ.get("RANK", "0") == "0":
+        print(table(read(top)))
+        print(f"\nreport: {top / 'report.md'}")
+
+
+def overview(experiments: Mapping[str, Experiment]) -> str:
+    """Return the help of a recipe file: its experiments, each with the first line of its docstring."""
+    width = max(map(len, experiments))
+    lines = ["usage: [accelerate launch] RECIPE.py [EXPERIMENT] [--field value ...]", "", "experiments:"]
+    for name, function in experiments.items():
+        lines.append(f"  {name:{width}}  {(inspect.getdoc(function) or '').splitlines()[0]}")
+    lines += ["", "no name runs demo; RECIPE.py EXPERIMENT --help lists every field with its value there"]
+    return "\n".join(lines)
+
+
+def parse(name: str, experiment: Experiment, arguments: list[str]) -> tuple[Recipe, Options]:
+    """Return the experiment's recipe with the overrides of `arguments`, and how to run it.
+
+    Raises AffectError naming an unknown field and the nearest one.
+    """
+    import tyro
+
+    recipe = experiment()
+    known = [*recipes.field_names(type(recipe)), *recipes.field_names(Options)]
+    spelt = {field.replace("_", "-") for field in known} | set(known) | {"help"}
+    for argument in arguments:
+        field = argument[2:].split("=")[0]
+        if argument.startswith("--") and field not in spelt and not _negated(field, spelt):
+            raise AffectError(f"unknown field {argument}; {nearest(field, {f'--{f}' for f in known})}")
+    command = dataclasses.make_dataclass(
+        "Command",
+        [
+            ("recipe", Annotated[type(recipe), tyro.conf.arg(name="")], recipe),
+            ("options", Annotated[Options, tyro.conf.arg(name="")], Options()),
+        ],
+        frozen=True,
+    )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed: Any = tyro.cli(
+                command, args=arguments, prog=f"RECIPE.py {name}", description=inspect.getdoc(experiment) or "",
+                config=(tyro.conf.AvoidSubcommands,),
+            )  # fmt: skip
+    except SystemExit as error:
+        if error.code in (None, 0):
+            raise
+        raise AffectError(_first_said(said.getvalue())) from None
+    return parsed.recipe, parsed.options
+
+
+def _first_said(box: str) -> str:
+    """Return the message of the box that tyro draws around an error, as one line."""
+    inside = [line.strip("│ ").strip() for line in box.splitlines() if line.startswith("│")]
+    rule = next((k for k, line in enumerate(inside) if set(line) == {"─"}), len(inside))
+    return " ".join(inside[:rule]) or box.strip()
+
+
+def _negated(field: str, spelt: set[str]) -> bool:
+    """Tell whether `field` is the --no- form of a switch (model.no-sigmoid)."""
+    head, _, last = field.rpartition(".")
+    return last.startswith("no-") and (f"{head}.{last[3:]}" if head else last[3:]) in spelt
+
+
+def _show_log() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    # Every rank has something to warn of; only the first tells how things go.
+    handler.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+    _LOG.addHandler(handler)
+    _LOG.setLevel(logging.INFO)
+    _LOG.propagate = False
+
+
+def _relative(script: str) -> list[str]:
+    path = Path(script)
+    try:
+        return [str(path.resolve().relative_to(Path.cwd()))]
+    except ValueError:
+        return [path.name]
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def main() -> None:
+    """Run the `affect` command: report, predict or inspect."""
+    import tyro
+
+    from affect import commands
+
+    tyro_app = tyro.extras.SubcommandApp()
+    for function in (commands.report, commands.predict, commands.inspect):
+        tyro_app.command(function)
+    guarded(lambda: tyro_app.cli(prog="affect", description="Read what runs left: reports, predictions, corpora."))

@@ -1,0 +1,144 @@
+"""Speech from files and bytes: any rate, channels and bit depth; wav, flac, mp3 and ogg, by soundfile and soxr.
+
+Legend: S samples, C channels.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from affect.data.container import truncation
+from affect.errors import AffectError
+
+Samples = NDArray[np.float32]
+
+_BLOCK = 1 << 20
+_RATES = (1_000, 1_000_000)
+"""Sampling rates (Hz) outside are a damaged header: resampling from 1 Hz would fill the memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioInfo:
+    """What a recording is: its duration in seconds, its sampling rate in Hz and its channels."""
+
+    duration: float
+    rate: int
+    channels: int
+
+
+def load(path: str | Path, rate: int = 16_000) -> Samples:
+    """Return a file's samples [S] at `rate` Hz, channels averaged.
+
+    Raises AffectError where the file is missing, unreadable, empty, without samples, cut off or not finite.
+    """
+    with _open(path) as file:
+        return _decode(file, str(path), rate)
+
+
+def decode(data: bytes, rate: int = 16_000, name: str = "audio in memory") -> Samples:
+    """Return the samples [S] of an encoded file held in memory, as `load` does; `name` is for error messages."""
+    return _decode(io.BytesIO(data), name, rate)
+
+
+def of_row(row: Mapping[str, Any], rate: int = 16_000) -> Samples:
+    """Return the samples [S] of a row of any corpus: its `audio`'s bytes, else its `path`, else `audio`'s path."""
+    audio = row.get("audio")
+    if isinstance(audio, Mapping):
+        if audio.get("bytes") is not None:
+            return decode(audio["bytes"], rate, name=f"the audio of {row.get('id', '?')!r}")
+        audio = audio.get("path")
+    path = row.get("path") or audio
+    if not path:
+        raise AffectError(f"row {row.get('id', '?')!r} has no audio: neither `audio` nor `path`")
+    return load(path, rate)
+
+
+def check(path: str | Path) -> AudioInfo:
+    """Decode a whole file, in blocks, and return what it is; raises AffectError as `load` does."""
+    with _open(path) as file:
+        return _check(file, str(path))
+
+
+def check_bytes(data: bytes, name: str = "audio in memory") -> AudioInfo:
+    """Decode an encoded file held in memory and return what it is; raises AffectError as `decode` does."""
+    return _check(io.BytesIO(data), name)
+
+
+def _open(path: str | Path) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except FileNotFoundError as error:
+        raise AffectError(f"{path}: no such audio file") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AffectError(f"{path}: cannot be opened ({reason})") from error
+
+
+def _decode(file: BinaryIO, name: str, rate: int) -> Samples:
+    with _sound(file, name) as sound:
+        blocks = list(_mono_blocks(sound, name))
+        samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        if sound.samplerate != rate:
+            samples = np.asarray(soxr.resample(samples, sound.samplerate, rate, quality="HQ"), np.float32)
+    if not len(samples):
+        raise AffectError(f"{name}: too short to hold a sample at {rate} Hz")
+    return samples
+
+
+def _check(file: BinaryIO, name: str) -> AudioInfo:
+    with _sound(file, name) as sound:
+        frames = sum(len(block) for block in _mono_blocks(sound, name))
+        rate, channels = int(sound.samplerate), int(sound.channels)
+    return AudioInfo(duration=frames / rate, rate=rate, channels=channels)
+
+
+def _sound(file: BinaryIO, name: str) -> soundfile.SoundFile:
+    """Open a decoder, having held the file against its own header."""
+    if not file.read(1):
+        raise AffectError(f"{name}: is empty (0 bytes)")
+    cut = truncation(file)
+    if cut is not None:
+        raise AffectError(f"{name}: is truncated, {cut}")
+    file.seek(0)
+    try:
+        sound = soundfile.SoundFile(file)
+    except (soundfile.LibsndfileError, TypeError) as error:
+        # The message of a LibsndfileError names the Python object that was opened; its code says enough.
+        reason = getattr(error, "error_string", "") or "unknown format"
+        raise AffectError(f"{name}: is not readable audio ({reason.rstrip('.')})") from error
+    if not _RATES[0] <= sound.samplerate <= _RATES[1]:
+        rate = sound.samplerate
+        sound.close()
+        raise AffectError(f"{name}: has a sampling rate of {rate} Hz; its header must be damaged")
+    return sound
+
+
+def _mono_blocks(sound: soundfile.SoundFile, name: str) -> Iterator[Samples]:
+    """Yield all samples in blocks [S], channels averaged; raises AffectError where they are not to be used."""
+    done = 0
+    while True:
+        try:
+            block = sound.read(_BLOCK, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise AffectError(f"{name}: is damaged or truncated, decoding fails after {done} samples") from error
+        if not len(block):
+            break
+        done += len(block)
+        mono: Samples = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+        if not np.isfinite(mono).all():
+            raise AffectError(f"{name}: holds NaN or infinite samples")
+        yield mono
+    if not done:
+        raise AffectError(f"{name}: holds no samples")
+    # An mp3 without a Xing header has an estimated length, so only the other formats can be held to theirs.
+    if sound.format != "MP3" and done < sound.frames < 1 << 62:
+        raise AffectError(f"{name}: is truncated, {sound.frames} samples are promised and {done} are there")

@@ -1,0 +1,73 @@
+"""The cache folder, and files that are either whole or absent."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affect.errors import AffectError
+
+_LOG = logging.getLogger("affect")
+
+
+def cache_folder() -> Path:
+    """Return the folder of recomputable files: the environment's `AFFECT_CACHE`, else `~/.cache/affect`."""
+    return Path(os.environ.get("AFFECT_CACHE") or "~/.cache/affect").expanduser()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, atomically; raises AffectError where the disk refuses."""
+    text = json.dumps(value, ensure_ascii=False)
+    _replace(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def read_json(path: Path) -> Any:
+    """Return what `write_json` wrote, or None where there is nothing (a damaged file is logged and ignored)."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        _LOG.warning("cached file %s is unreadable and will be made again (%s)", path, error)
+        return None
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write `array` as .npy, atomically; raises AffectError where the disk refuses."""
+    _replace(path, lambda file: np.save(file, array, allow_pickle=False))
+
+
+def read_array(path: Path) -> NDArray[Any] | None:
+    """Return what `write_array` wrote, or None where there is nothing (a damaged file is logged and ignored)."""
+    try:
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        _LOG.warning("cached file %s is unreadable and will be made again (%s)", path, error)
+        return None
+    return array
+
+
+def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file beside `path` and rename it: readers, also other processes, never see half of one."""
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise AffectError(f"cannot write the cached file {path} ({reason}); set AFFECT_CACHE") from error

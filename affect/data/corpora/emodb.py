@@ -1,0 +1,117 @@
+"""EmoDB, the Berlin Database of Emotional Speech: ten actors, ten sentences, seven acted emotions.
+
+A file name says all: `03a01Fa.wav` is speaker 03, sentence a01, emotion F (happiness), version a.
+Burkhardt et al. 2005, "A Database of German Emotional Speech", Interspeech.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from datasets import Dataset
+
+from affect.data.corpora.utterances import Row, corpus_of_files
+from affect.data.corpus import Corpus, Exclusion
+from affect.errors import AffectError
+
+SCALE = (-1.0, 1.0)
+
+EMOTIONS = {
+    "W": "anger",
+    "L": "boredom",
+    "E": "disgust",
+    "A": "fear",
+    "F": "happiness",
+    "T": "sadness",
+    "N": "neutral",
+}
+"""The emotion by its letter in the file name (of the German word: Wut, Langeweile, Ekel, Angst ...)."""
+
+VALENCE_AROUSAL = {
+    "anger": (-0.51, 0.59),
+    "boredom": (-0.65, -0.62),
+    "disgust": (-0.60, 0.35),
+    "fear": (-0.64, 0.60),
+    "happiness": (0.81, 0.51),
+    "sadness": (-0.63, -0.27),
+    "neutral": (0.0, 0.0),
+}
+"""Where an emotion's word lies on valence and arousal (-1..1): a mapping, nobody rated these recordings."""
+
+GENDERS = {
+    **{speaker: "M" for speaker in ("03", "10", "11", "12", "15")},
+    **{speaker: "F" for speaker in ("08", "09", "13", "14", "16")},
+}
+
+SENTENCES = {
+    "a01": "Der Lappen liegt auf dem Eisschrank.",
+    "a02": "Das will sie am Mittwoch abgeben.",
+    "a04": "Heute abend könnte ich es ihm sagen.",
+    "a05": "Das schwarze Stück Papier befindet sich da oben neben dem Holzstück.",
+    "a07": "In sieben Stunden wird es soweit sein.",
+    "b01": "Was sind denn das für Tüten, die da unter dem Tisch stehen?",
+    "b02": "Sie haben es gerade hochgetragen und jetzt gehen sie wieder runter.",
+    "b03": "An den Wochenenden bin ich jetzt immer nach Hause gefahren und habe Agnes besucht.",
+    "b09": "Ich will das eben wegbringen und dann mit Karl was trinken gehen.",
+    "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
+}
+
+_NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])([a-z]?)$")
+
+
+def read(root: str | Path) -> Corpus:
+    """Return every recording with valence and arousal mapped from its emotion (`mapped` is True).
+
+    There are no sessions or dialogues: both are the speaker, `script` is the sentence. `root` is the folder `wav`
+    or the one that holds it. Raises AffectError where neither has recordings so named.
+    """
+    folder = find_root(root)
+    rows: list[Row] = []
+    exclusions: list[Exclusion] = []
+    for path in _wavs(folder):
+        match = _NAME.match(path.stem)
+        if match is None:
+            exclusions.append(Exclusion(what=path.name, reason="not an EmoDB file name"))
+        elif match[3] not in EMOTIONS:
+            exclusions.append(Exclusion(what=path.name, reason=f"unknown emotion letter: {match[3]}"))
+        else:
+            rows.append(_row(path, match[1], match[2], EMOTIONS[match[3]]))
+    return corpus_of_files("emodb", rows, exclusions, root=folder, scale=SCALE, mapped=True)
+
+
+def load(root: str | Path) -> Dataset:
+    """Return `read(root).utterances`."""
+    return read(root).utterances
+
+
+def find_root(root: str | Path) -> Path:
+    """Return the folder that holds the recordings: `root/wav` or `root`; raises AffectError where neither does."""
+    path = Path(root)
+    if not path.is_dir():
+        raise AffectError(f"EmoDB: {path} is not a folder")
+    for folder in (path / "wav", path):
+        if any(_NAME.match(wav.stem) for wav in _wavs(folder)):
+            return folder
+    raise AffectError(f"EmoDB: {path} holds no recording named like 03a01Fa.wav, nor does its folder wav")
+
+
+def _row(path: Path, speaker: str, sentence: str, emotion: str) -> Row:
+    valence, arousal = VALENCE_AROUSAL[emotion]
+    return {
+        "id": path.stem,
+        "session": speaker,
+        "dialogue": speaker,
+        "script": sentence,
+        "speaker": speaker,
+        "gender": GENDERS.get(speaker, ""),
+        "emotion": emotion,
+        "valence": valence,
+        "arousal": arousal,
+        "transcript": SENTENCES.get(sentence, ""),
+        "path": str(path),
+    }
+
+
+def _wavs(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.wav") if not path.name.startswith("._"))

@@ -1,0 +1,261 @@
+"""Any source that `datasets` reads: a name on the Hub, or a folder (audiofolder, parquet, csv, save_to_disk).
+
+Audio is never decoded by `datasets`: a row of files has its `path`, a row of bytes has `audio` {"bytes", "path"},
+and `affect.data.audio.of_row` reads both.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
+
+from affect.data.corpora.labels import gender_of, number, within
+from affect.data.corpora.utterances import (
+    LABELS,
+    Row,
+    corpus_of_files,
+    dataset_of,
+    fingerprint,
+    log_exclusions,
+    with_verdicts,
+)
+from affect.data.corpora.verification import Verdict, in_threads, verify_bytes
+from affect.data.corpus import Corpus, Exclusion
+from affect.errors import AffectError
+
+TEXTS = ("id", "session", "dialogue", "script", "speaker", "gender", "emotion", "transcript", "split")
+KNOWN = ("audio", *TEXTS, *LABELS)
+"""The names that `columns` may map to the source's own."""
+
+_AUDIO_COLUMNS = ("audio", "path", "file", "file_name", "wav")
+# Not datasets' own Audio feature, which needs torchcodec to write a row, even one that is encoded already.
+_SOUND = {"bytes": Value("binary"), "path": Value("string")}
+_BUILDERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
+
+
+def read(
+    root: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    config: str | None = None,
+    revision: str | None = None,
+    scale: tuple[float, float] = (1.0, 5.0),
+    streaming: bool = False,
+    limit: int | None = None,
+) -> Corpus:
+    """Return the rows of a `datasets` source whose audio is sound and whose labels lie on `scale`.
+
+    `columns` maps our names to the source's (`{"valence": "EmoVal"}`); columns already called by our names need no
+    mapping. Without `split` all parts are read and the column `split` tells which. With `streaming` only the rows
+    up to `limit` are fetched. Raises AffectError where the source or a column cannot be had.
+    """
+    if limit is not None and limit < 1:
+        raise AffectError(f"limit is {limit}; it must be at least 1")
+    parts = _open(str(root), config, split, revision, streaming)
+    rows: list[Row] = []
+    sounds: list[Dataset] = []
+    for part, source in parts.items():
+        left = None if limit is None else limit - len(rows)
+        if left == 0:
+            break
+        table = _table(source, left)
+        names = _names(table, dict(columns or {}), f"{root}")
+        sounds.append(_sounds(table, names["audio"]))
+        rows.extend(_rows(table, names, part))
+    faults = _faults(rows, scale)
+    exclusions = [
+        Exclusion(what=str(row["id"]), reason=fault) for row, fault in zip(rows, faults, strict=True) if fault
+    ]
+    sound = datasets.concatenate_datasets(sounds) if sounds else Dataset.from_dict({"audio": []})
+    if any(value and value.get("bytes") is not None for value in _values(sound)):
+        return _corpus_of_bytes(rows, faults, exclusions, sound, root, scale)
+    return _corpus_of_paths(rows, faults, exclusions, sound, root, scale)
+
+
+def load(root: str | Path, **options: Any) -> Dataset:
+    """Return `read(root, **options).utterances`."""
+    return read(root, **options).utterances
+
+
+def _open(
+    root: str, config: str | None, split: str | None, revision: str | None, streaming: bool
+) -> dict[str, Dataset | IterableDataset]:
+    """Return the source's parts by name."""
+    path = Path(root)
+    options: dict[str, Any] = {"split": split, "streaming": streaming}
+    try:
+        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+            found = datasets.load_from_disk(root)
+        elif path.is_file():
+            if path.suffix not in _BUILDERS:
+                raise AffectError(f"{root} is no folder and none of {', '.join(_BUILDERS)}")
+            more = {"sep": "\t"} if path.suffix == ".tsv" else {}
+            found = datasets.load_dataset(_BUILDERS[path.suffix], data_files=root, **options, **more)
+        elif path.is_dir() or root.count("/") <= 1 and not root.startswith((".", "/", "~")):
+            found = datasets.load_dataset(root, config, revision=revision, **options)
+        else:
+            raise AffectError(f"{root}: no such folder or file")
+    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise AffectError(f"datasets cannot read {root!r}: {reason}") from error
+    if isinstance(found, (DatasetDict, IterableDatasetDict)):
+        parts = {str(name): part for name, part in found.items()}
+    else:
+        parts = {split or "": found}
+    if split is not None and split in parts:
+        return {split: parts[split]}
+    if split is not None and isinstance(found, (DatasetDict, IterableDatasetDict)):
+        raise AffectError(f"{root} has no part {split!r}; it has: {', '.join(parts)}")
+    return parts
+
+
+def _table(source: Dataset | IterableDataset, limit: int | None) -> Dataset:
+    """Return at most `limit` rows, audio undecoded; of a stream, what is fetched is held in memory."""
+    features = source.features or {}
+    for name, feature in features.items():
+        if isinstance(feature, Audio):
+            source = source.cast_column(name, Audio(decode=False))
+    if isinstance(source, IterableDataset):
+        fetched = list(itertools.islice(source, limit))
+        plain = {name: _SOUND if isinstance(feature, Audio) else feature for name, feature in features.items()}
+        return Dataset.from_list(fetched, features=Features(plain) if plain else None)
+    return source if limit is None else source.select(range(min(limit, len(source))))
+
+
+def _names(table: Dataset, columns: dict[str, str], root: str) -> dict[str, str]:
+    """Return the source's column of each of our names that it has; `audio` is always among them."""
+    present = list(table.column_names)
+    for name, column in columns.items():
+        if name not in KNOWN:
+            raise AffectError(f"columns names {name!r}, which is none of: {', '.join(KNOWN)}")
+        if column not in present:
+            raise AffectError(f"{root} has no column {column!r} (for {name}); it has: {', '.join(present)}")
+    names = {name: columns.get(name, name) for name in KNOWN if columns.get(name, name) in present}
+    if "audio" not in columns:
+        typed = [name for name in present if isinstance(table.features[name], Audio) or table.features[name] == _SOUND]
+        guessed = [name for name in _AUDIO_COLUMNS if name in present]
+        if not typed and not guessed:
+            raise AffectError(f"{root} has no audio column; name it in columns; it has: {', '.join(present)}")
+        names["audio"] = (typed or guessed)[0]
+    return names
+
+
+def _sounds(table: Dataset, column: str) -> Dataset:
+    """Return the audio column alone, as {"bytes", "path"}; file names and raw bytes are cast to that."""
+    sound = table.select_columns([column]).rename_column(column, "audio")
+    if sound.features["audio"] != _SOUND:
+        sound = sound.cast_column("audio", Audio(decode=False)).cast_column("audio", _SOUND)
+    return sound
+
+
+def _rows(table: Dataset, names: Mapping[str, str], part: str) -> Iterator[Row]:
+    """Yield everything but the audio, by our names; labels as the source has them."""
+    plain = {name: column for name, column in names.items() if name != "audio"}
+    classes = {
+        name: table.features[column] for name, column in plain.items() if isinstance(table.features[column], ClassLabel)
+    }
+    # Without a plain column, select_columns would forget the number of rows.
+    cells = table.select_columns(sorted(set(plain.values()))) if plain else itertools.repeat({}, len(table))
+    for index, theirs in enumerate(cells):
+        row: Row = {name: theirs[column] for name, column in plain.items()}
+        for name, feature in classes.items():
+            value = row[name]
+            row[name] = "" if value is None or value < 0 else feature.int2str(value)
+        for name in TEXTS:
+            row[name] = "" if row.get(name) is None else str(row[name]).strip()
+        row["id"] = row["id"] or f"{part or 'row'}-{index:06d}"
+        row["split"] = row["split"] or part
+        row["gender"] = gender_of(row["gender"])
+        row["session"] = row["session"] or row["speaker"]
+        row["dialogue"] = row["dialogue"] or row["speaker"]
+        yield row
+
+
+def _faults(rows: Sequence[Row], scale: tuple[float, float]) -> list[str]:
+    """Make the rows' labels numbers; return why a row cannot be used, "" where it can."""
+    faults: list[str] = []
+    seen: set[str] = set()
+    for row in rows:
+        fault = "listed more than once" if row["id"] in seen else ""
+        seen.add(row["id"])
+        given = [name for name in LABELS if name in row]
+        for name in given:
+            text, row[name] = row[name], float("nan")
+            try:
+                row[name] = number(text)
+            except ValueError:
+                fault = fault or f"label is no number: {name} {str(text)[:40]!r}"
+            if not within(row[name], scale):
+                fault = fault or f"label out of range: {name} {text} on {scale[0]:g}..{scale[1]:g}"
+        if given and all(row[name] != row[name] for name in given):
+            fault = fault or "no label"
+        faults.append(fault)
+    return faults
+
+
+def _values(sound: Dataset) -> Iterator[dict[str, Any] | None]:
+    for row in sound:
+        yield row["audio"]
+
+
+def _corpus_of_paths(
+    rows: Sequence[Row],
+    faults: Sequence[str],
+    exclusions: Sequence[Exclusion],
+    sound: Dataset,
+    root: str | Path,
+    scale: tuple[float, float],
+) -> Corpus:
+    """Return the corpus of rows whose audio is in files of their own."""
+    base = Path(root).parent if Path(root).is_file() else Path(root)
+    found: list[Row] = []
+    missing: list[Exclusion] = []
+    for row, fault, value in zip(rows, faults, _values(sound), strict=True):
+        path = (value or {}).get("path")
+        if fault:
+            continue
+        if not path or not os.path.isfile(base / path):
+            missing.append(Exclusion(what=row["id"], reason=f"missing audio file: {path}" if path else "no audio"))
+        else:
+            found.append({**row, "path": str(base / path)})
+    return corpus_of_files("hub", found, [*exclusions, *missing], root=base, scale=scale)
+
+
+def _corpus_of_bytes(
+    rows: Sequence[Row],
+    faults: Sequence[str],
+    exclusions: Sequence[Exclusion],
+    sound: Dataset,
+    root: str | Path,
+    scale: tuple[float, float],
+) -> Corpus:
+    """Return the corpus of rows that hold their audio: the Arrow table stays where it is, rows are chosen of it."""
+
+    def verdict(index: int) -> Verdict:
+        data = (sound[index]["audio"] or {}).get("bytes")
+        return verify_bytes(data, rows[index]["id"]) if data is not None else Verdict(fault="no audio")
+
+    usable = [index for index, fault in enumerate(faults) if not fault]
+    verdicts = in_threads(verdict, usable, "checking hub audio")
+    kept, faulty = with_verdicts([rows[index] for index in usable], verdicts)
+    left_out = [*exclusions, *faulty]
+    log_exclusions("hub", kept, left_out, root)
+    chosen = [index for index, found in zip(usable, verdicts, strict=True) if not found.fault]
+    complete = list(rows)
+    for index, row in zip(chosen, kept, strict=True):
+        complete[index] = row
+    both = datasets.concatenate_datasets([dataset_of(complete), sound], axis=1)
+    return Corpus(
+        name="hub",
+        utterances=both.select(chosen),
+        exclusions=left_out,
+        scale=scale,
+        fingerprint=fingerprint("hub", kept),
+    )

@@ -1,0 +1,17 @@
+"""The one exception that reaches a user as a single line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AffectError(Exception):
+    """An error of the user's input or surroundings; the command line prints its message and exits with 2."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint naming what `name` may have meant, or what there is, to end an error message with."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else "there are: " + ", ".join(names)

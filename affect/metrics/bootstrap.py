@@ -1,0 +1,102 @@
+"""Percentile bootstrap over groups (speakers or dialogues): the utterances of one correlate, groups do not.
+
+Legend: N examples, G groups, n resamples. A resample draws G groups with replacement and takes all of
+their examples (the cluster bootstrap: Davison and Hinkley 1997, section 3.8). The same groups, n and seed give
+the same resamples, so replicates of two systems are paired and their difference can be taken one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from affect.metrics.regression import Floats, ccc, valid
+
+
+def interval(
+    statistic: Callable[..., float],
+    groups: ArrayLike,
+    *arrays: ArrayLike,
+    n: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the percentile interval of `statistic(*arrays)` over resampled `groups` [N].
+
+    `ccc` goes by sums of each group (milliseconds); any other statistic is called n times on arrays [M, ...].
+    Raises ValueError for fewer than two groups, unequal lengths or a level outside (0, 1).
+    """
+    if statistic is ccc and len(arrays) == 2:
+        return percentiles(replicates(groups, *arrays, n=n, seed=seed), level)
+    _, index = _grouped(groups, *arrays)
+    values = [np.asarray(array) for array in arrays]
+    order = np.argsort(index, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(index))[:-1])
+    samples = np.empty(n)
+    for i, counts in enumerate(_draws(len(members), n, seed)):
+        rows = np.concatenate([np.tile(members[g], counts[g]) for g in np.flatnonzero(counts)])
+        samples[i] = statistic(*(value[rows] for value in values))
+    return percentiles(samples, level)
+
+
+def replicates(groups: ArrayLike, prediction: ArrayLike, target: ArrayLike, *, n: int = 1000, seed: int = 0) -> Floats:
+    """Return the CCC of n resamples [n] of `prediction` [N] and `target` [N] (NaN: missing) over `groups` [N].
+
+    Groups without a label take part in the drawing, so that systems scored on different rows stay paired.
+    Raises ValueError as `ccc` does, for fewer than two groups and for unequal lengths.
+    """
+    size, index = _grouped(groups, prediction, target)
+    x, y = valid(prediction, target)
+    index = index[~np.isnan(np.asarray(target, dtype=np.float64))]
+    counts = _draws(size, n, seed).astype(np.float64)
+    if x.size < 2:
+        return np.zeros(n)
+    # Centred on the whole sample's means: raw sums of squares would cancel for labels far from 0.
+    centre_x, centre_y = x.mean(), y.mean()
+    x, y = x - centre_x, y - centre_y
+    columns = (np.ones_like(x), x, y, x * x, y * y, x * y)
+    sums = np.stack([np.bincount(index, column, minlength=size) for column in columns], axis=1)
+    return _ccc(counts @ sums, float(centre_x - centre_y))
+
+
+def percentiles(samples: Floats, level: float = 0.95) -> tuple[float, float]:
+    """Return the bounds that hold the middle `level` of `samples` [n]; raises ValueError for a level outside (0, 1)."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level}")
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _ccc(sums: Floats, offset: float) -> Floats:
+    """Return CCC [n] of sums [n, 6] (count, x, y, xx, yy, xy) of values centred `offset` apart."""
+    count, x, y, xx, yy, xy = sums.T
+    count = np.maximum(count, 1.0)
+    mean_x, mean_y = x / count, y / count
+    var_x, var_y = xx / count - mean_x**2, yy / count - mean_y**2
+    covariance = xy / count - mean_x * mean_y
+    spread = var_x + var_y + (mean_x - mean_y + offset) ** 2
+    # What rounding leaves of a constant's variance counts as 0, as `ccc` has it.
+    tiny = 1e-12
+    flat = (var_x <= tiny * xx / count) | (var_y <= tiny * yy / count) | (spread <= 0)
+    scores: Floats = np.where(flat, 0.0, 2 * covariance / np.where(flat, 1.0, spread))
+    return np.clip(scores, -1.0, 1.0)
+
+
+def _grouped(groups: ArrayLike, *arrays: ArrayLike) -> tuple[int, NDArray[np.intp]]:
+    """Return the number of groups and each example's group [N]."""
+    names = np.asarray(groups)
+    lengths = [len(np.asarray(array)) for array in arrays]
+    if names.ndim != 1 or any(length != len(names) for length in lengths):
+        raise ValueError(f"{names.shape} groups for arrays of length {lengths}")
+    kinds, index = np.unique(names, return_inverse=True)
+    if len(kinds) < 2:
+        raise ValueError(f"a bootstrap over groups needs at least two of them, not {len(kinds)}")
+    return len(kinds), index
+
+
+def _draws(size: int, n: int, seed: int) -> NDArray[Any]:
+    """Return how often each of n resamples holds each group [n, G]."""
+    return np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=n)

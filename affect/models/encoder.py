@@ -1,0 +1,189 @@
+"""The speech encoder of a model: which one, which of its layers, and which of its parts learn."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from affect.errors import AffectError, nearest
+from affect.models import pretrained
+from affect.models.pretrained import Preprocessing
+from affect.models.waveform_encoder import WaveformEncoder
+from affect.models.whisper_encoder import LogMel, WhisperFrames
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """Which speech encoder, and how it is used.
+
+    `name` is a hub name (owner/model), a folder, or one of `tiny.NAMES` (random weights). `train`: `all`;
+    `transformer`, with the convolutional part frozen; `none`, frozen and always in evaluation mode. `layers`:
+    `last`, the number of a layer (1 the first; negative from the end; the layers above it are dropped), or
+    `weighted` (a learned softmax-weighted sum of all hidden states). `dropout` replaces the encoder's own
+    rates unless None. `layerdrop` replaces the encoder's own rate. `spec_augment` turns on the encoder's own
+    masking while training. `whisper_pad` pads Whisper's input to 30 s, as the original does.
+    """
+
+    name: str = "tiny"
+    revision: str | None = None
+    train: Literal["all", "transformer", "none"] = "transformer"
+    layers: Literal["last", "weighted"] | int = "last"
+    gradient_checkpointing: bool = False
+    dropout: float | None = None
+    layerdrop: float = 0.0
+    spec_augment: bool = False
+    whisper_pad: bool = False
+
+    def __post_init__(self) -> None:
+        if self.train not in ("all", "transformer", "none"):
+            raise AffectError(f"encoder.train is {self.train!r}; {nearest(self.train, _TRAIN)}")
+        if isinstance(self.layers, str) and self.layers not in ("last", "weighted"):
+            raise AffectError(f"encoder.layers is {self.layers!r}: it is 'last', 'weighted' or a layer's number")
+        for field, rate in (("layerdrop", self.layerdrop), ("dropout", self.dropout or 0.0)):
+            if not 0 <= rate < 1:
+                raise AffectError(f"encoder.{field} is {rate}: it has to be at least 0 and under 1")
+        if self.train == "none" and (self.spec_augment or self.layerdrop):
+            raise AffectError("encoder.train is 'none': a frozen encoder takes no spec_augment and no layerdrop")
+
+
+_TRAIN = ("all", "transformer", "none")
+
+
+def parse_config(facts: dict[str, Any]) -> EncoderConfig:
+    """Return the configuration of plain JSON values; raises AffectError on an unknown field."""
+    known = {field.name for field in fields(EncoderConfig)}
+    for name in facts:
+        if name not in known:
+            raise AffectError(f"the encoder has no option {name!r}; {nearest(name, known)}")
+    return EncoderConfig(**facts)
+
+
+class SpeechEncoder(nn.Module):
+    """A speech encoder of transformers, whose output for an utterance does not depend on its micro-batch."""
+
+    def __init__(self, config: EncoderConfig, model: Any, preprocessing: Preprocessing) -> None:
+        """Take over `model`, a WavLMModel, HubertModel, Wav2Vec2Model or WhisperEncoder."""
+        super().__init__()
+        pretrained.check_config(model.config, config.name)
+        self.config = config
+        self.architecture = pretrained.describe_config(model.config)
+        self.preprocessing = preprocessing
+        self.layer_class = type(model.layers[0] if _is_whisper(model) else model.encoder.layers[0]).__name__
+        """The class of the transformer layers, for engines that wrap by class name."""
+        if config.gradient_checkpointing and config.train != "none":
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        depth = _depth(config, model)
+        self.backbone = _backbone(config, model, preprocessing, depth)
+        self.width: int = self.backbone.width
+        self.layer_weights: nn.Parameter | None = None
+        if config.layers == "weighted":
+            self.layer_weights = nn.Parameter(torch.zeros(depth + 1))
+        if config.train == "none":
+            self.backbone.requires_grad_(False)
+        self.train(True)
+
+    @classmethod
+    def build(cls, config: EncoderConfig) -> SpeechEncoder:
+        """Read or make the encoder that `config` names; raises AffectError if it can't be had."""
+        model, preprocessing = pretrained.read_encoder(config.name, config.revision, config.dropout)
+        return cls(config, model, preprocessing)
+
+    @classmethod
+    def from_config(cls, facts: dict[str, Any]) -> SpeechEncoder:
+        """Rebuild the encoder that `to_config` described, with random weights and without the hub."""
+        model = pretrained.build_encoder(pretrained.restore_config(facts["architecture"]))
+        return cls(parse_config(facts["options"]), model, Preprocessing(**facts["preprocessing"]))
+
+    def to_config(self) -> dict[str, Any]:
+        """Return what `from_config` needs, as plain JSON values."""
+        return {
+            "options": asdict(self.config),
+            "architecture": self.architecture,
+            "preprocessing": asdict(self.preprocessing),
+        }
+
+    @property
+    def sampling_rate(self) -> int:
+        """The rate in Hz of the waveforms it takes."""
+        return self.preprocessing.sampling_rate
+
+    def train(self, mode: bool = True) -> SpeechEncoder:
+        """Set training mode; a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.config.train == "none":
+            self.backbone.eval()
+        return self
+
+    def forward(self, waveform: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Return frames [B, T, D] and their mask [B, T] (True where valid, at least one each).
+
+        `waveform` [B, S] at `sampling_rate`, `samples` [B] valid samples; what lies beyond is ignored.
+        B batch, S samples, T frames of 20 ms, D channels.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.train != "none"):
+            states, mask = self.backbone(waveform, samples)
+        if self.layer_weights is None:
+            return states[-1], mask
+        shares = self.layer_weights.softmax(0)
+        total = shares[0] * states[0]
+        for share, state in zip(shares[1:], states[1:], strict=True):
+            total = total + share * state
+        return total, mask
+
+
+def _is_whisper(model: Any) -> bool:
+    return bool(model.config.model_type == "whisper")
+
+
+def _depth(config: EncoderConfig, model: Any) -> int:
+    total = len(model.layers if _is_whisper(model) else model.encoder.layers)
+    if isinstance(config.layers, str):
+        return total
+    depth = config.layers + total + 1 if config.layers < 0 else config.layers
+    if not 1 <= depth <= total:
+        raise AffectError(
+            f"encoder.layers is {config.layers}, but {config.name!r} has the layers 1 to {total} (or -{total} to -1)"
+        )
+    return depth
+
+
+def _backbone(
+    config: EncoderConfig, model: Any, preprocessing: Preprocessing, depth: int
+) -> WaveformEncoder | WhisperFrames:
+    facts = model.config
+    if config.spec_augment and not (facts.mask_time_prob > 0 or facts.mask_feature_prob > 0):
+        raise AffectError(f"spec_augment is on, but {config.name!r} has mask_time_prob 0 and mask_feature_prob 0")
+    frozen = config.train != "all"
+    if not _is_whisper(model):
+        return WaveformEncoder(
+            model,
+            depth=depth,
+            unit_variance=preprocessing.do_normalize,
+            freeze_convolution=frozen,
+            layerdrop=config.layerdrop,
+            spec_augment=config.spec_augment,
+            checkpointed=config.gradient_checkpointing,
+        )
+    log_mel = LogMel(
+        bins=preprocessing.mel_bins,
+        n_fft=preprocessing.n_fft,
+        hop=preprocessing.hop_length,
+        sampling_rate=preprocessing.sampling_rate,
+    )
+    return WhisperFrames(
+        model,
+        depth=depth,
+        log_mel=log_mel,
+        freeze_convolution=frozen,
+        layerdrop=config.layerdrop,
+        spec_augment=config.spec_augment,
+        pad_to_window=config.whisper_pad,
+    )
+
+
+def backbone_parameters(encoder: SpeechEncoder) -> list[nn.Parameter]:
+    """Return the parameters taken over from the pretrained model (the layer weights are not of them)."""
+    return list(cast(nn.Module, encoder.backbone).parameters())

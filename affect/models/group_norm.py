@@ -1,0 +1,23 @@
+"""GroupNorm over time that sees valid frames only."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def normalise_over_time(x: Tensor, frames: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Normalise each channel of `x` [B, T, C] over the first `frames` [B] steps, then scale and shift.
+
+    For one unpadded utterance this is `nn.GroupNorm` with a group a channel, as in wavlm-base and
+    wav2vec2-base; in a padded batch it gives that same result, where `nn.GroupNorm` mixes the padding into
+    the mean and variance. Statistics are float32. B batch, T steps, C channels; `weight` and `bias` [C].
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        wide = x.float()
+        valid = (torch.arange(x.shape[1], device=x.device) < frames[:, None])[..., None]
+        count = frames.clamp(min=1).to(wide.dtype)[:, None, None]
+        mean = wide.masked_fill(~valid, 0).sum(1, keepdim=True) / count
+        variance = (wide - mean).masked_fill(~valid, 0).square().sum(1, keepdim=True) / count
+        scale = torch.rsqrt(variance + eps) * weight.float()
+        return torch.addcmul(bias.float() - mean * scale, wide, scale).to(x.dtype)

@@ -1,0 +1,41 @@
+"""Running transformer layers: additive masks, LayerDrop that every engine can follow, which states to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+def mask_frames(frames: Tensor, length: int) -> Tensor:
+    """Return the mask [B, T] that is True on the first `frames` [B] of `length` T frames."""
+    return torch.arange(length, device=frames.device) < frames[:, None]
+
+
+def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return [B, 1, 1, T] to add to attention scores: 0 where `mask` [B, T] is True, else -inf."""
+    zeros = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+    return zeros.masked_fill(~mask, -torch.inf)[:, None, None]
+
+
+def run_layers(
+    layers: nn.ModuleList,
+    hidden: Tensor,
+    call: Callable[[nn.Module, Tensor], Tensor],
+    *,
+    layerdrop: float,
+    training: bool,
+) -> list[Tensor]:
+    """Return the states [B, T, D] before the first layer and after each one.
+
+    A dropped layer is run and its result discarded: its parameters then get a gradient of zero and not
+    none, and ranks that drop different layers still gather and reduce the same parameters.
+    """
+    states = [hidden]
+    for layer in layers:
+        new = call(layer, hidden)
+        dropped = training and layerdrop > 0 and bool(torch.rand([]) < layerdrop)
+        hidden = torch.where(torch.tensor(dropped, device=new.device), hidden, new) if dropped else new
+        states.append(hidden)
+    return states

@@ -1,0 +1,143 @@
+"""Speech encoders of transformers: read from the hub or a folder, or built from a configuration alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    HubertConfig,
+    HubertModel,
+    PreTrainedConfig,
+    Wav2Vec2Config,
+    Wav2Vec2Model,
+    WavLMConfig,
+    WavLMModel,
+    WhisperConfig,
+)
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from affect.errors import AffectError, nearest
+from affect.models import tiny
+
+CONFIGS: dict[str, type[PreTrainedConfig]] = {
+    "wavlm": WavLMConfig,
+    "hubert": HubertConfig,
+    "wav2vec2": Wav2Vec2Config,
+    "whisper": WhisperConfig,
+}
+MODELS: dict[str, Callable[[Any], Any]] = {
+    "wavlm": WavLMModel,
+    "hubert": HubertModel,
+    "wav2vec2": Wav2Vec2Model,
+    "whisper": WhisperEncoder,
+}
+DROPOUTS = (
+    "hidden_dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "feat_proj_dropout",
+    "dropout",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What the feature extractor of an encoder does: the rate in Hz, normalisation, Whisper's spectrogram."""
+
+    sampling_rate: int = 16_000
+    do_normalize: bool = False
+    mel_bins: int = 80
+    n_fft: int = 400
+    hop_length: int = 160
+
+
+def read_encoder(name: str, revision: str | None, dropout: float | None) -> tuple[Any, Preprocessing]:
+    """Return transformers' model named on the hub, in a folder, or in `tiny.NAMES`, and its preprocessing.
+
+    `dropout` replaces every dropout rate of the encoder. Raises AffectError if there is no such encoder, or
+    it is of a kind that is not supported.
+    """
+    if name in tiny.NAMES:
+        config, normalised = tiny.architecture(name)
+        preprocessing = Preprocessing(do_normalize=normalised)
+        return build_encoder(with_dropout(config, dropout)), preprocessing
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        name = str(folder)
+    elif name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise AffectError(
+            f"encoder {name!r}: no such folder, and not a hub name (owner/model); {nearest(name, tiny.NAMES)}"
+        )
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision)
+        check_config(config, name)
+        read_extractor: Callable[..., Any] = AutoFeatureExtractor.from_pretrained
+        extractor = read_extractor(name, revision=revision)
+        model = AutoModel.from_pretrained(
+            name, revision=revision, config=with_dropout(config, dropout), dtype=torch.float32
+        )
+    # What transformers, the hub and safetensors raise for missing, damaged or unreachable files.
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise AffectError(f"encoder {name!r} cannot be read: {reason[:300]}") from error
+    return (model.encoder if config.model_type == "whisper" else model), read_preprocessing(extractor)
+
+
+def read_preprocessing(extractor: Any) -> Preprocessing:
+    """Return what `affect` needs to know of a transformers feature extractor."""
+    facts = extractor.to_dict()
+    known = {
+        "sampling_rate": "sampling_rate",
+        "do_normalize": "do_normalize",
+        "feature_size": "mel_bins",
+        "n_fft": "n_fft",
+        "hop_length": "hop_length",
+    }
+    return Preprocessing(**{ours: facts[theirs] for theirs, ours in known.items() if theirs in facts})
+
+
+def build_encoder(config: PreTrainedConfig) -> Any:
+    """Return a transformers encoder of `config` with random weights."""
+    return MODELS[config.model_type](config)
+
+
+def restore_config(facts: dict[str, Any]) -> PreTrainedConfig:
+    """Return the transformers configuration written by `describe_config`; raises AffectError."""
+    kind = str(facts.get("model_type"))
+    if kind not in CONFIGS:
+        raise AffectError(f"an encoder of kind {kind!r} is not supported; {nearest(kind, CONFIGS)}")
+    return CONFIGS[kind].from_dict(dict(facts))
+
+
+def describe_config(config: PreTrainedConfig) -> dict[str, Any]:
+    """Return all fields of a transformers configuration as plain JSON values."""
+    facts: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    return facts
+
+
+def with_dropout(config: PreTrainedConfig, dropout: float | None) -> PreTrainedConfig:
+    """Set every dropout rate of `config` to `dropout`, unless that is None, and return it."""
+    for name in DROPOUTS:
+        if dropout is not None and hasattr(config, name):
+            setattr(config, name, dropout)
+    return config
+
+
+def check_config(config: PreTrainedConfig, name: str) -> None:
+    """Raise AffectError if `config` is of a kind, or has a part, that is not supported."""
+    if config.model_type not in CONFIGS:
+        raise AffectError(
+            f"encoder {name!r} is of kind {config.model_type!r}, which is not supported; "
+            + nearest(config.model_type, CONFIGS)
+        )
+    for part in ("add_adapter", "conv_pos_batch_norm"):
+        if getattr(config, part, False):
+            raise AffectError(f"encoder {name!r} has {part}, which is not supported")

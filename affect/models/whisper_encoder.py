@@ -1,0 +1,159 @@
+"""Whisper's encoder: a padded waveform in, hidden states out, without padding each utterance to 30 s."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.audio_utils import mel_filter_bank
+
+from affect.models.layer_stack import additive_mask, mask_frames, run_layers
+from affect.models.spec_augment import draw_spans
+
+
+class LogMel(nn.Module):
+    """Whisper's log-mel spectrogram, on the waveform's device, equal to `WhisperFeatureExtractor`'s frames."""
+
+    def __init__(self, *, bins: int, n_fft: int, hop: int, sampling_rate: int) -> None:
+        super().__init__()
+        self.n_fft = n_fft
+        self.hop = hop
+        filters = mel_filter_bank(
+            num_frequency_bins=1 + n_fft // 2,
+            num_mel_filters=bins,
+            min_frequency=0.0,
+            max_frequency=8000.0,
+            sampling_rate=sampling_rate,
+            norm="slaney",
+            mel_scale="slaney",
+        )
+        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    def forward(self, waveform: Tensor, steps: int) -> Tensor:
+        """Return [B, M, `steps`] of `waveform` [B, S], which is silent beyond S. M mel bins."""
+        with torch.autocast(waveform.device.type, enabled=False):
+            enough = max(steps * self.hop, self.n_fft)
+            wave = F.pad(waveform, (0, enough - waveform.shape[1]))
+            window = cast(Tensor, self.window).float()
+            spectrum = torch.stft(wave, self.n_fft, self.hop, window=window, return_complex=True)
+            power = spectrum[..., :steps].abs().square()
+            mel = cast(Tensor, self.filters).float().T @ power
+            level = mel.clamp(min=1e-10).log10()
+            return (torch.maximum(level, level.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+
+
+class WhisperFrames(nn.Module):
+    """The encoder of transformers' WhisperModel, run on the frames that hold speech.
+
+    The original pads every utterance with silence to 30 s and attends to the silence. Here a batch is as
+    long as its longest utterance and attention sees valid frames only, which costs a tenth for 3 s of
+    speech; the frames before attention are the original's. `pad_to_window` restores the original exactly,
+    30 s and all. What is longer than 30 s is cut into windows of 30 s, each run by itself from position 0.
+
+    It takes over the modules of `encoder`, which is of no use afterwards. `depth` layers are kept, and the
+    norm after the last one only if all are.
+    """
+
+    def __init__(
+        self,
+        encoder: Any,
+        *,
+        depth: int,
+        log_mel: LogMel,
+        freeze_convolution: bool,
+        layerdrop: float,
+        spec_augment: bool,
+        pad_to_window: bool,
+    ) -> None:
+        super().__init__()
+        config = encoder.config
+        self.width: int = config.d_model
+        self.window_frames: int = config.max_source_positions
+        self.layerdrop = layerdrop
+        self.spec_augment = spec_augment
+        self.pad_to_window = pad_to_window
+        self.input_dropout: float = config.dropout
+        self.time_masks = (config.mask_time_prob, config.mask_time_length, config.mask_time_min_masks)
+        self.feature_masks = (
+            config.mask_feature_prob,
+            config.mask_feature_length,
+            getattr(config, "mask_feature_min_masks", 0),
+        )
+        self.freeze_convolution = freeze_convolution
+        self.log_mel = log_mel
+        self.conv1: nn.Conv1d = encoder.conv1
+        self.conv2: nn.Conv1d = encoder.conv2
+        self.embed_positions: nn.Embedding = encoder.embed_positions
+        self.layers = nn.ModuleList(list(encoder.layers)[:depth])
+        self.layer_norm: nn.LayerNorm | None = encoder.layer_norm if depth == len(encoder.layers) else None
+        if freeze_convolution:
+            self.conv1.requires_grad_(False)
+            self.conv2.requires_grad_(False)
+
+    def forward(self, waveform: Tensor, samples: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the hidden states, first to last, each [B, T, D], and the mask of valid frames [B, T].
+
+        `waveform` [B, S] at 16 kHz, `samples` [B] valid samples; a frame is 20 ms.
+        """
+        wave = waveform.float().masked_fill(~mask_frames(samples, waveform.shape[1]), 0)
+        size = self.window_frames * 2 * self.log_mel.hop
+        windows = [
+            self.run_window(wave[:, start : start + size], (samples - start).clamp(0, size))
+            for start in range(0, max(wave.shape[1], 1), size)
+        ]
+        states = [torch.cat(parts, dim=1) for parts in zip(*(s for s, _ in windows), strict=True)]
+        mask = torch.cat([mask for _, mask in windows], dim=1)
+        mask[:, 0] = True
+        return states, mask
+
+    def run_window(self, wave: Tensor, samples: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the states and the mask of one window of at most 30 s."""
+        frame = 2 * self.log_mel.hop
+        length = max(1, -(-wave.shape[1] // frame))
+        mask = mask_frames(torch.div(samples + frame - 1, frame, rounding_mode="floor"), length)
+        hidden = self.embed(wave, samples, self.window_frames if self.pad_to_window else length)
+        attended: Tensor | None = None
+        if not self.pad_to_window:
+            # A row with nothing in this window attends to its first frame: a softmax over nothing is NaN.
+            first = torch.arange(length, device=mask.device) == 0
+            attended = additive_mask(mask | first, hidden.dtype)
+
+        def call(layer: nn.Module, hidden: Tensor) -> Tensor:
+            output: Tensor = layer(hidden, attended)
+            return output
+
+        states = run_layers(self.layers, hidden, call, layerdrop=self.layerdrop, training=self.training)
+        if self.layer_norm is not None:
+            states[-1] = self.layer_norm(states[-1])
+        return [state[:, :length] for state in states], mask
+
+    def embed(self, wave: Tensor, samples: Tensor, length: int) -> Tensor:
+        """Return the input of the first layer [B, `length`, D]."""
+        # One mel step more than asked for, so that the last frame sees silence and not the edge.
+        steps = min(2 * length + 1, 2 * self.window_frames)
+        mel = self.log_mel(wave, steps)
+        if self.spec_augment and self.training:
+            mel = self.augment(mel, samples)
+        mel = mel.to(self.conv1.weight.dtype)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_convolution):
+            x = F.gelu(self.conv1(mel))[..., : 2 * length]
+            x = F.gelu(self.conv2(x)).transpose(1, 2)
+        hidden = x + self.embed_positions(torch.arange(length, device=x.device))
+        return F.dropout(hidden, self.input_dropout, self.training)
+
+    def augment(self, mel: Tensor, samples: Tensor) -> Tensor:
+        """Return `mel` [B, M, F] with SpecAugment's spans of time and of bins set to 0."""
+        probability, span, least = self.time_masks
+        if probability > 0:
+            steps = torch.div(samples, self.log_mel.hop, rounding_mode="floor").clamp(max=mel.shape[2])
+            spans = draw_spans(steps, mel.shape[2], probability=probability, span=span, least=least)
+            mel = mel.masked_fill(spans[:, None], 0)
+        probability, span, least = self.feature_masks
+        if probability > 0:
+            bins = torch.full_like(samples, mel.shape[1])
+            spans = draw_spans(bins, mel.shape[1], probability=probability, span=span, least=least)
+            mel = mel.masked_fill(spans[..., None], 0)
+        return mel

@@ -1,0 +1,24 @@
+"""How to run a recipe: the options of a command that are not part of what it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to run a recipe, beside what is in it."""
+
+    runs: Path = Path("runs")
+    """Folder of all runs."""
+    name: str | None = None
+    """Added to the experiment's name, to keep a variant apart."""
+    seeds: tuple[int, ...] | None = None
+    """Run each of these seeds instead of the recipe's own."""
+    resume: str = "auto"
+    """auto goes on from the newest checkpoint, never starts anew, a PATH takes that checkpoint."""
+    overwrite: bool = False
+    """Delete a run of another recipe (or a finished one) that stands where this one goes."""
+    dry_run: bool = False
+    """Print the resolved recipe and the plan's figures, and stop."""

@@ -1,0 +1,207 @@
+"""Recipes: frozen dataclasses that say what to run. Importing them loads no tensor library.
+
+A kind of problem extends `Recipe` with its data and model (affect/tasks/<task>/recipe.py). A wrong value is an
+AffectError that names its field, raised where the recipe is made and so before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from affect.errors import AffectError, nearest
+
+
+def require(holds: bool, name: str, must: str, value: object) -> None:
+    """Raise an AffectError that names the field `name` unless `holds`."""
+    if not holds:
+        raise AffectError(f"{name} must {must}, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """AdamW, its rates and their schedule, clipping and averaging."""
+
+    lr: float = 1e-4
+    """Peak learning rate of everything that is not the encoder."""
+    encoder_lr: float | None = None
+    """Peak learning rate of the pretrained encoder; as `lr` when not given."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay; never on norms and biases."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["cosine", "constant", "plateau"] = "cosine"
+    """After the warm-up: half a cosine to 0, constant, or halved when the validation score stands still."""
+    warmup: float = 0.1
+    """Share of all steps over which the rates rise from 0."""
+    plateau_patience: int = 3
+    """Evaluations without a better score after which `plateau` halves the rates."""
+    clip: float | None = 1.0
+    """Largest gradient norm; None does not clip."""
+    ema: float | None = None
+    """Decay of an exponential moving average of the weights that is evaluated and kept; None has none."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(self.lr > 0, "optim.lr", "be positive", self.lr)
+        require(self.encoder_lr is None or self.encoder_lr > 0, "optim.encoder_lr", "be positive", self.encoder_lr)
+        require(self.weight_decay >= 0, "optim.weight_decay", "not be negative", self.weight_decay)
+        require(all(0 <= b < 1 for b in self.betas), "optim.betas", "lie in [0, 1)", self.betas)
+        require(0 <= self.warmup < 1, "optim.warmup", "be a share of the steps in [0, 1)", self.warmup)
+        require(self.plateau_patience > 0, "optim.plateau_patience", "be positive", self.plateau_patience)
+        require(self.clip is None or self.clip > 0, "optim.clip", "be positive (or None)", self.clip)
+        require(self.ema is None or 0 < self.ema < 1, "optim.ema", "lie in (0, 1)", self.ema)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """The global batch, how long to train, when to stop and what to keep."""
+
+    batch: int = 64
+    """Examples of a global batch: every run optimises exactly the loss of these, on one CPU or 64 GPUs."""
+    epochs: int = 20
+    steps: int | None = None
+    """Stop after this many steps, whatever the epochs say."""
+    budget: float | Literal["auto"] = "auto"
+    """Largest padded cost (seconds of audio) of a micro-batch; auto measures memory before the first step.
+    Decides memory and speed, never the result."""
+    mode: Literal["auto", "hold", "replay"] = "auto"
+    """hold keeps a step's graphs, replay forwards twice and keeps one micro-batch; auto chooses by memory."""
+    patience: int | None = None
+    """Stop after this many epochs without a better validation score."""
+    evaluate_every: int = 1
+    """Epochs between evaluations of the validation part."""
+    keep: int = 1
+    """Checkpoints kept for resuming, beside the best weights."""
+    checkpoint_every: int = 1
+    """Epochs between checkpoints."""
+    workers: int = 2
+    """Processes a rank that decode ahead; 0 decodes between steps."""
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Any trackers of Accelerate."""
+    world: int | None = None
+    """Number of processes this must run on; stops when the launcher started another number."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for name in ("batch", "epochs", "evaluate_every", "checkpoint_every", "keep"):
+            require(getattr(self, name) > 0, f"train.{name}", "be positive", getattr(self, name))
+        for name in ("steps", "patience", "world"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"train.{name}", "be positive (or None)", value)
+        require(self.budget == "auto" or self.budget > 0, "train.budget", "be positive or 'auto'", self.budget)
+        require(self.workers >= 0, "train.workers", "not be negative", self.workers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to run: the base of every task's recipe."""
+
+    task: ClassVar[str]
+    """The name of the task in affect/tasks/__init__.py."""
+
+    seed: int = 0
+    optim: Optim = field(default_factory=Optim)
+    train: Train = field(default_factory=Train)
+
+    def __post_init__(self) -> None:
+        """Check the seed."""
+        require(self.seed >= 0, "seed", "not be negative", self.seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe as JSON types, with the name of its task."""
+        plain: dict[str, Any] = json.loads(json.dumps({"task": self.task, **dataclasses.asdict(self)}))
+        return plain
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Return the recipe that `to_dict` wrote. Raises AffectError naming an unknown field or a wrong type."""
+        made: Self = _build(cls, {k: v for k, v in data.items() if k != "task"}, "")
+        return made
+
+
+def differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted names of fields in which two recipes (as dictionaries) differ."""
+    found = []
+    for key in dict.fromkeys((*left, *right)):
+        a, b = left.get(key), right.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}")
+    return found
+
+
+def field_names(cls: type, prefix: str = "") -> list[str]:
+    """Return the dotted names of all fields of a recipe's class."""
+    names = []
+    hints = get_type_hints(cls)
+    for item in dataclasses.fields(cls):
+        kind = hints[item.name]
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            names += field_names(kind, f"{prefix}{item.name}.")
+        else:
+            names.append(f"{prefix}{item.name}")
+    return names
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a recipe.json as a dictionary. Raises AffectError when it is missing or not JSON."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AffectError(f"{path} is not a readable recipe: {error}") from error
+    if not isinstance(data, dict):
+        raise AffectError(f"{path} is not a recipe: it holds no object")
+    return data
+
+
+def _build(kind: Any, value: Any, name: str) -> Any:
+    """Return `value` (JSON types) as the annotated type `kind`."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise AffectError(f"{name or 'the recipe'} must be an object, not {value!r}")
+        hints = get_type_hints(kind)
+        known = [item.name for item in dataclasses.fields(kind)]
+        for key in value:
+            if key not in known:
+                raise AffectError(f"unknown field {_dotted(name, key)}; {nearest(key, known)}")
+        return kind(**{key: _build(hints[key], item, _dotted(name, key)) for key, item in value.items()})
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        for arm in args:
+            if _fits(arm, value):
+                return _build(arm, value, name)
+    if origin in (Union, types.UnionType) or not _fits(kind, value):
+        spelt = " or ".join(_spell(arm) for arm in (args if origin in (Union, types.UnionType) else (kind,)))
+        raise AffectError(f"{name} must be {spelt}, not {value!r}")
+    if origin is tuple:
+        inner = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
+        return tuple(_build(arm, item, name) for arm, item in zip(inner, value, strict=True))
+    return float(value) if kind is float else value
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in args
+    if origin is tuple:
+        return isinstance(value, (list, tuple)) and (Ellipsis in args or len(value) == len(args))
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, origin or kind)
+
+
+def _spell(kind: Any) -> str:
+    return str(getattr(kind, "__name__", kind)).replace("typing.", "")
+
+
+def _dotted(prefix: str, key: str) -> str:
+    return f"{prefix}.{key}" if prefix else key

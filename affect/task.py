@@ -1,0 +1,165 @@
+"""The Task and Loss protocols: what a kind of problem tells the training loop, and nothing else.
+
+Legend: B examples of a micro-batch, N examples of the global batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+    from affect.recipe import Recipe
+
+Row = dict[str, Any]
+Outputs = Mapping[str, Tensor]
+Targets = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """What the randomness of an example may depend on, beside its id: the run's seed and the epoch."""
+
+    seed: int
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A micro-batch: padded inputs [B, ...], targets [B, ...] (NaN or -100 where missing) and who is in it.
+
+    `length` is what its examples cost before padding (seconds of audio), `padded` with padding. A filler keeps the
+    ranks in step: no loss ever sees its rows.
+    """
+
+    ids: tuple[str, ...]
+    inputs: dict[str, Tensor]
+    targets: dict[str, Tensor]
+    rows: list[Row]
+    length: float = 0.0
+    padded: float = 0.0
+    filler: bool = False
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch with its tensors on `device`."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory (called by the data loader)."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        inputs = {name: change(tensor) for name, tensor in self.inputs.items()}
+        return replace(self, inputs=inputs, targets={name: change(t) for name, t in self.targets.items()})
+
+
+@runtime_checkable
+class AdditiveLoss(Protocol):
+    """A loss that is a sum over examples divided by a count: total = sum_t weight_t * sum_t / count_t.
+
+    `needs` names the outputs that it reads.
+    """
+
+    weights: Mapping[str, float]
+    needs: tuple[str, ...]
+
+    def sums(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
+        """Return each term's sum [] over the valid units of these examples (0 examples give 0, with a graph)."""
+        ...
+
+    def counts(self, targets: Targets) -> dict[str, Tensor]:
+        """Return each term's number of valid units [], from the targets alone."""
+        ...
+
+
+@runtime_checkable
+class GatheredLoss(Protocol):
+    """A loss that is no sum over examples (CCC, contrastive): total = sum_t weight_t * terms_t of the whole batch.
+
+    `needs` names the outputs that it reads; they alone are gathered, so they should be small.
+    """
+
+    weights: Mapping[str, float]
+    needs: tuple[str, ...]
+
+    def terms(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
+        """Return each term [] of one batch on one machine, from the outputs named in `needs` [N, ...].
+
+        A term without a valid example is 0 with a gradient of 0, never NaN.
+        """
+        ...
+
+
+Loss = AdditiveLoss | GatheredLoss
+
+
+class Task(Protocol):
+    """One kind of problem: its data, model, loss and scores. Knows nothing of processes or devices."""
+
+    recipe: Recipe
+    """The recipe that it was made from."""
+
+    score: str
+    """The metric that chooses checkpoints, on the validation part; larger is better."""
+
+    unit: str
+    """What lengths are counted in, in words ("s of audio")."""
+
+    def folds(self) -> list[int]:
+        """Return the folds that the recipe asks for, from 1."""
+        ...
+
+    def at(self, seed: int, fold: int) -> Task:
+        """Return the task of one seed and fold, which shares what was read; what follows speaks of that one."""
+        ...
+
+    def datasets(self) -> DatasetDict:
+        """Return the parts `train`, `valid`, `test`; rows have `id` and `length` (what an example costs)."""
+        ...
+
+    def collate(self, rows: list[Row], draw: Draw | None) -> Batch:
+        """Decode, augment (only where `draw` is given, a function of it and the id alone) and pad rows."""
+        ...
+
+    def model(self) -> nn.Module:
+        """Return a new model: `model(**batch.inputs)` gives outputs [B, ...] by name."""
+        ...
+
+    def loss(self) -> Loss:
+        """Return the loss of a global batch."""
+        ...
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Return the optimiser's groups (`params`, `lr`, `weight_decay`, `name`) over trainable parameters."""
+        ...
+
+    def begin(self, model: nn.Module, epoch: int, step: int) -> None:
+        """Set what follows a schedule before a training step (masking, dropout ramps, task weights)."""
+        ...
+
+    def predictions(self, outputs: Outputs, batch: Batch) -> list[Row]:
+        """Return a row an example: id, prediction and target by name on the raw scale, group keys."""
+        ...
+
+    def metrics(self, rows: list[Row]) -> dict[str, float]:
+        """Return the scores of predicted rows; pure."""
+        ...
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write the weights (model.safetensors) and all that a prediction needs to an existing folder."""
+        ...
+
+    def baselines(self) -> dict[str, list[Row]]:
+        """Return the test part's rows as trivial models predict them, by the model's name."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the run folder should say of the data: fingerprint, scale, exclusions."""
+        ...

@@ -1,0 +1,1 @@
+"""Valence and arousal (and dominance) of an utterance from its audio."""

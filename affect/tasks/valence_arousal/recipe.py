@@ -1,0 +1,124 @@
+"""The recipe of valence/arousal regression: its data, model and loss. Imports no tensor library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from affect.recipe import Recipe, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The corpus, what is held out, and the features."""
+
+    corpus: Literal["synthetic", "iemocap", "emodb", "csv_folder", "hub"] = "iemocap"
+    """Layout of the corpus; synthetic generates one, csv_folder and hub read your own data."""
+    root: str = ""
+    """Folder of the corpus (for hub also a name); synthetic keeps its own in the cache when none is given."""
+    split: Literal["session", "speaker", "script", "column"] = "session"
+    """What is held out together: leave one session (or speaker) out, disjoint scripts, or a given column."""
+    column: str = "split"
+    """Column that names the part of each row, for split=column."""
+    fold: int | None = None
+    """The fold to run, from 1; None runs all of them, one after another."""
+    allow_shared: bool = False
+    """Accept a split that shares speakers or dialogues between its parts, which makes scores look better."""
+    prosody: Literal["default", "egemaps"] = "default"
+    """Functionals of pitch, energy and voice quality; egemaps needs the extra of that name."""
+    columns: tuple[str, ...] = ()
+    """For hub: OURS=THEIRS for each column that has another name there (valence=EmoVal audio=speech ...)."""
+    scale: tuple[float, float] | None = None
+    """Lowest and highest label of your own data; the corpora know theirs (csv_folder and hub assume 1 to 5)."""
+    dialogues: int = 4
+    """For synthetic: dialogues a session."""
+    utterances: int = 12
+    """For synthetic: utterances a dialogue."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(self.fold is None or self.fold > 0, "data.fold", "be counted from 1 (or None for all)", self.fold)
+        require(bool(self.root) or self.corpus == "synthetic", "data.root", f"name the {self.corpus} folder", self.root)
+        require(self.scale is None or self.scale[0] < self.scale[1], "data.scale", "be low then high", self.scale)
+        own = self.corpus in ("csv_folder", "hub")
+        require(own or self.scale is None, "data.scale", "be left out: the corpus knows its own", self.scale)
+        require(
+            self.corpus == "hub" or not self.columns, "data.columns", "be left out unless corpus is hub", self.columns
+        )
+        bad = [item for item in self.columns if item.count("=") != 1]
+        require(not bad, "data.columns", "be OURS=THEIRS", bad)
+        for name in ("dialogues", "utterances"):
+            require(getattr(self, name) > 0, f"data.{name}", "be positive", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Speech encoder, pooling, prosody branch and heads."""
+
+    encoder: str = "microsoft/wavlm-large"
+    """A name on the Hub or a local folder (WavLM, HuBERT, wav2vec2, XLSR, Whisper); tiny or small are random ones;
+    none uses the prosody branch alone."""
+    train_encoder: Literal["all", "transformer", "none"] = "transformer"
+    """Train all of the encoder, all but its convolutions, or nothing."""
+    layers: Literal["last", "weighted"] | int = "last"
+    """The encoder's layer to use, counted from 1, the last one, or a learned weighted sum of all."""
+    pooling: Literal["mean", "attention", "statistics"] = "mean"
+    prosody_dim: int = 64
+    """Width of the prosody branch; 0 switches it off."""
+    hidden: int = 256
+    """Width of the heads."""
+    dropout: float = 0.3
+    sigmoid: bool = True
+    """Bound the outputs to the label scale."""
+    uncertainty: bool = False
+    """Weigh the loss's terms by learned log variances."""
+    checkpointing: bool = False
+    """Recompute the encoder's activations in the backward pass: less memory, a third more compute."""
+    layerdrop: float = 0.0
+    """Share of encoder layers skipped at random in training; one process only."""
+    spec_augment: bool = False
+    """Mask stretches of the encoder's input in training."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(bool(self.encoder), "model.encoder", "name an encoder", self.encoder)
+        require(
+            self.encoder != "none" or self.prosody_dim > 0, "model.prosody_dim", "be positive without an encoder", 0
+        )
+        require(self.prosody_dim >= 0, "model.prosody_dim", "not be negative", self.prosody_dim)
+        require(self.hidden > 0, "model.hidden", "be positive", self.hidden)
+        require(0 <= self.dropout < 1, "model.dropout", "lie in [0, 1)", self.dropout)
+        require(0 <= self.layerdrop < 1, "model.layerdrop", "lie in [0, 1)", self.layerdrop)
+        require(not isinstance(self.layers, int) or self.layers > 0, "model.layers", "be counted from 1", self.layers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValenceArousal(Recipe):
+    """Valence and arousal of an utterance."""
+
+    task: ClassVar[str] = "valence_arousal"
+
+    data: Data = field(default_factory=lambda: Data(root="data/IEMOCAP_full_release"))
+    model: Model = field(default_factory=Model)
+    targets: tuple[Literal["valence", "arousal", "dominance"], ...] = ("valence", "arousal")
+    loss: Literal["ccc", "weighted", "mse", "ccc_mse"] = "ccc"
+    """1 - CCC of the global batch, the same with `weights`, squared error, or the sum of both."""
+    weights: tuple[float, ...] | None = None
+    """Weight of each target's loss, for loss=weighted; report 000 used 1.5 1.0."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
+        require(bool(self.targets), "targets", "name at least one", self.targets)
+        require(len(set(self.targets)) == len(self.targets), "targets", "name each once", self.targets)
+        if self.loss == "weighted":
+            given = self.weights is not None and len(self.weights) == len(self.targets)
+            require(
+                given,
+                "weights",
+                f"give one number a target ({', '.join(self.targets)}) with loss=weighted",
+                self.weights,
+            )
+            require(all(w > 0 for w in self.weights or ()), "weights", "be positive", self.weights)
+        else:
+            require(self.weights is None, "weights", "be left out unless loss=weighted", self.weights)

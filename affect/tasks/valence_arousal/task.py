@@ -1,0 +1,245 @@
+"""The task of valence/arousal regression: corpus, micro-batches, model, loss and scores of one fold.
+
+Legend: B utterances, S samples, P prosodic functionals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, DatasetDict
+from torch import Tensor, nn
+
+from affect import baselines
+from affect.data import audio, corpora, prosody, splits
+from affect.data.corpus import Corpus
+from affect.errors import AffectError
+from affect.losses.ccc import CCC
+from affect.losses.masked import Masked, squared
+from affect.losses.weighting import Sum, Uncertainty
+from affect.metrics import regression
+from affect.models import valence_arousal as models
+from affect.recipe import Recipe
+from affect.task import Batch, Draw, Loss, Outputs, Row
+from affect.tasks.valence_arousal.recipe import ValenceArousal
+
+_KEYS = ("speaker", "session", "dialogue")
+
+
+class ValenceArousalTask:
+    """A recipe's corpus and, once `at` has chosen it, one of its folds."""
+
+    score = "ccc"
+    unit = "s of audio"
+
+    def __init__(self, recipe: ValenceArousal, corpus: Corpus | None = None):
+        self.recipe = recipe
+        self._corpus = corpus
+
+    @property
+    def corpus(self) -> Corpus:
+        """The corpus as read from disk, its prosody added; read once."""
+        if self._corpus is None:
+            self._corpus = read_corpus(self.recipe)
+        return self._corpus
+
+    def folds(self) -> list[int]:
+        """Return the folds that the recipe asks for, from 1."""
+        data = self.recipe.data
+        names = splits.folds(self.corpus.utterances, data.split, column=data.column)
+        return list(range(1, len(names) + 1)) if data.fold is None else [data.fold]
+
+    def at(self, seed: int, fold: int) -> ValenceArousalTask:
+        """Return the task of one seed and fold, on the same corpus."""
+        recipe = replace(self.recipe, seed=seed, data=replace(self.recipe.data, fold=fold))
+        return ValenceArousalTask(recipe, self.corpus)
+
+    @cached_property
+    def parts(self) -> DatasetDict:
+        """The parts of the recipe's fold."""
+        data = self.recipe.data
+        fold = 1 if data.fold is None else data.fold
+        return splits.split(
+            self.corpus.utterances, data.split, fold, column=data.column, allow_shared=data.allow_shared
+        )  # fmt: skip
+
+    def datasets(self) -> DatasetDict:
+        """Return train, valid and test; an utterance's length is its duration in seconds."""
+        return self.parts
+
+    def collate(self, rows: list[Row], draw: Draw | None) -> Batch:
+        """Decode and pad: waveform [B, S] at 16 kHz, samples [B], prosody [B, P]; targets on [0, 1]."""
+        inputs: dict[str, Tensor] = {}
+        if self.recipe.model.encoder != "none":
+            waves = [torch.from_numpy(audio.of_row(row)) for row in rows]
+            inputs["waveform"] = nn.utils.rnn.pad_sequence(waves, batch_first=True)
+            inputs["samples"] = torch.tensor([len(wave) for wave in waves])
+        if self.recipe.model.prosody_dim:
+            inputs["prosody"] = torch.tensor([row["prosody"] for row in rows], dtype=torch.float32)
+        low, high = self.corpus.scale
+        targets = {
+            name: torch.tensor([(row[name] - low) / (high - low) for row in rows], dtype=torch.float32)
+            for name in self.recipe.targets
+        }
+        kept = [{"speaker": row["speaker"], "session": row["session"], "dialogue": row["dialogue"]} for row in rows]
+        return Batch(ids=tuple(row["id"] for row in rows), inputs=inputs, targets=targets, rows=kept)
+
+    def model(self) -> nn.Module:
+        """Return a new model, its prosody standardised by the training part."""
+        choice = self.recipe.model
+        config = models.configure(
+            choice.encoder,
+            train_encoder=choice.train_encoder,
+            layers=choice.layers,
+            pooling=choice.pooling,
+            prosody_dim=choice.prosody_dim,
+            prosody=self.recipe.data.prosody,
+            prosody_inputs=len(prosody.names(self.recipe.data.prosody)),
+            hidden=choice.hidden,
+            dropout=choice.dropout,
+            sigmoid=choice.sigmoid,
+            uncertainty=choice.uncertainty,
+            checkpointing=choice.checkpointing,
+            layerdrop=choice.layerdrop,
+            spec_augment=choice.spec_augment,
+            targets=self.recipe.targets,
+            scale=self.corpus.scale,
+        )
+        model = models.build(config)
+        if choice.prosody_dim:
+            features = np.asarray(self.parts["train"]["prosody"], dtype=np.float64)
+            model.set_statistics(torch.from_numpy(features.mean(0)), torch.from_numpy(features.std(0)))
+        return model
+
+    def loss(self) -> Loss:
+        """Return the loss of the recipe, a term a target."""
+        recipe = self.recipe
+        weights = dict(zip(recipe.targets, recipe.weights or [1.0] * len(recipe.targets), strict=True))
+        losses: dict[str, Loss] = {
+            "ccc": CCC(weights),
+            "weighted": CCC(weights),
+            "mse": Masked(squared, weights),
+            "ccc_mse": Sum({"ccc": CCC(weights), "mse": Masked(squared, weights)}),
+        }
+        loss = losses[recipe.loss]
+        return Uncertainty(loss) if recipe.model.uncertainty else loss
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Return up to four groups: encoder and head, each with and without weight decay."""
+        optim = self.recipe.optim
+        rates = {"encoder": optim.encoder_lr or optim.lr, "head": optim.lr}
+        groups: dict[str, dict[str, Any]] = {}
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            part = "encoder" if name.startswith("encoder.") else "head"
+            plain = models.is_undecayed(name, parameter)
+            key = f"{part}_no_decay" if plain else part
+            decay = 0.0 if plain else optim.weight_decay
+            group = groups.setdefault(key, {"name": key, "params": [], "lr": rates[part], "weight_decay": decay})
+            group["params"].append(parameter)
+        return list(groups.values())
+
+    def begin(self, model: nn.Module, epoch: int, step: int) -> None:
+        """Follow no schedule."""
+
+    def predictions(self, outputs: Outputs, batch: Batch) -> list[Row]:
+        """Return predictions and labels on the corpus's own scale."""
+        low, high = self.corpus.scale
+        raw = {name: (outputs[name].double() * (high - low) + low).tolist() for name in self.recipe.targets}
+        true = {name: (batch.targets[name].double() * (high - low) + low).tolist() for name in self.recipe.targets}
+        return [
+            {
+                "id": name,
+                "prediction": {target: raw[target][k] for target in raw},
+                "target": {target: true[target][k] for target in true},
+                **batch.rows[k],
+            }
+            for k, name in enumerate(batch.ids)
+        ]
+
+    def metrics(self, rows: list[Row]) -> dict[str, float]:
+        """Return CCC, Pearson and RMSE of each target, and `ccc`, the mean over targets."""
+        scores: dict[str, float] = {}
+        for target in self.recipe.targets:
+            predicted = np.array([row["prediction"][target] for row in rows])
+            true = np.array([row["target"][target] for row in rows])
+            scores[f"ccc_{target}"] = regression.ccc(predicted, true)
+            scores[f"pearson_{target}"] = regression.pearson(predicted, true)
+            scores[f"rmse_{target}"] = regression.rmse(predicted, true)
+        return {"ccc": float(np.mean([scores[f"ccc_{t}"] for t in self.recipe.targets])), **scores}
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write model.safetensors and config.json."""
+        assert isinstance(model, models.VAModel)
+        models.save(model, folder)
+
+    def baselines(self) -> dict[str, list[Row]]:
+        """Return the test rows as the mean, a ridge and an SVR on the functionals predict them."""
+        train, test = self.parts["train"], self.parts["test"]
+        x, new = np.asarray(train["prosody"]), np.asarray(test["prosody"])
+        y = np.stack([np.asarray(train[t], dtype=np.float64) for t in self.recipe.targets], axis=1)
+        found: dict[str, list[Row]] = {}
+        for name in baselines.NAMES:
+            predicted = baselines.predict(name, x, y, new, groups=train["speaker"])
+            found[name] = [
+                {
+                    "id": row["id"],
+                    "prediction": dict(zip(self.recipe.targets, values.tolist(), strict=True)),
+                    "target": {t: row[t] for t in self.recipe.targets},
+                    **{key: row[key] for key in _KEYS},
+                }
+                for row, values in zip(test.remove_columns("prosody"), predicted, strict=True)
+            ]
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is known of the corpus, and the groups of each part."""
+        corpus, data = self.corpus, self.recipe.data
+        group = {"session": "session", "speaker": "speaker"}.get(data.split, "speaker")
+        return {
+            "corpus": corpus.name,
+            "fingerprint": corpus.fingerprint,
+            "scale": list(corpus.scale),
+            "mapped": corpus.mapped,
+            "utterances": {name: len(part) for name, part in self.parts.items()},
+            "held_out": {name: sorted({str(value) for value in part[group]}) for name, part in self.parts.items()},
+            "excluded": len(corpus.exclusions),
+        }
+
+
+def read_corpus(recipe: ValenceArousal) -> Corpus:
+    """Return the corpus that a recipe names, with columns `length` (seconds) and `prosody` added.
+
+    Raises AffectError when it is not there, or holds no utterance with a label.
+    """
+    data = recipe.data
+    options: dict[str, Any] = {}
+    if data.corpus == "synthetic":
+        options = {"dialogues": data.dialogues, "utterances": data.utterances}
+    if data.corpus in ("csv_folder", "hub") and data.scale is not None:
+        options["scale"] = data.scale
+    if data.corpus == "hub":
+        options["columns"] = dict(item.split("=") for item in data.columns)
+    corpus = corpora.read(data.corpus, data.root, **options)
+    rows: Dataset = corpus.utterances
+    labelled = np.isfinite(np.stack([np.asarray(rows[t], dtype=np.float64) for t in recipe.targets])).any(0)
+    if not labelled.any():
+        raise AffectError(f"no utterance of {data.root or data.corpus} has a label for {' or '.join(recipe.targets)}")
+    rows = rows.select(np.flatnonzero(labelled))
+    rows = prosody.add(rows, data.prosody).add_column("length", np.asarray(rows["duration"], dtype=np.float64))
+    return Corpus(
+        name=corpus.name, utterances=rows, exclusions=corpus.exclusions, scale=corpus.scale, mapped=corpus.mapped,
+        fingerprint=corpus.fingerprint,
+    )  # fmt: skip
+
+
+def make(recipe: Recipe) -> ValenceArousalTask:
+    """Return the task of a valence/arousal recipe."""
+    assert isinstance(recipe, ValenceArousal)
+    return ValenceArousalTask(recipe)

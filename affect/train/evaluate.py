@@ -1,0 +1,41 @@
+"""Evaluation: predictions of a part by id, gathered from every rank, and their scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import nn
+
+from affect.task import Row, Task
+from affect.train import plan
+from affect.train.engine import Engine
+from affect.train.loader import Collated, Loader, Order
+
+
+def predict(engine: Engine, task: Task, model: nn.Module, part: Dataset, *, budget: float, workers: int) -> list[Row]:
+    """Return one row an example, in the order of the part, the same on every rank. A collective.
+
+    The whole part is one plan: sorted by length it has little padding, and an example's output does not depend
+    on its micro-batch.
+    """
+    lengths = np.asarray(part["length"], dtype=np.float64)
+    micros = plan.cut(lengths, np.arange(len(part)), engine.world, budget).ranks[engine.rank]
+    # Fillers are only forwarded; the rows are told apart by id.
+    orders = [Order(micro, None) for micro in micros]
+    loader = Loader(Collated(task, part, lengths), orders, workers=workers, pin=engine.device.type == "cuda")
+    rows: list[Row] = []
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            for _ in orders:
+                batch = loader.take(1)[0].to(engine.device)
+                outputs = model(**batch.inputs)
+                if not batch.filler:
+                    rows += task.predictions(outputs, batch)
+    finally:
+        model.train(training)
+    # Every rank must reach this.
+    found = {row["id"]: row for row in engine.gather_objects(rows)}
+    return [found[name] for name in part["id"]]

@@ -1,0 +1,141 @@
+"""A run's folder: what is written where, atomically, and whether it already holds this run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from affect import recipe as recipes
+from affect.errors import AffectError
+from affect.recipe import Recipe
+
+
+def experiment_folder(runs: Path, experiment: str, name: str | None) -> Path:
+    """Return the folder of an experiment: runs/<experiment>[-<name>]."""
+    return runs / (f"{experiment}-{name}" if name else experiment)
+
+
+def point_latest(runs: Path, target: Path) -> None:
+    """Let runs/latest point at the experiment's folder `target`."""
+    link = runs / "latest"
+    temporary = runs / f".latest.{os.getpid()}"
+    if link.exists() and not link.is_symlink():
+        return
+    temporary.symlink_to(target.name)
+    temporary.replace(link)
+
+
+def claim(folder: Path, recipe: Recipe, *, experiment: str, overwrite: bool) -> bool:
+    """Make `folder` this run's own and return whether it is already finished.
+
+    Raises AffectError naming the fields when it holds a run of another recipe.
+    """
+    wanted = {"experiment": experiment, **recipe.to_dict()}
+    if overwrite and folder.exists():
+        if not (folder / "recipe.json").exists():
+            raise AffectError(f"{folder} is not a run's folder: --overwrite does not delete it")
+        shutil.rmtree(folder)
+    path = folder / "recipe.json"
+    if path.exists():
+        other = recipes.differences(recipes.read(path), wanted)
+        # Where and how fast a run goes may change between sessions; what it optimises may not.
+        other = [name for name in other if name not in _FREE]
+        if other:
+            raise AffectError(
+                f"{folder} holds a run that differs in {', '.join(other)}: give --name, or --overwrite to replace it"
+            )
+        return finished(folder)
+    write_json(path, wanted)
+    return False
+
+
+_FREE = ("train.budget", "train.mode", "train.workers", "train.trackers", "train.world", "train.keep")
+
+
+def finished(folder: Path) -> bool:
+    """Tell whether the run in `folder` came to its end."""
+    return any(line.get("event") == "end" for line in read_lines(folder / "metrics.jsonl"))
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a .jsonl file; a last line cut short by a crash is left out."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                return
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows as JSON lines to `path`, whole or not at all; NaN becomes null."""
+    write_text(path, "".join(json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all. Raises AffectError when the disk won't take it."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a temporary file or folder name beside `path` that takes its place, synced, when the block succeeds.
+
+    Raises AffectError for a full or read-only disk; what stood at `path` before is then untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        if temporary.is_dir() and path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+            path.rename(old / path.name)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            temporary.replace(path)
+    except OSError as error:
+        raise AffectError(
+            f"could not write {path}: {error.strerror or error}; what was there before is kept"
+        ) from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    for item in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        handle = os.open(item, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def plain(value: Any) -> Any:
+    """Return JSON types: NaN and infinities, which JSON lacks, become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value

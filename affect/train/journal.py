@@ -1,0 +1,89 @@
+"""The journal of a run: metrics.jsonl, timing.jsonl, the log, the trackers and the progress bar, on the main rank."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+from tqdm import tqdm
+
+from affect.errors import AffectError
+from affect.train import folder as folders
+from affect.train.engine import Engine
+
+_LOG = logging.getLogger("affect")
+
+
+class Journal:
+    """What a run says of itself. Only the main rank writes; the others call the same methods to no effect."""
+
+    def __init__(self, engine: Engine, folder: Path, *, steps: int, done: int, label: str, settings: dict[str, Any]):
+        """Open the journal; what an earlier process wrote past step `done` is dropped, for it will come again."""
+        self.engine, self.folder = engine, folder
+        self._files: dict[str, TextIO] = {}
+        self._handler: logging.Handler | None = None
+        if not engine.main:
+            return
+        for name in ("metrics", "timing"):
+            path = folder / f"{name}.jsonl"
+            kept = [line for line in folders.read_lines(path) if line["step"] <= done]
+            folders.write_lines(path, kept)
+            self._files[name] = path.open("a", encoding="utf-8")
+        self._handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        _LOG.addHandler(self._handler)
+        engine.track(_flat(settings))
+        self._bar = tqdm(total=steps, initial=done, desc=label, unit="step", dynamic_ncols=True, leave=False)
+
+    def __enter__(self) -> Self:
+        """Return the journal."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close its files, log and bar."""
+        for file in self._files.values():
+            file.close()
+        if self._handler is not None:
+            _LOG.removeHandler(self._handler)
+            self._handler.close()
+            self._bar.close()
+
+    def write(self, name: str, line: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl or timing.jsonl. Raises AffectError when the disk is full."""
+        if name in self._files:
+            try:
+                self._files[name].write(json.dumps(folders.plain(line)) + "\n")
+                self._files[name].flush()
+            except OSError as error:
+                raise AffectError(f"could not write {self.folder / name}.jsonl: {error.strerror}") from error
+
+    def step(self, step: int, metrics: dict[str, Any], timing: dict[str, float]) -> None:
+        """Record a training step: what is reproducible to metrics, the rest to timing."""
+        self.write("metrics", {"event": "step", "step": step, **metrics})
+        self.write("timing", {"step": step, **timing})
+        rates = {f"lr/{name}": value for name, value in metrics["lr"].items()}
+        terms = {f"train/{name}": value for name, value in metrics["terms"].items()}
+        speed = {f"speed/{name}": value for name, value in timing.items()}
+        values = {"train/loss": metrics["loss"], "train/grad_norm": metrics["grad_norm"]}
+        self.engine.log({**values, **terms, **rates, **speed}, step)
+        if self._files:
+            self._bar.update()
+            self._bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
+
+    def scores(self, event: str, step: int, epoch: int, split: str, scores: dict[str, float]) -> None:
+        """Record an evaluation."""
+        self.write("metrics", {"event": event, "split": split, "step": step, "epoch": epoch, "scores": scores})
+        self.engine.log({f"{split}/{name}": value for name, value in scores.items()}, step)
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings under dotted names, in the types that trackers take."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value if isinstance(value, (bool, int, float, str)) else str(value)
+    return flat

@@ -1,0 +1,297 @@
+"""The loop: one run of one recipe on one fold, from the first step to the test part's predictions."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from affect.errors import AffectError
+from affect.recipe import Recipe
+from affect.task import Batch, Row, Task
+from affect.train import checkpoint, optim, plan, probe, step
+from affect.train import folder as folders
+from affect.train.checkpoint import State
+from affect.train.engine import Engine, is_out_of_memory
+from affect.train.evaluate import predict
+from affect.train.journal import Journal
+from affect.train.loader import Collated, Loader
+from affect.train.schedule import Schedule
+
+_LOG = logging.getLogger("affect")
+_WAITING = 0.10
+"""Share of an epoch's time spent waiting for data above which the run says so."""
+_WARM = 10.0
+"""Seconds an epoch must take before that: shorter ones are spent starting the workers."""
+
+
+class OutOfMemoryError(AffectError):
+    """Memory ran out on one rank of several: the run stops with exit code 75 and resumes at half the budget."""
+
+
+class Run:
+    """One run: a task's model trained on the steps of a schedule, evaluated on its way and at its end."""
+
+    def __init__(self, engine: Engine, task: Task, recipe: Recipe, folder: Path, *, experiment: str, resume: str):
+        """Make or resume everything the run needs. Raises AffectError for what a user can mend."""
+        self.engine, self.task, self.recipe, self.folder, self.experiment = engine, task, recipe, folder, experiment
+        self.checkpoints = folder / "checkpoints"
+        self.parts = task.datasets()
+        self.lengths = np.asarray(self.parts["train"]["length"], dtype=np.float64)
+        self.loss = task.loss()
+        with engine.seeded(recipe.seed):
+            model = task.model().to(engine.device)
+        budget, mode = probe.choose(engine, task, model, self.loss, self.parts["train"], recipe.train, recipe.seed)
+        self.state = State(budget=budget, mode=mode)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.average = optim.Average(model, recipe.optim.ema) if recipe.optim.ema else None
+        self.model, self.optimizer = engine.prepare(model, optim.make(task.parameter_groups(model), recipe.optim))
+        self._resume(resume)
+        self.schedule = self._schedule()
+        self.timings: list[dict[str, float]] = []
+
+    def _resume(self, resume: str) -> None:
+        found = checkpoint.find(resume, self.checkpoints)
+        if found is None:
+            return
+        measured = self.state
+        self.state = checkpoint.load(found, self.engine, self.model, self.optimizer, self.average)
+        if self.recipe.train.budget != "auto" or self.state.budget > measured.budget:
+            # Named anew, or a card with less memory than the one before.
+            self.state.budget, self.state.mode = measured.budget, measured.mode
+        _LOG.info("resuming %s after step %d", found, self.state.step)
+
+    def _schedule(self) -> Schedule:
+        return Schedule(self.lengths, self.recipe.train, self.recipe.seed, self.engine.world, self.state.budget)
+
+    def train(self) -> dict[str, dict[str, float]]:
+        """Train to the end and return the scores of the validation and test parts by the best weights."""
+        settings = {"experiment": self.experiment, **self.recipe.to_dict()}
+        label = f"{self.experiment} {self.folder.parent.name}/{self.folder.name}"
+        steps = self.schedule.steps
+        with Journal(
+            self.engine, self.folder, steps=steps, done=self.state.step, label=label, settings=settings
+        ) as self.journal:
+            self._announce()
+            self._steps()
+            return self._finish()
+
+    def _announce(self) -> None:
+        engine, schedule = self.engine, self.schedule
+        figures = schedule.figures(32)
+        _LOG.info(
+            "engine %s, %d ranks on %s, precision %s; global batch %d of %d, %d steps an epoch, %d in all; "
+            "cut by %.4g into %.1f micro-batches a rank (%s), padding %.0f %%",
+            engine.name, engine.world, engine.device.type, engine.precision, schedule.batch, len(self.lengths),
+            schedule.per_epoch, schedule.steps, schedule.budget, figures["micro_batches"], self.state.mode,
+            100 * figures["padding"],
+        )  # fmt: skip
+        over = schedule.over_budget()
+        if len(over):
+            first = self.parts["train"][int(over[0])]["id"]
+            _LOG.warning(
+                "%d examples are over the budget of %.4g and travel alone (%s ...)", len(over), schedule.budget, first
+            )
+
+    def _loader(self) -> Loader:
+        data = Collated(self.task, self.parts["train"], self.lengths)
+        orders = self.schedule.orders(self.engine.rank, self.state.step)
+        return Loader(data, orders, workers=self.recipe.train.workers, pin=self.engine.device.type == "cuda")
+
+    def _steps(self) -> None:
+        loader = self._loader()
+        self.model.train()
+        stopped = False
+        while self.state.step < self.schedule.steps and not stopped:
+            now = self.state.step
+            begun = time.perf_counter()
+            waited = loader.waited
+            # A step that ran out of memory is repeated at half the budget: same batch, same loss, other cut.
+            try:
+                batches = loader.take(len(self.schedule.cut(now).ranks[self.engine.rank]))
+                result, norm, rates = self._step(now, batches)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve(error)
+                loader = self._loader()
+                continue
+            self._check(now, float(result.loss), float(norm), batches)
+            self.state.step += 1
+            self._record(now, result, float(norm), rates, time.perf_counter() - begun, loader.waited - waited)
+            if self.schedule.ends_epoch(now):
+                self._report_speed(self.schedule.epoch(now))
+                stopped = self._end_epoch(now)
+
+    def _step(self, now: int, batches: list[Batch]) -> tuple[step.Result, torch.Tensor, dict[str, float]]:
+        engine = self.engine
+        self.task.begin(engine.unwrap(self.model), self.schedule.epoch(now), now)
+        # Set by the step's number, not by a scheduler: a prepared one would step once a process.
+        multiple = optim.factor(self.recipe.optim, now, self.schedule.steps) * self.state.reduction
+        rates = optim.set_rates(self.optimizer, multiple)
+        self.optimizer.zero_grad(set_to_none=True)
+        batches = [batch.to(engine.device) for batch in batches]
+        mode: step.Mode = "hold" if self.state.mode == "hold" else "replay"
+        result = step.accumulate(
+            engine, self.model, self.loss, batches, mode=mode, key=(self.recipe.seed, now)
+        )  # fmt: skip
+        norm = engine.clip(self.parameters, self.recipe.optim.clip)
+        if not math.isfinite(float(result.loss)) or (not math.isfinite(float(norm)) and engine.precision != "fp16"):
+            return result, norm, rates
+        self.optimizer.step()
+        if self.optimizer.step_was_skipped:
+            _LOG.warning("step %d: fp16 overflow, no update; the loss scale was lowered", now + 1)
+        elif self.average is not None:
+            self.average.update(engine.unwrap(self.model))
+        return result, norm, rates
+
+    def _halve(self, error: BaseException) -> None:
+        halved = self.state.budget / 2
+        if halved < float(self.lengths.min()):
+            raise AffectError(f"out of memory even for single examples: {_first_line(error)}") from error
+        if self.engine.world > 1:
+            folders.write_json(self.folder / "budget.json", {"budget": halved})
+            raise OutOfMemoryError(
+                f"rank {self.engine.rank} ran out of memory; resume with --train.budget {halved:.4g}"
+            )
+        _LOG.warning(
+            "step %d: out of memory; repeating it with a budget of %.4g instead of %.4g, which changes no loss",
+            self.state.step + 1, halved, self.state.budget,
+        )  # fmt: skip
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.engine.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.state.budget, self.state.mode = halved, "replay"
+        self.schedule = self._schedule()
+
+    def _check(self, now: int, loss: float, norm: float, batches: list[Batch]) -> None:
+        """Raise AffectError for a loss or gradient that is not a number; fp16 alone may overflow."""
+        if math.isfinite(loss) and (math.isfinite(norm) or self.engine.precision == "fp16"):
+            return
+        what = "loss" if not math.isfinite(loss) else "gradient"
+        saved = checkpoint.steps(self.checkpoints)
+        ids = [name for batch in batches if not batch.filler for name in batch.ids]
+        # The culprit may be on another rank; each names its own.
+        raise AffectError(
+            f"step {now + 1}: the {what} is not a finite number; lower the rates or optim.clip; "
+            f"last good checkpoint: {saved[-1] if saved else 'none'}; "
+            f"examples on rank {self.engine.rank}: {', '.join(ids)}"
+        )
+
+    def _record(
+        self, now: int, result: step.Result, norm: float, rates: dict[str, float], seconds: float, waited: float
+    ) -> None:
+        cut = self.schedule.cut(now)
+        metrics = {
+            "epoch": self.schedule.epoch(now),
+            "loss": float(result.loss),
+            "terms": {name: float(value) for name, value in result.terms.items()},
+            "grad_norm": norm,
+            "lr": rates,
+        }
+        timing = {
+            "seconds": seconds,
+            "units_per_second": float(self.lengths[cut.indices].sum()) / seconds,
+            "padding": plan.padding(self.lengths, [cut]),
+            "waiting": waited / seconds,
+            "memory_bytes": float(self.engine.memory()),
+        }
+        self.timings.append(timing)
+        self.journal.step(now + 1, metrics, timing)
+
+    def _report_speed(self, epoch: int) -> None:
+        """Log what the epoch's steps took, and whether they starved."""
+        seconds = sum(t["seconds"] for t in self.timings)
+        units = sum(t["seconds"] * t["units_per_second"] for t in self.timings) / seconds
+        waiting = sum(t["seconds"] * t["waiting"] for t in self.timings) / seconds
+        padding = float(np.mean([t["padding"] for t in self.timings]))
+        memory = max(t["memory_bytes"] for t in self.timings) / 2**30
+        self.timings.clear()
+        _LOG.info(
+            "epoch %d: %.1f %s a second, padding %.0f %%, waiting for data %.0f %%, memory %.2f GB",
+            epoch + 1, units, self.task.unit, 100 * padding, 100 * waiting, memory,
+        )  # fmt: skip
+        # The first steps wait for the workers to start.
+        if waiting > _WAITING and seconds > _WARM:
+            _LOG.warning(
+                "%.0f %% of the time was spent waiting for data: raise --train.workers (now %d) or use a faster disk",
+                100 * waiting, self.recipe.train.workers,
+            )  # fmt: skip
+
+    def _evaluated(self) -> torch.nn.Module:
+        return self.model if self.average is None else self.average.model
+
+    def _predict(self, model: torch.nn.Module, part: str) -> list[Row]:
+        with self.engine.autocast():
+            return predict(
+                self.engine, self.task, model, self.parts[part], budget=self.state.budget, workers=0
+            )  # fmt: skip
+
+    def _end_epoch(self, now: int) -> bool:
+        """Evaluate and save as the recipe says; return whether to stop early. Reached by every rank."""
+        epoch, train = self.schedule.epoch(now), self.recipe.train
+        last = now + 1 == self.schedule.steps
+        stop = False
+        if (epoch + 1) % train.evaluate_every == 0 or last:
+            scores = self.task.metrics(self._predict(self._evaluated(), "valid"))
+            self.journal.scores("eval", now + 1, epoch, "valid", scores)
+            stop = self._judge(scores, epoch)
+        if (epoch + 1) % train.checkpoint_every == 0 or last or stop:
+            checkpoint.save(
+                self.engine, self.checkpoints, self.model, self.optimizer, self.average, self.state, keep=train.keep
+            )
+        return stop
+
+    def _judge(self, scores: dict[str, float], epoch: int) -> bool:
+        state, score = self.state, scores[self.task.score]
+        better = state.best is None or score > state.best
+        if better:
+            state.best, state.best_step, state.best_epoch, state.worse = score, state.step, epoch, 0
+            state.scores = scores
+            self.engine.on_main(self._save_best)
+        else:
+            state.worse += 1
+            optim_ = self.recipe.optim
+            if optim_.schedule == "plateau" and state.worse % optim_.plateau_patience == 0:
+                state.reduction /= 2
+                _LOG.info("no better score for %d evaluations: rates halved", state.worse)
+        _LOG.info(
+            "epoch %d: %s%s", epoch + 1, " ".join(f"{k} {v:.3f}" for k, v in scores.items()), " *" if better else ""
+        )
+        patience = self.recipe.train.patience
+        if patience is not None and state.worse * self.recipe.train.evaluate_every >= patience:
+            _LOG.info("stopping early: no better validation score for %d epochs", patience)
+            return True
+        return False
+
+    def _save_best(self) -> None:
+        with folders.whole(self.checkpoints / "best") as temporary:
+            temporary.mkdir()
+            self.task.save(self.engine.unwrap(self._evaluated()), temporary)
+
+    def _finish(self) -> dict[str, dict[str, float]]:
+        """Predict with the best weights, the test part for the first and only time, and write everything."""
+        model = self.engine.unwrap(self._evaluated())
+        model.load_state_dict(load_file(str(self.checkpoints / "best" / "model.safetensors")))
+        rows = {part: self._predict(self._evaluated(), part) for part in ("valid", "test")}
+        found = {part: self.task.metrics(mine) for part, mine in rows.items()}
+        self.engine.on_main(lambda: self._write_rows(rows))
+        state = self.state
+        best = {"best_step": state.best_step, "best_epoch": state.best_epoch}
+        self.journal.write("metrics", {"event": "end", "step": state.step, **best, "scores": found})
+        return found
+
+    def _write_rows(self, rows: dict[str, list[Row]]) -> None:
+        for part, mine in rows.items():
+            folders.write_lines(self.folder / f"predictions-{part}.jsonl", mine)
+        for name, mine in self.task.baselines().items():
+            folders.write_lines(self.folder / f"baseline-{name}-test.jsonl", mine)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,111 @@
+import math
+
+import pytest
+from iemocap_tree import write_wav
+
+from affect.data import splits
+from affect.data.corpora import csv_folder, read
+from affect.errors import AffectError
+
+
+def write_table(folder, text, wavs=("a.wav", "b.wav", "c.wav"), name="labels.csv"):
+    for wav in wavs:
+        write_wav(folder / wav)
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_good_and_bad_rows(tmp_path):
+    write_table(
+        tmp_path,
+        "path,speaker,valence,arousal,emotion,gender\n"
+        "a.wav,s1,1.5,4,happy,female\n"
+        "b.wav,s2,,3.5,,m\n"
+        "c.wav,s3,6,3,,\n"
+        "d.wav,s3,2,3,,\n"
+        "c.wav,s3,two,3,,\n"
+        "c.wav,,2,3,,\n"
+        "c.wav,s3,,,,\n"
+        "a.wav,s1,1.5,4,,\n"
+        ",s1,1,1,,\n",
+    )
+    corpus = csv_folder.read(tmp_path)
+    rows = {row["id"]: row for row in corpus.utterances}
+    assert sorted(rows) == ["a.wav", "b.wav"]
+    assert (rows["a.wav"]["valence"], rows["a.wav"]["arousal"], rows["a.wav"]["gender"]) == (1.5, 4.0, "F")
+    assert math.isnan(rows["b.wav"]["valence"])
+    assert rows["b.wav"]["arousal"] == 3.5
+    assert rows["b.wav"]["session"] == "s2"
+    assert [exclusion.reason.partition(":")[0] for exclusion in corpus.exclusions] == [
+        "label out of range",
+        "missing audio file",
+        "label is no number",
+        "no speaker",
+        "no label",
+        "no path",
+        "listed more than once",
+    ]
+    assert corpus.exclusions[5].what == "labels.csv:10"
+
+
+@pytest.mark.parametrize(("separator", "mark"), [(";", ""), ("\t", "\ufeff"), (",", "\ufeff")])
+def test_separators_and_byte_order_mark(tmp_path, separator, mark):
+    lines = ["path,speaker,valence,arousal,transcript", 'a.wav,s1,2,3,"one, two; three"']
+    table = "\r\n".join(lines)
+    if separator != ",":
+        table = table.replace('"one, two; three"', "one").replace(",", separator)
+    write_table(tmp_path, mark + table, name="anything.csv")
+    (row,) = csv_folder.load(tmp_path)
+    assert (row["speaker"], row["valence"], row["arousal"]) == ("s1", 2.0, 3.0)
+    assert row["transcript"] == ("one, two; three" if separator == "," else "one")
+
+
+def test_another_corpus_by_a_column_map(tmp_path):
+    (tmp_path / "Labels").mkdir()
+    text = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set\n"
+    parts = ("Train", "Development", "Test1", "Test2")
+    text += "".join(f"{i}.wav,N,2,{i + 3},4,{i},Male,{part}\n" for i, part in enumerate(parts))
+    (tmp_path / "Labels" / "labels_consensus.csv").write_text(text)
+    for i in range(4):
+        write_wav(tmp_path / "Audios" / f"{i}.wav")
+    names = {"path": "FileName", "valence": "EmoVal", "arousal": "EmoAct", "dominance": "EmoDom", "speaker": "SpkrID"}
+    names |= {"gender": "Gender", "split": "Split_Set", "emotion": "EmoClass"}
+    options = {"labels": "Labels/labels_consensus.csv", "audio": "Audios", "columns": names, "scale": (1, 7)}
+    corpus = read("csv_folder", tmp_path, **options)
+    assert corpus.utterances["valence"][:] == [3.0, 4.0, 5.0, 6.0]
+    assert corpus.scale == (1, 7)
+    assert splits.folds(corpus.utterances, "column") == ["Test1", "Test2"]
+    parts = splits.split(corpus.utterances, "column", 2)
+    assert [parts[part]["id"][:] for part in splits.PARTS] == [["0.wav"], ["1.wav"], ["3.wav"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,speaker,valence\na.wav,s,1\n", "no column 'arousal'; it has: path, speaker, valence"),
+        ("", "no column 'path'; it has: none"),
+        ("path,speaker,valence,arousal\n", "no utterance .* can be used"),
+    ],
+)
+def test_bad_tables(tmp_path, text, message):
+    write_table(tmp_path, text)
+    with pytest.raises(AffectError, match=message) as caught:
+        csv_folder.read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_folders(tmp_path):
+    with pytest.raises(AffectError, match="no labels.csv"):
+        csv_folder.read(tmp_path)
+    (tmp_path / "x.csv").write_bytes(b"path,speaker,valence,arousal\n\xe9.wav,s,1,1\n")
+    with pytest.raises(AffectError, match=r"is not UTF-8 \(byte 29\)"):
+        csv_folder.read(tmp_path)
+    (tmp_path / "y.csv").write_text("a,b\n")
+    with pytest.raises(AffectError, match="2 CSV files"):
+        csv_folder.read(tmp_path)
+    with pytest.raises(AffectError, match="has no file z.csv"):
+        csv_folder.read(tmp_path, labels="z.csv")
+    with pytest.raises(AffectError, match="did you mean 'columns'"):
+        read("csv_folder", tmp_path, column={})
+    with pytest.raises(AffectError, match="did you mean 'csv_folder'"):
+        read("csv_foldr", tmp_path)
