@@ -62,13 +62,17 @@ class Batch:
 
 @runtime_checkable
 class AdditiveLoss(Protocol):
-    """A loss that is a sum over examples divided by a count: total = sum_t weight_t * sum_t / count_t.
+    """A loss that is a sum over examples divided by a count: total = sum_t weight_t * sum_t / count_t."""
 
-    `needs` names the outputs that it reads.
-    """
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The weight of each term."""
+        ...
 
-    weights: Mapping[str, float]
-    needs: tuple[str, ...]
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names of the outputs that it reads."""
+        ...
 
     def sums(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
         """Return each term's sum [] over the valid units of these examples (0 examples give 0, with a graph)."""
@@ -83,11 +87,18 @@ class AdditiveLoss(Protocol):
 class GatheredLoss(Protocol):
     """A loss that is no sum over examples (CCC, contrastive): total = sum_t weight_t * terms_t of the whole batch.
 
-    `needs` names the outputs that it reads; they alone are gathered, so they should be small.
+    The outputs that it needs are gathered, so they should be small.
     """
 
-    weights: Mapping[str, float]
-    needs: tuple[str, ...]
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The weight of each term."""
+        ...
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names of the outputs that it reads."""
+        ...
 
     def terms(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
         """Return each term [] of one batch on one machine, from the outputs named in `needs` [N, ...].

@@ -15,7 +15,7 @@ from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
 def demo() -> ValenceArousal:
     """A generated corpus, a small random WavLM and the prosody branch: all five folds in minutes on two cores."""
     return ValenceArousal(
-        data=Data(corpus="synthetic"),
+        data=Data(corpus="synthetic", root="data/demo"),
         model=Model(encoder="small", train_encoder="all", hidden=64, dropout=0.1),
         optim=Optim(lr=2e-3, encoder_lr=5e-4),
         train=Train(batch=32, epochs=12, workers=0),

@@ -170,7 +170,7 @@ def _first_harmonics(pitched: pitch.Pitch) -> Array:
 
 
 def _formants(power: Numbers) -> list[Array]:
-    """Return F1, F2 and F3 [T], octaves over 500, 1500 and 2500 Hz: the linear-prediction envelope's peaks below 5 kHz."""
+    """Return F1 to F3 [T], octaves over 500, 1500, 2500 Hz: peaks of the linear-prediction envelope below 5 kHz."""
     band = power[:, : int(FORMANT_RATE / 2 * FFT / RATE) + 1]
     # 6 dB an octave of pre-emphasis, so that the voice's own tilt does not hide the upper formants
     emphasis = np.sin(np.pi * np.arange(band.shape[1]) / (2 * band.shape[1])) ** 2 + 1e-3

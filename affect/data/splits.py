@@ -75,7 +75,8 @@ def split(
     for part in PARTS:
         if not parts[part]:
             raise AffectError(f"fold {fold} of a split by {kind} has an empty {part} part ({len(groups)} groups)")
-    _refuse_shared(dataset, kind, parts, allow_shared)
+    dyad = kind == "speaker" and _partner(dataset, list(dataset["speaker"]), groups[fold - 1]) is not None
+    _refuse_shared(dataset, kind, parts, allow_shared, dyad)
     left = len(dataset) - sum(len(rows) for rows in parts.values())
     if left:
         _LOG.info("split by %s, fold %d: %d of %d utterances are in no part", kind, fold, left, len(dataset))
@@ -166,8 +167,11 @@ def _deal(scripts: Sequence[str], decks: int) -> dict[str, int]:
     return group_of
 
 
-def _refuse_shared(dataset: Dataset, kind: str, parts: Parts, allow_shared: bool) -> None:
-    """Raise AffectError where two parts share what they may not; log it where that is allowed."""
+def _refuse_shared(dataset: Dataset, kind: str, parts: Parts, allow_shared: bool, dyad: bool) -> None:
+    """Raise AffectError where two parts share what they may not; log it where that is allowed.
+
+    `dyad`: validation and test are the two speakers of one session, whose dialogues are the same.
+    """
     keys = {"session": ("session",), "script": ("session", "script")}.get(kind, ())
     for key in ("speaker", "dialogue", *keys):
         if key not in dataset.column_names:
@@ -180,7 +184,7 @@ def _refuse_shared(dataset: Dataset, kind: str, parts: Parts, allow_shared: bool
             raise AffectError("some utterances have no speaker: whether parts share one cannot be told")
         for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
             shared = sorted(members[first] & members[second])
-            if not shared or (kind == "speaker" and key == "dialogue" and first == "valid"):
+            if not shared or (dyad and key == "dialogue" and first == "valid"):
                 continue
             message = f"{first} and {second} share {len(shared)} of the {key}s, {shared[0]!r} for one"
             if not allow_shared:

@@ -74,7 +74,7 @@ class SpeechEncoder(nn.Module):
         self.layer_class = type(model.layers[0] if _is_whisper(model) else model.encoder.layers[0]).__name__
         """The class of the transformer layers, for engines that wrap by class name."""
         if config.gradient_checkpointing and config.train != "none":
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            _checkpoint(model)
         depth = _depth(config, model)
         self.backbone = _backbone(config, model, preprocessing, depth)
         self.width: int = self.backbone.width
@@ -132,6 +132,14 @@ class SpeechEncoder(nn.Module):
         for share, state in zip(shares[1:], states[1:], strict=True):
             total = total + share * state
         return total, mask
+
+
+def _checkpoint(model: Any) -> None:
+    # transformers 5.23 renamed the method and its argument, and warns of the old name.
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _is_whisper(model: Any) -> bool:

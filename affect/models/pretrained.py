@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
@@ -76,31 +77,34 @@ def read_encoder(name: str, revision: str | None, dropout: float | None) -> tupl
         raise AffectError(
             f"encoder {name!r}: no such folder, and not a hub name (owner/model); {nearest(name, tiny.NAMES)}"
         )
-    try:
-        config = AutoConfig.from_pretrained(name, revision=revision)
-        check_config(config, name)
-        read_extractor: Callable[..., Any] = AutoFeatureExtractor.from_pretrained
-        extractor = read_extractor(name, revision=revision)
-        model = AutoModel.from_pretrained(
-            name, revision=revision, config=with_dropout(config, dropout), dtype=torch.float32
-        )
-    # What transformers, the hub and safetensors raise for missing, damaged or unreachable files.
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise AffectError(f"encoder {name!r} cannot be read: {reason[:300]}") from error
+    where = {"pretrained_model_name_or_path": name, "revision": revision}
+    config = attempt(name, "config.json", AutoConfig.from_pretrained, **where)
+    check_config(config, name)
+    extractor = attempt(name, "preprocessor_config.json", AutoFeatureExtractor.from_pretrained, **where)
+    config = with_dropout(config, dropout)
+    # float32, or weights that are stored as halves would be trained as halves.
+    model = attempt(name, "weights", AutoModel.from_pretrained, **where, config=config, dtype=torch.float32)
     return (model.encoder if config.model_type == "whisper" else model), read_preprocessing(extractor)
+
+
+def attempt(name: str, part: str, read: Callable[..., Any], **arguments: Any) -> Any:
+    """Return `read(**arguments)`; raises AffectError, naming the encoder and the part, if that fails."""
+    try:
+        return read(**arguments)
+    # What transformers, the hub and safetensors raise for missing, damaged or unreachable files.
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise AffectError(f"encoder {name!r}: its {part} cannot be read: {reason[:300]}") from error
 
 
 def read_preprocessing(extractor: Any) -> Preprocessing:
     """Return what `affect` needs to know of a transformers feature extractor."""
     facts = extractor.to_dict()
-    known = {
-        "sampling_rate": "sampling_rate",
-        "do_normalize": "do_normalize",
-        "feature_size": "mel_bins",
-        "n_fft": "n_fft",
-        "hop_length": "hop_length",
-    }
+    known = {"sampling_rate": "sampling_rate"}
+    if "n_fft" in facts:  # Whisper's; the others' feature_size is the 1 channel of a waveform.
+        known |= {"feature_size": "mel_bins", "n_fft": "n_fft", "hop_length": "hop_length"}
+    else:
+        known |= {"do_normalize": "do_normalize"}
     return Preprocessing(**{ours: facts[theirs] for theirs, ours in known.items() if theirs in facts})
 
 

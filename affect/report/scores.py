@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -57,6 +57,8 @@ class Scores:
     """Everything the report says of the finished runs' scores."""
 
     runs: list[Run]
+    _parts: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict, repr=False)
+    _pools: dict[tuple[str, str, tuple[str, ...]], Pool] = field(default_factory=dict, repr=False)
 
     @cached_property
     def targets(self) -> list[str]:
@@ -97,10 +99,12 @@ class Scores:
 
     def part(self, run: Run, split: str) -> dict[str, float]:
         """Return a run's CCC by target and MEAN on a split, from its predictions, else as recorded (NaN: unknown)."""
-        rows = run.predictions.get(split, {})
-        if rows:
-            return with_mean({target: _score(rows.values(), target) for target in self.targets})
-        return with_mean({target: recorded(run, split, target) for target in self.targets})
+        key = (run.name, split)
+        if key not in self._parts:
+            rows = run.predictions.get(split, {}).values()
+            found = {t: _score(rows, t) if rows else recorded(run, split, t) for t in self.targets}
+            self._parts[key] = with_mean(found)
+        return self._parts[key]
 
     def covered(self, name: str) -> list[Run]:
         """Return the runs that `name` (NETWORK or a baseline) predicted rows of."""
@@ -109,6 +113,12 @@ class Scores:
     def pool(self, name: str, runs: list[Run] | None = None, beside: str | None = None) -> Pool:
         """Return the pooled scores of NETWORK or a baseline over `runs`, on the rows that `beside` has too."""
         chosen = [run for run in (self.covered(name) if runs is None else runs) if _system(run, name)]
+        key = (name, beside or name, tuple(run.name for run in chosen))
+        if key not in self._pools:
+            self._pools[key] = self._pool(name, chosen, beside)
+        return self._pools[key]
+
+    def _pool(self, name: str, chosen: list[Run], beside: str | None) -> Pool:
         others = {run.name: _system(run, beside or name) for run in chosen}
         rows = {run.name: {i: row for i, row in _system(run, name).items() if i in others[run.name]} for run in chosen}
         # One list of (fold, id) for all seeds and systems, so that the same resample means the same groups.

@@ -93,9 +93,11 @@ def _against(scores: Scores) -> str:
         runs = scores.covered(best)
         theirs = scores.pool(best, runs, NETWORK)
         difference = scores.pool(NETWORK, runs, best).above(theirs, target)
-        where = "On the mean" if target == MEAN else f"on {target}"
-        said.append(f"{where} it is {verdict(difference, f'{best}, {number(theirs.values[target])}')}")
-    return "Against the best baseline of each column: " + "; ".join(s[0].lower() + s[1:] for s in said) + "."
+        said.append((target, verdict(difference, f"{best}'s {number(theirs.values[target])}")))
+    if not said:
+        return "No baseline has a score to compare with."
+    (_, overall), *others = said
+    return f"Against the best baseline: mean **{overall}**; " + "; ".join(f"{t} {words}" for t, words in others) + "."
 
 
 def _listed(pairs: list[tuple[str, float, float]]) -> str:

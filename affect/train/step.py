@@ -8,6 +8,7 @@ forwarding again (replay). Legend: N examples of the global batch, W ranks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -134,7 +135,8 @@ def _exchange(engine: Engine, tensors: dict[tuple[str, str], Tensor]) -> tuple[d
     Packed as float64, which holds float32 values and class indices without loss.
     """
     wide = torch.float32 if engine.device.type == "mps" else torch.float64
-    flat = {key: t.reshape(len(t), -1) for key, t in tensors.items()}
+    # A rank of fillers has no rows: -1 would be ambiguous there.
+    flat = {key: t.reshape(len(t), math.prod(t.shape[1:])) for key, t in tensors.items()}
     table, start = engine.gather(torch.cat([t.to(wide) for t in flat.values()], dim=1))
     columns = torch.split(table, [t.shape[1] for t in flat.values()], dim=1)
     whole = {

@@ -96,3 +96,13 @@ def write_run() -> Write:
         return path
 
     return write
+
+
+@pytest.fixture
+def report_runs(tmp_path: Path, write_run: Write) -> Path:
+    """The five folds of report 000's v2, with fold 5's validation CCC-V of .69."""
+    folder = tmp_path / "v2"
+    for fold in range(1, 6):
+        test = {name: values[fold - 1] for name, values in REPORT.items()}
+        write_run(folder, fold, test, valid=test | {"valence": 0.69} if fold == 5 else None)
+    return folder

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
+from datasets import ClassLabel, Dataset
 
+from affect.data.corpora.hub_source import is_sound, sounds, tables
 from affect.data.corpora.labels import gender_of, number, within
 from affect.data.corpora.utterances import (
     LABELS,
@@ -34,9 +35,6 @@ KNOWN = ("audio", *TEXTS, *LABELS)
 """The names that `columns` may map to the source's own."""
 
 _AUDIO_COLUMNS = ("audio", "path", "file", "file_name", "wav")
-# Not datasets' own Audio feature, which needs torchcodec to write a row, even one that is encoded already.
-_SOUND = {"bytes": Value("binary"), "path": Value("string")}
-_BUILDERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
 
 
 def read(
@@ -58,22 +56,24 @@ def read(
     """
     if limit is not None and limit < 1:
         raise AffectError(f"limit is {limit}; it must be at least 1")
-    parts = _open(str(root), config, split, revision, streaming)
     rows: list[Row] = []
-    sounds: list[Dataset] = []
-    for part, source in parts.items():
-        left = None if limit is None else limit - len(rows)
-        if left == 0:
-            break
-        table = _table(source, left)
-        names = _names(table, dict(columns or {}), f"{root}")
-        sounds.append(_sounds(table, names["audio"]))
+    parts: list[Dataset] = []
+    source: dict[str, Any] = {
+        "config": config,
+        "split": split,
+        "revision": revision,
+        "streaming": streaming,
+        "limit": limit,
+    }
+    for part, table in tables(str(root), **source).items():
+        names = _names(table, dict(columns or {}), str(root))
+        parts.append(sounds(table, names["audio"]))
         rows.extend(_rows(table, names, part))
     faults = _faults(rows, scale)
     exclusions = [
         Exclusion(what=str(row["id"]), reason=fault) for row, fault in zip(rows, faults, strict=True) if fault
     ]
-    sound = datasets.concatenate_datasets(sounds) if sounds else Dataset.from_dict({"audio": []})
+    sound = datasets.concatenate_datasets(parts)
     if any(value and value.get("bytes") is not None for value in _values(sound)):
         return _corpus_of_bytes(rows, faults, exclusions, sound, root, scale)
     return _corpus_of_paths(rows, faults, exclusions, sound, root, scale)
@@ -82,51 +82,6 @@ def read(
 def load(root: str | Path, **options: Any) -> Dataset:
     """Return `read(root, **options).utterances`."""
     return read(root, **options).utterances
-
-
-def _open(
-    root: str, config: str | None, split: str | None, revision: str | None, streaming: bool
-) -> dict[str, Dataset | IterableDataset]:
-    """Return the source's parts by name."""
-    path = Path(root)
-    options: dict[str, Any] = {"split": split, "streaming": streaming}
-    try:
-        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-            found = datasets.load_from_disk(root)
-        elif path.is_file():
-            if path.suffix not in _BUILDERS:
-                raise AffectError(f"{root} is no folder and none of {', '.join(_BUILDERS)}")
-            more = {"sep": "\t"} if path.suffix == ".tsv" else {}
-            found = datasets.load_dataset(_BUILDERS[path.suffix], data_files=root, **options, **more)
-        elif path.is_dir() or root.count("/") <= 1 and not root.startswith((".", "/", "~")):
-            found = datasets.load_dataset(root, config, revision=revision, **options)
-        else:
-            raise AffectError(f"{root}: no such folder or file")
-    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise AffectError(f"datasets cannot read {root!r}: {reason}") from error
-    if isinstance(found, (DatasetDict, IterableDatasetDict)):
-        parts = {str(name): part for name, part in found.items()}
-    else:
-        parts = {split or "": found}
-    if split is not None and split in parts:
-        return {split: parts[split]}
-    if split is not None and isinstance(found, (DatasetDict, IterableDatasetDict)):
-        raise AffectError(f"{root} has no part {split!r}; it has: {', '.join(parts)}")
-    return parts
-
-
-def _table(source: Dataset | IterableDataset, limit: int | None) -> Dataset:
-    """Return at most `limit` rows, audio undecoded; of a stream, what is fetched is held in memory."""
-    features = source.features or {}
-    for name, feature in features.items():
-        if isinstance(feature, Audio):
-            source = source.cast_column(name, Audio(decode=False))
-    if isinstance(source, IterableDataset):
-        fetched = list(itertools.islice(source, limit))
-        plain = {name: _SOUND if isinstance(feature, Audio) else feature for name, feature in features.items()}
-        return Dataset.from_list(fetched, features=Features(plain) if plain else None)
-    return source if limit is None else source.select(range(min(limit, len(source))))
 
 
 def _names(table: Dataset, columns: dict[str, str], root: str) -> dict[str, str]:
@@ -139,20 +94,12 @@ def _names(table: Dataset, columns: dict[str, str], root: str) -> dict[str, str]
             raise AffectError(f"{root} has no column {column!r} (for {name}); it has: {', '.join(present)}")
     names = {name: columns.get(name, name) for name in KNOWN if columns.get(name, name) in present}
     if "audio" not in columns:
-        typed = [name for name in present if isinstance(table.features[name], Audio) or table.features[name] == _SOUND]
+        typed = [name for name in present if is_sound(table.features[name])]
         guessed = [name for name in _AUDIO_COLUMNS if name in present]
         if not typed and not guessed:
             raise AffectError(f"{root} has no audio column; name it in columns; it has: {', '.join(present)}")
         names["audio"] = (typed or guessed)[0]
     return names
-
-
-def _sounds(table: Dataset, column: str) -> Dataset:
-    """Return the audio column alone, as {"bytes", "path"}; file names and raw bytes are cast to that."""
-    sound = table.select_columns([column]).rename_column(column, "audio")
-    if sound.features["audio"] != _SOUND:
-        sound = sound.cast_column("audio", Audio(decode=False)).cast_column("audio", _SOUND)
-    return sound
 
 
 def _rows(table: Dataset, names: Mapping[str, str], part: str) -> Iterator[Row]:

@@ -14,8 +14,8 @@ class Data:
 
     corpus: Literal["synthetic", "iemocap", "emodb", "csv_folder", "hub"] = "iemocap"
     """Layout of the corpus; synthetic generates one, csv_folder and hub read your own data."""
-    root: str = ""
-    """Folder of the corpus (for hub also a name); synthetic keeps its own in the cache when none is given."""
+    root: str
+    """Folder of the corpus (for hub also a name); synthetic writes its corpus there, in IEMOCAP's layout."""
     split: Literal["session", "speaker", "script", "column"] = "session"
     """What is held out together: leave one session (or speaker) out, disjoint scripts, or a given column."""
     column: str = "split"
@@ -38,7 +38,7 @@ class Data:
     def __post_init__(self) -> None:
         """Check every field."""
         require(self.fold is None or self.fold > 0, "data.fold", "be counted from 1 (or None for all)", self.fold)
-        require(bool(self.root) or self.corpus == "synthetic", "data.root", f"name the {self.corpus} folder", self.root)
+        require(bool(self.root), "data.root", "name the corpus's folder", self.root)
         require(self.scale is None or self.scale[0] < self.scale[1], "data.scale", "be low then high", self.scale)
         own = self.corpus in ("csv_folder", "hub")
         require(own or self.scale is None, "data.scale", "be left out: the corpus knows its own", self.scale)
@@ -68,6 +68,9 @@ class Model:
     hidden: int = 256
     """Width of the heads."""
     dropout: float = 0.3
+    """Of the heads and the prosody branch."""
+    encoder_dropout: float | None = None
+    """Replaces the encoder's own dropout rates; None leaves them."""
     sigmoid: bool = True
     """Bound the outputs to the label scale."""
     uncertainty: bool = False
@@ -88,6 +91,8 @@ class Model:
         require(self.prosody_dim >= 0, "model.prosody_dim", "not be negative", self.prosody_dim)
         require(self.hidden > 0, "model.hidden", "be positive", self.hidden)
         require(0 <= self.dropout < 1, "model.dropout", "lie in [0, 1)", self.dropout)
+        rate = self.encoder_dropout
+        require(rate is None or 0 <= rate < 1, "model.encoder_dropout", "lie in [0, 1) (or be None)", rate)
         require(0 <= self.layerdrop < 1, "model.layerdrop", "lie in [0, 1)", self.layerdrop)
         require(not isinstance(self.layers, int) or self.layers > 0, "model.layers", "be counted from 1", self.layers)
 
@@ -111,6 +116,8 @@ class ValenceArousal(Recipe):
         super().__post_init__()
         require(bool(self.targets), "targets", "name at least one", self.targets)
         require(len(set(self.targets)) == len(self.targets), "targets", "name each once", self.targets)
+        both = self.model.uncertainty and self.loss == "ccc_mse"
+        require(not both, "model.uncertainty", "be off with loss=ccc_mse: it weighs one term a target", True)
         if self.loss == "weighted":
             given = self.weights is not None and len(self.weights) == len(self.targets)
             require(

@@ -24,6 +24,7 @@ from affect.losses.masked import Masked, squared
 from affect.losses.weighting import Sum, Uncertainty
 from affect.metrics import regression
 from affect.models import valence_arousal as models
+from affect.models.encoder import EncoderConfig
 from affect.recipe import Recipe
 from affect.task import Batch, Draw, Loss, Outputs, Row
 from affect.tasks.valence_arousal.recipe import ValenceArousal
@@ -50,9 +51,9 @@ class ValenceArousalTask:
 
     def folds(self) -> list[int]:
         """Return the folds that the recipe asks for, from 1."""
-        data = self.recipe.data
-        names = splits.folds(self.corpus.utterances, data.split, column=data.column)
-        return list(range(1, len(names) + 1)) if data.fold is None else [data.fold]
+        fold, (kind, column) = self.recipe.data.fold, _split(self.recipe)
+        names = splits.folds(self.corpus.utterances, kind, column=column)
+        return list(range(1, len(names) + 1)) if fold is None else [fold]
 
     def at(self, seed: int, fold: int) -> ValenceArousalTask:
         """Return the task of one seed and fold, on the same corpus."""
@@ -62,11 +63,10 @@ class ValenceArousalTask:
     @cached_property
     def parts(self) -> DatasetDict:
         """The parts of the recipe's fold."""
-        data = self.recipe.data
-        fold = 1 if data.fold is None else data.fold
-        return splits.split(
-            self.corpus.utterances, data.split, fold, column=data.column, allow_shared=data.allow_shared
-        )  # fmt: skip
+        kind, column = _split(self.recipe)
+        fold = self.recipe.data.fold or 1
+        allow = self.recipe.data.allow_shared
+        return splits.split(self.corpus.utterances, kind, fold, column=column, allow_shared=allow)
 
     def datasets(self) -> DatasetDict:
         """Return train, valid and test; an utterance's length is its duration in seconds."""
@@ -82,7 +82,7 @@ class ValenceArousalTask:
         if self.recipe.model.prosody_dim:
             inputs["prosody"] = torch.tensor([row["prosody"] for row in rows], dtype=torch.float32)
         low, high = self.corpus.scale
-        targets = {
+        targets: dict[str, Tensor] = {
             name: torch.tensor([(row[name] - low) / (high - low) for row in rows], dtype=torch.float32)
             for name in self.recipe.targets
         }
@@ -92,34 +92,40 @@ class ValenceArousalTask:
     def model(self) -> nn.Module:
         """Return a new model, its prosody standardised by the training part."""
         choice = self.recipe.model
-        config = models.configure(
-            choice.encoder,
-            train_encoder=choice.train_encoder,
-            layers=choice.layers,
-            pooling=choice.pooling,
-            prosody_dim=choice.prosody_dim,
-            prosody=self.recipe.data.prosody,
-            prosody_inputs=len(prosody.names(self.recipe.data.prosody)),
-            hidden=choice.hidden,
-            dropout=choice.dropout,
-            sigmoid=choice.sigmoid,
-            uncertainty=choice.uncertainty,
-            checkpointing=choice.checkpointing,
-            layerdrop=choice.layerdrop,
-            spec_augment=choice.spec_augment,
-            targets=self.recipe.targets,
-            scale=self.corpus.scale,
+        kind = self.recipe.data.prosody
+        model = models.VAModel(
+            models.VAConfig(
+                encoder=EncoderConfig(
+                    name=choice.encoder,
+                    train=choice.train_encoder,
+                    layers=choice.layers,
+                    gradient_checkpointing=choice.checkpointing,
+                    dropout=choice.encoder_dropout,
+                    layerdrop=choice.layerdrop,
+                    spec_augment=choice.spec_augment,
+                ),
+                targets=self.recipe.targets,
+                pooling=choice.pooling,
+                prosody=kind,
+                prosody_features=len(prosody.names(kind)),
+                prosody_width=choice.prosody_dim,
+                hidden=(choice.hidden, choice.hidden // 2),
+                dropout=choice.dropout,
+                sigmoid=choice.sigmoid,
+                uncertainty=choice.uncertainty,
+                scale=self.corpus.scale,
+            )
         )
-        model = models.build(config)
-        if choice.prosody_dim:
-            features = np.asarray(self.parts["train"]["prosody"], dtype=np.float64)
-            model.set_statistics(torch.from_numpy(features.mean(0)), torch.from_numpy(features.std(0)))
+        if model.prosody is not None:
+            features = torch.from_numpy(np.asarray(self.parts["train"]["prosody"], dtype=np.float64))
+            model.prosody.set_statistics(features.mean(0), features.std(0, correction=0))
         return model
 
     def loss(self) -> Loss:
         """Return the loss of the recipe, a term a target."""
         recipe = self.recipe
-        weights = dict(zip(recipe.targets, recipe.weights or [1.0] * len(recipe.targets), strict=True))
+        given = recipe.weights or [1.0] * len(recipe.targets)
+        weights: dict[str, float] = dict(zip(recipe.targets, given, strict=True))
         losses: dict[str, Loss] = {
             "ccc": CCC(weights),
             "weighted": CCC(weights),
@@ -131,17 +137,19 @@ class ValenceArousalTask:
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Return up to four groups: encoder and head, each with and without weight decay."""
+        assert isinstance(model, models.VAModel)
         optim = self.recipe.optim
-        rates = {"encoder": optim.encoder_lr or optim.lr, "head": optim.lr}
+        encoder = {id(parameter) for parameter in model.encoder_parameters()}
+        undecayed = models.undecayed(model)
         groups: dict[str, dict[str, Any]] = {}
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
-            part = "encoder" if name.startswith("encoder.") else "head"
-            plain = models.is_undecayed(name, parameter)
-            key = f"{part}_no_decay" if plain else part
-            decay = 0.0 if plain else optim.weight_decay
-            group = groups.setdefault(key, {"name": key, "params": [], "lr": rates[part], "weight_decay": decay})
+            part = "encoder" if id(parameter) in encoder else "head"
+            rate = optim.encoder_lr or optim.lr if part == "encoder" else optim.lr
+            key = f"{part}_no_decay" if name in undecayed else part
+            decay = 0.0 if name in undecayed else optim.weight_decay
+            group = groups.setdefault(key, {"name": key, "params": [], "lr": rate, "weight_decay": decay})
             group["params"].append(parameter)
         return list(groups.values())
 
@@ -211,6 +219,11 @@ class ValenceArousalTask:
             "held_out": {name: sorted({str(value) for value in part[group]}) for name, part in self.parts.items()},
             "excluded": len(corpus.exclusions),
         }
+
+
+def _split(recipe: ValenceArousal) -> tuple[str, str | None]:
+    """Return the kind of split and, where the kind takes one, its column."""
+    return recipe.data.split, recipe.data.column if recipe.data.split == "column" else None
 
 
 def read_corpus(recipe: ValenceArousal) -> Corpus:

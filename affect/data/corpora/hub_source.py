@@ -1,0 +1,138 @@
+"""A `datasets` source as tables whose audio is left encoded, on machines without torchcodec too."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Audio, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
+
+from affect.errors import AffectError
+
+SOUND = {"bytes": Value("binary"), "path": Value("string")}
+"""What audio is here: the storage of datasets' Audio feature without the feature, which would want torchcodec."""
+
+_BUILDERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
+
+
+def tables(
+    root: str,
+    *,
+    config: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+    limit: int | None = None,
+) -> dict[str, Dataset]:
+    """Return the parts of a source by name ("" where it has none), together at most `limit` rows.
+
+    `root` is a folder (audiofolder, parquet, csv, save_to_disk), a file, or a name on the Hub. Of a stream, the rows
+    fetched are held in memory. Raises AffectError where it cannot be read.
+    """
+    found: dict[str, Dataset] = {}
+    left = limit
+    try:
+        with _encoded_audio_kept():
+            for part, source in _open(root, config, split, revision, streaming).items():
+                found[part] = _table(source, left)
+                left = None if left is None else left - len(found[part])
+                if left == 0:
+                    break
+    except (datasets.exceptions.DatasetsError, OSError, ValueError, TypeError, RuntimeError) as error:
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split())[:200] or type(cause).__name__
+        raise AffectError(f"datasets cannot read {root!r}: {reason}") from error
+    if not found:
+        raise AffectError(f"{root} has no part")
+    return found
+
+
+def sounds(table: Dataset, column: str) -> Dataset:
+    """Return the audio column alone, called `audio`, as {"bytes", "path"}; raises AffectError where it is no audio."""
+    sound = table.select_columns([column])
+    sound = sound if column == "audio" else sound.rename_column(column, "audio")
+    feature = sound.features["audio"]
+    if feature == SOUND:
+        return sound
+    # Audio takes no large_string, which is what CSV files are read as.
+    for large, small in (("large_string", "string"), ("large_binary", "binary")):
+        if feature == Value(large):
+            sound = sound.cast_column("audio", Value(small))
+    feature = sound.features["audio"]
+    if not isinstance(feature, Audio) and feature not in (Value("string"), Value("binary")):
+        raise AffectError(f"column {column!r} is no audio: neither files, bytes nor names of files")
+    return sound.cast_column("audio", Audio(decode=False)).cast_column("audio", SOUND)
+
+
+def is_sound(feature: object) -> bool:
+    """Say whether a feature is audio by its type."""
+    return isinstance(feature, Audio) or feature == SOUND
+
+
+def _open(
+    root: str, config: str | None, split: str | None, revision: str | None, streaming: bool
+) -> dict[str, Dataset | IterableDataset]:
+    path = Path(root)
+    options: dict[str, Any] = {"split": split, "streaming": streaming}
+    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        found = datasets.load_from_disk(root)
+        if split is not None and isinstance(found, Dataset):
+            raise AffectError(f"{root} is one saved part: there is no {split!r} to choose")
+    elif path.is_file():
+        if path.suffix not in _BUILDERS:
+            raise AffectError(f"{root} is no folder and none of {', '.join(_BUILDERS)}")
+        more = {"sep": "\t"} if path.suffix == ".tsv" else {}
+        found = datasets.load_dataset(_BUILDERS[path.suffix], data_files=root, **options, **more)
+    elif path.is_dir() or (root.count("/") <= 1 and not root.startswith((".", "/", "~"))):
+        found = datasets.load_dataset(root, config, revision=revision, **options)
+    else:
+        raise AffectError(f"{root}: no such folder or file")
+    if not isinstance(found, (DatasetDict, IterableDatasetDict)):
+        return {split or "": found}
+    parts = {str(name): part for name, part in found.items()}
+    if split is None:
+        return parts
+    if split not in parts:
+        raise AffectError(f"{root} has no part {split!r}; it has: {', '.join(parts)}")
+    return {split: parts[split]}
+
+
+def _table(source: Dataset | IterableDataset, limit: int | None) -> Dataset:
+    features = source.features or {}
+    for name, feature in features.items():
+        if isinstance(feature, Audio):
+            source = source.cast_column(name, Audio(decode=False))
+    if isinstance(source, IterableDataset):
+        fetched = list(itertools.islice(source, limit))
+        plain = {name: SOUND if isinstance(feature, Audio) else feature for name, feature in features.items()}
+        return Dataset.from_list(fetched, features=Features(plain) if plain else None)
+    return source if limit is None else source.select(range(min(limit, len(source))))
+
+
+@contextlib.contextmanager
+def _encoded_audio_kept() -> Iterator[None]:
+    """Let datasets store audio that is encoded already (files, bytes) without importing torchcodec.
+
+    datasets 4 and 5 import torchcodec's encoder even to write down a file's name, as every audiofolder does, and
+    torchcodec installs beside few versions of torch. Arrays, which do need an encoder, still go to datasets.
+    """
+    original = Audio.encode_example
+
+    def encode_example(self: Audio, value: Any) -> Any:
+        if isinstance(value, (str, Path)):
+            return {"bytes": None, "path": str(value)}
+        if isinstance(value, (bytes, bytearray)):
+            return {"bytes": bytes(value), "path": None}
+        if isinstance(value, dict) and "array" not in value and (value.get("bytes") or value.get("path")):
+            return {"bytes": value.get("bytes"), "path": value.get("path")}
+        return original(self, value)
+
+    Audio.encode_example = encode_example
+    try:
+        yield
+    finally:
+        Audio.encode_example = original

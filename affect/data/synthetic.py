@@ -1,0 +1,268 @@
+"""A generated corpus: ten voices whose prosody follows valence and arousal, on disk as IEMOCAP is.
+
+For trying every part of a training run without a licence; scores on it say nothing about real speech.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from filelock import FileLock
+from numpy.random import Generator
+
+from affect.data import voice
+from affect.data.corpora import iemocap
+from affect.data.corpus import Corpus
+from affect.errors import AffectError, nearest
+
+VERSION = 1
+"""To be raised whenever the same options give other files."""
+SESSIONS = 5
+MARK = "synthetic.json"
+CATEGORIES = {
+    "neu": "Neutral",
+    "hap": "Happiness",
+    "exc": "Excited",
+    "ang": "Anger",
+    "fru": "Frustration",
+    "sad": "Sadness",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a generated corpus is made with: dialogues a session, utterances a dialogue, shortest and longest seconds.
+
+    `noise` is the background's level over the speech's, varied by session.
+    """
+
+    dialogues: int = 4
+    utterances: int = 12
+    seconds: tuple[float, float] = (1.0, 3.0)
+    noise: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        shortest, longest = self.seconds
+        rules = (
+            ("dialogues", self.dialogues >= 1, "at least 1"),
+            ("utterances", self.utterances >= 1, "at least 1"),
+            ("seconds", 0.3 <= shortest <= longest <= 60.0, "shortest and longest, within 0.3 and 60"),
+            ("noise", 0.0 <= self.noise <= 10.0, "within 0 and 10"),
+            ("seed", self.seed >= 0, "at least 0"),
+        )
+        for name, right, rule in rules:
+            if not right:
+                raise AffectError(f"generated corpus: {name}={getattr(self, name)} must be {rule}")
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """An utterance to come: its id, who speaks it, and what is felt (-1..1)."""
+
+    id: str
+    gender: str
+    valence: float
+    arousal: float
+    syllables: list[str]
+
+
+def write(
+    root: str | Path,
+    *,
+    dialogues: int = Options.dialogues,
+    utterances: int = Options.utterances,
+    seconds: tuple[float, float] = Options.seconds,
+    noise: float = Options.noise,
+    seed: int = Options.seed,
+) -> None:
+    """Write five sessions of `dialogues` x `utterances` in IEMOCAP's layout under `root`, whole or not at all.
+
+    Raises AffectError where `root` holds anything but a generated corpus, or the disk refuses.
+    """
+    shortest, longest = seconds
+    options = Options(dialogues=dialogues, utterances=utterances, seconds=(shortest, longest), noise=noise, seed=seed)
+    _in_turn(Path(root), lambda: _write(Path(root), options))
+
+
+def read(root: str | Path, **options: Any) -> Corpus:
+    """Return the corpus under `root`, written first where it is absent or was made with other options (see `write`).
+
+    Several processes may call this at once: one writes, the others wait. Raises AffectError as `write` does, and for
+    unknown options.
+    """
+    known = asdict(Options())
+    for name in options:
+        if name not in known:
+            raise AffectError(f"generated corpus: unknown option {name!r}; {nearest(name, known)}")
+    if "seconds" in options:
+        options["seconds"] = tuple(options["seconds"])
+    wanted = Options(**options)
+    path = Path(root)
+
+    def write_if_needed() -> None:
+        if _mark(path) != _description(wanted):
+            _write(path, wanted)
+
+    if _mark(path) != _description(wanted):
+        _in_turn(path, write_if_needed)
+    return replace(iemocap.read(path), name="synthetic")
+
+
+def _in_turn(root: Path, action: Callable[[], None]) -> None:
+    """Do `action` while no other process works on `root`; raises AffectError where the disk refuses."""
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.parent / f".{root.name}.lock"):
+            action()
+    except OSError as error:
+        raise AffectError(f"generated corpus: cannot write {root} ({error.strerror or error})") from error
+    except soundfile.SoundFileError as error:
+        raise AffectError(f"generated corpus: cannot write {root} ({error})") from error
+
+
+def _description(options: Options) -> dict[str, Any]:
+    return {"generator": __name__, "version": VERSION, "options": {**asdict(options), "seconds": [*options.seconds]}}
+
+
+def _mark(root: Path) -> object:
+    """Return what a generated corpus says of itself, None where there is no such corpus."""
+    try:
+        return json.loads((root / MARK).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _write(root: Path, options: Options) -> None:
+    """Build the corpus beside `root` and rename it; for the holder of the lock."""
+    mark = _mark(root)
+    ours = isinstance(mark, dict) and mark.get("generator") == __name__
+    if root.exists() and not ours and (not root.is_dir() or any(root.iterdir())):
+        raise AffectError(f"generated corpus: {root} is there and is not a generated corpus; it is left as it is")
+    building, former = (root.parent / f".{root.name}.{state}" for state in ("partial", "former"))
+    for left_by_a_kill in (building, former):
+        shutil.rmtree(left_by_a_kill, ignore_errors=True)
+    try:
+        for session in range(1, SESSIONS + 1):
+            _write_session(building / f"Session{session}", session, options)
+        (building / MARK).write_text(json.dumps(_description(options), indent=1) + "\n")
+        if root.exists():
+            root.rename(former)
+        building.rename(root)
+    finally:
+        for folder in (building, former):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_session(folder: Path, session: int, options: Options) -> None:
+    evaluations, transcriptions = folder / "dialog" / "EmoEvaluation", folder / "dialog" / "transcriptions"
+    for place in (evaluations, transcriptions):
+        place.mkdir(parents=True)
+    room = options.noise * float(np.exp(_random(options.seed, f"room{session}").normal(0.0, 0.3)))
+    who = {gender: voice.speaker(gender, _random(options.seed, f"Ses{session:02d}{gender}")) for gender in "FM"}
+    for index in range(options.dialogues):
+        dialogue, turns = _dialogue(session, index, options)
+        wavs = folder / "sentences" / "wav" / dialogue
+        wavs.mkdir(parents=True)
+        clock = 5.0
+        blocks, words = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n"], []
+        for turn in turns:
+            rng = _random(options.seed, turn.id)
+            how = voice.manner(turn.valence, turn.arousal, rng)
+            length = float(rng.uniform(*options.seconds))
+            samples, said = voice.speak(turn.syllables, who[turn.gender], how, length, room, rng)
+            soundfile.write(wavs / f"{turn.id}.wav", samples, voice.RATE, subtype="PCM_16")
+            end = clock + len(samples) / voice.RATE
+            blocks.append(_evaluation(turn, clock, end, rng))
+            text = "".join(turn.syllables[i % len(turn.syllables)] for i in range(said)).strip().capitalize()
+            words.append(f"{turn.id} [{clock:08.4f}-{end:08.4f}]: {text}.\n")
+            clock = end + float(rng.uniform(0.2, 0.8))
+        (evaluations / f"{dialogue}.txt").write_text("\n".join(blocks) + "\n")
+        (transcriptions / f"{dialogue}.txt").write_text("".join(words))
+
+
+def _random(seed: int, name: str) -> Generator:
+    """Return the generator of whatever has this name, whatever else is generated."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def _dialogue(session: int, index: int, options: Options) -> tuple[str, list[_Turn]]:
+    """Return a dialogue's name and turns: improvised and scripted in turn, the scripts the same in every session.
+
+    What is felt goes once around the circle of valence and arousal, so that neither tells of the other.
+    """
+    number = index // 2
+    scene = f"script{number // 3 + 1:02d}_{number % 3 + 1}" if index % 2 else f"impro{number + 1:02d}"
+    first = "FM"[number % 2]
+    dialogue = f"Ses{session:02d}{first}_{scene}"
+    plot = _random(options.seed, scene if index % 2 else dialogue)
+    angle = (
+        2.0 * np.pi * (plot.uniform() + plot.choice([-1.0, 1.0]) * np.arange(options.utterances) / options.utterances)
+    )
+    radius = 0.65 + 0.3 * np.sin(angle * plot.integers(1, 3) + plot.uniform(0.0, 6.28))
+    stray = _drift(options.utterances, _random(options.seed, f"{dialogue} drift"))
+    felt = np.clip(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1) + stray, -1.0, 1.0)
+    turns: list[_Turn] = []
+    spoken = Counter[str]()
+    for valence, arousal in felt:
+        gender = first if len(turns) % 2 == 0 else "FM".replace(first, "")
+        name = f"{dialogue}_{gender}{spoken[gender]:03d}"
+        spoken[gender] += 1
+        turns.append(_Turn(name, gender, float(valence), float(arousal), list(_syllables(40, plot))))
+    return dialogue, turns
+
+
+def _drift(count: int, rng: Generator) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return a slow random walk around zero [count, 2]."""
+    walk = np.zeros((count, 2))
+    for i in range(1, count):
+        walk[i] = 0.8 * walk[i - 1] + rng.normal(0.0, 0.08, 2)
+    return walk
+
+
+def _syllables(count: int, rng: Generator) -> Iterator[str]:
+    """Yield nonsense syllables, those that end a word with a space."""
+    for _ in range(count):
+        end = " " if rng.uniform() < 0.35 else ""
+        yield f"{rng.choice(list(voice.CONSONANTS))}{rng.choice(list(voice.VOWELS))}{end}"
+
+
+def _evaluation(turn: _Turn, start: float, end: float, rng: Generator) -> str:
+    """Return the lines of an utterance: the evaluators' mean and majority, then each of them and the self-rating."""
+    felt = np.array([turn.valence, turn.arousal, 0.25 * turn.valence + 0.55 * turn.arousal])
+    ratings = {
+        who: np.clip(np.rint(3.0 + 2.0 * felt + rng.normal(0.0, 0.45, 3)), 1, 5).astype(int)
+        for who in ("E2", "E3", "E4", f"{turn.gender}1")
+    }
+    raters = ("E2", "E3", "E4")  # the self-rating counts for neither mean nor majority
+    mean = np.mean([ratings[who] for who in raters], axis=0)
+    chosen = {who: _category((v - 3.0) / 2.0, (a - 3.0) / 2.0) for who, (v, a, _) in ratings.items()}
+    votes = Counter(chosen[who] for who in raters).most_common(2)
+    emotion = votes[0][0] if votes[0][1] > 1 else "xxx"
+    label = ", ".join(f"{x:.4f}" for x in mean)
+    lines = [f"[{start:.4f} - {end:.4f}]\t{turn.id}\t{emotion}\t[{label}]"]
+    lines += [f"C-{who}:\t{CATEGORIES[chosen[who]]};\t()" for who in ratings]
+    lines += [f"A-{who}:\tval {v}; act {a}; dom  {d};\t()" for who, (v, a, d) in ratings.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _category(valence: float, arousal: float) -> str:
+    """Return the emotion of a place on the circle."""
+    if max(abs(valence), abs(arousal)) < 0.25:
+        return "neu"
+    if valence > 0:
+        return "exc" if arousal > 0.5 else "hap"
+    if arousal >= 0.5:
+        return "ang" if valence < 0 else "exc"
+    if arousal <= -0.5:
+        return "sad"
+    return "fru" if valence < 0 else "neu"

@@ -1,0 +1,191 @@
+import logging
+from collections import Counter
+
+import pytest
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from affect.data import splits
+from affect.errors import AffectError
+
+PAIRS = (("train", "valid"), ("train", "test"), ("valid", "test"))
+
+
+def dyads(sessions=5, scenes=8, turns=2):
+    """A corpus like IEMOCAP: the same scenes in every session, a dialogue a scene, two speakers a session."""
+    rows = [
+        {
+            "id": f"Ses{s:02d}_{scene}_{letter}{turn}",
+            "session": f"Ses{s:02d}",
+            "dialogue": f"Ses{s:02d}_{scene}",
+            "script": scene,
+            "speaker": f"Ses{s:02d}{letter}",
+            "split": "train" if s > 2 else "Development" if s == 2 else "test1",
+        }
+        for s in range(1, sessions + 1)
+        for scene in (f"scene{i}" for i in range(scenes))
+        for turn in range(turns)
+        for letter in "FM"
+    ]
+    return Dataset.from_list(rows)
+
+
+def shared(parts, key):
+    return {pair: set(parts[pair[0]][key]) & set(parts[pair[1]][key]) for pair in PAIRS}
+
+
+@settings(max_examples=12, deadline=None)
+@given(sessions=st.integers(3, 7), scenes=st.integers(1, 5), kind=st.sampled_from(["session", "speaker"]))
+def test_each_utterance_is_tested_once_and_nobody_is_on_two_sides(sessions, scenes, kind):
+    data = dyads(sessions, scenes)
+    tested = []
+    for fold, name in enumerate(splits.folds(data, kind), start=1):
+        parts = splits.split(data, kind, fold)
+        assert set(parts["test"][kind]) == {name}
+        assert all(len(parts[part]) for part in splits.PARTS)
+        assert sum(len(parts[part]) for part in splits.PARTS) == len(data)
+        assert not any(shared(parts, "speaker").values())
+        dialogues = shared(parts, "dialogue")
+        assert not dialogues[PAIRS[0]] and not dialogues[PAIRS[1]]
+        if kind == "session":
+            assert not dialogues[PAIRS[2]] and len(set(parts["valid"]["session"])) == 1
+        else:
+            assert set(parts["valid"]["session"]) == set(parts["test"]["session"])
+        tested += parts["test"]["id"][:]
+    assert sorted(tested) == sorted(data["id"])
+
+
+def test_validation_sessions_are_the_next_ones_around():
+    data = dyads()
+    order = [
+        (set(parts["test"]["session"]), set(parts["valid"]["session"]))
+        for parts in (splits.split(data, "session", fold) for fold in range(1, 6))
+    ]
+    assert order == [({f"Ses0{i}"}, {f"Ses0{i % 5 + 1}"}) for i in range(1, 6)]
+
+
+def test_speakers_without_a_partner_are_validated_by_the_next():
+    data = Dataset.from_list(
+        [{"id": f"{s}{i}", "session": s, "speaker": s, "dialogue": s} for s in "abcd" for i in range(2)]
+    )
+    parts = splits.split(data, "speaker", 4)
+    assert (set(parts["test"]["speaker"]), set(parts["valid"]["speaker"])) == ({"d"}, {"a"})
+
+
+def test_rows_and_columns_stay_as_they_were():
+    data = dyads()
+    parts = splits.split(data, "session", 2)
+    by_id = {row["id"]: row for row in data}
+    for part in splits.PARTS:
+        assert all(row == by_id[row["id"]] for row in parts[part])
+        places = [list(data["id"]).index(name) for name in parts[part]["id"]]
+        assert places == sorted(places)
+
+
+def test_a_column():
+    parts = splits.split(dyads(), "column", 1)
+    assert set(parts["test"]["session"]) == {"Ses01"}
+    assert set(parts["valid"]["session"]) == {"Ses02"}
+    renamed = dyads().rename_column("split", "part")
+    assert splits.folds(renamed, "column", "part") == ["test1"]
+    assert len(splits.split(renamed, "column", 1, column="part")["train"]) == 3 * 32
+
+
+def test_several_test_parts_are_folds_of_their_own(caplog):
+    names = {"Ses01": "Test1", "Ses02": "val", "Ses03": "Test2"}
+    data = dyads().map(lambda row: {"split": names.get(row["session"], "train")})
+    assert splits.folds(data, "column") == ["Test1", "Test2"]
+    with caplog.at_level(logging.INFO, logger="affect"):
+        parts = splits.split(data, "column", 2)
+    assert set(parts["test"]["session"]) == {"Ses03"}
+    assert set(parts["train"]["session"]) == {"Ses04", "Ses05"}
+    assert "32 of 160 utterances are in no part" in caplog.text
+
+
+@settings(max_examples=12, deadline=None)
+@given(sessions=st.integers(3, 6), scenes=st.integers(3, 9), turns=st.integers(1, 2))
+def test_scripts_are_disjoint(sessions, scenes, turns):
+    data = dyads(sessions, scenes, turns)
+    for fold, name in enumerate(splits.folds(data, "script"), start=1):
+        parts = splits.split(data, "script", fold)
+        for key in ("speaker", "dialogue", "session", "script"):
+            assert not any(shared(parts, key).values())
+        assert set(parts["test"]["session"]) == {name}
+
+
+def test_how_much_a_script_disjoint_fold_leaves_out(caplog):
+    data = dyads(5, 15)
+    with caplog.at_level(logging.INFO, logger="affect"):
+        parts = splits.split(data, "script", 1)
+    assert [len(parts[part]) / len(data) for part in splits.PARTS] == pytest.approx([0.36, 0.04, 0.04])
+    assert "168 of 300 utterances are in no part" in caplog.text
+    tested = Counter()
+    for fold in range(1, 6):
+        tested.update(splits.split(data, "script", fold)["test"]["script"])
+    assert len(tested) == 15
+
+
+@pytest.mark.parametrize("key", ["speaker", "dialogue"])
+@pytest.mark.parametrize("kind", ["session", "column"])
+def test_shared_groups_are_refused(key, kind, caplog):
+    def leak(row):
+        return {
+            key: "the same" if row["id"].endswith("scene0_F0") and row["session"] in ("Ses01", "Ses04") else row[key]
+        }
+
+    data = dyads().map(leak)
+    with pytest.raises(AffectError, match=f"train and test share 1 of the {key}s, 'the same' for one") as caught:
+        splits.split(data, kind, 1)
+    assert "\n" not in str(caught.value)
+    parts = splits.split(data, kind, 1, allow_shared=True)
+    assert shared(parts, key)["train", "test"] == {"the same"}
+    assert "leaks, as allowed" in caplog.text
+
+
+def test_a_speaker_split_may_not_share_dialogues_with_training():
+    data = dyads().map(lambda row: {"dialogue": "d" if row["session"] in ("Ses01", "Ses02") else row["dialogue"]})
+    with pytest.raises(AffectError, match="train and valid share 1 of the dialogues, 'd'"):
+        splits.split(data, "speaker", 1)
+
+
+def test_a_speaker_split_without_dyads_may_not_share_dialogues_at_all():
+    rows = [{"id": s, "session": "one", "speaker": s, "dialogue": "x" if s in "ab" else s} for s in "abcd"]
+    with pytest.raises(AffectError, match="valid and test share 1 of the dialogues"):
+        splits.split(Dataset.from_list(rows), "speaker", 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fold", "options", "message"),
+    [
+        ("sesion", 1, {}, "unknown kind of split 'sesion': did you mean 'session'"),
+        ("session", 0, {}, "fold 0 does not exist: a split by session has folds 1 to 5"),
+        ("session", 6, {}, "folds 1 to 5"),
+        ("speaker", 11, {}, "folds 1 to 10"),
+        ("column", 1, {"column": "nope"}, "needs the column 'nope'; there are: id, session"),
+        ("column", 1, {"column": "script"}, "has the value 'scene0'"),
+        ("session", 1, {"column": "split"}, "takes no column"),
+    ],
+)
+def test_what_cannot_be_split(kind, fold, options, message):
+    with pytest.raises(AffectError, match=message):
+        splits.split(dyads(), kind, fold, **options)
+
+
+def test_empty_parts_and_columns():
+    with pytest.raises(AffectError, match="empty train part"):
+        splits.split(dyads(2), "session", 1)
+    with pytest.raises(AffectError, match=r"empty train part \(1 groups\)"):
+        splits.split(dyads(1), "session", 1)
+    with pytest.raises(AffectError, match="at least 3 sessions and 3 scripts; here are 5 and 2"):
+        splits.split(dyads(5, 2), "script", 1)
+    with pytest.raises(AffectError, match="empty for 1 of 160"):
+        splits.split(
+            dyads().map(lambda row: {"session": "" if "01_scene0_F0" in row["id"] else row["session"]}), "session", 1
+        )
+    with pytest.raises(AffectError, match="some utterances have no speaker"):
+        splits.split(dyads().map(lambda row: {"speaker": ""}), "session", 1)
+    with pytest.raises(AffectError, match="no column 'speaker'"):
+        splits.split(dyads().remove_columns("speaker"), "session", 1)
+    with pytest.raises(AffectError, match="names no test part; its values are: 'train'"):
+        splits.folds(dyads().map(lambda row: {"split": "train"}), "column")
