@@ -144,8 +144,17 @@ def _negated(field: str, spelt: set[str]) -> bool:
     return last.startswith("no-") and (f"{head}.{last[3:]}" if head else last[3:]) in spelt
 
 
+class _AboveBar(logging.Handler):
+    """Writes log lines above the progress bar, not through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
 def _show_log() -> None:
-    handler = logging.StreamHandler()
+    handler = _AboveBar()
     handler.setFormatter(logging.Formatter("%(message)s"))
     # Every rank has something to warn of; only the first tells how things go.
     handler.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)

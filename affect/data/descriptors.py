@@ -27,14 +27,14 @@ WINDOW, FFT, BANDS, CEPSTRA = 400, 512, 26, 12
 FORMANT_RATE, FORMANT_ORDER, FORMANT_GRID = 10000, 12, 256
 FORMANT_RANGES = ((220.0, 1000.0), (800.0, 2700.0), (1900.0, 3900.0))  # Hz
 REFERENCE = 27.5  # Hz, 0 semitones
-FLOOR = 1e-10  # power: 100 dB under full scale
+FLOOR = 1e-12  # power: 120 dB under full scale, well under the rounding of 16 bits
 NEPER = 10.0 / np.log(10.0)  # dB of a power's natural logarithm
 
 FRAME_FEATURES: tuple[str, ...] = (
     "f0",  # semitones over 27.5 Hz; interpolated where unvoiced, 0 where the whole clip is
     "voicing",  # 1 where `f0` was measured, 0 where it was filled in
     "periodicity",  # height of the autocorrelation peak, 0..1
-    "energy",  # dB of full scale, floor -100
+    "energy",  # dB of full scale, floor -120
     "loudness",  # mean over mel bands of power ** 0.3
     "alpha_ratio",  # dB, 50..1000 Hz over 1..5 kHz
     "hammarberg",  # dB, strongest below 2 kHz over strongest in 2..5 kHz
@@ -175,22 +175,23 @@ def _formants(power: Numbers) -> list[Array]:
     # 6 dB an octave of pre-emphasis, so that the voice's own tilt does not hide the upper formants
     emphasis = np.sin(np.pi * np.arange(band.shape[1]) / (2 * band.shape[1])) ** 2 + 1e-3
     correlation = scipy.fft.irfft(band * emphasis.astype(np.float32), axis=1)[:, : FORMANT_ORDER + 1].astype(np.float64)
-    correlation[:, 0] = correlation[:, 0] * 1.0001 + 1e-12
+    correlation /= np.maximum(correlation[:, :1], 1e-20)
+    correlation[:, 0] = 1.0001  # a little white noise keeps the recursion stable, also in silence
     response = np.abs(scipy.fft.rfft(_predictor(correlation), 2 * FORMANT_GRID, axis=1))
     envelope = -np.log(response + 1e-9)
-    peaks = np.zeros_like(envelope)
-    inner = envelope[:, 1:-1]
-    peaks[:, 1:-1] = np.where((inner > envelope[:, :-2]) & (inner >= envelope[:, 2:]), inner - inner.min(), 0.0)
-    step = FORMANT_RATE / 2 / FORMANT_GRID
-    hertz = np.arange(envelope.shape[1]) * step
+    left, middle, right = envelope[:, :-2], envelope[:, 1:-1], envelope[:, 2:]
+    peak = (middle > left) & (middle >= right)
+    shift = 0.5 * (left - right) / np.minimum(left - 2.0 * middle + right, -1e-9)  # a parabola's, between bins
+    bins = np.arange(1, middle.shape[1] + 1) + np.where(peak, shift, 0.0)
+    hertz = bins * FORMANT_RATE / 2 / FORMANT_GRID
     found: list[Array] = []
     below = np.zeros(len(power))
     for centre, (low, high) in zip((500.0, 1500.0, 2500.0), FORMANT_RANGES, strict=True):
         # the lowest peak of its range above the formant before; without one the neutral vowel's
-        allowed = (hertz >= low) & (hertz <= high) & (hertz > below[:, None] + 150.0) & (peaks > 0)
-        first = np.where(allowed.any(axis=1), hertz[allowed.argmax(axis=1)], centre)
-        below = first
-        found.append(np.log2(first / centre).astype(np.float32))
+        allowed = peak & (hertz >= low) & (hertz <= high) & (hertz > below[:, None] + 150.0)
+        lowest = np.take_along_axis(hertz, allowed.argmax(axis=1)[:, None], axis=1)[:, 0]
+        below = np.where(allowed.any(axis=1), lowest, centre)
+        found.append(np.log2(below / centre).astype(np.float32))
     return found
 
 

@@ -52,7 +52,8 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        shortest, longest = self.seconds
+        pair = isinstance(self.seconds, tuple) and len(self.seconds) == 2
+        shortest, longest = self.seconds if pair else (0.0, 0.0)
         rules = (
             ("dialogues", self.dialogues >= 1, "at least 1"),
             ("utterances", self.utterances >= 1, "at least 1"),
@@ -89,8 +90,7 @@ def write(
 
     Raises AffectError where `root` holds anything but a generated corpus, or the disk refuses.
     """
-    shortest, longest = seconds
-    options = Options(dialogues=dialogues, utterances=utterances, seconds=(shortest, longest), noise=noise, seed=seed)
+    options = Options(dialogues=dialogues, utterances=utterances, seconds=seconds, noise=noise, seed=seed)
     _in_turn(Path(root), lambda: _write(Path(root), options))
 
 
@@ -104,7 +104,7 @@ def read(root: str | Path, **options: Any) -> Corpus:
     for name in options:
         if name not in known:
             raise AffectError(f"generated corpus: unknown option {name!r}; {nearest(name, known)}")
-    if "seconds" in options:
+    if isinstance(options.get("seconds"), list):
         options["seconds"] = tuple(options["seconds"])
     wanted = Options(**options)
     path = Path(root)
@@ -257,12 +257,10 @@ def _evaluation(turn: _Turn, start: float, end: float, rng: Generator) -> str:
 
 def _category(valence: float, arousal: float) -> str:
     """Return the emotion of a place on the circle."""
-    if max(abs(valence), abs(arousal)) < 0.25:
+    if abs(valence) < 0.25 and abs(arousal) < 0.75:
         return "neu"
-    if valence > 0:
-        return "exc" if arousal > 0.5 else "hap"
-    if arousal >= 0.5:
-        return "ang" if valence < 0 else "exc"
-    if arousal <= -0.5:
-        return "sad"
-    return "fru" if valence < 0 else "neu"
+    if abs(arousal) < 0.4:
+        return "hap" if valence > 0 else "fru"
+    if arousal < 0:
+        return "hap" if valence > 0 else "sad"
+    return "ang" if valence < 0 else "exc"

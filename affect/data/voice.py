@@ -49,7 +49,8 @@ class Manner:
 
     `pitch`, `range` (deviation), `contour` (rise over the utterance) and `glide` (rise over a syllable) in semitones,
     `rate` and `spread` (of the formants) factors, `corner` of the source's spectrum (Hz), `level` (dB), `rough`
-    (relative deviation of a cycle's length), `pause` (mean seconds between words).
+    (relative deviation of a cycle's length), `breath` (noise through the glottis, over the pulses), `pause` (mean
+    seconds between words).
     """
 
     pitch: float
@@ -61,6 +62,7 @@ class Manner:
     spread: float
     level: float
     rough: float
+    breath: float
     pause: float
 
 
@@ -68,31 +70,33 @@ def speaker(gender: str, rng: Generator) -> Speaker:
     """Return a random speaker of `gender` "F" or "M"."""
     female = gender == "F"
     return Speaker(
-        pitch=(205.0 if female else 115.0) * 2.0 ** (rng.normal(0.0, 1.2) / 12.0),
-        tract=(1.14 if female else 1.0) * (1.0 + rng.normal(0.0, 0.025)),
-        rate=4.6 * np.exp(rng.normal(0.0, 0.07)),
+        pitch=(205.0 if female else 115.0) * 2.0 ** (rng.normal(0.0, 1.0) / 12.0),
+        tract=(1.12 if female else 1.0) * (1.0 + rng.normal(0.0, 0.02)),
+        rate=4.6 * np.exp(rng.normal(0.0, 0.05)),
         level=rng.normal(0.0, 3.0),
-        tilt=rng.uniform(-0.25, 0.25),
+        tilt=rng.uniform(-0.15, 0.15),
     )
 
 
 def manner(valence: float, arousal: float, rng: Generator) -> Manner:
-    """Return how one speaks at `valence` and `arousal` (-1..1); each cue strays by itself.
+    """Return how one speaks at `valence` and `arousal` (-1..1).
 
-    Arousal raises pitch, tempo, level and high frequencies. Valence lifts the melody and raises the formants, as a
-    smile does; unpleasant speech falls and is rough.
+    What is shown strays from what is felt, and each cue from what is shown. Arousal raises pitch, tempo, level and high
+    frequencies. Valence lifts the melody and raises the formants, as a smile does; unpleasant speech falls, is rough
+    and breathy.
     """
-    v, a = valence, arousal
+    v, a = valence + rng.normal(0.0, 0.18), arousal + rng.normal(0.0, 0.1)
     return Manner(
-        pitch=4.0 * a + rng.normal(0.0, 1.0),
-        range=1.6 * float(np.exp(0.35 * v + 0.2 * a + rng.normal(0.0, 0.2))),
-        contour=4.0 * v + rng.normal(0.0, 1.2),
-        glide=3.0 * v + rng.normal(0.0, 0.7),
-        rate=float(np.exp(0.28 * a + rng.normal(0.0, 0.08))),
-        corner=1300.0 * float(np.exp(0.9 * a + rng.normal(0.0, 0.25))),
-        spread=1.0 + 0.09 * v + rng.normal(0.0, 0.015),
+        pitch=4.5 * a + rng.normal(0.0, 0.8),
+        range=1.6 * float(np.exp(0.35 * v + 0.2 * a + rng.normal(0.0, 0.15))),
+        contour=4.0 * v + rng.normal(0.0, 0.8),
+        glide=3.0 * v + rng.normal(0.0, 0.5),
+        rate=float(np.exp(0.32 * a + rng.normal(0.0, 0.06))),
+        corner=1300.0 * float(np.exp(1.1 * a + rng.normal(0.0, 0.2))),
+        spread=1.0 + 0.11 * v + rng.normal(0.0, 0.01),
         level=4.0 * a + rng.normal(0.0, 1.5),
-        rough=0.008 * float(np.exp(-0.8 * v + 0.2 * a + rng.normal(0.0, 0.25))),
+        rough=0.008 * float(np.exp(-0.8 * v + 0.2 * a + rng.normal(0.0, 0.2))),
+        breath=0.004 * float(np.exp(-1.0 * v + rng.normal(0.0, 0.2))),
         pause=0.12 * float(np.exp(-0.6 * a)),
     )
 
@@ -114,7 +118,7 @@ def speak(
     voiced, hiss = (np.interp(time, grid, x) for x in (score.voice, score.hiss))
     source = _source(np.interp(time, grid, score.semitones), voiced, who, how, rng)
     breath = rng.normal(0.0, 1.0, size)
-    speech = _formants(source + 0.004 * breath * voiced, score.formants * (who.tract * how.spread))
+    speech = _formants(source + how.breath * breath * voiced, score.formants * (who.tract * how.spread))
     speech = speech / max(float(np.sqrt(np.mean(speech**2))), 1e-9)
     speech += 0.5 * hiss * lfilter([1.0, -0.9], [1.0], breath)
     speech = lfilter([1.0, who.tilt], [1.0], speech)

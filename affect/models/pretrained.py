@@ -145,3 +145,6 @@ def check_config(config: PreTrainedConfig, name: str) -> None:
     for part in ("add_adapter", "conv_pos_batch_norm"):
         if getattr(config, part, False):
             raise AffectError(f"encoder {name!r} has {part}, which is not supported")
+    kernels, strides = getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ())
+    if not all(stride <= kernel <= 2 * stride for kernel, stride in zip(kernels, strides, strict=True)):
+        raise AffectError(f"encoder {name!r} has a convolution whose kernel is not one to two strides long")

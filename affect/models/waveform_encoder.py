@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from affect.models.convolution import ConvStack
+from affect.models.convolution import ConvStack, PositionalConvolution
+from affect.models.dropout import replace_dropout
 from affect.models.layer_stack import additive_mask, mask_frames, run_layers
 from affect.models.spec_augment import draw_spans
 from affect.models.wavlm import GatedAttention
@@ -70,7 +71,7 @@ class WaveformEncoder(nn.Module):
         )
         self.convolution = ConvStack(model.feature_extractor, frozen=freeze_convolution, checkpointed=checkpointed)
         self.feature_projection = model.feature_projection
-        self.pos_conv_embed = encoder.pos_conv_embed
+        self.pos_conv_embed = PositionalConvolution(encoder.pos_conv_embed)
         self.dropout = encoder.dropout
         self.layers = nn.ModuleList(list(encoder.layers)[:depth])
         whole = depth == len(encoder.layers)
@@ -82,6 +83,7 @@ class WaveformEncoder(nn.Module):
         if self.gated:
             for layer in self.layers:
                 layer.attention = GatedAttention(layer.attention)
+        replace_dropout(self)
 
     def forward(self, waveform: Tensor, samples: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the hidden states, first to last, each [B, T, D], and the mask of valid frames [B, T].

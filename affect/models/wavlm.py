@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from affect.models.dropout import drop
+
 FIRST_LENGTH = 512
 """Frames that the bucket table covers from the start (about 10 s); it grows with the longest seen."""
 
@@ -111,5 +113,5 @@ class GatedAttention(nn.Module):
         # On a CPU the fused kernel has no gradient for the bias and torch falls back to a slower composition.
         scaled = (query * self.head_dim**-0.5).flatten(0, 1)
         scores = torch.baddbmm(bias.flatten(0, 1), scaled, key.flatten(0, 1).transpose(1, 2))
-        weights = F.dropout(scores.softmax(-1), dropout, self.training)
+        weights = drop(scores.softmax(-1), dropout, self.training)
         return torch.bmm(weights.to(value.dtype), value.flatten(0, 1)).view_as(query)

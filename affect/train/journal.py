@@ -35,7 +35,9 @@ class Journal:
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         _LOG.addHandler(self._handler)
         engine.track(_flat(settings))
-        self._bar = tqdm(total=steps, initial=done, desc=label, unit="step", dynamic_ncols=True, leave=False)
+        self._bar = tqdm(
+            total=steps, initial=done, desc=label, unit="step", dynamic_ncols=True, leave=False, disable=None
+        )
 
     def __enter__(self) -> Self:
         """Return the journal."""

@@ -21,7 +21,12 @@ def launch(script: str, *arguments: str, ranks: int = 2, timeout: float = 240) -
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--standalone"]
     for attempt in range(2):
         done = subprocess.run(
-            [*command, script, *arguments], capture_output=True, text=True, timeout=timeout, env=environment, check=False
+            [*command, script, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=environment,
+            check=False,
         )
         # Known to happen at exit, after all work is done: once may be repeated.
         if done.returncode == 0 or _AFTER_ALL_WORK not in done.stderr or attempt:

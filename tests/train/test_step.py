@@ -146,9 +146,7 @@ def test_bf16_gives_float32_losses_and_any_cut_the_same_gradient(engine, name):
     def found(cut, mode):
         torch.manual_seed(0)
         model = Bf16()
-        result = step.accumulate(
-            engine, model, toy.losses()[name], toy.batches(x, targets, cut), mode=mode, key=(0, 0)
-        )
+        result = step.accumulate(engine, model, toy.losses()[name], toy.batches(x, targets, cut), mode=mode, key=(0, 0))
         assert result.loss.dtype in (torch.float32, torch.float64)
         return toy.gradient(model), float(result.loss)
 

@@ -34,6 +34,8 @@ class Data:
     """For synthetic: dialogues a session."""
     utterances: int = 12
     """For synthetic: utterances a dialogue."""
+    seconds: tuple[float, float] = (1.0, 3.0)
+    """For synthetic: shortest and longest utterance."""
 
     def __post_init__(self) -> None:
         """Check every field."""

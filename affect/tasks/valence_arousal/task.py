@@ -234,7 +234,7 @@ def read_corpus(recipe: ValenceArousal) -> Corpus:
     data = recipe.data
     options: dict[str, Any] = {}
     if data.corpus == "synthetic":
-        options = {"dialogues": data.dialogues, "utterances": data.utterances}
+        options = {"dialogues": data.dialogues, "utterances": data.utterances, "seconds": data.seconds}
     if data.corpus in ("csv_folder", "hub") and data.scale is not None:
         options["scale"] = data.scale
     if data.corpus == "hub":

@@ -1,0 +1,38 @@
+"""What all tests share: one thread, a cache of their own, a small generated corpus, the real data where it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keep what tests compute out of the user's cache, and shared between them."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["AFFECT_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path:
+    """A generated corpus of 5 sessions x 1 dialogue x 8 utterances in IEMOCAP's layout."""
+    from affect.data import synthetic
+
+    root = tmp_path_factory.mktemp("corpus") / "generated"
+    synthetic.read(str(root), dialogues=1, utterances=8, seconds=(0.3, 0.7))
+    return root
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data; skips where it is absent."""
+    folder = Path(os.environ.get("AFFECT_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("real data is absent: set AFFECT_REAL_DATA to its folder")
+    return folder

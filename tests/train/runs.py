@@ -1,0 +1,47 @@
+"""Short runs of the real task on the small generated corpus."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from affect import tasks
+from affect.recipe import Optim, Train
+from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
+from affect.train import folder as folders
+from affect.train.engine import Engine
+from affect.train.loop import Run
+
+
+def recipe(root: Path, *, encoder: str = "none", dropout: float = 0.0, **train: Any) -> ValenceArousal:
+    """Return a recipe of a few steps on fold 1: 24 training utterances in batches of 8."""
+    return ValenceArousal(
+        data=Data(corpus="synthetic", root=str(root), fold=1, dialogues=1, utterances=8, seconds=(0.3, 0.7)),
+        model=Model(
+            encoder=encoder, train_encoder="all", prosody_dim=8, hidden=8, dropout=dropout, encoder_dropout=dropout
+        ),
+        optim=Optim(lr=1e-3),
+        train=Train(**{"batch": 8, "epochs": 2, "workers": 0, "trackers": (), **train}),
+    )
+
+
+def with_optim(base: ValenceArousal, **optim: Any) -> ValenceArousal:
+    return replace(base, optim=replace(base.optim, **optim))
+
+
+def make(recipe: ValenceArousal, folder: Path, resume: str = "auto") -> Run:
+    """Return a run in `folder`, claimed as the command line would."""
+    engine = Engine(folder, recipe.train.trackers)
+    folders.claim(folder, recipe, experiment="test", overwrite=False)
+    return Run(engine, tasks.make(recipe).at(recipe.seed, 1), recipe, folder, experiment="test", resume=resume)
+
+
+def lines(folder: Path, event: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in found if line["event"] == event]
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in lines(folder, "step")]
