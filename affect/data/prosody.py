@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from affect.data.descriptors import FRAME_FEATURES, frames
 from affect.data.functionals import FUNCTIONAL_NAMES, functionals
 from affect.errors import AffectError, nearest
 
-__all__ = ["FRAME_FEATURES", "FUNCTIONAL_NAMES", "VERSION", "add", "frames", "functionals", "names"]
+__all__ = ["FRAME_FEATURES", "FUNCTIONAL_NAMES", "VERSION", "add", "compute", "frames", "functionals", "names"]
 
 Array = NDArray[np.float32]
 Kind = Literal["default", "egemaps"]
@@ -44,6 +45,12 @@ def names(kind: Kind = "default") -> tuple[str, ...]:
     return FUNCTIONAL_NAMES if kind == "default" else egemaps.names()
 
 
+def compute(waveform: Array, kind: str = "default", rate: int = 16_000) -> Array:
+    """Return the functionals [D] of a waveform [S] at `rate` Hz; raises AffectError as `names` does."""
+    _check_kind(kind)
+    return functionals(waveform, rate) if kind == "default" else egemaps.functionals(waveform, rate)
+
+
 def add(dataset: Dataset, kind: Kind = "default", jobs: int | None = None) -> Dataset:
     """Return `dataset` with the column `prosody`: each row's functionals [D] as float32, named by `names(kind)`.
 
@@ -57,11 +64,10 @@ def add(dataset: Dataset, kind: Kind = "default", jobs: int | None = None) -> Da
     table = _Table(cache_folder() / "prosody" / f"{kind}-{VERSION}", width)
     known = table.read()
     if not known.keys() >= set(keys):
-        compute = functionals if kind == "default" else egemaps.functionals
         with table.lock():
             known = table.read()  # another process may have been here first
             missing = {key: i for i, key in enumerate(keys) if key not in known}
-            for block in _blocks(held, list(missing.items()), compute, jobs or _cores()):
+            for block in _blocks(held, list(missing.items()), partial(compute, kind=kind), jobs or _cores()):
                 table.write(block)
                 known |= block
     column = [known[key] for key in keys]
@@ -107,7 +113,7 @@ def _blocks(
     _LOG.info("prosody: %d utterances to compute with %d threads", len(missing), jobs)
     with (
         ThreadPoolExecutor(max_workers=jobs) as pool,
-        tqdm(total=len(missing), desc="prosody", delay=2, leave=False) as bar,
+        tqdm(total=len(missing), desc="prosody", delay=2, leave=False, disable=None) as bar,
     ):
         for start in range(0, len(missing), SHARD):
             block = missing[start : start + SHARD]

@@ -17,7 +17,7 @@ def normalise_over_time(x: Tensor, frames: Tensor, weight: Tensor, bias: Tensor,
         wide = x.float()
         valid = (torch.arange(x.shape[1], device=x.device) < frames[:, None])[..., None]
         count = frames.clamp(min=1).to(wide.dtype)[:, None, None]
-        mean = wide.masked_fill(~valid, 0).sum(1, keepdim=True) / count
-        variance = (wide - mean).masked_fill(~valid, 0).square().sum(1, keepdim=True) / count
+        centred = wide - wide.masked_fill(~valid, 0).sum(1, keepdim=True) / count
+        variance = centred.masked_fill(~valid, 0).square().sum(1, keepdim=True) / count
         scale = torch.rsqrt(variance + eps) * weight.float()
-        return torch.addcmul(bias.float() - mean * scale, wide, scale).to(x.dtype)
+        return torch.addcmul(bias.float(), centred, scale).to(x.dtype)

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import resource
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -81,7 +82,10 @@ class Engine:
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
         """Return the model and the optimiser as this engine runs them."""
-        model, wrapped = self.accelerator.prepare(model, optimizer)
+        with warnings.catch_warnings():
+            # torch says that broadcast_buffers will be renamed; its successor means something else.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+            model, wrapped = self.accelerator.prepare(model, optimizer)
         return model, wrapped
 
     def unwrap(self, model: nn.Module) -> nn.Module:

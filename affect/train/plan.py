@@ -140,7 +140,8 @@ def _balance(members: NDArray[np.int64], ordered: NDArray[np.float64], world: in
 
 def _into(ordered: NDArray[np.float64], groups: int, budget: float) -> list[int]:
     """Return bounds of at most `groups` contiguous groups of nearly equal cost, the smallest cap that allows it."""
-    low, high = float(ordered.mean()) * 0.5, budget
+    # Never above the budget: with most examples longer than it, half their mean would be.
+    low, high = min(float(ordered.mean()) * 0.5, budget), budget
     for _ in range(12):
         middle = (low + high) / 2
         if len(_pack(ordered, middle)) - 1 <= groups:

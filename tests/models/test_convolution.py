@@ -49,10 +49,9 @@ def test_group_norm_equals_torch_on_each_unpadded_row(lengths, scale):
     x = scale * (torch.randn(len(lengths), max(lengths), 5) + 0.5)
     found = normalise_over_time(x, torch.tensor(lengths), norm.weight, norm.bias, norm.eps)
     for row, length in enumerate(lengths):
-        if length == 1:  # torch refuses one value a channel
-            expected = norm.bias.expand(1, 5)
-        else:
-            expected = norm(x[row : row + 1, :length].transpose(1, 2))[0].t()
+        rows = x[row : row + 1, :length].transpose(1, 2)
+        # torch refuses one value a channel, whose normalised value is 0.
+        expected = norm(rows)[0].t() if length > 1 else norm.bias.expand(1, 5)
         torch.testing.assert_close(found[row, :length], expected, atol=1e-5, rtol=1e-4)
 
 

@@ -1,21 +1,13 @@
-"""The speech encoder against transformers' own models."""
-
-import copy
-import dataclasses
-import json
+"""The speech encoder against transformers' own models, alone and in a padded batch."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor, WhisperModel
+from transformers import Wav2Vec2FeatureExtractor
 
-from affect.errors import AffectError
-from affect.models import pretrained, tiny
-from affect.models.encoder import EncoderConfig, SpeechEncoder
+from tests.models.encoders import KINDS, WAVEFORM_KINDS, extract, make, speech, whisper_features
 
-KINDS = [name for name in tiny.NAMES if name != "small"]
-WAVEFORM_KINDS = [name for name in KINDS if name != "tiny-whisper"]
 SAMPLES = [9000, 12000, 400, 6399, 90]
 
 
@@ -23,30 +15,6 @@ SAMPLES = [9000, 12000, 400, 6399, 90]
 def _seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
-
-
-def make(name: str, **options) -> tuple[SpeechEncoder, nn.Module]:
-    """Return our encoder and an untouched copy of the transformers model it took over."""
-    config = EncoderConfig(name=name, **options)
-    model, preprocessing = pretrained.read_encoder(name, None, config.dropout)
-    with torch.no_grad():
-        # Away from their initial values, so that a forgotten bias, gain or gate shows.
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    original = copy.deepcopy(model)
-    return SpeechEncoder(config, model, preprocessing), original
-
-
-def speech(samples: list[int]) -> torch.Tensor:
-    """Return noise with an offset, garbage beyond the valid samples included."""
-    level = 0.2 + torch.rand(len(samples), 1)
-    return torch.randn(len(samples), max(samples)) * level + 0.1
-
-
-def extract(name: str, wave: torch.Tensor) -> torch.Tensor:
-    _, normalised = tiny.architecture(name)
-    extractor = Wav2Vec2FeatureExtractor(do_normalize=normalised, return_attention_mask=True)
-    return extractor(wave.numpy(), sampling_rate=16_000, return_tensors="pt").input_values
 
 
 @pytest.mark.parametrize("train", ["all", "transformer", "none"])
@@ -103,12 +71,6 @@ def test_batch_equals_transformers_with_its_attention_mask(name):
         ours, mask = encoder.eval()(wave, torch.tensor(samples))
         theirs = original.eval()(**batch).last_hidden_state
     torch.testing.assert_close(ours[mask], theirs[mask], atol=1e-5, rtol=1e-5)
-
-
-def whisper_features(wave: torch.Tensor) -> torch.Tensor:
-    extractor = WhisperFeatureExtractor()
-    rows = [row.numpy() for row in wave]
-    return extractor(rows, sampling_rate=16_000, return_tensors="pt").input_features
 
 
 def test_whisper_spectrogram_equals_transformers():
@@ -173,51 +135,6 @@ def entry_name(name: str) -> str:
     return name if name.startswith(("feature_projection", "masked_spec")) else "encoder." + name
 
 
-OPTIONS = [
-    {"train": "all"},
-    {"train": "transformer"},
-    {"train": "all", "layers": "weighted"},
-    {"train": "none", "layers": "weighted"},
-    {"train": "all", "layers": 1},
-    {"train": "all", "spec_augment": True},
-    {"train": "all", "layerdrop": 0.9},
-    {"train": "transformer", "gradient_checkpointing": True},
-]
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
-@pytest.mark.parametrize("name", KINDS)
-def test_every_trainable_parameter_gets_a_gradient(name, options):
-    encoder, _ = make(name, **options)
-    frames, mask = encoder.train()(speech([8000, 500]), torch.tensor([8000, 500]))
-    (frames * torch.randn_like(frames))[mask].sum().backward()
-    trainable = {key: entry for key, entry in encoder.named_parameters() if entry.requires_grad}
-    assert trainable
-    assert [key for key, entry in trainable.items() if entry.grad is None] == []
-    assert all(bool(torch.isfinite(entry.grad).all()) for entry in trainable.values())
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_frozen_encoder_builds_no_graph_and_stays_in_evaluation_mode(name):
-    encoder, _ = make(name, train="none")
-    encoder.train()
-    assert not any(entry.requires_grad for entry in encoder.parameters())
-    assert not any(module.training for module in encoder.backbone.modules())
-    wave, samples = speech([8000]), torch.tensor([8000])
-    first, _ = encoder(wave, samples)
-    assert first.grad_fn is None
-    torch.testing.assert_close(encoder(wave, samples)[0], first, atol=0, rtol=0)
-
-
-@pytest.mark.parametrize("name", WAVEFORM_KINDS)
-def test_frozen_convolution_builds_no_graph(name):
-    encoder, _ = make(name, train="transformer")
-    features, _ = encoder.train().backbone.convolution(speech([8000]), torch.tensor([8000]))
-    assert features.grad_fn is None
-    assert not any(entry.requires_grad for entry in encoder.backbone.convolution.parameters())
-    assert all(entry.requires_grad for entry in encoder.backbone.layers.parameters())
-
-
 @pytest.mark.parametrize("name", ["tiny", "tiny-wav2vec2", "tiny-whisper"])
 @pytest.mark.parametrize("layers", [1, -2])
 def test_chosen_layer_equals_transformers_hidden_state(name, layers):
@@ -244,57 +161,6 @@ def test_weighted_layers_mix_all_hidden_states():
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_spec_augment_masks_only_while_training():
-    encoder, _ = make("tiny", spec_augment=True, dropout=0.0)
-    plain, _ = make("tiny", dropout=0.0)
-    plain.load_state_dict(encoder.state_dict())
-    wave, samples = speech([12_000, 9000]), torch.tensor([12_000, 9000])
-    evaluated, _ = encoder.eval()(wave, samples)
-    torch.testing.assert_close(evaluated, plain.train()(wave, samples)[0])
-    changed = [bool((encoder.train()(wave, samples)[0] != evaluated).any()) for _ in range(5)]
-    assert any(changed)
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_rebuilt_from_config_alone(name):
-    encoder, _ = make(name, layers=-1, dropout=0.0)
-    facts = json.loads(json.dumps(encoder.to_config()))
-    again = SpeechEncoder.from_config(facts)
-    assert again.config == encoder.config
-    assert again.to_config() == encoder.to_config()
-    again.load_state_dict(encoder.state_dict())
-    wave, samples = speech([8000, 5000]), torch.tensor([8000, 5000])
-    torch.testing.assert_close(again.eval()(wave, samples)[0], encoder.eval()(wave, samples)[0])
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_read_from_a_folder(name, tmp_path):
-    model, preprocessing = pretrained.read_encoder(name, None, None)
-    if name == "tiny-whisper":
-        whole = WhisperModel(model.config)
-        model = whole.encoder
-        whole.save_pretrained(tmp_path)
-        WhisperFeatureExtractor().save_pretrained(tmp_path)
-    else:
-        model.save_pretrained(tmp_path)
-        extractor = Wav2Vec2FeatureExtractor(do_normalize=preprocessing.do_normalize)
-        extractor.save_pretrained(tmp_path)
-    config = EncoderConfig(name=str(tmp_path))
-    ours = SpeechEncoder(dataclasses.replace(config, name=name), model, preprocessing)
-    read = SpeechEncoder.build(config)
-    assert read.preprocessing == ours.preprocessing
-    wave, samples = speech([8000, 5000]), torch.tensor([8000, 5000])
-    torch.testing.assert_close(read.eval()(wave, samples)[0], ours.eval()(wave, samples)[0])
-
-
-def test_half_precision_weights_are_read_in_float32(tmp_path):
-    model, _ = pretrained.read_encoder("tiny", None, None)
-    model.half().save_pretrained(tmp_path)
-    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
-    encoder = SpeechEncoder.build(EncoderConfig(name=str(tmp_path)))
-    assert {entry.dtype for entry in encoder.parameters()} == {torch.float32}
-
-
 def relative_error(values: torch.Tensor, exact: torch.Tensor) -> float:
     return float((values.float() - exact).square().mean().sqrt() / exact.std())
 
@@ -318,66 +184,6 @@ def test_trains_under_bfloat16_autocast(name):
         frames, mask = encoder.train()(speech([8000, 5000]), torch.tensor([8000, 5000]))
     frames[mask].float().square().sum().backward()
     assert all(bool(torch.isfinite(e.grad).all()) for e in encoder.parameters() if e.requires_grad)
-
-
-def one_line(error: AffectError) -> str:
-    text = str(error)
-    assert "\n" not in text
-    return text
-
-
-@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "tinny", "a/b/c"])
-def test_missing_encoder(name):
-    with pytest.raises(AffectError) as caught:
-        SpeechEncoder.build(EncoderConfig(name=name))
-    assert name in one_line(caught.value)
-
-
-def test_folder_that_holds_no_encoder(tmp_path):
-    with pytest.raises(AffectError) as caught:
-        SpeechEncoder.build(EncoderConfig(name=str(tmp_path)))
-    assert str(tmp_path) in one_line(caught.value)
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(AffectError, match="'bert', which is not supported"):
-        SpeechEncoder.build(EncoderConfig(name=str(tmp_path)))
-    model, _ = pretrained.read_encoder("tiny", None, None)
-    model.save_pretrained(tmp_path)
-    with pytest.raises(AffectError) as caught:
-        SpeechEncoder.build(EncoderConfig(name=str(tmp_path)))
-    assert "preprocessor" in one_line(caught.value)
-    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:5000])
-    with pytest.raises(AffectError) as caught:
-        SpeechEncoder.build(EncoderConfig(name=str(tmp_path)))
-    assert "cannot be read" in one_line(caught.value)
-
-
-def test_hub_name_without_network(monkeypatch):
-    def unreachable(*args, **kwargs):
-        raise OSError("We couldn't connect to\nthe hub.")
-
-    monkeypatch.setattr(pretrained.AutoConfig, "from_pretrained", unreachable)
-    with pytest.raises(AffectError) as caught:
-        SpeechEncoder.build(EncoderConfig(name="nobody/nothing"))
-    assert "nobody/nothing" in one_line(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"layers": 3}, "layers 1 to 2"),
-        ({"layers": 0}, "layers 1 to 2"),
-        ({"layers": "first"}, "encoder.layers"),
-        ({"train": "al"}, "did you mean 'all'"),
-        ({"layerdrop": 1.0}, "encoder.layerdrop"),
-        ({"train": "none", "spec_augment": True}, "frozen"),
-    ],
-)
-def test_bad_options(options, words):
-    with pytest.raises(AffectError, match=words) as caught:
-        SpeechEncoder.build(EncoderConfig(**options))
-    one_line(caught.value)
 
 
 def test_frames_follow_the_convolutions():

@@ -71,7 +71,7 @@ def in_threads(function: Callable[[Any], T], items: Iterable[Any], title: str) -
     if not items:
         return []
     with ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1))) as pool:
-        return list(tqdm(pool.map(function, items), total=len(items), desc=title, delay=2, leave=False))
+        return list(tqdm(pool.map(function, items), total=len(items), desc=title, delay=2, leave=False, disable=None))
 
 
 def _verify_file(path: Path) -> Verdict:

@@ -1,0 +1,43 @@
+"""Encoders with weights away from their initial values, and the transformers models they are compared to."""
+
+import copy
+
+import torch
+from torch import nn
+from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+
+from affect.models import pretrained, tiny
+from affect.models.encoder import EncoderConfig, SpeechEncoder
+
+KINDS = [name for name in tiny.NAMES if name != "small"]
+WAVEFORM_KINDS = [name for name in KINDS if name != "tiny-whisper"]
+
+
+def make(name: str, **options) -> tuple[SpeechEncoder, nn.Module]:
+    """Return our encoder and an untouched copy of the transformers model it took over."""
+    config = EncoderConfig(name=name, **options)
+    model, preprocessing = pretrained.read_encoder(name, None, config.dropout)
+    with torch.no_grad():
+        # Away from their initial values, so that a forgotten bias, gain or gate shows.
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    original = copy.deepcopy(model)
+    return SpeechEncoder(config, model, preprocessing), original
+
+
+def speech(samples: list[int]) -> torch.Tensor:
+    """Return noise with an offset, garbage beyond the valid samples included."""
+    level = 0.2 + torch.rand(len(samples), 1)
+    return torch.randn(len(samples), max(samples)) * level + 0.1
+
+
+def extract(name: str, wave: torch.Tensor) -> torch.Tensor:
+    _, normalised = tiny.architecture(name)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=normalised, return_attention_mask=True)
+    return extractor(wave.numpy(), sampling_rate=16_000, return_tensors="pt").input_values
+
+
+def whisper_features(wave: torch.Tensor) -> torch.Tensor:
+    extractor = WhisperFeatureExtractor()
+    rows = [row.numpy() for row in wave]
+    return extractor(rows, sampling_rate=16_000, return_tensors="pt").input_features
