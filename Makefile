@@ -18,10 +18,10 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(VENV)/.done
-	$(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/finetune_wavlm.py
+	$(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml recipes/finetune_wavlm.py
 
 demo-encoder: $(VENV)/.done
-	$(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/finetune_wavlm.py demo_encoder
+	$(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml recipes/finetune_wavlm.py demo_encoder
 
 test: $(VENV)/.done
 	$(BIN)/python -m pytest

@@ -132,10 +132,18 @@ def parse(name: str, experiment: Experiment, arguments: list[str]) -> tuple[Reci
 
 
 def _first_said(box: str) -> str:
-    """Return the message of the box that tyro draws around an error, as one line."""
-    inside = [line.strip("│ ").strip() for line in box.splitlines() if line.startswith("│")]
-    rule = next((k for k, line in enumerate(inside) if set(line) == {"─"}), len(inside))
-    return " ".join(inside[:rule]) or box.strip()
+    """Return the message of the box that tyro draws around an error, as one line.
+
+    The title is in the box's border or, where the output's encoding is not told to be UTF-8, above a rule.
+    """
+    message: list[str] = []
+    for line in box.splitlines()[1:]:
+        inside = line.strip("│ ")
+        if inside.strip("─-╭╮╰╯"):
+            message.append(inside)
+        elif inside and message:
+            break
+    return " ".join(message) or box.strip()
 
 
 def _negated(field: str, spelt: set[str]) -> bool:
@@ -154,6 +162,8 @@ class _AboveBar(logging.Handler):
 
 
 def _show_log() -> None:
+    # Set up anew for each command: one that ran before in this process has left its own.
+    _LOG.handlers = [handler for handler in _LOG.handlers if not isinstance(handler, _AboveBar)]
     handler = _AboveBar()
     handler.setFormatter(logging.Formatter("%(message)s"))
     # Every rank has something to warn of; only the first tells how things go.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from affect.recipe import require
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -22,3 +24,9 @@ class Options:
     """Delete a run of another recipe (or a finished one) that stands where this one goes."""
     dry_run: bool = False
     """Print the resolved recipe and the plan's figures, and stop."""
+
+    def __post_init__(self) -> None:
+        """Check the seeds before the first of them has run."""
+        for seed in self.seeds or ():
+            require(seed >= 0, "seeds", "not be negative", seed)
+        require(len(set(self.seeds or ())) == len(self.seeds or ()), "seeds", "name each once", self.seeds)

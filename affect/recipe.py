@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import types
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -119,7 +119,8 @@ class Recipe:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Return the recipe that `to_dict` wrote. Raises AffectError naming an unknown field or a wrong type."""
-        made: Self = _build(cls, {k: v for k, v in data.items() if k != "task"}, "")
+        # A run's recipe.json names its experiment beside the recipe.
+        made: Self = _build(cls, {k: v for k, v in data.items() if k not in ("task", "experiment")}, "")
         return made
 
 
@@ -169,7 +170,11 @@ def _build(kind: Any, value: Any, name: str) -> Any:
         for key in value:
             if key not in known:
                 raise AffectError(f"unknown field {_dotted(name, key)}; {nearest(key, known)}")
-        return kind(**{key: _build(hints[key], item, _dotted(name, key)) for key, item in value.items()})
+        for item in dataclasses.fields(kind):
+            given = item.name in value or item.default is not MISSING or item.default_factory is not MISSING
+            if not given:
+                raise AffectError(f"{_dotted(name, item.name)} is missing")
+        return kind(**{key: _build(hints[key], part, _dotted(name, key)) for key, part in value.items()})
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in args:

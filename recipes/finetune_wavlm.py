@@ -15,9 +15,9 @@ from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
 def demo() -> ValenceArousal:
     """A generated corpus, a small random WavLM and the prosody branch: all five folds in minutes on two cores."""
     return ValenceArousal(
-        data=Data(corpus="synthetic", root="data/demo"),
-        model=Model(encoder="small", train_encoder="all", hidden=64, dropout=0.1),
-        optim=Optim(lr=2e-3, encoder_lr=5e-4),
+        data=Data(corpus="synthetic", root="data/demo", dialogues=6),
+        model=Model(encoder="tiny", train_encoder="all", pooling="attentive_statistics", hidden=64, dropout=0.1),
+        optim=Optim(lr=3e-3, weight_decay=1e-2),
         train=Train(batch=32, epochs=12, workers=0),
     )
 
@@ -27,19 +27,30 @@ def demo_encoder() -> ValenceArousal:
     base = demo()
     return replace(
         base,
-        data=replace(base.data, fold=1),
+        data=replace(base.data, root="data/demo_encoder", dialogues=12, fold=1),
         model=replace(base.model, prosody_dim=0),
-        train=replace(base.train, epochs=40),
+        train=replace(base.train, epochs=30),
     )
 
 
 def emodb() -> ValenceArousal:
-    """Berlin EmoDB, one speaker left out; valence and arousal mapped from its emotions, not rated."""
+    """Berlin EmoDB, one speaker left out; valence and arousal mapped from its emotions, not rated.
+
+    A network on the prosody functionals alone: without pretrained weights an encoder learns little from 200
+    utterances. The batch is the whole training part, so that the CCC is that of all its speakers. Width, rates and
+    length were chosen by the folds' validation scores. Every speaker validates one fold and is tested in another,
+    so that choice is not blind to the test speakers' voices; it never saw a fold's test scores. The score of one
+    validation speaker is too noisy to choose a checkpoint by: choosing one an epoch cost .03 CCC-V on training
+    speakers left out inside the folds. So the last weights are the result, evaluated once.
+
+    Reached on six speakers, 304 utterances, `--seeds 0 1 2`, one core, 81 s: pooled CCC-V .651, CCC-A .898 (ridge
+    .478 and .827, SVR .544 and .814). CCC-V is .17 on speaker 09 and .51 to .93 on the others.
+    """
     return ValenceArousal(
         data=Data(corpus="emodb", root="data/emodb", split="speaker"),
-        model=Model(encoder="none", prosody_dim=64, hidden=64, dropout=0.3),
-        optim=Optim(lr=1e-3, weight_decay=1e-2),
-        train=Train(batch=64, epochs=60, workers=0),
+        model=Model(encoder="none", prosody_dim=256, hidden=128, dropout=0.3),
+        optim=Optim(lr=3e-3, weight_decay=1e-2),
+        train=Train(batch=256, epochs=100, evaluate_every=100, checkpoint_every=100, workers=0),
     )
 
 

@@ -17,17 +17,19 @@ import numpy as np
 import psutil
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     DistributedType,
     GradientAccumulationPlugin,
     InitProcessGroupKwargs,
+    LoggerType,
     ProjectConfiguration,
 )
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 
-from affect.errors import AffectError
+from affect.errors import AffectError, nearest
 
 _LOG = logging.getLogger("affect")
 T = TypeVar("T")
@@ -47,6 +49,7 @@ class Engine:
         precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
         if precision == "fp16" and not cuda:
             raise AffectError("precision fp16 needs a GPU and none is here: launch with --mixed_precision no or bf16")
+        usable = _trackers(trackers) if folder else []
         self.accelerator = Accelerator(
             # Told so: left alone, Accelerate falls back to one process, or to several unrelated ones.
             cpu=not cuda,
@@ -57,7 +60,7 @@ class Engine:
                 DistributedDataParallelKwargs(broadcast_buffers=False),
                 InitProcessGroupKwargs(timeout=timedelta(minutes=30)),
             ],
-            log_with=list(trackers) or None,
+            log_with=usable or None,
             project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)) if folder else None,
         )
         self.world: int = self.accelerator.num_processes
@@ -152,13 +155,15 @@ class Engine:
     def free_memory(self) -> int:
         """Return how many bytes this rank may still take, a margin left to others."""
         if self.device.type == "cuda":
-            return int(torch.cuda.mem_get_info(self.device)[0] * 0.9) + torch.cuda.memory_reserved(self.device)
+            # What the allocator holds and does not use is as good as free.
+            held = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            return int((torch.cuda.mem_get_info(self.device)[0] + held) * 0.9)
         return int(psutil.virtual_memory().available * 0.5) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
     def track(self, config: dict[str, Any]) -> None:
         """Start the trackers with a run's settings."""
         if self.accelerator.log_with:
-            self.accelerator.init_trackers("tensorboard", config=config)
+            self.accelerator.init_trackers("affect", config=config)
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Send values to the trackers."""
@@ -216,6 +221,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, Exception) and should_reduce_batch_size(error)
+
+
+def _trackers(names: Sequence[str]) -> list[str]:
+    """Return the trackers by name. Raises AffectError for one that is unknown or not installed."""
+    known = {str(kind) for kind in LoggerType} - {"all"}
+    here = {str(kind) for kind in get_available_trackers()}
+    for name in names:
+        if name not in known:
+            raise AffectError(f"train.trackers: unknown tracker {name!r}; {nearest(name, known)}")
+        if name not in here:
+            # Accelerate would go on without it and not say so.
+            raise AffectError(f"train.trackers: {name} is not installed: pip install {name}, or leave it out")
+    return list(names)
 
 
 def _cores() -> int:

@@ -227,9 +227,10 @@ class Run:
         return self.model if self.average is None else self.average.model
 
     def _predict(self, model: torch.nn.Module, part: str) -> list[Row]:
+        workers = self.recipe.train.workers
         with self.engine.autocast():
             return predict(
-                self.engine, self.task, model, self.parts[part], budget=self.state.budget, workers=0
+                self.engine, self.task, model, self.parts[part], budget=self.state.budget, workers=workers
             )  # fmt: skip
 
     def _end_epoch(self, now: int) -> bool:

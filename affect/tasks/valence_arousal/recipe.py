@@ -64,7 +64,7 @@ class Model:
     """Train all of the encoder, all but its convolutions, or nothing."""
     layers: Literal["last", "weighted"] | int = "last"
     """The encoder's layer to use, counted from 1, the last one, or a learned weighted sum of all."""
-    pooling: Literal["mean", "attention", "statistics"] = "mean"
+    pooling: Literal["mean", "attention", "attentive_statistics"] = "mean"
     prosody_dim: int = 64
     """Width of the prosody branch; 0 switches it off."""
     hidden: int = 256
@@ -80,7 +80,7 @@ class Model:
     checkpointing: bool = False
     """Recompute the encoder's activations in the backward pass: less memory, a third more compute."""
     layerdrop: float = 0.0
-    """Share of encoder layers skipped at random in training; one process only."""
+    """Share of encoder layers skipped at random in training."""
     spec_augment: bool = False
     """Mask stretches of the encoder's input in training."""
 
