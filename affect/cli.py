@@ -171,6 +171,8 @@ def _show_log() -> None:
     _LOG.addHandler(handler)
     _LOG.setLevel(logging.INFO)
     _LOG.propagate = False
+    # A log line that a full disk refuses must not bury the error that follows it.
+    logging.raiseExceptions = False
 
 
 def _relative(script: str) -> list[str]:

@@ -66,10 +66,14 @@ def _notice(runs: Sequence[Run]) -> list[str]:
 
 
 def _honesty(runs: Sequence[Run]) -> str:
-    words = (
-        "Checkpoints were chosen on the validation part; the test part was evaluated once, with the chosen "
-        "checkpoint. Validation scores are therefore the best of several and lean upwards."
-    )
+    if all(len(run.evals) <= 1 for run in runs):
+        # One evaluation: nothing was chosen among, and the validation score is as honest as the test's.
+        words = "The weights of the last step were taken; validation and test part were evaluated once."
+    else:
+        words = (
+            "Checkpoints were chosen on the validation part; the test part was evaluated once, with the chosen "
+            "checkpoint. Validation scores are therefore the best of several and lean upwards."
+        )
     unfinished = [run.name for run in runs if not run.finished]
     return words + (f" **Not finished and left out: {', '.join(unfinished)}.**" if unfinished else "")
 

@@ -90,7 +90,7 @@ def load(path: Path, engine: Engine, model: nn.Module, optimizer: Any, average: 
     Raises AffectError when a file is missing or damaged, or belongs to another model.
     """
     try:
-        state = State(**json.loads((path / "state.json").read_text(encoding="utf-8")))
+        state = _read_state(path / "state.json")
         _restore(engine.unwrap(model), path / "model.safetensors")
         if average is not None:
             _restore(average.model, path / "average.safetensors")
@@ -105,6 +105,21 @@ def load(path: Path, engine: Engine, model: nn.Module, optimizer: Any, average: 
             f"{path} can't be resumed from: {first}; name another with --resume, or --overwrite"
         ) from error
     return state
+
+
+def _read_state(path: Path) -> State:
+    """Return the state in a file. Raises ValueError where a field is missing, unknown or of a wrong type."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    blank = asdict(State())
+    if not isinstance(data, dict) or set(data) != set(blank):
+        raise ValueError(f"{path.name} does not hold where a run stands")
+    number = (int, float)
+    kinds = {"best": (*number, type(None)), "reduction": number, "budget": number}
+    for name, value in data.items():
+        fits = isinstance(value, kinds.get(name, type(blank[name]))) and not isinstance(value, bool)
+        if not fits or (name == "step" and value < 0):
+            raise ValueError(f"{name} is {value!r} in {path.name}")
+    return State(**data)
 
 
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -76,7 +76,7 @@ class Engine:
             raise AffectError(f"the engine {self.name} is not supported: use one of accelerate_configs/")
         if self.device.type == "cpu":
             # The launcher leaves one thread a process, or all of them to each: both are several times too slow.
-            torch.set_num_threads(max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+            torch.set_num_threads(_threads())
 
     @property
     def name(self) -> str:
@@ -100,8 +100,12 @@ class Engine:
     def boundary(self, model: nn.Module, last: bool) -> Iterator[None]:
         """Run forward and backward of a micro-batch; only the last of a step reduces gradients between ranks."""
         self.accelerator.sync_gradients = last
-        with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-            yield
+        try:
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                yield
+        finally:
+            # A micro-batch that failed must not leave it off: Accelerate's zero_grad would then do nothing.
+            self.accelerator.sync_gradients = True
 
     def backward(self, loss: Tensor) -> None:
         """Backpropagate, scaled where the precision wants it."""
@@ -193,7 +197,9 @@ class Engine:
     def end(self) -> None:
         """End a run: its trackers are closed and its model and optimiser forgotten."""
         for tracker in self.accelerator.trackers:
-            tracker.finish()
+            # A tracker that a full disk kept from starting has nothing to close.
+            with contextlib.suppress(OSError, AttributeError):
+                tracker.finish()
         self.accelerator.free_memory()
 
     @staticmethod
@@ -234,6 +240,19 @@ def _trackers(names: Sequence[str]) -> list[str]:
             # Accelerate would go on without it and not say so.
             raise AffectError(f"train.trackers: {name} is not installed: pip install {name}, or leave it out")
     return list(names)
+
+
+def _threads() -> int:
+    """Return the threads of this rank on a CPU: its share of the cores, or what AFFECT_THREADS names.
+
+    Threads of one process wait for each other by spinning: where other programs take the cores, one is faster.
+    """
+    named = os.environ.get("AFFECT_THREADS", "")
+    if named:
+        if not (named.isdecimal() and int(named) > 0):
+            raise AffectError(f"AFFECT_THREADS must be a positive number of threads, not {named!r}")
+        return int(named)
+    return max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _cores() -> int:

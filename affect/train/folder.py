@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from affect import recipe as recipes
 from affect.errors import AffectError
 from affect.recipe import Recipe
@@ -68,7 +70,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a .jsonl file; a last line cut short by a crash is left out."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:  # decoded line by line: a crash can leave bytes that are no text
         for line in file:
             try:
                 yield json.loads(line)
@@ -110,15 +112,33 @@ def whole(path: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             temporary.replace(path)
-    except OSError as error:
-        raise AffectError(
-            f"could not write {path}: {error.strerror or error}; what was there before is kept"
-        ) from error
+    except Exception as error:
+        if not failed_writing(error):
+            raise
+        raise AffectError(f"could not write {path}: {reason(error)}; what was there before is kept") from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # where even the folder is none, the error above says so
+                temporary.unlink(missing_ok=True)
+
+
+def failed_writing(error: Exception) -> bool:
+    """Tell whether an exception says that a file could not be written (a full or read-only disk)."""
+    if isinstance(error, (OSError, SafetensorError)):
+        return True
+    # torch.save reports a full disk as a RuntimeError of its archive writer, or of its stream at the very end.
+    words = ("PytorchStreamWriter", "unexpected pos", "iostream error")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def reason(error: Exception) -> str:
+    """Return why a file could not be written, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    full = "No space left on device" if isinstance(error, RuntimeError) else ""
+    return full or (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _sync(path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -34,7 +36,8 @@ class Journal:
         self._handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         _LOG.addHandler(self._handler)
-        engine.track(_flat(settings))
+        with self._guarded("a tracker's file"):
+            engine.track(_flat(settings))
         self._bar = tqdm(
             total=steps, initial=done, desc=label, unit="step", dynamic_ncols=True, leave=False, disable=None
         )
@@ -45,8 +48,9 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         """Close its files, log and bar."""
-        for file in self._files.values():
-            file.close()
+        for name, file in self._files.items():
+            with self._guarded(f"{name}.jsonl"):
+                file.close()
         if self._handler is not None:
             _LOG.removeHandler(self._handler)
             self._handler.close()
@@ -55,11 +59,16 @@ class Journal:
     def write(self, name: str, line: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl or timing.jsonl. Raises AffectError when the disk is full."""
         if name in self._files:
-            try:
+            with self._guarded(f"{name}.jsonl"):
                 self._files[name].write(json.dumps(folders.plain(line)) + "\n")
                 self._files[name].flush()
-            except OSError as error:
-                raise AffectError(f"could not write {self.folder / name}.jsonl: {error.strerror}") from error
+
+    @contextlib.contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise AffectError(f"could not write {what} in {self.folder}: {error.strerror or error}") from error
 
     def step(self, step: int, metrics: dict[str, Any], timing: dict[str, float]) -> None:
         """Record a training step: what is reproducible to metrics, the rest to timing."""
@@ -69,7 +78,8 @@ class Journal:
         terms = {f"train/{name}": value for name, value in metrics["terms"].items()}
         speed = {f"speed/{name}": value for name, value in timing.items()}
         values = {"train/loss": metrics["loss"], "train/grad_norm": metrics["grad_norm"]}
-        self.engine.log({**values, **terms, **rates, **speed}, step)
+        with self._guarded("a tracker's file"):
+            self.engine.log({**values, **terms, **rates, **speed}, step)
         if self._files:
             self._bar.update()
             self._bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
@@ -77,7 +87,8 @@ class Journal:
     def scores(self, event: str, step: int, epoch: int, split: str, scores: dict[str, float]) -> None:
         """Record an evaluation."""
         self.write("metrics", {"event": event, "split": split, "step": step, "epoch": epoch, "scores": scores})
-        self.engine.log({f"{split}/{name}": value for name, value in scores.items()}, step)
+        with self._guarded("a tracker's file"):
+            self.engine.log({f"{split}/{name}": value for name, value in scores.items()}, step)
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -144,7 +144,8 @@ class Run:
         if not math.isfinite(float(result.loss)) or (not math.isfinite(float(norm)) and engine.precision != "fp16"):
             return result, norm, rates
         self.optimizer.step()
-        if self.optimizer.step_was_skipped:
+        # A fused AdamW skips an overflow inside its step, which Accelerate's step_was_skipped does not see.
+        if self.optimizer.step_was_skipped or not math.isfinite(float(norm)):
             _LOG.warning("step %d: fp16 overflow, no update; the loss scale was lowered", now + 1)
         elif self.average is not None:
             self.average.update(engine.unwrap(self.model))

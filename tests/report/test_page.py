@@ -34,6 +34,13 @@ def test_the_page_holds_everything_in_order(report_runs: Path) -> None:
     assert all((report_runs / name).is_file() for name in named)
 
 
+def test_one_evaluation_is_not_called_a_choice(tmp_path: Path, write_run) -> None:
+    write_run(tmp_path / "once", 1, {"valence": 0.5, "arousal": 0.6}, epochs=1)
+    text = report.write(tmp_path / "once").read_text(encoding="utf-8")
+    assert "The weights of the last step were taken" in text
+    assert "lean upwards" not in text
+
+
 def test_the_same_runs_give_the_same_bytes(report_runs: Path, tmp_path: Path) -> None:
     first = contents(report.write(report_runs).parent)
     shutil.rmtree(report_runs / "plots")
