@@ -72,6 +72,8 @@ class Train:
     """hold keeps a step's graphs, replay forwards twice and keeps one micro-batch; auto chooses by memory."""
     patience: int | None = None
     """Stop after this many epochs without a better validation score."""
+    choose: Literal["best", "last"] = "best"
+    """Keep the weights of the best validation score, or the last ones (where validation is too small to choose by)."""
     evaluate_every: int = 1
     """Epochs between evaluations of the validation part."""
     keep: int = 1
@@ -93,6 +95,8 @@ class Train:
             value = getattr(self, name)
             require(value is None or value > 0, f"train.{name}", "be positive (or None)", value)
         require(self.budget == "auto" or self.budget > 0, "train.budget", "be positive or 'auto'", self.budget)
+        both = self.choose == "last" and self.patience is not None
+        require(not both, "train.patience", "be left out with choose=last, which takes the last weights", self.patience)
         require(self.workers >= 0, "train.workers", "not be negative", self.workers)
 
 

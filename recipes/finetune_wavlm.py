@@ -52,7 +52,7 @@ def emodb() -> ValenceArousal:
         data=Data(corpus="emodb", root="data/emodb", split="speaker"),
         model=Model(encoder="none", prosody_dim=256, hidden=128, dropout=0.3),
         optim=Optim(lr=3e-3, weight_decay=1e-2),
-        train=Train(batch=256, epochs=100, evaluate_every=100, checkpoint_every=100, workers=0),
+        train=Train(batch=256, epochs=100, choose="last", evaluate_every=10, checkpoint_every=50, workers=0),
     )
 
 

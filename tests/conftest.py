@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Several threads spin while they wait for each other: tens of times slower where other programs run too.
+os.environ.setdefault("AFFECT_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 

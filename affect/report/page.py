@@ -9,7 +9,7 @@ from pathlib import Path
 from affect.errors import AffectError
 from affect.report.flags import flags, mapped
 from affect.report.runs import Record, Run, read
-from affect.report.scores import Scores
+from affect.report.scores import Scores, section
 from affect.report.tables import baselines, flat, folds, grid, settings, text
 from affect.report.words import resampling, result
 
@@ -66,9 +66,10 @@ def _notice(runs: Sequence[Run]) -> list[str]:
 
 
 def _honesty(runs: Sequence[Run]) -> str:
-    if all(len(run.evals) <= 1 for run in runs):
-        # One evaluation: nothing was chosen among, and the validation score is as honest as the test's.
-        words = "The weights of the last step were taken; validation and test part were evaluated once."
+    if all(section(run.recipe, "train").get("choose") == "last" for run in runs):
+        words = (
+            "The weights of the last step were taken, whatever the validation scores; the test part was evaluated once."
+        )
     else:
         words = (
             "Checkpoints were chosen on the validation part; the test part was evaluated once, with the chosen "

@@ -27,7 +27,7 @@ _LOG = logging.getLogger("affect")
 _WAITING = 0.10
 """Share of an epoch's time spent waiting for data above which the run says so."""
 _WARM = 10.0
-"""Seconds an epoch must take before that: shorter ones are spent starting the workers."""
+"""Seconds of training a line on speed speaks of at least: the first ones are spent starting the workers."""
 
 
 class OutOfMemoryError(AffectError):
@@ -125,7 +125,7 @@ class Run:
             self.state.step += 1
             self._record(now, result, float(norm), rates, time.perf_counter() - begun, loader.waited - waited)
             if self.schedule.ends_epoch(now):
-                self._report_speed(self.schedule.epoch(now))
+                self._report_speed(self.schedule.epoch(now), last=self.state.step == self.schedule.steps)
                 stopped = self._end_epoch(now)
 
     def _step(self, now: int, batches: list[Batch]) -> tuple[step.Result, torch.Tensor, dict[str, float]]:
@@ -137,9 +137,7 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         batches = [batch.to(engine.device) for batch in batches]
         mode: step.Mode = "hold" if self.state.mode == "hold" else "replay"
-        result = step.accumulate(
-            engine, self.model, self.loss, batches, mode=mode, key=(self.recipe.seed, now)
-        )  # fmt: skip
+        result = step.accumulate(engine, self.model, self.loss, batches, mode=mode, key=(self.recipe.seed, now))
         norm = engine.clip(self.parameters, self.recipe.optim.clip)
         if not math.isfinite(float(result.loss)) or (not math.isfinite(float(norm)) and engine.precision != "fp16"):
             return result, norm, rates
@@ -205,9 +203,11 @@ class Run:
         self.timings.append(timing)
         self.journal.step(now + 1, metrics, timing)
 
-    def _report_speed(self, epoch: int) -> None:
-        """Log what the epoch's steps took, and whether they starved."""
+    def _report_speed(self, epoch: int, last: bool) -> None:
+        """Log what the steps since the last such line took, and whether they starved; short epochs share a line."""
         seconds = sum(t["seconds"] for t in self.timings)
+        if seconds < _WARM and not last:
+            return
         units = sum(t["seconds"] * t["units_per_second"] for t in self.timings) / seconds
         waiting = sum(t["seconds"] * t["waiting"] for t in self.timings) / seconds
         padding = float(np.mean([t["padding"] for t in self.timings]))
@@ -217,7 +217,6 @@ class Run:
             "epoch %d: %.1f %s a second, padding %.0f %%, waiting for data %.0f %%, memory %.2f GB",
             epoch + 1, units, self.task.unit, 100 * padding, 100 * waiting, memory,
         )  # fmt: skip
-        # The first steps wait for the workers to start.
         if waiting > _WAITING and seconds > _WARM:
             _LOG.warning(
                 "%.0f %% of the time was spent waiting for data: raise --train.workers (now %d) or use a faster disk",
@@ -251,7 +250,7 @@ class Run:
 
     def _judge(self, scores: dict[str, float], epoch: int) -> bool:
         state, score = self.state, scores[self.task.score]
-        better = state.best is None or score > state.best
+        better = state.best is None or score > state.best or self.recipe.train.choose == "last"
         if better:
             state.best, state.best_step, state.best_epoch, state.worse = score, state.step, epoch, 0
             state.scores = scores

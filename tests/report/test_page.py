@@ -34,9 +34,12 @@ def test_the_page_holds_everything_in_order(report_runs: Path) -> None:
     assert all((report_runs / name).is_file() for name in named)
 
 
-def test_one_evaluation_is_not_called_a_choice(tmp_path: Path, write_run) -> None:
-    write_run(tmp_path / "once", 1, {"valence": 0.5, "arousal": 0.6}, epochs=1)
-    text = report.write(tmp_path / "once").read_text(encoding="utf-8")
+def test_the_last_weights_are_not_called_a_choice(tmp_path: Path, write_run) -> None:
+    path = write_run(tmp_path / "last", 1, {"valence": 0.5, "arousal": 0.6})
+    recipe = json.loads((path / "recipe.json").read_text())
+    recipe["train"]["choose"] = "last"
+    (path / "recipe.json").write_text(json.dumps(recipe))
+    text = report.write(tmp_path / "last").read_text(encoding="utf-8")
     assert "The weights of the last step were taken" in text
     assert "lean upwards" not in text
 

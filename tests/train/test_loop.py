@@ -153,6 +153,15 @@ def test_early_stopping_keeps_and_tests_the_best_weights(small_corpus, tmp_path,
     assert "stopping early" in log.text
 
 
+def test_the_last_weights_are_kept_when_asked_for(small_corpus, tmp_path):
+    recipe = runs.with_optim(runs.recipe(small_corpus, epochs=6, choose="last"), lr=0.5, schedule="constant")
+    run = runs.make(recipe, tmp_path / "run")
+    scores = run.train()
+    evals = runs.lines(tmp_path / "run", "eval")
+    assert scores["valid"]["ccc"] == pytest.approx(evals[-1]["scores"]["ccc"], abs=1e-6)
+    assert max(line["scores"]["ccc"] for line in evals) > evals[-1]["scores"]["ccc"] + 1e-3
+
+
 def test_plateau_halves_the_rates(small_corpus, tmp_path):
     recipe = runs.recipe(small_corpus, epochs=12)
     recipe = runs.with_optim(recipe, lr=0.5, schedule="plateau", plateau_patience=2, warmup=0.0)

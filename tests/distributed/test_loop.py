@@ -1,0 +1,110 @@
+"""The loop on two real processes: what it optimises, predicts and writes is what one process does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.distributed.launch import launch
+from tests.train import runs
+
+HERE = Path(__file__).parent
+CUTS = ("100.0-hold", "0.9-replay")
+
+
+@pytest.fixture(scope="module")
+def one(small_corpus, tmp_path_factory):
+    """The folder of a run in this process, and its scores."""
+    folder = tmp_path_factory.mktemp("one") / "run"
+    recipe = runs.recipe(small_corpus, encoder="tiny", epochs=7, steps=20, budget=2.0)
+    return folder, runs.make(recipe, folder).train()
+
+
+@pytest.fixture(scope="module")
+def two(small_corpus, tmp_path_factory, one):
+    """The folder of the runs of two processes, and what each rank said. `one` has filled the caches."""
+    folder = tmp_path_factory.mktemp("two")
+    return folder, launch(str(HERE / "loop_worker.py"), str(small_corpus), str(folder))
+
+
+pytestmark = pytest.mark.distributed
+
+
+def close(found, wanted, path="", *, tolerance=1e-5):
+    """Hold that two JSON values have the same shape, words and numbers."""
+    if isinstance(wanted, dict):
+        assert list(found) == list(wanted), path
+        for key in wanted:
+            close(found[key], wanted[key], f"{path}.{key}", tolerance=tolerance)
+    elif isinstance(wanted, float):
+        assert found == pytest.approx(wanted, rel=tolerance, abs=tolerance), path
+    else:
+        assert found == wanted, path
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_twenty_steps_give_the_losses_of_one_process(one, two, cut):
+    wanted = runs.losses(one[0])
+    found = runs.losses(two[0] / cut)
+    assert len(found) == len(wanted) == 20
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert len(set(np.round(wanted, 4))) > 10, "the test must see a loss that changes"
+
+
+def test_both_ranks_are_real_and_hold_the_same_weights(two):
+    for rank in two[1]:
+        assert rank["engine"] == "MULTI_CPU"
+        for cut in CUTS:
+            assert rank["runs"][cut]["weights"] == two[1][0]["runs"][cut]["weights"]
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_the_run_folder_is_that_of_one_process(one, two, cut):
+    folder, other = one[0], two[0] / cut
+    names = {path.relative_to(folder) for path in folder.rglob("*")}
+    assert {path.relative_to(other) for path in other.rglob("*")} == names
+    for event in ("step", "eval", "end"):
+        lines = runs.lines(folder, event)
+        assert lines
+        for found, wanted in zip(runs.lines(other, event), lines, strict=True):
+            # Scores of eight predictions move more than the loss does.
+            close(found, wanted, event, tolerance=1e-5 if event == "step" else 1e-4)
+    for name in ("predictions-valid.jsonl", "predictions-test.jsonl"):
+        found, wanted = ([json.loads(x) for x in (f / name).read_text().splitlines()] for f in (other, folder))
+        assert len(found) == len(wanted) == 8
+        for a, b in zip(found, wanted, strict=True):
+            close(a, b, name, tolerance=1e-4)
+    recipes = [json.loads((f / "recipe.json").read_text()) for f in (other, folder)]
+    assert {k: v for k, v in recipes[0].items() if k != "train"} == {
+        k: v for k, v in recipes[1].items() if k != "train"
+    }
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_predictions_are_gathered_in_order_and_equal_on_both(one, two, cut):
+    first, second = (rank["runs"][cut] for rank in two[1])
+    assert first["rows"] == second["rows"]
+    assert first["scores"] == second["scores"]
+    order = [json.loads(line)["id"] for line in (one[0] / "predictions-test.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in first["rows"]] == order
+    close(first["scores"]["test"], one[1]["test"], "scores", tolerance=1e-4)
+
+
+def test_an_error_on_the_main_rank_reaches_both(two):
+    assert [rank["refused"] for rank in two[1]] == ["the disk is full"] * 2
+    assert [rank["on_main"] for rank in two[1]] == [{"rank": 0}] * 2
+
+
+def test_collectives(two):
+    first, second = two[1]
+    for sizes in ((3, 1), (0, 2), (2, 0), (1, 1)):
+        wanted = [[float(rank), float(k)] for rank in (0, 1) for k in range(sizes[rank])]
+        assert first["gathered"][str(sizes)] == [wanted, 0]
+        assert second["gathered"][str(sizes)] == [wanted, sizes[0]]
+    for rank in two[1]:
+        assert rank["objects"] == [0, 1, 1]
+        assert rank["smallest"] == 4.0
+        assert rank["sum"] == [2.0, 1.0]

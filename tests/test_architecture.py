@@ -1,0 +1,172 @@
+"""The layers of docs/architecture.md: imports run one way, and each library is named where it belongs."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+AFFECT = sorted((ROOT / "affect").rglob("*.py"))
+RECIPES = sorted((ROOT / "recipes").glob("*.py"))
+
+FOUNDATION = {"affect", "errors", "task", "recipe", "options"}
+"""Rooms that say what things are; everybody may import them. They import one another alone."""
+
+MAY = {
+    "errors": set(),
+    "task": {"recipe"},
+    "recipe": {"errors"},
+    "options": {"recipe", "errors"},
+    "losses": {"task", "errors"},
+    "metrics": {"task", "errors"},
+    "models": {"task", "errors"},
+    "data": {"task", "errors"},
+    "baselines": {"errors", "metrics"},
+    "report": {"errors", "metrics", "data"},
+    "tasks": {"task", "recipe", "errors", "data", "models", "losses", "metrics", "baselines"},
+    "train": {"task", "recipe", "errors", "options"},
+    "workflows": {"task", "recipe", "errors", "options", "tasks", "train", "report", "data", "models", "metrics"},
+    "cli": {"recipe", "errors", "options", "tasks", "workflows", "report", "train", "commands"},
+    "commands": {"errors", "workflows", "report", "data"},
+}
+"""What each room of affect/ may import, beside itself."""
+
+HEAVY = {"torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", "librosa", "matplotlib", "safetensors"}
+ENGINES = {"accelerate", "deepspeed"}
+
+
+@cache
+def imports(path: Path, top_only: bool = False) -> frozenset[str]:
+    """Return the dotted names that a file imports, at the top alone or inside functions too.
+
+    Imports for type checking alone do not count: they never run.
+    """
+    found: set[str] = set()
+
+    def visit(node: ast.AST, inside: bool) -> None:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if not (inside and top_only):
+            if isinstance(node, ast.Import):
+                found.update(item.name for item in node.names)
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: imports are absolute"
+                found.update({str(node.module), *(f"{node.module}.{item.name}" for item in node.names)})
+        inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            visit(child, inside)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")), False)
+    return frozenset(found)
+
+
+def room(path: Path) -> str:
+    """Return the room of affect/ that a file is in: its first folder, or its own name at the top."""
+    first = path.relative_to(ROOT / "affect").parts[0]
+    return "affect" if first == "__init__.py" else first.removesuffix(".py")
+
+
+def rooms(path: Path, top_only: bool = False) -> set[str]:
+    """Return the rooms of affect/ that a file imports."""
+    names = {name.split(".")[1] for name in imports(path, top_only) if name.startswith("affect.")}
+    known = {room(other) for other in AFFECT}
+    assert names <= known, f"{path} imports {names - known} from affect"
+    return names
+
+
+def libraries(path: Path, top_only: bool = False) -> set[str]:
+    return {name.split(".")[0] for name in imports(path, top_only)}
+
+
+def label(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_the_walk_sees_imports():
+    assert {"affect.task", "torch"} <= imports(ROOT / "affect/train/step.py")
+    assert rooms(ROOT / "affect/train/loop.py") == {"errors", "recipe", "task", "train"}
+    assert len(AFFECT) > 40
+    assert "workflows" in rooms(ROOT / "affect/cli.py"), "imports inside functions count"
+    assert "workflows" not in rooms(ROOT / "affect/cli.py", top_only=True)
+
+
+@pytest.mark.parametrize("path", AFFECT, ids=label)
+def test_imports_run_one_way(path):
+    mine = room(path)
+    if mine == "affect":
+        assert rooms(path) == set()
+        return
+    assert mine in MAY, f"a new room: say in MAY what {mine} may import"
+    assert rooms(path) <= MAY[mine] | {mine}
+
+
+def test_no_two_rooms_import_each_other():
+    order: list[str] = []
+    left = dict(MAY)
+    while left:
+        free = [name for name, needs in left.items() if not needs - set(order)]
+        assert free, f"a circle among {sorted(left)}"
+        order += free
+        for name in free:
+            del left[name]
+
+
+@pytest.mark.parametrize("path", [*AFFECT, *RECIPES], ids=label)
+def test_the_engines_are_named_in_one_file(path):
+    if label(path) not in ("affect/train/engine.py", "affect/cli.py"):
+        assert not libraries(path) & ENGINES
+
+
+@pytest.mark.parametrize("path", [p for p in AFFECT if room(p) == "train"], ids=label)
+def test_train_names_no_concrete_task(path):
+    text = path.read_text(encoding="utf-8").lower()
+    for name in ("affect.tasks", "valence", "arousal", "iemocap", "wavlm_", "diarization"):
+        assert name not in text
+
+
+@pytest.mark.parametrize("name", ["affect/recipe.py", "affect/options.py", "affect/errors.py", "affect/cli.py"])
+def test_what_help_needs_loads_nothing_heavy(name):
+    assert not libraries(ROOT / name, top_only=True) & HEAVY
+    for other in rooms(ROOT / name, top_only=True):
+        assert other in FOUNDATION
+
+
+@pytest.mark.parametrize("path", [*(ROOT / "affect" / "tasks").rglob("recipe.py")], ids=label)
+def test_recipes_of_tasks_load_nothing_heavy(path):
+    assert not libraries(path, top_only=True) & HEAVY
+    assert rooms(path) <= {"recipe", "errors"}
+
+
+FORBIDDEN = (ast.If, ast.For, ast.While, ast.IfExp, ast.Try, ast.Match, ast.comprehension, ast.With, ast.ClassDef)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=label)
+def test_recipes_choose_and_affect_does(path):
+    """No branch, loop or tensor in a recipe file, the guard at its end apart."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    *body, last = tree.body
+    assert isinstance(last, ast.If)
+    assert ast.unparse(last.test) == "__name__ == '__main__'"
+    found = [type(node).__name__ for part in body for node in ast.walk(part) if isinstance(node, FORBIDDEN)]
+    assert found == []
+    assert libraries(path) <= {"__future__", "dataclasses", "pathlib", "affect"}
+    assert rooms(path) <= {"cli", "recipe", "tasks", "workflows"}
+    for node in body:
+        if isinstance(node, ast.FunctionDef):
+            assert ast.get_docstring(node), f"{node.name} says what it is, costs and reached"
+            assert node.returns is not None
+
+
+@pytest.mark.parametrize("path", AFFECT, ids=label)
+def test_files_and_functions_stay_small(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 300
+    assert path.name != "utils.py"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno - node.lineno < 60, node.name
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"line {node.lineno}: a bare except"

@@ -1,0 +1,219 @@
+"""Recipes: what is written is what is read, and a wrong file is one line that names the field."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from affect.errors import AffectError
+from affect.recipe import Optim, Train, differences, field_names
+from affect.tasks import read_recipe, recipe_class
+from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
+from affect.train import folder as folders
+
+rate = st.floats(1e-9, 10.0)
+share = st.floats(0.0, 0.99)
+whole = st.integers(1, 10**6)
+
+
+def maybe(strategy):
+    return st.none() | strategy
+
+
+optims = st.builds(
+    Optim,
+    lr=rate,
+    encoder_lr=maybe(rate),
+    weight_decay=st.floats(0, 1),
+    betas=st.tuples(share, share),
+    schedule=st.sampled_from(["cosine", "constant", "plateau"]),
+    warmup=share,
+    clip=maybe(rate),
+    ema=maybe(st.floats(0.01, 0.99)),
+)
+trains = st.builds(
+    Train,
+    batch=whole,
+    epochs=whole,
+    steps=maybe(whole),
+    budget=st.just("auto") | st.floats(0.1, 1e6) | whole,
+    mode=st.sampled_from(["auto", "hold", "replay"]),
+    patience=maybe(whole),
+    workers=st.integers(0, 9),
+    trackers=st.lists(st.sampled_from(["tensorboard", "wandb", "trackio"]), max_size=3).map(tuple),
+    world=maybe(whole),
+)
+ours = st.builds(
+    Data,
+    corpus=st.sampled_from(["csv_folder", "hub"]),
+    root=st.text(min_size=1),
+    fold=maybe(whole),
+    allow_shared=st.booleans(),
+    scale=maybe(st.tuples(st.floats(-9, 0), st.floats(1, 9))),
+)
+known = st.builds(
+    Data,
+    corpus=st.sampled_from(["synthetic", "iemocap", "emodb"]),
+    root=st.text(min_size=1),
+    seconds=st.tuples(st.floats(0.3, 1), st.floats(1, 60)),
+    dialogues=whole,
+)
+models = st.builds(
+    Model,
+    encoder=st.text(min_size=1).filter(lambda name: name != "none"),
+    layers=st.sampled_from(["last", "weighted"]) | whole,
+    prosody_dim=st.integers(0, 99),
+    dropout=share,
+    encoder_dropout=maybe(share),
+    sigmoid=st.booleans(),
+    layerdrop=share,
+)
+
+
+@st.composite
+def recipes(draw: st.DrawFn) -> ValenceArousal:
+    targets = draw(st.permutations(["valence", "arousal", "dominance"]))[: draw(st.integers(1, 3))]
+    loss = draw(st.sampled_from(["ccc", "weighted", "mse", "ccc_mse"]))
+    weights = tuple(draw(st.lists(rate, min_size=len(targets), max_size=len(targets)))) if loss == "weighted" else None
+    return ValenceArousal(
+        seed=draw(st.integers(0, 2**31)),
+        optim=draw(optims),
+        train=draw(trains),
+        data=draw(ours | known),
+        model=draw(models),
+        targets=tuple(targets),
+        loss=loss,
+        weights=weights,
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(recipes())
+def test_what_is_written_is_what_is_read(recipe):
+    plain = recipe.to_dict()
+    assert plain["task"] == "valence_arousal"
+    read = read_recipe(json.loads(json.dumps(plain)))
+    assert read == recipe
+    assert type(read) is ValenceArousal
+    assert differences(plain, read.to_dict()) == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(recipes(), recipes())
+def test_differences_are_the_fields_that_differ(one, other):
+    def flat(recipe, prefix=""):
+        found = {}
+        for field in dataclasses.fields(recipe):
+            value = getattr(recipe, field.name)
+            deeper = dataclasses.is_dataclass(value)
+            found |= flat(value, f"{prefix}{field.name}.") if deeper else {prefix + field.name: value}
+        return found
+
+    a, b = flat(one), flat(other)
+    assert list(a) == field_names(ValenceArousal)
+    assert differences(one.to_dict(), other.to_dict()) == [name for name in a if a[name] != b[name]]
+
+
+def test_the_file_of_a_run_is_read(tmp_path):
+    recipe = ValenceArousal(data=Data(root="here"), optim=Optim(lr=0.5), model=Model(layers=3), seed=4)
+    folders.claim(tmp_path / "run", recipe, experiment="demo", overwrite=False)
+    assert read_recipe(tmp_path / "run" / "recipe.json") == recipe
+
+
+def test_fields_left_out_have_their_defaults():
+    assert read_recipe({"task": "valence_arousal", "data": {"root": "x"}}) == ValenceArousal(data=Data(root="x"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("sed", 1, "unknown field sed; did you mean 'seed'?"),
+        ("optim.learning_rate", 1, "unknown field optim.learning_rate"),
+        ("train.bacth", 1, "unknown field train.bacth; did you mean 'batch'?"),
+        ("seed", "one", "seed must be int, not 'one'"),
+        ("seed", True, "seed must be int, not True"),
+        ("seed", None, "seed must be int, not None"),
+        ("optim", 3, "optim must be an object, not 3"),
+        ("optim.lr", "fast", "optim.lr must be float, not 'fast'"),
+        ("optim.lr", -1, "optim.lr must be positive"),
+        ("optim.betas", [0.9], "optim.betas must be tuple"),
+        ("optim.betas", [0.9, "x"], "optim.betas must be float, not 'x'"),
+        ("optim.schedule", "linear", "optim.schedule must be"),
+        ("train.steps", 1.5, "train.steps must be int or NoneType, not 1.5"),
+        ("train.budget", "much", "train.budget must be float or"),
+        ("data", {}, "data.root"),
+        ("data.root", "", "data.root must name"),
+        ("targets", [], "targets must name at least one"),
+        ("targets", ["joy"], "targets must be"),
+        ("targets", "valence", "targets must be"),
+        ("task", "emotion", "unknown task 'emotion'"),
+        ("task", None, "unknown task 'None'"),
+    ],
+)
+def test_a_wrong_field_is_one_line_that_names_it(path, value, words):
+    data = ValenceArousal(data=Data(root="x")).to_dict()
+    inside = data
+    *parents, last = path.split(".")
+    for name in parents:
+        inside = inside[name]
+    inside[last] = value
+    with pytest.raises(AffectError) as error:
+        read_recipe(data)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '"recipe"', "{\n\n'a'"])
+def test_a_file_that_is_no_recipe_is_one_line(tmp_path, text):
+    path = tmp_path / "recipe.json"
+    path.write_text(text)
+    with pytest.raises(AffectError, match="recipe.json is not a") as error:
+        read_recipe(path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(AffectError, match="not a readable recipe"):
+        read_recipe(tmp_path / "none.json")
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(AffectError, match="not a readable recipe"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Optim(betas=(0.9, 1.0)), "optim.betas"),
+        (lambda: Optim(warmup=1.0), "optim.warmup"),
+        (lambda: Optim(clip=0.0), "optim.clip"),
+        (lambda: Optim(ema=1.0), "optim.ema"),
+        (lambda: Optim(lr=float("nan")), "optim.lr"),
+        (lambda: Train(epochs=0), "train.epochs"),
+        (lambda: Train(patience=0), "train.patience"),
+        (lambda: Train(budget=0), "train.budget"),
+        (lambda: Train(workers=-1), "train.workers"),
+        (lambda: Data(root="x", fold=0), "data.fold"),
+        (lambda: Data(root="x", scale=(1, 5)), "data.scale"),
+        (lambda: Data(root="x", corpus="hub", scale=(5, 1)), "data.scale"),
+        (lambda: Data(root="x", columns=("a=b",)), "data.columns"),
+        (lambda: Data(root="x", corpus="hub", columns=("ab",)), "data.columns"),
+        (lambda: Model(encoder="none", prosody_dim=0), "model.prosody_dim"),
+        (lambda: Model(layers=0), "model.layers"),
+        (lambda: ValenceArousal(targets=("valence", "valence")), "targets"),
+        (lambda: ValenceArousal(weights=(1.0, 2.0)), "weights"),
+        (lambda: ValenceArousal(loss="weighted", weights=(1.0,)), "weights"),
+        (lambda: ValenceArousal(loss="ccc_mse", model=Model(uncertainty=True)), "model.uncertainty"),
+        (lambda: ValenceArousal(seed=-1), "seed"),
+    ],
+)
+def test_a_wrong_value_names_its_field(make, words):
+    with pytest.raises(AffectError) as error:
+        make()
+    assert str(error.value).startswith(words)
+
+
+def test_the_class_of_a_task():
+    assert recipe_class("valence_arousal") is ValenceArousal
+    with pytest.raises(AffectError, match="unknown task 'valence'; did you mean 'valence_arousal'"):
+        recipe_class("valence")

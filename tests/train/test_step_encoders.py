@@ -1,0 +1,86 @@
+"""The step on real encoders, with everything random that they have: a replay gives hold's gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import WavLMConfig, WavLMModel
+
+from affect.losses.ccc import CCC
+from affect.models import tiny
+from affect.models.encoder import EncoderConfig
+from affect.models.valence_arousal import VAConfig, VAModel
+from affect.task import Batch
+from affect.train import step
+from affect.train.engine import Engine
+from tests.train import toy
+
+SIZES = (3, 2, 4)
+
+
+def batches() -> list[Batch]:
+    g = torch.Generator().manual_seed(0)
+    made = []
+    for k, size in enumerate(SIZES):
+        samples = torch.randint(9000, 16000, (size,), generator=g)
+        wave = torch.randn(size, int(samples.max()), generator=g)
+        labels = {name: torch.rand(size, generator=g) for name in ("valence", "arousal")}
+        labels["valence"][0] = float("nan")
+        ids = tuple(f"{k}-{i}" for i in range(size))
+        made.append(Batch(ids=ids, inputs={"waveform": wave, "samples": samples}, targets=labels, rows=[{}] * size))
+    return made
+
+
+def gradients(model: nn.Module, key: tuple[int, ...] = (5, 3)) -> dict[str, torch.Tensor]:
+    engine, found = Engine(), {}
+    for mode in ("hold", "replay"):
+        model.zero_grad()
+        step.accumulate(engine, model, CCC({"valence": 1.0, "arousal": 1.0}), batches(), mode=mode, key=key)
+        found[mode] = toy.gradient(model)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "checkpointing"),
+    [("tiny", False), ("tiny", True), *((name, False) for name in tiny.NAMES if name not in ("tiny", "small"))],
+)
+def test_replay_repeats_dropout_layerdrop_and_specaugment(name, checkpointing):
+    torch.manual_seed(0)
+    encoder = EncoderConfig(
+        name=name, train="all", dropout=0.2, layerdrop=0.5, spec_augment=True, gradient_checkpointing=checkpointing
+    )
+    model = VAModel(VAConfig(encoder=encoder, prosody_width=0, hidden=(16, 8), dropout=0.2)).train()
+    found = gradients(model)
+    assert float(found["hold"].norm()) > 0
+    assert toy.relative(found["replay"], found["hold"]) < 1e-6
+    assert toy.relative(gradients(model, key=(5, 4))["hold"], found["hold"]) > 0.05, "nothing random was on"
+
+
+class Theirs(nn.Module):
+    """transformers' own WavLM, whose SpecAugment draws from NumPy and whose LayerDrop draws from torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        config = WavLMConfig(**{**tiny.TINY, **tiny.LARGE_STYLE}, apply_spec_augment=True, mask_time_length=2)
+        config.mask_time_prob, config.mask_time_min_masks, config.layerdrop = 0.4, 2, 0.5
+        config.hidden_dropout = config.attention_dropout = 0.2
+        self.encoder = WavLMModel(config)
+        self.head = nn.Linear(config.hidden_size, 2)
+
+    def forward(self, waveform, samples):
+        mask = (torch.arange(waveform.shape[1])[None] < samples[:, None]).long()
+        pooled = self.encoder(waveform, attention_mask=mask).last_hidden_state.mean(1)
+        scores = self.head(pooled)
+        return {"valence": scores[:, 0], "arousal": scores[:, 1]}
+
+
+def test_replay_restores_the_numpy_state_that_transformers_masks_from(monkeypatch):
+    torch.manual_seed(0)
+    model = Theirs().train()
+    found = gradients(model)
+    assert toy.relative(found["replay"], found["hold"]) < 1e-6
+    monkeypatch.setattr(np.random, "seed", lambda *_: None)
+    left_alone = gradients(model)
+    assert toy.relative(left_alone["replay"], left_alone["hold"]) > 1e-3, "without NumPy's state it is silently wrong"
