@@ -30,8 +30,11 @@ logger = logging.getLogger("affect")
 _MOST_PARTS = 10
 """More groups than this are left out several at a time: thousands of speakers would be thousands of fits."""
 
-_MOST_SVR_ROWS = 2000
+_MOST_CHOOSING = 2000
 """An SVR's cost is quadratic in the rows, so its settings are chosen on at most this many of them."""
+
+_MOST_FITTING = 10_000
+"""And it is fitted on at most this many: 84,000 rows would take hours."""
 
 Fit = Callable[[], Any]
 
@@ -42,9 +45,10 @@ def predict(
     """Return the predictions of baseline `name` for `x_test` [M, D]: [M] or [M, K] as `y_train` [N] or [N, K].
 
     `mean` is the training mean, `ridge` a standardised ridge regression, `svr` a standardised RBF support vector
-    regression. NaN targets are missing and left out, target by target; `groups` [N] are kept apart when settings are
-    chosen. Raises AffectError for an unknown name, shapes that do not fit, features that are not finite, or a
-    target without a label.
+    regression, fitted on at most 10,000 training rows spread evenly over the groups, its settings chosen on 2,000 of
+    them (the log says so where there are more). NaN targets are missing and left out, target by target; `groups` [N]
+    are kept apart when settings are chosen. Raises AffectError for an unknown name, shapes that do not fit, features
+    that are not finite, or a target without a label.
     """
     if name not in NAMES:
         raise AffectError(f"unknown baseline {name!r}; {nearest(name, NAMES)}")
@@ -54,6 +58,11 @@ def predict(
     kinds = np.zeros(len(x), int) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if len(kinds) != len(x):
         raise AffectError(f"baseline {name}: {len(kinds)} groups for {len(x)} training rows")
+    if name == "svr" and len(x) > _MOST_CHOOSING:
+        fitted = min(len(x), _MOST_FITTING)
+        logger.info(
+            "baseline svr: fitted on %d, settings chosen on %d of %d training rows", fitted, _MOST_CHOOSING, len(x)
+        )
     columns = []
     for k, column in enumerate(y.reshape(len(y), -1).T):
         known = ~np.isnan(column)
@@ -73,7 +82,10 @@ def _column(name: str, x: Floats, y: Floats, new: Floats, groups: NDArray[Any]) 
     # In units of the target's spread one grid of epsilon and C fits every scale.
     scaled = (y - centre) / spread
     fits = _candidates(name)
-    rows = _thin(groups, _MOST_SVR_ROWS) if name == "svr" else np.arange(len(y))
+    if name == "svr":
+        rows = _thin(groups, _MOST_FITTING)
+        x, scaled, groups = x[rows], scaled[rows], groups[rows]
+    rows = _thin(groups, _MOST_CHOOSING) if name == "svr" else np.arange(len(x))
     model = _choose(fits, x[rows], scaled[rows], groups[rows])()
     fitted: Floats = model.fit(x, scaled).predict(new)
     return fitted * spread + centre
@@ -118,7 +130,6 @@ def _thin(groups: NDArray[Any], most: int) -> NDArray[Any]:
     """Return at most `most` row numbers, spread evenly over the groups."""
     if len(groups) <= most:
         return np.arange(len(groups))
-    logger.info("baseline svr: settings chosen on %d of %d training rows", most, len(groups))
     shuffled = np.random.default_rng(0).permutation(len(groups))
     by_group = shuffled[np.argsort(groups[shuffled], kind="stable")]
     return np.sort(by_group[np.linspace(0, len(groups) - 1, most).astype(int)])

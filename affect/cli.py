@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import io
 import logging
@@ -189,12 +190,38 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def main() -> None:
-    """Run the `affect` command: report, predict or inspect."""
+    """Run the `affect` command: report, predict or inspect; a mistake ends the process with 2 and one line."""
     import tyro
 
     from affect import commands
 
-    tyro_app = tyro.extras.SubcommandApp()
-    for function in (commands.report, commands.predict, commands.inspect):
-        tyro_app.command(function)
-    guarded(lambda: tyro_app.cli(prog="affect", description="Read what runs left: reports, predictions, corpora."))
+    named: dict[str, Callable[..., None]] = {
+        function.__name__: function for function in (commands.report, commands.predict, commands.inspect)
+    }
+
+    def chosen(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+        @functools.wraps(function)
+        def later(*args: Any, **options: Any) -> Callable[[], None]:
+            return functools.partial(function, *args, **options)
+
+        return later
+
+    def work() -> None:
+        given = sys.argv[1:2]
+        if given and not given[0].startswith("-") and given[0] not in named:
+            raise AffectError(f"unknown command {given[0]!r}; {nearest(given[0], named)}")
+        app = tyro.extras.SubcommandApp()
+        for function in named.values():
+            app.command(chosen(function))
+        said = io.StringIO()
+        try:
+            # Only parsed here: what the command itself writes goes where it always goes.
+            with contextlib.redirect_stderr(said):
+                run = app.cli(prog="affect", description="Read what runs left: reports, predictions, corpora.")
+        except SystemExit as error:
+            if error.code in (None, 0):
+                raise
+            raise AffectError(_first_said(said.getvalue())) from None
+        run()
+
+    guarded(work)

@@ -19,7 +19,8 @@ class Options:
     seeds: tuple[int, ...] | None = None
     """Run each of these seeds instead of the recipe's own."""
     resume: str = "auto"
-    """auto goes on from the newest checkpoint, never starts anew, a PATH takes that checkpoint."""
+    """auto goes on from the newest checkpoint, never drops them and starts anew, a PATH takes that one of this run's
+    checkpoints and drops those after it."""
     overwrite: bool = False
     """Delete a run of another recipe (or a finished one) that stands where this one goes."""
     dry_run: bool = False
@@ -27,6 +28,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Check the seeds before the first of them has run."""
+        require(self.name is None or Path(self.name).name == self.name, "name", "be a plain name", self.name)
+        require(self.seeds != (), "seeds", "name at least one", self.seeds)
         for seed in self.seeds or ():
             require(seed >= 0, "seeds", "not be negative", seed)
         require(len(set(self.seeds or ())) == len(self.seeds or ()), "seeds", "name each once", self.seeds)

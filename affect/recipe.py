@@ -69,7 +69,8 @@ class Train:
     """Largest padded cost (seconds of audio) of a micro-batch; auto measures memory before the first step.
     Decides memory and speed, never the result."""
     mode: Literal["auto", "hold", "replay"] = "auto"
-    """hold keeps a step's graphs, replay forwards twice and keeps one micro-batch; auto chooses by memory."""
+    """hold keeps a step's graphs, replay forwards twice and keeps one micro-batch; auto chooses by memory.
+    An additive loss (mse) needs neither: one pass."""
     patience: int | None = None
     """Stop after this many epochs without a better validation score."""
     choose: Literal["best", "last"] = "best"

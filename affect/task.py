@@ -172,5 +172,9 @@ class Task(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Return what the run folder should say of the data: fingerprint, scale, exclusions."""
+        """Return what the run folder should say of the data: fingerprint, scale, number of exclusions by reason."""
+        ...
+
+    def exclusions(self) -> list[dict[str, str]]:
+        """Return all that the data leaves out: `what` (a file, an example or a line) and the `reason`."""
         ...

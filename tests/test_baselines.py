@@ -113,3 +113,41 @@ def test_bad_input_is_one_line() -> None:
     x[3, 2] = np.nan
     with pytest.raises(AffectError, match="training feature 2 of row 3 is not finite"):
         baselines.predict("svr", x, y, x[:2])
+
+
+def test_an_svr_is_fitted_on_a_bounded_number_of_rows(monkeypatch, caplog) -> None:
+    fitted: list[int] = []
+
+    class Counted(baselines.SVR):
+        def fit(self, x, y):
+            fitted.append(len(x))
+            return super().fit(x, y)
+
+    monkeypatch.setattr(baselines, "SVR", Counted)
+    monkeypatch.setattr(baselines, "_MOST_FITTING", 300)
+    monkeypatch.setattr(baselines, "_MOST_CHOOSING", 100)
+    caplog.set_level("INFO", logger="affect")
+    x, y, speakers = features(7, 1000, 3)
+    predicted = baselines.predict("svr", x[:800], y[:800], x[800:], speakers[:800])
+    assert sorted(fitted)[-2:] == [300, 300], "once a target"
+    assert sorted(fitted)[-3] < 100
+    assert caplog.text.count("fitted on 300, settings chosen on 100 of 800 training rows") == 1
+    assert (baselines.predict("svr", x[:800], y[:800], x[800:], speakers[:800]) == predicted).all()
+    assert ccc(predicted[:, 0], y[800:, 0]) > 0.85
+
+
+def test_few_rows_are_all_fitted_without_a_word(caplog) -> None:
+    assert baselines._MOST_FITTING == 10_000  # the docstring's
+    caplog.set_level("INFO", logger="affect")
+    x, y, speakers = features(8)
+    baselines.predict("svr", x[:120], y[:120, 0], x[120:], speakers[:120])
+    assert caplog.text == ""
+
+
+def test_the_rows_that_are_fitted_come_from_all_groups() -> None:
+    groups = np.repeat(np.arange(40), np.where(np.arange(40) % 2, 10, 30))
+    rows = baselines._thin(groups, 200)
+    assert len(np.unique(rows)) == 200
+    kept = np.bincount(groups[rows])
+    assert set(kept[::2]) <= {7, 8}
+    assert set(kept[1::2]) <= {2, 3}

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -112,3 +113,90 @@ def test_a_reader_that_leaves_is_no_error(experiment, small_corpus):
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+@pytest.fixture
+def rated(tmp_path):
+    """A csv_folder on 1..7 with columns of its own: 4 recordings, two of them over 5, and 12 lines without one."""
+    folder = tmp_path / "rated"
+    folder.mkdir()
+    lines = ["FileName,SpkrID,EmoVal,EmoAct,Split_Set"]
+    for number in range(16):
+        lines.append(f"{number}.wav,s{number},{4 + number % 4 * 0.9},3,Train")
+        if number < 4:
+            tone = 0.3 * np.sin(2 * np.pi * 200 * np.arange(3200) / 16_000)
+            soundfile.write(folder / f"{number}.wav", tone, 16_000)
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+THEIRS = ["--columns", "path=FileName", "speaker=SpkrID", "valence=EmoVal", "arousal=EmoAct"]
+
+
+def test_inspect_takes_scale_and_columns(affect, rated):
+    code, out, _ = affect("inspect", rated, "--scale", "1", "7", *THEIRS)
+    assert code == 0
+    assert out.startswith("csv_folder: 4 utterances")
+    assert "scale: 1 to 7" in out
+    assert "out of range" not in out
+    code, out, _ = affect("inspect", rated, *THEIRS)
+    assert out.startswith("csv_folder: 2 utterances")
+    code, out, err = affect("inspect", rated)
+    assert_one_line(code, err, "has no column 'path'", "FileName")
+
+
+def test_inspect_lists_ten_exclusions_or_all(affect, rated):
+    options = [rated, "--scale", "1", "7", *THEIRS]
+    _, out, _ = affect("inspect", *options)
+    assert out.count(".wav: missing audio file") == 10
+    assert "... and 2 more (--all lists them)" in out
+    _, out, _ = affect("inspect", "--all", *options)
+    assert out.count(".wav: missing audio file") == 12
+    assert "more" not in out
+
+
+def test_inspect_of_a_hub_folder(affect, rated, monkeypatch, tmp_path):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf_cache")
+    code, out, _ = affect(
+        "inspect", rated / "table.csv", "--corpus", "hub", "--scale", "1", "7", "--limit", "3",
+        "--columns", "audio=FileName", "speaker=SpkrID", "valence=EmoVal", "arousal=EmoAct",
+    )  # fmt: skip
+    assert code == 0
+    assert out.startswith("hub: 3 utterances")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--scale", "1", "7"], ["'iemocap'", "'scale'"]),
+        (["--columns", "a=b"], ["'iemocap'", "'columns'"]),
+        (["--limit", "0"], ["'iemocap'", "'limit'"]),
+        (["--scale", "7", "1"], ["--scale must be low then high"]),
+        (["--columns", "ab"], ["columns must be OURS=THEIRS, not 'ab'"]),
+        (["--columns", "a=b", "a=c"], ["columns names 'a' more than once"]),
+        (["--scale", "1"], ["--scale"]),
+    ],
+)
+def test_inspect_refuses_what_does_nothing(affect, small_corpus, options, words):
+    code, out, err = affect("inspect", small_corpus, *options)
+    assert_one_line(code, err, *words)
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["report, predict, inspect"]),
+        (["report"], ["affect report", "runs/<experiment>"]),
+        (["reprot", "x"], ["unknown command 'reprot'", "did you mean 'report'?"]),
+        (["report", "--foo"], ["--foo"]),
+        (["inspect"], ["Missing from affect inspect"]),
+        (["predict", "x", "y", "--window", "z"], ["--window", "'z'"]),
+        (["inspect", "x", "--corpus", "foo"], ["'foo'", "'iemocap'"]),
+    ],
+)
+def test_a_wrong_command_is_one_line(affect, arguments, words):
+    code, out, err = affect(*arguments)
+    assert_one_line(code, err, *words)
+    assert len(err.splitlines()) == 1
+    assert out == ""

@@ -15,7 +15,9 @@ from affect.data.corpora.utterances import kind
 from affect.data.corpus import Corpus
 from affect.errors import AffectError
 
-_LISTED = 10
+LISTED = 10
+"""Exclusions that are named unless all are asked for."""
+
 _LABELS = ("valence", "arousal", "dominance")
 
 
@@ -48,8 +50,11 @@ def detect(root: str | Path) -> str:
     return "csv_folder"
 
 
-def describe(corpus: Corpus) -> str:
-    """Return what `affect inspect` prints: counts, durations, labels, exclusions, folds and the fingerprint."""
+def describe(corpus: Corpus, *, listed: int | None = LISTED) -> str:
+    """Return what `affect inspect` prints: counts, durations, labels, exclusions, folds and the fingerprint.
+
+    Exclusions are counted by reason, and the first `listed` of them (None: all) named.
+    """
     data = corpus.utterances
     columns = {
         name: list(data[name])
@@ -66,7 +71,7 @@ def describe(corpus: Corpus) -> str:
         *_counts(columns),
         *_labels(columns),
         *_folds(corpus),
-        *_exclusions(corpus),
+        *_exclusions(corpus, listed),
     ]
     return "\n".join(line for line in lines if line)
 
@@ -128,14 +133,15 @@ def _folds(corpus: Corpus) -> list[str]:
     return lines
 
 
-def _exclusions(corpus: Corpus) -> list[str]:
+def _exclusions(corpus: Corpus, listed: int | None) -> list[str]:
     if not corpus.exclusions:
         return ["exclusions: none"]
     reasons = Counter(kind(exclusion) for exclusion in corpus.exclusions)
     width = math.floor(math.log10(max(reasons.values()))) + 1
     lines = [f"exclusions: {len(corpus.exclusions)}"]
     lines += [f"  {count:{width}d} {reason}" for reason, count in reasons.most_common()]
-    lines += [f"    {exclusion.what}: {exclusion.reason}" for exclusion in corpus.exclusions[:_LISTED]]
-    if len(corpus.exclusions) > _LISTED:
-        lines.append(f"    ... and {len(corpus.exclusions) - _LISTED} more")
+    lines += [f"    {exclusion.what}: {exclusion.reason}" for exclusion in corpus.exclusions[:listed]]
+    left = len(corpus.exclusions[listed:]) if listed is not None else 0
+    if left:
+        lines.append(f"    ... and {left} more (--all lists them)")
     return lines

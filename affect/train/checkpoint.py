@@ -19,6 +19,8 @@ from affect.train.engine import Engine
 from affect.train.optim import Average
 
 _LOG = logging.getLogger("affect")
+PLACE = "place.json"
+"""In the folder of the best weights: the step they are of, and their validation scores."""
 
 
 @dataclass(kw_only=True)
@@ -36,6 +38,8 @@ class State:
     budget: float = 0.0
     """The budget in force: the plan is a function of it."""
     mode: str = ""
+    stopped: bool = False
+    """Early stopping has ended the training."""
     scores: dict[str, float] = field(default_factory=dict)
     """The best evaluation's scores."""
 
@@ -58,7 +62,8 @@ def save(
             torch.save({"optimizer": optimizer.state_dict(), **extra}, temporary / "optimizer.pt")
             (temporary / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
         for old in steps(where)[:-keep]:
-            shutil.rmtree(old)
+            # One that can't be removed is no reason to stop.
+            shutil.rmtree(old, ignore_errors=True)
 
     engine.on_main(write)
 
@@ -81,7 +86,32 @@ def find(resume: str, where: Path) -> Path | None:
     path = Path(resume)
     if not (path / "state.json").exists():
         raise AffectError(f"--resume {resume}: no checkpoint is there; auto takes the newest, never starts anew")
+    if path.resolve().parent != where.resolve():
+        # Another fold's weights have seen this fold's test part.
+        raise AffectError(
+            f"--resume {resume} is a checkpoint of another run than {where.parent}: name its seed and fold"
+        )
     return path
+
+
+def clear(where: Path, after: int) -> bool:
+    """Remove what a run in `where` that stands after step `after` will write anew, and what a kill left half done.
+
+    Returns whether the best weights were among it.
+    """
+    for path in steps(where):
+        if int(path.name.removeprefix("step-")) > after:
+            shutil.rmtree(path)
+    for path in [*where.glob(".*.tmp"), *where.glob(".*.old")]:
+        shutil.rmtree(path, ignore_errors=True)
+    best = where / "best"
+    if not best.is_dir():
+        return False
+    place = json.loads((best / PLACE).read_text(encoding="utf-8")) if (best / PLACE).exists() else {"step": 0}
+    if int(place["step"]) <= after:
+        return False
+    shutil.rmtree(best)
+    return True
 
 
 def load(path: Path, engine: Engine, model: nn.Module, optimizer: Any, average: Average | None) -> State:
@@ -116,7 +146,7 @@ def _read_state(path: Path) -> State:
     number = (int, float)
     kinds = {"best": (*number, type(None)), "reduction": number, "budget": number}
     for name, value in data.items():
-        fits = isinstance(value, kinds.get(name, type(blank[name]))) and not isinstance(value, bool)
+        fits = isinstance(value, kinds.get(name, type(blank[name]))) and isinstance(value, bool) == (name == "stopped")
         if not fits or (name == "step" and value < 0):
             raise ValueError(f"{name} is {value!r} in {path.name}")
     return State(**data)

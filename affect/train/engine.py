@@ -162,7 +162,8 @@ class Engine:
             # What the allocator holds and does not use is as good as free.
             held = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
             return int((torch.cuda.mem_get_info(self.device)[0] + held) * 0.9)
-        return int(psutil.virtual_memory().available * 0.5) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        free = min(psutil.virtual_memory().available, _container_free())
+        return int(free * 0.5) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
     def track(self, config: dict[str, Any]) -> None:
         """Start the trackers with a run's settings."""
@@ -212,7 +213,7 @@ class Engine:
     def seeded(self, *key: int) -> Iterator[None]:
         """Make what is drawn inside a function of `key`, on the CPU, the device and in NumPy.
 
-        WavLM's SpecAugment draws from NumPy: a replayed forward that restored torch's state alone would be masked
+        transformers' SpecAugment draws from NumPy: a replayed forward that restored torch's state alone would be masked
         differently, and its gradient silently wrong.
         """
         # The length keeps (1,) and (1, 0) apart, which SeedSequence alone does not.
@@ -254,6 +255,18 @@ def _threads() -> int:
             raise AffectError(f"AFFECT_THREADS must be a positive number of threads, not {named!r}")
         return int(named)
     return max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def _container_free() -> float:
+    """Return the bytes left under a container's limit (cgroup version 2 or 1), or infinity where there is none."""
+    root = Path("/sys/fs/cgroup")
+    for limit, used in (
+        (root / "memory.max", root / "memory.current"),
+        (root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes"),
+    ):
+        if limit.exists() and used.exists() and (most := limit.read_text().strip()) != "max":
+            return max(0.0, float(most) - float(used.read_text()))
+    return float("inf")
 
 
 def _cores() -> int:

@@ -30,8 +30,11 @@ def point_latest(runs: Path, target: Path) -> None:
     temporary = runs / f".latest.{os.getpid()}"
     if link.exists() and not link.is_symlink():
         return
-    temporary.symlink_to(target.name)
-    temporary.replace(link)
+    try:
+        temporary.symlink_to(target.name)
+        temporary.replace(link)
+    except OSError as error:
+        raise AffectError(f"could not write {link}: {reason(error)}") from error
 
 
 def claim(folder: Path, recipe: Recipe, *, experiment: str, overwrite: bool) -> bool:
@@ -49,6 +52,10 @@ def claim(folder: Path, recipe: Recipe, *, experiment: str, overwrite: bool) -> 
         other = recipes.differences(recipes.read(path), wanted)
         # Where and how fast a run goes may change between sessions; what it optimises may not.
         other = [name for name in other if name not in _FREE]
+        if other and not _begun(folder):
+            # It stopped before its first step, for one of these fields perhaps: nothing is lost.
+            write_json(path, wanted)
+            return False
         if other:
             raise AffectError(
                 f"{folder} holds a run that differs in {', '.join(other)}: give --name, or --overwrite to replace it"
@@ -59,6 +66,10 @@ def claim(folder: Path, recipe: Recipe, *, experiment: str, overwrite: bool) -> 
 
 
 _FREE = ("train.budget", "train.mode", "train.workers", "train.trackers", "train.world", "train.keep")
+
+
+def _begun(folder: Path) -> bool:
+    return any(True for _ in read_lines(folder / "metrics.jsonl")) or any(folder.glob("checkpoints/*"))
 
 
 def finished(folder: Path) -> bool:

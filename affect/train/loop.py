@@ -14,24 +14,19 @@ from safetensors.torch import load_file
 from affect.errors import AffectError
 from affect.recipe import Recipe
 from affect.task import Batch, Row, Task
-from affect.train import checkpoint, optim, plan, probe, step
+from affect.train import checkpoint, optim, probe, step
 from affect.train import folder as folders
 from affect.train.checkpoint import State
 from affect.train.engine import Engine, is_out_of_memory
 from affect.train.evaluate import predict
 from affect.train.journal import Journal
 from affect.train.loader import Collated, Loader
+from affect.train.meter import Meter
 from affect.train.schedule import Schedule
 
 _LOG = logging.getLogger("affect")
-_WAITING = 0.10
-"""Share of an epoch's time spent waiting for data above which the run says so."""
-_WARM = 10.0
-"""Seconds of training a line on speed speaks of at least: the first ones are spent starting the workers."""
-
-
-class OutOfMemoryError(AffectError):
-    """Memory ran out on one rank of several: the run stops with exit code 75 and resumes at half the budget."""
+_OVERFLOWS = 50
+"""fp16 overflows in a row after which the loss scale can't be what is wrong."""
 
 
 class Run:
@@ -46,25 +41,33 @@ class Run:
         self.loss = task.loss()
         with engine.seeded(recipe.seed):
             model = task.model().to(engine.device)
-        budget, mode = probe.choose(engine, task, model, self.loss, self.parts["train"], recipe.train, recipe.seed)
-        self.state = State(budget=budget, mode=mode)
+        chosen = probe.choose(engine, task, model, self.loss, self.parts["train"], recipe)
+        self.opening = [chosen.words]
+        self.state = State(budget=chosen.budget, mode=chosen.mode)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.average = optim.Average(model, recipe.optim.ema) if recipe.optim.ema else None
         self.model, self.optimizer = engine.prepare(model, optim.make(task.parameter_groups(model), recipe.optim))
         self._resume(resume)
         self.schedule = self._schedule()
-        self.timings: list[dict[str, float]] = []
+        self.meter = Meter(self.lengths, task.unit, recipe.train.workers)
+        self.overflows = 0
 
     def _resume(self, resume: str) -> None:
+        """Take up the checkpoint that `resume` names, and drop those that a new course makes untrue."""
         found = checkpoint.find(resume, self.checkpoints)
-        if found is None:
-            return
         measured = self.state
-        self.state = checkpoint.load(found, self.engine, self.model, self.optimizer, self.average)
-        if self.recipe.train.budget != "auto" or self.state.budget > measured.budget:
+        if found is not None:
+            self.state = checkpoint.load(found, self.engine, self.model, self.optimizer, self.average)
+            self.opening.append(f"resuming {found} after step {self.state.step}")
+        named = self.recipe.train
+        if named.budget != "auto" or self.state.budget > measured.budget:
             # Named anew, or a card with less memory than the one before.
             self.state.budget, self.state.mode = measured.budget, measured.mode
-        _LOG.info("resuming %s after step %d", found, self.state.step)
+        if named.mode != "auto":
+            self.state.mode = measured.mode
+        if self.engine.on_main(lambda: checkpoint.clear(self.checkpoints, after=self.state.step)):
+            # The best weights were of a later step than this one: they are chosen anew.
+            self.state.best = None
 
     def _schedule(self) -> Schedule:
         return Schedule(self.lengths, self.recipe.train, self.recipe.seed, self.engine.world, self.state.budget)
@@ -83,6 +86,8 @@ class Run:
 
     def _announce(self) -> None:
         engine, schedule = self.engine, self.schedule
+        for line in self.opening:
+            _LOG.info(line)
         figures = schedule.figures(32)
         _LOG.info(
             "engine %s, %d ranks on %s, precision %s; global batch %d of %d, %d steps an epoch, %d in all; "
@@ -106,29 +111,29 @@ class Run:
     def _steps(self) -> None:
         loader = self._loader()
         self.model.train()
-        stopped = False
-        while self.state.step < self.schedule.steps and not stopped:
+        while self.state.step < self.schedule.steps and not self.state.stopped:
             now = self.state.step
             begun = time.perf_counter()
             waited = loader.waited
-            # A step that ran out of memory is repeated at half the budget: same batch, same loss, other cut.
             try:
                 batches = loader.take(len(self.schedule.cut(now).ranks[self.engine.rank]))
-                result, norm, rates = self._step(now, batches)
+                result, rates = self._gradient(now, batches)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
+                # Repeated at half the budget: same batch, same loss, other cut.
                 self._halve(error)
                 loader = self._loader()
                 continue
-            self._check(now, float(result.loss), float(norm), batches)
+            norm = self._apply(now, result, batches)
             self.state.step += 1
-            self._record(now, result, float(norm), rates, time.perf_counter() - begun, loader.waited - waited)
+            self._record(now, result, norm, rates, time.perf_counter() - begun, loader.waited - waited)
             if self.schedule.ends_epoch(now):
-                self._report_speed(self.schedule.epoch(now), last=self.state.step == self.schedule.steps)
-                stopped = self._end_epoch(now)
+                self.meter.report(self.schedule.epoch(now), last=self.state.step == self.schedule.steps)
+                self._end_epoch(now)
 
-    def _step(self, now: int, batches: list[Batch]) -> tuple[step.Result, torch.Tensor, dict[str, float]]:
+    def _gradient(self, now: int, batches: list[Batch]) -> tuple[step.Result, dict[str, float]]:
+        """Leave the gradient of step `now` in the parameters; may be repeated with another cut."""
         engine = self.engine
         self.task.begin(engine.unwrap(self.model), self.schedule.epoch(now), now)
         # Set by the step's number, not by a scheduler: a prepared one would step once a process.
@@ -137,40 +142,49 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         batches = [batch.to(engine.device) for batch in batches]
         mode: step.Mode = "hold" if self.state.mode == "hold" else "replay"
-        result = step.accumulate(engine, self.model, self.loss, batches, mode=mode, key=(self.recipe.seed, now))
-        norm = engine.clip(self.parameters, self.recipe.optim.clip)
-        if not math.isfinite(float(result.loss)) or (not math.isfinite(float(norm)) and engine.precision != "fp16"):
-            return result, norm, rates
+        return step.accumulate(engine, self.model, self.loss, batches, mode=mode, key=(self.recipe.seed, now)), rates
+
+    def _apply(self, now: int, result: step.Result, batches: list[Batch]) -> float:
+        """Clip and take the step, and return the gradient's norm; may not be repeated."""
+        norm = float(self.engine.clip(self.parameters, self.recipe.optim.clip))
+        self._check(now, float(result.loss), norm, batches)
         self.optimizer.step()
         # A fused AdamW skips an overflow inside its step, which Accelerate's step_was_skipped does not see.
-        if self.optimizer.step_was_skipped or not math.isfinite(float(norm)):
+        if self.optimizer.step_was_skipped or not math.isfinite(norm):
+            self.overflows += 1
             _LOG.warning("step %d: fp16 overflow, no update; the loss scale was lowered", now + 1)
-        elif self.average is not None:
-            self.average.update(engine.unwrap(self.model))
-        return result, norm, rates
+        else:
+            self.overflows = 0
+            if self.average is not None:
+                self.average.update(self.engine.unwrap(self.model))
+        return norm
 
     def _halve(self, error: BaseException) -> None:
         halved = self.state.budget / 2
         if halved < float(self.lengths.min()):
             raise AffectError(f"out of memory even for single examples: {_first_line(error)}") from error
         if self.engine.world > 1:
-            folders.write_json(self.folder / "budget.json", {"budget": halved})
-            raise OutOfMemoryError(
-                f"rank {self.engine.rank} ran out of memory; resume with --train.budget {halved:.4g}"
+            # The other ranks may be inside a collective already: they can't repeat the step with this one.
+            raise AffectError(
+                f"rank {self.engine.rank} ran out of memory; give the command again with --train.budget {halved:.4g}: "
+                "it goes on from the last checkpoint, and the loss it optimises is the same"
             )
-        _LOG.warning(
-            "step %d: out of memory; repeating it with a budget of %.4g instead of %.4g, which changes no loss",
-            self.state.step + 1, halved, self.state.budget,
-        )  # fmt: skip
         self.optimizer.zero_grad(set_to_none=True)
         if self.engine.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.state.budget, self.state.mode = halved, "replay"
+        before, self.state.budget = self.state.budget, halved
+        if self.state.mode == "hold":
+            self.state.mode = "replay"
+        _LOG.warning(
+            "step %d: out of memory; repeating it with a budget of %.4g instead of %.4g (%s), which changes no loss",
+            self.state.step + 1, halved, before, self.state.mode,
+        )  # fmt: skip
         self.schedule = self._schedule()
 
     def _check(self, now: int, loss: float, norm: float, batches: list[Batch]) -> None:
         """Raise AffectError for a loss or gradient that is not a number; fp16 alone may overflow."""
-        if math.isfinite(loss) and (math.isfinite(norm) or self.engine.precision == "fp16"):
+        overflow = self.engine.precision == "fp16" and self.overflows < _OVERFLOWS
+        if math.isfinite(loss) and (math.isfinite(norm) or overflow):
             return
         what = "loss" if not math.isfinite(loss) else "gradient"
         saved = checkpoint.steps(self.checkpoints)
@@ -185,7 +199,6 @@ class Run:
     def _record(
         self, now: int, result: step.Result, norm: float, rates: dict[str, float], seconds: float, waited: float
     ) -> None:
-        cut = self.schedule.cut(now)
         metrics = {
             "epoch": self.schedule.epoch(now),
             "loss": float(result.loss),
@@ -193,35 +206,8 @@ class Run:
             "grad_norm": norm,
             "lr": rates,
         }
-        timing = {
-            "seconds": seconds,
-            "units_per_second": float(self.lengths[cut.indices].sum()) / seconds,
-            "padding": plan.padding(self.lengths, [cut]),
-            "waiting": waited / seconds,
-            "memory_bytes": float(self.engine.memory()),
-        }
-        self.timings.append(timing)
+        timing = self.meter.time(self.schedule.cut(now), seconds, waited, self.engine.memory())
         self.journal.step(now + 1, metrics, timing)
-
-    def _report_speed(self, epoch: int, last: bool) -> None:
-        """Log what the steps since the last such line took, and whether they starved; short epochs share a line."""
-        seconds = sum(t["seconds"] for t in self.timings)
-        if seconds < _WARM and not last:
-            return
-        units = sum(t["seconds"] * t["units_per_second"] for t in self.timings) / seconds
-        waiting = sum(t["seconds"] * t["waiting"] for t in self.timings) / seconds
-        padding = float(np.mean([t["padding"] for t in self.timings]))
-        memory = max(t["memory_bytes"] for t in self.timings) / 2**30
-        self.timings.clear()
-        _LOG.info(
-            "epoch %d: %.1f %s a second, padding %.0f %%, waiting for data %.0f %%, memory %.2f GB",
-            epoch + 1, units, self.task.unit, 100 * padding, 100 * waiting, memory,
-        )  # fmt: skip
-        if waiting > _WAITING and seconds > _WARM:
-            _LOG.warning(
-                "%.0f %% of the time was spent waiting for data: raise --train.workers (now %d) or use a faster disk",
-                100 * waiting, self.recipe.train.workers,
-            )  # fmt: skip
 
     def _evaluated(self) -> torch.nn.Module:
         return self.model if self.average is None else self.average.model
@@ -233,22 +219,21 @@ class Run:
                 self.engine, self.task, model, self.parts[part], budget=self.state.budget, workers=workers
             )  # fmt: skip
 
-    def _end_epoch(self, now: int) -> bool:
-        """Evaluate and save as the recipe says; return whether to stop early. Reached by every rank."""
+    def _end_epoch(self, now: int) -> None:
+        """Evaluate and save as the recipe says. Reached by every rank."""
         epoch, train = self.schedule.epoch(now), self.recipe.train
         last = now + 1 == self.schedule.steps
-        stop = False
         if (epoch + 1) % train.evaluate_every == 0 or last:
             scores = self.task.metrics(self._predict(self._evaluated(), "valid"))
             self.journal.scores("eval", now + 1, epoch, "valid", scores)
-            stop = self._judge(scores, epoch)
-        if (epoch + 1) % train.checkpoint_every == 0 or last or stop:
+            self._judge(scores, epoch)
+        if (epoch + 1) % train.checkpoint_every == 0 or last or self.state.stopped:
             checkpoint.save(
                 self.engine, self.checkpoints, self.model, self.optimizer, self.average, self.state, keep=train.keep
             )
-        return stop
 
-    def _judge(self, scores: dict[str, float], epoch: int) -> bool:
+    def _judge(self, scores: dict[str, float], epoch: int) -> None:
+        """Keep the weights if they are the best so far, and decide whether to stop early."""
         state, score = self.state, scores[self.task.score]
         better = state.best is None or score > state.best or self.recipe.train.choose == "last"
         if better:
@@ -267,17 +252,19 @@ class Run:
         patience = self.recipe.train.patience
         if patience is not None and state.worse * self.recipe.train.evaluate_every >= patience:
             _LOG.info("stopping early: no better validation score for %d epochs", patience)
-            return True
-        return False
+            state.stopped = True
 
     def _save_best(self) -> None:
         with folders.whole(self.checkpoints / "best") as temporary:
             temporary.mkdir()
             self.task.save(self.engine.unwrap(self._evaluated()), temporary)
+            folders.write_json(temporary / checkpoint.PLACE, {"step": self.state.step, "scores": self.state.scores})
 
     def _finish(self) -> dict[str, dict[str, float]]:
         """Predict with the best weights, the test part for the first and only time, and write everything."""
         model = self.engine.unwrap(self._evaluated())
+        if not (self.checkpoints / "best" / "model.safetensors").is_file():
+            raise AffectError(f"{self.checkpoints} holds no best weights: --resume never trains anew")
         model.load_state_dict(load_file(str(self.checkpoints / "best" / "model.safetensors")))
         rows = {part: self._predict(self._evaluated(), part) for part in ("valid", "test")}
         found = {part: self.task.metrics(mine) for part, mine in rows.items()}

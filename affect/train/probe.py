@@ -2,86 +2,112 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
-from affect.recipe import Train
+from affect.errors import AffectError
+from affect.recipe import Recipe
 from affect.task import AdditiveLoss, Loss, Task
 from affect.train import plan
-from affect.train.engine import Engine
+from affect.train.engine import Engine, is_out_of_memory
 from affect.train.loader import Collated, Order
 from affect.train.schedule import Schedule
 
-_LOG = logging.getLogger("affect")
 _CPU_BYTES = 256 * 2**20
 """What a micro-batch's graph may take on a CPU: larger ones are no faster there (docs/experiments.md)."""
 
 
-def choose(
-    engine: Engine, task: Task, model: nn.Module, loss: Loss, part: Dataset, train: Train, seed: int
-) -> tuple[float, str]:
+@dataclass(frozen=True)
+class Choice:
+    """The budget and the mode (hold, replay, or one pass for an additive loss), and why, in words."""
+
+    budget: float
+    mode: str
+    words: str
+
+
+def choose(engine: Engine, task: Task, model: nn.Module, loss: Loss, part: Dataset, recipe: Recipe) -> Choice:
     """Return the budget and the mode that the recipe names, or that the memory here allows.
 
-    Runs the longest example forward and backward once, the optimiser's state counted as not yet made. A collective:
-    all ranks take the smallest budget, since the plan is a function of it.
+    Runs the longest example forward (on a GPU also backward) before there is an optimiser's state, which is counted in.
+    A collective: all ranks take the smallest budget, since the plan is a function of it. Raises AffectError when
+    even the longest example alone does not fit.
     """
+    train = recipe.train
     lengths = np.asarray(part["length"], dtype=np.float64)
     gathered = not isinstance(loss, AdditiveLoss)
-    if train.budget != "auto" and (train.mode != "auto" or not gathered):
-        return float(train.budget), "replay" if train.mode == "auto" else train.mode
+    mode = train.mode if gathered else "one pass"
+    if train.budget != "auto" and mode != "auto":
+        return Choice(float(train.budget), mode, f"budget {train.budget:.4g} as named, {mode}")
     longest = int(lengths.argmax())
-    per_unit = _bytes_per_unit(engine, task, model, part, lengths, longest)
+    try:
+        per_unit = _bytes_per_unit(engine, task, model, part, lengths, longest)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise AffectError(
+            f"out of memory with the longest example alone ({part[longest]['id']}, {lengths[longest]:.4g} {task.unit})"
+        ) from error
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    # Gradients and AdamW's two moments come with the first step.
-    free = max(0.0, engine.free_memory() - 3.0 * trained)
+    # Come with the first step: gradients, AdamW's two moments, DDP's buckets, and the averaged weights.
+    copies = 3 + (engine.world > 1) + (recipe.optim.ema is not None)
+    free = max(0.0, engine.free_memory() - float(copies * trained))
     if train.budget == "auto":
         room = min(free, _CPU_BYTES) if engine.device.type == "cpu" else free * 0.9
         budget = max(float(lengths[longest]), room / per_unit)
         budget = engine.smallest(min(budget, float(lengths[longest] * train.batch)))
     else:
         budget = float(train.budget)
-    mode = train.mode
     if mode == "auto":
-        share = Schedule(lengths, train, seed, engine.world, budget).figures(64)["largest_share"]
-        fits = engine.smallest(float(per_unit * share * 1.2 < free)) == 1.0
-        mode = "hold" if gathered and fits else "replay"
-    _LOG.info(
-        "memory: %.1f MB of graph a unit of length, %.1f GB free: budget %.4g, %s",
-        per_unit / 2**20, free / 2**30, budget, mode,
-    )  # fmt: skip
-    return budget, mode
+        schedule = Schedule(lengths, train, recipe.seed, engine.world, budget)
+        share = schedule.figures(schedule.per_epoch)["largest_share"]
+        mode = "hold" if engine.smallest(float(per_unit * share * 1.2 < free)) == 1.0 else "replay"
+    words = (
+        f"memory: {per_unit / 2**20:.1f} MB of graph per {task.unit}, {free / 2**30:.1f} GB free: "
+        f"budget {budget:.4g}, {mode}"
+    )
+    return Choice(budget, mode, words)
 
 
 def _bytes_per_unit(
     engine: Engine, task: Task, model: nn.Module, part: Dataset, lengths: np.ndarray, longest: int
 ) -> float:
-    order = Order(plan.Micro((longest,)), None)
-    batch = Collated(task, part, lengths)[order]
-    if isinstance(batch, Exception):
-        raise batch
-    batch = batch.to(engine.device)
     training = model.training
     model.train()
     with engine.seeded(0), engine.autocast():
-        taken = _peak(engine, model, batch.inputs) if engine.device.type == "cuda" else _saved(model, batch.inputs)
+        if engine.device.type == "cuda":
+            once, twice = (_peak(engine, model, _inputs(engine, task, part, lengths, longest, n)) for n in (1, 2))
+            # The difference leaves out what does not grow with the batch: gradients, casts of the weights.
+            taken = twice - once
+        else:
+            taken = _saved(model, _inputs(engine, task, part, lengths, longest, 1))
     model.zero_grad(set_to_none=True)
     model.train(training)
     return max(1.0, taken) / float(lengths[longest])
 
 
+def _inputs(
+    engine: Engine, task: Task, part: Dataset, lengths: np.ndarray, longest: int, rows: int
+) -> dict[str, Tensor]:
+    batch = Collated(task, part, lengths)[Order(plan.Micro((longest,) * rows), None)]
+    if isinstance(batch, Exception):
+        raise batch
+    return batch.to(engine.device).inputs
+
+
 def _peak(engine: Engine, model: nn.Module, inputs: dict[str, Tensor]) -> float:
-    """Return the bytes that a forward and backward take beyond what is there, gradients left out."""
+    """Return the most bytes that a forward and backward take beyond what is there."""
+    model.zero_grad(set_to_none=True)
     torch.cuda.reset_peak_memory_stats(engine.device)
     before = torch.cuda.memory_allocated(engine.device)
-    engine.backward(_scalar(list(model(**inputs).values())))
+    _scalar(list(model(**inputs).values())).backward()  # type: ignore[no-untyped-call]
     torch.cuda.synchronize(engine.device)
-    gradients = sum(p.grad.numel() * p.grad.element_size() for p in model.parameters() if p.grad is not None)
-    return float(torch.cuda.max_memory_allocated(engine.device) - before - gradients)
+    return float(torch.cuda.max_memory_allocated(engine.device) - before)
 
 
 def _saved(model: nn.Module, inputs: dict[str, Tensor]) -> float:

@@ -16,7 +16,7 @@ from affect.recipe import Recipe
 from affect.task import Task
 from affect.train import environment
 from affect.train import folder as folders
-from affect.train.engine import Engine
+from affect.train.engine import Engine, is_out_of_memory
 from affect.train.loop import Run
 from affect.train.schedule import Schedule
 
@@ -53,6 +53,7 @@ def _run(experiment: str, task: Task, folder: Path, options: Options, command: s
         if not done:
             said = {"command": command, **environment.describe(engine, task)}
             folders.write_json(folder / "environment.json", said)
+            folders.write_lines(folder / "exclusions.jsonl", task.exclusions())
         return done
 
     try:
@@ -63,6 +64,11 @@ def _run(experiment: str, task: Task, folder: Path, options: Options, command: s
         scores = run.train()["test"]
         if engine.main:
             _LOG.info("%s: test %s", folder, " ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        first = (str(error).splitlines() or ["no more is said"])[0]
+        raise AffectError(f"{folder}: out of memory ({first}); give a smaller --train.budget") from error
     finally:
         engine.end()
 
@@ -73,7 +79,10 @@ def _conclude(runs: Path, top: Path) -> None:
 
 
 def dry_run(recipe: Recipe) -> str:
-    """Return the resolved recipe and the figures of its first fold's plan, as text; nothing is trained or written."""
+    """Return the resolved recipe and the figures of its first fold's plan, as text; nothing is trained.
+
+    A generated corpus and the cache of functionals are made where they are not there yet.
+    """
     world = recipe.train.world or int(os.environ.get("WORLD_SIZE", "1"))
     whole = tasks.make(recipe)
     numbers = whole.folds()

@@ -154,12 +154,100 @@ def test_early_stopping_keeps_and_tests_the_best_weights(small_corpus, tmp_path,
 
 
 def test_the_last_weights_are_kept_when_asked_for(small_corpus, tmp_path):
-    recipe = runs.with_optim(runs.recipe(small_corpus, epochs=6, choose="last"), lr=0.5, schedule="constant")
+    from safetensors.torch import load_file
+
+    def kept_is_last(choose: str) -> tuple[bool, list[float]]:
+        recipe = runs.with_optim(runs.recipe(small_corpus, epochs=8, choose=choose), lr=0.5, schedule="constant")
+        run = runs.make(recipe, tmp_path / choose)
+        last = {}
+        finish = run._finish
+        run._finish = lambda: last.update({k: v.clone() for k, v in run.model.state_dict().items()}) or finish()
+        run.train()
+        kept = load_file(str(tmp_path / choose / "checkpoints" / "best" / "model.safetensors"))
+        scores = [line["scores"]["ccc"] for line in runs.lines(tmp_path / choose, "eval")]
+        return all(torch.equal(kept[name], last[name]) for name in kept), scores
+
+    assert kept_is_last("last")[0]
+    is_last, scores = kept_is_last("best")
+    assert int(np.argmax(scores)) < len(scores) - 1, "the case must tell the two apart"
+    assert not is_last
+
+
+def killed(run, at: int, monkeypatch) -> None:
+    """Train `run` until its step `at` (from 1) is begun."""
+    real, seen = step.accumulate, []
+
+    def interrupted(*arguments, **named):
+        seen.append(1)
+        if len(seen) == at:
+            raise KeyboardInterrupt
+        return real(*arguments, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop.step, "accumulate", interrupted)
+        run.train()
+
+
+def test_never_drops_the_checkpoints_and_starts_anew(small_corpus, tmp_path, monkeypatch):
+    recipe = runs.recipe(small_corpus, epochs=4)
+    folder = tmp_path / "run"
+    killed(runs.make(recipe, folder), 11, monkeypatch)
+    assert checkpoint.steps(folder / "checkpoints")[-1].name == "step-0000009"
+    killed(runs.make(recipe, folder, resume="never"), 5, monkeypatch)
+    assert [path.name for path in checkpoint.steps(folder / "checkpoints")] == ["step-0000003"]
+    assert len(runs.losses(folder)) == 4
+    whole = trained(recipe, tmp_path / "whole")
+    runs.make(recipe, folder).train()
+    assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+def test_an_earlier_checkpoint_drops_those_after_it(small_corpus, tmp_path, monkeypatch):
+    recipe = runs.recipe(small_corpus, epochs=4, keep=3)
+    folder = tmp_path / "run"
+    killed(runs.make(recipe, folder), 11, monkeypatch)
+    run = runs.make(recipe, folder, resume=str(folder / "checkpoints" / "step-0000003"))
+    assert [path.name for path in checkpoint.steps(folder / "checkpoints")] == ["step-0000003"]
+    run.train()
+    whole = trained(recipe, tmp_path / "whole")
+    assert runs.losses(folder) == runs.losses(whole)
+
+
+def test_a_checkpoint_of_another_fold_is_refused(small_corpus, tmp_path):
+    """Its weights have seen this fold's test part."""
+    other = trained(runs.recipe(small_corpus), tmp_path / "other")
+    with pytest.raises(AffectError, match="a checkpoint of another run"):
+        runs.make(runs.recipe(small_corpus), tmp_path / "run", resume=str(checkpoint.steps(other / "checkpoints")[-1]))
+
+
+def test_a_run_killed_after_stopping_early_does_not_go_on(small_corpus, tmp_path, monkeypatch):
+    recipe = runs.with_optim(runs.recipe(small_corpus, epochs=30, patience=2), lr=0.5, schedule="constant")
+    whole = trained(recipe, tmp_path / "whole")
     run = runs.make(recipe, tmp_path / "run")
-    scores = run.train()
-    evals = runs.lines(tmp_path / "run", "eval")
-    assert scores["valid"]["ccc"] == pytest.approx(evals[-1]["scores"]["ccc"], abs=1e-6)
-    assert max(line["scores"]["ccc"] for line in evals) > evals[-1]["scores"]["ccc"] + 1e-3
+
+    def dies():
+        raise KeyboardInterrupt
+
+    run._finish = dies
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    runs.make(recipe, tmp_path / "run").train()
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+def test_a_mode_named_anew_is_taken_on_resuming(small_corpus, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    killed(runs.make(runs.recipe(small_corpus, mode="hold"), folder), 5, monkeypatch)
+    assert runs.make(runs.recipe(small_corpus, mode="replay"), folder).state.mode == "replay"
+
+
+def test_weights_lost_before_the_end_are_one_line(small_corpus, tmp_path):
+    import shutil
+
+    run = runs.make(runs.recipe(small_corpus), tmp_path / "run")
+    finish = run._finish
+    run._finish = lambda: shutil.rmtree(run.checkpoints / "best") or finish()
+    with pytest.raises(AffectError, match="holds no best weights"):
+        run.train()
 
 
 def test_plateau_halves_the_rates(small_corpus, tmp_path):
@@ -197,8 +285,8 @@ def test_both_rates_clipping_and_decay_reach_the_optimiser(small_corpus, tmp_pat
     named = {id(p): name for name, p in run.model.named_parameters()}
     assert all(named[id(p)].endswith("weight") or "." not in named[id(p)] for p in groups["head"]["params"])
     batches = run._loader().take(len(run.schedule.cut(0).ranks[0]))
-    _, norm, _ = run._step(0, batches)
-    assert float(norm) > 1e-3
+    result, _ = run._gradient(0, batches)
+    assert run._apply(0, result, batches) > 1e-3
     clipped = torch.cat([p.grad.flatten() for p in run.parameters if p.grad is not None]).norm()
     assert float(clipped) == pytest.approx(1e-3, rel=1e-3)
 

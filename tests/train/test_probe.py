@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from affect import tasks
+from affect.errors import AffectError
 from affect.recipe import Train
 from affect.task import AdditiveLoss
 from affect.train import probe
@@ -16,8 +19,6 @@ from tests.train import runs
 
 class Setting:
     def __init__(self, root, loss: str = "ccc"):
-        from dataclasses import replace
-
         self.recipe = replace(runs.recipe(root, encoder="tiny"), loss=loss)
         self.task = tasks.make(self.recipe).at(0, 1)
         self.part = self.task.datasets()["train"]
@@ -27,9 +28,9 @@ class Setting:
         self.model = self.task.model()
 
     def choose(self, **train) -> tuple[float, str]:
-        return probe.choose(
-            self.engine, self.task, self.model, self.task.loss(), self.part, Train(**{"batch": 8, **train}), 0
-        )
+        recipe = replace(self.recipe, train=Train(**{"batch": 8, **train}))
+        chosen = probe.choose(self.engine, self.task, self.model, self.task.loss(), self.part, recipe)
+        return chosen.budget, chosen.mode
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +68,9 @@ def test_what_is_named_is_taken_and_nothing_is_run(ccc, monkeypatch, mode):
 
 def test_an_additive_loss_never_holds(mse, monkeypatch):
     assert isinstance(mse.task.loss(), AdditiveLoss)
-    assert mse.choose(budget=7.0)[1] == "replay"
+    assert mse.choose(budget=7.0) == (7.0, "one pass")
     limit(monkeypatch, mse, 1e12)
-    assert mse.choose()[1] == "replay"
+    assert mse.choose()[1] == "one pass"
 
 
 def test_the_budget_follows_the_memory(ccc, monkeypatch):
@@ -118,6 +119,22 @@ def test_the_probe_leaves_no_trace(ccc):
     ccc.model.eval()
     ccc.choose()
     assert not ccc.model.training
+
+
+def test_too_little_memory_for_one_example_is_one_line(ccc, monkeypatch):
+    def run(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(probe, "_saved", run)
+    with pytest.raises(AffectError, match=r"out of memory with the longest example alone \(Ses0"):
+        ccc.choose()
+
+
+def test_averaged_weights_are_counted(ccc, monkeypatch):
+    limit(monkeypatch, ccc, 3 * longest(ccc))
+    plain = ccc.choose()[0]
+    monkeypatch.setattr(ccc, "recipe", runs.with_optim(ccc.recipe, ema=0.9))
+    assert ccc.choose()[0] < plain
 
 
 def test_what_autograd_keeps_is_counted():

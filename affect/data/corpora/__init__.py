@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,19 @@ MODULES = {
     "hub": "affect.data.corpora.hub_dataset",
     "synthetic": "affect.data.synthetic",
 }
+
+
+def mapping(pairs: Sequence[str]) -> dict[str, str]:
+    """Return the `columns` of a reader from OURS=THEIRS pairs; raises AffectError for what is no such pair."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        ours, _, theirs = pair.partition("=")
+        if pair.count("=") != 1 or not ours or not theirs:
+            raise AffectError(f"columns must be OURS=THEIRS, not {pair!r}")
+        if ours in found:
+            raise AffectError(f"columns names {ours!r} more than once")
+        found[ours] = theirs
+    return found
 
 
 def read(name: str, root: str | Path, **options: Any) -> Corpus:

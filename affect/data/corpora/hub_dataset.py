@@ -41,31 +41,25 @@ def read(
     root: str | Path,
     *,
     columns: Mapping[str, str] | None = None,
-    split: str | None = None,
-    config: str | None = None,
-    revision: str | None = None,
     scale: tuple[float, float] = (1.0, 5.0),
-    streaming: bool = False,
+    subset: str | None = None,
+    revision: str | None = None,
     limit: int | None = None,
+    streaming: bool = False,
 ) -> Corpus:
     """Return the rows of a `datasets` source whose audio is sound and whose labels lie on `scale`.
 
     `columns` maps our names to the source's (`{"valence": "EmoVal"}`); columns already called by our names need no
-    mapping. Without `split` all parts are read and the column `split` tells which. With `streaming` only the rows
-    up to `limit` are fetched. Raises AffectError where the source or a column cannot be had.
+    mapping. All parts are read and the column `split`, where the source has none, tells which. `subset` is one of the
+    source's configurations and `revision` one of its versions on the Hub. With `streaming` only the rows up to
+    `limit` are fetched. Raises AffectError where the source or a column cannot be had, or an option does nothing.
     """
     if limit is not None and limit < 1:
         raise AffectError(f"limit is {limit}; it must be at least 1")
     rows: list[Row] = []
     parts: list[Dataset] = []
-    source: dict[str, Any] = {
-        "config": config,
-        "split": split,
-        "revision": revision,
-        "streaming": streaming,
-        "limit": limit,
-    }
-    for part, table in tables(str(root), **source).items():
+    opened = tables(str(root), subset=subset, revision=revision, limit=limit, streaming=streaming)
+    for part, table in opened.items():
         names = _names(table, dict(columns or {}), str(root))
         parts.append(sounds(table, names["audio"]))
         rows.extend(_rows(table, names, part))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +16,34 @@ from affect.errors import AffectError
 SOUND = {"bytes": Value("binary"), "path": Value("string")}
 """What audio is here: the storage of datasets' Audio feature without the feature, which would want torchcodec."""
 
+_STORED = {
+    "bytes": ("binary", "large_binary", "null"),
+    "path": ("string", "large_string", "null"),
+}
+"""The types of each field where audio is a plain struct: a file written without the feature types what it finds."""
+
 _BUILDERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
 
 
 def tables(
     root: str,
     *,
-    config: str | None = None,
-    split: str | None = None,
+    subset: str | None = None,
     revision: str | None = None,
-    streaming: bool = False,
     limit: int | None = None,
+    streaming: bool = False,
 ) -> dict[str, Dataset]:
     """Return the parts of a source by name ("" where it has none), together at most `limit` rows.
 
     `root` is a folder (audiofolder, parquet, csv, save_to_disk), a file, or a name on the Hub. Of a stream, the rows
-    fetched are held in memory. Raises AffectError where it cannot be read.
+    fetched are held in memory. Raises AffectError where it cannot be read, or `subset`, `revision` or `streaming`
+    does nothing for what `root` is.
     """
     found: dict[str, Dataset] = {}
     left = limit
     try:
         with _encoded_audio_kept():
-            for part, source in _open(root, config, split, revision, streaming).items():
+            for part, source in _open(root, subset, revision, streaming).items():
                 found[part] = _table(source, left)
                 left = None if left is None else left - len(found[part])
                 if left == 0:
@@ -58,6 +64,8 @@ def sounds(table: Dataset, column: str) -> Dataset:
     feature = sound.features["audio"]
     if feature == SOUND:
         return sound
+    if _is_stored(feature):
+        return sound.cast_column("audio", SOUND)
     # Audio takes no large_string, which is what CSV files are read as.
     for large, small in (("large_string", "string"), ("large_binary", "binary")):
         if feature == Value(large):
@@ -70,35 +78,47 @@ def sounds(table: Dataset, column: str) -> Dataset:
 
 def is_sound(feature: object) -> bool:
     """Say whether a feature is audio by its type."""
-    return isinstance(feature, Audio) or feature == SOUND
+    return isinstance(feature, Audio) or _is_stored(feature)
 
 
-def _open(
-    root: str, config: str | None, split: str | None, revision: str | None, streaming: bool
-) -> dict[str, Dataset | IterableDataset]:
+def _is_stored(feature: object) -> bool:
+    """Say whether a feature is a struct of `bytes`, `path` or both, and nothing else."""
+    return (
+        isinstance(feature, dict)
+        and bool(feature)
+        and all(name in _STORED and getattr(kind, "dtype", None) in _STORED[name] for name, kind in feature.items())
+    )
+
+
+def _open(root: str, subset: str | None, revision: str | None, streaming: bool) -> dict[str, Dataset | IterableDataset]:
     path = Path(root)
-    options: dict[str, Any] = {"split": split, "streaming": streaming}
+    asked = {"subset": subset, "revision": revision, "streaming": streaming}
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        _refuse(asked, ("subset", "revision", "streaming"), f"{root} was written by save_to_disk")
         found = datasets.load_from_disk(root)
-        if split is not None and isinstance(found, Dataset):
-            raise AffectError(f"{root} is one saved part: there is no {split!r} to choose")
     elif path.is_file():
         if path.suffix not in _BUILDERS:
             raise AffectError(f"{root} is no folder and none of {', '.join(_BUILDERS)}")
-        more = {"sep": "\t"} if path.suffix == ".tsv" else {}
-        found = datasets.load_dataset(_BUILDERS[path.suffix], data_files=root, **options, **more)
-    elif path.is_dir() or (root.count("/") <= 1 and not root.startswith((".", "/", "~"))):
-        found = datasets.load_dataset(root, config, revision=revision, **options)
+        _refuse(asked, ("subset", "revision"), f"{root} is one file")
+        more: dict[str, Any] = {"sep": "\t"} if path.suffix == ".tsv" else {}
+        found = datasets.load_dataset(_BUILDERS[path.suffix], data_files=root, streaming=streaming, **more)
+    elif path.is_dir():
+        _refuse(asked, ("revision",), f"{root} is a folder")
+        found = datasets.load_dataset(root, subset, streaming=streaming)
+    elif root.count("/") <= 1 and not root.startswith((".", "/", "~")):
+        found = datasets.load_dataset(root, subset, revision=revision, streaming=streaming)
     else:
         raise AffectError(f"{root}: no such folder or file")
     if not isinstance(found, (DatasetDict, IterableDatasetDict)):
-        return {split or "": found}
-    parts = {str(name): part for name, part in found.items()}
-    if split is None:
-        return parts
-    if split not in parts:
-        raise AffectError(f"{root} has no part {split!r}; it has: {', '.join(parts)}")
-    return {split: parts[split]}
+        return {"": found}
+    return {str(name): part for name, part in found.items()}
+
+
+def _refuse(asked: Mapping[str, object], names: tuple[str, ...], reason: str) -> None:
+    """Raise AffectError for an option that is given and would do nothing."""
+    for name in names:
+        if asked[name]:
+            raise AffectError(f"{name} does nothing here: {reason}")
 
 
 def _table(source: Dataset | IterableDataset, limit: int | None) -> Dataset:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal
 
 from affect.recipe import Recipe, require
+
+OPTIONS = {
+    "csv_folder": ("columns", "scale", "labels", "audio"),
+    "hub": ("columns", "scale", "subset", "revision", "limit", "streaming"),
+}
+"""The fields of `Data` that say how to read your own data, by corpus; the other corpora take none of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +23,8 @@ class Data:
     root: str
     """Folder of the corpus (for hub also a name); synthetic writes its corpus there, in IEMOCAP's layout."""
     split: Literal["session", "speaker", "script", "column"] = "session"
-    """What is held out together: leave one session (or speaker) out, disjoint scripts, or a given column."""
-    column: str = "split"
-    """Column that names the part of each row, for split=column."""
+    """What is held out together: leave one session (or speaker) out, disjoint scripts, or what the column `split`
+    of your own data says (columns=split=THEIRS where it has another name)."""
     fold: int | None = None
     """The fold to run, from 1; None runs all of them, one after another."""
     allow_shared: bool = False
@@ -27,9 +32,21 @@ class Data:
     prosody: Literal["default", "egemaps"] = "default"
     """Functionals of pitch, energy and voice quality; egemaps needs the extra of that name."""
     columns: tuple[str, ...] = ()
-    """For hub: OURS=THEIRS for each column that has another name there (valence=EmoVal audio=speech ...)."""
+    """For csv_folder and hub: OURS=THEIRS for each column that has another name there (valence=EmoVal ...)."""
     scale: tuple[float, float] | None = None
     """Lowest and highest label of your own data; the corpora know theirs (csv_folder and hub assume 1 to 5)."""
+    labels: str | None = None
+    """For csv_folder: the CSV file below root; labels.csv, or the only one there, when not given."""
+    audio: str | None = None
+    """For csv_folder: the folder of recordings below root; beside the CSV file when not given."""
+    subset: str | None = None
+    """For hub: the configuration to read, of a source that has several."""
+    revision: str | None = None
+    """For hub: branch, tag or commit of a source on the Hub."""
+    limit: int | None = None
+    """For hub: read this many rows at most."""
+    streaming: bool = False
+    """For hub: fetch row by row, no more than limit asks for, and hold the rows in memory."""
     dialogues: int = 4
     """For synthetic: dialogues a session."""
     utterances: int = 12
@@ -42,13 +59,16 @@ class Data:
         require(self.fold is None or self.fold > 0, "data.fold", "be counted from 1 (or None for all)", self.fold)
         require(bool(self.root), "data.root", "name the corpus's folder", self.root)
         require(self.scale is None or self.scale[0] < self.scale[1], "data.scale", "be low then high", self.scale)
-        own = self.corpus in ("csv_folder", "hub")
-        require(own or self.scale is None, "data.scale", "be left out: the corpus knows its own", self.scale)
-        require(
-            self.corpus == "hub" or not self.columns, "data.columns", "be left out unless corpus is hub", self.columns
-        )
-        bad = [item for item in self.columns if item.count("=") != 1]
+        require(self.limit is None or self.limit > 0, "data.limit", "be positive (or None)", self.limit)
+        for item in fields(self):
+            owners = [corpus for corpus, names in OPTIONS.items() if item.name in names]
+            value = getattr(self, item.name)
+            taken = not owners or self.corpus in owners or value == item.default
+            require(taken, f"data.{item.name}", f"be left out unless corpus is {' or '.join(owners)}", value)
+        bad = [pair for pair in self.columns if pair.count("=") != 1 or not all(pair.split("="))]
         require(not bad, "data.columns", "be OURS=THEIRS", bad)
+        ours = [pair.split("=")[0] for pair in self.columns]
+        require(len(set(ours)) == len(ours), "data.columns", "name each of ours once", self.columns)
         for name in ("dialogues", "utterances"):
             require(getattr(self, name) > 0, f"data.{name}", "be positive", getattr(self, name))
 
@@ -97,6 +117,11 @@ class Model:
         require(rate is None or 0 <= rate < 1, "model.encoder_dropout", "lie in [0, 1) (or be None)", rate)
         require(0 <= self.layerdrop < 1, "model.layerdrop", "lie in [0, 1)", self.layerdrop)
         require(not isinstance(self.layers, int) or self.layers > 0, "model.layers", "be counted from 1", self.layers)
+        unused = {"layers": "last", "checkpointing": False, "layerdrop": 0.0, "spec_augment": False}
+        for name, default in unused.items():
+            value = getattr(self, name)
+            taken = self.encoder != "none" or value == default
+            require(taken, f"model.{name}", "be left out with encoder=none, which has nothing it could change", value)
 
 
 @dataclass(frozen=True, kw_only=True)

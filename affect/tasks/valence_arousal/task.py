@@ -5,6 +5,8 @@ Legend: B utterances, S samples, P prosodic functionals.
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +19,8 @@ from torch import Tensor, nn
 
 from affect import baselines
 from affect.data import audio, corpora, prosody, splits
-from affect.data.corpus import Corpus
+from affect.data.corpora.utterances import kind
+from affect.data.corpus import Corpus, Exclusion
 from affect.errors import AffectError
 from affect.losses.ccc import CCC
 from affect.losses.masked import Masked, squared
@@ -27,9 +30,12 @@ from affect.models import valence_arousal as models
 from affect.models.encoder import EncoderConfig
 from affect.recipe import Recipe
 from affect.task import Batch, Draw, Loss, Outputs, Row
-from affect.tasks.valence_arousal.recipe import ValenceArousal
+from affect.tasks.valence_arousal.recipe import OPTIONS, ValenceArousal
 
+_LOG = logging.getLogger("affect")
 _KEYS = ("speaker", "session", "dialogue")
+_NAMED = 5
+"""Ids that an error names."""
 
 
 class ValenceArousalTask:
@@ -51,8 +57,8 @@ class ValenceArousalTask:
 
     def folds(self) -> list[int]:
         """Return the folds that the recipe asks for, from 1."""
-        fold, (kind, column) = self.recipe.data.fold, _split(self.recipe)
-        names = splits.folds(self.corpus.utterances, kind, column=column)
+        fold = self.recipe.data.fold
+        names = splits.folds(self.corpus.utterances, self.recipe.data.split)
         return list(range(1, len(names) + 1)) if fold is None else [fold]
 
     def at(self, seed: int, fold: int) -> ValenceArousalTask:
@@ -63,10 +69,8 @@ class ValenceArousalTask:
     @cached_property
     def parts(self) -> DatasetDict:
         """The parts of the recipe's fold."""
-        kind, column = _split(self.recipe)
-        fold = self.recipe.data.fold or 1
-        allow = self.recipe.data.allow_shared
-        return splits.split(self.corpus.utterances, kind, fold, column=column, allow_shared=allow)
+        data = self.recipe.data
+        return splits.split(self.corpus.utterances, data.split, data.fold or 1, allow_shared=data.allow_shared)
 
     def datasets(self) -> DatasetDict:
         """Return train, valid and test; an utterance's length is its duration in seconds."""
@@ -92,7 +96,7 @@ class ValenceArousalTask:
     def model(self) -> nn.Module:
         """Return a new model, its prosody standardised by the training part."""
         choice = self.recipe.model
-        kind = self.recipe.data.prosody
+        functionals = self.recipe.data.prosody
         model = models.VAModel(
             models.VAConfig(
                 encoder=EncoderConfig(
@@ -106,8 +110,8 @@ class ValenceArousalTask:
                 ),
                 targets=self.recipe.targets,
                 pooling=choice.pooling,
-                prosody=kind,
-                prosody_features=len(prosody.names(kind)),
+                prosody=functionals,
+                prosody_features=len(prosody.names(functionals)),
                 prosody_width=choice.prosody_dim,
                 hidden=(choice.hidden, choice.hidden // 2),
                 dropout=choice.dropout,
@@ -172,11 +176,18 @@ class ValenceArousalTask:
         ]
 
     def metrics(self, rows: list[Row]) -> dict[str, float]:
-        """Return CCC, Pearson and RMSE of each target, and `ccc`, the mean over targets."""
+        """Return CCC, Pearson and RMSE of each target, and `ccc`, the mean over targets.
+
+        Raises AffectError naming the first ids whose prediction is NaN or infinite.
+        """
         scores: dict[str, float] = {}
         for target in self.recipe.targets:
             predicted = np.array([row["prediction"][target] for row in rows])
             true = np.array([row["target"][target] for row in rows])
+            wrong = [row["id"] for row, value in zip(rows, predicted, strict=True) if not np.isfinite(value)]
+            if wrong:
+                first = ", ".join(wrong[:_NAMED]) + (" ..." if len(wrong) > _NAMED else "")
+                raise AffectError(f"{len(wrong)} of {len(rows)} predictions of {target} are not finite: {first}")
             scores[f"ccc_{target}"] = regression.ccc(predicted, true)
             scores[f"pearson_{target}"] = regression.pearson(predicted, true)
             scores[f"rmse_{target}"] = regression.rmse(predicted, true)
@@ -218,12 +229,12 @@ class ValenceArousalTask:
             "utterances": {name: len(part) for name, part in self.parts.items()},
             "held_out": {name: sorted({str(value) for value in part[group]}) for name, part in self.parts.items()},
             "excluded": len(corpus.exclusions),
+            "exclusions": dict(Counter(kind(exclusion) for exclusion in corpus.exclusions).most_common()),
         }
 
-
-def _split(recipe: ValenceArousal) -> tuple[str, str | None]:
-    """Return the kind of split and, where the kind takes one, its column."""
-    return recipe.data.split, recipe.data.column if recipe.data.split == "column" else None
+    def exclusions(self) -> list[dict[str, str]]:
+        """Return all that the corpus leaves out, of every part: `what` and the `reason`."""
+        return [{"what": exclusion.what, "reason": exclusion.reason} for exclusion in self.corpus.exclusions]
 
 
 def read_corpus(recipe: ValenceArousal) -> Corpus:
@@ -235,20 +246,25 @@ def read_corpus(recipe: ValenceArousal) -> Corpus:
     options: dict[str, Any] = {}
     if data.corpus == "synthetic":
         options = {"dialogues": data.dialogues, "utterances": data.utterances, "seconds": data.seconds}
-    if data.corpus in ("csv_folder", "hub") and data.scale is not None:
-        options["scale"] = data.scale
-    if data.corpus == "hub":
-        options["columns"] = dict(item.split("=") for item in data.columns)
+    for name in OPTIONS.get(data.corpus, ()):
+        if getattr(data, name) is not None:
+            options[name] = corpora.mapping(data.columns) if name == "columns" else getattr(data, name)
     corpus = corpora.read(data.corpus, data.root, **options)
     rows: Dataset = corpus.utterances
     labelled = np.isfinite(np.stack([np.asarray(rows[t], dtype=np.float64) for t in recipe.targets])).any(0)
     if not labelled.any():
         raise AffectError(f"no utterance of {data.root or data.corpus} has a label for {' or '.join(recipe.targets)}")
+    reason = f"no label: neither {' nor '.join(recipe.targets)}" if len(recipe.targets) > 1 else "no label"
+    unlabelled = [Exclusion(what=rows[int(k)]["id"], reason=reason) for k in np.flatnonzero(~labelled)]
+    if unlabelled:
+        _LOG.warning(
+            "%s: %d utterances have no label for %s", data.corpus, len(unlabelled), " or ".join(recipe.targets)
+        )
     rows = rows.select(np.flatnonzero(labelled))
     rows = prosody.add(rows, data.prosody).add_column("length", np.asarray(rows["duration"], dtype=np.float64))
     return Corpus(
-        name=corpus.name, utterances=rows, exclusions=corpus.exclusions, scale=corpus.scale, mapped=corpus.mapped,
-        fingerprint=corpus.fingerprint,
+        name=corpus.name, utterances=rows, exclusions=[*corpus.exclusions, *unlabelled], scale=corpus.scale,
+        mapped=corpus.mapped, fingerprint=corpus.fingerprint,
     )  # fmt: skip
 
 

@@ -71,6 +71,54 @@ def test_parquet_folder_with_bytes(tmp_path):
     assert again.fingerprint == corpus.fingerprint
 
 
+def test_subsets_of_a_folder(tmp_path):
+    byte_dataset(3).to_parquet(tmp_path / "corpus" / "read" / "data.parquet")
+    byte_dataset(2).to_parquet(tmp_path / "corpus" / "spoken" / "data.parquet")
+    configs = "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in ("read", "spoken"))
+    (tmp_path / "corpus" / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    for name, count in (("read", 3), ("spoken", 2)):
+        assert len(read("hub", tmp_path / "corpus", columns=NAMES, subset=name).utterances) == count
+    with pytest.raises(AffectError, match="datasets cannot read") as caught:
+        read("hub", tmp_path / "corpus", columns=NAMES)
+    assert "spoken" in str(caught.value)
+
+
+@pytest.mark.parametrize("drop", ["null path", "no path", "other order"])
+def test_audio_without_the_audio_feature_may_lack_its_path(tmp_path, drop):
+    plain = byte_dataset().cast_column("audio", {"bytes": Value("binary"), "path": Value("string")})
+    columns = plain.to_dict()
+    change = {
+        "null path": lambda row: {"bytes": row["bytes"], "path": None},
+        "no path": lambda row: {"bytes": row["bytes"]},
+        "other order": lambda row: {"path": row["path"], "bytes": row["bytes"]},
+    }[drop]
+    columns["audio"] = [change(row) for row in columns["audio"]]
+    columns["label"] = [("calm", "tense")[label] for label in columns["label"]]
+    bare = Dataset.from_dict(columns)
+    assert bare.features["audio"] != Audio()
+    bare.to_parquet(tmp_path / "corpus" / "train.parquet")
+    corpus = read("hub", tmp_path / "corpus", columns=NAMES)
+    check_bytes_corpus(corpus, [f"train-{i:06d}" for i in range(4)])
+
+
+@pytest.mark.parametrize("extra", [{}, {"bytes": None}])
+def test_audio_without_the_audio_feature_may_lack_its_bytes(tmp_path, extra):
+    write_wav(tmp_path / "a.wav")
+    sound = [{**extra, "path": "a.wav"}, None, {**extra, "path": "b.wav"}]
+    table = Dataset.from_dict({"sound": sound, "speaker": list("abc"), "valence": [2.0] * 3})
+    table.to_parquet(tmp_path / "table.parquet")
+    corpus = read("hub", tmp_path / "table.parquet", columns={"audio": "sound"})
+    assert corpus.utterances["path"][:] == [str(tmp_path / "a.wav")]
+    assert [exclusion.reason for exclusion in corpus.exclusions] == ["no audio", "missing audio file: b.wav"]
+
+
+@pytest.mark.parametrize("sound", [{"bytes": "text"}, {"samples": b"x"}, {"bytes": b"x", "rate": 3}])
+def test_another_struct_is_no_audio(tmp_path, sound):
+    Dataset.from_dict({"audio": [sound], "valence": [2.0]}).to_parquet(tmp_path / "table.parquet")
+    with pytest.raises(AffectError, match="column 'audio' is no audio"):
+        read("hub", tmp_path / "table.parquet")
+
+
 def test_streaming_takes_only_what_is_needed(tmp_path):
     byte_dataset().to_parquet(tmp_path / "corpus" / "train-00000-of-00001.parquet")
     corpus = hub_dataset.read(tmp_path / "corpus", columns=NAMES, streaming=True, limit=2)
@@ -98,10 +146,9 @@ def test_saved_dataset_dict_with_faults(tmp_path):
     assert found["train-000001"].startswith("bad audio: ")
     assert found["train-000002"].startswith("label out of range")
     assert len(audio.of_row(corpus.utterances[1])) == 1600
-    one = hub_dataset.read(tmp_path / "saved", columns=NAMES, split="test")
-    assert one.utterances["id"][:] == ["test-000000"]
-    with pytest.raises(AffectError, match="no part 'dev'; it has: train, test"):
-        hub_dataset.read(tmp_path / "saved", columns=NAMES, split="dev")
+    for option in ({"subset": "a"}, {"revision": "a"}, {"streaming": True}):
+        with pytest.raises(AffectError, match=f"^{next(iter(option))} does nothing here: .* save_to_disk$"):
+            hub_dataset.read(tmp_path / "saved", columns=NAMES, **option)
 
 
 def test_audiofolder(tmp_path):
@@ -140,7 +187,13 @@ def test_bad_sources(tmp_path, monkeypatch):
     cases = [
         (tmp_path / "corpus", {"columns": {"valence": "EmoVl"}}, "no column 'EmoVl' .* it has: audio, EmoVal"),
         (tmp_path / "corpus", {"columns": {"valenc": "EmoVal"}}, "'valenc', which is none of"),
-        (tmp_path / "corpus", {"split": "nope"}, "datasets cannot read"),
+        (tmp_path / "corpus", {"subset": "nope"}, "datasets cannot read .* 'nope' not found"),
+        (tmp_path / "corpus", {"revision": "v1"}, "revision does nothing here: .* is a folder"),
+        (
+            tmp_path / "corpus" / "train-00000-of-00001.parquet",
+            {"subset": "a"},
+            "subset does nothing here: .* one file",
+        ),
         (tmp_path / "corpus", {"limit": 0}, "limit is 0"),
         (tmp_path / "empty", {}, "datasets cannot read"),
         (tmp_path / "absent", {}, "no such folder or file"),

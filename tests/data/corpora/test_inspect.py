@@ -35,7 +35,11 @@ def test_describe_lists_ten_exclusions_and_counts_all(tmp_path):
     text = inspect.describe(read("csv_folder", tmp_path))
     assert "exclusions: 13" in text
     assert text.count("missing audio file") == 11
-    assert "... and 3 more" in text
+    assert "... and 3 more (--all lists them)" in text
+    every = inspect.describe(read("csv_folder", tmp_path), listed=None)
+    assert every.count("missing audio file") == 14
+    assert "12.wav: missing audio file" in every
+    assert "more" not in every
     assert "dominance: none" in text
     assert "not possible" in text
 
