@@ -97,9 +97,9 @@ def test_of_several_at_once_one_computes(tmp_path, monkeypatch):
     dataset = folder_of(tmp_path)
     count, compute = [], prosody.functionals
 
-    def counted(samples):
+    def counted(samples, rate):
         count.append(1)
-        return compute(samples)
+        return compute(samples, rate)
 
     monkeypatch.setattr(prosody, "functionals", counted)
     results = {}
