@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-encoder test check format bench clean help
+.PHONY: demo demo-encoder test soak check format bench clean help
 
 help:
 	@echo "make demo    environment, then the demo: generated corpus, five folds, a report (minutes on two cores)"
 	@echo "make test    environment, then the whole test suite (at most 15 minutes on two cores)"
+	@echo "make soak    the long tests: what the demos promise (about 10 minutes)"
 	@echo "make check   ruff, mypy, import layers"
 	@echo "make bench   speed against transformers.Trainer and a bare loop (about 20 minutes)"
 
@@ -25,6 +26,9 @@ demo-encoder: $(VENV)/.done
 
 test: $(VENV)/.done
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/.done
+	$(BIN)/python -m pytest -m soak
 
 check: $(VENV)/.done
 	$(BIN)/ruff check .

@@ -330,3 +330,18 @@ def test_timing_holds_what_is_not_reproducible(small_corpus, tmp_path):
     assert [line["step"] for line in timing] == list(range(1, 7))
     assert all(line["seconds"] > 0 and 0 <= line["waiting"] <= 1 and 0 <= line["padding"] < 1 for line in timing)
     assert "seconds" not in (folder / "metrics.jsonl").read_text()
+
+
+def test_tensorboard_gets_losses_rates_speeds_and_scores(small_corpus, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = runs.make(runs.recipe(small_corpus, trackers=("tensorboard",)), tmp_path / "run")
+    run.train()
+    run.engine.end()
+    events = EventAccumulator(str(next(tmp_path.glob("run/affect/events.*"))))
+    events.Reload()
+    named = events.Tags()["scalars"]
+    assert {"train/loss", "train/grad_norm", "lr/head", "speed/waiting", "valid/ccc"} <= set(named)
+    assert [round(e.value, 5) for e in events.Scalars("train/loss")] == [
+        round(value, 5) for value in runs.losses(tmp_path / "run")
+    ]
