@@ -219,7 +219,7 @@ class Engine:
         # The length keeps (1,) and (1, 0) apart, which SeedSequence alone does not.
         seeds = np.random.SeedSequence((len(key), *key)).generate_state(3)
         random.seed(int(seeds[0]))
-        np.random.seed(int(seeds[1]))  # noqa: NPY002 - the generator that transformers draws from
+        np.random.seed(int(seeds[1]))  # the generator that transformers draws from
         torch.manual_seed(int(seeds[2]))  # the CPU and every device
         yield
 
