@@ -1,1 +1,1 @@
-"""affect.data."""
+"""Corpora read from disk, audio, prosody, splits and the generated corpus."""

@@ -1,1 +1,1 @@
-"""affect.losses."""
+"""Losses: each is additive (sums and counts) or gathered (a statistic of the whole batch)."""

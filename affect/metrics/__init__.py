@@ -1,1 +1,1 @@
-"""affect.metrics."""
+"""Scores and their intervals: pure functions on NumPy arrays."""

@@ -1,1 +1,1 @@
-"""affect.models."""
+"""Speech encoders, pooling, heads and whole models, one concept a file."""

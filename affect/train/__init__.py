@@ -1,1 +1,1 @@
-"""affect.train."""
+"""Training: the plan, the exact step, the loop and what they write."""

@@ -78,16 +78,16 @@ def _gathered(
     if hold:
         with engine.boundary(model, last=True):
             # One backward: several would make DDP reduce more than once.
-            engine.backward(engine.world * sum_surrogates(held, gradients))
+            engine.backward(engine.world * _surrogate(held, gradients))
         return result
     for k, batch in enumerate(batches):
         with engine.boundary(model, last=k == len(batches) - 1):
             outputs = _forward(engine, model, batch, (*key, k))
-            engine.backward(engine.world * sum_surrogates([outputs], gradients[k : k + 1]))
+            engine.backward(engine.world * _surrogate([outputs], gradients[k : k + 1]))
     return result
 
 
-def sum_surrogates(outputs: Sequence[dict[str, Tensor]], gradients: Sequence[dict[str, Tensor]]) -> Tensor:
+def _surrogate(outputs: Sequence[dict[str, Tensor]], gradients: Sequence[dict[str, Tensor]]) -> Tensor:
     """Return the scalar whose gradient with respect to each output is the one given."""
     parts = [
         (output[name] * gradient).sum()
