@@ -10,6 +10,11 @@ class AffectError(Exception):
     """An error of the user's input or surroundings; the command line prints its message and exits with 2."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its kind where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint naming what `name` may have meant, or what there is, to end an error message with."""
     names = sorted(known)

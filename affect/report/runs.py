@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from affect.errors import AffectError, nearest
+from affect.errors import AffectError, first_line, nearest
 
 Record = dict[str, Any]
 
@@ -112,7 +112,7 @@ def _document(path: Path, problems: list[str]) -> Record:
         problems.append(f"{path.name} is missing")
         return {}
     except (ValueError, OSError) as error:
-        problems.append(f"{path.name} can't be read: {_first_line(error)}")
+        problems.append(f"{path.name} can't be read: {first_line(error)}")
         return {}
     if not isinstance(content, dict):
         problems.append(f"{path.name} holds no JSON object")
@@ -127,7 +127,7 @@ def _lines(path: Path, problems: list[str]) -> list[Record]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        problems.append(f"{path.name} can't be read: {_first_line(error)}")
+        problems.append(f"{path.name} can't be read: {first_line(error)}")
         return []
     records, wrong = [], []
     # Not splitlines(), which also breaks at characters that JSON strings may hold.
@@ -178,7 +178,3 @@ def _last_by_step(events: list[Record], kind: str) -> list[Record]:
         if event.get("event") == kind and isinstance(event.get("step"), int):
             by_step[event["step"], str(event.get("split", ""))] = event
     return [by_step[key] for key in sorted(by_step)]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from affect.errors import AffectError
+from affect.errors import AffectError, first_line
 from affect.train import folder as folders
 from affect.train.engine import Engine
 from affect.train.optim import Average
@@ -40,8 +40,6 @@ class State:
     mode: str = ""
     stopped: bool = False
     """Early stopping has ended the training."""
-    scores: dict[str, float] = field(default_factory=dict)
-    """The best evaluation's scores."""
 
 
 def save(
@@ -130,9 +128,8 @@ def load(path: Path, engine: Engine, model: nn.Module, optimizer: Any, average: 
         if engine.accelerator.scaler and "scaler" in saved:
             engine.accelerator.scaler.load_state_dict(saved["scaler"])
     except Exception as error:  # torch, safetensors and JSON each raise their own kinds for a damaged file
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AffectError(
-            f"{path} can't be resumed from: {first}; name another with --resume, or --overwrite"
+            f"{path} can't be resumed from: {first_line(error)}; name another with --resume, or --overwrite"
         ) from error
     return state
 

@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from affect import recipe as recipes
-from affect.errors import AffectError
+from affect.errors import AffectError, first_line
 from affect.recipe import Recipe
 
 
@@ -52,15 +52,13 @@ def claim(folder: Path, recipe: Recipe, *, experiment: str, overwrite: bool) -> 
         other = recipes.differences(recipes.read(path), wanted)
         # Where and how fast a run goes may change between sessions; what it optimises may not.
         other = [name for name in other if name not in _FREE]
-        if other and not _begun(folder):
-            # It stopped before its first step, for one of these fields perhaps: nothing is lost.
-            write_json(path, wanted)
-            return False
-        if other:
+        if not other:
+            return finished(folder)
+        # One that stopped before its first step, for one of these fields perhaps, has nothing to lose.
+        if _begun(folder):
             raise AffectError(
                 f"{folder} holds a run that differs in {', '.join(other)}: give --name, or --overwrite to replace it"
             )
-        return finished(folder)
     write_json(path, wanted)
     return False
 
@@ -149,7 +147,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     full = "No space left on device" if isinstance(error, RuntimeError) else ""
-    return full or (str(error).splitlines() or [type(error).__name__])[0]
+    return full or first_line(error)
 
 
 def _sync(path: Path) -> None:

@@ -84,11 +84,11 @@ class Journal:
             self._bar.update()
             self._bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
 
-    def scores(self, event: str, step: int, epoch: int, split: str, scores: dict[str, float]) -> None:
-        """Record an evaluation."""
-        self.write("metrics", {"event": event, "split": split, "step": step, "epoch": epoch, "scores": scores})
+    def validation(self, step: int, epoch: int, scores: dict[str, float]) -> None:
+        """Record an evaluation of the validation part."""
+        self.write("metrics", {"event": "eval", "split": "valid", "step": step, "epoch": epoch, "scores": scores})
         with self._guarded("a tracker's file"):
-            self.engine.log({f"{split}/{name}": value for name, value in scores.items()}, step)
+            self.engine.log({f"valid/{name}": value for name, value in scores.items()}, step)
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

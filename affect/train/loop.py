@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from affect.errors import AffectError
+from affect.errors import AffectError, first_line
 from affect.recipe import Recipe
 from affect.task import Batch, Row, Task
 from affect.train import checkpoint, optim, probe, step
@@ -162,7 +162,7 @@ class Run:
     def _halve(self, error: BaseException) -> None:
         halved = self.state.budget / 2
         if halved < float(self.lengths.min()):
-            raise AffectError(f"out of memory even for single examples: {_first_line(error)}") from error
+            raise AffectError(f"out of memory even for single examples: {first_line(error)}") from error
         if self.engine.world > 1:
             # The other ranks may be inside a collective already: they can't repeat the step with this one.
             raise AffectError(
@@ -225,7 +225,7 @@ class Run:
         last = now + 1 == self.schedule.steps
         if (epoch + 1) % train.evaluate_every == 0 or last:
             scores = self.task.metrics(self._predict(self._evaluated(), "valid"))
-            self.journal.scores("eval", now + 1, epoch, "valid", scores)
+            self.journal.validation(now + 1, epoch, scores)
             self._judge(scores, epoch)
         if (epoch + 1) % train.checkpoint_every == 0 or last or self.state.stopped:
             checkpoint.save(
@@ -238,8 +238,7 @@ class Run:
         better = state.best is None or score > state.best or self.recipe.train.choose == "last"
         if better:
             state.best, state.best_step, state.best_epoch, state.worse = score, state.step, epoch, 0
-            state.scores = scores
-            self.engine.on_main(self._save_best)
+            self.engine.on_main(lambda: self._save_best(scores))
         else:
             state.worse += 1
             optim_ = self.recipe.optim
@@ -254,11 +253,11 @@ class Run:
             _LOG.info("stopping early: no better validation score for %d epochs", patience)
             state.stopped = True
 
-    def _save_best(self) -> None:
+    def _save_best(self, scores: dict[str, float]) -> None:
         with folders.whole(self.checkpoints / "best") as temporary:
             temporary.mkdir()
             self.task.save(self.engine.unwrap(self._evaluated()), temporary)
-            folders.write_json(temporary / checkpoint.PLACE, {"step": self.state.step, "scores": self.state.scores})
+            folders.write_json(temporary / checkpoint.PLACE, {"step": self.state.step, "scores": scores})
 
     def _finish(self) -> dict[str, dict[str, float]]:
         """Predict with the best weights, the test part for the first and only time, and write everything."""
@@ -279,7 +278,3 @@ class Run:
             folders.write_lines(self.folder / f"predictions-{part}.jsonl", mine)
         for name, mine in self.task.baselines().items():
             folders.write_lines(self.folder / f"baseline-{name}-test.jsonl", mine)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from affect import report, tasks
-from affect.errors import AffectError
+from affect.errors import AffectError, first_line
 from affect.options import Options
 from affect.recipe import Recipe
 from affect.task import Task
@@ -67,8 +67,7 @@ def _run(experiment: str, task: Task, folder: Path, options: Options, command: s
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        first = (str(error).splitlines() or ["no more is said"])[0]
-        raise AffectError(f"{folder}: out of memory ({first}); give a smaller --train.budget") from error
+        raise AffectError(f"{folder}: out of memory ({first_line(error)}); give a smaller --train.budget") from error
     finally:
         engine.end()
 

@@ -7,6 +7,7 @@ import pytest
 
 from affect.report import read
 from affect.report.flags import Flag, flags, outlying
+from affect.train.folder import _FREE as FREE
 
 VALENCE = {1: 0.6496, 2: 0.6779, 3: 0.4720, 4: 0.5634, 5: 0.5464}
 AROUSAL = {1: 0.7309, 2: 0.6825, 3: 0.6637, 4: 0.6569, 5: 0.7424}
@@ -111,3 +112,16 @@ def test_runs_of_different_settings_or_data(tmp_path: Path, write_run) -> None:
     (path / "recipe.json").write_text(json.dumps(recipe))
     found = {flag.kind: flag.evidence for flag in flags(read(tmp_path / "a"))}
     assert found == {"mixed settings": "optim.lr is 0.0001 or 0.0003", "mixed corpus": "fingerprint is abc or other"}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_what_may_change_between_sessions_is_no_mixed_setting(tmp_path: Path, write_run, name: str) -> None:
+    """The trainer and the report each hold this list, for neither may import the other: here they are kept in step."""
+    scores = {"valence": 0.5, "arousal": 0.6}
+    for fold, value in ((1, "one"), (2, "other")):
+        path = write_run(tmp_path / "run", fold, scores) / "recipe.json"
+        recipe = json.loads(path.read_text(encoding="utf-8"))
+        part, field = name.split(".")
+        recipe[part][field] = value
+        path.write_text(json.dumps(recipe), encoding="utf-8")
+    assert not [flag for flag in flags(read(tmp_path / "run")) if flag.kind == "mixed settings"]

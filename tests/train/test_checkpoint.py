@@ -217,7 +217,7 @@ def test_best_is_replaced_whole(tmp_path, small_corpus, monkeypatch):
     with torch.no_grad():
         next(run.model.parameters()).add_(1.0)
     with pytest.raises(AffectError, match="No space left"):
-        run._save_best()
+        run._save_best({"ccc": 0.5})
     assert best.read_bytes() == before
 
 

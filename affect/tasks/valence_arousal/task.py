@@ -90,7 +90,7 @@ class ValenceArousalTask:
             name: torch.tensor([(row[name] - low) / (high - low) for row in rows], dtype=torch.float32)
             for name in self.recipe.targets
         }
-        kept = [{"speaker": row["speaker"], "session": row["session"], "dialogue": row["dialogue"]} for row in rows]
+        kept = [{key: row[key] for key in _KEYS} for row in rows]
         return Batch(ids=tuple(row["id"] for row in rows), inputs=inputs, targets=targets, rows=kept)
 
     def model(self) -> nn.Module:
