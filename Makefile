@@ -8,13 +8,13 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo    environment, then the demo: generated corpus, five folds, a report (minutes on two cores)"
 	@echo "make test    environment, then the whole test suite (at most 15 minutes on two cores)"
-	@echo "make soak    the long tests: what the demos promise (about 5 minutes)"
+	@echo "make soak    the long tests: what the demos promise, exports of every encoder (about 7 minutes)"
 	@echo "make check   ruff, mypy, import layers"
-	@echo "make bench   speed against transformers.Trainer and a bare loop (about 20 minutes)"
+	@echo "make bench   speed against transformers.Trainer and a bare loop, Mamba, the cache (about 30 minutes)"
 
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,egemaps]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,egemaps,onnx]'
 	@touch $@
 
 # Passive waiting: a third slower on an idle machine, but not four times slower on a busy one.
@@ -42,6 +42,8 @@ format: $(VENV)/.done
 
 bench: $(VENV)/.done
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/mamba.py
+	$(BIN)/python benchmarks/cache.py
 
 clean:
 	rm -rf $(VENV) runs data

@@ -5,25 +5,34 @@ Tensor libraries are imported only once it is known what to run: help and mistak
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import functools
 import inspect
-import io
 import logging
 import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
-from affect import recipe as recipes
+from affect.arguments import (
+    Experiment,
+    experiments_in,
+    experiments_of,
+    named,
+    own_fields,
+    parse,
+    parse_workflow,
+    read,
+    recipe_of,
+    without,
+)
 from affect.errors import AffectError, nearest
-from affect.options import Options
 from affect.recipe import Recipe
+from affect.workflow import Ensemble, Search, resolve
 
-Experiment = Callable[[], Recipe]
+__all__ = ["Experiment", "experiments_in", "experiments_of", "guarded", "launch", "main", "overview", "parse"]
+
 _LOG = logging.getLogger("affect")
 _INTERRUPTED = 130
 
@@ -35,15 +44,6 @@ def launch(experiments: Mapping[str, Experiment], arguments: Sequence[str] | Non
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     guarded(lambda: _launch(dict(experiments), given))
-
-
-def experiments_of(namespace: Mapping[str, Any], module: str) -> dict[str, Experiment]:
-    """Return the experiments of a recipe file: its public functions, by name, in the order of the file."""
-    return {
-        name: value
-        for name, value in namespace.items()
-        if inspect.isfunction(value) and value.__module__ == module and not name.startswith("_")
-    }
 
 
 def guarded(work: Callable[[], object]) -> None:
@@ -67,23 +67,88 @@ def _launch(experiments: dict[str, Experiment], given: list[str]) -> None:
         print(overview(experiments))
         return
     name = given.pop(0) if given and not given[0].startswith("-") else "demo"
-    if name not in experiments:
-        raise AffectError(f"unknown experiment {name!r}; {nearest(name, experiments)}")
-    recipe, options = parse(name, experiments[name], given)
-    _show_log()
-    if options.dry_run:
-        from affect.workflows import folds
-
-        print(folds.dry_run(recipe))
+    experiment = named(name, experiments)
+    made = experiment()
+    script = ["accelerate", "launch", *_relative(sys.argv[0])]
+    # What was given to the command that started this one counts for who reads the report.
+    command = os.environ.get("AFFECT_COMMAND") or shlex.join([*script, name, *given])
+    if isinstance(made, Search):
+        _search(name, made, experiments, given, script, command)
         return
-    command = shlex.join(["accelerate", "launch", *_relative(sys.argv[0]), name, *given])
-    from affect.report import read, table
+    if isinstance(made, Ensemble):
+        _ensemble(name, made, experiments, given, command)
+        return
+    recipe, options = parse(name, recipe_of(name, experiments), given)
+    _show_log()
     from affect.workflows import folds
 
+    if options.dry_run:
+        print(folds.dry_run(recipe))
+        return
     top = folds.run(name, recipe, options, command)
-    if os.environ.get("RANK", "0") == "0":
+    if options.report and _first():
+        from affect.report import read, table
+
         print(table(read(top)))
         print(f"\nreport: {top / 'report.md'}")
+
+
+def _search(
+    name: str, made: Search, experiments: dict[str, Experiment], given: list[str], script: list[str], command: str
+) -> None:
+    words = (
+        f"{inspect.getdoc(experiments[name]) or ''}\n\nEvery other --field goes to the experiment {made.of}, whose "
+        f"--help lists them (RECIPE.py {made.of} --help)."
+    )
+    search, options, rest = parse_workflow(name, made, given, description=words)
+    base, _ = parse(search.of, recipe_of(search.of, experiments), rest, also=own_fields(search))
+    searched = [found.name for found in resolve(search, base)]
+    for field in searched:
+        if without(rest, field) != rest:
+            raise AffectError(f"{field} is one of the ranges: leave it out, or give other --ranges")
+    _show_log()
+    from affect.workflows import search as searching
+
+    if options.dry_run:
+        print(searching.dry_run(search, base))
+        return
+    top = searching.run(name, search, base, options, command, again=[*script, search.of, *rest])
+    if _first():
+        print((top / "report.md").read_text(encoding="utf-8"))
+        print(f"report: {top / 'report.md'}")
+
+
+def _ensemble(name: str, made: Ensemble, experiments: dict[str, Experiment], given: list[str], command: str) -> None:
+    words = (
+        f"{inspect.getdoc(experiments[name]) or ''}\n\nEvery other --field goes to all members that are experiments "
+        f"({', '.join(made.members)}), whose --help lists them."
+    )
+    ensemble, options, rest = parse_workflow(name, made, given, description=words)
+    members: dict[str, Recipe | Path] = {}
+    for member in ensemble.members:
+        if member not in experiments and Path(member).is_dir():
+            members[member] = Path(member)
+        elif member not in experiments:
+            raise AffectError(f"{member!r} is no experiment of this file and no folder; {nearest(member, experiments)}")
+        else:
+            members[member] = parse(member, recipe_of(member, experiments), rest, also=own_fields(ensemble))[0]
+    if rest and all(isinstance(member, Path) for member in members.values()):
+        raise AffectError(f"{rest[0]} changes nothing: all members are folders of finished runs")
+    _show_log()
+    from affect.workflows import ensemble as ensembles
+
+    if options.dry_run:
+        print(ensembles.dry_run(members, options))
+        return
+    top = ensembles.run(name, members, options, command)
+    if options.report and _first():
+        print(ensembles.table(top))
+        print(f"\nreport: {top / 'report.md'}")
+
+
+def _first() -> bool:
+    """Tell whether this process is the first of those that the launcher started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def overview(experiments: Mapping[str, Experiment]) -> str:
@@ -94,63 +159,6 @@ def overview(experiments: Mapping[str, Experiment]) -> str:
         lines.append(f"  {name:{width}}  {(inspect.getdoc(function) or '').splitlines()[0]}")
     lines += ["", "no name runs demo; RECIPE.py EXPERIMENT --help lists every field with its value there"]
     return "\n".join(lines)
-
-
-def parse(name: str, experiment: Experiment, arguments: list[str]) -> tuple[Recipe, Options]:
-    """Return the experiment's recipe with the overrides of `arguments`, and how to run it.
-
-    Raises AffectError naming an unknown field and the nearest one.
-    """
-    import tyro
-
-    recipe = experiment()
-    known = [*recipes.field_names(type(recipe)), *recipes.field_names(Options)]
-    spelt = {field.replace("_", "-") for field in known} | set(known) | {"help"}
-    for argument in arguments:
-        field = argument[2:].split("=")[0]
-        if argument.startswith("--") and field not in spelt and not _negated(field, spelt):
-            raise AffectError(f"unknown field {argument}; {nearest(field, {f'--{f}' for f in known})}")
-    command = dataclasses.make_dataclass(
-        "Command",
-        [
-            ("recipe", Annotated[type(recipe), tyro.conf.arg(name="")], recipe),
-            ("options", Annotated[Options, tyro.conf.arg(name="")], Options()),
-        ],
-        frozen=True,
-    )
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            parsed: Any = tyro.cli(
-                command, args=arguments, prog=f"RECIPE.py {name}", description=inspect.getdoc(experiment) or "",
-                config=(tyro.conf.AvoidSubcommands,),
-            )  # fmt: skip
-    except SystemExit as error:
-        if error.code in (None, 0):
-            raise
-        raise AffectError(_first_said(said.getvalue())) from None
-    return parsed.recipe, parsed.options
-
-
-def _first_said(box: str) -> str:
-    """Return the message of the box that tyro draws around an error, as one line.
-
-    The title is in the box's border or, where the output's encoding is not told to be UTF-8, above a rule.
-    """
-    message: list[str] = []
-    for line in box.splitlines()[1:]:
-        inside = line.strip("│ ")
-        if inside.strip("─-╭╮╰╯"):
-            message.append(inside)
-        elif inside and message:
-            break
-    return " ".join(message) or box.strip()
-
-
-def _negated(field: str, spelt: set[str]) -> bool:
-    """Tell whether `field` is the --no- form of a switch (model.no-sigmoid)."""
-    head, _, last = field.rpartition(".")
-    return last.startswith("no-") and (f"{head}.{last[3:]}" if head else last[3:]) in spelt
 
 
 class _AboveBar(logging.Handler):
@@ -168,7 +176,7 @@ def _show_log() -> None:
     handler = _AboveBar()
     handler.setFormatter(logging.Formatter("%(message)s"))
     # Every rank has something to warn of; only the first tells how things go.
-    handler.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+    handler.setLevel(logging.INFO if _first() else logging.WARNING)
     _LOG.addHandler(handler)
     _LOG.setLevel(logging.INFO)
     _LOG.propagate = False
@@ -190,38 +198,41 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def main() -> None:
-    """Run the `affect` command: report, predict or inspect; a mistake ends the process with 2 and one line."""
+    """Run the `affect` command: folds, report, predict or inspect; a mistake ends the process with 2 and one line."""
     import tyro
 
     from affect import commands
 
-    named: dict[str, Callable[..., None]] = {
-        function.__name__: function for function in (commands.report, commands.predict, commands.inspect)
+    functions: dict[str, Callable[..., None]] = {
+        function.__name__: function
+        for function in (commands.folds, commands.report, commands.predict, commands.export, commands.inspect)
     }
 
-    def chosen(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    def chosen(function: Callable[..., None]) -> Callable[..., Callable[..., None]]:
         @functools.wraps(function)
-        def later(*args: Any, **options: Any) -> Callable[[], None]:
+        def later(*args: Any, **options: Any) -> Callable[..., None]:
             return functools.partial(function, *args, **options)
 
         return later
 
+    def app(**options: Any) -> Callable[..., None]:
+        application = tyro.extras.SubcommandApp()
+        for function in functions.values():
+            application.command(chosen(function))
+        run: Callable[..., None] = application.cli(**options)
+        return run
+
     def work() -> None:
-        given = sys.argv[1:2]
-        if given and not given[0].startswith("-") and given[0] not in named:
-            raise AffectError(f"unknown command {given[0]!r}; {nearest(given[0], named)}")
-        app = tyro.extras.SubcommandApp()
-        for function in named.values():
-            app.command(chosen(function))
-        said = io.StringIO()
-        try:
-            # Only parsed here: what the command itself writes goes where it always goes.
-            with contextlib.redirect_stderr(said):
-                run = app.cli(prog="affect", description="Read what runs left: reports, predictions, corpora.")
-        except SystemExit as error:
-            if error.code in (None, 0):
-                raise
-            raise AffectError(_first_said(said.getvalue())) from None
+        words: list[str] = sys.argv[1:]
+        rest: list[str] = []
+        if words and not words[0].startswith("-") and words[0] not in functions:
+            raise AffectError(f"unknown command {words[0]!r}; {nearest(words[0], functions)}")
+        if words[:1] == ["folds"]:
+            words, rest = commands.own_words(words)
+        run = read(app, words, prog="affect", description="Run folds side by side; read what runs left.")
+        if words[:1] == ["folds"]:
+            _show_log()
+            run = functools.partial(run, arguments=tuple(rest))
         run()
 
     guarded(work)

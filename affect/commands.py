@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,17 +11,108 @@ import tyro
 
 from affect.errors import AffectError
 
+_FOLDS = ("devices", "jobs", "precision")
 
-def report(runs: Annotated[list[Path], tyro.conf.Positional], /) -> None:
-    """Write report.md and its plots for experiment folders (runs/<experiment>) and print their tables."""
+
+def folds(
+    recipe: Annotated[Path, tyro.conf.Positional],
+    experiment: Annotated[str, tyro.conf.Positional],
+    /,
+    devices: str | None = None,
+    jobs: int | None = None,
+    precision: Literal["no", "bf16", "fp16"] | None = None,
+    arguments: tyro.conf.Suppress[tuple[str, ...]] = (),
+) -> None:
+    """Run all folds and seeds of an experiment side by side: one a GPU, or --jobs at a time on a CPU.
+
+    Every other --field goes to the experiment (`python RECIPE EXPERIMENT --help` lists them): --seeds 0 1 2, --runs,
+    --name, --overwrite, --dry-run, --train.epochs 20 ... Finished folds are skipped; one that fails leaves the others
+    running. The results are those of running the folds one after another.
+
+    Args:
+        recipe: A recipe file (recipes/finetune_wavlm.py).
+        experiment: One of its experiments.
+        devices: GPUs to use, as 0,1,2; all of them when not given.
+        jobs: Runs at a time on the CPU, which share its cores out.
+        precision: Mixed precision of each run; what ACCELERATE_MIXED_PRECISION says when not given.
+        arguments: The fields of the experiment.
+    """
+    from affect.arguments import experiments_in, parse, recipe_of, without
+
+    chosen, options = parse(experiment, recipe_of(experiment, experiments_in(recipe)), arguments, also=_FOLDS)
+    from affect.report import read, table
+    from affect.workflows import parallel
+    from affect.workflows.folds import dry_run
+
+    places = parallel.slots(devices, jobs)
+    if precision == "fp16" and places[0].name == "cpu":
+        raise AffectError("--precision fp16 needs a GPU: give no or bf16")
+    if options.dry_run:
+        print(f"{dry_run(chosen)}\nat a time: {', '.join(place.name for place in places)}")
+        return
+    command = shlex.join(["affect", *sys.argv[1:]])
+    kept = without(arguments, "seeds", "overwrite", "report", "dry_run")
+    top, runs = parallel.run(
+        recipe, experiment, chosen, options, kept, places=places, precision=precision, command=command
+    )
+    failed = [run for run in runs if run.state == "failed"]
+    if options.report:
+        print(f"\n{table(read(top))}\n\nreport: {top / 'report.md'}")
+    for run in failed:
+        print(f"failed: {run.name}: {run.error}", file=sys.stderr)
+    if failed:
+        again = "give the command again" + (" without --overwrite" if options.overwrite else "")
+        print(f"error: {len(failed)} of {len(runs)} failed; {again} to go on with them alone", file=sys.stderr)
+        sys.exit(1)
+
+
+def own_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the words of `affect folds ...` that are its own, and those that go to the experiment."""
+    from affect.arguments import split
+
+    count = next((k for k, word in enumerate(words) if word.startswith("-")), len(words))
+    mine, rest = split(words[count:], _FOLDS)
+    return [*words[:count], *mine], rest
+
+
+def report(
+    runs: Annotated[list[Path], tyro.conf.Positional],
+    /,
+    against: Path | None = None,
+    target: tuple[str, ...] = (),
+) -> None:
+    """Write report.md, report.html and plots for experiments and print their tables; compare them all.
+
+    The page report.html holds its plots and needs no other file: mail it, or open it anywhere. Beside the
+    experiments comparison.md gets a line for each of them; it is printed where several are named. Each page is
+    written anew: without --against or --target it has no such part, and a line says so where the earlier one had.
+
+    Args:
+        runs: Folders of experiments (runs/<experiment>), a folder of several (runs), or files of reported numbers.
+        against: What to compare with: an experiment's folder, its name beside the first one, or a file of reported
+            numbers (reported.json: {"name": "v1", "source": "a paper", "mean": {"test": {"valence": 0.59}}}).
+        target: Scores to reach, as V=.68 A=.68 or mean=.65.
+    """
     if not runs:
         raise AffectError("affect report needs the folder of an experiment (runs/<experiment>), or several")
     from affect import report as reports
 
-    for folder in runs:
-        path = reports.write(folder)
-        print(reports.table(reports.read(folder)))
-        print(f"\nreport: {path}\n")
+    goals = reports.parse_goals(target)
+    paths = reports.expand(runs)
+    other = None if against is None else reports.load(against, paths[0].resolve().parent, scores_only=True)
+    for path in paths:
+        try:
+            page, said = reports.publish(reports.load(path), other, goals)
+        except AffectError as error:
+            if path in runs:
+                raise
+            print(f"left out: {path}: {error}\n", file=sys.stderr)
+            continue
+        print(f"{said}\n\nreport: {page} (and {page.with_suffix('.html').name})\n")
+    for folder in dict.fromkeys(path.resolve().parent for path in paths):
+        everything = reports.compare_all(folder)
+        if everything is not None and len(paths) > 1:
+            print(f"{everything.read_text(encoding='utf-8')}\ncomparison: {everything}\n")
 
 
 def predict(
@@ -29,26 +121,63 @@ def predict(
     /,
     window: float = 30.0,
     hop: float | None = None,
+    rate: int | None = None,
+    raw: Literal["s16", "f32"] = "s16",
+    text: tuple[str, ...] = (),
 ) -> None:
     """Predict audio files with a run's best weights: one JSON object a window, scale and order stated.
 
+    Files are read bit by bit and each window is printed at once: a recording may be of any length.
+
     Args:
-        run: A run's folder (runs/<experiment>/seed<S>/fold<F>) or one with model.safetensors and config.json.
-        files: Audio files, any rate and number of channels.
+        run: A run's folder (runs/<experiment>/seed<S>/fold<F>), one with model.safetensors and config.json, or an
+            exported model (model.onnx) or its folder.
+        files: Audio files, any rate and number of channels; - is standard input (a wav, or raw samples with --rate).
         window: Longest stretch predicted at once, in seconds; a longer recording gives one line a window.
         hop: Seconds from one window's start to the next; the window when not given.
+        rate: Sampling rate in Hz of raw samples on standard input, one channel.
+        raw: How a raw sample is written, little-endian: 16-bit integers or 32-bit floats.
+        text: For a model that reads: a text for each file, or texts alone where it does not hear.
     """
     from affect.workflows import prediction
 
-    bad = prediction.predict_files(run, files, sys.stdout, window=window, hop=hop)
+    bad = prediction.predict_files(run, files, sys.stdout, window=window, hop=hop, rate=rate, raw=raw, texts=text)
     if bad:
         sys.exit(1)
+
+
+def export(
+    run: Annotated[Path, tyro.conf.Positional],
+    /,
+    output: Path | None = None,
+    opset: int = 18,
+) -> None:
+    """Write a run's best weights as an ONNX file for any batch and length, checked against torch by onnxruntime.
+
+    Inputs: waveform [B, S] float32, samples [B] int64 (valid samples), prosody [B, P] float32 (the raw functionals),
+    speaker [B, E] float32 (embeddings of the corpus; an x-vector model is in the graph), those that the model takes.
+    Outputs: each target on the scale of the labels, and as target_unit on 0 to 1; the probabilities of emotion's
+    classes. A model with a state over the dialogue also takes said_speech and said_prosody [N, D], the outputs
+    heard_speech and heard_prosody of the N utterances before (N is 0 at the start). A file that differs from torch by
+    more than 1e-4 is not kept. Its metadata hold what affect predict has to know (targets, scale, rate, classes), so
+    it can be moved alone (from 1.8 GB of weights on with model.onnx.data beside it); config.json says the same to
+    people. Models of text can't be exported. Needs pip install 'affect[onnx]'.
+
+    Args:
+        run: A run's folder (runs/<experiment>/seed<S>/fold<F>) or one with model.safetensors and config.json.
+        output: The file to write, config.json beside it; RUN/export/model.onnx when not given.
+        opset: Version of ONNX's operators.
+    """
+    from affect.workflows import export as exports
+
+    made = exports.export(run, output, opset)
+    print(f"{made.path}: {made.size / 1e6:.1f} MB, differs from torch by {made.difference:.1g} at most")
 
 
 def inspect(
     root: Annotated[Path, tyro.conf.Positional],
     /,
-    corpus: Literal["auto", "iemocap", "emodb", "csv_folder", "hub"] = "auto",
+    corpus: Literal["auto", "iemocap", "emodb", "msp_podcast", "emobank", "csv_folder", "hub"] = "auto",
     scale: tuple[float, float] | None = None,
     columns: tuple[str, ...] = (),
     labels: str | None = None,

@@ -23,6 +23,9 @@ class Options:
     checkpoints and drops those after it."""
     overwrite: bool = False
     """Delete a run of another recipe (or a finished one) that stands where this one goes."""
+    report: bool = True
+    """Write the report at the end and let runs/latest point at it. The runs that `affect folds` starts leave that to
+    it."""
     dry_run: bool = False
     """Print the resolved recipe and the plan's figures, and stop."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
@@ -113,8 +114,9 @@ class Recipe:
     train: Train = field(default_factory=Train)
 
     def __post_init__(self) -> None:
-        """Check the seed."""
+        """Check the seed, and that every number is finite."""
         require(self.seed >= 0, "seed", "not be negative", self.seed)
+        _refuse_unfinite(self, "")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as JSON types, with the name of its task."""
@@ -163,6 +165,18 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise AffectError(f"{path} is not a recipe: it holds no object")
     return data
+
+
+def _refuse_unfinite(part: Any, name: str) -> None:
+    """Raise AffectError for the first number of a recipe that is NaN or infinite."""
+    if dataclasses.is_dataclass(part):
+        for item in dataclasses.fields(part):
+            _refuse_unfinite(getattr(part, item.name), _dotted(name, item.name))
+    elif isinstance(part, tuple):
+        for value in part:
+            _refuse_unfinite(value, name)
+    elif isinstance(part, float):
+        require(math.isfinite(part), name, "be finite", part)
 
 
 def _build(kind: Any, value: Any, name: str) -> Any:

@@ -132,7 +132,10 @@ class Task(Protocol):
         ...
 
     def datasets(self) -> DatasetDict:
-        """Return the parts `train`, `valid`, `test`; rows have `id` and `length` (what an example costs)."""
+        """Return the parts `train`, `valid`, `test`; rows have `id` and `length` (what an example costs).
+
+        A row that stands for several examples (a segment of a dialogue) names them in `members`.
+        """
         ...
 
     def collate(self, rows: list[Row], draw: Draw | None) -> Batch:
@@ -141,6 +144,13 @@ class Task(Protocol):
 
     def model(self) -> nn.Module:
         """Return a new model: `model(**batch.inputs)` gives outputs [B, ...] by name."""
+        ...
+
+    def prepare(self, model: nn.Module, rank: int, world: int) -> None:
+        """Compute once what all epochs need of the rows (a frozen encoder's states).
+
+        `rank` and `world` are those of this machine, whose ranks share the work.
+        """
         ...
 
     def loss(self) -> Loss:

@@ -6,7 +6,8 @@ Legend: S samples, C channels.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +23,9 @@ from affect.errors import AffectError
 Samples = NDArray[np.float32]
 
 _BLOCK = 1 << 20
-_RATES = (1_000, 1_000_000)
+_STREAMED = 1 << 16
+"""Samples read at once, of a file that is wanted whole and of one that is wanted bit by bit."""
+RATES = (1_000, 1_000_000)
 """Sampling rates (Hz) outside are a damaged header: resampling from 1 Hz would fill the memory."""
 
 
@@ -60,6 +63,39 @@ def of_row(row: Mapping[str, Any], rate: int = 16_000) -> Samples:
     if not path:
         raise AffectError(f"row {row.get('id', '?')!r} has no audio: neither `audio` nor `path`")
     return load(path, rate)
+
+
+@contextmanager
+def stream(path: str | Path, rate: int = 16_000) -> Iterator[tuple[float, Iterator[Samples]]]:
+    """Open a file to be read bit by bit: its length in seconds (mp3: a guess) and its samples, as `load` gives them.
+
+    The samples at `rate` Hz come in blocks [S], in memory that does not grow with the file. Raises AffectError as
+    `load` does, where the damage is reached: blocks may have come before.
+    """
+    with _open(path) as file, _sound(file, str(path)) as sound:
+        blocks = _mono_blocks(sound, str(path), _STREAMED)
+        yield sound.frames / sound.samplerate, resampled(blocks, sound.samplerate, rate, str(path))
+
+
+def resampled(blocks: Iterable[Samples], source: int, rate: int, name: str) -> Iterator[Samples]:
+    """Yield `blocks` [S] at `source` Hz as blocks at `rate` Hz: joined, they are the whole recording's resampling.
+
+    Raises AffectError, naming `name`, where nothing comes out.
+    """
+    resampler = soxr.ResampleStream(source, rate, 1, dtype="float32", quality="HQ") if source != rate else None
+    come = 0
+    for block in blocks:
+        out = block if resampler is None else resampler.resample_chunk(block)
+        come += len(out)
+        if len(out):
+            yield out
+    if resampler is not None:
+        out = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        come += len(out)
+        if len(out):
+            yield out
+    if not come:
+        raise AffectError(f"{name}: too short to hold a sample at {rate} Hz")
 
 
 def check(path: str | Path) -> AudioInfo:
@@ -115,28 +151,33 @@ def _sound(file: BinaryIO, name: str) -> soundfile.SoundFile:
         # The message of a LibsndfileError names the Python object that was opened; its code says enough.
         reason = getattr(error, "error_string", "") or "unknown format"
         raise AffectError(f"{name}: is not readable audio ({reason.rstrip('.')})") from error
-    if not _RATES[0] <= sound.samplerate <= _RATES[1]:
+    if not RATES[0] <= sound.samplerate <= RATES[1]:
         rate = sound.samplerate
         sound.close()
         raise AffectError(f"{name}: has a sampling rate of {rate} Hz; its header must be damaged")
     return sound
 
 
-def _mono_blocks(sound: soundfile.SoundFile, name: str) -> Iterator[Samples]:
+def mixed(block: Samples, name: str) -> Samples:
+    """Return the mean [S] over the channels of `block` [S, C]; raises AffectError where it is not finite."""
+    mono: Samples = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+    if not np.isfinite(mono).all():
+        raise AffectError(f"{name}: holds NaN or infinite samples")
+    return mono
+
+
+def _mono_blocks(sound: soundfile.SoundFile, name: str, size: int = _BLOCK) -> Iterator[Samples]:
     """Yield all samples in blocks [S], channels averaged; raises AffectError where they are not to be used."""
     done = 0
     while True:
         try:
-            block = sound.read(_BLOCK, dtype="float32", always_2d=True)
+            block = sound.read(size, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise AffectError(f"{name}: is damaged or truncated, decoding fails after {done} samples") from error
         if not len(block):
             break
         done += len(block)
-        mono: Samples = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-        if not np.isfinite(mono).all():
-            raise AffectError(f"{name}: holds NaN or infinite samples")
-        yield mono
+        yield mixed(block, name)
     if not done:
         raise AffectError(f"{name}: holds no samples")
     # An mp3 without a Xing header has an estimated length, so only the other formats can be held to theirs.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from affect.errors import AffectError
@@ -23,10 +24,29 @@ def cache_folder() -> Path:
     return Path(os.environ.get("AFFECT_CACHE") or "~/.cache/affect").expanduser()
 
 
+def lock(folder: Path, what: str) -> FileLock:
+    """Return the lock of a folder, which one process at a time may hold; logs that `what` is waited for, if it is.
+
+    Raises AffectError where the folder can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = FileLock(folder / ".lock")
+        try:
+            found.acquire(timeout=1)
+            found.release()
+        except Timeout:
+            _LOG.info("%s: waiting for another process that computes it", what)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise AffectError(f"cannot write the cache in {folder} ({reason}); set AFFECT_CACHE") from error
+    return found
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, atomically; raises AffectError where the disk refuses."""
     text = json.dumps(value, ensure_ascii=False)
-    _replace(path, lambda file: file.write(text.encode("utf-8")))
+    replace_file(path, lambda file: file.write(text.encode("utf-8")))
 
 
 def read_json(path: Path) -> Any:
@@ -42,7 +62,7 @@ def read_json(path: Path) -> Any:
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write `array` as .npy, atomically; raises AffectError where the disk refuses."""
-    _replace(path, lambda file: np.save(file, array, allow_pickle=False))
+    replace_file(path, lambda file: np.save(file, array, allow_pickle=False))
 
 
 def read_array(path: Path) -> NDArray[Any] | None:
@@ -57,8 +77,11 @@ def read_array(path: Path) -> NDArray[Any] | None:
     return array
 
 
-def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file beside `path` and rename it: readers, also other processes, never see half of one."""
+def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a file beside `path` and rename it: readers, also other processes, never see half of one.
+
+    Raises AffectError where the disk refuses.
+    """
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

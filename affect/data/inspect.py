@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from affect.data import splits
-from affect.data.corpora import csv_folder, emodb, iemocap
+from affect.data.corpora import csv_folder, emobank, emodb, iemocap, msp_podcast
 from affect.data.corpora.utterances import kind
 from affect.data.corpus import Corpus
 from affect.errors import AffectError
@@ -22,7 +22,7 @@ _LABELS = ("valence", "arousal", "dominance")
 
 
 def detect(root: str | Path) -> str:
-    """Return the name of the reader for a folder: `iemocap`, `emodb`, `csv_folder` or `hub`.
+    """Return the name of the reader for a folder: `iemocap`, `emodb`, `msp_podcast`, `emobank`, `csv_folder` or `hub`.
 
     `hub` is a folder that the `datasets` library wrote (save_to_disk, parquet, an audiofolder with metadata).
     Raises AffectError where it is none of them.
@@ -30,7 +30,12 @@ def detect(root: str | Path) -> str:
     path = Path(root)
     if not path.is_dir():
         raise AffectError(f"{path} is not a folder")
-    for name, find in (("iemocap", iemocap.find_root), ("emodb", emodb.find_root)):
+    for name, find in (
+        ("iemocap", iemocap.find_root),
+        ("emodb", emodb.find_root),
+        ("msp_podcast", msp_podcast.find_root),
+        ("emobank", emobank.find_table),
+    ):
         try:
             find(path)
         except AffectError:
@@ -45,7 +50,8 @@ def detect(root: str | Path) -> str:
     except AffectError as error:
         raise AffectError(
             f"{path} is no known corpus: no Session1/dialog/EmoEvaluation (iemocap), no 03a01Fa.wav (emodb), "
-            "no labels.csv (csv_folder), no datasets folder (hub)"
+            "no Labels/labels_consensus.csv (msp_podcast), no emobank.csv (emobank), no labels.csv (csv_folder), "
+            "no datasets folder (hub)"
         ) from error
     return "csv_folder"
 
@@ -78,6 +84,8 @@ def describe(corpus: Corpus, *, listed: int | None = LISTED) -> str:
 
 def _durations(durations: list[float]) -> str:
     values = np.asarray(durations, np.float64)
+    if not np.isfinite(values).any():
+        return "durations: none, there is no audio"
     return f"durations: mean {values.mean():.2f} s, longest {values.max():.2f} s, total {values.sum() / 3600:.2f} h"
 
 

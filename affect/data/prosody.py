@@ -16,12 +16,11 @@ from typing import Any, Literal
 
 import numpy as np
 from datasets import Dataset, List, Value
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from affect.data import audio, egemaps
-from affect.data.cache import cache_folder, read_array, write_array
+from affect.data.cache import cache_folder, lock, read_array, write_array
 from affect.data.descriptors import FRAME_FEATURES, frames
 from affect.data.functionals import FUNCTIONAL_NAMES, functionals
 from affect.errors import AffectError, nearest
@@ -64,7 +63,7 @@ def add(dataset: Dataset, kind: Kind = "default", jobs: int | None = None) -> Da
     table = _Table(cache_folder() / "prosody" / f"{kind}-{VERSION}", width)
     known = table.read()
     if not known.keys() >= set(keys):
-        with table.lock():
+        with lock(table.folder, "prosody"):
             known = table.read()  # another process may have been here first
             missing = {key: i for i, key in enumerate(keys) if key not in known}
             for block in _blocks(held, list(missing.items()), partial(compute, kind=kind), jobs or _cores()):
@@ -131,21 +130,6 @@ class _Table:
     def __init__(self, folder: Path, width: int) -> None:
         self.folder = folder
         self.dtype = np.dtype([("key", "S32"), ("values", np.float32, (width,))])
-
-    def lock(self) -> FileLock:
-        """Return the lock of the folder, which one process at a time may hold."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / ".lock")
-            try:
-                lock.acquire(timeout=1)
-                lock.release()
-            except Timeout:
-                _LOG.info("prosody: waiting for another process that computes it")
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise AffectError(f"cannot write the cache in {self.folder} ({reason}); set AFFECT_CACHE") from error
-        return lock
 
     def read(self) -> dict[bytes, Array]:
         """Return all values [D] by key; a file that can't be read is logged, removed and made again."""

@@ -51,7 +51,10 @@ class Masked:
 
 
 class CrossEntropy:
-    """Cross entropy of logits [N, C] over the labels that are not -100, a term a target; additive."""
+    """Cross entropy of logits [N, C], a term a target; additive.
+
+    A target is a class [N] (-100 where missing) or shares of the classes [N, C] (NaN where missing).
+    """
 
     def __init__(self, weights: Mapping[str, float]):
         self.weights = dict(weights)
@@ -59,11 +62,26 @@ class CrossEntropy:
 
     def sums(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
         """Return the summed loss [] a target."""
-        return {
-            name: F.cross_entropy(outputs[name].float(), targets[name], reduction="sum", ignore_index=-100)
-            for name in self.weights
-        }
+        sums = {}
+        for name in self.weights:
+            logits, target = outputs[name].float(), targets[name]
+            if target.ndim == 1:
+                sums[name] = F.cross_entropy(logits, target, reduction="sum", ignore_index=-100)
+            else:
+                valid = _whole(target)
+                # The shares are replaced before the loss, else a NaN would reach the gradient.
+                shares = torch.where(valid[:, None], target, 0.0)
+                sums[name] = F.cross_entropy(logits, shares, reduction="sum")
+        return sums
 
     def counts(self, targets: Targets) -> dict[str, Tensor]:
         """Return the number of valid labels [] a target."""
-        return {name: (targets[name] != -100).sum() for name in self.weights}
+        return {
+            name: ((targets[name] != -100) if targets[name].ndim == 1 else _whole(targets[name])).sum()
+            for name in self.weights
+        }
+
+
+def _whole(shares: Tensor) -> Tensor:
+    """Return which rows [N] of shares [N, C] are labels."""
+    return torch.isfinite(shares).all(-1)

@@ -31,12 +31,12 @@ def interval(
     """
     if statistic is ccc and len(arrays) == 2:
         return percentiles(replicates(groups, *arrays, n=n, seed=seed), level)
-    _, index = _grouped(groups, *arrays)
+    _, index = grouped(groups, *arrays)
     values = [np.asarray(array) for array in arrays]
     order = np.argsort(index, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(index))[:-1])
     samples = np.empty(n)
-    for i, counts in enumerate(_draws(len(members), n, seed)):
+    for i, counts in enumerate(draws(len(members), n, seed)):
         rows = np.concatenate([np.tile(members[g], counts[g]) for g in np.flatnonzero(counts)])
         samples[i] = statistic(*(value[rows] for value in values))
     return percentiles(samples, level)
@@ -48,10 +48,10 @@ def replicates(groups: ArrayLike, prediction: ArrayLike, target: ArrayLike, *, n
     Groups without a label take part in the drawing, so that systems scored on different rows stay paired.
     Raises ValueError as `ccc` does, for fewer than two groups and for unequal lengths.
     """
-    size, index = _grouped(groups, prediction, target)
+    size, index = grouped(groups, prediction, target)
     x, y = valid(prediction, target)
     index = index[~np.isnan(np.asarray(target, dtype=np.float64))]
-    counts = _draws(size, n, seed).astype(np.float64)
+    counts = draws(size, n, seed).astype(np.float64)
     if x.size < 2:
         return np.zeros(n)
     # Centred on the whole sample's means: raw sums of squares would cancel for labels far from 0.
@@ -85,7 +85,7 @@ def _ccc(sums: Floats, offset: float) -> Floats:
     return np.clip(scores, -1.0, 1.0)
 
 
-def _grouped(groups: ArrayLike, *arrays: ArrayLike) -> tuple[int, NDArray[np.intp]]:
+def grouped(groups: ArrayLike, *arrays: ArrayLike) -> tuple[int, NDArray[np.intp]]:
     """Return the number of groups and each example's group [N]."""
     names = np.asarray(groups)
     lengths = [len(np.asarray(array)) for array in arrays]
@@ -97,6 +97,6 @@ def _grouped(groups: ArrayLike, *arrays: ArrayLike) -> tuple[int, NDArray[np.int
     return len(kinds), index
 
 
-def _draws(size: int, n: int, seed: int) -> NDArray[Any]:
+def draws(size: int, n: int, seed: int) -> NDArray[Any]:
     """Return how often each of n resamples holds each group [n, G]."""
     return np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=n)

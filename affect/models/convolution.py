@@ -66,9 +66,11 @@ class StridedConvolution(torch.autograd.Function):
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     """Convolve `x` [B, T, C] with `weight` [D, C, K].
 
-    One channel gives [B, (T - K) // stride + 1, D]; more give [B, T / stride, D] (T is a multiple of the
-    stride), of which rows from (T - K) // stride + 1 on mix what does not belong together.
+    One channel gives [B, (T - K) // stride + 1, D], and so does an export; more give [B, T / stride, D] (T is a
+    multiple of the stride), of which rows from (T - K) // stride + 1 on mix what does not belong together.
     """
+    if torch.compiler.is_exporting():  # No autograd function, and none of its views: the plain operator.
+        return F.conv1d(x.transpose(1, 2), weight, bias, stride).transpose(1, 2)
     if x.shape[-1] == 1:
         return F.linear(x[..., 0].unfold(1, weight.shape[2], stride), weight[:, 0], bias)
     if torch.is_autocast_enabled(x.device.type):
@@ -140,6 +142,9 @@ class ConvStack(nn.Module):
         cache when the next reads it (a third to a half of the time saved), and padding costs nothing.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            if torch.compiler.is_exporting():
+                # One graph for every length: a frame more than there may be, which the mask leaves out.
+                return self.run(F.pad(waveform, (0, self.receptive_field)), samples)
             if waveform.device.type != "cpu" or len(waveform) == 1:
                 return self.run(waveform, samples)
             steps = self.steps(waveform.shape[1])
@@ -162,7 +167,7 @@ class ConvStack(nn.Module):
         # convolutions' own number are cut off again.
         length = max(waveform.shape[1], self.receptive_field)
         first = self.layers()[0].conv
-        even = -(-length // self.hop) * self.hop + first.kernel_size[0] - first.stride[0]
+        even = (length + self.hop - 1) // self.hop * self.hop + first.kernel_size[0] - first.stride[0]
         x = F.pad(waveform, (0, even - waveform.shape[1]))[..., None]
         if not torch.is_autocast_enabled(x.device.type):
             x = x.to(first.weight.dtype)

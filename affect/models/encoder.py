@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast
 
@@ -117,21 +118,31 @@ class SpeechEncoder(nn.Module):
             self.backbone.eval()
         return self
 
-    def forward(self, waveform: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, waveform: Tensor, samples: Tensor, seeds: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return frames [B, T, D] and their mask [B, T] (True where valid, at least one each).
 
         `waveform` [B, S] at `sampling_rate`, `samples` [B] valid samples; what lies beyond is ignored.
-        B batch, S samples, T frames of 20 ms, D channels.
+        `seeds` [B] int64, a number an example that its SpecAugment is drawn from, is needed (AffectError) while
+        training with `spec_augment`. B batch, S samples, T frames of 20 ms, D channels.
         """
+        states, mask = self.states(waveform, samples, seeds)
+        return self.mix(states), mask
+
+    def states(self, waveform: Tensor, samples: Tensor, seeds: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+        """Return the states [B, T, D] that `mix` reads (the last one, or all that are weighted) and the mask [B, T]."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.train != "none"):
-            states, mask = self.backbone(waveform, samples)
+            states, mask = self.backbone(waveform, samples, seeds)
+        return (states if self.layer_weights is not None else states[-1:]), mask
+
+    def mix(self, states: Sequence[Tensor]) -> Tensor:
+        """Return one tensor of the shape of each of `states`: their sum weighted by the learned layer weights."""
         if self.layer_weights is None:
-            return states[-1], mask
+            return states[-1]
         shares = self.layer_weights.softmax(0)
         total = shares[0] * states[0]
         for share, state in zip(shares[1:], states[1:], strict=True):
             total = total + share * state
-        return total, mask
+        return total
 
 
 def _checkpoint(model: Any) -> None:

@@ -22,6 +22,9 @@ def masked_mean(frames: Tensor, mask: Tensor) -> Tensor:
 class MeanPooling(nn.Module):
     """The mean over valid frames."""
 
+    is_mean = True
+    """Whether the mean of the frames is all it needs of them."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.width = channels
@@ -51,6 +54,8 @@ class FrameAttention(nn.Module):
 class AttentionPooling(nn.Module):
     """The mean over valid frames, weighted by a learned attention."""
 
+    is_mean = False
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.width = channels
@@ -64,6 +69,8 @@ class AttentionPooling(nn.Module):
 
 class AttentiveStatisticsPooling(nn.Module):
     """The weighted mean and standard deviation over valid frames (Okabe et al. 2018)."""
+
+    is_mean = False
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""Valence, arousal and dominance of an utterance: speech encoder, pooling, prosody branch, a head a target."""
+"""Valence, arousal and dominance of an utterance: speech, prosody and text, fused, a head a target."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,108 +12,75 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from affect.errors import AffectError, nearest
-from affect.models.encoder import EncoderConfig, SpeechEncoder, backbone_parameters, parse_config
-from affect.models.heads import RegressionHead
-from affect.models.pooling import POOLINGS, build_pooling
+from affect.errors import AffectError
+from affect.models.dialogue import DialogueState
+from affect.models.encoder import SpeechEncoder, backbone_parameters
+from affect.models.fusion import Gate
+from affect.models.heads import ClassHead, RegressionHead
+from affect.models.mamba import UNDECAYED
 from affect.models.prosody import ProsodyBranch
+from affect.models.speaker import XVector
+from affect.models.speech import SpeechBranch, restore_encoder
+from affect.models.text import TextEncoder
+from affect.models.va_config import EMOTION, VAConfig
+
+__all__ = ["CONFIG", "WEIGHTS", "VAConfig", "VAModel", "build", "load", "save", "undecayed"]
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class VAConfig:
-    """What makes up a model of valence and arousal.
+class VAModel(nn.Module):
+    """One number on the unit scale for each target of an utterance, and logits for its emotion.
 
-    `encoder.name` "none" leaves the speech encoder out; `prosody_width` 0 leaves the prosody branch out.
-    `prosody` names the kind of functionals and `prosody_features` is their number. `scale` is the lowest and
-    highest raw label, which the model's unit scale stands for. `uncertainty` adds a learned log variance a
-    target, for losses that weigh the targets by them.
+    Legend: U utterances, S samples, L layers, T frames, D channels, P functionals, E channels of an embedding,
+    W tokens, K targets, G dialogues (or segments of them).
     """
 
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    targets: tuple[str, ...] = ("valence", "arousal")
-    pooling: str = "mean"
-    prosody: str = "default"
-    prosody_features: int = 88
-    prosody_width: int = 64
-    hidden: tuple[int, ...] = (128, 64)
-    dropout: float = 0.3
-    sigmoid: bool = True
-    uncertainty: bool = False
-    scale: tuple[float, float] = (1.0, 5.0)
-
-    def __post_init__(self) -> None:
-        if not self.targets:
-            raise AffectError("model.targets is empty: name at least one target")
-        if len(set(self.targets)) < len(self.targets):
-            raise AffectError(f"model.targets names a target twice: {', '.join(self.targets)}")
-        if not self.uses_audio and not self.uses_prosody:
-            raise AffectError("encoder is 'none' and prosody_width is 0: the model would have no input")
-        if self.pooling not in POOLINGS:
-            raise AffectError(f"there is no pooling {self.pooling!r}; {nearest(self.pooling, POOLINGS)}")
-        if not 0 <= self.dropout < 1:
-            raise AffectError(f"model.dropout is {self.dropout}: it has to be at least 0 and under 1")
-        if self.uses_prosody and self.prosody_features < 1:
-            raise AffectError(f"model.prosody_features is {self.prosody_features}: it has to be at least 1")
-
-    @property
-    def uses_audio(self) -> bool:
-        """Whether the model hears the waveform."""
-        return self.encoder.name != "none"
-
-    @property
-    def uses_prosody(self) -> bool:
-        """Whether the model takes prosody functionals."""
-        return self.prosody_width > 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return facts
-
-    @classmethod
-    def from_dict(cls, facts: dict[str, Any]) -> VAConfig:
-        """Return the configuration that `to_dict` described; raises AffectError on an unknown field."""
-        known = {entry.name for entry in fields(cls)}
-        for name in facts:
-            if name not in known:
-                raise AffectError(f"the model has no option {name!r}; {nearest(name, known)}")
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()
-        }
-        if "encoder" in values:
-            values["encoder"] = parse_config(values["encoder"])
-        return cls(**values)
-
-
-class VAModel(nn.Module):
-    """One number on the unit scale for each target of an utterance, from its speech and its prosody."""
-
-    def __init__(self, config: VAConfig, encoder: SpeechEncoder | None = None) -> None:
-        """Build the model; without `encoder`, the one that `config` names is read or made."""
+    def __init__(
+        self,
+        config: VAConfig,
+        encoder: SpeechEncoder | None = None,
+        text: TextEncoder | None = None,
+        xvector: XVector | None = None,
+    ) -> None:
+        """Build the model; `encoder`, `text` and `xvector`, where not given, are those that `config` names."""
         super().__init__()
         self.config = config
-        self.encoder: SpeechEncoder | None = None
         width = 0
-        if config.uses_audio:
-            self.encoder = encoder if encoder is not None else SpeechEncoder.build(config.encoder)
-            self.pooling = build_pooling(config.pooling, self.encoder.width)
-            width += self.pooling.width
+        self.speech = SpeechBranch(config, encoder, xvector) if config.uses_audio else None
+        if self.speech is not None:
+            width += self.speech.width
+        self.text: TextEncoder | None = None
+        if config.text is not None:
+            self.text = text if text is not None else TextEncoder.build(config.text)
+            width += self.text.width
         self.prosody: ProsodyBranch | None = None
         if config.uses_prosody:
             self.prosody = ProsodyBranch(config.prosody_features, width=config.prosody_width, dropout=config.dropout)
-            width += config.prosody_width
-        self.heads = nn.ModuleDict(
-            {
-                target: RegressionHead(width, hidden=config.hidden, dropout=config.dropout, sigmoid=config.sigmoid)
-                for target in config.targets
-            }
-        )
+        self.dialogue: DialogueState | None = None
+        if config.dialogue != "none":
+            self.dialogue = DialogueState(
+                width + config.prosody_width,
+                width=config.mamba_width,
+                layers=config.mamba_layers,
+                state=config.state_width,
+                decay=config.state_decay,
+                dropout=config.dropout,
+            )
+            width += config.state_width
+        gated = config.targets if config.gates else ()
+        self.gates = nn.ModuleDict({target: Gate((config.prosody_width, width)) for target in gated})
+        width += config.prosody_width
+        self.heads = nn.ModuleDict({target: _head(config, target, width) for target in config.targets})
         self.log_variance = nn.Parameter(torch.zeros(len(config.targets))) if config.uncertainty else None
         # transformers' name for the layers that sharding engines wrap one by one.
         self._no_split_modules = [self.encoder.layer_class] if self.encoder is not None else []
+
+    @property
+    def encoder(self) -> SpeechEncoder | None:
+        """The speech encoder, where there is one."""
+        return self.speech.encoder if self.speech is not None else None
 
     @property
     def sampling_rate(self) -> int:
@@ -129,45 +96,88 @@ class VAModel(nn.Module):
         *,
         waveform: Tensor | None = None,
         samples: Tensor | None = None,
+        states: Tensor | None = None,
+        frames: Tensor | None = None,
         prosody: Tensor | None = None,
+        speaker: Tensor | None = None,
+        tokens: Tensor | None = None,
+        token_mask: Tensor | None = None,
+        turns: Tensor | None = None,
+        seeds: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Return a tensor [B] in float32 for each target, and `log_variance` [B, K] with `uncertainty`.
+        """Return a tensor [U] in float32 for each number, logits [U, C] for `emotion`, and `log_variance` [U, K].
 
-        `waveform` [B, S] and `samples` [B] (valid samples) where the model has an encoder, `prosody` [B, P]
-        raw functionals where it has that branch; other inputs are ignored. B batch, K targets. Raises
-        AffectError if an input is missing.
+        Speech is `waveform` [U, S] and `samples` [U] (valid samples), or a frozen encoder's `states` [U, L, T, D] and
+        `frames` [U] (valid ones); `seeds` [U] say what SpecAugment masks. `prosody` [U, P] are raw functionals,
+        `speaker` [U, E] embeddings, `tokens` [U, W] with `token_mask` [U, W] a text. `turns` [G] says how many
+        utterances of the batch each dialogue has (one each when not given). Raises AffectError if an input is missing.
         """
-        parts = []
-        if self.encoder is not None:
-            if waveform is None or samples is None:
-                raise AffectError("this model takes audio: waveform and samples are missing")
-            frames, mask = self.encoder(waveform, samples)
-            parts.append(self.pooling(frames, mask))
+        heard = {"waveform": waveform, "samples": samples, "states": states, "frames": frames, "prosody": prosody,
+                 "speaker": speaker, "tokens": tokens, "token_mask": token_mask, "seeds": seeds}  # fmt: skip
+        given = {name: value for name, value in heard.items() if value is not None}
+        return self.judge(self.perceive(given, turns), turns)
+
+    def perceive(self, given: dict[str, Tensor], turns: Tensor | None = None) -> dict[str, Tensor]:
+        """Return what each utterance is by itself, a vector [U, D] a branch, of the inputs of `forward` by name."""
+        found: dict[str, Tensor] = {}
         if self.prosody is not None:
-            if prosody is None:
+            if "prosody" not in given:
                 raise AffectError("this model takes prosody functionals: they are missing")
-            parts.append(self.prosody(prosody))
-        features = torch.cat([part.to(parts[-1].dtype) for part in parts], dim=-1)
-        outputs: dict[str, Tensor] = {target: head(features) for target, head in self.heads.items()}
+            found["prosody"] = self.prosody(given["prosody"])
+        if self.speech is not None:
+            # After the prosody, which may choose among the frames.
+            heard = {name: value for name, value in given.items() if name in SpeechBranch.INPUTS}
+            found["speech"] = self.speech(heard | ({"rhythm": found["prosody"]} if found else {}), turns)
+        if self.text is not None:
+            if "tokens" not in given or "token_mask" not in given:
+                raise AffectError("this model takes text: tokens and token_mask are missing")
+            found["text"] = self.text(given["tokens"], given["token_mask"])
+        return found
+
+    def judge(self, perceived: dict[str, Tensor], turns: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the outputs of `forward`, of what `perceive` gave for utterances in the order they were said."""
+        rhythm = perceived.get("prosody")
+        others = [perceived[name] for name in ("speech", "text") if name in perceived]
+        features = _join([*others, rhythm])
+        if self.dialogue is not None:
+            alone = torch.ones(features.shape[0], dtype=torch.long)
+            others.append(self.dialogue(features, alone if turns is None else turns))
+            features = _join([*others, rhythm])
+        outputs: dict[str, Tensor] = {}
+        for target, head in self.heads.items():
+            gated = self.gates[target]([rhythm, _join(others)]) if len(self.gates) else features
+            outputs[target] = head(gated)
         if self.log_variance is not None:
-            outputs["log_variance"] = self.log_variance.float().expand(len(features), -1)
+            outputs["log_variance"] = self.log_variance.float().expand(features.shape[0], -1)
         return outputs
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters of the pretrained encoder (its layer weights are not of them)."""
-        if self.encoder is None:
-            return []
-        return [entry for entry in backbone_parameters(self.encoder) if entry.requires_grad]
+        """Return the trainable parameters of the pretrained encoders (layer weights are not of them, adapters are)."""
+        found = [] if self.encoder is None else backbone_parameters(self.encoder)
+        found += [] if self.text is None else self.text.pretrained_parameters()
+        return [entry for entry in found if entry.requires_grad]
 
     def other_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters that are not of the pretrained encoder."""
+        """Return the trainable parameters that are not of a pretrained encoder."""
         encoder = {id(entry) for entry in self.encoder_parameters()}
         return [entry for entry in self.parameters() if entry.requires_grad and id(entry) not in encoder]
 
 
+def _join(parts: Sequence[Tensor | None]) -> Tensor:
+    """Return the parts that are there, side by side, in the last one's precision."""
+    present = [part for part in parts if part is not None]
+    return torch.cat([part.to(present[-1].dtype) for part in present], dim=-1)
+
+
+def _head(config: VAConfig, target: str, width: int) -> nn.Module:
+    if target == EMOTION:
+        return ClassHead(width, hidden=config.hidden, dropout=config.dropout, classes=len(config.classes))
+    return RegressionHead(width, hidden=config.hidden, dropout=config.dropout, sigmoid=config.sigmoid)
+
+
 NORMS = (nn.LayerNorm, nn.GroupNorm)
-GAINS = ("bias", "rel_attn_embed.weight", "gru_rel_pos_const", "weight.original0", "weight_g")
-"""Endings of names that decay leaves alone: biases, WavLM's position bias and gate, weight norm's gain."""
+GAINS = ("bias", "rel_attn_embed.weight", "gru_rel_pos_const", "weight.original0", "weight_g", *UNDECAYED)
+"""Endings of names that decay leaves alone: biases, WavLM's position bias and gate, weight norm's gain, Mamba's own."""
 
 
 def undecayed(model: nn.Module) -> set[str]:
@@ -192,14 +202,18 @@ def save(model: VAModel, folder: Path) -> None:
     facts = {
         "model": model.config.to_dict(),
         "encoder": model.encoder.to_config() if model.encoder is not None else None,
+        "text": model.text.to_config() if model.text is not None else None,
+        "xvector": model.speech.xvector.to_config() if model.speech is not None and model.speech.xvector else None,
     }
     (folder / CONFIG).write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def build(facts: dict[str, Any]) -> VAModel:
     """Build the model that config.json describes, with random weights and without the hub."""
-    encoder = SpeechEncoder.from_config(facts["encoder"]) if facts["encoder"] is not None else None
-    return VAModel(VAConfig.from_dict(facts["model"]), encoder)
+    encoder = restore_encoder(facts["encoder"]) if facts["encoder"] is not None else None
+    text = TextEncoder.from_config(facts["text"]) if facts.get("text") is not None else None
+    xvector = XVector.from_config(facts["xvector"]) if facts.get("xvector") is not None else None
+    return VAModel(VAConfig.from_dict(facts["model"]), encoder, text, xvector)
 
 
 def load(folder: Path) -> VAModel:

@@ -56,6 +56,10 @@ class GatedAttention(nn.Module):
         self.gru_rel_pos_linear: nn.Linear = attention.gru_rel_pos_linear
         self.rel_attn_embed: nn.Embedding | None = getattr(attention, "rel_attn_embed", None)
         self.buckets = torch.empty(0, dtype=torch.long)
+        # All there are: farther apart, the bucket stays. Made here because an export may not compute a logarithm.
+        self.all_buckets = relative_buckets(
+            self.max_distance + 1, buckets=self.num_buckets, max_distance=self.max_distance
+        )
 
     def forward(
         self,
@@ -87,6 +91,8 @@ class GatedAttention(nn.Module):
         """Return the learned bias [1, H, T, T] of each query and key from their distance."""
         if self.rel_attn_embed is None:
             raise ValueError("only the first layer has relative positions: pass its position_bias on")
+        if torch.compiler.is_exporting():
+            return self.exported_bias(length)
         known = (len(self.buckets) + 1) // 2
         if known < length or self.buckets.device != device:
             # Computed on the CPU: a logarithm rounded differently on a device moves a bucket's edge.
@@ -97,6 +103,15 @@ class GatedAttention(nn.Module):
         values: Tensor = self.rel_attn_embed(buckets).t()
         # Row i of the matrix is the window that starts at distance -i: windows in reverse order.
         return values.unfold(1, length, 1).flip(1)[None]
+
+    def exported_bias(self, length: int) -> Tensor:
+        """Return what `position_bias` does, as a graph for every length."""
+        assert self.rel_attn_embed is not None
+        far = self.max_distance
+        place = torch.arange(length)
+        distance = (place[None] - place[:, None]).clamp(-far, far)
+        values: Tensor = self.rel_attn_embed(self.all_buckets[distance + far])
+        return values.permute(2, 0, 1)[None]
 
     def gate(self, heads: Tensor) -> Tensor:
         """Return the gate [B, H, T, 1] on the position bias from the states by head [B, T, H, D / H]."""

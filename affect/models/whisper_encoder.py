@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
 from affect.models.layer_stack import additive_mask, mask_frames, run_layers
-from affect.models.spec_augment import draw_spans
+from affect.models.spec_augment import draw_spans, require_seeds
+
+
+def smaller(a: int, b: int) -> int:
+    """Return the smaller number; in an export, where a length is a symbol, as part of the graph."""
+    return cast(int, torch.sym_min(a, b))  # type: ignore[no-untyped-call]
 
 
 class LogMel(nn.Module):
@@ -93,28 +98,49 @@ class WhisperFrames(nn.Module):
             self.conv1.requires_grad_(False)
             self.conv2.requires_grad_(False)
 
-    def forward(self, waveform: Tensor, samples: Tensor) -> tuple[list[Tensor], Tensor]:
+    def forward(self, waveform: Tensor, samples: Tensor, seeds: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
         """Return the hidden states, first to last, each [B, T, D], and the mask of valid frames [B, T].
 
-        `waveform` [B, S] at 16 kHz, `samples` [B] valid samples; a frame is 20 ms.
+        `waveform` [B, S] at 16 kHz, `samples` [B] valid samples; a frame is 20 ms. `seeds` [B] is what
+        SpecAugment's spans are drawn from, needed (AffectError) while training with it.
         """
         wave = waveform.float().masked_fill(~mask_frames(samples, waveform.shape[1]), 0)
         size = self.window_frames * 2 * self.log_mel.hop
+        if torch.compiler.is_exporting():
+            return self.run_exported(wave, samples, size)
         windows = [
-            self.run_window(wave[:, start : start + size], (samples - start).clamp(0, size))
-            for start in range(0, max(wave.shape[1], 1), size)
+            self.run_window(wave[:, start : start + size], (samples - start).clamp(0, size), seeds, number)
+            for number, start in enumerate(range(0, max(wave.shape[1], 1), size))
         ]
         states = [torch.cat(parts, dim=1) for parts in zip(*(s for s, _ in windows), strict=True)]
         mask = torch.cat([mask for _, mask in windows], dim=1)
         mask[:, 0] = True
         return states, mask
 
-    def run_window(self, wave: Tensor, samples: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return the states and the mask of one window of at most 30 s."""
+    def run_exported(self, wave: Tensor, samples: Tensor, size: int) -> tuple[list[Tensor], Tensor]:
+        """Return what `forward` does, as a graph for every length: the windows of `size` samples are a batch."""
+        # Two frames of silence more: no length is then too short for a spectrum.
+        wave = F.pad(wave, (0, 4 * self.log_mel.hop))
+        batch, length = wave.shape
+        count = (length + size - 1) // size
+        width = smaller(length, size)
+        wave = F.pad(wave, (0, count * width - length)).reshape(batch * count, width)
+        valid = (samples[:, None] - size * torch.arange(count)).clamp(0, size).flatten()
+        states, mask = self.run_window(wave, valid, None, 0)
+        steps = count * mask.shape[1]
+        mask = mask.reshape(batch, steps)
+        mask = torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], dim=1)
+        return [state.reshape(batch, steps, self.width) for state in states], mask
+
+    def run_window(
+        self, wave: Tensor, samples: Tensor, seeds: Tensor | None, number: int
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the states and the mask of one window of at most 30 s, the `number`-th from 0."""
         frame = 2 * self.log_mel.hop
-        length = max(1, -(-wave.shape[1] // frame))
+        length = max(1, (wave.shape[1] + frame - 1) // frame)
         mask = mask_frames(torch.div(samples + frame - 1, frame, rounding_mode="floor"), length)
-        hidden = self.embed(wave, samples, self.window_frames if self.pad_to_window else length)
+        steps = self.window_frames if self.pad_to_window else length
+        hidden = self.embed(wave, samples, steps, seeds, number)
         attended: Tensor | None = None
         if not self.pad_to_window:
             # A row with nothing in this window attends to its first frame: a softmax over nothing is NaN.
@@ -130,13 +156,13 @@ class WhisperFrames(nn.Module):
             states[-1] = self.layer_norm(states[-1])
         return [state[:, :length] for state in states], mask
 
-    def embed(self, wave: Tensor, samples: Tensor, length: int) -> Tensor:
+    def embed(self, wave: Tensor, samples: Tensor, length: int, seeds: Tensor | None, number: int) -> Tensor:
         """Return the input of the first layer [B, `length`, D]."""
         # One mel step more than asked for, so that the last frame sees silence and not the edge.
-        steps = min(2 * length + 1, 2 * self.window_frames)
+        steps = smaller(2 * length + 1, 2 * self.window_frames)
         mel = self.log_mel(wave, steps)
         if self.spec_augment and self.training:
-            mel = self.augment(mel, samples)
+            mel = self.augment(mel, samples, require_seeds(seeds), number)
         mel = mel.to(self.conv1.weight.dtype)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_convolution):
             x = F.gelu(self.conv1(mel))[..., : 2 * length]
@@ -144,16 +170,20 @@ class WhisperFrames(nn.Module):
         hidden = x + self.embed_positions(torch.arange(length, device=x.device))
         return F.dropout(hidden, self.input_dropout, self.training)
 
-    def augment(self, mel: Tensor, samples: Tensor) -> Tensor:
-        """Return `mel` [B, M, F] with SpecAugment's spans of time and of bins set to 0."""
+    def augment(self, mel: Tensor, samples: Tensor, seeds: Tensor, number: int) -> Tensor:
+        """Return `mel` [B, M, F] of the `number`-th window with SpecAugment's spans of time and of bins set to 0."""
         probability, span, least = self.time_masks
         if probability > 0:
             steps = torch.div(samples, self.log_mel.hop, rounding_mode="floor").clamp(max=mel.shape[2])
-            spans = draw_spans(steps, mel.shape[2], probability=probability, span=span, least=least)
+            spans = draw_spans(
+                steps, mel.shape[2], probability=probability, span=span, least=least, seeds=seeds, stream=2 * number
+            )
             mel = mel.masked_fill(spans[:, None], 0)
         probability, span, least = self.feature_masks
         if probability > 0:
             bins = torch.full_like(samples, mel.shape[1])
-            spans = draw_spans(bins, mel.shape[1], probability=probability, span=span, least=least)
+            spans = draw_spans(
+                bins, mel.shape[1], probability=probability, span=span, least=least, seeds=seeds, stream=2 * number + 1
+            )
             mel = mel.masked_fill(spans[..., None], 0)
         return mel

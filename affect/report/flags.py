@@ -1,60 +1,66 @@
-"""Signs of trouble that a run folder shows by itself, each with its evidence."""
+"""Signs of trouble (and of success) that run folders show by themselves, each with its evidence and what to try."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from affect.report import courses, gaps, leaks, outliers, quick, ranges
+from affect.report.flag import Flag, gathered
+from affect.report.outliers import outlying
 from affect.report.runs import Run
-from affect.report.scores import MEAN, Scores, arrays, by_fold, recorded, section, spread
-from affect.report.tables import flat, label, number, signed, text
+from affect.report.scores import Scores, by_fold, spread
+from affect.report.tables import flat, label, number, text
 
-GAP = 0.05
-"""Largest difference between validation and test CCC that goes unflagged."""
+__all__ = ["Flag", "flags", "mapped", "outlying"]
 
-DEVIATIONS = 2.0
-WAITING = 0.10
-STILL = 0.01
-COLLAPSED = 0.05
+_SEVERITY = (
+    # The numbers are wrong, or not all there.
+    "unreadable", "no predictions", "scores disagree", "mixed settings", "mixed corpus", "leaking split",
+    "NaN predictions", "constant predictions", "label range", "NaN loss", "NaN gradient", "exploding loss",
+    "exploding gradient", "unfinished", "missing folds",
+    # They are right, but could be better, or say less than they seem to.
+    "rising loss", "outlying fold", "valid above test", "train above valid", "falling score", "stands still",
+    "predictions off the scale", "predictions at the border", "seeds differ more than folds", "test above valid",
+    "sharing allowed", "data-bound", "memory nearly full", "quick check failed", "quick check passed",
+)  # fmt: skip
+"""All kinds of flags, what weighs most first."""
 
-
-@dataclass(frozen=True)
-class Flag:
-    """One sign of trouble: its kind in a word or two, where it shows, and the numbers that show it."""
-
-    kind: str
-    where: str
-    evidence: str
+_UNFINISHED_ADVICE = "give the same command again: it goes on from the last checkpoint and skips what is finished"
+_MIXED_ADVICE = "average only runs of one recipe and corpus: another --name, or --overwrite the odd ones"
+_SEEDS_ADVICE = (
+    "the folds tell less than chance does: more seeds before any comparison, their ensemble, weight averaging"
+)
+_DISAGREE_ADVICE = "one of the two files is of another run: train that fold again with --overwrite"
 
 
 def flags(runs: Sequence[Run]) -> list[Flag]:
-    """Return everything that looks wrong in runs of one experiment, what weighs most first."""
-    scores = Scores(runs=[run for run in runs if run.finished])
-    found: list[Flag] = []
-    for check in (_unfinished, _unreadable, _mixed):
-        found += check(runs)
-    for test in (_predictions, _outlying, _gap, _still, _recorded):
-        found += test(scores)
-    return [*found, *_losses(runs), *_waiting(runs)]
-
-
-def outlying(values: Mapping[int, float]) -> dict[int, tuple[float, float]]:
-    """Return the folds more than two deviations from the mean of the *other* folds, with that mean and deviation.
-
-    Against all folds none of five could pass 1.8 deviations. The deviation is that of a sample; fewer than three
-    other folds have none worth the name.
-    """
-    found = {}
-    known = {fold: value for fold, value in values.items() if not math.isnan(value)}
-    for fold, value in known.items():
-        others = [other for name, other in known.items() if name != fold]
-        mean, deviation = spread(others)
-        if len(others) >= 3 and abs(value - mean) > max(DEVIATIONS * deviation, 1e-9):
-            found[fold] = (mean, deviation)
-    return found
+    """Return everything that looks wrong (or, last, promising) in runs of one experiment, what weighs most first."""
+    # Of a paper there is nothing to read but its scores.
+    own = [run for run in runs if not run.reported]
+    scores = Scores(runs=[run for run in runs if run.finished or run.reported])
+    trained = Scores(runs=[run for run in own if run.finished])
+    found = [
+        *_unfinished(own),
+        *_unreadable(own),
+        *_mixed(own),
+        *leaks.leaks(own),
+        *ranges.empty_predictions(trained),
+        *courses.losses(own),
+        *ranges.label_ranges(trained),
+        *courses.scores_over_epochs(trained),
+        *_seeds(scores),
+        *_recorded(trained),
+        *courses.waiting(own),
+        *courses.memory(own),
+        *quick.check(own),
+    ]
+    # What depends on who is in a fold stays fold by fold; all else is a row a kind.
+    by_fold = [*outliers.odd_folds(scores), *gaps.valid_and_test(scores), *gaps.train_and_valid(scores)]
+    together = [*gathered(found, {run.name for run in runs}), *by_fold]
+    return sorted(together, key=lambda flag: (_SEVERITY.index(flag.kind), -flag.size))
 
 
 def mapped(run: Run) -> bool:
@@ -66,12 +72,18 @@ def _unfinished(runs: Sequence[Run]) -> Iterator[Flag]:
     for run in runs:
         if not run.finished:
             step = max((record["step"] for record in [*run.steps, *run.evals]), default=0)
-            yield Flag("unfinished", run.name, f"no end in metrics.jsonl (last step {step}); left out of every score")
+            yield Flag("unfinished", run.name, f"no end in metrics.jsonl (last step {step}); left out of every score",
+                       _UNFINISHED_ADVICE)  # fmt: skip
     present = {(run.seed, run.fold) for run in runs}
     for seed in sorted({run.seed for run in runs}):
         missing = sorted({run.fold for run in runs} - {fold for other, fold in present if other == seed})
         if missing:
-            yield Flag("missing folds", f"seed {seed}", f"fold {' '.join(map(str, missing))}, which another seed has")
+            yield Flag(
+                "missing folds",
+                f"seed {seed}",
+                f"fold {' '.join(map(str, missing))}, which another seed has",
+                _UNFINISHED_ADVICE,
+            )
 
 
 def _unreadable(runs: Sequence[Run]) -> Iterator[Flag]:
@@ -92,103 +104,35 @@ def _mixed(runs: Sequence[Run]) -> Iterator[Flag]:
         for name in names:
             values = sorted({text(record.get(name)) for record in known})
             if len(values) > 1:
-                yield Flag(f"mixed {what}", "across runs", f"{name} is {' or '.join(values)}")
+                yield Flag(f"mixed {what}", "across runs", f"{name} is {' or '.join(values)}", _MIXED_ADVICE)
 
 
 def _corpus(run: Run) -> dict[str, object]:
     return {k: v for k, v in flat(run.environment).items() if k.split(".")[-1] in ("fingerprint", "mapped", "scale")}
 
 
-def _predictions(scores: Scores) -> Iterator[Flag]:
-    for run in scores.runs:
-        for target in scores.targets:
-            p, t = arrays(run.test.values(), target)
-            wrong = int((~np.isfinite(p)).sum())
-            if wrong:
-                yield Flag("NaN predictions", run.name, f"{target}: {wrong} of {len(p)}; the fold has no score")
-            elif len(p) > 1 and np.isfinite(t).sum() > 1 and np.std(p) < COLLAPSED * np.nanstd(t):
-                evidence = f"{target}: deviation {np.std(p):.2g}, the labels' is {np.nanstd(t):.2g}"
-                yield Flag("constant predictions", run.name, evidence)
-
-
-def _outlying(scores: Scores) -> Iterator[Flag]:
+def _seeds(scores: Scores) -> Iterator[Flag]:
+    """Yield a flag where the same fold differs more between seeds than folds differ."""
+    found = []
     for target in scores.targets:
-        values = by_fold(scores.runs, _value(scores, target))
-        for fold, (mean, deviation) in outlying(values).items():
-            others = f"the other folds have {number(mean)} ± {number(deviation)}"
-            far = f" ({abs(values[fold] - mean) / deviation:.1f} deviations)" if deviation > 0 else ""
-            name = label(target, scores.targets)
-            yield Flag("outlying fold", f"fold {fold}", f"{name} {number(values[fold])}, {others}{far}")
-
-
-def _value(scores: Scores, target: str) -> Callable[[Run], float]:
-    return lambda run: scores.part(run, "test")[target]
-
-
-def _gap(scores: Scores) -> Iterator[Flag]:
-    for run in scores.runs:
-        valid, test = scores.part(run, "valid"), scores.part(run, "test")
-        wide = [target for target in scores.targets if abs(valid[target] - test[target]) > GAP]
-        # The mean says more than the targets do only where none of them is over the limit.
-        for target in wide or ([MEAN] if abs(valid[MEAN] - test[MEAN]) > GAP else []):
-            gap = valid[target] - test[target]
-            name = "mean CCC" if target == MEAN else label(target, scores.targets)
-            kind = "valid above test" if gap > 0 else "test above valid"
-            yield Flag(kind, run.name, f"{name}: valid {number(valid[target])}, test {number(test[target])} "
-                                       f"({signed(-gap)})")  # fmt: skip
-
-
-def _still(scores: Scores) -> Iterator[Flag]:
-    for run in scores.runs:
-        evals = [event for event in run.evals if event.get("split") == "valid"]
-        for target in scores.targets:
-            course = [section(event, "scores").get(f"ccc_{target}") for event in evals]
-            values = [float(v) for v in course if isinstance(v, int | float) and math.isfinite(v)]
-            if len(values) >= 4 and max(values) - values[0] < STILL:
-                evidence = (
-                    f"valid {label(target, scores.targets)} {number(values[0])} at first, {number(max(values))} at best"
-                )
-                yield Flag(
-                    "stands still", run.name, f"{evidence}, {number(values[-1])} at last; check the learning rates"
-                )
+        known = [(run.fold, scores.part(run, "test")[target]) for run in scores.runs if run.fold]
+        within = [spread(v for f, v in known if f == fold)[1] for fold in sorted({f for f, _ in known})]
+        within = [deviation for deviation in within if not math.isnan(deviation)]
+        means = by_fold(scores.runs, lambda run, t=target: scores.part(run, "test")[t])  # type: ignore[misc]
+        among = spread(means.values())[1]
+        # Of two folds, or two values in all, a deviation says nothing.
+        seeds = float(np.sqrt(np.mean(np.square(within)))) if within else math.nan
+        if len(within) >= 3 and seeds > among:
+            found.append(f"{label(target, scores.targets)}: ± {number(seeds)} over seeds, ± {number(among)} over folds")
+    if found:
+        yield Flag("seeds differ more than folds", "across runs", "; ".join(found), _SEEDS_ADVICE)
 
 
 def _recorded(scores: Scores) -> Iterator[Flag]:
     for run in scores.runs:
         part = scores.part(run, "test")
         for target in scores.targets:
-            written = recorded(run, "test", target)
+            written = scores.recorded(run, "test", target)
             if abs(written - part[target]) > 1e-3:
                 evidence = f"{target}: {number(written)} in metrics.jsonl, {number(part[target])} from the predictions"
-                yield Flag("scores disagree", run.name, evidence)
-
-
-def _losses(runs: Sequence[Run]) -> Iterator[Flag]:
-    for run in runs:
-        steps = [r["step"] for r in run.steps if not _finite(r.get("loss"))]
-        if steps:
-            yield Flag("NaN loss", run.name, f"{len(steps)} of {len(run.steps)} logged steps, the first is {steps[0]}")
-        norms = [r["step"] for r in run.steps if "grad_norm" in r and not _finite(r["grad_norm"])]
-        if norms:
-            yield Flag("NaN gradient", run.name, f"{len(norms)} of {len(run.steps)} logged steps, first {norms[0]}")
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _waiting(runs: Sequence[Run]) -> Iterator[Flag]:
-    """Yield one flag for all runs that wait for data: they share a machine and its cause."""
-    shares: dict[str, float] = {}
-    for run in runs:
-        known = [r for r in run.timing if _finite(r.get("waiting"))]
-        if not known:
-            continue
-        seconds = [r["seconds"] if _finite(r.get("seconds")) else 1.0 for r in known]
-        share = float(np.average([r["waiting"] for r in known], weights=seconds)) if sum(seconds) > 0 else 0.0
-        if share > WAITING:
-            shares[run.name] = share
-    if shares:
-        worst = max(shares, key=lambda name: shares[name])
-        where = worst if len(shares) == 1 else f"{len(shares)} of {len(runs)} runs, most in {worst}"
-        yield Flag("data-bound", where, f"{shares[worst]:.0%} of the time spent waiting for data; more loader workers")
+                yield Flag("scores disagree", run.name, evidence, _DISAGREE_ADVICE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -19,8 +20,9 @@ class Run:
     """One seed and fold of an experiment, finished or not.
 
     `evals` and `steps` are ordered by step; after a resumption the later record of a step counts. `predictions` and
-    `baselines` hold rows on the raw scale by id: {"id", "prediction", "target", group keys}. `problems` names
-    what could not be read, a line each.
+    `baselines` hold rows on the raw scale by id: {"id", "prediction", "target", group keys}; a value is a number, or
+    the name of a class. `problems` names what could not be read, a line each. `reported` says that the numbers were
+    taken from a paper: there is nothing but the scores in `end`, and fold 0 stands for a mean whose folds are unknown.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Run:
     predictions: dict[str, dict[str, Record]] = field(default_factory=dict)
     baselines: dict[str, dict[str, Record]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    reported: bool = False
 
     @property
     def test(self) -> dict[str, Record]:
@@ -54,9 +57,10 @@ class Run:
         return (every if isinstance(every, int) and every > 0 else 1) / first
 
 
-def read(folder: Path) -> list[Run]:
+def read(folder: Path, *, scores_only: bool = False) -> list[Run]:
     """Return every run under an experiment folder (or the one run that `folder` is), by seed and fold.
 
+    `scores_only` leaves out what no test score needs (losses, evaluations, timing, baselines, other predictions).
     Lines that can't be read are named in `Run.problems`. Raises AffectError where there is no run at all.
     """
     folder = Path(folder)
@@ -72,7 +76,8 @@ def read(folder: Path) -> list[Run]:
             found.append((int(place[1]), int(place[2]), path))
     if not found:
         raise AffectError(f"{str(folder)!r} holds no runs (no seed<S>/fold<F> folder in it)")
-    return [_run(path, seed, fold) for seed, fold, path in sorted(found)]
+    one = _scores if scores_only else _run
+    return [one(path, seed, fold) for seed, fold, path in sorted(found)]
 
 
 def _run(path: Path, seed: int, fold: int) -> Run:
@@ -103,6 +108,36 @@ def _run(path: Path, seed: int, fold: int) -> Run:
         },
         problems=problems,
     )
+
+
+def _scores(path: Path, seed: int, fold: int) -> Run:
+    problems: list[str] = []
+    end = _last(path / "metrics.jsonl")
+    return Run(
+        name=f"seed{seed}/fold{fold}",
+        seed=seed,
+        fold=fold,
+        finished=end.get("event") == "end",
+        recipe=_document(path / "recipe.json", problems),
+        environment=_document(path / "environment.json", problems),
+        end=end if end.get("event") == "end" else {},
+        predictions={"test": _rows(path / "predictions-test.jsonl", problems)},
+        problems=problems,
+    )
+
+
+def _last(path: Path) -> Record:
+    """Return the last JSON object of a file; empty where there is none."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return {}
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                return record
+    return {}
 
 
 def _document(path: Path, problems: list[str]) -> Record:
@@ -159,7 +194,7 @@ def _rows(path: Path, problems: list[str]) -> dict[str, Record]:
         elif name in rows:
             twice.append(name)
         else:
-            rows[name] = record | {"prediction": _numbers(prediction), "target": _numbers(target)}
+            rows[name] = record | {"prediction": _values(prediction), "target": _values(target)}
     if wrong:
         problems.append(f"{path.name}: {len(wrong)} row(s) without prediction and target, the first is {wrong[0]}")
     if twice:
@@ -167,9 +202,15 @@ def _rows(path: Path, problems: list[str]) -> dict[str, Record]:
     return rows
 
 
-def _numbers(values: Record) -> dict[str, float]:
-    """Return the values as floats; null and anything that is no number is NaN."""
-    return {name: float(v) if isinstance(v, int | float) else math.nan for name, v in values.items()}
+def _values(values: Record) -> dict[str, float | str]:
+    """Return numbers as floats and classes as they are; null, an empty name and anything else is NaN."""
+    return {name: _value(value) for name, value in values.items()}
+
+
+def _value(value: object) -> float | str:
+    if isinstance(value, str):
+        return value or math.nan
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _last_by_step(events: list[Record], kind: str) -> list[Record]:

@@ -13,15 +13,30 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.metrics.bootstrap import percentiles, replicates
+from affect.metrics import bootstrap, classification
+from affect.metrics.bootstrap import percentiles
 from affect.metrics.regression import Floats, ccc
 from affect.report.runs import Record, Run
 
 NETWORK = "network"
 MEAN = "mean"
-"""The mean of a run's CCCs over its targets."""
+"""The mean over its targets of a run's CCCs (of a categorical target: its unweighted accuracy)."""
 
+CCC = "CCC"
+UA = "UA"
 _ORDER = ("valence", "arousal", "dominance")
+Names = NDArray[np.str_]
+
+
+class Targets(list[str]):
+    """Names of targets in the report's order: valence, arousal, dominance, then others by name."""
+
+    classes: frozenset[str]
+    """Those of them that are categorical: their labels are names of classes."""
+
+    def __init__(self, names: Iterable[str] = (), classes: Iterable[str] = ()):
+        super().__init__(sorted(names, key=lambda n: (_ORDER.index(n) if n in _ORDER else len(_ORDER), n)))
+        self.classes = frozenset(classes)
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,7 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """CCC of a system over all rows of its runs: the mean over seeds, with its bootstrap replicates [n]."""
+    """Score of a system over all rows of its runs: the mean over seeds, with its bootstrap replicates [n]."""
 
     values: dict[str, float]
     samples: dict[str, Floats]
@@ -61,11 +76,25 @@ class Scores:
     _pools: dict[tuple[str, str, tuple[str, ...]], Pool] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def targets(self) -> list[str]:
-        """Targets with a label in some test part: valence, arousal, dominance, then others by name."""
-        rows = (row for run in self.runs for row in run.test.values())
-        names = {name for row in rows for name, value in row["target"].items() if not math.isnan(value)}
-        return sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
+    def targets(self) -> Targets:
+        """Targets with a label in some test part, else (where no run has predictions) with a recorded test score."""
+        rows = [row for run in self.runs for row in run.test.values()]
+        labels = [(name, value) for row in rows for name, value in row["target"].items() if _is_known(value)]
+        if labels:
+            return Targets({n for n, _ in labels}, {n for n, value in labels if isinstance(value, str)})
+        found = [name for run in self.runs for name in section(section(run.end, "scores"), "test")]
+        named = {
+            kind: {n.removeprefix(f"{kind}_") for n in found if n.startswith(f"{kind}_")} for kind in ("ccc", "ua")
+        }
+        return Targets(named["ccc"] | named["ua"], named["ua"] - named["ccc"])
+
+    def measure(self, target: str) -> str:
+        """Return what a target is scored by: "UA" where its labels are classes, else "CCC"."""
+        return UA if target in self.targets.classes else CCC
+
+    def score(self, rows: Iterable[Record], target: str) -> float:
+        """Return the CCC or UA of rows (NaN where a labelled one has no prediction)."""
+        return _score(*arrays(rows, target)) if self.measure(target) == CCC else _score(*names(rows, target))
 
     @cached_property
     def unit(self) -> str:
@@ -98,13 +127,17 @@ class Scores:
         return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
 
     def part(self, run: Run, split: str) -> dict[str, float]:
-        """Return a run's CCC by target and MEAN on a split, from its predictions, else as recorded (NaN: unknown)."""
+        """Return a run's scores by target and MEAN on a split: of its predictions, else as recorded (NaN: unknown)."""
         key = (run.name, split)
         if key not in self._parts:
             rows = run.predictions.get(split, {}).values()
-            found = {t: _score(rows, t) if rows else recorded(run, split, t) for t in self.targets}
+            found = {t: self.score(rows, t) if rows else self.recorded(run, split, t) for t in self.targets}
             self._parts[key] = with_mean(found)
         return self._parts[key]
+
+    def recorded(self, run: Run, split: str, target: str) -> float:
+        """Return the score that the trainer (or the paper) wrote of a run (NaN: none)."""
+        return recorded(run, split, target, self.measure(target))
 
     def covered(self, name: str) -> list[Run]:
         """Return the runs that `name` (NETWORK or a baseline) predicted rows of."""
@@ -124,24 +157,35 @@ class Scores:
         # One list of (fold, id) for all seeds and systems, so that the same resample means the same groups.
         known = {(run.fold, i): _group(row, self.unit) for run in self.runs for i, row in run.test.items()}
         keys = sorted(known)
-        groups = np.array([known[key] for key in keys])
+        # Numbered once: names are slow to sort.
+        groups = np.unique(np.array([known[key] for key in keys]), return_inverse=True)[1]
         values: dict[str, list[float]] = {target: [] for target in self.targets}
         samples: dict[str, list[Floats]] = {target: [] for target in self.targets}
         for seed in sorted({run.seed for run in chosen}):
             merged = {(r.fold, i): row for r in chosen if r.seed == seed for i, row in rows[r.name].items()}
             for target in self.targets:
-                p, t = _aligned(merged, keys, target)
-                # A NaN prediction has no score; the flags name it.
-                finite = bool(np.isfinite(p).all())
-                values[target].append(ccc(p, t) if finite else math.nan)
-                if finite and len(np.unique(groups)) > 1:
-                    samples[target].append(replicates(groups, p, t))
+                value, sample = self._resampled(groups, [merged.get(key, _ABSENT) for key in keys], target)
+                values[target].append(value)
+                samples[target] += sample
         return _pooled(values, samples)
 
+    def _resampled(self, groups: NDArray[np.intp], rows: list[Record], target: str) -> tuple[float, list[Floats]]:
+        """Return the score of rows, and its replicates where there are groups to draw from."""
+        several = len(groups) > 0 and bool(groups.max() > 0)
+        if self.measure(target) == CCC:
+            p, t = arrays(rows, target)
+            # A row of another seed's or system's is no prediction that failed.
+            p = np.where([row is _ABSENT for row in rows], 0.0, p)
+            value = _score(p, t)
+            return value, [bootstrap.replicates(groups, p, t)] if several and np.isfinite(p).all() else []
+        x, y = names(rows, target)
+        value = _score(x, y)
+        return value, [classification.replicates(groups, x, y)] if several and not math.isnan(value) else []
 
-def recorded(run: Run, split: str, target: str) -> float:
-    """Return the CCC that the trainer wrote at a run's end (NaN: none)."""
-    value = section(section(run.end, "scores"), split).get(f"ccc_{target}")
+
+def recorded(run: Run, split: str, target: str, measure: str = CCC) -> float:
+    """Return the score by a measure that a run has recorded in its end (NaN: none)."""
+    value = section(section(run.end, "scores"), split).get(f"{measure.lower()}_{target}")
     return float(value) if isinstance(value, int | float) else math.nan
 
 
@@ -165,16 +209,32 @@ def spread(values: Iterable[float]) -> tuple[float, float]:
 
 
 def by_fold(runs: list[Run], value: Callable[[Run], float]) -> dict[int, float]:
-    """Return a value of each fold, averaged over the seeds where it is known."""
-    folds = sorted({run.fold for run in runs})
+    """Return a value of each fold, averaged over the seeds where it is known.
+
+    Fold 0, a mean whose folds are unknown, is left out, unless it is all there is.
+    """
+    folds = sorted({run.fold for run in runs} - {0}) or sorted({run.fold for run in runs})
     return {fold: spread(value(run) for run in runs if run.fold == fold)[0] for fold in folds}
 
 
 def arrays(rows: Iterable[Record], target: str) -> tuple[Floats, Floats]:
-    """Return predictions [R] and targets [R] (NaN: missing) of a target."""
-    pairs = [(row["prediction"].get(target, math.nan), row["target"].get(target, math.nan)) for row in rows]
-    both: NDArray[np.float64] = np.array(pairs, np.float64).reshape(-1, 2)
-    return both[:, 0], both[:, 1]
+    """Return predictions [R] and targets [R] (NaN: missing) of a target whose labels are numbers."""
+    known = list(rows)
+    p, t = (
+        np.array([v if isinstance(v := row[side].get(target), float) else math.nan for row in known], np.float64)
+        for side in ("prediction", "target")
+    )
+    return p, t
+
+
+def names(rows: Iterable[Record], target: str) -> tuple[Names, Names]:
+    """Return predicted and labelled classes [R] (empty: missing) of a categorical target."""
+    known = list(rows)
+    x, y = (
+        np.array([v if isinstance(v := row[side].get(target), str) else "" for row in known], np.str_)
+        for side in ("prediction", "target")
+    )
+    return x, y
 
 
 def held_out(run: Run) -> str:
@@ -191,6 +251,10 @@ def held_out(run: Run) -> str:
     return ""
 
 
+_ABSENT: Record = {"prediction": {}, "target": {}}
+"""Stands for a row that a run does not have."""
+
+
 def _system(run: Run, name: str) -> dict[str, Record]:
     return run.test if name == NETWORK else run.baselines.get(name, {})
 
@@ -202,15 +266,15 @@ def _group(row: Record, unit: str) -> str:
     return f"{row.get('session', '')}/{row.get(unit)}" if unit == "dialogue" else str(row.get(unit))
 
 
-def _score(rows: Iterable[Record], target: str) -> float:
-    p, t = arrays(rows, target)
-    return ccc(p, t) if np.isfinite(p).all() else math.nan
+def _is_known(value: float | str) -> bool:
+    return isinstance(value, str) or not math.isnan(value)
 
 
-def _aligned(rows: dict[tuple[int, str], Record], keys: list[tuple[int, str]], target: str) -> tuple[Floats, Floats]:
-    """Return predictions and targets in the order of `keys`; a row that is absent has no label."""
-    absent: Record = {"prediction": {target: 0.0}, "target": {}}
-    return arrays((rows.get(key, absent) for key in keys), target)
+def _score(p: Floats | Names, t: Floats | Names) -> float:
+    """Return CCC or UA; NaN where a prediction that it needs is missing (the flags name it)."""
+    if p.dtype.kind == "U":
+        return math.nan if ((p == "") & (t != "")).any() else classification.unweighted_accuracy(p, t)
+    return ccc(p, t) if np.isfinite(np.asarray(p, np.float64)).all() else math.nan
 
 
 def _pooled(values: dict[str, list[float]], samples: dict[str, list[Floats]]) -> Pool:

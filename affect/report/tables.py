@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 
 from affect.report.runs import Run
-from affect.report.scores import MEAN, NETWORK, Estimate, Scores, by_fold, held_out, section, spread
+from affect.report.scores import MEAN, NETWORK, UA, Estimate, Scores, Targets, by_fold, held_out, section, spread
 
 NONE = "–"
 
 
-def table(runs: Sequence[Run]) -> str:
-    """Return the fold table and the scores beside the baselines, as printed at the end of a run."""
-    scores = Scores(runs=[run for run in runs if run.finished])
+def table(runs: Sequence[Run], known: Scores | None = None) -> str:
+    """Return the fold table and the scores beside the baselines, as printed at the end of a run.
+
+    `known` are scores that were computed before: they serve where they hold all finished runs.
+    """
+    finished = [run for run in runs if run.finished]
+    scores = known if known is not None and len(known.runs) == len(finished) else Scores(runs=finished)
     unfinished = [run.name for run in runs if not run.finished]
-    parts = [folds(scores), baselines(scores)] if scores.runs else ["No run is finished yet."]
+    parts = [folds(scores)] if scores.runs else ["No run is finished yet."]
+    # Reported numbers have no predictions to pool.
+    if any(not run.reported for run in scores.runs):
+        parts.append(baselines(scores))
     if unfinished:
         parts.append("not finished: " + ", ".join(unfinished))
     return "\n\n".join(parts)
@@ -31,7 +39,8 @@ def folds(scores: Scores) -> str:
     rows = []
     for run in sorted(scores.runs, key=lambda run: (run.fold, run.seed)):
         test, valid = scores.part(run, "test"), scores.part(run, "valid")
-        row = [str(run.fold), *([str(run.seed)] if seeds else []), held_out(run), str(len(run.test))]
+        fold = str(run.fold) if run.fold else NONE
+        row = [fold, *([str(run.seed)] if seeds else []), held_out(run), f"{len(run.test)}" if run.test else NONE]
         row += [number(part[t]) for part in (test, valid) for t in columns]
         rows.append([*row, signed(valid[MEAN] - test[MEAN]), _best_epoch(run)])
     blank = [""] * (3 if seeds else 2)
@@ -40,13 +49,18 @@ def folds(scores: Scores) -> str:
     for name, i, last in (("mean", 0, signed(gaps)), ("std", 1, "")):
         cells = [number(pair[i]) for part in ("test", "valid") for pair in means[part]]
         rows.append([name, *blank, *cells, last, ""])
-    return grid(head, rows)
+    return grid(*filled(head, rows))
 
 
 def baselines(scores: Scores) -> str:
     """Return the pooled CCC of the network and of each baseline, and what the network has over it."""
     columns = [*scores.targets, MEAN]
-    head = ["pooled test CCC", "folds", *(label(t, scores.targets) for t in columns), "network minus it (mean)"]
+    head = [
+        "pooled test score" if scores.targets.classes else "pooled test CCC",
+        "folds",
+        *(label(t, scores.targets) for t in columns),
+        "network minus it (mean)",
+    ]
     pool = scores.pool(NETWORK)
     rows = [[NETWORK, _folds(scores, NETWORK), *(between(pool.estimate(t)) for t in columns), ""]]
     for name in scores.baselines:
@@ -89,7 +103,7 @@ def flat(record: dict[str, object], prefix: str = "") -> dict[str, object]:
 
 
 def text(value: object) -> str:
-    """Return a setting's value in a few words, safe in a Markdown table."""
+    """Return a setting's value in a few words, on one line."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: NONE}[value]
     if isinstance(value, float):
@@ -97,15 +111,26 @@ def text(value: object) -> str:
     if isinstance(value, list):
         shown = " ".join(text(item) for item in value[:8])
         return f"{shown} … ({len(value)} in all)" if len(value) > 8 else shown
-    shown = " ".join(str(value).split()).replace("|", "\\|")
+    shown = " ".join(str(value).split())
     return shown if len(shown) <= 120 else shown[:119] + "…"
 
 
+def escaped(name: str) -> str:
+    """Return a name or an id as Markdown shows it letter by letter, on one line."""
+    return re.sub(r"[\\`*<|&]|(?<=\])\(", r"\\\g<0>", " ".join(name.split()))
+
+
 def label(target: str, targets: Sequence[str]) -> str:
-    """Return the short name of a target's CCC: CCC-V, or in full where two begin alike."""
+    """Return the short name of a target's score: CCC-V (in full where two begin alike), or UA of the classes.
+
+    `targets` is `Scores.targets`, which knows the categorical ones; in a plain list none is.
+    """
     if target == MEAN:
         return MEAN
-    alone = sum(other[:1] == target[:1] for other in targets) == 1
+    classes = targets.classes if isinstance(targets, Targets) else frozenset[str]()
+    if target in classes:
+        return UA if len(classes) == 1 else f"{UA} {target}"
+    alone = sum(other[:1] == target[:1] for other in targets if other not in classes) == 1
     return f"CCC-{target[:1].upper() if alone else target}"
 
 
@@ -127,10 +152,21 @@ def between(estimate: Estimate, shape: Callable[[float], str] = number) -> str:
     return f"{shape(estimate.value)} [{shape(estimate.low)}, {shape(estimate.high)}]"
 
 
-def grid(head: list[str], rows: list[list[str]], left: bool = False) -> str:
-    """Return a Markdown table with padded cells: the first column to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    sides = [left or i == 0 for i in range(len(head))]
+def filled(head: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """Return a table without columns that hold nothing: of reported numbers little else is known."""
+    kept = [i for i in range(len(head)) if any(row[i] not in ("", NONE) for row in rows)]
+    return [head[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def grid(head: list[str], rows: list[list[str]], left: bool | Collection[int] = False) -> str:
+    """Return a Markdown table with padded cells of plain text: the first column to the left, the others to the right.
+
+    `left` puts all of them to the left, or those that it numbers.
+    """
+    head, rows = [escaped(cell) for cell in head], [[escaped(cell) for cell in row] for row in rows]
+    # Two at least: a colon alone is no rule of a table.
+    widths = [max(2, *(len(row[i]) for row in [head, *rows])) for i in range(len(head))]
+    sides = [i == 0 or (left if isinstance(left, bool) else i in left) for i in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
         padded = (c.ljust(w) if s else c.rjust(w) for c, w, s in zip(cells, widths, sides, strict=True))

@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
+from affect.metrics.regression import Floats
+from affect.report.compare import sign_flips
+from affect.report.judgement import counted, few, judge
+from affect.report.runs import Run
 from affect.report.scores import MEAN, NETWORK, Estimate, Scores, by_fold, spread
 from affect.report.tables import between, label, number, over_folds, signed
-
-_FEW = 10
-"""With fewer groups than this a bootstrap interval is too narrow to be taken at its word."""
 
 
 def result(scores: Scores) -> str:
     """Return one paragraph: pooled score, spread over folds and seeds, and the comparison with the baselines."""
+    if not any(run.test for run in scores.runs):
+        return _reported(scores)
     sentences = [_reached(scores), *_spreads(scores)]
     sentences += [_against(scores)] if scores.baselines else ["No baseline was run beside it."]
     return " ".join(sentences)
 
 
-def verdict(difference: Estimate, name: str) -> str:
-    """Return in words what a paired difference to baseline `name` means."""
-    if math.isnan(difference.value):
-        return f"can't be compared with {name}"
-    if math.isnan(difference.low):
+def verdict(
+    difference: Estimate,
+    name: str,
+    *,
+    groups: int,
+    unit: str,
+    single: bool = False,
+    p: float = math.nan,
+    pairs: int = 0,
+) -> str:
+    """Return in words what a paired difference to baseline `name` means (see `judgement.judge`)."""
+    found = judge(difference, groups=groups, unit=unit, single=single, p=p, pairs=pairs)
+    if found.strength == "unknown":
+        return found.said(name)
+    if found.strength == "no interval":
         return f"{signed(difference.value)} against {name} (one group, so no interval: not shown to be real)"
-    shown = between(difference, signed)
-    if difference.low > 0:
-        return f"really better than {name} ({shown})"
-    if difference.high < 0:
-        return f"really worse than {name} ({shown})"
-    return f"within noise of {name} ({shown})"
+    return f"{found.said(name)}: {between(difference, signed)}"
 
 
 def resampling(scores: Scores) -> str:
@@ -41,8 +51,7 @@ def resampling(scores: Scores) -> str:
         f"{_plural(scores.unit)}; they say how much the choice of test {_plural(scores.unit)} matters, not that "
         "of the seed. Differences are paired: both systems on the same resamples."
     )
-    if scores.groups < _FEW:
-        words += f" {scores.groups} {_plural(scores.unit)} are few: the intervals are rough, and rather too narrow."
+    words += f" {few(scores.groups, scores.unit)}".rstrip()
     if scores.unit == "row":
         words += (
             " The rows name neither dialogue, speaker nor session, so rows were drawn: the intervals are too narrow."
@@ -50,12 +59,22 @@ def resampling(scores: Scores) -> str:
     return words
 
 
+def _reported(scores: Scores) -> str:
+    """Return the means of numbers reported elsewhere; there is nothing to pool or to compare with baselines."""
+    folds = {run.fold for run in scores.runs} - {0}
+    pairs = [(label(t, scores.targets), *over_folds(scores, "test", t)) for t in [*scores.targets, MEAN]]
+    if len(folds) > 1:
+        return f"Reported, mean ± deviation over {len(folds)} folds: **{_listed(pairs)}**."
+    values = ", ".join(f"{name} {number(mean)}" for name, mean, _ in pairs)
+    return f"Reported for {'one fold' if folds else 'the mean alone'}: **{values}**."
+
+
 def _reached(scores: Scores) -> str:
     pool = scores.pool(NETWORK)
     rows = len({(run.fold, name) for run in scores.runs for name in run.test})
     found = [f"{label(t, scores.targets)} {between(pool.estimate(t))}" for t in [*scores.targets, MEAN]]
     seeds = len({run.seed for run in scores.runs})
-    over = f"{_count(len({run.fold for run in scores.runs}), 'fold')}, {_count(rows, 'utterance')}"
+    over = f"{counted(len({run.fold for run in scores.runs}), 'fold')}, {counted(rows, 'utterance')}"
     over += f", the mean of {seeds} seeds" if seeds > 1 else ""
     return f"On the pooled test parts ({over}) the network reaches **{', '.join(found)}**."
 
@@ -84,6 +103,7 @@ def _fold_mean(scores: Scores, seed: int, target: str) -> float:
 def _against(scores: Scores) -> str:
     """Return the comparison with the better baseline, for the mean and target by target."""
     pools = {name: scores.pool(name) for name in scores.baselines}
+    single = len({run.seed for run in scores.runs}) == 1
     said = []
     for target in [MEAN, *scores.targets]:
         values = {name: pool.values[target] for name, pool in pools.items() if not math.isnan(pool.values[target])}
@@ -93,19 +113,33 @@ def _against(scores: Scores) -> str:
         runs = scores.covered(best)
         theirs = scores.pool(best, runs, NETWORK)
         difference = scores.pool(NETWORK, runs, best).above(theirs, target)
-        said.append((target, verdict(difference, f"{best}'s {number(theirs.values[target])}")))
+        pairs = _pairs(scores, best, target)
+        words = verdict(
+            difference, f"{best}'s {number(theirs.values[target])}", groups=scores.groups, unit=scores.unit,
+            single=single, p=sign_flips(pairs), pairs=len(pairs),
+        )  # fmt: skip
+        said.append((target, words))
     if not said:
         return "No baseline has a score to compare with."
     (_, overall), *others = said
     return f"Against the best baseline: mean **{overall}**; " + "; ".join(f"{t} {words}" for t, words in others) + "."
 
 
+def _pairs(scores: Scores, name: str, target: str) -> Floats:
+    """Return the folds' differences [n] of the network minus a baseline, seeds averaged first."""
+    targets = scores.targets if target == MEAN else [target]
+
+    def minus(run: Run) -> float:
+        theirs = [scores.score(run.baselines[name].values(), t) for t in targets]
+        return scores.part(run, "test")[target] - float(np.mean(theirs))
+
+    values = np.array(list(by_fold(scores.covered(name), minus).values()), np.float64)
+    known: Floats = values[~np.isnan(values)]
+    return known
+
+
 def _listed(pairs: list[tuple[str, float, float]]) -> str:
     return ", ".join(f"{name} {number(mean)} ± {number(deviation)}" for name, mean, deviation in pairs)
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
 def _plural(unit: str) -> str:

@@ -66,6 +66,9 @@ class Engine:
         self.world: int = self.accelerator.num_processes
         self.rank: int = self.accelerator.process_index
         self.main: bool = self.accelerator.is_main_process
+        # Of this machine alone, whose disk the others may not see.
+        self.local_rank: int = self.accelerator.local_process_index
+        self.local_world: int = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self.device: torch.device = self.accelerator.device
         self.precision: str = self.accelerator.mixed_precision
         if self.world != asked:
@@ -190,6 +193,17 @@ class Engine:
             raise AffectError(message)
         result: T = value
         return result
+
+    def everywhere(self, function: Callable[[], object]) -> None:
+        """Run `function` on every rank and wait for all. A collective; raises the first rank's AffectError on each."""
+        message: str | None = None
+        try:
+            function()
+        except AffectError as error:
+            message = str(error)
+        wrong = [said for said in self.gather_objects([message]) if said is not None]
+        if wrong:
+            raise AffectError(wrong[0])
 
     def wait(self) -> None:
         """Wait for all ranks. A collective."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from datasets import Dataset
@@ -14,7 +16,7 @@ from affect.train.loader import Collated, Loader, Order
 
 
 def predict(engine: Engine, task: Task, model: nn.Module, part: Dataset, *, budget: float, workers: int) -> list[Row]:
-    """Return one row an example, in the order of the part, the same on every rank. A collective.
+    """Return one row an example, in the order of the part (and of a row's `members`), on every rank. A collective.
 
     The whole part is one plan: sorted by length it has little padding, and an example's output does not depend
     on its micro-batch.
@@ -38,4 +40,10 @@ def predict(engine: Engine, task: Task, model: nn.Module, part: Dataset, *, budg
         model.train(training)
     # Every rank must reach this.
     found = {row["id"]: row for row in engine.gather_objects(rows)}
-    return [found[name] for name in part["id"]]
+    names = itertools.chain.from_iterable(part["members"]) if "members" in part.column_names else part["id"]
+    return [found[name] for name in names]
+
+
+def spread(part: Dataset, most: int) -> Dataset:
+    """Return at most `most` rows of a part, evenly spread over it."""
+    return part.select(np.linspace(0, len(part) - 1, min(len(part), most)).astype(int))

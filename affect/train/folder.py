@@ -51,7 +51,7 @@ def claim(folder: Path, recipe: Recipe, *, experiment: str, overwrite: bool) -> 
     if path.exists():
         other = recipes.differences(recipes.read(path), wanted)
         # Where and how fast a run goes may change between sessions; what it optimises may not.
-        other = [name for name in other if name not in _FREE]
+        other = [name for name in other if name not in FREE]
         if not other:
             return finished(folder)
         # One that stopped before its first step, for one of these fields perhaps, has nothing to lose.
@@ -63,7 +63,8 @@ def claim(folder: Path, recipe: Recipe, *, experiment: str, overwrite: bool) -> 
     return False
 
 
-_FREE = ("train.budget", "train.mode", "train.workers", "train.trackers", "train.world", "train.keep")
+FREE = ("train.budget", "train.mode", "train.workers", "train.trackers", "train.world", "train.keep")
+"""Fields that may change between the sessions of a run: they decide no result."""
 
 
 def _begun(folder: Path) -> bool:

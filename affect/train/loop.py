@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 
 from affect.errors import AffectError, first_line
@@ -18,13 +20,16 @@ from affect.train import checkpoint, optim, probe, step
 from affect.train import folder as folders
 from affect.train.checkpoint import State
 from affect.train.engine import Engine, is_out_of_memory
-from affect.train.evaluate import predict
+from affect.train.evaluate import predict, spread
 from affect.train.journal import Journal
 from affect.train.loader import Collated, Loader
 from affect.train.meter import Meter
 from affect.train.schedule import Schedule
+from affect.train.watch import DivergedError, Watch
 
 _LOG = logging.getLogger("affect")
+_TRAIN_ROWS = 2000
+"""Training rows that are predicted at the end: the report shows their gap to validation."""
 _OVERFLOWS = 50
 """fp16 overflows in a row after which the loss scale can't be what is wrong."""
 
@@ -32,8 +37,12 @@ _OVERFLOWS = 50
 class Run:
     """One run: a task's model trained on the steps of a schedule, evaluated on its way and at its end."""
 
-    def __init__(self, engine: Engine, task: Task, recipe: Recipe, folder: Path, *, experiment: str, resume: str):
-        """Make or resume everything the run needs. Raises AffectError for what a user can mend."""
+    def __init__(
+        self, engine: Engine, task: Task, recipe: Recipe, folder: Path, *, experiment: str, resume: str,
+        ends: Sequence[str] = ("train", "valid", "test"), watch: Watch | None = None,
+    ):  # fmt: skip
+        """Make or resume all that the run needs; at last it predicts the parts `ends`. Raises AffectError."""
+        self.ends, self.watch = ends, watch
         self.engine, self.task, self.recipe, self.folder, self.experiment = engine, task, recipe, folder, experiment
         self.checkpoints = folder / "checkpoints"
         self.parts = task.datasets()
@@ -41,6 +50,7 @@ class Run:
         self.loss = task.loss()
         with engine.seeded(recipe.seed):
             model = task.model().to(engine.device)
+        engine.everywhere(lambda: task.prepare(model, engine.local_rank, engine.local_world))
         chosen = probe.choose(engine, task, model, self.loss, self.parts["train"], recipe)
         self.opening = [chosen.words]
         self.state = State(budget=chosen.budget, mode=chosen.mode)
@@ -88,11 +98,11 @@ class Run:
         engine, schedule = self.engine, self.schedule
         for line in self.opening:
             _LOG.info(line)
-        figures = schedule.figures(32)
+        figures, rows = schedule.figures(32), len(self.lengths)
         _LOG.info(
             "engine %s, %d ranks on %s, precision %s; global batch %d of %d, %d steps an epoch, %d in all; "
             "cut by %.4g into %.1f micro-batches a rank (%s), padding %.0f %%",
-            engine.name, engine.world, engine.device.type, engine.precision, schedule.batch, len(self.lengths),
+            engine.name, engine.world, engine.device.type, engine.precision, min(schedule.batch, rows), rows,
             schedule.per_epoch, schedule.steps, schedule.budget, figures["micro_batches"], self.state.mode,
             100 * figures["padding"],
         )  # fmt: skip
@@ -182,7 +192,7 @@ class Run:
         self.schedule = self._schedule()
 
     def _check(self, now: int, loss: float, norm: float, batches: list[Batch]) -> None:
-        """Raise AffectError for a loss or gradient that is not a number; fp16 alone may overflow."""
+        """Raise DivergedError for a loss or gradient that is not a number; fp16 alone may overflow."""
         overflow = self.engine.precision == "fp16" and self.overflows < _OVERFLOWS
         if math.isfinite(loss) and (math.isfinite(norm) or overflow):
             return
@@ -190,7 +200,7 @@ class Run:
         saved = checkpoint.steps(self.checkpoints)
         ids = [name for batch in batches if not batch.filler for name in batch.ids]
         # The culprit may be on another rank; each names its own.
-        raise AffectError(
+        raise DivergedError(
             f"step {now + 1}: the {what} is not a finite number; lower the rates or optim.clip; "
             f"last good checkpoint: {saved[-1] if saved else 'none'}; "
             f"examples on rank {self.engine.rank}: {', '.join(ids)}"
@@ -212,21 +222,21 @@ class Run:
     def _evaluated(self) -> torch.nn.Module:
         return self.model if self.average is None else self.average.model
 
-    def _predict(self, model: torch.nn.Module, part: str) -> list[Row]:
+    def _predict(self, model: torch.nn.Module, part: Dataset) -> list[Row]:
         workers = self.recipe.train.workers
         with self.engine.autocast():
-            return predict(
-                self.engine, self.task, model, self.parts[part], budget=self.state.budget, workers=workers
-            )  # fmt: skip
+            return predict(self.engine, self.task, model, part, budget=self.state.budget, workers=workers)
 
     def _end_epoch(self, now: int) -> None:
         """Evaluate and save as the recipe says. Reached by every rank."""
         epoch, train = self.schedule.epoch(now), self.recipe.train
         last = now + 1 == self.schedule.steps
         if (epoch + 1) % train.evaluate_every == 0 or last:
-            scores = self.task.metrics(self._predict(self._evaluated(), "valid"))
+            scores = self.task.metrics(self._predict(self._evaluated(), self.parts["valid"]))
             self.journal.validation(now + 1, epoch, scores)
             self._judge(scores, epoch)
+            if self.watch is not None:
+                self.watch(epoch, scores)
         if (epoch + 1) % train.checkpoint_every == 0 or last or self.state.stopped:
             checkpoint.save(
                 self.engine, self.checkpoints, self.model, self.optimizer, self.average, self.state, keep=train.keep
@@ -265,8 +275,11 @@ class Run:
         if not (self.checkpoints / "best" / "model.safetensors").is_file():
             raise AffectError(f"{self.checkpoints} holds no best weights: --resume never trains anew")
         model.load_state_dict(load_file(str(self.checkpoints / "best" / "model.safetensors")))
-        rows = {part: self._predict(self._evaluated(), part) for part in ("valid", "test")}
+        # Of training, not augmented, enough to show what is only remembered.
+        parts = {**self.parts, "train": spread(self.parts["train"], _TRAIN_ROWS)}
+        rows = {part: self._predict(self._evaluated(), parts[part]) for part in self.ends}
         found = {part: self.task.metrics(mine) for part, mine in rows.items()}
+        rows.pop("train", None)
         self.engine.on_main(lambda: self._write_rows(rows))
         state = self.state
         best = {"best_step": state.best_step, "best_epoch": state.best_epoch}
@@ -276,5 +289,5 @@ class Run:
     def _write_rows(self, rows: dict[str, list[Row]]) -> None:
         for part, mine in rows.items():
             folders.write_lines(self.folder / f"predictions-{part}.jsonl", mine)
-        for name, mine in self.task.baselines().items():
+        for name, mine in (self.task.baselines() if "test" in rows else {}).items():
             folders.write_lines(self.folder / f"baseline-{name}-test.jsonl", mine)

@@ -49,7 +49,7 @@ class Meter:
         )  # fmt: skip
         if waiting > _WAITING and seconds > _WARM:
             _LOG.warning(
-                "%.0f %% of the time was spent waiting for data: raise --train.workers (now %d) or use a faster disk",
+                "%.0f %% of the time was spent waiting for data, read or augmented: raise --train.workers (now %d)",
                 100 * waiting, self.workers,
             )  # fmt: skip
         timings.clear()

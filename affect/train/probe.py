@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from affect.errors import AffectError
 from affect.recipe import Recipe
-from affect.task import AdditiveLoss, Loss, Task
+from affect.task import AdditiveLoss, Batch, Draw, Loss, Task
 from affect.train import plan
 from affect.train.engine import Engine, is_out_of_memory
 from affect.train.loader import Collated, Order
@@ -20,6 +20,9 @@ from affect.train.schedule import Schedule
 
 _CPU_BYTES = 256 * 2**20
 """What a micro-batch's graph may take on a CPU: larger ones are no faster there (docs/experiments.md)."""
+
+_DRAWS = 8
+"""Draws of the augmentation of which the largest is measured."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,18 @@ def _bytes_per_unit(
 def _inputs(
     engine: Engine, task: Task, part: Dataset, lengths: np.ndarray, longest: int, rows: int
 ) -> dict[str, Tensor]:
-    batch = Collated(task, part, lengths)[Order(plan.Micro((longest,) * rows), None)]
-    if isinstance(batch, Exception):
-        raise batch
-    return batch.to(engine.device).inputs
+    data, micro = Collated(task, part, lengths), plan.Micro((longest,) * rows)
+    found = [data[Order(micro, Draw(seed=0, epoch=epoch))] for epoch in range(_DRAWS)]
+    for batch in found:
+        if isinstance(batch, Exception):
+            raise batch
+    # Augmentation may make an example longer or shorter: what counts is the longest that it may become.
+    largest = max((batch for batch in found if isinstance(batch, Batch)), key=_size)
+    return largest.to(engine.device).inputs
+
+
+def _size(batch: Batch) -> int:
+    return sum(tensor.numel() for tensor in batch.inputs.values())
 
 
 def _peak(engine: Engine, model: nn.Module, inputs: dict[str, Tensor]) -> float:

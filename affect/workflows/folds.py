@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from affect.train import folder as folders
 from affect.train.engine import Engine, is_out_of_memory
 from affect.train.loop import Run
 from affect.train.schedule import Schedule
+from affect.train.watch import Watch
 
 _LOG = logging.getLogger("affect")
 _BUDGETS = (15.0, 30.0, 60.0, 120.0, 240.0)
@@ -30,40 +32,69 @@ def run(experiment: str, recipe: Recipe, options: Options, command: str) -> Path
 
     Raises AffectError for what the user can mend; folds finished before that stay.
     """
-    engine = Engine()
-    if recipe.train.world not in (None, engine.world):
-        raise AffectError(f"train.world asks for {recipe.train.world} processes, but {engine.world} joined")
+    engine = join(recipe)
     top = folders.experiment_folder(options.runs, experiment, options.name)
     whole = tasks.make(recipe)
     # The main rank first: it fills the caches that the others then read.
     numbers = engine.on_main(whole.folds)
     for seed in options.seeds or (recipe.seed,):
         for number in numbers:
-            _run(experiment, whole.at(seed, number), top / f"seed{seed}" / f"fold{number}", options, command)
-    engine.on_main(lambda: _conclude(options.runs, top))
+            run_one(experiment, whole.at(seed, number), folder_of(top, seed, number), options, command)
+    if options.report:
+        engine.on_main(lambda: conclude(options.runs, top))
     return top
 
 
-def _run(experiment: str, task: Task, folder: Path, options: Options, command: str) -> None:
-    """Run one seed and fold, unless its folder says that it is finished."""
+def join(recipe: Recipe) -> Engine:
+    """Return the engine of these processes. Raises AffectError when they are not as many as the recipe asks for."""
+    engine = Engine()
+    if recipe.train.world not in (None, engine.world):
+        raise AffectError(f"train.world asks for {recipe.train.world} processes, but {engine.world} joined")
+    return engine
+
+
+def folder_of(top: Path, seed: int, fold: int) -> Path:
+    """Return the folder of one seed and fold of the experiment in `top`."""
+    return top / f"seed{seed}" / f"fold{fold}"
+
+
+def run_one(
+    experiment: str, task: Task, folder: Path, options: Options, command: str,
+    *, ends: Sequence[str] = ("train", "valid", "test"), watch: Watch | None = None,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """Run one seed and fold, unless its folder says that it is finished, and return its scores by part.
+
+    `ends` are the parts that it predicts at its end; `watch` sees its validation scores. Reached by every rank.
+    """
     engine = Engine(folder, task.recipe.train.trackers)
 
-    def claim() -> bool:
-        done = folders.claim(folder, task.recipe, experiment=experiment, overwrite=options.overwrite)
-        if not done:
-            said = {"command": command, **environment.describe(engine, task)}
-            folders.write_json(folder / "environment.json", said)
-            folders.write_lines(folder / "exclusions.jsonl", task.exclusions())
-        return done
+    def claim() -> dict[str, dict[str, float]] | None:
+        if folders.claim(folder, task.recipe, experiment=experiment, overwrite=options.overwrite):
+            return scores_of(folder)
+        said = {"command": command, **environment.describe(engine, task)}
+        earlier = folder / "environment.json"
+        if earlier.is_file():
+            # A run that goes on was started when it was started.
+            said["started"] = json.loads(earlier.read_text(encoding="utf-8")).get("started", said["started"])
+        folders.write_json(earlier, said)
+        folders.write_lines(folder / "exclusions.jsonl", task.exclusions())
+        return None
 
     try:
-        if engine.on_main(claim):
+        scores = engine.on_main(claim)
+        if scores is not None:
             _LOG.info("%s is finished: skipped (--overwrite runs it again)", folder)
-            return
-        run = Run(engine, task, task.recipe, folder, experiment=experiment, resume=options.resume)
-        scores = run.train()["test"]
+            return scores
+        run = Run(
+            engine, task, task.recipe, folder, experiment=experiment, resume=options.resume, ends=ends, watch=watch
+        )
+        scores = run.train()
         if engine.main:
-            _LOG.info("%s: test %s", folder, " ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+            last = ends[-1]
+            _LOG.info(
+                "%s: %s %s", folder, last, " ".join(f"{name} {value:.3f}" for name, value in scores[last].items())
+            )
+        return scores
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -72,7 +103,15 @@ def _run(experiment: str, task: Task, folder: Path, options: Options, command: s
         engine.end()
 
 
-def _conclude(runs: Path, top: Path) -> None:
+def scores_of(folder: Path) -> dict[str, dict[str, float]]:
+    """Return the scores by part that a finished run wrote at its end."""
+    ends = [line for line in folders.read_lines(folder / "metrics.jsonl") if line.get("event") == "end"]
+    scores: dict[str, dict[str, float]] = ends[-1]["scores"]
+    return scores
+
+
+def conclude(runs: Path, top: Path) -> None:
+    """Write the report of the experiment in `top` and let runs/latest point at it."""
     folders.point_latest(runs, top)
     report.write(top)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,7 +15,10 @@ from affect.train import folder as folders
 from affect.train.engine import Engine
 from affect.train.evaluate import predict
 from affect.train.loop import Run
+from tests.tasks.valence_arousal.test_variants import variant
 from tests.train import runs
+
+VARIANTS = ("dialogue", "everything", "augmented")
 
 
 def train(root: Path, folder: Path, budget: float, mode: str) -> dict[str, object]:
@@ -28,6 +32,20 @@ def train(root: Path, folder: Path, budget: float, mode: str) -> dict[str, objec
     weights = torch.cat([p.detach().flatten().double() for p in run.model.parameters()])
     engine.end()
     return {"scores": scores, "rows": rows, "weights": [float(weights.sum()), float(weights.norm())]}
+
+
+def train_variant(root: Path, folder: Path, name: str) -> dict[str, object]:
+    """Train a model with other parts: segments of dialogues, cached states, x-vectors."""
+    recipe = variant(root, name, epochs=2, steps=6, budget=2.0, mode="replay")
+    still = {"dropout": 0.0, "encoder_dropout": 0.0, "text_dropout": 0.0 if recipe.model.text != "none" else None}
+    recipe = replace(recipe, model=replace(recipe.model, **still))
+    engine = Engine(folder)
+    engine.on_main(lambda: folders.claim(folder, recipe, experiment="test", overwrite=False))
+    scores = Run(
+        engine, tasks.make(recipe).at(recipe.seed, 1), recipe, folder, experiment="test", resume="auto"
+    ).train()
+    engine.end()
+    return {"scores": scores}
 
 
 def refused(engine: Engine) -> str:
@@ -50,6 +68,7 @@ def gathered(engine: Engine, sizes: tuple[int, int]) -> tuple[list[list[float]],
 
 def main() -> None:
     root, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    variants = {name: train_variant(root, folder / name, name) for name in VARIANTS}
     found = {f"{b}-{m}": train(root, folder / f"{b}-{m}", b, m) for b, m in ((100.0, "hold"), (0.9, "replay"))}
     engine = Engine()
     said = {
@@ -57,6 +76,7 @@ def main() -> None:
         "world": engine.world,
         "engine": engine.name,
         "runs": found,
+        "variants": variants,
         "refused": refused(engine),
         "on_main": engine.on_main(lambda: {"rank": engine.rank}),
         "gathered": {str(sizes): gathered(engine, sizes) for sizes in ((3, 1), (0, 2), (2, 0), (1, 1))},

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.distributed.launch import launch
+from tests.tasks.valence_arousal.test_variants import variant
 from tests.train import runs
 
 HERE = Path(__file__).parent
@@ -52,6 +54,19 @@ def test_twenty_steps_give_the_losses_of_one_process(one, two, cut):
     assert len(found) == len(wanted) == 20
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
     assert len(set(np.round(wanted, 4))) > 10, "the test must see a loss that changes"
+
+
+@pytest.mark.parametrize("name", ["dialogue", "everything", "augmented"])
+def test_other_parts_give_the_losses_of_one_process(two, small_corpus, tmp_path, name):
+    """Segments of dialogues, cached states, x-vectors, text, augmentation: the ranks change nothing."""
+    assert [rank["world"] for rank in two[1]] == [2, 2]
+    recipe = variant(small_corpus, name, epochs=2, steps=6, budget=2.0, mode="replay")
+    still = {"dropout": 0.0, "encoder_dropout": 0.0, "text_dropout": 0.0 if recipe.model.text != "none" else None}
+    recipe = replace(recipe, model=replace(recipe.model, **still))
+    scores = runs.make(recipe, tmp_path / "run").train()
+    np.testing.assert_allclose(runs.losses(two[0] / name), runs.losses(tmp_path / "run"), rtol=1e-5)
+    for rank in two[1]:
+        close(rank["variants"][name]["scores"], scores, tolerance=1e-4)
 
 
 def test_both_ranks_are_real_and_hold_the_same_weights(two):

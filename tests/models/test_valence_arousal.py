@@ -116,13 +116,13 @@ def test_decay_leaves_norms_biases_and_gains_alone():
     model = VAModel(config(encoder=encoder, pooling="attention", uncertainty=True))
     spared = undecayed(model)
     decayed = {name: entry for name, entry in model.named_parameters() if name not in spared}
-    assert {"encoder.layer_weights", "log_variance", "prosody.network.1.weight"} <= spared
-    assert "encoder.backbone.layers.0.attention.gru_rel_pos_const" in spared
-    assert "encoder.backbone.pos_conv_embed.conv.parametrizations.weight.original0" in spared
-    assert "encoder.backbone.convolution.conv_layers.0.layer_norm.weight" in spared
+    assert {"speech.encoder.layer_weights", "log_variance", "prosody.network.1.weight"} <= spared
+    assert "speech.encoder.backbone.layers.0.attention.gru_rel_pos_const" in spared
+    assert "speech.encoder.backbone.pos_conv_embed.conv.parametrizations.weight.original0" in spared
+    assert "speech.encoder.backbone.convolution.conv_layers.0.layer_norm.weight" in spared
     owners = {name.rsplit(".", 1)[0] for name in decayed}
     modules = dict(model.named_modules())
-    convolution = "encoder.backbone.pos_conv_embed.conv.parametrizations.weight"
+    convolution = "speech.encoder.backbone.pos_conv_embed.conv.parametrizations.weight"
     assert convolution in owners
     for owner in owners - {convolution}:
         assert isinstance(modules[owner], nn.Linear | nn.Conv1d)

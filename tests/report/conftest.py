@@ -71,6 +71,7 @@ def write_run() -> Write:
         recipe = {"task": "valence_arousal", "experiment": folder.name, "seed": seed}
         recipe["data"] = {"corpus": "iemocap", "fold": fold, "split": "session"}
         recipe |= {"optim": {"lr": 1e-4, "encoder_lr": 1e-5, "clip": None}, "train": {"batch": 64, "evaluate_every": 1}}
+        recipe["model"] = {"encoder": "microsoft/wavlm-large", "train_encoder": "transformer"}
         (path / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
         facts = {"versions": {"torch": "2.13.0"}, "world": 1, "fingerprint": "abc", "mapped": False}
         (path / "environment.json").write_text(json.dumps(facts | dict(environment or {})), encoding="utf-8")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -12,10 +13,14 @@ import pytest
 from affect import report
 from affect.errors import AffectError
 from affect.report import plots, read
+from tests.report.conftest import REPORT
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in [folder / "report.md", *sorted((folder / "plots").glob("*"))]}
+    return {
+        path.name: path.read_bytes()
+        for path in [folder / "report.md", folder / "report.html", *sorted((folder / "plots").glob("*"))]
+    }
 
 
 def test_the_page_holds_everything_in_order(report_runs: Path) -> None:
@@ -117,3 +122,71 @@ def test_plots_show_the_numbers(tmp_path: Path, write_run) -> None:
         pixels = matplotlib.image.imread(tmp_path / name)
         assert pixels[..., :3].std() > 0.05  # not blank
         assert pixels.shape[1] > 700
+
+
+def test_what_the_earlier_page_had_is_said(report_runs: Path, write_run) -> None:
+    write_run(report_runs.parent / "v1", 1, {"valence": 0.5}, size=200)
+    other, mine = report.load(report_runs.parent / "v1"), report.load(report_runs)
+    _, said = report.publish(mine, other, {"V": 0.68})
+    assert "The earlier page" not in said
+    _, said = report.publish(mine, other)
+    assert said.endswith("The earlier page also had targets; this one does not: give --target again to have it back.")
+    _, said = report.publish(mine, other, {"V": 0.68})
+    _, said = report.publish(mine)
+    line = "The earlier page also had a comparison with v1 and targets; this one does not"
+    assert f"{line}: give --against and --target again" in said.splitlines()[-1]
+    assert "The earlier page" not in report.publish(mine)[1]
+
+
+def test_curves_of_several_seeds_say_that_they_share_a_colour(tmp_path: Path, write_run) -> None:
+    write_run(tmp_path / "a", 1, {"valence": 0.5}, size=40)
+    assert "share its colour" not in report.write(tmp_path / "a").read_text(encoding="utf-8")
+    write_run(tmp_path / "a", 1, {"valence": 0.5}, seed=1, size=40)
+    assert "the seeds of a fold share its colour" in report.write(tmp_path / "a").read_text(encoding="utf-8")
+
+
+REPORTED = {
+    "name": "v2",
+    "source": "report 000",
+    "scores": {
+        str(fold): {"test": {"valence": v, "arousal": a}}
+        for fold, (v, a) in enumerate(zip(REPORT["valence"], REPORT["arousal"], strict=True), start=1)
+    },
+}
+
+
+def test_report_000s_own_numbers_say_what_its_author_found(tmp_path: Path) -> None:
+    """Fold 3 is odd, fold 5 overfits, +0.1 % on v1 is noise, V lacks .098, A is there; and nothing else."""
+    given = copy.deepcopy(REPORTED)
+    given["scores"]["5"]["valid"] = {"valence": 0.69, "arousal": 0.73}  # type: ignore[index]
+    v1 = {"name": "v1", "source": "report 000", "mean": {"test": {"valence": 0.5896, "arousal": 0.6867}}}
+    for name, content in (("v2", given), ("v1", v1)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "reported.json").write_text(json.dumps(content))
+    path = report.write(tmp_path / "v2", against=Path("v1"), targets={"V": 0.68, "A": 0.68})
+    text = path.read_text(encoding="utf-8")
+    assert "mean **+0.000 (+0.1 %)**, **within noise**" in text
+    assert "CCC-V -0.008 (-1.3 %), within noise; CCC-A +0.009 (+1.2 %), within noise" in text
+    assert "CCC-V .68: **not reached**: 0.582, the mean over folds, is 0.098 under .68" in text
+    assert "CCC-A .68: **reached**: 0.695" in text
+    flagged = [line.split("|")[1:4] for line in text.split("## Flags")[1].split("## Plots")[0].strip().splitlines()[2:]]
+    assert [[cell.strip() for cell in cells] for cells in flagged] == [
+        [
+            "outlying fold",
+            "fold 3",
+            "CCC-V 0.472, the other folds have 0.609 ± 0.064 (2.1 deviations, p .15); "
+            "chance alone makes some fold odd in about 8 of 10 five-fold runs",
+        ],
+        ["valid above test", "fold5", "CCC-V: valid 0.690, test 0.546 (-0.144)"],
+    ]
+    assert (tmp_path / "v2" / "report.html").read_text(encoding="utf-8").count("<img ") == 3
+
+
+def test_a_comparison_that_fails_leaves_the_earlier_report(report_runs: Path, write_run) -> None:
+    before = contents(report.write(report_runs).parent)
+    write_run(report_runs.parent / "other", 1, {"dominance": 0.5}, size=40)
+    with pytest.raises(AffectError, match="no target in common"):
+        report.write(report_runs, against=Path("other"))
+    with pytest.raises(AffectError, match="no target 'X'"):
+        report.write(report_runs, targets={"X": 0.5})
+    assert contents(report_runs) == before

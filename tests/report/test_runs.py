@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from affect.errors import AffectError
+from affect.errors import AffectError, nearest
 from affect.report import read
 
 
@@ -99,3 +99,33 @@ def test_what_is_no_experiment_is_one_line(tmp_path: Path, write_run) -> None:
         read(tmp_path / "empty")
     with pytest.raises(AffectError, match="no run folder"):
         read(tmp_path / "nowhere" / "else")
+
+
+def test_an_error_lists_five_names_at_most(tmp_path: Path, write_run) -> None:
+    for k in range(7):
+        (tmp_path / f"experiment{k}").mkdir()
+    with pytest.raises(AffectError) as caught:
+        read(tmp_path / "zzz")
+    assert str(caught.value).endswith(
+        "there are: " + ", ".join(f"experiment{k}" for k in range(5)) + ", ... (7 in all)"
+    )
+    assert nearest("zzz", ["c", "a", "b", "d", "e"]) == "there are: a, b, c, d, e"
+    assert nearest("experimant6", [f"experiment{k}" for k in range(7)]) == "did you mean 'experiment6'?"
+
+
+def test_classes_are_read_as_text_and_missing_ones_as_nan(tmp_path: Path, write_run) -> None:
+    path = write_run(tmp_path / "a", 1, {"valence": 0.5}, size=4)
+    rows = [json.loads(line) for line in (path / "predictions-test.jsonl").read_text().splitlines()]
+    for row, label in zip(rows, ("ang", None, "", 7), strict=True):
+        row["prediction"]["emotion"], row["target"]["emotion"] = "sad", label
+        row["probability"] = {"emotion": {"ang": 0.1, "sad": 0.9}}
+    (path / "predictions-test.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    (run,) = read(tmp_path / "a")
+    labels = [row["target"]["emotion"] for row in run.test.values()]
+    assert labels[0] == "ang"
+    assert all(math.isnan(label) for label in labels[1:3])
+    assert labels[3] == 7.0
+    assert {row["prediction"]["emotion"] for row in run.test.values()} == {"sad"}
+    assert run.test["Ses01_0000"]["probability"]["emotion"]["sad"] == 0.9
+    assert not run.problems
+    assert not run.reported

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import json
+import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import permutation_test
 
 from affect.metrics.bootstrap import interval
 from affect.metrics.regression import ccc
-from affect.report import read, table
-from affect.report.scores import MEAN, NETWORK, Estimate, Scores
-from affect.report.tables import grid, label, number, signed
+from affect.report import Run, read, table
+from affect.report.scores import MEAN, NETWORK, Estimate, Scores, Targets
+from affect.report.tables import folds, grid, label, number, over_folds, signed
 from affect.report.words import result, verdict
 
 
@@ -109,10 +112,41 @@ def test_the_result_in_words(tmp_path: Path, write_run) -> None:
 
 
 def test_verdicts() -> None:
-    assert verdict(Estimate(0.1, 0.02, 0.2), "ridge") == "really better than ridge (+0.100 [+0.020, +0.200])"
-    assert verdict(Estimate(0.01, -0.02, 0.05), "ridge") == "within noise of ridge (+0.010 [-0.020, +0.050])"
-    assert verdict(Estimate(-0.1, -0.2, -0.01), "ridge") == "really worse than ridge (-0.100 [-0.200, -0.010])"
-    assert "not shown to be real" in verdict(Estimate(0.1), "ridge")
+    said = partial(verdict, name="ridge", groups=30, unit="dialogue")
+    assert said(Estimate(0.1, 0.02, 0.2)) == "really better than ridge: +0.100 [+0.020, +0.200]"
+    assert said(Estimate(0.01, -0.02, 0.05)) == "within noise of ridge: +0.010 [-0.020, +0.050]"
+    assert said(Estimate(-0.1, -0.2, -0.01)) == "really worse than ridge: -0.100 [-0.200, -0.010]"
+    assert "not shown to be real" in said(Estimate(0.1))
+    assert said(Estimate(math.nan)) == "can't be compared with ridge"
+    one = said(Estimate(0.1, 0.02, 0.2), single=True)
+    assert one == "better than ridge with one seed: +0.100 [+0.020, +0.200]", "another seed may undo it"
+    assert said(Estimate(0.01, -0.02, 0.05), single=True).startswith("within noise")
+    few = said(Estimate(0.1, 0.02, 0.2), groups=6, unit="speaker", p=0.03125, pairs=6)
+    assert few.startswith("better than ridge on these 6 speakers, not confirmed (p .031, too few of them): +0.100 [")
+
+
+def test_the_baseline_is_tested_over_folds_too(tmp_path: Path, write_run) -> None:
+    """Better over all rows, but in five of seven folds alone: 70 dialogues don't make it real."""
+    for seed in (0, 1):
+        for fold, value in enumerate((0.8, 0.8, 0.8, 0.5, 0.5, 0.29, 0.29), start=1):
+            beside = {"ridge": {"valence": 0.3 if fold > 5 else 0.48}}
+            write_run(tmp_path / "a", fold, {"valence": value}, seed=seed, baselines=beside, size=100, epochs=1)
+    differences = np.array([0.32, 0.32, 0.32, 0.02, 0.02, -0.01, -0.01])
+    p = permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
+    assert p > 0.05
+    words = result(scored(tmp_path / "a"))
+    assert f"on these 70 dialogues, not confirmed (p {p:.2g}".replace("p 0.", "p .") in words
+    assert "really" not in words
+
+
+def test_few_speakers_never_make_a_baseline_really_beaten(tmp_path: Path, write_run) -> None:
+    for seed in (0, 1, 2):
+        for fold in range(1, 4):
+            beside = {"svr": {"valence": 0.2}}
+            write_run(tmp_path / "a", fold, {"valence": 0.8}, seed=seed, baselines=beside, dialogues=False, epochs=1)
+    words = result(scored(tmp_path / "a"))
+    assert "on these 6 speakers, not confirmed: +0." in words
+    assert "really" not in words
 
 
 def test_cells() -> None:
@@ -122,6 +156,11 @@ def test_cells() -> None:
     assert label("valence", ["valence", "arousal"]) == "CCC-V"
     assert label("valence", ["valence", "voicing"]) == "CCC-valence"
     assert label(MEAN, ["valence"]) == "mean"
+    both = Targets(["emotion", "arousal", "valence"], ["emotion"])
+    assert both == ["valence", "arousal", "emotion"]
+    assert [label(target, both) for target in both] == ["CCC-V", "CCC-A", "UA"]
+    two = Targets(["age", "emotion", "arousal"], ["emotion", "age"])
+    assert [label(target, two) for target in two] == ["CCC-A", "UA age", "UA emotion"]
     lines = grid(["a", "bb"], [["ccc", "1"]]).splitlines()
     assert lines == ["| a   | bb |", "| --- | -: |", "| ccc |  1 |"]
 
@@ -129,3 +168,29 @@ def test_cells() -> None:
 def test_nothing_finished_yet(tmp_path: Path, write_run) -> None:
     write_run(tmp_path / "a", 1, {"valence": 0.5}, finished=False)
     assert table(read(tmp_path / "a")) == "No run is finished yet.\n\nnot finished: seed0/fold1"
+
+
+def paper(fold: int, **test: float) -> Run:
+    end = {"scores": {"test": {f"ccc_{name}": value for name, value in test.items()}}}
+    return Run(name=f"seed0/fold{fold}", seed=0, fold=fold, finished=True, reported=True, end=end)
+
+
+def test_scores_of_a_paper_need_no_predictions() -> None:
+    scores = Scores(runs=[paper(fold, arousal=0.7, valence=0.5 + 0.1 * fold) for fold in (1, 2, 3)])
+    assert scores.targets == ["valence", "arousal"]
+    rows = {row[0]: row for row in cells(folds(scores))}
+    assert rows["fold"][1:4] == ["CCC-V", "CCC-A", "mean"]
+    assert rows["2"][1:4] == ["0.700", "0.700", "0.700"]
+    assert rows["mean"][1:4] == ["0.700", "0.700", "0.700"]
+    assert rows["std"][1:3] == ["0.100", "0.000"]
+    assert scores.covered(NETWORK) == []
+    assert np.isnan(scores.pool(NETWORK).values["valence"])
+
+
+def test_a_mean_whose_folds_are_unknown_is_no_fold() -> None:
+    alone = Scores(runs=[paper(0, valence=0.5896, arousal=0.6867)])
+    mean, deviation = over_folds(alone, "test", "valence")
+    assert mean == 0.5896
+    assert np.isnan(deviation)
+    beside = Scores(runs=[paper(0, valence=0.1), paper(1, valence=0.5), paper(2, valence=0.6)])
+    assert over_folds(beside, "test", "valence") == pytest.approx((0.55, np.std([0.5, 0.6], ddof=1)))

@@ -20,16 +20,24 @@ from tests.train import toy
 SIZES = (3, 2, 4)
 
 
-def batches() -> list[Batch]:
+def batches(sizes: tuple[int, ...] = SIZES) -> list[Batch]:
+    """Return nine utterances, the same ones however they are cut into micro-batches."""
     g = torch.Generator().manual_seed(0)
-    made = []
-    for k, size in enumerate(SIZES):
-        samples = torch.randint(9000, 16000, (size,), generator=g)
-        wave = torch.randn(size, int(samples.max()), generator=g)
-        labels = {name: torch.rand(size, generator=g) for name in ("valence", "arousal")}
-        labels["valence"][0] = float("nan")
-        ids = tuple(f"{k}-{i}" for i in range(size))
-        made.append(Batch(ids=ids, inputs={"waveform": wave, "samples": samples}, targets=labels, rows=[{}] * size))
+    count = sum(sizes)
+    samples = torch.randint(9000, 16000, (count,), generator=g)
+    wave = torch.randn(count, 16000, generator=g)
+    seeds = torch.randint(2**63 - 1, (count,), generator=g)
+    labels = {name: torch.rand(count, generator=g) for name in ("valence", "arousal")}
+    labels["valence"][[0, 3, 5]] = float("nan")
+    made, first = [], 0
+    for size in sizes:
+        part = slice(first, first + size)
+        longest = int(samples[part].max())
+        inputs = {"waveform": wave[part, :longest], "samples": samples[part], "seeds": seeds[part]}
+        targets = {name: values[part] for name, values in labels.items()}
+        ids = tuple(str(k) for k in range(count)[part])
+        made.append(Batch(ids=ids, inputs=inputs, targets=targets, rows=[{}] * size))
+        first += size
     return made
 
 
@@ -58,6 +66,23 @@ def test_replay_repeats_dropout_layerdrop_and_specaugment(name, checkpointing):
     assert toy.relative(gradients(model, key=(5, 4))["hold"], found["hold"]) > 0.05, "nothing random was on"
 
 
+@pytest.mark.parametrize("name", [name for name in tiny.NAMES if name != "small"])
+def test_specaugment_does_not_depend_on_the_cut(name):
+    torch.manual_seed(0)
+    encoder = EncoderConfig(name=name, train="all", dropout=0.0, spec_augment=True)
+    model = VAModel(VAConfig(encoder=encoder, prosody_width=0, hidden=(16, 8), dropout=0.0)).train()
+    found, loss = [], CCC({"valence": 1.0, "arousal": 1.0})
+    cuts = [batches(SIZES), batches((9,)), batches((1, 5, 3))]
+    others = batches((9,))
+    others[0].inputs["seeds"] += 1
+    for k, cut in enumerate([*cuts, others]):
+        model.zero_grad()
+        step.accumulate(Engine(), model, loss, cut, mode="hold", key=(5, k))
+        found.append(toy.gradient(model))
+    assert max(toy.relative(other, found[0]) for other in found[1:3]) < 1e-3
+    assert toy.relative(found[3], found[0]) > 0.02, "nothing was masked"
+
+
 class Theirs(nn.Module):
     """transformers' own WavLM, whose SpecAugment draws from NumPy and whose LayerDrop draws from torch."""
 
@@ -69,7 +94,7 @@ class Theirs(nn.Module):
         self.encoder = WavLMModel(config)
         self.head = nn.Linear(config.hidden_size, 2)
 
-    def forward(self, waveform, samples):
+    def forward(self, waveform, samples, seeds):
         mask = (torch.arange(waveform.shape[1])[None] < samples[:, None]).long()
         pooled = self.encoder(waveform, attention_mask=mask).last_hidden_state.mean(1)
         scores = self.head(pooled)

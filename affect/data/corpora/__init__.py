@@ -14,6 +14,8 @@ from affect.errors import AffectError, nearest
 MODULES = {
     "iemocap": "affect.data.corpora.iemocap",
     "emodb": "affect.data.corpora.emodb",
+    "msp_podcast": "affect.data.corpora.msp_podcast",
+    "emobank": "affect.data.corpora.emobank",
     "csv_folder": "affect.data.corpora.csv_folder",
     "hub": "affect.data.corpora.hub_dataset",
     "synthetic": "affect.data.synthetic",

@@ -1,7 +1,8 @@
 """Any folder of recordings with a table of labels: `labels.csv`, or the only CSV file there.
 
-Columns `path, speaker, valence, arousal` and, where known, `id, dominance, emotion, split, session, dialogue,
-transcript, gender, script`. A corpus with other names is read with `columns`, as MSP-Podcast is:
+Columns `path, speaker, valence, arousal` (or `emotion` in their place) and, where known, `id, dominance, emotion,
+split, session, dialogue, start` (seconds into the dialogue), `transcript, gender, script`. A corpus with other names
+is read with `columns`, as MSP-Podcast could be (it has a reader of its own):
 `read(root, labels="Labels/labels_consensus.csv", audio="Audios", scale=(1, 7), columns={"path": "FileName",
 "speaker": "SpkrID", "valence": "EmoVal", "arousal": "EmoAct", "dominance": "EmoDom", "split": "Split_Set"})`.
 """
@@ -21,7 +22,7 @@ from affect.data.corpus import Corpus, Exclusion
 from affect.errors import AffectError
 
 REQUIRED = ("path", "speaker", "valence", "arousal")
-OPTIONAL = ("id", "dominance", "emotion", "split", "session", "dialogue", "transcript", "gender", "script")
+OPTIONAL = ("id", "dominance", "emotion", "split", "session", "dialogue", "start", "transcript", "gender", "script")
 
 
 def read(
@@ -104,7 +105,10 @@ def _records(table: Path, columns: dict[str, str]) -> list[tuple[int, dict[str, 
 
 
 def _require(table: Path, present: list[str], columns: Mapping[str, str]) -> None:
-    for name in dict.fromkeys((*REQUIRED, *columns)):
+    # Classes alone are labels too.
+    classes = columns.get("emotion", "emotion") in present
+    needed = [name for name in REQUIRED if not (classes and name in LABELS)]
+    for name in dict.fromkeys((*needed, *columns)):
         column = columns.get(name, name)
         if column not in present:
             raise AffectError(f"{table} has no column {column!r}; it has: {', '.join(present) or 'none'}")
@@ -124,8 +128,12 @@ def _row(cells: dict[str, str], folder: Path, scale: tuple[float, float]) -> tup
             return None, f"label is no number: {name} {cells[name][:40]!r}"
         if not within(values[name], scale):
             return None, f"label out of range: {name} {cells[name]} on {scale[0]:g}..{scale[1]:g}"
-    if all(value != value for value in values.values()):
+    if all(value != value for value in values.values()) and not cells["emotion"]:
         return None, "no label"
+    try:
+        values["start"] = number(cells["start"])
+    except ValueError:
+        return None, f"start is no number: {cells['start'][:40]!r}"
     path = folder / cells["path"]
     if not os.path.isfile(path):
         return None, "missing audio file"

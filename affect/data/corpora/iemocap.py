@@ -132,6 +132,7 @@ def _row(line: str, where: str, session: int, reading: _Reading) -> Row | None:
     reading.seen.add(utterance)
     try:
         valence, arousal, dominance = (number(part) for part in match[5].split(","))
+        start = float(match[1])
     except ValueError:
         reading.leave_out(utterance, f"malformed evaluation line: {where} [{match[5]}]")
         return None
@@ -153,6 +154,7 @@ def _row(line: str, where: str, session: int, reading: _Reading) -> Row | None:
         "valence": valence,
         "arousal": arousal,
         "dominance": dominance,
+        "start": start,
     }
 
 

@@ -25,8 +25,8 @@ TEXTS = (
 )
 """Columns of text, "" where unknown. `digest` is the SHA-256 of the audio file."""
 
-NUMBERS = ("valence", "arousal", "dominance", "duration")
-"""Columns of numbers, NaN where unknown; `duration` in seconds."""
+NUMBERS = ("valence", "arousal", "dominance", "duration", "start")
+"""Columns of numbers, NaN where unknown; `duration` and `start` (in its dialogue) in seconds."""
 
 LABELS = ("valence", "arousal", "dominance")
 

@@ -1,11 +1,7 @@
-"""The task of valence/arousal regression: corpus, micro-batches, model, loss and scores of one fold.
-
-Legend: B utterances, S samples, P prosodic functionals.
-"""
+"""The task of valence/arousal regression: corpus, micro-batches, model, loss and scores of one fold."""
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from dataclasses import replace
 from functools import cached_property
@@ -14,46 +10,56 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict
-from torch import Tensor, nn
+from datasets import DatasetDict
+from torch import nn
 
-from affect import baselines
-from affect.data import audio, corpora, prosody, splits
+from affect.data import augment, noise, prosody, splits
 from affect.data.corpora.utterances import kind
-from affect.data.corpus import Corpus, Exclusion
-from affect.errors import AffectError
+from affect.data.corpus import Corpus
 from affect.losses.ccc import CCC
-from affect.losses.masked import Masked, squared
+from affect.losses.masked import CrossEntropy, Masked, squared
 from affect.losses.weighting import Sum, Uncertainty
-from affect.metrics import regression
+from affect.models import text
 from affect.models import valence_arousal as models
 from affect.models.encoder import EncoderConfig
 from affect.recipe import Recipe
 from affect.task import Batch, Draw, Loss, Outputs, Row
-from affect.tasks.valence_arousal.recipe import OPTIONS, ValenceArousal
-
-_LOG = logging.getLogger("affect")
-_KEYS = ("speaker", "session", "dialogue")
-_NAMED = 5
-"""Ids that an error names."""
+from affect.tasks.valence_arousal import scores
+from affect.tasks.valence_arousal.classes import Classes
+from affect.tasks.valence_arousal.corpus import read_corpus
+from affect.tasks.valence_arousal.inputs import Inputs
+from affect.tasks.valence_arousal.prepared import Prepared
+from affect.tasks.valence_arousal.recipe import EMOTION, TEXT_ONLY, ValenceArousal
+from affect.tasks.valence_arousal.references import references
+from affect.tasks.valence_arousal.segments import segments
 
 
 class ValenceArousalTask:
     """A recipe's corpus and, once `at` has chosen it, one of its folds."""
 
-    score = "ccc"
-    unit = "s of audio"
-
-    def __init__(self, recipe: ValenceArousal, corpus: Corpus | None = None):
+    def __init__(self, recipe: ValenceArousal, known: tuple[Corpus, Classes | None] | None = None):
         self.recipe = recipe
-        self._corpus = corpus
+        self._known = known
+        self._prepared = Prepared({})
+        self.score = scores.chosen_by(recipe.targets)
+        self.unit = "words" if recipe.data.corpus in TEXT_ONLY else "s of audio"
+
+    @property
+    def known(self) -> tuple[Corpus, Classes | None]:
+        """The corpus as read from disk, its features added, and the classes of `emotion`; read once."""
+        if self._known is None:
+            self._known = read_corpus(self.recipe)
+        return self._known
 
     @property
     def corpus(self) -> Corpus:
-        """The corpus as read from disk, its prosody added; read once."""
-        if self._corpus is None:
-            self._corpus = read_corpus(self.recipe)
-        return self._corpus
+        """The corpus as read from disk, its features added."""
+        return self.known[0]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes of `emotion`, none where it is no target."""
+        return self.known[1].names if self.known[1] is not None else ()
 
     def folds(self) -> list[int]:
         """Return the folds that the recipe asks for, from 1."""
@@ -64,39 +70,78 @@ class ValenceArousalTask:
     def at(self, seed: int, fold: int) -> ValenceArousalTask:
         """Return the task of one seed and fold, on the same corpus."""
         recipe = replace(self.recipe, seed=seed, data=replace(self.recipe.data, fold=fold))
-        return ValenceArousalTask(recipe, self.corpus)
+        return ValenceArousalTask(recipe, self.known)
 
     @cached_property
     def parts(self) -> DatasetDict:
-        """The parts of the recipe's fold."""
+        """The utterances of the parts of the recipe's fold."""
         data = self.recipe.data
         return splits.split(self.corpus.utterances, data.split, data.fold or 1, allow_shared=data.allow_shared)
 
+    @cached_property
+    def units(self) -> DatasetDict:
+        """The rows of the plan: utterances, or with a dialogue model segments (train) and whole dialogues."""
+        model, stretch = self.recipe.model, self.recipe.augment.stretch
+        parts = DatasetDict(self.parts)
+        if model.dialogue != "none":
+            places = {name: k for k, name in enumerate(self.corpus.utterances["id"])}
+            sizes = {"train": model.segment, "valid": None, "test": None}
+            parts = DatasetDict({name: segments(part, places, sizes[name]) for name, part in self.parts.items()})
+        if stretch:
+            # A slower recording costs more memory than the one on disk: the plan counts the longest it may become.
+            longest = np.asarray(parts["train"]["length"], dtype=np.float64) * (1 + stretch)
+            parts["train"] = parts["train"].remove_columns("length").add_column("length", longest)
+        return parts
+
     def datasets(self) -> DatasetDict:
-        """Return train, valid and test; an utterance's length is its duration in seconds."""
-        return self.parts
+        """Return train, valid and test; an utterance's length is its duration in seconds (a text's, its words)."""
+        return self.units
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What makes micro-batches of rows."""
+        recipe = self.recipe
+        ids = list(self.parts["train"]["id"])
+
+        def partner(name: str, draw: Draw) -> Row:
+            row: Row = self.parts["train"][augment.partner(ids, draw.seed, draw.epoch, name)]
+            return row
+
+        return Inputs(
+            recipe,
+            self.corpus.scale,
+            self.known[1],
+            prepared=self._prepared,
+            tokenizer=self._tokenizer,
+            noise_files=noise.recordings(recipe.augment.noise_files) if recipe.augment.noise_files else (),
+            partner=partner,
+        )
 
     def collate(self, rows: list[Row], draw: Draw | None) -> Batch:
-        """Decode and pad: waveform [B, S] at 16 kHz, samples [B], prosody [B, P]; targets on [0, 1]."""
-        inputs: dict[str, Tensor] = {}
-        if self.recipe.model.encoder != "none":
-            waves = [torch.from_numpy(audio.of_row(row)) for row in rows]
-            inputs["waveform"] = nn.utils.rnn.pad_sequence(waves, batch_first=True)
-            inputs["samples"] = torch.tensor([len(wave) for wave in waves])
-        if self.recipe.model.prosody_dim:
-            inputs["prosody"] = torch.tensor([row["prosody"] for row in rows], dtype=torch.float32)
-        low, high = self.corpus.scale
-        targets: dict[str, Tensor] = {
-            name: torch.tensor([(row[name] - low) / (high - low) for row in rows], dtype=torch.float32)
-            for name in self.recipe.targets
-        }
-        kept = [{key: row[key] for key in _KEYS} for row in rows]
-        return Batch(ids=tuple(row["id"] for row in rows), inputs=inputs, targets=targets, rows=kept)
+        """Decode, augment and pad utterances, or all utterances of segments one after another."""
+        if self.recipe.model.dialogue == "none":
+            return self.inputs.batch(rows, draw)
+        columns = self.corpus.utterances[[place for row in rows for place in row["rows"]]]
+        count = len(columns["id"])
+        utterances = [{name: column[k] for name, column in columns.items()} for k in range(count)]
+        return self.inputs.batch(utterances, draw, [len(row["rows"]) for row in rows])
+
+    def _text(self) -> text.TextConfig | None:
+        model = self.recipe.model
+        if model.text == "none":
+            return None
+        return text.TextConfig(name=model.text, train=model.train_text, dropout=model.text_dropout)
+
+    @cached_property
+    def _tokenizer(self) -> text.Tokenizer | None:
+        config = self._text()
+        return text.read_tokenizer(config) if config is not None else None
 
     def model(self) -> nn.Module:
         """Return a new model, its prosody standardised by the training part."""
         choice = self.recipe.model
         functionals = self.recipe.data.prosody
+        embedding = self.corpus.utterances[0]["speaker_embedding"] if choice.speaker == "embedding" else ()
         model = models.VAModel(
             models.VAConfig(
                 encoder=EncoderConfig(
@@ -108,11 +153,24 @@ class ValenceArousalTask:
                     layerdrop=choice.layerdrop,
                     spec_augment=choice.spec_augment,
                 ),
+                lora=choice.lora,
                 targets=self.recipe.targets,
+                classes=self.classes,
                 pooling=choice.pooling,
+                temporal=choice.temporal,
                 prosody=functionals,
                 prosody_features=len(prosody.names(functionals)),
                 prosody_width=choice.prosody_dim,
+                prosody_attention=choice.prosody_attention,
+                speaker=choice.speaker,
+                speaker_features=len(embedding),
+                text=self._text(),
+                dialogue=choice.dialogue,
+                mamba_width=choice.mamba_dim,
+                mamba_layers=choice.mamba_layers,
+                state_width=choice.state_dim,
+                state_decay=choice.state_decay,
+                gates=choice.gates,
                 hidden=(choice.hidden, choice.hidden // 2),
                 dropout=choice.dropout,
                 sigmoid=choice.sigmoid,
@@ -125,18 +183,28 @@ class ValenceArousalTask:
             model.prosody.set_statistics(features.mean(0), features.std(0, correction=0))
         return model
 
+    def prepare(self, model: nn.Module, rank: int, world: int) -> None:
+        """Compute the states of a frozen encoder (model.cache) and x-vectors, where they aren't on disk yet."""
+        assert isinstance(model, models.VAModel)
+        if self.recipe.model.cache == "none" and (model.speech is None or model.speech.xvector is None):
+            return
+        self._prepared = Prepared.fill(self.recipe, model, self.corpus.utterances, rank, world)
+        self.__dict__.pop("inputs", None)
+
     def loss(self) -> Loss:
         """Return the loss of the recipe, a term a target."""
         recipe = self.recipe
         given = recipe.weights or [1.0] * len(recipe.targets)
         weights: dict[str, float] = dict(zip(recipe.targets, given, strict=True))
-        losses: dict[str, Loss] = {
-            "ccc": CCC(weights),
-            "weighted": CCC(weights),
-            "mse": Masked(squared, weights),
-            "ccc_mse": Sum({"ccc": CCC(weights), "mse": Masked(squared, weights)}),
-        }
-        loss = losses[recipe.loss]
+        numbers = {name: weight for name, weight in weights.items() if name != EMOTION}
+        parts: dict[str, Loss] = {}
+        if numbers and recipe.loss != "mse":
+            parts["ccc"] = CCC(numbers)
+        if numbers and recipe.loss in ("mse", "ccc_mse"):
+            parts["mse"] = Masked(squared, numbers)
+        if EMOTION in weights:
+            parts["class"] = CrossEntropy({EMOTION: weights[EMOTION]})
+        loss = next(iter(parts.values())) if len(parts) == 1 else Sum(parts)
         return Uncertainty(loss) if recipe.model.uncertainty else loss
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
@@ -162,60 +230,22 @@ class ValenceArousalTask:
 
     def predictions(self, outputs: Outputs, batch: Batch) -> list[Row]:
         """Return predictions and labels on the corpus's own scale."""
-        low, high = self.corpus.scale
-        raw = {name: (outputs[name].double() * (high - low) + low).tolist() for name in self.recipe.targets}
-        true = {name: (batch.targets[name].double() * (high - low) + low).tolist() for name in self.recipe.targets}
-        return [
-            {
-                "id": name,
-                "prediction": {target: raw[target][k] for target in raw},
-                "target": {target: true[target][k] for target in true},
-                **batch.rows[k],
-            }
-            for k, name in enumerate(batch.ids)
-        ]
+        return scores.rows_of(outputs, batch, self.recipe.targets, self.classes, self.corpus.scale)
 
     def metrics(self, rows: list[Row]) -> dict[str, float]:
-        """Return CCC, Pearson and RMSE of each target, and `ccc`, the mean over targets.
-
-        Raises AffectError naming the first ids whose prediction is NaN or infinite.
-        """
-        scores: dict[str, float] = {}
-        for target in self.recipe.targets:
-            predicted = np.array([row["prediction"][target] for row in rows])
-            true = np.array([row["target"][target] for row in rows])
-            wrong = [row["id"] for row, value in zip(rows, predicted, strict=True) if not np.isfinite(value)]
-            if wrong:
-                first = ", ".join(wrong[:_NAMED]) + (" ..." if len(wrong) > _NAMED else "")
-                raise AffectError(f"{len(wrong)} of {len(rows)} predictions of {target} are not finite: {first}")
-            scores[f"ccc_{target}"] = regression.ccc(predicted, true)
-            scores[f"pearson_{target}"] = regression.pearson(predicted, true)
-            scores[f"rmse_{target}"] = regression.rmse(predicted, true)
-        return {"ccc": float(np.mean([scores[f"ccc_{t}"] for t in self.recipe.targets])), **scores}
+        """Return CCC, Pearson and RMSE of each number, UA, WA and F1 of `emotion`, and the mean that chooses."""
+        return scores.metrics(rows, self.recipe.targets)
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Write model.safetensors and config.json."""
+        """Write model.safetensors, config.json and, of a model that reads, its tokenizer."""
         assert isinstance(model, models.VAModel)
         models.save(model, folder)
+        if self._tokenizer is not None:
+            text.save_tokenizer(self._tokenizer, folder)
 
     def baselines(self) -> dict[str, list[Row]]:
-        """Return the test rows as the mean, a ridge and an SVR on the functionals predict them."""
-        train, test = self.parts["train"], self.parts["test"]
-        x, new = np.asarray(train["prosody"]), np.asarray(test["prosody"])
-        y = np.stack([np.asarray(train[t], dtype=np.float64) for t in self.recipe.targets], axis=1)
-        found: dict[str, list[Row]] = {}
-        for name in baselines.NAMES:
-            predicted = baselines.predict(name, x, y, new, groups=train["speaker"])
-            found[name] = [
-                {
-                    "id": row["id"],
-                    "prediction": dict(zip(self.recipe.targets, values.tolist(), strict=True)),
-                    "target": {t: row[t] for t in self.recipe.targets},
-                    **{key: row[key] for key in _KEYS},
-                }
-                for row, values in zip(test.remove_columns("prosody"), predicted, strict=True)
-            ]
-        return found
+        """Return the test rows as trivial models predict them, from the functionals and from the words."""
+        return references(self.recipe, self.parts, self.known[1])
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus, and the groups of each part."""
@@ -235,37 +265,6 @@ class ValenceArousalTask:
     def exclusions(self) -> list[dict[str, str]]:
         """Return all that the corpus leaves out, of every part: `what` and the `reason`."""
         return [{"what": exclusion.what, "reason": exclusion.reason} for exclusion in self.corpus.exclusions]
-
-
-def read_corpus(recipe: ValenceArousal) -> Corpus:
-    """Return the corpus that a recipe names, with columns `length` (seconds) and `prosody` added.
-
-    Raises AffectError when it is not there, or holds no utterance with a label.
-    """
-    data = recipe.data
-    options: dict[str, Any] = {}
-    if data.corpus == "synthetic":
-        options = {"dialogues": data.dialogues, "utterances": data.utterances, "seconds": data.seconds}
-    for name in OPTIONS.get(data.corpus, ()):
-        if getattr(data, name) is not None:
-            options[name] = corpora.mapping(data.columns) if name == "columns" else getattr(data, name)
-    corpus = corpora.read(data.corpus, data.root, **options)
-    rows: Dataset = corpus.utterances
-    labelled = np.isfinite(np.stack([np.asarray(rows[t], dtype=np.float64) for t in recipe.targets])).any(0)
-    if not labelled.any():
-        raise AffectError(f"no utterance of {data.root or data.corpus} has a label for {' or '.join(recipe.targets)}")
-    reason = f"no label: neither {' nor '.join(recipe.targets)}" if len(recipe.targets) > 1 else "no label"
-    unlabelled = [Exclusion(what=rows[int(k)]["id"], reason=reason) for k in np.flatnonzero(~labelled)]
-    if unlabelled:
-        _LOG.warning(
-            "%s: %d utterances have no label for %s", data.corpus, len(unlabelled), " or ".join(recipe.targets)
-        )
-    rows = rows.select(np.flatnonzero(labelled))
-    rows = prosody.add(rows, data.prosody).add_column("length", np.asarray(rows["duration"], dtype=np.float64))
-    return Corpus(
-        name=corpus.name, utterances=rows, exclusions=[*corpus.exclusions, *unlabelled], scale=corpus.scale,
-        mapped=corpus.mapped, fingerprint=corpus.fingerprint,
-    )  # fmt: skip
 
 
 def make(recipe: Recipe) -> ValenceArousalTask:

@@ -82,7 +82,7 @@ def test_every_option_reaches_the_csv_reader(tmp_path):
         labels="Labels/consensus.csv", audio="Audios",
         columns=("path=FileName", "speaker=SpkrID", "valence=EmoVal", "arousal=EmoAct", "split=Split_Set"),
     )  # fmt: skip
-    corpus = read_corpus(ValenceArousal(data=data))
+    corpus, _ = read_corpus(ValenceArousal(data=data))
     assert corpus.scale == (1, 7)
     assert corpus.utterances["valence"][:] == [1, 2, 3, 4, 5, 6]
     assert corpus.utterances["split"][:] == ["Train"] * 3 + ["Test1"] * 3
@@ -96,7 +96,7 @@ def test_every_option_reaches_the_hub_reader(monkeypatch):
     def read(name, root, **options):
         raise Read(name, root, options)
 
-    monkeypatch.setattr("affect.tasks.valence_arousal.task.corpora.read", read)
+    monkeypatch.setattr("affect.tasks.valence_arousal.corpus.corpora.read", read)
     data = Data(
         corpus="hub", root="owner/name", columns=("valence=EmoVal",), scale=(1, 7), subset="en", revision="v2", limit=5,
         streaming=True,
@@ -116,7 +116,7 @@ def test_limit_and_streaming(tmp_path, streaming):
         {"audio": [{"bytes": encoded(k)} for k in range(5)], "speaker": list("abcde"), "valence": [2.0] * 5}
     ).to_parquet(tmp_path / "train.parquet")
     data = Data(corpus="hub", root=str(tmp_path), limit=3, streaming=streaming)
-    assert read_corpus(ValenceArousal(data=data)).utterances["speaker"][:] == ["a", "b", "c"]
+    assert read_corpus(ValenceArousal(data=data))[0].utterances["speaker"][:] == ["a", "b", "c"]
 
 
 def test_exclusions_are_counted_by_reason_and_listed(tmp_path, caplog):

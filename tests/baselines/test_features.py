@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from affect import baselines
+from affect.baselines import features as baselines
 from affect.errors import AffectError
 from affect.metrics.regression import ccc
 
@@ -146,7 +146,7 @@ def test_few_rows_are_all_fitted_without_a_word(caplog) -> None:
 
 def test_the_rows_that_are_fitted_come_from_all_groups() -> None:
     groups = np.repeat(np.arange(40), np.where(np.arange(40) % 2, 10, 30))
-    rows = baselines._thin(groups, 200)
+    rows = baselines.spread_rows(groups, 200)
     assert len(np.unique(rows)) == 200
     kept = np.bincount(groups[rows])
     assert set(kept[::2]) <= {7, 8}

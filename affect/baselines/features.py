@@ -55,9 +55,7 @@ def predict(
     x, new = np.asarray(x_train, np.float64), np.asarray(x_test, np.float64)
     y = np.asarray(y_train, np.float64)
     _check(name, x, y, new)
-    kinds = np.zeros(len(x), int) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    if len(kinds) != len(x):
-        raise AffectError(f"baseline {name}: {len(kinds)} groups for {len(x)} training rows")
+    kinds = group_numbers(name, groups, len(x))
     if name == "svr" and len(x) > _MOST_CHOOSING:
         fitted = min(len(x), _MOST_FITTING)
         logger.info(
@@ -73,6 +71,14 @@ def predict(
     return stacked.reshape(len(new), *y.shape[1:])
 
 
+def group_numbers(name: str, groups: ArrayLike | None, rows: int) -> NDArray[Any]:
+    """Return each training row's group as a number."""
+    kinds = np.zeros(rows, int) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if len(kinds) != rows:
+        raise AffectError(f"baseline {name}: {len(kinds)} groups for {rows} training rows")
+    return np.asarray(kinds)
+
+
 def _column(name: str, x: Floats, y: Floats, new: Floats, groups: NDArray[Any]) -> Floats:
     centre, spread = float(y.mean()), float(y.std())
     if name == "mean" or len(y) < 4 or spread == 0:
@@ -83,9 +89,9 @@ def _column(name: str, x: Floats, y: Floats, new: Floats, groups: NDArray[Any]) 
     scaled = (y - centre) / spread
     fits = _candidates(name)
     if name == "svr":
-        rows = _thin(groups, _MOST_FITTING)
+        rows = spread_rows(groups, _MOST_FITTING)
         x, scaled, groups = x[rows], scaled[rows], groups[rows]
-    rows = _thin(groups, _MOST_CHOOSING) if name == "svr" else np.arange(len(x))
+    rows = spread_rows(groups, _MOST_CHOOSING) if name == "svr" else np.arange(len(x))
     model = _choose(fits, x[rows], scaled[rows], groups[rows])()
     fitted: Floats = model.fit(x, scaled).predict(new)
     return fitted * spread + centre
@@ -107,7 +113,7 @@ def _svr(c: float, epsilon: float) -> Any:
 
 def _choose(fits: list[Fit], x: Floats, y: Floats, groups: NDArray[Any]) -> Fit:
     """Return the candidate with the best CCC over all held-out rows; the first (most regular) of equals."""
-    parts = list(_parts(groups))
+    parts = list(held_out_parts(groups))
     held = np.concatenate([test for _, test in parts])
     scores = []
     for fit in fits:
@@ -116,7 +122,7 @@ def _choose(fits: list[Fit], x: Floats, y: Floats, groups: NDArray[Any]) -> Fit:
     return fits[int(np.argmax(scores))]
 
 
-def _parts(groups: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+def held_out_parts(groups: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Yield (train, test) row numbers: one group left out at a time, or rows at random where there is one group."""
     count = len(np.unique(groups))
     blank = np.zeros((len(groups), 1))
@@ -126,7 +132,7 @@ def _parts(groups: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         yield from KFold(min(5, len(groups)), shuffle=True, random_state=0).split(blank)
 
 
-def _thin(groups: NDArray[Any], most: int) -> NDArray[Any]:
+def spread_rows(groups: NDArray[Any], most: int) -> NDArray[Any]:
     """Return at most `most` row numbers, spread evenly over the groups."""
     if len(groups) <= most:
         return np.arange(len(groups))

@@ -1,0 +1,178 @@
+"""EmoBank: English sentences of several genres, rated for valence, arousal and dominance on 1..5. Text alone.
+
+One file, `emobank.csv` (in the folder itself or in its folder `corpus`), with the columns `id, split, V, A, D, text`
+and the parts train, dev and test. An id is `<document>_<first character>_<last character>`, or `SemEval_<number>` for
+a headline, which has no document around it.
+
+The official parts share documents: a sentence's neighbours can be on the other side. In the release without the test
+rows (8,062 train, 1,000 dev) 882 of the dev sentences come from documents that training also has (120 of the 135,
+headlines apart), and 20 texts ("Sincerely,") are in both parts. So a split by its column needs `allow_shared`,
+and measures new sentences, not new documents. Buechel and Hahn 2017, "EmoBank", EACL.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets import Dataset
+
+from affect.data.corpora.labels import number, within
+from affect.data.corpora.utterances import Row, dataset_of, fingerprint, log_exclusions, without_repeats
+from affect.data.corpus import Corpus, Exclusion
+from affect.errors import AffectError
+
+SCALE = (1.0, 5.0)
+COLUMNS = {"valence": "V", "arousal": "A", "dominance": "D"}
+"""The file's column of each label."""
+
+_LOG = logging.getLogger("affect")
+_REQUIRED = ("id", "split", *COLUMNS.values(), "text")
+_SPLITS = ("train", "dev", "test")
+_SENTENCE = re.compile(r"(.+)_\d+_\d+$")
+_HEADLINE = re.compile(r"(SemEval)_\d+$")
+
+
+def read(root: str | Path) -> Corpus:
+    """Return every sentence with its text as `transcript`; there is no audio: `path` is "" and `duration` NaN.
+
+    `dialogue` is the document (a headline's is its own id), `session` the document or "SemEval"; speakers are
+    unknown. Where the file has no test rows, dev becomes the test part, and about a tenth of the training rows,
+    whole documents chosen by a hash of their names, validate; this is logged. A sentence without an id, text, known
+    part or sound label is excluded. Raises AffectError where the file or a column is missing or nothing is left.
+    """
+    table = find_table(root)
+    rows: list[Row] = []
+    exclusions: list[Exclusion] = []
+    for line, cells in _records(table):
+        row, fault = _row(cells)
+        if row is None:
+            exclusions.append(Exclusion(what=(cells.get("id") or "").strip() or f"{table.name}:{line}", reason=fault))
+        else:
+            rows.append(row)
+    kept, repeated = without_repeats(rows)
+    exclusions += repeated
+    log_exclusions("emobank", kept, exclusions, root)
+    kept = _with_test(kept, table)
+    return Corpus(
+        name="emobank",
+        utterances=dataset_of(kept),
+        exclusions=exclusions,
+        scale=SCALE,
+        fingerprint=fingerprint("emobank", kept),
+    )
+
+
+def load(root: str | Path) -> Dataset:
+    """Return `read(root).utterances`."""
+    return read(root).utterances
+
+
+def find_table(root: str | Path) -> Path:
+    """Return `emobank.csv` in a folder or in its folder `corpus`; raises AffectError where neither has it."""
+    folder = Path(root)
+    if not folder.is_dir():
+        raise AffectError(f"EmoBank: {folder} is not a folder")
+    for table in (folder / "emobank.csv", folder / "corpus" / "emobank.csv"):
+        if table.is_file():
+            return table
+    raise AffectError(f"EmoBank: {folder} has no emobank.csv, nor has its folder corpus")
+
+
+def document_of(name: str) -> str:
+    """Return the document of a sentence's id; a headline's is the id itself, as is that of an unknown form."""
+    match = _SENTENCE.match(name)
+    return match[1] if match else name
+
+
+def _records(table: Path) -> list[tuple[int, dict[str, str]]]:
+    """Return the line on which each record ends, and its cells; surplus cells are under "surplus"."""
+    try:
+        text = table.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AffectError(f"{table} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise AffectError(f"{table} cannot be read ({error.strerror})") from error
+    # Texts hold characters at which str.splitlines would break a line; csv breaks at line ends alone.
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="surplus", restval="")
+    try:
+        present = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = present
+        for column in _REQUIRED:
+            if column not in present:
+                raise AffectError(f"{table} has no column {column!r}; it has: {', '.join(present) or 'none'}")
+        return [(reader.line_num, cells) for cells in reader]
+    except csv.Error as error:
+        raise AffectError(f"{table}:{reader.line_num}: {error}") from error
+
+
+def _row(cells: dict[str, str]) -> tuple[Row | None, str]:
+    """Return a row, or None and the reason."""
+    if "surplus" in cells:
+        return None, "more cells than columns"
+    name, split, text = (cells[column].strip() for column in ("id", "split", "text"))
+    if not name:
+        return None, "no id"
+    if not text:
+        return None, "no text"
+    if split.lower() not in _SPLITS:
+        return None, f"unknown part: {split[:40]!r}"
+    labels: dict[str, float] = {}
+    for label, column in COLUMNS.items():
+        try:
+            labels[label] = number(cells[column])
+        except ValueError:
+            return None, f"label is no number: {label} {cells[column][:40]!r}"
+        if not within(labels[label], SCALE):
+            return None, f"label out of range: {label} {cells[column].strip()} on {SCALE[0]:g}..{SCALE[1]:g}"
+    if all(value != value for value in labels.values()):
+        return None, "no label"
+    headline = _HEADLINE.match(name)
+    document = document_of(name)
+    session = headline[1] if headline else document
+    return {
+        "id": name, "split": split.lower(), "transcript": text, "dialogue": document, "session": session, **labels
+    }, ""  # fmt: skip
+
+
+def _with_test(rows: Sequence[Row], table: Path) -> list[Row]:
+    """Return the rows as they are, or, where none is of the test part, with dev tested and documents validating."""
+    parts = Counter(row["split"] for row in rows)
+    if parts["test"] or not parts["dev"]:
+        return list(rows)
+    chosen = _validating([row["dialogue"] for row in rows if row["split"] == "train"])
+    names = {"dev": "test", "train": "train"}
+    changed = [
+        {**row, "split": "valid" if row["split"] == "train" and row["dialogue"] in chosen else names[row["split"]]}
+        for row in rows
+    ]
+    count = sum(row["split"] == "valid" for row in changed)
+    _LOG.warning(
+        "emobank: %s has no test rows, so its %d dev rows are tested, and %d of its %d train rows (%d whole documents) "
+        "validate", table.name, parts["dev"], count, parts["train"], len(chosen)
+    )  # fmt: skip
+    return changed
+
+
+def _validating(documents: Sequence[str]) -> set[str]:
+    """Return the documents that validate, of each row's: in the order of a hash, those that fit into a tenth.
+
+    None may be more than a quarter of it, or one novel would decide. Where none fits, the smallest validates, unless
+    it is the only one.
+    """
+    sizes = Counter(documents)
+    order = sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    tenth = len(documents) // 10
+    chosen: set[str] = set()
+    left = tenth
+    for name in order:
+        if sizes[name] <= min(left, tenth / 4):
+            chosen.add(name)
+            left -= sizes[name]
+    return chosen or ({min(order, key=lambda name: sizes[name])} if len(order) > 1 else set())

@@ -1,0 +1,77 @@
+"""Speaker embeddings that somebody else computed: from a table with a column of them, or a folder of arrays.
+
+Legend: E channels of an embedding.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, List, Value
+from numpy.typing import NDArray
+
+from affect.errors import AffectError, first_line
+
+COLUMN = "speaker_embedding"
+_SHOWN = 3
+
+
+def add(dataset: Dataset, source: str | Path) -> Dataset:
+    """Return `dataset` with the column `speaker_embedding` [E] (float32), looked up by id.
+
+    `source` is a parquet or jsonl file with the columns `id` and `embedding`, or a folder of `<id>.npy`. Raises
+    AffectError where it can't be read, an utterance has none, or they differ in length or aren't finite.
+    """
+    path = Path(source)
+    names: list[str] = list(dataset["id"])
+    found = _folder(path, names) if path.is_dir() else _table(path)
+    missing = [name for name in names if name not in found]
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (" ..." if len(missing) > _SHOWN else "")
+        raise AffectError(f"{path} has no embedding of {len(missing)} of {len(names)} utterances: {shown}")
+    rows = [found[name] for name in names]
+    for name, row in zip(names, rows, strict=True):
+        if row.ndim != 1 or not len(row):
+            raise AffectError(f"{path}: the embedding of {name} is no vector, its shape is {list(row.shape)}")
+        if row.shape != rows[0].shape:
+            raise AffectError(
+                f"{path}: the embedding of {name} has {len(row)} numbers, that of {names[0]} {len(rows[0])}"
+            )
+        if not np.isfinite(row).all():
+            raise AffectError(f"{path}: the embedding of {name} holds NaN or infinite values")
+    return dataset.add_column(COLUMN, rows, feature=List(Value("float32")))
+
+
+def _folder(path: Path, names: list[str]) -> dict[str, NDArray[np.float32]]:
+    files = {name: path / f"{name}.npy" for name in names}
+    try:
+        return {
+            name: np.load(file, allow_pickle=False).astype(np.float32) for name, file in files.items() if file.is_file()
+        }
+    except (OSError, ValueError, EOFError) as error:
+        raise AffectError(f"{path}: an embedding can't be read: {first_line(error)}") from error
+
+
+def _table(path: Path) -> dict[str, NDArray[np.float32]]:
+    if not path.is_file():
+        raise AffectError(f"data.embeddings: there is no {path}")
+    try:
+        rows: list[Mapping[str, Any]]
+        if path.suffix == ".parquet":
+            # Read here, not by `datasets`, whose cache would keep a copy of a file that may change.
+            import pyarrow.parquet
+
+            rows = pyarrow.parquet.read_table(path).to_pylist()
+        else:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        with np.errstate(over="ignore"):
+            # What overflows is infinite, and named as such.
+            return {str(row["id"]): np.asarray(row["embedding"], dtype=np.float32) for row in rows}
+    except (OSError, ValueError, TypeError) as error:
+        raise AffectError(f"{path} is no table of embeddings: {first_line(error)}") from error
+    except KeyError as error:
+        raise AffectError(f"{path} has no column {error.args[0]!r}; it needs id and embedding") from error

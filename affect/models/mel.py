@@ -1,0 +1,67 @@
+"""A log-mel spectrogram in an encoder's place: nothing pretrained, nothing to learn, for models trained from scratch.
+
+Legend: B batch, S samples, T frames of 20 ms, M mel bins.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from affect.models.encoder import EncoderConfig, SpeechEncoder
+from affect.models.layer_stack import mask_frames
+from affect.models.pretrained import Preprocessing
+from affect.models.spec_augment import draw_spans, require_seeds
+from affect.models.whisper_encoder import LogMel
+
+NAME = "mel"
+_BINS = 80
+_TIME: Any = {"probability": 0.1, "span": 10, "least": 1}
+_BANDS: Any = {"probability": 0.1, "span": 8, "least": 1}
+"""SpecAugment's two kinds of spans: 200 ms of time, 8 neighbouring bins."""
+
+
+class MelFrames(nn.Module):
+    """Waveforms [B, S] -> log-mel frames [B, T, 2M], two steps of 10 ms side by side, on a scale of about -1 to 1."""
+
+    def __init__(self, *, spec_augment: bool) -> None:
+        super().__init__()
+        self.width = 2 * _BINS
+        self.spec_augment = spec_augment
+        self.log_mel = LogMel(bins=_BINS, n_fft=400, hop=160, sampling_rate=16_000)
+
+    def forward(self, waveform: Tensor, samples: Tensor, seeds: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+        """Return one state [B, T, 2M] and the mask of valid frames [B, T], at least one each."""
+        wave = waveform.float().masked_fill(~mask_frames(samples, waveform.shape[1]), 0)
+        frame = 2 * self.log_mel.hop
+        length = max(1, -(-wave.shape[1] // frame))
+        frames = torch.div(samples + frame - 1, frame, rounding_mode="floor").clamp(min=1)
+        # One step more than asked for, so that the last frame sees silence and not the edge.
+        mel = self.log_mel(wave, 2 * length + 1)[..., : 2 * length]
+        if self.spec_augment and self.training:
+            mel = self._augment(mel, 2 * frames, require_seeds(seeds))
+        states = mel.transpose(1, 2).reshape(len(wave), length, self.width)
+        return [states], mask_frames(frames, length)
+
+    def _augment(self, mel: Tensor, steps: Tensor, seeds: Tensor) -> Tensor:
+        spans = draw_spans(steps, mel.shape[2], **_TIME, seeds=seeds, stream=0)
+        bands = draw_spans(torch.full_like(steps, mel.shape[1]), mel.shape[1], **_BANDS, seeds=seeds, stream=1)
+        return mel.masked_fill(spans[:, None], 0).masked_fill(bands[..., None], 0)
+
+
+class MelEncoder(SpeechEncoder):
+    """Log-mel frames under the interface of a speech encoder; it has no parameters."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        nn.Module.__init__(self)
+        self.config = config
+        self.architecture = {"model_type": NAME}
+        self.preprocessing = Preprocessing()
+        self.layer_class = MelFrames.__name__
+        frames = MelFrames(spec_augment=config.spec_augment)
+        # Has the interface of the two kinds of pretrained backbones, and none of their classes.
+        self.backbone = cast(Any, frames)
+        self.width = frames.width
+        self.layer_weights = None

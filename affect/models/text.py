@@ -1,0 +1,167 @@
+"""The text branch of a model: transcripts to one vector each, and the tokenizer that goes with it.
+
+Legend: B texts, L tokens, D channels.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from transformers import AutoTokenizer
+
+from affect.errors import AffectError, nearest
+from affect.models import text_encoder
+from affect.models.ngrams import NgramEncoder, NgramTokenizer
+from affect.models.pretrained import attempt, describe_config
+from affect.models.text_encoder import ByteTokenizer, PretrainedText, PretrainedTokenizer
+
+NGRAMS = "ngrams"
+FOLDER = "tokenizer"
+"""The folder of the tokenizer, beside a model's weights."""
+
+_FACTS = "affect_tokenizer.json"
+_TRAIN = ("all", "none")
+_DROPOUT = 0.6
+"""Share of n-grams left out while training: the best of .3, .6, .75 and .8 on EmoBank."""
+
+Tokenizer = NgramTokenizer | ByteTokenizer | PretrainedTokenizer
+"""`tokenizer(texts)` -> tokens [B, L] int64, mask [B, L] bool (True where valid); can be pickled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """Which text encoder, and how it is used.
+
+    `name` is a hub name (owner/model) or folder of an encoder of transformers; `ngrams`, trained from scratch; or
+    `tiny-text`, a small random BERT over bytes. `train`: `all`, or `none`: frozen and always in evaluation mode.
+    `dropout` replaces the encoder's own rates unless None; for `ngrams` it is the share of n-grams that are left out
+    (None: 0.6). `width` and `buckets` (of words and of characters, each) are those of `ngrams` alone.
+    """
+
+    name: str = text_encoder.TINY
+    revision: str | None = None
+    train: Literal["all", "none"] = "all"
+    dropout: float | None = None
+    width: int = 16
+    buckets: int = 1 << 16
+
+    def __post_init__(self) -> None:
+        if self.train not in _TRAIN:
+            raise AffectError(f"text.train is {self.train!r}; {nearest(self.train, _TRAIN)}")
+        if not 0 <= (self.dropout or 0.0) < 1:
+            raise AffectError(f"text.dropout is {self.dropout}: it has to be at least 0 and under 1")
+        for field, value in (("width", self.width), ("buckets", self.buckets)):
+            if value < 1:
+                raise AffectError(f"text.{field} is {value}: it has to be at least 1")
+        if self.name == NGRAMS and self.train == "none":
+            raise AffectError("text.train is 'none': the encoder 'ngrams' knows nothing before it is trained")
+
+
+def parse_config(facts: dict[str, Any]) -> TextConfig:
+    """Return the configuration of plain JSON values; raises AffectError on an unknown field."""
+    known = {field.name for field in fields(TextConfig)}
+    for name in facts:
+        if name not in known:
+            raise AffectError(f"the text encoder has no option {name!r}; {nearest(name, known)}")
+    return TextConfig(**facts)
+
+
+class TextEncoder(nn.Module):
+    """Texts to vectors; a text's vector does not depend on its micro-batch."""
+
+    def __init__(self, config: TextConfig, backbone: NgramEncoder | PretrainedText) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.width: int = backbone.width
+
+    @classmethod
+    def build(cls, config: TextConfig) -> TextEncoder:
+        """Read or make the encoder that `config` names; raises AffectError if it can't be had."""
+        if config.name == NGRAMS:
+            return cls(config, _ngrams(config))
+        model = text_encoder.read_model(config.name, config.revision, config.dropout)
+        return cls(config, PretrainedText(model, name=config.name, frozen=config.train == "none"))
+
+    @classmethod
+    def from_config(cls, facts: dict[str, Any]) -> TextEncoder:
+        """Rebuild the encoder that `to_config` described, with random weights and without the hub."""
+        config = parse_config(facts["options"])
+        if config.name == NGRAMS:
+            return cls(config, _ngrams(config))
+        model = text_encoder.build_model(text_encoder.restore_config(facts["architecture"]))
+        return cls(config, PretrainedText(model, name=config.name, frozen=config.train == "none"))
+
+    def to_config(self) -> dict[str, Any]:
+        """Return what `from_config` needs, as plain JSON values."""
+        backbone = self.backbone
+        architecture = describe_config(backbone.model.config) if isinstance(backbone, PretrainedText) else None
+        return {"options": asdict(self.config), "architecture": architecture}
+
+    @property
+    def layer_class(self) -> str | None:
+        """The class of the transformer layers, for engines that wrap by class name; None where there are none."""
+        return self.backbone.layer_class if isinstance(self.backbone, PretrainedText) else None
+
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters taken over from a pretrained model, for a rate of their own."""
+        if not isinstance(self.backbone, PretrainedText):
+            return []
+        return [entry for entry in self.backbone.parameters() if entry.requires_grad]
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return vectors [B, D] of `tokens` [B, L] int64 and `mask` [B, L] bool, as the tokenizer gives them."""
+        vectors: Tensor = self.backbone(tokens, mask)
+        return vectors
+
+
+def read_tokenizer(config: TextConfig) -> Tokenizer:
+    """Return the tokenizer of the encoder that `config` names; raises AffectError if it can't be had."""
+    if config.name == NGRAMS:
+        return NgramTokenizer(config.buckets)
+    return text_encoder.read_tokenizer(config.name, config.revision)
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write all that `load_tokenizer` needs to the folder `tokenizer` inside `folder`."""
+    inside = folder / FOLDER
+    inside.mkdir(parents=True, exist_ok=True)
+    facts: dict[str, Any]
+    if isinstance(tokenizer, NgramTokenizer):
+        facts = {"kind": NGRAMS, "buckets": tokenizer.buckets}
+    elif isinstance(tokenizer, ByteTokenizer):
+        facts = {"kind": text_encoder.TINY, "limit": tokenizer.limit}
+    else:
+        tokenizer.tokenizer.save_pretrained(inside)
+        facts = {"kind": "transformers", "limit": tokenizer.limit, "name": tokenizer.name}
+    (inside / _FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Return the tokenizer that `save_tokenizer` wrote to `folder`, without the hub; raises AffectError."""
+    file = folder / FOLDER / _FACTS
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        kind = facts["kind"]
+        if kind == NGRAMS:
+            return NgramTokenizer(int(facts["buckets"]))
+        if kind == text_encoder.TINY:
+            return ByteTokenizer(int(facts["limit"]))
+        name, limit = str(facts["name"]), int(facts["limit"])
+    except OSError as error:
+        raise AffectError(f"{folder} holds no tokenizer: {FOLDER}/{_FACTS} cannot be read") from error
+    # Cut-off JSON, or fields that are missing or of another kind.
+    except (ValueError, KeyError, TypeError) as error:
+        raise AffectError(f"the tokenizer in {folder} cannot be read: {' '.join(str(error).split())[:300]}") from error
+    read = attempt(name, "saved tokenizer", AutoTokenizer.from_pretrained, pretrained_model_name_or_path=file.parent)
+    return PretrainedTokenizer(read, limit, name)
+
+
+def _ngrams(config: TextConfig) -> NgramEncoder:
+    return NgramEncoder(
+        width=config.width, buckets=config.buckets, dropout=_DROPOUT if config.dropout is None else config.dropout
+    )

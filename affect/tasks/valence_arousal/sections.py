@@ -1,0 +1,242 @@
+"""The sections of a valence/arousal recipe: data, model, augmentation. Imports no tensor library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from affect.recipe import require
+
+EMOTION = "emotion"
+"""The target that is a class; all others are numbers."""
+
+TEXT_ONLY = ("emobank",)
+"""Corpora without audio."""
+
+OPTIONS = {
+    "csv_folder": ("columns", "scale", "labels", "audio"),
+    "hub": ("columns", "scale", "subset", "revision", "limit", "streaming"),
+}
+"""The fields of `Data` that say how to read your own data, by corpus; the other corpora take none of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The corpus, what is held out, and the features."""
+
+    corpus: Literal["synthetic", "iemocap", "emodb", "msp_podcast", "emobank", "csv_folder", "hub"] = "iemocap"
+    """Layout of the corpus; synthetic generates one, csv_folder and hub read your own data, emobank is text alone."""
+    root: str
+    """Folder of the corpus (for hub also a name); synthetic writes its corpus there, in IEMOCAP's layout."""
+    split: Literal["session", "speaker", "script", "column"] = "session"
+    """What is held out together: leave one session (or speaker) out, disjoint scripts, or what the column `split`
+    of your own data says (columns=split=THEIRS where it has another name)."""
+    fold: int | None = None
+    """The fold to run, from 1; None runs all of them, one after another."""
+    allow_shared: bool = False
+    """Accept a split that shares speakers or dialogues between its parts, which makes scores look better."""
+    prosody: Literal["default", "egemaps"] = "default"
+    """Functionals of pitch, energy and voice quality; egemaps needs the extra of that name."""
+    classes: tuple[str, ...] = ()
+    """For targets=emotion: the classes, each an emotion of the corpus or several joined (hap+exc); iemocap has ang,
+    hap+exc, neu, sad when not given, the others all of theirs. Other emotions count as missing."""
+    embeddings: str | None = None
+    """For model.speaker=embedding: a table (parquet, jsonl) with the columns id and embedding, or a folder of
+    <id>.npy."""
+    columns: tuple[str, ...] = ()
+    """For csv_folder and hub: OURS=THEIRS for each column that has another name there (valence=EmoVal ...)."""
+    scale: tuple[float, float] | None = None
+    """Lowest and highest label of your own data; the corpora know theirs (csv_folder and hub assume 1 to 5)."""
+    labels: str | None = None
+    """For csv_folder: the CSV file below root; labels.csv, or the only one there, when not given."""
+    audio: str | None = None
+    """For csv_folder: the folder of recordings below root; beside the CSV file when not given."""
+    subset: str | None = None
+    """For hub: the configuration to read, of a source that has several."""
+    revision: str | None = None
+    """For hub: branch, tag or commit of a source on the Hub."""
+    limit: int | None = None
+    """For hub: read this many rows at most."""
+    streaming: bool = False
+    """For hub: fetch row by row, no more than limit asks for, and hold the rows in memory."""
+    dialogues: int = 4
+    """For synthetic: dialogues a session."""
+    utterances: int = 12
+    """For synthetic: utterances a dialogue."""
+    seconds: tuple[float, float] = (1.0, 3.0)
+    """For synthetic: shortest and longest utterance."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(self.fold is None or self.fold > 0, "data.fold", "be counted from 1 (or None for all)", self.fold)
+        require(bool(self.root), "data.root", "name the corpus's folder", self.root)
+        require(self.scale is None or self.scale[0] < self.scale[1], "data.scale", "be low then high", self.scale)
+        require(self.limit is None or self.limit > 0, "data.limit", "be positive (or None)", self.limit)
+        for item in fields(self):
+            owners = [corpus for corpus, names in OPTIONS.items() if item.name in names]
+            value = getattr(self, item.name)
+            taken = not owners or self.corpus in owners or value == item.default
+            require(taken, f"data.{item.name}", f"be left out unless corpus is {' or '.join(owners)}", value)
+        bad = [pair for pair in self.columns if pair.count("=") != 1 or not all(pair.split("="))]
+        require(not bad, "data.columns", "be OURS=THEIRS", bad)
+        ours = [pair.split("=")[0] for pair in self.columns]
+        require(len(set(ours)) == len(ours), "data.columns", "name each of ours once", self.columns)
+        for name in ("dialogues", "utterances"):
+            require(getattr(self, name) > 0, f"data.{name}", "be positive", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Speech encoder, pooling, prosody branch and heads."""
+
+    encoder: str = "microsoft/wavlm-large"
+    """A name on the Hub or a local folder (WavLM, HuBERT, wav2vec2, XLSR, Whisper); tiny or small are random ones;
+    mel is a log-mel spectrogram, nothing pretrained; none leaves speech out."""
+    train_encoder: Literal["all", "transformer", "none"] = "transformer"
+    """Train all of the encoder, all but its convolutions, or nothing."""
+    layers: Literal["last", "weighted"] | int = "last"
+    """The encoder's layer to use, counted from 1, the last one, or a learned weighted sum of all."""
+    pooling: Literal["mean", "attention", "attentive_statistics"] = "mean"
+    prosody_dim: int = 64
+    """Width of the prosody branch; 0 switches it off."""
+    hidden: int = 256
+    """Width of the heads."""
+    dropout: float = 0.3
+    """Of the heads and the prosody branch."""
+    encoder_dropout: float | None = None
+    """Replaces the encoder's own dropout rates; None leaves them."""
+    sigmoid: bool = True
+    """Bound the outputs to the label scale."""
+    uncertainty: bool = False
+    """Weigh the loss's terms by learned log variances."""
+    checkpointing: bool = False
+    """Recompute the encoder's activations in the backward pass: less memory, a third more compute."""
+    layerdrop: float = 0.0
+    """Share of encoder layers skipped at random in training."""
+    spec_augment: bool = False
+    """Mask stretches of the encoder's input in training."""
+    lora: int = 0
+    """Rank of low-rank adapters, which then learn in place of the encoder's own weights, at optim.encoder_lr (1e-4 is
+    usual for them); 0 has none."""
+    temporal: Literal["none", "mamba"] = "none"
+    """Mamba layers over the encoder's frames before they are pooled."""
+    prosody_attention: int = 0
+    """Heads with which the prosody attends to the speech frames (report 000 used 4); 0 leaves it out."""
+    dialogue: Literal["none", "mamba"] = "none"
+    """Mamba layers over the utterances of a dialogue, and a state that remembers them."""
+    segment: int = 4
+    """With dialogue: consecutive utterances of a dialogue that train together, one example of train.batch.
+    Evaluation runs whole dialogues."""
+    state_dim: int = 64
+    """With dialogue: width of the state."""
+    state_decay: float = 0.8
+    """With dialogue: what the state keeps from one utterance to the next."""
+    mamba_dim: int = 256
+    """Width of the Mamba layers."""
+    mamba_layers: int = 2
+    """Mamba layers of temporal and of dialogue, each."""
+    gates: bool = False
+    """A softmax gate a target over prosody and everything else."""
+    speaker: str = "none"
+    """Modulate the speech by the speaker: embedding (data.embeddings), or an x-vector model of transformers by its
+    name on the Hub or its folder (microsoft/wavlm-base-plus-sv; tiny-xvector is a random one)."""
+    text: str = "none"
+    """Text encoder of the transcripts, by name or folder; ngrams is a small one trained from scratch, tiny-text a
+    random one."""
+    train_text: Literal["all", "none"] = "all"
+    """Train the text encoder, or keep it as it is."""
+    text_dropout: float | None = None
+    """Replaces the text encoder's own dropout rates; of ngrams the share that is left out (.6). None leaves them."""
+    cache: Literal["none", "float16", "float32"] = "none"
+    """Compute a frozen encoder's states once, in this precision, and read them from disk afterwards."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(bool(self.encoder), "model.encoder", "name an encoder", self.encoder)
+        any_input = self.encoder != "none" or self.prosody_dim > 0 or self.text != "none"
+        require(any_input, "model.prosody_dim", "be positive without an encoder or text", self.prosody_dim)
+        require(self.prosody_dim >= 0, "model.prosody_dim", "not be negative", self.prosody_dim)
+        require(self.hidden > 0, "model.hidden", "be positive", self.hidden)
+        require(0 <= self.dropout < 1, "model.dropout", "lie in [0, 1)", self.dropout)
+        rate = self.encoder_dropout
+        require(rate is None or 0 <= rate < 1, "model.encoder_dropout", "lie in [0, 1) (or be None)", rate)
+        require(0 <= self.layerdrop < 1, "model.layerdrop", "lie in [0, 1)", self.layerdrop)
+        require(not isinstance(self.layers, int) or self.layers > 0, "model.layers", "be counted from 1", self.layers)
+        for name in ("lora", "prosody_attention"):
+            require(getattr(self, name) >= 0, f"model.{name}", "not be negative", getattr(self, name))
+        for name in ("segment", "state_dim", "mamba_dim", "mamba_layers"):
+            require(getattr(self, name) > 0, f"model.{name}", "be positive", getattr(self, name))
+        require(0 <= self.state_decay < 1, "model.state_decay", "lie in [0, 1)", self.state_decay)
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Refuse what would change nothing, or contradicts another field."""
+        self._leave_out(self.encoder == "none", _OF_ENCODERS, "be left out with encoder=none: nothing it could change")
+        self._leave_out(self.encoder == "mel", _OF_PRETRAINED, "be left out with encoder=mel, which learns nothing")
+        self._leave_out(self.dialogue == "none", _OF_DIALOGUES, "be left out unless dialogue=mamba")
+        self._leave_out(self.text == "none", ("train_text", "text_dropout"), "be left out without text")
+        layers = self.dialogue != "none" or self.temporal != "none"
+        self._leave_out(not layers, ("mamba_layers",), "be left out without Mamba layers")
+        self._leave_out(not layers and not self.prosody_attention, ("mamba_dim",), "be left out without Mamba layers")
+        frozen = self.train_encoder == "none"
+        still = ("lora", "layerdrop") if self.encoder == "mel" else ("lora", "layerdrop", "spec_augment")
+        self._leave_out(frozen, still, "be off with train_encoder=none, which trains nothing")
+        self._leave_out(not frozen, ("cache",), "be none unless train_encoder=none: states would go stale")
+        self._leave_out(self.text == "ngrams", ("train_text",), "be all with text=ngrams, which knows nothing yet")
+        self._leave_out(not self.prosody_dim, ("prosody_attention", "gates"), "be left out without prosody")
+        alone = self.encoder == "none" and self.text == "none"
+        self._leave_out(alone, ("gates",), "be off where prosody is all there is")
+        heads = self.prosody_attention
+        fits = not heads or self.mamba_dim % heads == 0
+        require(fits, "model.prosody_attention", f"divide model.mamba_dim ({self.mamba_dim})", heads)
+
+    def _leave_out(self, useless: bool, names: tuple[str, ...], must: str) -> None:
+        """Raise AffectError where `useless` fields are set all the same."""
+        defaults = {item.name: item.default for item in fields(self)}
+        for name in names if useless else ():
+            value = getattr(self, name)
+            require(value == defaults[name], f"model.{name}", must, value)
+
+
+_OF_PRETRAINED = ("layers", "checkpointing", "layerdrop", "encoder_dropout", "lora")
+_OF_ENCODERS = ("layers", "checkpointing", "layerdrop", "spec_augment", "lora", "temporal", "prosody_attention",
+                "speaker", "cache")  # fmt: skip
+_OF_DIALOGUES = ("segment", "state_dim", "state_decay")
+"""Fields of `Model` that need a pretrained encoder, some encoder, a dialogue state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """What is changed about training recordings; each a function of (seed, epoch, utterance), none in evaluation.
+
+    Prosody functionals stay those of the recording as it is, but Mixup mixes them too. SpecAugment is
+    model.spec_augment.
+    """
+
+    stretch: float = 0.0
+    """Largest change of tempo (0.1: up to a tenth faster or slower, pitch kept)."""
+    shift: float = 0.0
+    """Longest shift in time, in seconds."""
+    noise: tuple[float, float] | None = None
+    """Lowest and highest signal-to-noise ratio in dB of added noise."""
+    noise_files: str | None = None
+    """Folder of noise recordings; noise is generated when not given."""
+    gain: float = 0.0
+    """Largest change of level, in dB."""
+    mixup: float = 0.0
+    """Alpha of the Beta distribution by which two utterances and their labels are mixed."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(0 <= self.stretch < 1, "augment.stretch", "lie in [0, 1)", self.stretch)
+        for name in ("shift", "gain", "mixup"):
+            require(getattr(self, name) >= 0, f"augment.{name}", "not be negative", getattr(self, name))
+        low_high = self.noise is None or self.noise[0] <= self.noise[1]
+        require(low_high, "augment.noise", "be low then high, in dB", self.noise)
+        alone = self.noise_files is None or self.noise is not None
+        require(alone, "augment.noise_files", "be left out unless augment.noise says how loud", self.noise_files)
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is changed."""
+        return bool(self.stretch or self.shift or self.noise or self.gain or self.mixup)

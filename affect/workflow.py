@@ -1,0 +1,160 @@
+"""Experiments of more than one run: a search over ranges, an ensemble of experiments. Loads no tensor library."""
+
+from __future__ import annotations
+
+import re
+import types
+from dataclasses import dataclass
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from affect.errors import AffectError, nearest
+from affect.recipe import Recipe, field_names, require
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_SPAN = re.compile(rf"({_NUMBER})\.\.({_NUMBER})( +log)?")
+_WORDS = {"None": None, "True": True, "False": False}
+_EVALUATED = ("seed", "fold")
+"""Fields that say what is evaluated: trials that differ in them can't be compared."""
+
+Choice = str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """The values that a search may give to a field of the recipe: a span of numbers, or choices."""
+
+    text: str
+    name: str
+    kind: type[int] | type[float] = float
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    choices: tuple[Choice, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Trials of an experiment over ranges of its fields, judged by validation scores alone."""
+
+    of: str
+    """The experiment of this file that is tried; every other --field of the command line goes to it."""
+    ranges: tuple[str, ...]
+    """What is searched: FIELD=LOW..HIGH, FIELD='LOW..HIGH log' (rates), or FIELD=A|B|C."""
+    trials: int = 30
+    """Trials in all, those of earlier sessions counted."""
+    seed: int = 0
+    """Of what the search draws. The trials train with the experiment's own seed, or with each of --seeds."""
+    prune: bool = True
+    """Stop a trial whose validation score on its first fold is under the median of the trials before it."""
+
+    def __post_init__(self) -> None:
+        """Check every field; the ranges against the experiment's fields only `resolve` can."""
+        require(bool(self.of), "of", "name an experiment", self.of)
+        require(self.trials > 0, "trials", "be positive", self.trials)
+        require(self.seed >= 0, "seed", "not be negative", self.seed)
+        require(bool(self.ranges), "ranges", "name at least one field", self.ranges)
+        names = [parse(text).name for text in self.ranges]
+        twice = [name for name in names if names.count(name) > 1]
+        require(not twice, "ranges", "name each field once", twice[:1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """The mean of several experiments' predictions: same folds, same seeds."""
+
+    members: tuple[str, ...]
+    """Experiments of this file, or folders of finished ones (runs/<experiment>). Those that are not finished are run;
+    every other --field of the command line goes to all of them."""
+
+    def __post_init__(self) -> None:
+        """Check the members."""
+        require(len(self.members) > 1, "members", "name at least two", self.members)
+        require(len(set(self.members)) == len(self.members), "members", "name each once", self.members)
+
+
+def parse(text: str) -> Range:
+    """Return the range that `text` spells; whether its field takes it is `resolve`'s to say."""
+    name, equals, body = text.partition("=")
+    name, body = name.strip().replace("-", "_"), body.strip()
+    shape = "be FIELD=LOW..HIGH, FIELD=LOW..HIGH log or FIELD=A|B|C"
+    require(bool(equals and re.fullmatch(r"[a-z_]\w*(\.\w+)*", name) and body), "ranges", shape, text)
+    if "|" in body:
+        choices = tuple(_value(word.strip()) for word in body.split("|"))
+        distinct = {(type(choice), choice) for choice in choices}
+        require(len(distinct) == len(choices) and "" not in choices, "ranges", "list different choices", text)
+        return Range(text=text, name=name, choices=choices)
+    match = _SPAN.fullmatch(body)
+    if match is None:
+        require(False, "ranges", shape, text)
+    assert match is not None
+    low, high, log = float(match[1]), float(match[2]), bool(match[3])
+    require(low < high, "ranges", "go from low to high", text)
+    require(not log or low > 0, "ranges", "begin above 0 with log", text)
+    return Range(text=text, name=name, low=low, high=high, log=log)
+
+
+def resolve(search: Search, recipe: Recipe) -> tuple[Range, ...]:
+    """Return the search's ranges in the types of the recipe's fields.
+
+    Raises AffectError for an unknown field, and for an end or a choice that the field does not take.
+    """
+    return tuple(_resolve(parse(text), recipe) for text in search.ranges)
+
+
+def changed(recipe: Recipe, values: dict[str, Choice]) -> Recipe:
+    """Return the recipe with values of fields, by dotted name. Raises AffectError for what a field does not take."""
+    data = recipe.to_dict()
+    for name, value in values.items():
+        *sections, last = name.split(".")
+        part = data
+        for section in sections:
+            part = part[section]
+        part[last] = value
+    return type(recipe).from_dict(data)
+
+
+def _resolve(found: Range, recipe: Recipe) -> Range:
+    known = field_names(type(recipe))
+    if found.name not in known:
+        raise AffectError(f"ranges: unknown field {found.name}; {nearest(found.name, known)}")
+    if found.name.split(".")[-1] in _EVALUATED:
+        raise AffectError(f"ranges: {found.name} says what is evaluated: trials that differ in it can't be compared")
+    if not found.choices:
+        kinds = _arms(_kind(type(recipe), found.name))
+        numeric = float if float in kinds else int if int in kinds else None
+        if numeric is None:
+            raise AffectError(f"ranges: {found.name} takes no numbers: list its choices, as {found.name}=a|b")
+        ends = (found.low, found.high)
+        if numeric is int and not all(end.is_integer() for end in ends):
+            raise AffectError(f"ranges: {found.name} takes whole numbers alone, not {found.text!r}")
+        found = Range(
+            text=found.text, name=found.name, kind=numeric, low=numeric(ends[0]), high=numeric(ends[1]), log=found.log
+        )
+    for value in found.choices or (found.low, found.high):
+        try:
+            changed(recipe, {found.name: value})
+        except AffectError as error:
+            raise AffectError(f"ranges: {found.text!r}: {error}") from None
+    return found
+
+
+def _kind(cls: type, name: str) -> Any:
+    first, _, rest = name.partition(".")
+    kind: Any = get_type_hints(cls)[first]
+    return _kind(kind, rest) if rest else kind
+
+
+def _arms(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+
+
+def _value(word: str) -> Choice:
+    """Return a choice as it would be read on a command line: None, a truth value, a number or a word."""
+    if word in _WORDS:
+        return _WORDS[word]
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word

@@ -1,0 +1,263 @@
+"""An ensemble: the mean of several experiments' predictions, utterance by utterance."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from affect import recipe as recipes
+from affect import tasks
+from affect.errors import AffectError
+from affect.options import Options
+from affect.recipe import Recipe
+from affect.report.tables import grid
+from affect.task import Row, Task
+from affect.train import folder as folders
+from affect.train.engine import Engine
+from affect.workflows import folds
+
+_LOG = logging.getLogger("affect")
+_PARTS = ("valid", "test")
+
+Members = Mapping[str, Recipe | Path]
+"""The members by name: an experiment's recipe, or the folder of a finished one."""
+Unit = tuple[int, int]
+"""Seed and fold."""
+
+
+def run(name: str, members: Members, options: Options, command: str) -> Path:
+    """Run the members that are not finished, average their predictions and return the ensemble's folder.
+
+    Raises AffectError where members differ in folds, ids or labels, naming the first difference.
+    """
+    own = replace(options, overwrite=False)
+    engines = [folds.join(recipe) for recipe in members.values() if isinstance(recipe, Recipe)] or [Engine()]
+    engine = engines[0]
+    # Before anything is trained: a member that lacks a fold is known now.
+    units = engine.on_main(lambda: _units(members, options))
+    engine.on_main(lambda: _free(members, options))
+    tops = {
+        member: chosen if isinstance(chosen, Path) else folds.run(member, chosen, own, command)
+        for member, chosen in members.items()
+    }
+    top = folders.experiment_folder(options.runs, name, options.name)
+    engine.on_main(lambda: _average(name, tops, top, units, options, command))
+    return top
+
+
+def dry_run(members: Members, options: Options) -> str:
+    """Return where each member's runs stand and how many are finished, as text; nothing is trained."""
+    lines = []
+    for name, chosen in members.items():
+        top = chosen if isinstance(chosen, Path) else folders.experiment_folder(options.runs, name, options.name)
+        done = [unit for unit, folder in _folders(top).items() if folders.finished(folder)]
+        if isinstance(chosen, Path):
+            lines.append(f"{name}: {len(done)} finished runs")
+        else:
+            wanted = _wanted(chosen, options)
+            lines.append(f"{name}: {top}, {len([u for u in wanted if u in done])} of {len(wanted)} runs finished")
+    return "\n".join(lines)
+
+
+def table(top: Path) -> str:
+    """Return the mean scores of an ensemble and of its members on the test parts."""
+    first = next(iter(_folders(top).values()))
+    places = recipes.read(first / "recipe.json")["members"]
+    tops = {**{name: Path(place) for name, place in places.items()}, "ensemble": top}
+    units = list(_folders(top))
+    scores = {
+        name: [folds.scores_of(folds.folder_of(place, *unit))["test"] for unit in units] for name, place in tops.items()
+    }
+    columns = list(scores["ensemble"][0])
+    rows = [
+        [name, *(f"{np.mean([one.get(column, math.nan) for one in found]):.3f}" for column in columns)]
+        for name, found in scores.items()
+    ]
+    return grid([f"mean test scores of {len(units)} runs", *columns], rows)
+
+
+def _free(members: Members, options: Options) -> None:
+    """With --overwrite, delete the members' runs of another recipe; those of the same one are kept."""
+    for name, chosen in members.items():
+        if isinstance(chosen, Path) or not options.overwrite:
+            continue
+        whole = tasks.make(chosen)
+        top = folders.experiment_folder(options.runs, name, options.name)
+        for seed, number in _wanted(chosen, options):
+            folder, recipe = folds.folder_of(top, seed, number), whole.at(seed, number).recipe
+            try:
+                folders.claim(folder, recipe, experiment=name, overwrite=False)
+            except AffectError:
+                folders.claim(folder, recipe, experiment=name, overwrite=True)
+
+
+def _wanted(recipe: Recipe, options: Options) -> list[Unit]:
+    numbers = tasks.make(recipe).folds()
+    return [(seed, number) for seed in options.seeds or (recipe.seed,) for number in numbers]
+
+
+def _folders(top: Path) -> dict[Unit, Path]:
+    """Return the run folders below an experiment's by seed and fold."""
+    if not top.is_dir():
+        return {}
+    found = [(int(p.parent.name[4:]), int(p.name[4:]), p) for p in top.glob("seed[0-9]*/fold[0-9]*") if p.is_dir()]
+    return {(seed, number): path for seed, number, path in sorted(found)}
+
+
+def _average(
+    name: str, tops: Mapping[str, Path], top: Path, units: Sequence[Unit], options: Options, command: str
+) -> None:
+    _claim(top, tops, options)
+    for unit in units:
+        _unit(name, tops, top, unit, command)
+    folders.write_text(top / "members.md", table(top) + "\n")
+    if options.report:
+        folds.conclude(options.runs, top)
+
+
+def _units(members: Members, options: Options) -> list[Unit]:
+    """Return the seeds and folds that all members have or will have.
+
+    Raises AffectError where one lacks what another has; without an experiment, the folders say what there is.
+    """
+    has: dict[str, list[Unit]] = {}
+    for member, chosen in members.items():
+        if isinstance(chosen, Path):
+            done = [unit for unit, folder in _folders(chosen).items() if folders.finished(folder)]
+            has[member] = done
+        else:
+            has[member] = _wanted(chosen, options)
+    asking = [member for member, chosen in members.items() if isinstance(chosen, Recipe)]
+    wanted = sorted({unit for member in asking or has for unit in has[member]})
+    if not asking and options.seeds is not None:
+        wanted = [(seed, number) for seed in options.seeds for number in dict.fromkeys(n for _, n in wanted)]
+    if not wanted:
+        raise AffectError(f"{next(iter(members))} holds no finished runs")
+    for seed, number in wanted:
+        lacking = [member for member, units in has.items() if (seed, number) not in units]
+        if lacking:
+            raise AffectError(f"{lacking[0]} has no finished seed{seed}/fold{number}, which the ensemble needs")
+    return wanted
+
+
+def _claim(top: Path, tops: Mapping[str, Path], options: Options) -> None:
+    """Make `top` the ensemble's own. Raises AffectError where it holds runs, or an ensemble of other members."""
+    wanted = {member: str(place) for member, place in tops.items()}
+    for folder in _folders(top).values():
+        held = recipes.read(folder / "recipe.json") if (folder / "recipe.json").exists() else {}
+        if "members" not in held:
+            raise AffectError(f"{top} holds runs of an experiment: give --name")
+        if held["members"] != wanted and not options.overwrite:
+            raise AffectError(
+                f"{top} holds an ensemble of {', '.join(held['members'])}: give --name, or --overwrite to replace it"
+            )
+    # It is made of its members alone, in no time: made anew, it is never a mixture of two.
+    for folder in _folders(top).values():
+        shutil.rmtree(folder)
+
+
+def _unit(name: str, tops: Mapping[str, Path], top: Path, unit: Unit, command: str) -> None:
+    """Write the ensemble's folder of one seed and fold."""
+    places = {member: folds.folder_of(place, *unit) for member, place in tops.items()}
+    documents = {member: recipes.read(place / "recipe.json") for member, place in places.items()}
+    folder, first = folds.folder_of(top, *unit), next(iter(places.values()))
+    task: Task = tasks.make(tasks.read_recipe(next(iter(documents.values()))))
+    scores: dict[str, dict[str, float]] = {}
+    for part in _PARTS:
+        rows = combine({member: _rows(place, part) for member, place in places.items()})
+        scores[part] = task.metrics(rows)
+        folders.write_lines(folder / f"predictions-{part}.jsonl", rows)
+    for path in first.glob("baseline-*.jsonl"):
+        shutil.copy(path, folder / path.name)
+    environment = recipes.read(first / "environment.json")
+    folders.write_json(folder / "environment.json", {**environment, "command": command})
+    shared = _shared(list(documents.values()))
+    said = {"experiment": name, "members": {member: str(place) for member, place in tops.items()}}
+    folders.write_json(folder / "recipe.json", {**shared, **said})
+    folders.write_lines(folder / "metrics.jsonl", [{"event": "end", "step": 0, "scores": scores}])
+
+
+def _rows(folder: Path, part: str) -> list[Row]:
+    path = folder / f"predictions-{part}.jsonl"
+    rows = list(folders.read_lines(path))
+    if not rows:
+        raise AffectError(f"{path} is missing or empty: the run's predictions are what an ensemble is made of")
+    # A label that is missing is written as null, and is NaN to the metrics.
+    return [{**row, "target": {t: math.nan if v is None else v for t, v in row["target"].items()}} for row in rows]
+
+
+def combine(members: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """Return the members' mean rows, by id, in the order of the first: numbers averaged, classes by probability.
+
+    Raises AffectError naming the first id or label in which members differ.
+    """
+    (first, rows), *others = members.items()
+    by_id = {member: {row["id"]: row for row in found} for member, found in others}
+    for member, found in by_id.items():
+        ids = {row["id"] for row in rows}
+        alone = [(first, i) for i in ids - found.keys()] + [(member, i) for i in found.keys() - ids]
+        if alone:
+            owner, name = min(alone, key=lambda pair: pair[1])
+            raise AffectError(f"{first} and {member} predict different utterances: {name} is in {owner} alone")
+    mixed = []
+    for row in rows:
+        same = {first: row, **{member: found[row["id"]] for member, found in by_id.items()}}
+        for member, other in same.items():
+            _agree(first, row, member, other)
+        mixed.append({**row, **_mean(same)})
+    return mixed
+
+
+def _agree(first: str, row: Row, member: str, other: Row) -> None:
+    names = [*dict.fromkeys((*row["target"], *other["target"], *row["prediction"], *other["prediction"]))]
+    for name in names:
+        if (name in row["prediction"]) != (name in other["prediction"]):
+            owner = first if name in row["prediction"] else member
+            raise AffectError(f"{first} and {member} predict different targets: {name} is in {owner} alone")
+        ours, theirs = row["target"].get(name), other["target"].get(name)
+        if ours != theirs and not (_missing(ours) and _missing(theirs)):
+            raise AffectError(f"{row['id']}: its {name} is {ours} in {first} and {theirs} in {member}")
+
+
+def _mean(same: Mapping[str, Row]) -> dict[str, Any]:
+    """Return `prediction` (and `probability` of classes) averaged over rows of one utterance."""
+    rows = list(same.values())
+    prediction: dict[str, Any] = {}
+    probability: dict[str, dict[str, float]] = {}
+    for name, value in rows[0]["prediction"].items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            prediction[name] = float(np.mean([row["prediction"][name] for row in rows]))
+            continue
+        for member, row in same.items():
+            if name not in row.get("probability", {}):
+                raise AffectError(f"{member} gives no probability of {name}, of which the mean is taken")
+            if row["probability"][name].keys() != rows[0]["probability"][name].keys():
+                raise AffectError(f"{next(iter(same))} and {member} have different classes of {name}")
+        classes = rows[0]["probability"][name]
+        probability[name] = {c: float(np.mean([row["probability"][name][c] for row in rows])) for c in classes}
+        prediction[name] = max(classes, key=lambda c, name=name: probability[name][c])  # type: ignore[misc]
+    return {"prediction": prediction, **({"probability": probability} if probability else {})}
+
+
+def _missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _shared(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what all recipes have in common, section by section."""
+    first, *others = documents
+    kept: dict[str, Any] = {}
+    for key, value in first.items():
+        mine = [other.get(key) for other in others]
+        if isinstance(value, dict) and all(isinstance(other, dict) for other in mine):
+            kept[key] = _shared([value, *(other for other in mine if isinstance(other, dict))])
+        elif all(other == value for other in mine):
+            kept[key] = value
+    return kept

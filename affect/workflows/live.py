@@ -1,0 +1,161 @@
+"""What several runs do at the same time: read from their folders, shown as a table or as lines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from affect.report.tables import grid
+
+_EVERY = 1.0
+"""Seconds between two tables on a terminal."""
+_RECENT = 20
+"""Steps that speed and time left are told by."""
+_HEAD = ["seed", "fold", "on", "state", "epoch", "step", "validation", "speed", "left"]
+
+
+class Tail:
+    """The lines that were added to a .jsonl file since it was last asked; from the start where it was replaced."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._place, self._file = 0, 0
+
+    def new(self) -> list[dict[str, Any]]:
+        """Return the new whole lines as objects."""
+        try:
+            with self.path.open("rb") as file:
+                number = self.path.stat().st_ino
+                if number != self._file:
+                    self._place, self._file = 0, number
+                file.seek(self._place)
+                text = file.read()
+        except OSError:
+            # Not there yet, or not readable: then the run itself says why.
+            return []
+        whole = text[: text.rfind(b"\n") + 1]
+        self._place += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far one run is. `unit` is what its lengths are counted in, `score` the one that chooses checkpoints."""
+
+    seed: int
+    fold: int
+    folder: Path
+    steps: int
+    epochs: int
+    unit: str
+    score: str
+    state: str = "waiting"
+    place: str = ""
+    error: str = ""
+    step: int = 0
+    epoch: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
+    recent: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=_RECENT))
+
+    def __post_init__(self) -> None:
+        """Open the files that the run will write."""
+        self._metrics, self._timing = Tail(self.folder / "metrics.jsonl"), Tail(self.folder / "timing.jsonl")
+
+    @property
+    def name(self) -> str:
+        """The run's place below the experiment's folder."""
+        return f"seed{self.seed}/fold{self.fold}"
+
+    def look(self) -> None:
+        """Read what the run has written since the last look."""
+        for line in self._metrics.new():
+            if line["event"] == "step":
+                self.step, self.epoch = line["step"], line["epoch"] + 1
+            elif line["event"] == "eval":
+                self.scores = line["scores"]
+        self.recent.extend(self._timing.new())
+
+    def row(self) -> list[str]:
+        """Return the run's line of the table."""
+        return [
+            str(self.seed), str(self.fold), self.place, self.state,
+            f"{self.epoch}/{self.epochs}" if self.epoch else "", f"{self.step}/{self.steps}" if self.step else "",
+            self.said_scores(), self.speed(), self.left(),
+        ]  # fmt: skip
+
+    def said_scores(self) -> str:
+        """Return the newest validation scores in words: the one that chooses checkpoints, and its parts."""
+        kept = {name: value for name, value in self.scores.items() if name.startswith(self.score)}
+        return " ".join(f"{name} {value:.3f}" for name, value in kept.items())
+
+    def speed(self) -> str:
+        """Return the speed of the last steps while the run goes on."""
+        if self.state != "running" or not self.recent:
+            return ""
+        return f"{sum(t['units_per_second'] for t in self.recent) / len(self.recent):.1f} {self.unit} a second"
+
+    def left(self) -> str:
+        """Return the time that the steps to come would take; it may stop earlier."""
+        if self.state != "running" or not self.recent:
+            return ""
+        seconds = int((self.steps - self.step) * sum(t["seconds"] for t in self.recent) / len(self.recent))
+        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+class Display:
+    """A table refreshed in place on a terminal; elsewhere a line whenever a run changes."""
+
+    def __init__(self, out: TextIO):
+        self.out, self.live = out, out.isatty()
+        self._height, self._drawn = 0, 0.0
+        self._said: dict[str, tuple[str, str]] = {}
+
+    def show(self, runs: Sequence[Progress], *, now: bool = False) -> None:
+        """Show how far the runs are; on a terminal once a second, or `now`."""
+        if not self.live:
+            for run in runs:
+                self._line(run)
+            return
+        if not now and time.monotonic() - self._drawn < _EVERY:
+            return
+        self._drawn = time.monotonic()
+        self._erase()
+        size = shutil.get_terminal_size()
+        # A table that is higher than the terminal could not be drawn over.
+        room = max(1, size.lines - 5)
+        order = sorted(runs, key=lambda run: run.state != "running") if len(runs) > room else list(runs)
+        lines = grid(_HEAD, [run.row() for run in order[:room]], left=True).splitlines()
+        if len(runs) > room:
+            lines.append(f"... and {len(runs) - room} more")
+        self.out.write("".join(line[: size.columns - 1] + "\n" for line in lines))
+        self.out.flush()
+        self._height = len(lines)
+
+    def say(self, line: str) -> None:
+        """Write a line that stays."""
+        self._erase()
+        self.out.write(line + "\n")
+        self.out.flush()
+
+    def _erase(self) -> None:
+        if self._height:
+            self.out.write(f"\x1b[{self._height}F\x1b[J")
+            self._height = 0
+
+    def _line(self, run: Progress) -> None:
+        said = (run.state, run.said_scores())
+        if run.state == "waiting" or self._said.get(run.name) == said:
+            return
+        self._said[run.name] = said
+        where = f" on {run.place}" if run.place else ""
+        parts = [f"{run.name}{where}: {run.state}"]
+        if run.step:
+            parts.append(f"epoch {run.epoch}/{run.epochs}, step {run.step}/{run.steps}")
+        parts += [run.said_scores(), run.speed(), f"{run.left()} left" if run.left() else ""]
+        self.say(", ".join(part for part in parts if part))
