@@ -5,6 +5,8 @@ Tensor libraries are imported only once it is known what to run: help and mistak
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 import inspect
 import logging
@@ -47,19 +49,41 @@ def launch(experiments: Mapping[str, Experiment], arguments: Sequence[str] | Non
 
 
 def guarded(work: Callable[[], object]) -> None:
-    """Run `work`; an AffectError ends the process with 2 and its one line, an interruption with 130."""
+    """Run `work`; an AffectError ends the process with 2 and its one line, an interruption with 130.
+
+    A process that was one of several ends here in any case.
+    """
+    code, several = 0, False
     try:
         work()
     except AffectError as error:
-        _fail(str(error), 2)
+        code = _failed(str(error), 2)
     except KeyboardInterrupt:
-        _fail("interrupted; the run goes on from its last checkpoint when the command is given again", _INTERRUPTED)
+        words = "interrupted; the run goes on from its last checkpoint when the command is given again"
+        code = _failed(words, _INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output left (affect predict ... | head).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         if "affect.train.engine" in sys.modules:
-            sys.modules["affect.train.engine"].Engine.close()
+            several = sys.modules["affect.train.engine"].Engine.close()
+    if several:
+        _leave(code)
+    if code:
+        sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process after all that waits for its end has run, without taking the interpreter apart.
+
+    DDP keeps gloo's threads alive when its group is destroyed; one that then drops its last tensor while Python ends
+    aborts the process, its work done (pytorch/pytorch#190489): one run in ten, or more on a busy machine.
+    """
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _launch(experiments: dict[str, Experiment], given: list[str]) -> None:
@@ -192,9 +216,9 @@ def _relative(script: str) -> list[str]:
         return [path.name]
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def _failed(message: str, code: int) -> int:
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(code)
+    return code
 
 
 def main() -> None:

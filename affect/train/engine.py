@@ -218,10 +218,12 @@ class Engine:
         self.accelerator.free_memory()
 
     @staticmethod
-    def close() -> None:
-        """Leave the process group; one left open can abort a process after all work is done."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    def close() -> bool:
+        """Leave the process group and return whether there was one."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return False
+        torch.distributed.destroy_process_group()
+        return True
 
     @contextlib.contextmanager
     def seeded(self, *key: int) -> Iterator[None]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-_AFTER_ALL_WORK = "terminate called without an active exception"
 
 
 def launch(script: str, *arguments: str, ranks: int = 2, timeout: float = 240) -> list[dict[str, Any]]:
@@ -19,18 +18,9 @@ def launch(script: str, *arguments: str, ranks: int = 2, timeout: float = 240) -
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     environment["PYTHONPATH"] = str(ROOT)
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--standalone"]
-    for attempt in range(2):
-        done = subprocess.run(
-            [*command, script, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=environment,
-            check=False,
-        )
-        # Known to happen at exit, after all work is done: once may be repeated.
-        if done.returncode == 0 or _AFTER_ALL_WORK not in done.stderr or attempt:
-            break
+    done = subprocess.run(
+        [*command, script, *arguments], capture_output=True, text=True, timeout=timeout, env=environment, check=False
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     found = {said["rank"]: said for said in _objects(done.stdout)}
     assert sorted(found) == list(range(ranks)), f"expected {ranks} ranks, heard of {sorted(found)}"

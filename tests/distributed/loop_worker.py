@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from affect import tasks
+from affect.cli import guarded
 from affect.errors import AffectError
 from affect.train import folder as folders
 from affect.train.engine import Engine
@@ -85,7 +86,6 @@ def main() -> None:
         "sum": engine.sum(torch.tensor([1.0, engine.rank])).tolist(),
     }
     print(json.dumps(said), flush=True)
-    engine.close()
 
 
-main()
+guarded(main)

@@ -7,6 +7,7 @@ import json
 
 import torch
 
+from affect.cli import guarded
 from affect.losses.weighting import total_of
 from affect.train import step
 from affect.train.engine import Engine
@@ -40,7 +41,6 @@ def main() -> None:
                 relative = abs(float(result.loss) / float(value.detach()) - 1)
                 errors[f"{name} {mode} {cut}"] = max(gradient, relative)
     print(json.dumps({"rank": engine.rank, "world": engine.world, "engine": engine.name, "errors": errors}), flush=True)
-    engine.close()
 
 
-main()
+guarded(main)
