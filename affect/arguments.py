@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 from affect.errors import AffectError, first_line, nearest
+from affect.extraction import Extraction
 from affect.options import Options
 from affect.recipe import Recipe, field_names
-from affect.workflow import Ensemble, Search
+from affect.workflow import Ensemble, Search, Suite
 
-Experiment = Callable[[], Recipe | Search | Ensemble]
+Experiment = Callable[[], Recipe | Search | Ensemble | Suite | Extraction]
 T = TypeVar("T")
-W = TypeVar("W", bound=Search | Ensemble)
+W = TypeVar("W", bound=Search | Ensemble | Suite)
+E = TypeVar("E", bound=Extraction)
 
 
 def experiments_of(namespace: Mapping[str, Any], module: str) -> dict[str, Experiment]:
@@ -112,8 +114,18 @@ def parse_workflow(name: str, made: W, arguments: Sequence[str], *, description:
     return parsed.workflow, parsed.options, rest
 
 
-def own_fields(made: Search | Ensemble) -> list[str]:
-    """Return the fields of a search or an ensemble itself, and those that say how to run it."""
+def parse_extraction(name: str, made: E, arguments: Sequence[str], *, description: str) -> E:
+    """Return an extraction with the overrides of `arguments`. Raises AffectError naming an unknown field."""
+    import tyro
+
+    _check(field_names(type(made)), arguments, ())
+    parser = functools.partial(tyro.cli, type(made), default=made, config=(tyro.conf.AvoidSubcommands,))
+    parsed: E = read(parser, arguments, prog=f"RECIPE.py {name}", description=description)
+    return parsed
+
+
+def own_fields(made: Search | Ensemble | Suite) -> list[str]:
+    """Return the fields of a search, an ensemble or a suite itself, and those that say how to run it."""
     return [*field_names(type(made)), *field_names(Options)]
 
 

@@ -24,14 +24,16 @@ from affect.arguments import (
     named,
     own_fields,
     parse,
+    parse_extraction,
     parse_workflow,
     read,
     recipe_of,
     without,
 )
 from affect.errors import AffectError, nearest
+from affect.extraction import Extraction, IncompleteError
 from affect.recipe import Recipe
-from affect.workflow import Ensemble, Search, resolve
+from affect.workflow import Ensemble, Search, Suite, resolve
 
 __all__ = ["Experiment", "experiments_in", "experiments_of", "guarded", "launch", "main", "overview", "parse"]
 
@@ -49,7 +51,7 @@ def launch(experiments: Mapping[str, Experiment], arguments: Sequence[str] | Non
 
 
 def guarded(work: Callable[[], object]) -> None:
-    """Run `work`; an AffectError ends the process with 2 and its one line, an interruption with 130.
+    """Run `work`; an AffectError ends the process with 2 and its one line, an IncompleteError with 1, ^C with 130.
 
     A process that was one of several ends here in any case.
     """
@@ -58,6 +60,8 @@ def guarded(work: Callable[[], object]) -> None:
         work()
     except AffectError as error:
         code = _failed(str(error), 2)
+    except IncompleteError as error:
+        code = _failed(str(error), 1) if _first() else 1
     except KeyboardInterrupt:
         words = "interrupted; the run goes on from its last checkpoint when the command is given again"
         code = _failed(words, _INTERRUPTED)
@@ -101,6 +105,16 @@ def _launch(experiments: dict[str, Experiment], given: list[str]) -> None:
         return
     if isinstance(made, Ensemble):
         _ensemble(name, made, experiments, given, command)
+        return
+    if isinstance(made, Suite):
+        _suite(name, made, experiments, given, script)
+        return
+    if isinstance(made, Extraction):
+        settings = parse_extraction(name, made, given, description=inspect.getdoc(experiment) or "")
+        _show_log()
+        from affect.workflows import extraction
+
+        extraction.launch(settings, command)
         return
     recipe, options = parse(name, recipe_of(name, experiments), given)
     _show_log()
@@ -168,6 +182,29 @@ def _ensemble(name: str, made: Ensemble, experiments: dict[str, Experiment], giv
     if options.report and _first():
         print(ensembles.table(top))
         print(f"\nreport: {top / 'report.md'}")
+
+
+def _suite(name: str, made: Suite, experiments: dict[str, Experiment], given: list[str], script: list[str]) -> None:
+    words = (
+        f"{inspect.getdoc(experiments[name]) or ''}\n\nEvery other --field goes to all members "
+        f"({', '.join(made.members)}), whose --help lists them."
+    )
+    suite, options, rest = parse_workflow(name, made, given, description=words)
+    # All of them before the first has run: a mistake is known now.
+    own = own_fields(suite)
+    recipes = {member: parse(member, recipe_of(member, experiments), rest, also=own)[0] for member in suite.members}
+    commands = {member: shlex.join([*script, member, *without(given, "members")]) for member in recipes}
+    _show_log()
+    from affect.workflows import suite as suites
+
+    if options.dry_run:
+        print(suites.dry_run(recipes, options))
+        return
+    page, failed = suites.run(recipes, options, commands)
+    if _first() and page is not None:
+        print(f"{page.read_text(encoding='utf-8')}\ncomparison: {page}")
+    if failed:
+        raise AffectError(f"{len(failed)} of {len(recipes)} did not come to their end: {'; '.join(failed.values())}")
 
 
 def _first() -> bool:

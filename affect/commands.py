@@ -13,6 +13,9 @@ from affect.errors import AffectError
 
 _FOLDS = ("devices", "jobs", "precision")
 
+_Values = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
+"""An option that may be given several times, with several values each time."""
+
 
 def folds(
     recipe: Annotated[Path, tyro.conf.Positional],
@@ -123,11 +126,22 @@ def predict(
     hop: float | None = None,
     rate: int | None = None,
     raw: Literal["s16", "f32"] = "s16",
-    text: tuple[str, ...] = (),
+    text: _Values = (),
+    audio: _Values = (),
+    video: _Values = (),
+    features: Path | None = None,
 ) -> None:
-    """Predict audio files with a run's best weights: one JSON object a window, scale and order stated.
+    """Predict with a run's best weights, one JSON object a line; a bad file gives one with "error", and exit code 1.
 
-    Files are read bit by bit and each window is printed at once: a recording may be of any length.
+    A model of sound takes FILES: one line a window, scale and order stated. Files are read bit by bit and each window
+    is printed at once: a recording may be of any length.
+
+    A model of features (recipes/mer2023.py) takes --audio, --text and --video, any of them, and no FILES: one line an
+    utterance, with the probability of each class, the attention and what was present (ATV). RUN may also be the folder
+    of an experiment or of a seed: the raw outputs of its runs are averaged. An option may name several files, one an
+    utterance in the same order ('' for what is missing), or a folder of features, of utterances matched by file name.
+    Where a modality has several features, NAME=FILE says which. Raw files and words become features by the
+    manifest.json beside the features of the run (recipes/extract_features.py). Features that are all zero are missing.
 
     Args:
         run: A run's folder (runs/<experiment>/seed<S>/fold<F>), one with model.safetensors and config.json, or an
@@ -137,11 +151,30 @@ def predict(
         hop: Seconds from one window's start to the next; the window when not given.
         rate: Sampling rate in Hz of raw samples on standard input, one channel.
         raw: How a raw sample is written, little-endian: 16-bit integers or 32-bit floats.
-        text: For a model that reads: a text for each file, or texts alone where it does not hear.
+        text: For a model that reads: a text for each file, or texts alone where it does not hear. Of a model of
+            features: .npy files, folders, .txt files or words.
+        audio: Features of audio: .npy files ([D], or [T, D] for their mean) or folders; or sound files, or videos.
+        video: Features of video: .npy files or folders (of frames, too); or videos.
+        features: Where the manifests are, when not at the run's data.root: the folder of features/NAME/manifest.json.
     """
-    from affect.workflows import prediction
+    from affect.workflows import multimodal_prediction, prediction, predictor
 
-    bad = prediction.predict_files(run, files, sys.stdout, window=window, hop=hop, rate=rate, raw=raw, texts=text)
+    said, heard, seen = (tuple(value for values in given for value in values) for given in (text, audio, video))
+    if multimodal_prediction.fuses(run):
+        strange = {"FILES": bool(files), "--window": window != 30.0, "--hop": hop is not None,
+                   "--rate": rate is not None, "--raw": raw != "s16"}  # fmt: skip
+        for name in (name for name, given in strange.items() if given):
+            raise AffectError(f"{name} is for models of sound: this one takes --audio, --text and --video")
+        bad = multimodal_prediction.predict_utterances(
+            run, sys.stdout, audio=heard, text=said, video=seen, features=features
+        )
+    else:
+        for name, there in (("--audio", heard), ("--video", seen), ("--features", features)):
+            if there:
+                # What `run` is has to be said first, where it is no model at all.
+                predictor.open_predictor(run)
+                raise AffectError(f"{name} is for models of features: this one takes FILES (affect predict RUN a.wav)")
+        bad = prediction.predict_files(run, files, sys.stdout, window=window, hop=hop, rate=rate, raw=raw, texts=said)
     if bad:
         sys.exit(1)
 
@@ -177,7 +210,7 @@ def export(
 def inspect(
     root: Annotated[Path, tyro.conf.Positional],
     /,
-    corpus: Literal["auto", "iemocap", "emodb", "msp_podcast", "emobank", "csv_folder", "hub"] = "auto",
+    corpus: Literal["auto", "iemocap", "emodb", "msp_podcast", "emobank", "mer2023", "csv_folder", "hub"] = "auto",
     scale: tuple[float, float] | None = None,
     columns: tuple[str, ...] = (),
     labels: str | None = None,
@@ -186,21 +219,29 @@ def inspect(
     revision: str | None = None,
     limit: int | None = None,
     streaming: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    audio_feature: tuple[str, ...] = (),
+    text_feature: tuple[str, ...] = (),
+    video_feature: tuple[str, ...] = (),
     every: Annotated[bool, tyro.conf.arg(name="all"), tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Describe a corpus: counts, labels, durations, what is left out and why, and its folds.
+
+    Of a corpus of features (mer2023): the features there, and how many vectors of each are missing in each part.
 
     Args:
         root: The corpus's folder; with --corpus hub also a name on the Hub.
         corpus: Its layout; auto looks.
         scale: Lowest and highest label of csv_folder and hub (1 and 5 when not given).
         columns: OURS=THEIRS for each column that has another name in your csv_folder or hub data.
-        labels: The CSV file of a csv_folder.
+        labels: The CSV file of a csv_folder; npz or csv for mer2023, which has its labels in both forms.
         audio: The folder of recordings of a csv_folder.
         subset: The configuration of a hub source.
         revision: The version of a source on the Hub.
         limit: Rows of a hub source to read at most.
         streaming: Fetch a hub source row by row.
+        audio_feature: Features of mer2023 that are audio's; with no --...-feature the usual three.
+        text_feature: Features of mer2023 that are text's.
+        video_feature: Features of mer2023 that are video's.
         every: List all that is left out, not the first ten.
     """
     from affect.data import corpora
@@ -212,7 +253,12 @@ def inspect(
     asked = {
         "scale": scale, "columns": corpora.mapping(columns), "labels": labels, "audio": audio, "subset": subset,
         "revision": revision, "limit": limit, "streaming": streaming,
+        "audio_feature": audio_feature, "text_feature": text_feature, "video_feature": video_feature,
     }  # fmt: skip
     # A limit of 0 is a mistake for the reader to name, not one that was not given.
     given = {name: value for name, value in asked.items() if value or value == 0 and name == "limit"}
-    print(inspection.describe(corpora.read(kind, root, **given), listed=None if every else inspection.LISTED))
+    listed = None if every else inspection.LISTED
+    if kind in corpora.FEATURE_MODULES:
+        print(inspection.describe_features(inspection.features_of(kind, root, given), root, listed=listed))
+        return
+    print(inspection.describe(corpora.read(kind, root, **given), listed=listed))

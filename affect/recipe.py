@@ -25,14 +25,16 @@ def require(holds: bool, name: str, must: str, value: object) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
-    """AdamW, its rates and their schedule, clipping and averaging."""
+    """AdamW or Adam, its rates and their schedule, clipping and averaging."""
 
+    algorithm: Literal["adamw", "adam"] = "adamw"
+    """adam adds the weight decay to the gradient (L2), adamw takes it from the weights."""
     lr: float = 1e-4
     """Peak learning rate of everything that is not the encoder."""
     encoder_lr: float | None = None
     """Peak learning rate of the pretrained encoder; as `lr` when not given."""
     weight_decay: float = 1e-4
-    """Decoupled weight decay; never on norms and biases."""
+    """Weight decay; what it leaves out (norms and biases, or nothing) is the task's to say."""
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Literal["cosine", "constant", "plateau"] = "cosine"
     """After the warm-up: half a cosine to 0, constant, or halved when the validation score stands still."""
@@ -40,8 +42,14 @@ class Optim:
     """Share of all steps over which the rates rise from 0."""
     plateau_patience: int = 3
     """Evaluations without a better score after which `plateau` halves the rates."""
+    plateau_delta: float = 0.0
+    """Share of itself by which a score must rise to count as better for `plateau`."""
+    floor: float = 0.0
+    """Rate that `plateau` does not go below."""
     clip: float | None = 1.0
     """Largest gradient norm; None does not clip."""
+    clip_value: float | None = None
+    """Largest absolute value of each element of the gradient, after `clip`; None does not clip."""
     ema: float | None = None
     """Decay of an exponential moving average of the weights that is evaluated and kept; None has none."""
 
@@ -53,7 +61,11 @@ class Optim:
         require(all(0 <= b < 1 for b in self.betas), "optim.betas", "lie in [0, 1)", self.betas)
         require(0 <= self.warmup < 1, "optim.warmup", "be a share of the steps in [0, 1)", self.warmup)
         require(self.plateau_patience > 0, "optim.plateau_patience", "be positive", self.plateau_patience)
-        require(self.clip is None or self.clip > 0, "optim.clip", "be positive (or None)", self.clip)
+        for name in ("plateau_delta", "floor"):
+            require(getattr(self, name) >= 0, f"optim.{name}", "not be negative", getattr(self, name))
+        for name in ("clip", "clip_value"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"optim.{name}", "be positive (or None)", value)
         require(self.ema is None or 0 < self.ema < 1, "optim.ema", "lie in (0, 1)", self.ema)
 
 
@@ -74,6 +86,8 @@ class Train:
     An additive loss (mse) needs neither: one pass."""
     patience: int | None = None
     """Stop after this many epochs without a better validation score."""
+    min_delta: float = 0.0
+    """By how much a score must rise to count as better for `patience`; the weights kept are the best ones anyway."""
     choose: Literal["best", "last"] = "best"
     """Keep the weights of the best validation score, or the last ones (where validation is too small to choose by)."""
     evaluate_every: int = 1
@@ -100,6 +114,7 @@ class Train:
         both = self.choose == "last" and self.patience is not None
         require(not both, "train.patience", "be left out with choose=last, which takes the last weights", self.patience)
         require(self.workers >= 0, "train.workers", "not be negative", self.workers)
+        require(self.min_delta >= 0, "train.min_delta", "not be negative", self.min_delta)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +132,10 @@ class Recipe:
         """Check the seed, and that every number is finite."""
         require(self.seed >= 0, "seed", "not be negative", self.seed)
         _refuse_unfinite(self, "")
+
+    def seeds(self, given: tuple[int, ...] | None) -> tuple[int, ...]:
+        """Return the seeds to run: those `given`, or the recipe's own. A kind of problem may ask for more."""
+        return given or (self.seed,)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as JSON types, with the name of its task."""

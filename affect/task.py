@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
 
     from affect.recipe import Recipe
 
@@ -111,6 +113,14 @@ class GatheredLoss(Protocol):
 Loss = AdditiveLoss | GatheredLoss
 
 
+class Predict(Protocol):
+    """What predicts a part by the best weights, as it is or under a condition that the task knows by name."""
+
+    def __call__(self, part: Dataset, condition: str | None = None) -> list[Row]:
+        """Return a row an example; a collective where there are several ranks."""
+        ...
+
+
 class Task(Protocol):
     """One kind of problem: its data, model, loss and scores. Knows nothing of processes or devices."""
 
@@ -123,6 +133,9 @@ class Task(Protocol):
     unit: str
     """What lengths are counted in, in words ("s of audio")."""
 
+    tests: tuple[str, ...]
+    """The parts that are predicted once, at the end of a run, by the weights that validation chose."""
+
     def folds(self) -> list[int]:
         """Return the folds that the recipe asks for, from 1."""
         ...
@@ -132,14 +145,17 @@ class Task(Protocol):
         ...
 
     def datasets(self) -> DatasetDict:
-        """Return the parts `train`, `valid`, `test`; rows have `id` and `length` (what an example costs).
+        """Return the parts `train`, `valid` and `tests`; rows have `id` and `length` (what an example costs).
 
         A row that stands for several examples (a segment of a dialogue) names them in `members`.
         """
         ...
 
     def collate(self, rows: list[Row], draw: Draw | None) -> Batch:
-        """Decode, augment (only where `draw` is given, a function of it and the id alone) and pad rows."""
+        """Decode, augment (only where `draw` is given, a function of it and the id alone) and pad rows.
+
+        A row under a condition (see `examine`) names it as `condition`.
+        """
         ...
 
     def model(self) -> nn.Module:
@@ -161,8 +177,8 @@ class Task(Protocol):
         """Return the optimiser's groups (`params`, `lr`, `weight_decay`, `name`) over trainable parameters."""
         ...
 
-    def begin(self, model: nn.Module, epoch: int, step: int) -> None:
-        """Set what follows a schedule before a training step (masking, dropout ramps, task weights)."""
+    def begin(self, model: nn.Module, epoch: int, step: int) -> dict[str, float]:
+        """Set what follows a schedule before a training step (masking, dropout ramps) and return it by name."""
         ...
 
     def predictions(self, outputs: Outputs, batch: Batch) -> list[Row]:
@@ -177,8 +193,15 @@ class Task(Protocol):
         """Write the weights (model.safetensors) and all that a prediction needs to an existing folder."""
         ...
 
-    def baselines(self) -> dict[str, list[Row]]:
-        """Return the test part's rows as trivial models predict them, by the model's name."""
+    def baselines(self) -> dict[str, dict[str, list[Row]]]:
+        """Return the rows of parts as trivial models predict them, by part and by the model's name."""
+        ...
+
+    def examine(self, predict: Predict) -> dict[str, NDArray[Any]]:
+        """Return what the best weights make of inputs under other conditions (missing, noisy), as named arrays.
+
+        A task that examines nothing returns none. Reached by every rank.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -188,3 +211,34 @@ class Task(Protocol):
     def exclusions(self) -> list[dict[str, str]]:
         """Return all that the data leaves out: `what` (a file, an example or a line) and the `reason`."""
         ...
+
+
+@runtime_checkable
+class Stackable(Protocol):
+    """A task with a model so small that several seeds and folds train together in one process.
+
+    Its model takes what is random inside as an input: `model.draw(rows)` gives the masks [B, ...] of one micro-batch
+    from torch's generator, and `model(**inputs, noise=masks)` is a pure function of both. Its parts have the column
+    `row`: the place of an example among all.
+    """
+
+    together: int | None
+    """Runs trained together; None decides by size."""
+
+    def batch(self, rows: NDArray[np.intp], condition: str | None = None) -> Batch:
+        """Return the examples at these places, as they are or as they would be under a condition."""
+        ...
+
+
+def terms_of(loss: Loss, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
+    """Return a loss's terms [] for one whole batch on one machine; a term without a valid unit is 0."""
+    if isinstance(loss, GatheredLoss):
+        return loss.terms(outputs, targets)
+    counts = loss.counts(targets)
+    return {name: total / counts[name].clamp(min=1) for name, total in loss.sums(outputs, targets).items()}
+
+
+def total_of(loss: Loss, outputs: Outputs, targets: Targets) -> Tensor:
+    """Return a loss [] for one whole batch on one machine: the reference that every cut must equal."""
+    terms = terms_of(loss, outputs, targets)
+    return torch.stack([loss.weights[name] * value for name, value in terms.items()]).sum()

@@ -1,4 +1,4 @@
-"""Experiments of more than one run: a search over ranges, an ensemble of experiments. Loads no tensor library."""
+"""Experiments of more than one run: a search over ranges, an ensemble, a suite. Loads no tensor library."""
 
 from __future__ import annotations
 
@@ -65,6 +65,19 @@ class Ensemble:
     members: tuple[str, ...]
     """Experiments of this file, or folders of finished ones (runs/<experiment>). Those that are not finished are run;
     every other --field of the command line goes to all of them."""
+
+    def __post_init__(self) -> None:
+        """Check the members."""
+        require(len(self.members) > 1, "members", "name at least two", self.members)
+        require(len(set(self.members)) == len(self.members), "members", "name each once", self.members)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """Several experiments, one after another, and a page that compares them."""
+
+    members: tuple[str, ...]
+    """Experiments of this file; every other --field of the command line goes to all of them."""
 
     def __post_init__(self) -> None:
         """Check the members."""

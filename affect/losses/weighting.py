@@ -10,21 +10,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from affect.task import GatheredLoss, Loss, Outputs, Targets
+from affect.task import AdditiveLoss, Loss, Outputs, Targets, terms_of
 
 
-def terms_of(loss: Loss, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
-    """Return a loss's terms [] for one whole batch on one machine; a term without a valid unit is 0."""
-    if isinstance(loss, GatheredLoss):
-        return loss.terms(outputs, targets)
-    counts = loss.counts(targets)
-    return {name: total / counts[name].clamp(min=1) for name, total in loss.sums(outputs, targets).items()}
+class Added:
+    """A sum of additive losses, whose terms have different names; additive, as they are."""
 
+    def __init__(self, losses: Sequence[AdditiveLoss]):
+        self.losses = tuple(losses)
+        self.weights = {name: weight for loss in losses for name, weight in loss.weights.items()}
+        self.needs = tuple(dict.fromkeys(need for loss in losses for need in loss.needs))
 
-def total_of(loss: Loss, outputs: Outputs, targets: Targets) -> Tensor:
-    """Return a loss [] for one whole batch on one machine: the reference that every cut must equal."""
-    terms = terms_of(loss, outputs, targets)
-    return torch.stack([loss.weights[name] * value for name, value in terms.items()]).sum()
+    def sums(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
+        """Return each term's sum [] over its valid units."""
+        return {name: value for loss in self.losses for name, value in loss.sums(outputs, targets).items()}
+
+    def counts(self, targets: Targets) -> dict[str, Tensor]:
+        """Return each term's number of valid units []."""
+        return {name: count for loss in self.losses for name, count in loss.counts(targets).items()}
 
 
 class Sum:

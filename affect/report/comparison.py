@@ -15,6 +15,9 @@ from affect.report import reported
 from affect.report.against import verdict
 from affect.report.compare import compare
 from affect.report.experiment import Experiment, experiments_in, load
+from affect.report.multimodal import overview
+from affect.report.multimodal.names import is_multimodal
+from affect.report.multimodal.study import study_of
 from affect.report.scores import MEAN, Scores
 from affect.report.tables import NONE, escaped, flat, grid, label, number, over_folds, signed, text
 
@@ -66,16 +69,20 @@ def page(folder: Path) -> str:
         except AffectError as error:
             left.append(f"{path.name} ({error})")
             continue
-        if experiment.scores.runs:
+        if experiment.scores.runs or _multimodal(experiment):
             found.append(_Entry(experiment=experiment, scores=experiment.scores, time=_time(experiment)))
         else:
             left.append(f"{experiment.name} (no run is finished)")
     parts = ["# Experiments so far"]
     groups = _groups(sorted(found, key=lambda entry: (entry.time, entry.experiment.name)))
     for (corpus, targets), entries in groups.items():
-        heading = ", ".join(targets) + (f" of {corpus}" if corpus else "")
-        parts += ([f"## {escaped(heading)}"] if len(groups) > 1 else []) + [table(entries)]
-    parts += [_LEGEND] if found else ["No experiment has a finished run yet."]
+        emotions = bool(entries) and _multimodal(entries[0].experiment)
+        heading = ("multimodal emotion" if emotions else ", ".join(targets)) + (f" of {corpus}" if corpus else "")
+        parts += [f"## {escaped(heading)}"] if len(groups) > 1 else []
+        parts += [overview.section(_lines(entries)) if emotions else table(entries)]
+    parts += [_LEGEND] if any(not _multimodal(entry.experiment) for entry in found) else []
+    parts += [overview.LEGEND] if any(_multimodal(entry.experiment) for entry in found) else []
+    parts += [] if found else ["No experiment has a finished run yet."]
     if left:
         parts.append("Left out: " + "; ".join(escaped(words) for words in left) + ".")
     return "\n\n".join(parts) + "\n"
@@ -104,6 +111,23 @@ def table(entries: Sequence[_Entry]) -> str:
         row += [_difference(entry, _highest(entries[:i])), _changed(entries[: i + 1])]
         rows.append([*row, "best" if entry is best else ""])
     return grid(head, rows, left=True)
+
+
+def _multimodal(experiment: Experiment) -> bool:
+    """Tell whether an experiment has scores of multimodal emotion, which compare in their own way."""
+    return is_multimodal(experiment.runs) and any(run.finished for run in experiment.runs)
+
+
+def _lines(entries: Sequence[_Entry]) -> list[overview.Line]:
+    return [
+        overview.Line(
+            study=study_of(entry.experiment),
+            date=entry.time.date().isoformat(),
+            finished=_finished(entry.experiment),
+            changed=_changed(entries[: i + 1]),
+        )
+        for i, entry in enumerate(entries)
+    ]
 
 
 def _groups(entries: Sequence[_Entry]) -> dict[tuple[str, tuple[str, ...]], list[_Entry]]:

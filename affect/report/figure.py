@@ -5,9 +5,13 @@ Colours are those of Okabe and Ito (2008), told apart with every common kind of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
+import matplotlib.style
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -35,3 +39,25 @@ def lay_out(count: int, width: float, height: float) -> tuple[Figure, list[Axes]
     if isinstance(layout, ConstrainedLayoutEngine):
         layout.set(w_pad=0.1, wspace=0.03)
     return figure, [figure.add_subplot(1, max(count, 1), i + 1) for i in range(count)]
+
+
+def save(figures: Iterable[tuple[str, str, Figure | None]], folder: Path) -> dict[str, tuple[str, str]]:
+    """Write figures (name, caption, figure) as PNGs; return (caption, path beside the folder) of each by name.
+
+    A figure that is None has nothing to show; a plot of that name from an earlier state is removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {}
+    # The reader's own matplotlibrc must not change the bytes. Figures are made as they are asked for, so in here too.
+    with matplotlib.style.context(["default", STYLE]):
+        for name, caption, figure in figures:
+            path = folder / f"{name}.png"
+            if figure is None:
+                # It would contradict the page.
+                path.unlink(missing_ok=True)
+                continue
+            FigureCanvasAgg(figure)
+            # matplotlib would write its version into the file.
+            figure.savefig(path, dpi=130, metadata={"Software": None})
+            drawn[name] = (caption, f"{folder.name}/{name}.png")
+    return drawn

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,9 +11,12 @@ from affect.report import against, classes, comparison, goals, html
 from affect.report.compare import Comparison, compare
 from affect.report.experiment import Experiment, experiments_in, is_experiment, load, with_scores
 from affect.report.flags import flags, mapped
-from affect.report.runs import Record, Run
+from affect.report.multimodal import page as multimodal
+from affect.report.multimodal.names import is_multimodal
+from affect.report.parts import command, environment, flagged, left_out, replace
+from affect.report.runs import Run
 from affect.report.scores import Scores, section
-from affect.report.tables import baselines, escaped, flat, folds, grid, settings, table, text
+from affect.report.tables import baselines, escaped, folds, settings, table
 from affect.report.words import resampling, result
 
 _LOG = logging.getLogger("affect")
@@ -53,7 +54,9 @@ def publish(
     # Of an experiment beside itself there is nothing to say.
     if other is not None and other.folder.resolve() == folder.resolve():
         other = None
-    left = _left_out(path, other, targets)
+    if is_multimodal(experiment.runs):
+        return multimodal.publish(experiment, other, targets)
+    left = left_out(path, other, targets)
     # Before anything is written: what can't be compared leaves the earlier report whole.
     scores = experiment.scores
     found = compare(experiment, other) if other is not None else None
@@ -62,8 +65,8 @@ def publish(
         folder.mkdir(parents=True, exist_ok=True)
         plots = draw(experiment.runs, folder / "plots", other, found, known=scores)
         content = page(experiment.name, experiment.runs, plots, comparison=found, wanted=wanted, known=scores)
-        _replace(path, content)
-        _replace(path.with_suffix(".html"), html.render(content, experiment.name, folder))
+        replace(path, content)
+        replace(path.with_suffix(".html"), html.render(content, experiment.name, folder))
     except OSError as error:
         raise AffectError(f"the report {str(path)!r} can't be written: {error.strerror or error}") from error
     said = [table(experiment.runs, scores), *([against.summary(found)] if found else [])]
@@ -125,30 +128,8 @@ def page(
         return "\n\n".join(parts) + "\n"
     recipe = next((run.recipe for run in runs if run.recipe), {})
     parts += ["## Settings", settings(recipe) if recipe else "No readable recipe.json."]
-    parts += ["## Reproduce", _command(runs, recipe), "## Environment", _environment(runs)]
+    parts += ["## Reproduce", command(runs, recipe), "## Environment", environment([run.environment for run in runs])]
     return "\n\n".join(parts) + "\n"
-
-
-def _left_out(path: Path, other: Experiment | None, targets: Mapping[str, float] | None) -> str:
-    """Return a line on what the page that is about to be replaced had and this one was not asked for ("": nothing)."""
-    try:
-        earlier = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    against = re.search(r"^## Against (.+)$", earlier, re.MULTILINE)
-    had = [(f"a comparison with {against[1]}", "--against")] if against and other is None else []
-    had += [("targets", "--target")] if re.search(r"^## Targets$", earlier, re.MULTILINE) and not targets else []
-    if not had:
-        return ""
-    what, options = (" and ".join(words) for words in zip(*had, strict=True))
-    return f"The earlier page also had {what}; this one does not: give {options} again to have it back."
-
-
-def _replace(path: Path, content: str) -> None:
-    """Write a file in one go: a reader never sees half a page."""
-    half = path.with_suffix(path.suffix + ".part")
-    half.write_text(content, encoding="utf-8", newline="\n")
-    os.replace(half, path)
 
 
 def _pooled(scores: Scores) -> list[str]:
@@ -195,42 +176,5 @@ def _legend(scores: Scores) -> str:
 
 
 def _flagged(runs: Sequence[Run]) -> str:
-    found = flags(runs)
-    if not found:
-        return "None: no gap over .05, no outlying fold, no NaN, no constant predictions, no slow loading."
-    rows: list[list[str]] = []
-    said: dict[str, str] = {}
-    for flag in found:
-        # The same advice is given once: a table full of it hides what differs.
-        first = said.setdefault(flag.advice, flag.kind)
-        repeated = bool(flag.advice) and any(row[3] == flag.advice for row in rows)
-        again = "as above" if first == flag.kind else f'as for "{first}"'
-        rows.append([flag.kind, flag.where, flag.evidence, again if repeated else flag.advice])
-    return grid(["flag", "where", "evidence", "what to try"], rows, left=True)
-
-
-def _command(runs: Sequence[Run], recipe: Record) -> str:
-    """Return the command as the trainer recorded it, or what can be told of it from the recipe."""
-    command = next((c for run in runs if (c := run.environment.get("command"))), None)
-    if command:
-        shown = " ".join(map(str, command)) if isinstance(command, list) else str(command)
-    else:
-        seeds = " ".join(str(seed) for seed in sorted({run.seed for run in runs}))
-        shown = f"accelerate launch recipes/RECIPE.py {recipe.get('experiment', 'EXPERIMENT')} --seeds {seeds}"
-    # On one line: a block of code ends at an empty one.
-    shown = " ".join(shown.splitlines())
-    return (
-        f"    {shown}\n\nEvery run folder holds its resolved recipe (`recipe.json`), which counts where the two differ."
-    )
-
-
-def _environment(runs: Sequence[Run]) -> str:
-    """Return each fact of the environment, with all its values where the runs differ."""
-    known = [flat(run.environment) for run in runs if run.environment]
-    if not known:
-        return "No readable environment.json."
-    rows = []
-    for name in sorted({name for record in known for name in record} - {"command"}):
-        values = list(dict.fromkeys(text(record[name]) for record in known if name in record))
-        rows.append([name, " or ".join(values[:3]) + (f" … ({len(values)} values)" if len(values) > 3 else "")])
-    return grid(["what", "value"], rows, left=True)
+    none = "None: no gap over .05, no outlying fold, no NaN, no constant predictions, no slow loading."
+    return flagged(flags(runs), none)

@@ -6,11 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import matplotlib
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -19,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from affect.metrics.regression import Floats
 from affect.report.compare import Comparison, fold_scores
 from affect.report.experiment import Experiment, with_scores
-from affect.report.figure import COLOURS, DASHES, STYLE, Dash, lay_out
+from affect.report.figure import COLOURS, DASHES, Dash, lay_out, save
 from affect.report.margins import beside, differences
 from affect.report.runs import Run
 from affect.report.scatter import predicted
@@ -41,21 +38,7 @@ def draw(
     known: Scores | None = None,
 ) -> list[tuple[str, str]]:
     """Write the plots that the runs allow into `folder`; return (caption, path beside the page) of each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = []
-    # The reader's own matplotlibrc must not change the bytes.
-    with matplotlib.style.context(["default", STYLE]):
-        for name, caption, figure in _figures(runs, other, comparison, known):
-            path = folder / f"{name}.png"
-            if figure is None:
-                # A plot of an earlier state would contradict the page.
-                path.unlink(missing_ok=True)
-                continue
-            FigureCanvasAgg(figure)
-            # matplotlib would write its version into the file.
-            figure.savefig(path, dpi=130, metadata={"Software": None})
-            drawn.append((caption, f"{folder.name}/{name}.png"))
-    return drawn
+    return list(save(_figures(runs, other, comparison, known), folder).values())
 
 
 def _figures(

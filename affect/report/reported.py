@@ -12,6 +12,13 @@
       "mean": {"test": {"valence": 0.5896, "arousal": 0.6867}}
     }
 
+Of multimodal emotion, where a test part is predicted by all folds together, a mean alone, by part and score:
+
+    {
+      "name": "robust_v3", "source": "report 001", "task": "multimodal_emotion",
+      "mean": {"test2": {"f1": 0.7609, "acc": 0.7621, "val": 0.6316}, "cv": {"acc": 0.7516}}
+    }
+
 `scores` holds test (and, where known, validation) scores by fold, from 1; `mean` is for reports that give no folds.
 At least one of them is needed. Where both are given, `mean` must be that of the folds, to three decimals.
 """
@@ -25,11 +32,13 @@ from pathlib import Path
 from typing import Any
 
 from affect.errors import AffectError, first_line, nearest
+from affect.report.multimodal.names import LOWER, PARTS, SCORES, TASK, shown
 from affect.report.runs import Record, Run
 
 FILE = "reported.json"
-_FIELDS = ("name", "source", "corpus", "date", "measures", "scores", "mean")
+_FIELDS = ("name", "source", "task", "corpus", "date", "measures", "scores", "mean")
 _PARTS = ("test", "valid")
+_EMOTION_PARTS = {shown(part): part for part in PARTS}
 _MEASURES = ("CCC", "UA")
 _ROUNDING = 1.5e-3
 """A mean of rounded scores may differ from the reported mean by this much."""
@@ -46,6 +55,8 @@ def read(path: Path) -> list[Run]:
     path = Path(path)
     document = _document(path)
     _check_fields(path, document)
+    if "task" in document:
+        return [_emotions(path, document)]
     measures = _measures(path, document)
     folds = {
         _fold(path, key): _parts(path, f"scores.{key}", value, measures)
@@ -59,7 +70,6 @@ def read(path: Path) -> list[Run]:
     recipe: Record = {"experiment": document["name"]}
     if "corpus" in document:
         recipe["data"] = {"corpus": document["corpus"]}
-    facts: Record = {"source": document["source"]} | {k: document[k] for k in ("corpus", "date") if k in document}
     return [
         Run(
             name=f"fold{fold}" if fold else "mean",
@@ -67,12 +77,48 @@ def read(path: Path) -> list[Run]:
             fold=fold,
             finished=True,
             recipe=recipe,
-            environment=facts,
+            environment=_facts(document),
             end={"event": "end", "scores": scores},
             reported=True,
         )
         for fold, scores in sorted(folds.items() if folds else [(0, mean)])
     ]
+
+
+def _facts(document: Record) -> Record:
+    return {"source": document["source"]} | {key: document[key] for key in ("corpus", "date") if key in document}
+
+
+def _emotions(path: Path, document: Record) -> Run:
+    """Return the run of a mean alone of multimodal emotion: scores by part, cv under its own name."""
+    if document["task"] != TASK:
+        raise _wrong(path, "task", f"must be {TASK} or left out, not {json.dumps(document['task'])[:40]}")
+    for name in ("scores", "measures"):
+        if name in document:
+            raise _wrong(path, name, f"is none of {TASK}: give mean, by part and score")
+    if "mean" not in document:
+        raise _wrong(path, "mean", "is missing")
+    found: Scored = {}
+    for part, scores in _object(path, "mean", document["mean"]).items():
+        if part not in _EMOTION_PARTS:
+            raise _wrong(path, f"mean.{part}", f"is no part; {nearest(part, list(_EMOTION_PARTS))}")
+        named = _object(path, f"mean.{part}", scores)
+        for score, value in named.items():
+            if score not in SCORES:
+                raise _wrong(path, f"mean.{part}.{score}", f"is no score; {nearest(score, SCORES)}")
+            # An error has no upper end.
+            _number(path, f"mean.{part}.{score}", value, 0, math.inf if score in LOWER else 1)
+        if not named:
+            raise _wrong(path, f"mean.{part}", "is empty")
+        found[_EMOTION_PARTS[part]] = {score: float(value) for score, value in named.items()}
+    if not found:
+        raise _wrong(path, "mean", "is empty")
+    recipe: Record = {"experiment": document["name"], "task": TASK}
+    recipe |= {"data": {"corpus": document["corpus"]}} if "corpus" in document else {}
+    end = {"event": "end", "scores": found}
+    return Run(
+        name="mean", seed=0, fold=0, finished=True, recipe=recipe, environment=_facts(document), end=end, reported=True
+    )
 
 
 def _document(path: Path) -> Record:
@@ -143,10 +189,15 @@ def _score(path: Path, field: str, target: str, score: Any) -> float:
         raise _wrong(path, field, "is taken from the targets: leave it out")
     if not re.fullmatch(r"\w+", target):
         raise _wrong(path, field, "is no target: letters, digits and _ alone")
-    number = isinstance(score, int | float) and not isinstance(score, bool)
-    if not number or not math.isfinite(score) or not -1 <= score <= 1:
-        raise _wrong(path, field, f"must be a number from -1 to 1, not {json.dumps(score)[:40]}")
+    _number(path, field, score, -1, 1)
     return float(score)
+
+
+def _number(path: Path, field: str, value: Any, low: float, high: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        within = f"from {low} to {high}" if math.isfinite(high) else f"of {low} or more"
+        raise _wrong(path, field, f"must be a number {within}, not {json.dumps(value)[:40]}")
 
 
 def _check_mean(path: Path, folds: dict[int, Scored], mean: Scored) -> None:

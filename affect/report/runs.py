@@ -23,6 +23,7 @@ class Run:
     `baselines` hold rows on the raw scale by id: {"id", "prediction", "target", group keys}; a value is a number, or
     the name of a class. `problems` names what could not be read, a line each. `reported` says that the numbers were
     taken from a paper: there is nothing but the scores in `end`, and fold 0 stands for a mean whose folds are unknown.
+    `folder` is where the run lies, for what only some kinds of report read.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Run:
     baselines: dict[str, dict[str, Record]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     reported: bool = False
+    folder: Path | None = None
 
     @property
     def test(self) -> dict[str, Record]:
@@ -97,16 +99,17 @@ def _run(path: Path, seed: int, fold: int) -> Run:
         end=end,
         timing=_lines(path / "timing.jsonl", problems),
         predictions={
-            match[1]: _rows(file, problems)
+            match[1]: rows_of(file, problems)
             for name, file in named.items()
             if (match := re.fullmatch(r"predictions-(\w+)\.jsonl", name))
         },
         baselines={
-            match[1]: _rows(file, problems)
+            match[1]: rows_of(file, problems)
             for name, file in named.items()
             if (match := re.fullmatch(r"baseline-(\w+)-test\.jsonl", name))
         },
         problems=problems,
+        folder=path,
     )
 
 
@@ -121,8 +124,9 @@ def _scores(path: Path, seed: int, fold: int) -> Run:
         recipe=_document(path / "recipe.json", problems),
         environment=_document(path / "environment.json", problems),
         end=end if end.get("event") == "end" else {},
-        predictions={"test": _rows(path / "predictions-test.jsonl", problems)},
+        predictions={"test": rows_of(path / "predictions-test.jsonl", problems)},
         problems=problems,
+        folder=path,
     )
 
 
@@ -182,7 +186,8 @@ def _lines(path: Path, problems: list[str]) -> list[Record]:
     return records
 
 
-def _rows(path: Path, problems: list[str]) -> dict[str, Record]:
+def rows_of(path: Path, problems: list[str]) -> dict[str, Record]:
+    """Return the rows of a file of predictions by id, none where there is no file; `problems` gets a line each."""
     rows: dict[str, Record] = {}
     wrong: list[str] = []
     twice: list[str] = []

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Sequence
 
+from affect.report.multimodal.names import is_multimodal
 from affect.report.runs import Run
 from affect.report.scores import MEAN, NETWORK, UA, Estimate, Scores, Targets, by_fold, held_out, section, spread
 
@@ -17,6 +18,12 @@ def table(runs: Sequence[Run], known: Scores | None = None) -> str:
 
     `known` are scores that were computed before: they serve where they hold all finished runs.
     """
+    if is_multimodal(runs):
+        # Its tables are made with these here.
+        from affect.report.multimodal.result import printed
+        from affect.report.multimodal.study import Study
+
+        return printed(Study(runs=runs))
     finished = [run for run in runs if run.finished]
     scores = known if known is not None and len(known.runs) == len(finished) else Scores(runs=finished)
     unfinished = [run.name for run in runs if not run.finished]

@@ -13,7 +13,7 @@ from affect.recipe import Recipe
 if TYPE_CHECKING:
     from affect.task import Task
 
-TASKS = {"valence_arousal": "ValenceArousal"}
+TASKS = {"valence_arousal": "ValenceArousal", "multimodal_emotion": "MultimodalEmotion"}
 """Name of each task's package here, and of its recipe's class."""
 
 

@@ -32,7 +32,11 @@ class State:
     best_step: int = 0
     best_epoch: int = 0
     worse: int = 0
-    """Evaluations since the best one."""
+    """Evaluations since the score rose over `mark`, from which early stopping counts."""
+    mark: float | None = None
+    flat: int = 0
+    """Evaluations since the score rose over `flat_mark`, from which the plateau schedule counts."""
+    flat_mark: float | None = None
     reduction: float = 1.0
     """What the plateau schedule has left of the rates."""
     budget: float = 0.0
@@ -141,7 +145,8 @@ def _read_state(path: Path) -> State:
     if not isinstance(data, dict) or set(data) != set(blank):
         raise ValueError(f"{path.name} does not hold where a run stands")
     number = (int, float)
-    kinds = {"best": (*number, type(None)), "reduction": number, "budget": number}
+    score = (*number, type(None))
+    kinds = {"best": score, "mark": score, "flat_mark": score, "reduction": number, "budget": number}
     for name, value in data.items():
         fits = isinstance(value, kinds.get(name, type(blank[name]))) and isinstance(value, bool) == (name == "stopped")
         if not fits or (name == "step" and value < 0):

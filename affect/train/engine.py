@@ -63,6 +63,7 @@ class Engine:
             log_with=usable or None,
             project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)) if folder else None,
         )
+        self._prepared = False
         self.world: int = self.accelerator.num_processes
         self.rank: int = self.accelerator.process_index
         self.main: bool = self.accelerator.is_main_process
@@ -92,6 +93,7 @@ class Engine:
             # torch says that broadcast_buffers will be renamed; its successor means something else.
             warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
             model, wrapped = self.accelerator.prepare(model, optimizer)
+        self._prepared = True
         return model, wrapped
 
     def unwrap(self, model: nn.Module) -> nn.Module:
@@ -215,7 +217,9 @@ class Engine:
             # A tracker that a full disk kept from starting has nothing to close.
             with contextlib.suppress(OSError, AttributeError):
                 tracker.finish()
-        self.accelerator.free_memory()
+        # It also collects garbage, which takes long where many runs share a process.
+        if self._prepared:
+            self.accelerator.free_memory()
 
     @staticmethod
     def close() -> bool:

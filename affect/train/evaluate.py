@@ -15,17 +15,20 @@ from affect.train.engine import Engine
 from affect.train.loader import Collated, Loader, Order
 
 
-def predict(engine: Engine, task: Task, model: nn.Module, part: Dataset, *, budget: float, workers: int) -> list[Row]:
+def predict(
+    engine: Engine, task: Task, model: nn.Module, part: Dataset, *, budget: float, workers: int,
+    condition: str | None = None,
+) -> list[Row]:  # fmt: skip
     """Return one row an example, in the order of the part (and of a row's `members`), on every rank. A collective.
 
-    The whole part is one plan: sorted by length it has little padding, and an example's output does not depend
-    on its micro-batch.
+    Where a condition is named, the rows are as they would be under it. The whole part is one plan: sorted by length
+    it has little padding, and an example's output does not depend on its micro-batch.
     """
     lengths = np.asarray(part["length"], dtype=np.float64)
     micros = plan.cut(lengths, np.arange(len(part)), engine.world, budget).ranks[engine.rank]
     # Fillers are only forwarded; the rows are told apart by id.
     orders = [Order(micro, None) for micro in micros]
-    loader = Loader(Collated(task, part, lengths), orders, workers=workers, pin=engine.device.type == "cuda")
+    loader = Loader(Collated(task, part, lengths, condition), orders, workers=workers, pin=engine.device.type == "cuda")
     rows: list[Row] = []
     training = model.training
     model.eval()
@@ -42,8 +45,3 @@ def predict(engine: Engine, task: Task, model: nn.Module, part: Dataset, *, budg
     found = {row["id"]: row for row in engine.gather_objects(rows)}
     names = itertools.chain.from_iterable(part["members"]) if "members" in part.column_names else part["id"]
     return [found[name] for name in names]
-
-
-def spread(part: Dataset, most: int) -> Dataset:
-    """Return at most `most` rows of a part, evenly spread over it."""
-    return part.select(np.linspace(0, len(part) - 1, min(len(part), most)).astype(int))

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from affect import recipe as recipes
@@ -63,7 +65,7 @@ def claim(folder: Path, recipe: Recipe, *, experiment: str, overwrite: bool) -> 
     return False
 
 
-FREE = ("train.budget", "train.mode", "train.workers", "train.trackers", "train.world", "train.keep")
+FREE = ("train.budget", "train.mode", "train.workers", "train.trackers", "train.world", "train.keep", "together")
 """Fields that may change between the sessions of a run: they decide no result."""
 
 
@@ -96,6 +98,12 @@ def write_json(path: Path, data: Any) -> None:
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write rows as JSON lines to `path`, whole or not at all; NaN becomes null."""
     write_text(path, "".join(json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows))
+
+
+def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write named arrays to the .npz file `path`, compressed, whole or not at all."""
+    with whole(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def write_text(path: Path, text: str) -> None:

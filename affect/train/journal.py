@@ -21,9 +21,16 @@ _LOG = logging.getLogger("affect")
 class Journal:
     """What a run says of itself. Only the main rank writes; the others call the same methods to no effect."""
 
-    def __init__(self, engine: Engine, folder: Path, *, steps: int, done: int, label: str, settings: dict[str, Any]):
-        """Open the journal; what an earlier process wrote past step `done` is dropped, for it will come again."""
-        self.engine, self.folder = engine, folder
+    def __init__(
+        self, engine: Engine, folder: Path, *, steps: int, done: int, label: str, settings: dict[str, Any],
+        alone: bool = True,
+    ):  # fmt: skip
+        """Open the journal; what an earlier process wrote past step `done` is dropped, for it will come again.
+
+        A run that is not `alone` in its process shows no bar and tells the trackers of evaluations only; its log has
+        the lines that name its folder as `run`.
+        """
+        self.engine, self.folder, self.alone = engine, folder, alone
         self._files: dict[str, TextIO] = {}
         self._handler: logging.Handler | None = None
         if not engine.main:
@@ -35,12 +42,15 @@ class Journal:
             self._files[name] = path.open("a", encoding="utf-8")
         self._handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        if not alone:
+            self._handler.addFilter(lambda record: getattr(record, "run", folder) == folder)
         _LOG.addHandler(self._handler)
         with self._guarded("a tracker's file"):
             engine.track(_flat(settings))
         self._bar = tqdm(
-            total=steps, initial=done, desc=label, unit="step", dynamic_ncols=True, leave=False, disable=None
-        )
+            total=steps, initial=done, desc=label, unit="step", dynamic_ncols=True, leave=False,
+            disable=None if alone else True,
+        )  # fmt: skip
 
     def __enter__(self) -> Self:
         """Return the journal."""
@@ -73,7 +83,10 @@ class Journal:
     def step(self, step: int, metrics: dict[str, Any], timing: dict[str, float]) -> None:
         """Record a training step: what is reproducible to metrics, the rest to timing."""
         self.write("metrics", {"event": "step", "step": step, **metrics})
-        self.write("timing", {"step": step, **timing})
+        if timing:
+            self.write("timing", {"step": step, **timing})
+        if not self.alone:
+            return
         rates = {f"lr/{name}": value for name, value in metrics["lr"].items()}
         terms = {f"train/{name}": value for name, value in metrics["terms"].items()}
         speed = {f"speed/{name}": value for name, value in timing.items()}

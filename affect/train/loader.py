@@ -27,17 +27,18 @@ class Order:
 
 
 class Collated(TorchDataset[Batch | AffectError]):
-    """A part of the corpus whose item is a whole micro-batch; runs in the loader's workers."""
+    """A part of the corpus (under a condition) whose item is a whole micro-batch; runs in the loader's workers."""
 
-    def __init__(self, task: Task, part: Dataset, lengths: NDArray[np.float64]):
+    def __init__(self, task: Task, part: Dataset, lengths: NDArray[np.float64], condition: str | None = None):
         self.task, self.part, self.lengths = task, part, lengths
+        self.under = {} if condition is None else {"condition": condition}
 
     def __getitem__(self, order: Order) -> Batch | AffectError:
         """Return the batch, or the user's error: raised here, a worker would wrap it in a stack trace."""
         indices = list(order.micro.indices)
         try:
             columns = self.part[indices]
-            rows = [{name: column[i] for name, column in columns.items()} for i in range(len(indices))]
+            rows = [{n: column[i] for n, column in columns.items()} | self.under for i in range(len(indices))]
             batch = self.task.collate(rows, order.draw)
         except AffectError as error:
             return error

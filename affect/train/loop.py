@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from affect.errors import AffectError, first_line
 from affect.recipe import Recipe
 from affect.task import Batch, Row, Task
-from affect.train import checkpoint, optim, probe, step
+from affect.train import checkpoint, course, ending, optim, probe, step
 from affect.train import folder as folders
 from affect.train.checkpoint import State
 from affect.train.engine import Engine, is_out_of_memory
-from affect.train.evaluate import predict, spread
+from affect.train.evaluate import predict
 from affect.train.journal import Journal
 from affect.train.loader import Collated, Loader
 from affect.train.meter import Meter
@@ -28,8 +28,6 @@ from affect.train.schedule import Schedule
 from affect.train.watch import DivergedError, Watch
 
 _LOG = logging.getLogger("affect")
-_TRAIN_ROWS = 2000
-"""Training rows that are predicted at the end: the report shows their gap to validation."""
 _OVERFLOWS = 50
 """fp16 overflows in a row after which the loss scale can't be what is wrong."""
 
@@ -39,10 +37,10 @@ class Run:
 
     def __init__(
         self, engine: Engine, task: Task, recipe: Recipe, folder: Path, *, experiment: str, resume: str,
-        ends: Sequence[str] = ("train", "valid", "test"), watch: Watch | None = None,
+        ends: Sequence[str] | None = None, watch: Watch | None = None,
     ):  # fmt: skip
-        """Make or resume all that the run needs; at last it predicts the parts `ends`. Raises AffectError."""
-        self.ends, self.watch = ends, watch
+        """Make or resume all that the run needs; at last it predicts the parts `ends` (all). Raises AffectError."""
+        self.ends, self.watch = ending.parts_of(task) if ends is None else ends, watch
         self.engine, self.task, self.recipe, self.folder, self.experiment = engine, task, recipe, folder, experiment
         self.checkpoints = folder / "checkpoints"
         self.parts = task.datasets()
@@ -127,7 +125,7 @@ class Run:
             waited = loader.waited
             try:
                 batches = loader.take(len(self.schedule.cut(now).ranks[self.engine.rank]))
-                result, rates = self._gradient(now, batches)
+                result, rates, follows = self._gradient(now, batches)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -137,26 +135,32 @@ class Run:
                 continue
             norm = self._apply(now, result, batches)
             self.state.step += 1
-            self._record(now, result, norm, rates, time.perf_counter() - begun, loader.waited - waited)
+            self._record(now, result, norm, rates, follows, time.perf_counter() - begun, loader.waited - waited)
             if self.schedule.ends_epoch(now):
                 self.meter.report(self.schedule.epoch(now), last=self.state.step == self.schedule.steps)
                 self._end_epoch(now)
 
-    def _gradient(self, now: int, batches: list[Batch]) -> tuple[step.Result, dict[str, float]]:
-        """Leave the gradient of step `now` in the parameters; may be repeated with another cut."""
+    def _gradient(self, now: int, batches: list[Batch]) -> tuple[step.Result, dict[str, float], dict[str, float]]:
+        """Leave the gradient of step `now` in the parameters; may be repeated with another cut.
+
+        Returns it with the rates and with what follows a schedule.
+        """
         engine = self.engine
-        self.task.begin(engine.unwrap(self.model), self.schedule.epoch(now), now)
+        follows = self.task.begin(engine.unwrap(self.model), self.schedule.epoch(now), now)
         # Set by the step's number, not by a scheduler: a prepared one would step once a process.
         multiple = optim.factor(self.recipe.optim, now, self.schedule.steps) * self.state.reduction
         rates = optim.set_rates(self.optimizer, multiple)
         self.optimizer.zero_grad(set_to_none=True)
         batches = [batch.to(engine.device) for batch in batches]
         mode: step.Mode = "hold" if self.state.mode == "hold" else "replay"
-        return step.accumulate(engine, self.model, self.loss, batches, mode=mode, key=(self.recipe.seed, now)), rates
+        result = step.accumulate(engine, self.model, self.loss, batches, mode=mode, key=(self.recipe.seed, now))
+        return result, rates, follows
 
     def _apply(self, now: int, result: step.Result, batches: list[Batch]) -> float:
         """Clip and take the step, and return the gradient's norm; may not be repeated."""
         norm = float(self.engine.clip(self.parameters, self.recipe.optim.clip))
+        if self.recipe.optim.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(self.parameters, self.recipe.optim.clip_value)
         self._check(now, float(result.loss), norm, batches)
         self.optimizer.step()
         # A fused AdamW skips an overflow inside its step, which Accelerate's step_was_skipped does not see.
@@ -207,14 +211,16 @@ class Run:
         )
 
     def _record(
-        self, now: int, result: step.Result, norm: float, rates: dict[str, float], seconds: float, waited: float
-    ) -> None:
+        self, now: int, result: step.Result, norm: float, rates: dict[str, float], follows: dict[str, float],
+        seconds: float, waited: float,
+    ) -> None:  # fmt: skip
         metrics = {
             "epoch": self.schedule.epoch(now),
             "loss": float(result.loss),
             "terms": {name: float(value) for name, value in result.terms.items()},
             "grad_norm": norm,
             "lr": rates,
+            **({"schedule": follows} if follows else {}),
         }
         timing = self.meter.time(self.schedule.cut(now), seconds, waited, self.engine.memory())
         self.journal.step(now + 1, metrics, timing)
@@ -222,17 +228,19 @@ class Run:
     def _evaluated(self) -> torch.nn.Module:
         return self.model if self.average is None else self.average.model
 
-    def _predict(self, model: torch.nn.Module, part: Dataset) -> list[Row]:
-        workers = self.recipe.train.workers
+    def _predict(self, part: Dataset, condition: str | None = None) -> list[Row]:
         with self.engine.autocast():
-            return predict(self.engine, self.task, model, part, budget=self.state.budget, workers=workers)
+            return predict(
+                self.engine, self.task, self._evaluated(), part, budget=self.state.budget,
+                workers=self.recipe.train.workers, condition=condition,
+            )  # fmt: skip
 
     def _end_epoch(self, now: int) -> None:
         """Evaluate and save as the recipe says. Reached by every rank."""
         epoch, train = self.schedule.epoch(now), self.recipe.train
         last = now + 1 == self.schedule.steps
         if (epoch + 1) % train.evaluate_every == 0 or last:
-            scores = self.task.metrics(self._predict(self._evaluated(), self.parts["valid"]))
+            scores = self.task.metrics(self._predict(self.parts["valid"]))
             self.journal.validation(now + 1, epoch, scores)
             self._judge(scores, epoch)
             if self.watch is not None:
@@ -244,24 +252,14 @@ class Run:
 
     def _judge(self, scores: dict[str, float], epoch: int) -> None:
         """Keep the weights if they are the best so far, and decide whether to stop early."""
-        state, score = self.state, scores[self.task.score]
-        better = state.best is None or score > state.best or self.recipe.train.choose == "last"
+        better, told = course.judge(self.state, scores[self.task.score], epoch, self.recipe)
         if better:
-            state.best, state.best_step, state.best_epoch, state.worse = score, state.step, epoch, 0
             self.engine.on_main(lambda: self._save_best(scores))
-        else:
-            state.worse += 1
-            optim_ = self.recipe.optim
-            if optim_.schedule == "plateau" and state.worse % optim_.plateau_patience == 0:
-                state.reduction /= 2
-                _LOG.info("no better score for %d evaluations: rates halved", state.worse)
         _LOG.info(
             "epoch %d: %s%s", epoch + 1, " ".join(f"{k} {v:.3f}" for k, v in scores.items()), " *" if better else ""
         )
-        patience = self.recipe.train.patience
-        if patience is not None and state.worse * self.recipe.train.evaluate_every >= patience:
-            _LOG.info("stopping early: no better validation score for %d epochs", patience)
-            state.stopped = True
+        for line in told:
+            _LOG.info(line)
 
     def _save_best(self, scores: dict[str, float]) -> None:
         with folders.whole(self.checkpoints / "best") as temporary:
@@ -275,19 +273,11 @@ class Run:
         if not (self.checkpoints / "best" / "model.safetensors").is_file():
             raise AffectError(f"{self.checkpoints} holds no best weights: --resume never trains anew")
         model.load_state_dict(load_file(str(self.checkpoints / "best" / "model.safetensors")))
-        # Of training, not augmented, enough to show what is only remembered.
-        parts = {**self.parts, "train": spread(self.parts["train"], _TRAIN_ROWS)}
-        rows = {part: self._predict(self._evaluated(), parts[part]) for part in self.ends}
-        found = {part: self.task.metrics(mine) for part, mine in rows.items()}
-        rows.pop("train", None)
-        self.engine.on_main(lambda: self._write_rows(rows))
+        found = ending.finish(self.task, self.parts, self.ends, self._predict, self.folder, self._on_main)
         state = self.state
         best = {"best_step": state.best_step, "best_epoch": state.best_epoch}
         self.journal.write("metrics", {"event": "end", "step": state.step, **best, "scores": found})
         return found
 
-    def _write_rows(self, rows: dict[str, list[Row]]) -> None:
-        for part, mine in rows.items():
-            folders.write_lines(self.folder / f"predictions-{part}.jsonl", mine)
-        for name, mine in (self.task.baselines() if "test" in rows else {}).items():
-            folders.write_lines(self.folder / f"baseline-{name}-test.jsonl", mine)
+    def _on_main(self, work: Callable[[], None]) -> None:
+        self.engine.on_main(work)

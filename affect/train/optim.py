@@ -1,4 +1,4 @@
-"""AdamW, the learning rate of each step, and the moving average of weights."""
+"""AdamW or Adam, the learning rate of each step, and the moving average of weights."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from affect.recipe import Optim
 
 
 def make(groups: list[dict[str, Any]], optim: Optim) -> torch.optim.Optimizer:
-    """Return AdamW over a task's parameter groups; each group remembers its peak rate as `peak`."""
+    """Return the optimiser over a task's parameter groups; each group remembers its peak rate as `peak`."""
     for group in groups:
         group["peak"] = group["lr"]
     device = groups[0]["params"][0].device
-    return torch.optim.AdamW(groups, betas=optim.betas, fused=device.type in ("cpu", "cuda"))
+    kind = torch.optim.AdamW if optim.algorithm == "adamw" else torch.optim.Adam
+    return kind(groups, betas=optim.betas, fused=device.type in ("cpu", "cuda"))
 
 
 def factor(optim: Optim, step: int, steps: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,10 +20,7 @@ from affect.report.tables import grid
 from affect.task import Row, Task
 from affect.train import folder as folders
 from affect.train.engine import Engine
-from affect.workflows import folds
-
-_LOG = logging.getLogger("affect")
-_PARTS = ("valid", "test")
+from affect.workflows import folds, mixture
 
 Members = Mapping[str, Recipe | Path]
 """The members by name: an experiment's recipe, or the folder of a finished one."""
@@ -67,20 +63,32 @@ def dry_run(members: Members, options: Options) -> str:
 
 
 def table(top: Path) -> str:
-    """Return the mean scores of an ensemble and of its members on the test parts."""
+    """Return the mean scores of an ensemble and of its members on the test parts, a table a part."""
     first = next(iter(_folders(top).values()))
     places = recipes.read(first / "recipe.json")["members"]
     tops = {**{name: Path(place) for name, place in places.items()}, "ensemble": top}
     units = list(_folders(top))
-    scores = {
-        name: [folds.scores_of(folds.folder_of(place, *unit))["test"] for unit in units] for name, place in tops.items()
-    }
-    columns = list(scores["ensemble"][0])
-    rows = [
-        [name, *(f"{np.mean([one.get(column, math.nan) for one in found]):.3f}" for column in columns)]
+    ends = {name: [folds.scores_of(folds.folder_of(place, *unit)) for unit in units] for name, place in tops.items()}
+    return "\n\n".join(
+        _part(part, {name: [found[part] for found in mine] for name, mine in ends.items()})
+        for part in ends["ensemble"][0]
+        if part != "valid"
+    )
+
+
+def _part(part: str, scores: Mapping[str, Sequence[Mapping[str, float | None]]]) -> str:
+    """Return the table of one part; a score that no run has (no label) has no column."""
+    means = {
+        name: {column: _mean([one.get(column) for one in found]) for column in scores["ensemble"][0]}
         for name, found in scores.items()
-    ]
-    return grid([f"mean test scores of {len(units)} runs", *columns], rows)
+    }
+    columns = [column for column, mean in means["ensemble"].items() if not math.isnan(mean)]
+    head = [f"mean {part} scores of {len(scores['ensemble'])} runs", *columns]
+    return grid(head, [[name, *(f"{mine[column]:.3f}" for column in columns)] for name, mine in means.items()])
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    return float(np.mean([math.nan if value is None else value for value in values]))
 
 
 def _free(members: Members, options: Options) -> None:
@@ -100,7 +108,7 @@ def _free(members: Members, options: Options) -> None:
 
 def _wanted(recipe: Recipe, options: Options) -> list[Unit]:
     numbers = tasks.make(recipe).folds()
-    return [(seed, number) for seed in options.seeds or (recipe.seed,) for number in numbers]
+    return [(seed, number) for seed in recipe.seeds(options.seeds) for number in numbers]
 
 
 def _folders(top: Path) -> dict[Unit, Path]:
@@ -170,10 +178,13 @@ def _unit(name: str, tops: Mapping[str, Path], top: Path, unit: Unit, command: s
     folder, first = folds.folder_of(top, *unit), next(iter(places.values()))
     task: Task = tasks.make(tasks.read_recipe(next(iter(documents.values()))))
     scores: dict[str, dict[str, float]] = {}
-    for part in _PARTS:
-        rows = combine({member: _rows(place, part) for member, place in places.items()})
+    for part in ("valid", *task.tests):
+        rows = mixture.combine({member: _rows(place, part) for member, place in places.items()})
         scores[part] = task.metrics(rows)
         folders.write_lines(folder / f"predictions-{part}.jsonl", rows)
+    arrays = mixture.conditions(places)
+    if arrays:
+        folders.write_arrays(folder / mixture.CONDITIONS, arrays)
     for path in first.glob("baseline-*.jsonl"):
         shutil.copy(path, folder / path.name)
     environment = recipes.read(first / "environment.json")
@@ -191,63 +202,6 @@ def _rows(folder: Path, part: str) -> list[Row]:
         raise AffectError(f"{path} is missing or empty: the run's predictions are what an ensemble is made of")
     # A label that is missing is written as null, and is NaN to the metrics.
     return [{**row, "target": {t: math.nan if v is None else v for t, v in row["target"].items()}} for row in rows]
-
-
-def combine(members: Mapping[str, Sequence[Row]]) -> list[Row]:
-    """Return the members' mean rows, by id, in the order of the first: numbers averaged, classes by probability.
-
-    Raises AffectError naming the first id or label in which members differ.
-    """
-    (first, rows), *others = members.items()
-    by_id = {member: {row["id"]: row for row in found} for member, found in others}
-    for member, found in by_id.items():
-        ids = {row["id"] for row in rows}
-        alone = [(first, i) for i in ids - found.keys()] + [(member, i) for i in found.keys() - ids]
-        if alone:
-            owner, name = min(alone, key=lambda pair: pair[1])
-            raise AffectError(f"{first} and {member} predict different utterances: {name} is in {owner} alone")
-    mixed = []
-    for row in rows:
-        same = {first: row, **{member: found[row["id"]] for member, found in by_id.items()}}
-        for member, other in same.items():
-            _agree(first, row, member, other)
-        mixed.append({**row, **_mean(same)})
-    return mixed
-
-
-def _agree(first: str, row: Row, member: str, other: Row) -> None:
-    names = [*dict.fromkeys((*row["target"], *other["target"], *row["prediction"], *other["prediction"]))]
-    for name in names:
-        if (name in row["prediction"]) != (name in other["prediction"]):
-            owner = first if name in row["prediction"] else member
-            raise AffectError(f"{first} and {member} predict different targets: {name} is in {owner} alone")
-        ours, theirs = row["target"].get(name), other["target"].get(name)
-        if ours != theirs and not (_missing(ours) and _missing(theirs)):
-            raise AffectError(f"{row['id']}: its {name} is {ours} in {first} and {theirs} in {member}")
-
-
-def _mean(same: Mapping[str, Row]) -> dict[str, Any]:
-    """Return `prediction` (and `probability` of classes) averaged over rows of one utterance."""
-    rows = list(same.values())
-    prediction: dict[str, Any] = {}
-    probability: dict[str, dict[str, float]] = {}
-    for name, value in rows[0]["prediction"].items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            prediction[name] = float(np.mean([row["prediction"][name] for row in rows]))
-            continue
-        for member, row in same.items():
-            if name not in row.get("probability", {}):
-                raise AffectError(f"{member} gives no probability of {name}, of which the mean is taken")
-            if row["probability"][name].keys() != rows[0]["probability"][name].keys():
-                raise AffectError(f"{next(iter(same))} and {member} have different classes of {name}")
-        classes = rows[0]["probability"][name]
-        probability[name] = {c: float(np.mean([row["probability"][name][c] for row in rows])) for c in classes}
-        prediction[name] = max(classes, key=lambda c, name=name: probability[name][c])  # type: ignore[misc]
-    return {"prediction": prediction, **({"probability": probability} if probability else {})}
-
-
-def _missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _shared(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:

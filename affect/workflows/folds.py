@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -15,14 +16,17 @@ from affect.errors import AffectError, first_line
 from affect.options import Options
 from affect.recipe import Recipe
 from affect.task import Task
-from affect.train import environment
+from affect.train import environment, together
 from affect.train import folder as folders
 from affect.train.engine import Engine, is_out_of_memory
 from affect.train.loop import Run
+from affect.train.member import Member
 from affect.train.schedule import Schedule
-from affect.train.watch import Watch
+from affect.train.watch import DivergedError, Watch
 
 _LOG = logging.getLogger("affect")
+Unit = tuple[int, int]
+"""Seed and fold."""
 _BUDGETS = (15.0, 30.0, 60.0, 120.0, 240.0)
 """Budgets shown by a dry run where the recipe leaves it to the memory probe."""
 
@@ -37,8 +41,11 @@ def run(experiment: str, recipe: Recipe, options: Options, command: str) -> Path
     whole = tasks.make(recipe)
     # The main rank first: it fills the caches that the others then read.
     numbers = engine.on_main(whole.folds)
-    for seed in options.seeds or (recipe.seed,):
-        for number in numbers:
+    units = [(seed, number) for seed in recipe.seeds(options.seeds) for number in numbers]
+    if together.can(engine, whole):
+        run_together(experiment, whole, top, units, options, command)
+    else:
+        for seed, number in units:
             run_one(experiment, whole.at(seed, number), folder_of(top, seed, number), options, command)
     if options.report:
         engine.on_main(lambda: conclude(options.runs, top))
@@ -60,40 +67,23 @@ def folder_of(top: Path, seed: int, fold: int) -> Path:
 
 def run_one(
     experiment: str, task: Task, folder: Path, options: Options, command: str,
-    *, ends: Sequence[str] = ("train", "valid", "test"), watch: Watch | None = None,
+    *, ends: Sequence[str] | None = None, watch: Watch | None = None,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
     """Run one seed and fold, unless its folder says that it is finished, and return its scores by part.
 
-    `ends` are the parts that it predicts at its end; `watch` sees its validation scores. Reached by every rank.
+    `ends` are the parts that it predicts at its end (all); `watch` sees its validation scores. Reached by every rank.
     """
     engine = Engine(folder, task.recipe.train.trackers)
-
-    def claim() -> dict[str, dict[str, float]] | None:
-        if folders.claim(folder, task.recipe, experiment=experiment, overwrite=options.overwrite):
-            return scores_of(folder)
-        said = {"command": command, **environment.describe(engine, task)}
-        earlier = folder / "environment.json"
-        if earlier.is_file():
-            # A run that goes on was started when it was started.
-            said["started"] = json.loads(earlier.read_text(encoding="utf-8")).get("started", said["started"])
-        folders.write_json(earlier, said)
-        folders.write_lines(folder / "exclusions.jsonl", task.exclusions())
-        return None
-
     try:
-        scores = engine.on_main(claim)
+        scores = engine.on_main(lambda: claim(engine, experiment, task, folder, options, command))
         if scores is not None:
-            _LOG.info("%s is finished: skipped (--overwrite runs it again)", folder)
             return scores
         run = Run(
             engine, task, task.recipe, folder, experiment=experiment, resume=options.resume, ends=ends, watch=watch
         )
         scores = run.train()
         if engine.main:
-            last = ends[-1]
-            _LOG.info(
-                "%s: %s %s", folder, last, " ".join(f"{name} {value:.3f}" for name, value in scores[last].items())
-            )
+            tell(folder, scores)
         return scores
     except Exception as error:
         if not is_out_of_memory(error):
@@ -101,6 +91,74 @@ def run_one(
         raise AffectError(f"{folder}: out of memory ({first_line(error)}); give a smaller --train.budget") from error
     finally:
         engine.end()
+
+
+def claim(
+    engine: Engine, experiment: str, task: Task, folder: Path, options: Options, command: str
+) -> dict[str, dict[str, float]] | None:
+    """Make a folder this run's own and say in it what the run is; return the scores of one that is finished."""
+    if folders.claim(folder, task.recipe, experiment=experiment, overwrite=options.overwrite):
+        _LOG.info("%s is finished: skipped (--overwrite runs it again)", folder)
+        return scores_of(folder)
+    said = {"command": command, **environment.describe(engine, task)}
+    earlier = folder / "environment.json"
+    if earlier.is_file():
+        # A run that goes on was started when it was started.
+        said["started"] = json.loads(earlier.read_text(encoding="utf-8")).get("started", said["started"])
+    folders.write_json(earlier, said)
+    folders.write_lines(folder / "exclusions.jsonl", task.exclusions())
+    return None
+
+
+def run_together(
+    experiment: str, whole: Task, top: Path, units: Sequence[Unit], options: Options, command: str,
+    *, ends: Sequence[str] | None = None, watch: together.Watching | None = None,
+) -> dict[Unit, dict[str, dict[str, float]]]:  # fmt: skip
+    """Run seeds and folds of a small model in this process, unless they are finished, and return scores by part.
+
+    As many at a time as a stack takes. Those that diverge leave the others; raises DivergedError at the end, naming the
+    first.
+    """
+    if options.resume not in ("auto", "never"):
+        raise AffectError("--resume PATH is of one run alone: give auto or never where several train together")
+    found: dict[Unit, dict[str, dict[str, float]]] = {}
+    failed: dict[Unit, str] = {}
+    made = {unit: whole.at(*unit) for unit in units}
+    # All of them first: a folder that is another run's is known before anything is trained.
+    for unit, task in made.items():
+        scores = claim(Engine(), experiment, task, folder_of(top, *unit), options, command)
+        if scores is not None:
+            found[unit] = scores
+    left = [unit for unit in units if unit not in found]
+    width = together.width(Engine(), made[left[0]]) if left else 1
+    for start in range(0, len(left), width):
+        chosen = left[start : start + width]
+        _LOG.info("runs %d to %d of %d", start + 1, start + len(chosen), len(left))
+        with contextlib.ExitStack() as stack:
+            members: dict[Unit, Member] = {}
+            for unit in chosen:
+                folder = folder_of(top, *unit)
+                engine = Engine(folder, made[unit].recipe.train.trackers)
+                stack.callback(engine.end)
+                member = Member(engine, made[unit], folder, experiment=experiment, resume=options.resume, ends=ends)
+                members[unit] = stack.enter_context(member)
+            ended = together.train(list(members.values()), watch)
+            for unit, member in members.items():
+                if member in ended:
+                    failed[unit] = ended[member]
+                else:
+                    found[unit] = member.finish()
+                    tell(member.folder, found[unit])
+    if failed:
+        raise DivergedError(f"{len(failed)} of {len(left)} runs diverged: {next(iter(failed.values()))}")
+    return found
+
+
+def tell(folder: Path, scores: dict[str, dict[str, float]]) -> None:
+    """Log a run's scores on the parts that it had not seen: the test parts, or validation where no other is."""
+    for part, found in scores.items():
+        if part not in ("train", "valid") or len(scores) == 1:
+            _LOG.info("%s: %s %s", folder, part, " ".join(f"{name} {value:.3f}" for name, value in found.items()))
 
 
 def scores_of(folder: Path) -> dict[str, dict[str, float]]:

@@ -122,7 +122,7 @@ def plan(
         raise AffectError(f"train.world asks for {recipe.train.world} processes, but each fold has one here")
     whole = tasks.make(recipe)
     jobs = []
-    for seed in options.seeds or (recipe.seed,):
+    for seed in recipe.seeds(options.seeds):
         for number in whole.folds():
             task = whole.at(seed, number)
             folder = folds.folder_of(top, seed, number)

@@ -74,7 +74,7 @@ def _claim(top: Path, search: Search, recipe: Recipe, options: Options) -> None:
     """Make `top` this search's own. Raises AffectError naming the fields where it holds another search."""
     wanted = {
         "of": search.of, "ranges": list(search.ranges), "seed": search.seed, "prune": search.prune,
-        "seeds": list(options.seeds or (recipe.seed,)), "recipe": recipe.to_dict(),
+        "seeds": list(recipe.seeds(options.seeds)), "recipe": recipe.to_dict(),
     }  # fmt: skip
     path = top / _SEARCH
     if options.overwrite and top.exists():
@@ -134,7 +134,7 @@ def _score(
 ) -> float:  # fmt: skip
     """Return the mean validation score of a trial over its seeds and folds; its test parts are never looked at."""
     whole = tasks.make(changed(recipe, trial.values))
-    units = [(seed, n) for seed in options.seeds or (recipe.seed,) for n in engine.on_main(whole.folds)]
+    units = [(seed, n) for seed in recipe.seeds(options.seeds) for n in engine.on_main(whole.folds)]
     scores = []
     for place, (seed, number) in enumerate(units):
         # Scores of different folds can't be compared: the median is that of the first one.

@@ -8,7 +8,7 @@ import json
 import torch
 
 from affect.cli import guarded
-from affect.losses.weighting import total_of
+from affect.task import total_of
 from affect.train import step
 from affect.train.engine import Engine
 from tests.train import toy

@@ -1,4 +1,4 @@
-"""A process that was one of several ends whole: everything that waits for its end runs, and its exit code is its own."""
+"""A process that was one of several ends whole: all that waits for its end runs, its exit code is its own."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from affect.losses.arcface import ArcFace
-from affect.losses.weighting import terms_of
+from affect.task import terms_of
 
 N, C = 12, 5
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from affect.losses.masked import CrossEntropy, Masked, binary, squared
-from affect.losses.weighting import terms_of, total_of
-from affect.task import AdditiveLoss, GatheredLoss
+from affect.task import AdditiveLoss, GatheredLoss, terms_of, total_of
 
 NAN = float("nan")
 N, C = 30, 5

@@ -9,8 +9,8 @@ import torch
 
 from affect.losses.ccc import CCC, ccc
 from affect.losses.masked import Masked, squared
-from affect.losses.weighting import Sum, Uncertainty, needs_of, terms_of, total_of
-from affect.task import AdditiveLoss, GatheredLoss
+from affect.losses.weighting import Sum, Uncertainty, needs_of
+from affect.task import AdditiveLoss, GatheredLoss, terms_of, total_of
 
 NAN = float("nan")
 V_A = {"valence": 1.0, "arousal": 0.5}

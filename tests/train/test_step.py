@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from affect.losses.weighting import terms_of, total_of
+from affect.task import terms_of, total_of
 from affect.train import step
 from affect.train.engine import Engine
 from tests.train import toy

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from affect.errors import AffectError
 from affect.metrics import regression
 from affect.workflow import Ensemble
-from affect.workflows.ensemble import combine
+from affect.workflows.mixture import combine
 from tests.launching import assert_one_line
 
 FAST = ("--train.steps", "2")

@@ -1,14 +1,18 @@
-"""Readers of corpora: one module a layout on disk, each with `read(root, ...) -> Corpus`."""
+"""Readers of corpora: one module a layout on disk, each with `read(root, ...)`.
+
+Those of recordings or texts return a `Corpus`, those of features a `FeatureCorpus`.
+"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from affect.data.corpus import Corpus
+from affect.data.feature_corpus import FeatureCorpus
 from affect.errors import AffectError, nearest
 
 MODULES = {
@@ -20,6 +24,8 @@ MODULES = {
     "hub": "affect.data.corpora.hub_dataset",
     "synthetic": "affect.data.synthetic",
 }
+FEATURE_MODULES = {"mer2023": "affect.data.corpora.mer2023"}
+"""Readers of corpora that are features alone."""
 
 
 def mapping(pairs: Sequence[str]) -> dict[str, str]:
@@ -40,15 +46,27 @@ def read(name: str, root: str | Path, **options: Any) -> Corpus:
 
     Raises AffectError for an unknown reader or option, and what the reader raises.
     """
-    if name not in MODULES:
-        raise AffectError(f"unknown corpus {name!r}: {nearest(name, MODULES)}")
-    reader = importlib.import_module(MODULES[name])
-    parameters = list(inspect.signature(reader.read).parameters.values())[1:]
+    if name in FEATURE_MODULES:
+        raise AffectError(f"corpus {name!r} is of features, not of the recordings or texts that this task needs")
+    corpus: Corpus = _reader(name, MODULES, options)(str(root), **options)
+    return corpus
+
+
+def read_features(name: str, root: str | Path, **options: Any) -> FeatureCorpus:
+    """Return the corpus of features in folder `root` as the reader called `name` finds it; raises as `read` does."""
+    corpus: FeatureCorpus = _reader(name, FEATURE_MODULES, options)(str(root), **options)
+    return corpus
+
+
+def _reader(name: str, modules: dict[str, str], options: Iterable[str]) -> Callable[..., Any]:
+    if name not in modules:
+        raise AffectError(f"unknown corpus {name!r}: {nearest(name, modules)}")
+    read: Callable[..., Any] = importlib.import_module(modules[name]).read
+    parameters = list(inspect.signature(read).parameters.values())[1:]
     known = [parameter.name for parameter in parameters]
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     for option in options:
         if option not in known and not takes_any:
             hint = nearest(option, known) if known else "it has none"
             raise AffectError(f"corpus {name!r} has no option {option!r}: {hint}")
-    corpus: Corpus = reader.read(str(root), **options)
-    return corpus
+    return read

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import DatasetDict
+from numpy.typing import NDArray
 from torch import nn
 
 from affect.data import augment, noise, prosody, splits
@@ -23,7 +24,7 @@ from affect.models import text
 from affect.models import valence_arousal as models
 from affect.models.encoder import EncoderConfig
 from affect.recipe import Recipe
-from affect.task import Batch, Draw, Loss, Outputs, Row
+from affect.task import Batch, Draw, Loss, Outputs, Predict, Row
 from affect.tasks.valence_arousal import scores
 from affect.tasks.valence_arousal.classes import Classes
 from affect.tasks.valence_arousal.corpus import read_corpus
@@ -42,6 +43,7 @@ class ValenceArousalTask:
         self._known = known
         self._prepared = Prepared({})
         self.score = scores.chosen_by(recipe.targets)
+        self.tests: tuple[str, ...] = ("test",)
         self.unit = "words" if recipe.data.corpus in TEXT_ONLY else "s of audio"
 
     @property
@@ -225,8 +227,9 @@ class ValenceArousalTask:
             group["params"].append(parameter)
         return list(groups.values())
 
-    def begin(self, model: nn.Module, epoch: int, step: int) -> None:
+    def begin(self, model: nn.Module, epoch: int, step: int) -> dict[str, float]:
         """Follow no schedule."""
+        return {}
 
     def predictions(self, outputs: Outputs, batch: Batch) -> list[Row]:
         """Return predictions and labels on the corpus's own scale."""
@@ -243,9 +246,13 @@ class ValenceArousalTask:
         if self._tokenizer is not None:
             text.save_tokenizer(self._tokenizer, folder)
 
-    def baselines(self) -> dict[str, list[Row]]:
+    def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return the test rows as trivial models predict them, from the functionals and from the words."""
-        return references(self.recipe, self.parts, self.known[1])
+        return {"test": references(self.recipe, self.parts, self.known[1])}
+
+    def examine(self, predict: Predict) -> dict[str, NDArray[Any]]:
+        """Examine nothing beyond the parts."""
+        return {}
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus, and the groups of each part."""

@@ -13,9 +13,8 @@ import torch
 from affect import tasks
 from affect.data import audio
 from affect.errors import AffectError
-from affect.losses.weighting import total_of
 from affect.models import valence_arousal as models
-from affect.task import Draw
+from affect.task import Draw, total_of
 from affect.tasks.valence_arousal.recipe import Augment, Model, ValenceArousal
 from affect.train import loop, probe, step
 from affect.train.engine import Engine

@@ -1,0 +1,271 @@
+"""A corpus of features that encoders computed: vectors by modality, and which of them are there.
+
+A feature is a folder of `<utterance>.npy`, [D] or [T, D], or of folders `<utterance>/` of one .npy a frame. Its vectors
+[N, D] are put into one Arrow file in the cache, from which every later run maps them into memory.
+
+Legend: N utterances, S streams, D numbers of a vector, T frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from affect.data.cache import lock, replace_file
+from affect.data.corpus import Exclusion
+from affect.data.label_file import read_header
+from affect.errors import AffectError, first_line, nearest
+
+_LOG = logging.getLogger("affect")
+
+MODALITIES = ("audio", "text", "video")
+"""In the order that streams, masks and models have everywhere."""
+PRESENT, ZERO, ABSENT = 0, 1, 2
+"""States of a vector: there; all zero (an empty text, a video without a face), which means missing; no file."""
+
+_VERSION = b"1"
+"""To be raised when the same files give another table."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One feature set: its modality, the name of its folder, and the numbers of a vector."""
+
+    modality: str
+    name: str
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeatureCorpus:
+    """Utterances with a vector of each stream, some of them missing.
+
+    `utterances` has the columns id, part, emotion ("" where missing) and valence (NaN where missing). `present` [N, S]
+    says which vectors are there, `absent` [N, S] which have no file (the others that aren't there are all zero);
+    `exclusions` names each absent file. `arrays` hold the vectors of each stream. `fingerprint` changes when any label
+    or vector changes, wherever the corpus lies.
+    """
+
+    name: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    utterances: Dataset
+    streams: tuple[Stream, ...]
+    exclusions: tuple[Exclusion, ...] = ()
+    present: NDArray[np.bool_]
+    absent: NDArray[np.bool_]
+    arrays: tuple[NDArray[np.floating[Any]], ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """A model's name of each stream: audio, text, video, and audio_2 ... for a modality's further ones."""
+        seen: Counter[str] = Counter()
+        names = []
+        for stream in self.streams:
+            seen[stream.modality] += 1
+            count = seen[stream.modality]
+            names.append(stream.modality if count == 1 else f"{stream.modality}_{count}")
+        return tuple(names)
+
+    def values(self, stream: int) -> NDArray[np.floating[Any]]:
+        """Return the vectors [N, D] of the stream of this index, read-only, float16 or float32; missing ones are 0."""
+        return self.arrays[stream]
+
+    def indices(self, part: str) -> NDArray[np.int64]:
+        """Return the rows of a part, in order; raises AffectError for a part that the corpus does not have."""
+        parts = np.asarray(self.utterances["part"][:])
+        found = np.flatnonzero(parts == part).astype(np.int64)
+        if not len(found):
+            raise AffectError(f"{self.name} has no part {part!r}: {nearest(part, set(parts.tolist()))}")
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A feature's vectors [N, D] (float16 or float32, missing ones zero), their states [N] and a hash of both."""
+
+    values: NDArray[np.floating[Any]]
+    states: NDArray[np.uint8]
+    digest: str
+
+
+def read_table(folder: Path, names: Sequence[str], cache: Path) -> Table:
+    """Return the vectors of `names` from a feature's folder, mapped from `cache`, where they are first written.
+
+    Files of one frame [D], of several [T, D], and folders of frames give their mean; nothing in one of these counts as
+    an all-zero vector. The table is written anew when a name, size or time of a file has changed; several processes
+    may ask at once. Float64 is kept as float32, and halves as halves where all files are. Raises AffectError
+    for a file that is no such feature, for widths that differ, and where no utterance has a file.
+    """
+    files, stamp = _list(folder, names)
+    own = hashlib.sha256("\0".join((os.path.realpath(folder), *names)).encode("utf-8", "surrogatepass"))
+    place = cache / "streams" / own.hexdigest()[:24]
+    table = _load(place / "table.arrow", stamp)
+    if table is None:
+        with lock(place, f"the feature {folder.name}"):
+            table = _load(place / "table.arrow", stamp)
+            if table is None:
+                _save(place / "table.arrow", _convert(folder, files), stamp)
+                table = _load(place / "table.arrow", stamp)
+    if table is None:
+        raise AffectError(f"{place / 'table.arrow'} was written and can't be read back; set AFFECT_CACHE")
+    return table
+
+
+def read_frames(path: str | Path) -> NDArray[np.floating[Any]]:
+    """Return the frames [T, D] of an npy file of a vector [D] or of frames, as float16 or float32.
+
+    Raises AffectError, which names the file, where it holds anything else, or NaN or infinite values.
+    """
+    try:
+        data = Path(path).read_bytes()
+        stream = io.BytesIO(data)
+        shape, fortran, dtype = read_header(stream)
+    except OSError as error:
+        raise AffectError(f"{path} cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise AffectError(f"{path} is no readable npy file ({first_line(error)}); extract it again") from error
+    if dtype.kind != "f" or dtype.itemsize > 8:
+        held = "Python objects" if dtype.hasobject else str(dtype)
+        raise AffectError(f"{path} holds {held}, not float16, float32 or float64; write it as float32")
+    if len(shape) not in (1, 2) or shape[-1] == 0:
+        raise AffectError(f"{path} has the shape {list(shape)}; a feature is a vector [D] or frames [T, D]")
+    at, size = stream.tell(), dtype.itemsize * int(np.prod(shape, dtype=object))
+    if len(data) - at != size:
+        raise AffectError(
+            f"{path} is damaged: {len(data) - at} bytes where its header promises {size}; extract it again"
+        )
+    frames = np.frombuffer(data, dtype, offset=at).reshape(shape, order="F" if fortran else "C")
+    with np.errstate(over="ignore"):
+        # What overflows is infinite, and named as such.
+        frames = frames.astype(np.float16 if dtype.itemsize == 2 else np.float32, copy=False)
+    if not np.isfinite(frames).all():
+        raise AffectError(f"{path} holds NaN or infinite values; extract it again")
+    return frames.reshape(-1, shape[-1])
+
+
+def _list(folder: Path, names: Sequence[str]) -> tuple[list[tuple[str, ...] | None], str]:
+    """Return the files of each utterance (None: it has neither file nor folder), and a hash of what they look like."""
+    found: list[tuple[str, ...] | None] = []
+    digest = hashlib.sha256(_VERSION)
+    try:
+        with os.scandir(folder) as entries:
+            known = {entry.name: entry for entry in entries}
+        for name in names:
+            file, frames = known.get(f"{name}.npy"), known.get(name)
+            if frames is not None and not frames.is_dir():
+                frames = None
+            if file is not None and frames is not None:
+                raise AffectError(f"{folder} has both {name}.npy and a folder {name}: remove one of them")
+            mine = None if file is None else [file]
+            if frames is not None:
+                with os.scandir(frames) as inside:
+                    # Files that start with a dot are what other systems leave beside the real ones.
+                    mine = [entry for entry in inside if entry.name.endswith(".npy") and entry.name[0] != "."]
+                mine.sort(key=lambda entry: entry.name)
+            found.append(None if mine is None else tuple(entry.path for entry in mine))
+            stats = [(entry.name, entry.stat()) for entry in mine or ()]
+            looks = [(own, stat.st_size, stat.st_mtime_ns) for own, stat in stats]
+            digest.update(repr((name, mine is None, looks)).encode("utf-8", "surrogatepass"))
+    except OSError as error:
+        raise AffectError(f"{error.filename or folder} cannot be read ({error.strerror or error})") from error
+    return found, digest.hexdigest()
+
+
+def _convert(folder: Path, files: Sequence[tuple[str, ...] | None]) -> Table:
+    """Read every file of a feature, in threads: a network disk answers slowly."""
+    values: NDArray[np.floating[Any]] | None = None
+    states = np.full(len(files), ABSENT, np.uint8)
+    widest, first = 2, ""
+    with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
+        bar = tqdm(total=len(files), desc=f"reading {folder.name}", delay=1, leave=False, disable=None)
+        for index, vector in enumerate(pool.map(_vector, files)):
+            bar.update()
+            mine = files[index]
+            if mine is None:
+                continue
+            states[index] = ZERO
+            if vector is None:
+                continue
+            if values is None:
+                values, first = np.zeros((len(files), len(vector)), np.float32), mine[0]
+            if len(vector) != values.shape[1]:
+                raise AffectError(_widths(mine[0], len(vector), first, values.shape[1]))
+            values[index] = vector
+            widest = max(widest, vector.dtype.itemsize)
+            if vector.any():
+                states[index] = PRESENT
+    if values is None:
+        raise AffectError(f"{folder} has no file of any of the {len(files)} utterances: are these features of theirs?")
+    kept = values.astype(np.float16) if widest == 2 else values
+    digest = hashlib.sha256(f"{kept.dtype} {kept.shape}".encode())
+    digest.update(kept.data)
+    digest.update(states.data)
+    return Table(kept, states, digest.hexdigest())
+
+
+def _vector(files: tuple[str, ...] | None) -> NDArray[np.floating[Any]] | None:
+    """Return the mean [D] of all frames of an utterance's files; None where it has none."""
+    if not files:
+        return None
+    parts = [read_frames(path) for path in files]
+    for path, part in zip(files, parts, strict=True):
+        if part.shape[1] != parts[0].shape[1]:
+            raise AffectError(_widths(path, part.shape[1], files[0], parts[0].shape[1]))
+    frames = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if not len(frames):
+        return None
+    mean: NDArray[np.floating[Any]] = frames.mean(axis=0, dtype=np.float64).astype(frames.dtype)
+    return mean
+
+
+def _widths(one: str, width: int, other: str, its: int) -> str:
+    return f"{one} has {width} numbers, {other} has {its}: files of one feature must have the same width"
+
+
+def _save(path: Path, table: Table, stamp: str) -> None:
+    """Write a table as one record batch, so that its vectors lie together and are mapped as one array."""
+    width = table.values.shape[1]
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(table.values.reshape(-1)), width)
+    batch = pa.record_batch({"values": vectors, "state": pa.array(table.states)})
+    schema = batch.schema.with_metadata({"stamp": stamp, "digest": table.digest})
+
+    def fill(file: BinaryIO) -> None:
+        with pa.ipc.new_file(file, schema) as writer:
+            writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+
+    replace_file(path, fill)
+
+
+def _load(path: Path, stamp: str) -> Table | None:
+    """Return the table of this stamp, its vectors mapped; None where there is none (damage is logged)."""
+    try:
+        with pa.memory_map(os.fspath(path)) as source:
+            reader = pa.ipc.open_file(source)
+            said = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
+            if said.get("stamp") != stamp:
+                return None
+            batch = reader.get_batch(0)
+    except FileNotFoundError:
+        return None
+    except (OSError, pa.ArrowException) as error:
+        _LOG.warning("cached file %s is unreadable and will be made again (%s)", path, first_line(error))
+        return None
+    column = batch.column("values")
+    values: NDArray[np.floating[Any]] = column.values.to_numpy(zero_copy_only=True)
+    values = values.reshape(len(column), column.type.list_size)
+    return Table(values, batch.column("state").to_numpy(zero_copy_only=True), said["digest"])

@@ -1,0 +1,266 @@
+"""The media that features are extracted from: listed by a CSV, lying in a folder, or held by a `datasets` source."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+from datasets import Audio, Dataset, Value, Video, concatenate_datasets
+
+from affect.data.corpora import hub_source
+from affect.data.noise import FORMATS
+from affect.errors import AffectError, first_line, nearest
+
+COLUMNS = ("name", "audio", "video", "text", "boxes")
+"""What a source may have of an utterance; `boxes` are the faces of its video (`faces.read_boxes`)."""
+
+SOUND = frozenset((*FORMATS, ".aac", ".ac3", ".amr", ".au", ".caf", ".m4a", ".mka", ".opus", ".w64", ".wma"))
+"""Endings of the files that count as sound in a folder."""
+
+FILM = frozenset(
+    (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv")
+)
+"""Endings of the files that count as videos in a folder."""
+
+_LONGEST = 200
+"""Bytes of a name: a file's name may have 255, and its ending and that of a half-written file come on top."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Medium:
+    """What there is of one utterance: files (or their bytes) and words; None is what the source does not have.
+
+    An empty `text` is an utterance without a word. The name is that of the feature file to be: no folder, and no two
+    media have the same.
+    """
+
+    name: str
+    audio: Path | bytes | None = None
+    video: Path | bytes | None = None
+    text: str | None = None
+    boxes: Path | None = None
+
+    @property
+    def sound(self) -> Path | bytes | None:
+        """Where the voice is to be heard: the recording, or else the video."""
+        return self.video if self.audio is None else self.audio
+
+
+def read_media(source: str, *, columns: Mapping[str, str] | None = None, root: Path | None = None) -> Sequence[Medium]:
+    """Return the media of a CSV (or TSV), a folder of files, or a `datasets` source, in its order.
+
+    - a CSV has any of the columns name, audio, video, text, boxes; files lie below `root`, or else beside the CSV;
+    - a folder's sound and video files, those in folders below too, are named by their stems;
+    - a source is what `datasets` reads (save_to_disk, parquet, a folder with metadata, a name on the Hub): columns as
+      in a CSV, or of Audio and Video, all parts together. Files and bytes are fetched when a medium is asked for.
+
+    `columns` maps our names to the source's. Without a column of names, a file's stem is the name. Raises AffectError
+    where the source can't be read, lacks a column, holds nothing, a name is repeated or can't be a file's, or not one
+    of the files is there.
+    """
+    mapped = dict(columns or {})
+    for name in mapped:
+        if name not in COLUMNS:
+            raise AffectError(f"columns names {name!r}, which is none of: {', '.join(COLUMNS)}")
+    path = Path(source)
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return _from_csv(path, mapped, root or path.parent)
+    if path.is_dir() and not _is_dataset(path):
+        for option, value in (("columns", mapped), ("root", root)):
+            if value:
+                raise AffectError(f"{option} does nothing here: {source} is a folder of media files")
+        return _from_folder(path)
+    table = _joined(source, list(hub_source.tables(source).values()))
+    return _Rows(source, table, mapped, root or (path if path.is_dir() else path.parent))
+
+
+def check_names(names: Iterable[str], source: str) -> None:
+    """Raise AffectError for a name that is none of a file, or stands for two media of `source`."""
+    counts = Counter(iter(names))
+    if not counts:
+        raise AffectError(f"{source}: lists no media")
+    for name, count in counts.items():
+        reason = _unsafe(name)
+        if reason:
+            raise AffectError(f"{source}: the name {name[:60]!r} {reason}; it is to name a feature file")
+        if count > 1:
+            raise AffectError(f"{source}: the name {name!r} stands for {count} media; names must differ")
+
+
+def _unsafe(name: str) -> str:
+    """Return what makes a name unfit for a file, or nothing."""
+    if not name.strip():
+        return "is empty"
+    if name.startswith("."):
+        return "begins with a dot"
+    if name != name.strip() or not name.isprintable() or set(name) & set('/\\:*?"<>|'):
+        return "has a character that file names can't have"
+    return f"has more than {_LONGEST} bytes" if len(name.encode()) > _LONGEST else ""
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Say whether a folder is one that `datasets` wrote or describes, and not just files."""
+    return any(
+        next(folder.glob(pattern), None)
+        for pattern in ("dataset_dict.json", "state.json", "**/*.parquet", "metadata.*", "*/metadata.*")
+    )
+
+
+def _from_folder(folder: Path) -> list[Medium]:
+    found: dict[str, Path] = {}
+    # ._ files hold a Mac's attributes, under the names of recordings.
+    for path in sorted(path for path in folder.rglob("*") if not path.name.startswith(".")):
+        if path.suffix.lower() not in SOUND | FILM or not path.is_file():
+            continue
+        if path.stem in found:
+            raise AffectError(f"{found[path.stem]} and {path} would both be named {path.stem!r}: list them in a CSV")
+        found[path.stem] = path
+    if not found:
+        raise AffectError(f"{folder}: holds no sound or video file, nor a table that datasets reads")
+    check_names(found, str(folder))
+    return [
+        Medium(name=name, video=path) if path.suffix.lower() in FILM else Medium(name=name, audio=path)
+        for name, path in found.items()
+    ]
+
+
+def _from_csv(path: Path, mapped: Mapping[str, str], root: Path) -> list[Medium]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        reader = csv.DictReader(text.splitlines(keepends=True), delimiter=separator, strict=True)
+        header = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = header
+        lines = [(reader.line_num, cells) for cells in reader]
+    except FileNotFoundError as error:
+        raise AffectError(f"{path}: no such table of media") from error
+    except UnicodeDecodeError as error:
+        raise AffectError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except (OSError, csv.Error) as error:
+        raise AffectError(f"{path}: cannot be read as a CSV ({error})") from error
+    known = _columns(str(path), header, mapped)
+    media: list[Medium] = []
+    for line, cells in lines:
+        if None in cells:
+            raise AffectError(f"{path}:{line}: has more cells than the header has columns; quote texts with commas")
+        plain = {name: (cells[column] or "").strip() for name, column in known.items()}
+        media.append(_medium(plain, root, f"{path}:{line}"))
+    check_names((medium.name for medium in media), str(path))
+    _require_a_file(media, root)
+    return media
+
+
+def _columns(source: str, header: Sequence[str], mapped: Mapping[str, str]) -> dict[str, str]:
+    """Return the source's name of each of our columns that it has."""
+    for ours, theirs in mapped.items():
+        if theirs not in header:
+            raise AffectError(f"{source} has no column {theirs!r} for {ours}: {nearest(theirs, header)}")
+    known = {name: mapped.get(name, name) for name in COLUMNS if mapped.get(name, name) in header}
+    if not known.keys() & {"audio", "video", "text"}:
+        raise AffectError(f"{source} has no column audio, video or text (columns maps them): {nearest('', header)}")
+    return known
+
+
+def _medium(cells: Mapping[str, Any], root: Path, where: str) -> Medium:
+    """Return the medium of a row: paths below `root` (absolute ones stay as they are), bytes as they are."""
+    audio, video, boxes = (_file(cells.get(column), root) for column in ("audio", "video", "boxes"))
+    name = str(cells["name"] if cells.get("name") is not None else "") if "name" in cells else _stem(cells, where)
+    text = cells.get("text")
+    if "text" in cells:
+        text = "" if text is None else str(text).strip()
+    if isinstance(boxes, bytes):
+        raise AffectError(f"{where}: boxes are bytes; they must be the name of a CSV")
+    return Medium(name=name, audio=audio, video=video, text=text, boxes=boxes)
+
+
+def _file(value: Any, root: Path) -> Path | bytes | None:
+    """Return what a cell names or holds: text, bytes, or {"bytes", "path"}."""
+    if isinstance(value, Mapping):
+        held = value.get("bytes")
+        return held if held is not None else _file(value.get("path"), root)
+    if value is None or isinstance(value, bytes):
+        return value
+    return root / str(value) if str(value) else None
+
+
+def _stem(cells: Mapping[str, Any], where: str) -> str:
+    """Return the name of a row without a column of names: the stem of its first file."""
+    for column in ("audio", "video"):
+        value = cells.get(column)
+        path = value.get("path") if isinstance(value, Mapping) else value
+        if path and not isinstance(path, bytes):
+            return Path(str(path)).stem
+    raise AffectError(f"{where}: has no name, neither a column `name` (columns maps it) nor a file with a name")
+
+
+def _require_a_file(media: Sequence[Medium], root: Path) -> None:
+    """Raise AffectError where files are named and not one is there: the root is wrong, not the files."""
+    named = [file for medium in media for file in (medium.audio, medium.video) if isinstance(file, Path)]
+    if named and not any(file.is_file() for file in named):
+        raise AffectError(f"none of {len(named)} files is there, the first would be {named[0]}: is {root} the root?")
+
+
+def _joined(source: str, parts: Sequence[Dataset]) -> Dataset:
+    """Return all parts as one table, whose media are left encoded."""
+    encoded = []
+    for part in parts:
+        for name, feature in part.features.items():
+            if isinstance(feature, (Audio, Video)):
+                part = part.cast_column(name, type(feature)(decode=False))
+        encoded.append(part)
+    try:
+        return concatenate_datasets(encoded)
+    except (ValueError, TypeError) as error:
+        raise AffectError(f"{source}: its parts differ in their columns: {first_line(error)}") from error
+
+
+class _Rows(Sequence[Medium]):
+    """The media of a table, fetched one by one: the bytes of all might not fit into memory."""
+
+    def __init__(self, source: str, table: Dataset, mapped: Mapping[str, str], root: Path) -> None:
+        self._source = source
+        self._root = root
+        self._known = _columns(source, table.column_names, mapped)
+        self._table = table.select_columns(list(dict.fromkeys(self._known.values())))
+        self._names = self._read_names()
+        check_names(self._names, source)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, place: int) -> Medium: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Medium]: ...
+    def __getitem__(self, place: int | slice) -> Medium | Sequence[Medium]:
+        if isinstance(place, slice):
+            return [self[at] for at in range(*place.indices(len(self)))]
+        at = range(len(self))[place]
+        row = self._table[at]
+        cells = {ours: row[theirs] for ours, theirs in self._known.items()}
+        return _medium({**cells, "name": self._names[at]}, self._root, f"{self._source}, row {at}")
+
+    def _read_names(self) -> list[str]:
+        if "name" in self._known:
+            return ["" if name is None else str(name).strip() for name in self._table[self._known["name"]]]
+        files = [name for name in ("audio", "video") if name in self._known]
+        held = {name: self._paths(self._known[name]) for name in files}
+        return [
+            _stem({name: held[name][at] for name in files}, f"{self._source}, row {at}")
+            for at in range(len(self._table))
+        ]
+
+    def _paths(self, column: str) -> list[str | None]:
+        """Return the paths of a column without the bytes beside them."""
+        feature = self._table.features[column]
+        if feature in (Value("string"), Value("large_string")):
+            return list(self._table[column])
+        if not isinstance(feature, (Audio, Video)) and not (isinstance(feature, dict) and "path" in feature):
+            raise AffectError(f"{self._source}: has no column of names (columns maps it), and {column} has none")
+        # Of the Arrow table: rows would bring the bytes along.
+        chunks = self._table.select_columns([column]).with_format("arrow")[:][column].chunks
+        return [path for chunk in chunks for path in chunk.field("path").to_pylist()]

@@ -1,0 +1,43 @@
+"""A few generated utterances as files and a table of media: to try the extraction of features without any data."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from affect.data import voice
+from affect.data.cache import replace_file
+
+COUNT = 6
+SYLLABLES = ("ma ", "ni", "lo ", "ke", "su ", "ta")
+
+
+def write(folder: Path) -> Path:
+    """Write recordings of nonsense by two voices, and their texts, to `folder`, and return the CSV that lists them.
+
+    The same files every time; one of the texts is empty, as they are in real corpora.
+    """
+    rows = []
+    for number in range(COUNT):
+        rng = np.random.default_rng(number)
+        who = voice.speaker("FM"[number % 2], rng)
+        how = voice.manner(rng.uniform(-1.0, 1.0), rng.uniform(-1.0, 1.0), rng)
+        samples, _ = voice.speak(SYLLABLES, who, how, 0.5 + 0.3 * number, 0.05, rng)
+        sound = io.BytesIO()
+        soundfile.write(sound, samples, voice.RATE, format="WAV")
+        name = f"utterance_{number}"
+        _write(folder / f"{name}.wav", sound.getvalue())
+        rows.append((name, f"{name}.wav", "".join(SYLLABLES[number:]) if number else ""))
+    table = io.StringIO()
+    csv.writer(table).writerows([("name", "audio", "text"), *rows])
+    path = folder / "media.csv"
+    _write(path, table.getvalue().encode("utf-8"))
+    return path
+
+
+def _write(path: Path, data: bytes) -> None:
+    replace_file(path, lambda file: file.write(data))

@@ -1,0 +1,109 @@
+"""Reading encoders whose every weight has to come from a file, and knowing them again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from torch import nn
+
+from affect.errors import AffectError, first_line
+from affect.models.pretrained import attempt
+
+TINY = "tiny"
+"""The encoder of each kind that needs no file: small, with the same random weights every time."""
+
+Where = dict[str, Any]
+"""The arguments of transformers' `from_pretrained` that say where to read and whether to trust it."""
+
+_SPARE = "pooler."
+"""The beginning of names of weights that have no part in the features: files written for other tasks lack them."""
+
+
+def located(name: str, revision: str | None, *, trust: bool = False) -> Where:
+    """Return where transformers reads the encoder `name`, a folder or owner/model; raises AffectError for neither."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
+        raise AffectError(f"encoder {name!r}: no such folder, not a name on the Hub (owner/model) and not {TINY!r}")
+    if folder.is_dir() and revision is not None:
+        raise AffectError(f"revision {revision!r} does nothing here: the encoder {name!r} is a folder")
+    where: Where = {
+        "pretrained_model_name_or_path": str(folder) if folder.is_dir() else name,
+        "revision": revision,
+        # Told so: left alone, transformers would ask on the terminal.
+        "trust_remote_code": trust,
+    }
+    return where
+
+
+def read(name: str, part: str, auto: Any, where: Where, **options: Any) -> Any:
+    """Return `auto.from_pretrained` of a part of the encoder; raises AffectError where it can't be had."""
+    try:
+        return attempt(name, part, auto.from_pretrained, **where, **options)
+    except AffectError as error:
+        # The words of transformers are longer than a line, and name the option at their end.
+        if where["trust_remote_code"] or "trust_remote_code" not in str(error.__cause__):
+            raise
+        words = "brings a program of its own along: read it; a text encoder's runs with --trust-remote-code"
+        raise AffectError(f"encoder {name!r} {words}") from error
+    except ImportError as error:
+        raise AffectError(f"encoder {name!r}: its {part} cannot be read: {first_line(error)}") from error
+
+
+def read_model(name: str, auto: Any, where: Where, dtype: torch.dtype = torch.float32) -> Any:
+    """Return a model, frozen and in evaluation mode.
+
+    Raises AffectError where it can't be had, and where its file lacks weights: transformers would fill them with
+    random numbers, and so the features.
+    """
+    model, facts = read(name, "weights", auto, where, dtype=dtype, output_loading_info=True)
+    lacking = sorted(key for key in facts["missing_keys"] if not key.startswith(_SPARE))
+    if lacking:
+        raise AffectError(
+            f"encoder {name!r}: its file lacks {len(lacking)} of the weights of {type(model).__name__} "
+            f"({lacking[0]} is one): it is of another kind"
+        )
+    return frozen(model)
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    """Return the model in evaluation mode, without gradients."""
+    return model.requires_grad_(False).eval()
+
+
+@contextlib.contextmanager
+def drawn_alike() -> Iterator[None]:
+    """Draw the same random weights in every process and session, and leave the random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return the SHA-256 of a model's weights, by their names: the same wherever they were read from."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        plain = value.detach().cpu().contiguous().reshape(-1)
+        digest.update(plain.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def commit(name: str, revision: str | None) -> str | None:
+    """Return the commit on the Hub that the encoder `name` was read at; None for a folder or `tiny`."""
+    if name.count("/") != 1 or Path(name).expanduser().is_dir():
+        return None
+    found = try_to_load_from_cache(name, "config.json", revision=revision)
+    # .../snapshots/<commit>/config.json
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
+def check_layers(layers: int, there: int, name: str) -> None:
+    """Raise AffectError where more layers are to be summed than the encoder has."""
+    if layers > there:
+        raise AffectError(f"layers is {layers}, but {name!r} has {there}: give --layers {there} or less")

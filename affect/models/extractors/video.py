@@ -1,0 +1,126 @@
+"""Images to vectors: the image features of CLIP and its like, as MER2023's features are made.
+
+Legend: F images, H, W height and width in pixels, D channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from affect.errors import AffectError, first_line
+from affect.models.extractors.loading import TINY, drawn_alike, frozen, located, read, read_model
+
+Image = NDArray[np.uint8]
+
+_SIDE = 32
+"""Pixels of the images of `tiny`."""
+
+
+class VideoExtractor(nn.Module):
+    """A frozen image encoder of transformers, with its own preprocessing.
+
+    A vector is the projection into the space shared with texts, where the encoder has one (CLIP, SigLIP); else the
+    mean of its last hidden state over the image (ViT, DINOv2, ResNet).
+    """
+
+    def __init__(self, model: Any, processor: Any, name: str) -> None:
+        super().__init__()
+        for part in ("text_model", "text_projection"):
+            # Half of a CLIP, which no image passes through.
+            if hasattr(model, "vision_model") and hasattr(model, part):
+                setattr(model, part, None)
+        self.model: Any = model
+        frozen(self)
+        self.processor: Any = processor
+        self.name = name
+        blank = np.zeros((64, 64, 3), np.uint8)
+        try:
+            self.width: int = self([self.prepare(blank)]).shape[1]
+        # What models raise that want more than pixels, or other ones.
+        except (TypeError, ValueError, AttributeError, KeyError, RuntimeError) as error:
+            raise AffectError(f"encoder {name!r} makes no vector of an image: {first_line(error)}") from error
+
+    @classmethod
+    def build(cls, name: str, revision: str | None) -> VideoExtractor:
+        """Read the encoder `name` (a hub name, a folder, or `tiny`); raises AffectError."""
+        if name == TINY:
+            with drawn_alike():
+                return cls(CLIPVisionModelWithProjection(_tiny()), _tiny_processor(), name)
+        where = located(name, revision)
+        config = read(name, "config.json", AutoConfig, where)
+        # Pillow's numbers: torchvision, which is taken where it happens to be there, resizes otherwise.
+        processor = read(name, "preprocessor_config.json", AutoImageProcessor, where, backend="pil")
+        return cls(read_model(name, _class_of(config), where), processor, name)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is done to an image before the encoder."""
+        return {"processor": type(self.processor).__name__, **_plain(self.processor.to_dict())}
+
+    def prepare(self, image: Image) -> Tensor:
+        """Return the pixels [3, H, W] that the encoder takes of an RGB image [H, W, 3] of any size."""
+        made = self.processor(images=[image], return_tensors="pt", input_data_format="channels_last")
+        pixels: Tensor = made["pixel_values"]
+        if pixels.ndim != 4 or len(pixels) != 1:
+            raise ValueError(f"its preprocessing cuts an image into {tuple(pixels.shape)}")
+        return pixels[0]
+
+    @torch.inference_mode()
+    def forward(self, images: Sequence[Tensor]) -> NDArray[np.float32]:
+        """Return the vectors [F, D] of images that were prepared."""
+        first = next(self.parameters())
+        pixels = torch.stack(list(images)).to(first.device, first.dtype)
+        vectors: NDArray[np.float32] = self.vectors(pixels).float().cpu().numpy()
+        return vectors
+
+    def vectors(self, pixels: Tensor) -> Tensor:
+        """Return [F, D] of pixels [F, 3, H, W]."""
+        if hasattr(self.model, "get_image_features"):
+            found = self.model.get_image_features(pixel_values=pixels)
+            projected: Tensor = found if isinstance(found, Tensor) else found.pooler_output
+            return projected
+        found = self.model(pixel_values=pixels)
+        embedded: Tensor | None = getattr(found, "image_embeds", None)
+        if embedded is not None:
+            return embedded
+        state: Tensor = found.last_hidden_state
+        # Convolutional networks keep the image's two axes, and their channels before them.
+        return state.mean((2, 3)) if state.ndim == 4 else state.mean(1)
+
+
+def _class_of(config: Any) -> Any:
+    """Return the class that keeps the projection, which AutoModel drops where the file holds the image half alone."""
+    for name in config.architectures or ():
+        if name.endswith("VisionModelWithProjection") and hasattr(transformers, name):
+            return getattr(transformers, name)
+    return AutoModel
+
+
+def _plain(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries that are JSON values."""
+    kinds = (str, int, float, bool, dict, list, type(None))
+    return {name: value for name, value in sorted(facts.items()) if isinstance(value, kinds)}
+
+
+def _tiny() -> CLIPVisionConfig:
+    return CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        projection_dim=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=_SIDE,
+        patch_size=8,
+    )
+
+
+def _tiny_processor() -> CLIPImageProcessorPil:
+    return CLIPImageProcessorPil(size={"shortest_edge": _SIDE}, crop_size={"height": _SIDE, "width": _SIDE})

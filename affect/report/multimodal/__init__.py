@@ -1,0 +1,1 @@
+"""The report of multimodal emotion experiments (MER2023): the same commands, another page."""

@@ -1,0 +1,109 @@
+"""Micro-batches of a feature corpus, as its utterances are or as they would be under a condition.
+
+Legend: N utterances, B of a micro-batch, S streams, M = 3 modalities, D features of a stream.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from affect.data import conditions
+from affect.data.feature_corpus import FeatureCorpus
+from affect.task import Batch, Row
+
+MODALITIES = tuple(conditions.MODALITIES.values())
+Places = NDArray[np.intp]
+Mask = NDArray[np.bool_]
+
+
+class Examples:
+    """The utterances of a corpus by their place in it; features stay where they are until a batch needs them."""
+
+    def __init__(self, corpus: FeatureCorpus):
+        self.corpus = corpus
+        self.ids: list[str] = list(corpus.utterances["id"])
+        self._features = [corpus.values(s) for s in range(len(corpus.streams))]
+        self._modality = [MODALITIES.index(stream.modality) for stream in corpus.streams]
+        emotions, valences = corpus.utterances["emotion"], corpus.utterances["valence"]
+        self.labels = np.array([corpus.classes.index(name) if name else -100 for name in emotions], np.int64)
+        self.valence = np.array(valences, np.float32)
+        self.rows: list[Row] = [
+            {"emotion": name or None, "valence": float(value)} for name, value in zip(emotions, valences, strict=True)
+        ]
+        self.present = corpus.present
+        # What is computed for all utterances at once; of an instance, not of the class.
+        self._kept = cache(self._keep)
+        self._source = cache(self._shuffled)
+        self._power = cache(self._measure)
+
+    @property
+    def modalities(self) -> Mask:
+        """What each utterance has [N, M]: a modality is there where one of its streams is."""
+        there = np.zeros((len(self.ids), len(MODALITIES)), np.bool_)
+        for s, m in enumerate(self._modality):
+            there[:, m] |= self.present[:, s]
+        return there
+
+    def masks(self, places: Places, condition: str) -> Mask:
+        """Return what of the utterances at `places` [B] is there under a condition [B, M]."""
+        found: Mask = self._kept(condition)[places]
+        return found
+
+    def batch(self, places: Places, condition: str | None = None) -> Batch:
+        """Return the utterances at `places` [B] as a micro-batch."""
+        there = self.present[places]
+        if condition is not None:
+            there = there & self._kept(condition)[places][:, self._modality]
+        inputs = {"present": torch.from_numpy(there.astype(np.float32))}
+        for s, key in enumerate(self.corpus.keys):
+            inputs[key] = torch.from_numpy(self._stream(s, key, places, condition) * there[:, s : s + 1])
+        by_modality = np.zeros((len(places), len(MODALITIES)), np.float32)
+        for s, m in enumerate(self._modality):
+            np.maximum(by_modality[:, m], there[:, s], out=by_modality[:, m])
+        targets = {
+            "emotion": torch.from_numpy(self.labels[places]),
+            "valence": torch.from_numpy(self.valence[places]),
+            "present": torch.from_numpy(by_modality),
+        }
+        size = float(len(places))
+        return Batch(
+            ids=tuple(self.ids[place] for place in places), inputs=inputs, targets=targets,
+            rows=[self.rows[place] for place in places], length=size, padded=size,
+        )  # fmt: skip
+
+    def _stream(self, s: int, key: str, places: Places, condition: str | None) -> NDArray[np.float32]:
+        """Return a stream's features [B, D] under a condition, without regard to what is missing."""
+        source = places
+        named = conditions.parse(condition) if condition is not None else None
+        if (
+            named is not None
+            and named.kind == "shuffle"
+            and conditions.MODALITIES[str(named.value)] == (self.corpus.streams[s].modality)
+        ):
+            source = self._source(str(condition))[places]
+        values = np.asarray(self._features[s][source], np.float32)
+        if named is not None and named.kind == "snr":
+            values = conditions.noise(named, [self.ids[place] for place in places], key, values, self._power(s))
+        return values
+
+    def _keep(self, condition: str) -> Mask:
+        return conditions.keep(conditions.parse(condition), self.ids, self.modalities)
+
+    def _shuffled(self, condition: str) -> Places:
+        """Return whose features each utterance has: another's of the same part."""
+        source = np.arange(len(self.ids))
+        there = self.modalities
+        for part in dict.fromkeys(self.corpus.utterances["part"]):
+            mine = self.corpus.indices(part)
+            names = [self.ids[place] for place in mine]
+            source[mine] = mine[conditions.shuffle(conditions.parse(condition), names, there[mine])]
+        return source
+
+    def _measure(self, s: int) -> float:
+        train = self.corpus.indices("train")
+        # A part is one stretch of the corpus: a slice is a view, where a list of its rows would be a copy.
+        return conditions.power(self._features[s][train[0] : train[-1] + 1])

@@ -1,0 +1,238 @@
+"""The task of multimodal emotion recognition: corpus, folds, micro-batches, model, loss and scores."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, DatasetDict
+from numpy.typing import NDArray
+from torch import nn
+
+from affect.data import synthetic_features
+from affect.data.corpora import mer2023
+from affect.data.feature_corpus import FeatureCorpus
+from affect.errors import AffectError
+from affect.models import multimodal
+from affect.models.multimodal.config import MultimodalConfig
+from affect.models.multimodal.fusion import Fusion
+from affect.recipe import Recipe
+from affect.task import Batch, Draw, Loss, Outputs, Predict, Row
+from affect.tasks.multimodal_emotion import conditions, folds, scores
+from affect.tasks.multimodal_emotion.examples import MODALITIES, Examples
+from affect.tasks.multimodal_emotion.losses import loss_of
+from affect.tasks.multimodal_emotion.recipe import MultimodalEmotion
+
+TESTS = ("test1", "test2", "test3")
+
+
+class MultimodalEmotionTask:
+    """A recipe's corpus and, once `at` has chosen it, one of its seeds and folds."""
+
+    score = "emoval"
+    unit = "utterances"
+    tests: tuple[str, ...] = TESTS
+
+    def __init__(self, recipe: MultimodalEmotion, known: Examples | None = None):
+        self.recipe = recipe
+        self.together = recipe.together
+        self._known = known
+
+    @property
+    def examples(self) -> Examples:
+        """The utterances of the corpus; read once, and shared by all seeds and folds."""
+        if self._known is None:
+            self._known = Examples(read_corpus(self.recipe))
+        return self._known
+
+    @property
+    def corpus(self) -> FeatureCorpus:
+        """The corpus as read from disk."""
+        return self.examples.corpus
+
+    def folds(self) -> list[int]:
+        """Return the folds that the recipe asks for, from 1."""
+        data = self.recipe.data
+        _ = self.corpus  # a corpus that can't be read is told now
+        return list(range(1, data.folds + 1)) if data.fold is None else [data.fold]
+
+    def at(self, seed: int, fold: int) -> MultimodalEmotionTask:
+        """Return the task of one seed and fold, on the same corpus."""
+        recipe = replace(self.recipe, seed=seed, data=replace(self.recipe.data, fold=fold))
+        return MultimodalEmotionTask(recipe, self.examples)
+
+    @cached_property
+    def parts(self) -> DatasetDict:
+        """Train and valid of the recipe's seed and fold, and the three tests."""
+        data, seed, examples = self.recipe.data, self.recipe.seed, self.examples
+        fold = data.fold or 1
+        cut = folds.split(self.corpus.indices("train"), data.folds, seed)
+        valid = cut[fold - 1]
+        folds.check(examples.labels[valid], self.corpus.classes, fold, seed)
+        train = np.sort(np.concatenate([mine for k, mine in enumerate(cut) if k != fold - 1]))
+        places = {"train": train, "valid": valid, **{name: self.corpus.indices(name) for name in TESTS}}
+        return DatasetDict({name: self._part(mine) for name, mine in places.items()})
+
+    def _part(self, places: NDArray[np.intp]) -> Dataset:
+        ids = [self.examples.ids[place] for place in places]
+        return Dataset.from_dict({"id": ids, "row": places.tolist(), "length": [1.0] * len(ids)})
+
+    def datasets(self) -> DatasetDict:
+        """Return train, valid and the tests; each utterance costs one."""
+        return self.parts
+
+    def batch(self, rows: NDArray[np.intp], condition: str | None = None) -> Batch:
+        """Return the utterances at these places of the corpus, as they are or as they would be under a condition."""
+        return self.examples.batch(rows, condition)
+
+    def collate(self, rows: list[Row], draw: Draw | None) -> Batch:
+        """Return rows as a micro-batch; nothing is augmented."""
+        return self.batch(np.array([row["row"] for row in rows], np.intp), rows[0].get("condition"))
+
+    def model(self) -> nn.Module:
+        """Return a new model, its features standardised by the training part where the recipe asks for it."""
+        choice, corpus = self.recipe.model, self.corpus
+        model = multimodal.build(
+            MultimodalConfig(
+                name=choice.name,
+                streams=tuple((stream.modality, stream.name, stream.width) for stream in corpus.streams),
+                classes=corpus.classes,
+                hidden=choice.hidden,
+                dropout=choice.dropout,
+                modality_dropout=choice.modality_dropout,
+                warmup=choice.warmup,
+                dropout_kind=choice.dropout_kind,
+                softmax=choice.softmax,
+                missing=choice.missing,
+                imputation=choice.imputation > 0,
+                normalise=choice.normalise,
+                rank=choice.rank,
+            )
+        )
+        if choice.normalise:
+            train = np.asarray(self.parts["train"]["row"][:], dtype=np.intp)
+            for s, key in enumerate(corpus.keys):
+                values = np.asarray(corpus.values(s)[train], np.float32)
+                there = torch.from_numpy(self.examples.present[train, s].astype(np.float32))
+                model.standardise(key, torch.from_numpy(values), there)
+        return model
+
+    def prepare(self, model: nn.Module, rank: int, world: int) -> None:
+        """Compute nothing ahead."""
+
+    def loss(self) -> Loss:
+        """Return cross entropy and squared error of valence, one to one, and what the model and recipe add."""
+        return loss_of(self.recipe.model, tuple(stream.modality for stream in self.corpus.streams))
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Return all parameters as one group, weight decay on each as the public toolkit has it."""
+        optim = self.recipe.optim
+        params = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return [{"name": "all", "params": params, "lr": optim.lr, "weight_decay": optim.weight_decay}]
+
+    def begin(self, model: nn.Module, epoch: int, step: int) -> dict[str, float]:
+        """Set modality dropout's probability of the epoch and return it."""
+        assert isinstance(model, Fusion)
+        return model.begin(epoch)
+
+    def predictions(self, outputs: Outputs, batch: Batch) -> list[Row]:
+        """Return emotion, valence, logits, attention by modality and what was there, an utterance a row."""
+        return scores.rows_of(outputs, batch, self.corpus.classes, [s.modality for s in self.corpus.streams])
+
+    def metrics(self, rows: list[Row]) -> dict[str, float]:
+        """Return weighted F1, accuracy, the MSE of valence, emoval and two more."""
+        return scores.metrics(rows)
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write model.safetensors and config.json."""
+        assert isinstance(model, Fusion)
+        multimodal.save(model, folder)
+
+    def baselines(self) -> dict[str, dict[str, list[Row]]]:
+        """Return what always the commonest class and the mean valence of training give, part by part."""
+        train = np.asarray(self.parts["train"]["row"][:], dtype=np.intp)
+        classes, examples = self.corpus.classes, self.examples
+        labels = examples.labels[train]
+        shares = np.bincount(labels[labels >= 0], minlength=len(classes)) / max(1, (labels >= 0).sum())
+        emotion, valence = classes[int(shares.argmax())], float(np.nanmean(examples.valence[train]))
+        found = {}
+        for name in ("valid", *TESTS):
+            rows = [
+                {
+                    "id": examples.ids[place],
+                    "prediction": {"emotion": emotion, "valence": valence},
+                    "target": dict(examples.rows[place]),
+                    "probability": {"emotion": dict(zip(classes, shares.tolist(), strict=True))},
+                }
+                for place in self.parts[name]["row"][:]
+            ]
+            found[name] = {"majority": rows}
+        return found
+
+    def examine(self, predict: Predict) -> dict[str, NDArray[Any]]:
+        """Return the predictions of the fold and the tests with less than all modalities, and with noise."""
+        return conditions.examine({name: self.parts[name] for name in ("valid", *TESTS)}, predict, self.examples.masks)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is known of the corpus: its features, and by part utterances, classes and what is there."""
+        corpus, examples = self.corpus, self.examples
+        there = examples.modalities
+        by_part = {name: corpus.indices(name) for name in ("train", *TESTS)}
+        parts = {name: np.asarray(part["row"][:], dtype=np.intp) for name, part in self.parts.items()}
+        counts = {
+            name: {c: int((examples.labels[mine] == k).sum()) for k, c in enumerate(corpus.classes)}
+            for name, mine in by_part.items()
+        }
+        presence = {
+            name: {
+                **{m: int(there[mine, k].sum()) for k, m in enumerate(MODALITIES)},
+                "all": int(there[mine].all(1).sum()),
+            }
+            for name, mine in by_part.items()
+        }
+        return {
+            "corpus": corpus.name,
+            "fingerprint": corpus.fingerprint,
+            "classes": list(corpus.classes),
+            "features": {stream.name: stream.width for stream in corpus.streams},
+            "utterances": {name: len(mine) for name, mine in parts.items()},
+            "class_counts": counts,
+            "presence": presence,
+            "excluded": len(corpus.exclusions),
+            "exclusions": dict(Counter(exclusion.reason for exclusion in corpus.exclusions).most_common()),
+        }
+
+    def exclusions(self) -> list[dict[str, str]]:
+        """Return all that the corpus leaves out: `what` and the `reason`."""
+        return [{"what": exclusion.what, "reason": exclusion.reason} for exclusion in self.corpus.exclusions]
+
+
+def read_corpus(recipe: MultimodalEmotion) -> FeatureCorpus:
+    """Return the corpus of a recipe, made first where it is a generated one.
+
+    Raises AffectError for a corpus that can't be read, and for one without labels of valence to train on.
+    """
+    data = recipe.data
+    root = Path(data.root)
+    if data.corpus == "generated":
+        settings = synthetic_features.GeneratorSettings(
+            train=data.train, test=data.test, noise=data.noise, seed=data.generator_seed
+        )
+        synthetic_features.generate(root, settings)
+    corpus = mer2023.read(
+        root, audio=data.audio, text=data.text, video=data.video, labels=data.labels, widths=data.widths
+    )
+    if np.isnan(np.asarray(corpus.utterances["valence"], np.float64)[corpus.indices("train")]).all():
+        raise AffectError(f"{root}: no training utterance has a valence, which this task learns and chooses epochs by")
+    return corpus
+
+
+def make(recipe: Recipe) -> MultimodalEmotionTask:
+    """Return the task of a multimodal emotion recipe."""
+    assert isinstance(recipe, MultimodalEmotion)
+    return MultimodalEmotionTask(recipe)

@@ -1,0 +1,258 @@
+"""What is named for a model of features: files, folders of features, media and words, put together to utterances.
+
+Legend: D numbers of a feature, T frames.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affect.data.feature_corpus import MODALITIES, Stream, read_frames
+from affect.data.media import FILM, SOUND, Medium
+from affect.errors import AffectError
+from affect.workflows import manifest
+
+Vector = NDArray[np.float32]
+Kind = Literal["nothing", "features", "folder", "media", "words", "unknown"]
+
+_MEDIA = {"audio": SOUND | FILM, "text": frozenset((".txt",)), "video": FILM}
+"""Endings of the raw files of a modality; the sound of a video is audio too."""
+_WANTED = {
+    "audio": "a .npy file, a folder or a sound file such as .wav",
+    "text": "a .npy file, a folder, a .txt file or words",
+    "video": "a .npy file, a folder or a video such as .mp4",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What stands for one modality of an utterance, and what it is."""
+
+    value: str
+    kind: Kind
+
+    @property
+    def raw(self) -> bool:
+        """Whether an encoder has to make features of it first."""
+        return self.kind in ("media", "words")
+
+    @property
+    def name(self) -> str | None:
+        """The file's name without its ending, a folder's whole one; None for words and for nothing."""
+        if self.kind in ("words", "nothing"):
+            return None
+        return os.path.basename(os.path.normpath(self.value)) if self.kind == "folder" else Path(self.value).stem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """An utterance to predict: its name, and a source by the place of each stream that it has one of."""
+
+    name: str
+    sources: Mapping[int, Source]
+
+
+def gather(streams: Sequence[Stream], given: Mapping[str, Sequence[str]]) -> list[Utterance]:
+    """Return the utterances that `given`, values by modality, names for a model of these streams.
+
+    A value is a .npy file, a folder of frames, a raw file, words, or "" for what is missing; NAME=VALUE is of the
+    feature of that name alone, raw ones without NAME= are of all features of their modality. One a modality are the
+    same utterance, several are utterances in the same order. Where every value is a folder, one a feature, and none a
+    folder of frames in that feature's own folder, they hold utterances by name. Raises AffectError where they fit
+    neither one another nor the model.
+    """
+    columns = _columns(streams, given)
+    if all(_of_many(column, streams[place]) for place, column in columns.items()):
+        return _by_name({place: column[0] for place, column in columns.items()})
+    counts = {_called(streams[place]): len(column) for place, column in columns.items()}
+    (most, high), (least, low) = (pick(counts.items(), key=lambda pair: pair[1]) for pick in (max, min))
+    if high != low:
+        raise AffectError(f"{most}: {high} are given, {least}: {low}; give as many in the same order, '' for a missing")
+    for place, column in columns.items():
+        for source in column:
+            if source.kind == "folder" and _is_feature(Path(source.value), streams[place]):
+                raise AffectError(f"{source.value} holds the features of many utterances: give such folders alone")
+    _check_order(streams, columns)
+    names = _names(columns)
+    return [
+        Utterance(name=name, sources={place: column[row] for place, column in columns.items()})
+        for row, name in enumerate(names)
+    ]
+
+
+def read_vector(source: Source, stream: Stream) -> Vector | None:
+    """Return the features [D] of a source that is not raw, the mean of its frames; None where all are zero.
+
+    Raises AffectError where there is no such file, it can't be read, or it has another width than the stream.
+    """
+    if source.kind == "nothing":
+        return None
+    path = Path(source.value)
+    if source.kind == "unknown":
+        there = "is no kind of file that is known" if path.exists() else "no such file"
+        raise AffectError(f"{path}: {there}; --{stream.modality} takes {_WANTED[stream.modality]}")
+    files = [path]
+    if source.kind == "folder":
+        files = _inside(path)
+        if not files:
+            raise AffectError(f"{path}: holds no .npy file of a frame")
+    parts = [read_frames(file) for file in files]
+    for file, part in zip(files, parts, strict=True):
+        check_width(str(file), part.shape[1], stream)
+    frames = np.concatenate(parts)
+    if not len(frames):
+        return None
+    # As a corpus is read: the mean is rounded to what the files hold.
+    mean = frames.mean(axis=0, dtype=np.float64).astype(frames.dtype)
+    return mean.astype(np.float32) if mean.any() else None
+
+
+def medium_of(source: Source, stream: Stream, *, boxes: bool = False) -> Medium:
+    """Return a raw source as what an extractor takes; with `boxes` the CSV of faces beside a video goes with it.
+
+    Raises AffectError where a text can't be read, or there is no such CSV.
+    """
+    if source.kind == "words":
+        return Medium(name="words", text=source.value.strip())
+    path = Path(source.value)
+    if not path.is_file():
+        raise AffectError(f"{path}: no such file")
+    if stream.modality == "text":
+        try:
+            return Medium(name=path.stem, text=path.read_text(encoding="utf-8-sig").strip())
+        except UnicodeDecodeError as error:
+            raise AffectError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        except OSError as error:
+            raise AffectError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if stream.modality == "audio":
+        return Medium(name=path.stem, audio=path)
+    faces = path.with_suffix(".csv")
+    if boxes and not faces.is_file():
+        raise AffectError(f"{path}: {stream.name} is of faces: {faces} (py-feat's or OpenFace's) has to lie beside it")
+    return Medium(name=path.stem, video=path, boxes=faces if boxes else None)
+
+
+def check_width(what: str, width: int, stream: Stream) -> None:
+    """Raise AffectError, naming both numbers, where `what` has another width than the stream."""
+    if width != stream.width:
+        raise AffectError(
+            f"{what} has {width} numbers, the model's {stream.modality} feature {stream.name} has {stream.width}"
+        )
+
+
+def _columns(streams: Sequence[Stream], given: Mapping[str, Sequence[str]]) -> dict[int, list[Source]]:
+    """Return the sources of each stream that has any, in the order given."""
+    columns: dict[int, list[Source]] = {}
+    for modality in MODALITIES:
+        values = given.get(modality, ())
+        mine = {stream.name: place for place, stream in enumerate(streams) if stream.modality == modality}
+        if values and not mine:
+            there = ", ".join(dict.fromkeys(stream.modality for stream in streams))
+            raise AffectError(f"this model takes no {modality}: leave --{modality} out; it takes {there}")
+        for value in values:
+            name, equals, rest = value.partition("=")
+            named = bool(equals) and name in mine
+            source = _source(modality, rest if named else value)
+            if not named and len(mine) > 1 and source.kind in ("features", "folder"):
+                raise AffectError(
+                    f"this model has {len(mine)} features of {modality}: give --{modality} NAME={value} "
+                    f"with NAME one of {', '.join(mine)}"
+                )
+            for place in [mine[name]] if named else mine.values():
+                columns.setdefault(place, []).append(source)
+    if not columns:
+        raise AffectError("this model takes features: name some with --audio, --text or --video")
+    return columns
+
+
+def _source(modality: str, value: str) -> Source:
+    ending = os.path.splitext(value)[1].lower()
+    kind: Kind = "unknown"
+    if not value.strip():
+        kind = "nothing"
+    # os.path: words may be too long for a file's name, which pathlib raises for.
+    elif os.path.isdir(value):
+        kind = "folder"
+    elif ending == ".npy":
+        kind = "features"
+    elif ending in _MEDIA[modality]:
+        kind = "media"
+    elif modality == "text" and not os.path.isfile(value):
+        kind = "words"
+    return Source(value, kind)
+
+
+def _of_many(column: Sequence[Source], stream: Stream) -> bool:
+    """Whether this is one folder, and not one of frames inside the folder of the feature."""
+    if len(column) != 1 or column[0].kind != "folder":
+        return False
+    folder = Path(column[0].value).resolve()
+    return folder.parent.name != stream.name
+
+
+def _is_feature(folder: Path, stream: Stream) -> bool:
+    return folder.resolve().name == stream.name or (folder / manifest.FILE).is_file()
+
+
+def _by_name(folders: Mapping[int, Source]) -> list[Utterance]:
+    """Return the utterances of folders of features, by name: what one of them lacks is missing."""
+    found: dict[str, dict[int, Source]] = {}
+    for place, folder in folders.items():
+        path = Path(folder.value)
+        files = {file.stem: Source(str(file), "features") for file in _inside(path)}
+        frames = {
+            inner.name: Source(str(inner), "folder")
+            for inner in path.iterdir()
+            if inner.is_dir() and inner.name[0] != "." and _inside(inner)
+        }
+        for name in files.keys() & frames.keys():
+            raise AffectError(f"{path} has both {name}.npy and a folder {name}: remove one of them")
+        if not files and not frames:
+            raise AffectError(f"{path}: holds no .npy file and no folder of frames; name media files one by one")
+        for name, source in (files | frames).items():
+            found.setdefault(name, {})[place] = source
+    return [Utterance(name=name, sources=found[name]) for name in sorted(found)]
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Return the .npy files of a folder by name; those that start with a dot are what other systems leave."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".npy" and path.name[0] != ".")
+    except OSError as error:
+        raise AffectError(f"{folder} cannot be read ({error.strerror or error})") from error
+
+
+def _check_order(streams: Sequence[Stream], columns: Mapping[int, Sequence[Source]]) -> None:
+    """Raise AffectError where two streams name the same utterances in different orders."""
+    first: tuple[int, list[str | None]] | None = None
+    for place, column in columns.items():
+        names = [source.name for source in column]
+        if None in names:
+            continue
+        if first is None:
+            first = place, names
+        elif names != first[1] and set(names) == set(first[1]):
+            one, two = (_called(streams[k]) for k in (first[0], place))
+            raise AffectError(f"{one} and {two} name the same utterances in another order: give them in the same")
+
+
+def _names(columns: Mapping[int, Sequence[Source]]) -> list[str]:
+    """Return the utterances' names: of the first files, whole where two have the same; else the words."""
+    rows = list(zip(*columns.values(), strict=True))
+    files = [next((source for source in row if source.name is not None), None) for row in rows]
+    words = [next((source.value for source in row if source.value), "") for row in rows]
+    short = [word if file is None else str(file.name) for file, word in zip(files, words, strict=True)]
+    if len(set(short)) == len(short):
+        return short
+    return [word if file is None else file.value for file, word in zip(files, words, strict=True)]
+
+
+def _called(stream: Stream) -> str:
+    return f"{stream.modality} ({stream.name})"

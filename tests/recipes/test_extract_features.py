@@ -1,0 +1,188 @@
+"""The command line of recipes/extract_features.py: help, exit codes, several processes, encoders of the Hub's cache."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import transformers
+
+from affect import cli
+from affect.extraction import AudioExtraction, Extraction, TextExtraction, VideoExtraction
+from affect.models import tiny
+from tests.launching import assert_one_line, exit_code, in_its_own_process, own_log
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "extract_features.py"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def experiments() -> dict:
+    specification = importlib.util.spec_from_file_location("extract_features", RECIPE)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return cli.experiments_of(vars(module), "extract_features")
+
+
+def launch(capsys, *arguments: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    with own_log():
+        code = exit_code(lambda: cli.launch(experiments(), list(arguments)))
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def features(folder: Path) -> dict[str, np.ndarray]:
+    return {path.stem: np.load(path, allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
+
+
+def test_the_experiments_are_the_report_s():
+    made = {name: experiment() for name, experiment in experiments().items()}
+    assert {name: type(one) for name, one in made.items()} == {
+        "demo": AudioExtraction, "audio": AudioExtraction, "text": TextExtraction, "video": VideoExtraction,
+    }  # fmt: skip
+    assert {made[name].feature for name in ("audio", "text", "video")} == {
+        "chinese-hubert-large-UTT", "Baichuan-13B-Base-UTT", "clip-vit-large-patch14-UTT",
+    }  # fmt: skip
+    assert (made["audio"].layers, made["text"].layers) == (4, 4)
+    assert not made["text"].trust_remote_code
+    assert all(isinstance(one, Extraction) for one in made.values())
+
+
+def test_the_demo(capsys, tmp_path):
+    code, out, err = launch(capsys, "--output", str(tmp_path))
+    assert code == 0, err
+    folder = tmp_path / "features" / "tiny-UTT"
+    assert f"features: {folder}" in out
+    assert "6 written" in err
+    found = features(folder)
+    assert len(found) == 6
+    assert all(values.shape == (32,) and values.any() for values in found.values())
+    small = ["--encoder", "tiny", "--layers", "2", "--dtype", "float32", "--name", "words"]
+    source = str(tmp_path / "media" / "media.csv")
+    code, _, err = launch(capsys, "text", *small, "--source", source, "--output", str(tmp_path))
+    assert code == 0, err
+    assert "5 written, 0 there already, 1 all zero (empty text)" in err
+
+
+def test_help_loads_no_tensor_library(tmp_path):
+    for arguments in (["--help"], ["video", "--help"], ["audio", "--layer", "3"]):
+        start = time.perf_counter()
+        done = in_its_own_process(tmp_path, "-X", "importtime", str(RECIPE), *arguments)
+        assert time.perf_counter() - start < 20
+        loaded = {
+            line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")
+        }
+        assert "affect.extraction" in loaded
+        assert not loaded & {"torch", "transformers", "numpy", "av", "datasets"}
+    assert done.returncode == 2
+    assert "unknown field --layer; did you mean '--layers'?" in done.stderr
+
+
+def test_mistakes_are_one_line(capsys, tmp_path):
+    there = ["--output", str(tmp_path)]
+    code, _, err = launch(capsys, "sound", *there)
+    assert_one_line(code, err, "unknown experiment 'sound'")
+    code, _, err = launch(capsys, "video", *there, "--layers", "3")
+    assert_one_line(code, err, "unknown field --layers")
+    code, _, err = launch(capsys, "demo", *there, "--level", "word")
+    assert_one_line(code, err, "level")
+    code, _, err = launch(capsys, "demo", *there, "--layers", "0")
+    assert_one_line(code, err, "layers must be positive")
+    code, _, err = launch(capsys, "audio", *there, "--source", str(tmp_path / "none.csv"))
+    assert_one_line(code, err, "none.csv: no such table of media")
+    code, _, err = launch(capsys, "demo", *there, "--encoder", "nothing")
+    assert_one_line(code, err, "nothing", "no such folder")
+
+
+def test_a_dry_run_says_what_there_is_to_do(capsys, tmp_path):
+    code, out, _ = launch(capsys, "demo", "--output", str(tmp_path / "out"), "--dry-run")
+    assert code == 0
+    assert '"encoder": "tiny"' in out
+    assert "6 generated media" in out
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_media_end_with_1(capsys, tmp_path):
+    launch(capsys, "demo", "--output", str(tmp_path))
+    (tmp_path / "media" / "utterance_3.wav").write_bytes(b"RIFF")
+    code, out, err = launch(
+        capsys, "demo", "--output", str(tmp_path), "--name", "again", "--source", str(tmp_path / "media/media.csv")
+    )
+    assert code == 1
+    last = err.splitlines()[-1]
+    assert last.startswith("error: 1 of 6 media have no features (utterance_3: ")
+    assert str(tmp_path / "features/again/failures.jsonl") in last
+    assert "features:" not in out
+    assert len(features(tmp_path / "features" / "again")) == 5
+
+
+def processes(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    environment["PYTHONPATH"] = str(ROOT)
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--standalone", str(RECIPE)]
+    return subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=240, env=environment, check=False
+    )
+
+
+@pytest.mark.distributed
+def test_two_processes_write_what_one_writes(capsys, tmp_path):
+    code, _, err = launch(capsys, "demo", "--output", str(tmp_path / "one"))
+    assert code == 0, err
+    done = processes(2, "demo", "--output", str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("features:") == 1
+    one, two = (tmp_path / name / "features" / "tiny-UTT" for name in ("one", "two"))
+    facts = [json.loads((folder / "manifest.json").read_text()) for folder in (one, two)]
+    assert [said["world"] for said in facts] == [1, 2]
+    for field in ("weights_sha256", "settings", "preprocessing", "files", "failed", "all_zero", "finished"):
+        assert facts[0][field] == facts[1][field]
+    wanted, found = features(one), features(two)
+    assert list(found) == list(wanted)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-6)
+    (tmp_path / "two/media/utterance_1.wav").write_bytes(b"")
+    (two / "utterance_1.npy").unlink()
+    (two / "utterance_4.npy").unlink()
+    done = processes(
+        2, "demo", "--output", str(tmp_path / "two"), "--source", str(tmp_path / "two/media/media.csv")
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.count("error: 1 of 6 media have no features (utterance_1: ") == 1
+    assert "1 written, 4 there already, 1 failed" in done.stderr
+    assert sorted(features(two)) == sorted(wanted.keys() - {"utterance_1"})
+
+
+def test_an_encoder_of_the_hub_s_cache_is_known_by_its_commit(tmp_path):
+    repository = tmp_path / "cache" / "hub" / "models--owner--speech"
+    snapshot = repository / "snapshots" / COMMIT
+    config, _ = tiny.architecture("tiny")
+    transformers.WavLMModel(config).save_pretrained(snapshot)
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    work = f"""
+from pathlib import Path
+from affect.extraction import AudioExtraction
+from affect.workflows import extraction
+from affect.workflows.extractor import Extractor
+asked = AudioExtraction(encoder="owner/speech", layers=2, source="generated", output=Path({str(tmp_path)!r}))
+made = Extractor.from_manifest(extraction.run(asked, ""))
+print(made.settings.revision, made.settings.encoder)
+"""
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", work], env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    folder = tmp_path / "features" / "speech-UTT"
+    assert json.loads((folder / "manifest.json").read_text())["commit"] == COMMIT
+    assert done.stdout.split() == [COMMIT, "owner/speech"]

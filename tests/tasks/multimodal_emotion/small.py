@@ -1,0 +1,96 @@
+"""Small runs of the multimodal task on a generated corpus: what all tests of it share."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from affect import tasks
+from affect.data.synthetic_features import GeneratorSettings, generate
+from affect.options import Options
+from affect.recipe import Optim, Train
+from affect.tasks.multimodal_emotion.recipe import Data, Model, MultimodalEmotion
+from affect.train import together
+from affect.workflows import folds
+
+TRAIN, TEST = 90, 20
+SEED = 2
+"""Of a corpus whose folds have all classes, for the seeds 0 to 7."""
+SETTINGS = GeneratorSettings(train=TRAIN, test=TEST, seed=SEED)
+
+
+def corpus(root: Path) -> Path:
+    """Make the corpus at `root` and return it."""
+    generate(root, SETTINGS)
+    return root
+
+
+def data(root: Path, **named: Any) -> Data:
+    """Return the data section of the corpus: two folds, of 45 utterances each."""
+    return Data(**{"corpus": "generated", "root": str(root), "train": TRAIN, "test": TEST, "generator_seed": SEED, "folds": 2, **named})
+
+
+def recipe(root: Path, *, name: str = "attention", dropout: float = 0.0, epochs: int = 3, **model: Any):
+    """Return a recipe of small runs, 3 steps an epoch; `with_` changes the rest of it."""
+    return MultimodalEmotion(
+        data=data(root),
+        model=Model(**{"name": name, "hidden": 8, "dropout": dropout, **model}),
+        protocol="toolkit",
+        optim=Optim(lr=5e-3, weight_decay=1e-4, schedule="constant", warmup=0.0, clip=None),
+        # The budget and mode are of the ordinary loop: one micro-batch a step.
+        train=Train(batch=16, epochs=epochs, workers=0, trackers=(), budget=1000.0, mode="hold"),
+    )
+
+
+def with_(base: MultimodalEmotion, **changes: Any) -> MultimodalEmotion:
+    """Return a recipe with other values of fields named section__field, or of its own fields."""
+    for key, value in changes.items():
+        section, _, field = key.partition("__")
+        base = replace(base, **{section: replace(getattr(base, section), **{field: value}) if field else value})
+    return base
+
+
+def train(
+    base: MultimodalEmotion, top: Path, *, seeds: tuple[int, ...] = (0, 1), ends: tuple[str, ...] | None = ("valid",),
+    watch: together.Watching | None = None, loop: bool = False, **options: Any,
+) -> Path:  # fmt: skip
+    """Run seeds and folds together in `top`, or with `loop` each by the ordinary loop, and return `top`.
+
+    At their end they predict the parts `ends`: the test parts under all conditions take most of such a run's time.
+    """
+    whole, given = tasks.make(base), Options(**options)
+    units = [(seed, fold) for seed in seeds for fold in whole.folds()]
+    if not loop:
+        folds.run_together("test", whole, top, units, given, "a command", ends=ends, watch=watch)
+        return top
+    for seed, fold in units:
+        folder = folds.folder_of(top, seed, fold)
+        folds.run_one("test", whole.at(seed, fold), folder, given, "a command", ends=ends)
+    return top
+
+
+def folders(top: Path) -> list[Path]:
+    """Return the folders of an experiment's runs, in order."""
+    return sorted(top.glob("seed*/fold*"))
+
+
+def lines(folder: Path, event: str) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics.jsonl of one kind."""
+    return [line for line in read(folder / "metrics.jsonl") if line["event"] == event]
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a .jsonl file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def losses(folder: Path) -> list[float]:
+    """Return a run's losses, step by step."""
+    return [line["loss"] for line in lines(folder, "step")]
+
+
+def weights(folder: Path) -> bytes:
+    """Return the file of a run's best weights."""
+    return (folder / "checkpoints" / "best" / "model.safetensors").read_bytes()
