@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -137,15 +138,14 @@ def predict(
     is printed at once: a recording may be of any length.
 
     A model of features (recipes/mer2023.py) takes --audio, --text and --video, any of them, and no FILES: one line an
-    utterance, with the probability of each class, the attention and what was present (ATV). RUN may also be the folder
-    of an experiment or of a seed: the raw outputs of its runs are averaged. An option may name several files, one an
-    utterance in the same order ('' for what is missing), or a folder of features, of utterances matched by file name.
-    Where a modality has several features, NAME=FILE says which. Raw files and words become features by the
-    manifest.json beside the features of the run (recipes/extract_features.py). Features that are all zero are missing.
+    utterance, with the probability of each class, the attention and what was present (ATV). Of an experiment or seed
+    the raw outputs of its runs are averaged. An option may name several files, one an utterance in the same order (''
+    for a missing one, as all zeros are), or a folder of features, matched by file name. Where a modality has several
+    features, NAME=FILE says which. Raw files and words need the manifest.json that recipes/extract_features.py writes.
 
     Args:
         run: A run's folder (runs/<experiment>/seed<S>/fold<F>), one with model.safetensors and config.json, or an
-            exported model (model.onnx) or its folder.
+            exported model (model.onnx) or its folder; of models of features also runs/<experiment>[/seed<S>].
         files: Audio files, any rate and number of channels; - is standard input (a wav, or raw samples with --rate).
         window: Longest stretch predicted at once, in seconds; a longer recording gives one line a window.
         hop: Seconds from one window's start to the next; the window when not given.
@@ -157,26 +157,32 @@ def predict(
         video: Features of video: .npy files or folders (of frames, too); or videos.
         features: Where the manifests are, when not at the run's data.root: the folder of features/NAME/manifest.json.
     """
-    from affect.workflows import multimodal_prediction, prediction, predictor
+    from affect.workflows import multimodal_prediction
 
     said, heard, seen = (tuple(value for values in given for value in values) for given in (text, audio, video))
     if multimodal_prediction.fuses(run):
-        strange = {"FILES": bool(files), "--window": window != 30.0, "--hop": hop is not None,
-                   "--rate": rate is not None, "--raw": raw != "s16"}  # fmt: skip
-        for name in (name for name, given in strange.items() if given):
-            raise AffectError(f"{name} is for models of sound: this one takes --audio, --text and --video")
-        bad = multimodal_prediction.predict_utterances(
-            run, sys.stdout, audio=heard, text=said, video=seen, features=features
-        )
+        others = {"FILES": bool(files), "--window": window != 30.0, "--hop": hop is not None,
+                  "--rate": rate is not None, "--raw": raw != "s16"}  # fmt: skip
+        _refuse(others, "models of sound: this one takes --audio, --text and --video")
+        named = {"audio": heard, "text": said, "video": seen}
+        bad = multimodal_prediction.predict_utterances(run, sys.stdout, **named, features=features)
     else:
-        for name, there in (("--audio", heard), ("--video", seen), ("--features", features)):
-            if there:
-                # What `run` is has to be said first, where it is no model at all.
-                predictor.open_predictor(run)
-                raise AffectError(f"{name} is for models of features: this one takes FILES (affect predict RUN a.wav)")
+        from affect.workflows import prediction, predictor
+
+        others = {"--audio": bool(heard), "--video": bool(seen), "--features": features is not None}
+        if any(others.values()):
+            # What `run` is has to be said first, where it is no model at all.
+            predictor.open_predictor(run)
+        _refuse(others, "models of features: this one takes FILES (affect predict RUN a.wav)")
         bad = prediction.predict_files(run, files, sys.stdout, window=window, hop=hop, rate=rate, raw=raw, texts=said)
     if bad:
         sys.exit(1)
+
+
+def _refuse(options: Mapping[str, bool], why: str) -> None:
+    """Raise AffectError for the first option that is given."""
+    for name in (name for name, given in options.items() if given):
+        raise AffectError(f"{name} is for {why}")
 
 
 def export(

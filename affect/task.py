@@ -189,6 +189,10 @@ class Task(Protocol):
         """Return the scores of predicted rows; pure."""
         ...
 
+    def validate(self, predict: Predict) -> dict[str, float]:
+        """Return the scores of the part `valid`, with the one that chooses (`score`); reached by every rank."""
+        ...
+
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the weights (model.safetensors) and all that a prediction needs to an existing folder."""
         ...

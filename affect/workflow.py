@@ -45,7 +45,8 @@ class Search:
     seed: int = 0
     """Of what the search draws. The trials train with the experiment's own seed, or with each of --seeds."""
     prune: bool = True
-    """Stop a trial whose validation score on its first fold is under the median of the trials before it."""
+    """Stop a trial whose validation score on its first fold (of small models: on the runs that train together) is under
+    the median of the trials before it."""
 
     def __post_init__(self) -> None:
         """Check every field; the ranges against the experiment's fields only `resolve` can."""

@@ -44,8 +44,6 @@ _TRAIT = 1.8
 """Standard deviation of a speaker's trait; the evidence's is about 1."""
 _GRAIN = 0.35
 """Standard deviation of what is left of a feature, at noise 1, where its evidence and traits have about 2."""
-_AMPLITUDE = 0.25
-"""Power of the setting by which the two grow: at 2 a modality alone still tells clearly more than the majority."""
 _OFFSET = 4.0
 """Standard deviation of the features' means, where a feature varies by about 2: any two vectors are nearly parallel
 (cosine about .8), as transformers' are, and a zero vector is like none of them."""
@@ -93,8 +91,8 @@ def counts(total: int) -> NDArray[np.int64]:
 def sample(part: str, total: int, widths: tuple[int, int, int], noise: float, seed: int) -> Part:
     """Return `total` utterances of a part whose features have these widths (audio, text, video).
 
-    `noise` is as in `GeneratorSettings`. In test2 the audio is noisy besides, and some of the video blurred; test3 is
-    played stronger than the rest.
+    `noise` multiplies the power of all that hides the emotion. In test2 the audio is noisy besides, some of the video
+    blurred; test3 is played stronger than the rest.
     """
     rng = random(seed, part)
     emotion = rng.permutation(np.repeat(np.arange(len(EMOTIONS)), counts(total)))
@@ -104,10 +102,10 @@ def sample(part: str, total: int, widths: tuple[int, int, int], noise: float, se
     for modality, width in zip(MODALITIES, widths, strict=True):
         own = random(seed, f"{part} {modality}")
         evidence = np.asarray(_EVIDENCE[modality])[emotion] * intensity[:, None]
-        evidence += own.normal(0.0, _DOUBT[modality] * noise**_AMPLITUDE, evidence.shape)
+        evidence += own.normal(0.0, _DOUBT[modality] * noise**0.5, evidence.shape)
         traits = own.normal(0.0, _TRAIT, (_SPEAKERS[part], _TRAITS))[speaker]
         made = _Encoder.of(modality, width, evidence.shape[1], seed)
-        deviation = made.deviation(evidence, traits) + own.normal(0.0, _GRAIN * noise**_AMPLITUDE, (total, width))
+        deviation = made.deviation(evidence, traits) + own.normal(0.0, _GRAIN * noise**0.5, (total, width))
         if part == "test2":
             deviation = _corrupt(modality, deviation, noise, own)
         features[modality] = made.features(deviation)

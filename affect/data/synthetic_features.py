@@ -39,9 +39,9 @@ _HALVES, _SEQUENCES, _FRAMES = 3, 10, 12
 class GeneratorSettings:
     """What a generated corpus is made with: utterances to train on, and of each of the three tests.
 
-    `widths` are the features of audio, text and video. `noise` (0.5 mild, 1 as is, 2 harsh) multiplies the shares of
-    missing and of corrupted inputs, and its root the power of all that hides the emotion; `missing_text` and
-    `missing_video` are the shares of all-zero vectors at noise 1. Raises AffectError for a value that makes no corpus.
+    `widths` are the features of audio, text and video. `noise` (0.5 mild, 1 as is, 2 harsh) multiplies the power of all
+    that hides the emotion, and the shares of missing and of corrupted inputs; `missing_text` and `missing_video` are
+    the shares of all-zero vectors at noise 1. Raises AffectError for a value that makes no corpus.
     """
 
     train: int = 600

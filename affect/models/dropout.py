@@ -20,10 +20,15 @@ def drop(x: Tensor, probability: float, training: bool) -> Tensor:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, probability, True)
+    return x * mask(x.numel(), probability).view(x.shape).to(x.dtype)
+
+
+def mask(count: int, probability: float) -> Tensor:
+    """Return `count` factors on the CPU, float32: 0 with `probability`, the others what keeps the mean at 1."""
     dropped = min(max(round(probability * STEPS), 1), STEPS - 1)
-    numbers = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)
-    kept = numbers.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - STEPS // 2
-    return x * (kept * (STEPS / (STEPS - dropped))).to(x.dtype)
+    numbers = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)
+    kept = numbers.view(torch.int16)[:count] >= dropped - STEPS // 2
+    return kept * (STEPS / (STEPS - dropped))
 
 
 class Dropout(nn.Module):

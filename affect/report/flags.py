@@ -97,7 +97,8 @@ def _unreadable(runs: Sequence[Run]) -> Iterator[Flag]:
 def _mixed(runs: Sequence[Run]) -> Iterator[Flag]:
     """Yield settings and corpus versions that differ between runs that are averaged."""
     # Folds differ by design, and what decides memory and speed alone may change between sessions.
-    own = {"seed", "data.fold", "together", *(f"train.{n}" for n in ("budget", "mode", "workers", "trackers", "world", "keep"))}
+    free = (f"train.{name}" for name in ("budget", "mode", "workers", "trackers", "world", "keep"))
+    own = {"seed", "data.fold", "together", *free}
     for what, records in (("settings", [r.recipe for r in runs]), ("corpus", [_corpus(r) for r in runs])):
         known = [flat(record) for record in records if record]
         names = sorted({name for record in known for name in record} - own)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
@@ -30,6 +29,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 
 from affect.errors import AffectError, nearest
+from affect.train import machine
 
 _LOG = logging.getLogger("affect")
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Engine:
         self.main: bool = self.accelerator.is_main_process
         # Of this machine alone, whose disk the others may not see.
         self.local_rank: int = self.accelerator.local_process_index
-        self.local_world: int = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self.local_world: int = machine.local_world()
         self.device: torch.device = self.accelerator.device
         self.precision: str = self.accelerator.mixed_precision
         if self.world != asked:
@@ -80,7 +80,7 @@ class Engine:
             raise AffectError(f"the engine {self.name} is not supported: use one of accelerate_configs/")
         if self.device.type == "cpu":
             # The launcher leaves one thread a process, or all of them to each: both are several times too slow.
-            torch.set_num_threads(_threads())
+            torch.set_num_threads(machine.threads())
 
     @property
     def name(self) -> str:
@@ -167,8 +167,7 @@ class Engine:
             # What the allocator holds and does not use is as good as free.
             held = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
             return int((torch.cuda.mem_get_info(self.device)[0] + held) * 0.9)
-        free = min(psutil.virtual_memory().available, _container_free())
-        return int(free * 0.5) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return int(machine.free_memory() * 0.5) // self.local_world
 
     def track(self, config: dict[str, Any]) -> None:
         """Start the trackers with a run's settings."""
@@ -236,12 +235,18 @@ class Engine:
         transformers' SpecAugment draws from NumPy: a replayed forward that restored torch's state alone would be masked
         differently, and its gradient silently wrong.
         """
-        # The length keeps (1,) and (1, 0) apart, which SeedSequence alone does not.
-        seeds = np.random.SeedSequence((len(key), *key)).generate_state(3)
-        random.seed(int(seeds[0]))
-        np.random.seed(int(seeds[1]))  # the generator that transformers draws from
-        torch.manual_seed(int(seeds[2]))  # the CPU and every device
+        first, second, third = seeds(*key)
+        random.seed(first)
+        np.random.seed(second)  # the generator that transformers draws from
+        torch.manual_seed(third)  # the CPU and every device
         yield
+
+
+def seeds(*key: int) -> tuple[int, int, int]:
+    """Return what Python's, NumPy's and torch's generators are seeded with at a place in a run."""
+    # The length keeps (1,) and (1, 0) apart, which SeedSequence alone does not.
+    drawn = np.random.SeedSequence((len(key), *key)).generate_state(3)
+    return int(drawn[0]), int(drawn[1]), int(drawn[2])
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -262,34 +267,3 @@ def _trackers(names: Sequence[str]) -> list[str]:
             # Accelerate would go on without it and not say so.
             raise AffectError(f"train.trackers: {name} is not installed: pip install {name}, or leave it out")
     return list(names)
-
-
-def _threads() -> int:
-    """Return the threads of this rank on a CPU: its share of the cores, or what AFFECT_THREADS names.
-
-    Threads of one process wait for each other by spinning: where other programs take the cores, one is faster.
-    """
-    named = os.environ.get("AFFECT_THREADS", "")
-    if named:
-        if not (named.isdecimal() and int(named) > 0):
-            raise AffectError(f"AFFECT_THREADS must be a positive number of threads, not {named!r}")
-        return int(named)
-    return max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
-def _container_free() -> float:
-    """Return the bytes left under a container's limit (cgroup version 2 or 1), or infinity where there is none."""
-    root = Path("/sys/fs/cgroup")
-    for limit, used in (
-        (root / "memory.max", root / "memory.current"),
-        (root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes"),
-    ):
-        if limit.exists() and used.exists() and (most := limit.read_text().strip()) != "max":
-            return max(0.0, float(most) - float(used.read_text()))
-    return float("inf")
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

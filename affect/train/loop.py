@@ -240,7 +240,7 @@ class Run:
         epoch, train = self.schedule.epoch(now), self.recipe.train
         last = now + 1 == self.schedule.steps
         if (epoch + 1) % train.evaluate_every == 0 or last:
-            scores = self.task.metrics(self._predict(self.parts["valid"]))
+            scores = self.task.validate(self._predict)
             self.journal.validation(now + 1, epoch, scores)
             self._judge(scores, epoch)
             if self.watch is not None:

@@ -21,7 +21,7 @@ from affect.task import Batch, Row, Stackable, Task
 from affect.train import checkpoint, course, ending, optim
 from affect.train import folder as folders
 from affect.train.checkpoint import State
-from affect.train.engine import Engine
+from affect.train.engine import Engine, seeds
 from affect.train.journal import Journal
 from affect.train.schedule import Schedule
 from affect.train.stack import Tensors
@@ -106,16 +106,19 @@ class Member:
         members = np.sort(orders[now % self.schedule.per_epoch])
         batch = self.examples.batch(self.places[members]).to(self.engine.device)
         follows = self.task.begin(self.model, self.epoch, now)
-        with self.engine.seeded(self.recipe.seed, now, 0, 0):
-            noise: dict[str, Tensor] = self.model.draw(len(members))  # type: ignore[operator]
+        # Of the generators the one that the noise comes from: to seed them all takes as long as a small layer.
+        torch.default_generator.manual_seed(seeds(self.recipe.seed, now, 0, 0)[2])
+        noise: dict[str, Tensor] = self.model.draw(len(members))  # type: ignore[operator]
         return batch, {name: mask.to(self.engine.device) for name, mask in noise.items()}, follows
 
     def apply(self, terms: dict[str, float], weights: dict[str, float], follows: dict[str, float]) -> None:
-        """Take the step of the gradient that is in the parameters. Raises DivergedError where the loss is no number."""
+        """Take the step of the gradient that is in the parameters.
+
+        Raises DivergedError where the loss, or the gradient where its norm is taken, is not a finite number.
+        """
         settings, now = self.recipe.optim, self.state.step
         loss = sum(weights[name] * value for name, value in terms.items())
-        if not math.isfinite(loss):
-            raise DivergedError(f"{self.folder}: step {now + 1}: the loss is not a finite number; lower optim.lr")
+        self._check("loss", loss)
         rates = optim.set_rates(self.optimizer, optim.factor(settings, now, self.schedule.steps) * self.state.reduction)
         # The norm costs as much as the smallest layers' step: taken where it clips, and once an epoch.
         norm: float | None = None
@@ -123,6 +126,8 @@ class Member:
             norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, settings.clip))
         elif self.schedule.ends_epoch(now):
             norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
+        # At an epoch's end at the latest: a checkpoint of such weights could never go on.
+        self._check("gradient", norm)
         if settings.clip_value is not None:
             torch.nn.utils.clip_grad_value_(self.parameters, settings.clip_value)
         self.optimizer.step()
@@ -131,6 +136,11 @@ class Member:
         self.state.step += 1
         line: dict[str, Any] = {"epoch": self.schedule.epoch(now), "loss": loss, "terms": terms, "grad_norm": norm}
         self.journal.step(now + 1, {**line, "lr": rates, **({"schedule": follows} if follows else {})}, {})
+
+    def _check(self, what: str, value: float | None) -> None:
+        if value is not None and not math.isfinite(value):
+            now = self.state.step + 1
+            raise DivergedError(f"{self.folder}: step {now}: the {what} is not a finite number; lower optim.lr")
 
     def end_epoch(self, seconds: float, together: int) -> dict[str, float] | None:
         """Evaluate and save as the recipe says; `seconds` is this run's share of the epoch's time."""
@@ -147,7 +157,7 @@ class Member:
         self.journal.write("timing", {"step": now + 1, **timing})
         scores = None
         if (epoch + 1) % train.evaluate_every == 0 or last:
-            scores = self.task.metrics(self.predict(self.parts["valid"]))
+            scores = self.task.validate(self.predict)
             self.journal.validation(now + 1, epoch, scores)
             self._judge(scores, epoch)
         if (epoch + 1) % train.checkpoint_every == 0 or self.done:

@@ -16,7 +16,7 @@ from affect import tasks
 from affect.errors import AffectError
 from affect.options import Options
 from affect.recipe import Recipe
-from affect.report.tables import grid
+from affect.report.tables import NONE, grid
 from affect.task import Row, Task
 from affect.train import folder as folders
 from affect.train.engine import Engine
@@ -77,18 +77,18 @@ def table(top: Path) -> str:
 
 
 def _part(part: str, scores: Mapping[str, Sequence[Mapping[str, float | None]]]) -> str:
-    """Return the table of one part; a score that no run has (no label) has no column."""
-    means = {
-        name: {column: _mean([one.get(column) for one in found]) for column in scores["ensemble"][0]}
-        for name, found in scores.items()
-    }
-    columns = [column for column, mean in means["ensemble"].items() if not math.isnan(mean)]
-    head = [f"mean {part} scores of {len(scores['ensemble'])} runs", *columns]
-    return grid(head, [[name, *(f"{mine[column]:.3f}" for column in columns)] for name, mine in means.items()])
+    """Return the table of one part, without scores that the ensemble has in no run (there is no label)."""
+    mixed = scores["ensemble"]
+    columns = [column for column in mixed[0] if any(one.get(column) is not None for one in mixed)]
+    rows = [
+        [name, *(_mean([one.get(column) for one in found]) for column in columns)] for name, found in scores.items()
+    ]
+    return grid([f"mean {part} scores of {len(mixed)} runs", *columns], rows)
 
 
-def _mean(values: Sequence[float | None]) -> float:
-    return float(np.mean([math.nan if value is None else value for value in values]))
+def _mean(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{np.mean(known):.3f}" if len(known) == len(values) else NONE
 
 
 def _free(members: Members, options: Options) -> None:
@@ -177,12 +177,15 @@ def _unit(name: str, tops: Mapping[str, Path], top: Path, unit: Unit, command: s
     documents = {member: recipes.read(place / "recipe.json") for member, place in places.items()}
     folder, first = folds.folder_of(top, *unit), next(iter(places.values()))
     task: Task = tasks.make(tasks.read_recipe(next(iter(documents.values()))))
-    scores: dict[str, dict[str, float]] = {}
-    for part in ("valid", *task.tests):
-        rows = mixture.combine({member: _rows(place, part) for member, place in places.items()})
-        scores[part] = task.metrics(rows)
-        folders.write_lines(folder / f"predictions-{part}.jsonl", rows)
+    # All of it before anything is written: members that do not fit leave no folder behind.
+    rows = {
+        part: mixture.combine({member: _rows(place, part) for member, place in places.items()})
+        for part in ("valid", *task.tests)
+    }
     arrays = mixture.conditions(places)
+    scores = {part: task.metrics(mine) for part, mine in rows.items()}
+    for part, mine in rows.items():
+        folders.write_lines(folder / f"predictions-{part}.jsonl", mine)
     if arrays:
         folders.write_arrays(folder / mixture.CONDITIONS, arrays)
     for path in first.glob("baseline-*.jsonl"):

@@ -42,13 +42,24 @@ def run(experiment: str, recipe: Recipe, options: Options, command: str) -> Path
     # The main rank first: it fills the caches that the others then read.
     numbers = engine.on_main(whole.folds)
     units = [(seed, number) for seed in recipe.seeds(options.seeds) for number in numbers]
+    diverged: DivergedError | None = None
     if together.can(engine, whole):
-        run_together(experiment, whole, top, units, options, command)
+        try:
+            run_together(experiment, whole, top, units, options, command)
+        except DivergedError as error:
+            # The others are at their end: their report is worth having.
+            diverged = error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise AffectError(f"{top}: out of memory ({first_line(error)}); give --together 1") from error
     else:
         for seed, number in units:
             run_one(experiment, whole.at(seed, number), folder_of(top, seed, number), options, command)
     if options.report:
         engine.on_main(lambda: conclude(options.runs, top))
+    if diverged is not None:
+        raise diverged
     return top
 
 

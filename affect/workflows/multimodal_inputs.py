@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.data.feature_corpus import MODALITIES, Stream, read_frames
-from affect.data.media import FILM, SOUND, Medium
+from affect.data.media import FILM, SOUND
 from affect.errors import AffectError
-from affect.workflows import manifest
 
 Vector = NDArray[np.float32]
 Kind = Literal["nothing", "features", "folder", "media", "words", "unknown"]
@@ -70,7 +69,7 @@ def gather(streams: Sequence[Stream], given: Mapping[str, Sequence[str]]) -> lis
     """
     columns = _columns(streams, given)
     if all(_of_many(column, streams[place]) for place, column in columns.items()):
-        return _by_name({place: column[0] for place, column in columns.items()})
+        return _by_name(streams, {place: column[0] for place, column in columns.items()})
     counts = {_called(streams[place]): len(column) for place, column in columns.items()}
     (most, high), (least, low) = (pick(counts.items(), key=lambda pair: pair[1]) for pick in (max, min))
     if high != low:
@@ -112,31 +111,6 @@ def read_vector(source: Source, stream: Stream) -> Vector | None:
     # As a corpus is read: the mean is rounded to what the files hold.
     mean = frames.mean(axis=0, dtype=np.float64).astype(frames.dtype)
     return mean.astype(np.float32) if mean.any() else None
-
-
-def medium_of(source: Source, stream: Stream, *, boxes: bool = False) -> Medium:
-    """Return a raw source as what an extractor takes; with `boxes` the CSV of faces beside a video goes with it.
-
-    Raises AffectError where a text can't be read, or there is no such CSV.
-    """
-    if source.kind == "words":
-        return Medium(name="words", text=source.value.strip())
-    path = Path(source.value)
-    if not path.is_file():
-        raise AffectError(f"{path}: no such file")
-    if stream.modality == "text":
-        try:
-            return Medium(name=path.stem, text=path.read_text(encoding="utf-8-sig").strip())
-        except UnicodeDecodeError as error:
-            raise AffectError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-        except OSError as error:
-            raise AffectError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if stream.modality == "audio":
-        return Medium(name=path.stem, audio=path)
-    faces = path.with_suffix(".csv")
-    if boxes and not faces.is_file():
-        raise AffectError(f"{path}: {stream.name} is of faces: {faces} (py-feat's or OpenFace's) has to lie beside it")
-    return Medium(name=path.stem, video=path, boxes=faces if boxes else None)
 
 
 def check_width(what: str, width: int, stream: Stream) -> None:
@@ -184,7 +158,8 @@ def _source(modality: str, value: str) -> Source:
         kind = "features"
     elif ending in _MEDIA[modality]:
         kind = "media"
-    elif modality == "text" and not os.path.isfile(value):
+    # What looks like another medium is a slip, not a text.
+    elif modality == "text" and ending not in SOUND | FILM and not os.path.isfile(value):
         kind = "words"
     return Source(value, kind)
 
@@ -198,10 +173,12 @@ def _of_many(column: Sequence[Source], stream: Stream) -> bool:
 
 
 def _is_feature(folder: Path, stream: Stream) -> bool:
-    return folder.resolve().name == stream.name or (folder / manifest.FILE).is_file()
+    """Whether this is a folder of a feature in a corpus's layout: its mean would be of all utterances."""
+    place = folder.resolve()
+    return place.name == stream.name or place.parent.name == "features"
 
 
-def _by_name(folders: Mapping[int, Source]) -> list[Utterance]:
+def _by_name(streams: Sequence[Stream], folders: Mapping[int, Source]) -> list[Utterance]:
     """Return the utterances of folders of features, by name: what one of them lacks is missing."""
     found: dict[str, dict[int, Source]] = {}
     for place, folder in folders.items():
@@ -216,9 +193,22 @@ def _by_name(folders: Mapping[int, Source]) -> list[Utterance]:
             raise AffectError(f"{path} has both {name}.npy and a folder {name}: remove one of them")
         if not files and not frames:
             raise AffectError(f"{path}: holds no .npy file and no folder of frames; name media files one by one")
-        for name, source in (files | frames).items():
+        mine = files | frames
+        _check_first(mine[min(mine)], streams[place])
+        for name, source in mine.items():
             found.setdefault(name, {})[place] = source
     return [Utterance(name=name, sources=found[name]) for name in sorted(found)]
+
+
+def _check_first(source: Source, stream: Stream) -> None:
+    """Raise AffectError where a folder's first vector has another width: the folder is that of another feature."""
+    path = Path(source.value)
+    try:
+        width = read_frames(path if source.kind == "features" else _inside(path)[0]).shape[1]
+    except AffectError:
+        # One bad file: its own line will say so.
+        return
+    check_width(source.value, width, stream)
 
 
 def _inside(folder: Path) -> list[Path]:

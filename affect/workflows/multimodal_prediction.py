@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -23,11 +22,11 @@ from affect.models.multimodal.fusion import Fusion
 from affect.task import Batch, Row
 from affect.tasks.multimodal_emotion import scores
 from affect.train import folder as folders
-from affect.workflows import manifest, multimodal_inputs, predictor
-from affect.workflows.multimodal_inputs import Source, Utterance, Vector
+from affect.workflows import multimodal_inputs
+from affect.workflows.multimodal_inputs import Utterance, Vector
 
 if TYPE_CHECKING:
-    from affect.workflows.extractor import Extractor
+    from affect.workflows.multimodal_media import Encoders
 
 _LOG = logging.getLogger("affect")
 
@@ -71,7 +70,7 @@ def predict_utterances(
     models = Models(run)
     given = {"audio": audio, "text": text, "video": video}
     utterances = multimodal_inputs.gather(models.streams, given)
-    reader = Reader(models.streams, utterances, _root(models.folders[0]) if features is None else features)
+    reader = Reader(models.streams, utterances, models.folders[0], features)
     bad = 0
     with tqdm(total=len(utterances), delay=2, leave=False, disable=not sys.stderr.isatty() or output.isatty()) as bar:
         for start in range(0, len(utterances), models.batch):
@@ -88,7 +87,9 @@ class Models:
 
     def __init__(self, run: Path) -> None:
         """Find and read the weights; raises AffectError where there are none, or models of other features."""
-        self.folders = _weights(run) or [predictor.weights(run)]
+        self.folders = _weights(run)
+        if not self.folders:
+            raise AffectError(f"{run} holds no weights: name runs/<experiment>, or a seed<S>/fold<F> in it")
         if len(self.folders) > 1:
             _warn(run, self.folders)
         small = sum((folder / multimodal.WEIGHTS).stat().st_size for folder in self.folders) <= _KEPT
@@ -134,37 +135,35 @@ class Models:
 
 
 class Reader:
-    """Features of utterances: read from files, or made by the extractors of the model's features."""
+    """Features of utterances: read from files, or made by the encoders of the model's features."""
 
-    def __init__(self, streams: Sequence[Stream], utterances: Iterable[Utterance], root: Path | None) -> None:
-        """Read the extractors that the utterances need; raises AffectError where one can't be had."""
+    def __init__(
+        self, streams: Sequence[Stream], utterances: Iterable[Utterance], weights: Path, features: Path | None
+    ) -> None:
+        """Read the encoders that the utterances need; raises AffectError where one can't be had."""
         self.streams = streams
+        self.encoders: Encoders | None = None
         raw = {place for one in utterances for place, source in one.sources.items() if source.raw}
-        # All manifests before the first encoder is read, which may take minutes.
-        files = {place: _manifest(streams[place], root) for place in sorted(raw)}
-        self.extractors = {place: _open(file) for place, file in files.items()}
+        if raw:
+            # Loads transformers, which features alone need not wait for.
+            from affect.workflows import multimodal_media
+
+            root = multimodal_media.root_of(weights) if features is None else features
+            self.encoders = multimodal_media.Encoders(streams, raw, root)
 
     def read(self, utterance: Utterance) -> Vectors:
         """Return the features that are there; raises AffectError for what can't be read, and where nothing is there."""
         found: Vectors = {}
         for place, source in utterance.sources.items():
-            vector = self._vector(place, source)
+            if source.raw and self.encoders is not None:
+                vector = self.encoders.vector(place, source)
+            else:
+                vector = multimodal_inputs.read_vector(source, self.streams[place])
             if vector is not None:
                 found[place] = vector
         if not found:
             raise AffectError("nothing of it is there: all that is given is empty or all zero")
         return found
-
-    def _vector(self, place: int, source: Source) -> Vector | None:
-        stream = self.streams[place]
-        if not source.raw:
-            return multimodal_inputs.read_vector(source, stream)
-        extractor = self.extractors[place]
-        boxes = bool(getattr(extractor.settings, "boxes", False))
-        values = extractor.extract(multimodal_inputs.medium_of(source, stream, boxes=boxes))
-        # As it would be in a file, whose frames are averaged when it is read.
-        mean = np.atleast_2d(values).mean(axis=0, dtype=np.float64).astype(values.dtype).astype(np.float32)
-        return mean if mean.any() else None
 
 
 def _lines(models: Models, reader: Reader, utterances: Sequence[Utterance]) -> Iterator[dict[str, Any]]:
@@ -216,43 +215,3 @@ def _warn(run: Path, found: Sequence[Path]) -> None:
             "%s: %d of %d runs have not come to their end (%s ...): their best weights so far count as well",
             run, len(open_), len(found), open_[0],
         )  # fmt: skip
-
-
-def _root(weights: Path) -> Path | None:
-    """Return the root of the corpus that a run was trained on; None where no recipe lies where a run's does."""
-    if weights.parts[-2:] != _BEST.parts:
-        return None
-    try:
-        recipe = json.loads((weights.parents[1] / "recipe.json").read_text(encoding="utf-8"))
-        return Path(recipe["data"]["root"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _manifest(stream: Stream, root: Path | None) -> Path:
-    """Return the manifest of a stream's features; raises AffectError where it is missing or of other features."""
-    if root is None:
-        raise AffectError(
-            f"raw {stream.modality} needs the manifest of {stream.name}, and no recipe.json says where it is: "
-            f"give --features with the folder of features/{stream.name}/{manifest.FILE}"
-        )
-    places = [root / "features" / stream.name / manifest.FILE, root / stream.name / manifest.FILE]
-    file = next((place for place in places if place.is_file()), places[0])
-    facts = manifest.read(file)
-    if facts is None:
-        raise AffectError(
-            f"{file}: no such manifest, which raw {stream.modality} needs (recipes/extract_features.py writes it): "
-            f"give features (.npy), or --features with its folder"
-        )
-    if facts.get("modality") != stream.modality:
-        raise AffectError(f"{file}: is of {facts.get('modality')}, the model's {stream.name} is of {stream.modality}")
-    if isinstance(facts.get("width"), int):
-        multimodal_inputs.check_width(str(file), facts["width"], stream)
-    return file
-
-
-def _open(file: Path) -> Extractor:
-    # Loads transformers, which features alone need not wait for.
-    from affect.workflows.extractor import Extractor
-
-    return Extractor.from_manifest(file, "cuda" if torch.cuda.is_available() else "cpu")

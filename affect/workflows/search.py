@@ -16,11 +16,14 @@ from affect import tasks
 from affect.errors import AffectError, first_line
 from affect.options import Options
 from affect.recipe import Recipe
+from affect.task import Task
 from affect.train import folder as folders
-from affect.train.engine import Engine
+from affect.train import together
+from affect.train.engine import Engine, is_out_of_memory
 from affect.train.watch import DivergedError, Watch
 from affect.workflow import Choice, Search, changed, resolve
 from affect.workflows import folds
+from affect.workflows.pruning import PrunedError, Together, prune
 from affect.workflows.search_report import write
 from affect.workflows.study import Study, Trial
 
@@ -28,10 +31,6 @@ _LOG = logging.getLogger("affect")
 _HOPELESS = 3
 """Trials that fail before any succeeds, after which it is not their values that are wrong."""
 _SEARCH = "search.json"
-
-
-class PrunedError(Exception):
-    """A trial whose validation score is under the median of those before it; raised on every rank."""
 
 
 def run(name: str, search: Search, recipe: Recipe, options: Options, command: str, *, again: Sequence[str]) -> Path:
@@ -135,6 +134,8 @@ def _score(
     """Return the mean validation score of a trial over its seeds and folds; its test parts are never looked at."""
     whole = tasks.make(changed(recipe, trial.values))
     units = [(seed, n) for seed in recipe.seeds(options.seeds) for n in engine.on_main(whole.folds)]
+    if together.can(engine, whole):
+        return _score_together(engine, opened[0], trial.number, search.of, whole, units, options, command, folder)
     scores = []
     for place, (seed, number) in enumerate(units):
         # Scores of different folds can't be compared: the median is that of the first one.
@@ -148,10 +149,32 @@ def _score(
 def _watch(engine: Engine, opened: list[Study], number: int, name: str) -> Watch:
     def watch(epoch: int, scores: dict[str, float]) -> None:
         if engine.on_main(lambda: opened[0].report(number, epoch, scores[name])):
-            _LOG.info("trial %d: pruned after epoch %d, under the median of those before it", number, epoch + 1)
-            raise PrunedError
+            prune(number, epoch)
 
     return watch
+
+
+def _score_together(
+    engine: Engine, study: Study, number: int, experiment: str, whole: Task, units: Sequence[folds.Unit],
+    options: Options, command: str, folder: Path,
+) -> float:  # fmt: skip
+    """Return what `_score` does where as many runs as a stack takes train at once; only one process does."""
+    width = together.width(engine, whole.at(*units[0]))
+    scores: list[float] = []
+    try:
+        for start in range(0, len(units), width):
+            chosen = units[start : start + width]
+            places = [folds.folder_of(folder, *unit) for unit in chosen]
+            watch = Together(study, number, places, scores, whole)
+            ends = folds.run_together(
+                experiment, whole, folder, chosen, options, command, ends=("valid",), watch=watch
+            )  # fmt: skip
+            scores += [ends[unit]["valid"][whole.score] for unit in chosen]
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise AffectError(f"{folder}: out of memory ({first_line(error)}); give --together 1") from error
+    return float(np.mean(scores))
 
 
 def _record(study: Study, number: int, outcome: tuple[float | None, str, bool], folder: Path, top: Path) -> None:

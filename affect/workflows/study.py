@@ -19,9 +19,13 @@ from affect.workflow import Choice, Range, Search
 
 _STARTS = 3
 """Sessions that a trial may end unfinished before it counts as failed: it may be what ends them (memory)."""
+_ENOUGH = 5
+"""Finished trials whose median prunes."""
 _TELLING = 4
 """Finished trials that it takes to say which range matters."""
 _NAME = "search"
+_EPOCHS, _RUNS = 10**6, 10**4
+"""More than a trial has of either: what of two trials can't be compared is reported at different steps."""
 _STATES = {
     TrialState.COMPLETE: "finished",
     TrialState.PRUNED: "pruned",
@@ -58,7 +62,7 @@ class Study:
         with self._guarded():
             self._study = optuna.create_study(
                 storage=f"sqlite:///{self._path.resolve()}", study_name=_NAME, direction="maximize",
-                load_if_exists=True, pruner=optuna.pruners.MedianPruner(),
+                load_if_exists=True,
             )  # fmt: skip
 
     def close(self) -> None:
@@ -96,14 +100,24 @@ class Study:
         done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return next((other for other in done if other.params == trial.values), None)
 
-    def report(self, number: int, epoch: int, score: float) -> bool:
-        """Take note of a trial's validation score and tell whether it should be pruned."""
+    def report(self, number: int, epoch: int, score: float, *, runs: tuple[int, int] | None = None) -> bool:
+        """Take note of a trial's validation score and tell whether it should be pruned.
+
+        A score that is the mean of several runs says which: those that trained to an epoch together, from the first to
+        before the second, and all before them. It is compared with scores of the same runs alone.
+        """
+        step = epoch
+        if runs is not None:
+            step += _EPOCHS * (runs[0] * _RUNS + runs[1])
         with self._guarded():
             found = self._study.trials[number]
             trial = optuna.trial.Trial(self._study, found._trial_id)
             # An epoch that a resumed trial repeats is known already.
-            if epoch not in found.intermediate_values:
-                trial.report(score, epoch)
+            if step not in found.intermediate_values:
+                trial.report(score, step)
+            # How many runs train together depends on what is searched: of few trials a median tells nothing.
+            enough = 1 if runs is None else _ENOUGH
+            self._study.pruner = optuna.pruners.MedianPruner(n_startup_trials=_ENOUGH, n_min_trials=enough)
             return self.search.prune and bool(trial.should_prune())
 
     def finish(self, number: int, score: float | None, *, note: str = "", pruned: bool = False) -> None:

@@ -636,7 +636,7 @@ def test_what_may_change_between_sessions_is_no_mixed_setting(tmp_path: Path, wr
     for fold, value in ((1, "one"), (2, "other")):
         path = write_run(tmp_path / "run", fold, scores) / "recipe.json"
         recipe = json.loads(path.read_text(encoding="utf-8"))
-        part, field = name.split(".")
-        recipe[part][field] = value
+        part, _, field = name.rpartition(".")
+        (recipe[part] if part else recipe)[field] = value
         path.write_text(json.dumps(recipe), encoding="utf-8")
     assert not [flag for flag in flags(read(tmp_path / "run")) if flag.kind == "mixed settings"]

@@ -60,11 +60,11 @@ def test_threads_that_are_no_number_are_one_line(engine, monkeypatch, threads):
 
 
 def test_threads_are_a_ranks_share_of_the_cores(engine, monkeypatch):
-    from affect.train import engine as module
+    from affect.train import machine as module
 
     set_to = []
     monkeypatch.setattr(torch, "set_num_threads", set_to.append)
-    monkeypatch.setattr(module, "_cores", lambda: 8)
+    monkeypatch.setattr(module, "cores", lambda: 8)
     for named, ranks in (("", "1"), ("", "3"), ("", "20"), ("5", "2")):
         monkeypatch.setenv("AFFECT_THREADS", named)
         monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)

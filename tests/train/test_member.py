@@ -38,9 +38,7 @@ def make(corpus, tmp_path):
             folders.claim(folder, recipe, experiment="test", overwrite=False)
             engine = Engine(folder, ())
             stack.callback(engine.end)
-            member = Member(
-                engine, tasks.make(recipe).at(0, 1), folder, experiment="test", resume=resume, ends=ends
-            )
+            member = Member(engine, tasks.make(recipe).at(0, 1), folder, experiment="test", resume=resume, ends=ends)
             stack.enter_context(member.journal)
             return member
 
@@ -92,15 +90,6 @@ def test_a_draw_is_a_function_of_the_step(make):
     other = member.draw(orders(member))
     assert other[0].ids != first[0].ids
     assert any(not torch.equal(other[1][name], mask) for name, mask in first[1].items())
-
-
-def test_drawing_leaves_the_random_state_alone(make):
-    member = make()
-    torch.manual_seed(5)
-    wanted = torch.rand(3)
-    torch.manual_seed(5)
-    member.draw(orders(member))
-    assert torch.equal(torch.rand(3), wanted)
 
 
 def test_modality_dropout_follows_its_schedule(corpus, make):
@@ -182,7 +171,7 @@ def test_the_end_of_an_epoch(make):
     (line,) = small.lines(member.folder, "eval")
     assert (line["split"], line["step"], line["epoch"]) == ("valid", member.schedule.per_epoch, 0)
     assert set(line["scores"]) == {"f1", "acc", "mse", "emoval", "macro_f1", "ccc_valence"}
-    assert not member.checkpoints.exists(), "nothing is saved before its time"
+    assert not list(member.checkpoints.glob("step-*")), "nothing is saved before its time"
     timing = small.read(member.folder / "timing.jsonl")
     assert timing[0]["seconds"] == 0.5
     assert timing[0]["units_per_second"] == 2 * len(member.places)
@@ -201,7 +190,7 @@ def test_evaluations_have_their_own_rhythm(make):
 
 
 def test_the_best_weights_are_those_of_their_epoch(make, monkeypatch):
-    """Kept in memory until the next checkpoint, and not what was trained since."""
+    """And not what was trained since."""
     member = make(train__epochs=4, train__checkpoint_every=4)
     scores = iter([0.1, 0.9, 0.5, 0.2])
     monkeypatch.setattr(member.task, "metrics", lambda rows: {"emoval": next(scores)})

@@ -27,6 +27,7 @@ CASES = {
     "attention": Model(dropout=0.3),
     "attention_robust": Model(name="attention_robust", **DROPPED),
     "ours": Model(**OURS),
+    "views": Model(views=0.5, rescale=True, fused_dropout=True, **OURS),
     "imputation": Model(imputation=0.5, **DROPPED),
     "contrastive": Model(contrastive=0.2, **DROPPED),
     "misa": Model(name="misa", **DROPPED),
@@ -49,6 +50,7 @@ def make(choice: Model, count: int) -> tuple[list[nn.Module], Loss]:
                 classes=CLASSES, hidden=8, dropout=choice.dropout, modality_dropout=choice.modality_dropout,
                 warmup=choice.warmup, dropout_kind=choice.dropout_kind, softmax=choice.softmax,
                 missing=choice.missing, imputation=choice.imputation > 0, normalise=choice.normalise,
+                rescale=choice.rescale, views=choice.views > 0, fused_dropout=choice.fused_dropout,
             )
         )  # fmt: skip
         if choice.normalise:

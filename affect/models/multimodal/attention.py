@@ -49,6 +49,8 @@ class Attention(Fusion):
         """Return the heads' outputs, `attention` [B, S], and the modalities' own hidden vectors."""
         joined = self.drop(torch.cat(hidden.vectors, dim=-1), "scorer", noise)
         weights = weigh(self.score(self.scorer(joined)), kept, str(self.config.softmax))
+        if self.config.rescale:
+            weights = weights * kept.sum(-1, keepdim=True)
         fused = (torch.stack(hidden.vectors, dim=-2) * weights[..., None]).sum(-2)
         if self.config.fused_dropout:
             fused = self.drop(fused, "fused", noise)

@@ -32,14 +32,16 @@ class MultimodalConfig:
     part, which the model keeps.
 
     For the models of `WEIGHING`, `softmax` says what becomes of the scores of the streams: "none" (weights as they
-    are), "plain", or "masked" to the streams that are present and kept; `fused_dropout` drops values of the
+    are), "plain", or "masked" to the streams that are present and kept; `rescale` multiplies the weights by the number
+    of streams that are there, so that the fused vector grows with what is known; `fused_dropout` drops values of the
     fused vector. None stands for the named model's own: "plain" and True for `attention_robust`, else "none" and False.
 
     `modality_dropout` is the probability, `warmup` the epochs of its ramp, `dropout_kind` "pattern" (zeroed encoder
     outputs) or "balanced" (as if missing from the start), see `modality_dropout.py`. None stands for .2 over 30 epochs
     in `attention_robust`, else for none. `missing` says what stands in for a missing stream: the
     encoding of a zero vector ("zeros") or a learned vector ("token"). `imputation` predicts it from the other streams.
-    `rank` is that of `lmf`.
+    `rank` is that of `lmf`. With `views` a training step looks at each utterance twice, encoded once: at all
+    it has, and at what modality dropout leaves (the outputs `less_emotion` and `less_valence`).
     """
 
     name: str = "attention"
@@ -51,6 +53,8 @@ class MultimodalConfig:
     warmup: int | None = None
     dropout_kind: str = "pattern"
     softmax: str | None = None
+    rescale: bool = False
+    views: bool = False
     fused_dropout: bool | None = None
     missing: str = "zeros"
     imputation: bool = False
@@ -113,13 +117,19 @@ class MultimodalConfig:
         _one_of("softmax", self.softmax, ("none", "plain", "masked"))
         _one_of("missing", self.missing, ("zeros", "token"))
         if self.name not in WEIGHING:
-            for field, changed in (("softmax", self.softmax != "none"), ("fused_dropout", self.fused_dropout)):
+            for field, changed in (
+                ("softmax", self.softmax != "none"),
+                ("rescale", self.rescale),
+                ("fused_dropout", self.fused_dropout),
+            ):
                 if changed:
                     raise AffectError(f"model.{field} belongs to {', '.join(WEIGHING)}: {self.name} has no attention")
         if self.rank != 4 and self.name != "lmf":
             raise AffectError(f"model.rank belongs to lmf: {self.name} has none")
         if self.modality_dropout and len(set(self.modalities)) < 2:
             raise AffectError("model.modality_dropout needs two modalities: with one it would drop all there is")
+        if self.views and not self.modality_dropout:
+            raise AffectError("model.views needs model.modality_dropout: without it both looks are the same")
         if self.imputation and len(self.streams) < 2:
             raise AffectError("model.imputation needs two streams: one is predicted from the others")
         if self.imputation and self.missing != "zeros":

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from affect.errors import AffectError
-from affect.models.dropout import drop
+from affect.models.dropout import mask
 from affect.models.multimodal import modality_dropout
 from affect.models.multimodal.config import MODALITIES, MultimodalConfig
 from affect.models.multimodal.encoder import MLPEncoder, StreamEncoder
 from affect.models.multimodal.imputation import Imputation
 
 Noise = Mapping[str, Tensor]
+LESS = "less_"
+"""Before the names of what is made of an utterance with less than all it has, where a model looks twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +113,8 @@ class Fusion(nn.Module, ABC):
             names = [name for name, (_, own) in self.sites.items() if own == p]
             sizes = [rows * self.sites[name][0] for name in names]
             # One draw for all sites: a third of the time of a draw each.
-            masks = torch.split(drop(torch.ones(1).expand(sum(sizes)), p, True), sizes)
-            noise |= {name: mask.view(rows, -1) for name, mask in zip(names, masks, strict=True)}
+            factors = torch.split(mask(sum(sizes), p), sizes)
+            noise |= {name: own.view(rows, -1) for name, own in zip(names, factors, strict=True)}
         if self.config.modality_dropout:
             noise["modality"] = modality_dropout.draw(rows, self.probability)
         return noise
@@ -139,7 +141,11 @@ class Fusion(nn.Module, ABC):
         stays = self._stays(present, noise) if "modality" in noise else None
         kept = present if stays is None else present * stays
         own = self._encode(present, noise, streams)
-        return self.fuse(self._stand_in(own, present, kept, stays), kept, noise)
+        less = self.fuse(self._stand_in(own, present, kept, stays), kept, noise)
+        if stays is None or not self.config.views:
+            return less
+        whole = self.fuse(self._stand_in(own, present, present, None), present, noise)
+        return {**whole, **{f"{LESS}{name}": less[name] for name in ("emotion", "valence")}}
 
     def standardise(self, key: str, features: Tensor, present: Tensor) -> None:
         """Set the statistics of the stream `key` from `features` [N, D] of the training part, where `present` [N] is 1.

@@ -77,7 +77,7 @@ def basis(comparison: Comparison) -> str:
             " The paired test flips the signs of the seeds' differences, in all 2^n ways up to 16 seeds; p is two-sided"
         )
         words += f", and of {pairs} seeds can't be under {2 / 2**pairs:.3g}." if 1 < pairs <= SEEDS else "."
-    tests = len(comparison.differences)
+    tests = sum(not math.isnan(found.estimate.value) for found in comparison.differences)
     words += f" There are {tests} lines: of that many one in twenty may leave out 0 by chance."
     return words
 

@@ -129,7 +129,8 @@ def compare(first: Study, second: Study, scores: Sequence[str] = (*SCORES, REST)
 def _measured(first: Study, second: Study, parts: list[str], scores: Sequence[str]) -> Comparison:
     seeds = [seed for seed in first.seeds if seed in second.seeds]
     left = sorted(set(first.seeds) ^ set(second.seeds))
-    notes = [f"Only one of them has seed {_listed(left)}: left out."] if left and seeds else []
+    several = "s" if len(left) > 1 else ""
+    notes = [f"Only one of them has seed{several} {_listed(left)}: left out."] if left and seeds else []
     notes += [] if seeds else ["They have no seed in common, so there are no pairs and no test."]
     doubt = "no seed in common" if not seeds else f"{len(seeds)} of {SEEDS} seeds" if len(seeds) < SEEDS else ""
     found: list[Difference] = []

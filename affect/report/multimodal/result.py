@@ -10,9 +10,9 @@ from affect.report.judgement import counted
 from affect.report.multimodal.measures import MEASURES, by_seed, over_seeds
 from affect.report.multimodal.names import CV, LOWER, SCORES, SEEDS, TESTS, shown
 from affect.report.multimodal.resampling import interval
+from affect.report.multimodal.schedule import chosen
 from affect.report.multimodal.study import Study
-from affect.report.runs import Run
-from affect.report.scores import Estimate
+from affect.report.scores import Estimate, section
 from affect.report.tables import NONE, between, grid, number, signed
 
 BESIDE = {"f1": "majority", "acc": "majority", "val": "mean"}
@@ -116,10 +116,7 @@ def basis(study: Study) -> str:
         "a sample); in brackets the 95 % percentile interval of 1,000 resamples of the utterances, of the mean over "
         "seeds. The majority always says the training part's commonest class, the mean its mean valence."
     ]
-    said.append(
-        "Epochs were chosen on the folds by emoval = f1 - 0.25 val, so that cv is the best of several and leans "
-        "upwards; the tests chose nothing."
-    )
+    said.append(_chosen(study))
     if any(event.get("split") in TESTS for run in study.finished for event in run.evals):
         said.append("The tests were evaluated during training too, as the toolkit does: never choose by those curves.")
     if not any(study.baseline(part) for part in study.parts):
@@ -135,6 +132,18 @@ def beyond_majority(study: Study, part: str, score: str = "f1") -> Estimate:
     draws = study.resamples(part)
     value = over_seeds(system, MEASURES[score])[0] - over_seeds(trivial, MEASURES[score])[0]
     return interval(value, draws.samples(system, score) - draws.samples(trivial, score))
+
+
+def _chosen(study: Study) -> str:
+    """Return who chose the epochs."""
+    if section(study.recipe, "train").get("choose") == "last":
+        return "The weights of the last epoch were taken, whatever the scores."
+    if any(flag.kind == "selected on a test" for flag in chosen(study)):
+        return "**Some runs kept the epoch that is best on a test (see the flags): its scores are no test scores.**"
+    return (
+        "Epochs were chosen on the folds by emoval = f1 - 0.25 val, so that cv is the best of several and leans "
+        "upwards; the tests chose nothing."
+    )
 
 
 def _part(study: Study, part: str) -> str:
@@ -181,8 +190,3 @@ def _none(part: str, score: str, value: float) -> str:
 
 def _four(value: float) -> str:
     return UNKNOWN if math.isnan(value) else f"{value:.4f}"
-
-
-def kept_runs(study: Study) -> list[Run]:
-    """Return the runs whose scores count, by seed and fold."""
-    return sorted(study.finished, key=lambda run: (run.seed, run.fold))

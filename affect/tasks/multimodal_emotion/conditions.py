@@ -12,7 +12,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from affect.data.conditions import NAMES, parse
+from affect.data.conditions import MODALITIES, NAMES, parse
 from affect.task import Predict, Row
 from affect.tasks.multimodal_emotion.scores import VALENCE
 
@@ -43,5 +43,7 @@ def _numbers(rows: list[Row]) -> dict[str, NDArray[np.float32]]:
         "valence": np.array([row["prediction"][VALENCE] for row in rows], np.float32),
     }
     if "attention" in rows[0]:
-        found["attention"] = np.array([list(row["attention"].values()) for row in rows], np.float32)
+        # What the model does not take has no weight in it.
+        weights = [[row["attention"].get(name, 0.0) for name in MODALITIES.values()] for row in rows]
+        found["attention"] = np.array(weights, np.float32)
     return found

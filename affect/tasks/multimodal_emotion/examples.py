@@ -6,6 +6,7 @@ Legend: N utterances, B of a micro-batch, S streams, M = 3 modalities, D feature
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,11 +57,15 @@ class Examples:
     def batch(self, places: Places, condition: str | None = None) -> Batch:
         """Return the utterances at `places` [B] as a micro-batch."""
         there = self.present[places]
-        if condition is not None:
+        inputs: dict[str, torch.Tensor] = {}
+        if condition is None:
+            # What is missing is all zeros as it stands.
+            inputs = {key: _tensor(self._features[s][places]) for s, key in enumerate(self.corpus.keys)}
+        else:
             there = there & self._kept(condition)[places][:, self._modality]
-        inputs = {"present": torch.from_numpy(there.astype(np.float32))}
-        for s, key in enumerate(self.corpus.keys):
-            inputs[key] = torch.from_numpy(self._stream(s, key, places, condition) * there[:, s : s + 1])
+            for s, key in enumerate(self.corpus.keys):
+                inputs[key] = _tensor(self._stream(s, key, places, condition) * there[:, s : s + 1])
+        inputs["present"] = _tensor(there)
         by_modality = np.zeros((len(places), len(MODALITIES)), np.float32)
         for s, m in enumerate(self._modality):
             np.maximum(by_modality[:, m], there[:, s], out=by_modality[:, m])
@@ -75,18 +80,14 @@ class Examples:
             rows=[self.rows[place] for place in places], length=size, padded=size,
         )  # fmt: skip
 
-    def _stream(self, s: int, key: str, places: Places, condition: str | None) -> NDArray[np.float32]:
+    def _stream(self, s: int, key: str, places: Places, condition: str) -> NDArray[np.float32]:
         """Return a stream's features [B, D] under a condition, without regard to what is missing."""
-        source = places
-        named = conditions.parse(condition) if condition is not None else None
-        if (
-            named is not None
-            and named.kind == "shuffle"
-            and conditions.MODALITIES[str(named.value)] == (self.corpus.streams[s].modality)
-        ):
-            source = self._source(str(condition))[places]
+        named, source = conditions.parse(condition), places
+        modality = self.corpus.streams[s].modality
+        if named.kind == "shuffle" and conditions.MODALITIES[str(named.value)] == modality:
+            source = self._source(condition)[places]
         values = np.asarray(self._features[s][source], np.float32)
-        if named is not None and named.kind == "snr":
+        if named.kind == "snr":
             values = conditions.noise(named, [self.ids[place] for place in places], key, values, self._power(s))
         return values
 
@@ -107,3 +108,7 @@ class Examples:
         train = self.corpus.indices("train")
         # A part is one stretch of the corpus: a slice is a view, where a list of its rows would be a copy.
         return conditions.power(self._features[s][train[0] : train[-1] + 1])
+
+
+def _tensor(values: NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(values, np.float32))

@@ -27,11 +27,18 @@ def split(places: Places, folds: int, seed: int) -> list[Places]:
     return [np.sort(part) for part in np.split(order, bounds)]
 
 
-def check(labels: NDArray[np.int64], classes: Sequence[str], fold: int, seed: int) -> None:
-    """Raise AffectError where a class has no label among those a fold is judged by, `labels` [N] (-100: none)."""
+def check(
+    labels: NDArray[np.int64], valence: NDArray[np.float32], classes: Sequence[str], fold: int, seed: int
+) -> None:
+    """Raise AffectError where a fold can't be judged: by `labels` [N] (-100: none) that lack a class, or no `valence`.
+
+    Of `valence` [N] what is missing is NaN.
+    """
     counts = np.bincount(labels[labels >= 0], minlength=len(classes))
     absent = [name for name, count in zip(classes, counts, strict=True) if not count]
     if absent:
         raise AffectError(
             f"fold {fold} of seed {seed} has no utterance of the class {absent[0]}: give fewer data.folds"
         )
+    if np.isnan(valence).all():
+        raise AffectError(f"fold {fold} of seed {seed} has no utterance with a valence: give fewer data.folds")

@@ -9,7 +9,9 @@ from affect.losses.imputed import Imputed
 from affect.losses.masked import CrossEntropy, Masked, squared
 from affect.losses.misa import MISALoss
 from affect.losses.mmim import MMIMLoss
+from affect.losses.renamed import Renamed
 from affect.losses.weighting import Added, Sum
+from affect.models.multimodal.fusion import LESS
 from affect.task import AdditiveLoss, Loss
 from affect.tasks.multimodal_emotion.scores import EMOTION, VALENCE
 from affect.tasks.multimodal_emotion.sections import Model
@@ -18,7 +20,10 @@ from affect.tasks.multimodal_emotion.sections import Model
 def loss_of(model: Model, streams: Sequence[str]) -> Loss:
     """Return cross entropy plus squared error of valence, and the further terms; `streams` are their modalities."""
     modalities = tuple(dict.fromkeys(streams))
-    additive: list[AdditiveLoss] = [CrossEntropy({EMOTION: 1.0}), Masked(squared, {VALENCE: 1.0})]
+    labels: tuple[AdditiveLoss, ...] = (CrossEntropy({EMOTION: 1.0}), Masked(squared, {VALENCE: 1.0}))
+    additive = list(labels)
+    if model.views:
+        additive += [Renamed(loss, LESS, model.views) for loss in labels]
     if model.imputation:
         additive.append(Imputed(streams, weight=model.imputation))
     gathered: dict[str, Loss] = {}

@@ -73,6 +73,13 @@ class Model:
     """pattern zeroes what the encoders say; balanced takes modalities away as if they were missing, each as often."""
     softmax: Literal["none", "plain", "masked"] | None = None
     """Of the attention's weights; masked leaves out what is missing. None: as the model was published."""
+    rescale: bool = False
+    """Multiply the attention's weights by the number of features that are there: what is fused grows with it."""
+    fused_dropout: bool | None = None
+    """Drop values of what is fused, too. None: as the model was published."""
+    views: float = 0.0
+    """Weight of a second look at each utterance: the first then is at all it has, the second at what modality dropout
+    leaves; 0: one look."""
     missing: Literal["zeros", "token"] = "zeros"
     """What stands for a missing modality: its encoder's answer to zeros, or a learned vector."""
     imputation: float = 0.0
@@ -94,7 +101,9 @@ class Model:
         require(self.warmup >= 0, "model.warmup", "not be negative", self.warmup)
         idle = self.warmup == 0 or self.modality_dropout > 0
         require(idle, "model.warmup", "be 0 without model.modality_dropout", self.warmup)
-        for name in ("imputation", "contrastive"):
+        idle = self.views == 0 or self.modality_dropout > 0
+        require(idle, "model.views", "be 0 without model.modality_dropout", self.views)
+        for name in ("imputation", "contrastive", "views"):
             require(getattr(self, name) >= 0, f"model.{name}", "not be negative", getattr(self, name))
         require(self.temperature > 0, "model.temperature", "be positive", self.temperature)
         require(self.rank > 0, "model.rank", "be positive", self.rank)

@@ -14,6 +14,7 @@ from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
 from torch import nn
 
+from affect.data import conditions as subsets
 from affect.data import synthetic_features
 from affect.data.corpora import mer2023
 from affect.data.feature_corpus import FeatureCorpus
@@ -29,18 +30,20 @@ from affect.tasks.multimodal_emotion.losses import loss_of
 from affect.tasks.multimodal_emotion.recipe import MultimodalEmotion
 
 TESTS = ("test1", "test2", "test3")
+SUBSETS = "emoval_subsets"
+INCOMPLETE = tuple(letters for letters in subsets.SUBSETS if len(letters) < len(MODALITIES))
 
 
 class MultimodalEmotionTask:
     """A recipe's corpus and, once `at` has chosen it, one of its seeds and folds."""
 
-    score = "emoval"
     unit = "utterances"
     tests: tuple[str, ...] = TESTS
 
     def __init__(self, recipe: MultimodalEmotion, known: Examples | None = None):
         self.recipe = recipe
         self.together = recipe.together
+        self.score = "emoval" if recipe.choose == "emoval" else SUBSETS
         self._known = known
 
     @property
@@ -73,7 +76,7 @@ class MultimodalEmotionTask:
         fold = data.fold or 1
         cut = folds.split(self.corpus.indices("train"), data.folds, seed)
         valid = cut[fold - 1]
-        folds.check(examples.labels[valid], self.corpus.classes, fold, seed)
+        folds.check(examples.labels[valid], examples.valence[valid], self.corpus.classes, fold, seed)
         train = np.sort(np.concatenate([mine for k, mine in enumerate(cut) if k != fold - 1]))
         places = {"train": train, "valid": valid, **{name: self.corpus.indices(name) for name in TESTS}}
         return DatasetDict({name: self._part(mine) for name, mine in places.items()})
@@ -108,6 +111,9 @@ class MultimodalEmotionTask:
                 warmup=choice.warmup,
                 dropout_kind=choice.dropout_kind,
                 softmax=choice.softmax,
+                rescale=choice.rescale,
+                views=choice.views > 0,
+                fused_dropout=choice.fused_dropout,
                 missing=choice.missing,
                 imputation=choice.imputation > 0,
                 normalise=choice.normalise,
@@ -143,6 +149,15 @@ class MultimodalEmotionTask:
     def predictions(self, outputs: Outputs, batch: Batch) -> list[Row]:
         """Return emotion, valence, logits, attention by modality and what was there, an utterance a row."""
         return scores.rows_of(outputs, batch, self.corpus.classes, [s.modality for s in self.corpus.streams])
+
+    def validate(self, predict: Predict) -> dict[str, float]:
+        """Return the scores of the fold and, where the recipe chooses by it, emoval's mean over the seven subsets."""
+        part = self.parts["valid"]
+        found = scores.metrics(predict(part))
+        if self.recipe.choose == "subsets":
+            each = [found, *(scores.metrics(predict(part, f"subset={letters}")) for letters in INCOMPLETE)]
+            found |= {SUBSETS: float(np.mean([mine["emoval"] for mine in each]))}
+        return found
 
     def metrics(self, rows: list[Row]) -> dict[str, float]:
         """Return weighted F1, accuracy, the MSE of valence, emoval and two more."""

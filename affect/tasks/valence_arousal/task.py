@@ -239,6 +239,10 @@ class ValenceArousalTask:
         """Return CCC, Pearson and RMSE of each number, UA, WA and F1 of `emotion`, and the mean that chooses."""
         return scores.metrics(rows, self.recipe.targets)
 
+    def validate(self, predict: Predict) -> dict[str, float]:
+        """Return the scores of the validation part."""
+        return self.metrics(predict(self.units["valid"]))
+
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write model.safetensors, config.json and, of a model that reads, its tokenizer."""
         assert isinstance(model, models.VAModel)

@@ -14,6 +14,7 @@ from affect.report import read
 from affect.report.flag import Flag
 from affect.report.multimodal.alarms import SEVERITY, alarms
 from affect.report.multimodal.compare import Comparison, Difference
+from affect.report.multimodal.result import basis
 from affect.report.multimodal.study import Study
 from affect.report.scores import Estimate
 from tests.report.multimodal.conftest import edit, edit_document, experiment
@@ -106,11 +107,13 @@ def test_an_epoch_chosen_on_a_test(runs: Path, run: Path) -> None:
     assert "kept step 40" in found.evidence
     assert "whose best is step 90" in found.evidence
     assert found.evidence.endswith("step 40 is the best on test2")
+    assert "its scores are no test scores" in basis(Study(runs=read(runs)))
 
 
 def test_an_epoch_that_is_not_the_best(runs: Path, run: Path) -> None:
     keep(run, 40)
     assert "selected on a test" not in flags(runs)
+    assert "the tests chose nothing" in basis(Study(runs=read(runs)))
     assert "kept step 40" in flags(runs)["not the best epoch"].evidence
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from affect import tasks
 from affect.data.synthetic_features import GeneratorSettings, generate
@@ -29,7 +33,17 @@ def corpus(root: Path) -> Path:
 
 def data(root: Path, **named: Any) -> Data:
     """Return the data section of the corpus: two folds, of 45 utterances each."""
-    return Data(**{"corpus": "generated", "root": str(root), "train": TRAIN, "test": TEST, "generator_seed": SEED, "folds": 2, **named})
+    return Data(
+        **{
+            "corpus": "generated",
+            "root": str(root),
+            "train": TRAIN,
+            "test": TEST,
+            "generator_seed": SEED,
+            "folds": 2,
+            **named,
+        }
+    )
 
 
 def recipe(root: Path, *, name: str = "attention", dropout: float = 0.0, epochs: int = 3, **model: Any):
@@ -94,3 +108,36 @@ def losses(folder: Path) -> list[float]:
 def weights(folder: Path) -> bytes:
     """Return the file of a run's best weights."""
     return (folder / "checkpoints" / "best" / "model.safetensors").read_bytes()
+
+
+def vectors(root: Path, feature: str) -> dict[str, np.ndarray]:
+    """Return each utterance's vector [D] of a feature as its files have it: the mean of rows and of frames."""
+    found = {}
+    for place in sorted((root / "features" / feature).iterdir()):
+        frames = [np.load(path) for path in (sorted(place.iterdir()) if place.is_dir() else [place])]
+        rows = np.concatenate([frame.reshape(-1, frame.shape[-1]) for frame in frames]).astype(np.float64)
+        found[place.name.removesuffix(".npy")] = rows.mean(0)
+    return found
+
+
+def write_vector(root: Path, feature: str, name: str, values: np.ndarray | None) -> None:
+    """Put a vector [D] in the place of an utterance's files of a feature, or nothing."""
+    folder = root / "features" / feature
+    if (folder / name).is_dir():
+        shutil.rmtree(folder / name)
+    (folder / f"{name}.npy").unlink(missing_ok=True)
+    if values is not None:
+        np.save(folder / f"{name}.npy", values)
+
+
+def labels(root: Path, part: str) -> list[list[str]]:
+    """Return the rows of a part's label file: name, emotion, valence."""
+    with (root / f"{part}-label.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))[1:]
+
+
+def write_labels(root: Path, part: str, rows: list[list[str]]) -> None:
+    """Write a part's label file; the npz file, which says something else then, has to go."""
+    (root / "label-6way.npz").unlink(missing_ok=True)
+    with (root / f"{part}-label.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["name", "discrete", "valence"], *rows])

@@ -1,0 +1,52 @@
+"""The machine under a rank: its cores, threads and memory, and how many ranks share them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+
+from affect.errors import AffectError
+
+
+def local_world() -> int:
+    """Return how many ranks the launcher started on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def free_memory() -> float:
+    """Return the bytes that are free here, within a container's limit."""
+    return min(psutil.virtual_memory().available, _container_free())
+
+
+def threads() -> int:
+    """Return the threads of this rank on a CPU: its share of the cores, or what AFFECT_THREADS names.
+
+    Threads of one process wait for each other by spinning: where other programs take the cores, one is faster.
+    """
+    named = os.environ.get("AFFECT_THREADS", "")
+    if named:
+        if not (named.isdecimal() and int(named) > 0):
+            raise AffectError(f"AFFECT_THREADS must be a positive number of threads, not {named!r}")
+        return int(named)
+    return max(1, cores() // local_world())
+
+
+def _container_free() -> float:
+    """Return the bytes left under a container's limit (cgroup version 2 or 1), or infinity where there is none."""
+    root = Path("/sys/fs/cgroup")
+    for limit, used in (
+        (root / "memory.max", root / "memory.current"),
+        (root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes"),
+    ):
+        if limit.exists() and used.exists() and (most := limit.read_text().strip()) != "max":
+            return max(0.0, float(most) - float(used.read_text()))
+    return float("inf")
+
+
+def cores() -> int:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,182 @@
+"""What a training pass over MER2023-sized features costs, and the whole protocol: 100 epochs, five folds, all tests.
+
+    AFFECT_THREADS=1 python benchmarks/together.py [--epochs 5] [--whole]
+
+The features are generated, in the public sizes (1024, 5120 and 768 numbers; 3,373 utterances to train on and three tests
+of 552). Prints, of the report's `baseline`: CPU-seconds of a pass over a fold's 2,698 utterances, by a bare PyTorch
+loop with torch's dropout and fused Adam, and by affect with and without its evaluation of the fold (medians); with
+--whole also seconds and peak memory of a complete run of five folds. Then what stacking does to small models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from affect.data.synthetic_features import GeneratorSettings, generate
+from affect.options import Options
+from affect.recipe import Optim, Train
+from affect.task import Stackable, Task
+from affect.tasks.multimodal_emotion.recipe import Data, Model, MultimodalEmotion
+from affect.tasks.multimodal_emotion.task import make
+from affect.train import plan, together
+from affect.train.engine import Engine
+from affect.train.member import Member
+from affect.workflows import folds
+
+BATCH = 32
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=5, help="passes that each median is of")
+    parser.add_argument("--whole", action="store_true", help="train the whole protocol, too (minutes)")
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.run:
+        whole(Path(given.run))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["AFFECT_CACHE"] = name + "/cache"
+        root = Path(name) / "corpus"
+        generate(root, GeneratorSettings(train=3373, test=552, widths=(1024, 5120, 768)))
+        task = make(recipe(root, given.epochs)).at(0, 1)
+        bare = bare_loop(task, given.epochs)
+        ours, evaluated = passes(task, Path(name) / "runs")
+        print("| a pass over 2,698 utterances | CPU-seconds | of the bare loop's |\n| --- | ---: | ---: |")
+        for what, seconds in (("bare loop, fused Adam", bare), ("affect", ours), ("affect, with its fold", evaluated)):
+            print(f"| {what} | {seconds:.3f} | {seconds / bare:.2f} |", flush=True)
+        if given.whole:
+            subprocess.run([sys.executable, __file__, "--run", str(root)], check=True)
+        stacks(Path(name))
+
+
+def recipe(root: Path, epochs: int) -> MultimodalEmotion:
+    """Return the report's baseline on a corpus."""
+    return MultimodalEmotion(
+        data=Data(root=str(root)),
+        model=Model(name="attention", dropout=0.35),
+        optim=Optim(algorithm="adam", lr=5e-4, weight_decay=1e-5, schedule="constant", warmup=0.0, clip=None),
+        train=Train(batch=BATCH, epochs=epochs, checkpoint_every=20, workers=0, trackers=()),
+        protocol="toolkit",
+    )
+
+
+class Plain(nn.Module):
+    """The same model as one would write it down: torch's dropout, no mask, no noise from outside."""
+
+    def __init__(self, widths: tuple[int, ...], hidden: int = 128, dropout: float = 0.35):
+        super().__init__()
+
+        def mlp(width: int) -> nn.Sequential:
+            layers = [(nn.Linear(width, hidden), nn.ReLU()), *[(nn.Linear(hidden, hidden), nn.ReLU())] * 2]
+            return nn.Sequential(nn.Dropout(dropout), *(layer for pair in layers for layer in pair))
+
+        self.encoders = nn.ModuleList(mlp(width) for width in widths)
+        self.scorer, self.score = mlp(3 * hidden), nn.Linear(hidden, 3)
+        self.emotion, self.valence = nn.Linear(hidden, 6), nn.Linear(hidden, 1)
+
+    def forward(self, streams: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits and valence."""
+        hidden = [encoder(x) for encoder, x in zip(self.encoders, streams, strict=True)]
+        weights = self.score(self.scorer(torch.cat(hidden, -1)))
+        fused = (torch.stack(hidden, -2) * weights[..., None]).sum(-2)
+        return self.emotion(fused), self.valence(fused)[:, 0]
+
+
+def bare_loop(task: Task, epochs: int) -> float:
+    """Return the CPU-seconds of a pass of a bare loop over tensors in memory."""
+    assert isinstance(task, Stackable)
+    rows = np.asarray(task.datasets()["train"]["row"][:])
+    batch = task.batch(rows)
+    streams = [batch.inputs[key] for key in ("audio", "text", "video")]
+    labels, valence = batch.targets["emotion"], batch.targets["valence"]
+    torch.manual_seed(0)
+    model = Plain(tuple(x.shape[1] for x in streams))
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-4, weight_decay=1e-5, fused=True)
+    found = []
+    for _ in range(epochs):
+        begun = time.process_time()
+        order = torch.randperm(len(rows))
+        for start in range(0, len(rows), BATCH):
+            chosen = order[start : start + BATCH]
+            logits, value = model([x.index_select(0, chosen) for x in streams])
+            loss = F.cross_entropy(logits, labels[chosen]) + F.mse_loss(value, valence[chosen])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        found.append(time.process_time() - begun)
+    return median(found)
+
+
+def passes(task: Task, runs: Path) -> tuple[float, float]:
+    """Return the CPU-seconds of a pass of affect's, without and with the evaluation of the fold."""
+    plain, evaluated = [], []
+    first = time.process_time()
+
+    def watch(members: object) -> None:
+        nonlocal first
+        evaluated.append(time.process_time() - first)
+        first = time.process_time()
+
+    with Member(Engine(), task, runs / "seed0" / "fold1", experiment="bench", resume="never") as member:
+        ended = member.end_epoch
+
+        def end_epoch(seconds: float, count: int) -> dict[str, float] | None:
+            plain.append(time.process_time() - first)
+            return ended(seconds, count)
+
+        member.end_epoch = end_epoch  # type: ignore[method-assign]
+        together.train([member], watch)
+    return median(plain), median(evaluated)
+
+
+def whole(root: Path) -> None:
+    """Run the whole protocol in this process and print its seconds and peak memory."""
+    begun, used = time.perf_counter(), time.process_time()
+    with tempfile.TemporaryDirectory() as runs:
+        folds.run("baseline", recipe(root, 100), Options(runs=Path(runs), report=False), "benchmark")
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - used
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"\n100 epochs x 5 folds and all evaluation: {seconds:.0f} s, {cpu:.0f} CPU-s; peak memory {peak:.0f} MB")
+
+
+def stacks(folder: Path) -> None:
+    """Print what an epoch of a small model costs a run, in stacks of several sizes."""
+    print("\n| runs of a stack | hidden 32: ms a step and run | hidden 128 |\n| ---: | ---: | ---: |")
+    generate(folder / "small", GeneratorSettings())
+    for size in (1, 5, 10, 30):
+        cells = []
+        for hidden in (32, 128):
+            base = recipe(folder / "small", 3)
+            one = make(replace(base, model=replace(base.model, hidden=hidden)))
+            members = []
+            for k in range(size):
+                seed, fold = divmod(k, 5)
+                place = folder / f"r{size}-{hidden}" / f"seed{seed}" / f"fold{fold + 1}"
+                members.append(Member(Engine(), one.at(seed, fold + 1), place, experiment="bench", resume="never"))
+            steps = plan.steps_per_epoch(len(members[0].places), BATCH) * 3 * size
+            begun = time.process_time()
+            together.train(members)
+            cells.append(f"{1e3 * (time.process_time() - begun) / steps:.2f}")
+        print(f"| {size} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    logging.disable(logging.INFO)
+    main()

@@ -1,0 +1,326 @@
+"""The task of multimodal emotion in whole runs: what their folders hold, and what training never sees."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score, mean_squared_error
+
+from affect import tasks
+from affect.data import conditions
+from affect.data.synthetic_features import FEATURES
+from affect.errors import AffectError
+from affect.models import multimodal
+from affect.models.multimodal.config import MODALITIES
+from affect.task import Stackable
+from affect.tasks.multimodal_emotion.recipe import MultimodalEmotion
+from tests.tasks.multimodal_emotion import small
+
+PARTS = ("valid", "test1", "test2", "test3")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return small.corpus(tmp_path_factory.mktemp("corpus") / "c")
+
+
+@pytest.fixture(scope="module")
+def run(root, tmp_path_factory):
+    """The folder of a whole run, fold 1 of seed 0."""
+    recipe = small.recipe(root, name="attention_robust", dropout=0.3, modality_dropout=0.3)
+    recipe = small.with_(recipe, data__fold=1)
+    return small.folders(small.train(recipe, tmp_path_factory.mktemp("run"), seeds=(0,), ends=None))[0]
+
+
+@pytest.fixture(scope="module")
+def arrays(run):
+    with np.load(run / "conditions.npz", allow_pickle=False) as file:
+        return {name: file[name] for name in file}
+
+
+def test_conditions_have_their_shapes(run, arrays):
+    names = [str(name) for name in arrays["conditions"]]
+    assert names == list(conditions.NAMES)
+    wanted = {"conditions"}
+    for part in PARTS:
+        n = len(small.read(run / f"predictions-{part}.jsonl"))
+        assert n == (45 if part == "valid" else 20)
+        shapes = {"ids": (n,), "logits": (22, n, 6), "valence": (22, n), "attention": (22, n, 3)}
+        for name, shape in shapes.items():
+            assert arrays[f"{part}/{name}"].shape == shape
+            assert name == "ids" or arrays[f"{part}/{name}"].dtype == np.float32
+        masks = {f"{part}/masks/{name}" for name in names if name.startswith(("subset=", "missing="))}
+        assert len(masks) == 15
+        assert all(arrays[name].dtype == np.bool_ and arrays[name].shape == (n, 3) for name in masks)
+        wanted |= {f"{part}/{name}" for name in shapes} | masks
+    assert set(arrays) == wanted
+
+
+@pytest.mark.parametrize("condition", ["subset=ATV", "missing=0.0"])
+@pytest.mark.parametrize("part", PARTS)
+def test_with_everything_there_a_condition_is_the_plain_prediction(run, arrays, part, condition):
+    rows = small.read(run / f"predictions-{part}.jsonl")
+    k = list(arrays["conditions"]).index(condition)
+    assert arrays[f"{part}/ids"].tolist() == [row["id"] for row in rows]
+    np.testing.assert_allclose(arrays[f"{part}/logits"][k], [row["logits"] for row in rows], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        arrays[f"{part}/valence"][k], [row["prediction"]["valence"] for row in rows], rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        arrays[f"{part}/attention"][k], [[row["attention"][m] for m in MODALITIES] for row in rows], atol=1e-6
+    )
+    letters = [[letter in row["present"] for letter in "ATV"] for row in rows]
+    assert arrays[f"{part}/masks/{condition}"].tolist() == letters
+
+
+def test_every_condition_is_what_the_saved_model_says(run, arrays):
+    """By hand: the best weights, on micro-batches made under the condition."""
+    recipe = MultimodalEmotion.from_dict(json.loads((run / "recipe.json").read_text()))
+    task = tasks.make(recipe).at(0, 1)
+    model = multimodal.load(run / "checkpoints" / "best")
+    places = np.asarray(task.datasets()["test2"]["row"][:])
+    assert len({arrays["test2/logits"][k].tobytes() for k in range(22)}) >= 20, "conditions differ"
+    for k, name in enumerate(arrays["conditions"]):
+        with torch.no_grad():
+            out = model(**task.batch(places, str(name)).inputs)
+        np.testing.assert_allclose(arrays["test2/logits"][k], out["emotion"].numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(arrays["test2/valence"][k], out["valence"].numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_models_without_attention_have_none_in_their_files(root, tmp_path):
+    recipe = small.with_(small.recipe(root, name="lf_dnn", epochs=1), data__fold=1)
+    folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), ends=None))[0]
+    with np.load(folder / "conditions.npz") as file:
+        assert not [name for name in file if "attention" in name]
+    assert "attention" not in small.read(folder / "predictions-test1.jsonl")[0]
+
+
+def test_test3_has_no_valence_in_any_file(run):
+    (end,) = small.lines(run, "end")
+    assert {name for name, value in end["scores"]["test3"].items() if value is None} == {"mse", "emoval", "ccc_valence"}
+    for part in ("train", "valid", "test1", "test2"):
+        assert all(value is not None for value in end["scores"][part].values())
+    assert all(row["target"]["valence"] is None for row in small.read(run / "predictions-test3.jsonl"))
+    assert all(row["target"]["valence"] is None for row in small.read(run / "baseline-majority-test3.jsonl"))
+    assert "NaN" not in "".join(path.read_text() for path in run.glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("part", ["valid", "test1", "test2"])
+def test_scores_can_be_computed_again_from_the_predictions(run, part):
+    (end,) = small.lines(run, "end")
+    rows = small.read(run / f"predictions-{part}.jsonl")
+    emotion = [[row[side]["emotion"] for row in rows] for side in ("target", "prediction")]
+    valence = [[row[side]["valence"] for row in rows] for side in ("target", "prediction")]
+    f1, mse = f1_score(*emotion, average="weighted", zero_division=0), mean_squared_error(*valence)
+    assert end["scores"][part]["f1"] == pytest.approx(f1)
+    assert end["scores"][part]["mse"] == pytest.approx(mse)
+    assert end["scores"][part]["emoval"] == pytest.approx(f1 - mse / 4)
+
+
+def test_the_weights_kept_are_those_of_the_best_emoval(run):
+    found = small.lines(run, "eval")
+    (end,) = small.lines(run, "end")
+    best = max(found, key=lambda line: line["scores"]["emoval"])
+    assert (end["best_epoch"], end["best_step"]) == (best["epoch"], best["step"])
+    assert end["scores"]["valid"] == pytest.approx(best["scores"])
+
+
+def test_an_epoch_may_be_chosen_by_all_subsets(root, tmp_path):
+    """The score is the mean of emoval over the seven, which the best weights give again."""
+    recipe = small.with_(small.recipe(root, dropout=0.3, modality_dropout=0.5), choose="subsets", data__fold=1)
+    folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), ends=None))[0]
+    (end,) = small.lines(folder, "end")
+    best = max(small.lines(folder, "eval"), key=lambda line: line["scores"]["emoval_subsets"])
+    assert (end["best_epoch"], end["best_step"]) == (best["epoch"], best["step"])
+    rows = small.read(folder / "predictions-valid.jsonl")
+    emotions = np.array([row["target"]["emotion"] for row in rows])
+    valence = [row["target"]["valence"] for row in rows]
+    classes = np.array(list(rows[0]["probability"]["emotion"]))
+    found = []
+    with np.load(folder / "conditions.npz") as file:
+        for letters in conditions.SUBSETS:
+            k = list(file["conditions"]).index(f"subset={letters}")
+            predicted = classes[file["valid/logits"][k].argmax(1)]
+            f1 = f1_score(emotions, predicted, average="weighted", zero_division=0)
+            found.append(f1 - mean_squared_error(valence, file["valid/valence"][k]) / 4)
+    assert best["scores"]["emoval_subsets"] == pytest.approx(np.mean(found), rel=1e-4)
+    assert best["scores"]["emoval"] == pytest.approx(found[-1], rel=1e-4)
+
+
+def test_the_majority_is_that_of_the_fold_s_training_part(root, run):
+    rows = {row[0]: row for part in ("train", "test1", "test2", "test3") for row in small.labels(root, part)}
+    valid = [row["id"] for row in small.read(run / "predictions-valid.jsonl")]
+    train = [row for row in small.labels(root, "train") if row[0] not in set(valid)]
+    emotions = [row[1] for row in train]
+    common, mean = max(set(emotions), key=emotions.count), np.mean([float(row[2]) for row in train])
+    assert emotions.count(common) > sorted(map(emotions.count, set(emotions)))[-2], "no tie"
+    for part in PARTS:
+        found = small.read(run / f"baseline-majority-{part}.jsonl")
+        assert [row["id"] for row in found] == [row["id"] for row in small.read(run / f"predictions-{part}.jsonl")]
+        assert all(row["prediction"] == {"emotion": common, "valence": pytest.approx(mean)} for row in found)
+        assert [row["target"]["emotion"] for row in found] == [rows[row["id"]][1] for row in found]
+        shares = found[0]["probability"]["emotion"]
+        assert shares == {name: pytest.approx(emotions.count(name) / len(emotions)) for name in shares}
+        again = f1_score(
+            [rows[row["id"]][1] for row in found], [common] * len(found), average="weighted", zero_division=0
+        )
+        share = [rows[row["id"]][1] for row in found].count(common) / len(found)
+        assert again == pytest.approx(share * 2 * share / (1 + share)), "scikit-learn and by hand"
+
+
+def test_environment_says_what_is_there(root, run):
+    said = json.loads((run / "environment.json").read_text())
+    assert said["corpus"] == "mer2023"
+    assert said["classes"] == ["neutral", "angry", "happy", "sad", "worried", "surprise"]
+    assert said["utterances"] == {"train": 45, "valid": 45, "test1": 20, "test2": 20, "test3": 20}
+    assert said["features"] == dict(zip(FEATURES, (48, 96, 40), strict=True))
+    vectors = [small.vectors(root, feature) for feature in FEATURES]
+    for part in ("train", "test1", "test2", "test3"):
+        rows = small.labels(root, part)
+        there = np.array([[bool(own[row[0]].any()) for own in vectors] for row in rows])
+        assert said["presence"][part] == {
+            **dict(zip(MODALITIES, there.sum(0).tolist(), strict=True)), "all": int(there.all(1).sum()),
+        }  # fmt: skip
+        emotions = [row[1] for row in rows]
+        assert said["class_counts"][part] == {name: emotions.count(name) for name in said["classes"]}
+    assert said["presence"]["train"]["text"] < 90, "the test must see something missing"
+
+
+def other_tests(root, folder):
+    """Copy a corpus with other labels and features of its test parts, and nothing else."""
+    shutil.copytree(root, folder)
+    drawn = np.random.default_rng(0)
+    for part in ("test1", "test2", "test3"):
+        rows = small.labels(root, part)
+        order = drawn.permutation(len(rows))
+        small.write_labels(folder, part, [[row[0], *rows[k][1:]] for row, k in zip(rows, order, strict=True)])
+        for feature, width in zip(FEATURES, (48, 96, 40), strict=True):
+            for row in rows:
+                small.write_vector(folder, feature, row[0], 5 * drawn.standard_normal(width).astype(np.float32))
+    return folder
+
+
+def test_the_tests_never_influence_training(root, tmp_path):
+    base = small.recipe(root, name="attention_robust", dropout=0.3, modality_dropout=0.3, normalise=True)
+    base = small.with_(base, optim__schedule="plateau", optim__plateau_patience=1, train__patience=2)
+    found = []
+    for name, folder in (("as_is", root), ("other", other_tests(root, tmp_path / "corpus"))):
+        data = small.data(folder, corpus="mer2023", labels="csv")
+        found.append(small.train(replace(base, data=data), tmp_path / name, seeds=(0,), ends=None))
+    for mine, its in zip(*map(small.folders, found), strict=True):
+        for event in ("step", "eval"):
+            assert small.lines(mine, event) == small.lines(its, event)
+        (a,), (b,) = small.lines(mine, "end"), small.lines(its, "end")
+        assert (a["best_step"], a["best_epoch"]) == (b["best_step"], b["best_epoch"])
+        assert small.weights(mine) == small.weights(its)
+        for part in ("train", "valid"):
+            assert a["scores"][part] == b["scores"][part]
+        assert a["scores"]["test1"] != b["scores"]["test1"], "the tests are others"
+
+
+def test_features_are_standardised_by_the_training_part_alone(root):
+    task = tasks.make(small.recipe(root, normalise=True)).at(0, 1)
+    model = task.model()
+    batch = task.batch(np.asarray(task.datasets()["train"]["row"][:]))
+    for s, key in enumerate(MODALITIES):
+        values = batch.inputs[key][batch.inputs["present"][:, s] > 0].double()
+        torch.testing.assert_close(getattr(model, f"mean_{key}").double(), values.mean(0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            getattr(model, f"deviation_{key}").double(), values.std(0, correction=0), rtol=1e-4, atol=1e-5
+        )
+    other = tasks.make(small.recipe(root, normalise=True)).at(0, 2).model()
+    assert not torch.equal(model.mean_audio, other.mean_audio)
+
+
+def test_the_model_is_as_the_recipe_says(root):
+    recipe = small.recipe(
+        root, dropout=0.2, modality_dropout=0.4, warmup=3, softmax="masked", missing="token", dropout_kind="balanced"
+    )
+    config = tasks.make(recipe).at(0, 1).model().config
+    assert (config.hidden, config.dropout, config.modality_dropout, config.warmup) == (8, 0.2, 0.4, 3)
+    assert (config.softmax, config.missing, config.dropout_kind) == ("masked", "token", "balanced")
+    assert [stream[::2] for stream in config.streams] == [("audio", 48), ("text", 96), ("video", 40)]
+
+
+def test_robust_without_modality_dropout_has_none(root):
+    """attention_robust has some by itself where nothing is said; a recipe's 0 is said."""
+    model = tasks.make(small.recipe(root, name="attention_robust")).at(0, 1).model()
+    assert model.begin(99) == {}
+
+
+def test_decay_is_on_every_parameter(root):
+    task = tasks.make(small.recipe(root)).at(0, 1)
+    model = task.model()
+    (group,) = task.parameter_groups(model)
+    assert (group["name"], group["lr"], group["weight_decay"]) == ("all", 5e-3, 1e-4)
+    assert len(group["params"]) == len(list(model.parameters()))
+
+
+def test_a_task_of_features_can_be_stacked(root):
+    assert isinstance(tasks.make(small.recipe(root)), Stackable)
+
+
+def test_collate_is_the_batch_of_its_rows(root):
+    task = tasks.make(small.recipe(root)).at(0, 1)
+    part = task.datasets()["test1"]
+    rows = [{**part[k], "condition": "subset=A"} for k in (3, 1)]
+    batch = task.collate(rows, None)
+    assert batch.ids == (part[3]["id"], part[1]["id"])
+    assert not batch.inputs["text"].any() and batch.inputs["audio"].any()
+    assert task.collate([part[3]], None).inputs["text"].shape == (1, 96)
+
+
+def test_a_fold_without_a_class_is_one_line(root, tmp_path):
+    recipe = small.with_(small.recipe(root), data__folds=20)
+    with pytest.raises(AffectError) as error:
+        small.train(recipe, tmp_path / "top", seeds=(0,))
+    assert "\n" not in str(error.value)
+    assert "has no utterance of the class" in str(error.value)
+    assert "give fewer data.folds" in str(error.value)
+
+
+def test_a_corpus_without_valence_is_one_line(root, tmp_path):
+    folder = tmp_path / "c"
+    shutil.copytree(root, folder)
+    small.write_labels(folder, "train", [[name, emotion, "-10"] for name, emotion, _ in small.labels(root, "train")])
+    recipe = replace(small.recipe(root), data=small.data(folder, corpus="mer2023", labels="csv"))
+    with pytest.raises(AffectError, match="no training utterance has a valence, which this task learns"):
+        tasks.make(recipe).folds()
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ({"audio": ("chinese-hubert",)}, "chinese-hubert"),
+        ({"widths": (48, 97, 40)}, "has 96 numbers, not the 97 asked for"),
+        ({"train": 91}, "was made with train=90, not 91"),
+    ],
+)
+def test_mistakes_are_known_before_a_model_is_made(root, tmp_path, monkeypatch, named, words):
+    monkeypatch.setattr(multimodal, "build", lambda config: pytest.fail("a model was made"))
+    with pytest.raises(AffectError) as error:
+        small.train(replace(small.recipe(root), data=small.data(root, **named)), tmp_path / "top", seeds=(0,))
+    assert words in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "top").exists()
+
+
+def test_two_modalities_alone(root, tmp_path):
+    recipe = replace(small.recipe(root, epochs=1, modality_dropout=0.5), data=small.data(root, text=(), fold=1))
+    folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), ends=None))[0]
+    row = small.read(folder / "predictions-test1.jsonl")[0]
+    assert set(row["attention"]) == {"audio", "video"}
+    assert set(row["present"]) <= set("AV")
+    with np.load(folder / "conditions.npz") as file:
+        k = list(file["conditions"]).index("subset=T")
+        assert np.isfinite(file["test1/logits"][k]).all()
+        assert not file["test1/masks/subset=T"].any()
+        attention = file["test1/attention"]
+    assert attention.shape[2] == 3, "columns are the modalities, whichever the model takes"
+    assert not attention[:, :, 1].any()
+    np.testing.assert_allclose(attention[list(conditions.NAMES).index("subset=ATV"), 0, [0, 2]],
+                               list(row["attention"].values()), atol=1e-6)  # fmt: skip

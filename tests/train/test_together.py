@@ -1,0 +1,396 @@
+"""Runs that train together: what each writes is what it would write alone, whatever happens to the others."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from affect import tasks
+from affect.errors import AffectError
+from affect.options import Options
+from affect.train import together
+from affect.train.engine import Engine
+from affect.workflows import folds
+from tests.tasks.multimodal_emotion import small
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return small.corpus(tmp_path_factory.mktemp("corpus") / "generated")
+
+
+def robust(corpus, dropout=0.3, **changes):
+    """Return a recipe with every kind of randomness, or without any."""
+    base = small.recipe(corpus, name="attention_robust", dropout=dropout, modality_dropout=dropout)
+    return small.with_(base, **{"optim__algorithm": "adamw", **changes})
+
+
+def rows(folder, part):
+    return small.read(folder / f"predictions-{part}.jsonl")
+
+
+def close(found, wanted, tolerance):
+    """Hold that two runs predict the same, to rounding."""
+    assert [row["id"] for row in found] == [row["id"] for row in wanted]
+    for name in ("logits", "probability", "valence"):
+        one, other = (np.array([values(row, name) for row in side]) for side in (found, wanted))
+        np.testing.assert_allclose(one, other, atol=tolerance, rtol=tolerance)
+
+
+def values(row, name):
+    if name == "valence":
+        return row["prediction"]["valence"]
+    return row["logits"] if name == "logits" else list(row["probability"]["emotion"].values())
+
+
+def compare(found, wanted, tolerance=1e-5):
+    """Hold that two experiments' runs have the same steps, scores and choices, to rounding."""
+    assert [f.relative_to(found) for f in small.folders(found)] == [
+        f.relative_to(wanted) for f in small.folders(wanted)
+    ]
+    for mine, its in zip(small.folders(found), small.folders(wanted), strict=True):
+        assert len(small.losses(its)) > 0
+        np.testing.assert_allclose(small.losses(mine), small.losses(its), rtol=tolerance)
+        for event in ("step", "eval", "end"):
+            for a, b in zip(small.lines(mine, event), small.lines(its, event), strict=True):
+                same = ("step", "epoch", "lr", "schedule", "best_step", "best_epoch")
+                assert [a.get(name) for name in same] == [b.get(name) for name in same]
+                if a.get("grad_norm") is not None and b["grad_norm"] is not None:
+                    assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
+        close(rows(mine, "valid"), rows(its, "valid"), 1e-4)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_stack_one_after_another_and_the_loop_are_one_run(corpus, tmp_path, dropout):
+    recipe = robust(corpus, dropout)
+    stack = small.train(small.with_(recipe, together=4), tmp_path / "stack")
+    one = small.train(small.with_(recipe, together=1), tmp_path / "one")
+    loop = small.train(recipe, tmp_path / "loop", loop=True)
+    compare(stack, loop)
+    compare(one, loop)
+    runs = [small.losses(folder) for folder in small.folders(loop)]
+    assert len(runs) == 4
+    assert len({tuple(losses) for losses in runs}) == 4, "each seed and fold is a run of its own"
+    assert all(len(losses) == 9 for losses in runs)
+
+
+def test_alone_it_is_the_loop_to_the_byte(corpus, tmp_path):
+    """Weights, scores and predictions; of the lines, losses are rounded otherwise and the norm is not always taken."""
+    recipe = robust(corpus, train__epochs=2)
+    one = small.train(small.with_(recipe, together=1), tmp_path / "one", seeds=(0,), ends=None)
+    loop = small.train(recipe, tmp_path / "loop", seeds=(0,), ends=None, loop=True)
+    for mine, its in zip(small.folders(one), small.folders(loop), strict=True):
+        assert small.weights(mine) == small.weights(its)
+        names = {path.relative_to(its).as_posix() for path in its.rglob("*")}
+        assert {path.relative_to(mine).as_posix() for path in mine.rglob("*")} == names
+        predicted = [name for name in sorted(names) if name.startswith(("predictions-", "baseline-"))]
+        assert len(predicted) == 8
+        for name in predicted:
+            assert (mine / name).read_bytes() == (its / name).read_bytes(), name
+        with np.load(mine / "conditions.npz") as a, np.load(its / "conditions.npz") as b:
+            assert list(a) == list(b)
+            assert all(np.array_equal(a[name], b[name]) for name in a)
+        for event in ("eval", "end"):
+            assert small.lines(mine, event) == small.lines(its, event)
+        for a, b in zip(small.lines(mine, "step"), small.lines(its, "step"), strict=True):
+            free = ("loss", "terms", "grad_norm")
+            assert {k: v for k, v in a.items() if k not in free} == {k: v for k, v in b.items() if k not in free}
+            assert a["terms"] == pytest.approx(b["terms"], rel=2e-7)
+            assert a["grad_norm"] is None or a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-5)
+        assert [a["grad_norm"] is None for a in small.lines(mine, "step")] == [True, True, False] * 2
+
+
+CHANGES = {
+    "clipped": {"optim__clip": 0.5},
+    "clipped_by_value": {"optim__clip_value": 0.01},
+    "averaged": {"optim__ema": 0.9},
+    "cosine": {"optim__schedule": "cosine", "optim__warmup": 0.2},
+    "adam": {"optim__algorithm": "adam", "optim__weight_decay": 0.1},
+    "last": {"train__choose": "last"},
+    "seldom": {"train__evaluate_every": 2, "train__checkpoint_every": 3},
+    "short": {"train__steps": 7},
+    "by_subsets": {"choose": "subsets"},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_setting_means_what_it_means_alone(corpus, tmp_path, name):
+    recipe = robust(corpus, **CHANGES[name])
+    stack = small.train(small.with_(recipe, together=2), tmp_path / "stack", seeds=(0,))
+    loop = small.train(recipe, tmp_path / "loop", seeds=(0,), loop=True)
+    compare(stack, loop)
+    norms = [line["grad_norm"] is None for line in small.lines(small.folders(stack)[0], "step")]
+    assert any(norms) == (name != "clipped"), "where it clips, the norm is of every step"
+
+
+OTHERS = {
+    "ours": {"softmax": "masked", "missing": "token", "dropout_kind": "balanced", "normalise": True},
+    "views": {"softmax": "masked", "missing": "token", "dropout_kind": "balanced", "views": 0.5},
+    "imputation": {"imputation": 0.5},
+    "contrastive": {"contrastive": 0.2},
+}
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "misa", "mmim", "lmf", "tfn", "lf_dnn"])
+def test_every_model_trains_in_a_stack_as_alone(corpus, tmp_path, name):
+    model = OTHERS.get(name, {"name": name})
+    recipe = small.recipe(corpus, dropout=0.3, epochs=2, modality_dropout=0.4, **model)
+    stack = small.train(small.with_(recipe, together=2), tmp_path / "stack", seeds=(0,))
+    loop = small.train(recipe, tmp_path / "loop", seeds=(0,), loop=True)
+    compare(stack, loop, tolerance=1e-4 if name == "misa" else 1e-5)
+
+
+def wavering(corpus, **changes):
+    """Return a recipe whose scores rise and fall, so that runs part ways."""
+    return robust(corpus, optim__lr=0.05, **changes)
+
+
+def test_runs_that_stop_early_each_at_their_own_epoch(corpus, tmp_path):
+    recipe = wavering(corpus, train__epochs=8, train__patience=1)
+    stack = small.train(small.with_(recipe, together=4), tmp_path / "stack")
+    loop = small.train(recipe, tmp_path / "loop", loop=True)
+    found = [small.lines(folder, "end")[0] for folder in small.folders(stack)]
+    wanted = [small.lines(folder, "end")[0] for folder in small.folders(loop)]
+    keys = ("step", "best_step", "best_epoch")
+    assert [[end[key] for key in keys] for end in found] == [[end[key] for key in keys] for end in wanted]
+    assert len({end["step"] for end in found}) > 1, "they part ways"
+    for folder, end in zip(small.folders(stack), found, strict=True):
+        state = json.loads(next((folder / "checkpoints").glob("step-*/state.json")).read_text())
+        assert state["stopped"] == (end["step"] < 24)
+
+
+def test_rates_fall_for_each_on_its_own(corpus, tmp_path):
+    recipe = wavering(corpus, optim__schedule="plateau", optim__plateau_patience=1, train__epochs=5)
+    stack = small.train(small.with_(recipe, together=4), tmp_path / "stack")
+    loop = small.train(recipe, tmp_path / "loop", loop=True)
+    courses = [
+        [[line["lr"]["all"] for line in small.lines(f, "step")] for f in small.folders(t)] for t in (stack, loop)
+    ]
+    assert courses[0] == courses[1]
+    assert len({tuple(course) for course in courses[0]}) > 1, "they part ways"
+    assert min(min(course) for course in courses[0]) < 0.05
+
+
+class Stop:
+    """Interrupts after so many epochs, as ctrl-C in an epoch's pause would."""
+
+    def __init__(self, calls):
+        self.left = calls
+
+    def __call__(self, members):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("width", "calls", "every"), [(4, 3, 1), (4, 3, 2), (2, 6, 1), (1, 11, 2)])
+def test_an_interrupted_experiment_goes_on_as_if_nothing_had_been(corpus, tmp_path, width, calls, every):
+    """Also where some had come to their end, and others had not begun."""
+    recipe = robust(corpus, together=width, train__epochs=4, train__checkpoint_every=every, optim__ema=0.9)
+    whole = small.train(recipe, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        small.train(recipe, tmp_path / "cut", watch=Stop(calls))
+    cut = tmp_path / "cut"
+    ended = sum((folder / "predictions-valid.jsonl").exists() for folder in small.folders(cut))
+    assert ended == {4: 0, 2: 2, 1: 2}[width]
+    small.train(recipe, cut)
+    for mine, its in zip(small.folders(cut), small.folders(whole), strict=True):
+        assert (mine / "metrics.jsonl").read_bytes() == (its / "metrics.jsonl").read_bytes()
+        assert (mine / "predictions-valid.jsonl").read_bytes() == (its / "predictions-valid.jsonl").read_bytes()
+        assert small.weights(mine) == small.weights(its)
+
+
+def test_runs_that_stand_at_different_epochs_catch_up(corpus, tmp_path):
+    """One had taken two epochs, three none: those go first, and the last epochs are of all."""
+    recipe = robust(corpus, train__epochs=3)
+    whole = small.train(small.with_(recipe, together=4), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        small.train(small.with_(recipe, together=1), tmp_path / "cut", watch=Stop(2))
+    seen = []
+    cut = small.train(small.with_(recipe, together=4), tmp_path / "cut", watch=lambda some: seen.append(len(some)))
+    assert seen == [3, 3, 4]
+    compare(cut, whole)
+
+
+def test_the_width_may_change_between_sessions(corpus, tmp_path):
+    recipe = robust(corpus, train__epochs=3)
+    whole = small.train(small.with_(recipe, together=4), tmp_path / "whole", seeds=(0,))
+    with pytest.raises(KeyboardInterrupt):
+        small.train(small.with_(recipe, together=4), tmp_path / "cut", seeds=(0,), watch=Stop(2))
+    cut = small.train(small.with_(recipe, together=1), tmp_path / "cut", seeds=(0,))
+    compare(cut, whole)
+
+
+def test_the_loop_goes_on_where_a_stack_stopped(corpus, tmp_path):
+    """An experiment that was begun in one process and is ended by two is one experiment."""
+    recipe = robust(corpus, train__epochs=3)
+    whole = small.train(recipe, tmp_path / "whole", seeds=(0,))
+    with pytest.raises(KeyboardInterrupt):
+        small.train(recipe, tmp_path / "cut", seeds=(0,), watch=Stop(1))
+    compare(small.train(recipe, tmp_path / "cut", seeds=(0,), loop=True), whole)
+
+
+class Poison:
+    """Makes the weights of some runs no numbers after their first epoch."""
+
+    def __init__(self, *names):
+        self.names = set(names)
+
+    def __call__(self, members):
+        for member in members:
+            if member.name in self.names and member.state.step == member.schedule.per_epoch:
+                with torch.no_grad():
+                    member.parameters[0].fill_(float("nan"))
+
+
+@pytest.mark.parametrize("width", [4, 1])
+def test_a_run_that_diverges_is_left_out(corpus, tmp_path, width):
+    recipe = robust(corpus, together=width)
+    whole = small.train(recipe, tmp_path / "whole")
+    with pytest.raises(AffectError) as error:
+        small.train(recipe, tmp_path / "some", watch=Poison("seed1/fold1"))
+    assert "\n" not in str(error.value)
+    assert "1 of 4 runs diverged" in str(error.value)
+    assert "seed1/fold1: step 4: the loss is not a finite number; lower optim.lr" in str(error.value)
+    for mine, its in zip(small.folders(tmp_path / "some"), small.folders(whole), strict=True):
+        bad = mine == tmp_path / "some" / "seed1" / "fold1"
+        assert bool(small.lines(mine, "end")) != bad
+        assert (mine / "predictions-valid.jsonl").exists() != bad
+        if not bad:
+            np.testing.assert_allclose(small.losses(mine), small.losses(its), rtol=1e-5)
+            close(rows(mine, "valid"), rows(its, "valid"), 1e-4)
+    small.train(recipe, tmp_path / "some")
+    again = tmp_path / "some" / "seed1" / "fold1"
+    np.testing.assert_allclose(small.losses(again), small.losses(whole / "seed1" / "fold1"), rtol=1e-5)
+
+
+def test_all_may_diverge(corpus, tmp_path):
+    """A rate so high that the first steps overflow."""
+    recipe = robust(corpus, optim__lr=1e38, together=4)
+    with pytest.raises(AffectError, match="4 of 4 runs diverged"):
+        small.train(recipe, tmp_path / "all")
+    assert not any(small.lines(folder, "end") for folder in small.folders(tmp_path / "all"))
+
+
+def test_the_warning_names_the_run_and_goes_to_its_log(corpus, tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "affect"), pytest.raises(AffectError):
+        small.train(robust(corpus), tmp_path / "top", seeds=(0,), watch=Poison("seed0/fold2"))
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == 1
+    assert "seed0/fold2" in warned[0] and "the other runs go on" in warned[0]
+
+
+def test_a_log_holds_its_own_epochs(corpus, tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "affect"):
+        small.train(robust(corpus), tmp_path / "top", seeds=(0,))
+    for folder in small.folders(tmp_path / "top"):
+        text = (folder / "train.log").read_text()
+        assert [f"epoch {k}: " in text for k in (1, 2, 3, 4)] == [True, True, True, False]
+        assert text.count("epoch 1: ") == 1
+
+
+def test_finished_runs_are_skipped_and_others_added(corpus, tmp_path):
+    recipe = robust(corpus)
+    top = small.train(recipe, tmp_path / "top", seeds=(0,))
+    before = {path: path.stat().st_mtime_ns for path in top.rglob("*.jsonl")}
+    whole, units = tasks.make(recipe), [(0, 1), (0, 2)]
+    found = folds.run_together("test", whole, top, units, Options(), "a command", ends=("valid",))
+    assert {path: path.stat().st_mtime_ns for path in top.rglob("*.jsonl")} == before
+    for (seed, fold), scores in found.items():
+        assert scores == small.lines(folds.folder_of(top, seed, fold), "end")[0]["scores"]
+    small.train(recipe, top, seeds=(0, 1))
+    assert len(small.folders(top)) == 4
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    compare(top, small.train(recipe, tmp_path / "at_once"))
+
+
+def test_overwrite_runs_again(corpus, tmp_path):
+    top = small.train(robust(corpus), tmp_path / "top", seeds=(0,))
+    first = [folder.stat().st_ino for folder in small.folders(top)]
+    texts = [(folder / "metrics.jsonl").read_text() for folder in small.folders(top)]
+    small.train(robust(corpus), top, seeds=(0,), overwrite=True)
+    assert [folder.stat().st_ino for folder in small.folders(top)] != first
+    assert [(folder / "metrics.jsonl").read_text() for folder in small.folders(top)] == texts
+    other = robust(corpus, optim__lr=1e-3)
+    with pytest.raises(AffectError, match=r"differs in optim\.lr: give --name, or --overwrite"):
+        small.train(other, top, seeds=(0,))
+    small.train(other, top, seeds=(0,), overwrite=True)
+    assert small.lines(small.folders(top)[0], "step")[0]["lr"] == {"all": 1e-3}
+
+
+def test_never_starts_anew(corpus, tmp_path):
+    recipe = robust(corpus)
+    with pytest.raises(KeyboardInterrupt):
+        small.train(recipe, tmp_path / "top", seeds=(0,), watch=Stop(2))
+    small.train(recipe, tmp_path / "top", seeds=(0,), resume="never")
+    compare(tmp_path / "top", small.train(recipe, tmp_path / "whole", seeds=(0,)))
+
+
+def test_a_checkpoint_can_be_of_one_run_alone(corpus, tmp_path):
+    top = small.train(robust(corpus), tmp_path / "top", seeds=(0,))
+    path = next(small.folders(top)[0].glob("checkpoints/step-*"))
+    with pytest.raises(AffectError, match="--resume PATH is of one run alone"):
+        small.train(robust(corpus), top, seeds=(0,), resume=str(path))
+
+
+def test_a_run_that_was_trained_and_not_ended_is_only_ended(corpus, tmp_path):
+    top = small.train(robust(corpus), tmp_path / "top", seeds=(0,))
+    folder = small.folders(top)[0]
+    kept = (folder / "metrics.jsonl").read_text()
+    (folder / "metrics.jsonl").write_text("".join(kept.splitlines(keepends=True)[:-1]))
+    (folder / "predictions-valid.jsonl").unlink()
+    shutil.rmtree(small.folders(top)[1])
+    small.train(robust(corpus), top, seeds=(0,))
+    assert (folder / "metrics.jsonl").read_text() == kept
+    assert (folder / "predictions-valid.jsonl").exists()
+
+
+def test_a_watch_sees_every_epoch_of_every_run(corpus, tmp_path):
+    seen = []
+    small.train(robust(corpus, together=3), tmp_path / "top", watch=lambda members: seen.append(
+        [(member.name, member.state.step) for member in members]))  # fmt: skip
+    assert [len(group) for group in seen] == [3] * 3 + [1] * 3
+    assert sorted(pair for group in seen for pair in group) == sorted(
+        (f"seed{s}/fold{f}", step) for s in (0, 1) for f in (1, 2) for step in (3, 6, 9)
+    )
+
+
+def test_the_model_decides_how_many_make_a_stack(corpus, tmp_path, monkeypatch):
+    """As many as the cache holds with weights, gradients and two moments each; a named number otherwise."""
+    widths = []
+    gradient = together.Stack.gradient
+
+    def counted(stack, *arguments):
+        widths.append(len(stack.models))
+        return gradient(stack, *arguments)
+
+    monkeypatch.setattr(together.Stack, "gradient", counted)
+    recipe = robust(corpus, train__epochs=1)
+    numbers = sum(p.numel() for p in tasks.make(recipe).at(0, 1).model().parameters())
+    for cache, named, wanted in ((2.5, None, {2}), (0.5, None, {1}), (100, None, {4}), (0.5, 3, {3, 1})):
+        monkeypatch.setattr(together, "_CACHE", cache * numbers * 16)
+        widths.clear()
+        small.train(small.with_(recipe, together=named), tmp_path / f"{cache}-{named}")
+        assert set(widths) == wanted
+
+
+def test_who_can():
+    class Some:
+        world, precision = 1, "no"
+
+    def engine(**changes):
+        return type("Engine", (Some,), changes)
+
+    task = tasks.make(small.recipe("nowhere"))
+    assert together.can(Engine(), task)
+    assert together.can(engine(precision="bf16"), task)
+    assert not together.can(engine(world=2), task)
+    assert not together.can(engine(precision="fp16"), task)
+    from affect.tasks.valence_arousal.recipe import ValenceArousal
+
+    assert not together.can(Engine(), tasks.make(ValenceArousal())), "no task of features"
