@@ -233,6 +233,10 @@ class Stackable(Protocol):
         """Return the examples at these places, as they are or as they would be under a condition."""
         ...
 
+    def release(self) -> None:
+        """Let go of the memory of inputs read so far; called between one stretch of reading and the next."""
+        ...
+
 
 def terms_of(loss: Loss, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
     """Return a loss's terms [] for one whole batch on one machine; a term without a valid unit is 0."""

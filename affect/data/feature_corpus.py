@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import mmap
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ class FeatureCorpus:
     `utterances` has the columns id, part, emotion ("" where missing) and valence (NaN where missing). `present` [N, S]
     says which vectors are there, `absent` [N, S] which have no file (the others that aren't there are all zero);
     `exclusions` names each absent file. `arrays` hold the vectors of each stream. `fingerprint` changes when any label
-    or vector changes, wherever the corpus lies.
+    or vector changes, wherever the corpus lies. `maps` are the files that the vectors are mapped from.
     """
 
     name: str
@@ -69,6 +70,13 @@ class FeatureCorpus:
     present: NDArray[np.bool_]
     absent: NDArray[np.bool_]
     arrays: tuple[NDArray[np.floating[Any]], ...]
+    maps: tuple[mmap.mmap, ...] = ()
+
+    def release(self) -> None:
+        """Let the system take back the memory of vectors read so far; they are read again when they are needed."""
+        for each in self.maps:
+            if hasattr(mmap, "MADV_DONTNEED"):
+                each.madvise(mmap.MADV_DONTNEED)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -101,6 +109,7 @@ class Table:
     values: NDArray[np.floating[Any]]
     states: NDArray[np.uint8]
     digest: str
+    map: mmap.mmap | None = None
 
 
 def read_table(folder: Path, names: Sequence[str], cache: Path) -> Table:
@@ -254,18 +263,19 @@ def _save(path: Path, table: Table, stamp: str) -> None:
 def _load(path: Path, stamp: str) -> Table | None:
     """Return the table of this stamp, its vectors mapped; None where there is none (damage is logged)."""
     try:
-        with pa.memory_map(os.fspath(path)) as source:
-            reader = pa.ipc.open_file(source)
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            reader = pa.ipc.open_file(pa.py_buffer(mapped))
             said = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
             if said.get("stamp") != stamp:
                 return None
             batch = reader.get_batch(0)
     except FileNotFoundError:
         return None
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         _LOG.warning("cached file %s is unreadable and will be made again (%s)", path, first_line(error))
         return None
     column = batch.column("values")
     values: NDArray[np.floating[Any]] = column.values.to_numpy(zero_copy_only=True)
     values = values.reshape(len(column), column.type.list_size)
-    return Table(values, batch.column("state").to_numpy(zero_copy_only=True), said["digest"])
+    return Table(values, batch.column("state").to_numpy(zero_copy_only=True), said["digest"], mapped)

@@ -193,6 +193,7 @@ class Member:
                 rows += self.task.predictions(model(**batch.inputs), batch)
         if training:
             model.train()
+        self.examples.release()
         return rows
 
     def finish(self) -> dict[str, dict[str, float]]:

@@ -105,6 +105,7 @@ def read(
         present=states == PRESENT,
         absent=states == ABSENT,
         arrays=tuple(table.values for table in tables),
+        maps=tuple(table.map for table in tables if table.map is not None),
     )
 
 

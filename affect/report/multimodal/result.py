@@ -140,8 +140,9 @@ def _chosen(study: Study) -> str:
         return "The weights of the last epoch were taken, whatever the scores."
     if any(flag.kind == "selected on a test" for flag in chosen(study)):
         return "**Some runs kept the epoch that is best on a test (see the flags): its scores are no test scores.**"
+    of = ", its mean over the seven subsets of the modalities" if study.recipe.get("choose") == "subsets" else ""
     return (
-        "Epochs were chosen on the folds by emoval = f1 - 0.25 val, so that cv is the best of several and leans "
+        f"Epochs were chosen on the folds by emoval = f1 - 0.25 val{of}, so that cv is the best of several and leans "
         "upwards; the tests chose nothing."
     )
 

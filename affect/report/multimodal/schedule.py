@@ -69,13 +69,13 @@ def chosen(study: Study) -> Iterator[Flag]:
 
 
 def _course(run: Run, part: str) -> dict[int, float]:
-    """Return by step what an epoch is chosen by: emoval, on a test without valence f1."""
+    """Return by step what an epoch is chosen by: emoval or its mean over subsets, on a test without valence f1."""
     found = {}
     for event in run.evals:
         if event.get("split") != part:
             continue
         scores = section(event, "scores")
-        value = scores.get("emoval")
+        value = scores.get("emoval_subsets" if part == CV and run.recipe.get("choose") == "subsets" else "emoval")
         value = scores.get("f1") if value is None and part != CV else value
         if isinstance(value, int | float) and math.isfinite(value):
             found[event["step"]] = float(value)

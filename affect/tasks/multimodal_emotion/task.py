@@ -93,6 +93,10 @@ class MultimodalEmotionTask:
         """Return the utterances at these places of the corpus, as they are or as they would be under a condition."""
         return self.examples.batch(rows, condition)
 
+    def release(self) -> None:
+        """Let go of the memory of features read so far."""
+        self.corpus.release()
+
     def collate(self, rows: list[Row], draw: Draw | None) -> Batch:
         """Return rows as a micro-batch; nothing is augmented."""
         return self.batch(np.array([row["row"] for row in rows], np.intp), rows[0].get("condition"))
@@ -197,18 +201,15 @@ class MultimodalEmotionTask:
         """Return what is known of the corpus: its features, and by part utterances, classes and what is there."""
         corpus, examples = self.corpus, self.examples
         there = examples.modalities
-        by_part = {name: corpus.indices(name) for name in ("train", *TESTS)}
         parts = {name: np.asarray(part["row"][:], dtype=np.intp) for name, part in self.parts.items()}
         counts = {
             name: {c: int((examples.labels[mine] == k).sum()) for k, c in enumerate(corpus.classes)}
-            for name, mine in by_part.items()
+            for name, mine in parts.items()
         }
         presence = {
-            name: {
-                **{m: int(there[mine, k].sum()) for k, m in enumerate(MODALITIES)},
-                "all": int(there[mine].all(1).sum()),
-            }
-            for name, mine in by_part.items()
+            name: {m: int(there[mine, k].sum()) for k, m in enumerate(MODALITIES)}
+            | {"all": int(there[mine].all(1).sum())}
+            for name, mine in parts.items()
         }
         return {
             "corpus": corpus.name,
