@@ -5,17 +5,14 @@ Tensor libraries are imported only once it is known what to run: help and mistak
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import functools
 import inspect
-import logging
 import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from affect.arguments import (
     Experiment,
@@ -31,14 +28,12 @@ from affect.arguments import (
     without,
 )
 from affect.errors import AffectError, nearest
-from affect.extraction import Extraction, IncompleteError
+from affect.extraction import Extraction
 from affect.recipe import Recipe
+from affect.terminal import first, guarded, show_log
 from affect.workflow import Ensemble, Search, Suite, resolve
 
 __all__ = ["Experiment", "experiments_in", "experiments_of", "guarded", "launch", "main", "overview", "parse"]
-
-_LOG = logging.getLogger("affect")
-_INTERRUPTED = 130
 
 
 def launch(experiments: Mapping[str, Experiment], arguments: Sequence[str] | None = None) -> None:
@@ -48,46 +43,6 @@ def launch(experiments: Mapping[str, Experiment], arguments: Sequence[str] | Non
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     guarded(lambda: _launch(dict(experiments), given))
-
-
-def guarded(work: Callable[[], object]) -> None:
-    """Run `work`; an AffectError ends the process with 2 and its one line, an IncompleteError with 1, ^C with 130.
-
-    A process that was one of several ends here in any case.
-    """
-    code, several = 0, False
-    try:
-        work()
-    except AffectError as error:
-        code = _failed(str(error), 2)
-    except IncompleteError as error:
-        code = _failed(str(error), 1) if _first() else 1
-    except KeyboardInterrupt:
-        words = "interrupted; the run goes on from its last checkpoint when the command is given again"
-        code = _failed(words, _INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output left (affect predict ... | head).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    finally:
-        if "affect.train.engine" in sys.modules:
-            several = sys.modules["affect.train.engine"].Engine.close()
-    if several:
-        _leave(code)
-    if code:
-        sys.exit(code)
-
-
-def _leave(code: int) -> NoReturn:
-    """End the process after all that waits for its end has run, without taking the interpreter apart.
-
-    DDP keeps gloo's threads alive when its group is destroyed; one that then drops its last tensor while Python ends
-    aborts the process, its work done (pytorch/pytorch#190489): one run in ten, or more on a busy machine.
-    """
-    atexit._run_exitfuncs()
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
 
 
 def _launch(experiments: dict[str, Experiment], given: list[str]) -> None:
@@ -111,20 +66,20 @@ def _launch(experiments: dict[str, Experiment], given: list[str]) -> None:
         return
     if isinstance(made, Extraction):
         settings = parse_extraction(name, made, given, description=inspect.getdoc(experiment) or "")
-        _show_log()
+        show_log()
         from affect.workflows import extraction
 
         extraction.launch(settings, command)
         return
     recipe, options = parse(name, recipe_of(name, experiments), given)
-    _show_log()
+    show_log()
     from affect.workflows import folds
 
     if options.dry_run:
         print(folds.dry_run(recipe))
         return
     top = folds.run(name, recipe, options, command)
-    if options.report and _first():
+    if options.report and first():
         from affect.report import read, table
 
         print(table(read(top)))
@@ -144,14 +99,14 @@ def _search(
     for field in searched:
         if without(rest, field) != rest:
             raise AffectError(f"{field} is one of the ranges: leave it out, or give other --ranges")
-    _show_log()
+    show_log()
     from affect.workflows import search as searching
 
     if options.dry_run:
         print(searching.dry_run(search, base))
         return
     top = searching.run(name, search, base, options, command, again=[*script, search.of, *rest])
-    if _first():
+    if first():
         print((top / "report.md").read_text(encoding="utf-8"))
         print(f"report: {top / 'report.md'}")
 
@@ -172,14 +127,14 @@ def _ensemble(name: str, made: Ensemble, experiments: dict[str, Experiment], giv
             members[member] = parse(member, recipe_of(member, experiments), rest, also=own_fields(ensemble))[0]
     if rest and all(isinstance(member, Path) for member in members.values()):
         raise AffectError(f"{rest[0]} changes nothing: all members are folders of finished runs")
-    _show_log()
+    show_log()
     from affect.workflows import ensemble as ensembles
 
     if options.dry_run:
         print(ensembles.dry_run(members, options))
         return
     top = ensembles.run(name, members, options, command)
-    if options.report and _first():
+    if options.report and first():
         print(ensembles.table(top))
         print(f"\nreport: {top / 'report.md'}")
 
@@ -194,22 +149,17 @@ def _suite(name: str, made: Suite, experiments: dict[str, Experiment], given: li
     own = own_fields(suite)
     recipes = {member: parse(member, recipe_of(member, experiments), rest, also=own)[0] for member in suite.members}
     commands = {member: shlex.join([*script, member, *without(given, "members")]) for member in recipes}
-    _show_log()
+    show_log()
     from affect.workflows import suite as suites
 
     if options.dry_run:
         print(suites.dry_run(recipes, options))
         return
     page, failed = suites.run(recipes, options, commands)
-    if _first() and page is not None:
+    if first() and page is not None:
         print(f"{page.read_text(encoding='utf-8')}\ncomparison: {page}")
     if failed:
         raise AffectError(f"{len(failed)} of {len(recipes)} did not come to their end: {'; '.join(failed.values())}")
-
-
-def _first() -> bool:
-    """Tell whether this process is the first of those that the launcher started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def overview(experiments: Mapping[str, Experiment]) -> str:
@@ -222,40 +172,12 @@ def overview(experiments: Mapping[str, Experiment]) -> str:
     return "\n".join(lines)
 
 
-class _AboveBar(logging.Handler):
-    """Writes log lines above the progress bar, not through it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(self.format(record), file=sys.stderr)
-
-
-def _show_log() -> None:
-    # Set up anew for each command: one that ran before in this process has left its own.
-    _LOG.handlers = [handler for handler in _LOG.handlers if not isinstance(handler, _AboveBar)]
-    handler = _AboveBar()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    # Every rank has something to warn of; only the first tells how things go.
-    handler.setLevel(logging.INFO if _first() else logging.WARNING)
-    _LOG.addHandler(handler)
-    _LOG.setLevel(logging.INFO)
-    _LOG.propagate = False
-    # A log line that a full disk refuses must not bury the error that follows it.
-    logging.raiseExceptions = False
-
-
 def _relative(script: str) -> list[str]:
     path = Path(script)
     try:
         return [str(path.resolve().relative_to(Path.cwd()))]
     except ValueError:
         return [path.name]
-
-
-def _failed(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code
 
 
 def main() -> None:
@@ -292,7 +214,7 @@ def main() -> None:
             words, rest = commands.own_words(words)
         run = read(app, words, prog="affect", description="Run folds side by side; read what runs left.")
         if words[:1] == ["folds"]:
-            _show_log()
+            show_log()
             run = functools.partial(run, arguments=tuple(rest))
         run()
 

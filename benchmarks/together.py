@@ -2,8 +2,8 @@
 
     AFFECT_THREADS=1 python benchmarks/together.py [--epochs 5] [--whole]
 
-The features are generated, in the public sizes (1024, 5120 and 768 numbers; 3,373 utterances to train on and three tests
-of 552). Prints, of the report's `baseline`: CPU-seconds of a pass over a fold's 2,698 utterances, by a bare PyTorch
+The features are generated, in the public sizes (1024, 5120 and 768 numbers; 3,373 utterances to train on, 552 in each
+test). Prints, of the report's `baseline`: CPU-seconds of a pass over a fold's 2,698 utterances, by a bare PyTorch
 loop with torch's dropout and fused Adam, and by affect with and without its evaluation of the fold (medians); with
 --whole also seconds and peak memory of a complete run of five folds. Then what stacking does to small models.
 """

@@ -23,7 +23,7 @@ def demo() -> MultimodalEmotion:
     return replace(
         base,
         data=Data(corpus="generated", root="data/mer2023-generated"),
-        train=replace(base.train, epochs=40, checkpoint_every=40),
+        train=replace(base.train, epochs=40),
     )
 
 
@@ -107,18 +107,25 @@ def contrastive() -> MultimodalEmotion:
 
 
 def robust_ours() -> MultimodalEmotion:
-    """A model that knows what is missing: attention over what is there, a learned vector for what is not.
+    """A model that knows what is missing, looked at by each utterance twice: whole, and with less than it has.
 
-    Modalities are dropped as if they were missing, each subset equally often, from the first epochs on.
+    What is missing gets a learned vector; the second look takes modalities away as if they were missing, each as
+    often, and the epoch is kept that is best over all seven subsets. Rates and switches were chosen by the folds of
+    one generated corpus (noise 1, generator seed 0): softmax over what is there was 1 point worse in the mean over the
+    subsets, imputation and the contrastive term no better.
     """
     base = baseline()
     return replace(
         base,
         model=Model(
-            name="attention", softmax="masked", missing="token", dropout_kind="balanced", modality_dropout=0.6,
-            dropout=0.35, normalise=True,
+            name="attention", dropout=0.2, missing="token", dropout_kind="balanced", modality_dropout=0.9, views=1.0,
+            normalise=True,
         ),
-        optim=replace(base.optim, algorithm="adamw", lr=1e-3, weight_decay=1e-2, schedule="cosine", warmup=0.05),
+        optim=replace(
+            base.optim, algorithm="adamw", lr=1e-3, weight_decay=1e-2, clip_value=1.0, schedule="cosine",
+        ),
+        train=replace(base.train, epochs=60),
+        choose="subsets",
     )  # fmt: skip
 
 

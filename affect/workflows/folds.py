@@ -159,17 +159,18 @@ def run_together(
                     failed[unit] = ended[member]
                 else:
                     found[unit] = member.finish()
-                    tell(member.folder, found[unit])
+                    tell(member.folder, found[unit], extra={"run": member.folder})
     if failed:
         raise DivergedError(f"{len(failed)} of {len(left)} runs diverged: {next(iter(failed.values()))}")
     return found
 
 
-def tell(folder: Path, scores: dict[str, dict[str, float]]) -> None:
+def tell(folder: Path, scores: dict[str, dict[str, float]], extra: dict[str, Path] | None = None) -> None:
     """Log a run's scores on the parts that it had not seen: the test parts, or validation where no other is."""
     for part, found in scores.items():
         if part not in ("train", "valid") or len(scores) == 1:
-            _LOG.info("%s: %s %s", folder, part, " ".join(f"{name} {value:.3f}" for name, value in found.items()))
+            words = " ".join(f"{name} {value:.3f}" for name, value in found.items())
+            _LOG.info("%s: %s %s", folder, part, words, extra=extra)
 
 
 def scores_of(folder: Path) -> dict[str, dict[str, float]]:
