@@ -60,18 +60,6 @@ MAY = {
         "train",
         "commands",
     },
-        "recipe",
-        "errors",
-        "arguments",
-        "terminal",
-        "workflow",
-        "extraction",
-        "tasks",
-        "workflows",
-        "report",
-        "train",
-        "commands",
-    },
     "commands": {"errors", "arguments", "workflows", "report", "data"},
 }
 """What each room of affect/ may import, beside itself."""
