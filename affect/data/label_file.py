@@ -11,6 +11,7 @@ import io
 import pickle
 import pickletools
 import struct
+import threading
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from affect.errors import AffectError, first_line
 
 MOST = 32 * 2**20
 """Bytes that a file, or anything packed in it, may have: a hundred times what the labels of MER2023 take."""
+
+_PARSER = threading.Lock()
 
 Labels = dict[str, dict[str, Any]]
 """By utterance, a dictionary of its labels."""
@@ -72,7 +75,9 @@ def read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     if version not in readers:
         raise ValueError(f"version {version[0]}.{version[1]} of the npy format")
     try:
-        shape, fortran, dtype = readers[version](stream)
+        # numpy parses the header as Python, whose parser can fail where several threads parse at once (3.11).
+        with _PARSER:
+            shape, fortran, dtype = readers[version](stream)
     except (TypeError, SyntaxError, TokenError, OverflowError, MemoryError, RecursionError) as error:
         raise ValueError(first_line(error)) from error
     if any(size < 0 for size in shape):

@@ -38,7 +38,8 @@ def test_errors_are_those_of_the_definition(seed: int, size: int, bins: int, sha
     expected, greatest = by_definition(rows, target, bins)
     assert expected_calibration_error(rows, target, bins) == pytest.approx(expected)
     assert maximum_calibration_error(rows, target, bins) == pytest.approx(greatest)
-    assert 0 <= expected <= greatest <= 1
+    # Sums in another order differ in the last digit.
+    assert 0 <= expected <= greatest + 1e-12 <= 1 + 2e-12
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -149,8 +149,10 @@ def test_the_baseline_has_the_toolkits_parameters():
 
 def test_ours_knows_what_is_missing():
     model = experiments()["robust_ours"]().model
-    assert (model.softmax, model.missing, model.dropout_kind) == ("masked", "token", "balanced")
+    assert (model.missing, model.dropout_kind, model.normalise) == ("token", "balanced", True)
     assert model.modality_dropout > 0
+    assert model.views > 0
+    assert experiments()["robust_ours"]().choose == "subsets"
     assert experiments()["demo"]().model == model
 
 
@@ -215,7 +217,7 @@ def test_an_unknown_field_is_one_line(capsys, tmp_path, monkeypatch):
     assert_one_line(code, err, "--model.modality-drop")
 
 
-STILL = ["--model.dropout", "0", "--model.modality-dropout", "0"]
+STILL = ["--model.dropout", "0", "--model.modality-dropout", "0", "--model.views", "0"]
 
 
 def accelerate(folder: Path, ranks: int, *arguments: str):
