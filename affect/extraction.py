@@ -65,6 +65,9 @@ class Extraction:
     def feature(self) -> str:
         """The name of the features' folder."""
         last = self.encoder.rstrip("/").rpartition("/")[2]
+        if last.startswith("tiny"):
+            # The one name that encoders of all modalities have.
+            last = f"{last}-{self.modality}"
         return self.name or f"{last}-{'UTT' if self.level == 'utterance' else 'FRA'}"
 
     @property

@@ -135,7 +135,7 @@ def ensemble() -> Ensemble:
 
 
 def search() -> Search:
-    """The toolkit's search space over robust_ours, judged by emoval on the folds alone.
+    """The toolkit's search space over robust_ours, judged on the folds alone (by emoval's mean over the subsets).
 
     The toolkit takes the best of 50 random draws, then averages 6 repeats of it: run the best once more with six
     seeds, as the search's report says.

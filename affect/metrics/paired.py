@@ -1,6 +1,6 @@
 """Whether a paired difference (of two systems, seed by seed) is more than chance.
 
-Legend: n pairs, m tests.
+Legend: n pairs.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from affect.metrics.regression import Floats
 
 EXACT = 16
 """Up to so many pairs all 2^n signs are tried: 65,536 at most, a few milliseconds."""
@@ -45,23 +43,6 @@ def sign_flip(differences: ArrayLike, draws: int = DRAWS, seed: int = 0) -> floa
         for signs in _drawn_signs(values.size, draws, seed)
     )
     return (beyond + 1) / (draws + 1)
-
-
-def holm(p: ArrayLike) -> Floats:
-    """Return the p-values [m] of m tests, adjusted so that any false finding among them is as rare as one p says.
-
-    Compare each with the level as usual. Source: Holm 1979, A simple sequentially rejective multiple test procedure.
-    Raises ValueError for a value outside [0, 1].
-    """
-    values = np.asarray(p, dtype=np.float64)
-    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"p-values must be [m] numbers from 0 to 1, not {values.tolist()}")
-    order = np.argsort(values, kind="stable")
-    steps = values[order] * np.arange(len(values), 0, -1)
-    adjusted = np.empty_like(values)
-    # A test is not rejected before those with smaller p-values are.
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted
 
 
 def _all_signs(size: int) -> NDArray[Any]:

@@ -169,14 +169,25 @@ def _changed(entries: Sequence[_Entry]) -> str:
     *earlier, last = entries
     if any(run.reported for run in last.experiment.runs):
         return f"reported: {last.experiment.runs[0].environment['source']}"
+    members = _members(last.experiment)
+    if members:
+        return f"the mean of {', '.join(members)}"
     now = _settings(last.experiment)
-    before = next((s for entry in reversed(earlier) if (s := _settings(entry.experiment))), None)
+    # A mean of others is no step from one to the next.
+    own = [entry.experiment for entry in earlier if not _members(entry.experiment)]
+    before = next((s for experiment in reversed(own) if (s := _settings(experiment))), None)
     if not now or before is None:
         return NONE if now else "settings unknown"
     names = [name for name in sorted(now | before) if now.get(name) != before.get(name)]
     said = [f"{name} {text(before.get(name))} to {text(now.get(name))}" for name in names]
     more = f" and {len(said) - _MOST} more" if len(said) > _MOST else ""
     return ", ".join(said[:_MOST]) + more if said else "nothing"
+
+
+def _members(experiment: Experiment) -> list[str]:
+    """Return whose mean an ensemble is; of any other experiment none."""
+    held = next((run.recipe.get("members") for run in experiment.runs if run.recipe), None)
+    return list(held) if isinstance(held, dict) else []
 
 
 def _settings(experiment: Experiment) -> dict[str, object]:

@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,8 @@ def _unit(name: str, tops: Mapping[str, Path], top: Path, unit: Unit, command: s
     for path in first.glob("baseline-*.jsonl"):
         shutil.copy(path, folder / path.name)
     environment = recipes.read(first / "environment.json")
-    folders.write_json(folder / "environment.json", {**environment, "command": command})
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    folders.write_json(folder / "environment.json", {**environment, "command": command, "started": started})
     shared = _shared(list(documents.values()))
     said = {"experiment": name, "members": {member: str(place) for member, place in tops.items()}}
     folders.write_json(folder / "recipe.json", {**shared, **said})

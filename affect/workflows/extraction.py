@@ -128,9 +128,13 @@ def _claim(extractor: Extractor, start: dict[str, object]) -> None:
     """Take the folder of the features, or raise AffectError where other features are in it."""
     folder = extractor.settings.folder
     file = folder / manifest.FILE
+    held = manifest.read(file)
+    other = held.get("modality", extractor.settings.modality) if held is not None else extractor.settings.modality
+    if other != extractor.settings.modality:
+        raise AffectError(f"{folder} holds features of {other}: give another --name")
     if extractor.settings.overwrite:
         _empty(folder)
-    held = manifest.read(file)
+        held = None
     if held is not None:
         manifest.check(held, manifest.deciding(extractor), file, "give --overwrite or another --name")
     elif any(folder.glob("*.npy")):

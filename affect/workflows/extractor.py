@@ -31,6 +31,8 @@ from affect.workflows import manifest
 Features = NDArray[np.floating[Any]]
 E = TypeVar("E", AudioExtractor, TextExtractor, VideoExtractor)
 
+_LEAST = 0.025
+"""Seconds of the shortest recording: what one frame of an encoder hears."""
 _POOL = 8
 """Budgets of audio or tokens that are read before they are sorted by length: little padding, little memory."""
 _MIXED = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -159,7 +161,13 @@ class Extractor:
         if isinstance(self.encoder, AudioExtractor):
             if medium.sound is None:
                 return None, "no audio"
-            return audio_of(medium.sound, self.encoder.rate, name=_shown(medium.sound, medium)), ""
+            shown = _shown(medium.sound, medium)
+            samples = audio_of(medium.sound, self.encoder.rate, name=shown)
+            if len(samples) < _LEAST * self.encoder.rate:
+                # Of less an encoder would hear the padding.
+                heard = 1000 * len(samples) / self.encoder.rate
+                raise AffectError(f"{shown}: too short: {heard:.3g} ms, it has to be at least {1000 * _LEAST:g} ms")
+            return samples, ""
         encoder = self._of(TextExtractor)
         return (None, "no text") if medium.text is None else (encoder.tokens(medium.text), "empty text")
 

@@ -135,7 +135,9 @@ def run_together(
     found: dict[Unit, dict[str, dict[str, float]]] = {}
     failed: dict[Unit, str] = {}
     made = {unit: whole.at(*unit) for unit in units}
-    # All of them first: a folder that is another run's is known before anything is trained.
+    # All of them first: a fold that can't be cut or a folder of another run is known before anything is begun.
+    for task in made.values():
+        task.datasets()
     for unit, task in made.items():
         scores = claim(Engine(), experiment, task, folder_of(top, *unit), options, command)
         if scores is not None:

@@ -91,12 +91,14 @@ def _manifest(stream: Stream, root: Path | None) -> Path:
             f"give --features with the folder of features/{stream.name}/{manifest.FILE}"
         )
     places = [root / "features" / stream.name / manifest.FILE, root / stream.name / manifest.FILE]
+    if root.name == stream.name:
+        places.append(root / manifest.FILE)
     file = next((place for place in places if place.is_file()), places[0])
     facts = manifest.read(file)
     if facts is None:
         raise AffectError(
             f"{file}: no such manifest, which raw {stream.modality} needs (recipes/extract_features.py writes it): "
-            f"give features (.npy), or --features with its folder"
+            f"give features (.npy), or --features with the folder that holds features/{stream.name}"
         )
     if facts.get("modality") != stream.modality:
         raise AffectError(f"{file}: is of {facts.get('modality')}, the model's {stream.name} is of {stream.modality}")

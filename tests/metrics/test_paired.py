@@ -9,10 +9,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affect.metrics.paired import EXACT, holm, sign_flip
+from affect.metrics.paired import EXACT, sign_flip
 
 differences = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=1, max_size=9)
-levels = st.lists(st.floats(0, 1), max_size=12)
 
 
 def scipys(values: np.ndarray, draws: float = np.inf) -> float:
@@ -81,26 +80,6 @@ def test_chance_alone_is_found_as_often_as_the_level_says() -> None:
     assert 0.03 < found < 0.065
 
 
-def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.9]).tolist() == [1.0, 1.0]
-    assert holm([]).size == 0
-
-
-@settings(max_examples=200, deadline=None)
-@given(levels, st.floats(0.001, 0.999))
-def test_holm_rejects_what_his_steps_reject(p: list[float], level: float) -> None:
-    rejected = set()
-    for step, place in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        if p[place] * (len(p) - step) > level:
-            break
-        rejected.add(place)
-    adjusted = holm(p)
-    assert set(np.flatnonzero(adjusted <= level)) == rejected
-    assert (adjusted >= p).all()
-    assert (adjusted <= 1).all()
-
-
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         sign_flip([])
@@ -108,6 +87,3 @@ def test_bad_input_is_refused() -> None:
         sign_flip([1.0, math.nan])
     with pytest.raises(ValueError, match="draws"):
         sign_flip([1.0], draws=0)
-    for wrong in ([1.1], [-0.1], [math.nan], [[0.5]]):
-        with pytest.raises(ValueError, match="from 0 to 1"):
-            holm(wrong)

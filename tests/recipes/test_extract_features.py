@@ -59,7 +59,7 @@ def test_the_experiments_are_the_report_s():
 def test_the_demo(capsys, tmp_path):
     code, out, err = launch(capsys, "--output", str(tmp_path))
     assert code == 0, err
-    folder = tmp_path / "features" / "tiny-UTT"
+    folder = tmp_path / "features" / "tiny-audio-UTT"
     assert f"features: {folder}" in out
     assert "6 written" in err
     found = features(folder)
@@ -140,7 +140,7 @@ def test_two_processes_write_what_one_writes(capsys, tmp_path):
     done = processes(2, "demo", "--output", str(tmp_path / "two"))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("features:") == 1
-    one, two = (tmp_path / name / "features" / "tiny-UTT" for name in ("one", "two"))
+    one, two = (tmp_path / name / "features" / "tiny-audio-UTT" for name in ("one", "two"))
     facts = [json.loads((folder / "manifest.json").read_text()) for folder in (one, two)]
     assert [said["world"] for said in facts] == [1, 2]
     for field in ("weights_sha256", "settings", "preprocessing", "files", "failed", "all_zero", "finished"):

@@ -18,6 +18,7 @@ class Stub:
 
     def __init__(self):
         self.asked = []
+        self.score = "count"
 
     def metrics(self, rows):
         return {"count": float(len(rows)), "none": float("nan")}

@@ -70,7 +70,7 @@ def times(folder: Path) -> dict[str, int]:
 
 def test_each_file_is_what_the_encoder_makes_of_the_recording_alone(table, heard):
     folder = extraction.run(audio(table), "command")
-    assert folder == table.parent / "out" / "features" / "tiny-UTT"
+    assert folder == table.parent / "out" / "features" / "tiny-audio-UTT"
     found = written(folder)
     assert list(found) == [f"u{k}" for k in range(7)]
     made = Extractor(audio(table))
@@ -110,7 +110,7 @@ def test_the_budget_changes_nothing(table, budget, monkeypatch, heard):
 def test_frames_and_halves(table):
     vectors = written(extraction.run(audio(table), ""))
     sequences = written(extraction.run(audio(table, level="frame", precision="float16"), ""))
-    assert (table.parent / "out" / "features" / "tiny-FRA").is_dir()
+    assert (table.parent / "out" / "features" / "tiny-audio-FRA").is_dir()
     for name, values in sequences.items():
         assert values.dtype == np.float16
         length = 1 if name == "u6" else (1600 + 3200 * int(name[1]) - 80) // 320
@@ -130,6 +130,36 @@ def test_the_corpus_reads_what_was_written(table, tmp_path, level):
     assert read.states.tolist() == [feature_corpus.PRESENT] * 6 + [feature_corpus.ZERO]
 
 
+def test_a_file_is_whole_or_absent(table, monkeypatch):
+    """A write that is cut off leaves no file, and those written before as they are."""
+    real, count = np.save, []
+
+    def cut(file, values, **options):
+        count.append(file)
+        if len(count) == 3:
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+        real(file, values, **options)
+
+    monkeypatch.setattr(np, "save", cut)
+    with pytest.raises(AffectError, match="No space left on device"):
+        extraction.run(audio(table), "")
+    folder = table.parent / "out" / "features" / "tiny-audio-UTT"
+    assert len(written(folder)) == 2, "all that is there can be read"
+    monkeypatch.setattr(np, "save", real)
+    before = times(folder)
+    extraction.run(audio(table), "")
+    assert len(written(folder)) == 7
+    assert {name: when for name, when in times(folder).items() if name in before} == before
+
+
+def test_features_of_another_modality_are_never_overwritten(table):
+    extraction.run(audio(table, name="mine"), "")
+    with pytest.raises(AffectError, match="holds features of audio: give another --name"):
+        extraction.run(text(table, name="mine", overwrite=True), "")
+    assert len(written(table.parent / "out" / "features" / "mine")) == 7
+
+
 def test_texts(table):
     found = written(extraction.run(text(table), ""))
     made = Extractor(text(table))
@@ -138,7 +168,7 @@ def test_texts(table):
         assert values.any() == (number > 0)
         np.testing.assert_allclose(values, made.text(("a few words more " * number).strip()), atol=1e-5)
     assert not made.text(" ").any()
-    assert manifest(table.parent / "out/features/tiny-UTT")["all_zero"] == {"empty text": 1}
+    assert manifest(table.parent / "out/features/tiny-text-UTT")["all_zero"] == {"empty text": 1}
 
 
 def test_a_stopped_run_goes_on(table, heard):
@@ -171,15 +201,15 @@ def test_other_settings_stop_at_the_field(table):
     for change, field in (
         ({"layers": 1}, "settings.layers differs (2 and 1)"),
         ({"precision": "float16"}, 'settings.precision differs ("float32" and "float16")'),
-        ({"encoder": "tiny-group", "name": "tiny-UTT"}, "weights_sha256 differs"),
-        ({"level": "frame", "name": "tiny-UTT"}, "settings.level differs"),
+        ({"encoder": "tiny-group", "name": "tiny-audio-UTT"}, "weights_sha256 differs"),
+        ({"level": "frame", "name": "tiny-audio-UTT"}, "settings.level differs"),
     ):
         with pytest.raises(AffectError) as error:
             extraction.run(replace(audio(table), **change), "")
         assert field in str(error.value)
         assert "--overwrite" in str(error.value)
-    with pytest.raises(AffectError, match="modality differs"):
-        extraction.run(text(table), "")
+    with pytest.raises(AffectError, match="holds features of audio"):
+        extraction.run(text(table, name="tiny-audio-UTT"), "")
     assert times(folder) == before
     extraction.run(audio(table, layers=1, overwrite=True), "")
     assert manifest(folder)["settings"]["layers"] == 1

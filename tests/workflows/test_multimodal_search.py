@@ -84,6 +84,20 @@ def test_a_trial_gives_what_its_runs_give_one_after_another(search, monkeypatch)
     assert one == pytest.approx(two, abs=1e-5)
 
 
+@pytest.mark.parametrize("stacked", [True, False])
+def test_a_trial_is_judged_by_what_chooses_its_epochs(search, monkeypatch, stacked):
+    """By more than the fold as it is, here: a score that only validation computes."""
+    if not stacked:
+        monkeypatch.setattr(together, "can", lambda *_: False)
+    top = search(choose="subsets")
+    for trial in stored(top):
+        best = [
+            max(event["scores"]["emoval_subsets"] for event in small.lines(path, "eval"))
+            for path in small.folders(top / f"trial{trial.number}")
+        ]
+        assert trial.value == pytest.approx(np.mean(best), abs=1e-6)
+
+
 @pytest.mark.parametrize(("method", "call"), [("draw", 4), ("draw", 14), ("finish", 3)])
 def test_an_interrupted_trial_goes_on(search, monkeypatch, tmp_path, method, call):
     """In its first or second epoch, and when some of its runs are predicted already."""

@@ -127,6 +127,7 @@ def read_rows(root: Path, labels: str = "auto") -> list[Row]:
     if not root.is_dir():
         raise AffectError(f"MER2023: {root} is not a folder")
     if labels == "auto":
+        find_root(root)
         labels = "npz" if (root / LABELS).is_file() else "csv"
     rows: list[Row] = []
     seen: dict[str, str] = {}

@@ -23,6 +23,7 @@ from affect.report.multimodal.goals import Goals
 from affect.report.multimodal.names import is_multimodal
 from affect.report.multimodal.study import Study, study_of
 from affect.report.parts import command, environment, flagged, left_out, replace
+from affect.report.scores import section
 from affect.report.tables import escaped, settings
 
 Plots = Mapping[str, tuple[str, str]]
@@ -93,6 +94,12 @@ def _result(study: Study) -> list[str]:
         source = escaped(str(study.environment.get("source", "")))
         return [result.words(study), result.table(study), f"Not measured here; reported in: {source}."]
     parts = [result.words(study), result.table(study), result.basis(study)]
+    if section(study.recipe, "data").get("corpus") == "generated":
+        parts = [
+            "> **A generated corpus.** Its features were made up: the scores say how systems compare on it, and "
+            "nothing about real people.",
+            *parts,
+        ]
     parts += ["The public toolkit's metric lines:", result.lines(study)]
     left = result.unfinished(study)
     return parts + ([f"**Not finished, or of a seed that is not, and left out: {', '.join(left)}.**"] if left else [])
@@ -100,10 +107,15 @@ def _result(study: Study) -> list[str]:
 
 def _measured(study: Study, drawn: Plots) -> list[str]:
     courses = training.courses(study)
-    parts = ["## Training", training.words(courses), training.table(courses), *_shown(drawn, "curves")]
+    parts = []
+    # Of a mean of other experiments nothing was trained.
+    if any(run.evals for run in study.finished):
+        parts = ["## Training", training.words(courses), training.table(courses), *_shown(drawn, "curves")]
+        parts += [
+            "The training scores are as the trainer recorded them; all other scores here are recomputed from "
+            "predictions. Epochs count from 1."
+        ]
     parts += [
-        "The training scores are as the trainer recorded them; all other scores here are recomputed from predictions. "
-        "Epochs count from 1.",
         "## Scores",
         details.scores(study),
         details.LEGEND,
@@ -114,7 +126,8 @@ def _measured(study: Study, drawn: Plots) -> list[str]:
         "## Missing and noisy modalities",
     ]
     there = robustness.presence(study)
-    parts += ["Utterances that have each modality:", there] if there else []
+    first = f"train and valid: of seed {study.finished[0].seed}, fold {study.finished[0].fold}" if there else ""
+    parts += [f"Utterances that have each modality ({first}):", there] if there else []
     parts += robustness.section(study, lambda name: _shown(drawn, name))
     looks = attention.section(study)
     parts += ["## Attention", *looks, *_shown(drawn, "attention")] if looks else []

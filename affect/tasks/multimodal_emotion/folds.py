@@ -38,7 +38,8 @@ def check(
     absent = [name for name, count in zip(classes, counts, strict=True) if not count]
     if absent:
         raise AffectError(
-            f"fold {fold} of seed {seed} has no utterance of the class {absent[0]}: give fewer data.folds"
+            f"fold {fold} of seed {seed} has no utterance of the class {absent[0]}: "
+            "give fewer data.folds, or more utterances (of a generated corpus, data.train)"
         )
     if np.isnan(valence).all():
         raise AffectError(f"fold {fold} of seed {seed} has no utterance with a valence: give fewer data.folds")

@@ -24,9 +24,10 @@ class MultimodalEmotion(Recipe):
     model: Model = field(default_factory=Model)
     protocol: Literal["toolkit", "strict"] = "strict"
     """toolkit: one seed, as the public toolkit's runs; strict: six seeds from `seed` on, or those of --seeds. In both
-    the epoch is chosen on the fold and the test parts are predicted once."""
+    the epoch is chosen on the fold (by `choose`) and the test parts are predicted once."""
     choose: Literal["emoval", "subsets"] = "emoval"
-    """Score by which the epoch is kept: emoval on the fold, or its mean over the seven subsets of the modalities."""
+    """Score by which the epoch is kept: emoval on the fold, as in the public toolkit, or its mean over the seven
+    subsets of the modalities."""
     together: int | None = None
     """Runs whose steps are taken as one stack; None decides by the model's size. Decides speed, never the result."""
 

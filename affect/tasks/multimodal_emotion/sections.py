@@ -44,6 +44,8 @@ class Data:
         for modality in ("audio", "text", "video"):
             mine = getattr(self, modality)
             require(all(mine) and len(set(mine)) == len(mine), f"data.{modality}", "name each feature once", mine)
+        twice = [name for name in names if names.count(name) > 1]
+        require(not twice, "data.audio, data.text and data.video", "name each feature once", twice[:1])
         if self.widths is not None:
             fits = len(self.widths) == len(names) and all(width > 0 for width in self.widths)
             require(fits, "data.widths", f"give one width a feature ({', '.join(names)})", self.widths)
@@ -63,6 +65,7 @@ class Model:
     name: Literal["attention", "attention_robust", "lf_dnn", "lmf", "tfn", "misa", "mmim", "topn"] = "attention"
     """topn is attention over up to 18 features; attention_robust is report 001's."""
     hidden: int = 128
+    """Width of the hidden vectors; tfn grows with its cube, so 32 to 64 there."""
     dropout: float = 0.35
     """Of each encoder's input, of the fusion's input, and of what is fused."""
     modality_dropout: float = 0.0

@@ -199,7 +199,7 @@ class MultimodalEmotionTask:
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus: its features, and by part utterances, classes and what is there."""
-        corpus, examples = self.corpus, self.examples
+        corpus, examples, data = self.corpus, self.examples, self.recipe.data
         there = examples.modalities
         parts = {name: np.asarray(part["row"][:], dtype=np.intp) for name, part in self.parts.items()}
         counts = {
@@ -212,7 +212,9 @@ class MultimodalEmotionTask:
             for name, mine in parts.items()
         }
         return {
-            "corpus": corpus.name,
+            "corpus": corpus.name
+            if data.corpus != "generated"
+            else (f"{corpus.name} (generated, noise {data.noise:g}, seed {data.generator_seed})"),
             "fingerprint": corpus.fingerprint,
             "classes": list(corpus.classes),
             "features": {stream.name: stream.width for stream in corpus.streams},
@@ -243,7 +245,12 @@ def read_corpus(recipe: MultimodalEmotion) -> FeatureCorpus:
     corpus = mer2023.read(
         root, audio=data.audio, text=data.text, video=data.video, labels=data.labels, widths=data.widths
     )
-    if np.isnan(np.asarray(corpus.utterances["valence"], np.float64)[corpus.indices("train")]).all():
+    train = corpus.indices("train")
+    emotions = set(np.asarray(corpus.utterances["emotion"][:])[train].tolist())
+    absent = [name for name in corpus.classes if name not in emotions]
+    if absent:
+        raise AffectError(f"{root}: no training utterance is labelled {absent[0]}, one of the classes to be learnt")
+    if np.isnan(np.asarray(corpus.utterances["valence"], np.float64)[train]).all():
         raise AffectError(f"{root}: no training utterance has a valence, which this task learns and chooses epochs by")
     return corpus
 

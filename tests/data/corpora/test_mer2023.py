@@ -237,7 +237,7 @@ def test_label_files_that_are_not_there(root, tmp_path):
     (root / "label-6way.npz").unlink()
     with pytest.raises(AffectError, match=r"label-6way\.npz cannot be read"):
         read(root, labels="npz")
-    with pytest.raises(AffectError, match=r"train-label\.csv cannot be read"):
+    with pytest.raises(AffectError, match=r"has neither label-6way\.npz nor train-label\.csv"):
         read(root)
     with pytest.raises(AffectError, match="absent is not a folder"):
         read(tmp_path / "absent")
