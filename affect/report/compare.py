@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from affect.errors import AffectError
+from affect.metrics.paired import sign_flip
 from affect.metrics.regression import Floats
 from affect.report.common import Common, common
 from affect.report.experiment import Experiment
@@ -21,9 +22,6 @@ from affect.report.scores import MEAN, NETWORK, Estimate, Scores, Targets, by_fo
 Basis = Literal["rows", "folds", "mean"]
 """What a difference is taken over: paired rows, paired folds, or the folds of one side against a mean."""
 
-_EXACT = 16
-"""Pairs up to which every choice of signs is tried (65,536 of them)."""
-_DRAWN = 100_000
 _LEAST = 0.05
 
 
@@ -87,23 +85,9 @@ def compare(ours: Experiment, theirs: Experiment) -> Comparison:
 
 
 def sign_flips(differences: Floats) -> float:
-    """Return the two-sided p of paired differences [n] by the sign-flip permutation test of their mean.
-
-    Exact up to 16 pairs; beyond that of 100,000 draws (seed 0). Fisher 1935, The Design of Experiments, section 21.
-    """
+    """Return the two-sided p of paired differences [n] by the sign-flip permutation test; NaN of a single one."""
     values = np.asarray(differences, np.float64)
-    count = len(values)
-    if count < 2:
-        return math.nan
-    if count <= _EXACT:
-        signs = 1.0 - 2.0 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
-    else:
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(_DRAWN, count))
-    # Sums that are equal but for rounding are equal.
-    reached = np.abs(signs @ values) >= abs(values.sum()) - 1e-9 * np.abs(values).sum()
-    if count <= _EXACT:
-        return float(reached.mean())
-    return float((reached.sum() + 1) / (_DRAWN + 1))
+    return sign_flip(values) if len(values) > 1 else math.nan
 
 
 def fold_scores(scores: Scores, target: str) -> dict[int, float]:

@@ -17,9 +17,11 @@ from affect.data.synthetic_features import FEATURES
 from affect.errors import AffectError
 from affect.models import multimodal
 from affect.models.multimodal.config import MODALITIES
+from affect.options import Options
 from affect.task import Stackable
 from affect.tasks.multimodal_emotion import scores
 from affect.tasks.multimodal_emotion.recipe import MultimodalEmotion
+from affect.workflows import folds
 from tests.tasks.multimodal_emotion import small
 
 PARTS = ("valid", "test1", "test2", "test3")
@@ -292,6 +294,24 @@ def test_a_fold_without_a_class_is_one_line(root, tmp_path):
     assert "\n" not in str(error.value)
     assert "has no utterance of the class" in str(error.value)
     assert "give fewer data.folds" in str(error.value)
+
+
+def test_a_fold_that_cannot_be_cut_leaves_no_run_behind(root, tmp_path):
+    """All folds are cut before the first is begun: a folder of one that never ran would haunt the report."""
+    recipe = small.with_(small.recipe(root), data__folds=20)
+    with pytest.raises(AffectError, match="has no utterance of the class"):
+        folds.run("x", recipe, Options(runs=tmp_path / "runs", report=False), "a command")
+    assert not list((tmp_path / "runs").rglob("recipe.json"))
+
+
+def test_a_class_that_training_lacks_is_one_line(root, tmp_path):
+    folder = tmp_path / "c"
+    shutil.copytree(root, folder)
+    rows = [row for row in small.labels(root, "train") if row[1] != "happy"]
+    small.write_labels(folder, "train", rows)
+    recipe = replace(small.recipe(root), data=small.data(folder, corpus="mer2023", labels="csv"))
+    with pytest.raises(AffectError, match="no training utterance is labelled happy"):
+        tasks.make(recipe).folds()
 
 
 def test_a_corpus_without_valence_is_one_line(root, tmp_path):
