@@ -13,7 +13,10 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import AutoConfig, AutoModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+# From where it is: transformers 5.17 offers its own name only beside torchvision, which Pillow's numbers don't need.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from affect.errors import AffectError, first_line
