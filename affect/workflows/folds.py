@@ -138,12 +138,13 @@ def run_together(
     # All of them first: a fold that can't be cut or a folder of another run is known before anything is begun.
     for task in made.values():
         task.datasets()
+    engine = Engine()
     for unit, task in made.items():
-        scores = claim(Engine(), experiment, task, folder_of(top, *unit), options, command)
+        scores = claim(engine, experiment, task, folder_of(top, *unit), options, command)
         if scores is not None:
             found[unit] = scores
     left = [unit for unit in units if unit not in found]
-    width = together.width(Engine(), made[left[0]]) if left else 1
+    width = together.width(engine, made[left[0]]) if left else 1
     for start in range(0, len(left), width):
         chosen = left[start : start + width]
         _LOG.info("runs %d to %d of %d", start + 1, start + len(chosen), len(left))
