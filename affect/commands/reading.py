@@ -1,0 +1,108 @@
+"""The subcommands that read what is there: runs, and corpora."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from affect.errors import AffectError
+
+
+def report(
+    runs: Annotated[list[Path], tyro.conf.Positional],
+    /,
+    against: Path | None = None,
+    target: tuple[str, ...] = (),
+) -> None:
+    """Write report.md, report.html and plots for experiments and print their tables; compare them all.
+
+    The page report.html holds its plots and needs no other file: mail it, or open it anywhere. Beside the
+    experiments comparison.md gets a line for each of them; it is printed where several are named. Each page is
+    written anew: without --against or --target it has no such part, and a line says so where the earlier one had.
+
+    Args:
+        runs: Folders of experiments (runs/<experiment>), a folder of several (runs), or files of reported numbers.
+        against: What to compare with: an experiment's folder, its name beside the first one, or a file of reported
+            numbers (reported.json: {"name": "v1", "source": "a paper", "mean": {"test": {"valence": 0.59}}}).
+        target: Scores to reach, as V=.68 A=.68 or mean=.65.
+    """
+    if not runs:
+        raise AffectError("affect report needs the folder of an experiment (runs/<experiment>), or several")
+    from affect import report as reports
+
+    goals = reports.parse_goals(target)
+    paths = reports.expand(runs)
+    other = None if against is None else reports.load(against, paths[0].resolve().parent, scores_only=True)
+    for path in paths:
+        try:
+            page, said = reports.publish(reports.load(path), other, goals)
+        except AffectError as error:
+            if path in runs:
+                raise
+            print(f"left out: {path}: {error}\n", file=sys.stderr)
+            continue
+        print(f"{said}\n\nreport: {page} (and {page.with_suffix('.html').name})\n")
+    for folder in dict.fromkeys(path.resolve().parent for path in paths):
+        everything = reports.compare_all(folder)
+        if everything is not None and len(paths) > 1:
+            print(f"{everything.read_text(encoding='utf-8')}\ncomparison: {everything}\n")
+
+
+def inspect(
+    root: Annotated[Path, tyro.conf.Positional],
+    /,
+    corpus: Literal["auto", "iemocap", "emodb", "msp_podcast", "emobank", "mer2023", "csv_folder", "hub"] = "auto",
+    scale: tuple[float, float] | None = None,
+    columns: tuple[str, ...] = (),
+    labels: str | None = None,
+    audio: str | None = None,
+    subset: str | None = None,
+    revision: str | None = None,
+    limit: int | None = None,
+    streaming: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    audio_feature: tuple[str, ...] = (),
+    text_feature: tuple[str, ...] = (),
+    video_feature: tuple[str, ...] = (),
+    every: Annotated[bool, tyro.conf.arg(name="all"), tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Describe a corpus: counts, labels, durations, what is left out and why, and its folds.
+
+    Of a corpus of features (mer2023): the features there, and how many vectors of each are missing in each part.
+
+    Args:
+        root: The corpus's folder; with --corpus hub also a name on the Hub.
+        corpus: Its layout; auto looks.
+        scale: Lowest and highest label of csv_folder and hub (1 and 5 when not given).
+        columns: OURS=THEIRS for each column that has another name in your csv_folder or hub data.
+        labels: The CSV file of a csv_folder; npz or csv for mer2023, which has its labels in both forms.
+        audio: The folder of recordings of a csv_folder.
+        subset: The configuration of a hub source.
+        revision: The version of a source on the Hub.
+        limit: Rows of a hub source to read at most.
+        streaming: Fetch a hub source row by row.
+        audio_feature: Features of mer2023 that are audio's; with no --...-feature the usual three.
+        text_feature: Features of mer2023 that are text's.
+        video_feature: Features of mer2023 that are video's.
+        every: List all that is left out, not the first ten.
+    """
+    from affect.data import corpora
+    from affect.data import inspect as inspection
+
+    if scale is not None and not scale[0] < scale[1]:
+        raise AffectError(f"--scale must be low then high, not {scale[0]:g} {scale[1]:g}")
+    kind = inspection.detect(root) if corpus == "auto" else corpus
+    asked = {
+        "scale": scale, "columns": corpora.mapping(columns), "labels": labels, "audio": audio, "subset": subset,
+        "revision": revision, "limit": limit, "streaming": streaming,
+        "audio_feature": audio_feature, "text_feature": text_feature, "video_feature": video_feature,
+    }  # fmt: skip
+    # A limit of 0 is a mistake for the reader to name, not one that was not given.
+    given = {name: value for name, value in asked.items() if value or value == 0 and name == "limit"}
+    listed = None if every else inspection.LISTED
+    if kind in corpora.FEATURE_MODULES:
+        print(inspection.describe_features(inspection.features_of(kind, root, given), root, listed=listed))
+        return
+    print(inspection.describe(corpora.read(kind, root, **given), listed=listed))

@@ -1,0 +1,75 @@
+"""The subcommands that run recipes: what they take, and what does the work."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from affect.errors import AffectError
+
+_FOLDS = ("devices", "jobs", "precision")
+
+
+def folds(
+    recipe: Annotated[Path, tyro.conf.Positional],
+    experiment: Annotated[str, tyro.conf.Positional],
+    /,
+    devices: str | None = None,
+    jobs: int | None = None,
+    precision: Literal["no", "bf16", "fp16"] | None = None,
+    arguments: tyro.conf.Suppress[tuple[str, ...]] = (),
+) -> None:
+    """Run all folds and seeds of an experiment side by side: one a GPU, or --jobs at a time on a CPU.
+
+    Every other --field goes to the experiment (`python RECIPE EXPERIMENT --help` lists them): --seeds 0 1 2, --runs,
+    --name, --overwrite, --dry-run, --train.epochs 20 ... Finished folds are skipped; one that fails leaves the others
+    running. The results are those of running the folds one after another.
+
+    Args:
+        recipe: A recipe file (recipes/finetune_wavlm.py).
+        experiment: One of its experiments.
+        devices: GPUs to use, as 0,1,2; all of them when not given.
+        jobs: Runs at a time on the CPU, which share its cores out.
+        precision: Mixed precision of each run; what ACCELERATE_MIXED_PRECISION says when not given.
+        arguments: The fields of the experiment.
+    """
+    from affect.arguments import experiments_in, parse, recipe_of, without
+
+    chosen, options = parse(experiment, recipe_of(experiment, experiments_in(recipe)), arguments, also=_FOLDS)
+    from affect.report import read, table
+    from affect.workflows import parallel
+    from affect.workflows.folds import dry_run
+
+    places = parallel.slots(devices, jobs)
+    if precision == "fp16" and places[0].name == "cpu":
+        raise AffectError("--precision fp16 needs a GPU: give no or bf16")
+    if options.dry_run:
+        print(f"{dry_run(chosen)}\nat a time: {', '.join(place.name for place in places)}")
+        return
+    command = shlex.join(["affect", *sys.argv[1:]])
+    kept = without(arguments, "seeds", "overwrite", "report", "dry_run")
+    top, runs = parallel.run(
+        recipe, experiment, chosen, options, kept, places=places, precision=precision, command=command
+    )
+    failed = [run for run in runs if run.state == "failed"]
+    if options.report:
+        print(f"\n{table(read(top))}\n\nreport: {top / 'report.md'}")
+    for run in failed:
+        print(f"failed: {run.name}: {run.error}", file=sys.stderr)
+    if failed:
+        again = "give the command again" + (" without --overwrite" if options.overwrite else "")
+        print(f"error: {len(failed)} of {len(runs)} failed; {again} to go on with them alone", file=sys.stderr)
+        sys.exit(1)
+
+
+def own_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the words of `affect folds ...` that are its own, and those that go to the experiment."""
+    from affect.arguments import split
+
+    count = next((k for k, word in enumerate(words) if word.startswith("-")), len(words))
+    mine, rest = split(words[count:], _FOLDS)
+    return [*words[:count], *mine], rest
