@@ -14,7 +14,7 @@ help:
 
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,egemaps,onnx]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,deepspeed,egemaps,onnx]'
 	@touch $@
 
 # Passive waiting: a third slower on an idle machine, but not four times slower on a busy one.
@@ -45,6 +45,7 @@ bench: $(VENV)/.done
 	$(BIN)/python benchmarks/mamba.py
 	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/together.py --whole
+	$(BIN)/python benchmarks/scale.py
 
 clean:
 	rm -rf $(VENV) runs data

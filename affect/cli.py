@@ -76,7 +76,7 @@ def _launch(experiments: dict[str, Experiment], given: list[str]) -> None:
     from affect.workflows import folds
 
     if options.dry_run:
-        print(folds.dry_run(recipe))
+        print(folds.dry_run(recipe, options))
         return
     top = folds.run(name, recipe, options, command)
     if options.report and first():
@@ -188,7 +188,15 @@ def main() -> None:
 
     functions: dict[str, Callable[..., None]] = {
         function.__name__: function
-        for function in (commands.folds, commands.report, commands.predict, commands.export, commands.inspect)
+        for function in (
+            commands.folds,
+            commands.report,
+            commands.predict,
+            commands.export,
+            commands.push,
+            commands.inspect,
+            commands.launch,
+        )
     }
 
     def chosen(function: Callable[..., None]) -> Callable[..., Callable[..., None]]:
@@ -208,14 +216,18 @@ def main() -> None:
     def work() -> None:
         words: list[str] = sys.argv[1:]
         rest: list[str] = []
+        # What follows their own words is for the recipe file.
+        splits = {"folds": commands.own_words, "launch": commands.launch_words}
         if words and not words[0].startswith("-") and words[0] not in functions:
             raise AffectError(f"unknown command {words[0]!r}; {nearest(words[0], functions)}")
-        if words[:1] == ["folds"]:
-            words, rest = commands.own_words(words)
+        split = splits.get(words[0]) if words else None
+        if split is not None:
+            words, rest = split(words)
         run = read(app, words, prog="affect", description="Run folds side by side; read what runs left.")
+        if split is not None:
+            run = functools.partial(run, arguments=tuple(rest))
         if words[:1] == ["folds"]:
             show_log()
-            run = functools.partial(run, arguments=tuple(rest))
         run()
 
     guarded(work)

@@ -1,8 +1,10 @@
-"""The one exception that reaches a user as a single line."""
+"""What reaches a user as a single line: errors, a stop that was asked for, the loss of another rank."""
 
 from __future__ import annotations
 
 import difflib
+import os
+import signal
 from collections.abc import Iterable
 
 _MOST = 5
@@ -10,7 +12,54 @@ _MOST = 5
 
 
 class AffectError(Exception):
-    """An error of the user's input or surroundings; the command line prints its message and exits with 2."""
+    """An error of the user's input or surroundings; the command line prints its message and exits with its code."""
+
+    code = 2
+
+
+class LostError(AffectError):
+    """What ended a session and not the run: it goes on when the command is given again."""
+
+    code = 1
+
+
+class StoppedError(BaseException):
+    """A stop that a signal asked for; the command line prints its message and exits with its code.
+
+    No `Exception`, as KeyboardInterrupt is none: what goes on after a run that failed must not go on after this.
+    """
+
+    def __init__(self, number: int, place: str):
+        """Say where the run stands: `place` is what was saved, or what the run goes on from."""
+        super().__init__(f"stopped: {place}; give the command again to go on")
+        self.number = number
+
+    @property
+    def code(self) -> int:
+        """The exit code: 75 (EX_TEMPFAIL: to be started again) after SIGUSR1, 128 + its number after another signal."""
+        return AGAIN if self.number == signal.SIGUSR1 else 128 + self.number
+
+
+AGAIN = 75
+"""The exit code of a run that was stopped to be started again."""
+
+_LOST = (
+    "connection closed by peer", "connection reset by peer", "connection refused", "connection was likely closed",
+    "broken pipe", "nccl communicator was aborted", "remote process exited", "socket closed",
+    "failed to recv", "recvvalue failed", "sendbytes failed", "timed out waiting", "application timeout caused",
+)  # fmt: skip
+
+
+def lost_rank(error: BaseException) -> bool:
+    """Tell whether an exception says that another process of this run is gone, in the words of gloo, NCCL or a store.
+
+    Told by the kind's name and by words: their classes are torch's, which is not imported here.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or isinstance(error, (AffectError, OSError)):
+        return False
+    if type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError"):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _LOST)
 
 
 def first_line(error: BaseException) -> str:

@@ -18,6 +18,8 @@ class Options:
     """Added to the experiment's name, to keep a variant apart."""
     seeds: tuple[int, ...] | None = None
     """Run each of these seeds instead of the recipe's own."""
+    folds: tuple[int, ...] | None = None
+    """Run these folds alone, of those that the recipe has."""
     resume: str = "auto"
     """auto goes on from the newest checkpoint, never drops them and starts anew, a PATH takes that one of this run's
     checkpoints and drops those after it."""
@@ -30,9 +32,11 @@ class Options:
     """Print the resolved recipe and the plan's figures, and stop."""
 
     def __post_init__(self) -> None:
-        """Check the seeds before the first of them has run."""
+        """Check seeds and folds before the first of them has run."""
         require(self.name is None or Path(self.name).name == self.name, "name", "be a plain name", self.name)
         require(self.seeds != (), "seeds", "name at least one", self.seeds)
         for seed in self.seeds or ():
             require(seed >= 0, "seeds", "not be negative", seed)
         require(len(set(self.seeds or ())) == len(self.seeds or ()), "seeds", "name each once", self.seeds)
+        require(self.folds != (), "folds", "name at least one", self.folds)
+        require(len(set(self.folds or ())) == len(self.folds or ()), "folds", "name each once", self.folds)

@@ -9,12 +9,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import types
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from affect.errors import AffectError, nearest
+
+FREE = (
+    *(f"train.{name}" for name in ("budget", "mode", "workers", "trackers", "world", "keep", "timeout")),
+    *("together", "push_to_hub", "hub_private"),
+)
+"""Fields that may change between the sessions of a run, and differ between runs that are compared: they decide no
+result."""
 
 
 def require(holds: bool, name: str, must: str, value: object) -> None:
@@ -92,8 +100,8 @@ class Train:
     """Keep the weights of the best validation score, or the last ones (where validation is too small to choose by)."""
     evaluate_every: int = 1
     """Epochs between evaluations of the validation part."""
-    keep: int = 1
-    """Checkpoints kept for resuming, beside the best weights."""
+    keep: int = 2
+    """Checkpoints kept for resuming, beside the best weights: where the newest is damaged, the one before is taken."""
     checkpoint_every: int = 1
     """Epochs between checkpoints."""
     workers: int = 2
@@ -102,6 +110,8 @@ class Train:
     """Any trackers of Accelerate."""
     world: int | None = None
     """Number of processes this must run on; stops when the launcher started another number."""
+    timeout: float = 30.0
+    """Minutes without progress after which a run of several processes stops and names the one that hangs."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -114,6 +124,7 @@ class Train:
         both = self.choose == "last" and self.patience is not None
         require(not both, "train.patience", "be left out with choose=last, which takes the last weights", self.patience)
         require(self.workers >= 0, "train.workers", "not be negative", self.workers)
+        require(self.timeout > 0, "train.timeout", "be positive", self.timeout)
         require(self.min_delta >= 0, "train.min_delta", "not be negative", self.min_delta)
 
 
@@ -127,10 +138,17 @@ class Recipe:
     seed: int = 0
     optim: Optim = field(default_factory=Optim)
     train: Train = field(default_factory=Train)
+    push_to_hub: str | None = None
+    """Repository on the Hub (user/name) to which the best and the last weights go while the run trains; of several
+    folds or seeds each has its own, user/name-seed0-fold1."""
+    hub_private: bool = False
+    """Whether a repository that is made for it is private."""
 
     def __post_init__(self) -> None:
         """Check the seed, and that every number is finite."""
         require(self.seed >= 0, "seed", "not be negative", self.seed)
+        named = self.push_to_hub is None or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", self.push_to_hub) is not None
+        require(named, "push_to_hub", "be a repository's name, user/name", self.push_to_hub)
         _refuse_unfinite(self, "")
 
     def seeds(self, given: tuple[int, ...] | None) -> tuple[int, ...]:

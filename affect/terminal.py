@@ -10,28 +10,42 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from affect.errors import AffectError
+from affect.errors import AffectError, StoppedError, first_line, lost_rank
 from affect.extraction import IncompleteError
+from affect.process import follow_launcher
 
 _LOG = logging.getLogger("affect")
 _INTERRUPTED = 130
 
 
 def guarded(work: Callable[[], object]) -> None:
-    """Run `work`; an AffectError ends the process with 2 and its one line, an IncompleteError with 1, ^C with 130.
+    """Run `work`; an AffectError ends the process with its one line and 2, an IncompleteError with 1, ^C with 130.
 
-    A process that was one of several ends here in any case.
+    A StoppedError ends it with its own code; a LostError, or the loss of another rank, with 1. A process that was one
+    of several ends here in any case.
     """
     code, several = 0, False
+    follow_launcher()
     try:
         work()
     except AffectError as error:
-        code = _failed(str(error), 2)
+        code = _failed(str(error), error.code)
     except IncompleteError as error:
         code = _failed(str(error), 1) if first() else 1
     except KeyboardInterrupt:
         words = "interrupted; the run goes on from its last checkpoint when the command is given again"
         code = _failed(words, _INTERRUPTED)
+    except StoppedError as stop:
+        code = stop.code
+        if first():
+            print(stop, file=sys.stderr)
+    except RuntimeError as error:
+        if not lost_rank(error):
+            raise
+        words = f"another rank of this run was lost ({first_line(error)})"
+        _failed(f"{words}; give the command again: it goes on from its last checkpoint", 1)
+        # Its group can't be left any more: to try may take as long as a collective waits.
+        _leave(1)
     except BrokenPipeError:
         # The reader of our output left (affect predict ... | head).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

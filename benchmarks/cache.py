@@ -87,7 +87,7 @@ def _epochs(recipe: ValenceArousal, count: int) -> tuple[list[float], float, int
     schedule = Schedule(lengths, replace(recipe.train, epochs=count), 0, 1, 60.0)
     data = Collated(task, part, lengths)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
-    model, optimizer = engine.prepare(model, optimizer)
+    model, optimizer = engine.prepare(model, optimizer, recipe.optim)
     model.train()
     taken = []
     for now in range(count):

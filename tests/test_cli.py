@@ -197,7 +197,7 @@ def test_runs_are_finished_skipped_refused_named_and_overwritten(capsys, where, 
     assert json.loads((folders[0] / "recipe.json").read_text())["optim"]["lr"] == 0.25
     assert json.loads((folders[1] / "recipe.json").read_text())["optim"]["lr"] != 0.25, "only what is run is replaced"
     # One log line is said once, however often a command ran in this process.
-    assert err.count("engine NO") == 1
+    assert err.count("engine single") == 1
     assert logging.getLogger("affect").propagate
 
 

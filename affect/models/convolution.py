@@ -113,6 +113,10 @@ class ConvLayer(nn.Module):
 class ConvStack(nn.Module):
     """The whole feature encoder: waveform [B, S] -> features [B, T, C], padding never reaching a valid frame."""
 
+    by_row = True
+    """Whether a CPU may take utterances one by one. Engines that gather a module's weights at each call set it off:
+    ranks with other numbers of utterances would wait for each other for ever."""
+
     def __init__(self, feature_extractor: Any, *, frozen: bool, checkpointed: bool) -> None:
         super().__init__()
         self.conv_layers = nn.ModuleList(ConvLayer(layer) for layer in feature_extractor.conv_layers)
@@ -145,7 +149,7 @@ class ConvStack(nn.Module):
             if torch.compiler.is_exporting():
                 # One graph for every length: a frame more than there may be, which the mask leaves out.
                 return self.run(F.pad(waveform, (0, self.receptive_field)), samples)
-            if waveform.device.type != "cpu" or len(waveform) == 1:
+            if waveform.device.type != "cpu" or len(waveform) == 1 or not self.by_row:
                 return self.run(waveform, samples)
             steps = self.steps(waveform.shape[1])
             rows = []
@@ -174,12 +178,10 @@ class ConvStack(nn.Module):
         frames = samples
         for layer in self.layers():
             frames = layer.frames(frames)
-            # Not layer(...): engines that gather a module's weights at each call would gather them once a
-            # row, and ranks with other numbers of rows would wait for each other for ever.
             if self.checkpointed and self.training and torch.is_grad_enabled():
-                x = cast(Tensor, checkpoint(layer.forward, x, frames, use_reentrant=False))
+                x = cast(Tensor, checkpoint(layer, x, frames, use_reentrant=False))
             else:
-                x = layer.forward(x, frames)
+                x = layer(x, frames)
         return x[:, : self.steps(length)], frames
 
 

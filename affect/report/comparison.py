@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from affect.errors import AffectError
+from affect.recipe import FREE
 from affect.report import reported
 from affect.report.against import verdict
 from affect.report.compare import compare
@@ -26,10 +27,8 @@ FILE = "comparison.md"
 _MOST = 4
 """Changed settings named in a line; of more the rest is counted."""
 
-# What differs by design, where data lies, and what decides memory and speed alone.
-_OWN = {"seed", "experiment", "data.fold", "data.root"} | {
-    f"train.{name}" for name in ("budget", "mode", "workers", "trackers", "world", "keep")
-}
+# What differs by design, where data lies, and what decides no result.
+_OWN = {"seed", "experiment", "data.fold", "data.root", *FREE}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from affect.recipe import FREE
 from affect.report import courses, gaps, leaks, outliers, quick, ranges
 from affect.report.flag import Flag, gathered
 from affect.report.outliers import outlying
@@ -96,9 +97,8 @@ def _unreadable(runs: Sequence[Run]) -> Iterator[Flag]:
 
 def _mixed(runs: Sequence[Run]) -> Iterator[Flag]:
     """Yield settings and corpus versions that differ between runs that are averaged."""
-    # Folds differ by design, and what decides memory and speed alone may change between sessions.
-    free = (f"train.{name}" for name in ("budget", "mode", "workers", "trackers", "world", "keep"))
-    own = {"seed", "data.fold", "together", *free}
+    # Folds differ by design, and what decides no result may change between sessions.
+    own = {"seed", "data.fold", *FREE}
     for what, records in (("settings", [r.recipe for r in runs]), ("corpus", [_corpus(r) for r in runs])):
         known = [flat(record) for record in records if record]
         names = sorted({name for record in known for name in record} - own)

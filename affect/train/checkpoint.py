@@ -1,163 +1,155 @@
-"""Checkpoints: everything a run needs to go on, and the best weights, each whole or absent."""
+"""Checkpoints: everything a run needs to go on, and the best weights, each whole and checksummed, or absent.
+
+What is in them is named by parameter and whole, whatever engine wrote it on however many ranks: another can go on.
+"""
 
 from __future__ import annotations
 
 import json
-import logging
+import platform
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from affect.errors import AffectError, first_line
+from affect.train import checksums, resume, state
 from affect.train import folder as folders
 from affect.train.engine import Engine
 from affect.train.optim import Average
+from affect.train.resume import BEST, PLACE, clear, find, steps
+from affect.train.state import State
 
-_LOG = logging.getLogger("affect")
-PLACE = "place.json"
-"""In the folder of the best weights: the step they are of, and their validation scores."""
-
-
-@dataclass(kw_only=True)
-class State:
-    """Where a run stands: the step to do next and what the schedule and early stopping remember."""
-
-    step: int = 0
-    best: float | None = None
-    best_step: int = 0
-    best_epoch: int = 0
-    worse: int = 0
-    """Evaluations since the score rose over `mark`, from which early stopping counts."""
-    mark: float | None = None
-    flat: int = 0
-    """Evaluations since the score rose over `flat_mark`, from which the plateau schedule counts."""
-    flat_mark: float | None = None
-    reduction: float = 1.0
-    """What the plateau schedule has left of the rates."""
-    budget: float = 0.0
-    """The budget in force: the plan is a function of it."""
-    mode: str = ""
-    stopped: bool = False
-    """Early stopping has ended the training."""
+__all__ = ["BEST", "PLACE", "State", "clear", "find", "load", "save", "save_best", "steps"]
+MODEL, AVERAGE, OPTIMIZER, SCALER = "model.safetensors", "average.safetensors", "optimizer.safetensors", "scaler.json"
 
 
 def save(
     engine: Engine, where: Path, model: nn.Module, optimizer: Any, average: Average | None, state: State, *, keep: int
 ) -> None:
-    """Write a checkpoint to `where`/step-<n> and remove all but the newest `keep`. Reached by every rank.
+    """Write a checkpoint to `where`/step-<n> and remove all but the newest `keep`. A collective.
 
     Raises AffectError when the disk is full; the checkpoints there before stay.
     """
+    weights, moments = engine.weights(model), engine.moments(model, optimizer)
 
     def write() -> None:
         with folders.whole(where / f"step-{state.step:07d}") as temporary:
             temporary.mkdir()
-            save_file(_tensors(engine.unwrap(model)), str(temporary / "model.safetensors"))
-            if average is not None:
-                save_file(_tensors(average.model), str(temporary / "average.safetensors"))
-            extra = {"scaler": engine.accelerator.scaler.state_dict()} if engine.accelerator.scaler else {}
-            torch.save({"optimizer": optimizer.state_dict(), **extra}, temporary / "optimizer.pt")
-            (temporary / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
-        for old in steps(where)[:-keep]:
-            # One that can't be removed is no reason to stop.
-            shutil.rmtree(old, ignore_errors=True)
+            save_file(weights, str(temporary / MODEL))
+            save_file(moments, str(temporary / OPTIMIZER))
+            _write_rest(engine, where.parent / "recipe.json", temporary, average, state)
+            checksums.write(temporary)
+        resume.tidy(where, state.step, keep)
 
     engine.on_main(write)
 
 
-def steps(where: Path) -> list[Path]:
-    """Return the checkpoints in a run's checkpoint folder, oldest first."""
-    return sorted(path for path in where.glob("step-*") if path.is_dir())
+def _write_rest(engine: Engine, recipe: Path, folder: Path, average: Average | None, stands: State) -> None:
+    """Write the average, the loss scaler, the state and a copy of the run's recipe."""
+    if average is not None:
+        # Cloned where tensors share memory, which safetensors refuses.
+        tensors = {
+            name: value.detach().cpu().contiguous().clone() for name, value in average.model.state_dict().items()
+        }
+        save_file(tensors, str(folder / AVERAGE))
+    scaler = engine.scaler_state()
+    if scaler is not None:
+        (folder / SCALER).write_text(json.dumps(scaler) + "\n", encoding="utf-8")
+    averaged = None if average is None else average.count
+    state.write(folder, stands, averaged=averaged, engine=engine.name, world=engine.world)
+    if recipe.exists():
+        shutil.copyfile(recipe, folder / recipe.name)
 
 
-def find(resume: str, where: Path) -> Path | None:
-    """Return the checkpoint that `resume` (auto, never or a path) names; None starts from the beginning.
+def save_best(where: Path, step: int, scores: Mapping[str, float], write: Callable[[Path], object]) -> None:
+    """Let the best weights in `where` be what `write` puts into the folder that it is given. On the main rank alone.
 
-    Raises AffectError when a named checkpoint is not one.
+    Raises AffectError when the disk is full; the best weights there before stay.
     """
-    if resume == "never":
-        return None
-    if resume == "auto":
-        found = steps(where)
-        return found[-1] if found else None
-    path = Path(resume)
-    if not (path / "state.json").exists():
-        raise AffectError(f"--resume {resume}: no checkpoint is there; auto takes the newest, never starts anew")
-    if path.resolve().parent != where.resolve():
-        # Another fold's weights have seen this fold's test part.
-        raise AffectError(
-            f"--resume {resume} is a checkpoint of another run than {where.parent}: name its seed and fold"
-        )
-    return path
-
-
-def clear(where: Path, after: int) -> bool:
-    """Remove what a run in `where` that stands after step `after` will write anew, and what a kill left half done.
-
-    Returns whether the best weights were among it.
-    """
-    for path in steps(where):
-        if int(path.name.removeprefix("step-")) > after:
-            shutil.rmtree(path)
-    for path in [*where.glob(".*.tmp"), *where.glob(".*.old")]:
-        shutil.rmtree(path, ignore_errors=True)
-    best = where / "best"
-    if not best.is_dir():
-        return False
-    place = json.loads((best / PLACE).read_text(encoding="utf-8")) if (best / PLACE).exists() else {"step": 0}
-    if int(place["step"]) <= after:
-        return False
-    shutil.rmtree(best)
-    return True
+    with folders.whole(where / BEST) as temporary:
+        temporary.mkdir()
+        write(temporary)
+        place = {"step": step, "scores": dict(scores), resume.MARK: checksums.FILE}
+        (temporary / PLACE).write_text(json.dumps(place, indent=2) + "\n", encoding="utf-8")
+        checksums.write(temporary)
+    resume.drop_lost_best(where)
 
 
 def load(path: Path, engine: Engine, model: nn.Module, optimizer: Any, average: Average | None) -> State:
-    """Load a checkpoint into the model, the optimiser and the average, and return where the run stands.
+    """Load a checkpoint into the model, the optimiser and the average, and return where the run stands. A collective.
 
-    Raises AffectError when a file is missing or damaged, or belongs to another model.
+    Every rank reads the files itself. Raises AffectError on each when one can't, or they belong to another model.
     """
+    read = _Read(path, engine, average is not None)
+    engine.everywhere(read)
     try:
-        state = _read_state(path / "state.json")
-        _restore(engine.unwrap(model), path / "model.safetensors")
+        engine.load_weights(model, read.tensors[MODEL])
         if average is not None:
-            _restore(average.model, path / "average.safetensors")
-            average.count = state.step
-        saved = torch.load(path / "optimizer.pt", map_location=engine.device, weights_only=True)
-        optimizer.load_state_dict(saved["optimizer"])
-        if engine.accelerator.scaler and "scaler" in saved:
-            engine.accelerator.scaler.load_state_dict(saved["scaler"])
-    except Exception as error:  # torch, safetensors and JSON each raise their own kinds for a damaged file
-        raise AffectError(
-            f"{path} can't be resumed from: {first_line(error)}; name another with --resume, or --overwrite"
-        ) from error
-    return state
+            average.model.load_state_dict(read.tensors[AVERAGE])
+            average.count = read.state.step if read.averaged is None else read.averaged
+        if read.pickled is None:
+            engine.load_moments(model, optimizer, _fitting(read.tensors[OPTIMIZER], read.tensors[MODEL]))
+        else:
+            optimizer.load_state_dict(read.pickled)
+        if read.scaler is not None:
+            engine.load_scaler(read.scaler)
+    except Exception as error:  # engines, torch and older checkpoints each raise their own kinds
+        raise _refused(path, error) from error
+    return read.state
 
 
-def _read_state(path: Path) -> State:
-    """Return the state in a file. Raises ValueError where a field is missing, unknown or of a wrong type."""
-    data = json.loads(path.read_text(encoding="utf-8"))
-    blank = asdict(State())
-    if not isinstance(data, dict) or set(data) != set(blank):
-        raise ValueError(f"{path.name} does not hold where a run stands")
-    number = (int, float)
-    score = (*number, type(None))
-    kinds = {"best": score, "mark": score, "flat_mark": score, "reduction": number, "budget": number}
-    for name, value in data.items():
-        fits = isinstance(value, kinds.get(name, type(blank[name]))) and isinstance(value, bool) == (name == "stopped")
-        if not fits or (name == "step" and value < 0):
-            raise ValueError(f"{name} is {value!r} in {path.name}")
-    return State(**data)
+class _Read:
+    """What is in a checkpoint's files, once called: reading comes before all that ranks do together."""
+
+    def __init__(self, path: Path, engine: Engine, average: bool):
+        self.path, self.engine = path, engine
+        self.names = [MODEL, *([AVERAGE] if average else [])]
+        self.tensors: dict[str, dict[str, Tensor]] = {}
+        self.scaler: dict[str, Any] | None = None
+        self.pickled: dict[str, Any] | None = None
+        self.state = State()
+        self.averaged: int | None = None
+
+    def __call__(self) -> None:
+        """Read everything. Raises AffectError."""
+        path = self.path
+        if not path.is_dir():
+            raise AffectError(
+                f"rank {self.engine.rank} on {platform.node()} sees no {path}: --runs must be on a disk of all machines"
+            )
+        try:
+            self.state, self.averaged = state.read(path)
+            if (path / resume.PICKLED).exists():
+                saved = torch.load(path / resume.PICKLED, map_location=self.engine.device, weights_only=True)
+                self.pickled, self.scaler = saved["optimizer"], saved.get("scaler")
+            else:
+                self.names.append(OPTIMIZER)
+            self.tensors = {name: load_file(str(path / name)) for name in self.names}
+            if (path / SCALER).exists():
+                self.scaler = json.loads((path / SCALER).read_text(encoding="utf-8"))
+        except Exception as error:  # torch, safetensors and JSON each raise their own kinds for a damaged file
+            raise _refused(path, error) from error
 
 
-def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    # Cloned where tensors share memory, which safetensors refuses.
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+def _refused(path: Path, error: Exception) -> AffectError:
+    return AffectError(f"{path} can't be resumed from: {first_line(error)}; name another with --resume, or --overwrite")
 
 
-def _restore(model: nn.Module, path: Path) -> None:
-    model.load_state_dict(load_file(str(path)))
+def _fitting(moments: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return moments <kind>/<parameter>. Raises ValueError unless each kind is of the same parameters of the model."""
+    kinds: dict[str, set[str]] = {}
+    for key in moments:
+        kind, _, name = key.partition("/")
+        kinds.setdefault(name, set()).add(kind)
+    every = set().union(*kinds.values())
+    for name, found in kinds.items():
+        if name not in weights:
+            raise ValueError(f"{OPTIMIZER} has moments of {name}, which the model has not")
+        if found != every:
+            raise ValueError(f"{OPTIMIZER} lacks {min(every - found)}/{name}")
+    return moments

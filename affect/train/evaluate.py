@@ -10,7 +10,7 @@ from datasets import Dataset
 from torch import nn
 
 from affect.task import Row, Task
-from affect.train import plan
+from affect.train import interrupt, plan, watchdog
 from affect.train.engine import Engine
 from affect.train.loader import Collated, Loader, Order
 
@@ -22,7 +22,8 @@ def predict(
     """Return one row an example, in the order of the part (and of a row's `members`), on every rank. A collective.
 
     Where a condition is named, the rows are as they would be under it. The whole part is one plan: sorted by length
-    it has little padding, and an example's output does not depend on its micro-batch.
+    it has little padding, and an example's output does not depend on its micro-batch. Raises StoppedError on every rank
+    between two batches where one was asked to stop.
     """
     lengths = np.asarray(part["length"], dtype=np.float64)
     micros = plan.cut(lengths, np.arange(len(part)), engine.world, budget).ranks[engine.rank]
@@ -35,6 +36,9 @@ def predict(
     try:
         with torch.no_grad():
             for _ in orders:
+                # As many batches on every rank: they stop at the same one.
+                interrupt.check(engine, "in the middle of predictions, which are made again")
+                watchdog.mark("evaluating")
                 batch = loader.take(1)[0].to(engine.device)
                 outputs = model(**batch.inputs)
                 if not batch.filler:

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from affect import recipe as recipes
 from affect.errors import AffectError, first_line
 from affect.recipe import Recipe
+from affect.train import swap
 
 
 def experiment_folder(runs: Path, experiment: str, name: str | None) -> Path:
@@ -53,7 +53,7 @@ def claim(folder: Path, recipe: Recipe, *, experiment: str, overwrite: bool) -> 
     if path.exists():
         other = recipes.differences(recipes.read(path), wanted)
         # Where and how fast a run goes may change between sessions; what it optimises may not.
-        other = [name for name in other if name not in FREE]
+        other = [name for name in other if name not in recipes.FREE]
         if not other:
             return finished(folder)
         # One that stopped before its first step, for one of these fields perhaps, has nothing to lose.
@@ -63,10 +63,6 @@ def claim(folder: Path, recipe: Recipe, *, experiment: str, overwrite: bool) -> 
             )
     write_json(path, wanted)
     return False
-
-
-FREE = ("train.budget", "train.mode", "train.workers", "train.trackers", "train.world", "train.keep", "together")
-"""Fields that may change between the sessions of a run: they decide no result."""
 
 
 def _begun(folder: Path) -> bool:
@@ -116,56 +112,68 @@ def write_text(path: Path, text: str) -> None:
 def whole(path: Path) -> Iterator[Path]:
     """Give a temporary file or folder name beside `path` that takes its place, synced, when the block succeeds.
 
-    Raises AffectError for a full or read-only disk; what stood at `path` before is then untouched.
+    A kill at any moment leaves the old or the new (of a folder: after `swap.recover`). Raises AffectError for a full or
+    read-only disk; what stood at `path` before is then untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _hidden(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(temporary)  # of a process of the same number that was killed
         yield temporary
-        _sync(temporary)
-        if temporary.is_dir() and path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-            path.rename(old / path.name)
-            temporary.rename(path)
-            shutil.rmtree(old)
+        for item in [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]:
+            _sync(item)
+        if temporary.is_dir() and path.is_dir():
+            swap.swap(temporary, path)
         else:
             temporary.replace(path)
+        _sync(path.parent)
     except Exception as error:
         if not failed_writing(error):
             raise
         raise AffectError(f"could not write {path}: {reason(error)}; what was there before is kept") from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):  # where even the folder is none, the error above says so
-                temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def discard(path: Path) -> None:
+    """Remove a folder, no half of which is ever seen under its name; one that can't be removed stays."""
+    hidden = _hidden(path)
+    _remove(hidden)
+    with contextlib.suppress(OSError):
+        path.rename(hidden)
+    _remove(hidden)
 
 
 def failed_writing(error: Exception) -> bool:
     """Tell whether an exception says that a file could not be written (a full or read-only disk)."""
-    if isinstance(error, (OSError, SafetensorError)):
-        return True
-    # torch.save reports a full disk as a RuntimeError of its archive writer, or of its stream at the very end.
-    words = ("PytorchStreamWriter", "unexpected pos", "iostream error")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return isinstance(error, (OSError, SafetensorError))
 
 
 def reason(error: Exception) -> str:
     """Return why a file could not be written, in one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    full = "No space left on device" if isinstance(error, RuntimeError) else ""
-    return full or first_line(error)
+    return first_line(error)
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):  # where even its folder is none, another error says so
+            path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
-    for item in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        handle = os.open(item, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def plain(value: Any) -> Any:

@@ -13,19 +13,30 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 
-from affect.errors import AffectError, first_line
+from affect.errors import AffectError, StoppedError
 from affect.recipe import Recipe
 from affect.task import Batch, Row, Task
-from affect.train import checkpoint, course, ending, optim, probe, step
-from affect.train import folder as folders
+from affect.train import (
+    checkpoint,
+    course,
+    ending,
+    evaluations,
+    interrupt,
+    memory,
+    opening,
+    optim,
+    probe,
+    step,
+    watchdog,
+)
 from affect.train.checkpoint import State
-from affect.train.engine import Engine, is_out_of_memory
+from affect.train.engine import Engine
 from affect.train.evaluate import predict
 from affect.train.journal import Journal
 from affect.train.loader import Collated, Loader
 from affect.train.meter import Meter
 from affect.train.schedule import Schedule
-from affect.train.watch import DivergedError, Watch
+from affect.train.watch import Watch, diverged
 
 _LOG = logging.getLogger("affect")
 _OVERFLOWS = 50
@@ -35,11 +46,16 @@ _OVERFLOWS = 50
 class Run:
     """One run: a task's model trained on the steps of a schedule, evaluated on its way and at its end."""
 
+    @interrupt.stoppable
     def __init__(
         self, engine: Engine, task: Task, recipe: Recipe, folder: Path, *, experiment: str, resume: str,
-        ends: Sequence[str] | None = None, watch: Watch | None = None,
+        ends: Sequence[str] | None = None, watch: Watch | None = None, on_save: Callable[[], None] | None = None,
     ):  # fmt: skip
-        """Make or resume all that the run needs; at last it predicts the parts `ends` (all). Raises AffectError."""
+        """Make or resume all that the run needs; at last it predicts the parts `ends` (all). Raises AffectError.
+
+        `on_save` is called on the main rank whenever the best weights are new, and at the end.
+        """
+        self.on_save = on_save if engine.main else None
         self.ends, self.watch = ending.parts_of(task) if ends is None else ends, watch
         self.engine, self.task, self.recipe, self.folder, self.experiment = engine, task, recipe, folder, experiment
         self.checkpoints = folder / "checkpoints"
@@ -52,9 +68,11 @@ class Run:
         chosen = probe.choose(engine, task, model, self.loss, self.parts["train"], recipe)
         self.opening = [chosen.words]
         self.state = State(budget=chosen.budget, mode=chosen.mode)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.average = optim.Average(model, recipe.optim.ema) if recipe.optim.ema else None
-        self.model, self.optimizer = engine.prepare(model, optim.make(task.parameter_groups(model), recipe.optim))
+        optimizer = optim.make(task.parameter_groups(model), recipe.optim)
+        self.model, self.optimizer = engine.prepare(model, optimizer, recipe.optim)
+        # Those that the engine made of the model's, perhaps.
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._resume(resume)
         self.schedule = self._schedule()
         self.meter = Meter(self.lengths, task.unit, recipe.train.workers)
@@ -62,7 +80,7 @@ class Run:
 
     def _resume(self, resume: str) -> None:
         """Take up the checkpoint that `resume` names, and drop those that a new course makes untrue."""
-        found = checkpoint.find(resume, self.checkpoints)
+        found = self.engine.on_main(lambda: checkpoint.find(resume, self.checkpoints, self._passed_over))
         measured = self.state
         if found is not None:
             self.state = checkpoint.load(found, self.engine, self.model, self.optimizer, self.average)
@@ -73,9 +91,17 @@ class Run:
             self.state.budget, self.state.mode = measured.budget, measured.mode
         if named.mode != "auto":
             self.state.mode = measured.mode
+        told = memory.heed(self.engine, self.state, self.checkpoints) if named.budget == "auto" else None
+        self.opening += [told] if told else []
         if self.engine.on_main(lambda: checkpoint.clear(self.checkpoints, after=self.state.step)):
             # The best weights were of a later step than this one: they are chosen anew.
             self.state.best = None
+        self.saved = self.state.step
+
+    def _passed_over(self, words: str) -> None:
+        """Say what can't be resumed from: on the terminal now, in the run's log once it is open."""
+        _LOG.warning(words)
+        self.opening.append(words)
 
     def _schedule(self) -> Schedule:
         return Schedule(self.lengths, self.recipe.train, self.recipe.seed, self.engine.world, self.state.budget)
@@ -85,31 +111,40 @@ class Run:
         settings = {"experiment": self.experiment, **self.recipe.to_dict()}
         label = f"{self.experiment} {self.folder.parent.name}/{self.folder.name}"
         steps = self.schedule.steps
-        with Journal(
-            self.engine, self.folder, steps=steps, done=self.state.step, label=label, settings=settings
-        ) as self.journal:
+        with (
+            interrupt.heard(),
+            Journal(
+                self.engine, self.folder, steps=steps, done=self.state.step, label=label, settings=settings
+            ) as self.journal,
+            watchdog.Watchdog(self.engine, self.folder / "train.log", self.recipe.train.timeout) as self.watching,
+        ):
             self._announce()
-            self._steps()
-            return self._finish()
+            try:
+                self._steps()
+            except StoppedError as stop:
+                # Raised by all ranks at the same place.
+                if self.saved != self.state.step:
+                    self._save()
+                raise self._stopped(stop, f"saved at step {self.state.step}") from None
+            try:
+                return self._finish()
+            except StoppedError as stop:
+                raise self._stopped(stop, f"trained and saved at step {self.state.step}, not yet predicted") from None
+
+    def _stopped(self, stop: StoppedError, place: str) -> StoppedError:
+        stopped = StoppedError(stop.number, place)
+        # On the terminal the command says it as its last word.
+        _LOG.info("%s", stopped, extra={"run": self.folder})
+        return stopped
 
     def _announce(self) -> None:
-        engine, schedule = self.engine, self.schedule
+        rows = self.parts["train"]
+        _LOG.info(opening.words(self.engine, self.schedule, len(rows), self.state.mode))
         for line in self.opening:
             _LOG.info(line)
-        figures, rows = schedule.figures(32), len(self.lengths)
-        _LOG.info(
-            "engine %s, %d ranks on %s, precision %s; global batch %d of %d, %d steps an epoch, %d in all; "
-            "cut by %.4g into %.1f micro-batches a rank (%s), padding %.0f %%",
-            engine.name, engine.world, engine.device.type, engine.precision, min(schedule.batch, rows), rows,
-            schedule.per_epoch, schedule.steps, schedule.budget, figures["micro_batches"], self.state.mode,
-            100 * figures["padding"],
-        )  # fmt: skip
-        over = schedule.over_budget()
+        over = self.schedule.over_budget()
         if len(over):
-            first = self.parts["train"][int(over[0])]["id"]
-            _LOG.warning(
-                "%d examples are over the budget of %.4g and travel alone (%s ...)", len(over), schedule.budget, first
-            )
+            _LOG.warning(opening.over(over, self.schedule.budget, rows[int(over[0])]["id"]))
 
     def _loader(self) -> Loader:
         data = Collated(self.task, self.parts["train"], self.lengths)
@@ -119,26 +154,31 @@ class Run:
     def _steps(self) -> None:
         loader = self._loader()
         self.model.train()
+        done = self.state.step
+        if self.engine.on_main(lambda: evaluations.owes(self.folder, self.schedule, self.recipe.train, done)):
+            self._end_epoch(done - 1)
         while self.state.step < self.schedule.steps and not self.state.stopped:
             now = self.state.step
             begun = time.perf_counter()
             waited = loader.waited
+            self.watching.at(now + 1, "loading")
             try:
                 batches = loader.take(len(self.schedule.cut(now).ranks[self.engine.rank]))
                 result, rates, follows = self._gradient(now, batches)
             except Exception as error:
-                if not is_out_of_memory(error):
+                if not memory.is_short(error):
                     raise
-                # Repeated at half the budget: same batch, same loss, other cut.
                 self._halve(error)
                 loader = self._loader()
                 continue
+            watchdog.mark("update")
             norm = self._apply(now, result, batches)
             self.state.step += 1
             self._record(now, result, norm, rates, follows, time.perf_counter() - begun, loader.waited - waited)
             if self.schedule.ends_epoch(now):
                 self.meter.report(self.schedule.epoch(now), last=self.state.step == self.schedule.steps)
                 self._end_epoch(now)
+            interrupt.check(self.engine, f"after step {now + 1}")
 
     def _gradient(self, now: int, batches: list[Batch]) -> tuple[step.Result, dict[str, float], dict[str, float]]:
         """Leave the gradient of step `now` in the parameters; may be repeated with another cut.
@@ -152,47 +192,31 @@ class Run:
         rates = optim.set_rates(self.optimizer, multiple)
         self.optimizer.zero_grad(set_to_none=True)
         batches = [batch.to(engine.device) for batch in batches]
+        watchdog.mark("forward")
         mode: step.Mode = "hold" if self.state.mode == "hold" else "replay"
         result = step.accumulate(engine, self.model, self.loss, batches, mode=mode, key=(self.recipe.seed, now))
         return result, rates, follows
 
     def _apply(self, now: int, result: step.Result, batches: list[Batch]) -> float:
         """Clip and take the step, and return the gradient's norm; may not be repeated."""
-        norm = float(self.engine.clip(self.parameters, self.recipe.optim.clip))
-        if self.recipe.optim.clip_value is not None:
-            torch.nn.utils.clip_grad_value_(self.parameters, self.recipe.optim.clip_value)
-        self._check(now, float(result.loss), norm, batches)
-        self.optimizer.step()
+
+        def check(norm: float) -> None:
+            self._check(now, float(result.loss), norm, batches)
+
+        norm, skipped = self.engine.update(self.model, self.optimizer, self.parameters, self.recipe.optim, check)
         # A fused AdamW skips an overflow inside its step, which Accelerate's step_was_skipped does not see.
-        if self.optimizer.step_was_skipped or not math.isfinite(norm):
+        if skipped or not math.isfinite(norm):
             self.overflows += 1
             _LOG.warning("step %d: fp16 overflow, no update; the loss scale was lowered", now + 1)
         else:
             self.overflows = 0
             if self.average is not None:
-                self.average.update(self.engine.unwrap(self.model))
+                self.average.update(self.engine.tensors(self.model))
         return norm
 
     def _halve(self, error: BaseException) -> None:
-        halved = self.state.budget / 2
-        if halved < float(self.lengths.min()):
-            raise AffectError(f"out of memory even for single examples: {first_line(error)}") from error
-        if self.engine.world > 1:
-            # The other ranks may be inside a collective already: they can't repeat the step with this one.
-            raise AffectError(
-                f"rank {self.engine.rank} ran out of memory; give the command again with --train.budget {halved:.4g}: "
-                "it goes on from the last checkpoint, and the loss it optimises is the same"
-            )
+        memory.halve(self.engine, self.state, float(self.lengths.min()), self.checkpoints, error)
         self.optimizer.zero_grad(set_to_none=True)
-        if self.engine.device.type == "cuda":
-            torch.cuda.empty_cache()
-        before, self.state.budget = self.state.budget, halved
-        if self.state.mode == "hold":
-            self.state.mode = "replay"
-        _LOG.warning(
-            "step %d: out of memory; repeating it with a budget of %.4g instead of %.4g (%s), which changes no loss",
-            self.state.step + 1, halved, before, self.state.mode,
-        )  # fmt: skip
         self.schedule = self._schedule()
 
     def _check(self, now: int, loss: float, norm: float, batches: list[Batch]) -> None:
@@ -200,15 +224,9 @@ class Run:
         overflow = self.engine.precision == "fp16" and self.overflows < _OVERFLOWS
         if math.isfinite(loss) and (math.isfinite(norm) or overflow):
             return
-        what = "loss" if not math.isfinite(loss) else "gradient"
         saved = checkpoint.steps(self.checkpoints)
-        ids = [name for batch in batches if not batch.filler for name in batch.ids]
-        # The culprit may be on another rank; each names its own.
-        raise DivergedError(
-            f"step {now + 1}: the {what} is not a finite number; lower the rates or optim.clip; "
-            f"last good checkpoint: {saved[-1] if saved else 'none'}; "
-            f"examples on rank {self.engine.rank}: {', '.join(ids)}"
-        )
+        what = "gradient" if math.isfinite(loss) else "loss"
+        raise diverged(what, now + 1, saved[-1] if saved else None, self.engine.rank, batches)
 
     def _record(
         self, now: int, result: step.Result, norm: float, rates: dict[str, float], follows: dict[str, float],
@@ -239,45 +257,51 @@ class Run:
         """Evaluate and save as the recipe says. Reached by every rank."""
         epoch, train = self.schedule.epoch(now), self.recipe.train
         last = now + 1 == self.schedule.steps
-        if (epoch + 1) % train.evaluate_every == 0 or last:
+        if evaluations.evaluates(self.schedule, train, now):
             scores = self.task.validate(self._predict)
             self.journal.validation(now + 1, epoch, scores)
             self._judge(scores, epoch)
             if self.watch is not None:
                 self.watch(epoch, scores)
         if (epoch + 1) % train.checkpoint_every == 0 or last or self.state.stopped:
-            checkpoint.save(
-                self.engine, self.checkpoints, self.model, self.optimizer, self.average, self.state, keep=train.keep
-            )
+            self._save()
+
+    def _save(self) -> None:
+        """Write a checkpoint. Reached by every rank."""
+        watchdog.mark("saving")
+        checkpoint.save(
+            self.engine, self.checkpoints, self.model, self.optimizer, self.average, self.state,
+            keep=self.recipe.train.keep,
+        )  # fmt: skip
+        self.saved = self.state.step
 
     def _judge(self, scores: dict[str, float], epoch: int) -> None:
         """Keep the weights if they are the best so far, and decide whether to stop early."""
         better, told = course.judge(self.state, scores[self.task.score], epoch, self.recipe)
         if better:
-            self.engine.on_main(lambda: self._save_best(scores))
+            with self.engine.whole(self._evaluated()) as plain:
+                self.engine.on_main(lambda: self._save_best(plain, scores))
         _LOG.info(
             "epoch %d: %s%s", epoch + 1, " ".join(f"{k} {v:.3f}" for k, v in scores.items()), " *" if better else ""
         )
         for line in told:
             _LOG.info(line)
 
-    def _save_best(self, scores: dict[str, float]) -> None:
-        with folders.whole(self.checkpoints / "best") as temporary:
-            temporary.mkdir()
-            self.task.save(self.engine.unwrap(self._evaluated()), temporary)
-            folders.write_json(temporary / checkpoint.PLACE, {"step": self.state.step, "scores": scores})
+    def _save_best(self, plain: torch.nn.Module, scores: dict[str, float]) -> None:
+        checkpoint.save_best(self.checkpoints, self.state.step, scores, lambda folder: self.task.save(plain, folder))
+        if self.on_save is not None:
+            self.on_save()
 
     def _finish(self) -> dict[str, dict[str, float]]:
         """Predict with the best weights, the test part for the first and only time, and write everything."""
-        model = self.engine.unwrap(self._evaluated())
         if not (self.checkpoints / "best" / "model.safetensors").is_file():
             raise AffectError(f"{self.checkpoints} holds no best weights: --resume never trains anew")
-        model.load_state_dict(load_file(str(self.checkpoints / "best" / "model.safetensors")))
-        found = ending.finish(self.task, self.parts, self.ends, self._predict, self.folder, self._on_main)
+        best = load_file(str(self.checkpoints / "best" / "model.safetensors"))
+        self.engine.load_weights(self._evaluated(), best)
+        found = ending.finish(self.task, self.parts, self.ends, self._predict, self.folder, self.engine.on_main)
         state = self.state
-        best = {"best_step": state.best_step, "best_epoch": state.best_epoch}
-        self.journal.write("metrics", {"event": "end", "step": state.step, **best, "scores": found})
+        place = {"best_step": state.best_step, "best_epoch": state.best_epoch}
+        self.journal.write("metrics", {"event": "end", "step": state.step, **place, "scores": found})
+        if self.on_save is not None:
+            self.on_save()
         return found
-
-    def _on_main(self, work: Callable[[], None]) -> None:
-        self.engine.on_main(work)

@@ -18,8 +18,7 @@ from torch import Tensor
 from affect.errors import AffectError
 from affect.recipe import Recipe
 from affect.task import Batch, Row, Stackable, Task
-from affect.train import checkpoint, course, ending, optim
-from affect.train import folder as folders
+from affect.train import checkpoint, course, ending, evaluations, interrupt, optim
 from affect.train.checkpoint import State
 from affect.train.engine import Engine, seeds
 from affect.train.journal import Journal
@@ -35,6 +34,7 @@ _ROWS = 256
 class Member:
     """A run as `loop.Run` has it, but for its steps: those are taken with others in a stack."""
 
+    @interrupt.stoppable
     def __init__(
         self, engine: Engine, task: Task, folder: Path, *, experiment: str, resume: str,
         ends: Sequence[str] | None = None,
@@ -91,6 +91,7 @@ class Member:
             self.state = checkpoint.load(found, self.engine, self.model, self.optimizer, self.average)
         if checkpoint.clear(self.checkpoints, after=self.state.step):
             self.state.best = None
+        self.saved = self.state.step
 
     def log(self, text: str, *values: object) -> None:
         """Write a line to the run's own log."""
@@ -132,7 +133,7 @@ class Member:
             torch.nn.utils.clip_grad_value_(self.parameters, settings.clip_value)
         self.optimizer.step()
         if self.average is not None:
-            self.average.update(self.model)
+            self.average.update(self.model.state_dict().items())
         self.state.step += 1
         line: dict[str, Any] = {"epoch": self.schedule.epoch(now), "loss": loss, "terms": terms, "grad_norm": norm}
         self.journal.step(now + 1, {**line, "lr": rates, **({"schedule": follows} if follows else {})}, {})
@@ -145,7 +146,7 @@ class Member:
     def end_epoch(self, seconds: float, together: int) -> dict[str, float] | None:
         """Evaluate and save as the recipe says; `seconds` is this run's share of the epoch's time."""
         train, now = self.recipe.train, self.state.step - 1
-        epoch, last = self.schedule.epoch(now), self.state.step == self.schedule.steps
+        epoch = self.schedule.epoch(now)
         timing = {
             "seconds": seconds,
             "units_per_second": len(self.places) / max(seconds, 1e-9),
@@ -156,23 +157,32 @@ class Member:
         }
         self.journal.write("timing", {"step": now + 1, **timing})
         scores = None
-        if (epoch + 1) % train.evaluate_every == 0 or last:
+        if evaluations.evaluates(self.schedule, train, now):
             scores = self.task.validate(self.predict)
             self.journal.validation(now + 1, epoch, scores)
             self._judge(scores, epoch)
         if (epoch + 1) % train.checkpoint_every == 0 or self.done:
-            checkpoint.save(
-                self.engine, self.checkpoints, self.model, self.optimizer, self.average, self.state, keep=train.keep
-            )
+            self.save()
         return scores
+
+    def owes(self) -> bool:
+        """Tell whether it was stopped inside the evaluation that follows its last step."""
+        return evaluations.owes(self.folder, self.schedule, self.recipe.train, self.state.step)
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        checkpoint.save(
+            self.engine, self.checkpoints, self.model, self.optimizer, self.average, self.state,
+            keep=self.recipe.train.keep,
+        )  # fmt: skip
+        self.saved = self.state.step
 
     def _judge(self, scores: dict[str, float], epoch: int) -> None:
         better, told = course.judge(self.state, scores[self.task.score], epoch, self.recipe)
         if better:
-            with folders.whole(self.checkpoints / "best") as temporary:
-                temporary.mkdir()
-                self.task.save(self._evaluated(), temporary)
-                folders.write_json(temporary / checkpoint.PLACE, {"step": self.state.step, "scores": scores})
+            checkpoint.save_best(
+                self.checkpoints, self.state.step, scores, lambda folder: self.task.save(self._evaluated(), folder)
+            )
         self.log("epoch %d: %s%s", epoch + 1, " ".join(f"{k} {v:.3f}" for k, v in scores.items()), " *" * better)
         for line in told:
             self.log("%s", line)
@@ -189,6 +199,7 @@ class Member:
             model.eval()
         with torch.no_grad(), self.engine.autocast():
             for start in range(0, len(places), _ROWS):
+                interrupt.check(self.engine, "in the middle of predictions, which are made again")
                 batch = self.examples.batch(places[start : start + _ROWS], condition).to(self.engine.device)
                 rows += self.task.predictions(model(**batch.inputs), batch)
         if training:
@@ -196,6 +207,7 @@ class Member:
         self.examples.release()
         return rows
 
+    @interrupt.stoppable
     def finish(self) -> dict[str, dict[str, float]]:
         """Predict every part with the best weights, the test parts for the first and only time, and write all."""
         best = self.checkpoints / "best" / "model.safetensors"

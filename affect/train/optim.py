@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from affect.recipe import Optim
 
@@ -42,7 +43,7 @@ def set_rates(optimizer: torch.optim.Optimizer, multiple: float) -> dict[str, fl
 
 
 class Average:
-    """An exponential moving average of a model's weights, in a model of its own."""
+    """An exponential moving average of a model's weights, in a model of its own, whole on every rank."""
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
@@ -50,12 +51,14 @@ class Average:
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Take in the weights after a step."""
+    def update(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Take in the weights after a step, by name."""
         self.count += 1
         # Less memory at first: else the average would be the random start for 1 / (1 - decay) steps.
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        for mean, value in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+        means = self.model.state_dict()
+        for name, value in tensors:
+            mean = means[name]
             if mean.is_floating_point():
                 mean.lerp_(value.to(mean.dtype), 1.0 - decay)
             else:

@@ -9,17 +9,23 @@ forwarding again (replay). Legend: N examples of the global batch, W ranks.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from affect.errors import first_line
 from affect.task import AdditiveLoss, Batch, GatheredLoss, Loss
-from affect.train.engine import Engine
+from affect.train.engine import Engine, is_out_of_memory
 
 Mode = Literal["hold", "replay"]
+T = TypeVar("T")
+
+
+class OutVotedError(Exception):
+    """A rank ran out of memory before any gradient was reduced: every rank is told, and may repeat the step."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ def accumulate(
 
     `batches` are this rank's micro-batches, as many as every other rank has. `key` fixes what is random inside
     (dropout, LayerDrop, SpecAugment): the same key gives the same masks, which is what makes a replay exact.
+    Raises OutVotedError on every rank where one ran out of memory in what ranks do alone, on engines that can repeat
+    the step then.
     """
     if isinstance(loss, GatheredLoss):
         return _gathered(engine, model, loss, batches, mode, key)
@@ -51,13 +59,24 @@ def _additive(
     # Collective 1 of 2: counts of all ranks, before any forward.
     counts = engine.sum(torch.stack(local).sum(0).double()).clamp(min=1)
     sums = torch.zeros_like(counts)
-    for k, batch in enumerate(batches):
-        with engine.boundary(model, last=k == len(batches) - 1):
-            outputs = _forward(engine, model, batch, (*key, k))
-            mine = loss.sums(_real(outputs, batch), _real(batch.targets, batch))
-            shares = torch.stack([loss.weights[n] * mine[n] / counts[i] for i, n in enumerate(names)])
-            engine.backward(engine.world * shares.sum())
-        sums += torch.stack([mine[n].detach().double() for n in names])
+
+    def share(k: int, batch: Batch) -> Tensor:
+        """Return the micro-batch's share of the loss [], its graph with it."""
+        outputs = _forward(engine, model, batch, (*key, k))
+        mine = loss.sums(_real(outputs, batch), _real(batch.targets, batch))
+        sums.add_(torch.stack([mine[n].detach().double() for n in names]))
+        return torch.stack([loss.weights[n] * mine[n] / counts[i] for i, n in enumerate(names)]).sum()
+
+    def alone() -> Tensor:
+        for k, batch in enumerate(batches[:-1]):
+            with engine.boundary(model, last=False):
+                engine.backward(engine.world * share(k, batch))
+        with engine.boundary(model, last=True):
+            return share(len(batches) - 1, batches[-1])
+
+    last = _voted(engine, alone)
+    with engine.boundary(model, last=True):
+        engine.backward(engine.world * last)
     # Collective 2 of 2: the value, for the log.
     values = engine.sum(sums) / counts
     terms = {name: values[i] for i, name in enumerate(names)}
@@ -68,23 +87,61 @@ def _gathered(
     engine: Engine, model: nn.Module, loss: GatheredLoss, batches: Sequence[Batch], mode: Mode, key: tuple[int, ...]
 ) -> Result:
     hold = mode == "hold"
-    held: list[dict[str, Tensor]] = []
-    for k, batch in enumerate(batches):
-        # Held graphs end in one backward, so every forward of a hold belongs to the step that synchronises.
-        with engine.boundary(model, last=True), torch.set_grad_enabled(hold):
-            outputs = _forward(engine, model, batch, (*key, k))
-        held.append({name: outputs[name] for name in loss.needs})
+
+    def forward() -> list[dict[str, Tensor]]:
+        held: list[dict[str, Tensor]] = []
+        for k, batch in enumerate(batches):
+            # Held graphs end in one backward, so every forward of a hold belongs to the step that synchronises.
+            with engine.boundary(model, last=True), torch.set_grad_enabled(hold):
+                outputs = _forward(engine, model, batch, (*key, k))
+            held.append({name: outputs[name] for name in loss.needs})
+        return held
+
+    held = _voted(engine, forward)
     result, gradients = _gradients(engine, loss, held, batches)
     if hold:
         with engine.boundary(model, last=True):
             # One backward: several would make DDP reduce more than once.
             engine.backward(engine.world * _surrogate(held, gradients))
         return result
-    for k, batch in enumerate(batches):
-        with engine.boundary(model, last=k == len(batches) - 1):
-            outputs = _forward(engine, model, batch, (*key, k))
-            engine.backward(engine.world * _surrogate([outputs], gradients[k : k + 1]))
+
+    def share(k: int) -> Tensor:
+        outputs = _forward(engine, model, batches[k], (*key, k))
+        return _surrogate([outputs], gradients[k : k + 1])
+
+    def alone() -> Tensor:
+        for k in range(len(batches) - 1):
+            with engine.boundary(model, last=False):
+                engine.backward(engine.world * share(k))
+        with engine.boundary(model, last=True):
+            return share(len(batches) - 1)
+
+    last = _voted(engine, alone)
+    with engine.boundary(model, last=True):
+        engine.backward(engine.world * last)
     return result
+
+
+def _voted(engine: Engine, work: Callable[[], T]) -> T:
+    """Return what `work` gives, which a rank does alone; raises OutVotedError on all where it ran out of memory on one.
+
+    A collective where there are several ranks and the engine can repeat a step.
+    """
+    if engine.world == 1 or not engine.votes:
+        return work()
+    found: T | None = None
+    said = ""
+    try:
+        found = work()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        # Its words alone: the error itself would keep the tensors of its frames.
+        said = f"rank {engine.rank}: {first_line(error)}"
+    if float(engine.sum(torch.tensor(float(bool(said)), device=engine.device))) > 0:
+        raise OutVotedError(said or "another rank ran out of memory")
+    assert found is not None
+    return found
 
 
 def _surrogate(outputs: Sequence[dict[str, Tensor]], gradients: Sequence[dict[str, Tensor]]) -> Tensor:
@@ -147,9 +204,10 @@ def _exchange(engine: Engine, tensors: dict[tuple[str, str], Tensor]) -> tuple[d
 
 
 def _forward(engine: Engine, model: nn.Module, batch: Batch, key: tuple[int, ...]) -> dict[str, Tensor]:
-    with engine.seeded(*key, engine.rank):
+    with engine.seeded(*key, engine.rank), engine.autocast():
         outputs: dict[str, Tensor] = model(**batch.inputs)
-    return outputs
+    # Losses are computed in float32, whatever the precision of what they are computed from.
+    return {name: t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for name, t in outputs.items()}
 
 
 def _real(tensors: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from affect.errors import StoppedError
 from affect.task import Stackable, Task
-from affect.train import plan
+from affect.train import interrupt, plan
 from affect.train.engine import Engine
 from affect.train.member import Member
 from affect.train.stack import Stack
@@ -53,9 +54,11 @@ def width(engine: Engine, task: Task) -> int:
 def train(members: Sequence[Member], watch: Watching | None = None) -> dict[Member, str]:
     """Train all members to their ends, and return those that diverged on their way, each with the reason.
 
-    What each writes is what it would write alone, to rounding.
+    What each writes is what it would write alone, to rounding. Raises StoppedError, each run saved where it stands,
+    where the process is asked to stop.
     """
-    return _Together(members, watch).train()
+    with interrupt.heard():
+        return _Together(members, watch).train()
 
 
 class _Together:
@@ -68,6 +71,21 @@ class _Together:
         self._said = time.monotonic()
 
     def train(self) -> dict[Member, str]:
+        try:
+            return self._train()
+        except StoppedError as stop:
+            self._release()
+            left = [member for member in self.members if member not in self.failed]
+            for member in left:
+                if member.saved != member.state.step:
+                    member.save()
+                member.log("stopped: saved at step %d", member.state.step)
+            raise StoppedError(stop.number, f"{len(left)} runs saved where they are") from None
+
+    def _train(self) -> dict[Member, str]:
+        for member in self.members:
+            if member.owes():
+                self._ended(member, 0.0, 1)
         steps = sum(member.schedule.steps for member in self.members)
         before = sum(member.state.step for member in self.members)
         with tqdm(total=steps, initial=before, unit="step", dynamic_ncols=True, leave=False, disable=None) as bar:
@@ -101,13 +119,19 @@ class _Together:
                     _LOG.warning("%s; the other runs go on", error)
             bar.update(len(members))
             members = [member for member in members if member not in self.failed]
+            if not ended:
+                # Between steps, and not before an evaluation: that one is asked itself.
+                interrupt.check(self.engine, "between two steps")
         share = (time.perf_counter() - begun) / max(1, len(members))
         for member in members:
-            scores = member.end_epoch(share, len(members))
-            if scores is not None:
-                self._scores[member] = scores[member.task.score]
+            self._ended(member, share, len(members))
         if self.watch is not None and members:
             self.watch(members)
+
+    def _ended(self, member: Member, seconds: float, together: int) -> None:
+        scores = member.end_epoch(seconds, together)
+        if scores is not None:
+            self._scores[member] = scores[member.task.score]
 
     def _drawn(self, member: Member) -> list[NDArray[np.int64]]:
         """Return the global batches of a member's epoch, as places in its training part."""

@@ -108,7 +108,7 @@ def _free(members: Members, options: Options) -> None:
 
 
 def _wanted(recipe: Recipe, options: Options) -> list[Unit]:
-    numbers = tasks.make(recipe).folds()
+    numbers = folds.chosen(tasks.make(recipe).folds(), options)
     return [(seed, number) for seed in recipe.seeds(options.seeds) for number in numbers]
 
 

@@ -6,13 +6,14 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from affect import report, tasks
 from affect.errors import AffectError, first_line
+from affect.hub.background import pushing
 from affect.options import Options
 from affect.recipe import Recipe
 from affect.task import Task
@@ -41,7 +42,7 @@ def run(experiment: str, recipe: Recipe, options: Options, command: str) -> Path
     whole = tasks.make(recipe)
     # The main rank first: it fills the caches that the others then read.
     numbers = engine.on_main(whole.folds)
-    units = [(seed, number) for seed in recipe.seeds(options.seeds) for number in numbers]
+    units = [(seed, number) for seed in recipe.seeds(options.seeds) for number in chosen(numbers, options)]
     diverged: DivergedError | None = None
     if together.can(engine, whole):
         try:
@@ -54,8 +55,11 @@ def run(experiment: str, recipe: Recipe, options: Options, command: str) -> Path
                 raise
             raise AffectError(f"{top}: out of memory ({first_line(error)}); give --together 1") from error
     else:
+        # One fold of several is one of several repositories, too.
+        alone = len(units) == 1 and options.report and options.folds is None
         for seed, number in units:
-            run_one(experiment, whole.at(seed, number), folder_of(top, seed, number), options, command)
+            folder = folder_of(top, seed, number)
+            run_one(experiment, whole.at(seed, number), folder, options, command, alone=alone)
     if options.report:
         engine.on_main(lambda: conclude(options.runs, top))
     if diverged is not None:
@@ -64,11 +68,18 @@ def run(experiment: str, recipe: Recipe, options: Options, command: str) -> Path
 
 
 def join(recipe: Recipe) -> Engine:
-    """Return the engine of these processes. Raises AffectError when they are not as many as the recipe asks for."""
+    """Return the engine of these processes. Raises AffectError when their launch file says something else."""
     engine = Engine()
-    if recipe.train.world not in (None, engine.world):
-        raise AffectError(f"train.world asks for {recipe.train.world} processes, but {engine.world} joined")
+    engine.agree(recipe)
     return engine
+
+
+def chosen(numbers: Sequence[int], options: Options) -> list[int]:
+    """Return the folds to run of those there are. Raises AffectError for one that the recipe has not."""
+    for number in options.folds or ():
+        if number not in numbers:
+            raise AffectError(f"--folds names {number}, but the folds here are {' '.join(map(str, numbers))}")
+    return [number for number in numbers if options.folds is None or number in options.folds]
 
 
 def folder_of(top: Path, seed: int, fold: int) -> Path:
@@ -78,21 +89,28 @@ def folder_of(top: Path, seed: int, fold: int) -> Path:
 
 def run_one(
     experiment: str, task: Task, folder: Path, options: Options, command: str,
-    *, ends: Sequence[str] | None = None, watch: Watch | None = None,
+    *, ends: Sequence[str] | None = None, watch: Watch | None = None, alone: bool = False,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
     """Run one seed and fold, unless its folder says that it is finished, and return its scores by part.
 
-    `ends` are the parts that it predicts at its end (all); `watch` sees its validation scores. Reached by every rank.
+    `ends` are the parts that it predicts at its end (all, and only then it is pushed to the Hub); `watch` sees its
+    validation scores; `alone` says that its experiment has no other. Reached by every rank.
     """
     engine = Engine(folder, task.recipe.train.trackers)
     try:
         scores = engine.on_main(lambda: claim(engine, experiment, task, folder, options, command))
         if scores is not None:
             return scores
-        run = Run(
-            engine, task, task.recipe, folder, experiment=experiment, resume=options.resume, ends=ends, watch=watch
-        )
-        scores = run.train()
+        with contextlib.ExitStack() as stack:
+            on_save: list[Callable[[], None]] = []
+            repo = task.recipe.push_to_hub if ends is None else None
+            pushed = pushing(repo, folder, private=task.recipe.hub_private, several=not alone)
+            engine.on_main(lambda: on_save.append(stack.enter_context(pushed)))
+            run = Run(
+                engine, task, task.recipe, folder, experiment=experiment, resume=options.resume, ends=ends,
+                watch=watch, on_save=on_save[0] if on_save else None,
+            )  # fmt: skip
+            scores = run.train()
         if engine.main:
             tell(folder, scores)
         return scores
@@ -162,6 +180,10 @@ def run_together(
                     failed[unit] = ended[member]
                 else:
                     found[unit] = member.finish()
+                    repo = member.recipe.push_to_hub if ends is None else None
+                    private = member.recipe.hub_private
+                    with pushing(repo, member.folder, private=private, several=len(units) > 1) as push:
+                        push()
                     tell(member.folder, found[unit], extra={"run": member.folder})
     if failed:
         raise DivergedError(f"{len(failed)} of {len(left)} runs diverged: {next(iter(failed.values()))}")
@@ -189,14 +211,14 @@ def conclude(runs: Path, top: Path) -> None:
     report.write(top)
 
 
-def dry_run(recipe: Recipe) -> str:
+def dry_run(recipe: Recipe, options: Options | None = None) -> str:
     """Return the resolved recipe and the figures of its first fold's plan, as text; nothing is trained.
 
     A generated corpus and the cache of functionals are made where they are not there yet.
     """
     world = recipe.train.world or int(os.environ.get("WORLD_SIZE", "1"))
     whole = tasks.make(recipe)
-    numbers = whole.folds()
+    numbers = chosen(whole.folds(), options or Options())
     parts = whole.at(recipe.seed, numbers[0]).datasets()
     lengths = np.asarray(parts["train"]["length"], dtype=np.float64)
     lines = [json.dumps(recipe.to_dict(), indent=2), ""]

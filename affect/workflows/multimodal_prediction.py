@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from affect.data.feature_corpus import MODALITIES, Stream
 from affect.errors import AffectError
+from affect.hub import load
 from affect.models import multimodal
 from affect.models.multimodal.fusion import Fusion
 from affect.task import Batch, Row
@@ -197,6 +198,7 @@ def _rounded(values: Mapping[str, float]) -> dict[str, float]:
 
 def _weights(run: Path) -> list[Path]:
     """Return the folders of weights: that of a run or `run` itself, else those of all runs of a seed or experiment."""
+    run = load.folder_of(run)
     for folder in (run / _BEST, run):
         if (folder / multimodal.WEIGHTS).is_file():
             return [folder]

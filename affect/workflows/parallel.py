@@ -123,7 +123,7 @@ def plan(
     whole = tasks.make(recipe)
     jobs = []
     for seed in recipe.seeds(options.seeds):
-        for number in whole.folds():
+        for number in folds.chosen(whole.folds(), options):
             task = whole.at(seed, number)
             folder = folds.folder_of(top, seed, number)
             done = folders.claim(folder, task.recipe, experiment=experiment, overwrite=options.overwrite)

@@ -17,6 +17,7 @@ import torch
 from affect.data import prosody
 from affect.data.audio import Samples
 from affect.errors import AffectError, first_line
+from affect.hub import load
 from affect.models import text
 from affect.models import valence_arousal as models
 from affect.models.va_config import EMOTION
@@ -136,10 +137,11 @@ def open_predictor(run: Path) -> Predictor:
 
 
 def weights(run: Path) -> Path:
-    """Return the folder of a run's best weights, or `run` itself where it holds weights.
+    """Return the folder of a run's best weights, or `run` itself where it holds weights, or of user/name on the Hub.
 
-    Raises AffectError naming the runs there are when it is neither.
+    Raises AffectError naming the runs there are when it is none of them.
     """
+    run = load.folder_of(run)
     for folder in (run / "checkpoints" / "best", run):
         if (folder / models.WEIGHTS).is_file():
             return folder

@@ -74,6 +74,7 @@ def _claim(top: Path, search: Search, recipe: Recipe, options: Options) -> None:
     wanted = {
         "of": search.of, "ranges": list(search.ranges), "seed": search.seed, "prune": search.prune,
         "seeds": list(recipe.seeds(options.seeds)), "recipe": recipe.to_dict(),
+        **({"folds": list(options.folds)} if options.folds else {}),
     }  # fmt: skip
     path = top / _SEARCH
     if options.overwrite and top.exists():
@@ -81,7 +82,7 @@ def _claim(top: Path, search: Search, recipe: Recipe, options: Options) -> None:
             raise AffectError(f"{top} is not a search's folder: --overwrite does not delete it")
         shutil.rmtree(top)
     if path.exists():
-        free = {f"recipe.{name}" for name in folders.FREE}
+        free = {f"recipe.{name}" for name in recipes.FREE}
         other = [name for name in recipes.differences(recipes.read(path), wanted) if name not in free]
         if other:
             raise AffectError(
@@ -133,7 +134,8 @@ def _score(
 ) -> float:  # fmt: skip
     """Return the mean validation score of a trial over its seeds and folds; its test parts are never looked at."""
     whole = tasks.make(changed(recipe, trial.values))
-    units = [(seed, n) for seed in recipe.seeds(options.seeds) for n in engine.on_main(whole.folds)]
+    numbers = folds.chosen(engine.on_main(whole.folds), options)
+    units = [(seed, n) for seed in recipe.seeds(options.seeds) for n in numbers]
     if together.can(engine, whole):
         return _score_together(engine, opened[0], trial.number, search.of, whole, units, options, command, folder)
     scores = []

@@ -10,6 +10,7 @@ import torch
 
 from affect.cli import guarded
 from affect.errors import AffectError
+from affect.recipe import Optim
 from affect.train.engine import Engine
 from tests.train import toy
 
@@ -20,7 +21,7 @@ def main() -> None:
     atexit.register(lambda: print(json.dumps({**said, "left": True})))
     print(json.dumps({**said, "left": False}))
     model = toy.Toy()
-    engine.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    engine.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1), Optim())
     if "wrong" in sys.argv:
         raise AffectError("a mistake")
 

@@ -8,6 +8,7 @@ import json
 import torch
 
 from affect.cli import guarded
+from affect.recipe import Optim
 from affect.task import total_of
 from affect.train import step
 from affect.train.engine import Engine
@@ -30,7 +31,7 @@ def main() -> None:
         wanted = toy.gradient(alone)
         for mode in ("hold", "replay"):
             model = copy.deepcopy(plain)
-            prepared, _ = engine.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
+            prepared, _ = engine.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1), Optim())
             # One wrapped model for all cuts: a reducer left in a wrong state by one would spoil the next.
             for cut in CUTS:
                 model.zero_grad()

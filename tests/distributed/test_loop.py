@@ -71,7 +71,7 @@ def test_other_parts_give_the_losses_of_one_process(two, small_corpus, tmp_path,
 
 def test_both_ranks_are_real_and_hold_the_same_weights(two):
     for rank in two[1]:
-        assert rank["engine"] == "MULTI_CPU"
+        assert rank["engine"] == "DDP"
         for cut in CUTS:
             assert rank["runs"][cut]["weights"] == two[1][0]["runs"][cut]["weights"]
 

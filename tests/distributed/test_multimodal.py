@@ -55,7 +55,7 @@ def folders(one, two, name):
 
 def test_there_are_two(two):
     assert [(rank["rank"], rank["world"], rank["engine"]) for rank in two[1]] == [
-        (0, 2, "MULTI_CPU"), (1, 2, "MULTI_CPU"),
+        (0, 2, "DDP"), (1, 2, "DDP"),
     ]  # fmt: skip
 
 

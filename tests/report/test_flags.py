@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affect import report
+from affect.recipe import FREE
 from affect.report import Run, read
 from affect.report.flags import Flag, flags, outlying
 from affect.report.outliers import by_chance, surprise
 from affect.report.trends import fall, still
-from affect.train.folder import FREE
 
 VALENCE = {1: 0.6496, 2: 0.6779, 3: 0.4720, 4: 0.5634, 5: 0.5464}
 AROUSAL = {1: 0.7309, 2: 0.6825, 3: 0.6637, 4: 0.6569, 5: 0.7424}

@@ -1,76 +1,103 @@
-"""Checkpoints: equal when loaded, whole or absent, and a damaged one is one line."""
+"""Checkpoints: equal when loaded, named by parameter, whole or absent, and one that can't be read is one line."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import platform
 import shutil
+from dataclasses import asdict
 
 import pytest
 import torch
-from torch import nn
+from safetensors.torch import load_file, save_file
 
 from affect.errors import AffectError
-from affect.recipe import Optim
-from affect.train import checkpoint, loop, optim
-from affect.train.checkpoint import State
-from affect.train.engine import Engine
+from affect.train import checkpoint, checksums, loop
 from tests.train import disks, runs
-
-STATE = {"best": 0.5, "best_step": 3, "worse": 2, "reduction": 0.25, "budget": 7.5, "mode": "replay"}
-
-
-class Part:
-    """A model in training: some steps done, its optimiser and average with state."""
-
-    def __init__(self, steps: int = 3, width: int = 4, seed: int = 0):
-        torch.manual_seed(seed)
-        self.engine = Engine()
-        self.net = nn.Sequential(nn.Linear(width, 8), nn.LayerNorm(8), nn.Linear(8, 1))
-        self.average = optim.Average(self.net, 0.9)
-        groups = [{"name": "all", "params": list(self.net.parameters()), "lr": 0.1, "weight_decay": 0.0}]
-        self.model, self.optimizer = self.engine.prepare(self.net, optim.make(groups, Optim()))
-        self.width = width
-        for _ in range(steps):
-            self.step()
-
-    def step(self) -> None:
-        self.optimizer.zero_grad()
-        self.model(torch.randn(5, self.width)).square().sum().backward()
-        self.optimizer.step()
-        self.average.update(self.net)
-
-    def save(self, where, step: int, keep: int = 1) -> State:
-        state = State(step=step, **STATE)
-        checkpoint.save(self.engine, where, self.model, self.optimizer, self.average, state, keep=keep)
-        return state
-
-    def load(self, path) -> State:
-        return checkpoint.load(path, self.engine, self.model, self.optimizer, self.average)
-
-    def everything(self) -> dict[str, torch.Tensor]:
-        found = {f"model.{k}": v.clone() for k, v in self.net.state_dict().items()}
-        found |= {f"average.{k}": v.clone() for k, v in self.average.model.state_dict().items()}
-        for k, state in self.optimizer.state_dict()["state"].items():
-            found |= {f"optimizer.{k}.{name}": torch.as_tensor(v).clone() for name, v in state.items()}
-        return found
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+from tests.train.part import Part, same
 
 
 def test_what_is_loaded_is_what_was_saved(tmp_path):
     one, other = Part(), Part(seed=1)
+    one.average.count = 2  # a step that fp16 skipped is not averaged
     state = one.save(tmp_path, 3)
     assert not same(one.everything(), other.everything())
     assert other.load(tmp_path / "step-0000003") == state
     assert same(one.everything(), other.everything())
-    assert other.average.count == one.average.count == 3
+    assert other.average.count == 2
+    for group, mine in zip(other.optimizer.param_groups, one.optimizer.param_groups, strict=True):
+        assert {k: v for k, v in group.items() if k != "params"} == {k: v for k, v in mine.items() if k != "params"}
     torch.manual_seed(5)
     one.step()
     torch.manual_seed(5)
     other.step()
     assert same(one.everything(), other.everything()), "and it goes on as the one that was saved"
+
+
+def test_what_is_in_a_checkpoint(tmp_path):
+    part = Part()
+    (tmp_path / "recipe.json").write_text('{"seed": 1}\n')
+    state = part.save(tmp_path / "checkpoints", 3)
+    path = tmp_path / "checkpoints" / "step-0000003"
+    names = {"model.safetensors", "average.safetensors", "optimizer.safetensors", "state.json", "recipe.json"}
+    assert {item.name for item in path.iterdir()} == {*names, "SHA256SUMS"}, "and nothing that is pickled"
+    moments = load_file(str(path / "optimizer.safetensors"))
+    states = {
+        f"{kind}/{name}": part.optimizer.optimizer.state[parameter][kind]
+        for name, parameter in part.net.named_parameters()
+        for kind in ("step", "exp_avg", "exp_avg_sq")
+    }
+    assert same(moments, states)
+    assert same(load_file(str(path / "model.safetensors")), part.net.state_dict())
+    told = json.loads((path / "state.json").read_text())
+    assert told == {**asdict(state), "averaged": 3, "written_by": {"engine": part.engine.name, "world": 1}}
+    assert (path / "recipe.json").read_text() == '{"seed": 1}\n'
+    for line in (path / "SHA256SUMS").read_text().splitlines()[:-1]:
+        digest, name = line.split("  ")
+        assert hashlib.sha256((path / name).read_bytes()).hexdigest() == digest
+
+
+def test_a_loss_scaler_is_plain_numbers(tmp_path, monkeypatch):
+    part, taken = Part(), []
+    numbers = {
+        "scale": 1024.0,
+        "growth_factor": 2.0,
+        "backoff_factor": 0.5,
+        "growth_interval": 2000,
+        "_growth_tracker": 7,
+    }
+    monkeypatch.setattr(part.engine, "scaler_state", lambda: numbers)
+    part.save(tmp_path, 3)
+    other = Part(seed=1)
+    monkeypatch.setattr(other.engine, "load_scaler", taken.append)
+    other.load(tmp_path / "step-0000003")
+    assert taken == [numbers]
+    assert json.loads((tmp_path / "step-0000003" / "scaler.json").read_text()) == numbers
+
+
+def test_before_the_first_step_there_are_no_moments(tmp_path):
+    part, other = Part(steps=0), Part(steps=0, seed=1)
+    part.save(tmp_path, 0)
+    other.load(tmp_path / "step-0000000")
+    assert same(other.everything(), part.everything())
+
+
+def test_best_weights_are_checksummed_and_say_whose_they_are(tmp_path):
+    part = Part()
+    part.save_best(tmp_path, 3)
+    part.step()
+    part.save_best(tmp_path, 4)
+    best = tmp_path / "best"
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+    assert {path.name for path in best.iterdir()} == {"model.safetensors", "config.json", "place.json", "SHA256SUMS"}
+    assert json.loads((best / "place.json").read_text()) == {
+        "step": 4,
+        "scores": {"ccc": 0.4},
+        "checksums": "SHA256SUMS",
+    }
+    assert same(load_file(str(best / "model.safetensors")), part.net.state_dict())
+    assert checksums.faults(best) == {}
 
 
 def test_the_newest_are_kept(tmp_path):
@@ -79,22 +106,6 @@ def test_the_newest_are_kept(tmp_path):
         part.save(tmp_path, step, keep=2)
     assert [path.name for path in checkpoint.steps(tmp_path)] == ["step-0000010", "step-0000100"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-0000010", "step-0000100"]
-
-
-def test_find(tmp_path):
-    part = Part(steps=0)
-    assert checkpoint.find("auto", tmp_path / "none") is None
-    assert checkpoint.find("never", tmp_path) is None
-    part.save(tmp_path, 1, keep=2)
-    part.save(tmp_path, 2, keep=2)
-    (tmp_path / "best").mkdir()
-    (tmp_path / ".step-0000009.1.tmp").mkdir()
-    assert checkpoint.find("auto", tmp_path) == tmp_path / "step-0000002"
-    assert checkpoint.find("never", tmp_path) is None
-    assert checkpoint.find(str(tmp_path / "step-0000001"), tmp_path) == tmp_path / "step-0000001"
-    for wrong in ("atuo", str(tmp_path / "best"), str(tmp_path)):
-        with pytest.raises(AffectError, match="no checkpoint is there; auto takes the newest, never starts anew"):
-            checkpoint.find(wrong, tmp_path)
 
 
 def truncate(path) -> None:
@@ -106,16 +117,29 @@ def edit(path, **fields) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
+def strip(path, *names) -> None:
+    tensors = load_file(str(path / "optimizer.safetensors"))
+    save_file({k: v for k, v in tensors.items() if k not in names}, str(path / "optimizer.safetensors"))
+
+
+def add(path, name, tensor) -> None:
+    save_file(load_file(str(path / "optimizer.safetensors")) | {name: tensor}, str(path / "optimizer.safetensors"))
+
+
 DAMAGES = {
     "truncated weights": lambda p: truncate(p / "model.safetensors"),
     "truncated average": lambda p: truncate(p / "average.safetensors"),
-    "truncated optimiser": lambda p: truncate(p / "optimizer.pt"),
+    "truncated optimiser": lambda p: truncate(p / "optimizer.safetensors"),
     "truncated state": lambda p: truncate(p / "state.json"),
     "no weights": lambda p: (p / "model.safetensors").unlink(),
-    "no optimiser": lambda p: (p / "optimizer.pt").unlink(),
+    "no optimiser": lambda p: (p / "optimizer.safetensors").unlink(),
     "empty weights": lambda p: (p / "model.safetensors").write_bytes(b""),
-    "empty optimiser": lambda p: (p / "optimizer.pt").write_bytes(b""),
-    "noise": lambda p: (p / "optimizer.pt").write_bytes(bytes(range(256)) * 8),
+    "empty optimiser": lambda p: (p / "optimizer.safetensors").write_bytes(b""),
+    "noise": lambda p: (p / "optimizer.safetensors").write_bytes(bytes(range(256)) * 8),
+    "no moments of one kind": lambda p: strip(p, "exp_avg/0.weight"),
+    "moments of another parameter": lambda p: add(p, "exp_avg/3.weight", torch.zeros(2)),
+    "moments of another shape": lambda p: add(p, "exp_avg/0.weight", torch.zeros(2)),
+    "no number averaged": lambda p: edit(p, averaged="3"),
     "unknown field": lambda p: edit(p, stpe=3),
     "no budget": lambda p: edit(p, budget=None),
     "no object": lambda p: (p / "state.json").write_text("[3]"),
@@ -136,6 +160,33 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, damage):
         part.load(path)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 600
+
+
+def test_missing_moments_are_named(tmp_path):
+    part = Part()
+    part.save(tmp_path, 3)
+    strip(tmp_path / "step-0000003", "exp_avg_sq/1.bias")
+    with pytest.raises(AffectError, match=r"optimizer.safetensors lacks exp_avg_sq/1.bias; name another"):
+        part.load(tmp_path / "step-0000003")
+
+
+def test_a_rank_that_does_not_see_the_disk_says_so(tmp_path):
+    with pytest.raises(AffectError, match=rf"rank 0 on {platform.node()} sees no .*step-0000003: --runs must be on"):
+        Part(steps=0).load(tmp_path / "step-0000003")
+
+
+def test_a_checkpoint_from_before_checksums_is_loaded(tmp_path):
+    part = Part()
+    state = part.save(tmp_path, 3)
+    path = tmp_path / "step-0000003"
+    for name in ("SHA256SUMS", "optimizer.safetensors"):
+        (path / name).unlink()
+    torch.save({"optimizer": part.optimizer.state_dict()}, path / "optimizer.pt")
+    (path / "state.json").write_text(json.dumps(asdict(state)))
+    other = Part(seed=1)
+    assert other.load(path) == state
+    assert same(other.everything(), part.everything())
+    assert other.average.count == 3
 
 
 def test_a_checkpoint_of_another_model_is_one_line(tmp_path):
@@ -160,8 +211,8 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     assert same(other.everything(), wanted)
 
 
-# Room for one checkpoint and: nothing more; the weights of a second; all but the end of its optimiser.
-@pytest.mark.parametrize("kilobytes", [12, 16, 20, 24, 28, 32])
+# Room for no checkpoint, for one, for the weights of a second, for all but the end of its list of checksums.
+@pytest.mark.parametrize("kilobytes", [8, 12, 16, 20, 24, 28, 32, 36])
 def test_a_disk_that_fills_up_keeps_the_checkpoint_before(tmp_path, kilobytes):
     part = Part()
     with disks.small_disk(tmp_path / "disk", f"{kilobytes}k") as disk:
@@ -217,7 +268,7 @@ def test_best_is_replaced_whole(tmp_path, small_corpus, monkeypatch):
     with torch.no_grad():
         next(run.model.parameters()).add_(1.0)
     with pytest.raises(AffectError, match="No space left"):
-        run._save_best({"ccc": 0.5})
+        run._save_best(run.engine.unwrap(run.model), {"ccc": 0.5})
     assert best.read_bytes() == before
 
 

@@ -307,7 +307,9 @@ def test_an_example_over_the_budget_is_named_once(small_corpus, tmp_path, log):
 def test_the_first_line_says_what_runs_where(small_corpus, tmp_path, log):
     trained(runs.recipe(small_corpus), tmp_path / "run")
     line = next(record.message for record in log.records if record.message.startswith("engine"))
-    assert "engine NO, 1 ranks on cpu, precision no; global batch 8 of 24, 3 steps an epoch, 6 in all" in line
+    assert (
+        "engine single, 1 ranks on 1 nodes, cpu, precision no; global batch 8 of 24, 3 steps an epoch, 6 in all" in line
+    )
     text = (tmp_path / "run" / "train.log").read_text()
     assert line in text
     assert "s of audio a second, padding" in text

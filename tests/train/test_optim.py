@@ -103,7 +103,7 @@ def test_average_by_hand(decay):
             model.weight.copy_(torch.tensor([k * 2.0, -k * 2.0]))
             model.mean.fill_(k * 2.0)
             model.seen.fill_(k)
-        average.update(model)
+        average.update(model.state_dict().items())
         share = min(decay, (1 + k) / (10 + k))
         wanted = share * wanted + (1 - share) * k * 2.0
         assert average.model.weight.tolist() == pytest.approx([wanted, -wanted])

@@ -1,0 +1,60 @@
+"""Loading a pushed model, or a local one: nothing of the run that made it is needed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from affect.errors import AffectError
+from affect.hub import client
+from affect.models import multimodal, valence_arousal
+from affect.models.multimodal.fusion import Fusion
+from affect.models.valence_arousal import VAModel
+
+_BEST = Path("checkpoints", "best")
+_NEEDED = ("model.safetensors", "config.json", "preprocessor_config.json", "tokenizer/*")
+"""What prediction needs of a repo."""
+
+
+def from_pretrained(name: str | Path, *, revision: str | None = None, subfolder: str | None = None) -> VAModel | Fusion:
+    """Return a model in evaluation mode, on the CPU, that predicts what its run predicted.
+
+    `name` is a folder (of weights, or a run's: then its best ones) or user/name on the Hub; a folder that is there
+    counts first. `revision` is a branch, tag or commit of the Hub's, `subfolder` "last" the newest weights of a pushed
+    model. Raises AffectError where there is no such model, or its files are damaged.
+    """
+    folder = folder_of(Path(name), revision=revision, subfolder=subfolder)
+    try:
+        facts = json.loads((folder / valence_arousal.CONFIG).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AffectError(f"{name} holds no model: {valence_arousal.CONFIG} is missing") from error
+    except ValueError as error:
+        raise AffectError(f"{name}: {valence_arousal.CONFIG} is damaged: push or fetch the model again") from error
+    if isinstance(facts, dict) and "multimodal" in facts:
+        return multimodal.load(folder)
+    return valence_arousal.load(folder)
+
+
+def folder_of(name: Path, *, revision: str | None = None, subfolder: str | None = None) -> Path:
+    """Return the folder of a model's weights: below `name` where it is a folder, else fetched from the Hub.
+
+    A name that is neither is returned as it is. Raises AffectError where the Hub has no such model.
+    """
+    if name.exists():
+        if revision is not None:
+            raise AffectError(f"{name} is a folder here, which has no revision {revision!r}: leave it out")
+        inside = name if subfolder is None else name / subfolder
+        best = inside / _BEST
+        return best if (best / valence_arousal.WEIGHTS).is_file() else inside
+    text = name.as_posix()
+    if not client.is_name(text):
+        return name
+    prefix = "" if subfolder is None else f"{subfolder.strip('/')}/"
+    try:
+        fetched = client.download(text, revision, [prefix + needed for needed in _NEEDED])
+    except AffectError as error:
+        raise AffectError(f"{error} (and there is no folder {text} here)") from error
+    found = fetched / prefix
+    if not (found / valence_arousal.WEIGHTS).is_file():
+        raise AffectError(f"{text} holds no {prefix}{valence_arousal.WEIGHTS}: it is no model that affect has pushed")
+    return found

@@ -1,0 +1,105 @@
+"""Pushing a finished or a running run, or a metric module of `evaluate`, to the Hub."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import get_token
+
+import affect
+from affect.errors import AffectError, nearest
+from affect.hub import clean, client, contents
+from affect.hub import source as sources
+from affect.hub.client import Pushed
+
+MODULES = Path(affect.__file__).parent / "metrics" / "evaluate_modules"
+"""The metric modules, a folder each."""
+
+
+@contextmanager
+def staged(run: Path, repo: str) -> Iterator[Path]:
+    """Give a temporary folder with all that is pushed of a run, looked through for what must not leave the machine.
+
+    It lies beside the run's checkpoints, where linking costs nothing. Raises AffectError naming what can't be pushed.
+    """
+    folder = stage(run, repo)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def stage(run: Path, repo: str) -> Path:
+    """Return a new folder in a folder of its own with all that is pushed of a run as it is now; see `staged`."""
+    source = sources.read(run)
+    # A leftover of a killed run has the name of what the next session clears away.
+    try:
+        top = Path(tempfile.mkdtemp(prefix=".push-", suffix=".tmp", dir=source.folder / "checkpoints"))
+    except OSError:
+        # A run may lie where nothing can be written.
+        top = Path(tempfile.mkdtemp(prefix="affect-push-"))
+    try:
+        contents.write(source, top / "repo", repo)
+        clean.refuse(top / "repo", run=run, repo=repo, token=get_token())
+    except BaseException:
+        shutil.rmtree(top, ignore_errors=True)
+        raise
+    return top / "repo"
+
+
+def run(folder: Path, repo: str, *, private: bool = False) -> Pushed:
+    """Push a run's best and last weights and all that belongs to them; raises AffectError in one line."""
+    client.check_name(repo)
+    client.token_for(repo)
+    with staged(folder, repo) as ready:
+        return send(ready, repo, private=private, name=str(sources.read(folder).experiment))
+
+
+def send(ready: Path, repo: str, *, private: bool, name: str) -> Pushed:
+    """Push a folder that `stage` made; raises AffectError in one line."""
+    owned = f"{contents.LAST}/"
+    return client.upload(ready, repo, private=private, message=f"Weights and card of {name}", owned=owned)
+
+
+def module_of(name: Path) -> Path | None:
+    """Return the folder of the metric module that `name` is, by its short name or its folder; None where it is none."""
+    for folder in (name, MODULES / name):
+        if (folder / f"{folder.resolve().name}.py").is_file() and len(name.parts) > 0:
+            return folder
+    return None
+
+
+@contextmanager
+def staged_module(folder: Path, repo: str) -> Iterator[Path]:
+    """Give a temporary folder with a metric module's own files, looked through as `staged` does."""
+    check_module(folder, repo)
+    with tempfile.TemporaryDirectory(prefix="affect-push-") as top:
+        ready = Path(top) / "repo"
+        shutil.copytree(folder, ready, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        clean.refuse(ready, run=folder, repo=repo, token=get_token())
+        yield ready
+
+
+def module(folder: Path, repo: str, *, private: bool = False) -> Pushed:
+    """Push a metric module as it is to a Space, where evaluate.load(repo) finds it; raises AffectError in one line."""
+    client.check_name(repo)
+    client.token_for(repo)
+    with staged_module(folder, repo) as ready:
+        return client.upload(ready, repo, private=private, message=f"The metric {folder.resolve().name}", kind="space")
+
+
+def check_module(folder: Path, repo: str) -> None:
+    """Raise AffectError where evaluate.load(repo) would not find the module: it asks for user/NAME's NAME.py."""
+    name = folder.resolve().name
+    if repo.split("/")[-1] != name:
+        raise AffectError(f"--repo {repo}: evaluate loads user/{name} by its file {name}.py: push it to USER/{name}")
+
+
+def unknown(name: Path) -> AffectError:
+    """Return the error of a name that is neither a run nor a metric module."""
+    known = sorted(path.parent.name for path in MODULES.glob("*/*.py"))
+    return AffectError(f"{name} is no run's folder and no metric module; {nearest(str(name), known)}")

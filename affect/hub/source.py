@@ -1,0 +1,105 @@
+"""A run's folder as what is pushed: its weights, where it stands, and the experiment that it is of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from affect import report
+from affect.errors import AffectError
+from affect.hub import clean
+from affect.report.runs import Record
+
+WEIGHTS = "model.safetensors"
+AVERAGE = "average.safetensors"
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One run: its folder, and what the report reads of it."""
+
+    folder: Path
+    run: report.Run
+
+    @property
+    def best(self) -> Path:
+        """The folder of the best weights, their configuration and tokenizer."""
+        return self.folder / "checkpoints" / "best"
+
+    @property
+    def last(self) -> Path | None:
+        """The weights of the newest checkpoint, the averaged ones where the run has them; None where there is none."""
+        whole = sorted((self.folder / "checkpoints").glob("step-*"))
+        for name in (AVERAGE, WEIGHTS):
+            if whole and (whole[-1] / name).is_file():
+                return whole[-1] / name
+        return None
+
+    @cached_property
+    def place(self) -> Record:
+        """The step that the best weights are of, and their validation scores."""
+        try:
+            found = json.loads((self.best / "place.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def config(self) -> Record:
+        """The model's configuration, without paths. Raises AffectError where it can't be read."""
+        try:
+            found: Record = clean.scrub(json.loads((self.best / CONFIG).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise AffectError(f"{self.best / CONFIG} is not readable: the run can't be pushed") from error
+        return found
+
+    @property
+    def recipe(self) -> Record:
+        """The resolved recipe."""
+        return self.run.recipe
+
+    @property
+    def experiment(self) -> str:
+        """The experiment's name."""
+        return str(self.recipe.get("experiment", self.folder.absolute().parents[1].name))
+
+    @property
+    def step(self) -> int:
+        """The step that the run has come to."""
+        records = [*self.run.steps, self.run.end, self.place]
+        return max((step for record in records if isinstance(step := record.get("step"), int)), default=0)
+
+    @property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Scores by part: all of a finished run, before that the validation scores of the best weights so far."""
+        found = self.run.end.get("scores") if self.run.finished else {"valid": self.place.get("scores") or {}}
+        parts: dict[str, Any] = found if isinstance(found, dict) else {}
+        return {part: {k: v for k, v in values.items() if isinstance(v, int | float)}
+                for part, values in parts.items() if isinstance(values, dict)}  # fmt: skip
+
+    def experiment_runs(self) -> list[report.Run]:
+        """Return the finished runs of the same experiment, this one among them; none before this one is finished."""
+        if not self.run.finished:
+            return []
+        return [run for run in report.read(self.folder.absolute().parents[1]) if run.finished]
+
+
+def read(run: Path) -> Source:
+    """Return the run in a folder. Raises AffectError where it is none, naming a run where it is an experiment's."""
+    run = Path(run)
+    if not (run / "checkpoints" / "best" / WEIGHTS).is_file():
+        below = sorted(path.parents[2] for path in run.glob(f"**/checkpoints/best/{WEIGHTS}"))
+        if below:
+            raise AffectError(f"{run} holds several runs: name one, such as {below[0]}")
+        if not run.is_dir():
+            raise AffectError(f"{run}: no such folder: a run's folder is runs/<experiment>/seed<S>/fold<F>")
+        raise AffectError(f"{run} holds no best weights yet: a run's folder is runs/<experiment>/seed<S>/fold<F>")
+    # Read as the report reads it, which wants a run's own folder.
+    found = report.read(run.resolve())
+    if not found[0].recipe:
+        raise AffectError(f"{run / 'recipe.json'} is missing or not readable: the run can't be pushed")
+    return Source(run, found[0])

@@ -1,0 +1,74 @@
+"""What a model card says of every model of emotion: what it is for, what it is not, and whose its weights are."""
+
+from __future__ import annotations
+
+from affect.report.runs import Record
+
+USE = """## Intended use
+
+Research on how emotion is expressed and annotated: comparing models, studying corpora, prototypes with people who know
+of it and agree. What it predicts is **what annotators of the training corpus would have written down**, on average, on
+hearing or seeing such an utterance. It is not what a person feels.
+
+## Limits
+
+- **Labels are impressions.** Annotators disagree, and the label is their mean or majority. No expression shows an inner
+  state reliably, and people mask, act, joke and are ironic.
+- **The speech is what the corpus has.** {speech} On spontaneous speech of other people, in other rooms, by other
+  microphones or over a telephone, expect lower scores than those above, and scores that differ by group.
+- **Culture and language.** How emotion is shown and read depends on both. Outside the corpus's language and culture
+  nothing here was measured; nor was it for accents, ages, illnesses or disabilities that change voice or face.
+- **Scores are of a test part of the same corpus.** They say nothing on any one person: a correlation over many
+  utterances goes with large errors on single ones.
+
+## Do not use it
+
+- to decide on people: hiring, promotion, grading, credit, insurance, policing, border control, asylum, court or medical
+  decisions, diagnosis included;
+- to watch people at work or in education: Article 5(1)(f) of the EU AI Act (Regulation (EU) 2024/1689) forbids systems
+  that infer emotions there from biometric data, save for medical or safety reasons; elsewhere emotion recognition
+  counts as high-risk (Annex III) and people have to be told of it (Article 50);
+- on recordings of people who have not agreed, and as a lie detector.
+"""
+
+_SPEECH = {
+    "iemocap": "IEMOCAP is acted and improvised by ten actors in a studio, in American English.",
+    "emodb": "EmoDB is ten sentences acted by ten speakers in a studio, in German.",
+    "msp_podcast": "MSP-Podcast is podcasts in English, chosen for emotional passages.",
+    "emobank": "EmoBank is written English from news, letters, fiction and the web: no speech at all.",
+    "mer2023": "MER2023 is scenes of Chinese films and television, so acted, in Mandarin.",
+    "synthetic": "It is generated, no person speaks: this model is an example and good for nothing else.",
+    "generated": "It is generated numbers, no person speaks: this model is an example and good for nothing else.",
+}
+_OWN = "Look at how it was recorded, by whom, and whether it was acted."
+
+GENERATED = ("synthetic", "generated")
+"""Corpora that anybody may generate: they restrict no weights."""
+
+
+def use(corpus: str) -> str:
+    """Return intended use and limits of a model that was trained on a kind of corpus."""
+    return USE.format(speech=_SPEECH.get(corpus, _OWN))
+
+
+def pretrained(config: Record) -> list[str]:
+    """Return the names of what was pretrained in a model, or made its features, by its config.json."""
+    if "multimodal" in config:
+        return [str(feature) for _, feature, _ in config["multimodal"]["streams"]]
+    model = config["model"]
+    names = [model["encoder"]["name"], (model.get("text") or {}).get("name"), model.get("speaker")]
+    made_here = ("none", "mel", "ngrams", "small", "embedding")
+    return [name for name in names if name and name not in made_here and not str(name).startswith("tiny")]
+
+
+def licence(corpus: str, config: Record) -> tuple[str, str]:
+    """Return the card's name of a licence, "other" where it is not known, and what there is to say of it."""
+    code = "The code that made and loads it, affect, is under Apache-2.0."
+    parts = pretrained(config)
+    if corpus in GENERATED and ("multimodal" in config or not parts):
+        return "apache-2.0", f"{code} So are these weights: the corpus is generated and nothing pretrained is in them."
+    given = f" and of {', '.join(f'`{name}`' for name in parts)}" if parts else ""
+    return "other", (
+        f"{code} The weights are another matter: they may be used as the licences of the corpus (`{corpus}`){given} "
+        "allow, several of which are for research alone. Whoever publishes or uses them has to read those."
+    )

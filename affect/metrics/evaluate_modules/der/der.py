@@ -1,0 +1,189 @@
+"""Diarization error rate as a module of `evaluate`; self-contained, so it can be pushed as it is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+_DESCRIPTION = """
+Diarization error rate: (missed + false alarm + confusion) / reference speech, exact on the intervals, under the
+one-to-one mapping of speakers that makes it least; and the Jaccard error rate. Recordings are pooled by their seconds.
+"""
+
+_INPUTS = """
+Args:
+    predictions: one item a recording: a list of {"start": seconds, "end": seconds, "speaker": name}, or RTTM text.
+    references: the same, in the same form as predictions.
+    collar: seconds on each side of every boundary of the reference that are not scored.
+    skip_overlap: leave out time in which several speakers of the reference speak.
+    uem: one item a recording: a list of (start, end) that are scored, or None for all time; None: all time of all.
+
+Returns:
+    der: may exceed 1; NaN where no reference has speech.
+    jer: mean Jaccard error of all reference speakers, in [0, 1], without collar and with overlap.
+    missed, false_alarm, confusion, speech: seconds of errors by kind, and of reference speech.
+
+Examples:
+    >>> import evaluate
+    >>> der = evaluate.load("affect/metrics/evaluate_modules/der")
+    >>> der.compute(
+    ...     predictions=[[{"start": 0, "end": 8, "speaker": "x"}]],
+    ...     references=[[{"start": 0, "end": 6, "speaker": "ann"}, {"start": 6, "end": 10, "speaker": "ben"}]],
+    ... )
+    {'der': 0.4, 'jer': 0.625, 'missed': 2.0, 'false_alarm': 0.0, 'confusion': 2.0, 'speech': 10.0}
+"""
+
+_CITATION = """
+@inproceedings{fiscus2006rich,
+  title = {The Rich Transcription 2006 Spring Meeting Recognition Evaluation},
+  author = {Fiscus, Jonathan G. and Ajot, Jerome and Michel, Martial and Garofolo, John S.},
+  booktitle = {Machine Learning for Multimodal Interaction},
+  year = {2006}
+}
+"""
+
+_DUST = 1e-6
+"""Seconds: a shorter gap is rounding (onset + duration, each of three digits), not a pause."""
+
+
+class DiarizationErrorRate(evaluate.Metric):  # type: ignore[misc]  # evaluate carries no types
+    """The diarization error rate of recordings, with its parts and the Jaccard error rate."""
+
+    def _info(self) -> Any:
+        segments = [
+            {
+                "start": datasets.Value("float64"),
+                "end": datasets.Value("float64"),
+                "speaker": datasets.Value("string"),
+            }
+        ]
+        text = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_INPUTS,
+            # Two forms; evaluate takes the first that fits. A column has one type, so a segment is no mixed tuple.
+            features=[
+                datasets.Features({"predictions": text, "references": text}),
+                datasets.Features({"predictions": segments, "references": segments}),
+            ],
+        )
+
+    def _compute(
+        self, predictions: Any, references: Any, collar: float = 0.0, skip_overlap: bool = False, uem: Any = None
+    ) -> dict[str, float]:
+        if not 0 <= collar < math.inf:
+            raise ValueError(f"the collar must be zero or more seconds, not {collar}")
+        spans = [None] * len(references) if uem is None else list(uem)
+        if len(spans) != len(references):
+            raise ValueError(f"{len(references)} recordings have {len(spans)} UEMs")
+        totals, jaccard = np.zeros(4), []
+        for mine, theirs, scored in zip(map(_turns, predictions), map(_turns, references), spans, strict=True):
+            region = None if scored is None else _merged([_checked(start, end) for start, end in scored])
+            totals += _errors(*_timeline(mine, theirs, region, collar, skip_overlap))
+            jaccard += _jaccard(*_timeline(mine, theirs, region, 0.0, False))
+        missed, false_alarm, confusion, speech = totals.tolist()
+        return {
+            "der": (missed + false_alarm + confusion) / speech if speech > 0 else math.nan,
+            "jer": float(np.mean(jaccard)) if jaccard else math.nan,
+            "missed": missed,
+            "false_alarm": false_alarm,
+            "confusion": confusion,
+            "speech": speech,
+        }
+
+
+def _turns(recording: Any) -> list[Any]:
+    """Return the turns of each speaker, in order, those that overlap or touch made one."""
+    found: dict[str, Any] = {}
+    for start, end, speaker in _lines(recording) if isinstance(recording, str) else map(_segment, recording):
+        span = _checked(start, end)
+        if span[1] > span[0]:
+            found.setdefault(speaker, []).append(span)
+    return [_merged(spans) for spans in found.values()]
+
+
+def _segment(row: Any) -> tuple[float, float, str]:
+    return row["start"], row["end"], row["speaker"]
+
+
+def _lines(text: str) -> list[tuple[float, float, str]]:
+    """Return the segments of an RTTM: SPEAKER file channel onset duration <NA> <NA> speaker, spaces between."""
+    segments, files = [], set()
+    for line in text.splitlines():
+        fields = line.split()
+        if not fields or fields[0] != "SPEAKER":
+            continue
+        if len(fields) < 8:
+            raise ValueError(f"an RTTM line has 8 fields or more, not {len(fields)}: {line!r}")
+        onset, duration = float(fields[3]), float(fields[4])
+        segments.append((onset, onset + duration, fields[7]))
+        files.add(fields[1])
+    if len(files) > 1:
+        raise ValueError(f"an item is one recording, but its RTTM names {len(files)}: {', '.join(sorted(files))}")
+    return segments
+
+
+def _checked(start: float, end: float) -> tuple[float, float]:
+    if not (math.isfinite(start) and math.isfinite(end) and start <= end):
+        raise ValueError(f"a segment runs from {start} to {end}: times are finite and end after they start")
+    return float(start), float(end)
+
+
+def _merged(spans: Any) -> list[tuple[float, float]]:
+    found: list[tuple[float, float]] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1] + _DUST:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
+
+
+def _timeline(mine: Any, theirs: Any, region: Any, collar: float, skip_overlap: bool) -> tuple[Any, Any, Any]:
+    """Return who speaks in the prediction [S, T] and in the reference [R, T], and scored seconds [T]."""
+    borders = [time for turns in theirs for turn in turns for time in turn] if collar else []
+    zones = _merged([(time - collar, time + collar) for time in borders])
+    edges = np.array(sorted({t for turns in (*mine, *theirs, region or [], zones) for span in turns for t in span}))
+
+    def rows(speakers: Any) -> Any:
+        table = np.zeros((len(speakers), max(0, len(edges) - 1)))
+        for row, turns in zip(table, speakers, strict=True):
+            for start, stop in np.searchsorted(edges, np.array(turns).reshape(-1, 2)).tolist():
+                row[start:stop] = 1.0
+        return table
+
+    predicted, reference = rows(mine), rows(theirs)
+    weight = np.diff(edges) * (1 - rows([zones])[0])
+    if region is not None:
+        weight = weight * rows([region])[0]
+    if skip_overlap:
+        weight = weight * (reference.sum(0) < 2)
+    return predicted, reference, weight
+
+
+def _errors(predicted: Any, reference: Any, weight: Any) -> Any:
+    """Return the seconds missed, of false alarm, of confusion, and of reference speech [4]."""
+    said, spoken = predicted.sum(0), reference.sum(0)
+    shared = (reference * weight) @ predicted.T
+    right = shared[linear_sum_assignment(shared, maximize=True)].sum()
+    both = np.minimum(spoken, said)
+    # Rounding may leave less than no confusion.
+    confusion = max(0.0, both @ weight - right)
+    return np.array([(spoken - both) @ weight, (said - both) @ weight, confusion, spoken @ weight])
+
+
+def _jaccard(predicted: Any, reference: Any, weight: Any) -> list[float]:
+    """Return the Jaccard error of each speaker who has time in the scored reference."""
+    reference = reference[reference @ weight > 0]
+    shared = (reference * weight) @ predicted.T
+    either = (reference @ weight)[:, None] + (predicted @ weight)[None, :] - shared
+    error = 1 - np.divide(shared, either, out=np.zeros_like(shared), where=either > 0)
+    chosen = linear_sum_assignment(error)
+    found: list[float] = error[chosen].tolist()
+    return found + [1.0] * (len(reference) - len(found))

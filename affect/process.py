@@ -1,0 +1,40 @@
+"""What a process is to the one that started it: it ends when that one is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from typing import Any
+
+_LAUNCHED = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")
+"""Variables that torchrun and `accelerate launch` give to the processes that they start."""
+_PR_SET_PDEATHSIG = 1
+_launcher = 0
+
+
+def follow_launcher() -> None:
+    """Let Linux send this process SIGTERM when the launcher that started it dies; elsewhere nothing is done.
+
+    A launcher that is killed can't tell its processes, which would hold their GPUs for ever.
+    """
+    global _launcher
+    if _launcher or not any(name in os.environ for name in _LAUNCHED):
+        return
+    _launcher = os.getppid()
+    die_with_parent(signal.SIGTERM)
+    if orphaned():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def orphaned() -> bool:
+    """Tell whether the launcher that this process follows is gone."""
+    return _launcher != 0 and os.getppid() != _launcher
+
+
+def die_with_parent(number: signal.Signals) -> None:
+    """Let Linux send this process a signal when its parent dies; elsewhere nothing is done."""
+    if sys.platform == "linux":
+        library: Any = ctypes.CDLL(None, use_errno=True)
+        library.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)

@@ -1,0 +1,146 @@
+"""What the launcher said: its launch file made an Accelerator, and held against the recipe.
+
+Accelerate and its engines fall back in silence (to one process, to other engines, to other values). Here a run stops
+where it would not get what it was asked for, with one line that names both sides.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+    LoggerType,
+    ProjectConfiguration,
+)
+
+from affect.errors import AffectError, first_line, nearest
+from affect.recipe import Recipe
+
+_PATIENCE = timedelta(hours=12)
+"""How long a collective waits: one rank may fill a cache for hours. Training is watched more closely."""
+_HALVES = {"DEEPSPEED": "ZeRO", "FSDP": "FSDP"}
+
+
+def accelerator(folder: Path | None, trackers: Sequence[str]) -> Accelerator:
+    """Return the Accelerator of this process. Raises AffectError for what can't be had here."""
+    cuda = torch.cuda.is_available()
+    deepspeed, fsdp = _asked("DEEPSPEED"), _asked("FSDP")
+    _check(cuda, deepspeed, fsdp)
+    usable = _trackers(trackers) if folder else []
+    if deepspeed:
+        # It writes about itself on every rank, and to standard output.
+        logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    try:
+        made = Accelerator(
+            # Told so: left alone, Accelerate falls back to one process, or to several unrelated ones. With ZeRO it
+            # must not be told: either setting for the CPU switches DeepSpeed off.
+            cpu=not cuda and not deepspeed,
+            # The step decides which backward synchronises: no YAML or variable may accumulate behind its back.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1, sync_with_dataloader=False),
+            kwargs_handlers=[
+                # No buffer of ours differs between ranks.
+                DistributedDataParallelKwargs(broadcast_buffers=False),
+                InitProcessGroupKwargs(timeout=_PATIENCE, **({"backend": "gloo"} if deepspeed and not cuda else {})),
+            ],
+            log_with=usable or None,
+            project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)) if folder else None,
+        )
+    except (ValueError, ImportError) as error:
+        # What a launch file gets wrong.
+        raise AffectError(f"the launch file can't be used: {first_line(error)}") from error
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if made.num_processes != processes:
+        raise AffectError(
+            f"the launcher asked for {processes} processes but {made.num_processes} joined; see accelerate_configs/"
+        )
+    for kind, asked in (("DEEPSPEED", deepspeed), ("FSDP", fsdp)):
+        if asked and made.distributed_type.value != kind:
+            raise AffectError(
+                f"the launch file asks for {_HALVES[kind]}, but the engine here is {made.distributed_type.value}: "
+                "ZeRO takes use_cpu: false, FSDP needs a GPU; or launch with accelerate_configs/cpu_2.yaml"
+            )
+    return made
+
+
+def _check(cuda: bool, deepspeed: bool, fsdp: bool) -> None:
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision not in ("no", "bf16", "fp16"):
+        raise AffectError(f"mixed_precision {precision} is not supported: use no, bf16 or fp16")
+    if precision == "fp16" and not cuda:
+        raise AffectError("precision fp16 needs a GPU and none is here: launch with --mixed_precision no or bf16")
+    if precision == "fp16" and (deepspeed or fsdp):
+        raise AffectError("precision fp16 is for one process and DDP: launch ZeRO and FSDP with bf16")
+    if deepspeed and find_spec("deepspeed") is None:
+        raise AffectError("the launch file asks for DeepSpeed: pip install 'affect[deepspeed]'")
+    if fsdp and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise AffectError("the launch file asks for the first FSDP: say fsdp_version: 2")
+    steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    if steps not in ("1", "auto"):
+        raise AffectError(
+            f"the launch file accumulates {steps} steps (gradient_accumulation_steps), but the recipe's train.batch is "
+            "the global batch, which the step cuts itself: leave it out of the launch file"
+        )
+
+
+def agree(made: Accelerator, recipe: Recipe) -> None:
+    """Raise AffectError, naming both, where the launch file says something else than the recipe."""
+    world = made.num_processes
+    if recipe.train.world not in (None, world):
+        raise AffectError(f"train.world asks for {recipe.train.world} processes, but {world} joined")
+    plugin = made.state.deepspeed_plugin
+    if plugin is None:
+        return
+    if recipe.optim.clip_value is not None:
+        raise AffectError("optim.clip_value needs whole gradients, which ZeRO does not keep: launch with ddp.yaml")
+    said: dict[str, Any] = plugin.deepspeed_config
+    clip = 0.0 if recipe.optim.clip is None else recipe.optim.clip
+    numbers = {"gradient_clipping": ("optim.clip", clip), "train_batch_size": ("train.batch", recipe.train.batch)}
+    for name, (field, value) in numbers.items():
+        if said.get(name, "auto") != "auto" and float(said[name]) != float(value):
+            raise AffectError(f"the launch file says {name} {said[name]}, the recipe {field} {value:g}: keep one")
+    if said.get("gradient_accumulation_steps", 1) not in (1, "auto"):
+        raise AffectError(
+            f"the launch file says gradient_accumulation_steps {said['gradient_accumulation_steps']}, the recipe "
+            f"train.batch {recipe.train.batch}, which the step cuts itself: leave it out of the launch file"
+        )
+    for name, field in {"optimizer": "optim.algorithm", "scheduler": "optim.schedule"}.items():
+        if name in said:
+            value = getattr(recipe.optim, field.removeprefix("optim."))
+            kind = said[name].get("type", name) if isinstance(said[name], dict) else said[name]
+            raise AffectError(f"the launch file has an {name} ({kind}), the recipe {field} {value}: keep the recipe's")
+    for name in ("bf16", "fp16"):
+        enabled = said.get(name, {}).get("enabled", False)
+        if enabled is True and made.mixed_precision != name:
+            raise AffectError(
+                f"the launch file's DeepSpeed configuration enables {name}, its mixed_precision is "
+                f"{made.mixed_precision}: say mixed_precision alone"
+            )
+
+
+def _asked(kind: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{kind}", "false").lower() in ("true", "1", "yes")
+
+
+def _trackers(names: Sequence[str]) -> list[str]:
+    """Return the trackers by name. Raises AffectError for one that is unknown or not installed."""
+    known = {str(kind) for kind in LoggerType} - {"all"}
+    here = {str(kind) for kind in get_available_trackers()}
+    for name in names:
+        if name not in known:
+            raise AffectError(f"train.trackers: unknown tracker {name!r}; {nearest(name, known)}")
+        if name not in here:
+            # Accelerate would go on without it and not say so.
+            raise AffectError(f"train.trackers: {name} is not installed: pip install {name}, or leave it out")
+    return list(names)

@@ -1,0 +1,73 @@
+"""When memory runs out: half the budget, repeated here by all ranks together, or left for the next session."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import torch
+
+from affect.errors import AffectError, LostError, first_line
+from affect.train import folder as folders
+from affect.train.engine import Engine, is_out_of_memory
+from affect.train.state import State
+from affect.train.step import OutVotedError
+
+_LOG = logging.getLogger("affect")
+LIMIT = "budget.json"
+"""In the folder of the checkpoints: the budget that a session which ran out of memory leaves to the next."""
+
+
+def is_short(error: BaseException) -> bool:
+    """Tell whether an exception says that memory ran out, here or, by a vote, on any rank."""
+    return isinstance(error, OutVotedError) or is_out_of_memory(error)
+
+
+def halve(engine: Engine, state: State, shortest: float, checkpoints: Path, error: BaseException) -> None:
+    """Halve the budget in force, replayed, so that the step can be repeated: same batch, same loss, other cut.
+
+    Raises AffectError where not even single examples fit, and LostError, the halved budget left in `checkpoints`, where
+    the other ranks can't repeat the step with this one.
+    """
+    before, halved = state.budget, state.budget / 2
+    if halved < shortest:
+        raise AffectError(f"out of memory even for single examples: {first_line(error)}") from error
+    mode = "replay" if state.mode == "hold" else state.mode
+    if engine.world > 1 and not isinstance(error, OutVotedError):
+        # The others may be inside a collective already.
+        folders.write_json(checkpoints / LIMIT, {"budget": halved, "mode": mode})
+        raise LostError(
+            f"rank {engine.rank} ran out of memory; give the command again with --train.budget auto, which then is "
+            f"{halved:.4g} at most: it goes on from the last checkpoint, and the loss it optimises is the same"
+        ) from error
+    if engine.device.type == "cuda":
+        torch.cuda.empty_cache()
+    state.budget, state.mode = halved, mode
+    _LOG.warning(
+        "step %d: out of memory; repeating it with a budget of %.4g instead of %.4g (%s), which changes no loss",
+        state.step + 1, halved, before, mode,
+    )  # fmt: skip
+
+
+def heed(engine: Engine, state: State, checkpoints: Path) -> str | None:
+    """Lower the budget to what an earlier session left as its limit, and return that in words. A collective.
+
+    Raises AffectError where the limit can't be read.
+    """
+    limit = engine.on_main(lambda: _limit(checkpoints / LIMIT))
+    if limit is None or limit >= state.budget:
+        return None
+    state.budget = limit
+    if state.mode == "hold":
+        state.mode = "replay"
+    return f"an earlier session ran out of memory: budget {limit:.4g} at most, {state.mode} ({checkpoints / LIMIT})"
+
+
+def _limit(path: Path) -> float | None:
+    if not path.exists():
+        return None
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["budget"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AffectError(f"{path} does not hold a budget: remove it, or give --train.budget") from error

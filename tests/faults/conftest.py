@@ -1,0 +1,38 @@
+"""What the tests of faults compare with: runs that nothing happened to."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness import LAUNCHERS, Forked, Launched
+
+
+@pytest.fixture(scope="session")
+def whole(small_corpus, tmp_path_factory) -> Path:
+    """The folder of an uninterrupted run of one process."""
+    # Loaded once, not by every process that is forked from here.
+    importlib.import_module("affect.workflows.folds")
+    importlib.import_module("affect.models.valence_arousal")
+    if importlib.util.find_spec("deepspeed"):
+        importlib.import_module("deepspeed")
+    session = Forked(small_corpus, tmp_path_factory.mktemp("whole"))
+    assert session.end() == 0, session.text()
+    return session.folder
+
+
+@pytest.fixture(scope="module", params=sorted(LAUNCHERS))
+def engine(request) -> str:
+    """An engine of two ranks."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def whole_of_two(engine, small_corpus, whole, tmp_path_factory) -> Path:
+    """The folder of an uninterrupted run of two ranks; `whole` has filled the caches."""
+    session = Launched(engine, small_corpus, tmp_path_factory.mktemp(engine))
+    assert session.end() == 0, session.text()
+    return session.folder

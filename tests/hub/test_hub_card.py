@@ -1,0 +1,125 @@
+"""The model card: results that the Hub reads, all runs and baselines, data, limits, licence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from huggingface_hub import ModelCard
+
+from affect.hub import contents, push, source, words
+
+REPO = "someone/model"
+
+
+def card_of(run) -> ModelCard:
+    with push.staged(run, REPO) as folder:
+        return ModelCard((folder / "README.md").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def run(spoken, tmp_path):
+    experiment = shutil.copytree(spoken, tmp_path / "runs" / "spoken")
+    return experiment / "seed0" / "fold1"
+
+
+def end(run) -> dict:
+    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["scores"]
+
+
+def test_the_results_are_those_of_the_run(run):
+    data = card_of(run).data
+    assert data.library_name == "affect"
+    assert data.pipeline_tag == "audio-classification"
+    assert data.model_name == "model"
+    found = {(one.dataset_split, one.metric_type): one.metric_value for one in data.eval_results}
+    known = {
+        (part, name): value for part, values in end(run).items() if part != "train" for name, value in values.items()
+    }
+    assert found.keys() == known.keys()
+    assert found == pytest.approx(known, abs=1e-4)
+    assert {one.dataset_type for one in data.eval_results} == {"synthetic"}
+
+
+def test_all_runs_of_the_experiment_and_its_baselines_are_there(run):
+    text = card_of(run).text
+    for fold in (1, 2):
+        mine = "seed0/fold1 (this model)" if fold == 1 else "seed0/fold2"
+        line = next(line for line in text.splitlines() if line.startswith(f"| {mine} "))
+        assert f"{end(run.parent / f'fold{fold}')['test']['ccc']:.3f}" in line
+    for baseline in ("mean", "ridge", "svr"):
+        assert f"| {baseline} " in text
+    assert "pooled test CCC" in text
+
+
+def test_a_run_alone_needs_no_others(run):
+    shutil.rmtree(run.parent / "fold2")
+    assert "seed0/fold2" not in card_of(run).text
+
+
+def test_a_fusion_model_has_its_parts_and_modalities(fused):
+    card = card_of(fused / "seed0" / "fold1")
+    assert {one.dataset_split for one in card.data.eval_results} == {"valid", "test1", "test2", "test3"}
+    assert "majority" in card.text
+    assert "audio, text, video" in card.text
+    assert "--audio a.npy --text t.npy --video v.npy" in card.text
+    assert "test1 emoval" in card.text
+
+
+def test_data_and_limits_are_said(run):
+    facts = json.loads((run / "environment.json").read_text())
+    facts["exclusions"] = {"no label": 3}
+    facts["excluded"] = 3
+    (run / "environment.json").write_text(json.dumps(facts))
+    text = " ".join(card_of(run).text.split())
+    assert "train 24, valid 8, test 8" in text
+    assert "label scale: 1 to 5" in text
+    assert "left out: 3 (no label: 3)" in text
+    for said in ("not what a person feels", "Culture and language", "hiring", "policing", "medical", "Article 5(1)(f)"):
+        assert said in text
+
+
+def test_scores_that_are_not_there_are_no_results(run):
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("\n".join(lines[:2]) + "\n")
+    (run / "checkpoints" / "best" / "place.json").unlink()
+    card = card_of(run)
+    assert card.data.eval_results is None
+    assert "Training goes on: step 2" in card.text
+    assert "All runs" not in card.text
+
+
+@pytest.mark.parametrize(
+    ("corpus", "encoder", "licence"),
+    [
+        ("synthetic", "tiny", "apache-2.0"),
+        ("synthetic", "microsoft/wavlm-large", "other"),
+        ("iemocap", "tiny", "other"),
+        ("csv_folder", "none", "other"),
+    ],
+)
+def test_a_licence_is_claimed_only_where_it_is_known(corpus, encoder, licence):
+    config = {"model": {"encoder": {"name": encoder}, "text": None, "speaker": "none"}}
+    found, said = words.licence(corpus, config)
+    assert found == licence
+    assert "Apache-2.0" in said
+    assert ("wavlm-large" in said) == (encoder == "microsoft/wavlm-large")
+    if licence == "other":
+        assert corpus in said
+
+
+def test_of_each_corpus_what_it_is_of_is_said():
+    assert "acted" in words.use("iemocap")
+    assert "Mandarin" in words.use("mer2023")
+    assert "whether it was acted" in words.use("csv_folder")
+
+
+def test_linked_weights_stay_what_they_were(run, tmp_path):
+    contents.write(source.read(run), tmp_path / "out", REPO)
+    before = (tmp_path / "out" / "model.safetensors").read_bytes()
+    best = run / "checkpoints" / "best"
+    shutil.rmtree(best)
+    best.mkdir()
+    (best / "model.safetensors").write_bytes(b"others")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == before

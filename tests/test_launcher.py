@@ -1,0 +1,181 @@
+"""`affect launch`: places and meeting points from Slurm's words, environments from Accelerate's own launch files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from affect import cli, commands, launcher
+from affect.errors import AffectError
+from tests.launching import ROOT, assert_one_line, exit_code, own_log
+
+CONFIGURATIONS = ROOT / "accelerate_configs"
+STEP = {
+    "SLURM_JOB_ID": "17", "SLURM_STEP_ID": "0", "SLURM_PROCID": "4", "SLURM_LOCALID": "1", "SLURM_NODEID": "1",
+    "SLURM_STEP_NUM_TASKS": "5", "SLURM_STEP_TASKS_PER_NODE": "3,2", "SLURM_STEP_NODELIST": "n[1-2]",
+}  # fmt: skip
+ONE = {
+    "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_STEP_NUM_TASKS": "1",
+    "SLURM_STEP_TASKS_PER_NODE": "1", "SLURM_STEP_NODELIST": "n1",
+}  # fmt: skip
+RANK = {
+    "RANK": "4", "WORLD_SIZE": "5", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "1",
+    "GROUP_WORLD_SIZE": "2", "MASTER_ADDR": "n1", "MASTER_PORT": "10272",
+}  # fmt: skip
+
+
+@pytest.fixture
+def affect(capsys, monkeypatch):
+    """Run `affect launch` in this process: exit code and standard error."""
+
+    def run(*arguments: object, **environment: str) -> tuple[int, str]:
+        for name in [name for name in os.environ if name.startswith("SLURM")]:
+            monkeypatch.delenv(name)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["affect", "launch", *map(str, arguments)])
+        capsys.readouterr()
+        with own_log():
+            code = exit_code(cli.main)
+        return code, capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Run `affect launch` in a process of its own and return the script's words and environment, and this process's."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import json, os, sys\nprint(json.dumps([os.getpid(), sys.argv[1:], dict(os.environ)]))\nsys.exit(75)\n"
+    )
+
+    def run(*options: str, **environment: str) -> tuple[list[str], dict[str, str]]:
+        drop = ("SLURM", "ACCELERATE", "FSDP", "MASTER", "RANK", "WORLD", "LOCAL", "GROUP")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(drop)}
+        program = "from affect.cli import main; main()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, "launch", *options, script, "v3", "--engine", "its own"], cwd=ROOT,
+            env={**kept, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 75, err
+        number, words, found = json.loads(out)
+        assert number == process.pid, "signals reach the script itself"
+        return words, found
+
+    return run
+
+
+@given(st.lists(st.tuples(st.integers(1, 64), st.integers(1, 9)), min_size=1, max_size=5))
+def test_tasks_per_node(runs):
+    text = ",".join(f"{count}(x{times})" if times > 1 else str(count) for count, times in runs)
+    assert launcher.tasks_per_node(text) == [count for count, times in runs for _ in range(times)]
+
+
+def test_tasks_per_node_of_nonsense():
+    for text in ("", "2(x", "a", "1,,2"):
+        with pytest.raises(ValueError, match="no number of tasks"):
+            launcher.tasks_per_node(text)
+
+
+@given(st.integers(1, 10**7), st.integers(0, 15), st.integers(0, 1249), st.integers(0, 15))
+def test_jobs_of_one_time_meet_at_ports_of_their_own(job, step, later, other):
+    first, second = launcher.port(job, step), launcher.port(job + later, other)
+    assert 10000 <= first < 30000
+    assert (first == second) == ((later, other) == (0, step))
+
+
+def test_a_place():
+    found = launcher.place(STEP)
+    assert found == launcher.Place(rank=4, world=5, local_rank=1, local_world=2, node=1, nodes=2)
+
+
+def test_outside_of_a_step_a_line_says_what_it_is_for(affect):
+    code, err = affect("recipes/finetune_wavlm.py", "demo")
+    assert_one_line(code, err, "no Slurm is here", "accelerate launch")
+    code, err = affect("recipes/finetune_wavlm.py", "demo", SLURM_JOB_ID="1", SLURM_PROCID="0", SLURM_NTASKS="2")
+    assert_one_line(code, err, "put srun before it")
+    code, err = affect("recipes/finetune_wavlm.py", "demo", **{**STEP, "SLURM_NODEID": "7"})
+    assert_one_line(code, err, "Slurm does not say where this task is")
+
+
+def test_mistakes_are_one_line(affect, tmp_path):
+    recipe = ROOT / "recipes" / "finetune_wavlm.py"
+    assert_one_line(*affect(tmp_path / "none.py", "demo", **STEP), "no recipe file")
+    assert_one_line(*affect("--engine", "zero22", recipe, **STEP), "unknown engine 'zero22'", "did you mean 'zero2'")
+    both = ("--engine", "cpu", "--config-file", CONFIGURATIONS / "ddp.yaml")
+    assert_one_line(*affect(*both, recipe, **STEP), "one or the other")
+    missing = tmp_path / "dpp.yaml"
+    assert_one_line(*affect("--config-file", missing, recipe, **STEP), "no launch file", "dpp.yaml")
+    for text in ("a: [", "distributed_type: NONE_SUCH\n", "compute_environment: LOCAL_MACHINE\nno_such_field: 1\n"):
+        missing.write_text(text)
+        assert_one_line(*affect("--config-file", missing, recipe, **STEP), "can't be used as a launch file")
+
+
+@pytest.mark.parametrize("words", [("--overwrite",), ("--resume", "never"), ("--resume=runs/x",)])
+def test_what_would_begin_anew_after_each_requeue_is_refused(affect, words):
+    code, err = affect("recipes/finetune_wavlm.py", "demo", *words, **STEP)
+    assert_one_line(code, err, words[0].partition("=")[0], "not for a job")
+
+
+def test_words_before_the_recipe_are_its_own():
+    line = ["launch", "--engine", "cpu", "--config-file=x.yaml", "r.py", "v3", "--engine", "e", "--help"]
+    assert commands.launch_words(line) == (line[:5], line[5:])
+    assert commands.launch_words(["launch", "--help"]) == (["launch", "--help"], [])
+    assert commands.launch_words(["launch"]) == (["launch"], [])
+
+
+def test_ddp_is_the_engine_that_is_not_named(started):
+    words, found = started(**STEP, MASTER_ADDR="n1")
+    assert words == ["v3", "--engine", "its own"]
+    assert RANK.items() <= found.items()
+    assert found["ACCELERATE_MIXED_PRECISION"] == "bf16"
+    assert found["AFFECT_COMMAND"].startswith("srun affect launch ")
+
+
+def test_deepspeed_has_its_world_even_of_one(started):
+    _, found = started("--config-file", str(CONFIGURATIONS / "zero2.yaml"), **{**STEP, **ONE})
+    assert found["ACCELERATE_USE_DEEPSPEED"] == "true"
+    assert found["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == "2"
+    assert "zero_stage" in found["ACCELERATE_CONFIG_DS_FIELDS"]
+    assert (found["RANK"], found["WORLD_SIZE"], found["MASTER_ADDR"]) == ("0", "1", "127.0.0.1")
+
+
+def test_fsdp(started):
+    _, found = started("--engine=fsdp2", **STEP, MASTER_ADDR="n1", MASTER_PORT="12345")
+    assert {**RANK, "MASTER_PORT": "12345"}.items() <= found.items()
+    assert (found["ACCELERATE_USE_FSDP"], found["FSDP_VERSION"]) == ("true", "2")
+
+
+def test_one_task_is_one_process(started):
+    _, found = started("--engine", "cpu", **{**STEP, **ONE})
+    assert found["ACCELERATE_USE_CPU"] == "True"
+    assert not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} & set(found)
+
+
+@pytest.mark.parametrize(
+    "said, meeting", [("localhost", "localhost"), ("no-such-node.invalid", "10.0.0.7")], ids=["resolved", "asked"]
+)
+def test_rank_0_is_found_by_its_name_or_by_slurms_address(tmp_path, monkeypatch, said, meeting):
+    script = tmp_path / "scontrol"
+    script.write_text(
+        f'#!/bin/sh\ncase "$*" in\n"show hostnames n[1-2]") echo {said}; echo n2;;\n'
+        f'"--oneliner show node {said}") echo "NodeName=x NodeAddr=10.0.0.7 NodeHostName=x";;\n*) exit 3;;\nesac\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert launcher.address(STEP, 2) == meeting
+    assert launcher.address({}, 1) == "127.0.0.1"
+    with pytest.raises(AffectError, match="scontrol show hostnames n9 failed: 3"):
+        launcher.address({"SLURM_STEP_NODELIST": "n9"}, 2)
+    monkeypatch.setenv("PATH", str(Path("/nowhere")))
+    with pytest.raises(AffectError, match="export MASTER_ADDR"):
+        launcher.address(STEP, 2)
