@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib.util import find_spec
@@ -42,6 +44,8 @@ def accelerator(folder: Path | None, trackers: Sequence[str]) -> Accelerator:
     if deepspeed:
         # It writes about itself on every rank, and to standard output.
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+        # What it builds is built with ninja, which is beside Python in an environment that need not be active.
+        os.environ["PATH"] = f"{os.environ.get('PATH', '')}{os.pathsep}{Path(sys.executable).parent}"
     try:
         made = Accelerator(
             # Told so: left alone, Accelerate falls back to one process, or to several unrelated ones. With ZeRO it
@@ -84,6 +88,8 @@ def _check(cuda: bool, deepspeed: bool, fsdp: bool) -> None:
         raise AffectError("precision fp16 is for one process and DDP: launch ZeRO and FSDP with bf16")
     if deepspeed and find_spec("deepspeed") is None:
         raise AffectError("the launch file asks for DeepSpeed: pip install 'affect[deepspeed]'")
+    if deepspeed and not cuda and shutil.which(os.environ.get("CXX", "c++")) is None:
+        raise AffectError("DeepSpeed on a CPU builds an operator, and no C++ compiler is here: apt-get install g++")
     if fsdp and os.environ.get("FSDP_VERSION", "1") != "2":
         raise AffectError("the launch file asks for the first FSDP: say fsdp_version: 2")
     steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
