@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import signal
 from collections.abc import Iterable
+from pathlib import Path
 
 _MOST = 5
 """Names that an error lists; of more their number is said."""
@@ -33,6 +35,13 @@ class StoppedError(BaseException):
         """Say where the run stands: `place` is what was saved, or what the run goes on from."""
         super().__init__(f"stopped: {place}; give the command again to go on")
         self.number = number
+
+    def at(self, place: str, folder: Path) -> StoppedError:
+        """Return this stop of the run in `folder`, which stands at `place`, and write it to that run's log."""
+        stopped = StoppedError(self.number, place)
+        # On the terminal the command says it as its last word.
+        logging.getLogger("affect").info("%s", stopped, extra={"run": folder})
+        return stopped
 
     @property
     def code(self) -> int:

@@ -30,6 +30,8 @@ class SpeechBranch(nn.Module):
 
     INPUTS = ("waveform", "samples", "states", "frames", "speaker", "seeds")
     """What it takes of a batch; the prosody branch's output comes beside."""
+    by_row = True
+    """Whether the utterances of dialogues may be encoded in several calls, see `ConvStack.by_row`."""
 
     def __init__(self, config: VAConfig, encoder: SpeechEncoder | None = None, xvector: XVector | None = None) -> None:
         super().__init__()
@@ -70,12 +72,13 @@ class SpeechBranch(nn.Module):
         """Return [U, D] of `waveform` [U, S] and `samples` [U], or `states` [U, L, T, D] and `frames` [U].
 
         `heard` may also hold `speaker` [U, E], `rhythm` [U, P] (the prosody branch's) and `seeds` [U]. Utterances of
-        dialogues (`turns` given) are encoded in groups of similar length, and a few at a time.
+        dialogues (`turns` given) are encoded in groups of similar length, and a few at a time, unless ranks must call
+        alike: all at once then, padded to the longest.
         """
         lengths = heard.get("frames", heard.get("samples"))
         if lengths is None or not ("states" in heard or "waveform" in heard):
             raise AffectError("this model takes audio: waveform and samples are missing")
-        if turns is None:
+        if turns is None or not self.by_row:
             return self._encode(heard)
         seconds = lengths / (self.encoder.sampling_rate if "samples" in heard else 50)
         groups = by_length(seconds, _MOST)

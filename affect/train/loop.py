@@ -80,28 +80,19 @@ class Run:
 
     def _resume(self, resume: str) -> None:
         """Take up the checkpoint that `resume` names, and drop those that a new course makes untrue."""
-        found = self.engine.on_main(lambda: checkpoint.find(resume, self.checkpoints, self._passed_over))
+        # What can't be resumed from is said on the terminal now, and in the run's log once it is open.
+        found = self.engine.on_main(lambda: checkpoint.find(resume, self.checkpoints, self.opening.append))
+        for line in self.opening[1:]:
+            _LOG.warning(line)
         measured = self.state
         if found is not None:
             self.state = checkpoint.load(found, self.engine, self.model, self.optimizer, self.average)
             self.opening.append(f"resuming {found} after step {self.state.step}")
-        named = self.recipe.train
-        if named.budget != "auto" or self.state.budget > measured.budget:
-            # Named anew, or a card with less memory than the one before.
-            self.state.budget, self.state.mode = measured.budget, measured.mode
-        if named.mode != "auto":
-            self.state.mode = measured.mode
-        told = memory.heed(self.engine, self.state, self.checkpoints) if named.budget == "auto" else None
-        self.opening += [told] if told else []
+        self.opening += memory.settle(self.engine, self.recipe.train, self.state, measured, self.checkpoints)
         if self.engine.on_main(lambda: checkpoint.clear(self.checkpoints, after=self.state.step)):
             # The best weights were of a later step than this one: they are chosen anew.
             self.state.best = None
         self.saved = self.state.step
-
-    def _passed_over(self, words: str) -> None:
-        """Say what can't be resumed from: on the terminal now, in the run's log once it is open."""
-        _LOG.warning(words)
-        self.opening.append(words)
 
     def _schedule(self) -> Schedule:
         return Schedule(self.lengths, self.recipe.train, self.recipe.seed, self.engine.world, self.state.budget)
@@ -125,17 +116,12 @@ class Run:
                 # Raised by all ranks at the same place.
                 if self.saved != self.state.step:
                     self._save()
-                raise self._stopped(stop, f"saved at step {self.state.step}") from None
+                raise stop.at(f"saved at step {self.state.step}", self.folder) from None
             try:
                 return self._finish()
             except StoppedError as stop:
-                raise self._stopped(stop, f"trained and saved at step {self.state.step}, not yet predicted") from None
-
-    def _stopped(self, stop: StoppedError, place: str) -> StoppedError:
-        stopped = StoppedError(stop.number, place)
-        # On the terminal the command says it as its last word.
-        _LOG.info("%s", stopped, extra={"run": self.folder})
-        return stopped
+                place = f"trained and saved at step {self.state.step}, not yet predicted"
+                raise stop.at(place, self.folder) from None
 
     def _announce(self) -> None:
         rows = self.parts["train"]

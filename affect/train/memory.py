@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from affect.errors import AffectError, LostError, first_line
+from affect.recipe import Train
 from affect.train import folder as folders
 from affect.train.engine import Engine, is_out_of_memory
 from affect.train.state import State
@@ -48,6 +49,20 @@ def halve(engine: Engine, state: State, shortest: float, checkpoints: Path, erro
         "step %d: out of memory; repeating it with a budget of %.4g instead of %.4g (%s), which changes no loss",
         state.step + 1, halved, before, mode,
     )  # fmt: skip
+
+
+def settle(engine: Engine, named: Train, state: State, measured: State, checkpoints: Path) -> list[str]:
+    """Let the budget and the mode of a resumed run be those named, or what memory there is here; return what is said.
+
+    A collective. Raises AffectError where the limit that an earlier session left can't be read.
+    """
+    if named.budget != "auto" or state.budget > measured.budget:
+        # Named anew, or a card with less memory than the one before.
+        state.budget, state.mode = measured.budget, measured.mode
+    if named.mode != "auto":
+        state.mode = measured.mode
+    told = heed(engine, state, checkpoints) if named.budget == "auto" else None
+    return [] if told is None else [told]
 
 
 def heed(engine: Engine, state: State, checkpoints: Path) -> str | None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from affect.errors import first_line
 from affect.task import AdditiveLoss, Batch, GatheredLoss, Loss
+from affect.train import watchdog
 from affect.train.engine import Engine, is_out_of_memory
 
 Mode = Literal["hold", "replay"]
@@ -69,14 +70,12 @@ def _additive(
 
     def alone() -> Tensor:
         for k, batch in enumerate(batches[:-1]):
-            with engine.boundary(model, last=False):
-                engine.backward(engine.world * share(k, batch))
-        with engine.boundary(model, last=True):
-            return share(len(batches) - 1, batches[-1])
+            engine.backward(engine.world * share(k, batch))
+        return share(len(batches) - 1, batches[-1])
 
-    last = _voted(engine, alone)
-    with engine.boundary(model, last=True):
-        engine.backward(engine.world * last)
+    with engine.alone(model):
+        last = _voted(engine, alone)
+    _reduce(engine, model, last)
     # Collective 2 of 2: the value, for the log.
     values = engine.sum(sums) / counts
     terms = {name: values[i] for i, name in enumerate(names)}
@@ -91,18 +90,17 @@ def _gathered(
     def forward() -> list[dict[str, Tensor]]:
         held: list[dict[str, Tensor]] = []
         for k, batch in enumerate(batches):
-            # Held graphs end in one backward, so every forward of a hold belongs to the step that synchronises.
-            with engine.boundary(model, last=True), torch.set_grad_enabled(hold):
+            with torch.set_grad_enabled(hold):
                 outputs = _forward(engine, model, batch, (*key, k))
             held.append({name: outputs[name] for name in loss.needs})
         return held
 
-    held = _voted(engine, forward)
+    with engine.alone(model):
+        held = _voted(engine, forward)
     result, gradients = _gradients(engine, loss, held, batches)
     if hold:
-        with engine.boundary(model, last=True):
-            # One backward: several would make DDP reduce more than once.
-            engine.backward(engine.world * _surrogate(held, gradients))
+        # One backward: several would make DDP reduce more than once.
+        _reduce(engine, model, _surrogate(held, gradients))
         return result
 
     def share(k: int) -> Tensor:
@@ -111,15 +109,20 @@ def _gathered(
 
     def alone() -> Tensor:
         for k in range(len(batches) - 1):
-            with engine.boundary(model, last=False):
-                engine.backward(engine.world * share(k))
-        with engine.boundary(model, last=True):
-            return share(len(batches) - 1)
+            engine.backward(engine.world * share(k))
+        return share(len(batches) - 1)
 
-    last = _voted(engine, alone)
-    with engine.boundary(model, last=True):
-        engine.backward(engine.world * last)
+    with engine.alone(model):
+        last = _voted(engine, alone)
+    _reduce(engine, model, last)
     return result
+
+
+def _reduce(engine: Engine, model: nn.Module, last: Tensor) -> None:
+    """Backpropagate the last share of a step, with which gradients are reduced between ranks."""
+    watchdog.mark("backward")
+    with engine.reducing(model):
+        engine.backward(engine.world * last)
 
 
 def _voted(engine: Engine, work: Callable[[], T]) -> T:
@@ -161,6 +164,7 @@ def _gradients(
 
     A collective: every rank must reach it, with the same outputs and targets by name.
     """
+    watchdog.mark("exchange")
     outputs = {n: torch.cat([_real(h, b)[n].detach() for h, b in zip(held, batches, strict=True)]) for n in loss.needs}
     targets = {n: torch.cat([_real(b.targets, b)[n] for b in batches]) for n in batches[0].targets}
     everyone, start = _exchange(
@@ -204,6 +208,7 @@ def _exchange(engine: Engine, tensors: dict[tuple[str, str], Tensor]) -> tuple[d
 
 
 def _forward(engine: Engine, model: nn.Module, batch: Batch, key: tuple[int, ...]) -> dict[str, Tensor]:
+    watchdog.mark("forward")
     with engine.seeded(*key, engine.rank), engine.autocast():
         outputs: dict[str, Tensor] = model(**batch.inputs)
     # Losses are computed in float32, whatever the precision of what they are computed from.

@@ -10,12 +10,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
+from tqdm import tqdm
 
 from affect import cli
 from tests.faults import recipe
@@ -157,6 +159,8 @@ def _run(said: Path, given: list[str], fault: str) -> None:
         os.dup2(file.fileno(), 2)
     sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), line_buffering=True)
     sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), line_buffering=True)
+    # tqdm's own is shared by all that are forked from one process: one that is killed inside would keep it for ever.
+    tqdm.set_lock(threading.RLock())
     sys.argv = [str(RECIPE)]
     recipe.faulty(fault)
     cli.launch({"small": recipe.small}, given)

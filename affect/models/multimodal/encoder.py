@@ -20,19 +20,18 @@ class StreamEncoder(nn.Module):
         self.first = first
         self.rest = rest
 
-    def forward(self, features: Tensor, present: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor | None, present: Tensor | None = None) -> Tensor:
         """Return [B, H] of `features` [B, D]; a row whose `present` [B, 1] is 0 counts as zeros.
 
-        Masking the first layer's product is masking its input, for H values a row in place of D.
+        Masking the first layer's product is masking its input, for H values a row in place of D. Of None it returns
+        what it makes of a vector of zeros [1, H].
         """
+        if features is None:
+            return cast(Tensor, self.rest(self.first.bias[None]))
         if present is None:
             return cast(Tensor, self.rest(self.first(features)))
         product = F.linear(features, self.first.weight)
         return cast(Tensor, self.rest(torch.where(present > 0, product, 0.0) + self.first.bias))
-
-    def absent(self) -> Tensor:
-        """Return what it makes of a vector of zeros [1, H]."""
-        return cast(Tensor, self.rest(self.first.bias[None]))
 
 
 class MLPEncoder(StreamEncoder):

@@ -11,7 +11,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from affect.errors import AffectError
 from affect.models.dropout import mask
 from affect.models.multimodal import modality_dropout
 from affect.models.multimodal.config import MODALITIES, MultimodalConfig
-from affect.models.multimodal.encoder import MLPEncoder, StreamEncoder
+from affect.models.multimodal.encoder import MLPEncoder
 from affect.models.multimodal.imputation import Imputation
 
 Noise = Mapping[str, Tensor]
@@ -203,8 +202,8 @@ class Fusion(nn.Module, ABC):
         elif self.config.missing == "token":
             own = [torch.where(there[s], h, self.tokens[s]) for s, h in enumerate(own)]
         elif stays is not None and self.config.dropout_kind == "balanced":
-            encoders = [cast(StreamEncoder, encoder) for encoder in self.encoders]
-            own = [torch.where(there[s], h, encoders[s].absent()) for s, h in enumerate(own)]
+            # Called as modules: an engine that shares out weights has them whole in a call alone.
+            own = [torch.where(there[s], h, self.encoders[s](None)) for s, h in enumerate(own)]
         elif stays is not None:
             own = [h * stays[..., s : s + 1] for s, h in enumerate(own)]
         return Hidden(vectors=own, outputs=outputs)

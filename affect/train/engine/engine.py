@@ -77,9 +77,13 @@ class Engine(Ranks):
         """Return the model as the task made it (its weights may be elsewhere: see `weights`)."""
         return self.backend.unwrap(model)
 
-    def boundary(self, model: nn.Module, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Run forward and backward of a micro-batch; only the last of a step reduces gradients between ranks."""
-        return self.backend.boundary(model, last)
+    def alone(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """Run forwards and backwards that reduce nothing between ranks (ZeRO-2 and 3 reduce, and keep adding up)."""
+        return self.backend.alone(model)
+
+    def reducing(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """Run the one backward of a step that reduces gradients, of forwards that were run alone."""
+        return self.backend.reducing(model)
 
     def backward(self, loss: Tensor) -> None:
         """Backpropagate, scaled where the precision wants it."""

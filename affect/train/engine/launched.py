@@ -6,11 +6,12 @@ where it would not get what it was asked for, with one line that names both side
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,6 +70,8 @@ def accelerator(folder: Path | None, trackers: Sequence[str]) -> Accelerator:
         raise AffectError(
             f"the launcher asked for {processes} processes but {made.num_processes} joined; see accelerate_configs/"
         )
+    if made.state.deepspeed_plugin is not None:
+        _check_precision(made.state.deepspeed_plugin.deepspeed_config)
     for kind, asked in (("DEEPSPEED", deepspeed), ("FSDP", fsdp)):
         if asked and made.distributed_type.value != kind:
             raise AffectError(
@@ -88,6 +91,8 @@ def _check(cuda: bool, deepspeed: bool, fsdp: bool) -> None:
         raise AffectError("precision fp16 is for one process and DDP: launch ZeRO and FSDP with bf16")
     if deepspeed and find_spec("deepspeed") is None:
         raise AffectError("the launch file asks for DeepSpeed: pip install 'affect[deepspeed]'")
+    if deepspeed:
+        _check_file(os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none"))
     if deepspeed and not cuda and shutil.which(os.environ.get("CXX", "c++")) is None:
         raise AffectError("DeepSpeed on a CPU builds an operator, and no C++ compiler is here: apt-get install g++")
     if fsdp and os.environ.get("FSDP_VERSION", "1") != "2":
@@ -97,6 +102,42 @@ def _check(cuda: bool, deepspeed: bool, fsdp: bool) -> None:
         raise AffectError(
             f"the launch file accumulates {steps} steps (gradient_accumulation_steps), but the recipe's train.batch is "
             "the global batch, which the step cuts itself: leave it out of the launch file"
+        )
+
+
+def _check_file(path: str) -> None:
+    """Raise AffectError for a DeepSpeed configuration that Accelerate would stumble over without naming it."""
+    if path == "none":
+        return
+    try:
+        said = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else first_line(error)
+        raise AffectError(f"deepspeed_config_file {path} can't be read: {why}") from error
+    if not isinstance(said, dict):
+        raise AffectError(f"deepspeed_config_file {path} must hold a JSON object, not a {type(said).__name__}")
+    for name in ("zero_optimization", "bf16", "fp16", "torch_autocast", "optimizer", "scheduler"):
+        if not isinstance(said.get(name, {}), dict):
+            raise AffectError(f"deepspeed_config_file {path}: {name} must be a JSON object, not {said[name]!r}")
+
+
+def _check_precision(said: Mapping[str, Any]) -> None:
+    """Raise AffectError where a DeepSpeed configuration of its own has another precision than this run would.
+
+    `bf16` enabled there is the run's precision bf16: torch's autocast, the weights in float32. Accelerate takes no
+    mixed_precision of the launch file beside it; the command line's it takes, and drops.
+    """
+    enabled = {name: said.get(name, {}).get("enabled") is True for name in ("bf16", "fp16", "torch_autocast")}
+    if enabled["fp16"]:
+        raise AffectError(
+            "the launch file's DeepSpeed configuration enables fp16, which is for one process and DDP: enable bf16"
+        )
+    if enabled["torch_autocast"] and not enabled["bf16"]:
+        raise AffectError("the launch file's DeepSpeed configuration enables torch_autocast: enable bf16 there instead")
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if asked == "bf16" and not enabled["bf16"]:
+        raise AffectError(
+            "the launch file says mixed_precision bf16, its DeepSpeed configuration bf16 disabled: keep one"
         )
 
 
@@ -111,28 +152,23 @@ def agree(made: Accelerator, recipe: Recipe) -> None:
     if recipe.optim.clip_value is not None:
         raise AffectError("optim.clip_value needs whole gradients, which ZeRO does not keep: launch with ddp.yaml")
     said: dict[str, Any] = plugin.deepspeed_config
-    clip = 0.0 if recipe.optim.clip is None else recipe.optim.clip
-    numbers = {"gradient_clipping": ("optim.clip", clip), "train_batch_size": ("train.batch", recipe.train.batch)}
+    clip, batch = recipe.optim.clip, recipe.train.batch
+    numbers = {"gradient_clipping": ("optim.clip", clip), "train_batch_size": ("train.batch", batch)}
     for name, (field, value) in numbers.items():
-        if said.get(name, "auto") != "auto" and float(said[name]) != float(value):
-            raise AffectError(f"the launch file says {name} {said[name]}, the recipe {field} {value:g}: keep one")
-    if said.get("gradient_accumulation_steps", 1) not in (1, "auto"):
-        raise AffectError(
-            f"the launch file says gradient_accumulation_steps {said['gradient_accumulation_steps']}, the recipe "
-            f"train.batch {recipe.train.batch}, which the step cuts itself: leave it out of the launch file"
-        )
+        # A clip of 0 is DeepSpeed's word for none.
+        if said.get(name, "auto") != "auto" and float(said[name]) != float(value or 0):
+            raise AffectError(f"the launch file says {name} {said[name]}, the recipe {field} {value}: keep one")
+    for name, harmless in {"gradient_accumulation_steps": 1, "train_micro_batch_size_per_gpu": "auto"}.items():
+        if said.get(name, harmless) not in (harmless, "auto"):
+            raise AffectError(
+                f"the launch file says {name} {said[name]}, the recipe train.batch {batch}, which the step cuts "
+                "itself: leave it out of the launch file"
+            )
     for name, field in {"optimizer": "optim.algorithm", "scheduler": "optim.schedule"}.items():
         if name in said:
             value = getattr(recipe.optim, field.removeprefix("optim."))
-            kind = said[name].get("type", name) if isinstance(said[name], dict) else said[name]
+            kind = said[name].get("type", name)
             raise AffectError(f"the launch file has an {name} ({kind}), the recipe {field} {value}: keep the recipe's")
-    for name in ("bf16", "fp16"):
-        enabled = said.get(name, {}).get("enabled", False)
-        if enabled is True and made.mixed_precision != name:
-            raise AffectError(
-                f"the launch file's DeepSpeed configuration enables {name}, its mixed_precision is "
-                f"{made.mixed_precision}: say mixed_precision alone"
-            )
 
 
 def _asked(kind: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from affect.recipe import Optim
 
@@ -44,15 +45,25 @@ class Plain:
         return plain
 
     @contextlib.contextmanager
-    def boundary(self, model: nn.Module, last: bool) -> Iterator[None]:
-        """Run forward and backward of a micro-batch; only the last of a step reduces gradients between ranks."""
-        self.accelerator.sync_gradients = last
+    def alone(self, model: nn.Module) -> Iterator[None]:
+        """Run forwards and backwards that reduce nothing between ranks."""
+        self.accelerator.sync_gradients = False
         try:
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+            with self.accelerator.no_sync(model):
                 yield
         finally:
             # A micro-batch that failed must not leave it off: Accelerate's zero_grad would then do nothing.
             self.accelerator.sync_gradients = True
+
+    @contextlib.contextmanager
+    def reducing(self, model: nn.Module) -> Iterator[None]:
+        """Run the one backward of a step that reduces gradients, of forwards that were run alone."""
+        if isinstance(model, DistributedDataParallel):
+            # What a forward does outside of no_sync. Done here, for a forward that was given up would leave it done,
+            # and the repeated step would reduce in its first backward.
+            model.require_forward_param_sync = True
+            model.reducer.prepare_for_backward([])
+        yield
 
     def backward(self, loss: Tensor) -> None:
         """Backpropagate, scaled where the precision wants it."""

@@ -41,9 +41,11 @@ class Zero(Plain):
         said["train_batch_size"] = self.accelerator.num_processes
         # torch's optimiser is kept with offloading: the moments are the same numbers then, and nothing is compiled.
         said["zero_force_ds_cpu_optimizer"] = False
+        # Asked before it is switched off: Accelerate reads the precision from this very configuration.
+        half = self.accelerator.mixed_precision == "bf16"
         for name in ("bf16", "fp16"):
             said[name] = {"enabled": False}
-        if self.accelerator.mixed_precision == "bf16":
+        if half:
             # No module's gradients travel in bf16.
             said["torch_autocast"] = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
         if self.stage == 3:
@@ -61,9 +63,15 @@ class Zero(Plain):
         return plain
 
     @contextlib.contextmanager
-    def boundary(self, model: nn.Module, last: bool) -> Iterator[None]:
-        """Run forward and backward of a micro-batch; with the last of a step the reduced gradients are whole."""
-        self._engine.set_gradient_accumulation_boundary(last)
+    def alone(self, model: nn.Module) -> Iterator[None]:
+        """Run forwards and backwards that are not the last of a step; stages 2 and 3 reduce in each of them."""
+        self._engine.set_gradient_accumulation_boundary(False)
+        yield
+
+    @contextlib.contextmanager
+    def reducing(self, model: nn.Module) -> Iterator[None]:
+        """Run the last backward of a step: the reduced gradients are whole after it."""
+        self._engine.set_gradient_accumulation_boundary(True)
         yield
 
     def backward(self, loss: Tensor) -> None:
