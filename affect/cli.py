@@ -223,7 +223,8 @@ def main() -> None:
         split = splits.get(words[0]) if words else None
         if split is not None:
             words, rest = split(words)
-        run = read(app, words, prog="affect", description="Run folds side by side; read what runs left.")
+        about = "Folds side by side, ranks under Slurm, reports, predictions, exports, the Hub."
+        run = read(app, words, prog="affect", description=about)
         if split is not None:
             run = functools.partial(run, arguments=tuple(rest))
         if words[:1] == ["folds"]:

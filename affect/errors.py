@@ -19,10 +19,14 @@ class AffectError(Exception):
     code = 2
 
 
+AGAIN = 75
+"""The exit code (EX_TEMPFAIL) of a run that is to be started again: it was told so, or lost what it needs to go on."""
+
+
 class LostError(AffectError):
     """What ended a session and not the run: it goes on when the command is given again."""
 
-    code = 1
+    code = AGAIN
 
 
 class StoppedError(BaseException):
@@ -45,12 +49,9 @@ class StoppedError(BaseException):
 
     @property
     def code(self) -> int:
-        """The exit code: 75 (EX_TEMPFAIL: to be started again) after SIGUSR1, 128 + its number after another signal."""
+        """The exit code: 75 (to be started again) after SIGUSR1, 128 + its number after another signal."""
         return AGAIN if self.number == signal.SIGUSR1 else 128 + self.number
 
-
-AGAIN = 75
-"""The exit code of a run that was stopped to be started again."""
 
 _LOST = (
     "connection closed by peer", "connection reset by peer", "connection refused", "connection was likely closed",

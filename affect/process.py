@@ -8,6 +8,8 @@ import signal
 import sys
 from typing import Any
 
+PARENT = "AFFECT_PARENT"
+"""Variable by which `affect folds` tells a run which process it is to follow."""
 _LAUNCHED = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")
 """Variables that torchrun and `accelerate launch` give to the processes that they start."""
 _PR_SET_PDEATHSIG = 1
@@ -20,9 +22,11 @@ def follow_launcher() -> None:
     A launcher that is killed can't tell its processes, which would hold their GPUs for ever.
     """
     global _launcher
-    if _launcher or not any(name in os.environ for name in _LAUNCHED):
+    # Of this process alone: what it starts itself follows nobody by it.
+    parent = os.environ.pop(PARENT, None)
+    if _launcher or (parent is None and not any(name in os.environ for name in _LAUNCHED)):
         return
-    _launcher = os.getppid()
+    _launcher = int(parent or os.getppid())
     die_with_parent(signal.SIGTERM)
     if orphaned():
         os.kill(os.getpid(), signal.SIGTERM)

@@ -19,6 +19,7 @@ from affect.errors import AffectError, nearest
 
 FREE = (
     *(f"train.{name}" for name in ("budget", "mode", "workers", "trackers", "world", "keep", "timeout")),
+    "train.checkpoint_minutes",
     *("together", "push_to_hub", "hub_private"),
 )
 """Fields that may change between the sessions of a run, and differ between runs that are compared: they decide no
@@ -104,6 +105,9 @@ class Train:
     """Checkpoints kept for resuming, beside the best weights: where the newest is damaged, the one before is taken."""
     checkpoint_every: int = 1
     """Epochs between checkpoints."""
+    checkpoint_minutes: float = 30.0
+    """Minutes after a checkpoint at which one is saved inside an epoch, too: what a kill costs at most. Of runs that
+    train together the epochs are short, and have none inside."""
     workers: int = 2
     """Processes a rank that decode ahead; 0 decodes between steps."""
     trackers: tuple[str, ...] = ("tensorboard",)
@@ -124,7 +128,8 @@ class Train:
         both = self.choose == "last" and self.patience is not None
         require(not both, "train.patience", "be left out with choose=last, which takes the last weights", self.patience)
         require(self.workers >= 0, "train.workers", "not be negative", self.workers)
-        require(self.timeout > 0, "train.timeout", "be positive", self.timeout)
+        for name in ("timeout", "checkpoint_minutes"):
+            require(getattr(self, name) > 0, f"train.{name}", "be positive", getattr(self, name))
         require(self.min_delta >= 0, "train.min_delta", "not be negative", self.min_delta)
 
 

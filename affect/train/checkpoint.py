@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from affect import checksums
 from affect.errors import AffectError, first_line
-from affect.train import checksums, resume, state
 from affect.train import folder as folders
+from affect.train import resume, state
 from affect.train.engine import Engine
 from affect.train.optim import Average
 from affect.train.resume import BEST, PLACE, clear, find, steps

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from affect import recipe as recipes
 from affect.errors import AffectError, first_line
 from affect.recipe import Recipe
-from affect.train import swap
+from affect.train import lock, swap
 
 
 def experiment_folder(runs: Path, experiment: str, name: str | None) -> Path:
@@ -42,13 +42,27 @@ def point_latest(runs: Path, target: Path) -> None:
 def claim(folder: Path, recipe: Recipe, *, experiment: str, overwrite: bool) -> bool:
     """Make `folder` this run's own and return whether it is already finished.
 
-    Raises AffectError naming the fields when it holds a run of another recipe.
+    Raises AffectError naming the fields when it holds a run of another recipe, or the process that trains it now.
     """
-    wanted = {"experiment": experiment, **recipe.to_dict()}
-    if overwrite and folder.exists():
-        if not (folder / "recipe.json").exists():
-            raise AffectError(f"{folder} is not a run's folder: --overwrite does not delete it")
-        shutil.rmtree(folder)
+    with lock.held(folder):
+        if overwrite:
+            _empty(folder)
+        return _claim(folder, {"experiment": experiment, **recipe.to_dict()})
+
+
+def _empty(folder: Path) -> None:
+    """Delete what is in a run's folder, but for the lock that is held on it."""
+    found = [path for path in folder.glob("*") if path.name != lock.NAME]
+    if found and not (folder / "recipe.json").exists():
+        raise AffectError(f"{folder} is not a run's folder: --overwrite does not delete it")
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _claim(folder: Path, wanted: dict[str, Any]) -> bool:
     path = folder / "recipe.json"
     if path.exists():
         other = recipes.differences(recipes.read(path), wanted)

@@ -96,18 +96,25 @@ def stoppable(work: Callable[P, R]) -> Callable[P, R]:
     return stopped
 
 
-def check(engine: Engine, place: str) -> None:
+def asked() -> int:
+    """Return the signal by which this process was asked to stop, while it is heard; 0 where it was not."""
+    return _HEARD.number
+
+
+def check(engine: Engine, place: str, *, due: bool = False) -> bool:
     """Raise StoppedError on every rank where any of them was asked to stop, saying `place`. A collective.
 
-    One process reads a flag; several add two numbers up.
+    Returns whether something is `due` on any rank. One process reads flags; several add three numbers up.
     """
     number = _HEARD.number
     if engine.world > 1:
-        flags = torch.tensor([number == other for other in _SIGNALS], dtype=torch.float32, device=engine.device)
-        total = engine.sum(flags).tolist()
+        flags = [*(number == other for other in _SIGNALS), due]
+        total = engine.sum(torch.tensor(flags, dtype=torch.float32, device=engine.device)).tolist()
+        due = total.pop() > 0
         # SIGTERM counts for more: it asks for an end, not for a new start.
         number = next((other for other, asked in zip(_SIGNALS, total, strict=True) if asked), 0)
     if number:
         # Heard by all from now on: a launcher that then ends the others is no second stop.
         _HEARD.agree(number)
         raise StoppedError(number, place)
+    return due

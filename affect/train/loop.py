@@ -65,6 +65,7 @@ class Run:
         with engine.seeded(recipe.seed):
             model = task.model().to(engine.device)
         engine.everywhere(lambda: task.prepare(model, engine.local_rank, engine.local_world))
+        watchdog.mark("measuring")
         chosen = probe.choose(engine, task, model, self.loss, self.parts["train"], recipe)
         self.opening = [chosen.words]
         self.state = State(budget=chosen.budget, mode=chosen.mode)
@@ -73,10 +74,12 @@ class Run:
         self.model, self.optimizer = engine.prepare(model, optimizer, recipe.optim)
         # Those that the engine made of the model's, perhaps.
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        watchdog.mark("resuming")
         self._resume(resume)
         self.schedule = self._schedule()
         self.meter = Meter(self.lengths, task.unit, recipe.train.workers)
         self.overflows = 0
+        self.saved_at = time.monotonic()
 
     def _resume(self, resume: str) -> None:
         """Take up the checkpoint that `resume` names, and drop those that a new course makes untrue."""
@@ -107,7 +110,6 @@ class Run:
             Journal(
                 self.engine, self.folder, steps=steps, done=self.state.step, label=label, settings=settings
             ) as self.journal,
-            watchdog.Watchdog(self.engine, self.folder / "train.log", self.recipe.train.timeout) as self.watching,
         ):
             self._announce()
             try:
@@ -147,7 +149,7 @@ class Run:
             now = self.state.step
             begun = time.perf_counter()
             waited = loader.waited
-            self.watching.at(now + 1, "loading")
+            watchdog.mark("loading", now + 1)
             try:
                 batches = loader.take(len(self.schedule.cut(now).ranks[self.engine.rank]))
                 result, rates, follows = self._gradient(now, batches)
@@ -164,7 +166,8 @@ class Run:
             if self.schedule.ends_epoch(now):
                 self.meter.report(self.schedule.epoch(now), last=self.state.step == self.schedule.steps)
                 self._end_epoch(now)
-            interrupt.check(self.engine, f"after step {now + 1}")
+            if interrupt.check(self.engine, f"after step {now + 1}", due=self._due()):
+                self._save()
 
     def _gradient(self, now: int, batches: list[Batch]) -> tuple[step.Result, dict[str, float], dict[str, float]]:
         """Leave the gradient of step `now` in the parameters; may be repeated with another cut.
@@ -252,6 +255,10 @@ class Run:
         if (epoch + 1) % train.checkpoint_every == 0 or last or self.state.stopped:
             self._save()
 
+    def _due(self) -> bool:
+        """Tell whether the last checkpoint is too long ago, by the main rank's clock."""
+        return self.engine.main and time.monotonic() - self.saved_at > 60 * self.recipe.train.checkpoint_minutes
+
     def _save(self) -> None:
         """Write a checkpoint. Reached by every rank."""
         watchdog.mark("saving")
@@ -259,7 +266,7 @@ class Run:
             self.engine, self.checkpoints, self.model, self.optimizer, self.average, self.state,
             keep=self.recipe.train.keep,
         )  # fmt: skip
-        self.saved = self.state.step
+        self.saved, self.saved_at = self.state.step, time.monotonic()
 
     def _judge(self, scores: dict[str, float], epoch: int) -> None:
         """Keep the weights if they are the best so far, and decide whether to stop early."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 
 import torch
@@ -37,10 +38,10 @@ def halve(engine: Engine, state: State, shortest: float, checkpoints: Path, erro
     mode = "replay" if state.mode == "hold" else state.mode
     if engine.world > 1 and not isinstance(error, OutVotedError):
         # The others may be inside a collective already.
-        folders.write_json(checkpoints / LIMIT, {"budget": halved, "mode": mode})
+        folders.write_json(checkpoints / LIMIT, {"budget": halved, "mode": mode, "failed": before})
         raise LostError(
-            f"rank {engine.rank} ran out of memory; give the command again with --train.budget auto, which then is "
-            f"{halved:.4g} at most: it goes on from the last checkpoint, and the loss it optimises is the same"
+            f"rank {engine.rank} ran out of memory; give the command again: it goes on from the last checkpoint with a "
+            f"budget of {halved:.4g} at most instead of {before:.4g}, and the loss it optimises is the same"
         ) from error
     if engine.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -61,17 +62,18 @@ def settle(engine: Engine, named: Train, state: State, measured: State, checkpoi
         state.budget, state.mode = measured.budget, measured.mode
     if named.mode != "auto":
         state.mode = measured.mode
-    told = heed(engine, state, checkpoints) if named.budget == "auto" else None
+    told = heed(engine, state, checkpoints, named=named.budget != "auto")
     return [] if told is None else [told]
 
 
-def heed(engine: Engine, state: State, checkpoints: Path) -> str | None:
+def heed(engine: Engine, state: State, checkpoints: Path, *, named: bool = False) -> str | None:
     """Lower the budget to what an earlier session left as its limit, and return that in words. A collective.
 
-    Raises AffectError where the limit can't be read.
+    One that is `named` is believed, unless it is no smaller than the one with which that session ran out of memory:
+    the same command given again must not end in the same way. Raises AffectError where the limit can't be read.
     """
-    limit = engine.on_main(lambda: _limit(checkpoints / LIMIT))
-    if limit is None or limit >= state.budget:
+    limit, failed = engine.on_main(lambda: _limit(checkpoints / LIMIT))
+    if limit >= state.budget or (named and state.budget < failed):
         return None
     state.budget = limit
     if state.mode == "hold":
@@ -79,10 +81,12 @@ def heed(engine: Engine, state: State, checkpoints: Path) -> str | None:
     return f"an earlier session ran out of memory: budget {limit:.4g} at most, {state.mode} ({checkpoints / LIMIT})"
 
 
-def _limit(path: Path) -> float | None:
+def _limit(path: Path) -> tuple[float, float]:
+    """Return the largest budget that is left, and the one that memory ran out with."""
     if not path.exists():
-        return None
+        return math.inf, math.inf
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["budget"])
+        left = json.loads(path.read_text(encoding="utf-8"))
+        return float(left["budget"]), float(left.get("failed", math.inf))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AffectError(f"{path} does not hold a budget: remove it, or give --train.budget") from error
+        raise AffectError(f"{path} does not hold a budget: remove it") from error

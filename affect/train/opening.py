@@ -15,11 +15,16 @@ def words(engine: Engine, schedule: Schedule, rows: int, mode: str) -> str:
     """Return engine, ranks, nodes, precision, the global batch of `rows` training rows, and its cut."""
     figures = schedule.figures(_STEPS)
     return (
-        f"engine {engine.name}, {engine.world} ranks on {engine.nodes} nodes, {engine.device.type}, precision "
+        f"engine {engine.name}, {_some(engine.world, 'rank')} on {_some(engine.nodes, 'node')}, "
+        f"{engine.device.type}, precision "
         f"{engine.precision}; global batch {min(schedule.batch, rows)} of {rows}, {schedule.per_epoch} steps an epoch, "
         f"{schedule.steps} in all; cut by {schedule.budget:.4g} into {figures['micro_batches']:.1f} micro-batches a "
         f"rank ({mode}), padding {100 * figures['padding']:.0f} %"
     )
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def over(places: Sized, budget: float, first: str) -> str:

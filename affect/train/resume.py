@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from affect import checksums
+from affect.checksums import DamagedError
 from affect.errors import AffectError, first_line
-from affect.train import checksums, state, swap
 from affect.train import folder as folders
-from affect.train.checksums import DamagedError
+from affect.train import state, swap
 from affect.train.state import State
 
 _LOG = logging.getLogger("affect")

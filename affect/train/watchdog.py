@@ -23,10 +23,16 @@ from typing import Any
 
 import torch
 
+from affect.errors import AGAIN
 from affect.train.engine import Engine
 
-PHASES = ("loading", "forward", "exchange", "backward", "update", "evaluating", "saving")
-"""What a rank does in a step, in their order."""
+PHASES = (
+    *("preparing", "measuring", "resuming"),
+    *("loading", "forward", "exchange", "backward", "update", "evaluating", "saving"),
+)  # fmt: skip
+"""What a rank does before the first step, and in each, in their order."""
+_PREPARING = 12 * 3600.0
+"""Seconds that preparing may take: one rank may fill the caches of a whole corpus while the others wait."""
 _COLLECTIVES = "distributed_c10d.py:"
 """The file of torch that a rank is in while it waits for others."""
 _KEEPER = "the process that keeps the ranks' store (rank 0, or the launcher)"
@@ -73,10 +79,13 @@ def hindmost(places: Sequence[Place], silent: Sequence[Place]) -> str:
 
 
 class Watchdog:
-    """Watches the ranks of a run while its block is open; `at` says that this one has moved."""
+    """Watches the ranks of a run while its block is open; `at` and `mark` (below) say that this one has moved."""
 
     def __init__(self, engine: Engine, log: Path, minutes: float):
-        """Watch for a rank that stays at a place for `minutes`; what ends the run is written to the file `log`."""
+        """Watch for a rank that stays at a place for `minutes`; what ends the run is written to the file `log`.
+
+        Preparing may take longer.
+        """
         self.engine, self.log, self.seconds = engine, log, 60 * minutes
         self._at = (0, PHASES[0], time.monotonic())
         self._main = threading.get_ident()
@@ -130,7 +139,8 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._over.wait(min(_EVERY, self.seconds / 4)):
-            if time.monotonic() - self._at[2] > self.seconds:
+            _, phase, since = self._at
+            if time.monotonic() - since > (max(_PREPARING, self.seconds) if phase == "preparing" else self.seconds):
                 self._end()
 
     def _end(self) -> None:
@@ -144,14 +154,14 @@ class Watchdog:
             return
         if said:
             line = (
-                f"error: no step for {time.monotonic() - self._at[2]:.0f} s (train.timeout): {said}; "
+                f"error: no progress for {time.monotonic() - self._at[2]:.0f} s (train.timeout): {said}; "
                 "give the command again: it goes on from its last checkpoint\n"
             )
             # Not through the log, whose locks the main thread may hold.
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, line.encode())
             with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8") as file:
                 file.write(line)
-        os._exit(1)
+        os._exit(AGAIN)
 
     def _ask(self) -> str:
         """Return who is behind, or nothing where another rank says so."""
@@ -181,10 +191,12 @@ class Watchdog:
 _current: Watchdog | None = None
 
 
-def mark(phase: str) -> None:
-    """Tell the watchdog, where one watches, that this rank has come to a phase of its step."""
-    if _current is not None:
+def mark(phase: str, step: int | None = None) -> None:
+    """Tell the watchdog, where one watches, that this rank has come to a phase of its step, or of another (from 1)."""
+    if _current is not None and step is None:
         _current.mark(phase)
+    elif _current is not None and step is not None:
+        _current.at(step, phase)
 
 
 def _key(rank: int) -> str:

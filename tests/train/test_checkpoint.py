@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from affect import checksums
 from affect.errors import AffectError
-from affect.train import checkpoint, checksums, loop
+from affect.train import checkpoint, loop
 from tests.train import disks, runs
 from tests.train.part import Part, same
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from affect.train import checkpoint, checksums
+from affect import checksums
+from affect.train import checkpoint
 from tests.train.killing import CASES, NEW, OLD
 from tests.train.part import Part, same
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from affect import checksums
 from affect.errors import AffectError
-from affect.train import checkpoint, checksums, loop, step
+from affect.train import checkpoint, loop, step
 from tests.train import runs
 from tests.train.part import Part
 

@@ -7,7 +7,6 @@ where it would not get what it was asked for, with one line that names both side
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import sys
@@ -42,9 +41,10 @@ def accelerator(folder: Path | None, trackers: Sequence[str]) -> Accelerator:
     deepspeed, fsdp = _asked("DEEPSPEED"), _asked("FSDP")
     _check(cuda, deepspeed, fsdp)
     usable = _trackers(trackers) if folder else []
+    if not cuda:
+        # Accelerate imports it wherever it is installed, and each rank then tells that it looked for a GPU in vain.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if deepspeed:
-        # It writes about itself on every rank, and to standard output.
-        logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
         # What it builds is built with ninja, which is beside Python in an environment that need not be active.
         os.environ["PATH"] = f"{os.environ.get('PATH', '')}{os.pathsep}{Path(sys.executable).parent}"
     try:

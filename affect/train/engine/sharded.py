@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,8 @@ class Sharded(Plain):
     def __init__(self, accelerator: Accelerator):
         super().__init__(accelerator)
         self.name = "FSDP2"
+        # Outputs are views of what the heads give, and nobody writes into them.
+        warnings.filterwarnings("ignore", message=".*returned a view tensor", category=UserWarning)
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, optim: Optim) -> tuple[nn.Module, Any]:
         """Return the model, sharded by its repeated layers unless the launch file names classes, and the optimiser."""

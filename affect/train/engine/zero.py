@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -28,6 +30,9 @@ class Zero(Plain):
         super().__init__(accelerator)
         self.stage: int = accelerator.state.deepspeed_plugin.zero_stage
         self.name = f"ZeRO-{self.stage}"
+        # What it tells on every rank (torch's optimiser is untested, a collective has a new name) is nothing to mend.
+        logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", message="`torch.distributed", category=FutureWarning)
         self._engine: Any = None
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, optim: Optim) -> tuple[nn.Module, Any]:

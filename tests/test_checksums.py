@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affect.train import checksums
-from affect.train.checksums import DamagedError
+from affect import checksums
+from affect.checksums import DamagedError
 
 FILES = {"model.safetensors": bytes(range(256)), "state.json": b'{"step": 3}\n', "deep/er/a b.txt": b"x", "empty": b""}
 
