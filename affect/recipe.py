@@ -19,8 +19,7 @@ from affect.errors import AffectError, nearest
 
 FREE = (
     *(f"train.{name}" for name in ("budget", "mode", "workers", "trackers", "world", "keep", "timeout")),
-    "train.checkpoint_minutes",
-    *("together", "push_to_hub", "hub_private"),
+    *("train.checkpoint_minutes", "together", "push_to_hub", "hub_private"),
 )
 """Fields that may change between the sessions of a run, and differ between runs that are compared: they decide no
 result."""

@@ -52,6 +52,7 @@ MAY = {
         "models",
         "metrics",
         "hub",
+        "process",
     },
     "cli": {
         "recipe",

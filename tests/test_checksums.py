@@ -79,6 +79,15 @@ def test_files_that_came_later_do_not_matter(folder):
     assert checksums.faults(folder) == {}
 
 
+def test_of_some_files_the_others_are_not_read(folder):
+    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "empty").unlink()
+    assert list(checksums.faults(folder, {"model.safetensors", "new"})) == ["model.safetensors"]
+    checksums.check(folder, {"state.json"})
+    with pytest.raises(DamagedError, match="empty is missing"):
+        checksums.check(folder, {"state.json", "empty"})
+
+
 def test_a_folder_without_sums_is_damaged(folder):
     (folder / checksums.FILE).unlink()
     assert checksums.faults(folder) == {checksums.FILE: "SHA256SUMS is missing"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affect import cli, commands, launcher
-from affect.errors import AffectError
+from affect import cli, commands, launcher, terminal
+from affect.errors import AffectError, LostError, StoppedError
 from tests.launching import ROOT, assert_one_line, exit_code, own_log
 
 CONFIGURATIONS = ROOT / "accelerate_configs"
@@ -179,3 +180,44 @@ def test_rank_0_is_found_by_its_name_or_by_slurms_address(tmp_path, monkeypatch,
     monkeypatch.setenv("PATH", str(Path("/nowhere")))
     with pytest.raises(AffectError, match="export MASTER_ADDR"):
         launcher.address(STEP, 2)
+
+
+@pytest.mark.parametrize("world", [None, "1"])
+def test_a_task_of_several_is_no_run_of_its_own(monkeypatch, world):
+    """Plain `srun python recipe.py`, or a launcher of one process under it."""
+    from affect.train.engine import launched
+
+    for name in [name for name in os.environ if name.startswith(("ACCELERATE_", "FSDP_", "WORLD_SIZE"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
+    if world is not None:
+        monkeypatch.setenv("WORLD_SIZE", world)
+    with pytest.raises(AffectError, match=r"^srun started 3 tasks.*srun affect launch RECIPE\.py"):
+        launched.accelerator(None, ())
+    for tasks, world in (("3", "3"), ("1", "1")):
+        monkeypatch.setenv("SLURM_STEP_NUM_TASKS", tasks)
+        monkeypatch.setenv("WORLD_SIZE", world)
+        launched._check(cuda=False, deepspeed=False, fsdp=False)
+
+
+@pytest.mark.parametrize(
+    "error, place, marked",
+    [
+        (StoppedError(signal.SIGUSR1, "saved at step 3"), "mark", True),
+        (StoppedError(signal.SIGTERM, "saved at step 3"), "mark", False),
+        (StoppedError(signal.SIGUSR1, "saved at step 3"), "no/such/mark", False),
+        (AffectError("a mistake"), "mark", False),
+        (LostError("out of memory here"), "mark", LostError.code == 75),
+    ],
+)
+def test_what_is_to_be_started_again_makes_the_batch_scripts_mark(tmp_path, monkeypatch, error, place, marked):
+    """Its exit code is the same where the mark can't be made, and where none is asked for."""
+
+    def work() -> None:
+        raise error
+
+    monkeypatch.setenv("AFFECT_AGAIN", str(tmp_path / place))
+    assert exit_code(lambda: terminal.guarded(work)) == error.code
+    assert [path.name for path in tmp_path.iterdir()] == (["mark"] if marked else [])
+    monkeypatch.delenv("AFFECT_AGAIN")
+    assert exit_code(lambda: terminal.guarded(work)) == error.code

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from affect.hub.load import from_pretrained
+    from affect.hub.load import from_pretrained, tokenizer
 
-__all__ = ["from_pretrained"]
+__all__ = ["from_pretrained", "tokenizer"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `from_pretrained` when it is asked for: pushing needs no tensor library."""
-    if name == "from_pretrained":
-        from affect.hub.load import from_pretrained
+    """Import what loads when it is asked for: pushing needs no tensor library."""
+    if name in __all__:
+        from affect.hub import load
 
-        return from_pretrained
+        return getattr(load, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,13 +19,19 @@ PATIENCE = 240.0
 """Seconds that the end of a run waits for its push: other ranks may wait for this one."""
 
 
+def check(repo: str | None) -> None:
+    """Raise AffectError where nothing can be pushed to `repo`: it is no user/name, or there is no token."""
+    if repo is not None:
+        client.token_for(client.check_name(repo))
+
+
 class Pusher:
     """Pushes what a run's folder holds, whenever it is offered; one upload at a time, the newest offer next."""
 
     def __init__(self, repo: str, folder: Path, *, private: bool = False) -> None:
         """Push `folder` to `repo`; raises AffectError where there is no token or the name can't be one."""
-        self.repo, self.folder, self.private = client.check_name(repo), folder, private
-        client.token_for(repo)
+        check(repo)
+        self.repo, self.folder, self.private = repo, folder, private
         self._changed = threading.Condition()
         self._waiting: Path | None = None
         self._sending: Path | None = None

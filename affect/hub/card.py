@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from affect import report
-from affect.hub import words
+from affect.hub import example, words
 from affect.hub.source import Source
 from affect.report import tables
 from affect.report.experiment import with_scores
@@ -32,15 +32,15 @@ def write(source: Source, recipe: Record, repo: str, last: bool) -> str:
         _results(source),
         _experiment(source),
         _data(source, corpus),
-        _loading(source, repo, fused, last),
+        example.section(source.config, repo, last),
         words.use(corpus).strip(),
         f"## Licence\n\n{said}",
     ]
-    metadata = _metadata(source, name, corpus, licence, fused)
+    metadata = _metadata(source, name, corpus, licence, fused, words.datasets(data or {}))
     return str(ModelCard("---\n" + metadata.to_yaml() + "\n---\n\n" + "\n\n".join(filter(None, sections)) + "\n"))
 
 
-def _metadata(source: Source, name: str, corpus: str, licence: str, fused: bool) -> ModelCardData:
+def _metadata(source: Source, name: str, corpus: str, licence: str, fused: bool, datasets: list[str]) -> ModelCardData:
     kind = "multimodal emotion recognition" if fused else "valence and arousal of utterances"
     results = [
         EvalResult(
@@ -48,7 +48,7 @@ def _metadata(source: Source, name: str, corpus: str, licence: str, fused: bool)
             dataset_type=corpus, dataset_name=str(source.run.environment.get("corpus", corpus)), dataset_split=part,
             metric_type=measure, metric_name=measure.replace("_", " "), metric_value=round(value, 4),
         )
-        for part, values in source.scores.items() if part != "train" for measure, value in _sorted(values)
+        for part, values in _tested_first(source.scores) for measure, value in _sorted(values)
     ]  # fmt: skip
     hears = not fused and source.config["model"]["encoder"]["name"] != "none"
     base = [entry for entry in words.pretrained(source.config) if not fused and entry.count("/") == 1]
@@ -56,8 +56,15 @@ def _metadata(source: Source, name: str, corpus: str, licence: str, fused: bool)
     return ModelCardData(
         model_name=name, eval_results=results or None, license=licence, library_name="affect",
         pipeline_tag="audio-classification" if hears else None, base_model=base or None,
+        language=words.LANGUAGES.get(corpus), datasets=datasets or None,
         tags=["emotion-recognition", "affective-computing", "affect"], **named,
     )  # fmt: skip
+
+
+def _tested_first(scores: dict[str, dict[str, float]]) -> list[tuple[str, dict[str, float]]]:
+    """Return the parts that no training saw, validation behind the test parts: the Hub shows the first."""
+    parts = [part for part in scores if part not in ("train", "valid")]
+    return [(part, scores[part]) for part in [*parts, "valid"] if part in scores]
 
 
 def _opening(source: Source, fused: bool) -> str:
@@ -159,22 +166,3 @@ def _data(source: Source, corpus: str) -> str:
         lines.append(f"- left out: {environment['excluded']}{f' ({why})' if why else ''}")
     lines.append("- the whole recipe is in `recipe.json`, what the inputs have to be in `preprocessor_config.json`")
     return "## Training data\n\n" + "\n".join(lines)
-
-
-def _loading(source: Source, repo: str, fused: bool, last: bool) -> str:
-    newest = f'\nmodel = from_pretrained("{repo}", subfolder="last")  # the newest weights' if last else ""
-    given = {"audio": "a.npy", "text": "t.npy", "video": "v.npy"}
-    if fused:
-        inputs = " ".join(f"--{s[0]} {given[s[0]]}" for s in source.config["multimodal"]["streams"])
-        command = f"affect predict {repo} {inputs}"
-    elif source.config["model"].get("text") is not None:
-        hears = source.config["encoder"] is not None or source.config["model"]["prosody_width"] > 0
-        heard = "recording.wav " if hears else ""
-        command = f'affect predict {repo} {heard}--text "what was said"'
-    else:
-        command = f"affect predict {repo} recording.wav"
-    return (
-        f"## How to load it\n\nWith affect installed:\n\n```\n{command}\n```\n\nOr, the module itself:\n\n```python\n"
-        f"from affect.hub import from_pretrained\n\n"
-        f'model = from_pretrained("{repo}")  # in evaluation mode{newest}\n```'
-    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from affect.errors import AffectError
 from affect.hub import client
-from affect.models import multimodal, valence_arousal
+from affect.models import multimodal, text, valence_arousal
 from affect.models.multimodal.fusion import Fusion
 from affect.models.valence_arousal import VAModel
 
@@ -35,6 +35,14 @@ def from_pretrained(name: str | Path, *, revision: str | None = None, subfolder:
     return valence_arousal.load(folder)
 
 
+def tokenizer(name: str | Path, *, revision: str | None = None, subfolder: str | None = None) -> text.Tokenizer:
+    """Return what makes texts the tokens [B, W] and token_mask [B, W] of a model that `from_pretrained` gives.
+
+    Raises AffectError where there is no such model, or it takes no text.
+    """
+    return text.load_tokenizer(folder_of(Path(name), revision=revision, subfolder=subfolder))
+
+
 def folder_of(name: Path, *, revision: str | None = None, subfolder: str | None = None) -> Path:
     """Return the folder of a model's weights: below `name` where it is a folder, else fetched from the Hub.
 
@@ -46,15 +54,15 @@ def folder_of(name: Path, *, revision: str | None = None, subfolder: str | None 
         inside = name if subfolder is None else name / subfolder
         best = inside / _BEST
         return best if (best / valence_arousal.WEIGHTS).is_file() else inside
-    text = name.as_posix()
-    if not client.is_name(text):
+    repo = name.as_posix()
+    if not client.is_name(repo):
         return name
     prefix = "" if subfolder is None else f"{subfolder.strip('/')}/"
     try:
-        fetched = client.download(text, revision, [prefix + needed for needed in _NEEDED])
+        fetched = client.download(repo, revision, [prefix + needed for needed in _NEEDED])
     except AffectError as error:
-        raise AffectError(f"{error} (and there is no folder {text} here)") from error
+        raise AffectError(f"{error} (and there is no folder {repo} here)") from error
     found = fetched / prefix
     if not (found / valence_arousal.WEIGHTS).is_file():
-        raise AffectError(f"{text} holds no {prefix}{valence_arousal.WEIGHTS}: it is no model that affect has pushed")
+        raise AffectError(f"{repo} holds no {prefix}{valence_arousal.WEIGHTS}: it is no model that affect has pushed")
     return found

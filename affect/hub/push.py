@@ -56,7 +56,7 @@ def run(folder: Path, repo: str, *, private: bool = False) -> Pushed:
     client.check_name(repo)
     client.token_for(repo)
     with staged(folder, repo) as ready:
-        return send(ready, repo, private=private, name=str(sources.read(folder).experiment))
+        return send(ready, repo, private=private, name=folder.resolve().parents[1].name)
 
 
 def send(ready: Path, repo: str, *, private: bool, name: str) -> Pushed:

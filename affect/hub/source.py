@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from affect import report
+from affect import checksums, report
+from affect.checksums import DamagedError
 from affect.errors import AffectError
 from affect.hub import clean
 from affect.report.runs import Record
@@ -16,6 +18,9 @@ from affect.report.runs import Record
 WEIGHTS = "model.safetensors"
 AVERAGE = "average.safetensors"
 CONFIG = "config.json"
+_PICKLED = "optimizer.pt"
+"""In checkpoints from before there were checksums."""
+_LOG = logging.getLogger("affect")
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,22 @@ class Source:
         """The folder of the best weights, their configuration and tokenizer."""
         return self.folder / "checkpoints" / "best"
 
-    @property
+    @cached_property
     def last(self) -> Path | None:
-        """The weights of the newest checkpoint, the averaged ones where the run has them; None where there is none."""
-        whole = sorted((self.folder / "checkpoints").glob("step-*"))
-        for name in (AVERAGE, WEIGHTS):
-            if whole and (whole[-1] / name).is_file():
-                return whole[-1] / name
+        """The weights of the newest checkpoint whose weights are whole, averaged where it has those; None without one.
+
+        What is passed over is logged.
+        """
+        for folder in sorted((self.folder / "checkpoints").glob("step-*"), reverse=True):
+            try:
+                if not (folder / _PICKLED).is_file():
+                    checksums.check(folder, (AVERAGE, WEIGHTS))
+            except DamagedError as error:
+                _LOG.warning("%s is damaged and passed over: %s", folder, error)
+                continue
+            for name in (AVERAGE, WEIGHTS):
+                if (folder / name).is_file():
+                    return folder / name
         return None
 
     @cached_property
@@ -89,7 +103,10 @@ class Source:
 
 
 def read(run: Path) -> Source:
-    """Return the run in a folder. Raises AffectError where it is none, naming a run where it is an experiment's."""
+    """Return the run in a folder, its best weights held against their checksums.
+
+    Raises AffectError where they are damaged, and where it is no run's folder, naming a run of an experiment's.
+    """
     run = Path(run)
     if not (run / "checkpoints" / "best" / WEIGHTS).is_file():
         below = sorted(path.parents[2] for path in run.glob(f"**/checkpoints/best/{WEIGHTS}"))
@@ -102,4 +119,20 @@ def read(run: Path) -> Source:
     found = report.read(run.resolve())
     if not found[0].recipe:
         raise AffectError(f"{run / 'recipe.json'} is missing or not readable: the run can't be pushed")
-    return Source(run, found[0])
+    source = Source(run, found[0])
+    _verify(source)
+    return source
+
+
+def _verify(source: Source) -> None:
+    """Raise AffectError where the best weights, or what lies with them, are not what the run wrote."""
+    best = source.best
+    if not (best / checksums.FILE).exists() and "checksums" not in source.place:
+        _LOG.warning("%s is from before weights had checksums: it can't be verified, and is taken as it is", best)
+        return
+    try:
+        checksums.check(best)
+    except DamagedError as error:
+        raise AffectError(
+            f"{best} is damaged: {error}; copy it there again, or train it anew with --overwrite"
+        ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from affect.report.runs import Record
 
 USE = """## Intended use
@@ -14,8 +16,7 @@ hearing or seeing such an utterance. It is not what a person feels.
 
 - **Labels are impressions.** Annotators disagree, and the label is their mean or majority. No expression shows an inner
   state reliably, and people mask, act, joke and are ironic.
-- **The speech is what the corpus has.** {speech} On spontaneous speech of other people, in other rooms, by other
-  microphones or over a telephone, expect lower scores than those above, and scores that differ by group.
+{corpus}
 - **Culture and language.** How emotion is shown and read depends on both. Outside the corpus's language and culture
   nothing here was measured; nor was it for accents, ages, illnesses or disabilities that change voice or face.
 - **Scores are of a test part of the same corpus.** They say nothing on any one person: a correlation over many
@@ -35,20 +36,39 @@ _SPEECH = {
     "iemocap": "IEMOCAP is acted and improvised by ten actors in a studio, in American English.",
     "emodb": "EmoDB is ten sentences acted by ten speakers in a studio, in German.",
     "msp_podcast": "MSP-Podcast is podcasts in English, chosen for emotional passages.",
-    "emobank": "EmoBank is written English from news, letters, fiction and the web: no speech at all.",
     "mer2023": "MER2023 is scenes of Chinese films and television, so acted, in Mandarin.",
-    "synthetic": "It is generated, no person speaks: this model is an example and good for nothing else.",
-    "generated": "It is generated numbers, no person speaks: this model is an example and good for nothing else.",
 }
 _OWN = "Look at how it was recorded, by whom, and whether it was acted."
+_LOWER = "expect lower scores than those above, and scores that differ by group."
+_ELSEWHERE = f"On spontaneous speech of other people, in other rooms, by other microphones or a telephone, {_LOWER}"
+_WRITTEN = f"EmoBank is English from news, letters, fiction and the web. On other texts, and on transcripts, {_LOWER}"
 
 GENERATED = ("synthetic", "generated")
 """Corpora that anybody may generate: they restrict no weights."""
 
+LANGUAGES = {"iemocap": "en", "emodb": "de", "msp_podcast": "en", "emobank": "en", "mer2023": "zh"}
+"""ISO 639-1 codes of what is spoken or written in a corpus."""
+
 
 def use(corpus: str) -> str:
     """Return intended use and limits of a model that was trained on a kind of corpus."""
-    return USE.format(speech=_SPEECH.get(corpus, _OWN))
+    if corpus in GENERATED:
+        limit = (
+            "**It is an example.** The corpus is generated and nobody speaks in it: the scores above show that the "
+            "code works, and what this model says of real speech, text or faces means nothing."
+        )
+    elif corpus == "emobank":
+        limit = f"**The language is what the corpus has: written.** {_WRITTEN}"
+    else:
+        limit = f"**The speech is what the corpus has.** {_SPEECH.get(corpus, _OWN)} {_ELSEWHERE}"
+    lines = textwrap.fill(f"- {limit}", 120, subsequent_indent="  ", break_on_hyphens=False)
+    return USE.format(corpus=lines)
+
+
+def datasets(data: Record) -> list[str]:
+    """Return the names on the Hub of what a recipe's section `data`, without paths, was read from."""
+    root = str(data.get("root", ""))
+    return [root] if data.get("corpus") == "hub" and root.count("/") == 1 else []
 
 
 def pretrained(config: Record) -> list[str]:

@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from affect import checksums
+from affect.checksums import DamagedError
 from affect.errors import AffectError
 from affect.models.dialogue import DialogueState
 from affect.models.encoder import SpeechEncoder, backbone_parameters
@@ -219,15 +221,22 @@ def build(facts: dict[str, Any]) -> VAModel:
 def load(folder: Path) -> VAModel:
     """Return the model that `save` wrote, on the CPU and in evaluation mode.
 
-    Raises AffectError if the folder holds no such model or its files are damaged.
+    A folder with checksums is held against them. Raises AffectError if it holds no such model or its files are damaged.
     """
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise AffectError(f"{folder} holds no model: {name} is missing")
     try:
+        if (folder / checksums.FILE).exists():
+            checksums.check(folder)
         facts = json.loads((folder / CONFIG).read_text())
         model = build(facts)
         model.load_state_dict(load_file(folder / WEIGHTS))
+    # Before ValueError, which it is one of.
+    except DamagedError as error:
+        raise AffectError(
+            f"the model in {folder} is damaged: {error}; copy it there again, or train it anew with --overwrite"
+        ) from error
     # Cut-off JSON, cut-off weights, fields or tensors that do not belong to this model.
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())

@@ -110,6 +110,4 @@ def _holder(path: Path) -> str:
 
 
 def _without(folder: Path, error: OSError) -> None:
-    _LOG.warning(
-        "%s can't be locked (%s): see to it that no other session trains it", folder, error.strerror or error
-    )
+    _LOG.warning("%s can't be locked (%s): see to it that no other session trains it", folder, error.strerror or error)

@@ -78,8 +78,7 @@ class Run:
         self._resume(resume)
         self.schedule = self._schedule()
         self.meter = Meter(self.lengths, task.unit, recipe.train.workers)
-        self.overflows = 0
-        self.saved_at = time.monotonic()
+        self.overflows, self.saved_at = 0, time.monotonic()
 
     def _resume(self, resume: str) -> None:
         """Take up the checkpoint that `resume` names, and drop those that a new course makes untrue."""
@@ -104,12 +103,10 @@ class Run:
         """Train to the end and return the scores of the validation and test parts by the best weights."""
         settings = {"experiment": self.experiment, **self.recipe.to_dict()}
         label = f"{self.experiment} {self.folder.parent.name}/{self.folder.name}"
-        steps = self.schedule.steps
+        steps, done = self.schedule.steps, self.state.step
         with (
             interrupt.heard(),
-            Journal(
-                self.engine, self.folder, steps=steps, done=self.state.step, label=label, settings=settings
-            ) as self.journal,
+            Journal(self.engine, self.folder, steps=steps, done=done, label=label, settings=settings) as self.journal,
         ):
             self._announce()
             try:

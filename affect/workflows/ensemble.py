@@ -20,6 +20,7 @@ from affect.recipe import Recipe
 from affect.report.tables import NONE, grid
 from affect.task import Row, Task
 from affect.train import folder as folders
+from affect.train import interrupt
 from affect.train.engine import Engine
 from affect.workflows import folds, mixture
 
@@ -29,6 +30,7 @@ Unit = tuple[int, int]
 """Seed and fold."""
 
 
+@interrupt.stoppable
 def run(name: str, members: Members, options: Options, command: str) -> Path:
     """Run the members that are not finished, average their predictions and return the ensemble's folder.
 

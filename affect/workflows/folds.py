@@ -13,11 +13,12 @@ import numpy as np
 
 from affect import report, tasks
 from affect.errors import AffectError, first_line
+from affect.hub import background
 from affect.hub.background import pushing
 from affect.options import Options
 from affect.recipe import Recipe
 from affect.task import Task
-from affect.train import environment, together
+from affect.train import environment, interrupt, lock, together, watchdog
 from affect.train import folder as folders
 from affect.train.engine import Engine, is_out_of_memory
 from affect.train.loop import Run
@@ -32,6 +33,7 @@ _BUDGETS = (15.0, 30.0, 60.0, 120.0, 240.0)
 """Budgets shown by a dry run where the recipe leaves it to the memory probe."""
 
 
+@interrupt.stoppable
 def run(experiment: str, recipe: Recipe, options: Options, command: str) -> Path:
     """Run every seed and fold that is not finished yet and return the experiment's folder, its report written.
 
@@ -97,8 +99,9 @@ def run_one(
     validation scores; `alone` says that its experiment has no other. Reached by every rank.
     """
     engine = Engine(folder, task.recipe.train.trackers)
+    held = contextlib.ExitStack()
     try:
-        scores = engine.on_main(lambda: claim(engine, experiment, task, folder, options, command))
+        scores = engine.on_main(lambda: claim(engine, experiment, task, folder, options, command, held))
         if scores is not None:
             return scores
         with contextlib.ExitStack() as stack:
@@ -106,11 +109,12 @@ def run_one(
             repo = task.recipe.push_to_hub if ends is None else None
             pushed = pushing(repo, folder, private=task.recipe.hub_private, several=not alone)
             engine.on_main(lambda: on_save.append(stack.enter_context(pushed)))
-            run = Run(
-                engine, task, task.recipe, folder, experiment=experiment, resume=options.resume, ends=ends,
-                watch=watch, on_save=on_save[0] if on_save else None,
-            )  # fmt: skip
-            scores = run.train()
+            with watchdog.Watchdog(engine, folder / "train.log", task.recipe.train.timeout):
+                run = Run(
+                    engine, task, task.recipe, folder, experiment=experiment, resume=options.resume, ends=ends,
+                    watch=watch, on_save=on_save[0] if on_save else None,
+                )  # fmt: skip
+                scores = run.train()
         if engine.main:
             tell(folder, scores)
         return scores
@@ -120,15 +124,23 @@ def run_one(
         raise AffectError(f"{folder}: out of memory ({first_line(error)}); give a smaller --train.budget") from error
     finally:
         engine.end()
+        held.close()
 
 
 def claim(
-    engine: Engine, experiment: str, task: Task, folder: Path, options: Options, command: str
-) -> dict[str, dict[str, float]] | None:
-    """Make a folder this run's own and say in it what the run is; return the scores of one that is finished."""
-    if folders.claim(folder, task.recipe, experiment=experiment, overwrite=options.overwrite):
-        _LOG.info("%s is finished: skipped (--overwrite runs it again)", folder)
-        return scores_of(folder)
+    engine: Engine, experiment: str, task: Task, folder: Path, options: Options, command: str,
+    held: contextlib.ExitStack,
+) -> dict[str, dict[str, float]] | None:  # fmt: skip
+    """Make a folder this run's own and say in it what the run is; return the scores of one that is finished.
+
+    No other session may train it until `held` is closed. Raises AffectError where another does.
+    """
+    with contextlib.ExitStack() as now:
+        now.enter_context(lock.held(folder))
+        if folders.claim(folder, task.recipe, experiment=experiment, overwrite=options.overwrite):
+            _LOG.info("%s is finished: skipped (--overwrite runs it again)", folder)
+            return scores_of(folder)
+        held.push(now.pop_all())
     said = {"command": command, **environment.describe(engine, task)}
     earlier = folder / "environment.json"
     if earlier.is_file():
@@ -157,34 +169,37 @@ def run_together(
     for task in made.values():
         task.datasets()
     engine = Engine()
-    for unit, task in made.items():
-        scores = claim(engine, experiment, task, folder_of(top, *unit), options, command)
-        if scores is not None:
-            found[unit] = scores
-    left = [unit for unit in units if unit not in found]
-    width = together.width(engine, made[left[0]]) if left else 1
-    for start in range(0, len(left), width):
-        chosen = left[start : start + width]
-        _LOG.info("runs %d to %d of %d", start + 1, start + len(chosen), len(left))
-        with contextlib.ExitStack() as stack:
-            members: dict[Unit, Member] = {}
-            for unit in chosen:
-                folder = folder_of(top, *unit)
-                engine = Engine(folder, made[unit].recipe.train.trackers)
-                stack.callback(engine.end)
-                member = Member(engine, made[unit], folder, experiment=experiment, resume=options.resume, ends=ends)
-                members[unit] = stack.enter_context(member)
-            ended = together.train(list(members.values()), watch)
-            for unit, member in members.items():
-                if member in ended:
-                    failed[unit] = ended[member]
-                else:
-                    found[unit] = member.finish()
-                    repo = member.recipe.push_to_hub if ends is None else None
-                    private = member.recipe.hub_private
-                    with pushing(repo, member.folder, private=private, several=len(units) > 1) as push:
-                        push()
-                    tell(member.folder, found[unit], extra={"run": member.folder})
+    with contextlib.ExitStack() as held:
+        for unit, task in made.items():
+            scores = claim(engine, experiment, task, folder_of(top, *unit), options, command, held)
+            if scores is not None:
+                found[unit] = scores
+        left = [unit for unit in units if unit not in found]
+        if left and ends is None:
+            background.check(whole.recipe.push_to_hub)
+        width = together.width(engine, made[left[0]]) if left else 1
+        for start in range(0, len(left), width):
+            chosen = left[start : start + width]
+            _LOG.info("runs %d to %d of %d", start + 1, start + len(chosen), len(left))
+            with contextlib.ExitStack() as stack:
+                members: dict[Unit, Member] = {}
+                for unit in chosen:
+                    folder = folder_of(top, *unit)
+                    engine = Engine(folder, made[unit].recipe.train.trackers)
+                    stack.callback(engine.end)
+                    member = Member(engine, made[unit], folder, experiment=experiment, resume=options.resume, ends=ends)
+                    members[unit] = stack.enter_context(member)
+                ended = together.train(list(members.values()), watch)
+                for unit, member in members.items():
+                    if member in ended:
+                        failed[unit] = ended[member]
+                    else:
+                        found[unit] = member.finish()
+                        repo = member.recipe.push_to_hub if ends is None else None
+                        private = member.recipe.hub_private
+                        with pushing(repo, member.folder, private=private, several=len(units) > 1) as push:
+                            push()
+                        tell(member.folder, found[unit], extra={"run": member.folder})
     if failed:
         raise DivergedError(f"{len(failed)} of {len(left)} runs diverged: {next(iter(failed.values()))}")
     return found

@@ -16,11 +16,12 @@ from types import FrameType
 import numpy as np
 import torch
 
-from affect import tasks
-from affect.errors import AffectError
+from affect import process, tasks
+from affect.errors import AffectError, StoppedError
 from affect.options import Options
 from affect.recipe import Recipe, differences
 from affect.train import folder as folders
+from affect.train import interrupt
 from affect.train.schedule import Schedule
 from affect.workflows import folds
 from affect.workflows.live import Display, Progress
@@ -28,7 +29,9 @@ from affect.workflows.live import Display, Progress
 _LOOK = 0.2
 """Seconds between two looks at the runs."""
 _PATIENCE = 10.0
-"""Seconds that a stopped run has to end by itself."""
+"""Seconds that an interrupted run has to end by itself."""
+_SAVING = 110.0
+"""Seconds that a run which is told to stop has to come to the end of its step and to save: slurm/ asks for 120."""
 _LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 OUTPUT = "output.log"
 """What a run of `affect folds` wrote to its screen, in its folder."""
@@ -85,6 +88,7 @@ def slots(devices: str | None, jobs: int | None) -> list[Slot]:
     ]
 
 
+@interrupt.stoppable
 def run(
     script: Path, experiment: str, recipe: Recipe, options: Options, arguments: Sequence[str], *,
     places: Sequence[Slot], precision: str | None, command: str,
@@ -93,7 +97,8 @@ def run(
 
     `arguments` are the fields given for the experiment, without those that say which seeds, or how to start anew. A
     run that fails has the state `failed` and a line that says why; the others go on. Raises AffectError before
-    anything starts where a folder holds another recipe; an interruption stops every run.
+    anything starts where a folder holds another recipe; an interruption ends every run. SIGTERM and SIGUSR1 are handed
+    on: every run saves and ends, and so does this one, with a StoppedError.
     """
     top = folders.experiment_folder(options.runs, experiment, options.name)
     jobs = plan(script, experiment, recipe, options, arguments, top)
@@ -104,11 +109,11 @@ def run(
     for job in jobs:
         if job.progress.state == "finished":
             display.say(f"{job.progress.folder} is finished: skipped (--overwrite runs it again)")
-    with _interruptible():
+    with _interruptible(), interrupt.heard():
         try:
             _work(jobs, places, extra, display)
         finally:
-            _stop([job for job in jobs if job.process is not None])
+            _stop([job for job in jobs if job.process is not None], signal.Signals(interrupt.asked() or signal.SIGINT))
     if options.report:
         folds.conclude(options.runs, top)
     return top, [job.progress for job in jobs]
@@ -169,6 +174,8 @@ def _work(jobs: list[Job], places: Sequence[Slot], extra: dict[str, str], displa
         display.show([job.progress for job in jobs], now=not going)
         if not going:
             return
+        if number := interrupt.asked():
+            raise StoppedError(number, "every run that was begun is saved where it stands")
         time.sleep(_LOOK)
 
 
@@ -181,7 +188,7 @@ def _start(job: Job, slot: Slot, extra: dict[str, str]) -> None:
             # A group of its own: an interruption reaches it and its workers through this process alone, once.
             job.process = subprocess.Popen(
                 [sys.executable, *job.words], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
-                env={**kept, **slot.environment, **extra}, start_new_session=True,
+                env={**kept, **slot.environment, **extra, process.PARENT: str(os.getpid())}, start_new_session=True,
             )  # fmt: skip
     except OSError as error:
         raise AffectError(f"could not start {job.progress.name}: {error.strerror or error}") from error
@@ -213,12 +220,15 @@ def _why(path: Path, begun: int, code: int) -> str:
     return (errors or lines or [f"ended with {code}"])[-1]
 
 
-def _stop(jobs: list[Job]) -> None:
-    """Interrupt runs, as Ctrl-C would, and kill what is left of them after a while."""
+def _stop(jobs: list[Job], number: signal.Signals) -> None:
+    """Send runs the signal `number`, and kill what is left of them after a while."""
     for job in jobs:
-        if job.process is not None:
-            _kill(job.process, signal.SIGINT)
-    end = time.monotonic() + _PATIENCE
+        if job.process is not None and number == signal.SIGINT:
+            _kill(job.process, number)
+        elif job.process is not None:
+            # Its workers still have to decode the step that it is in.
+            job.process.send_signal(number)
+    end = time.monotonic() + (_PATIENCE if number == signal.SIGINT else _SAVING)
     for job in jobs:
         if job.process is None:
             continue
@@ -239,12 +249,12 @@ def _kill(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let a closed terminal or a batch system's stop end this as Ctrl-C does, and no run outlive it."""
+    """Let a closed terminal end this as Ctrl-C does, and no run outlive it."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = (signal.SIGINT, signal.SIGHUP)
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield

@@ -18,7 +18,7 @@ from affect.options import Options
 from affect.recipe import Recipe
 from affect.task import Task
 from affect.train import folder as folders
-from affect.train import together
+from affect.train import interrupt, together
 from affect.train.engine import Engine, is_out_of_memory
 from affect.train.watch import DivergedError, Watch
 from affect.workflow import Choice, Search, changed, resolve
@@ -33,6 +33,7 @@ _HOPELESS = 3
 _SEARCH = "search.json"
 
 
+@interrupt.stoppable
 def run(name: str, search: Search, recipe: Recipe, options: Options, command: str, *, again: Sequence[str]) -> Path:
     """Run the trials that are not finished yet and return the search's folder, its report written.
 

@@ -11,11 +11,13 @@ from affect.errors import AffectError
 from affect.options import Options
 from affect.recipe import Recipe
 from affect.train import folder as folders
+from affect.train import interrupt
 from affect.workflows import folds
 
 _LOG = logging.getLogger("affect")
 
 
+@interrupt.stoppable
 def run(
     members: Mapping[str, Recipe], options: Options, commands: Mapping[str, str]
 ) -> tuple[Path | None, dict[str, str]]:

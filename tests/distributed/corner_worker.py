@@ -46,7 +46,7 @@ def recipe_of(roots: dict[str, Path], asked: dict[str, Any]) -> Recipe:
         base = small.with_(small.recipe(roots["features"], epochs=1, **FUSED[name]), data__fold=1, train__budget=5.0)
         return base
     if kind == "variant":
-        made = variant(roots["speech"], name, epochs=4, steps=STEPS, budget=2.0, mode="replay")
+        made = variant(roots["speech"], name, epochs=2, steps=2, budget=2.0, mode="replay")
         text = 0.0 if made.model.text != "none" else None
         still = replace(made.model, dropout=0.0, encoder_dropout=0.0, text_dropout=text)
         return replace(made, model=still, optim=replace(made.optim, clip_value=asked.get("clip_value")))

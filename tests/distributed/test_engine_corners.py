@@ -35,24 +35,27 @@ IN_BF16: dict[str, Any] = {
 PLAIN = {"plain": {"kind": "plain"}}
 FOLDED = {"folds": {"kind": "folds", "steps": 2}}
 MODELS: dict[str, dict[str, Any]] = {
-    **{name: {"kind": "variant", "name": name} for name in ("dialogue", "everything", "lora", "cache")},
+    **{name: {"kind": "variant", "name": name} for name in ("dialogue", "everything", "lora")},
     **{name: {"kind": "multimodal", "name": name} for name in ("attention", "balanced")},
 }
-"""Segments of dialogues with a trained encoder and with every part, adapters, a frozen encoder; the other task."""
+"""Segments of dialogues, every part with a frozen encoder, adapters; the other task."""
 PLACES: dict[str, tuple[str, tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "DDP bf16": ("cpu_2", ("--mixed_precision", "bf16"), PLAIN),
     "ZeRO-2 bf16": ("zero2", (), PLAIN),
     "ZeRO-2 file": ("", (), PLAIN),
     "ZeRO-2": ("zero2", ("--mixed_precision", "no"), FOLDED),
-    "ZeRO-3": ("zero3_offload", ("--mixed_precision", "no"), {**PLAIN, **MODELS}),
-    "FSDP2": ("fsdp2", ("--mixed_precision", "no"), {**FOLDED, **MODELS}),
+    "ZeRO-3": ("zero3_offload", ("--mixed_precision", "no"), PLAIN),
+    "FSDP2": ("fsdp2", ("--mixed_precision", "no"), FOLDED),
+    "ZeRO-3 models": ("zero3_offload", ("--mixed_precision", "no"), MODELS),
+    "FSDP2 models": ("fsdp2", ("--mixed_precision", "no"), MODELS),
 }
 """Launch file, options, and the runs there; ZeRO-3 is that with offloading."""
+FILED = pytest.param("ZeRO-2 file", marks=pytest.mark.soak)
 
 pytestmark = pytest.mark.distributed
 
 
-def launched(*command: str, timeout: float = 200, **environment: str) -> subprocess.CompletedProcess[str]:
+def launched(*command: str, timeout: float = 400, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a session of its own, which is ended whole when it takes too long: ranks that wait for ever."""
     given = {**os.environ, "OMP_NUM_THREADS": "1", "AFFECT_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
     given["PYTHONPATH"] = str(ROOT)
@@ -150,7 +153,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> list[str]:
 # Precision
 
 
-@pytest.mark.parametrize("place", ["ZeRO-2 bf16", "ZeRO-2 file", "DDP bf16"])
+@pytest.mark.parametrize("place", ["ZeRO-2 bf16", FILED, "DDP bf16"])
 def test_bf16_computes_in_bf16_and_keeps_weights_in_float32(places, place):
     folder = places.of(place) / "plain"
     assert [rank["engine"] for rank in places.said[place]] == [place.split()[0]] * 2
@@ -161,7 +164,7 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_float32(places, place):
         assert {str(value.dtype) for value in saved.values()} == {"torch.float32"}
 
 
-@pytest.mark.parametrize("place", ["ZeRO-2 bf16", "ZeRO-2 file"])
+@pytest.mark.parametrize("place", ["ZeRO-2 bf16", FILED])
 def test_losses_in_bf16_are_those_of_ddp_and_near_those_of_float32(places, place):
     found = numbers(places.of(place) / "plain", "loss")
     assert len(found) == STEPS
@@ -218,18 +221,31 @@ def test_folds_one_after_another_are_those_of_one_process(places, place):
     assert np.abs(losses[1] - losses[2]).max() > 1e-3, "folds differ"
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("place", ["ZeRO-3", "FSDP2"])
+@pytest.mark.soak
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "balanced"])
+@pytest.mark.parametrize("place", ["ZeRO-3 models", "FSDP2 models"])
 def test_other_models_give_the_losses_of_one_process(places, place, name):
     found, wanted = places.of(place) / name, places.single(name, MODELS[name])
     if MODELS[name]["kind"] == "multimodal":
         (found,), (wanted,) = ((top / "test").glob("seed0/fold*") for top in (found, wanted))
     exact = numbers(wanted, "loss")
-    assert len(exact) == (STEPS if MODELS[name]["kind"] == "variant" else 3)
+    assert len(exact) == (2 if MODELS[name]["kind"] == "variant" else 3)
     np.testing.assert_allclose(numbers(found, "loss"), exact, rtol=0, atol=2e-5)
     if None not in numbers(wanted, "grad_norm"):
         np.testing.assert_allclose(numbers(found, "grad_norm"), numbers(wanted, "grad_norm"), rtol=1e-3)
     assert runs.lines(found, "end")
+
+
+@pytest.mark.soak
+def test_a_model_that_drops_modalities_is_the_same_on_two_engines(places):
+    """What is dropped is drawn by rank: one process has other losses."""
+    folders = [
+        next((places.of(place) / "balanced" / "test").glob("seed0/fold*"))
+        for place in ("ZeRO-3 models", "FSDP2 models")
+    ]
+    first, second = (numbers(folder, "loss") for folder in folders)
+    assert len(first) == 3
+    np.testing.assert_allclose(first, second, rtol=1e-5)
 
 
 # What is refused, by real launches
@@ -240,21 +256,8 @@ def test_fsdp_without_a_gpu_stops_and_does_not_train_unsynchronised():
     assert all(line.startswith("error: the launch file asks for FSDP, but the engine here is") for line in said)
 
 
-def test_a_file_of_deepspeeds_that_is_missing_is_named(tmp_path):
-    path = zero_file(tmp_path, {})
-    (tmp_path / "zero.json").unlink()
-    said = refused(with_accelerate(path, WORKER, "engine"))
-    assert all(f"deepspeed_config_file {tmp_path / 'zero.json'} can't be read" in line for line in said)
-
-
 def test_a_world_of_another_size_stops_every_rank(tmp_path, small_corpus):
     arguments = ("demo", *options(small_corpus), "--runs", str(tmp_path / "runs"), "--train.world", "3")
     said = refused(with_accelerate(CONFIGS / "cpu_2.yaml", str(RECIPE), *arguments))
     assert set(said) == {"error: train.world asks for 3 processes, but 2 joined"}
     assert not (tmp_path / "runs").exists()
-
-
-def test_processes_that_did_not_join_stop():
-    """Each was told of two, and is alone: ZeRO without a launcher that says which of its machine a process is."""
-    said = refused(launched(WORKER, "engine", WORLD_SIZE="2", ACCELERATE_USE_DEEPSPEED="true"))
-    assert said == ["error: the launcher asked for 2 processes but 1 joined; see accelerate_configs/"]

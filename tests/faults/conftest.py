@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import LAUNCHERS, Forked, Launched
+from tests.faults.harness import ENGINES, Forked, Launched
+
+NAMES = {"ddp": "DDP", "zero2": "ZeRO-2"}
+"""What a run says that it is on."""
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +27,7 @@ def whole(small_corpus, tmp_path_factory) -> Path:
     return session.folder
 
 
-@pytest.fixture(scope="module", params=sorted(LAUNCHERS))
+@pytest.fixture(scope="module", params=sorted(ENGINES))
 def engine(request) -> str:
     """An engine of two ranks."""
     return request.param
@@ -35,4 +38,5 @@ def whole_of_two(engine, small_corpus, whole, tmp_path_factory) -> Path:
     """The folder of an uninterrupted run of two ranks; `whole` has filled the caches."""
     session = Launched(engine, small_corpus, tmp_path_factory.mktemp(engine))
     assert session.end() == 0, session.text()
+    assert f"engine {NAMES[engine]}, 2 ranks" in session.text()
     return session.folder

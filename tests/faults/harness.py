@@ -8,26 +8,35 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import psutil
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from tqdm import tqdm
 
 from affect import cli
+from affect.process import PARENT
 from tests.faults import recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPE = Path(__file__).parent / "recipe.py"
 MARK = "AFFECT_FAULTS_SESSION"
-_TORCHRUN = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "--shutdown-timeout=3"]
-LAUNCHERS = {"ddp": (_TORCHRUN, {"ACCELERATE_USE_CPU": "true"})}
-"""How two ranks of an engine are started: the launcher's words, and what they need in their environment."""
+WORLD = 2
+_TORCHRUN = ["-m", "torch.distributed.run", f"--nproc_per_node={WORLD}", "--standalone", "--shutdown-timeout=3"]
+_ZERO = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}
+ENGINES = {"ddp": {"ACCELERATE_USE_CPU": "true"}, "zero2": {**_ZERO, "ACCELERATE_MIXED_PRECISION": "no"}}
+"""What the ranks of an engine have in their environment."""
+_GRACE = 3.0
+"""Seconds that the other ranks have when one has failed, as with srun --kill-on-bad-exit."""
 
 
 class Session:
@@ -99,17 +108,23 @@ class Session:
 
 
 class Launched(Session):
-    """A session of several ranks, started by a launcher."""
+    """A session of two ranks, started by torchrun: seconds pass before they begin."""
 
     def __init__(self, engine: str, root: Path, folder: Path, *arguments: str, fault: str = ""):
         super().__init__(folder)
         self.mark = uuid.uuid4().hex
         named = {"OMP_NUM_THREADS": "1", "AFFECT_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-        launcher, more = LAUNCHERS[engine]
-        environment = {**os.environ, **named, **more, MARK: self.mark, "FAULT": fault, "PYTHONPATH": str(ROOT)}
+        environment = {
+            **os.environ,
+            **named,
+            **ENGINES[engine],
+            MARK: self.mark,
+            "FAULT": fault,
+            "PYTHONPATH": str(ROOT),
+        }
         with self.said.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, *launcher, str(RECIPE), *words(root, folder, arguments)],
+                [sys.executable, *_TORCHRUN, str(RECIPE), *words(root, folder, arguments)],
                 cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True,
             )  # fmt: skip
 
@@ -133,12 +148,18 @@ class Launched(Session):
 class Forked(Session):
     """A session of one process, forked from this one, whose libraries are loaded: it begins at once."""
 
-    def __init__(self, root: Path, folder: Path, *arguments: str, fault: str = ""):
+    def __init__(self, root: Path, folder: Path, *arguments: str, fault: str = "", said: str = "said.txt"):
         super().__init__(folder)
+        self.said = folder / said
         folder.mkdir(exist_ok=True)
+        self.said.touch()
         given = words(root, folder, arguments)
-        self.process = multiprocessing.get_context("fork").Process(target=_run, args=(self.said, given, fault))
+        self.process = multiprocessing.get_context("fork").Process(target=self._begin, args=(given, fault))
         self.process.start()
+
+    def _begin(self, given: list[str], fault: str) -> None:
+        _speak(self.said)
+        _run(given, fault)
 
     def poll(self, timeout: float = 0.0) -> int | None:
         self.process.join(timeout)
@@ -151,14 +172,76 @@ class Forked(Session):
         return [psutil.Process(self.process.pid)]
 
 
-def _run(said: Path, given: list[str], fault: str) -> None:
-    """Be the process of a forked session."""
+class Ranked(Forked):
+    """A session of two ranks, forked by a launcher that is forked from this process: it begins at once, too.
+
+    The launcher hands no signal on, and dies of each; its exit code is the ranks' highest, as srun's is.
+    """
+
+    def __init__(self, engine: str, root: Path, folder: Path, *arguments: str, fault: str = ""):
+        self.engine = engine
+        super().__init__(root, folder, *arguments, fault=fault)
+
+    def ranks(self) -> list[psutil.Process]:
+        return sorted(psutil.Process(self.process.pid).children(), key=lambda child: child.pid)
+
+    def _begin(self, given: list[str], fault: str) -> None:
+        _speak(self.said)
+        for state in (AcceleratorState, PartialState, GradientState):
+            state._reset_state()
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        world = {"WORLD_SIZE": str(WORLD), "LOCAL_WORLD_SIZE": str(WORLD), "MASTER_ADDR": "127.0.0.1"}
+        os.environ.update({**ENGINES[self.engine], **world, "MASTER_PORT": str(port), PARENT: str(os.getpid())})
+        left: dict[int, int] = {}
+        for rank in range(WORLD):
+            child = os.fork()
+            if child == 0:
+                os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank)})
+                # As a program of its own would: multiprocessing's child, which this is not, ends otherwise.
+                try:
+                    _run(given, fault)
+                except SystemExit as end:
+                    os._exit(int(end.code or 0))
+                except BaseException:
+                    traceback.print_exc()
+                    os._exit(1)
+                os._exit(0)
+            left[child] = rank
+        sys.exit(_wait(left))
+
+
+def _wait(left: dict[int, int]) -> int:
+    """Wait for ranks by their process ids, end the others when one has failed, and return the highest exit code."""
+    highest, deadline = 0, float("inf")
+    while left:
+        child, status = os.waitpid(-1, os.WNOHANG)
+        if child:
+            code = os.waitstatus_to_exitcode(status)
+            print(f"rank {left.pop(child)}\n  exitcode : {code}", flush=True)
+            highest = max(highest, code if code >= 0 else 128 - code)
+            deadline = time.monotonic() + _GRACE if code and deadline == float("inf") else deadline
+        elif time.monotonic() > deadline:
+            for pid in left:
+                os.kill(pid, signal.SIGTERM if time.monotonic() < deadline + _GRACE else signal.SIGKILL)
+            time.sleep(0.2)
+        time.sleep(0.01)
+    return highest
+
+
+def _speak(said: Path) -> None:
+    """Let a forked process be the first of a session of its own, and write all it says to a file."""
     os.setsid()
     with said.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), line_buffering=True)
     sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), line_buffering=True)
+
+
+def _run(given: list[str], fault: str) -> None:
+    """Be a process of a forked session."""
     # tqdm's own is shared by all that are forked from one process: one that is killed inside would keep it for ever.
     tqdm.set_lock(threading.RLock())
     sys.argv = [str(RECIPE)]
@@ -202,6 +285,13 @@ def lines(folder: Path) -> list[dict[str, object]]:
 
 def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in lines(folder) if line["event"] == "step"]
+
+
+def draws() -> np.random.Generator:
+    """Return what chance is drawn from; its seed is printed, and AFFECT_TEST_SEED repeats it."""
+    seed = int(os.environ.get("AFFECT_TEST_SEED") or time.time_ns() % 2**32)
+    print(f"AFFECT_TEST_SEED={seed}")
+    return np.random.default_rng(seed)
 
 
 def same(folder: Path, whole: Path) -> None:

@@ -1,13 +1,15 @@
 """A run of milliseconds a step, and what can go wrong in it that can't be done from outside.
 
 FAULT is KIND@STEP:RANK or a number of seconds, several divided by commas. Kinds: memory (that runs out in a forward),
-memory_alone and memory_reducing (in a backward of that sort), nan, hang. Seconds: slow= a step, predict= a batch of
-predictions, timeout= of the watchdog, impatience= after which a second SIGTERM counts.
+memory_alone and memory_reducing (in a backward of that sort), nan, hang (at step 0: before the first). Seconds: slow= a
+step, read= the corpus, predict= a batch of predictions, timeout= of the watchdog, impatience= after which a second
+SIGTERM counts.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from typing import Any
 
@@ -28,48 +30,78 @@ def small() -> ValenceArousal:
 
 def faulty(words: str) -> None:
     """Put faults around steps and predictions, and nowhere else; leave out the baselines, which take seconds."""
+    from affect import tasks
     from affect.tasks.valence_arousal import task
-    from affect.train import evaluate, interrupt, loop
+    from affect.train import evaluate, interrupt, loop, watchdog
 
     task.references = lambda *_: {}
     faults = [word.partition("=") for word in words.split(",") if word]
     numbers = {name: float(value) for name, _, value in faults if value}
     places = [name.replace("@", ":").split(":") for name, _, value in faults if not value]
-    real, take, watch = loop.step.accumulate, evaluate.Loader.take, loop.watchdog.Watchdog
+    real, take, measure, make = loop.step.accumulate, evaluate.Loader.take, loop.probe.choose, tasks.make
+
+    def hurry() -> None:
+        if "timeout" in numbers and watchdog._current is not None:
+            watchdog._current.seconds = numbers["timeout"]
+
+    def choose(engine: Any, *args: Any) -> Any:
+        if ["hang", "0", str(engine.rank)] in places:
+            hurry()
+            while True:
+                time.sleep(1)
+        return measure(engine, *args)
 
     def accumulate(engine: Any, model: Any, *args: Any, **named: Any) -> Any:
+        hurry()
         time.sleep(numbers.get("slow", 0.0))
         step = named["key"][1] + 1
         mine = [place for place in places if int(place[1]) == step and int(place[2]) == engine.rank]
-        handles = [model.register_forward_hook(_hook(place[0])) for place in mine]
+        told, reducing = engine.reducing, threading.Event()
+
+        def tell(model: Any) -> Any:
+            reducing.set()
+            return told(model)
+
+        engine.reducing = tell
+        handles = [model.register_forward_hook(_hook(place[0], reducing)) for place in mine]
         try:
             return real(engine, model, *args, **named)
         finally:
+            engine.reducing = told
             for handle in handles:
                 handle.remove()
             # Once: a step that is repeated goes well.
             places[:] = [place for place in places if place not in mine]
 
+    def read(recipe: Any) -> Any:
+        print("reading", flush=True)
+        time.sleep(numbers["read"])
+        return make(recipe)
+
     def dawdle(loader: Any, count: int) -> Any:
         time.sleep(numbers["predict"] if loader.data.part is not loader.data.task.datasets()["train"] else 0.0)
         return take(loader, count)
 
-    loop.step.accumulate = accumulate
+    loop.step.accumulate, loop.probe.choose = accumulate, choose
+    if "read" in numbers:
+        tasks.make = read
     if "predict" in numbers:
         evaluate.Loader.take = dawdle
-    if "timeout" in numbers:
-        loop.watchdog.Watchdog = lambda engine, log, minutes: watch(engine, log, numbers["timeout"] / 60)
     interrupt._IMPATIENCE = numbers.get("impatience", interrupt._IMPATIENCE)
 
 
-def _hook(kind: str) -> Any:
+def _hook(kind: str, reducing: threading.Event) -> Any:
     import torch
 
     def short(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    def poisoned(gradient: Any) -> Any:
-        return gradient * float("nan")
+    def backward(gradient: Any) -> Any:
+        if kind == "nan":
+            return gradient * float("nan")
+        if reducing.is_set() == (kind == "memory_reducing"):
+            short()
+        return gradient
 
     def hook(module: Any, inputs: Any, outputs: Any) -> None:
         if kind == "memory":
@@ -77,11 +109,9 @@ def _hook(kind: str) -> Any:
         if kind == "hang":
             while True:
                 time.sleep(1)
-        # Of a step's backwards the last alone reduces; engines that do not say so may reduce in each.
-        reducing = getattr(module, "require_backward_grad_sync", True)
         for tensor in outputs.values():
-            if tensor.requires_grad and kind != ("memory_alone" if reducing else "memory_reducing"):
-                tensor.register_hook(poisoned if kind == "nan" else short)
+            if tensor.requires_grad:
+                tensor.register_hook(backward)
 
     return hook
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 
-import numpy as np
 import pytest
 
 from affect.train import checkpoint
-from tests.faults.harness import Forked, lines, losses, same
+from tests.faults.harness import Forked, draws, lines, losses, same
 
 
 def saved(session) -> str:
@@ -28,6 +28,47 @@ def test_a_signal_between_steps_saves_and_ends(small_corpus, whole, tmp_path, nu
     assert session.text().splitlines()[-1] == f"stopped: saved at step {step}; give the command again to go on"
     assert f"stopped: saved at step {step}" in (session.folder / "train.log").read_text()
     assert Forked(small_corpus, tmp_path).end() == 0
+    same(session.folder, whole)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 75)])
+def test_a_signal_while_the_corpus_is_read_ends_at_once(small_corpus, whole, tmp_path, number, code):
+    session = Forked(small_corpus, tmp_path, fault="read=20")
+    session.wait(lambda: "reading" in session.text())
+    session.ranks()[0].send_signal(number)
+    assert session.end(10) == code
+    assert session.text().splitlines()[-1].startswith("stopped: ")
+
+
+def test_one_session_at_a_time(small_corpus, whole, tmp_path):
+    first = Forked(small_corpus, tmp_path, fault="slow=0.3")
+    first.wait_step(2)
+    pid = first.process.pid
+    for more in ([], ["--overwrite"]):
+        second = Forked(small_corpus, tmp_path, *more, said="second.txt")
+        assert second.end(20) == 2
+        [line] = second.errors()
+        assert f"fold1 is being trained by pid {pid} on host {socket.gethostname()}: wait for it, or end it" in line
+        assert first.poll() is None, "the test must not be too slow"
+    first.ranks()[0].kill()
+    assert first.end() == -signal.SIGKILL
+    again = Forked(small_corpus, tmp_path)
+    assert again.end() == 0, again.text()
+    same(first.folder, whole)
+    assert not (first.folder / ".lock").exists()
+
+
+def test_a_kill_inside_a_long_epoch_costs_minutes(small_corpus, whole, tmp_path):
+    often = ("--train.checkpoint-minutes", "0.002")
+    session = Forked(small_corpus, tmp_path, *often, fault="slow=0.15")
+    session.wait(lambda: (session.folder / "checkpoints" / "step-0000005").exists())
+    session.ranks()[0].kill()
+    assert session.end() == -signal.SIGKILL
+    step = int(saved(session).removeprefix("step-"))
+    assert step % 3, "the test must kill inside an epoch"
+    again = Forked(small_corpus, tmp_path)
+    assert again.end() == 0, again.text()
+    assert f"step-{step:07d} after step {step}" in again.text()
     same(session.folder, whole)
 
 
@@ -93,8 +134,11 @@ def test_workers_end_with_a_rank_that_is_killed(small_corpus, tmp_path):
 
 
 def test_a_process_that_hangs_ends_and_says_where(small_corpus, whole, tmp_path):
+    session = Forked(small_corpus, tmp_path, fault="hang@0:0,timeout=1")
+    assert session.end(30) == 75
+    assert "at step 0, measuring" in session.errors()[0], session.text()
     session = Forked(small_corpus, tmp_path, fault="hang@5:0,timeout=1")
-    assert session.end(30) == 1
+    assert session.end(30) == 75
     assert len(session.errors()) == 1
     assert "rank 0" in session.errors()[0]
     assert "step 5, forward" in session.errors()[0]
@@ -122,7 +166,7 @@ def test_killed_inside_saves(small_corpus, whole, tmp_path):
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_a_hundred_random_kills_change_nothing(small_corpus, whole, tmp_path):
-    draw = np.random.default_rng()
+    draw = draws()
     kills = 0
     arguments = ["--train.epochs", "250", "--train.keep", "2"]
     reference = Forked(small_corpus, tmp_path / "whole", *arguments)

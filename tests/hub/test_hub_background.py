@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from affect import checksums
 from affect.errors import AffectError
 from affect.hub import background
 from affect.hub.background import Pusher, pushing
@@ -29,6 +30,7 @@ def save_best(run, mark: bytes) -> None:
     shutil.copytree(best, new)
     (new / "model.safetensors").unlink()
     (new / "model.safetensors").write_bytes(mark)
+    checksums.write(new)
     shutil.rmtree(best)
     new.rename(best)
 

@@ -8,6 +8,7 @@ import shutil
 import pytest
 from huggingface_hub import ModelCard
 
+from affect import checksums
 from affect.hub import contents, push, source, words
 
 REPO = "someone/model"
@@ -40,6 +41,27 @@ def test_the_results_are_those_of_the_run(run):
     assert found.keys() == known.keys()
     assert found == pytest.approx(known, abs=1e-4)
     assert {one.dataset_type for one in data.eval_results} == {"synthetic"}
+    assert list(dict.fromkeys(found_parts(data))) == ["test", "valid"], "the Hub shows the first"
+    assert data.language is None
+    assert data.datasets is None
+
+
+def found_parts(data) -> list[str]:
+    return [one.dataset_split for one in data.eval_results]
+
+
+def test_language_and_data_sets_are_named_where_they_are_known(run):
+    path = run / "recipe.json"
+    recipe = json.loads(path.read_text())
+    for corpus, root, language, named in [
+        ("emodb", "x/emodb", "de", None),
+        ("hub", "someone/speech", None, ["someone/speech"]),
+        ("hub", "here/there/speech", None, None),
+        ("hub", str(run), None, None),
+    ]:
+        path.write_text(json.dumps({**recipe, "data": {**recipe["data"], "corpus": corpus, "root": root}}))
+        data = card_of(run).data
+        assert (data.language, data.datasets) == (language, named)
 
 
 def test_all_runs_of_the_experiment_and_its_baselines_are_there(run):
@@ -60,10 +82,10 @@ def test_a_run_alone_needs_no_others(run):
 
 def test_a_fusion_model_has_its_parts_and_modalities(fused):
     card = card_of(fused / "seed0" / "fold1")
-    assert {one.dataset_split for one in card.data.eval_results} == {"valid", "test1", "test2", "test3"}
+    assert list(dict.fromkeys(found_parts(card.data))) == ["test1", "test2", "test3", "valid"]
     assert "majority" in card.text
     assert "audio, text, video" in card.text
-    assert "--audio a.npy --text t.npy --video v.npy" in card.text
+    assert "--audio audio.npy --text text.npy --video video.npy" in card.text
     assert "test1 emoval" in card.text
 
 
@@ -84,6 +106,7 @@ def test_scores_that_are_not_there_are_no_results(run):
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("\n".join(lines[:2]) + "\n")
     (run / "checkpoints" / "best" / "place.json").unlink()
+    checksums.write(run / "checkpoints" / "best")
     card = card_of(run)
     assert card.data.eval_results is None
     assert "Training goes on: step 2" in card.text
@@ -113,6 +136,14 @@ def test_of_each_corpus_what_it_is_of_is_said():
     assert "acted" in words.use("iemocap")
     assert "Mandarin" in words.use("mer2023")
     assert "whether it was acted" in words.use("csv_folder")
+    assert "On spontaneous speech of other people" in words.use("iemocap")
+    assert "microphones" not in words.use("emobank")
+    for corpus in words.GENERATED:
+        assert "means nothing" in words.use(corpus)
+        assert "expect lower scores" not in words.use(corpus)
+    for corpus in ("iemocap", "emobank", "synthetic", "csv_folder"):
+        assert "{" not in words.use(corpus)
+        assert max(map(len, words.use(corpus).splitlines())) <= 120
 
 
 def test_linked_weights_stay_what_they_were(run, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from affect import checksums
 from affect.errors import AffectError
 from affect.hub import clean, push
 from tests.hub.double import TOKEN
@@ -89,6 +90,7 @@ def test_the_header_of_weights_is_looked_through_too(hub, run, monkeypatch):
     named(monkeypatch, "qxhostqx", "qxuserqx")
     file = run / "checkpoints" / "best" / "model.safetensors"
     save_file(load_file(file), file, metadata={"made": "qxhostqx"})
+    checksums.write(file.parent)
     with pytest.raises(AffectError, match=r"^model.safetensors would be pushed with the host's name"):
         push.run(run, REPO)
 

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2FeatureExtractor, WavLMModel
 
+from affect import checksums
 from affect.errors import AffectError
 from affect.hub import from_pretrained, push
 from affect.hub.load import folder_of
@@ -53,6 +54,7 @@ def test_best_and_last_predict_as_in_the_run(hub, spoken, tmp_path):
     best = run / "checkpoints" / "best"
     other = {name: value + 0.01 for name, value in load_file(best / "model.safetensors").items()}
     save_file(other, best / "model.safetensors")
+    checksums.write(best)
     push.run(run, REPO)
     pulled = from_pretrained(REPO)
     assert not pulled.training

@@ -24,7 +24,7 @@ def metrics(top, name):
 
 
 def test_best_and_last_are_there_at_the_end(hub, small_corpus, tmp_path):
-    folds.run("plain", runs.recipe(small_corpus, epochs=4), Options(runs=tmp_path), "a command")
+    folds.run("plain", runs.recipe(small_corpus, epochs=4), Options(runs=tmp_path, report=False), "a command")
     folds.run("pushed", pushing(small_corpus, hub_private=True), Options(runs=tmp_path), "a command")
     (repo,) = hub.repos.values()
     assert repo.private
@@ -39,7 +39,7 @@ def test_best_and_last_are_there_at_the_end(hub, small_corpus, tmp_path):
 
 def test_a_hub_that_is_gone_stops_nothing_and_is_tried_again_at_the_end(hub, small_corpus, tmp_path, caplog):
     hub.down = True
-    folds.run("pushed", pushing(small_corpus), Options(runs=tmp_path), "a command")
+    folds.run("pushed", pushing(small_corpus), Options(runs=tmp_path, report=False), "a command")
     assert b'"event": "end"' in metrics(tmp_path, "pushed")
     told = [record.message for record in caplog.records if "not pushed" in record.message]
     assert len(told) >= 2
@@ -55,14 +55,22 @@ def test_without_a_token_it_stops_before_the_first_step(hub, small_corpus, tmp_p
 
 
 def test_each_of_several_has_a_repository(hub, small_corpus, tmp_path):
-    folds.run("pushed", pushing(small_corpus), Options(runs=tmp_path, seeds=(0, 1)), "a command")
+    folds.run("pushed", pushing(small_corpus), Options(runs=tmp_path, seeds=(0, 1), report=False), "a command")
     assert sorted(name.split("/")[-1] for name in hub.repos) == ["voice-seed0-fold1", "voice-seed1-fold1"]
 
 
-def test_runs_that_train_together_are_pushed_each(hub, tmp_path_factory, tmp_path):
+def test_runs_that_train_together_are_pushed_each(hub, tmp_path_factory, tmp_path, monkeypatch):
     corpus = small.corpus(tmp_path_factory.mktemp("multimodal") / "corpus")
     recipe = replace(small.recipe(corpus), push_to_hub="you/fused")
-    folds.run("fused", recipe, Options(runs=tmp_path, seeds=(0,)), "a command")
+    options = Options(runs=tmp_path, seeds=(0,), report=False)
+    with monkeypatch.context() as away:
+        away.delenv("HF_TOKEN")
+        with pytest.raises(AffectError, match="auth login"):
+            folds.run("fused", recipe, options, "a command")
+        assert not list(tmp_path.rglob("metrics.jsonl")), "known before the first step"
+    folds.run("fused", recipe, options, "a command")
     names = sorted(name.split("/")[-1] for name in hub.repos)
     assert names == [f"fused-seed0-fold{n}" for n in range(1, len(names) + 1)]
     assert len(names) > 1
+    monkeypatch.delenv("HF_TOKEN")
+    folds.run("fused", recipe, options, "a command")  # all are finished: nothing is left to push

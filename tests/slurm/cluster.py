@@ -15,6 +15,8 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel", "sinfo", "setpriv")
 NODES = ("n1", "n2")
+# Devices that there are everywhere stand for GPUs: Slurm counts and hands them out, and torch finds none.
+_DEVICES = ("null", "zero", "full", "random")
 _CONFIGURATION = """\
 ClusterName=affect
 SlurmctldHost={host}(127.0.0.1)
@@ -39,8 +41,8 @@ JobCompLoc={folder}/jobs.txt
 MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
-KillWait=10
-MinJobAge=300
+KillWait=5
+MinJobAge=3000
 JobRequeue=1
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
@@ -78,11 +80,15 @@ class Cluster:
         said = self.run("scontrol", "--oneliner", "show", "job", number)
         return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in said.splitlines()]
 
-    def ended(self, number: str, timeout: float = 240) -> list[dict[str, str]]:
+    def ended(self, number: str, timeout: float = 480) -> list[dict[str, str]]:
         """Wait until a job (all tasks of an array) has ended and return what Slurm says of it."""
         going = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED")
         until(lambda: all(job["JobState"] not in going for job in self.jobs(number)), timeout, self.said)
         return self.jobs(number)
+
+    def left(self) -> set[str]:
+        """Return the jobs and tasks of arrays that still wait or run."""
+        return set(self.run("squeue", "--noheader", "--array", "--format=%i").split())
 
     def said(self) -> str:
         """Return the queue and the last lines of every log, for a test that waited in vain."""
@@ -152,13 +158,12 @@ def make(folder: Path, path: Sequence[str | Path] = ()) -> Cluster:
     control, *ports = free_ports(1 + len(NODES))
     host = socket.gethostname()
     nodes = "\n".join(
-        f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=1000 Gres=gpu:2"
+        f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=1000 Gres=gpu:4"
         for node, port in zip(NODES, ports, strict=True)
     )
     configuration = folder / "slurm.conf"
     configuration.write_text(_CONFIGURATION.format(folder=folder, host=host, control=control, nodes=nodes))
-    # Devices that there are everywhere stand for GPUs: Slurm counts and hands them out, and torch finds none.
-    lines = [f"NodeName={','.join(NODES)} Name=gpu File=/dev/{device}\n" for device in ("null", "zero")]
+    lines = [f"NodeName={','.join(NODES)} Name=gpu File=/dev/{device}\n" for device in _DEVICES]
     (folder / "gres.conf").write_text("".join(lines))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
     search = ":".join([*map(str, path), _path()])

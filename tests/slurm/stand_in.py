@@ -1,4 +1,8 @@
-"""A program that ends as a run would and takes no time: it writes which signal came, and ends with its code."""
+"""A program that ends as a run would and takes no time: it writes when it began and which signal came.
+
+FOLDER, and the code with which its second start and later ones end. AT_ONCE names the folds whose first start ends at
+once, with 0; SLOW the rank that is told to stop and does not come to its end.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,34 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from affect.errors import StoppedError
+from affect.terminal import guarded
+
 folder = Path(sys.argv[1])
 folder.mkdir(exist_ok=True)
-rank, start = os.environ["SLURM_PROCID"], os.environ.get("SLURM_RESTART_COUNT", "0")
+rank, fold = os.environ["SLURM_PROCID"], os.environ.get("SLURM_ARRAY_TASK_ID", "")
+name = "-".join(filter(None, [fold, os.environ.get("SLURM_RESTART_COUNT", "0"), rank]))
 
 
 def stop(number: int, frame: FrameType | None) -> None:
     """Write which signal came, and end: to be started again after SIGUSR1 alone."""
-    (folder / f"signal-{start}-{rank}").write_text(str(number))
-    sys.exit(75 if number == signal.SIGUSR1 else 128 + number)
+    (folder / f"signal-{name}").write_text(str(number))
+    if rank == os.environ.get("SLOW"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        raise StoppedError(number, "nothing was to be saved")
 
 
-signal.signal(signal.SIGUSR1, stop)
-signal.signal(signal.SIGTERM, stop)
-(folder / f"began-{start}-{rank}").write_text(" ".join(sys.argv[2:]))
-if start != "0":
-    sys.exit(int(sys.argv[2]))
-time.sleep(120)
+def run() -> None:
+    """Wait to be told to stop, unless this is no first start."""
+    signal.signal(signal.SIGUSR1, stop)
+    signal.signal(signal.SIGTERM, stop)
+    (folder / f"began-{name}").write_text(" ".join(sys.argv[2:]))
+    if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":
+        sys.exit(int(sys.argv[2]))
+    end = time.monotonic() + 280
+    while (not fold or fold not in os.environ.get("AT_ONCE", "").split()) and time.monotonic() < end:
+        time.sleep(1)
+
+
+guarded(run)

@@ -72,7 +72,7 @@ def test_before_the_first_step_it_stops_at_once_and_is_heard_once(patient):
     assert reached == []
 
 
-@pytest.mark.parametrize(("flags", "code"), [((0.0, 1.0), 75), ((1.0, 1.0), 143), ((2.0, 0.0), 143)])
+@pytest.mark.parametrize(("flags", "code"), [((0.0, 1.0, 1.0), 75), ((1.0, 1.0, 0.0), 143), ((2.0, 0.0, 0.0), 143)])
 def test_what_any_rank_heard_stops_all(patient, flags, code):
     engine = SimpleNamespace(world=2, device="cpu", sum=lambda mine: mine + torch.tensor(flags))
     with interrupt.heard():
@@ -80,6 +80,14 @@ def test_what_any_rank_heard_stops_all(patient, flags, code):
             interrupt.check(engine, "")
         assert stop.value.code == code
         ask(signal.SIGTERM)  # the launcher ends a rank whose neighbour has ended already
+
+
+@pytest.mark.parametrize("mine", [False, True])
+@pytest.mark.parametrize("theirs", [0.0, 1.0])
+def test_what_is_due_on_any_rank_is_due_on_all(mine, theirs):
+    engine = SimpleNamespace(world=2, device="cpu", sum=lambda flags: flags + torch.tensor([0.0, 0.0, theirs]))
+    assert interrupt.check(engine, "", due=mine) == (mine or theirs > 0)
+    assert interrupt.check(ALONE, "", due=mine) == mine
 
 
 def test_other_threads_hear_nothing_and_change_nothing(patient):

@@ -17,7 +17,7 @@ from affect.train.engine import launched
 from tests.train import runs
 
 FILE = "ACCELERATE_DEEPSPEED_CONFIG_FILE"
-OF_LAUNCHERS = ("ACCELERATE_", "FSDP_", "WORLD_SIZE", "RANK", "LOCAL_")
+OF_LAUNCHERS = ("ACCELERATE_", "FSDP_", "SLURM_", "WORLD_SIZE", "RANK", "LOCAL_")
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from affect.errors import AffectError, LostError
+from affect.recipe import Train
 from affect.train import memory
 from affect.train.state import State
 from affect.train.step import OutVotedError
@@ -35,15 +36,37 @@ def test_single_examples_are_the_least(tmp_path):
 
 
 def test_what_others_can_not_repeat_is_left_to_the_next_session(tmp_path):
-    with pytest.raises(LostError, match=r"rank 1 ran out of memory.*--train.budget auto.* 1.5 at most") as lost:
+    with pytest.raises(LostError, match=r"rank 1 ran out of memory; give the command again.* 1.5 at most") as lost:
         memory.halve(engine(2), State(budget=3.0, mode="hold"), 0.5, tmp_path, SHORT)
-    assert lost.value.code == 1
+    assert lost.value.code == 75
     for budget, then in ((4.0, 1.5), (1.0, 1.0)):
         state = State(budget=budget, mode="hold")
         told = memory.heed(engine(2), state, tmp_path)
         assert state.budget == then
         assert (told is None) == (budget == then)
         assert state.mode == ("hold" if told is None else "replay")
+
+
+@pytest.mark.parametrize(("named", "then"), [(3.0, 1.5), (4.0, 1.5), (2.0, 2.0), (1.0, 1.0)])
+def test_a_named_budget_is_believed_unless_it_is_the_one_that_failed(tmp_path, named, then):
+    with pytest.raises(LostError):
+        memory.halve(engine(2), State(budget=3.0, mode="hold"), 0.5, tmp_path, SHORT)
+    state = State(budget=8.0)
+    memory.settle(engine(2), Train(budget=named), state, State(budget=named, mode="hold"), tmp_path)
+    assert state.budget == then
+
+
+def test_a_command_that_is_given_again_and_again_comes_to_an_end(tmp_path):
+    budget, sessions = 3.0, 0
+    while budget > 0.5:
+        state = State(budget=8.0)
+        memory.settle(engine(2), Train(budget=3.0), state, State(budget=3.0, mode="hold"), tmp_path)
+        assert state.budget == budget
+        with pytest.raises(AffectError) as lost:
+            memory.halve(engine(2), state, 0.5, tmp_path, SHORT)
+        budget, sessions = budget / 2, sessions + 1
+    assert sessions == 3
+    assert lost.value.code == 2
 
 
 def test_no_limit_and_an_unreadable_one(tmp_path):

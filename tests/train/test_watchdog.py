@@ -45,9 +45,11 @@ def test_nobody_ahead_of_another_is_named(stands):
 def test_what_moves_is_left_alone(tmp_path, monkeypatch):
     ended = []
     monkeypatch.setattr(Watchdog, "_end", lambda self: ended.append(self._place()))
-    with Watchdog(SimpleNamespace(world=1, rank=0), tmp_path / "log", 0.5 / 60) as watching:
+    with Watchdog(SimpleNamespace(world=1, rank=0), tmp_path / "log", 0.5 / 60):
+        time.sleep(0.9)
+        assert ended == [], "preparing may take hours"
         for step in range(20):
-            watching.at(step, "loading")
+            watchdog.mark("loading", step)
             time.sleep(0.05)
         assert ended == []
         watchdog.mark("backward")

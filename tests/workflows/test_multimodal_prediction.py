@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from affect import cli
+from affect import checksums, cli
 from affect.data.synthetic_features import FEATURES
 from affect.errors import AffectError
 from affect.models import multimodal
@@ -262,7 +262,8 @@ def test_several_features_of_a_modality(tmp_path):
 
 def test_models_of_other_features_are_not_averaged(experiment, features, tmp_path):
     shutil.copytree(experiment / "seed0", tmp_path / "seed0", ignore=shutil.ignore_patterns("step-*"))
-    topn(tmp_path / "seed0" / "fold2" / "checkpoints" / "best")
+    best = topn(tmp_path / "seed0" / "fold2" / "checkpoints" / "best")
+    checksums.write(best)
     with pytest.raises(AffectError, match="are models of other features or classes"):
         predict(tmp_path, audio=[features["audio"]])
 
@@ -272,6 +273,7 @@ def test_a_damaged_model_is_one_line(experiment, features, tmp_path):
     shutil.copytree(experiment / "seed0" / "fold1" / "checkpoints" / "best", model)
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
+    (model / "SHA256SUMS").unlink()
     with pytest.raises(AffectError, match=r"the fusion model in .*model cannot be read") as caught:
         predict(model, audio=[features["audio"]])
     assert "\n" not in str(caught.value)

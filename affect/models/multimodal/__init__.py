@@ -8,6 +8,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from affect import checksums
+from affect.checksums import DamagedError
 from affect.errors import AffectError
 from affect.models.multimodal.attention import Attention
 from affect.models.multimodal.config import MultimodalConfig
@@ -53,17 +55,24 @@ def save(model: Fusion, folder: Path) -> None:
 def load(folder: Path) -> Fusion:
     """Return the model that `save` wrote, on the CPU and in evaluation mode.
 
-    Raises AffectError if the folder holds no such model or its files are damaged.
+    A folder with checksums is held against them. Raises AffectError if it holds no such model or its files are damaged.
     """
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise AffectError(f"{folder} holds no model: {name} is missing")
     try:
+        if (folder / checksums.FILE).exists():
+            checksums.check(folder)
         facts = json.loads((folder / CONFIG).read_text())
         if not isinstance(facts, dict) or "multimodal" not in facts:
             raise ValueError(f"{CONFIG} does not describe a fusion model")
         model = build(MultimodalConfig.from_dict(facts["multimodal"]))
         model.load_state_dict(load_file(folder / WEIGHTS))
+    # Before ValueError, which it is one of.
+    except DamagedError as error:
+        raise AffectError(
+            f"the fusion model in {folder} is damaged: {error}; copy it there again, or train it anew with --overwrite"
+        ) from error
     # Cut-off JSON, cut-off weights, fields, shapes or tensors that do not belong to this model.
     except (AffectError, OSError, ValueError, TypeError, AttributeError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())

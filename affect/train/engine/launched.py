@@ -82,6 +82,12 @@ def accelerator(folder: Path | None, trackers: Sequence[str]) -> Accelerator:
 
 
 def _check(cuda: bool, deepspeed: bool, fsdp: bool) -> None:
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if tasks != "1" and os.environ.get("WORLD_SIZE", "1") == "1":
+        raise AffectError(
+            f"srun started {tasks} tasks, and this one is a run of its own: srun affect launch RECIPE.py EXPERIMENT "
+            "makes one run of them (srun --ntasks=1 starts one)"
+        )
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision not in ("no", "bf16", "fp16"):
         raise AffectError(f"mixed_precision {precision} is not supported: use no, bf16 or fp16")

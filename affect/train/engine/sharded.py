@@ -33,9 +33,13 @@ class Sharded(Plain):
         plugin = self.accelerator.state.fsdp_plugin
         # Its own policy would cast waveforms to bf16, which keeps 8 bits of them.
         plugin.mixed_precision_policy = MixedPrecisionPolicy(cast_forward_inputs=False)
-        if not plugin.transformer_cls_names_to_wrap:
-            plugin.transformer_cls_names_to_wrap = layers_of(model)
-        return super().prepare(model, optimizer, optim)
+        # As the launch file says it, for the run after this one, whose model may have other layers.
+        kept = plugin.transformer_cls_names_to_wrap
+        plugin.transformer_cls_names_to_wrap = kept or layers_of(model)
+        try:
+            return super().prepare(model, optimizer, optim)
+        finally:
+            plugin.transformer_cls_names_to_wrap = kept
 
     def tensors(self, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         """Yield the model's state; one tensor at a time is gathered."""
