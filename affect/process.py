@@ -1,11 +1,13 @@
-"""What a process is to the one that started it: it ends when that one is gone."""
+"""What a process is to the one that started it: it ends when that one is gone, and tells it when to start it again."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 PARENT = "AFFECT_PARENT"
@@ -35,6 +37,17 @@ def follow_launcher() -> None:
 def orphaned() -> bool:
     """Tell whether the launcher that this process follows is gone."""
     return _launcher != 0 and os.getppid() != _launcher
+
+
+def ask_again() -> None:
+    """Make the file that AFFECT_AGAIN names, for a batch script that may not see this process's exit code (75).
+
+    Of several ranks the one that is slower to end is killed, and srun then tells of that alone.
+    """
+    name = os.environ.get("AFFECT_AGAIN")
+    if name:
+        with contextlib.suppress(OSError):
+            Path(name).touch()
 
 
 def die_with_parent(number: signal.Signals) -> None:

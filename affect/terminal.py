@@ -8,12 +8,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
 from affect.errors import AGAIN, AffectError, StoppedError, first_line, lost_rank
 from affect.extraction import IncompleteError
-from affect.process import follow_launcher
+from affect.process import ask_again, follow_launcher
 
 _LOG = logging.getLogger("affect")
 _INTERRUPTED = 130
@@ -22,7 +21,7 @@ _INTERRUPTED = 130
 def guarded(work: Callable[[], object]) -> None:
     """Run `work`; an AffectError ends the process with its one line and 2, an IncompleteError with 1, ^C with 130.
 
-    A StoppedError and a LostError end it with their own codes, the loss of another rank with 1. A process that was one
+    A StoppedError and a LostError end it with their own codes, the loss of another rank with 75. A process that was one
     of several ends here in any case. Code 75 (to be started again) also makes the file that AFFECT_AGAIN names.
     """
     code, several = 0, False
@@ -44,32 +43,22 @@ def guarded(work: Callable[[], object]) -> None:
         if not lost_rank(error):
             raise
         words = f"another rank of this run was lost ({first_line(error)})"
-        _failed(f"{words}; give the command again: it goes on from its last checkpoint", 1)
+        _failed(f"{words}; give the command again: it goes on from its last checkpoint", AGAIN)
+        ask_again()
         # Its group can't be left any more: to try may take as long as a collective waits.
-        _leave(1)
+        _leave(AGAIN)
     except BrokenPipeError:
         # The reader of our output left (affect predict ... | head).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         if code == AGAIN:
-            _mark()
+            ask_again()
         if "affect.train.engine" in sys.modules:
             several = sys.modules["affect.train.engine"].Engine.close()
     if several:
         _leave(code)
     if code:
         sys.exit(code)
-
-
-def _mark() -> None:
-    """Make the file that AFFECT_AGAIN names, for a batch script that does not see this process's exit code.
-
-    Of several ranks the one that is slower to end is killed, and srun then tells of that alone.
-    """
-    name = os.environ.get("AFFECT_AGAIN")
-    if name:
-        with contextlib.suppress(OSError):
-            Path(name).touch()
 
 
 def _leave(code: int) -> NoReturn:

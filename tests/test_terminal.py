@@ -29,7 +29,7 @@ def test_what_one_of_several_runs_says_of_itself_stays_in_its_own_log(capsys):
     ("error", "code", "words"),
     [
         (AffectError("a mistake"), 2, "error: a mistake\n"),
-        (LostError("out of memory here"), 1, "error: out of memory here\n"),
+        (LostError("out of memory here"), 75, "error: out of memory here\n"),
         (
             StoppedError(signal.SIGUSR1, "saved at step 3"),
             75,

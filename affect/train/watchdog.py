@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from affect import process
 from affect.errors import AGAIN
 from affect.train.engine import Engine
 
@@ -161,6 +162,7 @@ class Watchdog:
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, line.encode())
             with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8") as file:
                 file.write(line)
+        process.ask_again()
         os._exit(AGAIN)
 
     def _ask(self) -> str:

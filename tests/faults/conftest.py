@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.faults.harness import ENGINES, Forked, Launched
@@ -40,3 +43,11 @@ def whole_of_two(engine, small_corpus, whole, tmp_path_factory) -> Path:
     assert session.end() == 0, session.text()
     assert f"engine {NAMES[engine]}, 2 ranks" in session.text()
     return session.folder
+
+
+@pytest.fixture
+def draw() -> np.random.Generator:
+    """What chance is drawn from; its seed is printed, and AFFECT_TEST_SEED repeats it."""
+    seed = int(os.environ.get("AFFECT_TEST_SEED") or time.time_ns() % 2**32)
+    print(f"AFFECT_TEST_SEED={seed}")
+    return np.random.default_rng(seed)

@@ -18,7 +18,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import psutil
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from tqdm import tqdm
@@ -199,15 +198,15 @@ class Ranked(Forked):
             child = os.fork()
             if child == 0:
                 os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank)})
-                # As a program of its own would: multiprocessing's child, which this is not, ends otherwise.
                 try:
                     _run(given, fault)
+                    os._exit(0)
                 except SystemExit as end:
                     os._exit(int(end.code or 0))
-                except BaseException:
+                finally:
+                    # Only after an exception; a program of its own would end with 1, too.
                     traceback.print_exc()
                     os._exit(1)
-                os._exit(0)
             left[child] = rank
         sys.exit(_wait(left))
 
@@ -285,13 +284,6 @@ def lines(folder: Path) -> list[dict[str, object]]:
 
 def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in lines(folder) if line["event"] == "step"]
-
-
-def draws() -> np.random.Generator:
-    """Return what chance is drawn from; its seed is printed, and AFFECT_TEST_SEED repeats it."""
-    seed = int(os.environ.get("AFFECT_TEST_SEED") or time.time_ns() % 2**32)
-    print(f"AFFECT_TEST_SEED={seed}")
-    return np.random.default_rng(seed)
 
 
 def same(folder: Path, whole: Path) -> None:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from affect.train import checkpoint
-from tests.faults.harness import Forked, draws, lines, losses, same
+from tests.faults.harness import Forked, lines, losses, same
 
 
 def saved(session) -> str:
@@ -165,8 +165,7 @@ def test_killed_inside_saves(small_corpus, whole, tmp_path):
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_a_hundred_random_kills_change_nothing(small_corpus, whole, tmp_path):
-    draw = draws()
+def test_a_hundred_random_kills_change_nothing(small_corpus, whole, tmp_path, draw):
     kills = 0
     arguments = ["--train.epochs", "250", "--train.keep", "2"]
     reference = Forked(small_corpus, tmp_path / "whole", *arguments)

@@ -14,7 +14,7 @@ import pytest
 
 from affect.train import checkpoint
 from tests.faults.conftest import NAMES
-from tests.faults.harness import Forked, Launched, Ranked, Session, draws, losses, same
+from tests.faults.harness import Forked, Launched, Ranked, Session, losses, same
 from tests.train.disks import small_disk
 
 pytestmark = pytest.mark.distributed
@@ -187,8 +187,7 @@ def test_a_full_disk_ends_both_with_one_line(engine, small_corpus, whole_of_two,
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_random_kills_of_ranks_and_launcher_change_nothing(engine, small_corpus, whole_of_two, tmp_path):
-    draw = draws()
+def test_random_kills_of_ranks_and_launcher_change_nothing(engine, small_corpus, whole_of_two, tmp_path, draw):
     for _ in range(20):
         now = Ranked(engine, small_corpus, tmp_path, fault="slow=0.05")
         begun = now.steps()

@@ -19,8 +19,8 @@ FIELDS = [
     "optim.warmup", "optim.plateau_patience", "optim.plateau_delta", "optim.floor", "optim.clip", "optim.clip_value",
     "optim.ema", "train.batch", "train.epochs", "train.steps", "train.budget", "train.mode", "train.patience",
     "train.min_delta", "train.choose", "train.evaluate_every", "train.keep", "train.checkpoint_every",
-    "train.checkpoint_minutes", "train.workers",
-    "train.trackers", "train.world", "data.corpus", "data.root", "data.split", "data.fold", "data.allow_shared",
+    "train.checkpoint_minutes", "train.workers", "train.trackers", "train.world", "train.timeout",
+    "push_to_hub", "hub_private", "data.corpus", "data.root", "data.split", "data.fold", "data.allow_shared",
     "data.prosody", "data.classes", "data.embeddings", "data.columns", "data.scale", "data.labels", "data.audio",
     "data.subset", "data.revision", "data.limit", "data.streaming", "data.dialogues", "data.utterances", "data.seconds",
     "model.encoder", "model.train_encoder", "model.layers", "model.pooling", "model.prosody_dim", "model.hidden",
@@ -31,7 +31,7 @@ FIELDS = [
     "augment.stretch", "augment.shift", "augment.noise", "augment.noise_files", "augment.gain", "augment.mixup",
     "targets", "loss", "weights",
 ]  # fmt: skip
-OPTIONS = ["runs", "name", "seeds", "resume", "overwrite", "report", "dry_run"]
+OPTIONS = ["runs", "name", "seeds", "folds", "resume", "overwrite", "report", "dry_run"]
 HEAVY = ["torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", "librosa", "matplotlib", "pandas"]
 
 

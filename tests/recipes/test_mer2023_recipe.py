@@ -26,8 +26,8 @@ FIELDS = [
     "optim.warmup", "optim.plateau_patience", "optim.plateau_delta", "optim.floor", "optim.clip", "optim.clip_value",
     "optim.ema", "train.batch", "train.epochs", "train.steps", "train.budget", "train.mode", "train.patience",
     "train.min_delta", "train.choose", "train.evaluate_every", "train.keep", "train.checkpoint_every",
-    "train.checkpoint_minutes", "train.workers",
-    "train.trackers", "train.world", "data.corpus", "data.root", "data.audio", "data.text", "data.video",
+    "train.checkpoint_minutes", "train.workers", "train.trackers", "train.world", "train.timeout",
+    "push_to_hub", "hub_private", "data.corpus", "data.root", "data.audio", "data.text", "data.video",
     "data.widths", "data.labels", "data.folds", "data.fold", "data.train", "data.test", "data.noise",
     "data.generator_seed", "model.name", "model.hidden", "model.dropout", "model.modality_dropout", "model.warmup",
     "model.dropout_kind", "model.softmax", "model.rescale", "model.fused_dropout", "model.views", "model.missing",
@@ -72,7 +72,7 @@ def test_the_command_line_is_frozen():
     """A field that goes or changes its name breaks commands and old runs: change this list with care."""
     for name in SYSTEMS:
         assert field_names(type(experiments()[name]())) == FIELDS, name
-    assert field_names(Options) == ["runs", "name", "seeds", "resume", "overwrite", "report", "dry_run"]
+    assert field_names(Options) == ["runs", "name", "seeds", "folds", "resume", "overwrite", "report", "dry_run"]
 
 
 def test_the_experiments_are_these():

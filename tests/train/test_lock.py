@@ -102,6 +102,15 @@ def test_what_is_held_is_no_other_session_s_to_overwrite(small_corpus, tmp_path,
         assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [lock.NAME, "recipe.json"]
 
 
+def test_a_file_that_was_let_go_of_is_no_lock(tmp_path):
+    with lock.held(tmp_path):
+        late = os.open(tmp_path / lock.NAME, os.O_RDWR)
+    assert not lock._take(late, tmp_path / lock.NAME), "it has no name any more"
+    with lock.held(tmp_path):
+        assert not lock._take(late, tmp_path / lock.NAME), "another has it"
+    os.close(late)
+
+
 def test_of_many_that_come_and_go_one_is_inside(tmp_path):
     """Each removes the file at its end, which the others may have opened already."""
 
