@@ -50,6 +50,17 @@ def ask_again() -> None:
             Path(name).touch()
 
 
+def refuse_again() -> None:
+    """Write into the file that AFFECT_AGAIN names that this run failed of itself, and would fail again.
+
+    Other ranks know no more than that one is lost, and ask to be started again.
+    """
+    name = os.environ.get("AFFECT_AGAIN")
+    if name:
+        with contextlib.suppress(OSError):
+            Path(name).write_text("a rank failed of itself\n", encoding="utf-8")
+
+
 def die_with_parent(number: signal.Signals) -> None:
     """Let Linux send this process a signal when its parent dies; elsewhere nothing is done."""
     if sys.platform == "linux":

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from affect.errors import AGAIN, AffectError, StoppedError, first_line, lost_rank
 from affect.extraction import IncompleteError
-from affect.process import ask_again, follow_launcher
+from affect.process import ask_again, follow_launcher, refuse_again
 
 _LOG = logging.getLogger("affect")
 _INTERRUPTED = 130
@@ -30,6 +30,8 @@ def guarded(work: Callable[[], object]) -> None:
         work()
     except AffectError as error:
         code = _failed(str(error), error.code)
+        if code != AGAIN:
+            refuse_again()
     except IncompleteError as error:
         code = _failed(str(error), 1) if first() else 1
     except KeyboardInterrupt:
@@ -41,6 +43,7 @@ def guarded(work: Callable[[], object]) -> None:
             print(stop, file=sys.stderr)
     except RuntimeError as error:
         if not lost_rank(error):
+            refuse_again()
             raise
         words = f"another rank of this run was lost ({first_line(error)})"
         _failed(f"{words}; give the command again: it goes on from its last checkpoint", AGAIN)
@@ -50,6 +53,9 @@ def guarded(work: Callable[[], object]) -> None:
     except BrokenPipeError:
         # The reader of our output left (affect predict ... | head).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception:
+        refuse_again()
+        raise
     finally:
         if code == AGAIN:
             ask_again()

@@ -206,7 +206,7 @@ def test_a_task_of_several_is_no_run_of_its_own(monkeypatch, world):
         (StoppedError(signal.SIGUSR1, "saved at step 3"), "mark", True),
         (StoppedError(signal.SIGTERM, "saved at step 3"), "mark", False),
         (StoppedError(signal.SIGUSR1, "saved at step 3"), "no/such/mark", False),
-        (AffectError("a mistake"), "mark", False),
+        (AffectError("a mistake"), "mark", True),
         (LostError("out of memory here"), "mark", LostError.code == 75),
     ],
 )
@@ -219,5 +219,8 @@ def test_what_is_to_be_started_again_makes_the_batch_scripts_mark(tmp_path, monk
     monkeypatch.setenv("AFFECT_AGAIN", str(tmp_path / place))
     assert exit_code(lambda: terminal.guarded(work)) == error.code
     assert [path.name for path in tmp_path.iterdir()] == (["mark"] if marked else [])
+    if marked:
+        refused = "failed of itself" in (tmp_path / place).read_text()
+        assert refused == (error.code != 75), "an error would come again"
     monkeypatch.delenv("AFFECT_AGAIN")
     assert exit_code(lambda: terminal.guarded(work)) == error.code

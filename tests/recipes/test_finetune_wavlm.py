@@ -175,5 +175,5 @@ def test_three_steps_by_accelerate_launch(tmp_path, small_corpus):
     check(folder, "demo")
     said = json.loads((folder / "environment.json").read_text())
     assert said["command"] == f"accelerate launch finetune_wavlm.py demo {' '.join(options)}"
-    assert (said["engine"], said["world"], said["corpus"]) == ("NO", 1, "synthetic")
+    assert (said["engine"], said["world"], said["corpus"]) == ("single", 1, "synthetic")
     assert said["python"] == ".".join(map(str, sys.version_info[:3]))

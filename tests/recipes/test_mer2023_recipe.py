@@ -239,7 +239,7 @@ def test_three_steps_by_accelerate_launch(tmp_path, corpus):
     check(folder, "demo")
     said = json.loads((folder / "environment.json").read_text())
     assert said["command"] == f"accelerate launch mer2023.py demo {' '.join(options(corpus))}"
-    assert (said["engine"], said["world"]) == ("NO", 1)
+    assert (said["engine"], said["world"]) == ("single", 1)
     assert said["corpus"].startswith("mer2023 (generated")
     assert said["python"] == ".".join(map(str, sys.version_info[:3]))
 

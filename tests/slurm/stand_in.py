@@ -1,7 +1,8 @@
 """A program that ends as a run would and takes no time: it writes when it began and which signal came.
 
 FOLDER, and the code with which its second start and later ones end. AT_ONCE names the folds whose first start ends at
-once, with 0; SLOW the rank that is told to stop and does not come to its end.
+once, with 0; SLOW the rank that is told to stop and does not come to its end; WRONG the one that makes a mistake, of
+which the others know no more than that it is gone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from affect.errors import StoppedError
+from affect.errors import AffectError, LostError, StoppedError
 from affect.terminal import guarded
 
 folder = Path(sys.argv[1])
@@ -38,6 +39,12 @@ def run() -> None:
     (folder / f"began-{name}").write_text(" ".join(sys.argv[2:]))
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":
         sys.exit(int(sys.argv[2]))
+    if rank == os.environ.get("WRONG"):
+        raise AffectError("a mistake")
+    if "WRONG" in os.environ:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(2)
+        raise LostError("another rank of this run was lost")
     end = time.monotonic() + 280
     while (not fold or fold not in os.environ.get("AT_ONCE", "").split()) and time.monotonic() < end:
         time.sleep(1)

@@ -73,6 +73,15 @@ def test_a_stopped_job_is_started_again_though_a_slow_rank_is_killed_and_no_more
     assert _hidden(slow) == []
 
 
+def test_a_mistake_of_one_rank_is_the_end_though_the_others_would_be_started_again(begun: Cluster, light, tmp_path):
+    options = ("--time=2", "--cpus-per-task=1", "--gpus-per-node=2", "--ntasks-per-node=2")
+    job = Job(begun.submit(*options, TRAIN, STAND_IN, "out", "0", folder=tmp_path, PATH=light, WRONG="1"), tmp_path)
+    (ended,) = begun.ended(job.number)
+    assert "error: another rank of this run was lost" in job.log
+    assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "2:0", "0"), job.log
+    assert _hidden(job) == []
+
+
 def test_a_cancelled_job_saves_and_stays_cancelled(begun: Cluster, tmp_path):
     """Through the real `affect launch`, which must not stand between Slurm and the program."""
     job = Job(begun.submit(*SMALL, TRAIN, STAND_IN, "out", "0", folder=tmp_path), tmp_path)
