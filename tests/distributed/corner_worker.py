@@ -74,7 +74,9 @@ def run(roots: dict[str, Path], asked: dict[str, Any]) -> dict[str, Any]:
                 shutil.copytree(path, folder / "checkpoints" / path.name)
 
     engine.on_main(begin)
-    made = Run(engine, tasks.make(recipe).at(recipe.seed, 1), recipe, folder, experiment="test", resume="auto")
+    made = Run(
+        engine, tasks.make(recipe).at(recipe.seed, 1), recipe, folder, experiment="test", resume="auto", ends=("valid",)
+    )
     computed: set[str] = set()
     for module in engine.unwrap(made.model).modules():
         if isinstance(module, torch.nn.Linear):

@@ -68,7 +68,9 @@ def run(root: Path, asked: dict[str, Any]) -> tuple[Engine, dict[str, Any]]:
                     shutil.copytree(path, folder / "checkpoints" / path.name)
 
         engine.on_main(begin)
-        made = Run(engine, tasks.make(recipe).at(0, 1), recipe, folder, experiment="test", resume="auto")
+        made = Run(
+            engine, tasks.make(recipe).at(0, 1), recipe, folder, experiment="test", resume="auto", ends=("valid",)
+        )
         share = kept(made)
         found = {"scores": made.train(), "kept": share}
         engine.end()
