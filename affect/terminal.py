@@ -41,7 +41,10 @@ def guarded(work: Callable[[], object]) -> None:
         code = stop.code
         if first():
             print(stop, file=sys.stderr)
-    except RuntimeError as error:
+    except BrokenPipeError:
+        # The reader of our output left (affect predict ... | head).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
         if not lost_rank(error):
             refuse_again()
             raise
@@ -50,12 +53,6 @@ def guarded(work: Callable[[], object]) -> None:
         ask_again()
         # Its group can't be left any more: to try may take as long as a collective waits.
         _leave(AGAIN)
-    except BrokenPipeError:
-        # The reader of our output left (affect predict ... | head).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception:
-        refuse_again()
-        raise
     finally:
         if code == AGAIN:
             ask_again()
@@ -112,5 +109,6 @@ def show_log() -> None:
 
 
 def _failed(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    # One write: two ranks' lines would else stand on one line.
+    sys.stderr.write(f"error: {message}\n")
     return code

@@ -37,12 +37,15 @@ def save(
     Raises AffectError when the disk is full; the checkpoints there before stay.
     """
     weights, moments = engine.weights(model), engine.moments(model, optimizer)
+    averaged = None if average is None else engine.weights(average.model)
 
     def write() -> None:
         with folders.whole(where / f"step-{state.step:07d}") as temporary:
             temporary.mkdir()
             save_file(weights, str(temporary / MODEL))
             save_file(moments, str(temporary / OPTIMIZER))
+            if averaged is not None:
+                save_file(averaged, str(temporary / AVERAGE))
             _write_rest(engine, where.parent / "recipe.json", temporary, average, state)
             checksums.write(temporary)
         resume.tidy(where, state.step, keep)
@@ -51,13 +54,7 @@ def save(
 
 
 def _write_rest(engine: Engine, recipe: Path, folder: Path, average: Average | None, stands: State) -> None:
-    """Write the average, the loss scaler, the state and a copy of the run's recipe."""
-    if average is not None:
-        # Cloned where tensors share memory, which safetensors refuses.
-        tensors = {
-            name: value.detach().cpu().contiguous().clone() for name, value in average.model.state_dict().items()
-        }
-        save_file(tensors, str(folder / AVERAGE))
+    """Write the loss scaler, the state and a copy of the run's recipe."""
     scaler = engine.scaler_state()
     if scaler is not None:
         (folder / SCALER).write_text(json.dumps(scaler) + "\n", encoding="utf-8")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +17,12 @@ import torch
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 
-from affect import tasks
 from affect.cli import guarded
 from affect.options import Options
 from affect.recipe import Recipe
-from affect.train import folder as folders
 from affect.train.engine import Engine
-from affect.train.loop import Run
 from affect.workflows import folds
+from tests.distributed.engine_worker import begun
 from tests.tasks.multimodal_emotion import small
 from tests.tasks.valence_arousal.test_variants import variant
 from tests.train import runs
@@ -64,19 +61,7 @@ def run(roots: dict[str, Path], asked: dict[str, Any]) -> dict[str, Any]:
         chosen = FOLDS if asked["kind"] == "folds" else None
         folds.run("test", recipe, Options(runs=folder, folds=chosen, seeds=(0,), report=False), "a command")
         return {}
-    engine = Engine(folder)
-    engine.agree(recipe)
-
-    def begin() -> None:
-        folders.claim(folder, recipe, experiment="test", overwrite=False)
-        if "from" in asked:
-            for path in (Path(asked["from"]), Path(asked["from"]).parent / "best"):
-                shutil.copytree(path, folder / "checkpoints" / path.name)
-
-    engine.on_main(begin)
-    made = Run(
-        engine, tasks.make(recipe).at(recipe.seed, 1), recipe, folder, experiment="test", resume="auto", ends=("valid",)
-    )
+    engine, made = begun(recipe, asked)
     computed: set[str] = set()
     for module in engine.unwrap(made.model).modules():
         if isinstance(module, torch.nn.Linear):

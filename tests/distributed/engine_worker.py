@@ -53,24 +53,28 @@ def kept(run: Run) -> int:
     return sum(p.numel() for p in here)
 
 
+def begun(recipe: ValenceArousal, asked: dict[str, Any]) -> tuple[Engine, Run]:
+    """Return the engine and the run of fold 1 that is asked for, its folder claimed and its checkpoint in place."""
+    folder = Path(asked["folder"])
+    engine = Engine(folder)
+    engine.agree(recipe)
+
+    def begin() -> None:
+        folders.claim(folder, recipe, experiment="test", overwrite=False)
+        if "from" in asked:
+            for path in (Path(asked["from"]), Path(asked["from"]).parent / "best"):
+                shutil.copytree(path, folder / "checkpoints" / path.name)
+
+    engine.on_main(begin)
+    task = tasks.make(recipe).at(recipe.seed, 1)
+    return engine, Run(engine, task, recipe, folder, experiment="test", resume="auto", ends=("valid",))
+
+
 def run(root: Path, asked: dict[str, Any]) -> tuple[Engine, dict[str, Any]]:
     """Run what is asked for and return the engine, the scores, and how much of the model this rank keeps."""
     optim.make = plain_sgd if asked["optimiser"] == "sgd" else ADAMW
     try:
-        recipe, folder = settings(root, asked), Path(asked["folder"])
-        engine = Engine(folder)
-        engine.agree(recipe)
-
-        def begin() -> None:
-            folders.claim(folder, recipe, experiment="test", overwrite=False)
-            if "from" in asked:
-                for path in (Path(asked["from"]), Path(asked["from"]).parent / "best"):
-                    shutil.copytree(path, folder / "checkpoints" / path.name)
-
-        engine.on_main(begin)
-        made = Run(
-            engine, tasks.make(recipe).at(0, 1), recipe, folder, experiment="test", resume="auto", ends=("valid",)
-        )
+        engine, made = begun(settings(root, asked), asked)
         share = kept(made)
         found = {"scores": made.train(), "kept": share}
         engine.end()

@@ -8,7 +8,7 @@ import pytest
 
 from affect import cli
 from affect.arguments import experiments_in
-from tests.launching import exit_code, own_log
+from tests.launching import ROOT, exit_code, own_log
 
 RECIPE = Path(__file__).with_name("two_runs.py")
 
@@ -17,6 +17,9 @@ RECIPE = Path(__file__).with_name("two_runs.py")
 def where(tmp_path, monkeypatch, small_corpus):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AFFECT_TEST_CORPUS", str(small_corpus))
+    # For what is started as a process of its own.
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     return tmp_path
 
 

@@ -14,19 +14,10 @@ import pytest
 from affect import cli
 from affect.errors import AffectError
 from affect.workflows import live, parallel
-from tests.launching import ROOT, assert_one_line, exit_code, own_log
+from tests.launching import assert_one_line, exit_code, own_log
 
 RECIPE = Path(__file__).with_name("two_runs.py")
 ALL = ("--data.fold", "None")
-
-
-@pytest.fixture
-def where(tmp_path, monkeypatch, small_corpus):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AFFECT_TEST_CORPUS", str(small_corpus))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    return tmp_path
 
 
 @pytest.fixture

@@ -11,18 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.launching import ROOT
-
 RECIPE = Path(__file__).with_name("two_runs.py")
-
-
-@pytest.fixture
-def where(tmp_path, monkeypatch, small_corpus):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AFFECT_TEST_CORPUS", str(small_corpus))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    return tmp_path
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -91,8 +91,7 @@ class Plain:
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
         """Return the whole state of the model on the CPU, on the main rank. A collective."""
         main = self.accelerator.is_main_process
-        # Cloned where tensors share memory, which safetensors refuses.
-        return {name: _kept(whole) for name, whole in self.tensors(model) if main}
+        return {name: kept(whole) for name, whole in self.tensors(model) if main}
 
     def load_weights(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
         """Take over the whole state, given on every rank. Raises RuntimeError where names or shapes don't fit."""
@@ -105,7 +104,7 @@ class Plain:
             for kind, value in state.items():
                 whole = self._whole(value)
                 if self.accelerator.is_main_process:
-                    found[f"{kind}/{name}"] = _kept(whole)
+                    found[f"{kind}/{name}"] = kept(whole)
         return found
 
     def load_moments(self, model: nn.Module, optimizer: Any, moments: dict[str, Tensor]) -> None:
@@ -156,10 +155,18 @@ def check_names(given: dict[str, Any], trained: set[str]) -> None:
         raise ValueError(f"the optimiser's state has parameters that are not trained: {', '.join(strange[:3])}")
 
 
+def check_model(state: Iterable[str], weights: Iterable[str]) -> None:
+    """Raise ValueError unless the weights given are those of a model's state, by name."""
+    strange = sorted(set(state) ^ set(weights))
+    if strange:
+        raise ValueError(f"the weights are of another model: {', '.join(strange[:3])}")
+
+
 def _inner(optimizer: Any) -> Any:
     """Return torch's optimiser inside Accelerate's."""
     return getattr(optimizer, "optimizer", optimizer)
 
 
-def _kept(value: Tensor) -> Tensor:
+def kept(value: Tensor) -> Tensor:
+    """Return a copy of a tensor on the CPU, in memory of its own, as safetensors wants it."""
     return value.detach().cpu().contiguous().clone()

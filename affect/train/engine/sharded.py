@@ -13,7 +13,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from affect.recipe import Optim
-from affect.train.engine.plain import Plain, call_alike
+from affect.train.engine.plain import Plain, call_alike, check_model
 
 
 class Sharded(Plain):
@@ -50,8 +50,7 @@ class Sharded(Plain):
         """Take over the whole state, of which each rank keeps its share."""
         plain = self.unwrap(model)
         state = plain.state_dict()
-        for name in sorted(set(state) ^ set(weights))[:1]:
-            raise ValueError(f"the weights are of another model: {name}")
+        check_model(state, weights)
         plain.load_state_dict({name: self._share(weights[name], value) for name, value in state.items()})
 
     def _whole(self, value: Tensor) -> Tensor:

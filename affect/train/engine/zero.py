@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from affect.recipe import Optim
-from affect.train.engine.plain import Check, Plain, by_parameter, call_alike, check_names
+from affect.train.engine.plain import Check, Plain, by_parameter, call_alike, check_model, check_names, kept
 
 
 class Zero(Plain):
@@ -39,7 +39,7 @@ class Zero(Plain):
         """Return DeepSpeed's engine and optimiser."""
         said = self.accelerator.state.deepspeed_plugin.deepspeed_config
         # As the launch file says it, for the run after this one.
-        kept = copy.deepcopy(said)
+        original = copy.deepcopy(said)
         said["gradient_clipping"] = 0.0 if optim.clip is None else optim.clip
         # DeepSpeed asks for them, and nothing follows from them: the step cuts the batch.
         said["train_micro_batch_size_per_gpu"], said["gradient_accumulation_steps"] = 1, 1
@@ -59,7 +59,7 @@ class Zero(Plain):
             self._engine, wrapped = self.accelerator.prepare(model, optimizer)
         finally:
             said.clear()
-            said.update(kept)
+            said.update(original)
         return self._engine, wrapped
 
     def unwrap(self, model: nn.Module) -> nn.Module:
@@ -157,8 +157,8 @@ class Zero(Plain):
             for kind in ("exp_avg", "exp_avg_sq"):
                 whole = safe_get_full_optimizer_state(parameter, kind)
                 if self.accelerator.is_main_process:
-                    found[f"{kind}/{name}"] = whole.detach().cpu().reshape(_shape(parameter)).contiguous().clone()
-            found[f"step/{name}"] = steps[0].detach().cpu().clone()
+                    found[f"{kind}/{name}"] = kept(whole.reshape(_shape(parameter)))
+            found[f"step/{name}"] = kept(steps[0])
         return found if self.accelerator.is_main_process else {}
 
     def load_moments(self, model: nn.Module, optimizer: Any, moments: dict[str, Tensor]) -> None:
@@ -210,9 +210,7 @@ def _shape(parameter: nn.Parameter) -> torch.Size:
 
 def _check_weights(plain: nn.Module, weights: dict[str, Tensor], parameters: dict[str, nn.Parameter]) -> None:
     state = plain.state_dict(keep_vars=True)
-    wrong = sorted(set(state) ^ set(weights))
-    if wrong:
-        raise ValueError(f"the weights are of another model: {', '.join(wrong[:3])}")
+    check_model(state, weights)
     for name, value in state.items():
         shape = _shape(parameters[name]) if name in parameters else value.shape
         if weights[name].shape != shape:
