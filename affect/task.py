@@ -1,32 +1,41 @@
-"""The Task and Loss protocols: what a kind of problem tells the training loop, and nothing else.
+"""What a kind of problem (a task) tells the rest of affect: its data, model, loss, measures and evaluations.
 
-Legend: B examples of a micro-batch, N examples of the global batch.
+A task owns its whole life; training, reports, prediction and the Hub ask it and never name it. Importing this module,
+or a task's own, loads no tensor library: a task imports what it needs where it needs it. Making a task reads no data.
+
+Legend: B examples of a micro-batch, N examples of the global batch, R predicted rows, n resamples, G groups of rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
     from datasets import Dataset, DatasetDict
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
 
     from affect.recipe import Recipe
 
 Row = dict[str, Any]
-Outputs = Mapping[str, Tensor]
-Targets = Mapping[str, Tensor]
+Outputs = Mapping[str, "Tensor"]
+Targets = Mapping[str, "Tensor"]
+
+TRAIN, VALID = "train", "valid"
+"""The parts that every task has; all others are tests, which nothing is chosen by."""
+
+LOG_VARIANCE = "log_variance"
+"""The output [B, K] that holds a model's learned log variances, a copy an example."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
+class Key:
     """What the randomness of an example may depend on, beside its id: the run's seed and the epoch."""
 
     seed: int
@@ -55,175 +64,329 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory (called by the data loader)."""
-        return self._map(Tensor.pin_memory)
+        return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         inputs = {name: change(tensor) for name, tensor in self.inputs.items()}
         return replace(self, inputs=inputs, targets={name: change(t) for name, t in self.targets.items()})
 
 
-@runtime_checkable
-class AdditiveLoss(Protocol):
-    """A loss that is a sum over examples divided by a count: total = sum_t weight_t * sum_t / count_t."""
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One term of the loss, over the whole global batch: of an additive kind, or of the batch kind.
 
-    @property
-    def weights(self) -> Mapping[str, float]:
-        """The weight of each term."""
-        ...
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The names of the outputs that it reads."""
-        ...
-
-    def sums(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
-        """Return each term's sum [] over the valid units of these examples (0 examples give 0, with a graph)."""
-        ...
-
-    def counts(self, targets: Targets) -> dict[str, Tensor]:
-        """Return each term's number of valid units [], from the targets alone."""
-        ...
-
-
-@runtime_checkable
-class GatheredLoss(Protocol):
-    """A loss that is no sum over examples (CCC, contrastive): total = sum_t weight_t * terms_t of the whole batch.
-
-    The outputs that it needs are gathered, so they should be small.
+    An additive term has `sum` (over the valid units of some examples, 0 of none, with a graph) and `count` (their
+    number, from the targets alone): its value is the sum over the batch divided by the count. A batch term (CCC,
+    contrastive: no sum over examples) has `value`, written as if for one batch on one machine; the outputs and targets
+    that it reads are gathered from all ranks, so they should be small. Where `defined` says that a batch tells it
+    nothing (fewer than two labels, all the same), it takes no part in that step; an additive term takes none where
+    its count is 0. Its value must be finite, with a finite gradient, there too.
     """
 
-    @property
-    def weights(self) -> Mapping[str, float]:
-        """The weight of each term."""
-        ...
+    name: str
+    outputs: tuple[str, ...]
+    targets: tuple[str, ...] = ()
+    weight: float = 1.0
+    log_variance: int | None = None
+    """Column of the model's output `log_variance` [B, K] that weighs the term: exp(-s) * weight * value + s."""
+    sum: Callable[[Outputs, Targets], Tensor] | None = None
+    count: Callable[[Targets], Tensor] | None = None
+    value: Callable[[Outputs, Targets], Tensor] | None = None
+    defined: Callable[[Targets], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is neither kind. Raises ValueError."""
+        if (self.sum is None) != (self.count is None) or (self.sum is None) == (self.value is None):
+            raise ValueError(f"the term {self.name} needs sum and count, or value")
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """The names of the outputs that it reads."""
+    def additive(self) -> bool:
+        """Whether it is a sum over examples divided by a count."""
+        return self.sum is not None
+
+
+class Weighting(Protocol):
+    """Weights of terms that follow the terms' earlier values of whole global batches (DWA, RLW, FAMO)."""
+
+    def weights(self, names: Sequence[str], epoch: int) -> dict[str, float]:
+        """Return what each term's own weight is multiplied by in the next step."""
         ...
 
-    def terms(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
-        """Return each term [] of one batch on one machine, from the outputs named in `needs` [N, ...].
+    def observe(self, values: Mapping[str, float], epoch: int) -> None:
+        """Take in a step's values of those terms that took part."""
+        ...
 
-        A term without a valid example is 0 with a gradient of 0, never NaN.
-        """
+    def state(self) -> dict[str, Any]:
+        """Return what the weights depend on, as JSON types: a checkpoint holds it."""
+        ...
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave."""
         ...
 
 
-Loss = AdditiveLoss | GatheredLoss
+Replicates = Callable[[Sequence[Row], "NDArray[np.intp]"], "NDArray[np.float64]"]
 
 
-class Predict(Protocol):
-    """What predicts a part by the best weights, as it is or under a condition that the task knows by name."""
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A score of predicted rows, the same one in training, in reports and in comparisons."""
 
-    def __call__(self, part: Dataset, condition: str | None = None) -> list[Row]:
-        """Return a row an example; a collective where there are several ranks."""
+    name: str
+    """As metrics.jsonl and files of reported numbers have it: ccc_valence."""
+    score: Callable[[Sequence[Row]], float]
+    """The score of rows; NaN where they don't define one (no label, all the same)."""
+    title: str = ""
+    """As tables show it: CCC-V."""
+    better: Literal["higher", "lower"] = "higher"
+    chance: float | None = None
+    """What guessing reaches."""
+    groups: tuple[str, ...] = ("dialogue", "speaker", "session")
+    """Keys of rows, the first of which that joins rows is what a bootstrap draws; without any, rows."""
+    replicates: Replicates | None = None
+    """The score of each of n resamples [n] of rows by their groups [R], drawn as `metrics.bootstrap.draws` does; by
+    calling `score` n times where not given."""
+    headline: bool = True
+    """Whether it stands in the main tables; the others are told further below."""
+    aliases: tuple[str, ...] = ()
+    """Further names by which a goal may call it (V)."""
+
+    @property
+    def shown(self) -> str:
+        """The name in tables."""
+        return self.title or self.name
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, else -1."""
+        return 1 if self.better == "higher" else -1
+
+
+def measured(measures: Iterable[Measure], rows: Sequence[Row]) -> dict[str, float]:
+    """Return the scores of rows by the measures' names."""
+    return {measure.name: measure.score(rows) for measure in measures}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A part that is predicted, as it is or under a condition (less given, noisy, shifted), and when."""
+
+    name: str
+    """As files and scores call it: test, or test@snr=10."""
+    part: str
+    condition: str | None = None
+    when: Literal["epoch", "end"] = "end"
+    """epoch: after every epoch that is evaluated, and at the end; end: once, by the best weights."""
+    selects: bool = False
+    """The checkpoint is chosen by the mean of the first measure over the evaluations that select."""
+    most: int | None = None
+    """Predict this many rows at most, evenly spread over the part."""
+    kept: bool = True
+    """Whether the predicted rows are written to the run's folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Files of a user's to predict: sound, texts, video, features by name, and options of the command line."""
+
+    values: Mapping[str, Any]
+
+
+@runtime_checkable
+class StackableModel(Protocol):
+    """A model so small that several runs' models take their steps as one.
+
+    What is random inside is an input: `draw(rows)` gives the masks [B, ...] of a micro-batch from torch's generator,
+    and `model(**inputs, noise=masks)` is a pure function of both, without a branch on a value.
+    """
+
+    def draw(self, rows: int) -> dict[str, Tensor]:
+        """Return the noise of a micro-batch by name."""
+        ...
+
+    def __call__(self, *, noise: Mapping[str, Tensor], **inputs: Tensor) -> dict[str, Tensor]:
+        """Return the outputs by name."""
         ...
 
 
-class Task(Protocol):
-    """One kind of problem: its data, model, loss and scores. Knows nothing of processes or devices."""
+class Task(ABC):
+    """One kind of problem: its data, model, loss and measures. Knows nothing of processes or devices.
 
-    recipe: Recipe
-    """The recipe that it was made from."""
+    A subclass gives `datasets`, `collate`, `build_model`, `terms` and `measures`; all else has a default.
+    """
 
-    score: str
-    """The metric that chooses checkpoints, on the validation part; larger is better."""
+    recipe_class: ClassVar[type[Recipe]]
+    """The class of its recipes, whose `task` is its name."""
 
-    unit: str
+    unit: str = "examples"
     """What lengths are counted in, in words ("s of audio")."""
 
-    tests: tuple[str, ...]
-    """The parts that are predicted once, at the end of a run, by the weights that validation chose."""
+    stackable: bool = False
+    """Whether several of its runs may train as one stack (`StackableModel`)."""
 
-    def folds(self) -> list[int]:
-        """Return the folds that the recipe asks for, from 1."""
-        ...
+    def __init__(self, recipe: Recipe):
+        """Take a recipe; reads nothing yet."""
+        self.recipe = recipe
 
-    def at(self, seed: int, fold: int) -> Task:
-        """Return the task of one seed and fold, which shares what was read; what follows speaks of that one."""
-        ...
+    # What a task has to say.
 
+    @abstractmethod
     def datasets(self) -> DatasetDict:
-        """Return the parts `train`, `valid` and `tests`; rows have `id` and `length` (what an example costs).
+        """Return the parts `train`, `valid` and tests; rows have `id` and `length` (what an example costs).
 
         A row that stands for several examples (a segment of a dialogue) names them in `members`.
         """
-        ...
 
-    def collate(self, rows: list[Row], draw: Draw | None) -> Batch:
-        """Decode, augment (only where `draw` is given, a function of it and the id alone) and pad rows.
+    @abstractmethod
+    def collate(self, rows: list[Row], key: Key | None) -> Batch:
+        """Decode, augment (only where `key` is given, a function of it and the id alone) and pad rows.
 
-        A row under a condition (see `examine`) names it as `condition`.
+        A row that is evaluated under a condition names it as `condition`.
         """
-        ...
 
-    def model(self) -> nn.Module:
+    @abstractmethod
+    def build_model(self) -> nn.Module:
         """Return a new model: `model(**batch.inputs)` gives outputs [B, ...] by name."""
-        ...
 
-    def prepare(self, model: nn.Module, rank: int, world: int) -> None:
+    @abstractmethod
+    def terms(self) -> Sequence[Term]:
+        """Return the terms of the loss of a global batch."""
+
+    @property
+    @abstractmethod
+    def measures(self) -> Sequence[Measure]:
+        """The scores of predicted rows, of the recipe alone; the first one chooses checkpoints."""
+
+    # Its folds.
+
+    def folds(self) -> list[int]:
+        """Return the folds that the recipe asks for, from 1."""
+        return [1]
+
+    def for_fold(self, seed: int, fold: int) -> Self:
+        """Return the task of one seed and fold, which shares what was read; what follows speaks of that one."""
+        return type(self)(replace(self.recipe, seed=seed))
+
+    # Its training.
+
+    def rows_of_epoch(self, train: Dataset, epoch: int) -> Dataset:
+        """Return the training rows of an epoch, equally many in each: those given, or others drawn anew."""
+        return train
+
+    def on_train_start(self, model: nn.Module, rank: int, world: int) -> None:  # noqa: B027
         """Compute once what all epochs need of the rows (a frozen encoder's states).
 
         `rank` and `world` are those of this machine, whose ranks share the work.
         """
-        ...
 
-    def loss(self) -> Loss:
-        """Return the loss of a global batch."""
-        ...
-
-    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """Return the optimiser's groups (`params`, `lr`, `weight_decay`, `name`) over trainable parameters."""
-        ...
-
-    def begin(self, model: nn.Module, epoch: int, step: int) -> dict[str, float]:
+    def on_step_start(self, model: nn.Module, epoch: int, step: int) -> dict[str, float]:
         """Set what follows a schedule before a training step (masking, dropout ramps) and return it by name."""
-        ...
+        return {}
 
-    def predictions(self, outputs: Outputs, batch: Batch) -> list[Row]:
-        """Return a row an example: id, prediction and target by name on the raw scale, group keys."""
-        ...
+    def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Return the optimiser's groups (`params`, `lr`, `weight_decay`, `name`) over trainable parameters.
 
-    def metrics(self, rows: list[Row]) -> dict[str, float]:
-        """Return the scores of predicted rows; pure."""
-        ...
+        Here biases, gains and whatever else has one dimension are not decayed.
+        """
+        optim = self.recipe.optim
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        parts = {"decayed": [p for p in trained if p.ndim > 1], "not_decayed": [p for p in trained if p.ndim <= 1]}
+        return [
+            {"name": name, "params": params, "lr": optim.lr, "weight_decay": optim.weight_decay * (name == "decayed")}
+            for name, params in parts.items()
+            if params
+        ]
 
-    def validate(self, predict: Predict) -> dict[str, float]:
-        """Return the scores of the part `valid`, with the one that chooses (`score`); reached by every rank."""
-        ...
+    def weighting(self) -> Weighting | None:
+        """Return what weighs the terms by their earlier values; None leaves their own weights."""
+        return None
 
-    def save(self, model: nn.Module, folder: Path) -> None:
-        """Write the weights (model.safetensors) and all that a prediction needs to an existing folder."""
-        ...
+    def shared_parameters(self, model: nn.Module) -> list[nn.Parameter]:
+        """Return the parameters that all terms share, whose gradients by term are looked at or combined."""
+        return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def aggregator(self) -> Callable[[Tensor], Tensor] | None:
+        """Return what combines the terms' gradients of the shared parameters, [K, P] to [P]; None adds them up."""
+        return None
+
+    def diagnostics(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor | tuple[Tensor, Tensor]]:
+        """Return numbers of a micro-batch, added up over all of a step: sums [], or pairs (sum [], count []) for a mean.
+
+        Asked for every `train.diagnostics_every` steps, in training mode and without gradients.
+        """
+        return {}
+
+    # Its evaluation.
+
+    def evaluations(self) -> Sequence[Evaluation]:
+        """Return what is predicted: here training rows (some), validation each epoch, and all tests at the end."""
+        tests = [name for name in self.datasets() if name not in (TRAIN, VALID)]
+        return [
+            Evaluation(name=TRAIN, part=TRAIN, most=2000, kept=False),
+            Evaluation(name=VALID, part=VALID, when="epoch", selects=True),
+            *(Evaluation(name=name, part=name) for name in tests),
+        ]
+
+    def predict(self, model: Callable[..., Any], batch: Batch) -> list[Row]:
+        """Return the predicted rows of a batch, in evaluation mode and without gradients; here of one forward."""
+        return self.rows(model(**batch.inputs), batch)
+
+    def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
+        """Return a row an example: id, prediction and target by name on the raw scale, group keys.
+
+        Here predictions are the outputs that bear a target's name.
+        """
+        named = [name for name in batch.targets if name in outputs]
+        predicted = {name: outputs[name].detach().float().cpu().tolist() for name in named}
+        wanted = {name: batch.targets[name].cpu().tolist() for name in named}
+        return [
+            {
+                "id": name,
+                "prediction": {key: values[k] for key, values in predicted.items()},
+                "target": {key: values[k] for key, values in wanted.items()},
+                **batch.rows[k],
+            }
+            for k, name in enumerate(batch.ids)
+        ]
+
+    def average(self, models: Sequence[Sequence[Row]]) -> list[Row]:
+        """Return the mean of several models' rows of the same examples, in the same order.
+
+        Numbers, and lists of them, are averaged. Raises AffectError for what has no mean.
+        """
+        from affect.errors import AffectError
+
+        found = []
+        for same in zip(*models, strict=True):
+            mixed = dict(same[0])
+            mixed["prediction"] = {
+                name: _mean([row["prediction"][name] for row in same]) for name in same[0]["prediction"]
+            }
+            if any(value is None for value in mixed["prediction"].values()):
+                raise AffectError(f"{same[0]['id']}: its predictions are no numbers, of which a mean could be taken")
+            found.append(mixed)
+        return found
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
-        """Return the rows of parts as trivial models predict them, by part and by the model's name."""
-        ...
+        """Return the rows of evaluations as trivial models predict them, by evaluation and by the model's name."""
+        return {}
 
-    def examine(self, predict: Predict) -> dict[str, NDArray[Any]]:
-        """Return what the best weights make of inputs under other conditions (missing, noisy), as named arrays.
-
-        A task that examines nothing returns none. Reached by every rank.
-        """
-        ...
+    # What it says of itself.
 
     def describe(self) -> dict[str, Any]:
-        """Return what the run folder should say of the data: fingerprint, scale, number of exclusions by reason."""
-        ...
+        """Return what the run folder should say of the data: `corpus` (its identity), counts, scale."""
+        return {}
 
     def exclusions(self) -> list[dict[str, str]]:
         """Return all that the data leaves out: `what` (a file, an example or a line) and the `reason`."""
-        ...
+        return []
 
 
 @runtime_checkable
 class Stackable(Protocol):
-    """A task with a model so small that several seeds and folds train together in one process.
+    """A task whose examples are read by place, so that several runs train together in one process.
 
-    Its model takes what is random inside as an input: `model.draw(rows)` gives the masks [B, ...] of one micro-batch
-    from torch's generator, and `model(**inputs, noise=masks)` is a pure function of both. Its parts have the column
-    `row`: the place of an example among all.
+    Its parts have the column `row`: the place of an example among all.
     """
 
     together: int | None
@@ -238,15 +401,10 @@ class Stackable(Protocol):
         ...
 
 
-def terms_of(loss: Loss, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
-    """Return a loss's terms [] for one whole batch on one machine; a term without a valid unit is 0."""
-    if isinstance(loss, GatheredLoss):
-        return loss.terms(outputs, targets)
-    counts = loss.counts(targets)
-    return {name: total / counts[name].clamp(min=1) for name, total in loss.sums(outputs, targets).items()}
-
-
-def total_of(loss: Loss, outputs: Outputs, targets: Targets) -> Tensor:
-    """Return a loss [] for one whole batch on one machine: the reference that every cut must equal."""
-    terms = terms_of(loss, outputs, targets)
-    return torch.stack([loss.weights[name] * value for name, value in terms.items()]).sum()
+def _mean(values: Sequence[Any]) -> Any:
+    """Return the mean of numbers or of lists of them, element by element; None of anything else."""
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        return math.fsum(values) / len(values)
+    if all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
+        return [_mean(items) for items in zip(*values, strict=True)]
+    return None

@@ -62,6 +62,21 @@ def replicates(groups: ArrayLike, prediction: ArrayLike, target: ArrayLike, *, n
     return _ccc(counts @ sums, float(centre_x - centre_y))
 
 
+def replicates_mean(groups: ArrayLike, values: ArrayLike, *, n: int = 1000, seed: int = 0) -> Floats:
+    """Return the mean of n resamples [n] of `values` [N] (NaN: missing) over `groups` [N]; NaN of one without any.
+
+    Raises ValueError for fewer than two groups and for unequal lengths.
+    """
+    size, index = grouped(groups, values)
+    x = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(x)
+    counts = draws(size, n, seed).astype(np.float64)
+    total = counts @ np.bincount(index[known], x[known], minlength=size)
+    count = counts @ np.bincount(index[known], minlength=size)
+    found: Floats = np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
+    return found
+
+
 def percentiles(samples: Floats, level: float = 0.95) -> tuple[float, float]:
     """Return the bounds that hold the middle `level` of `samples` [n]; raises ValueError for a level outside (0, 1)."""
     if not 0 < level < 1:

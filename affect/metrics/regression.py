@@ -1,9 +1,10 @@
 """Scores of predicted against rated values, in float64, on the raw scale of the labels.
 
 Legend: N examples. A NaN target is a missing label and is left out; a prediction that is NaN or infinite is
-a fault of the model and raises ValueError. With fewer than two labelled examples, or where either side is
-constant, a correlation (CCC, Pearson, Spearman) is 0.0; an error (RMSE, MAE, bias) of no example is NaN, as
-0.0 would read as perfect.
+a fault of the model and raises ValueError. With fewer than two labelled examples, or where all labels are the
+same, a correlation (CCC, Pearson, Spearman) is not defined, and NaN: 0.0 would read as a bad one. Constant
+predictions of labels that differ have a CCC of 0.0, as Lin's formula says, and NaN for the other two. An error
+(RMSE, MAE, bias) of no example is NaN, as 0.0 would read as perfect.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def ccc(prediction: ArrayLike, target: ArrayLike) -> float:
     both sides get the same affine map. Raises ValueError for unequal shapes or non-finite predictions.
     """
     x, y = valid(prediction, target)
-    if _flat(x) or _flat(y):
+    if _flat(y):
+        return float("nan")
+    if _flat(x):
         return 0.0
     # Dividing both sides by one number changes nothing, and keeps the squares from vanishing or overflowing.
     gap = x.mean() - y.mean()
@@ -90,7 +93,7 @@ def _flat(x: Floats) -> bool:
 
 def _correlation(x: Floats, y: Floats) -> float:
     if _flat(x) or _flat(y):
-        return 0.0
+        return float("nan")
     x, y = (x - x.mean()) / np.ptp(x), (y - y.mean()) / np.ptp(y)
     score = np.mean(x * y) / np.sqrt(np.mean(x * x) * np.mean(y * y))
     return float(np.clip(score, -1.0, 1.0))
