@@ -44,8 +44,9 @@ class Optim:
     weight_decay: float = 1e-4
     """Weight decay; what it leaves out (norms and biases, or nothing) is the task's to say."""
     betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Literal["cosine", "constant", "plateau"] = "cosine"
-    """After the warm-up: half a cosine to 0, constant, or halved when the validation score stands still."""
+    schedule: Literal["cosine", "constant", "plateau", "onecycle"] = "cosine"
+    """After the warm-up: half a cosine to 0, constant, or halved when the validation score stands still; onecycle is
+    torch's OneCycleLR, with the warm-up as its rise."""
     warmup: float = 0.1
     """Share of all steps over which the rates rise from 0."""
     plateau_patience: int = 3
@@ -56,6 +57,8 @@ class Optim:
     """Rate that `plateau` does not go below."""
     clip: float | None = 1.0
     """Largest gradient norm; None does not clip."""
+    clip_percentile: float | None = None
+    """Clip to this percentile of the gradient's norms in the last 500 steps (10 is AutoClip's), in place of `clip`."""
     clip_value: float | None = None
     """Largest absolute value of each element of the gradient, after `clip`; None does not clip."""
     ema: float | None = None
@@ -74,6 +77,8 @@ class Optim:
         for name in ("clip", "clip_value"):
             value = getattr(self, name)
             require(value is None or value > 0, f"optim.{name}", "be positive (or None)", value)
+        share = self.clip_percentile
+        require(share is None or 0 < share <= 100, "optim.clip_percentile", "lie in (0, 100] (or be None)", share)
         require(self.ema is None or 0 < self.ema < 1, "optim.ema", "lie in (0, 1)", self.ema)
 
 
@@ -91,7 +96,7 @@ class Train:
     Decides memory and speed, never the result."""
     mode: Literal["auto", "hold", "replay"] = "auto"
     """hold keeps a step's graphs, replay forwards twice and keeps one micro-batch; auto chooses by memory.
-    An additive loss (mse) needs neither: one pass."""
+    A loss of additive terms alone (mse) needs neither: one pass."""
     patience: int | None = None
     """Stop after this many epochs without a better validation score."""
     min_delta: float = 0.0
@@ -100,6 +105,15 @@ class Train:
     """Keep the weights of the best validation score, or the last ones (where validation is too small to choose by)."""
     evaluate_every: int = 1
     """Epochs between evaluations of the validation part."""
+    average_best: int = 1
+    """Keep the mean of this many best weights in place of the best ones alone."""
+    init_from: str | None = None
+    """Start from the weights of another run: its folder, or a model's folder or name on the Hub. What has another name
+    or shape there begins anew."""
+    precision: Literal["no", "bf16", "fp16"] | None = None
+    """Precision of forwards and backwards; as launched when not given. A launch file that says otherwise stops."""
+    diagnostics_every: int | None = None
+    """Steps between records of the task's diagnostics and (in one process) of each term's gradient."""
     keep: int = 2
     """Checkpoints kept for resuming, beside the best weights: where the newest is damaged, the one before is taken."""
     checkpoint_every: int = 1
@@ -118,14 +132,17 @@ class Train:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for name in ("batch", "epochs", "evaluate_every", "checkpoint_every", "keep"):
+        for name in ("batch", "epochs", "evaluate_every", "checkpoint_every", "keep", "average_best"):
             require(getattr(self, name) > 0, f"train.{name}", "be positive", getattr(self, name))
-        for name in ("steps", "patience", "world"):
+        for name in ("steps", "patience", "world", "diagnostics_every"):
             value = getattr(self, name)
             require(value is None or value > 0, f"train.{name}", "be positive (or None)", value)
         require(self.budget == "auto" or self.budget > 0, "train.budget", "be positive or 'auto'", self.budget)
         both = self.choose == "last" and self.patience is not None
         require(not both, "train.patience", "be left out with choose=last, which takes the last weights", self.patience)
+        several = self.average_best
+        both = self.choose == "last" and several > 1
+        require(not both, "train.average_best", "be 1 with choose=last, which takes the last weights", several)
         require(self.workers >= 0, "train.workers", "not be negative", self.workers)
         for name in ("timeout", "checkpoint_minutes"):
             require(getattr(self, name) > 0, f"train.{name}", "be positive", getattr(self, name))

@@ -8,10 +8,10 @@ Legend: B examples of a micro-batch, N examples of the global batch, R predicted
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
@@ -185,13 +185,6 @@ class Evaluation:
     """Whether the predicted rows are written to the run's folder."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Files:
-    """Files of a user's to predict: sound, texts, video, features by name, and options of the command line."""
-
-    values: Mapping[str, Any]
-
-
 @runtime_checkable
 class StackableModel(Protocol):
     """A model so small that several runs' models take their steps as one.
@@ -310,7 +303,7 @@ class Task(ABC):
         return None
 
     def diagnostics(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor | tuple[Tensor, Tensor]]:
-        """Return numbers of a micro-batch, added up over all of a step: sums [], or pairs (sum [], count []) for a mean.
+        """Return numbers of a micro-batch that are added up over a step: sums [], or pairs (sum [], count []) of means.
 
         Asked for every `train.diagnostics_every` steps, in training mode and without gradients.
         """
@@ -352,20 +345,25 @@ class Task(ABC):
     def average(self, models: Sequence[Sequence[Row]]) -> list[Row]:
         """Return the mean of several models' rows of the same examples, in the same order.
 
-        Numbers, and lists of them, are averaged. Raises AffectError for what has no mean.
+        Numbers, lists of them and classes by their logits or probabilities are averaged. Raises AffectError for what
+        has no mean.
         """
-        from affect.errors import AffectError
+        from affect.metrics.average_predictions import mean_rows
 
-        found = []
-        for same in zip(*models, strict=True):
-            mixed = dict(same[0])
-            mixed["prediction"] = {
-                name: _mean([row["prediction"][name] for row in same]) for name in same[0]["prediction"]
-            }
-            if any(value is None for value in mixed["prediction"].values()):
-                raise AffectError(f"{same[0]['id']}: its predictions are no numbers, of which a mean could be taken")
-            found.append(mixed)
-        return found
+        return mean_rows(models)
+
+    def release(self) -> None:  # noqa: B027
+        """Let go of the memory of inputs read so far; called between one stretch of reading and the next."""
+
+    def save(self, model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+        """Write a model's weights, given whole, and all that a prediction needs to an existing folder."""
+        from affect.models import saving
+
+        saving.save(weights, {"task": self.recipe.task, **self.model_config(model)}, folder)
+
+    def model_config(self, model: nn.Module) -> dict[str, Any]:
+        """Return what the model is built by again, as JSON types, for config.json."""
+        return {"model": self.recipe.to_dict().get("model", {})}
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return the rows of evaluations as trivial models predict them, by evaluation and by the model's name."""
@@ -395,16 +393,3 @@ class Stackable(Protocol):
     def batch(self, rows: NDArray[np.intp], condition: str | None = None) -> Batch:
         """Return the examples at these places, as they are or as they would be under a condition."""
         ...
-
-    def release(self) -> None:
-        """Let go of the memory of inputs read so far; called between one stretch of reading and the next."""
-        ...
-
-
-def _mean(values: Sequence[Any]) -> Any:
-    """Return the mean of numbers or of lists of them, element by element; None of anything else."""
-    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
-        return math.fsum(values) / len(values)
-    if all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
-        return [_mean(items) for items in zip(*values, strict=True)]
-    return None

@@ -1,1 +1,1 @@
-"""Losses: each is additive (sums and counts) or gathered (a statistic of the whole batch)."""
+"""Terms of losses: each is additive (sum and count) or of the batch (a statistic of all its examples)."""

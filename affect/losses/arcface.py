@@ -12,36 +12,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from affect.task import Outputs, Targets
+from affect.task import Outputs, Targets, Term
 
 
-class ArcFace:
-    """Cross entropy of scaled cosines with the margin added to the true class's angle; additive.
+def arcface(name: str, *, margin: float = 0.2, scale: float = 30.0, weight: float = 1.0) -> Term:
+    """Return the mean cross entropy of scaled cosines with the margin added to the true class's angle.
 
     Reads the output `name` [N, C], cosines between embeddings and class centres, and the target `name` [N]
     (class index, -100 where the speaker is not valid).
     """
 
-    def __init__(self, name: str, *, margin: float = 0.2, scale: float = 30.0, weight: float = 1.0):
-        self.name, self.margin, self.scale = name, margin, scale
-        self.weights = {name: weight}
-        self.needs = (name,)
-
-    def sums(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
-        """Return the summed loss [] over valid examples."""
-        cosine, target = outputs[self.name].float(), targets[self.name]
+    def total(outputs: Outputs, targets: Targets) -> Tensor:
+        cosine, target = outputs[name].float(), targets[name]
         valid = target != -100
         index = torch.where(valid, target, 0)[:, None]
         true = cosine.gather(1, index)
         # Clamped away from 1, where the square root's slope is infinite.
         sine = (1.0 - true.square()).clamp(min=1e-7).sqrt()
-        margined = true * math.cos(self.margin) - sine * math.sin(self.margin)
+        margined = true * math.cos(margin) - sine * math.sin(margin)
         # Past pi - margin the cosine would rise again: continue with a straight line.
-        straight = true - math.sin(math.pi - self.margin) * self.margin
-        margined = torch.where(true > math.cos(math.pi - self.margin), margined, straight)
-        logits = self.scale * cosine.scatter(1, index, margined)
-        return {self.name: F.cross_entropy(logits, target, reduction="sum", ignore_index=-100)}
+        straight = true - math.sin(math.pi - margin) * margin
+        margined = torch.where(true > math.cos(math.pi - margin), margined, straight)
+        logits = scale * cosine.scatter(1, index, margined)
+        return F.cross_entropy(logits, target, reduction="sum", ignore_index=-100)
 
-    def counts(self, targets: Targets) -> dict[str, Tensor]:
-        """Return the number of valid examples []."""
-        return {self.name: (targets[self.name] != -100).sum()}
+    return Term(
+        name=f"arcface_{name}", outputs=(name,), targets=(name,), weight=weight, sum=total,
+        count=lambda targets: (targets[name] != -100).sum(),
+    )  # fmt: skip

@@ -1,16 +1,14 @@
-"""The concordance correlation coefficient as a loss (Lin 1989): a statistic of the whole batch, hence gathered.
+"""The concordance correlation coefficient as a term (Lin 1989): a statistic of the whole batch.
 
 Legend: N examples of the global batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from affect.task import Outputs, Targets
+from affect.task import Outputs, Targets, Term
 
 
 def ccc(prediction: Tensor, target: Tensor) -> Tensor:
@@ -38,18 +36,21 @@ def ccc(prediction: Tensor, target: Tensor) -> Tensor:
     return value.to(torch.float32)
 
 
-class CCC:
-    """1 - CCC of each target, weighted; gathered."""
+def ccc_term(target: str, *, weight: float = 1.0, log_variance: int | None = None) -> Term:
+    """Return 1 - CCC of the output `target` [N]; fewer than two labels, or equal ones, tell it nothing."""
 
-    def __init__(self, weights: Mapping[str, float]):
-        self.weights = dict(weights)
-        self.needs = tuple(weights)
+    def value(outputs: Outputs, targets: Targets) -> Tensor:
+        return 1.0 - ccc(outputs[target], targets[target])
 
-    def terms(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
-        """Return 1 - CCC [] a target; a target without two valid labels gives 0."""
-        return {name: _loss(outputs[name], targets[name]) for name in self.weights}
+    return Term(
+        name=f"ccc_{target}", outputs=(target,), targets=(target,), weight=weight, log_variance=log_variance,
+        value=value, defined=lambda targets: varied(targets[target]),
+    )  # fmt: skip
 
 
-def _loss(prediction: Tensor, target: Tensor) -> Tensor:
-    enough = torch.isfinite(target).sum() > 1
-    return torch.where(enough, 1.0 - ccc(prediction, target), 0.0)
+def varied(target: Tensor) -> Tensor:
+    """Tell [] whether targets [N] (NaN: missing) hold two values that differ."""
+    valid = torch.isfinite(target)
+    low = torch.where(valid, target, torch.inf).amin()
+    high = torch.where(valid, target, -torch.inf).amax()
+    return high > low

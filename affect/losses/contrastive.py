@@ -9,21 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from affect.task import Outputs, Targets
+from affect.task import Outputs, Targets, Term
 
 
-class Contrastive:
-    """InfoNCE between outputs `first` and `second` [N, D], the rest of the global batch as negatives; gathered."""
+def contrastive(first: str, second: str, *, temperature: float = 0.1, weight: float = 1.0) -> Term:
+    """Return InfoNCE between the outputs `first` and `second` [N, D], the rest of the global batch as negatives."""
 
-    def __init__(self, first: str, second: str, *, temperature: float = 0.1, weight: float = 1.0):
-        self.needs = (first, second)
-        self.temperature = temperature
-        self.weights = {"contrastive": weight}
-
-    def terms(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
-        """Return the mean of both directions' cross entropy []."""
-        first, second = (F.normalize(outputs[name].float(), dim=-1) for name in self.needs)
-        similarity = first @ second.T / self.temperature
+    def value(outputs: Outputs, targets: Targets) -> Tensor:
+        one, other = (F.normalize(outputs[name].float(), dim=-1) for name in (first, second))
+        similarity = one @ other.T / temperature
         index = torch.arange(len(similarity), device=similarity.device)
-        loss = (F.cross_entropy(similarity, index) + F.cross_entropy(similarity.T, index)) / 2
-        return {"contrastive": loss}
+        return (F.cross_entropy(similarity, index) + F.cross_entropy(similarity.T, index)) / 2
+
+    return Term(name="contrastive", outputs=(first, second), weight=weight, value=value)

@@ -1,7 +1,7 @@
 """MISA's auxiliary losses (Hazarika et al. 2020): what keeps private and shared parts of the modalities apart.
 
-They are statistics of a batch (centred products, central moments), hence gathered. A row counts for a modality where
-that modality is present. Legend: N examples of the global batch, H hidden width.
+Two are statistics of a batch (centred products, central moments), one is a mean over vectors. A row counts for a
+modality where that modality is present. Legend: N examples of the global batch, H hidden width.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from affect.task import Outputs, Targets
+from affect.task import Outputs, Targets, Term
 
 MODALITIES = ("audio", "text", "video")
-PARTS = ("projected", "reconstructed", "private", "shared")
 MOMENTS = 5
 EPSILON = 1e-6
 
@@ -31,7 +30,7 @@ def centred(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return mean, rows_where(x - mean, mask)
 
 
-def difference(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
+def orthogonality(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
     """Return how far [] from orthogonal two matrices [N, H] are over the rows of `mask` [N].
 
     The mean square of the H x H entries of the product of centred matrices with rows of length 1: the squared
@@ -69,46 +68,58 @@ def _length(x: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
 
 
-class MISALoss:
-    """Reconstruction, difference and similarity of the outputs `<modality>_<part>` [N, H] of MISA; gathered.
+def misa_terms(
+    modalities: Sequence[str] = MODALITIES, *, reconstruction: float = 1.0, difference: float = 0.3,
+    similarity: float = 1.0,
+) -> list[Term]:  # fmt: skip
+    """Return reconstruction, difference and similarity of the outputs `<modality>_<part>` [N, H] of MISA.
 
-    Parts: projected, reconstructed, private, shared. The defaults are the weights of the paper's public code;
-    `modalities` are the model's, at least two of `MODALITIES`.
+    Reconstruction: mean squared error over all present vectors. Difference: the sum over private and shared of each
+    modality and over each pair of privates (rows that have both). Similarity: the mean moment discrepancy of the pairs
+    of shared matrices that have rows. The defaults are the weights of the paper's public code; `modalities` are the
+    model's, at least two of `MODALITIES`. All read the target `present` [N, 3].
     """
+    pairs = list(combinations(modalities, 2))
 
-    def __init__(
-        self,
-        *,
-        reconstruction: float = 1.0,
-        difference: float = 0.3,
-        similarity: float = 1.0,
-        modalities: Sequence[str] = MODALITIES,
-    ) -> None:
-        self.modalities = tuple(modalities)
-        self.weights = {"reconstruction": reconstruction, "difference": difference, "similarity": similarity}
-        self.needs = tuple(f"{modality}_{part}" for part in PARTS for modality in self.modalities)
+    def there(targets: Targets) -> dict[str, Tensor]:
+        return {name: targets["present"][:, MODALITIES.index(name)] > 0 for name in modalities}
 
-    def terms(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
-        """Return the three terms [] over the modalities that are present.
+    def part(outputs: Outputs, targets: Targets, kind: str) -> dict[str, Tensor]:
+        here = there(targets)
+        return {name: rows_where(outputs[f"{name}_{kind}"].float(), here[name]) for name in modalities}
 
-        Reconstruction: mean squared error over all present vectors. Difference: the sum over private and shared of
-        each modality and over each pair of privates (rows that have both). Similarity: the mean moment discrepancy
-        of the pairs of shared matrices that have rows. Reads the target `present` [N, 3]; nothing present gives 0.
-        """
-        names = self.modalities
-        here = {name: targets["present"][:, MODALITIES.index(name)] > 0 for name in names}
-        part = {
-            (name, kind): rows_where(outputs[f"{name}_{kind}"].float(), here[name]) for name in names for kind in PARTS
-        }
-        pairs = list(combinations(names, 2))
-        apart = [difference(part[name, "private"], part[name, "shared"], here[name]) for name in names]
-        apart += [difference(part[a, "private"], part[b, "private"], here[a] & here[b]) for a, b in pairs]
-        gaps = [moment_discrepancy(part[a, "shared"], part[b, "shared"], here[a], here[b]) for a, b in pairs]
-        defined = torch.stack([here[a].any() & here[b].any() for a, b in pairs]).sum().clamp(min=1)
-        errors = [(part[name, "reconstructed"] - part[name, "projected"]).square().mean(1).sum() for name in names]
-        vectors = torch.stack(list(here.values())).sum().clamp(min=1)
-        return {
-            "reconstruction": torch.stack(errors).sum() / vectors,
-            "difference": torch.stack(apart).sum(),
-            "similarity": torch.stack(gaps).sum() / defined,
-        }
+    def errors(outputs: Outputs, targets: Targets) -> Tensor:
+        made, true = (part(outputs, targets, kind) for kind in ("reconstructed", "projected"))
+        return torch.stack([(made[name] - true[name]).square().mean(1).sum() for name in modalities]).sum()
+
+    def apart(outputs: Outputs, targets: Targets) -> Tensor:
+        here, own, common = there(targets), part(outputs, targets, "private"), part(outputs, targets, "shared")
+        found = [orthogonality(own[name], common[name], here[name]) for name in modalities]
+        found += [orthogonality(own[a], own[b], here[a] & here[b]) for a, b in pairs]
+        return torch.stack(found).sum()
+
+    def gaps(outputs: Outputs, targets: Targets) -> Tensor:
+        here, common = there(targets), part(outputs, targets, "shared")
+        found = [moment_discrepancy(common[a], common[b], here[a], here[b]) for a, b in pairs]
+        known = torch.stack([here[a].any() & here[b].any() for a, b in pairs]).sum().clamp(min=1)
+        return torch.stack(found).sum() / known
+
+    def several(targets: Targets) -> Tensor:
+        return torch.stack([rows.sum() > 1 for rows in there(targets).values()]).any()
+
+    def paired(targets: Targets) -> Tensor:
+        here = there(targets)
+        return several(targets) & torch.stack([here[a].any() & here[b].any() for a, b in pairs]).any()
+
+    def names(*kinds: str) -> tuple[str, ...]:
+        return tuple(f"{modality}_{kind}" for kind in kinds for modality in modalities)
+
+    target = ("present",)
+    return [
+        Term(name="reconstruction", outputs=names("projected", "reconstructed"), targets=target, weight=reconstruction,
+             sum=errors, count=lambda targets: torch.stack(list(there(targets).values())).sum()),
+        Term(name="difference", outputs=names("private", "shared"), targets=target, weight=difference, value=apart,
+             defined=several),
+        Term(name="similarity", outputs=names("shared"), targets=target, weight=similarity, value=gaps,
+             defined=paired),
+    ]  # fmt: skip

@@ -1,6 +1,6 @@
 """MMIM's auxiliary losses (Han et al. 2021): bounds of the mutual information between modalities and with the fusion.
 
-The contrastive bound takes the other rows of the batch as negatives, hence gathered. A row counts for a modality where
+The contrastive bound takes the other rows of the batch as negatives: a batch term. A row counts for a modality where
 that modality is present. Legend: N examples of the global batch, H hidden width.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from affect.task import Outputs, Targets
+from affect.task import Outputs, Targets, Term
 
 MODALITIES = ("audio", "text", "video")
 FAR = -1e4
@@ -45,40 +45,49 @@ def masked_mean(value: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, value, 0.0).sum() / mask.sum().clamp(min=1)
 
 
-class MMIMLoss:
-    """Contrastive prediction from the fusion and the likelihood of audio and video given text, of MMIM; gathered.
+def mmim_terms(
+    modalities: Sequence[str] = MODALITIES, *, contrast: float = 0.1, information: float = 0.1
+) -> list[Term]:  # fmt: skip
+    """Return contrastive prediction from the fusion, and the likelihood of audio and of video given text, of MMIM.
 
-    Reads `<modality>_h`, `<modality>_predicted` and, for audio and video, `text_<modality>_mean` and
-    `text_<modality>_log_variance`, all [N, H]. The term `information` is a negative likelihood, as losses fall; the
-    weights are the paper's alpha and beta. The entropies that its main stage adds from a memory of past batches are
-    left out, as the public toolkit does: a loss here is a function of its batch. `modalities` are the model's: text and
-    at least one other of `MODALITIES`.
+    They read `<modality>_h`, `<modality>_predicted` and, for audio and video, `text_<modality>_mean` and
+    `text_<modality>_log_variance`, all [N, H], and the target `present` [N, 3]. The terms `information_<modality>` are
+    negative likelihoods, as losses fall; the weights are the paper's alpha and beta. The entropies that its main stage
+    adds from a memory of past batches are left out, as the public toolkit does: a term here is a function of its batch.
+    `modalities` are the model's: text and at least one other of `MODALITIES`.
     """
 
-    def __init__(
-        self, *, contrast: float = 0.1, information: float = 0.1, modalities: Sequence[str] = MODALITIES
-    ) -> None:
-        self.modalities = tuple(modalities)
-        self.from_text = tuple(name for name in self.modalities if name != "text")
-        self.weights = {"contrast": contrast, "information": information}
-        self.needs = (
-            *(f"{name}_h" for name in self.modalities),
-            *(f"{name}_predicted" for name in self.modalities),
-            *(f"text_{name}_{kind}" for name in self.from_text for kind in ("mean", "log_variance")),
-        )
+    def there(targets: Targets, name: str) -> Tensor:
+        return targets["present"][:, MODALITIES.index(name)] > 0
 
-    def terms(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
-        """Return both terms [], each summed over its modalities, over the rows that have them.
+    def contrasts(outputs: Outputs, targets: Targets) -> Tensor:
+        found = [
+            info_nce(outputs[f"{name}_h"].float(), outputs[f"{name}_predicted"].float(), there(targets, name))
+            for name in modalities
+        ]
+        return torch.stack(found).sum()
 
-        Reads the target `present` [N, 3]. A modality without a row adds 0.
-        """
-        here = {name: targets["present"][:, MODALITIES.index(name)] > 0 for name in self.modalities}
-        wide = {name: outputs[name].float() for name in self.needs}
-        contrast = [info_nce(wide[f"{name}_h"], wide[f"{name}_predicted"], here[name]) for name in self.modalities]
-        information = []
-        for name in self.from_text:
-            both = here["text"] & here[name]
-            parts = (wide[f"{name}_h"], wide[f"text_{name}_mean"], wide[f"text_{name}_log_variance"])
-            value, mean, log_variance = (torch.where(both[:, None], x, 0.0) for x in parts)
-            information.append(-masked_mean(log_likelihood(value, mean, log_variance), both))
-        return {"contrast": torch.stack(contrast).sum(), "information": torch.stack(information).sum()}
+    def several(targets: Targets) -> Tensor:
+        return torch.stack([there(targets, name).sum() > 1 for name in modalities]).any()
+
+    def given_text(name: str) -> Term:
+        needs = (f"{name}_h", f"text_{name}_mean", f"text_{name}_log_variance")
+
+        def both(targets: Targets) -> Tensor:
+            return there(targets, "text") & there(targets, name)
+
+        def total(outputs: Outputs, targets: Targets) -> Tensor:
+            valid = both(targets)
+            value, mean, log_variance = (torch.where(valid[:, None], outputs[need].float(), 0.0) for need in needs)
+            return -torch.where(valid, log_likelihood(value, mean, log_variance), 0.0).sum()
+
+        return Term(
+            name=f"information_{name}", outputs=needs, targets=("present",), weight=information, sum=total,
+            count=lambda targets: both(targets).sum(),
+        )  # fmt: skip
+
+    needs = tuple(f"{name}_{kind}" for kind in ("h", "predicted") for name in modalities)
+    contrasting = Term(
+        name="contrast", outputs=needs, targets=("present",), weight=contrast, value=contrasts, defined=several
+    )
+    return [contrasting, *(given_text(name) for name in modalities if name != "text")]

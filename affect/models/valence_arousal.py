@@ -153,6 +153,16 @@ class VAModel(nn.Module):
             outputs["log_variance"] = self.log_variance.float().expand(features.shape[0], -1)
         return outputs
 
+    def describe(self) -> dict[str, Any]:
+        """Return what `build` makes it of again, as JSON types."""
+        speech = self.speech
+        return {
+            "model": self.config.to_dict(),
+            "encoder": self.encoder.to_config() if self.encoder is not None else None,
+            "text": self.text.to_config() if self.text is not None else None,
+            "xvector": speech.xvector.to_config() if speech is not None and speech.xvector is not None else None,
+        }
+
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters of the pretrained encoders (layer weights are not of them, adapters are)."""
         found = [] if self.encoder is None else backbone_parameters(self.encoder)

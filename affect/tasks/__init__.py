@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,25 +14,37 @@ from affect.recipe import Recipe
 if TYPE_CHECKING:
     from affect.task import Task
 
-TASKS = {"valence_arousal": "ValenceArousal", "multimodal_emotion": "MultimodalEmotion"}
-"""Name of each task's package here, and of its recipe's class."""
+TASKS = {
+    "valence_arousal": "affect.tasks.valence_arousal.task:ValenceArousalTask",
+    "multimodal_emotion": "affect.tasks.multimodal_emotion.task:MultimodalEmotionTask",
+}
+"""Each task's class by the name that its recipes have; other packages add theirs as entry points."""
+
+GROUP = "affect.tasks"
+"""The group of entry points by which a package adds its tasks: NAME = "package.module:Class"."""
 
 
-def recipe_class(name: str) -> type[Recipe]:
-    """Return the recipe class of the task `name`. Raises AffectError when there is none."""
-    if name not in TASKS:
-        raise AffectError(f"unknown task {name!r}; {nearest(name, TASKS)}")
-    found: type[Recipe] = getattr(import_module(f"affect.tasks.{name}.recipe"), TASKS[name])
+def names() -> list[str]:
+    """Return the names of all tasks that are installed."""
+    return sorted({*TASKS, *(point.name for point in entry_points(group=GROUP))})
+
+
+def task_class(name: str) -> type[Task]:
+    """Return the class of the task `name`; loads no tensor library. Raises AffectError when there is none."""
+    place = TASKS.get(name) or next((point.value for point in entry_points(group=GROUP, name=name)), None)
+    if place is None:
+        raise AffectError(f"unknown task {name!r}; {nearest(name, names())}")
+    module, _, attribute = place.partition(":")
+    found: type[Task] = getattr(import_module(module), attribute)
     return found
 
 
 def read_recipe(data: dict[str, Any] | Path) -> Recipe:
     """Return the recipe that a run wrote to its recipe.json (or that file read). Raises AffectError."""
     data = recipes.read(data) if isinstance(data, Path) else data
-    return recipe_class(str(data.get("task"))).from_dict(data)
+    return task_class(str(data.get("task"))).recipe_class.from_dict(data)
 
 
 def make(recipe: Recipe) -> Task:
-    """Return the task that a recipe describes; loads the tensor libraries."""
-    made: Task = import_module(f"affect.tasks.{recipe.task}.task").make(recipe)
-    return made
+    """Return the task that a recipe describes; reads nothing yet."""
+    return task_class(recipe.task)(recipe)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -26,6 +26,8 @@ from affect.train.resume import BEST, PLACE, clear, find, steps
 from affect.train.state import State
 
 __all__ = ["BEST", "PLACE", "State", "clear", "find", "load", "save", "save_best", "steps"]
+CANDIDATES = "candidates"
+"""Folder of the weights whose mean is taken at the end, a file a step."""
 MODEL, AVERAGE, OPTIMIZER, SCALER = "model.safetensors", "average.safetensors", "optimizer.safetensors", "scaler.json"
 
 
@@ -64,7 +66,9 @@ def _write_rest(engine: Engine, recipe: Path, folder: Path, average: Average | N
         shutil.copyfile(recipe, folder / recipe.name)
 
 
-def save_best(where: Path, step: int, scores: Mapping[str, float], write: Callable[[Path], object]) -> None:
+def save_best(
+    where: Path, step: int, scores: Mapping[str, Mapping[str, float]], write: Callable[[Path], object]
+) -> None:
     """Let the best weights in `where` be what `write` puts into the folder that it is given. On the main rank alone.
 
     Raises AffectError when the disk is full; the best weights there before stay.
@@ -72,10 +76,42 @@ def save_best(where: Path, step: int, scores: Mapping[str, float], write: Callab
     with folders.whole(where / BEST) as temporary:
         temporary.mkdir()
         write(temporary)
-        place = {"step": step, "scores": dict(scores), resume.MARK: checksums.FILE}
+        place = {"step": step, "scores": folders.plain(dict(scores))}
         (temporary / PLACE).write_text(json.dumps(place, indent=2) + "\n", encoding="utf-8")
         checksums.write(temporary)
     resume.drop_lost_best(where)
+
+
+def save_candidate(where: Path, step: int, weights: Mapping[str, Tensor], kept: Sequence[int]) -> None:
+    """Write weights that may be averaged at the end, and remove those of steps not `kept`. On the main rank alone."""
+    folder = where / CANDIDATES
+    with folders.whole(folder / f"{step:07d}.safetensors") as temporary:
+        save_file(dict(weights), str(temporary))
+    for path in folder.glob("*.safetensors"):
+        if int(path.stem) not in kept:
+            path.unlink()
+
+
+def mean_of_candidates(where: Path, steps: Sequence[int]) -> dict[str, Tensor]:
+    """Return the mean of the weights kept at `steps`; what is no fraction is the last one's.
+
+    Raises AffectError where one of them is missing or can't be read.
+    """
+    total: dict[str, Tensor] = {}
+    for step in sorted(steps):
+        path = where / CANDIDATES / f"{step:07d}.safetensors"
+        try:
+            held = load_file(str(path))
+        except (OSError, SafetensorError) as error:
+            raise AffectError(f"{path} can't be read: {first_line(error)}; --resume never trains anew") from error
+        for name, value in held.items():
+            known = total.get(name)
+            total[name] = value.double() if known is None or not value.is_floating_point() else known + value
+        kinds = {name: value.dtype for name, value in held.items()}
+    return {
+        name: (value / len(steps) if kinds[name].is_floating_point else value).to(kinds[name])
+        for name, value in total.items()
+    }
 
 
 def load(path: Path, engine: Engine, model: nn.Module, optimizer: Any, average: Average | None) -> State:
@@ -90,13 +126,10 @@ def load(path: Path, engine: Engine, model: nn.Module, optimizer: Any, average: 
         if average is not None:
             average.model.load_state_dict(read.tensors[AVERAGE])
             average.count = read.state.step if read.averaged is None else read.averaged
-        if read.pickled is None:
-            engine.load_moments(model, optimizer, _fitting(read.tensors[OPTIMIZER], read.tensors[MODEL]))
-        else:
-            optimizer.load_state_dict(read.pickled)
+        engine.load_moments(model, optimizer, _fitting(read.tensors[OPTIMIZER], read.tensors[MODEL]))
         if read.scaler is not None:
             engine.load_scaler(read.scaler)
-    except Exception as error:  # engines, torch and older checkpoints each raise their own kinds
+    except Exception as error:  # engines and torch each raise their own kinds
         raise _refused(path, error) from error
     return read.state
 
@@ -106,10 +139,9 @@ class _Read:
 
     def __init__(self, path: Path, engine: Engine, average: bool):
         self.path, self.engine = path, engine
-        self.names = [MODEL, *([AVERAGE] if average else [])]
+        self.names = [MODEL, OPTIMIZER, *([AVERAGE] if average else [])]
         self.tensors: dict[str, dict[str, Tensor]] = {}
         self.scaler: dict[str, Any] | None = None
-        self.pickled: dict[str, Any] | None = None
         self.state = State()
         self.averaged: int | None = None
 
@@ -122,15 +154,10 @@ class _Read:
             )
         try:
             self.state, self.averaged = state.read(path)
-            if (path / resume.PICKLED).exists():
-                saved = torch.load(path / resume.PICKLED, map_location=self.engine.device, weights_only=True)
-                self.pickled, self.scaler = saved["optimizer"], saved.get("scaler")
-            else:
-                self.names.append(OPTIMIZER)
             self.tensors = {name: load_file(str(path / name)) for name in self.names}
             if (path / SCALER).exists():
                 self.scaler = json.loads((path / SCALER).read_text(encoding="utf-8"))
-        except Exception as error:  # torch, safetensors and JSON each raise their own kinds for a damaged file
+        except Exception as error:  # safetensors and JSON each raise their own kinds for a damaged file
             raise _refused(path, error) from error
 
 

@@ -25,11 +25,11 @@ def predict(
     it has little padding, and an example's output does not depend on its micro-batch. Raises StoppedError on every rank
     between two batches where one was asked to stop.
     """
-    lengths = np.asarray(part["length"], dtype=np.float64)
+    lengths = np.asarray(part["length"][:], dtype=np.float64)
     micros = plan.cut(lengths, np.arange(len(part)), engine.world, budget).ranks[engine.rank]
     # Fillers are only forwarded; the rows are told apart by id.
     orders = [Order(micro, None) for micro in micros]
-    loader = Loader(Collated(task, part, lengths, condition), orders, workers=workers, pin=engine.device.type == "cuda")
+    loader = Loader(Collated(task, part, condition), orders, workers=workers, pin=engine.device.type == "cuda")
     rows: list[Row] = []
     training = model.training
     model.eval()
@@ -40,12 +40,13 @@ def predict(
                 interrupt.check(engine, "in the middle of predictions, which are made again")
                 watchdog.mark("evaluating")
                 batch = loader.take(1)[0].to(engine.device)
-                outputs = model(**batch.inputs)
+                found = task.predict(model, batch)
                 if not batch.filler:
-                    rows += task.predictions(outputs, batch)
+                    rows += found
     finally:
         model.train(training)
     # Every rank must reach this.
-    found = {row["id"]: row for row in engine.gather_objects(rows)}
-    names = itertools.chain.from_iterable(part["members"]) if "members" in part.column_names else part["id"]
-    return [found[name] for name in names]
+    by_id = {row["id"]: row for row in engine.gather_objects(rows)}
+    # All at once: a column that is iterated over comes row by row.
+    names = itertools.chain.from_iterable(part["members"][:]) if "members" in part.column_names else part["id"][:]
+    return [by_id[name] for name in names]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import math
 import os
@@ -11,8 +12,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from affect import recipe as recipes
@@ -92,7 +91,9 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a .jsonl file; a last line cut short by a crash is left out."""
     if not path.exists():
         return
-    with path.open("rb") as file:  # decoded line by line: a crash can leave bytes that are no text
+    with (
+        gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file
+    ):  # decoded line by line: a crash can leave bytes that are no text
         for line in file:
             try:
                 yield json.loads(line)
@@ -107,13 +108,39 @@ def write_json(path: Path, data: Any) -> None:
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write rows as JSON lines to `path`, whole or not at all; NaN becomes null."""
-    write_text(path, "".join(json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, "".join(map(_line, rows)))
 
 
-def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write named arrays to the .npz file `path`, compressed, whole or not at all."""
-    with whole(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+def predicted(folder: Path) -> list[str]:
+    """Return the names of the evaluations whose rows a run's folder holds, in order."""
+    names = [path.name.removeprefix("predictions-") for path in folder.glob("predictions-*.jsonl*")]
+    return sorted(name.removesuffix(".gz").removesuffix(".jsonl") for name in names)
+
+
+def read_rows(folder: Path, evaluation: str) -> list[dict[str, Any]]:
+    """Return the predicted rows of an evaluation; none where there are none."""
+    return list(read_lines(folder / f"predictions-{evaluation}.jsonl{'.gz' if '@' in evaluation else ''}"))
+
+
+def _line(row: dict[str, Any]) -> str:
+    try:
+        return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    except ValueError:
+        return json.dumps(plain(row), ensure_ascii=False) + "\n"
+
+
+def write_rows(folder: Path, evaluation: str, rows: Iterable[dict[str, Any]]) -> None:
+    """Write the predicted rows of an evaluation to a run's folder; those under a condition are compressed."""
+    if "@" not in evaluation:
+        write_lines(folder / f"predictions-{evaluation}.jsonl", rows)
+        return
+    # Without the time of day: the same rows are the same bytes.
+    with (
+        whole(folder / f"predictions-{evaluation}.jsonl.gz") as temporary,
+        temporary.open("wb") as file,
+        gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0, filename="") as packed,
+    ):
+        packed.writelines(_line(row).encode() for row in rows)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -80,7 +81,7 @@ class Journal:
         except OSError as error:
             raise AffectError(f"could not write {what} in {self.folder}: {error.strerror or error}") from error
 
-    def step(self, step: int, metrics: dict[str, Any], timing: dict[str, float]) -> None:
+    def step(self, step: int, metrics: dict[str, Any], timing: Mapping[str, float]) -> None:
         """Record a training step: what is reproducible to metrics, the rest to timing."""
         self.write("metrics", {"event": "step", "step": step, **metrics})
         if timing:
@@ -91,17 +92,20 @@ class Journal:
         terms = {f"train/{name}": value for name, value in metrics["terms"].items()}
         speed = {f"speed/{name}": value for name, value in timing.items()}
         values = {"train/loss": metrics["loss"], "train/grad_norm": metrics["grad_norm"]}
+        values |= {f"diagnostics/{name}": value for name, value in metrics.get("diagnostics", {}).items()}
         with self._guarded("a tracker's file"):
             self.engine.log({**values, **terms, **rates, **speed}, step)
         if self._files:
             self._bar.update()
             self._bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
 
-    def validation(self, step: int, epoch: int, scores: dict[str, float]) -> None:
-        """Record an evaluation of the validation part."""
-        self.write("metrics", {"event": "eval", "split": "valid", "step": step, "epoch": epoch, "scores": scores})
+    def evaluation(self, step: int, epoch: int, name: str, scores: Mapping[str, float]) -> None:
+        """Record the scores of an evaluation by its name."""
+        scores = dict(scores)
+        self.write("metrics", {"event": "eval", "evaluation": name, "step": step, "epoch": epoch, "scores": scores})
+        defined = {f"{name}/{measure}": value for measure, value in scores.items() if math.isfinite(value)}
         with self._guarded("a tracker's file"):
-            self.engine.log({f"valid/{name}": value for name, value in scores.items()}, step)
+            self.engine.log(defined, step)
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

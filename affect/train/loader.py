@@ -12,15 +12,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from affect import process
 from affect.errors import AffectError, first_line
-from affect.task import Batch, Draw, Task
+from affect.task import Batch, Key, Row, Task
 from affect.train import plan
 
 _LOG = logging.getLogger("affect")
@@ -30,32 +28,41 @@ _DEATHS = 3
 
 @dataclass(frozen=True)
 class Order:
-    """One micro-batch to be made, and the draw that its augmentation depends on (None: evaluation)."""
+    """One micro-batch to be made, and the key that its augmentation depends on (None: evaluation)."""
 
     micro: plan.Micro
-    draw: Draw | None
+    key: Key | None
 
 
 class Collated(TorchDataset[Batch | AffectError]):
     """A part of the corpus (under a condition) whose item is a whole micro-batch; runs in the loader's workers."""
 
-    def __init__(self, task: Task, part: Dataset, lengths: NDArray[np.float64], condition: str | None = None):
-        self.task, self.part, self.lengths = task, part, lengths
+    def __init__(self, task: Task, part: Dataset, condition: str | None = None):
+        self.task, self.part = task, part
         self.under = {} if condition is None else {"condition": condition}
+        self._epoch: tuple[int, Dataset] | None = None
 
     def __getitem__(self, order: Order) -> Batch | AffectError:
         """Return the batch, or the user's error: raised here, a worker would wrap it in a stack trace."""
-        indices = list(order.micro.indices)
         try:
-            columns = self.part[indices]
-            rows = [{n: column[i] for n, column in columns.items()} | self.under for i in range(len(indices))]
-            batch = self.task.collate(rows, order.draw)
+            rows = self._rows(list(order.micro.indices), order.key)
+            batch = self.task.collate(rows, order.key)
         except AffectError as error:
             return error
-        lengths = self.lengths[indices]
+        lengths = [float(row["length"]) for row in rows]
         filler = order.micro.filler
-        length = 0.0 if filler else float(lengths.sum())
-        return replace(batch, length=length, padded=float(lengths.max() * len(indices)), filler=filler)
+        length = 0.0 if filler else sum(lengths)
+        return replace(batch, length=length, padded=max(lengths) * len(rows), filler=filler)
+
+    def _rows(self, indices: list[int], key: Key | None) -> list[Row]:
+        """Return rows of the part: of a training part those of the key's epoch."""
+        part = self.part
+        if key is not None:
+            if self._epoch is None or self._epoch[0] != key.epoch:
+                self._epoch = (key.epoch, self.task.rows_of_epoch(part, key.epoch))
+            part = self._epoch[1]
+        columns = part[indices]
+        return [{n: column[i] for n, column in columns.items()} | self.under for i in range(len(indices))]
 
 
 class Loader:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from affect.train.plan import Cut, padding
 
@@ -19,16 +20,21 @@ _WARM = 10.0
 class Meter:
     """Times of steps: each for timing.jsonl, their sum for a line in the log."""
 
-    def __init__(self, lengths: np.ndarray, unit: str, workers: int):
-        self.lengths, self.unit, self.workers = lengths, unit, workers
+    def __init__(self, unit: str, workers: int):
+        self.unit, self.workers = unit, workers
         self._timings: list[dict[str, float]] = []
 
-    def time(self, cut: Cut, seconds: float, waited: float, memory: int) -> dict[str, float]:
-        """Return the timing of a step of all ranks that took `seconds`, `waited` of them for data."""
+    def time(
+        self, lengths: NDArray[np.float64], cut: Cut, seconds: float, waited: float, memory: int
+    ) -> dict[str, float]:
+        """Return the timing of a step of all ranks that took `seconds`, `waited` of them for data.
+
+        `lengths` are what all training rows cost [n].
+        """
         timing = {
             "seconds": seconds,
-            "units_per_second": float(self.lengths[cut.indices].sum()) / seconds,
-            "padding": padding(self.lengths, [cut]),
+            "units_per_second": float(lengths[cut.indices].sum()) / seconds,
+            "padding": padding(lengths, [cut]),
             "waiting": waited / seconds,
             "memory_bytes": float(memory),
         }

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from affect.errors import AffectError
 from affect.recipe import Optim
+
+WINDOW = 500
+"""Steps whose gradient norms clipping by a percentile looks at."""
+_RISE, _FALL = 25.0, 1e4
+"""Of a cycle: the peak over the first rate, and the first rate over the last (torch's defaults)."""
 
 
 def make(groups: list[dict[str, Any]], optim: Optim) -> torch.optim.Optimizer:
@@ -27,12 +34,63 @@ def factor(optim: Optim, step: int, steps: int) -> float:
 
     Warm-up is linear and ends at 1; the cosine (Loshchilov & Hutter 2017) ends just above 0 at the last step.
     """
+    if optim.schedule == "onecycle":
+        return _one_cycle(optim.warmup, step, steps)
     warm = round(optim.warmup * steps)
     if step < warm:
         return (step + 1) / warm
     if optim.schedule == "cosine":
         return 0.5 * (1.0 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
     return 1.0
+
+
+def _one_cycle(share: float, step: int, steps: int) -> float:
+    """Return the rate of a cycle (Smith & Topin 2019) as a part of its peak, with torch's OneCycleLR's numbers.
+
+    Half a cosine from 1/25 up to 1 over a `share` of the steps, then one down to 1/250,000 at the last step. Where the
+    rise has one step or none, which torch divides by zero for, or the run has one, that step is the peak.
+    """
+    start, end = 1 / _RISE, 1 / (_RISE * _FALL)
+    top = share * steps - 1
+    if step <= top and top > 0:
+        return start + (1 - start) * 0.5 * (1 - math.cos(math.pi * step / top))
+    top = max(0.0, top)
+    rest = steps - 1 - top
+    progress = (step - top) / rest if rest > 0 else 0.0
+    return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def limit(norms: Sequence[float], optim: Optim) -> float | None:
+    """Return the norm to clip to: a percentile of those of recent steps (AutoClip; Seetharaman et al. 2020).
+
+    None before there are any.
+    """
+    if optim.clip_percentile is None or not norms:
+        return None
+    return float(np.percentile(norms, optim.clip_percentile))
+
+
+def take_over(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
+    """Load what fits a model of another run's weights, by name and shape, and return in a line what that was.
+
+    Raises AffectError where nothing fits.
+    """
+    own = model.state_dict()
+    fits = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    if not fits:
+        raise AffectError("train.init_from: none of its weights fits this model by name and shape")
+    model.load_state_dict(fits, strict=False)
+    fresh = [name for name in own if name not in fits]
+    unused = [name for name in weights if name not in fits]
+    return (
+        f"starting from other weights: {len(fits)} tensors taken, {len(fresh)} new{_some(fresh)}, "
+        f"{len(unused)} of theirs left{_some(unused)}"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+    return f" ({shown})" if names else ""
 
 
 def set_rates(optimizer: torch.optim.Optimizer, multiple: float) -> dict[str, float]:

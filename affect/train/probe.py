@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from affect.errors import AffectError
 from affect.recipe import Recipe
-from affect.task import AdditiveLoss, Batch, Draw, Loss, Task
+from affect.task import Batch, Key, Task, Term
 from affect.train import plan
 from affect.train.engine import Engine, is_out_of_memory
 from affect.train.loader import Collated, Order
@@ -27,14 +27,16 @@ _DRAWS = 8
 
 @dataclass(frozen=True)
 class Choice:
-    """The budget and the mode (hold, replay, or one pass for an additive loss), and why, in words."""
+    """The budget and the mode (hold, replay, or one pass where all terms are additive), and why, in words."""
 
     budget: float
     mode: str
     words: str
 
 
-def choose(engine: Engine, task: Task, model: nn.Module, loss: Loss, part: Dataset, recipe: Recipe) -> Choice:
+def choose(
+    engine: Engine, task: Task, model: nn.Module, terms: Sequence[Term], part: Dataset, recipe: Recipe
+) -> Choice:
     """Return the budget and the mode that the recipe names, or that the memory here allows.
 
     Runs the longest example forward (on a GPU also backward) before there is an optimiser's state, which is counted in.
@@ -42,9 +44,8 @@ def choose(engine: Engine, task: Task, model: nn.Module, loss: Loss, part: Datas
     even the longest example alone does not fit.
     """
     train = recipe.train
-    lengths = np.asarray(part["length"], dtype=np.float64)
-    gathered = not isinstance(loss, AdditiveLoss)
-    mode = train.mode if gathered else "one pass"
+    lengths = np.asarray(part["length"][:], dtype=np.float64)
+    mode = "one pass" if all(term.additive for term in terms) else train.mode
     if train.budget != "auto" and mode != "auto":
         return Choice(float(train.budget), mode, f"budget {train.budget:.4g} as named, {mode}")
     longest = int(lengths.argmax())
@@ -84,21 +85,19 @@ def _bytes_per_unit(
     model.train()
     with engine.seeded(0), engine.autocast():
         if engine.device.type == "cuda":
-            once, twice = (_peak(engine, model, _inputs(engine, task, part, lengths, longest, n)) for n in (1, 2))
+            once, twice = (_peak(engine, model, _inputs(engine, task, part, longest, n)) for n in (1, 2))
             # The difference leaves out what does not grow with the batch: gradients, casts of the weights.
             taken = twice - once
         else:
-            taken = _saved(model, _inputs(engine, task, part, lengths, longest, 1))
+            taken = _saved(model, _inputs(engine, task, part, longest, 1))
     model.zero_grad(set_to_none=True)
     model.train(training)
     return max(1.0, taken) / float(lengths[longest])
 
 
-def _inputs(
-    engine: Engine, task: Task, part: Dataset, lengths: np.ndarray, longest: int, rows: int
-) -> dict[str, Tensor]:
-    data, micro = Collated(task, part, lengths), plan.Micro((longest,) * rows)
-    found = [data[Order(micro, Draw(seed=0, epoch=epoch))] for epoch in range(_DRAWS)]
+def _inputs(engine: Engine, task: Task, part: Dataset, longest: int, rows: int) -> dict[str, Tensor]:
+    data, micro = Collated(task, part), plan.Micro((longest,) * rows)
+    found = [data[Order(micro, Key(seed=0, epoch=epoch))] for epoch in range(_DRAWS)]
     for batch in found:
         if isinstance(batch, Exception):
             raise batch

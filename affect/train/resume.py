@@ -22,10 +22,6 @@ BEST = "best"
 """Folder of the best weights."""
 PLACE = "place.json"
 """In the folder of the best weights: the step they are of, and their validation scores."""
-MARK = "checksums"
-"""In `PLACE`: where the checksums are. Weights from before there were any lack it."""
-PICKLED = "optimizer.pt"
-"""In checkpoints from before there were checksums."""
 
 Tell = Callable[[str], None]
 
@@ -68,8 +64,6 @@ def clear(where: Path, after: int) -> bool:
     if step > after:
         _set_aside(best, f"aside-best-{step:07d}")
         return True
-    if not (best / checksums.FILE).exists():  # from before there were any, and taken as it is
-        folders.write_text(best / checksums.FILE, checksums.listed(best))
     return False
 
 
@@ -96,14 +90,14 @@ def _newest(where: Path, tell: Tell) -> Path | None:
         if _number(path) >= before:
             continue
         try:
-            stands = _examine(path, tell)
+            stands = _examine(path)
         except DamagedError as error:
             passed.append(f"{path.name}: {error}")
             tell(f"{path} is damaged and passed over: {error}")
             continue
         if newest is None:
             newest = path
-            before, lost = _lost(where, stands, tell) or (before, "")
+            before, lost = _lost(where, stands) or (before, "")
         if stands.step < before:
             if lost:
                 tell(f"{where / BEST}: {lost}; they are made again from {path} on")
@@ -133,12 +127,12 @@ def _named(resume: str, where: Path, tell: Tell) -> Path:
             f"--resume {resume} is a checkpoint of another run than {where.parent}: name its seed and fold"
         )
     try:
-        stands = _examine(path, tell)
+        stands = _examine(path)
     except DamagedError as error:
         raise AffectError(
             f"--resume {resume} is damaged: {error}; auto takes the newest that is whole, never starts anew"
         ) from error
-    lost = _lost(where, stands, tell)
+    lost = _lost(where, stands)
     if lost is not None:
         step, why = lost
         more = "made again" if step > stands.step else "the best of what is still to come is taken"
@@ -147,23 +141,16 @@ def _named(resume: str, where: Path, tell: Tell) -> Path:
     return path
 
 
-def _examine(path: Path, tell: Tell) -> State:
+def _examine(path: Path) -> State:
     """Return where a checkpoint stands, each of its files held against its checksum. Raises DamagedError."""
-    if _older(path):
-        tell(f"{path} is from before checkpoints had checksums: it can't be verified, and is taken as it is")
-    else:
-        checksums.check(path)
+    checksums.check(path)
     try:
         return state.read(path)[0]
     except (OSError, ValueError) as error:
         raise DamagedError(f"{state.FILE} can't be read ({first_line(error)})") from error
 
 
-def _older(path: Path) -> bool:
-    return (path / PICKLED).exists() and not (path / checksums.FILE).exists()
-
-
-def _lost(where: Path, stands: State, tell: Tell) -> tuple[int, str] | None:
+def _lost(where: Path, stands: State) -> tuple[int, str] | None:
     """Return the step of best weights that a checkpoint counts on and that can't be used, and what is wrong with them.
 
     None where they are whole, or not yet chosen, or of a later step, which comes again.
@@ -178,9 +165,6 @@ def _lost(where: Path, stands: State, tell: Tell) -> tuple[int, str] | None:
         return stands.best_step, "the best weights are missing"
     place = _place(best)
     wrong = checksums.faults(best)
-    if place is not None and MARK not in place and not (best / checksums.FILE).exists():
-        tell(f"{best} is from before weights had checksums: it can't be verified, and is taken as it is")
-        wrong = {}
     if place is None:
         wrong.setdefault(PLACE, f"{PLACE} can't be read")
     if wrong or place is None:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
-from affect.task import Batch, Loss, terms_of
+from affect.task import Batch, Term
+from affect.train import terms as term_values
+from affect.train.step import Result
 
 Tensors = dict[str, Tensor]
 
@@ -41,17 +43,22 @@ class Stack:
         self._buffers = {name: torch.stack([mine[name] for mine in buffers]) for name in buffers[0]}
         self._named = named
 
-    def gradient(self, loss: Loss, batches: Sequence[Batch], noises: Sequence[Tensors]) -> list[Tensors]:
-        """Leave each model's gradient of its batch's loss in its parameters and return its terms [] by name.
+    def gradient(
+        self, terms: Sequence[Term], batches: Sequence[Batch], noises: Sequence[Tensors],
+        factors: Sequence[Mapping[str, float]],
+    ) -> list[Result]:  # fmt: skip
+        """Leave each model's gradient of its batch's loss in its parameters and return what each step found.
 
-        Batches of fewer rows than the largest are padded with rows without a label, which no loss counts.
+        Batches of fewer rows than the largest are padded with rows without a label, which no term counts. `factors`
+        multiply the terms' own weights, model by model; none leaves them.
         """
         if len(self.models) == 1:
             batch = batches[0]
             self.base.zero_grad(set_to_none=True)
-            terms = terms_of(loss, self.base(**batch.inputs, noise=noises[0]), batch.targets)
-            _total(loss, terms).backward()  # type: ignore[no-untyped-call]
-            return [{name: term.detach() for name, term in terms.items()}]
+            outputs = self.base(**batch.inputs, noise=noises[0])
+            loss = term_values.whole(terms, outputs, batch.targets, factors[0] or None)
+            loss.total.backward()  # type: ignore[no-untyped-call]
+            return [_result(loss.total, loss.values, loss.defined)]
         rows = max(len(batch.ids) for batch in batches)
         inputs = _stacked([_padded(batch.inputs, rows) for batch in batches])
         # What is a target and an input (a mask) is no label.
@@ -59,20 +66,34 @@ class Stack:
         targets = _stacked([_padded(batch.targets, rows, labels) for batch in batches])
         noise = _stacked([_padded(mine, rows) for mine in noises])
 
-        def one(parameters: Tensors, buffers: Tensors, x: Tensors, y: Tensors, z: Tensors) -> Tensors:
-            outputs = functional_call(self.base, (parameters, buffers), kwargs={**x, "noise": z})
-            return terms_of(loss, outputs, y)
+        weights = {
+            term.name: torch.tensor(
+                [mine.get(term.name, 1.0) for mine in factors],
+                device=next(iter(inputs.values())).device,
+            )
+            for term in terms
+        }
 
-        terms = vmap(one)(self._parameters, self._buffers, inputs, targets, noise)
+        def one(
+            parameters: Tensors, buffers: Tensors, x: Tensors, y: Tensors, z: Tensors, w: Tensors
+        ) -> tuple[Tensor, Tensors, Tensors]:
+            outputs = functional_call(self.base, (parameters, buffers), kwargs={**x, "noise": z})
+            loss = term_values.whole(terms, outputs, y, w)
+            return loss.total, loss.values, loss.defined
+
+        totals, values, defined = vmap(one)(self._parameters, self._buffers, inputs, targets, noise, weights)
         learned = {name: leaf for name, leaf in self._parameters.items() if leaf.requires_grad}
         # Each model's loss depends on its own slice alone: the gradient of the sum is the gradients side by side.
-        gradients = torch.autograd.grad(_total(loss, terms).sum(), list(learned.values()), allow_unused=True)
+        gradients = torch.autograd.grad(totals.sum(), list(learned.values()), allow_unused=True)
         for name, gradient in zip(learned, gradients, strict=True):
             # As its parameter lies in memory: torch's fused optimisers read another order as if it were this one.
             whole = None if gradient is None else gradient.contiguous()
             for k, mine in enumerate(self._named):
                 mine[name].grad = None if whole is None else whole[k]
-        return [{name: term.detach()[k] for name, term in terms.items()} for k in range(len(self.models))]
+        return [
+            _result(totals[k], {n: v[k] for n, v in values.items()}, {n: v[k] for n, v in defined.items()})
+            for k in range(len(self.models))
+        ]
 
     def release(self) -> None:
         """Give each model its parameters back, so that it outlives the stack."""
@@ -82,9 +103,9 @@ class Stack:
                 parameter.grad = None
 
 
-def _total(loss: Loss, terms: Mapping[str, Tensor]) -> Tensor:
-    """Return the weighed sum of terms [] or [K]."""
-    return torch.stack([loss.weights[name] * value for name, value in terms.items()]).sum(0)
+def _result(total: Tensor, values: Tensors, defined: Tensors) -> Result:
+    undefined = tuple(name for name, known in defined.items() if not bool(known))
+    return Result(total.detach(), {name: value.detach() for name, value in values.items()}, undefined)
 
 
 def _stacked(parts: Sequence[Tensors]) -> Tensors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,12 @@ class State:
     mode: str = ""
     stopped: bool = False
     """Early stopping has ended the training."""
+    weighting: dict[str, Any] | None = None
+    """What the weights of terms depend on, where they follow the terms' values."""
+    norms: list[float] = field(default_factory=list)
+    """The gradient's norm in recent steps, where clipping follows them."""
+    candidates: list[tuple[float, int]] = field(default_factory=list)
+    """Score and step of the best weights so far, of which the mean is taken at the end."""
 
 
 def write(folder: Path, state: State, *, averaged: int | None, engine: str, world: int) -> None:
@@ -53,7 +59,8 @@ def read(folder: Path) -> tuple[State, int | None]:
     record = {name: data.pop(name, None) for name in _RECORD}
     number = (int, float)
     score = (*number, type(None))
-    kinds: dict[str, Any] = {"best": score, "mark": score, "flat_mark": score, "reduction": number, "budget": number}
+    kinds: dict[str, Any] = {"best": score, "mark": score, "flat_mark": score, "reduction": number, "budget": number,
+                             "weighting": (dict, type(None))}  # fmt: skip
     for name, value in data.items():
         fits = isinstance(value, kinds.get(name, type(blank[name]))) and isinstance(value, bool) == (name == "stopped")
         if not fits or (name == "step" and value < 0):
@@ -61,4 +68,7 @@ def read(folder: Path) -> tuple[State, int | None]:
     averaged = record["averaged"]
     if averaged is not None and type(averaged) is not int:
         raise ValueError(f"averaged is {averaged!r} in {FILE}")
+    if not all(isinstance(norm, number) for norm in data["norms"]):
+        raise ValueError(f"norms holds no numbers in {FILE}")
+    data["candidates"] = [(float(score), int(step)) for score, step in data["candidates"]]
     return State(**data), averaged

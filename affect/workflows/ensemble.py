@@ -15,14 +15,15 @@ import numpy as np
 from affect import recipe as recipes
 from affect import tasks
 from affect.errors import AffectError
+from affect.metrics.average_predictions import combine
 from affect.options import Options
 from affect.recipe import Recipe
 from affect.report.tables import NONE, grid
-from affect.task import Row, Task
+from affect.task import TRAIN, VALID, Row, Task, measured
 from affect.train import folder as folders
 from affect.train import interrupt
 from affect.train.engine import Engine
-from affect.workflows import folds, mixture
+from affect.workflows import folds
 
 Members = Mapping[str, Recipe | Path]
 """The members by name: an experiment's recipe, or the folder of a finished one."""
@@ -75,7 +76,7 @@ def table(top: Path) -> str:
     return "\n\n".join(
         _part(part, {name: [found[part] for found in mine] for name, mine in ends.items()})
         for part in ends["ensemble"][0]
-        if part != "valid"
+        if part not in (TRAIN, VALID) and "@" not in part
     )
 
 
@@ -102,7 +103,7 @@ def _free(members: Members, options: Options) -> None:
         whole = tasks.make(chosen)
         top = folders.experiment_folder(options.runs, name, options.name)
         for seed, number in _wanted(chosen, options):
-            folder, recipe = folds.folder_of(top, seed, number), whole.at(seed, number).recipe
+            folder, recipe = folds.folder_of(top, seed, number), whole.for_fold(seed, number).recipe
             try:
                 folders.claim(folder, recipe, experiment=name, overwrite=False)
             except AffectError:
@@ -181,16 +182,13 @@ def _unit(name: str, tops: Mapping[str, Path], top: Path, unit: Unit, command: s
     folder, first = folds.folder_of(top, *unit), next(iter(places.values()))
     task: Task = tasks.make(tasks.read_recipe(next(iter(documents.values()))))
     # All of it before anything is written: members that do not fit leave no folder behind.
+    names = dict.fromkeys(name for place in places.values() for name in folders.predicted(place))
     rows = {
-        part: mixture.combine({member: _rows(place, part) for member, place in places.items()})
-        for part in ("valid", *task.tests)
+        name: combine({member: _rows(place, name) for member, place in places.items()}, task.average) for name in names
     }
-    arrays = mixture.conditions(places)
-    scores = {part: task.metrics(mine) for part, mine in rows.items()}
-    for part, mine in rows.items():
-        folders.write_lines(folder / f"predictions-{part}.jsonl", mine)
-    if arrays:
-        folders.write_arrays(folder / mixture.CONDITIONS, arrays)
+    scores = {name: measured(task.measures, mine) for name, mine in rows.items()}
+    for name, mine in rows.items():
+        folders.write_rows(folder, name, mine)
     for path in first.glob("baseline-*.jsonl"):
         shutil.copy(path, folder / path.name)
     environment = recipes.read(first / "environment.json")
@@ -202,11 +200,10 @@ def _unit(name: str, tops: Mapping[str, Path], top: Path, unit: Unit, command: s
     folders.write_lines(folder / "metrics.jsonl", [{"event": "end", "step": 0, "scores": scores}])
 
 
-def _rows(folder: Path, part: str) -> list[Row]:
-    path = folder / f"predictions-{part}.jsonl"
-    rows = list(folders.read_lines(path))
+def _rows(folder: Path, name: str) -> list[Row]:
+    rows = folders.read_rows(folder, name)
     if not rows:
-        raise AffectError(f"{path} is missing or empty: the run's predictions are what an ensemble is made of")
+        raise AffectError(f"{folder} has no predictions of {name}, of which an ensemble is made: run it again")
     # A label that is missing is written as null, and is NaN to the metrics.
     return [{**row, "target": {t: math.nan if v is None else v for t, v in row["target"].items()}} for row in rows]
 

@@ -10,19 +10,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from affect import report, tasks
 from affect.errors import AffectError, first_line
-from affect.hub import background
+from affect.hub import background, load
 from affect.hub.background import pushing
+from affect.models import saving
 from affect.options import Options
 from affect.recipe import Recipe
-from affect.task import Task
-from affect.train import environment, interrupt, lock, together, watchdog
+from affect.task import TRAIN, VALID, Task
+from affect.train import environment, interrupt, lock, stacked_trainer, trainer, watchdog
 from affect.train import folder as folders
 from affect.train.engine import Engine, is_out_of_memory
-from affect.train.loop import Run
-from affect.train.member import Member
+from affect.train.run import Run, Scores, Start
 from affect.train.schedule import Schedule
 from affect.train.watch import DivergedError, Watch
 
@@ -46,7 +47,7 @@ def run(experiment: str, recipe: Recipe, options: Options, command: str) -> Path
     numbers = engine.on_main(whole.folds)
     units = [(seed, number) for seed in recipe.seeds(options.seeds) for number in chosen(numbers, options)]
     diverged: DivergedError | None = None
-    if together.can(engine, whole):
+    if stacked_trainer.can_stack(engine, whole):
         try:
             run_together(experiment, whole, top, units, options, command)
         except DivergedError as error:
@@ -61,7 +62,7 @@ def run(experiment: str, recipe: Recipe, options: Options, command: str) -> Path
         alone = len(units) == 1 and options.report and options.folds is None
         for seed, number in units:
             folder = folder_of(top, seed, number)
-            run_one(experiment, whole.at(seed, number), folder, options, command, alone=alone)
+            run_one(experiment, whole.for_fold(seed, number), folder, options, command, alone=alone)
     if options.report:
         engine.on_main(lambda: conclude(options.runs, top))
     if diverged is not None:
@@ -71,9 +72,22 @@ def run(experiment: str, recipe: Recipe, options: Options, command: str) -> Path
 
 def join(recipe: Recipe) -> Engine:
     """Return the engine of these processes. Raises AffectError when their launch file says something else."""
-    engine = Engine()
+    engine = Engine(precision=recipe.train.precision)
     engine.agree(recipe)
     return engine
+
+
+def initial_weights(recipe: Recipe) -> dict[str, Tensor] | None:
+    """Return the weights that a recipe starts from, None where it starts anew. Raises AffectError without any there."""
+    source = recipe.train.init_from
+    if source is None:
+        return None
+    folder = load.folder_of(Path(source))
+    for place in (folder, folder / "checkpoints" / "best"):
+        if (place / saving.WEIGHTS).is_file():
+            return saving.read_weights(place)
+    raise AffectError(f"train.init_from: {source} holds no {saving.WEIGHTS}: name a run's folder, a model's, or one "
+                      "on the Hub")  # fmt: skip
 
 
 def chosen(numbers: Sequence[int], options: Options) -> list[int]:
@@ -91,12 +105,12 @@ def folder_of(top: Path, seed: int, fold: int) -> Path:
 
 def run_one(
     experiment: str, task: Task, folder: Path, options: Options, command: str,
-    *, ends: Sequence[str] | None = None, watch: Watch | None = None, alone: bool = False,
-) -> dict[str, dict[str, float]]:  # fmt: skip
-    """Run one seed and fold, unless its folder says that it is finished, and return its scores by part.
+    *, only: Sequence[str] | None = None, watch: Watch | None = None, alone: bool = False,
+) -> Scores:  # fmt: skip
+    """Run one seed and fold, unless its folder says that it is finished, and return its scores by evaluation.
 
-    `ends` are the parts that it predicts at its end (all, and only then it is pushed to the Hub); `watch` sees its
-    validation scores; `alone` says that its experiment has no other. Reached by every rank.
+    `only` are the evaluations at its end (None: all, and only then it is pushed to the Hub); `watch` sees the score
+    that it is chosen by; `alone` says that its experiment has no other. Reached by every rank.
     """
     engine = Engine(folder, task.recipe.train.trackers)
     held = contextlib.ExitStack()
@@ -106,15 +120,15 @@ def run_one(
             return scores
         with contextlib.ExitStack() as stack:
             on_save: list[Callable[[], None]] = []
-            repo = task.recipe.push_to_hub if ends is None else None
+            repo = task.recipe.push_to_hub if only is None else None
             pushed = pushing(repo, folder, private=task.recipe.hub_private, several=not alone)
             engine.on_main(lambda: on_save.append(stack.enter_context(pushed)))
             with watchdog.Watchdog(engine, folder / "train.log", task.recipe.train.timeout):
-                run = Run(
-                    engine, task, task.recipe, folder, experiment=experiment, resume=options.resume, ends=ends,
-                    watch=watch, on_save=on_save[0] if on_save else None,
+                start = Start(
+                    experiment=experiment, resume=options.resume, only=only, watch=watch,
+                    on_save=on_save[0] if on_save else None, weights=initial_weights(task.recipe),
                 )  # fmt: skip
-                scores = run.train()
+                scores = trainer.train(Run(engine, task, folder, start))
         if engine.main:
             tell(folder, scores)
         return scores
@@ -130,7 +144,7 @@ def run_one(
 def claim(
     engine: Engine, experiment: str, task: Task, folder: Path, options: Options, command: str,
     held: contextlib.ExitStack,
-) -> dict[str, dict[str, float]] | None:  # fmt: skip
+) -> Scores | None:  # fmt: skip
     """Make a folder this run's own and say in it what the run is; return the scores of one that is finished.
 
     No other session may train it until `held` is closed. Raises AffectError where another does.
@@ -153,18 +167,18 @@ def claim(
 
 def run_together(
     experiment: str, whole: Task, top: Path, units: Sequence[Unit], options: Options, command: str,
-    *, ends: Sequence[str] | None = None, watch: together.Watching | None = None,
-) -> dict[Unit, dict[str, dict[str, float]]]:  # fmt: skip
-    """Run seeds and folds of a small model in this process, unless they are finished, and return scores by part.
+    *, only: Sequence[str] | None = None, watch: stacked_trainer.Watching | None = None,
+) -> dict[Unit, Scores]:  # fmt: skip
+    """Run seeds and folds of a small model in this process, unless they are finished, and return their scores.
 
     As many at a time as a stack takes. Those that diverge leave the others; raises DivergedError at the end, naming the
     first.
     """
     if options.resume not in ("auto", "never"):
         raise AffectError("--resume PATH is of one run alone: give auto or never where several train together")
-    found: dict[Unit, dict[str, dict[str, float]]] = {}
+    found: dict[Unit, Scores] = {}
     failed: dict[Unit, str] = {}
-    made = {unit: whole.at(*unit) for unit in units}
+    made = {unit: whole.for_fold(*unit) for unit in units}
     # All of them first: a fold that can't be cut or a folder of another run is known before anything is begun.
     for task in made.values():
         task.datasets()
@@ -175,48 +189,53 @@ def run_together(
             if scores is not None:
                 found[unit] = scores
         left = [unit for unit in units if unit not in found]
-        if left and ends is None:
+        if left and only is None:
             background.check(whole.recipe.push_to_hub)
-        width = together.width(engine, made[left[0]]) if left else 1
-        for start in range(0, len(left), width):
-            chosen = left[start : start + width]
-            _LOG.info("runs %d to %d of %d", start + 1, start + len(chosen), len(left))
+        width = stacked_trainer.width(engine, made[left[0]]) if left else 1
+        for first in range(0, len(left), width):
+            chosen = left[first : first + width]
+            _LOG.info("runs %d to %d of %d", first + 1, first + len(chosen), len(left))
             with contextlib.ExitStack() as stack:
-                members: dict[Unit, Member] = {}
+                runs: dict[Unit, Run] = {}
                 for unit in chosen:
-                    folder = folder_of(top, *unit)
-                    engine = Engine(folder, made[unit].recipe.train.trackers)
+                    task, folder = made[unit], folder_of(top, *unit)
+                    engine = Engine(folder, task.recipe.train.trackers)
                     stack.callback(engine.end)
-                    member = Member(engine, made[unit], folder, experiment=experiment, resume=options.resume, ends=ends)
-                    members[unit] = stack.enter_context(member)
-                ended = together.train(list(members.values()), watch)
-                for unit, member in members.items():
-                    if member in ended:
-                        failed[unit] = ended[member]
+                    repo = task.recipe.push_to_hub if only is None else None
+                    push = stack.enter_context(
+                        pushing(repo, folder, private=task.recipe.hub_private, several=len(units) > 1)
+                    )
+                    start = Start(
+                        experiment=experiment, resume=options.resume, only=only, on_save=push,
+                        weights=initial_weights(task.recipe), stacked=True,
+                    )  # fmt: skip
+                    runs[unit] = stack.enter_context(Run(engine, task, folder, start))
+                log = folder_of(top, *chosen[0]) / "train.log"
+                stack.enter_context(watchdog.Watchdog(engine, log, whole.recipe.train.timeout))
+                ended = stacked_trainer.train(list(runs.values()), watch)
+                for unit, run in runs.items():
+                    if run in ended:
+                        failed[unit] = ended[run]
                     else:
-                        found[unit] = member.finish()
-                        repo = member.recipe.push_to_hub if ends is None else None
-                        private = member.recipe.hub_private
-                        with pushing(repo, member.folder, private=private, several=len(units) > 1) as push:
-                            push()
-                        tell(member.folder, found[unit], extra={"run": member.folder})
+                        found[unit] = run.finish()
+                        tell(run.folder, found[unit], extra={"run": run.folder})
     if failed:
         raise DivergedError(f"{len(failed)} of {len(left)} runs diverged: {next(iter(failed.values()))}")
     return found
 
 
-def tell(folder: Path, scores: dict[str, dict[str, float]], extra: dict[str, Path] | None = None) -> None:
-    """Log a run's scores on the parts that it had not seen: the test parts, or validation where no other is."""
+def tell(folder: Path, scores: Scores, extra: dict[str, Path] | None = None) -> None:
+    """Log a run's scores on the parts that it had not seen, as they are: tests, or validation where no other is."""
     for part, found in scores.items():
-        if part not in ("train", "valid") or len(scores) == 1:
+        if (part not in (TRAIN, VALID) and "@" not in part) or len(scores) == 1:
             words = " ".join(f"{name} {value:.3f}" for name, value in found.items())
             _LOG.info("%s: %s %s", folder, part, words, extra=extra)
 
 
-def scores_of(folder: Path) -> dict[str, dict[str, float]]:
-    """Return the scores by part that a finished run wrote at its end."""
+def scores_of(folder: Path) -> Scores:
+    """Return the scores that a finished run wrote at its end."""
     ends = [line for line in folders.read_lines(folder / "metrics.jsonl") if line.get("event") == "end"]
-    scores: dict[str, dict[str, float]] = ends[-1]["scores"]
+    scores: Scores = ends[-1]["scores"]
     return scores
 
 
@@ -234,7 +253,7 @@ def dry_run(recipe: Recipe, options: Options | None = None) -> str:
     world = recipe.train.world or int(os.environ.get("WORLD_SIZE", "1"))
     whole = tasks.make(recipe)
     numbers = chosen(whole.folds(), options or Options())
-    parts = whole.at(recipe.seed, numbers[0]).datasets()
+    parts = whole.for_fold(recipe.seed, numbers[0]).datasets()
     lengths = np.asarray(parts["train"]["length"], dtype=np.float64)
     lines = [json.dumps(recipe.to_dict(), indent=2), ""]
     lines.append(f"folds {numbers}; fold {numbers[0]}: " + ", ".join(f"{k} {len(part)}" for k, part in parts.items()))

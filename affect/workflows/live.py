@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from affect.report.tables import grid
+from affect.task import VALID
 
 _EVERY = 1.0
 """Seconds between two tables on a terminal."""
@@ -46,7 +47,7 @@ class Tail:
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far one run is. `unit` is what its lengths are counted in, `score` the one that chooses checkpoints."""
+    """How far one run is. `unit` is what its lengths are counted in, `shown` the measures to tell."""
 
     seed: int
     fold: int
@@ -54,7 +55,7 @@ class Progress:
     steps: int
     epochs: int
     unit: str
-    score: str
+    shown: tuple[str, ...]
     state: str = "waiting"
     place: str = ""
     error: str = ""
@@ -77,7 +78,7 @@ class Progress:
         for line in self._metrics.new():
             if line["event"] == "step":
                 self.step, self.epoch = line["step"], line["epoch"] + 1
-            elif line["event"] == "eval":
+            elif line["event"] == "eval" and line["evaluation"] == VALID:
                 self.scores = line["scores"]
         self.recent.extend(self._timing.new())
 
@@ -90,8 +91,8 @@ class Progress:
         ]  # fmt: skip
 
     def said_scores(self) -> str:
-        """Return the newest validation scores in words: the one that chooses checkpoints, and its parts."""
-        kept = {name: value for name, value in self.scores.items() if name.startswith(self.score)}
+        """Return the newest validation scores in words."""
+        kept = {name: value for name, value in self.scores.items() if name in self.shown and value is not None}
         return " ".join(f"{name} {value:.3f}" for name, value in kept.items())
 
     def speed(self) -> str:

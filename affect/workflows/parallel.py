@@ -129,14 +129,15 @@ def plan(
     jobs = []
     for seed in recipe.seeds(options.seeds):
         for number in folds.chosen(whole.folds(), options):
-            task = whole.at(seed, number)
+            task = whole.for_fold(seed, number)
             folder = folds.folder_of(top, seed, number)
             done = folders.claim(folder, task.recipe, experiment=experiment, overwrite=options.overwrite)
-            lengths = np.asarray(task.datasets()["train"]["length"], dtype=np.float64)
+            lengths = np.asarray(task.datasets()["train"]["length"][:], dtype=np.float64)
             schedule = Schedule(lengths, recipe.train, seed, 1, 1.0)
             progress = Progress(
                 seed=seed, fold=number, folder=folder, steps=schedule.steps,
-                epochs=schedule.epoch(schedule.steps - 1) + 1, unit=whole.unit, score=whole.score,
+                epochs=schedule.epoch(schedule.steps - 1) + 1, unit=whole.unit,
+                shown=tuple(measure.name for measure in whole.measures if measure.headline),
             )  # fmt: skip
             if done:
                 progress.state = "finished"

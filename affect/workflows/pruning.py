@@ -12,7 +12,7 @@ import numpy as np
 
 from affect.task import Task
 from affect.train import folder as folders
-from affect.train.member import Member
+from affect.train.run import Run
 from affect.workflows.study import Study
 
 _LOG = logging.getLogger("affect")
@@ -38,40 +38,41 @@ class Together:
         """Watch the runs in the folders `places`; `earlier` are the scores of those that ended before them."""
         self.study, self.number, self.earlier = study, number, list(earlier)
         self.latest = task.recipe.train.choose == "last"
+        self.sign = task.measures[0].sign
         # A run that an earlier session brought to the end of its training is not seen again.
-        self.courses = {place: _evaluated(place, task.score) for place in places}
+        self.courses = {place: _evaluated(place) for place in places}
         self.stands: dict[Path, float] = {}
         """The last epoch of the runs that were seen; of those that are over infinity."""
 
-    def __call__(self, members: Sequence[Member]) -> None:
+    def __call__(self, runs: Sequence[Run]) -> None:
         """Report an epoch that all runs have come to. Raises PrunedError."""
         epoch = -1
-        for member in members:
-            epoch = member.schedule.epoch(member.state.step - 1)
-            self.stands[member.folder] = math.inf if member.done else epoch
-            if member.state.best is not None:
-                self.courses[member.folder][epoch] = member.state.best
+        for run in runs:
+            epoch = run.schedule.epoch(run.state.step - 1)
+            self.stands[run.folder] = math.inf if run.done else epoch
+            if run.state.best is not None:
+                self.courses[run.folder][epoch] = run.state.best
         # Folds of other sizes have other epochs. One that was not seen is no further back: the hindmost train first.
         if min(self.stands.values()) < epoch:
             return
-        scores = [_reached(course, epoch, self.latest) for course in self.courses.values()]
+        scores = [_reached(course, epoch, self.latest, self.sign) for course in self.courses.values()]
         known = [score for score in scores if score is not None]
         if len(known) < len(scores):
             return
-        runs = (len(self.earlier), len(self.earlier) + len(known))
-        if self.study.report(self.number, epoch, float(np.mean([*self.earlier, *known])), runs=runs):
+        counted = (len(self.earlier), len(self.earlier) + len(known))
+        if self.study.report(self.number, epoch, float(np.mean([*self.earlier, *known])), runs=counted):
             prune(self.number, epoch)
 
 
-def _evaluated(folder: Path, name: str) -> dict[int, float]:
-    """Return the validation scores by epoch that an earlier session wrote to a run's folder."""
-    lines = [line for line in folders.read_lines(folder / "metrics.jsonl") if line.get("event") == "eval"]
-    return {line["epoch"]: line["scores"][name] for line in lines if line["scores"].get(name) is not None}
+def _evaluated(folder: Path) -> dict[int, float]:
+    """Return the scores by epoch that an earlier session wrote to a run's folder and chose by."""
+    lines = [line for line in folders.read_lines(folder / "metrics.jsonl") if line.get("event") == "selection"]
+    return {line["epoch"]: line["score"] for line in lines if line["score"] is not None}
 
 
-def _reached(course: dict[int, float], epoch: int, latest: bool) -> float | None:
+def _reached(course: dict[int, float], epoch: int, latest: bool, sign: int) -> float | None:
     """Return the best score up to an epoch (the latest, where the last weights are kept); None before the first."""
     known = {mine: score for mine, score in course.items() if mine <= epoch}
     if not known:
         return None
-    return known[max(known)] if latest else max(known.values())
+    return known[max(known)] if latest else max(known.values(), key=lambda score: sign * score)

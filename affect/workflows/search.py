@@ -18,8 +18,9 @@ from affect.options import Options
 from affect.recipe import Recipe
 from affect.task import Task
 from affect.train import folder as folders
-from affect.train import interrupt, together
+from affect.train import interrupt, stacked_trainer
 from affect.train.engine import Engine, is_out_of_memory
+from affect.train.run import selected
 from affect.train.watch import DivergedError, Watch
 from affect.workflow import Choice, Search, changed, resolve
 from affect.workflows import folds
@@ -48,7 +49,7 @@ def run(name: str, search: Search, recipe: Recipe, options: Options, command: st
     engine.on_main(lambda: _claim(top, search, recipe, options))
     opened: list[Study] = []
     # The main rank alone talks to the study.
-    engine.on_main(lambda: opened.append(Study(top, search, ranges)))
+    engine.on_main(lambda: opened.append(Study(top, search, ranges, tasks.make(recipe).measures[0].sign)))
     try:
         _trials(engine, opened, search, recipe, replace(options, overwrite=False), command, top)
         engine.on_main(lambda: _conclude(opened[0], search, recipe, options, top, again))
@@ -137,21 +138,34 @@ def _score(
     whole = tasks.make(changed(recipe, trial.values))
     numbers = folds.chosen(engine.on_main(whole.folds), options)
     units = [(seed, n) for seed in recipe.seeds(options.seeds) for n in numbers]
-    if together.can(engine, whole):
+    if stacked_trainer.can_stack(engine, whole):
         return _score_together(engine, opened[0], trial.number, search.of, whole, units, options, command, folder)
     scores = []
     for place, (seed, number) in enumerate(units):
         # Scores of different folds can't be compared: the median is that of the first one.
-        watch = _watch(engine, opened, trial.number, whole.score) if place == 0 else None
+        watch = _watch(engine, opened, trial.number) if place == 0 else None
         mine = folds.folder_of(folder, seed, number)
-        ends = folds.run_one(search.of, whole.at(seed, number), mine, options, command, ends=("valid",), watch=watch)
-        scores.append(ends["valid"][whole.score])
+        task = whole.for_fold(seed, number)
+        ends = folds.run_one(search.of, task, mine, options, command, only=_choosing(task), watch=watch)
+        scores.append(selected(task, ends))
+    return _mean(scores)
+
+
+def _mean(scores: Sequence[float]) -> float:
+    """Return the mean score of a trial. Raises AffectError where one is not defined."""
+    if not np.isfinite(scores).all():
+        raise AffectError("a validation score is not defined")
     return float(np.mean(scores))
 
 
-def _watch(engine: Engine, opened: list[Study], number: int, name: str) -> Watch:
-    def watch(epoch: int, scores: dict[str, float]) -> None:
-        if engine.on_main(lambda: opened[0].report(number, epoch, scores[name])):
+def _choosing(task: Task) -> list[str]:
+    """Return the names of the evaluations that a task chooses by."""
+    return [evaluation.name for evaluation in task.evaluations() if evaluation.selects]
+
+
+def _watch(engine: Engine, opened: list[Study], number: int) -> Watch:
+    def watch(epoch: int, score: float) -> None:
+        if engine.on_main(lambda: opened[0].report(number, epoch, score)):
             prune(number, epoch)
 
     return watch
@@ -162,7 +176,8 @@ def _score_together(
     options: Options, command: str, folder: Path,
 ) -> float:  # fmt: skip
     """Return what `_score` does where as many runs as a stack takes train at once; only one process does."""
-    width = together.width(engine, whole.at(*units[0]))
+    first = whole.for_fold(*units[0])
+    width = stacked_trainer.width(engine, first)
     scores: list[float] = []
     try:
         for start in range(0, len(units), width):
@@ -170,14 +185,14 @@ def _score_together(
             places = [folds.folder_of(folder, *unit) for unit in chosen]
             watch = Together(study, number, places, scores, whole)
             ends = folds.run_together(
-                experiment, whole, folder, chosen, options, command, ends=("valid",), watch=watch
+                experiment, whole, folder, chosen, options, command, only=_choosing(first), watch=watch
             )  # fmt: skip
-            scores += [ends[unit]["valid"][whole.score] for unit in chosen]
+            scores += [selected(whole.for_fold(*unit), ends[unit]) for unit in chosen]
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         raise AffectError(f"{folder}: out of memory ({first_line(error)}); give --together 1") from error
-    return float(np.mean(scores))
+    return _mean(scores)
 
 
 def _record(study: Study, number: int, outcome: tuple[float | None, str, bool], folder: Path, top: Path) -> None:
@@ -210,7 +225,7 @@ def _conclude(study: Study, search: Search, recipe: Recipe, options: Options, to
             "recipe": changed(recipe, best.values).to_dict(),
         }  # fmt: skip
         folders.write_json(top / "best.json", found)
-    write(top, search, study.ranges, trials, study.importance(), found)
+    write(top, search, study.ranges, trials, study.importance(), found, study.sign)
     if options.report:
         folders.point_latest(options.runs, top)
 

@@ -21,7 +21,7 @@ from affect.workflows.study import Trial
 
 def write(
     top: Path, search: Search, ranges: Sequence[Range], trials: Sequence[Trial], importance: dict[str, float],
-    best: dict[str, Any] | None,
+    best: dict[str, Any] | None, sign: int,
 ) -> None:  # fmt: skip
     """Write report.md and plots/history.png into the search's folder `top`; `trials` come best first."""
     parts = [f"# {top.resolve().name}: a search over {search.of}", _result(trials, best)]
@@ -31,17 +31,17 @@ def write(
     parts += ["## Trials", _table(ranges, trials), "## What mattered", _importance(importance)]
     finished = [trial for trial in trials if trial.state == "finished"]
     if finished:
-        draw(trials, top / "plots" / "history.png")
+        draw(trials, top / "plots" / "history.png", sign)
         parts += ["## History", "![Validation score by trial, and the best so far](plots/history.png)"]
     parts += ["## Ranges", "\n".join(f"- `{found.text}`" for found in ranges)]
     folders.write_text(top / "report.md", "\n\n".join(parts) + "\n")
 
 
-def draw(trials: Sequence[Trial], path: Path) -> None:
-    """Draw each finished trial's score by its number, and the best so far."""
+def draw(trials: Sequence[Trial], path: Path, sign: int) -> None:
+    """Draw each finished trial's score by its number, and the best so far (`sign` -1: the lowest)."""
     done = sorted((t.number, t.score) for t in trials if t.state == "finished" and t.score is not None)
     numbers, scores = [number for number, _ in done], [score for _, score in done]
-    best = [max(scores[: place + 1]) for place in range(len(scores))]
+    best = [sign * max(sign * score for score in scores[: place + 1]) for place in range(len(scores))]
     # The reader's own matplotlibrc must not change the bytes.
     with matplotlib.style.context(["default", {"axes.spines.top": False, "axes.spines.right": False}]):
         figure = Figure(figsize=(6, 3), layout="constrained")

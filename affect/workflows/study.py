@@ -49,9 +49,12 @@ class Trial:
 class Study:
     """The trials of one search; used by one process, whatever number trains."""
 
-    def __init__(self, folder: Path, search: Search, ranges: Sequence[Range]):
-        """Open or begin the study in `folder`. Raises AffectError where another search runs there, or it is corrupt."""
-        self.search, self.ranges = search, ranges
+    def __init__(self, folder: Path, search: Search, ranges: Sequence[Range], sign: int):
+        """Open or begin the study in `folder`; `sign` is 1 where higher scores are better, else -1.
+
+        Raises AffectError where another search runs there, or it is corrupt.
+        """
+        self.search, self.ranges, self.sign = search, ranges, sign
         self._lock = FileLock(folder / "study.lock")
         try:
             self._lock.acquire(timeout=0)
@@ -61,8 +64,8 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with self._guarded():
             self._study = optuna.create_study(
-                storage=f"sqlite:///{self._path.resolve()}", study_name=_NAME, direction="maximize",
-                load_if_exists=True,
+                storage=f"sqlite:///{self._path.resolve()}", study_name=_NAME, load_if_exists=True,
+                direction="maximize" if self.sign > 0 else "minimize",
             )  # fmt: skip
 
     def close(self) -> None:
@@ -134,9 +137,11 @@ class Study:
     def trials(self) -> list[Trial]:
         """Return all trials: finished ones, best first, then pruned, failed and interrupted ones."""
         with self._guarded():
-            found = [_trial(one) for one in self._study.get_trials(deepcopy=False)]
+            found = [_trial(one, self.sign) for one in self._study.get_trials(deepcopy=False)]
         order = [*dict.fromkeys(_STATES.values())]
-        return sorted(found, key=lambda t: (order.index(t.state), -(t.score if t.score is not None else 0), t.number))
+        return sorted(
+            found, key=lambda t: (order.index(t.state), -self.sign * (t.score if t.score is not None else 0), t.number)
+        )
 
     def importance(self) -> dict[str, float]:
         """Return the share of the score's variance that each range accounts for (fANOVA); empty where none can tell."""
@@ -171,8 +176,8 @@ def _suggest(trial: optuna.trial.Trial, found: Range) -> Choice:
     return trial.suggest_float(found.name, found.low, found.high, log=found.log)
 
 
-def _trial(found: FrozenTrial) -> Trial:
-    reached = max(found.intermediate_values.values(), default=None)
+def _trial(found: FrozenTrial, sign: int) -> Trial:
+    reached = max(found.intermediate_values.values(), key=lambda score: sign * score, default=None)
     score = found.value if found.state == TrialState.COMPLETE else reached
     return Trial(
         number=found.number, values=dict(found.params), state=_STATES[found.state],

@@ -1,37 +1,35 @@
-"""The loss of a fusion model: emotion and valence, and what the model or the recipe adds."""
+"""The terms of a fusion model: emotion and valence, and what the model or the recipe adds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from affect.losses.alignment import Alignment
-from affect.losses.imputed import Imputed
-from affect.losses.masked import CrossEntropy, Masked, squared
-from affect.losses.misa import MISALoss
-from affect.losses.mmim import MMIMLoss
-from affect.losses.renamed import Renamed
-from affect.losses.weighting import Added, Sum
+from affect.losses.alignment import alignment
+from affect.losses.imputed import imputed
+from affect.losses.masked import cross_entropy, squared_error
+from affect.losses.misa import misa_terms
+from affect.losses.mmim import mmim_terms
 from affect.models.multimodal.fusion import LESS
-from affect.task import AdditiveLoss, Loss
-from affect.tasks.multimodal_emotion.scores import EMOTION, VALENCE
+from affect.task import Term
+from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE
 from affect.tasks.multimodal_emotion.sections import Model
 
 
-def loss_of(model: Model, streams: Sequence[str]) -> Loss:
+def terms_of(model: Model, streams: Sequence[str]) -> list[Term]:
     """Return cross entropy plus squared error of valence, and the further terms; `streams` are their modalities."""
     modalities = tuple(dict.fromkeys(streams))
-    labels: tuple[AdditiveLoss, ...] = (CrossEntropy({EMOTION: 1.0}), Masked(squared, {VALENCE: 1.0}))
-    additive = list(labels)
+    terms = [cross_entropy(EMOTION), squared_error(VALENCE)]
     if model.views:
-        additive += [Renamed(loss, LESS, model.views) for loss in labels]
+        terms += [
+            cross_entropy(EMOTION, output=LESS + EMOTION, name=f"{LESS}ce_{EMOTION}", weight=model.views),
+            squared_error(VALENCE, output=LESS + VALENCE, name=f"{LESS}mse_{VALENCE}", weight=model.views),
+        ]
     if model.imputation:
-        additive.append(Imputed(streams, weight=model.imputation))
-    gathered: dict[str, Loss] = {}
+        terms.append(imputed(streams, weight=model.imputation))
     if model.contrastive:
-        gathered["contrast"] = Alignment(modalities, temperature=model.temperature, weight=model.contrastive)
+        terms.append(alignment(modalities, temperature=model.temperature, weight=model.contrastive))
     if model.name == "misa":
-        gathered["misa"] = MISALoss(modalities=modalities)
+        terms += misa_terms(modalities)
     if model.name == "mmim":
-        gathered["mmim"] = MMIMLoss()
-    labelled = Added(additive)
-    return Sum({"label": labelled, **gathered}) if gathered else labelled
+        terms += mmim_terms(modalities)
+    return terms

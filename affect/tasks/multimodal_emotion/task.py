@@ -1,55 +1,59 @@
-"""The task of multimodal emotion recognition: corpus, folds, micro-batches, model, loss and scores."""
+"""The task of multimodal emotion recognition: corpus, folds, micro-batches, model, loss and measures.
+
+What needs a tensor library is imported where it is needed: reports ask a task without one.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
-from datasets import Dataset, DatasetDict
-from numpy.typing import NDArray
-from torch import nn
 
-from affect.data import conditions as subsets
-from affect.data import synthetic_features
-from affect.data.corpora import mer2023
-from affect.data.feature_corpus import FeatureCorpus
+from affect.data.conditions import MODALITIES as LETTERS
+from affect.data.conditions import NAMES, SUBSETS
 from affect.errors import AffectError
-from affect.models import multimodal
-from affect.models.multimodal.config import MultimodalConfig
-from affect.models.multimodal.fusion import Fusion
-from affect.recipe import Recipe
-from affect.task import Batch, Draw, Loss, Outputs, Predict, Row
-from affect.tasks.multimodal_emotion import conditions, folds, scores
-from affect.tasks.multimodal_emotion.examples import MODALITIES, Examples
-from affect.tasks.multimodal_emotion.losses import loss_of
+from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Task, Term
+from affect.tasks.multimodal_emotion.measures import MEASURES
 from affect.tasks.multimodal_emotion.recipe import MultimodalEmotion
 
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from affect.data.feature_corpus import FeatureCorpus
+    from affect.tasks.multimodal_emotion.examples import Examples
+
+MODALITIES = tuple(LETTERS.values())
 TESTS = ("test1", "test2", "test3")
-SUBSETS = "emoval_subsets"
-INCOMPLETE = tuple(letters for letters in subsets.SUBSETS if len(letters) < len(MODALITIES))
+INCOMPLETE = tuple(letters for letters in SUBSETS if len(letters) < len(MODALITIES))
 
 
-class MultimodalEmotionTask:
-    """A recipe's corpus and, once `at` has chosen it, one of its seeds and folds."""
+class MultimodalEmotionTask(Task):
+    """A recipe's corpus and, once `for_fold` has chosen it, one of its seeds and folds."""
 
+    recipe_class = MultimodalEmotion
+    recipe: MultimodalEmotion
     unit = "utterances"
-    tests: tuple[str, ...] = TESTS
+    measures: Sequence[Measure] = MEASURES
 
     def __init__(self, recipe: MultimodalEmotion, known: Examples | None = None):
-        self.recipe = recipe
+        """Take a recipe; `known` are the utterances where they were read before."""
+        super().__init__(recipe)
         self.together = recipe.together
-        self.score = "emoval" if recipe.choose == "emoval" else SUBSETS
         self._known = known
 
     @property
     def examples(self) -> Examples:
         """The utterances of the corpus; read once, and shared by all seeds and folds."""
         if self._known is None:
+            from affect.tasks.multimodal_emotion.examples import Examples
+
             self._known = Examples(read_corpus(self.recipe))
         return self._known
 
@@ -64,7 +68,7 @@ class MultimodalEmotionTask:
         _ = self.corpus  # a corpus that can't be read is told now
         return list(range(1, data.folds + 1)) if data.fold is None else [data.fold]
 
-    def at(self, seed: int, fold: int) -> MultimodalEmotionTask:
+    def for_fold(self, seed: int, fold: int) -> MultimodalEmotionTask:
         """Return the task of one seed and fold, on the same corpus."""
         recipe = replace(self.recipe, seed=seed, data=replace(self.recipe.data, fold=fold))
         return MultimodalEmotionTask(recipe, self.examples)
@@ -72,6 +76,10 @@ class MultimodalEmotionTask:
     @cached_property
     def parts(self) -> DatasetDict:
         """Train and valid of the recipe's seed and fold, and the three tests."""
+        from datasets import DatasetDict
+
+        from affect.tasks.multimodal_emotion import folds
+
         data, seed, examples = self.recipe.data, self.recipe.seed, self.examples
         fold = data.fold or 1
         cut = folds.split(self.corpus.indices("train"), data.folds, seed)
@@ -82,6 +90,8 @@ class MultimodalEmotionTask:
         return DatasetDict({name: self._part(mine) for name, mine in places.items()})
 
     def _part(self, places: NDArray[np.intp]) -> Dataset:
+        from datasets import Dataset
+
         ids = [self.examples.ids[place] for place in places]
         return Dataset.from_dict({"id": ids, "row": places.tolist(), "length": [1.0] * len(ids)})
 
@@ -97,12 +107,17 @@ class MultimodalEmotionTask:
         """Let go of the memory of features read so far."""
         self.corpus.release()
 
-    def collate(self, rows: list[Row], draw: Draw | None) -> Batch:
+    def collate(self, rows: list[Row], key: Key | None) -> Batch:
         """Return rows as a micro-batch; nothing is augmented."""
         return self.batch(np.array([row["row"] for row in rows], np.intp), rows[0].get("condition"))
 
-    def model(self) -> nn.Module:
+    def build_model(self) -> nn.Module:
         """Return a new model, its features standardised by the training part where the recipe asks for it."""
+        import torch
+
+        from affect.models import multimodal
+        from affect.models.multimodal.config import MultimodalConfig
+
         choice, corpus = self.recipe.model, self.corpus
         model = multimodal.build(
             MultimodalConfig(
@@ -132,45 +147,55 @@ class MultimodalEmotionTask:
                 model.standardise(key, torch.from_numpy(values), there)
         return model
 
-    def prepare(self, model: nn.Module, rank: int, world: int) -> None:
-        """Compute nothing ahead."""
-
-    def loss(self) -> Loss:
+    def terms(self) -> Sequence[Term]:
         """Return cross entropy and squared error of valence, one to one, and what the model and recipe add."""
-        return loss_of(self.recipe.model, tuple(stream.modality for stream in self.corpus.streams))
+        from affect.tasks.multimodal_emotion.losses import terms_of
 
-    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        return terms_of(self.recipe.model, tuple(stream.modality for stream in self.corpus.streams))
+
+    def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Return all parameters as one group, weight decay on each as the public toolkit has it."""
         optim = self.recipe.optim
         params = [parameter for parameter in model.parameters() if parameter.requires_grad]
         return [{"name": "all", "params": params, "lr": optim.lr, "weight_decay": optim.weight_decay}]
 
-    def begin(self, model: nn.Module, epoch: int, step: int) -> dict[str, float]:
+    def on_step_start(self, model: nn.Module, epoch: int, step: int) -> dict[str, float]:
         """Set modality dropout's probability of the epoch and return it."""
-        assert isinstance(model, Fusion)
-        return model.begin(epoch)
+        from affect.models.multimodal.fusion import Fusion
 
-    def predictions(self, outputs: Outputs, batch: Batch) -> list[Row]:
-        """Return emotion, valence, logits, attention by modality and what was there, an utterance a row."""
-        return scores.rows_of(outputs, batch, self.corpus.classes, [s.modality for s in self.corpus.streams])
+        return cast(Fusion, model).begin(epoch)
 
-    def validate(self, predict: Predict) -> dict[str, float]:
-        """Return the scores of the fold and, where the recipe chooses by it, emoval's mean over the seven subsets."""
-        part = self.parts["valid"]
-        found = scores.metrics(predict(part))
-        if self.recipe.choose == "subsets":
-            each = [found, *(scores.metrics(predict(part, f"subset={letters}")) for letters in INCOMPLETE)]
-            found |= {SUBSETS: float(np.mean([mine["emoval"] for mine in each]))}
+    def evaluations(self) -> Sequence[Evaluation]:
+        """Return training, the fold and the tests as they are, and the fold and the tests under each condition.
+
+        The epoch is chosen by the fold as it is, or by the mean over its seven subsets of the modalities.
+        """
+        found = [
+            Evaluation(name=TRAIN, part=TRAIN, most=2000, kept=False),
+            Evaluation(name=VALID, part=VALID, when="epoch", selects=True),
+            *(Evaluation(name=name, part=name) for name in TESTS),
+        ]
+        choosing = {f"subset={letters}" for letters in INCOMPLETE} if self.recipe.choose == "subsets" else set()
+        for part in (VALID, *TESTS):
+            for condition in NAMES:
+                chooses = part == VALID and condition in choosing
+                found.append(
+                    Evaluation(name=f"{part}@{condition}", part=part, condition=condition, selects=chooses,
+                               when="epoch" if chooses else "end")
+                )  # fmt: skip
         return found
 
-    def metrics(self, rows: list[Row]) -> dict[str, float]:
-        """Return weighted F1, accuracy, the MSE of valence, emoval and two more."""
-        return scores.metrics(rows)
+    def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
+        """Return emotion, valence, logits, attention by modality and what was there, an utterance a row."""
+        from affect.tasks.multimodal_emotion.rows import rows_of
 
-    def save(self, model: nn.Module, folder: Path) -> None:
-        """Write model.safetensors and config.json."""
-        assert isinstance(model, Fusion)
-        multimodal.save(model, folder)
+        return rows_of(outputs, batch, self.corpus.classes, [s.modality for s in self.corpus.streams])
+
+    def model_config(self, model: nn.Module) -> dict[str, Any]:
+        """Return the fusion model's configuration."""
+        from affect.models.multimodal.fusion import Fusion
+
+        return {"multimodal": cast(Fusion, model).config.to_dict()}
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return what always the commonest class and the mean valence of training give, part by part."""
@@ -192,10 +217,6 @@ class MultimodalEmotionTask:
             ]
             found[name] = {"majority": rows}
         return found
-
-    def examine(self, predict: Predict) -> dict[str, NDArray[Any]]:
-        """Return the predictions of the fold and the tests with less than all modalities, and with noise."""
-        return conditions.examine({name: self.parts[name] for name in ("valid", *TESTS)}, predict, self.examples.masks)
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus: its features, and by part utterances, classes and what is there."""
@@ -235,6 +256,9 @@ def read_corpus(recipe: MultimodalEmotion) -> FeatureCorpus:
 
     Raises AffectError for a corpus that can't be read, and for one without labels of valence to train on.
     """
+    from affect.data import synthetic_features
+    from affect.data.corpora import mer2023
+
     data = recipe.data
     root = Path(data.root)
     if data.corpus == "generated":
@@ -253,9 +277,3 @@ def read_corpus(recipe: MultimodalEmotion) -> FeatureCorpus:
     if np.isnan(np.asarray(corpus.utterances["valence"], np.float64)[train]).all():
         raise AffectError(f"{root}: no training utterance has a valence, which this task learns and chooses epochs by")
     return corpus
-
-
-def make(recipe: Recipe) -> MultimodalEmotionTask:
-    """Return the task of a multimodal emotion recipe."""
-    assert isinstance(recipe, MultimodalEmotion)
-    return MultimodalEmotionTask(recipe)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from affect.data import audio, augment
 from affect.data.embeddings import COLUMN
-from affect.task import Batch, Draw, Row
+from affect.task import Batch, Key, Row
 from affect.tasks.valence_arousal.classes import Classes
 from affect.tasks.valence_arousal.prepared import Prepared
 from affect.tasks.valence_arousal.recipe import EMOTION, ValenceArousal
@@ -25,11 +25,11 @@ KEYS = ("speaker", "session", "dialogue")
 _RATE = 16_000
 
 Tokenizer = Callable[[list[str]], tuple[Tensor, Tensor]]
-Partner = Callable[[str, Draw], Row]
+Partner = Callable[[str, Key], Row]
 
 
 class Inputs:
-    """Makes micro-batches of one recipe; a function of the rows and the draw alone."""
+    """Makes micro-batches of one recipe; a function of the rows and the key alone."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Inputs:
         noise_files: Sequence[str],
         partner: Partner,
     ):
-        """`partner` gives the training row that an utterance is mixed with, by its id and the draw."""
+        """`partner` gives the training row that an utterance is mixed with, by its id and the key."""
         self.recipe, self.scale, self.classes = recipe, scale, classes
         self.prepared, self.tokenizer, self.partner = prepared, tokenizer, partner
         chosen = recipe.augment
@@ -51,20 +51,20 @@ class Inputs:
             gain=chosen.gain, mixup=chosen.mixup,
         )  # fmt: skip
 
-    def batch(self, rows: Sequence[Row], draw: Draw | None, turns: Sequence[int] | None = None) -> Batch:
+    def batch(self, rows: Sequence[Row], key: Key | None, turns: Sequence[int] | None = None) -> Batch:
         """Return a batch of utterances; `turns` says how many of them each dialogue or segment has."""
         model = self.recipe.model
-        partners = self._partners(rows, draw)
+        partners = self._partners(rows, key)
         inputs = self.prepared.inputs(rows)
         if model.encoder != "none" and "states" not in inputs:
-            waves = [self._wave(row, partner, draw) for row, partner in zip(rows, partners, strict=True)]
+            waves = [self._wave(row, partner, key) for row, partner in zip(rows, partners, strict=True)]
             inputs["waveform"] = nn.utils.rnn.pad_sequence(waves, batch_first=True)
             inputs["samples"] = torch.tensor([len(wave) for wave in waves])
-            if model.spec_augment and draw is not None:
+            if model.spec_augment and key is not None:
                 inputs["seeds"] = torch.tensor(
-                    [augment.number(draw.seed, draw.epoch, row["id"], what="spec_augment") for row in rows]
+                    [augment.number(key.seed, key.epoch, row["id"], what="spec_augment") for row in rows]
                 )
-        mixed = [self._mixed(row, partner, draw) for row, partner in zip(rows, partners, strict=True)]
+        mixed = [self._mixed(row, partner, key) for row, partner in zip(rows, partners, strict=True)]
         if model.prosody_dim:
             inputs["prosody"] = torch.from_numpy(np.stack([values["prosody"] for values in mixed]))
         if model.speaker == "embedding":
@@ -87,37 +87,37 @@ class Inputs:
             kept[target] = self.classes.name(row[EMOTION]) if target == EMOTION and self.classes else row[target]
         return kept
 
-    def _partners(self, rows: Sequence[Row], draw: Draw | None) -> list[Row | None]:
-        if draw is None or not self.augmentation.mixup:
+    def _partners(self, rows: Sequence[Row], key: Key | None) -> list[Row | None]:
+        if key is None or not self.augmentation.mixup:
             return [None] * len(rows)
         partners: list[Row | None] = []
         for row in rows:
-            other = self.partner(row["id"], draw)
+            other = self.partner(row["id"], key)
             # A label that one of the two lacks can't be mixed.
             both = [self._labels(one) for one in (row, other)]
             whole = all(np.isfinite(labels[target]).all() for labels in both for target in self.recipe.targets)
             partners.append(other if whole and other["id"] != row["id"] else None)
         return partners
 
-    def _wave(self, row: Row, partner: Row | None, draw: Draw | None) -> Tensor:
+    def _wave(self, row: Row, partner: Row | None, key: Key | None) -> Tensor:
         wave = audio.of_row(row, _RATE)
-        if draw is not None:
-            wave = self.augmentation.apply(wave, _RATE, draw.seed, draw.epoch, row["id"])
+        if key is not None:
+            wave = self.augmentation.apply(wave, _RATE, key.seed, key.epoch, row["id"])
             if partner is not None:
                 # The partner is heard as it was recorded: the mix is a function of both ids, and its cost of one.
-                share = self._share(row, partner, draw)
+                share = self._share(row, partner, key)
                 wave = augment.mix(wave, audio.of_row(partner, _RATE), share)
         return torch.from_numpy(wave)
 
-    def _share(self, row: Row, partner: Row, draw: Draw) -> float:
-        return augment.share(self.augmentation.mixup, draw.seed, draw.epoch, row["id"], partner["id"])
+    def _share(self, row: Row, partner: Row, key: Key) -> float:
+        return augment.share(self.augmentation.mixup, key.seed, key.epoch, row["id"], partner["id"])
 
-    def _mixed(self, row: Row, partner: Row | None, draw: Draw | None) -> dict[str, np.ndarray]:
+    def _mixed(self, row: Row, partner: Row | None, key: Key | None) -> dict[str, np.ndarray]:
         """Return the labels and functionals of a row, mixed with those of its partner."""
         mine = self._labels(row)
-        if partner is None or draw is None:
+        if partner is None or key is None:
             return mine
-        share, theirs = self._share(row, partner, draw), self._labels(partner)
+        share, theirs = self._share(row, partner, key), self._labels(partner)
         return {name: (share * mine[name] + (1 - share) * theirs[name]).astype(np.float32) for name in mine}
 
     def _labels(self, row: Row) -> dict[str, Any]:

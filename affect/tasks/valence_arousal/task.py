@@ -1,55 +1,60 @@
-"""The task of valence/arousal regression: corpus, micro-batches, model, loss and scores of one fold."""
+"""The task of emotion in speech and words: corpus, micro-batches, model, loss and measures of one fold.
+
+What needs a tensor library is imported where it is needed: reports ask a task without one.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
-from datasets import DatasetDict
-from numpy.typing import NDArray
-from torch import nn
 
-from affect.data import augment, noise, prosody, splits
-from affect.data.corpora.utterances import kind
-from affect.data.corpus import Corpus
-from affect.losses.ccc import CCC
-from affect.losses.masked import CrossEntropy, Masked, squared
-from affect.losses.weighting import Sum, Uncertainty
-from affect.models import text
-from affect.models import valence_arousal as models
-from affect.models.encoder import EncoderConfig
-from affect.recipe import Recipe
-from affect.task import Batch, Draw, Loss, Outputs, Predict, Row
-from affect.tasks.valence_arousal import scores
-from affect.tasks.valence_arousal.classes import Classes
-from affect.tasks.valence_arousal.corpus import read_corpus
-from affect.tasks.valence_arousal.inputs import Inputs
-from affect.tasks.valence_arousal.prepared import Prepared
+from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Task, Term
+from affect.tasks.valence_arousal.measures import measures_of
 from affect.tasks.valence_arousal.recipe import EMOTION, TEXT_ONLY, ValenceArousal
-from affect.tasks.valence_arousal.references import references
-from affect.tasks.valence_arousal.segments import segments
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datasets import DatasetDict
+    from torch import Tensor, nn
+
+    from affect.data.corpus import Corpus
+    from affect.models import text
+    from affect.tasks.valence_arousal.classes import Classes
+    from affect.tasks.valence_arousal.inputs import Inputs
+    from affect.tasks.valence_arousal.prepared import Prepared
 
 
-class ValenceArousalTask:
-    """A recipe's corpus and, once `at` has chosen it, one of its folds."""
+class ValenceArousalTask(Task):
+    """A recipe's corpus and, once `for_fold` has chosen it, one of its folds."""
+
+    recipe_class = ValenceArousal
+    recipe: ValenceArousal
 
     def __init__(self, recipe: ValenceArousal, known: tuple[Corpus, Classes | None] | None = None):
-        self.recipe = recipe
+        """Take a recipe; `known` is its corpus with its classes where they were read before."""
+        super().__init__(recipe)
         self._known = known
-        self._prepared = Prepared({})
-        self.score = scores.chosen_by(recipe.targets)
-        self.tests: tuple[str, ...] = ("test",)
+        self._prepared: Prepared | None = None
         self.unit = "words" if recipe.data.corpus in TEXT_ONLY else "s of audio"
+
+    @cached_property
+    def measures(self) -> Sequence[Measure]:  # type: ignore[override]  # computed once
+        """CCC, Pearson and RMSE of each number, UA, WA and F1 of `emotion`; first the mean that chooses."""
+        return measures_of(self.recipe.targets)
 
     @property
     def known(self) -> tuple[Corpus, Classes | None]:
         """The corpus as read from disk, its features added, and the classes of `emotion`; read once."""
         if self._known is None:
+            from affect.tasks.valence_arousal.corpus import read_corpus
+
             self._known = read_corpus(self.recipe)
         return self._known
 
@@ -65,11 +70,13 @@ class ValenceArousalTask:
 
     def folds(self) -> list[int]:
         """Return the folds that the recipe asks for, from 1."""
+        from affect.data import splits
+
         fold = self.recipe.data.fold
         names = splits.folds(self.corpus.utterances, self.recipe.data.split)
         return list(range(1, len(names) + 1)) if fold is None else [fold]
 
-    def at(self, seed: int, fold: int) -> ValenceArousalTask:
+    def for_fold(self, seed: int, fold: int) -> ValenceArousalTask:
         """Return the task of one seed and fold, on the same corpus."""
         recipe = replace(self.recipe, seed=seed, data=replace(self.recipe.data, fold=fold))
         return ValenceArousalTask(recipe, self.known)
@@ -77,12 +84,18 @@ class ValenceArousalTask:
     @cached_property
     def parts(self) -> DatasetDict:
         """The utterances of the parts of the recipe's fold."""
+        from affect.data import splits
+
         data = self.recipe.data
         return splits.split(self.corpus.utterances, data.split, data.fold or 1, allow_shared=data.allow_shared)
 
     @cached_property
     def units(self) -> DatasetDict:
         """The rows of the plan: utterances, or with a dialogue model segments (train) and whole dialogues."""
+        from datasets import DatasetDict
+
+        from affect.tasks.valence_arousal.segments import segments
+
         model, stretch = self.recipe.model, self.recipe.augment.stretch
         parts = DatasetDict(self.parts)
         if model.dialogue != "none":
@@ -102,33 +115,39 @@ class ValenceArousalTask:
     @cached_property
     def inputs(self) -> Inputs:
         """What makes micro-batches of rows."""
+        from affect.data import augment, noise
+        from affect.tasks.valence_arousal.inputs import Inputs
+        from affect.tasks.valence_arousal.prepared import Prepared
+
         recipe = self.recipe
         ids = list(self.parts["train"]["id"])
 
-        def partner(name: str, draw: Draw) -> Row:
-            row: Row = self.parts["train"][augment.partner(ids, draw.seed, draw.epoch, name)]
+        def partner(name: str, key: Key) -> Row:
+            row: Row = self.parts["train"][augment.partner(ids, key.seed, key.epoch, name)]
             return row
 
         return Inputs(
             recipe,
             self.corpus.scale,
             self.known[1],
-            prepared=self._prepared,
+            prepared=self._prepared or Prepared({}),
             tokenizer=self._tokenizer,
             noise_files=noise.recordings(recipe.augment.noise_files) if recipe.augment.noise_files else (),
             partner=partner,
         )
 
-    def collate(self, rows: list[Row], draw: Draw | None) -> Batch:
+    def collate(self, rows: list[Row], key: Key | None) -> Batch:
         """Decode, augment and pad utterances, or all utterances of segments one after another."""
         if self.recipe.model.dialogue == "none":
-            return self.inputs.batch(rows, draw)
+            return self.inputs.batch(rows, key)
         columns = self.corpus.utterances[[place for row in rows for place in row["rows"]]]
         count = len(columns["id"])
         utterances = [{name: column[k] for name, column in columns.items()} for k in range(count)]
-        return self.inputs.batch(utterances, draw, [len(row["rows"]) for row in rows])
+        return self.inputs.batch(utterances, key, [len(row["rows"]) for row in rows])
 
     def _text(self) -> text.TextConfig | None:
+        from affect.models import text
+
         model = self.recipe.model
         if model.text == "none":
             return None
@@ -136,11 +155,19 @@ class ValenceArousalTask:
 
     @cached_property
     def _tokenizer(self) -> text.Tokenizer | None:
+        from affect.models import text
+
         config = self._text()
         return text.read_tokenizer(config) if config is not None else None
 
-    def model(self) -> nn.Module:
+    def build_model(self) -> nn.Module:
         """Return a new model, its prosody standardised by the training part."""
+        import torch
+
+        from affect.data import prosody
+        from affect.models import valence_arousal as models
+        from affect.models.encoder import EncoderConfig
+
         choice = self.recipe.model
         functionals = self.recipe.data.prosody
         embedding = self.corpus.utterances[0]["speaker_embedding"] if choice.speaker == "embedding" else ()
@@ -185,81 +212,93 @@ class ValenceArousalTask:
             model.prosody.set_statistics(features.mean(0), features.std(0, correction=0))
         return model
 
-    def prepare(self, model: nn.Module, rank: int, world: int) -> None:
+    def on_train_start(self, model: nn.Module, rank: int, world: int) -> None:
         """Compute the states of a frozen encoder (model.cache) and x-vectors, where they aren't on disk yet."""
-        assert isinstance(model, models.VAModel)
-        if self.recipe.model.cache == "none" and (model.speech is None or model.speech.xvector is None):
+        from affect.models.valence_arousal import VAModel
+        from affect.tasks.valence_arousal.prepared import Prepared
+
+        ours = cast(VAModel, model)
+        if self.recipe.model.cache == "none" and (ours.speech is None or ours.speech.xvector is None):
             return
-        self._prepared = Prepared.fill(self.recipe, model, self.corpus.utterances, rank, world)
+        self._prepared = Prepared.fill(self.recipe, ours, self.corpus.utterances, rank, world)
         self.__dict__.pop("inputs", None)
 
-    def loss(self) -> Loss:
-        """Return the loss of the recipe, a term a target."""
-        recipe = self.recipe
-        given = recipe.weights or [1.0] * len(recipe.targets)
-        weights: dict[str, float] = dict(zip(recipe.targets, given, strict=True))
-        numbers = {name: weight for name, weight in weights.items() if name != EMOTION}
-        parts: dict[str, Loss] = {}
-        if numbers and recipe.loss != "mse":
-            parts["ccc"] = CCC(numbers)
-        if numbers and recipe.loss in ("mse", "ccc_mse"):
-            parts["mse"] = Masked(squared, numbers)
-        if EMOTION in weights:
-            parts["class"] = CrossEntropy({EMOTION: weights[EMOTION]})
-        loss = next(iter(parts.values())) if len(parts) == 1 else Sum(parts)
-        return Uncertainty(loss) if recipe.model.uncertainty else loss
+    def terms(self) -> Sequence[Term]:
+        """Return the terms of the recipe's loss, one or two a target."""
+        from affect.losses.ccc import ccc_term
+        from affect.losses.masked import cross_entropy, squared_error
 
-    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        recipe, learned = self.recipe, self.recipe.model.uncertainty
+        given = recipe.weights or [1.0] * len(recipe.targets)
+        found = []
+        for k, (target, weight) in enumerate(zip(recipe.targets, given, strict=True)):
+            column = k if learned else None
+            if target == EMOTION:
+                found.append(cross_entropy(target, weight=weight, log_variance=column))
+                continue
+            if recipe.loss != "mse":
+                found.append(ccc_term(target, weight=weight, log_variance=column))
+            if recipe.loss in ("mse", "ccc_mse"):
+                found.append(squared_error(target, weight=weight, log_variance=column))
+        return found
+
+    def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Return up to four groups: encoder and head, each with and without weight decay."""
-        assert isinstance(model, models.VAModel)
+        from affect.models.valence_arousal import VAModel, undecayed
+
         optim = self.recipe.optim
-        encoder = {id(parameter) for parameter in model.encoder_parameters()}
-        undecayed = models.undecayed(model)
+        encoder = {id(parameter) for parameter in cast(VAModel, model).encoder_parameters()}
+        spared = undecayed(model)
         groups: dict[str, dict[str, Any]] = {}
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
             part = "encoder" if id(parameter) in encoder else "head"
             rate = optim.encoder_lr or optim.lr if part == "encoder" else optim.lr
-            key = f"{part}_no_decay" if name in undecayed else part
-            decay = 0.0 if name in undecayed else optim.weight_decay
+            key = f"{part}_no_decay" if name in spared else part
+            decay = 0.0 if name in spared else optim.weight_decay
             group = groups.setdefault(key, {"name": key, "params": [], "lr": rate, "weight_decay": decay})
             group["params"].append(parameter)
         return list(groups.values())
 
-    def begin(self, model: nn.Module, epoch: int, step: int) -> dict[str, float]:
-        """Follow no schedule."""
-        return {}
+    def evaluations(self) -> Sequence[Evaluation]:
+        """Return training, validation and the test part."""
+        return [
+            Evaluation(name=TRAIN, part=TRAIN, most=2000, kept=False),
+            Evaluation(name=VALID, part=VALID, when="epoch", selects=True),
+            Evaluation(name="test", part="test"),
+        ]
 
-    def predictions(self, outputs: Outputs, batch: Batch) -> list[Row]:
+    def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
         """Return predictions and labels on the corpus's own scale."""
-        return scores.rows_of(outputs, batch, self.recipe.targets, self.classes, self.corpus.scale)
+        from affect.tasks.valence_arousal.rows import rows_of
 
-    def metrics(self, rows: list[Row]) -> dict[str, float]:
-        """Return CCC, Pearson and RMSE of each number, UA, WA and F1 of `emotion`, and the mean that chooses."""
-        return scores.metrics(rows, self.recipe.targets)
+        return rows_of(outputs, batch, self.recipe.targets, self.classes, self.corpus.scale)
 
-    def validate(self, predict: Predict) -> dict[str, float]:
-        """Return the scores of the validation part."""
-        return self.metrics(predict(self.units["valid"]))
+    def save(self, model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+        """Write weights and configuration, and of a model that reads its tokenizer."""
+        from affect.models import text
 
-    def save(self, model: nn.Module, folder: Path) -> None:
-        """Write model.safetensors, config.json and, of a model that reads, its tokenizer."""
-        assert isinstance(model, models.VAModel)
-        models.save(model, folder)
+        super().save(model, weights, folder)
         if self._tokenizer is not None:
             text.save_tokenizer(self._tokenizer, folder)
 
+    def model_config(self, model: nn.Module) -> dict[str, Any]:
+        """Return the model's configuration and those of its encoders."""
+        from affect.models.valence_arousal import VAModel
+
+        return cast(VAModel, model).describe()
+
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return the test rows as trivial models predict them, from the functionals and from the words."""
-        return {"test": references(self.recipe, self.parts, self.known[1])}
+        from affect.tasks.valence_arousal.references import references
 
-    def examine(self, predict: Predict) -> dict[str, NDArray[Any]]:
-        """Examine nothing beyond the parts."""
-        return {}
+        return {"test": references(self.recipe, self.parts, self.known[1])}
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus, and the groups of each part."""
+        from affect.data.corpora.utterances import kind
+
         corpus, data = self.corpus, self.recipe.data
         group = {"session": "session", "speaker": "speaker"}.get(data.split, "speaker")
         return {
@@ -276,9 +315,3 @@ class ValenceArousalTask:
     def exclusions(self) -> list[dict[str, str]]:
         """Return all that the corpus leaves out, of every part: `what` and the `reason`."""
         return [{"what": exclusion.what, "reason": exclusion.reason} for exclusion in self.corpus.exclusions]
-
-
-def make(recipe: Recipe) -> ValenceArousalTask:
-    """Return the task of a valence/arousal recipe."""
-    assert isinstance(recipe, ValenceArousal)
-    return ValenceArousalTask(recipe)

@@ -26,12 +26,12 @@ from affect.train.engine.ranks import Ranks
 class Engine(Ranks):
     """One process of a run: what it computes on, whom it computes with, and in which precision."""
 
-    def __init__(self, folder: Path | None = None, trackers: Sequence[str] = ()):
-        """Join the processes that the launcher started.
+    def __init__(self, folder: Path | None = None, trackers: Sequence[str] = (), precision: str | None = None):
+        """Join the processes that the launcher started; `precision` counts where the launcher names none.
 
         Raises AffectError when their number or their engine is not what was asked for.
         """
-        super().__init__(launched.accelerator(folder, trackers))
+        super().__init__(launched.accelerator(folder, trackers, precision))
         self._prepared = False
         self.device: torch.device = self.accelerator.device
         self.precision: str = self.accelerator.mixed_precision
@@ -90,13 +90,14 @@ class Engine(Ranks):
         self.backend.backward(loss)
 
     def update(
-        self, model: nn.Module, optimizer: Any, parameters: Sequence[nn.Parameter], optim: Optim, check: Check
-    ) -> tuple[float, bool]:
-        """Clip and take the step; return the gradient's norm before clipping, and whether the step was skipped.
+        self, model: nn.Module, optimizer: Any, parameters: Sequence[nn.Parameter], *, clip: float | None,
+        clip_value: float | None, check: Check,
+    ) -> tuple[float, bool]:  # fmt: skip
+        """Clip to a norm and to values, take the step; return the norm before that, and whether it was skipped.
 
         `check` sees the norm and may raise: the run ends then. A collective.
         """
-        return self.backend.update(model, optimizer, parameters, optim, check)
+        return self.backend.update(model, optimizer, parameters, clip=clip, clip_value=clip_value, check=check)
 
     def tensors(self, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         """Yield a model's state, each tensor whole on every rank while it is looked at. A collective."""

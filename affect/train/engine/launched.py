@@ -35,8 +35,14 @@ _PATIENCE = timedelta(hours=12)
 _HALVES = {"DEEPSPEED": "ZeRO", "FSDP": "FSDP"}
 
 
-def accelerator(folder: Path | None, trackers: Sequence[str]) -> Accelerator:
-    """Return the Accelerator of this process. Raises AffectError for what can't be had here."""
+def accelerator(folder: Path | None, trackers: Sequence[str], precision: str | None = None) -> Accelerator:
+    """Return the Accelerator of this process, in the recipe's `precision` where the launch file names none.
+
+    Raises AffectError for what can't be had here.
+    """
+    if precision is not None and os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no":
+        # A launch file that says nothing says "no".
+        os.environ["ACCELERATE_MIXED_PRECISION"] = precision
     cuda = torch.cuda.is_available()
     deepspeed, fsdp = _asked("DEEPSPEED"), _asked("FSDP")
     _check(cuda, deepspeed, fsdp)
@@ -152,11 +158,17 @@ def agree(made: Accelerator, recipe: Recipe) -> None:
     world = made.num_processes
     if recipe.train.world not in (None, world):
         raise AffectError(f"train.world asks for {recipe.train.world} processes, but {world} joined")
+    if recipe.train.precision not in (None, made.mixed_precision):
+        raise AffectError(
+            f"the launch file says mixed_precision {made.mixed_precision}, the recipe train.precision "
+            f"{recipe.train.precision}: keep one"
+        )
     plugin = made.state.deepspeed_plugin
     if plugin is None:
         return
-    if recipe.optim.clip_value is not None:
-        raise AffectError("optim.clip_value needs whole gradients, which ZeRO does not keep: launch with ddp.yaml")
+    for name in ("clip_value", "clip_percentile"):
+        if getattr(recipe.optim, name) is not None:
+            raise AffectError(f"optim.{name} needs whole gradients, which ZeRO does not keep: launch with ddp.yaml")
     said: dict[str, Any] = plugin.deepspeed_config
     clip, batch = recipe.optim.clip, recipe.train.batch
     numbers = {"gradient_clipping": ("optim.clip", clip), "train_batch_size": ("train.batch", batch)}

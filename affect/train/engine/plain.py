@@ -41,7 +41,8 @@ class Plain:
 
     def unwrap(self, model: nn.Module) -> nn.Module:
         """Return the model as the task made it."""
-        plain: nn.Module = self.accelerator.unwrap_model(model)
+        # Accelerate's own looks for DeepSpeed on the disk each time, which takes as long as a small model's step.
+        plain: nn.Module = model.module if isinstance(model, DistributedDataParallel) else model
         return plain
 
     @contextlib.contextmanager
@@ -70,19 +71,27 @@ class Plain:
         self.accelerator.backward(loss)
 
     def update(
-        self, model: nn.Module, optimizer: Any, parameters: Sequence[nn.Parameter], optim: Optim, check: Check
-    ) -> tuple[float, bool]:
+        self, model: nn.Module, optimizer: Any, parameters: Sequence[nn.Parameter], *, clip: float | None,
+        clip_value: float | None, check: Check,
+    ) -> tuple[float, bool]:  # fmt: skip
         """Clip and take the step; return the gradient's norm before clipping, and whether the step was skipped.
 
         `check` sees the norm and may raise before anything is changed.
         """
-        most = float("inf") if optim.clip is None else optim.clip
-        norm = float(self.accelerator.clip_grad_norm_(parameters, most))
-        if optim.clip_value is not None:
-            torch.nn.utils.clip_grad_value_(parameters, optim.clip_value)
+        norm = self._clipped(parameters, clip)
+        if clip_value is not None:
+            torch.nn.utils.clip_grad_value_(parameters, clip_value)
         check(norm)
         optimizer.step()
         return norm, bool(optimizer.step_was_skipped)
+
+    def _clipped(self, parameters: Sequence[nn.Parameter], clip: float | None) -> float:
+        """Clip the gradient to a norm, and return the one it had."""
+        if clip is not None:
+            return float(self.accelerator.clip_grad_norm_(parameters, clip))
+        # Clipping to infinity would multiply every gradient by 1.
+        self.accelerator.unscale_gradients()
+        return float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
 
     def tensors(self, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         """Yield the model's state, each tensor whole on every rank while it is looked at. A collective."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +40,10 @@ class Sharded(Plain):
             return super().prepare(model, optimizer, optim)
         finally:
             plugin.transformer_cls_names_to_wrap = kept
+
+    def _clipped(self, parameters: Sequence[nn.Parameter], clip: float | None) -> float:
+        """Clip the gradient to a norm, and return the one that all shards have together."""
+        return float(self.accelerator.clip_grad_norm_(parameters, float("inf") if clip is None else clip))
 
     def tensors(self, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         """Yield the model's state; one tensor at a time is gathered."""

@@ -84,8 +84,9 @@ class Zero(Plain):
         self._engine.backward(loss)
 
     def update(
-        self, model: nn.Module, optimizer: Any, parameters: Sequence[nn.Parameter], optim: Optim, check: Check
-    ) -> tuple[float, bool]:
+        self, model: nn.Module, optimizer: Any, parameters: Sequence[nn.Parameter], *, clip: float | None,
+        clip_value: float | None, check: Check,
+    ) -> tuple[float, bool]:  # fmt: skip
         """Take the step, which clips; return the gradient's norm before clipping, and that it was not skipped.
 
         `check` sees the norm after the step: a run that it stops has saved nothing since.

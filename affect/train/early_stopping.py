@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import math
+
 from affect.recipe import Recipe
-from affect.train.checkpoint import State
+from affect.train.state import State
 
 _HALF = 0.5
 
 
-def judge(state: State, score: float, epoch: int, recipe: Recipe) -> tuple[bool, list[str]]:
+def judge(state: State, score: float, sign: int, epoch: int, recipe: Recipe) -> tuple[bool, list[str]]:
     """Take a validation score into `state`; return whether the weights are the best so far, and what to tell.
 
-    The weights kept, early stopping (`train.min_delta`) and the plateau schedule (`optim.plateau_delta`) each have a
-    bar of their own: a score that is barely better is kept, but does not put off the end.
+    `sign` is 1 where higher scores are better, else -1. A score that is not defined (NaN) is never better. The weights
+    kept, early stopping (`train.min_delta`) and the plateau schedule (`optim.plateau_delta`) each have a bar of their
+    own: a score that is barely better is kept, but does not put off the end.
     """
     train, optim = recipe.train, recipe.optim
     last = train.choose == "last"
-    better = last or state.best is None or score > state.best
+
+    def beats(bar: float | None, margin: float = 0.0) -> bool:
+        return math.isfinite(score) and (bar is None or sign * (score - bar) > margin)
+
+    better = last or beats(state.best)
     if better:
-        state.best, state.best_step, state.best_epoch = score, state.step, epoch
-    if last or state.mark is None or score > state.mark + train.min_delta:
-        state.mark, state.worse = score, 0
+        # Of the last weights a score is kept where there is one.
+        state.best, state.best_step, state.best_epoch = (score if math.isfinite(score) else 0.0), state.step, epoch
+    if last or beats(state.mark, train.min_delta):
+        state.mark, state.worse = (score if math.isfinite(score) else state.mark), 0
     else:
         state.worse += 1
-    if state.flat_mark is None or score > state.flat_mark + optim.plateau_delta * abs(state.flat_mark):
+    if beats(state.flat_mark, optim.plateau_delta * abs(state.flat_mark or 0.0)):
         state.flat_mark, state.flat = score, 0
     else:
         state.flat += 1

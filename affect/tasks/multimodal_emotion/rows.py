@@ -1,20 +1,19 @@
-"""Rows of predictions and their scores.
+"""Rows of predictions: emotion, valence, logits, attention by modality and what was there.
 
-Legend: B examples of a micro-batch, C classes, S streams, M modalities.
+Legend: B examples of a micro-batch, S streams, M modalities.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.metrics import classification, emotion, regression
+from affect.metrics import emotion
 from affect.task import Batch, Outputs, Row
+from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE
 
-EMOTION, VALENCE = "emotion", "valence"
 LETTERS = "ATV"
 _SUBSETS = ["".join(letter for k, letter in enumerate(LETTERS) if code >> k & 1) for code in range(1 << len(LETTERS))]
 """The letters of the modalities that are there, by a bit each."""
@@ -53,26 +52,4 @@ def _by_modality(attention: NDArray[np.float32], modalities: Sequence[str]) -> d
     return {
         name: attention[:, [s for s, other in enumerate(modalities) if other == name]].sum(1)
         for name in dict.fromkeys(modalities)
-    }
-
-
-def metrics(rows: Sequence[Row]) -> dict[str, float]:
-    """Return weighted F1, accuracy, macro F1, the MSE and CCC of valence, and emoval, which chooses the epoch.
-
-    A score without a label is NaN.
-    """
-    predicted = [row["prediction"][EMOTION] for row in rows]
-    labelled = [row["target"][EMOTION] for row in rows]
-    x = np.array([row["prediction"][VALENCE] for row in rows], np.float64)
-    y = np.array([row["target"][VALENCE] for row in rows], np.float64)
-    known = np.isfinite(y)
-    f1 = emotion.weighted_f1(predicted, labelled)
-    mse = float(np.mean(np.square(x[known] - y[known]))) if known.any() else math.nan
-    return {
-        "f1": f1,
-        "acc": classification.weighted_accuracy(predicted, labelled),
-        "mse": mse,
-        "emoval": emotion.emoval_of(f1, mse) if known.any() else math.nan,
-        "macro_f1": classification.macro_f1(predicted, labelled),
-        "ccc_valence": regression.ccc(x[known], y[known]) if known.sum() > 1 else math.nan,
     }

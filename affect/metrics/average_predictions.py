@@ -1,0 +1,145 @@
+"""The mean of several models' predicted rows of the same examples: of folds, of seeds, of an ensemble's members.
+
+Legend: N examples, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affect.errors import AffectError
+from affect.metrics.emotion import softmax
+from affect.task import Row
+
+_ATTENTION = "attention"
+
+
+def combine(members: Mapping[str, Sequence[Row]], average: Callable[[Sequence[Sequence[Row]]], list[Row]]) -> list[Row]:
+    """Return the members' mean rows, by id, in the order of the first; `average` is the task's.
+
+    Raises AffectError naming the first id or label in which members differ.
+    """
+    aligned = _aligned(members)
+    first, *_ = aligned
+    for member, rows in aligned.items():
+        for ours, theirs in zip(aligned[first], rows, strict=True):
+            _agree(first, ours, member, theirs)
+    return average(list(aligned.values()))
+
+
+def mean_rows(models: Sequence[Sequence[Row]]) -> list[Row]:
+    """Return the mean of several models' rows of the same examples, in the same order.
+
+    Numbers, and lists of them, are averaged. A class is the one of the highest mean logit where rows have `logits`, and
+    its probability the softmax of their mean (the public protocol of MER2023); else probabilities are averaged.
+    Attention is averaged where all models have it. Raises AffectError for what has no mean.
+    """
+    logits = _logits(models)
+    mixed = []
+    for place, row in enumerate(models[0]):
+        same = [rows[place] for rows in models]
+        kept = {name: value for name, value in row.items() if name != _ATTENTION}
+        mixed.append({**kept, **_mean(same, None if logits is None else logits[place]), **_attention(same)})
+    return mixed
+
+
+def _aligned(members: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
+    """Return each member's rows in the order of the first's."""
+    (first, rows), *others = members.items()
+    aligned = {first: rows}
+    for member, theirs in others:
+        found, ids = {row["id"]: row for row in theirs}, {row["id"] for row in rows}
+        alone = [(first, i) for i in ids - found.keys()] + [(member, i) for i in found.keys() - ids]
+        if alone:
+            owner, name = min(alone, key=lambda pair: pair[1])
+            raise AffectError(f"{first} and {member} predict different examples: {name} is in {owner} alone")
+        aligned[member] = [found[row["id"]] for row in rows]
+    return aligned
+
+
+def _agree(first: str, row: Row, member: str, other: Row) -> None:
+    names = [*dict.fromkeys((*row["target"], *other["target"], *row["prediction"], *other["prediction"]))]
+    for name in names:
+        if (name in row["prediction"]) != (name in other["prediction"]):
+            owner = first if name in row["prediction"] else member
+            raise AffectError(f"{first} and {member} predict different targets: {name} is in {owner} alone")
+        ours, theirs = row["target"].get(name), other["target"].get(name)
+        if ours != theirs and not (_missing(ours) and _missing(theirs)):
+            raise AffectError(f"{row['id']}: its {name} is {ours} in {first} and {theirs} in {member}")
+    if row.get("present") != other.get("present"):
+        raise AffectError(
+            f"{row['id']}: {first} was given the modalities {row.get('present')} and {member} {other.get('present')}: "
+            "take members that read the same modalities"
+        )
+
+
+def _logits(models: Sequence[Sequence[Row]]) -> NDArray[np.float64] | None:
+    """Return the mean logits [N, C], None where no model has any."""
+    lacking = [any("logits" not in row for row in rows) for rows in models]
+    if all(lacking):
+        return None
+    if any(lacking):
+        raise AffectError("a model gives no logits, of which the mean is taken, and another does: run it again")
+    found: NDArray[np.float64] = np.mean(
+        [np.array([row["logits"] for row in rows], np.float64) for rows in models], axis=0
+    )
+    return found
+
+
+def _mean(same: Sequence[Row], logits: NDArray[np.float64] | None) -> dict[str, Any]:
+    """Return `prediction` (of classes `probability` and `logits`) averaged over rows of one example."""
+    prediction: dict[str, Any] = {}
+    probability: dict[str, dict[str, float]] = {}
+    for name, value in same[0]["prediction"].items():
+        if not isinstance(value, str):
+            prediction[name] = _number([row["prediction"][name] for row in same], same[0]["id"])
+            continue
+        classes = _classes(same, name, ordered=logits is not None)
+        if logits is None:
+            shares = [float(np.mean([row["probability"][name][c] for row in same])) for c in classes]
+        else:
+            shares = softmax(logits).tolist()
+        probability[name] = dict(zip(classes, shares, strict=True))
+        prediction[name] = classes[int(np.argmax(shares if logits is None else logits))]
+    found: dict[str, Any] = {"prediction": prediction, **({"probability": probability} if probability else {})}
+    return found if logits is None else {**found, "logits": logits.tolist()}
+
+
+def _number(values: Sequence[Any], name: str) -> Any:
+    """Return the mean of numbers, or of lists of them element by element."""
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        return float(np.mean(values))
+    if all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
+        return [_number(items, name) for items in zip(*values, strict=True)]
+    raise AffectError(f"{name}: its predictions are no numbers or classes, of which a mean could be taken")
+
+
+def _classes(same: Sequence[Row], name: str, *, ordered: bool) -> list[str]:
+    """Return the classes that all models choose from, where `ordered` in the same order: that of their logits."""
+    for row in same:
+        if name not in row.get("probability", {}):
+            raise AffectError(f"a model gives no probability of {name}, of which the mean is taken")
+        ours, theirs = list(same[0]["probability"][name]), list(row["probability"][name])
+        if set(ours) != set(theirs):
+            raise AffectError(f"the models have different classes of {name}")
+        if ordered and ours != theirs:
+            raise AffectError(f"the models have the classes of {name} in different orders")
+    return list(same[0]["probability"][name])
+
+
+def _attention(same: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Return the mean attention; none where a model has none, or of other modalities."""
+    found = [row.get(_ATTENTION) for row in same]
+    names = found[0].keys() if found[0] else ()
+    if not names or any(one is None or one.keys() != names for one in found):
+        return {}
+    return {_ATTENTION: {name: float(np.mean([one[name] for one in found if one])) for name in names}}
+
+
+def _missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

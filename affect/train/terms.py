@@ -1,0 +1,57 @@
+"""What a loss's terms come to: values of a whole batch, which of them are defined, and their weighed total."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from affect.task import LOG_VARIANCE, Outputs, Targets, Term
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss [] of a global batch, its terms' values [] and which of them took part [], by name."""
+
+    total: Tensor
+    values: dict[str, Tensor]
+    defined: dict[str, Tensor]
+
+
+def whole(
+    terms: Sequence[Term], outputs: Outputs, targets: Targets, factors: Mapping[str, float | Tensor] | None = None
+) -> Loss:
+    """Return the loss of one whole batch on one machine: the reference that every cut must equal.
+
+    `factors` multiply the terms' own weights.
+    """
+    values, defined, weighed = {}, {}, []
+    for term in terms:
+        values[term.name], defined[term.name] = evaluated(term, outputs, targets)
+        s = None if term.log_variance is None else outputs[LOG_VARIANCE][:, term.log_variance].float().mean()
+        factor = 1.0 if factors is None else factors[term.name]
+        weighed.append(weigh(term, values[term.name], defined[term.name], factor, s))
+    return Loss(torch.stack(weighed).sum(), values, defined)
+
+
+def evaluated(term: Term, outputs: Outputs, targets: Targets) -> tuple[Tensor, Tensor]:
+    """Return a term's value [] of a whole batch, and whether it is defined []."""
+    if term.sum is not None and term.count is not None:
+        count = term.count(targets)
+        return term.sum(outputs, targets) / count.clamp(min=1), count > 0
+    assert term.value is not None
+    value = term.value(outputs, targets)
+    return value, torch.ones_like(value, dtype=torch.bool) if term.defined is None else term.defined(targets)
+
+
+def weigh(term: Term, value: Tensor, defined: Tensor, factor: float | Tensor, s: Tensor | None) -> Tensor:
+    """Return what a term adds to the loss []: weighed by its own weight, `factor` and its log variance `s` [].
+
+    One that is not defined adds exactly 0: its log variance must not drift either.
+    """
+    weighed = term.weight * factor * value
+    if s is not None:
+        weighed = torch.exp(-s) * weighed + s
+    return torch.where(defined, weighed, 0.0)
