@@ -14,7 +14,7 @@ from torch import Tensor
 
 from affect import report, tasks
 from affect.errors import AffectError, first_line
-from affect.hub import background, load
+from affect.hub import background
 from affect.hub.background import pushing
 from affect.models import saving
 from affect.options import Options
@@ -77,11 +77,25 @@ def join(recipe: Recipe) -> Engine:
     return engine
 
 
-def initial_weights(recipe: Recipe) -> dict[str, Tensor] | None:
-    """Return the weights that a recipe starts from, None where it starts anew. Raises AffectError without any there."""
+def initial_weights(recipe: Recipe, seed: int, fold: int) -> dict[str, Tensor] | None:
+    """Return the weights that a seed and fold of a recipe starts from, None where it starts anew.
+
+    Of an experiment they are those of the same seed and fold, which have not seen its test part, or of its only run.
+    Raises AffectError where there are none.
+    """
     source = recipe.train.init_from
     if source is None:
         return None
+    experiment = Path(source)
+    below = sorted(path.parents[2] for path in experiment.glob("seed*/fold*/checkpoints/best/" + saving.WEIGHTS))
+    if below:
+        own = folder_of(experiment, seed, fold)
+        if own not in below and len(below) > 1:
+            raise AffectError(f"train.init_from: {source} has several runs and no seed{seed}/fold{fold}: name one")
+        source = str(own if own in below else below[0])
+    # Imported where it is used: it loads the Hub's client.
+    from affect.hub import load
+
     folder = load.folder_of(Path(source))
     for place in (folder, folder / "checkpoints" / "best"):
         if (place / saving.WEIGHTS).is_file():
@@ -101,6 +115,11 @@ def chosen(numbers: Sequence[int], options: Options) -> list[int]:
 def folder_of(top: Path, seed: int, fold: int) -> Path:
     """Return the folder of one seed and fold of the experiment in `top`."""
     return top / f"seed{seed}" / f"fold{fold}"
+
+
+def unit_of(folder: Path) -> Unit:
+    """Return the seed and fold of a run's folder."""
+    return int(folder.parent.name.removeprefix("seed")), int(folder.name.removeprefix("fold"))
 
 
 def run_one(
@@ -126,7 +145,7 @@ def run_one(
             with watchdog.Watchdog(engine, folder / "train.log", task.recipe.train.timeout):
                 start = Start(
                     experiment=experiment, resume=options.resume, only=only, watch=watch,
-                    on_save=on_save[0] if on_save else None, weights=initial_weights(task.recipe),
+                    on_save=on_save[0] if on_save else None, weights=initial_weights(task.recipe, *unit_of(folder)),
                 )  # fmt: skip
                 scores = trainer.train(Run(engine, task, folder, start))
         if engine.main:
@@ -207,7 +226,7 @@ def run_together(
                     )
                     start = Start(
                         experiment=experiment, resume=options.resume, only=only, on_save=push,
-                        weights=initial_weights(task.recipe), stacked=True,
+                        weights=initial_weights(task.recipe, *unit), stacked=True,
                     )  # fmt: skip
                     runs[unit] = stack.enter_context(Run(engine, task, folder, start))
                 log = folder_of(top, *chosen[0]) / "train.log"

@@ -45,7 +45,7 @@ class ValenceArousalTask(Task):
         self.unit = "words" if recipe.data.corpus in TEXT_ONLY else "s of audio"
 
     @cached_property
-    def measures(self) -> Sequence[Measure]:  # type: ignore[override]  # computed once
+    def measures(self) -> Sequence[Measure]:
         """CCC, Pearson and RMSE of each number, UA, WA and F1 of `emotion`; first the mean that chooses."""
         return measures_of(self.recipe.targets)
 
