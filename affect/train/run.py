@@ -307,7 +307,9 @@ class Run:
             self._keep_best(score, scores)
         if self.recipe.train.average_best > 1:
             self._keep_candidate(score, scores)
-        chosen = " ".join(f"{k} {v:.3f}" for found in list(scores.values())[:1] for k, v in found.items())
+        shown = [measure.name for measure in self.measures if measure is first or measure.headline]
+        main = next(iter(scores.values()))
+        chosen = " ".join(f"{name} {main[name]:.3f}" for name in shown)
         self.log(logging.INFO, f"epoch {epoch + 1}: {chosen}{' *' if better else ''}")
         if not math.isfinite(score):
             told = [f"{first.shown} is not defined on this evaluation, which chooses no weights", *told]
@@ -338,8 +340,7 @@ class Run:
         self.state.candidates = ranked[:most]
         if (score, self.state.step) in self.state.candidates:
             weights = self.engine.weights(self._evaluated())
-            kept = [step for _, step in self.state.candidates]
-            self.engine.on_main(lambda: checkpoint.save_candidate(self.checkpoints, self.state.step, weights, kept))
+            self.engine.on_main(lambda: checkpoint.save_candidate(self.checkpoints, self.state.step, weights))
 
     def due(self) -> bool:
         """Tell whether the last checkpoint is too long ago, by the main rank's clock."""
