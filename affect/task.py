@@ -390,6 +390,6 @@ class Stackable(Protocol):
     together: int | None
     """Runs trained together; None decides by size."""
 
-    def batch(self, rows: NDArray[np.intp], condition: str | None = None) -> Batch:
-        """Return the examples at these places, as they are or as they would be under a condition."""
+    def batch(self, rows: NDArray[np.intp], condition: str | None = None, key: Key | None = None) -> Batch:
+        """Return the examples at these places, as they are, under a condition, or (with a key) as they are trained."""
         ...
