@@ -14,8 +14,6 @@ from torch import Tensor
 
 from affect import report, tasks
 from affect.errors import AffectError, first_line
-from affect.hub import background
-from affect.hub.background import pushing
 from affect.models import saving
 from affect.options import Options
 from affect.recipe import Recipe
@@ -138,9 +136,9 @@ def run_one(
         if scores is not None:
             return scores
         with contextlib.ExitStack() as stack:
-            on_save: list[Callable[[], None]] = []
+            on_save: list[Callable[[], None] | None] = []
             repo = task.recipe.push_to_hub if only is None else None
-            pushed = pushing(repo, folder, private=task.recipe.hub_private, several=not alone)
+            pushed = _pushing(repo, folder, private=task.recipe.hub_private, several=not alone)
             engine.on_main(lambda: on_save.append(stack.enter_context(pushed)))
             with watchdog.Watchdog(engine, folder / "train.log", task.recipe.train.timeout):
                 start = Start(
@@ -209,7 +207,7 @@ def run_together(
                 found[unit] = scores
         left = [unit for unit in units if unit not in found]
         if left and only is None:
-            background.check(whole.recipe.push_to_hub)
+            _check_hub(whole.recipe.push_to_hub)
         width = stacked_trainer.width(engine, made[left[0]]) if left else 1
         for first in range(0, len(left), width):
             chosen = left[first : first + width]
@@ -222,7 +220,7 @@ def run_together(
                     stack.callback(engine.end)
                     repo = task.recipe.push_to_hub if only is None else None
                     push = stack.enter_context(
-                        pushing(repo, folder, private=task.recipe.hub_private, several=len(units) > 1)
+                        _pushing(repo, folder, private=task.recipe.hub_private, several=len(units) > 1)
                     )
                     start = Start(
                         experiment=experiment, resume=options.resume, only=only, on_save=push,
@@ -241,6 +239,25 @@ def run_together(
     if failed:
         raise DivergedError(f"{len(failed)} of {len(left)} runs diverged: {next(iter(failed.values()))}")
     return found
+
+
+def _pushing(
+    repo: str | None, folder: Path, *, private: bool, several: bool
+) -> contextlib.AbstractContextManager[Callable[[], None] | None]:
+    """Push a run's folder beside its training where it has a repository; the Hub's client is loaded only then."""
+    if repo is None:
+        return contextlib.nullcontext(None)
+    from affect.hub.background import pushing
+
+    return pushing(repo, folder, private=private, several=several)
+
+
+def _check_hub(repo: str | None) -> None:
+    """Raise AffectError where a run could not be pushed to its repository."""
+    if repo is not None:
+        from affect.hub import background
+
+        background.check(repo)
 
 
 def tell(folder: Path, scores: Scores, extra: dict[str, Path] | None = None) -> None:
