@@ -80,7 +80,7 @@ def read_array(path: Path) -> NDArray[Any] | None:
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a file beside `path` and rename it: readers, also other processes, never see half of one.
 
-    Raises AffectError where the disk refuses.
+    Raises AffectError where the disk refuses. Where `write` itself fails, nothing of it stays.
     """
     temporary: str | None = None
     try:
@@ -89,8 +89,10 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with os.fdopen(handle, "wb") as file:
             write(file)
         os.replace(temporary, path)
+        temporary = None
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         reason = error.strerror or str(error)
         raise AffectError(f"cannot write the cached file {path} ({reason}); set AFFECT_CACHE") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
