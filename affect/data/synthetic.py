@@ -10,7 +10,7 @@ import shutil
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,6 @@ from filelock import FileLock
 from numpy.random import Generator
 
 from affect.data import voice
-from affect.data.corpora import iemocap
-from affect.data.corpus import Corpus
 from affect.errors import AffectError, nearest
 
 VERSION = 1
@@ -94,8 +92,8 @@ def write(
     _in_turn(Path(root), lambda: _write(Path(root), options))
 
 
-def read(root: str | Path, **options: Any) -> Corpus:
-    """Return the corpus under `root`, written first where it is absent or was made with other options (see `write`).
+def prepare(root: str | Path, **options: Any) -> Path:
+    """Return `root`, the corpus written there first where it is absent or was made with other options (see `write`).
 
     Several processes may call this at once: one writes, the others wait. Raises AffectError as `write` does, and for
     unknown options.
@@ -115,7 +113,7 @@ def read(root: str | Path, **options: Any) -> Corpus:
 
     if _mark(path) != _description(wanted):
         _in_turn(path, write_if_needed)
-    return replace(iemocap.read(path), name="synthetic")
+    return path
 
 
 def _in_turn(root: Path, action: Callable[[], None]) -> None:
