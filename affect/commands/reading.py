@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -101,7 +101,7 @@ def inspect(
     if scale is not None and not scale[0] < scale[1]:
         raise AffectError(f"--scale must be low then high, not {scale[0]:g} {scale[1]:g}")
     kind = corpora.detect(root) if corpus == "auto" else corpus
-    asked = {
+    asked: dict[str, Any] = {
         "scale": scale, "columns": corpora.mapping(columns), "labels": labels, "audio": audio, "subset": subset,
         "revision": revision, "limit": limit, "streaming": streaming,
         "audio_feature": audio_feature, "text_feature": text_feature, "video_feature": video_feature,

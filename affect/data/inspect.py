@@ -56,7 +56,7 @@ def _scale(corpus: Corpus, columns: Mapping[str, list[Any]]) -> str:
 
 
 def features_of(name: str, root: Path, options: Mapping[str, Any]) -> tuple[FeatureCorpus, Sequence[Feature]]:
-    """Return a corpus with the features that `audio_feature`, `text_feature` and `video_feature` name, and all there are.
+    """Return a corpus with the features that `audio_feature`, `text_feature` and `video_feature` name, and all there.
 
     Without any of these, with the usual ones that are there. Raises AffectError as the reader does.
     """

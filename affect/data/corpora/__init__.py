@@ -46,21 +46,22 @@ def layout(name: str) -> Layout:
     return found
 
 
-def taking(option: str) -> list[str]:
-    """Return the corpora that take an option as their own."""
-    return [name for name in UTTERANCES | FEATURES if option in layout(name).options]
+def known(name: object) -> Layout | None:
+    """Return what a corpus says of itself, None where `name` is no layout's (a paper's corpus, a user's name)."""
+    return layout(name) if isinstance(name, str) and name in UTTERANCES | FEATURES else None
 
 
 def check_options(name: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Raise AffectError for an option `given` that another corpus takes and `name` does not, unless it is a default."""
+    """Raise AffectError for an option `given` that `name` does not take, and another corpus of its sort does.
+
+    Defaults pass, and so do options of generated corpora: a demo may be pointed at a real one.
+    """
     own = layout(name).options
+    others = [layout(each) for each in (UTTERANCES if name in UTTERANCES else FEATURES)]
     for option, value in given.items():
-        if option not in own and option in defaults and value != defaults[option]:
-            owners = taking(option)
-            if owners:
-                raise AffectError(
-                    f"data.{option} must be left out unless corpus is {' or '.join(owners)}, not {value!r}"
-                )
+        owners = [other.name for other in others if option in other.options and not other.generated]
+        if owners and option not in own and value != defaults[option]:
+            raise AffectError(f"data.{option} must be left out unless corpus is {' or '.join(owners)}, not {value!r}")
 
 
 def mapping(pairs: Sequence[str]) -> dict[str, str]:

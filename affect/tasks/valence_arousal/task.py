@@ -30,7 +30,7 @@ from affect.tasks.valence_arousal.classes import Classes
 from affect.tasks.valence_arousal.corpus import read_corpus
 from affect.tasks.valence_arousal.inputs import Inputs
 from affect.tasks.valence_arousal.prepared import Prepared
-from affect.tasks.valence_arousal.recipe import EMOTION, TEXT_ONLY, ValenceArousal
+from affect.tasks.valence_arousal.recipe import EMOTION, ValenceArousal
 from affect.tasks.valence_arousal.references import references
 from affect.tasks.valence_arousal.segments import segments
 
@@ -44,7 +44,7 @@ class ValenceArousalTask:
         self._prepared = Prepared({})
         self.score = scores.chosen_by(recipe.targets)
         self.tests: tuple[str, ...] = ("test",)
-        self.unit = "words" if recipe.data.corpus in TEXT_ONLY else "s of audio"
+        self.unit = "s of audio" if recipe.data.layout.has_audio else "words"
 
     @property
     def known(self) -> tuple[Corpus, Classes | None]:
@@ -261,11 +261,13 @@ class ValenceArousalTask:
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus, and the groups of each part."""
         corpus, data = self.corpus, self.recipe.data
-        group = {"session": "session", "speaker": "speaker"}.get(data.split, "speaker")
+        # Of a split by scripts or by a column of parts the speakers are told.
+        group = data.split if data.split in corpus.utterances.column_names and data.split != "script" else "speaker"
         return {
-            "corpus": corpus.name,
+            "corpus": corpus.identity,
             "fingerprint": corpus.fingerprint,
             "scale": list(corpus.scale),
+            "scale_inferred": corpus.inferred,
             "mapped": corpus.mapped,
             "utterances": {name: len(part) for name, part in self.parts.items()},
             "held_out": {name: sorted({str(value) for value in part[group]}) for name, part in self.parts.items()},

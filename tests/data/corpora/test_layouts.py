@@ -73,5 +73,6 @@ def test_options_of_another_corpus_are_refused():
     corpora.check_options("csv_folder", {"scale": (1, 7), "dialogues": 4, "root": "x"}, defaults)
     with pytest.raises(AffectError, match="data.scale must be left out unless corpus is csv_folder or hub"):
         corpora.check_options("iemocap", {"scale": (1, 7)}, defaults)
-    with pytest.raises(AffectError, match="data.dialogues must be left out unless corpus is synthetic, not 5"):
-        corpora.check_options("iemocap", {"dialogues": 5}, defaults)
+    corpora.check_options("iemocap", {"dialogues": 5}, defaults)
+    corpora.check_options("mer2023", {"audio": ("x",)}, {"audio": None})
+    assert corpora.known("iemocap") is corpora.layout("iemocap") and corpora.known("iemocap@1") is None

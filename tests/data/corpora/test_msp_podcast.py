@@ -197,7 +197,7 @@ def test_what_is_not_the_corpus(tmp_path):
         ("a", lambda root: (root / "Labels" / "labels_consensus.csv").unlink(), "has no Labels/labels_consensus.csv"),
         ("b", lambda root: (root / "Audios").rename(root / "Sound"), "has no folder Audios"),
         ("c", lambda root: write_table(root, b"FileName,EmoAct\n"), "no column 'spkrid'; it has: FileName, EmoAct"),
-        ("d", lambda root: write_table(root, b""), "no column for path; it has: none"),
+        ("d", lambda root: write_table(root, b""), "no column 'filename'; it has: none"),
         ("e", lambda root: write_table(root, b"FileName\n\xe9,1\n"), r"is not UTF-8 \(byte 9\)"),
         ("f", lambda root: write_table(root, (",".join(HEADER) + "\n").encode()), "no utterance of .* can be used"),
     ):
