@@ -6,7 +6,6 @@ For trying every part of a training run without a licence; scores on it say noth
 from __future__ import annotations
 
 import json
-import shutil
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from filelock import FileLock
 from numpy.random import Generator
 
 from affect.data import voice
+from affect.data.cache import replace_folder
 from affect.errors import AffectError, nearest
 
 VERSION = 1
@@ -146,19 +146,13 @@ def _write(root: Path, options: Options) -> None:
     ours = isinstance(mark, dict) and mark.get("generator") == __name__
     if root.exists() and not ours and (not root.is_dir() or any(root.iterdir())):
         raise AffectError(f"generated corpus: {root} is there and is not a generated corpus; it is left as it is")
-    building, former = (root.parent / f".{root.name}.{state}" for state in ("partial", "former"))
-    for left_by_a_kill in (building, former):
-        shutil.rmtree(left_by_a_kill, ignore_errors=True)
-    try:
-        for session in range(1, SESSIONS + 1):
-            _write_session(building / f"Session{session}", session, options)
-        (building / MARK).write_text(json.dumps(_description(options), indent=1) + "\n")
-        if root.exists():
-            root.rename(former)
-        building.rename(root)
-    finally:
-        for folder in (building, former):
-            shutil.rmtree(folder, ignore_errors=True)
+    replace_folder(root, lambda folder: _build(folder, options))
+
+
+def _build(folder: Path, options: Options) -> None:
+    for session in range(1, SESSIONS + 1):
+        _write_session(folder / f"Session{session}", session, options)
+    (folder / MARK).write_text(json.dumps(_description(options), indent=1) + "\n")
 
 
 def _write_session(folder: Path, session: int, options: Options) -> None:

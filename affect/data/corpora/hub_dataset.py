@@ -10,9 +10,9 @@ import itertools
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from affect.data.corpora.labels import UnusableError, gender_of, label
 from affect.data.corpora.layout import Layout
@@ -67,19 +67,16 @@ def read(
         raise AffectError(f"limit is {limit}; it must be at least 1")
     rows: list[Row] = []
     parts: list[Dataset] = []
-    further: dict[str, None] = {}
+    own: dict[str, None] = {}
     opened = tables(str(root), subset=subset, revision=revision, limit=limit, streaming=streaming)
     for part, table in opened.items():
         names = _names(table, dict(columns or {}), str(root))
-        own = _further(table, names)
-        further |= dict.fromkeys(own)
+        further = _further(table, names)
+        own |= dict.fromkeys(further)
         parts.append(sounds(table, names["audio"]))
-        rows.extend(_rows(table, names, own, part))
-    faults = _faults(rows, scale)
-    sound = datasets.concatenate_datasets(parts)
-    if any(value and value.get("bytes") is not None for value in _values(sound)):
-        return _corpus_of_bytes(rows, faults, sound, root, scale, list(further))
-    return _corpus_of_paths(rows, faults, sound, root, scale, list(further))
+        rows.extend(_rows(table, names, further, part))
+    found = _Found(rows, _faults(rows, scale), datasets.concatenate_datasets(parts), root, scale, tuple(own))
+    return _corpus_of_bytes(found) if found.in_memory else _corpus_of_paths(found)
 
 
 def find(folder: Path) -> None:
@@ -177,46 +174,46 @@ def _faults(rows: Sequence[Row], scale: tuple[float, float] | None) -> list[str]
     return faults
 
 
-def _values(sound: Dataset) -> Iterator[dict[str, Any] | None]:
-    for row in sound:
-        yield row["audio"]
+@dataclass(frozen=True)
+class _Found:
+    """A source's rows without their audio, why some can't be used, the audio, and what is known of them all."""
+
+    rows: list[Row]
+    faults: list[str]
+    sound: Dataset
+    root: str | Path
+    scale: tuple[float, float] | None
+    further: tuple[str, ...]
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether some audio is in the rows, and not in files of its own."""
+        return any((row["audio"] or {}).get("bytes") is not None for row in self.sound)
 
 
-def _corpus_of_paths(
-    rows: Sequence[Row],
-    faults: Sequence[str],
-    sound: Dataset,
-    root: str | Path,
-    scale: tuple[float, float] | None,
-    further: Sequence[str],
-) -> Corpus:
+def _corpus_of_paths(found: _Found) -> Corpus:
     """Return the corpus of rows whose audio is in files of their own."""
-    base = Path(root).parent if Path(root).is_file() else Path(root)
-    found: list[Row] = []
+    base = Path(found.root).parent if Path(found.root).is_file() else Path(found.root)
+    kept: list[Row] = []
     left_out: list[Exclusion] = []
-    for row, fault, value in zip(rows, faults, _values(sound), strict=True):
-        path = str((value or {}).get("path") or "")
+    for row, fault, held in zip(found.rows, found.faults, found.sound, strict=True):
+        path = str((held["audio"] or {}).get("path") or "")
         if not fault and not (path and os.path.isfile(base / path)):
             fault = f"missing audio file: {path}" if path else "no audio"
         if fault:
             left_out.append(Exclusion(what=row["id"], reason=fault))
         else:
-            found.append({**row, "path": str(base / path)})
-    return corpus_of_files(CORPUS.name, found, left_out, root=base, scale=scale, further=further)
+            kept.append({**row, "path": str(base / path)})
+    return corpus_of_files(CORPUS.name, kept, left_out, root=base, scale=found.scale, further=found.further)
 
 
-def _corpus_of_bytes(
-    rows: Sequence[Row],
-    faults: Sequence[str],
-    sound: Dataset,
-    root: str | Path,
-    scale: tuple[float, float] | None,
-    further: Sequence[str],
-) -> Corpus:
+def _corpus_of_bytes(found: _Found) -> Corpus:
     """Return the corpus of rows that hold their audio: the Arrow table stays where it is, rows are chosen of it."""
     import datasets
 
     from affect.data.corpora.verification import Verdict, in_threads, verify_bytes
+
+    rows, faults, sound = found.rows, found.faults, found.sound
 
     def verdict(index: int) -> Verdict:
         data = (sound[index]["audio"] or {}).get("bytes")
@@ -226,8 +223,10 @@ def _corpus_of_bytes(
     verdicts = in_threads(verdict, usable, f"checking {CORPUS.name} audio")
     kept, faulty = with_verdicts([rows[index] for index in usable], verdicts)
     left_out = [Exclusion(what=row["id"], reason=fault) for row, fault in zip(rows, faults, strict=True) if fault]
-    corpus = corpus_of_rows(CORPUS.name, kept, [*left_out, *faulty], root=root, scale=scale, further=further)
-    chosen = [index for index, found in zip(usable, verdicts, strict=True) if not found.fault]
+    corpus = corpus_of_rows(
+        CORPUS.name, kept, [*left_out, *faulty], root=found.root, scale=found.scale, further=found.further
+    )
+    chosen = [index for index, each in zip(usable, verdicts, strict=True) if not each.fault]
     complete: list[Row] = [{}] * len(rows)
     for index, row in zip(chosen, corpus.utterances, strict=True):
         complete[index] = row
