@@ -42,9 +42,7 @@ def read(
     folder = Path(root)
     table = find_table(folder, labels)
     names = {name: (columns or {}).get(name, name) for name in (*REQUIRED, *OPTIONAL)}
-    unknown = sorted((columns or {}).keys() - names.keys())
-    if unknown:
-        raise AffectError(f"columns names {unknown[0]!r}, which is none of: {', '.join(names)}")
+    CORPUS.check_columns(columns or ())
     present, records = read_csv(table, (), separators=",;\t")
     _require(table, present, names, columns or {})
     further = own_columns(present, names.values())
@@ -112,6 +110,7 @@ def _row(cells: Mapping[str, str], folder: Path, scale: tuple[float, float] | No
 CORPUS = Layout(
     name="csv_folder",
     read=read,
+    columns=(*REQUIRED, *OPTIONAL),
     options=("columns", "scale", "labels", "audio"),
     find=find_table,
     sign="labels.csv",

@@ -129,6 +129,7 @@ def _validating(documents: Sequence[str]) -> set[str]:
 CORPUS = Layout(
     name="emobank",
     read=read,
+    columns=("session", "dialogue", "valence", "arousal", "dominance", "transcript", "split"),
     find=find_table,
     sign="emobank.csv",
     scale=SCALE,

@@ -114,6 +114,7 @@ def _wavs(folder: Path) -> list[Path]:
 CORPUS = Layout(
     name="emodb",
     read=read,
+    columns=("session", "dialogue", "script", "speaker", "gender", "emotion", "valence", "arousal", "transcript"),
     find=find_root,
     sign="03a01Fa.wav",
     scale=SCALE,

@@ -41,6 +41,7 @@ def read(
 CORPUS = Layout(
     name="generated",
     read=read,
+    columns=mer2023.CORPUS.columns,
     options=("train", "test", "noise", "generator_seed"),
     scale=mer2023.SCALE,
     generated=True,

@@ -92,9 +92,8 @@ def _names(table: Dataset, columns: dict[str, str], root: str) -> dict[str, str]
     from affect.data.corpora.hub_source import is_sound
 
     present = list(table.column_names)
+    CORPUS.check_columns(columns)
     for name, column in columns.items():
-        if name not in KNOWN:
-            raise AffectError(f"columns names {name!r}, which is none of: {', '.join(KNOWN)}")
         if column not in present:
             raise AffectError(f"{root} has no column {column!r} (for {name}); it has: {', '.join(present)}")
     names = {name: columns.get(name, name) for name in KNOWN if columns.get(name, name) in present}
@@ -238,6 +237,7 @@ SIGN = "datasets folder"
 CORPUS = Layout(
     name="hub",
     read=read,
+    columns=KNOWN,
     options=("columns", "scale", "subset", "revision", "limit", "streaming"),
     find=find,
     sign=SIGN,

@@ -182,6 +182,10 @@ def _wavs(folder: Path) -> dict[str, Path]:
 CORPUS = Layout(
     name="iemocap",
     read=read,
+    columns=(
+        *("session", "dialogue", "script", "speaker", "gender", "emotion", "valence", "arousal", "dominance"),
+        *("start", "transcript"),
+    ),
     find=find_root,
     sign=SIGN,
     scale=SCALE,

@@ -6,12 +6,12 @@ Importing a layout's file loads no tensor library and no `datasets`: help and re
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from affect.errors import AffectError
+from affect.errors import AffectError, nearest
 
 _LOG = logging.getLogger("affect")
 
@@ -26,6 +26,9 @@ class Layout:
     """`read(root, *, options) -> Corpus` (or FeatureCorpus)."""
     options: tuple[str, ...] = ()
     """Fields of a recipe's `Data` that `read` takes, and other corpora don't."""
+    columns: tuple[str, ...] = ()
+    """Columns that its rows fill beside `id`, `path` and what is measured; of your own data all that it may fill, which
+    the option `columns` maps to other names."""
     find: Callable[[Path], object] | None = None
     """Raises AffectError, which says what is missing, where a folder does not look like it. None: it is never guessed
     from a folder."""
@@ -57,6 +60,13 @@ class Layout:
     """Of a corpus of features: the usual one of each modality."""
     features: Callable[[Path], Any] | None = None
     """Of a corpus of features: what features there are below a root."""
+
+    def check_columns(self, ours: Iterable[str]) -> None:
+        """Raise AffectError, with the nearest name, for a column that its rows never fill."""
+        for name in ours:
+            if name not in self.columns:
+                close = nearest(name, self.columns)
+                raise AffectError(f"columns names {name!r}, which is none of: {', '.join(self.columns)}; {close}")
 
 
 def find_folder(

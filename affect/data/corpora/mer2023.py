@@ -171,6 +171,7 @@ def _records(table: Path, columns: Sequence[str]) -> Iterator[tuple[str, Cells]]
 CORPUS = Layout(
     name="mer2023",
     read=read,
+    columns=("part", "emotion", "valence"),
     find=find_root,
     sign=LABELS,
     scale=SCALE,

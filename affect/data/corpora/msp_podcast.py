@@ -183,6 +183,7 @@ def _log_unknown(rows: list[Row]) -> None:
 CORPUS = Layout(
     name="msp_podcast",
     read=read,
+    columns=("session", "dialogue", "speaker", "gender", "emotion", "valence", "arousal", "dominance", "split"),
     find=find_root,
     sign=f"Labels/{TABLE}",
     scale=SCALE,

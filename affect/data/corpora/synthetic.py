@@ -25,6 +25,7 @@ def read(root: str | Path, **options: Any) -> Corpus:
 CORPUS = Layout(
     name="synthetic",
     read=read,
+    columns=iemocap.CORPUS.columns,
     options=("dialogues", "utterances", "seconds"),
     scale=iemocap.SCALE,
     classes=iemocap.CORPUS.classes,

@@ -82,6 +82,7 @@ class Data:
         require(not bad, "data.columns", "be OURS=THEIRS", bad)
         ours = [pair.split("=")[0] for pair in self.columns]
         require(len(set(ours)) == len(ours), "data.columns", "name each of ours once", self.columns)
+        self.layout.check_columns(ours)
         for name in ("dialogues", "utterances"):
             require(getattr(self, name) > 0, f"data.{name}", "be positive", getattr(self, name))
 

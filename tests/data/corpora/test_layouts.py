@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from iemocap_tree import write_tree
 
 from affect.data import corpora
 from affect.data.corpora.layout import Layout
@@ -49,6 +50,21 @@ def test_a_layout_says_what_it_is(name):
         assert bool(layout.licence) == bool(layout.citation) == (layout.scale is not None)
     if name in corpora.FEATURES:
         assert set(layout.usual) == {"audio", "text", "video"} and layout.features is not None
+
+
+def filled(corpus) -> set[str]:
+    """Return the columns of which some row has a value, but those that every corpus has or that are measured."""
+    rows = corpus.utterances.to_pandas()
+    there = {name for name in rows if (rows[name].notna() & (rows[name] != "")).any()}
+    return there - {"id", "path", "digest", "duration"}
+
+
+def test_columns_are_those_that_rows_fill(tmp_path, real_data, cache):
+    roots = {"emodb": real_data / "emodb", "emobank": real_data / "emobank"}
+    roots |= {"iemocap": write_tree(tmp_path / "i"), "synthetic": tmp_path / "s"}
+    for name, root in roots.items():
+        options = {"dialogues": 1, "utterances": 2} if name == "synthetic" else {}
+        assert filled(corpora.read(name, root, **options)) == set(corpora.layout(name).columns), name
 
 
 def test_asking_a_layout_loads_no_heavy_library():
