@@ -9,6 +9,7 @@ Legend: N rows, R dimensions of an array, T frames, D numbers of a frame, B arra
 from __future__ import annotations
 
 import json
+import math
 import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +29,8 @@ Arrays = Mapping[str, Array | None]
 _FORMAT = "affect.store.1"
 _BATCH = 16 * 2**20
 """Bytes of features that a record batch holds: what writing keeps in memory."""
+_MOST = 2.0**48
+"""Numbers of the largest array, sides without any counted as one."""
 _STORED = {"float16": "<f2", "float32": "<f4", "float64": "<f8", "bfloat16": "<u2", "uint8": "u1"}
 """What a file holds of each type. NumPy has no bfloat16: it is written from float32 and read as float32."""
 
@@ -64,11 +67,8 @@ def write(
             pa.field(name, pa.large_list(number)),
             pa.field(f"{name}.shape", pa.list_(pa.int64(), max(1, feature.rank))),
         ]
-    said = {
-        "format": _FORMAT,
-        "features": json.dumps({name: asdict(feature) for name, feature in features.items()}),
-        "facts": json.dumps(dict(facts or {})),
-    }
+    kinds = json.dumps({name: asdict(feature) for name, feature in features.items()})
+    said = {"format": _FORMAT, "features": kinds, "facts": json.dumps(dict(facts or {}))}
     schema = pa.schema(fields, metadata=said)
 
     def fill(file: BinaryIO) -> None:
@@ -163,7 +163,8 @@ class _Column:
 class Store:
     """A file that `write` wrote, mapped into memory: `ids` of its rows, `features`, and the `facts` kept with them.
 
-    Raises AffectError, in one line, for a file that is missing, damaged, or no store.
+    Raises AffectError, in one line, for a file that is missing, cut off, contradicts itself, or is no store; a flipped
+    bit among the numbers stays.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -210,10 +211,7 @@ class Store:
         if start < 0:
             return None
         shape = column.shapes[row].tolist()
-        size = 1
-        for side in shape:
-            size *= side
-        values = column.values[column.batch[row]][start : start + size]
+        values = column.values[column.batch[row]][start : start + math.prod(shape)]
         if column.feature.dtype == "bfloat16":
             values = (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
         array: Array = values.reshape(shape[: column.feature.rank])
@@ -270,7 +268,9 @@ def _column(name: str, feature: Feature, batches: Sequence[pa.RecordBatch]) -> _
         offsets = lists.offsets.to_numpy(zero_copy_only=True)
         there = lists.is_valid().to_numpy(zero_copy_only=False)
         sizes = np.where(there, shape.prod(axis=1), 0)
-        if (shape < 0).any() or (sizes != np.diff(offsets)).any():
+        # Sides of an array without numbers are damaged, too, where NumPy could not have such an array.
+        beyond = np.maximum(shape, 1).prod(axis=1, dtype=np.float64) > _MOST
+        if (shape < 0).any() or beyond.any() or (sizes != np.diff(offsets)).any():
             raise ValueError(f"a shape of {name} is not that of its numbers")
         values.append(flat)
         starts.append(np.where(there, offsets[:-1], -1))
