@@ -220,7 +220,7 @@ def test_recipes_choose_and_affect_does(path):
 @pytest.mark.parametrize("path", AFFECT, ids=label)
 def test_files_and_functions_stay_small(path):
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) < 300
+    assert len(text.splitlines()) < 500
     assert path.name != "utils.py"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

@@ -1,13 +1,15 @@
 """Features by row in one memory-mapped Arrow file: arrays of any rank, ragged ones too, several features a row.
 
 A file is Arrow IPC: a column `id`, and for each feature a large_list of its numbers, null where a row lacks it, and a
-column `<feature>.shape`. Type and rank of each feature are in the schema. Reading is free of copies until `pad`.
+column `<feature>.shape`. Type and rank of each feature are in the schema, a hash of all rows in the metadata of a last,
+empty batch. Reading is free of copies until `pad`.
 
 Legend: N rows, R dimensions of an array, T frames, D numbers of a frame, B arrays of a batch.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import mmap
@@ -60,29 +62,50 @@ def write(
     `facts` are short texts to be kept with them. Raises AffectError for an id that comes twice, arrays of another type
     or rank than their feature's, for NaN and infinite values, and where the disk refuses.
     """
-    fields = [pa.field("id", pa.large_string())]
-    for name, feature in features.items():
-        number = pa.from_numpy_dtype(np.dtype(_STORED[feature.dtype]))
-        fields += [
-            pa.field(name, pa.large_list(number)),
-            pa.field(f"{name}.shape", pa.list_(pa.int64(), max(1, feature.rank))),
-        ]
     kinds = json.dumps({name: asdict(feature) for name, feature in features.items()})
     said = {"format": _FORMAT, "features": kinds, "facts": json.dumps(dict(facts or {}))}
-    schema = pa.schema(fields, metadata=said)
+    schema = _schema(features).with_metadata(said)
 
     def fill(file: BinaryIO) -> None:
+        digest = _Digest(features)
         with pa.ipc.new_file(file, schema) as writer:
-            for batch in _batches(features, rows, batch_bytes):
+            for batch in _batches(features, rows, batch_bytes, digest):
                 writer.write_batch(pa.record_batch(batch, schema=schema))
+            writer.write_batch(pa.RecordBatch.from_pylist([], schema=schema), custom_metadata={"digest": digest.hex()})
 
     replace_file(path, fill)
 
 
+def _schema(features: Mapping[str, Feature]) -> pa.Schema:
+    fields = [pa.field("id", pa.large_string())]
+    for name, feature in features.items():
+        number = pa.from_numpy_dtype(np.dtype(_STORED[feature.dtype]))
+        shape = pa.list_(pa.int64(), max(1, feature.rank))
+        fields += [pa.field(name, pa.large_list(number)), pa.field(f"{name}.shape", shape)]
+    return pa.schema(fields)
+
+
+class _Digest:
+    """A hash of rows in their order: ids, and type, shape and numbers of every feature, as they are stored."""
+
+    def __init__(self, features: Mapping[str, Feature]) -> None:
+        self._hash = hashlib.sha256(repr(sorted(features.items())).encode())
+
+    def add(self, id: str, arrays: Mapping[str, Array | None]) -> None:
+        for name in sorted(arrays):
+            array = arrays[name]
+            self._hash.update(repr((id, name, None if array is None else array.shape)).encode())
+            if array is not None:
+                self._hash.update(array.reshape(-1).view(np.uint8).data)
+
+    def hex(self) -> str:
+        return self._hash.hexdigest()
+
+
 def _batches(
-    features: Mapping[str, Feature], rows: Iterable[tuple[str, Arrays]], batch_bytes: int
+    features: Mapping[str, Feature], rows: Iterable[tuple[str, Arrays]], batch_bytes: int, digest: _Digest
 ) -> Iterator[list[pa.Array]]:
-    """Yield the columns of each record batch; one without rows where there are none."""
+    """Yield the columns of each record batch, having added its rows to the hash."""
     seen: set[str] = set()
     ids: list[str] = []
     held: dict[str, list[Array | None]] = {name: [] for name in features}
@@ -100,10 +123,11 @@ def _batches(
             kept = None if array is None else _numbers(array, feature, f"{name} of row {id!r}")
             held[name].append(kept)
             size += 0 if kept is None else kept.nbytes
+        digest.add(id, {name: column[-1] for name, column in held.items()})
         if size >= batch_bytes:
             yield _columns(features, ids, held)
             ids, held, size = [], {name: [] for name in features}, 0
-    if ids or not seen:
+    if ids:
         yield _columns(features, ids, held)
 
 
@@ -163,8 +187,8 @@ class _Column:
 class Store:
     """A file that `write` wrote, mapped into memory: `ids` of its rows, `features`, and the `facts` kept with them.
 
-    Raises AffectError, in one line, for a file that is missing, cut off, contradicts itself, or is no store; a flipped
-    bit among the numbers stays.
+    `digest` is another where any row is. Raises AffectError, in one line, for a file that is missing, cut off,
+    contradicts itself, or is no store; a flipped bit among the numbers is what `check` finds.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -176,10 +200,14 @@ class Store:
             said = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
             if said.get("format") != _FORMAT:
                 raise ValueError("it is of another program, or of another version")
-            batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+            last = reader.num_record_batches - 1
+            batches = [reader.get_batch(index) for index in range(last)]
+            self.digest = reader.get_batch_with_custom_metadata(last).custom_metadata["digest"].decode()
             for batch in batches:
                 batch.validate(full=True)
             self.features = {name: Feature(**each) for name, each in json.loads(said["features"]).items()}
+            if not reader.schema.equals(_schema(self.features)):
+                raise ValueError("its columns are not those of its features")
             self.facts: dict[str, str] = json.loads(said["facts"])
             self.ids: list[str] = [id for batch in batches for id in batch.column("id").to_pylist()]
             self._columns = {name: _column(name, feature, batches) for name, feature in self.features.items()}
@@ -206,16 +234,19 @@ class Store:
 
         Raises AffectError for an unknown feature.
         """
-        column = self._column(name)
-        start = column.start[row]
-        if start < 0:
-            return None
-        shape = column.shapes[row].tolist()
-        values = column.values[column.batch[row]][start : start + math.prod(shape)]
-        if column.feature.dtype == "bfloat16":
-            values = (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        array: Array = values.reshape(shape[: column.feature.rank])
-        return array
+        array = self._stored(name, row)
+        if array is None or self.features[name].dtype != "bfloat16":
+            return array
+        wide: Array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return wide
+
+    def check(self) -> None:
+        """Read all of it against its hash; raises AffectError where a number is not what was written."""
+        digest = _Digest(self.features)
+        for row, id in enumerate(self.ids):
+            digest.add(id, {name: self._stored(name, row) for name in self.features})
+        if digest.hex() != self.digest:
+            raise AffectError(f"{self.path} is damaged: its numbers are not those that were written")
 
     def present(self, name: str) -> NDArray[np.bool_]:
         """Return which rows [N] have a feature."""
@@ -249,6 +280,15 @@ class Store:
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
+    def _stored(self, name: str, row: int) -> Array | None:
+        column = self._column(name)
+        start = column.start[row]
+        if start < 0:
+            return None
+        shape = column.shapes[row].tolist()
+        array: Array = column.values[column.batch[row]][start : start + math.prod(shape)]
+        return array.reshape(shape[: column.feature.rank])
+
     def _column(self, name: str) -> _Column:
         if name not in self._columns:
             raise AffectError(f"{self.path} has no feature {name!r}: {nearest(name, self._columns)}")
@@ -261,9 +301,8 @@ def _column(name: str, feature: Feature, batches: Sequence[pa.RecordBatch]) -> _
     starts, shapes, numbers = [], [], []
     for number, batch in enumerate(batches):
         lists, sides = batch.column(name), batch.column(f"{name}.shape")
-        flat = lists.values.to_numpy(zero_copy_only=True)
-        if flat.dtype != np.dtype(_STORED[feature.dtype]) or sides.null_count:
-            raise ValueError(f"{name} is not what its schema says")
+        if sides.null_count:
+            raise ValueError(f"a shape of {name} is missing")
         shape = sides.flatten().to_numpy(zero_copy_only=True).reshape(len(batch), max(1, feature.rank))
         offsets = lists.offsets.to_numpy(zero_copy_only=True)
         there = lists.is_valid().to_numpy(zero_copy_only=False)
@@ -272,11 +311,16 @@ def _column(name: str, feature: Feature, batches: Sequence[pa.RecordBatch]) -> _
         beyond = np.maximum(shape, 1).prod(axis=1, dtype=np.float64) > _MOST
         if (shape < 0).any() or beyond.any() or (sizes != np.diff(offsets)).any():
             raise ValueError(f"a shape of {name} is not that of its numbers")
-        values.append(flat)
+        values.append(lists.values.to_numpy(zero_copy_only=True))
         starts.append(np.where(there, offsets[:-1], -1))
         shapes.append(shape)
         numbers.append(np.full(len(batch), number))
-    return _Column(feature, values, np.concatenate(numbers), np.concatenate(starts), np.concatenate(shapes))
+    # One part of none, so that a store without rows has columns, too.
+    shapes.append(np.zeros((0, max(1, feature.rank)), np.int64))
+    none = np.zeros(0, np.int64)
+    return _Column(
+        feature, values, np.concatenate([*numbers, none]), np.concatenate([*starts, none]), np.concatenate(shapes)
+    )
 
 
 def pad(arrays: Sequence[Array | None], tail: Sequence[int] = ()) -> tuple[Array, NDArray[np.int64]]:

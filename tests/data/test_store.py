@@ -74,6 +74,27 @@ def test_bfloat16_is_torchs(tmp_path_factory, values):
     np.testing.assert_array_equal(Store(path).read("x", 0), expected)
 
 
+def test_the_digest_follows_every_row_and_finds_a_flipped_bit(tmp_path):
+    feature, rows = {"x": Feature("float32", 2)}, ragged()
+    changed = [[*rows[:-1], ("z", rows[-1][1])], rows[:-1], [*rows[:-1], (rows[-1][0], {"x": None})], rows[::-1]]
+    value = [(id, {"x": row["x"].copy()}) for id, row in rows]
+    value[3][1]["x"][0, 0] += 1
+    shape = [(id, {"x": row["x"].reshape(-1, 1)}) for id, row in rows]
+    found = set()
+    for k, made in enumerate([rows, *changed, value, shape, []]):
+        store.write(tmp_path / f"{k}.arrow", feature, made)
+        Store(tmp_path / f"{k}.arrow").check()
+        found.add(Store(tmp_path / f"{k}.arrow").digest)
+    assert len(found) == 8
+    store.write(tmp_path / "0.arrow", feature, rows, batch_bytes=100, facts={"of": "x"})
+    assert Store(tmp_path / "0.arrow").digest in found, "however it is cut"
+    data = (tmp_path / "0.arrow").read_bytes()
+    at = data.index(rows[3][1]["x"].tobytes())
+    (tmp_path / "0.arrow").write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    with pytest.raises(AffectError, match="is damaged: its numbers"):
+        Store(tmp_path / "0.arrow").check()
+
+
 def test_reading_copies_nothing_and_a_worker_maps_its_own(tmp_path):
     store.write(tmp_path / "s.arrow", {"x": Feature("float32", 2)}, ragged(), batch_bytes=100)
     found = Store(tmp_path / "s.arrow")
