@@ -140,8 +140,8 @@ def _numbers(array: Array, feature: Feature, where: str) -> Array:
         )
     if not np.isfinite(array).all():
         raise AffectError(f"{where} holds NaN or infinite values")
-    # A number by itself would become an array of one.
-    plain = np.ascontiguousarray(array, taken).reshape(array.shape)
+    # A copy: who yields rows may fill one array again and again.
+    plain = np.array(array, taken, order="C")
     if feature.dtype != "bfloat16":
         return plain
     bits = plain.view(np.uint32).astype(np.uint64)
@@ -265,7 +265,8 @@ class Store:
         Raises AffectError where rows lack it or differ in shape.
         """
         column, shape = self._column(name), self.shape(name)
-        if None in shape or not (column.start >= 0).all() or column.feature.dtype == "bfloat16":
+        single = bool(column.values) and bool((column.start >= 0).all()) and None not in shape
+        if not single or column.feature.dtype == "bfloat16":
             raise AffectError(f"{self.path}: {name} is no single array: its rows differ in shape, or are missing")
         whole = column.values[0] if len(column.values) == 1 else np.concatenate(column.values)
         return whole.reshape(len(self), *[side for side in shape if side is not None])

@@ -121,6 +121,21 @@ def test_one_array_of_all_rows(tmp_path):
         Store(tmp_path / "s.arrow").array("x")
 
 
+def test_an_array_may_be_filled_again_for_the_next_row(tmp_path):
+    def rows():
+        again = np.empty((2, 2), np.float32)
+        for k in range(4):
+            again[:] = k
+            yield str(k), {"x": again}
+
+    store.write(tmp_path / "s.arrow", {"x": Feature("float32", 2)}, rows())
+    found = Store(tmp_path / "s.arrow")
+    assert [float(found.read("x", k).mean()) for k in range(4)] == [0, 1, 2, 3]
+    store.write(tmp_path / "s.arrow", {"x": Feature("float32", 0)}, [])
+    with pytest.raises(AffectError, match="no single array"):
+        Store(tmp_path / "s.arrow").array("x")
+
+
 @settings(max_examples=40, deadline=None)
 @given(lengths=st.lists(st.none() | st.integers(0, 5), min_size=1, max_size=6))
 def test_padding(lengths):
