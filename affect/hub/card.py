@@ -56,7 +56,7 @@ def _metadata(source: Source, name: str, corpus: str, licence: str, fused: bool,
     return ModelCardData(
         model_name=name, eval_results=results or None, license=licence, library_name="affect",
         pipeline_tag="audio-classification" if hears else None, base_model=base or None,
-        language=words.LANGUAGES.get(corpus), datasets=datasets or None,
+        language=words.language(corpus), datasets=datasets or None,
         tags=["emotion-recognition", "affective-computing", "affect"], **named,
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
+from affect.data import corpora
 from affect.report.runs import Record
 
 USE = """## Intended use
@@ -32,43 +33,40 @@ hearing or seeing such an utterance. It is not what a person feels.
 - on recordings of people who have not agreed, and as a lie detector.
 """
 
-_SPEECH = {
-    "iemocap": "IEMOCAP is acted and improvised by ten actors in a studio, in American English.",
-    "emodb": "EmoDB is ten sentences acted by ten speakers in a studio, in German.",
-    "msp_podcast": "MSP-Podcast is podcasts in English, chosen for emotional passages.",
-    "mer2023": "MER2023 is scenes of Chinese films and television, so acted, in Mandarin.",
-}
 _OWN = "Look at how it was recorded, by whom, and whether it was acted."
 _LOWER = "expect lower scores than those above, and scores that differ by group."
-_ELSEWHERE = f"On spontaneous speech of other people, in other rooms, by other microphones or a telephone, {_LOWER}"
-_WRITTEN = f"EmoBank is English from news, letters, fiction and the web. On other texts, and on transcripts, {_LOWER}"
-
-GENERATED = ("synthetic", "generated")
-"""Corpora that anybody may generate: they restrict no weights."""
-
-LANGUAGES = {"iemocap": "en", "emodb": "de", "msp_podcast": "en", "emobank": "en", "mer2023": "zh"}
-"""ISO 639-1 codes of what is spoken or written in a corpus."""
 
 
 def use(corpus: str) -> str:
     """Return intended use and limits of a model that was trained on a kind of corpus."""
-    if corpus in GENERATED:
+    layout = corpora.known(corpus)
+    about = layout.about if layout is not None and layout.about else _OWN
+    if layout is not None and layout.generated:
         limit = (
             "**It is an example.** The corpus is generated and nobody speaks in it: the scores above show that the "
             "code works, and what this model says of real speech, text or faces means nothing."
         )
-    elif corpus == "emobank":
-        limit = f"**The language is what the corpus has: written.** {_WRITTEN}"
+    elif layout is not None and not layout.has_audio:
+        limit = (
+            f"**The language is what the corpus has: written.** {about} On other texts, and on transcripts, {_LOWER}"
+        )
     else:
-        limit = f"**The speech is what the corpus has.** {_SPEECH.get(corpus, _OWN)} {_ELSEWHERE}"
+        elsewhere = "On spontaneous speech of other people, in other rooms, by other microphones or a telephone"
+        limit = f"**The speech is what the corpus has.** {about} {elsewhere}, {_LOWER}"
     lines = textwrap.fill(f"- {limit}", 120, subsequent_indent="  ", break_on_hyphens=False)
     return USE.format(corpus=lines)
 
 
 def datasets(data: Record) -> list[str]:
     """Return the names on the Hub of what a recipe's section `data`, without paths, was read from."""
-    root = str(data.get("root", ""))
-    return [root] if data.get("corpus") == "hub" and root.count("/") == 1 else []
+    root, layout = str(data.get("root", "")), corpora.known(data.get("corpus"))
+    return [root] if layout is not None and layout.on_hub and root.count("/") == 1 else []
+
+
+def language(corpus: str) -> str | None:
+    """Return the ISO 639-1 code of what is spoken or written in a corpus, None where it is not known."""
+    layout = corpora.known(corpus)
+    return layout.language if layout is not None else None
 
 
 def pretrained(config: Record) -> list[str]:
@@ -85,10 +83,14 @@ def licence(corpus: str, config: Record) -> tuple[str, str]:
     """Return the card's name of a licence, "other" where it is not known, and what there is to say of it."""
     code = "The code that made and loads it, affect, is under Apache-2.0."
     parts = pretrained(config)
-    if corpus in GENERATED and ("multimodal" in config or not parts):
+    layout = corpora.known(corpus)
+    if layout is not None and layout.generated and ("multimodal" in config or not parts):
         return "apache-2.0", f"{code} So are these weights: the corpus is generated and nothing pretrained is in them."
     given = f" and of {', '.join(f'`{name}`' for name in parts)}" if parts else ""
+    terms = f", {layout.licence}" if layout is not None and layout.licence else ""
+    cite = f" Cite the corpus: {layout.citation}." if layout is not None and layout.citation else ""
     return "other", (
-        f"{code} The weights are another matter: they may be used as the licences of the corpus (`{corpus}`){given} "
-        "allow, several of which are for research alone. Whoever publishes or uses them has to read those."
+        f"{code} The weights are another matter: they may be used as the licences of the corpus (`{corpus}`{terms})"
+        f"{given} allow, several of which are for research alone. Whoever publishes or uses them has to read those."
+        f"{cite}"
     )
