@@ -72,6 +72,11 @@ def escaped(name: str) -> str:
     return re.sub(special, r"\\\g<0>", " ".join(name.split()))
 
 
+def slug(name: str) -> str:
+    """Return a name as a file's name may have it."""
+    return re.sub(r"[^A-Za-z0-9.=@-]", "_", name)
+
+
 def text(value: object) -> str:
     """Return a setting's value in a few words, on one line."""
     if isinstance(value, bool) or value is None:

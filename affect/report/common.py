@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ def common(ours: Study, theirs: Study, evaluation: str, measure: Measure, notes:
 
     `notes` gets a sentence for everything that differs. Our groups count for both.
     """
-    if _signature(ours, evaluation) == _signature(theirs, evaluation):
+    if ours.signature(evaluation) == theirs.signature(evaluation):
         pooled = ours.pooled(evaluation, measure)
         groups = ours.groups(evaluation, measure)
         sides = [
@@ -67,23 +66,6 @@ def common(ours: Study, theirs: Study, evaluation: str, measure: Measure, notes:
         for side in cut
     ]
     return Sides(ours=sides[0], theirs=sides[1], pooled=pooled, rows=len(rows), groups=groups.count, unit=groups.unit)
-
-
-def _signature(study: Study, evaluation: str) -> str:
-    """Return what is equal where two experiments predict the same rows in the same folds with the same labels."""
-
-    def make() -> str:
-        system = study.system(evaluation)
-        kinds = sorted({kind for measure in study.measures for kind in measure.groups})
-        keys = system.keys(system.repeated)
-        complete = all(len(system.keyed(seed, system.repeated)) == len(keys) for seed in system.units)
-        told = [(key, sorted(row["target"].items()), [row.get(kind) for kind in kinds]) for key, row in keys.items()]
-        folds = sorted((s, f, sorted(rows)) for s, folds in system.units.items() for f, rows in folds.items())
-        places = sorted({(f, i) for _, f, ids in folds for i in ids}) if study.folds and not system.shared else []
-        content = repr((sorted(told, key=lambda item: item[0]), system.shared, places if complete else study.name))
-        return hashlib.sha256(content.encode("utf-8", errors="replace")).hexdigest()
-
-    return study.remember(("signature", evaluation), make)
 
 
 def _cut(first: System, second: System, name: str, pooled: bool, notes: list[str]) -> tuple[System, System] | None:
@@ -126,7 +108,10 @@ def _cut(first: System, second: System, name: str, pooled: bool, notes: list[str
 
 def _moved(first: System, second: System, shared: set[Key]) -> int:
     """Return how many common rows are in another fold there."""
-    folds = [{i: f for units in system.units.values() for f, rows in units.items() for i in rows} for system in (first, second)]
+    folds = [
+        {i: f for units in system.units.values() for f, rows in units.items() for i in rows}
+        for system in (first, second)
+    ]
     return sum(folds[0].get(i) != folds[1].get(i) for _, i in shared)
 
 

@@ -113,7 +113,9 @@ def compare(ours: Study, theirs: Study, main_only: bool = False) -> Comparison:
     for evaluation in [*evaluations, *summaries]:
         for measure in measures if evaluation in evaluations else [m for m in measures if m is ours.main]:
             if all(_has_rows(study, evaluation) for study in (ours, theirs)):
-                sides = [common(ours, theirs, name, measure, notes) for name in ours.summaries.get(evaluation, [evaluation])]
+                sides = [
+                    common(ours, theirs, name, measure, notes) for name in ours.summaries.get(evaluation, [evaluation])
+                ]
                 made = _over_rows(evaluation, measure, [s for s in sides if s is not None], notes)
             else:
                 made = _over_folds(evaluation, measure, ours, theirs, notes)
@@ -242,7 +244,7 @@ def _over_folds(evaluation: str, measure: Measure, ours: Study, theirs: Study, n
         doubt="seeds unknown",
     )  # fmt: skip
     measured = ours if _has_rows(ours, evaluation) else theirs if _has_rows(theirs, evaluation) else None
-    sign, folds = (1.0, a) if not 0 in a else (-1.0, b)
+    sign, folds = (1.0, a) if 0 not in a else (-1.0, b)
     if 0 not in a and 0 not in b and not (measured and measured.system(evaluation).shared):
         same = [fold for fold in a if fold in b]
         left = sorted(set(a) ^ set(b))

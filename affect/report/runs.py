@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -104,7 +105,7 @@ def read(folder: Path, *, scores_only: bool = False) -> list[Run]:
 
 def _run(path: Path, seed: int, fold: int, scores_only: bool) -> Run:
     problems: list[str] = []
-    events = lines(path / "metrics.jsonl", problems)
+    events = _last(path / "metrics.jsonl") if scores_only else lines(path / "metrics.jsonl", problems)
     end = events[-1] if events and events[-1].get("event") == "end" else {}
     predictions: dict[str, Path] = {}
     baselines: dict[str, dict[str, Path]] = {}
@@ -129,6 +130,20 @@ def _run(path: Path, seed: int, fold: int, scores_only: bool) -> Run:
         problems=problems,
         folder=path,
     )
+
+
+def _last(path: Path) -> list[Record]:
+    """Return the last JSON object of a file; a log is long, and its end is all that a comparison needs."""
+    try:
+        content = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    for line in reversed(content.split("\n")):
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                return [record]
+    return []
 
 
 def _document(path: Path, problems: list[str]) -> Record:

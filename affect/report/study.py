@@ -7,6 +7,7 @@ mean of the models is scored once a seed. The ids decide.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -175,7 +176,33 @@ class Study:
             rows = self._rows(evaluation, model)
             return self._shared(rows) or System(units=rows)
 
-        return self.remember(("system", evaluation, model), make)
+        found = self.remember(("system", evaluation, model), make)
+        if "@" in evaluation and ("taken", evaluation) not in self._held:
+            # All that is asked of rows that will not stay, while they are there.
+            self._held["taken", evaluation] = True
+            for measure in self.headline:
+                self._held["scored", evaluation, measure.name, NETWORK] = found.scored(measure)
+            self.signature(evaluation)
+            if self.main is not None and any(evaluation in members for members in self.summaries.values()):
+                self.samples(evaluation, self.main)
+        return found
+
+    def signature(self, evaluation: str) -> str:
+        """Return what is equal where two experiments predict the same rows in the same folds with the same labels."""
+
+        def make() -> str:
+            system = self.system(evaluation)
+            kinds = sorted({kind for measure in self.measures for kind in measure.groups})
+            keys = system.keys(system.repeated)
+            told = sorted((k, sorted(r["target"].items()), [r.get(kind) for kind in kinds]) for k, r in keys.items())
+            places = {(fold, i) for folds in system.units.values() for fold, rows in folds.items() for i in rows}
+            if any(len(system.keyed(seed, system.repeated)) < len(keys) for seed in system.units):
+                # Rows that not all seeds have are to be left out.
+                return self.name
+            content = repr((told, system.shared, sorted(places)))
+            return hashlib.sha256(content.encode("utf-8", errors="replace")).hexdigest()
+
+        return self.remember(("signature", evaluation), make)
 
     def _rows(self, evaluation: str, model: str) -> dict[int, dict[int, Rows]]:
         """Return the rows of an evaluation by seed and fold."""
@@ -218,11 +245,7 @@ class Study:
             seeds = sorted(set.intersection(*(set(values) for values in each)))
             return Scored({(seed, 0): float(np.mean([values[seed] for values in each])) for seed in seeds})
         if self.task is not None and (model != NETWORK or any(evaluation in run.predictions for run in self.finished)):
-            system = self.system(evaluation, model)
-            for other in self.headline if "@" in evaluation else ():
-                # While the rows are there.
-                self._held.setdefault(("scored", evaluation, other.name, model), system.scored(other))
-            return system.scored(measure)
+            return self.system(evaluation, model).scored(measure)
         known = {(r.seed, r.fold): r.recorded(evaluation, measure.name) for r in self.finished}
         return Scored({cell: value for cell, value in known.items() if not math.isnan(value)})
 
@@ -298,6 +321,13 @@ class Study:
 
         return self.remember(("run", run.name, evaluation, measure.name), make)
 
+    def runs_with(self, evaluation: str, model: str = NETWORK) -> list[int]:
+        """Return the folds in which a model predicted an evaluation."""
+        sources = [
+            (run.fold, run.predictions if model == NETWORK else run.baselines.get(model, {})) for run in self.finished
+        ]
+        return sorted({fold for fold, source in sources if evaluation in source})
+
     def held_out(self, run: Run, evaluation: str) -> str:
         """Return which session or speaker a run's part holds, as the recipe's split has it."""
         rows = run.predictions.get(evaluation) or {}
@@ -324,7 +354,9 @@ class Study:
     def numeric(self) -> list[str]:
         """Return the targets whose labels are numbers, in the order of the rows."""
         rows = [row for name in self.evaluations for row in self.system(name).rows()]
-        known = {t: None for row in rows for t, v in row["target"].items() if isinstance(v, float) and not math.isnan(v)}
+        known = {
+            t: None for row in rows for t, v in row["target"].items() if isinstance(v, float) and not math.isnan(v)
+        }
         return list(known)
 
 

@@ -116,7 +116,9 @@ class System:
         """How many rows one seed predicts."""
         return max((sum(map(len, folds.values())) for folds in self.units.values()), default=0)
 
-    def cut(self, keep: Callable[[int, int, str], bool], change: Callable[[Key, Record], Record] | None = None) -> System:
+    def cut(
+        self, keep: Callable[[int, int, str], bool], change: Callable[[Key, Record], Record] | None = None
+    ) -> System:
         """Return the rows of which `keep` says yes by seed, fold and id, changed where `change` is given."""
         units: dict[int, dict[int, Rows]] = {}
         for seed, folds in self.units.items():
@@ -129,7 +131,11 @@ class System:
     def scored(self, measure: Measure) -> Scored:
         """Return the score of each seed and fold."""
         return Scored(
-            {(s, f): score(measure, list(rows.values())) for s, folds in self.units.items() for f, rows in folds.items()}
+            {
+                (s, f): score(measure, list(rows.values()))
+                for s, folds in self.units.items()
+                for f, rows in folds.items()
+            }
         )
 
     def pooled(self, measure: Measure) -> float:
