@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -17,16 +16,31 @@ if TYPE_CHECKING:
 
 
 def task_of(recipe: Record) -> tuple[Task | None, str]:
-    """Return the task of a recipe, or None and why there is none ("": the recipe is not there)."""
+    """Return the task of a recipe, or None and why there is none ("": the recipe is not there).
+
+    What a recipe of another version lacks is as it is when not set, and what it alone has is left out.
+    """
     if not recipe:
         return None, ""
     try:
         kind = tasks.recipe_class(str(recipe.get("task")))
-        known = {field.name for field in dataclasses.fields(kind)} | {"task"}
-        # An average of other experiments says more than a recipe holds.
-        return tasks.make(tasks.read_recipe({key: value for key, value in recipe.items() if key in known})), ""
+        usual = kind().to_dict()
+        given = {name: _known(usual[name], recipe[name]) for name in usual if name in recipe}
+        try:
+            return tasks.make(kind.from_dict(usual | given)), ""
+        except AffectError:
+            # A section that can't be read should not hide what the others say of the measures.
+            plain = {name: value for name, value in given.items() if not isinstance(usual[name], dict)}
+            return tasks.make(kind.from_dict(usual | plain)), ""
     except (AffectError, AttributeError, KeyError, TypeError, ValueError) as error:
         return None, f"recipe.json can't be read as a recipe: {first_line(error)}"
+
+
+def _known(usual: object, given: object) -> object:
+    """Return a section with the fields that it has when nothing is set."""
+    if not isinstance(usual, dict) or not isinstance(given, dict):
+        return given
+    return usual | {name: _known(usual[name], value) for name, value in given.items() if name in usual}
 
 
 def task_like(names: Collection[str]) -> Task | None:

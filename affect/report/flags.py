@@ -144,7 +144,7 @@ def _seeds(study: Study) -> Iterator[Flag]:
     for evaluation in gaps.tests(study):
         for measure in study.headline:
             scored = study.scored(evaluation, measure)
-            if measure.parts or study.reported or not scored.cells or not study.pooled(evaluation, measure):
+            if measure.parts or not scored.cells or not (study.reported or study.pooled(evaluation, measure)):
                 continue
             within = [spread(v for (_, f), v in scored.cells.items() if f == fold)[1] for fold in study.folds]
             within = [deviation for deviation in within if not math.isnan(deviation)]

@@ -21,7 +21,7 @@ Goals = list[tuple[str, Measure, float]]
 
 
 def parse(given: Sequence[str]) -> dict[str, float]:
-    """Return goals by the name that was given ("V=.68", "valence=.68", "test2.mean=.65").
+    """Return goals by the name that was given ("V=.68", "test2.mean=.65").
 
     Raises AffectError for one that is not NAME=SCORE.
     """

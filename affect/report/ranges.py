@@ -17,7 +17,7 @@ from affect.report.systems import Floats
 
 COLLAPSED = 0.05
 OUTSIDE = 0.01
-"""Share of labels outside the scale that goes unflagged: a few of IEMOCAP's means lie slightly outside 1..5."""
+"""Share of labels outside the scale that goes unflagged: a few means of several raters may lie slightly outside it."""
 
 PART = 0.3
 """Share of the scale that labels use at least: labels of 0..1 read on a scale of 1..5 use a quarter of it."""

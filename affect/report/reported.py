@@ -5,12 +5,12 @@
     {
       "name": "v1",                             what it is called
       "source": "report 000, table 1",          where the numbers are from
-      "corpus": "iemocap",                      optional, as recipes name it
+      "corpus": "a_corpus",                     optional, as recipes name it
       "task": "some_task",                      optional
       "date": "2026-01-14",                     optional, orders experiments in comparison.md
-      "measures": {"emotion": "UA"},            optional; CCC for every target that is not named
-      "scores": {"1": {"test": {"valence": 0.65, "arousal": 0.73}, "valid": {"valence": 0.69}}},
-      "mean": {"test": {"valence": 0.5896, "arousal": 0.6867}}
+      "measures": {"recall": "UA"},             optional, where a score is of ua_recall
+      "scores": {"1": {"test": {"accuracy": 0.65, "recall": 0.73}, "valid": {"accuracy": 0.69}}},
+      "mean": {"test": {"accuracy": 0.5896, "recall": 0.6867}}
     }
 
 `scores` and `mean` hold scores by evaluation (test, or test1, test2 ...; valid, also called cv), and there by measure:

@@ -17,7 +17,7 @@ from affect import tasks
 from affect.errors import AffectError
 from affect.options import Options
 from affect.recipe import Recipe
-from affect.report.tables import NONE, grid
+from affect.tables import NONE, grid
 from affect.task import Row, Task
 from affect.train import folder as folders
 from affect.train import interrupt

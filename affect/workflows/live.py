@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from affect.report.tables import grid
+from affect.tables import grid
 
 _EVERY = 1.0
 """Seconds between two tables on a terminal."""

@@ -33,6 +33,12 @@ LACKING = 0.1
 """Largest share of a part's utterances without a modality that goes unflagged."""
 
 _SUM = 1e-3
+_LEGEND = (
+    "`emoval`, by which epochs are chosen, is f1 - 0.25 val (with `choose` subsets its mean over the seven subsets of the "
+    "modalities); `val` is the mean squared error of valence, n/a where none is rated. A test part is predicted by the "
+    "mean of the folds' logits and valences. The calibration error is the expected one, 15 bins, of the softmax of the "
+    "logits that are scored; 0 is best."
+)
 _NOTE = (
     "**Missing** is what a model is told of: the modality is not there. **Noise** and **shuffled** are what it is not "
     "told of: features with Gaussian noise, or those of another utterance. Doing well on one says nothing of the other."
@@ -72,7 +78,7 @@ def sections(study: Study) -> list[Section]:
         return found
     found.append(
         Section(
-            title="The public toolkit's metric lines", markdown="\n\n".join(filter(None, [lines(study), _error(study)]))
+            title="The public toolkit's metric lines", markdown="\n\n".join(filter(None, [lines(study), _error(study), _LEGEND]))
         )
     )
     found += _modalities(study)
