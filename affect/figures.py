@@ -82,7 +82,7 @@ def plain(name: str) -> str:
 def save(plots: Iterable[Plot], folder: Path) -> dict[str, str]:
     """Write plots as PNGs and return the path of each beside the folder, by its name.
 
-    A plot that has nothing to show is removed where an earlier state of the runs had it.
+    The folder's other PNGs, of an earlier state of the runs, are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
@@ -92,11 +92,13 @@ def save(plots: Iterable[Plot], folder: Path) -> dict[str, str]:
             path = folder / f"{plot.name}.png"
             figure = plot.draw()
             if figure is None:
-                # It would contradict the page.
-                path.unlink(missing_ok=True)
                 continue
             FigureCanvasAgg(figure)
             # matplotlib would write its version into the file.
             figure.savefig(path, dpi=130, metadata={"Software": None})
             drawn[plot.name] = f"{folder.name}/{plot.name}.png"
+    for path in folder.glob("*.png"):
+        # Plots of an earlier state would contradict the page.
+        if path.stem not in drawn:
+            path.unlink()
     return drawn

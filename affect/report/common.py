@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from affect.report.rows import Record
@@ -55,6 +54,9 @@ def common(ours: Study, theirs: Study, evaluation: str, measure: Measure, notes:
                      unit=groups.unit)  # fmt: skip
     first, second = ours.system(evaluation), theirs.system(evaluation)
     pooled = ours.pooled(evaluation, measure) and not second.shared
+    if not pooled and (both := first.units.keys() & second.units.keys()):
+        # Seeds are the pairs: what only one side has is no part of them.
+        first, second = (system.cut(lambda seed, fold, i: seed in both) for system in (first, second))
     cut = _cut(first, second, evaluation, pooled, notes)
     if cut is None:
         return None
@@ -72,11 +74,10 @@ def _cut(first: System, second: System, name: str, pooled: bool, notes: list[str
     """Return both systems with the rows that all seeds of both have, and with the labels that both give them."""
     repeated = first.repeated or second.repeated
     sides = [system.keys(repeated) for system in (first, second)]
-    complete = [
-        set.intersection(*(set(system.keyed(seed, repeated)) for seed in system.units)) if system.units else set[Key]()
-        for system in (first, second)
-    ]
-    shared = complete[0] & complete[1]
+    # Seeds that are pooled must have the same rows; of others each is compared with its like.
+    seeds = [[set(system.keyed(seed, repeated)) for seed in system.units] for system in (first, second)]
+    known = [set.intersection(*one) if pooled and one else set[Key]().union(*one) for one in seeds]
+    shared = known[0] & known[1]
     if not shared:
         notes.append(f"{name}: no row in common ({len(sides[0]):,} and {len(sides[1]):,} rows).")
         return None
@@ -102,7 +103,11 @@ def _cut(first: System, second: System, name: str, pooled: bool, notes: list[str
         labels = {t: v if place in kept.get(t, ()) else None for t, v in row["target"].items()}
         return {**ours[place], **row, "target": labels}
 
-    keep: Callable[[int, int, str], bool] = lambda seed, fold, i: (fold if repeated else 0, i) in shared  # noqa: E731
+    def keep(seed: int, fold: int, i: str) -> bool:
+        key = (fold if repeated else 0, i)
+        like = [system.keyed(seed, repeated) for system in (first, second) if seed in system.units]
+        return key in shared and (pooled or all(key in rows for rows in like))
+
     return first.cut(keep, change), second.cut(keep, change)
 
 

@@ -175,9 +175,10 @@ def _left(ours: Study, theirs: Study) -> list[str]:
 
 
 def _theirs(study: Study, measure: Measure) -> Measure | None:
-    """Return the measure of a study that is this one, under whichever of its names."""
+    """Return the measure of a study that is this one, under whichever of its names, made of the same measures."""
     found = asking.named(study.measures, measure.name)
-    return found or next((m for m in study.measures if asking.named([measure], m.name)), None)
+    found = found or next((m for m in study.measures if asking.named([measure], m.name)), None)
+    return found if found is not None and [p.name for p in found.parts] == [p.name for p in measure.parts] else None
 
 
 def _has_rows(study: Study, evaluation: str) -> bool:

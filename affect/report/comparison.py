@@ -204,7 +204,7 @@ def _groups(entries: Sequence[_Entry]) -> dict[tuple[str, tuple[str, ...]], list
     groups: dict[tuple[str, tuple[str, ...]], list[_Entry]] = {}
     for entry in entries:
         measures, told = _measures(entry.study), _told(entry.study)
-        alone = named[measures][0] if len(named[measures]) == 1 else ""
+        alone = named[measures][0] if len(named.get(measures, [])) == 1 else ""
         if entry.study.reported:
             told = known.get((told, measures), told)
         groups.setdefault((told or alone, measures), []).append(entry)

@@ -18,7 +18,7 @@ from affect.tables import flat, inside, number, signed, text
 
 SEVERITY = (
     # The numbers are wrong, or not all there.
-    "unreadable", "no predictions", "labels differ", "mixed settings", "mixed corpus", "leaking split",
+    "unreadable", "no predictions", "labels differ", "conditions disagree", "mixed settings", "mixed corpus", "leaking split",
     "NaN predictions", "constant predictions", "collapse to one class", "label range", "NaN loss", "NaN gradient",
     "exploding loss", "exploding gradient", "undefined term", "unfinished", "missing folds",
     # They are right, but could be better, or say less than they seem to.
@@ -44,6 +44,7 @@ def flags(study: Study, comparison: Comparison | None = None) -> list[Flag]:
         *_mixed(own),
         *leaks.leaks(study, own),
         *ranges.predictions(study),
+        *ranges.averages(study),
         *courses.losses(study, own),
         *ranges.scales(study),
         *courses.scores_over_epochs(study),
@@ -58,7 +59,7 @@ def flags(study: Study, comparison: Comparison | None = None) -> list[Flag]:
     found += _unreadable(study, own)
     # What depends on who is in a fold stays fold by fold; all else is a row a kind.
     by_fold = [*outliers.odd_folds(study), *gaps.valid_and_test(study), *gaps.train_and_valid(study)]
-    by_fold += _unsure(study, comparison) if comparison else []
+    by_fold += _unsure(study, comparison) if comparison and own else []
     return sorted([*gathered(found, {run.name for run in study.runs}), *by_fold], key=_weight)
 
 
@@ -76,11 +77,10 @@ def _unfinished(study: Study, runs: Sequence[Run]) -> Iterator[Flag]:
                 "unfinished", run.name, f"no end in metrics.jsonl (last step {step}); left out of every score", _AGAIN
             )
     told = inside(study.recipe, "data").get("folds")
-    planned = (
-        set(range(1, told + 1)) if isinstance(told, int) and not inside(study.recipe, "data").get("fold") else set()
-    )
-    # A single fold of several was asked for by --folds; what all seeds have is the plan.
-    everything = {run.fold for run in runs} | (planned if len({run.fold for run in runs}) > 1 else set())
+    # A single fold of several was asked for by --folds; else all that there are were meant.
+    several = len({run.fold for run in runs}) > 1
+    planned = set(range(1, told + 1)) if isinstance(told, int) and several else set()
+    everything = {run.fold for run in runs} | planned
     for seed in sorted({run.seed for run in runs}):
         present = {run.fold for run in runs if run.seed == seed}
         done = {run.fold for run in runs if run.seed == seed and run.finished}
@@ -94,6 +94,13 @@ def _unfinished(study: Study, runs: Sequence[Run]) -> Iterator[Flag]:
 def _unreadable(study: Study, runs: Sequence[Run]) -> Iterator[Flag]:
     if study.problem:
         yield Flag("unreadable", "across runs", f"{study.problem}; only recorded scores are shown")
+    for name in study.names if study.task is not None and study.main is not None else ():
+        # Read for the scores under conditions; what is wrong in a file is known then.
+        study.scored(name, study.main)
+        part = name.partition("@")[0]
+        if name != part and part in study.names and study.size(name) < study.system(part).size:
+            evidence = f"{name} has {study.size(name):,} of the {study.system(part).size:,} rows of {part}"
+            yield Flag("conditions disagree", name, evidence, "train those folds again with --overwrite")
     for run in runs:
         if run.finished:
             for name in study.evaluations or ["test"]:
@@ -101,11 +108,6 @@ def _unreadable(study: Study, runs: Sequence[Run]) -> Iterator[Flag]:
                     yield Flag(
                         "no predictions", run.name, f"finished, but no readable predictions-{name}.jsonl", _AGAIN
                     )
-        for evaluation in run.predictions:
-            # Plain ones are in memory, of the others the first reading named what is wrong.
-            if "@" in evaluation and not run.finished:
-                continue
-            _ = run.predictions[evaluation] if "@" not in evaluation else None
         for problem in run.problems:
             yield Flag("unreadable", run.name, problem)
     for name in study.evaluations:

@@ -31,7 +31,7 @@ _SIDES = {(True, True): COLOURS[2], (True, False): "#8ccfba", (False, True): COL
 
 def scores(study: Study) -> Figure | None:
     """Return a panel a measure: each evaluation's score with its interval, its seeds, and trivial models."""
-    if study.reported or not study.evaluations:
+    if study.reported or not study.finished or study.task is None:
         return None
     figure, panels = lay_out(len(study.headline), 3.2, 2.9)
     dashes = {name: DASHES[1 + i % 3] for i, name in enumerate(study.baselines)}
@@ -323,7 +323,3 @@ def _binned(points: Iterable[tuple[float, float]], most: int = 30) -> tuple[Floa
     means: Floats = np.array([part.mean(axis=0) for part in parts]).reshape(-1, 2)
     return means[:, 0], means[:, 1]
 
-
-def all_runs(runs: Sequence[Run]) -> bool:
-    """Tell whether several seeds share a fold's colour."""
-    return len({run.seed for run in runs}) > 1

@@ -52,6 +52,23 @@ def predictions(study: Study) -> Iterator[Flag]:
                     yield Flag(kind, run.name, f"{where} {words}".strip(), study.advice(kind, advice), size)
 
 
+def averages(study: Study) -> Iterator[Flag]:
+    """Yield what the mean of the folds' models has no prediction of, and classes that the data does not have."""
+    for evaluation in (name for name in study.evaluations if study.task is not None and study.system(name).shared):
+        for target in study.categorical():
+            rows = study.system(evaluation).rows()
+            wrong = sum(not isinstance(row["prediction"].get(target), str) for row in rows)
+            if wrong:
+                words = f"{target}: {wrong} of {len(rows)} rows have no mean prediction; there is no score"
+                yield Flag("NaN predictions", evaluation, words, study.advice("NaN predictions", _NAN_ADVICE), wrong)
+    told = study.environment.get("classes")
+    for run in study.finished if isinstance(told, list) else ():
+        for evaluation in (name for name in study.evaluations if name in run.predictions):
+            labels = {v for row in run.predictions[evaluation].values() for v in row["target"].values() if isinstance(v, str)}
+            if strangers := sorted(labels - set(map(str, told))):
+                yield Flag("unreadable", run.name, f"predictions-{evaluation}.jsonl: no class is called {', '.join(strangers[:3])}")
+
+
 def _number_predictions(rows: list[Record], target: str) -> Iterator[tuple[str, str, str, float]]:
     p, t = _numbers(rows, "prediction", target), _numbers(rows, "target", target)
     wrong = int((~np.isfinite(p)).sum())

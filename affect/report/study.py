@@ -182,10 +182,15 @@ class Study:
             self._held["taken", evaluation] = True
             for measure in self.headline:
                 self._held["scored", evaluation, measure.name, NETWORK] = found.scored(measure)
+            self._held["size", evaluation] = found.size
             self.signature(evaluation)
             if self.main is not None and any(evaluation in members for members in self.summaries.values()):
                 self.samples(evaluation, self.main)
         return found
+
+    def size(self, evaluation: str) -> int:
+        """Return how many rows one seed has of an evaluation."""
+        return self.remember(("size", evaluation), lambda: self.system(evaluation).size)
 
     def signature(self, evaluation: str) -> str:
         """Return what is equal where two experiments predict the same rows in the same folds with the same labels."""
@@ -195,10 +200,10 @@ class Study:
             kinds = sorted({kind for measure in self.measures for kind in measure.groups})
             keys = system.keys(system.repeated)
             told = sorted((k, sorted(r["target"].items()), [r.get(kind) for kind in kinds]) for k, r in keys.items())
-            places = {(fold, i) for folds in system.units.values() for fold, rows in folds.items() for i in rows}
-            if any(len(system.keyed(seed, system.repeated)) < len(keys) for seed in system.units):
-                # Rows that not all seeds have are to be left out.
-                return self.name
+            places = {(seed, f, i) for seed, folds in system.units.items() for f, rows in folds.items() for i in rows}
+            if all(len(system.keyed(seed, system.repeated)) == len(keys) for seed in system.units):
+                # Where all seeds have all rows, it does not matter which seeds there are.
+                places = {(0, fold, i) for _, fold, i in places}
             content = repr((told, system.shared, sorted(places)))
             return hashlib.sha256(content.encode("utf-8", errors="replace")).hexdigest()
 

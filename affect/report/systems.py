@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 
@@ -93,6 +93,7 @@ class System:
 
     units: Mapping[int, Mapping[int, Rows]]
     shared: bool = False
+    _keyed: dict[tuple[int, bool], dict[Key, Record]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def repeated(self) -> bool:
@@ -101,7 +102,10 @@ class System:
 
     def keyed(self, seed: int, repeated: bool) -> dict[Key, Record]:
         """Return the rows of a seed by key."""
-        return {(f if repeated else 0, i): row for f, rows in self.units[seed].items() for i, row in rows.items()}
+        if (seed, repeated) not in self._keyed:
+            folds = self.units[seed].items()
+            self._keyed[seed, repeated] = {(f if repeated else 0, i): row for f, rows in folds for i, row in rows.items()}
+        return self._keyed[seed, repeated]
 
     def keys(self, repeated: bool) -> dict[Key, Record]:
         """Return a row for each key that some seed has."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from affect import tasks
-from tests.report import stand_ins
+from tests.report import fusion, stand_ins
 
 REPORT = {
     "valence": (0.6496, 0.6779, 0.4720, 0.5634, 0.5464),
@@ -117,3 +118,22 @@ def report_runs(tmp_path: Path, write_run: Write) -> Path:
         test = {name: values[fold - 1] for name, values in REPORT.items()}
         write_run(folder, fold, test, valid=test | {"valence": 0.69} if fold == 5 else None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One experiment of three modalities and two seeds, to be copied and never changed."""
+    return fusion.experiment(tmp_path_factory.mktemp("made") / "robust_v3", (0, 1))
+
+
+@pytest.fixture
+def fused(made: Path, tmp_path: Path) -> Path:
+    """A copy of that experiment."""
+    return Path(shutil.copytree(made, tmp_path / "runs" / made.name))
+
+
+@pytest.fixture
+def plain(made: Path, tmp_path: Path) -> Path:
+    """A copy of that experiment without its rows under conditions."""
+    ignored = shutil.ignore_patterns("*@*")
+    return Path(shutil.copytree(made, tmp_path / "runs" / made.name, ignore=ignored))
