@@ -315,7 +315,7 @@ class Task(ABC):
         return None
 
     def diagnostics(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor | tuple[Tensor, Tensor]]:
-        """Return numbers of a micro-batch, added up over all of a step: sums [], or pairs (sum [], count []) for a mean.
+        """Return numbers of a micro-batch, added up over a step: sums [], or pairs (sum [], count []) for a mean.
 
         Asked for every `train.diagnostics_every` steps, in training mode and without gradients.
         """

@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from affect import report, tables
 from affect.hub import example, words
 from affect.hub.source import Source
-from affect.report.runs import Record
+from affect.report.rows import Record
 
 _FIRST = ("emoval", "f1", "acc", "mse", "macro_f1", "ccc", "ua")
 """Measures in the order of a table; those of one target (ccc_valence) come after their mean."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from affect.report.runs import Record
+from affect.report.rows import Record
 
 USE = """## Intended use
 

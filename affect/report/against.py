@@ -91,7 +91,8 @@ def basis(comparison: Comparison) -> str:
         said.append(_test(pairs))
     if any(found.basis == "rows" for found in known):
         said.append(
-            f'"Really" needs an interval without 0, at least {GROUPS} groups, more than one seed (where seeds are paired, '
+            f'"Really" needs an interval without 0, at least {GROUPS} groups, more than one seed (where seeds are '
+            "paired, "
             f"{PAIRS} of them) and, with {PAIRS} pairs or more, p of at most .05."
         )
     if len(known) > 1:
@@ -115,13 +116,15 @@ def _basis(found: list[Difference]) -> str:
         )
     if first.basis == "reported":
         return (
-            "One side is a number that somebody reports: the interval is that of the measured side, and says nothing of "
+            "One side is a number that somebody reports: the interval is that of the measured side, and says "
+            "nothing of "
             "how much the reported one varies from run to run."
         )
     if first.folds < 2:
         return "A mean alone on one side, and no more than one fold on the other: nothing tells how much they vary."
     return (
-        f"There is a mean alone on one side. The interval is that of the mean of the {counted(first.folds, 'fold')} of the "
+        f"There is a mean alone on one side. The interval is that of the mean of the {counted(first.folds, 'fold')} "
+        "of the "
         "other (standard error over folds, Student's t); how much the mean alone varies is not in it. Without pairs "
         "there is no paired test."
     )
@@ -130,7 +133,8 @@ def _basis(found: list[Difference]) -> str:
 def _test(found: list[Difference]) -> str:
     """Return what the paired test is, and where it decides nothing."""
     words = (
-        "The paired test flips the signs of the differences of folds (seeds averaged first) or seeds, exactly up to 16 of "
+        "The paired test flips the signs of the differences of folds (seeds averaged first) or seeds, exactly up "
+        "to 16 of "
         "them; p is two-sided."
     )
     fewest = min(len(one.pairs) for one in found)

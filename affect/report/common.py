@@ -91,7 +91,8 @@ def _cut(first: System, second: System, name: str, pooled: bool, notes: list[str
         moved = _moved(first, second, shared)
         if moved:
             notes.append(
-                f"{name}: {moved:,} common rows are tested in different folds: the two were trained on different splits."
+                f"{name}: {moved:,} common rows are tested in different folds: the two were trained on different "
+                "splits."
             )
     kept = _labels(sides[0], sides[1], shared, name, notes)
     if not any(kept.values()):

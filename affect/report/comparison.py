@@ -102,11 +102,13 @@ def page(folder: Path) -> str:
 
 
 _LEGEND = (
-    "Scores are means over folds ± their deviation (of a sample): over folds that hold out groups (seeds averaged first), "
+    "Scores are means over folds ± their deviation (of a sample): over folds that hold out groups (seeds averaged "
+    "first), "
     "else over seeds. Differences are taken on what two experiments have in common, by the main measure; "
     '"within noise" means that the 95 % interval holds 0, "not confirmed" that it does not, but rests on few groups '
     f"(under {GROUPS} speakers, dialogues ...) or seeds (under {PAIRS}) or that the paired test disagrees, "
-    '"with one seed" that another seed may undo it. Settings are compared with those of the line before. Experiments are '
+    '"with one seed" that another seed may undo it. Settings are compared with those of the line before. '
+    "Experiments are "
     "to be chosen by validation: the more of them are tried on one test, the more the best of them is so by chance. "
     "Experiments on different data or scales have tables of their own and are never compared."
 )
@@ -234,7 +236,8 @@ def _difference(entry: _Entry, best: _Entry | None) -> str:
     found = _compared(entry.study, best.study)
     known = [(name, found.of(name, entry.study.main)) for name in entry.tests] if found else []
     said = [
-        (f"{name} " if len(entry.tests) > 1 else "") + f"{signed(d.estimate.value)} against {best.study.name}: {verdict(d)}"
+        (f"{name} " if len(entry.tests) > 1 else "")
+        + f"{signed(d.estimate.value)} against {best.study.name}: {verdict(d)}"
         for name, d in known if d is not None and not math.isnan(d.estimate.value)
     ]  # fmt: skip
     return "; ".join(said) or f"{best.study.name}: nothing in common"

@@ -109,7 +109,7 @@ def _matrix(study: Study, kind: str, names: list[str]) -> Figure | None:
 
 
 def _curves(study: Study, kind: str, names: list[str]) -> Figure | None:
-    """Return the scores of each part over a condition's number, its score as it is dotted; another experiment dashed."""
+    """Return the scores of each part over a condition's number: as it is dotted, another experiment dashed."""
     from matplotlib.lines import Line2D
 
     from affect.figures import COLOURS, DASHES, GREY, lay_out, plain, same_scale

@@ -17,9 +17,9 @@ from affect.tables import inside, number
 from affect.task import Measure
 
 LEVEL = 0.6
-"""A validation score that stands still below this (report 002's bar; of measures whose chance level is known), or whose
-test score is below a trivial model's, is flagged: a run that is at a good level from the first epoch on has nothing to be
-blamed for."""
+"""A validation score that stands still below this (report 002's bar; of measures whose chance level is known), or
+whose test score is below a trivial model's, is flagged: a run that is at a good level from the first epoch on has
+nothing to be blamed for."""
 
 WAITING = 0.10
 FULL = 0.90
@@ -35,7 +35,8 @@ _RISING = "halve the learning rates, or let them fall (--optim.schedule cosine);
 _FALLING = "overfitting: stop earlier (train.patience), more dropout, more weight decay"
 _HIGH = "the learning rates are too high: lower ones, or more warmup"
 _FLAT = (
-    "nothing is gained after the first epochs: other features or another model, a learning rate three times as high and "
+    "nothing is gained after the first epochs: other features or another model, a learning rate three times as "
+    "high and "
     "as low; if it was learned within the first epoch, evaluate more often"
 )
 _UNDEFINED = "batches that tell a term nothing (all labels missing or equal): a larger batch, or no such term"
@@ -109,7 +110,8 @@ def scores_over_epochs(study: Study) -> Iterator[Flag]:
                 stills.append(f"{name} {first} in the first third, {last} in the last, {low}")
         if falls:
             said = [
-                f"{name} {number(move.start / scale)} at epoch {round(step * run.pace, 1):g}, {number(move.end / scale)} at last"
+                f"{name} {number(move.start / scale)} at epoch {round(step * run.pace, 1):g}, "
+                f"{number(move.end / scale)} at last"
                 for name, move, step, scale in falls
             ]
             words, learning = _loss_since(run, max(falls, key=lambda found: found[1].start - found[1].end)[2])

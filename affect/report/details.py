@@ -19,7 +19,8 @@ from affect.tables import NONE, escaped, filled, grid, number, with_deviation
 
 _CLASSES = "F1 and recall are means over seeds, of all folds' rows together. Rows without a label are left out."
 _FURTHER = (
-    "± is the deviation over folds where folds hold out groups, else over seeds. Rows of folds that hold out groups are "
+    "± is the deviation over folds where folds hold out groups, else over seeds. Rows of folds that hold out "
+    "groups are "
     "scored together too (all rows)."
 )
 

@@ -18,7 +18,8 @@ from affect.tables import flat, inside, number, signed, text
 
 SEVERITY = (
     # The numbers are wrong, or not all there.
-    "unreadable", "no predictions", "labels differ", "conditions disagree", "mixed settings", "mixed corpus", "leaking split",
+    "unreadable", "no predictions", "labels differ", "conditions disagree", "mixed settings", "mixed corpus",
+    "leaking split",
     "NaN predictions", "constant predictions", "collapse to one class", "label range", "NaN loss", "NaN gradient",
     "exploding loss", "exploding gradient", "undefined term", "unfinished", "missing folds",
     # They are right, but could be better, or say less than they seem to.
@@ -94,9 +95,11 @@ def _unfinished(study: Study, runs: Sequence[Run]) -> Iterator[Flag]:
 def _unreadable(study: Study, runs: Sequence[Run]) -> Iterator[Flag]:
     if study.problem:
         yield Flag("unreadable", "across runs", f"{study.problem}; only recorded scores are shown")
-    for name in study.names if study.task is not None and study.main is not None else ():
+    main = study.main
+    for name in study.names if study.task is not None and main is not None else ():
         # Read for the scores under conditions; what is wrong in a file is known then.
-        study.scored(name, study.main)
+        assert main is not None
+        study.scored(name, main)
         part = name.partition("@")[0]
         if name != part and part in study.names and study.size(name) < study.system(part).size:
             evidence = f"{name} has {study.size(name):,} of the {study.system(part).size:,} rows of {part}"

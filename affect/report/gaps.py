@@ -57,7 +57,8 @@ def _of_fold(study: Study, evaluation: str, fold: int) -> Iterator[Flag]:
     if not wide:
         return
     most = max(wide, key=lambda m: abs(gaps[m]))
-    words = [f"{m.shown}: valid {number(known[m][0])}, {evaluation} {number(known[m][1])} ({signed(known[m][1] - known[m][0])})"
+    words = [f"{m.shown}: valid {number(known[m][0])}, {evaluation} {number(known[m][1])} "
+             f"({signed(known[m][1] - known[m][0])})"
              for m in wide]  # fmt: skip
     below = gaps[most] > 0
     each = [

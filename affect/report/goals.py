@@ -72,7 +72,7 @@ def distances(study: Study, goals: Goals) -> str:
 
 
 def _distance(study: Study, evaluation: str, measure: Measure, score: float) -> str:
-    """Say the distance of the score with its interval; where that is pooled, of the fold mean too, which papers give."""
+    """Say the distance of the score with its interval; of a pooled one also of the fold mean, which papers give."""
     folds = study.scored(evaluation, measure).by_fold
     found = study.estimate(evaluation, measure)
     name = f"{escaped(evaluation)} {escaped(measure.shown)} {goal(score)}"

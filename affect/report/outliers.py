@@ -69,7 +69,7 @@ def by_chance(folds: int) -> float:
 
 
 def odd_folds(study: Study) -> list[Flag]:
-    """Return one flag for each odd fold of a test, whatever the measures that show it; one made of others shows nothing."""
+    """Return one flag for each odd fold of a test, whatever the measures (none made of others) that show it."""
     found: list[Flag] = []
     for evaluation in tests(study):
         said: dict[int, list[str]] = {}

@@ -6,7 +6,7 @@ Legend: R rows, n points.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from affect.figures import COLOURS, DASHES, GREY, heat, lay_out, plain, same_scale
+from affect.figures import COLOURS, DASHES, GREY, Dash, heat, lay_out, plain, same_scale
 from affect.report.compare import Comparison, Difference
 from affect.report.details import counted, names_of
-from affect.report.runs import TRAIN, VALID, Run
+from affect.report.runs import TRAIN, VALID
 from affect.report.study import Study
 from affect.report.systems import Floats
 from affect.task import Measure
@@ -104,8 +104,8 @@ def folds(study: Study, evaluation: str) -> Figure | None:
     return figure
 
 
-def _line(place: int) -> tuple[str, str]:
-    return ("#999999", COLOURS[1], "#000000", COLOURS[2])[place % 4], ("-", "--", "-.", ":")[place % 4]
+def _line(place: int) -> tuple[str, Dash]:
+    return ("#999999", COLOURS[1], "#000000", COLOURS[2])[place % 4], DASHES[place % 4]
 
 
 def _tick(study: Study, evaluation: str, fold: int) -> str:
@@ -115,7 +115,7 @@ def _tick(study: Study, evaluation: str, fold: int) -> str:
 
 
 def curves(study: Study) -> Figure | None:
-    """Return the training loss and each measure's validation score over epochs, a line a run, a dot where it was kept."""
+    """Return the training loss and validation scores over epochs: a line a run, a dot where it was kept."""
     drawn = [run for run in study.runs if (run.steps or run.evals) and not run.reported]
     if not drawn:
         return None
@@ -150,7 +150,7 @@ def curves(study: Study) -> Figure | None:
     return figure
 
 
-def _of_fold(place: int) -> tuple[str, str]:
+def _of_fold(place: int) -> tuple[str, Dash]:
     return COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
 
 
@@ -322,4 +322,3 @@ def _binned(points: Iterable[tuple[float, float]], most: int = 30) -> tuple[Floa
     parts = [part for part in np.array_split(both, most) if len(part)]
     means: Floats = np.array([part.mean(axis=0) for part in parts]).reshape(-1, 2)
     return means[:, 0], means[:, 1]
-

@@ -61,12 +61,19 @@ def averages(study: Study) -> Iterator[Flag]:
             if wrong:
                 words = f"{target}: {wrong} of {len(rows)} rows have no mean prediction; there is no score"
                 yield Flag("NaN predictions", evaluation, words, study.advice("NaN predictions", _NAN_ADVICE), wrong)
-    told = study.environment.get("classes")
-    for run in study.finished if isinstance(told, list) else ():
+    held = study.environment.get("classes")
+    told = set(map(str, held)) if isinstance(held, list) else set()
+    for run in study.finished if told else ():
         for evaluation in (name for name in study.evaluations if name in run.predictions):
-            labels = {v for row in run.predictions[evaluation].values() for v in row["target"].values() if isinstance(v, str)}
-            if strangers := sorted(labels - set(map(str, told))):
-                yield Flag("unreadable", run.name, f"predictions-{evaluation}.jsonl: no class is called {', '.join(strangers[:3])}")
+            labels = {
+                v for row in run.predictions[evaluation].values() for v in row["target"].values() if isinstance(v, str)
+            }
+            if strangers := sorted(labels - told):
+                yield Flag(
+                    "unreadable",
+                    run.name,
+                    f"predictions-{evaluation}.jsonl: no class is called {', '.join(strangers[:3])}",
+                )
 
 
 def _number_predictions(rows: list[Record], target: str) -> Iterator[tuple[str, str, str, float]]:
@@ -94,7 +101,10 @@ def _class_predictions(rows: list[Record], target: str) -> Iterator[tuple[str, s
         words = f"{target}: always {name}, the labels have {len(labels)} classes"
         yield "constant predictions", words, _CONSTANT_ADVICE, share
     elif share > ONE_CLASS and true <= ONE_CLASS:
-        words = f"{target}: {100 * share:.0f} % of predictions are {name}, of the labels {100 * labels[name] / len(known):.0f} %"
+        words = (
+            f"{target}: {100 * share:.0f} % of predictions are {name}, of the labels "
+            f"{100 * labels[name] / len(known):.0f} %"
+        )
         yield "collapse to one class", words, _CLASS_ADVICE, share
 
 

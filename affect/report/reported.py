@@ -44,7 +44,7 @@ Scored = dict[str, dict[str, float]]
 
 
 def read(path: Path) -> tuple[list[Run], Task | None]:
-    """Return the runs of a file of reported numbers, and the task whose measures they are (None: of none that is known).
+    """Return the runs of a file of reported numbers, and the task whose measures they are (None: unknown).
 
     The runs are one a fold, or fold 0 where the file gives a mean alone. Raises AffectError naming the file and the
     field where it can't be read.

@@ -39,7 +39,8 @@ def _seeds(study: Study) -> str:
     count = len(study.seeds)
     if count == 1:
         return (
-            "**A single run can't tell a better model from a luckier one**: with one seed nothing tells how much another "
+            "**A single run can't tell a better model from a luckier one**: with one seed nothing tells how much "
+            "another "
             f"seed would change. {PAIRS} seeds are needed before a difference over seeds can be called real."
         )
     return f"{count} seeds are few: {PAIRS} are needed to test a difference over seeds." if count < PAIRS else ""
@@ -153,7 +154,7 @@ def _folds(study: Study, name: str, model: str) -> str:
 
 
 def basis(study: Study) -> str:
-    """Return what the numbers are: what is pooled and what a mean, what intervals stand for, and who chose the epochs."""
+    """Return what is pooled and what a mean, what intervals stand for, and who chose the epochs."""
     said = []
     if any(not study.system(name).shared and _any_pooled(study, name) for name in study.evaluations):
         said.append("Where folds hold out groups, scores are of all folds' rows pooled (the folds' own are below).")
@@ -171,8 +172,10 @@ def _intervals(study: Study) -> list[str]:
     if groups.count < 2:
         return ["There is only one group of rows, so there are no intervals."]
     said = [
-        f"Intervals are 95 % percentile intervals of 1,000 resamples of the {groups.count:,} {groups.unit}s; they say how "
-        f"much the choice of test {groups.unit}s matters, not that of the seed. Differences are paired: both on the same "
+        f"Intervals are 95 % percentile intervals of 1,000 resamples of the {groups.count:,} {groups.unit}s; they "
+        "say how "
+        f"much the choice of test {groups.unit}s matters, not that of the seed. Differences are paired: both on the "
+        "same "
         f"resamples. {few(groups.count, groups.unit)}".rstrip()
     ]
     if groups.unit == ROW and study.main.groups:
@@ -189,7 +192,8 @@ def chosen(study: Study) -> str:
     if all(inside(run.recipe, "train").get("choose") == "last" for run in study.finished):
         return "The weights of the last step were taken, whatever the validation scores; the tests were evaluated once."
     words = (
-        f"Checkpoints were chosen on the validation part, by {escaped(study.measures[0].shown)}; the tests chose nothing. "
+        f"Checkpoints were chosen on the validation part, by {escaped(study.measures[0].shown)}; the tests chose "
+        "nothing. "
         "Validation scores are therefore the best of several and lean upwards."
     )
     tests = [name for name in study.evaluations if name != VALID]
@@ -231,7 +235,8 @@ def folds(study: Study) -> str:
 
 
 FOLDS = (
-    "`n`: rows of the first part. `gap`: validation minus test, of the main measure. The deviation is that of a sample, "
+    "`n`: rows of the first part. `gap`: validation minus test, of the main measure. The deviation is that of a "
+    "sample, "
     "over folds (seeds averaged first)."
 )
 
@@ -256,9 +261,9 @@ def training(study: Study) -> str:
         return ""
     first = study.measures[0]
     found = [(run, run.recorded(TRAIN, first.name), study.of_run(run, VALID, first)) for run in runs]
-    train, valid = (spread(row[k] for row in found)[0] for k in (1, 2))
-    gaps = spread(a - b for _, a, b in found)[0]
-    said = f"{first.shown}: train {number(train)} / valid {number(valid)} (gap {signed(gaps)}), means over {counted(len(runs), 'run')}."
+    train, valid, gaps = (spread(values)[0] for values in zip(*((a, b, a - b) for _, a, b in found), strict=True))
+    said = f"{first.shown}: train {number(train)} / valid {number(valid)} (gap {signed(gaps)}), means over "
+    said += f"{counted(len(runs), 'run')}."
     epochs = sorted(run.kept_epoch for run in runs if run.kept_epoch is not None)
     last = max((run.last_epoch for run in runs if run.last_epoch is not None), default=None)
     if epochs:
@@ -267,11 +272,17 @@ def training(study: Study) -> str:
     early = sum(ended(run) == "stopped early" for run in runs)
     said += f" {early} of {len(runs)} runs stopped early." if early else ""
     rows = [
-        [str(run.seed), str(run.fold), number(a), number(b), signed(a - b), _epoch(run.kept_epoch), _epoch(run.last_epoch),
-         ended(run)] for run, a, b in found
+        [
+            str(run.seed), str(run.fold), number(a), number(b), signed(a - b), _epoch(run.kept_epoch),
+            _epoch(run.last_epoch), ended(run),
+        ]
+        for run, a, b in found
     ]  # fmt: skip
     head = ["seed", "fold", f"train {first.shown}", f"valid {first.shown}", "gap", "kept epoch", "last epoch", "end"]
-    note = "The training scores are as the trainer recorded them; all others are recomputed from predictions. Epochs count from 1."
+    note = (
+        "The training scores are as the trainer recorded them; all others are recomputed from "
+        "predictions. Epochs count from 1."
+    )
     return "\n\n".join(
         [escaped(said), grid(*filled(head, rows), left={7} if len(filled(head, rows)[0]) > 7 else False), note]
     )

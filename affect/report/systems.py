@@ -104,7 +104,9 @@ class System:
         """Return the rows of a seed by key."""
         if (seed, repeated) not in self._keyed:
             folds = self.units[seed].items()
-            self._keyed[seed, repeated] = {(f if repeated else 0, i): row for f, rows in folds for i, row in rows.items()}
+            self._keyed[seed, repeated] = {
+                (f if repeated else 0, i): row for f, rows in folds for i, row in rows.items()
+            }
         return self._keyed[seed, repeated]
 
     def keys(self, repeated: bool) -> dict[Key, Record]:
@@ -172,7 +174,7 @@ class Groups:
         return cls(keys, np.unique(names, return_inverse=True)[1], unit, repeated)
 
     def samples(self, system: System, measure: Measure, pooled: bool) -> Samples:
-        """Return the replicates of a measure by seed, of pooled rows or the mean over folds; {} where there are none."""
+        """Return the replicates of a measure by seed, of pooled rows or the mean over folds; {}: none."""
         if self.count < 2:
             return {}
         found = {}

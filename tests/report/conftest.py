@@ -94,7 +94,13 @@ def write_run() -> Write:
             if step % 20 == 0:
                 share = 1 - 0.5 * np.exp(-step / 30)
                 scores = {f"ccc_{name}": share * value for name, value in valid.items()}
-                event = {"event": "eval", "evaluation": "valid", "step": step, "epoch": step // 20 - 1, "scores": scores}
+                event = {
+                    "event": "eval",
+                    "evaluation": "valid",
+                    "step": step,
+                    "epoch": step // 20 - 1,
+                    "scores": scores,
+                }
                 events.append(event)
         if finished:
             parts = {part: {f"ccc_{k}": v for k, v in s.items()} for part, s in (("valid", valid), ("test", test))}

@@ -17,8 +17,8 @@ SIZES = {"train": 150, "test1": 60, "test2": 80, "test3": 40}
 TESTS = ("test1", "test2", "test3")
 SUBSETS = ("A", "T", "V", "AT", "AV", "TV")
 CONDITIONS = (
-    *(f"subset={subset}" for subset in SUBSETS), "missing=0.0", "missing=0.7", "snr=10", "snr=0", "shuffle=A", "shuffle=T",
-    "shuffle=V",
+    *(f"subset={subset}" for subset in SUBSETS), "missing=0.0", "missing=0.7", "snr=10", "snr=0", "shuffle=A",
+    "shuffle=T", "shuffle=V",
 )  # fmt: skip
 WORTH = {"A": 0.6, "T": 0.45, "V": 0.35}
 
@@ -195,12 +195,16 @@ def write(
             events.append({"event": "step", "step": at, "epoch": epoch, "loss": loss, "terms": {}, "grad_norm": 1.0,
                            "lr": {"all": 5e-4}, "schedule": {"modality_dropout": p}})  # fmt: skip
         emoval = found["valid"]["emoval"] - 0.01 * abs(epoch - best)
-        events.append({"event": "eval", "evaluation": "valid", "step": step, "epoch": epoch, "scores": {"emoval": emoval}})
+        events.append(
+            {"event": "eval", "evaluation": "valid", "step": step, "epoch": epoch, "scores": {"emoval": emoval}}
+        )
     if finished:
         events.append({"event": "end", "step": 10 * epochs, "best_step": 10 * (best + 1), "best_epoch": best,
                        "scores": found})  # fmt: skip
         for part, (logits, valence) in said.items():
-            found_rows = [row | ({"attention": shares("ATV")} if attention else {}) for row in rows(model, part, logits, valence)]
+            found_rows = [
+                row | ({"attention": shares("ATV")} if attention else {}) for row in rows(model, part, logits, valence)
+            ]
             lines(path / f"predictions-{part}.jsonl", found_rows)
             always = np.tile([1.0, 0, 0, 0, 0, 0], (len(logits), 1))
             trivial = rows(model, part, always, np.full(len(logits), -0.4))

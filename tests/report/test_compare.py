@@ -209,7 +209,8 @@ def test_only_common_rows_are_compared_and_that_is_said(tmp_path: Path, write_ru
 
 
 def test_other_labels_scales_and_folds_are_found(tmp_path: Path, write_run) -> None:
-    a, b = five(tmp_path / "a", write_run, 0.05), five(tmp_path / "b", write_run, 0.0)
+    a = five(tmp_path / "a", write_run, 0.05)
+
     def relabelled(row: dict[str, Any]) -> dict[str, Any]:
         wrong = row["id"].endswith("3")
         return row | {"target": {k: v + (0.5 if wrong and k == "valence" else 0) for k, v in row["target"].items()}}
@@ -309,8 +310,8 @@ def test_goals(tmp_path: Path, write_run) -> None:
     study = load(five(tmp_path / "a", write_run, 0.0))
     wanted = goals.resolve(study, goals.parse(["V=.9", "arousal=.3", "MEAN=.57", "valid.V=.1", "cv.A=.2"]))
     assert [(name, measure.name, score) for name, measure, score in wanted] == [
-        ("test", "ccc_valence", 0.9), ("test", "ccc_arousal", 0.3), ("test", "ccc", 0.57), ("valid", "ccc_valence", 0.1),
-        ("valid", "ccc_arousal", 0.2),
+        ("test", "ccc_valence", 0.9), ("test", "ccc_arousal", 0.3), ("test", "ccc", 0.57),
+        ("valid", "ccc_valence", 0.1), ("valid", "ccc_arousal", 0.2),
     ]  # fmt: skip
     valence, arousal, mean, *_ = goals.distances(study, wanted).splitlines()
     pool = study.estimate("test", wanted[0][1])
@@ -340,7 +341,11 @@ def test_a_goal_that_is_named_twice() -> None:
 
 
 def test_other_scales_and_data_are_never_one(tmp_path: Path, write_run) -> None:
-    for name, facts in (("a", {"scale": [1, 5]}), ("b", {"scale": [0, 1]}), ("c", {"fingerprint": "other", "scale": [1, 5]})):
+    for name, facts in (
+        ("a", {"scale": [1, 5]}),
+        ("b", {"scale": [0, 1]}),
+        ("c", {"fingerprint": "other", "scale": [1, 5]}),
+    ):
         write_run(tmp_path / name, 1, BOTH, size=40, environment=facts)
     with pytest.raises(AffectError, match="one is of scale 1 5, the other of scale 0 1"):
         compare(load(tmp_path / "a"), load(tmp_path / "b"))

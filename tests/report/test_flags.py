@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affect import report
+from affect.findings import Flag
 from affect.recipe import FREE
 from affect.report import Run, read
-from affect.findings import Flag
 from affect.report import flags as all_flags
 from affect.report.outliers import by_chance, outlying, surprise
 from affect.report.study import Study

@@ -157,9 +157,13 @@ def test_a_class_for_all_and_predictions_that_are_none(plain: Path) -> None:
     edit(run / "metrics.jsonl", lambda records: records[6].update(undefined=["contrastive"]))
     found = flags(plain)
     assert found["collapse to one class"].where == "seed0/fold1"
-    assert found["collapse to one class"].evidence.startswith("test1 emotion: 98 % of predictions are happy, of the labels ")
+    assert found["collapse to one class"].evidence.startswith(
+        "test1 emotion: 98 % of predictions are happy, of the labels "
+    )
     assert "warm-up" in found["collapse to one class"].advice
-    words = {flag.where: flag.evidence for flag in all_flags.flags(Study(runs=read(plain))) if flag.kind == "NaN predictions"}
+    words = {
+        flag.where: flag.evidence for flag in all_flags.flags(Study(runs=read(plain))) if flag.kind == "NaN predictions"
+    }
     assert words["seed0/fold1"].startswith("test2 valence: 1 of 80")
     assert words["test2"] == "emotion: 1 of 160 rows have no mean prediction; there is no score"
     assert found["undefined term"].evidence.endswith("contrastive took no part in 1 of 24 logged steps")
@@ -169,8 +173,16 @@ def test_a_class_for_all_and_predictions_that_are_none(plain: Path) -> None:
 @pytest.mark.parametrize(
     ("told", "kind", "words"),
     [
-        ({"warmup": 30}, "stopped before 2W", "ended after epoch 12; modality dropout reaches its full rate in epoch 61"),
-        ({"warmup": 3, "best": 5}, "kept before 2W", "kept epoch 6, which saw a rate of 0.133 at most; the full rate comes"),
+        (
+            {"warmup": 30},
+            "stopped before 2W",
+            "ended after epoch 12; modality dropout reaches its full rate in epoch 61",
+        ),
+        (
+            {"warmup": 3, "best": 5},
+            "kept before 2W",
+            "kept epoch 6, which saw a rate of 0.133 at most; the full rate comes",
+        ),
         ({"warmup": 3, "best": 6}, None, ""),
         ({"warmup": 0, "best": 0}, None, ""),
     ],
@@ -225,7 +237,9 @@ def test_a_wide_gap_between_training_and_validation(tmp_path: Path) -> None:
 
 
 def test_missing_unfinished_and_odd_runs(plain: Path) -> None:
-    edit(plain / "seed0" / "fold1" / "predictions-test2.jsonl", lambda records: records[0]["target"].update(valence=9.0))
+    edit(
+        plain / "seed0" / "fold1" / "predictions-test2.jsonl", lambda records: records[0]["target"].update(valence=9.0)
+    )
     assert flags(plain)["labels differ"].where == "test2"
     edit_document(plain / "seed0/fold1/environment.json", lambda facts: facts["presence"]["test2"].update(video=62))
     lacking = flags(plain)["modality missing"]
@@ -372,4 +386,7 @@ def test_all_experiments_beside_the_baseline(six: Path, tmp_path: Path) -> None:
     for path in (runs / "better").glob("seed*/fold*/predictions-valid.jsonl"):
         edit(path, lambda records: [r["prediction"].update(emotion="sad") for r in records] and None)
     warned = comparison.page(runs)
-    assert "**better is best on the tests, baseline on validation: choosing better would be selection on a test.**" in warned
+    assert (
+        "**better is best on the tests, baseline on validation: choosing better would be selection on a test.**"
+        in warned
+    )

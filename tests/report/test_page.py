@@ -28,7 +28,17 @@ def test_the_page_holds_everything_in_order(report_runs: Path) -> None:
     path = report.write(report_runs)
     text = path.read_text(encoding="utf-8")
     assert path == report_runs / "report.md"
-    heads = ["Result", "Folds", "Flags", "Training", "Further scores", "Predictions", "Settings", "Reproduce", "Environment"]
+    heads = [
+        "Result",
+        "Folds",
+        "Flags",
+        "Training",
+        "Further scores",
+        "Predictions",
+        "Settings",
+        "Reproduce",
+        "Environment",
+    ]
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == heads
     assert "the tests chose nothing" in text
     assert "CCC-V 0.472, the other folds have 0.609" in text
@@ -82,7 +92,7 @@ def test_an_unfinished_experiment_has_a_page_too(tmp_path: Path, write_run) -> N
     text = report.write(tmp_path / "a").read_text(encoding="utf-8")
     assert "No run is finished" in text
     assert "no end in metrics.jsonl (last step 120)" in text
-    assert [path.name for path in (tmp_path / "a" / "plots").iterdir() ] == ["curves.png"]
+    assert [path.name for path in (tmp_path / "a" / "plots").iterdir()] == ["curves.png"]
 
 
 def test_a_bare_run_folder_is_no_stack_trace(tmp_path: Path) -> None:

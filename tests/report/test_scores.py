@@ -155,7 +155,9 @@ def test_the_baseline_is_tested_over_folds_too(tmp_path: Path, write_run) -> Non
 def test_verdicts() -> None:
     for sign in (1, -1):
         said = {
-            value: judge(Estimate(value, *sorted((value / 5, 2 * value))), groups=30, unit="dialogue", single=False, sign=sign)
+            value: judge(
+                Estimate(value, *sorted((value / 5, 2 * value))), groups=30, unit="dialogue", single=False, sign=sign
+            )
             for value in (0.1, -0.1)
         }
         assert said[0.1 * sign].said("ridge") == "really better than ridge"
@@ -229,9 +231,13 @@ def test_classes_are_scored_by_recall_and_have_their_tables(tmp_path: Path, writ
     recall = np.mean([sk.balanced_accuracy_score(*one) for one in pooled])
     assert found.estimate("test", measure(found, "ua_emotion")).value == pytest.approx(recall)
     text = details.classes(found)
-    matrix = {row[0]: row for row in cells(text.split("Confusion on test")[1].split("Confusion")[0]) if row[0] in EMOTIONS}
+    matrix = {
+        row[0]: row for row in cells(text.split("Confusion on test")[1].split("Confusion")[0]) if row[0] in EMOTIONS
+    }
     labels, said = ([name for pair in pairs for name in pair[k]] for k in (0, 1))
-    assert [[int(n) for n in matrix[e][1:5]] for e in EMOTIONS] == sk.confusion_matrix(labels, said, labels=EMOTIONS).tolist()
+    assert [[int(n) for n in matrix[e][1:5]] for e in EMOTIONS] == sk.confusion_matrix(
+        labels, said, labels=EMOTIONS
+    ).tolist()
     each = [sk.f1_score(*one, labels=EMOTIONS, average=None) for one in pooled]
     rows = {row[0]: row for row in cells(text)}
     assert rows["emotion: F1 (recall)"][1] == "test"

@@ -1,4 +1,5 @@
-"""A task that the report has never heard of: an error rate over lists of segments, one fold, a section and a flag of its own."""
+"""A task that the report has never heard of: an error rate over lists of segments, one fold, a section and a flag "
+"of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ class Count(Recipe):
 
 def missed(rows: Sequence[Row]) -> float:
     """Return the share of turns that are wrong: rows hold lists."""
-    wrong = sum(int(p != t) for row in rows for p, t in zip(row["prediction"]["turns"], row["target"]["turns"], strict=True))
+    wrong = sum(
+        int(p != t) for row in rows for p, t in zip(row["prediction"]["turns"], row["target"]["turns"], strict=True)
+    )
     total = sum(len(row["target"]["turns"]) for row in rows)
     if any(value is None for row in rows for value in row["prediction"]["turns"]):
         raise AffectError("a turn is no number")
@@ -73,14 +76,18 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
                     rows.append(place | {"prediction": {"turns": said}, "target": {"turns": turns}})
                 text = "".join(json.dumps(row) + "\n" for row in rows)
                 (path / f"predictions-{part}.jsonl").write_text(text)
-            (path / "baseline-silent-test.jsonl").write_text(
-                "".join(json.dumps(row | {"prediction": {"turns": [0.0] * 6}}) + "\n" for row in map(json.loads, (path / "predictions-test.jsonl").read_text().splitlines()))
-            )  # fmt: skip
+            tests = map(json.loads, (path / "predictions-test.jsonl").read_text().splitlines())
+            silent = [row | {"prediction": {"turns": [0.0] * 6}} for row in tests]
+            (path / "baseline-silent-test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in silent))
             events: list[dict[str, Any]] = []
             for step in range(1, 9):
-                events.append({"event": "step", "step": step, "epoch": step - 1, "loss": 1 / step, "undefined": ["turns"]})
+                events.append(
+                    {"event": "step", "step": step, "epoch": step - 1, "loss": 1 / step, "undefined": ["turns"]}
+                )
                 score = {"ter": wrong + 0.3 / step}
-                events.append({"event": "eval", "evaluation": "valid", "step": step, "epoch": step - 1, "scores": score})
+                events.append(
+                    {"event": "eval", "evaluation": "valid", "step": step, "epoch": step - 1, "scores": score}
+                )
             end = {"event": "end", "step": 8, "best_step": 8, "best_epoch": 7, "scores": {"train": {"ter": 0.0}}}
             lines = "".join(json.dumps(event) + "\n" for event in [*events, end])
             (path / "metrics.jsonl").write_text(lines)
@@ -98,7 +105,11 @@ def test_it_is_reported_without_being_named(write: Callable[..., Path]) -> None:
     assert "1,000 resamples of the 15 recordings" in text
     assert "## Turns\n\n540 turns" in text
     assert (folder / "plots" / "turns.png").is_file()
-    flags = [line.split("|")[1].strip() for line in text.split("## Flags")[1].split("##")[0].splitlines() if line.startswith("| ")]
+    flags = [
+        line.split("|")[1].strip()
+        for line in text.split("## Flags")[1].split("##")[0].splitlines()
+        if line.startswith("| ")
+    ]
     assert flags == ["flag", "undefined term", "silence"]
     assert "the loss term turns took no part in 8 of 8 logged steps" in text
 

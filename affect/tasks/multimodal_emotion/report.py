@@ -34,7 +34,8 @@ LACKING = 0.1
 
 _SUM = 1e-3
 _LEGEND = (
-    "`emoval`, by which epochs are chosen, is f1 - 0.25 val (with `choose` subsets its mean over the seven subsets of the "
+    "`emoval`, by which epochs are chosen, is f1 - 0.25 val (with `choose` subsets its mean over the seven subsets "
+    "of the "
     "modalities); `val` is the mean squared error of valence, n/a where none is rated. A test part is predicted by the "
     "mean of the folds' logits and valences. The calibration error is the expected one, 15 bins, of the softmax of the "
     "logits that are scored; 0 is best."
@@ -55,7 +56,8 @@ def summaries(evaluations: Sequence[str]) -> dict[str, list[str]]:
 def advice_of() -> dict[str, str]:
     """Return what report 001 advises about flags."""
     return {
-        "overfitting": "more dropout (.35 to .5), modality dropout, weight decay, early stopping: report 001's robust_v1 to v3",
+        "overfitting": "more dropout (.35 to .5), modality dropout, weight decay, early stopping: report 001's "
+        "robust_v1 to v3",
         "collapse to one class": "less modality dropout or a longer warm-up (W), a smaller learning rate, less dropout",
         "constant predictions": "less modality dropout or a longer warm-up (W), a smaller learning rate, less dropout",
         "NaN loss": "a smaller learning rate, gradient clipping (clip 1.0); look for NaN in the features",
@@ -78,7 +80,8 @@ def sections(study: Study) -> list[Section]:
         return found
     found.append(
         Section(
-            title="The public toolkit's metric lines", markdown="\n\n".join(filter(None, [lines(study), _error(study), _LEGEND]))
+            title="The public toolkit's metric lines",
+            markdown="\n\n".join(filter(None, [lines(study), _error(study), _LEGEND])),
         )
     )
     found += _modalities(study)
@@ -124,7 +127,8 @@ def _modalities(study: Study) -> list[Section]:
             whole, rest = study.scored(part, F1).mean, study.scored(f"{part}@{INCOMPLETE}", F1).mean
             said.append(f"{part} {number(rest)} ({_points(rest - whole)})")
         parts.append(
-            "Weighted F1 with some modalities alone (A audio, T text, V video): the mean of the six incomplete subsets, "
+            "Weighted F1 with some modalities alone (A audio, T text, V video): the mean of the six incomplete "
+            "subsets, "
             f"and its points from the whole: {', '.join(said)}."
         )
         parts += [_rates(study), *_shuffled(study), _NOTE]
@@ -164,7 +168,8 @@ def _rates(study: Study) -> str:
     now, most = (f"{100 * share:.0f} %" for share in shares)
     low, high = (name.removeprefix("missing=").replace("0.", ".") for name in (rates[0], rates[-1]))
     return (
-        "Under `missing` each modality that is there is dropped with that probability (one is always left; the same masks "
+        "Under `missing` each modality that is there is dropped with that probability (one is always left; the "
+        "same masks "
         f"for all runs): of all modalities {now} are not there at rate {low} and {most} at {high}."
     )
 
@@ -237,7 +242,8 @@ def weights(study: Study, part: str, subset: str) -> Floats | None:
         given = [inside(row, "attention") for row in study.system(name).rows()]
         if not given or not all(given):
             return None
-        return np.array([[float(row.get(m) or 0.0) for m in MODALITIES.values()] for row in given]).mean(0)
+        found: Floats = np.array([[float(row.get(m) or 0.0) for m in MODALITIES.values()] for row in given]).mean(0)
+        return found
 
     return study.remember(("attention", name), make)
 
@@ -332,7 +338,9 @@ def flags(study: Study) -> Iterator[Flag]:
     told, sizes = inside(study.environment, "presence"), inside(study.environment, "utterances")
     for part, known in told.items():
         size = sizes.get(part)
-        for name in MODALITIES.values() if isinstance(known, dict) and isinstance(size, int) and size > 0 else ():
+        if not isinstance(known, dict) or not isinstance(size, int) or size < 1:
+            continue
+        for name in MODALITIES.values():
             there = known.get(name)
             if isinstance(there, int) and 1 - there / size > LACKING:
                 evidence = f"{name} in {there:,} of {size:,} utterances ({100 * (1 - there / size):.0f} % lack it)"

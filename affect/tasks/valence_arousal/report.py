@@ -62,11 +62,13 @@ def advice_of(recipe: ValenceArousal) -> dict[str, str]:
     rates = "lr and encoder_lr" if encoder else "lr"
     found = {
         "overfitting": (
-            "report 000's remedies (v3): dropout .3, weight_decay 1e-3, a smaller model (prosody_dim 64, mamba_layers 2), "
+            "report 000's remedies (v3): dropout .3, weight_decay 1e-3, a smaller model (prosody_dim 64, "
+            "mamba_layers 2), "
             f"{'encoder_lr 5e-6, ' if encoder else ''}patience 15; then augmentation (augmented)"
         ),
         "outlying fold": (
-            "look at who is in that fold, and repeat it with other seeds: data, or chance? Report 000 held the training "
+            "look at who is in that fold, and repeat it with other seeds: data, or chance? Report 000 held the "
+            "training "
             f"for unstable (v3: lr 5e-5{', encoder_lr 5e-6' if encoder else ''}, dropout .3, loss ccc unweighted)"
         ),
         "NaN loss": (
@@ -98,14 +100,16 @@ def advice_of(recipe: ValenceArousal) -> dict[str, str]:
         ),
         "NaN predictions": "look at those utterances (silence? a broken file?), then clip at .3 and lower the rates",
         "stands still": (
-            "nothing is gained after the first epochs: other features or another encoder (a trained one), lr three times "
+            "nothing is gained after the first epochs: other features or another encoder (a trained one), lr three "
+            "times "
             "as high and as low; if it was learned within the first epoch, evaluate more often"
         ),
     }
     if encoder:
         found |= {
             "falling score": (
-                "overfitting, or encoder_lr too high (report 002): stop earlier (train.patience), encoder_lr 5e-6, more "
+                "overfitting, or encoder_lr too high (report 002): stop earlier (train.patience), encoder_lr 5e-6, "
+                "more "
                 "dropout"
             ),
             "high rates": "the rates are too high: encoder_lr 5e-6 (report 002), a lower lr",
