@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from affect import tasks
+from affect import figures, tasks
+from affect.findings import Plot
 from tests.report import fusion, stand_ins
 
 REPORT = {
@@ -143,3 +144,17 @@ def plain(made: Path, tmp_path: Path) -> Path:
     """A copy of that experiment without its rows under conditions."""
     ignored = shutil.ignore_patterns("*@*")
     return Path(shutil.copytree(made, tmp_path / "runs" / made.name, ignore=ignored))
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without the time that drawing takes: every plot is an empty file."""
+
+    def save(plots: Iterable[Plot], folder: Path) -> dict[str, str]:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [plot.name for plot in plots]
+        for name in names:
+            (folder / f"{name}.png").write_bytes(b"")
+        return {name: f"{folder.name}/{name}.png" for name in names}
+
+    monkeypatch.setattr(figures, "save", save)

@@ -12,6 +12,8 @@ from affect import commands, report
 from affect.errors import AffectError
 from affect.report import comparison
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 
 def cells(text: str) -> dict[str, list[str]]:
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]

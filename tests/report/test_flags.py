@@ -23,6 +23,7 @@ from affect.report.trends import fall, still
 from affect.tasks.valence_arousal.recipe import ValenceArousal
 from tests.report.stand_ins import Valence
 
+pytestmark = pytest.mark.usefixtures("no_plots")
 PAPER = Valence(ValenceArousal())
 
 

@@ -80,6 +80,7 @@ def test_the_page_holds_everything_in_order(fused: Path) -> None:
     assert "val=n/a" in text
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_no_file_of_conditions_is_no_condition(tmp_path: Path) -> None:
     experiment(tmp_path / "a", folds=(1, 2), conditions=NONE, attention=False)
     text = report.write(tmp_path / "a").read_text(encoding="utf-8")
@@ -110,6 +111,7 @@ def test_conditions_are_scored_from_their_rows(made: Path) -> None:
     assert list(weights) == pytest.approx([0.625, 0.375, 0.0])
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_damaged_file_is_named_and_crashes_nothing(fused: Path) -> None:
     run = fused / "seed0" / "fold1"
     (run / "predictions-test1@snr=0.jsonl.gz").write_bytes(b"\x1f\x8b no archive")

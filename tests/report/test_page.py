@@ -50,6 +50,7 @@ def test_the_page_holds_everything_in_order(report_runs: Path) -> None:
     assert all((report_runs / name).is_file() for name in named)
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_last_weights_are_not_called_a_choice(tmp_path: Path, write_run) -> None:
     path = write_run(tmp_path / "last", 1, {"valence": 0.5, "arousal": 0.6})
     recipe = json.loads((path / "recipe.json").read_text())
@@ -70,12 +71,14 @@ def test_the_same_runs_give_the_same_bytes(report_runs: Path, tmp_path: Path) ->
     assert contents(report.write(moved).parent) == first
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_mapped_labels_are_said_first(tmp_path: Path, write_run) -> None:
     write_run(tmp_path / "a", 1, {"valence": 0.5}, environment={"data": {"mapped": True}})
     lines = report.write(tmp_path / "a").read_text(encoding="utf-8").splitlines()
     assert lines[2].startswith("> **Labels mapped, not rated.**")
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_command_is_the_one_that_was_given(tmp_path: Path, write_run) -> None:
     command = "accelerate launch recipes/finetune_wavlm.py finetune --optim.lr 3e-5"
     write_run(tmp_path / "a", 1, {"valence": 0.5}, environment={"command": command})
@@ -136,6 +139,7 @@ def test_plots_show_the_numbers(tmp_path: Path, write_run) -> None:
         assert pixels.shape[1] > 700
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_what_the_earlier_page_had_is_said(tmp_path: Path, write_run) -> None:
     for name in ("v1", "v2"):
         write_run(tmp_path / name, 1, {"valence": 0.5}, size=30, epochs=1)
@@ -151,6 +155,7 @@ def test_what_the_earlier_page_had_is_said(tmp_path: Path, write_run) -> None:
     assert "The earlier page" not in report.publish(mine)[1]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_curves_of_several_seeds_say_that_they_share_a_colour(tmp_path: Path, write_run) -> None:
     write_run(tmp_path / "a", 1, {"valence": 0.5}, size=40)
     assert "share its colour" not in report.write(tmp_path / "a").read_text(encoding="utf-8")
@@ -195,6 +200,7 @@ def test_report_000s_own_numbers_say_what_its_author_found(tmp_path: Path) -> No
     assert (tmp_path / "v2" / "report.html").read_text(encoding="utf-8").count("<img ") == 3
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_comparison_that_fails_leaves_the_earlier_report(report_runs: Path, write_run) -> None:
     before = contents(report.write(report_runs).parent)
     write_run(report_runs.parent / "other", 1, {"dominance": 0.5}, size=40)

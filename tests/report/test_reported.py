@@ -11,6 +11,7 @@ from affect.errors import AffectError
 from affect.report.experiment import load
 from affect.report.reported import read
 
+pytestmark = pytest.mark.usefixtures("no_plots")
 TEST = {"test": {"valence": 0.6, "arousal": 0.7}}
 
 

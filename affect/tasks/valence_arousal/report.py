@@ -23,6 +23,22 @@ _ROTATING = ("session", "speaker", "script")
 """Splits that hold out each group in turn, so that there is always more than one fold."""
 
 
+_OF_ENCODERS = {
+    "falling score": (
+        "overfitting, or encoder_lr too high (report 002): stop earlier (train.patience), encoder_lr 5e-6, more dropout"
+    ),
+    "high rates": "the rates are too high: encoder_lr 5e-6 (report 002), a lower lr",
+    "stands still": (
+        "encoder_lr is too small: 5e-5, or too large for the pretrained weights: 5e-6 (report 002); try both"
+    ),
+    "quick check": (
+        "before any full run change encoder_lr: 5e-5 if it was too small to learn, 5e-6 if it spoilt the pretrained "
+        "weights"
+    ),
+}
+"""What to try where an encoder is trained."""
+
+
 def sections(study: Study) -> list[Section]:
     """Return a warning on labels that nobody rated."""
     facts = [flat(run.environment) for run in study.runs]
@@ -101,27 +117,10 @@ def advice_of(recipe: ValenceArousal) -> dict[str, str]:
         "NaN predictions": "look at those utterances (silence? a broken file?), then clip at .3 and lower the rates",
         "stands still": (
             "nothing is gained after the first epochs: other features or another encoder (a trained one), lr three "
-            "times "
-            "as high and as low; if it was learned within the first epoch, evaluate more often"
+            "times as high and as low; if it was learned within the first epoch, evaluate more often"
         ),
     }
-    if encoder:
-        found |= {
-            "falling score": (
-                "overfitting, or encoder_lr too high (report 002): stop earlier (train.patience), encoder_lr 5e-6, "
-                "more "
-                "dropout"
-            ),
-            "high rates": "the rates are too high: encoder_lr 5e-6 (report 002), a lower lr",
-            "stands still": (
-                "encoder_lr is too small: 5e-5, or too large for the pretrained weights: 5e-6 (report 002); try both"
-            ),
-            "quick check": (
-                "before any full run change encoder_lr: 5e-5 if it was too small to learn, 5e-6 if it spoilt the "
-                "pretrained weights"
-            ),
-        }
-    return found
+    return found | (_OF_ENCODERS if encoder else {})
 
 
 def trained(recipe: ValenceArousal) -> bool:
