@@ -171,17 +171,15 @@ def _intervals(study: Study) -> list[str]:
     groups = study.groups(study.evaluations[0], study.main)
     if groups.count < 2:
         return ["There is only one group of rows, so there are no intervals."]
+    unit, first = groups.unit, escaped(study.evaluations[0])
     said = [
-        f"Intervals are 95 % percentile intervals of 1,000 resamples of the {groups.count:,} {groups.unit}s; they "
-        "say how "
-        f"much the choice of test {groups.unit}s matters, not that of the seed. Differences are paired: both on the "
-        "same "
-        f"resamples. {few(groups.count, groups.unit)}".rstrip()
+        f"Intervals are 95 % percentile intervals of 1,000 resamples of an evaluation's {unit}s ({first}: "
+        f"{groups.count:,}); they say how much the choice of test {unit}s matters, not that of the seed. Differences "
+        f"are paired: both on the same resamples. {few(groups.count, unit)}".rstrip()
     ]
-    if groups.unit == ROW and study.main.groups:
-        said.append(
-            f"The rows name neither {', '.join(study.main.groups)}, so that of related rows intervals are too narrow."
-        )
+    if unit == ROW and study.main.groups:
+        named = " nor ".join(study.main.groups)
+        said.append(f"The rows name neither {named}: where some belong together, the intervals are too narrow.")
     return said
 
 

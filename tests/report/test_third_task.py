@@ -102,7 +102,7 @@ def test_it_is_reported_without_being_named(write: Callable[..., Path]) -> None:
     assert "turn error **really better than silent (0.6" in text
     assert "- test turn error .2: **reached**: 0." in text
     assert "the interval's upper end is 0." in text, "of an error the worse end"
-    assert "1,000 resamples of the 15 recordings" in text
+    assert "1,000 resamples of an evaluation's recordings (test: 15)" in text
     assert "## Turns\n\n540 turns" in text
     assert (folder / "plots" / "turns.png").is_file()
     flags = text.split("## Flags")[1].split("##")[0]
