@@ -6,13 +6,10 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from affect import report
+from affect import report, tables
 from affect.hub import example, words
 from affect.hub.source import Source
-from affect.report import tables
-from affect.report.experiment import with_scores
-from affect.report.multimodal.names import is_multimodal
-from affect.report.runs import Record
+from affect.report.rows import Record
 
 _FIRST = ("emoval", "f1", "acc", "mse", "macro_f1", "ccc", "ua")
 """Measures in the order of a table; those of one target (ccc_valence) come after their mean."""
@@ -119,12 +116,7 @@ def _experiment(source: Source) -> str:
              *(tables.number(values.get(measure, float("nan"))) for measure in measures)]
             for name, values in found.items()]  # fmt: skip
     told = [f"## All runs of the experiment\n\n{tables.grid(['run', *measures], rows)}"]
-    if is_multimodal(runs):
-        beside = report.table(runs).split("\n\n")[0]
-    else:
-        scores = with_scores(runs)
-        beside = tables.baselines(scores) if scores.runs else ""
-    if beside:
+    if beside := report.baselines(runs):
         told.append(f"Beside baselines, all runs pooled, with 95 % intervals:\n\n{beside}")
     return "\n\n".join(told)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from affect.hub import preprocessing
-from affect.report.runs import Record
+from affect.report.rows import Record
 
 _LOADED = "# in evaluation mode, on the CPU"
 

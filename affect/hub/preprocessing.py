@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from affect.report.runs import Record
+from affect.report.rows import Record
 
 _RATE = 16_000
 """Hz of the waveform that functionals are of where there is no encoder."""

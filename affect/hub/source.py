@@ -13,7 +13,7 @@ from affect import checksums, report
 from affect.checksums import DamagedError
 from affect.errors import AffectError
 from affect.hub import clean
-from affect.report.runs import Record
+from affect.report.rows import Record
 
 WEIGHTS = "model.safetensors"
 AVERAGE = "average.safetensors"

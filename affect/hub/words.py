@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from affect.data import corpora
-from affect.report.runs import Record
+from affect.report.rows import Record
 
 USE = """## Intended use
 
