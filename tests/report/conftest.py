@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from affect import figures, tasks
+from affect import figures
 from affect.findings import Plot
-from tests.report import fusion, stand_ins
+from tests.report import fusion
 
 REPORT = {
     "valence": (0.6496, 0.6779, 0.4720, 0.5634, 0.5464),
@@ -49,12 +49,6 @@ def rows(fold: int, part: str, scores: Mapping[str, float], size: int, seed: int
         for row, p, t in zip(found, predictions_of(target, score, random), target, strict=True):
             row["prediction"][name], row["target"][name] = float(p), float(t)
     return found
-
-
-@pytest.fixture(autouse=True)
-def _tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports ask stand-ins: the tasks' measures and report parts without their models."""
-    monkeypatch.setattr(tasks, "make", stand_ins.make)
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from affect.report.outliers import by_chance, outlying, surprise
 from affect.report.study import Study
 from affect.report.trends import fall, still
 from affect.tasks.valence_arousal.recipe import ValenceArousal
-from tests.report.stand_ins import Valence
+from affect.tasks.valence_arousal.task import ValenceArousalTask
 
 pytestmark = pytest.mark.usefixtures("no_plots")
-PAPER = Valence(ValenceArousal())
+PAPER = ValenceArousalTask(ValenceArousal())
 
 
 def flags(runs: list[Run]) -> list[Flag]:
