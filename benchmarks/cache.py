@@ -74,9 +74,9 @@ def _row(folder: str, encoder: str, pooling: str, utterances: int) -> str:
 def _epochs(recipe: ValenceArousal, count: int) -> tuple[list[float], float, int]:
     """Return the seconds of each epoch, those of filling the cache (scaled to the training part), and its bytes."""
     engine = Engine()
-    task = tasks.make(recipe).at(0, 1)
+    task = tasks.make(recipe).for_fold(0, 1)
     torch.manual_seed(0)
-    model = task.model()
+    model = task.build_model()
     part = task.datasets()["train"]
     begun = time.perf_counter()
     task.prepare(model, 0, 1)
@@ -93,7 +93,7 @@ def _epochs(recipe: ValenceArousal, count: int) -> tuple[list[float], float, int
     for now in range(count):
         begun = time.perf_counter()
         batches = [data[Order(micro, Draw(seed=0, epoch=now))] for micro in schedule.cut(now).ranks[0]]
-        step.accumulate(engine, model, task.loss(), batches, mode="hold", key=(0, now))
+        step.accumulate(engine, model, task.terms(), batches, mode="hold", key=(0, now))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         taken.append(time.perf_counter() - begun)

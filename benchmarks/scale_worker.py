@@ -74,7 +74,7 @@ def worker(root: Path, budget: float) -> None:
     recipe = replace(base, train=replace(base.train, epochs=3, budget=budget))
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(Path(folder))
-        run = Run(engine, tasks.make(recipe).at(0, 1), recipe, Path(folder), experiment="bench", resume="never")
+        run = Run(engine, tasks.make(recipe).for_fold(0, 1), recipe, Path(folder), experiment="bench", resume="never")
         clock = Clock(run)
         marks: list[tuple[float, float]] = []
         run._end_epoch = lambda now: bool(marks.append((time.perf_counter(), clock.waited)))  # type: ignore[method-assign]

@@ -74,7 +74,7 @@ class Ours:
         chosen = recipe(root, train_encoder, mode)
         self.folder = Path(tempfile.mkdtemp())
         engine = Engine(self.folder)
-        self.run = Run(engine, tasks.make(chosen).at(0, 1), chosen, self.folder, experiment="bench", resume="never")
+        self.run = Run(engine, tasks.make(chosen).for_fold(0, 1), chosen, self.folder, experiment="bench", resume="never")
 
     def seconds(self) -> float:
         """Return the seconds of an epoch of the whole loop: decoding, steps, journal; evaluation left out."""

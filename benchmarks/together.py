@@ -54,7 +54,7 @@ def main() -> None:
         os.environ["AFFECT_CACHE"] = name + "/cache"
         root = Path(name) / "corpus"
         generate(root, GeneratorSettings(train=3373, test=552, widths=(1024, 5120, 768)))
-        task = make(recipe(root, given.epochs)).at(0, 1)
+        task = make(recipe(root, given.epochs)).for_fold(0, 1)
         bare = bare_loop(task, given.epochs)
         ours, evaluated = passes(task, Path(name) / "runs")
         print("| a pass over 2,698 utterances | CPU-seconds | of the bare loop's |\n| --- | ---: | ---: |")
@@ -170,7 +170,7 @@ def stacks(folder: Path) -> None:
             for k in range(size):
                 seed, fold = divmod(k, 5)
                 place = folder / f"r{size}-{hidden}" / f"seed{seed}" / f"fold{fold + 1}"
-                members.append(Member(Engine(), one.at(seed, fold + 1), place, experiment="bench", resume="never"))
+                members.append(Member(Engine(), one.for_fold(seed, fold + 1), place, experiment="bench", resume="never"))
             steps = plan.steps_per_epoch(len(members[0].places), BATCH) * 3 * size
             begun = time.process_time()
             together.train(members)

@@ -66,8 +66,8 @@ def begun(recipe: ValenceArousal, asked: dict[str, Any]) -> tuple[Engine, Run]:
                 shutil.copytree(path, folder / "checkpoints" / path.name)
 
     engine.on_main(begin)
-    task = tasks.make(recipe).at(recipe.seed, 1)
-    return engine, Run(engine, task, recipe, folder, experiment="test", resume="auto", ends=("valid",))
+    task = tasks.make(recipe).for_fold(recipe.seed, 1)
+    return engine, Run(engine, task, recipe, folder, experiment="test", resume="auto", only=("valid",))
 
 
 def run(root: Path, asked: dict[str, Any]) -> tuple[Engine, dict[str, Any]]:

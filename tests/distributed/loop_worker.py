@@ -26,7 +26,7 @@ def train(root: Path, folder: Path, budget: float, mode: str) -> dict[str, objec
     recipe = runs.recipe(root, encoder="tiny", epochs=7, steps=20, budget=budget, mode=mode)
     engine = Engine(folder)
     engine.on_main(lambda: folders.claim(folder, recipe, experiment="test", overwrite=False))
-    task = tasks.make(recipe).at(recipe.seed, 1)
+    task = tasks.make(recipe).for_fold(recipe.seed, 1)
     run = Run(engine, task, recipe, folder, experiment="test", resume="auto")
     scores = run.train()
     rows = predict(engine, task, run.model, run.parts["test"], budget=budget, workers=0)
@@ -43,7 +43,7 @@ def train_variant(root: Path, folder: Path, name: str) -> dict[str, object]:
     engine = Engine(folder)
     engine.on_main(lambda: folders.claim(folder, recipe, experiment="test", overwrite=False))
     scores = Run(
-        engine, tasks.make(recipe).at(recipe.seed, 1), recipe, folder, experiment="test", resume="auto"
+        engine, tasks.make(recipe).for_fold(recipe.seed, 1), recipe, folder, experiment="test", resume="auto"
     ).train()
     engine.end()
     return {"scores": scores}

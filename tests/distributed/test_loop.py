@@ -22,7 +22,7 @@ def one(small_corpus, tmp_path_factory):
     """The folder of a run in this process, and its scores."""
     folder = tmp_path_factory.mktemp("one") / "run"
     recipe = runs.recipe(small_corpus, encoder="tiny", epochs=7, steps=20, budget=2.0)
-    return folder, runs.make(recipe, folder).train()
+    return folder, runs.train(recipe, folder)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_other_parts_give_the_losses_of_one_process(two, small_corpus, tmp_path,
     recipe = variant(small_corpus, name, epochs=2, steps=6, budget=2.0, mode="replay")
     still = {"dropout": 0.0, "encoder_dropout": 0.0, "text_dropout": 0.0 if recipe.model.text != "none" else None}
     recipe = replace(recipe, model=replace(recipe.model, **still))
-    scores = runs.make(recipe, tmp_path / "run").train()
+    scores = runs.train(recipe, tmp_path / "run")
     np.testing.assert_allclose(runs.losses(two[0] / name), runs.losses(tmp_path / "run"), rtol=1e-5)
     for rank in two[1]:
         close(rank["variants"][name]["scores"], scores, tolerance=1e-4)

@@ -37,7 +37,7 @@ def root(tmp_path_factory):
 def one(root, tmp_path_factory):
     """Folders of runs in this process, each as one of a stack."""
     top = tmp_path_factory.mktemp("one")
-    return {name: small.train(recipe(root, name), top / name, seeds=(0,), ends=None) for name in RUNS}
+    return {name: small.train(recipe(root, name), top / name, seeds=(0,), only=None) for name in RUNS}
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from affect import tasks
 from affect.recipe import Optim, Train
 from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
 from affect.train import folder as folders
+from affect.train import trainer
 from affect.train.engine import Engine
-from affect.train.loop import Run
+from affect.train.run import Run, Scores, Start
 
 
 def recipe(root: Path, *, encoder: str = "none", dropout: float = 0.0, **train: Any) -> ValenceArousal:
@@ -35,7 +36,12 @@ def make(recipe: ValenceArousal, folder: Path, resume: str = "auto") -> Run:
     """Return a run in `folder`, claimed as the command line would."""
     engine = Engine(folder, recipe.train.trackers)
     folders.claim(folder, recipe, experiment="test", overwrite=False)
-    return Run(engine, tasks.make(recipe).at(recipe.seed, 1), recipe, folder, experiment="test", resume=resume)
+    return Run(engine, tasks.make(recipe).for_fold(recipe.seed, 1), folder, Start(experiment="test", resume=resume))
+
+
+def train(recipe: ValenceArousal, folder: Path, resume: str = "auto") -> Scores:
+    """Train a run in `folder` to its end and return its scores."""
+    return trainer.train(make(recipe, folder, resume))
 
 
 def lines(folder: Path, event: str) -> list[dict[str, Any]]:

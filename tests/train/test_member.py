@@ -32,13 +32,13 @@ def make(corpus, tmp_path):
     """Return what makes a member of seed 0 and fold 1 in the test's folder, its journal open until the test's end."""
     with contextlib.ExitStack() as stack:
 
-        def made(base=None, *, resume="auto", ends=("valid",), **changes) -> Member:
+        def made(base=None, *, resume="auto", only=("valid",), **changes) -> Member:
             recipe = small.with_(base or small.recipe(corpus, dropout=0.3), **changes)
             folder = tmp_path / "seed0" / "fold1"
             folders.claim(folder, recipe, experiment="test", overwrite=False)
             engine = Engine(folder, ())
             stack.callback(engine.end)
-            member = Member(engine, tasks.make(recipe).at(0, 1), folder, experiment="test", resume=resume, ends=ends)
+            member = Member(engine, tasks.make(recipe).for_fold(0, 1), folder, experiment="test", resume=resume, only=ends)
             stack.enter_context(member.journal)
             return member
 
@@ -51,7 +51,7 @@ def orders(member):
 
 def step(member: Member) -> dict[str, float]:
     """Take a step, alone; return the terms."""
-    loss = member.task.loss()
+    loss = member.task.terms()
     batch, noise, follows = member.draw(orders(member))
     (terms,) = Stack([member.model]).gradient(loss, [batch], [noise])
     found = {name: float(value) for name, value in terms.items()}

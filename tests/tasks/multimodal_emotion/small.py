@@ -77,11 +77,11 @@ def train(
     whole, given = tasks.make(base), Options(**options)
     units = [(seed, fold) for seed in seeds for fold in whole.folds()]
     if not loop:
-        folds.run_together("test", whole, top, units, given, "a command", ends=ends, watch=watch)
+        folds.run_together("test", whole, top, units, given, "a command", only=ends, watch=watch)
         return top
     for seed, fold in units:
         folder = folds.folder_of(top, seed, fold)
-        folds.run_one("test", whole.at(seed, fold), folder, given, "a command", ends=ends)
+        folds.run_one("test", whole.for_fold(seed, fold), folder, given, "a command", only=ends)
     return top
 
 

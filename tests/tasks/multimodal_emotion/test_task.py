@@ -37,7 +37,7 @@ def run(root, tmp_path_factory):
     """The folder of a whole run, fold 1 of seed 0."""
     recipe = small.recipe(root, name="attention_robust", dropout=0.3, modality_dropout=0.3)
     recipe = small.with_(recipe, data__fold=1)
-    return small.folders(small.train(recipe, tmp_path_factory.mktemp("run"), seeds=(0,), ends=None))[0]
+    return small.folders(small.train(recipe, tmp_path_factory.mktemp("run"), seeds=(0,), only=None))[0]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_with_everything_there_a_condition_is_the_plain_prediction(run, arrays, 
 def test_every_condition_is_what_the_saved_model_says(run, arrays):
     """By hand: the best weights, on micro-batches made under the condition."""
     recipe = MultimodalEmotion.from_dict(json.loads((run / "recipe.json").read_text()))
-    task = tasks.make(recipe).at(0, 1)
+    task = tasks.make(recipe).for_fold(0, 1)
     model = multimodal.load(run / "checkpoints" / "best")
     places = np.asarray(task.datasets()["test2"]["row"][:])
     assert len({arrays["test2/logits"][k].tobytes() for k in range(22)}) >= 20, "conditions differ"
@@ -97,7 +97,7 @@ def test_every_condition_is_what_the_saved_model_says(run, arrays):
 
 def test_models_without_attention_have_none_in_their_files(root, tmp_path):
     recipe = small.with_(small.recipe(root, name="lf_dnn", epochs=1), data__fold=1)
-    folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), ends=None))[0]
+    folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), only=None))[0]
     with np.load(folder / "conditions.npz") as file:
         assert not [name for name in file if "attention" in name]
     assert "attention" not in small.read(folder / "predictions-test1.jsonl")[0]
@@ -136,7 +136,7 @@ def test_the_weights_kept_are_those_of_the_best_emoval(run):
 def test_an_epoch_may_be_chosen_by_all_subsets(root, tmp_path):
     """The score is the mean of emoval over the seven, which the best weights give again."""
     recipe = small.with_(small.recipe(root, dropout=0.3, modality_dropout=0.5), choose="subsets", data__fold=1)
-    folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), ends=None))[0]
+    folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), only=None))[0]
     (end,) = small.lines(folder, "end")
     best = max(small.lines(folder, "eval"), key=lambda line: line["scores"]["emoval_subsets"])
     assert (end["best_epoch"], end["best_step"]) == (best["epoch"], best["step"])
@@ -223,7 +223,7 @@ def test_the_tests_never_influence_training(root, tmp_path):
     found = []
     for name, folder in (("as_is", root), ("other", other_tests(root, tmp_path / "corpus"))):
         data = small.data(folder, corpus="mer2023", labels="csv")
-        found.append(small.train(replace(base, data=data), tmp_path / name, seeds=(0,), ends=None))
+        found.append(small.train(replace(base, data=data), tmp_path / name, seeds=(0,), only=None))
     for mine, its in zip(*map(small.folders, found), strict=True):
         for event in ("step", "eval"):
             assert small.lines(mine, event) == small.lines(its, event)
@@ -236,8 +236,8 @@ def test_the_tests_never_influence_training(root, tmp_path):
 
 
 def test_features_are_standardised_by_the_training_part_alone(root):
-    task = tasks.make(small.recipe(root, normalise=True)).at(0, 1)
-    model = task.model()
+    task = tasks.make(small.recipe(root, normalise=True)).for_fold(0, 1)
+    model = task.build_model()
     batch = task.batch(np.asarray(task.datasets()["train"]["row"][:]))
     for s, key in enumerate(MODALITIES):
         values = batch.inputs[key][batch.inputs["present"][:, s] > 0].double()
@@ -245,7 +245,7 @@ def test_features_are_standardised_by_the_training_part_alone(root):
         torch.testing.assert_close(
             getattr(model, f"deviation_{key}").double(), values.std(0, correction=0), rtol=1e-4, atol=1e-5
         )
-    other = tasks.make(small.recipe(root, normalise=True)).at(0, 2).model()
+    other = tasks.make(small.recipe(root, normalise=True)).for_fold(0, 2).build_model()
     assert not torch.equal(model.mean_audio, other.mean_audio)
 
 
@@ -253,7 +253,7 @@ def test_the_model_is_as_the_recipe_says(root):
     recipe = small.recipe(
         root, dropout=0.2, modality_dropout=0.4, warmup=3, softmax="masked", missing="token", dropout_kind="balanced"
     )
-    config = tasks.make(recipe).at(0, 1).model().config
+    config = tasks.make(recipe).for_fold(0, 1).build_model().config
     assert (config.hidden, config.dropout, config.modality_dropout, config.warmup) == (8, 0.2, 0.4, 3)
     assert (config.softmax, config.missing, config.dropout_kind) == ("masked", "token", "balanced")
     assert [stream[::2] for stream in config.streams] == [("audio", 48), ("text", 96), ("video", 40)]
@@ -261,13 +261,13 @@ def test_the_model_is_as_the_recipe_says(root):
 
 def test_robust_without_modality_dropout_has_none(root):
     """attention_robust has some by itself where nothing is said; a recipe's 0 is said."""
-    model = tasks.make(small.recipe(root, name="attention_robust")).at(0, 1).model()
+    model = tasks.make(small.recipe(root, name="attention_robust")).for_fold(0, 1).build_model()
     assert model.begin(99) == {}
 
 
 def test_decay_is_on_every_parameter(root):
-    task = tasks.make(small.recipe(root)).at(0, 1)
-    model = task.model()
+    task = tasks.make(small.recipe(root)).for_fold(0, 1)
+    model = task.build_model()
     (group,) = task.parameter_groups(model)
     assert (group["name"], group["lr"], group["weight_decay"]) == ("all", 5e-3, 1e-4)
     assert len(group["params"]) == len(list(model.parameters()))
@@ -278,7 +278,7 @@ def test_a_task_of_features_can_be_stacked(root):
 
 
 def test_collate_is_the_batch_of_its_rows(root):
-    task = tasks.make(small.recipe(root)).at(0, 1)
+    task = tasks.make(small.recipe(root)).for_fold(0, 1)
     part = task.datasets()["test1"]
     rows = [{**part[k], "condition": "subset=A"} for k in (3, 1)]
     batch = task.collate(rows, None)
@@ -341,7 +341,7 @@ def test_mistakes_are_known_before_a_model_is_made(root, tmp_path, monkeypatch, 
 
 def test_two_modalities_alone(root, tmp_path):
     recipe = replace(small.recipe(root, epochs=1, modality_dropout=0.5), data=small.data(root, text=(), fold=1))
-    folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), ends=None))[0]
+    folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), only=None))[0]
     row = small.read(folder / "predictions-test1.jsonl")[0]
     assert set(row["attention"]) == {"audio", "video"}
     assert set(row["present"]) <= set("AV")

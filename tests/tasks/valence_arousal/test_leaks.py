@@ -18,7 +18,7 @@ from tests.train import runs
 
 
 def test_partners_of_mixup_are_training_rows(small_corpus):
-    task = tasks.make(variant(small_corpus, "augmented")).at(0, 1)
+    task = tasks.make(variant(small_corpus, "augmented")).for_fold(0, 1)
     training = set(task.datasets()["train"]["id"])
     names = {task.inputs.partner(name, Draw(seed=0, epoch=e))["id"] for e in range(12) for name in training}
     assert names <= training
@@ -44,9 +44,9 @@ def test_evaluation_hears_recordings_as_they_are(small_corpus, tmp_path, part):
 
 
 def test_prosody_is_standardised_by_training_rows_alone(small_corpus):
-    task = tasks.make(runs.recipe(small_corpus)).at(0, 1)
+    task = tasks.make(runs.recipe(small_corpus)).for_fold(0, 1)
     values = np.asarray(task.parts["train"]["prosody"], dtype=np.float64)
-    prosody = task.model().prosody
+    prosody = task.build_model().prosody
     np.testing.assert_allclose(prosody.mean.numpy(), values.mean(0), rtol=1e-4, atol=1e-5)
     spread = values.std(0)
     varied = spread > 1e-6
@@ -68,9 +68,9 @@ def test_each_setting_has_states_of_its_own(small_corpus, tmp_path, monkeypatch)
         (0, replace(frozen, encoder="tiny-group")),
         (1, frozen),
     ):
-        task = tasks.make(replace(base, model=model)).at(0, 1)
+        task = tasks.make(replace(base, model=model)).for_fold(0, 1)
         torch.manual_seed(seed)
-        task.prepare(task.model(), 0, 1)
+        task.prepare(task.build_model(), 0, 1)
         folders.append(task._prepared.stores["states"].folder)
     assert len(set(folders)) == len(folders)
 
@@ -81,9 +81,9 @@ def test_a_spectrogram_can_be_cached_too(small_corpus, tmp_path, monkeypatch):
     outputs = []
     for cache in ("none", "float32"):
         model = replace(base.model, train_encoder="none", cache=cache, encoder="mel", encoder_dropout=None)
-        task = tasks.make(replace(base, model=model)).at(0, 1)
+        task = tasks.make(replace(base, model=model)).for_fold(0, 1)
         torch.manual_seed(0)
-        built = task.model().eval()
+        built = task.build_model().eval()
         task.prepare(built, 0, 1)
         part = task.datasets()["test"]
         with torch.no_grad():

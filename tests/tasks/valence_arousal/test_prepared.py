@@ -29,9 +29,9 @@ def test_cached_states_give_what_the_waveform_gives(small_corpus, tmp_path, monk
     monkeypatch.setenv("AFFECT_CACHE", str(tmp_path))
     outputs = []
     for cache in ("none", "float32", "float16"):
-        task = tasks.make(recipe(small_corpus, cache, pooling=pooling, layers=layers)).at(0, 1)
+        task = tasks.make(recipe(small_corpus, cache, pooling=pooling, layers=layers)).for_fold(0, 1)
         torch.manual_seed(0)
-        model = task.model().eval()
+        model = task.build_model().eval()
         task.prepare(model, 0, 1)
         part = task.datasets()["test"]
         batch = task.collate([part[k] for k in range(4)], None)
@@ -45,9 +45,9 @@ def test_cached_states_give_what_the_waveform_gives(small_corpus, tmp_path, monk
 def test_shares_of_several_processes_make_a_whole_and_damage_is_mended(small_corpus, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("AFFECT_CACHE", str(tmp_path))
     caplog.set_level("INFO", logger="affect")
-    task = tasks.make(recipe(small_corpus)).at(0, 1)
+    task = tasks.make(recipe(small_corpus)).for_fold(0, 1)
     torch.manual_seed(0)
-    model = task.model()
+    model = task.build_model()
     for rank in (1, 0):
         task.prepare(model, rank, 2)
     rows = task.corpus.utterances
@@ -65,11 +65,11 @@ def test_shares_of_several_processes_make_a_whole_and_damage_is_mended(small_cor
 
 
 def test_other_weights_have_states_of_their_own(small_corpus):
-    task = tasks.make(recipe(small_corpus)).at(0, 1)
+    task = tasks.make(recipe(small_corpus)).for_fold(0, 1)
     hashes = set()
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        hashes.add(weights_hash(task.model().speech.encoder.backbone))
+        hashes.add(weights_hash(task.build_model().speech.encoder.backbone))
     assert len(hashes) == 2
 
 

@@ -66,7 +66,7 @@ def test_the_hub_example_of_the_readme(tmp_path):
     recipe, _ = cli.parse(name, experiments()[name], flags)
     task = make(recipe)
     assert task.folds() == [1]
-    parts = task.at(0, 1).datasets()
+    parts = task.for_fold(0, 1).datasets()
     assert {part: sorted(rows["speaker"]) for part, rows in parts.items()} == {
         "train": ["s0", "s3", "s6", "s9"], "valid": ["s1", "s10", "s4", "s7"], "test": ["s11", "s2", "s5", "s8"],
     }  # fmt: skip
@@ -133,11 +133,11 @@ def test_exclusions_are_counted_by_reason_and_listed(tmp_path, caplog):
         {"what": "1.wav", "reason": "label out of range: valence 9 on 1..5"},
         {"what": "5.wav", "reason": "no label: neither valence nor arousal"},
     ]
-    said = task.at(0, 1).describe()
+    said = task.for_fold(0, 1).describe()
     assert said["exclusions"] == {
         "missing audio file": 2, "label is no number": 1, "label out of range": 1, "no label": 1,
     }  # fmt: skip
-    assert said["excluded"] == 5 == len(task.at(0, 1).exclusions())
+    assert said["excluded"] == 5 == len(task.for_fold(0, 1).exclusions())
     assert sum(said["utterances"].values()) == 5
     assert "1 utterances have no label for valence or arousal" in caplog.text
 

@@ -75,9 +75,9 @@ def test_it_trains_and_what_it_saves_predicts_the_same(small_corpus, tmp_path, n
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_learns(small_corpus, name):
     """DDP stops where one doesn't, and an adapter without a gradient is the trap that the facts warn of."""
-    task = tasks.make(variant(small_corpus, name)).at(0, 1)
+    task = tasks.make(variant(small_corpus, name)).for_fold(0, 1)
     torch.manual_seed(0)
-    model = task.model()
+    model = task.build_model()
     task.prepare(model, 0, 1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -86,7 +86,7 @@ def test_every_parameter_learns(small_corpus, name):
     part = task.datasets()["train"]
     batch = task.collate([part[k] for k in range(min(6, len(part)))], Draw(seed=0, epoch=0))
     model.train()
-    total_of(task.loss(), model(**batch.inputs), batch.targets).backward()
+    total_of(task.terms(), model(**batch.inputs), batch.targets).backward()
     still = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert still == []
 
@@ -97,7 +97,7 @@ def test_replay_gives_the_losses_of_hold(small_corpus, tmp_path, name):
     for mode in ("hold", "replay"):
         recipe = variant(small_corpus, name, mode=mode, budget=1.5, steps=4)
         folder = tmp_path / mode / "seed0" / "fold1"
-        runs.make(recipe, folder).train()
+        runs.train(recipe, folder)
         losses[mode] = runs.losses(folder)
     assert losses["hold"] == pytest.approx(losses["replay"], abs=1e-5)
 
@@ -107,7 +107,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(small_corpus, tmp_path, monkeypa
     recipe = variant(small_corpus, name, epochs=3, batch=4)
     recipe = replace(recipe, optim=replace(recipe.optim, ema=0.9))
     whole, folder = tmp_path / "whole" / "seed0" / "fold1", tmp_path / "cut" / "seed0" / "fold1"
-    runs.make(recipe, whole).train()
+    runs.train(recipe, whole)
     real, seen = step.accumulate, []
     # In the second epoch, past a checkpoint.
     last = runs.make(recipe, folder).schedule.per_epoch + 1
@@ -119,18 +119,18 @@ def test_an_interrupted_run_resumes_bit_for_bit(small_corpus, tmp_path, monkeypa
         return real(*arguments, **named)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop.step, "accumulate", interrupted)
-        runs.make(recipe, folder).train()
-    runs.make(recipe, folder).train()
+        patch.setattr(trainer.step, "accumulate", interrupted)
+        runs.train(recipe, folder)
+    runs.train(recipe, folder)
     for file in ("metrics.jsonl", "predictions-test.jsonl"):
         assert (folder / file).read_bytes() == (whole / file).read_bytes()
 
 
 @pytest.mark.parametrize("name", ["dialogue", "everything", "cached_frames", "augmented", "xvector", "mel"])
 def test_alone_equals_batched(small_corpus, name):
-    task = tasks.make(variant(small_corpus, name)).at(0, 1)
+    task = tasks.make(variant(small_corpus, name)).for_fold(0, 1)
     torch.manual_seed(0)
-    model = task.model().eval()
+    model = task.build_model().eval()
     task.prepare(model, 0, 1)
     part = task.datasets()["train"]
     rows = [part[k] for k in range(min(4, len(part)))]
@@ -167,7 +167,7 @@ def test_what_would_change_nothing_is_refused(name, said):
 
 def test_mixup_mixes_recordings_and_labels_and_leaves_missing_ones_alone(small_corpus):
     base = variant(small_corpus, "multitask")
-    task = tasks.make(replace(base, targets=("valence", "arousal"))).at(0, 1)
+    task = tasks.make(replace(base, targets=("valence", "arousal"))).for_fold(0, 1)
     part = task.datasets()["train"]
     rows = [part[k] for k in range(len(part))]
     # What a corpus with unrated utterances has.
@@ -186,7 +186,7 @@ def test_mixup_mixes_recordings_and_labels_and_leaves_missing_ones_alone(small_c
 
 
 def test_augmentation_is_a_function_of_seed_epoch_and_id(small_corpus):
-    task = tasks.make(variant(small_corpus, "augmented")).at(0, 1)
+    task = tasks.make(variant(small_corpus, "augmented")).for_fold(0, 1)
     part = task.datasets()["train"]
     rows = [part[k] for k in range(6)]
     whole = task.collate(rows, Draw(seed=3, epoch=2))
@@ -254,7 +254,7 @@ def test_the_probe_measures_the_longest_that_an_example_may_become(small_corpus,
     """With stretch an example may outgrow its recording; the plan counts it so, and so must the probe."""
     recipe = variant(small_corpus, "augmented")
     recipe = replace(recipe, augment=Augment(stretch=0.3))
-    task = tasks.make(recipe).at(0, 1)
+    task = tasks.make(recipe).for_fold(0, 1)
     part = task.datasets()["train"]
     lengths = np.asarray(part["length"])
     longest = int(lengths.argmax())

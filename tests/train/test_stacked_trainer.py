@@ -82,8 +82,8 @@ def test_a_stack_one_after_another_and_the_loop_are_one_run(corpus, tmp_path, dr
 def test_alone_it_is_the_loop_to_the_byte(corpus, tmp_path):
     """Weights, scores and predictions; of the lines, losses are rounded otherwise and the norm is not always taken."""
     recipe = robust(corpus, train__epochs=2)
-    one = small.train(small.with_(recipe, together=1), tmp_path / "one", seeds=(0,), ends=None)
-    loop = small.train(recipe, tmp_path / "loop", seeds=(0,), ends=None, loop=True)
+    one = small.train(small.with_(recipe, together=1), tmp_path / "one", seeds=(0,), only=None)
+    loop = small.train(recipe, tmp_path / "loop", seeds=(0,), only=None, loop=True)
     for mine, its in zip(small.folders(one), small.folders(loop), strict=True):
         assert small.weights(mine) == small.weights(its)
         names = {path.relative_to(its).as_posix() for path in its.rglob("*")}
@@ -303,7 +303,7 @@ def test_finished_runs_are_skipped_and_others_added(corpus, tmp_path):
     top = small.train(recipe, tmp_path / "top", seeds=(0,))
     before = {path: path.stat().st_mtime_ns for path in top.rglob("*.jsonl")}
     whole, units = tasks.make(recipe), [(0, 1), (0, 2)]
-    found = folds.run_together("test", whole, top, units, Options(), "a command", ends=("valid",))
+    found = folds.run_together("test", whole, top, units, Options(), "a command", only=("valid",))
     assert {path: path.stat().st_mtime_ns for path in top.rglob("*.jsonl")} == before
     for (seed, fold), scores in found.items():
         assert scores == small.lines(folds.folder_of(top, seed, fold), "end")[0]["scores"]
@@ -377,7 +377,7 @@ def test_the_model_decides_how_many_make_a_stack(corpus, tmp_path, monkeypatch):
 
     monkeypatch.setattr(together.Stack, "gradient", counted)
     recipe = robust(corpus, train__epochs=1)
-    numbers = sum(p.numel() for p in tasks.make(recipe).at(0, 1).model().parameters())
+    numbers = sum(p.numel() for p in tasks.make(recipe).for_fold(0, 1).build_model().parameters())
     for cache, named, wanted in ((2.5, None, {2}), (0.5, None, {1}), (100, None, {4}), (0.5, 3, {3, 1})):
         monkeypatch.setattr(together, "_CACHE", cache * numbers * 16)
         widths.clear()
