@@ -16,6 +16,9 @@ from affect.train.engine import Engine
 from affect.train.run import Run, Scores, Start
 
 
+EVALUATIONS = ("train", "valid", "test")
+
+
 def recipe(root: Path, *, encoder: str = "none", dropout: float = 0.0, **train: Any) -> ValenceArousal:
     """Return a recipe of a few steps on fold 1: 24 training utterances in batches of 8."""
     return ValenceArousal(
@@ -32,16 +35,20 @@ def with_optim(base: ValenceArousal, **optim: Any) -> ValenceArousal:
     return replace(base, optim=replace(base.optim, **optim))
 
 
-def make(recipe: ValenceArousal, folder: Path, resume: str = "auto") -> Run:
-    """Return a run in `folder`, claimed as the command line would."""
-    engine = Engine(folder, recipe.train.trackers)
+def make(recipe: ValenceArousal, folder: Path, resume: str = "auto", **start: Any) -> Run:
+    """Return a run in `folder`, claimed as the command line would.
+
+    All of its evaluations are made and named, so that no baselines are: they take longer than such a run.
+    """
+    engine = Engine(folder, recipe.train.trackers, recipe.train.precision)
     folders.claim(folder, recipe, experiment="test", overwrite=False)
-    return Run(engine, tasks.make(recipe).for_fold(recipe.seed, 1), folder, Start(experiment="test", resume=resume))
+    given = {"experiment": "test", "resume": resume, "only": EVALUATIONS, **start}
+    return Run(engine, tasks.make(recipe).for_fold(recipe.seed, 1), folder, Start(**given))
 
 
-def train(recipe: ValenceArousal, folder: Path, resume: str = "auto") -> Scores:
+def train(recipe: ValenceArousal, folder: Path, resume: str = "auto", **start: Any) -> Scores:
     """Train a run in `folder` to its end and return its scores."""
-    return trainer.train(make(recipe, folder, resume))
+    return trainer.train(make(recipe, folder, resume, **start))
 
 
 def lines(folder: Path, event: str) -> list[dict[str, Any]]:
