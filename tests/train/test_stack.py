@@ -125,12 +125,15 @@ def test_terms_and_gradients_are_those_of_each_alone(case, sizes):
     batches = [batch(rows, seed) for seed, rows in enumerate(sizes)]
     noises = drawn(models, batches)
     found = gradient(Stack(models), terms, batches, noises)
-    for model, own, b, noise, terms in zip(models, copies, batches, noises, found, strict=True):
+    for model, own, b, noise, result in zip(models, copies, batches, noises, found, strict=True):
         wanted = alone(own, terms, b, noise)
-        assert set(terms) == set(loss.weights)
-        torch.testing.assert_close(terms, wanted, rtol=1e-5, atol=1e-6)
+        assert list(result.terms) == [term.name for term in terms]
+        torch.testing.assert_close(result.terms, wanted, rtol=1e-5, atol=1e-6)
+        total = sum(term.weight * wanted[term.name] for term in terms)
+        torch.testing.assert_close(result.loss, total, rtol=1e-5, atol=1e-6)
+        assert result.undefined == ()
         compare(model, own, ROUNDING.get(case, 1e-4))
-    values = torch.stack([torch.stack(list(terms.values())) for terms in found])
+    values = torch.stack([torch.stack(list(result.terms.values())) for result in found])
     assert values.isfinite().all()
     assert (values.std(0) > 0).any(), "three models of other weights have other losses"
 

@@ -15,8 +15,8 @@ from tests.tasks.multimodal_emotion import small
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
-    base = small.recipe(small.corpus(tmp_path_factory.mktemp("corpus") / "generated"), name="attention_robust")
+def recipe(feature_corpus):
+    base = small.recipe(feature_corpus, name="attention_robust")
     return small.with_(base, together=4)
 
 
