@@ -13,9 +13,11 @@ from datasets import Dataset
 from affect import cli
 from affect.errors import AffectError
 from affect.metrics import regression
+from affect.task import measured
 from affect.tasks import make
 from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
-from affect.tasks.valence_arousal.task import ValenceArousalTask, read_corpus
+from affect.tasks.valence_arousal.corpus import read_corpus
+from affect.tasks.valence_arousal.task import ValenceArousalTask
 from tests.launching import ROOT, experiments
 
 
@@ -153,7 +155,7 @@ def row(name: str, valence: float, arousal: float) -> dict:
 def test_scores_are_those_of_the_metrics():
     task = ValenceArousalTask(ValenceArousal())
     rows = [row(str(k), k / 2, 4.0) for k in range(5)]
-    scores = task.metrics(rows)
+    scores = measured(task.measures, rows)
     values = np.arange(5) / 2
     assert scores["ccc_valence"] == regression.ccc(values, 2 * values)
     assert scores["rmse_arousal"] == 1.0
@@ -165,8 +167,8 @@ def test_a_prediction_that_is_not_finite_is_named(bad):
     task = ValenceArousalTask(ValenceArousal())
     rows = [row(f"u{k}", 2.0 + k, bad if k in (1, 3) else 3.0) for k in range(5)]
     with pytest.raises(AffectError) as error:
-        task.metrics(rows)
+        measured(task.measures, rows)
     assert str(error.value) == "2 of 5 predictions of arousal are not finite: u1, u3"
     with pytest.raises(AffectError) as error:
-        task.metrics([row(f"u{k}", bad, 1.0) for k in range(9)])
+        measured(task.measures, [row(f"u{k}", bad, 1.0) for k in range(9)])
     assert str(error.value) == "9 of 9 predictions of valence are not finite: u0, u1, u2, u3, u4 ..."
