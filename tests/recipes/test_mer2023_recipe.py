@@ -56,8 +56,8 @@ def launch(capsys, *arguments: str) -> tuple[int, str, str]:
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return small.corpus(tmp_path_factory.mktemp("corpus") / "generated")
+def corpus(feature_corpus):
+    return feature_corpus
 
 
 def options(root, *, steps=3):
@@ -186,10 +186,11 @@ def check(folder: Path, name: str) -> None:
     recipe = read_recipe(folder / "recipe.json")
     assert recipe.model.hidden == 8
     lines = small.read(folder / "metrics.jsonl")
-    assert [line["event"] for line in lines] == ["step"] * 3 + ["eval", "end"]
+    events = [line["event"] for line in lines if line["event"] != "eval"]
+    assert events == ["step"] * 3 + ["selection", "end"]
     assert lines[2]["grad_norm"] > 0
     assert (folder / "checkpoints" / "best" / "model.safetensors").exists()
-    assert (folder / "conditions.npz").exists()
+    assert (folder / "predictions-test2@snr=5.jsonl.gz").exists()
     assert (folder.parents[1] / "report.md").exists()
     for part, size in (("valid", 45), ("test1", 20), ("test2", 20), ("test3", 20)):
         assert len(small.read(folder / f"predictions-{part}.jsonl")) == size

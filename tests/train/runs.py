@@ -15,7 +15,6 @@ from affect.train import trainer
 from affect.train.engine import Engine
 from affect.train.run import Run, Scores, Start
 
-
 EVALUATIONS = ("train", "valid", "test")
 
 

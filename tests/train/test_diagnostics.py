@@ -77,7 +77,8 @@ def test_gradients_of_terms_are_told_by_norm_and_cosine(tmp_path):
 
 
 def test_norms_and_cosines_by_hand():
-    found = diagnostics.of_gradients({"a": torch.tensor([3.0, 4.0]), "b": torch.tensor([4.0, 3.0]), "c": torch.zeros(2)})
+    rows = {"a": torch.tensor([3.0, 4.0]), "b": torch.tensor([4.0, 3.0]), "c": torch.zeros(2)}
+    found = diagnostics.of_gradients(rows)
     assert found == pytest.approx({
         "gradient_norm/a": 5.0, "gradient_norm/b": 5.0, "gradient_norm/c": 0.0, "gradient_cosine/a/b": 24 / 25,
         "gradient_cosine/a/c": 0.0, "gradient_cosine/b/c": 0.0,
@@ -102,7 +103,8 @@ class Combined(ToyTask):
         return combine
 
     def shared_parameters(self, model):
-        return super().shared_parameters(model) if self.shared is None else list(getattr(model, self.shared).parameters())
+        part = model if self.shared is None else getattr(model, self.shared)
+        return super().shared_parameters(part)
 
 
 def gradients(task: ToyTask, folder) -> tuple[dict[str, Tensor], list[Tensor]]:

@@ -160,7 +160,9 @@ def test_lower_scores_are_judged_as_higher_ones_of_the_other_sign(scores, platea
     assert falls.best == min(scores)
 
 
-@given(st.lists(st.sampled_from([0.25, 0.5, 0.75, math.nan, math.inf]), min_size=1, max_size=20), st.sampled_from([1, -1]))
+@given(
+    st.lists(st.sampled_from([0.25, 0.5, 0.75, math.nan, math.inf]), min_size=1, max_size=20), st.sampled_from([1, -1])
+)
 def test_a_score_that_is_not_defined_is_never_better(scores, sign):
     found = course(scores, recipe(patience=5), sign)
     for score, (better, _, _) in zip(scores, found, strict=True):

@@ -122,9 +122,7 @@ def test_the_recipes_precision_is_held_against_the_launch_file(settings, asked, 
         return
     with pytest.raises(AffectError) as error:
         launched.agree(given, recipe(precision=asked))
-    assert line(error) == (
-        f"the launch file says mixed_precision {here}, the recipe train.precision {asked}: keep one"
-    )
+    assert line(error) == (f"the launch file says mixed_precision {here}, the recipe train.precision {asked}: keep one")
 
 
 BOTH = "the launch file says mixed_precision bf16, its DeepSpeed configuration bf16 disabled: keep one"

@@ -185,7 +185,8 @@ def test_several_evaluations_choose_by_their_mean(make):
     run = make(choose="subsets", only=None)
     epoch(run)
     found = small.lines(run.folder, "eval")
-    assert [line["evaluation"] for line in found] == ["valid", *(f"valid@subset={x}" for x in ("A", "T", "V", "AT", "AV", "TV"))]
+    subsets = [f"valid@subset={letters}" for letters in ("A", "T", "V", "AT", "AV", "TV")]
+    assert [line["evaluation"] for line in found] == ["valid", *subsets]
     (chosen,) = small.lines(run.folder, "selection")
     assert chosen["score"] == pytest.approx(np.mean([line["scores"]["emoval"] for line in found]))
     place = json.loads((run.checkpoints / "best" / "place.json").read_text())

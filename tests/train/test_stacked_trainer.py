@@ -108,15 +108,24 @@ def test_alone_it_is_the_trainers_to_the_byte(corpus, tmp_path):
 
 CHANGES = {
     "clipped, Adam, seldom evaluated": {
-        "optim__clip": 0.5, "optim__algorithm": "adam", "optim__weight_decay": 0.1, "train__evaluate_every": 2,
+        "optim__clip": 0.5,
+        "optim__algorithm": "adam",
+        "optim__weight_decay": 0.1,
+        "train__evaluate_every": 2,
         "train__checkpoint_every": 3,
     },
     "clipped by value, averaged weights, cosine, cut short": {
-        "optim__clip_value": 0.01, "optim__ema": 0.9, "optim__schedule": "cosine", "optim__warmup": 0.2,
+        "optim__clip_value": 0.01,
+        "optim__ema": 0.9,
+        "optim__schedule": "cosine",
+        "optim__warmup": 0.2,
         "train__steps": 7,
     },
     "clipped by a percentile, one cycle, the last weights": {
-        "optim__clip_percentile": 30.0, "optim__schedule": "onecycle", "optim__warmup": 0.3, "train__choose": "last",
+        "optim__clip_percentile": 30.0,
+        "optim__schedule": "onecycle",
+        "optim__warmup": 0.3,
+        "train__choose": "last",
     },
     "chosen by subsets, the mean of the best": {"choose": "subsets", "train__average_best": 2},
 }

@@ -35,9 +35,7 @@ GATHERED, ADDITIVE = tuple(MAKE)[:3], tuple(MAKE)[3:]
 def terms(chosen: dict[str, bool]) -> list[Term]:
     """Return the terms that are named, with learned weights where their name holds True."""
     columns = {name: k for k, name in enumerate(MAKE)}
-    return [
-        replace(MAKE[name](), log_variance=columns[name] if learned else None) for name, learned in chosen.items()
-    ]
+    return [replace(MAKE[name](), log_variance=columns[name] if learned else None) for name, learned in chosen.items()]
 
 
 def mix(names: Sequence[str], *learned: str) -> dict[str, bool]:

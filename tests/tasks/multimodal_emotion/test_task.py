@@ -99,7 +99,11 @@ def test_models_without_attention_have_none_in_their_files(root, tmp_path):
 
 def test_test3_has_no_valence_in_any_file(run):
     (end,) = small.lines(run, "end")
-    assert {name for name, value in end["scores"]["test3"].items() if value is None} == {"mse", "emoval", "CCC of valence"}
+    assert {name for name, value in end["scores"]["test3"].items() if value is None} == {
+        "mse",
+        "emoval",
+        "CCC of valence",
+    }
     for part in ("train", "valid", "test1", "test2"):
         assert all(value is not None for value in end["scores"][part].values())
     assert all(row["target"]["valence"] is None for row in small.read(run / "predictions-test3.jsonl"))

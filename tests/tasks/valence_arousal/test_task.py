@@ -15,8 +15,8 @@ from affect.errors import AffectError
 from affect.metrics import regression
 from affect.task import measured
 from affect.tasks import make
-from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
 from affect.tasks.valence_arousal.corpus import read_corpus
+from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
 from affect.tasks.valence_arousal.task import ValenceArousalTask
 from tests.launching import ROOT, experiments
 
