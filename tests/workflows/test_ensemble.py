@@ -133,10 +133,10 @@ def test_a_member_that_lacks_a_fold_is_known_before_anything_is_trained(launch, 
     code, _, err = launch("ensemble", "--members", "runs/base", "wide", *FAST, "--data.fold", "2")
     assert_one_line(code, err, "runs/base has no finished seed0/fold2")
     assert not (where / "runs" / "wide").exists()
-    (where / "runs" / "base" / "seed0" / "fold1" / "predictions-test.jsonl").unlink()
     shutil.copytree(where / "runs" / "base", where / "runs" / "other")
+    (where / "runs" / "base" / "seed0" / "fold1" / "predictions-test.jsonl").unlink()
     code, _, err = launch("ensemble", "--members", "runs/base", "runs/other")
-    assert_one_line(code, err, "runs/base/seed0/fold1/predictions-test.jsonl is missing")
+    assert_one_line(code, err, "runs/base/seed0/fold1 has no predictions of test, of which an ensemble is made")
 
 
 def test_overwrite_replaces_members_of_another_recipe_alone(launch, where):

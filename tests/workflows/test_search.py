@@ -301,8 +301,8 @@ def test_hopeless_trials_are_pruned_by_the_median(tmp_path, sign):
             study.finish(trial.number, sign * score)
         trial = study.next()
         assert not study.report(trial.number, 0, math.nan), "a score that is not defined is compared with none"
-        assert study.report(trial.number, 1, sign * 0.65) is prune
-        assert study.report(trial.number, 1, sign * 0.65) is prune, "an epoch that is repeated is no error"
+        assert study.report(trial.number, 0, sign * 0.65) is prune
+        assert study.report(trial.number, 0, sign * 0.65) is prune, "an epoch that is repeated is no error"
         study.finish(trial.number, None, pruned=True)
         assert [found.score for found in study.trials()[:5]] == [sign * s for s in (0.9, 0.8, 0.7, 0.6, 0.5)]
         assert study.trials()[-1].state == "pruned"
@@ -317,7 +317,7 @@ def test_hopeless_trials_are_pruned_by_the_median(tmp_path, sign):
 
 def test_a_search_takes_the_lowest_where_lower_is_better(tmp_path, monkeypatch, small_corpus):
     """Of a task whose first measure is an error: trials, best weights and the command are those of the least."""
-    ranges = ("optim.lr=1e-3|0.03|0.3",)
+    ranges = ("optim.lr=1e-4..0.3 log",)
     base = replace(runs.recipe(small_corpus, epochs=2), targets=("valence",))
     monkeypatch.setattr(ValenceArousalTask, "measures", [measures.rmse("valence")])
     made = Search(of="base", ranges=ranges, trials=3, prune=False)

@@ -102,7 +102,7 @@ def test_test3_has_no_valence_in_any_file(run):
     assert {name for name, value in end["scores"]["test3"].items() if value is None} == {
         "mse",
         "emoval",
-        "CCC of valence",
+        "ccc_valence",
     }
     for part in ("train", "valid", "test1", "test2"):
         assert all(value is not None for value in end["scores"][part].values())

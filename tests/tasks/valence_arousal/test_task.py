@@ -148,7 +148,7 @@ def row(name: str, valence: float, arousal: float) -> dict:
     return {
         "id": name,
         "prediction": {"valence": valence, "arousal": arousal},
-        "target": {"valence": 2 * valence if np.isfinite(valence) else 1.0, "arousal": 3.0},
+        "target": {"valence": 2 * valence if np.isfinite(valence) else 1.0, "arousal": 3.0 + 2 * (int(name[-1]) % 2)},
     }
 
 

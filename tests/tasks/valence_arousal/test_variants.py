@@ -98,7 +98,7 @@ def test_every_parameter_learns(small_corpus, name):
 
 @pytest.mark.parametrize("name", ["everything", "augmented", "spec_augment", "multitask"])
 def test_an_interrupted_run_resumes_bit_for_bit(small_corpus, tmp_path, monkeypatch, name):
-    recipe = variant(small_corpus, name, epochs=2, batch=6)
+    recipe = variant(small_corpus, name, epochs=2, batch=4)
     recipe = replace(recipe, optim=replace(recipe.optim, ema=0.9))
     whole, folder = tmp_path / "whole" / "seed0" / "fold1", tmp_path / "cut" / "seed0" / "fold1"
     runs.train(recipe, whole)
