@@ -16,9 +16,9 @@ from tests.launching import RECIPE, experiments, in_its_own_process, launch, sma
 
 FIELDS = [
     "seed", "optim.algorithm", "optim.lr", "optim.encoder_lr", "optim.weight_decay", "optim.betas", "optim.schedule",
-    "optim.warmup", "optim.plateau_patience", "optim.plateau_delta", "optim.floor", "optim.clip", "optim.clip_value",
+    "optim.warmup", "optim.plateau_patience", "optim.plateau_delta", "optim.floor", "optim.clip", "optim.clip_percentile", "optim.clip_value",
     "optim.ema", "train.batch", "train.epochs", "train.steps", "train.budget", "train.mode", "train.patience",
-    "train.min_delta", "train.choose", "train.evaluate_every", "train.keep", "train.checkpoint_every",
+    "train.min_delta", "train.choose", "train.evaluate_every", "train.average_best", "train.init_from", "train.precision", "train.diagnostics_every", "train.keep", "train.checkpoint_every",
     "train.checkpoint_minutes", "train.workers", "train.trackers", "train.world", "train.timeout",
     "push_to_hub", "hub_private", "data.corpus", "data.root", "data.split", "data.fold", "data.allow_shared",
     "data.prosody", "data.classes", "data.embeddings", "data.columns", "data.scale", "data.labels", "data.audio",
@@ -129,7 +129,7 @@ def check(folder: Path, name: str) -> None:
     recipe = read_recipe(folder / "recipe.json")
     assert recipe.model.encoder == "tiny"
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["event"] for line in lines] == ["step"] * 3 + ["eval", "end"]
+    assert [line["event"] for line in lines] == ["step"] * 3 + ["eval", "selection", "end"]
     assert all(line["grad_norm"] > 0 for line in lines[:3])
     assert (folder / "checkpoints" / "best" / "model.safetensors").exists()
     assert (folder.parents[1] / "report.md").exists()
