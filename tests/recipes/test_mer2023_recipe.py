@@ -23,11 +23,12 @@ ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "mer2023.py"
 FIELDS = [
     "seed", "optim.algorithm", "optim.lr", "optim.encoder_lr", "optim.weight_decay", "optim.betas", "optim.schedule",
-    "optim.warmup", "optim.plateau_patience", "optim.plateau_delta", "optim.floor", "optim.clip", "optim.clip_percentile", "optim.clip_value",
-    "optim.ema", "train.batch", "train.epochs", "train.steps", "train.budget", "train.mode", "train.patience",
-    "train.min_delta", "train.choose", "train.evaluate_every", "train.average_best", "train.init_from", "train.precision", "train.diagnostics_every", "train.keep", "train.checkpoint_every",
-    "train.checkpoint_minutes", "train.workers", "train.trackers", "train.world", "train.timeout",
-    "push_to_hub", "hub_private", "data.corpus", "data.root", "data.audio", "data.text", "data.video",
+    "optim.warmup", "optim.plateau_patience", "optim.plateau_delta", "optim.floor", "optim.clip",
+    "optim.clip_percentile", "optim.clip_value", "optim.ema", "train.batch", "train.epochs", "train.steps",
+    "train.budget", "train.mode", "train.patience", "train.min_delta", "train.choose", "train.evaluate_every",
+    "train.average_best", "train.init_from", "train.precision", "train.diagnostics_every", "train.keep",
+    "train.checkpoint_every", "train.checkpoint_minutes", "train.workers", "train.trackers", "train.world",
+    "train.timeout", "push_to_hub", "hub_private", "data.corpus", "data.root", "data.audio", "data.text", "data.video",
     "data.widths", "data.labels", "data.folds", "data.fold", "data.train", "data.test", "data.noise",
     "data.generator_seed", "model.name", "model.hidden", "model.dropout", "model.modality_dropout", "model.warmup",
     "model.dropout_kind", "model.softmax", "model.rescale", "model.fused_dropout", "model.views", "model.missing",
