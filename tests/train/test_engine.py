@@ -246,3 +246,38 @@ def test_an_overflow_is_a_skipped_step_and_training_goes_on(small_corpus, tmp_pa
     # The scale is resumed with the rest.
     saved = json.loads((tmp_path / "run" / "checkpoints" / "step-0000006" / "scaler.json").read_text())
     assert saved["scale"] == 4.0
+
+
+# The recipe's precision
+
+ASKED = """
+import sys
+from affect.recipe import Recipe, Train
+from affect.workflows import folds
+from affect.errors import AffectError
+
+class Mine(Recipe):
+    task = "mine"
+
+try:
+    engine = folds.join(Mine(train=Train(precision=sys.argv[1] if sys.argv[1] != "None" else None)))
+    with engine.autocast():
+        import torch
+        print(engine.precision, (torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+except AffectError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("launched", "asked", "said"),
+    [
+        ("no", "bf16", "bf16 torch.bfloat16"),
+        ("bf16", "None", "bf16 torch.bfloat16"),
+        ("bf16", "no", "the launch file says mixed_precision bf16, the recipe train.precision no: keep one"),
+    ],
+)
+def test_precision_is_the_recipes_where_the_launch_file_names_none(tmp_path, monkeypatch, launched, asked, said):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    done = in_its_own_process(tmp_path, "-c", ASKED, asked)
+    assert done.stdout.splitlines()[-1] == said, done.stderr
