@@ -35,7 +35,8 @@ def faults(folder: Path, names: Collection[str] | None = None) -> dict[str, str]
     it is the only one named.
     """
     try:
-        lines = (folder / FILE).read_text(encoding="utf-8").split("\n")
+        # Not as text, which takes a damaged line feed (a carriage return) for a whole one.
+        lines = (folder / FILE).read_bytes().decode("utf-8").split("\n")
     except FileNotFoundError:
         return {FILE: f"{FILE} is missing"}
     except (OSError, ValueError) as error:

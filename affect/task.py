@@ -304,7 +304,10 @@ class Task(ABC):
         return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def aggregator(self) -> Callable[[Tensor], Tensor] | None:
-        """Return what combines the terms' gradients of the shared parameters, [K, P] to [P]; None adds them up."""
+        """Return what combines the terms' gradients of the shared parameters, [K, P] to [P]; None adds them up.
+
+        K are the terms that take part in the step.
+        """
         return None
 
     def diagnostics(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor | tuple[Tensor, Tensor]]:

@@ -23,7 +23,7 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 from affect import tasks
 from affect.data.corpora import synthetic
 from affect.recipe import Optim, Train
-from affect.task import Draw
+from affect.task import Key
 from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
 from affect.train import step
 from affect.train.engine import Engine
@@ -74,26 +74,26 @@ def _row(folder: str, encoder: str, pooling: str, utterances: int) -> str:
 def _epochs(recipe: ValenceArousal, count: int) -> tuple[list[float], float, int]:
     """Return the seconds of each epoch, those of filling the cache (scaled to the training part), and its bytes."""
     engine = Engine()
-    task = tasks.make(recipe).at(0, 1)
+    task = tasks.make(recipe).for_fold(0, 1)
     torch.manual_seed(0)
-    model = task.model()
+    model = task.build_model()
     part = task.datasets()["train"]
     begun = time.perf_counter()
-    task.prepare(model, 0, 1)
+    task.on_train_start(model, 0, 1)
     filled = (time.perf_counter() - begun) * len(part) / len(task.corpus.utterances)
     stores = task._prepared.stores
     size = stores["states"].size(part["digest"]) if stores else 0
     lengths = torch.tensor(part["length"], dtype=torch.float64).numpy()
     schedule = Schedule(lengths, replace(recipe.train, epochs=count), 0, 1, 60.0)
-    data = Collated(task, part, lengths)
+    data = Collated(task, part)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
     model, optimizer = engine.prepare(model, optimizer, recipe.optim)
     model.train()
     taken = []
     for now in range(count):
         begun = time.perf_counter()
-        batches = [data[Order(micro, Draw(seed=0, epoch=now))] for micro in schedule.cut(now).ranks[0]]
-        step.accumulate(engine, model, task.loss(), batches, mode="hold", key=(0, now))
+        batches = [data[Order(micro, Key(seed=0, epoch=now))] for micro in schedule.cut(now).ranks[0]]
+        step.accumulate(engine, model, task.terms(), batches, mode="hold", key=(0, now))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         taken.append(time.perf_counter() - begun)

@@ -18,11 +18,11 @@ import torch
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from affect import tasks
-from affect.task import Draw
-from affect.train import plan
+from affect.task import Key
+from affect.train import plan, trainer
 from affect.train.engine import Engine
 from affect.train.loader import Collated, Order
-from affect.train.loop import Run
+from affect.train.run import Run, Start
 
 SHAPES = ((1, 2), (1, 8), (1, 16), (1, 34), (4, 4), (8, 4), (13, 4), (4, 12), (2, 20), (20, 3))
 """Rows and about how many seconds of the micro-batches that costs are fitted to."""
@@ -74,22 +74,23 @@ def worker(root: Path, budget: float) -> None:
     recipe = replace(base, train=replace(base.train, epochs=3, budget=budget))
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(Path(folder))
-        run = Run(engine, tasks.make(recipe).at(0, 1), recipe, Path(folder), experiment="bench", resume="never")
+        run = Run(engine, tasks.make(recipe).for_fold(0, 1), Path(folder), Start(experiment="bench", resume="never"))
         clock = Clock(run)
         marks: list[tuple[float, float]] = []
-        run._end_epoch = lambda now: bool(marks.append((time.perf_counter(), clock.waited)))  # type: ignore[method-assign]
-        run._finish = dict  # type: ignore[method-assign]
-        run.train()
+        run.end_epoch = lambda: marks.append((time.perf_counter(), clock.waited))  # type: ignore[method-assign]
+        run.finish = dict  # type: ignore[method-assign]
+        trainer.train(run)
+        lengths = run.lengths(0)
         seconds, waited = (after - before for before, after in zip(marks[0], marks[-1], strict=True))
         said = {
             "world": engine.world,
             "step": seconds / (2 * run.schedule.per_epoch),
             "waiting": float(np.mean(engine.gather_objects([waited / seconds]))),
-            "rows": len(run.lengths) / run.schedule.per_epoch,
-            "audio": float(run.lengths.sum()) / run.schedule.per_epoch,
+            "rows": len(lengths) / run.schedule.per_epoch,
+            "audio": float(lengths.sum()) / run.schedule.per_epoch,
             # [steps that count, ranks, micro-batches, (rows, longest)]
             "shapes": [
-                [[(len(m.indices), float(run.lengths[list(m.indices)].max())) for m in mine] for mine in cut.ranks]
+                [[(len(m.indices), float(lengths[list(m.indices)].max())) for m in mine] for mine in cut.ranks]
                 for cut in map(run.schedule.cut, range(run.schedule.per_epoch, run.schedule.steps))
             ],
             **(costs_of(run) if engine.world == 1 else {}),
@@ -101,14 +102,14 @@ def worker(root: Path, budget: float) -> None:
 
 def costs_of(run: Run) -> dict[str, Any]:
     """Return timed micro-batches (rows, longest, seconds), the seconds of an update, and the gradients' megabytes."""
-    data, samples = Collated(run.task, run.parts["train"], run.lengths), []
+    data, lengths, samples = Collated(run.task, run.parts["train"]), run.lengths(0), []
     for rows, seconds in SHAPES:
-        chosen = np.argsort(np.abs(run.lengths - seconds), kind="stable")[:rows]
-        batch = data[Order(plan.Micro(tuple(chosen.tolist())), Draw(seed=0, epoch=0))]
+        chosen = np.argsort(np.abs(lengths - seconds), kind="stable")[:rows]
+        batch = data[Order(plan.Micro(tuple(chosen.tolist())), Key(seed=0, epoch=0))]
         for _ in range(2):
             begun = time.perf_counter()
             torch.stack([output.sum() for output in run.model(**batch.inputs).values()]).sum().backward()
-            samples.append((rows, float(run.lengths[chosen].max()), time.perf_counter() - begun))
+            samples.append((rows, float(lengths[chosen].max()), time.perf_counter() - begun))
     begun = time.perf_counter()
     torch.nn.utils.clip_grad_norm_(run.parameters, 1.0)
     run.optimizer.step()

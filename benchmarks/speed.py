@@ -32,8 +32,9 @@ from affect.losses.ccc import ccc
 from affect.models import tiny
 from affect.recipe import Optim, Train
 from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
+from affect.train import trainer
 from affect.train.engine import Engine
-from affect.train.loop import Run
+from affect.train.run import Run, Start
 
 BATCH, STEPS, BUDGET = 64, 2, 60.0
 
@@ -74,14 +75,15 @@ class Ours:
         chosen = recipe(root, train_encoder, mode)
         self.folder = Path(tempfile.mkdtemp())
         engine = Engine(self.folder)
-        self.run = Run(engine, tasks.make(chosen).at(0, 1), chosen, self.folder, experiment="bench", resume="never")
+        start = Start(experiment="bench", resume="never")
+        self.run = Run(engine, tasks.make(chosen).for_fold(0, 1), self.folder, start)
 
     def seconds(self) -> float:
         """Return the seconds of an epoch of the whole loop: decoding, steps, journal; evaluation left out."""
         marks: list[float] = []
-        self.run._end_epoch = lambda now: bool(marks.append(time.perf_counter()))  # type: ignore[method-assign]
-        self.run._finish = dict  # type: ignore[method-assign]
-        self.run.train()
+        self.run.end_epoch = lambda: marks.append(time.perf_counter())  # type: ignore[method-assign]
+        self.run.finish = dict  # type: ignore[method-assign]
+        trainer.train(self.run)
         return marks[-1] - marks[0]
 
 
@@ -89,7 +91,7 @@ def bare_seconds(root: Path, train_encoder: str) -> float:
     """Return the seconds of an epoch of a bare PyTorch loop over the same micro-batches, same model, same loader."""
     run = Ours(root, train_encoder, "hold").run
     model, optimizer = run.model, run.optimizer
-    loader, mark = run._loader(), 0.0
+    loader, mark = trainer.Trainer(run)._loader(), 0.0
     for now in range(run.schedule.steps):
         if now == run.schedule.per_epoch:
             mark = time.perf_counter()

@@ -11,6 +11,7 @@ loop with torch's dropout and fused Adam, and by affect with and without its eva
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import subprocess
@@ -30,14 +31,15 @@ from affect.data.synthetic_features import GeneratorSettings, generate
 from affect.options import Options
 from affect.recipe import Optim, Train
 from affect.task import Stackable, Task
+from affect.tasks import make
 from affect.tasks.multimodal_emotion.recipe import Data, Model, MultimodalEmotion
-from affect.tasks.multimodal_emotion.task import make
-from affect.train import plan, together
+from affect.train import plan, stacked_trainer
 from affect.train.engine import Engine
-from affect.train.member import Member
+from affect.train.run import Run, Start
 from affect.workflows import folds
 
 BATCH = 32
+START = Start(experiment="bench", resume="never", stacked=True)
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def main() -> None:
         os.environ["AFFECT_CACHE"] = name + "/cache"
         root = Path(name) / "corpus"
         generate(root, GeneratorSettings(train=3373, test=552, widths=(1024, 5120, 768)))
-        task = make(recipe(root, given.epochs)).at(0, 1)
+        task = make(recipe(root, given.epochs)).for_fold(0, 1)
         bare = bare_loop(task, given.epochs)
         ours, evaluated = passes(task, Path(name) / "runs")
         print("| a pass over 2,698 utterances | CPU-seconds | of the bare loop's |\n| --- | ---: | ---: |")
@@ -128,20 +130,20 @@ def passes(task: Task, runs: Path) -> tuple[float, float]:
     plain, evaluated = [], []
     first = time.process_time()
 
-    def watch(members: object) -> None:
+    def watch(runs: object) -> None:
         nonlocal first
         evaluated.append(time.process_time() - first)
         first = time.process_time()
 
-    with Member(Engine(), task, runs / "seed0" / "fold1", experiment="bench", resume="never") as member:
-        ended = member.end_epoch
+    with Run(Engine(), task, runs / "seed0" / "fold1", START) as run:
+        ended = run.end_epoch
 
-        def end_epoch(seconds: float, count: int) -> dict[str, float] | None:
+        def end_epoch() -> None:
             plain.append(time.process_time() - first)
-            return ended(seconds, count)
+            ended()
 
-        member.end_epoch = end_epoch  # type: ignore[method-assign]
-        together.train([member], watch)
+        run.end_epoch = end_epoch  # type: ignore[method-assign]
+        stacked_trainer.train([run], watch)
     return median(plain), median(evaluated)
 
 
@@ -166,14 +168,17 @@ def stacks(folder: Path) -> None:
         for hidden in (32, 128):
             base = recipe(folder / "small", 3)
             one = make(replace(base, model=replace(base.model, hidden=hidden)))
-            members = []
+            runs = []
             for k in range(size):
                 seed, fold = divmod(k, 5)
                 place = folder / f"r{size}-{hidden}" / f"seed{seed}" / f"fold{fold + 1}"
-                members.append(Member(Engine(), one.at(seed, fold + 1), place, experiment="bench", resume="never"))
-            steps = plan.steps_per_epoch(len(members[0].places), BATCH) * 3 * size
+                runs.append(Run(Engine(), one.for_fold(seed, fold + 1), place, START))
+            steps = plan.steps_per_epoch(len(runs[0].parts["train"]), BATCH) * 3 * size
             begun = time.process_time()
-            together.train(members)
+            with contextlib.ExitStack() as opened:
+                for run in runs:
+                    opened.enter_context(run)
+                stacked_trainer.train(runs)
             cells.append(f"{1e3 * (time.process_time() - begun) / steps:.2f}")
         print(f"| {size} | {' | '.join(cells)} |", flush=True)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,21 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_disk() -> Iterator[None]:
+    """Wait for no disk: what is written is whole for this process anyway, and power does not fail in a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> None:
+    """Leave what is imported out of each later collection of garbage, of which a run's end makes one."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path:
     """A generated corpus of 5 sessions x 1 dialogue x 8 utterances in IEMOCAP's layout."""
@@ -29,6 +46,14 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> P
     root = tmp_path_factory.mktemp("corpus") / "generated"
     synthetic.read(str(root), dialogues=1, utterances=8, seconds=(0.3, 0.7))
     return root
+
+
+@pytest.fixture(scope="session")
+def feature_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated corpus of features for the multimodal task; what changes it takes one of its own."""
+    from tests.tasks.multimodal_emotion import small
+
+    return small.corpus(tmp_path_factory.mktemp("features") / "generated")
 
 
 @pytest.fixture

@@ -39,8 +39,19 @@ MAY = {
     "report": {"task", "findings", "tables", "figures", "errors", "metrics", "recipe", "tasks"},
     "hub": {"errors", "report", "models", "checksums", "tables", "data"},
     "launcher": {"errors"},
-    "tasks": {"task", "findings", "tables", "figures", "recipe", "errors", "data", "models", "losses", "metrics",
-              "baselines"},  # fmt: skip
+    "tasks": {
+        "task",
+        "findings",
+        "tables",
+        "figures",
+        "recipe",
+        "errors",
+        "data",
+        "models",
+        "losses",
+        "metrics",
+        "baselines",
+    },  # fmt: skip
     "train": {"task", "recipe", "errors", "options", "process", "checksums"},
     "workflows": {
         "task",

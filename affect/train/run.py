@@ -326,11 +326,9 @@ class Run:
         self.engine.on_main(lambda: self._write_best(weights, scores))
 
     def _write_best(self, weights: Mapping[str, Tensor], scores: Scores) -> None:
-        plain = self.engine.unwrap(self._evaluated())
-        # Also of the mean of several it is the step that the state knows as the best.
-        checkpoint.save_best(
-            self.checkpoints, self.state.best_step, scores, lambda folder: self.task.save(plain, weights, folder)
-        )
+        """Let the best weights be these, of the best step: a checkpoint counts on them by its number."""
+        where, step, plain = self.checkpoints, self.state.best_step, self.engine.unwrap(self._evaluated())
+        checkpoint.save_best(where, step, scores, lambda folder: self.task.save(plain, weights, folder))
         if self.start.on_save is not None:
             self.start.on_save()
 

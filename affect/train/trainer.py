@@ -108,7 +108,8 @@ class Trainer:
             see=None if seen is None else seen.add,
         )  # fmt: skip
         if self.aggregator is not None:
-            self._combine(gradients)
+            # A row of zeros would be the least of all gradients to some of them, and stop the others.
+            self._combine({name: row for name, row in gradients.items() if name not in result.undefined})
         if seen is not None:
             line["diagnostics"] = seen.means(run.engine) | diagnostics.of_gradients(gradients)
         return result, line
@@ -116,6 +117,8 @@ class Trainer:
     def _combine(self, gradients: Mapping[str, Tensor]) -> None:
         """Replace the gradient of the shared parameters by what the task's aggregator makes of the terms'."""
         assert self.aggregator is not None
+        if not gradients:
+            return
         combined = self.aggregator(torch.stack(list(gradients.values())))
         start = 0
         for parameter in self.run.task.shared_parameters(self.run.engine.unwrap(self.run.model)):

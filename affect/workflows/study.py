@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -106,9 +107,12 @@ class Study:
     def report(self, number: int, epoch: int, score: float, *, runs: tuple[int, int] | None = None) -> bool:
         """Take note of a trial's validation score and tell whether it should be pruned.
 
-        A score that is the mean of several runs says which: those that trained to an epoch together, from the first to
-        before the second, and all before them. It is compared with scores of the same runs alone.
+        A score that is not defined is compared with none. One that is the mean of several runs says which: those that
+        trained to an epoch together, from the first to before the second, and all before them. It is compared with
+        scores of the same runs alone.
         """
+        if not math.isfinite(score):
+            return False
         step = epoch
         if runs is not None:
             step += _EPOCHS * (runs[0] * _RUNS + runs[1])

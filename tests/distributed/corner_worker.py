@@ -20,6 +20,7 @@ from accelerate.utils import DistributedType
 from affect.cli import guarded
 from affect.options import Options
 from affect.recipe import Recipe
+from affect.train import trainer
 from affect.train.engine import Engine
 from affect.workflows import folds
 from tests.distributed.engine_worker import begun
@@ -67,7 +68,7 @@ def run(roots: dict[str, Path], asked: dict[str, Any]) -> dict[str, Any]:
         if isinstance(module, torch.nn.Linear):
             module.register_forward_hook(lambda _, __, found: computed.add(str(found.dtype)))
             break
-    made.train()
+    trainer.train(made)
     kept = sorted({str(p.dtype) for p in made.parameters})
     engine.end()
     return {"precision": engine.precision, "computed": sorted(computed), "kept": kept}

@@ -23,9 +23,9 @@ from affect.cli import guarded
 from affect.recipe import Optim
 from affect.tasks.valence_arousal.recipe import ValenceArousal
 from affect.train import folder as folders
-from affect.train import optim
+from affect.train import optim, trainer
 from affect.train.engine import Engine
-from affect.train.loop import Run
+from affect.train.run import Run, Start
 from tests.train import runs
 
 ADAMW = optim.make
@@ -66,8 +66,8 @@ def begun(recipe: ValenceArousal, asked: dict[str, Any]) -> tuple[Engine, Run]:
                 shutil.copytree(path, folder / "checkpoints" / path.name)
 
     engine.on_main(begin)
-    task = tasks.make(recipe).at(recipe.seed, 1)
-    return engine, Run(engine, task, recipe, folder, experiment="test", resume="auto", ends=("valid",))
+    task = tasks.make(recipe).for_fold(recipe.seed, 1)
+    return engine, Run(engine, task, folder, Start(experiment="test", only=("valid",)))
 
 
 def run(root: Path, asked: dict[str, Any]) -> tuple[Engine, dict[str, Any]]:
@@ -76,7 +76,7 @@ def run(root: Path, asked: dict[str, Any]) -> tuple[Engine, dict[str, Any]]:
     try:
         engine, made = begun(settings(root, asked), asked)
         share = kept(made)
-        found = {"scores": made.train(), "kept": share}
+        found = {"scores": trainer.train(made), "kept": share}
         engine.end()
         return engine, found
     finally:

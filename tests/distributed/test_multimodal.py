@@ -1,4 +1,4 @@
-"""The multimodal task on two real processes: the losses, predictions and conditions are those of one."""
+"""The multimodal task on two real processes, by the trainer and stacked: one metrics.jsonl, and one folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from affect.data.conditions import NAMES
+from affect.train import folder as folders_of
 from tests.distributed.launch import launch
 from tests.tasks.multimodal_emotion import small
 
@@ -29,15 +31,22 @@ def recipe(root, name):
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return small.corpus(tmp_path_factory.mktemp("corpus") / "c")
+def root(feature_corpus):
+    return feature_corpus
 
 
 @pytest.fixture(scope="module")
 def one(root, tmp_path_factory):
     """Folders of runs in this process, each as one of a stack."""
     top = tmp_path_factory.mktemp("one")
-    return {name: small.train(recipe(root, name), top / name, seeds=(0,), ends=None) for name in RUNS}
+    return {name: small.train(recipe(root, name), top / name, seeds=(0,), only=None) for name in RUNS}
+
+
+@pytest.fixture(scope="module")
+def alone(root, tmp_path_factory):
+    """Folders of runs in this process, each by the trainer."""
+    top = tmp_path_factory.mktemp("alone")
+    return {name: small.train(recipe(root, name), top / name, seeds=(0,), stacked=False) for name in RUNS}
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +68,32 @@ def test_there_are_two(two):
     ]  # fmt: skip
 
 
+def close(found, wanted, path=""):
+    """Hold that two JSON values have the same keys in the same order, the same words, and numbers to 1e-5."""
+    if isinstance(wanted, dict):
+        assert list(found) == list(wanted), path
+        for key in wanted:
+            close(found[key], wanted[key], f"{path}.{key}")
+    elif isinstance(wanted, float):
+        assert found == pytest.approx(wanted, rel=1e-5, abs=1e-5), path
+    else:
+        assert found == wanted, path
+
+
 @pytest.mark.parametrize("name", RUNS)
-def test_the_losses_are_those_of_one_process(one, two, name):
+def test_stacked_by_the_trainer_and_on_two_processes_the_same_is_written(one, alone, two, name):
+    """Every number of metrics.jsonl, the norms of the gradients included."""
     mine, its = folders(one, two, name)
+    (third,) = small.folders(alone[name])
     assert json.loads((mine / "environment.json").read_text())["world"] == 2
-    assert len(small.losses(mine)) == 6
-    np.testing.assert_allclose(small.losses(mine), small.losses(its), rtol=1e-5)
-    for a, b in zip(small.lines(mine, "step"), small.lines(its, "step"), strict=True):
-        assert a["terms"] == pytest.approx(b["terms"], rel=1e-4)
-        assert b["grad_norm"] is None or a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
+    wanted = small.read(its / "metrics.jsonl")
+    assert [line["event"] for line in wanted].count("step") == 6
+    for folder in (mine, third):
+        found = small.read(folder / "metrics.jsonl")
+        for a, b in zip(found, wanted, strict=True):
+            if folder == third and b["event"] == "end":
+                b = {**b, "scores": {"valid": b["scores"]["valid"]}}
+            close(a, b, f"{folder} {b['event']} {b['step']}")
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -81,10 +107,8 @@ def test_the_folder_is_that_of_one_process(one, two, name):
             its / f"baseline-majority-{part}.jsonl").read_bytes()  # fmt: skip
     (end,), (wanted,) = small.lines(mine, "end"), small.lines(its, "end")
     assert (end["best_step"], end["best_epoch"]) == (wanted["best_step"], wanted["best_epoch"])
-    with np.load(mine / "conditions.npz") as a, np.load(its / "conditions.npz") as b:
-        assert list(a) == list(b)
-        for key in b:
-            if b[key].dtype.kind == "f":
-                np.testing.assert_allclose(a[key], b[key], rtol=1e-3, atol=1e-4)
-            else:
-                assert np.array_equal(a[key], b[key]), key
+    assert folders_of.predicted(mine) == folders_of.predicted(its)
+    for condition in NAMES:
+        a, b = (folders_of.read_rows(folder, f"test2@{condition}") for folder in (mine, its))
+        assert [row["id"] for row in a] == [row["id"] for row in b]
+        np.testing.assert_allclose([row["logits"] for row in a], [row["logits"] for row in b], rtol=1e-3, atol=1e-4)

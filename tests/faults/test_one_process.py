@@ -95,7 +95,7 @@ def test_a_stop_inside_the_last_predictions_loses_nothing(small_corpus, whole, t
     again = Forked(small_corpus, tmp_path, "--train.evaluate-every", "100")
     assert again.end() == 0
     assert losses(session.folder) == losses(whole)
-    assert [line["event"] for line in lines(session.folder)][-2:] == ["eval", "end"]
+    assert [line["event"] for line in lines(session.folder)][-2:] == ["selection", "end"]
 
 
 def test_a_second_sigterm_ends_at_once_but_not_one_that_comes_with_the_first(small_corpus, whole, tmp_path):

@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from affect.errors import AffectError
-from affect.losses.alignment import MODALITIES, Alignment
-from affect.losses.contrastive import Contrastive
-from affect.task import AdditiveLoss, GatheredLoss
+from affect.losses.alignment import MODALITIES, alignment
+from affect.losses.contrastive import contrastive
 
 
 def sample(n: int = 9, seed: int = 0, width: int = 4) -> dict[str, Tensor]:
@@ -24,11 +23,11 @@ def sample(n: int = 9, seed: int = 0, width: int = 4) -> dict[str, Tensor]:
 
 
 def value(outputs: dict[str, Tensor], present: Tensor, modalities: tuple[str, ...] = MODALITIES, **named: float):
-    return Alignment(modalities, **named).terms(outputs, {"present": present})["alignment"]
+    return alignment(modalities, **named).value(outputs, {"present": present})
 
 
 def pair(outputs: dict[str, Tensor], first: str, second: str, temperature: float) -> float:
-    return float(Contrastive(f"{first}_h", f"{second}_h", temperature=temperature).terms(outputs, {})["contrastive"])
+    return float(contrastive(f"{first}_h", f"{second}_h", temperature=temperature).value(outputs, {}))
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.1, 1.0])
@@ -109,12 +108,25 @@ def test_alignment_is_rewarded():
     assert float(value(same, torch.ones(9, 3))) < float(value(outputs, torch.ones(9, 3)))
 
 
-def test_it_is_gathered_and_reads_what_it_says():
-    loss = Alignment(("audio", "video"), weight=0.3)
-    assert isinstance(loss, GatheredLoss)
-    assert not isinstance(loss, AdditiveLoss)
-    assert loss.weights == {"alignment": 0.3}
-    assert loss.needs == ("audio_h", "video_h")
+def test_it_is_of_the_batch_and_reads_what_it_says():
+    term = alignment(("audio", "video"), weight=0.3)
+    assert not term.additive
+    assert (term.name, term.weight) == ("alignment", 0.3)
+    assert (term.outputs, term.targets) == (("audio_h", "video_h"), ("present",))
+
+
+@pytest.mark.parametrize(
+    ("present", "wanted"),
+    [
+        ([[1, 1, 1], [1, 1, 1]], True),
+        ([[1, 1, 0], [1, 1, 0], [0, 0, 1]], True),
+        ([[1, 1, 0], [1, 0, 1], [0, 1, 1]], False),
+        ([[1, 1, 1]], False),
+        ([[1, 0, 0], [1, 0, 0]], False),
+    ],
+)
+def test_two_rows_of_one_pair_define_it(present, wanted):
+    assert bool(alignment().defined({"present": torch.tensor(present).float()})) is wanted
 
 
 def test_half_precision_is_widened():
@@ -132,4 +144,4 @@ def test_half_precision_is_widened():
 )
 def test_what_cannot_be_aligned_is_named(modalities, temperature, words):
     with pytest.raises(AffectError, match=words):
-        Alignment(modalities, temperature=temperature)
+        alignment(modalities, temperature=temperature)

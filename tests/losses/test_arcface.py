@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from affect.losses.arcface import ArcFace
-from affect.task import terms_of
+from affect.losses.arcface import arcface
+from affect.train.terms import whole
 
 N, C = 12, 5
 
@@ -41,37 +41,38 @@ def by_hand(cosine: np.ndarray, target: np.ndarray, margin: float, scale: float)
 @pytest.mark.parametrize(("margin", "scale"), [(0.2, 30.0), (0.5, 64.0), (0.05, 1.0)])
 def test_value_is_that_of_the_angles(margin, scale):
     cosine, target = sample()
-    value = terms_of(ArcFace("speaker", margin=margin, scale=scale), {"speaker": cosine}, {"speaker": target})
-    assert float(value["speaker"]) == pytest.approx(by_hand(cosine.numpy(), target.numpy(), margin, scale), rel=1e-5)
+    term = arcface("speaker", margin=margin, scale=scale)
+    value = whole([term], {"speaker": cosine}, {"speaker": target}).values["arcface_speaker"]
+    assert float(value) == pytest.approx(by_hand(cosine.numpy(), target.numpy(), margin, scale), rel=1e-5)
 
 
 def test_past_pi_the_loss_keeps_rising():
     """The true class on the far side of the sphere: a plain cos(angle + margin) would reward it."""
     angles = torch.linspace(math.pi - 0.6, math.pi - 0.01, 30)
     cosine = torch.stack([angles.cos(), torch.zeros(30)], dim=1)
-    loss = ArcFace("s", margin=0.5, scale=1.0)
-    values = [float(loss.sums({"s": row[None]}, {"s": torch.tensor([0])})["s"]) for row in cosine]
+    term = arcface("s", margin=0.5, scale=1.0)
+    values = [float(term.sum({"s": row[None]}, {"s": torch.tensor([0])})) for row in cosine]
     assert (np.diff(values) > 0).all()
 
 
 def test_no_margin_is_cross_entropy_of_scaled_cosines():
     cosine, target = sample()
-    value = ArcFace("s", margin=0.0, scale=10.0).sums({"s": cosine}, {"s": target})["s"]
+    value = arcface("s", margin=0.0, scale=10.0).sum({"s": cosine}, {"s": target})
     wanted = F.cross_entropy(10 * cosine, target, ignore_index=-100, reduction="sum")
     assert float(value) == pytest.approx(float(wanted), rel=1e-5)
 
 
 def test_the_margin_makes_it_harder():
     cosine, target = sample()
-    easy, hard = (float(ArcFace("s", margin=m).sums({"s": cosine}, {"s": target})["s"]) for m in (0.0, 0.3))
+    easy, hard = (float(arcface("s", margin=m).sum({"s": cosine}, {"s": target})) for m in (0.0, 0.3))
     assert hard > easy
 
 
 def test_gradient_is_the_finite_difference():
     cosine, target = sample()
-    loss = ArcFace("s", margin=0.2, scale=4.0)
+    term = arcface("s", margin=0.2, scale=4.0)
     cosine.requires_grad_()
-    loss.sums({"s": cosine}, {"s": target})["s"].backward()
+    term.sum({"s": cosine}, {"s": target}).backward()
 
     def mean(values: np.ndarray) -> float:
         return by_hand(values, target.numpy(), 0.2, 4.0) * 10
@@ -87,7 +88,7 @@ def test_gradient_is_the_finite_difference():
 @pytest.mark.parametrize("value", [1.0, -1.0, 1.0000001, -1.0000001, 0.0])
 def test_the_ends_of_the_cosine_have_finite_gradients(value):
     cosine = torch.full((3, C), value, requires_grad=True)
-    loss = ArcFace("s").sums({"s": cosine}, {"s": torch.tensor([0, 1, -100])})["s"]
+    loss = arcface("s").sum({"s": cosine}, {"s": torch.tensor([0, 1, -100])})
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(cosine.grad).all()
@@ -98,27 +99,26 @@ def test_no_valid_speaker_is_0_with_a_gradient_of_0():
     for rows in (4, 0):
         cosine = torch.rand(rows, C, requires_grad=True)
         target = torch.full((rows,), -100)
-        loss = ArcFace("s")
-        value = terms_of(loss, {"s": cosine}, {"s": target})["s"]
+        value = arcface("s").sum({"s": cosine}, {"s": target})
         value.backward()
         assert float(value.detach()) == 0.0
         assert not cosine.grad.any()
-        assert int(loss.counts({"s": target})["s"]) == 0
+        assert int(arcface("s").count({"s": target})) == 0
 
 
 def test_pieces_add_up_to_the_whole():
     cosine, target = sample()
-    loss = ArcFace("s")
+    term = arcface("s")
     cuts = [0, 1, 4, 4, 9, N]
     parts = [({"s": cosine[a:b]}, {"s": target[a:b]}) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
-    total = sum(float(loss.sums(o, t)["s"]) for o, t in parts)
-    assert total == pytest.approx(float(loss.sums({"s": cosine}, {"s": target})["s"]), rel=1e-6)
-    assert sum(int(loss.counts(t)["s"]) for _, t in parts) == 10
+    total = sum(float(term.sum(o, t)) for o, t in parts)
+    assert total == pytest.approx(float(term.sum({"s": cosine}, {"s": target})), rel=1e-6)
+    assert sum(int(term.count(t)) for _, t in parts) == 10
 
 
 def test_half_precision_cosines_are_widened():
     cosine, target = sample()
     half = cosine.to(torch.bfloat16)
-    value = terms_of(ArcFace("s"), {"s": half}, {"s": target})["s"]
+    value = whole([arcface("s")], {"s": half}, {"s": target}).total
     assert value.dtype == torch.float32
     assert float(value) == pytest.approx(by_hand(half.float().numpy(), target.numpy(), 0.2, 30.0), rel=1e-5)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affect.losses.ccc import CCC, ccc
+from affect.losses.ccc import ccc, ccc_term, varied
 
 NAN = float("nan")
 
@@ -123,28 +123,30 @@ def test_constant_predictions_have_a_way_out():
     assert float(prediction.grad.abs().max()) > 0
 
 
-def test_loss_is_one_minus_ccc_a_target():
+def test_the_term_is_one_minus_ccc_of_its_target():
     x, y = sample(16, 4)
-    z, w = sample(16, 5)
-    loss = CCC({"valence": 1.5, "arousal": 1.0})
-    terms = loss.terms({"valence": x, "arousal": z}, {"valence": y, "arousal": w})
-    assert {k: float(v) for k, v in terms.items()} == pytest.approx(
-        {"valence": 1 - float(ccc(x, y)), "arousal": 1 - float(ccc(z, w))}
-    )
-    assert loss.weights == {"valence": 1.5, "arousal": 1.0}
-    assert loss.needs == ("valence", "arousal")
+    term = ccc_term("valence", weight=1.5)
+    assert float(term.value({"valence": x}, {"valence": y})) == pytest.approx(1 - float(ccc(x, y)))
+    assert (term.name, term.weight, term.additive) == ("ccc_valence", 1.5, False)
+    assert (term.outputs, term.targets) == (("valence",), ("valence",))
 
 
-@pytest.mark.parametrize("present", [0, 1])
-def test_loss_without_two_labels_is_0_with_a_gradient_of_0(present):
-    x, _ = sample(5, 6)
-    x.requires_grad_()
-    y = torch.full((5,), NAN)
-    y[:present] = 2.0
-    term = CCC({"valence": 1.0}).terms({"valence": x}, {"valence": y})["valence"]
-    term.backward()
-    assert float(term.detach()) == 0.0
-    assert torch.equal(x.grad, torch.zeros(5))
+@pytest.mark.parametrize(
+    ("labels", "wanted"),
+    [
+        ([], False), ([NAN, NAN], False), ([2.0], False), ([2.0, NAN, NAN], False), ([2.0, 2.0, NAN, 2.0], False),
+        ([2.0, NAN, 2.5], True), ([0.0, 1e-30], True),
+    ],
+)  # fmt: skip
+def test_two_labels_that_differ_define_it(labels, wanted):
+    """Whatever is predicted; its value and its gradient are finite there, too."""
+    target = torch.tensor(labels)
+    assert bool(varied(target)) is bool(ccc_term("v").defined({"v": target})) is wanted if labels else not wanted
+    x = torch.linspace(0.0, 1.0, len(labels)).requires_grad_()
+    value = ccc_term("v").value({"v": x}, {"v": target})
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(x.grad).all()
 
 
 def test_half_precision_outputs_are_computed_wide():

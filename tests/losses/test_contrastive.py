@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from affect.losses.contrastive import Contrastive
-from affect.task import AdditiveLoss, GatheredLoss
+from affect.losses.contrastive import contrastive
 
 
 def sample(n: int = 9, d: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,7 +33,7 @@ def by_hand(first: np.ndarray, second: np.ndarray, temperature: float) -> float:
 
 
 def value(first: torch.Tensor, second: torch.Tensor, **named: float) -> torch.Tensor:
-    return Contrastive("a", "b", **named).terms({"a": first, "b": second}, {})["contrastive"]
+    return contrastive("a", "b", **named).value({"a": first, "b": second}, {})
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
@@ -65,9 +64,9 @@ def test_it_is_no_sum_over_pieces():
     first, second = sample(10)
     halves = (float(value(first[:5], second[:5])) + float(value(first[5:], second[5:]))) / 2
     assert abs(halves - float(value(first, second))) > 0.05
-    loss = Contrastive("a", "b")
-    assert isinstance(loss, GatheredLoss)
-    assert not isinstance(loss, AdditiveLoss)
+    term = contrastive("a", "b")
+    assert not term.additive
+    assert (term.outputs, term.targets) == (("a", "b"), ())
 
 
 def test_gradients_are_those_of_the_formula():

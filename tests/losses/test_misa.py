@@ -11,15 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import grad, vmap
 
-from affect.losses.misa import MODALITIES, PARTS, MISALoss, difference, moment_discrepancy
-from affect.task import AdditiveLoss, GatheredLoss, total_of
+from affect.losses.misa import MODALITIES, misa_terms, moment_discrepancy, orthogonality
+from affect.train.terms import Loss, whole
 
 ALL = torch.ones(7, dtype=torch.bool)
+PARTS = ("projected", "reconstructed", "private", "shared")
+NAMES = [f"{modality}_{part}" for part in PARTS for modality in MODALITIES]
+
+
+def of(outputs: dict[str, torch.Tensor], present: torch.Tensor, **weights: float) -> Loss:
+    return whole(misa_terms(**weights), outputs, {"present": present})
 
 
 def outputs_of(n: int = 7, h: int = 4, seed: int = 0, models: tuple[int, ...] = ()) -> dict[str, torch.Tensor]:
     g = torch.Generator().manual_seed(seed)
-    return {name: torch.rand(*models, n, h, generator=g) for name in MISALoss().needs}
+    return {name: torch.rand(*models, n, h, generator=g) for name in NAMES}
 
 
 def difference_by_hand(first: np.ndarray, second: np.ndarray) -> float:
@@ -51,19 +57,19 @@ def discrepancy_by_hand(first: np.ndarray, second: np.ndarray) -> float:
 def test_difference_is_that_of_the_columns(seed):
     first, second = list(outputs_of(seed=seed).values())[:2]
     wanted = difference_by_hand(first.numpy(), second.numpy())
-    assert float(difference(first, second, ALL)) == pytest.approx(wanted, rel=1e-4)
+    assert float(orthogonality(first, second, ALL)) == pytest.approx(wanted, rel=1e-4)
     # The squared Frobenius norm, over the number of entries.
     unit = [(x - x.mean(0)) / ((x - x.mean(0)).norm(dim=1, keepdim=True) + 1e-6) for x in (first, second)]
     frobenius = torch.linalg.matrix_norm(unit[0].T @ unit[1]) ** 2 / 16
-    torch.testing.assert_close(difference(first, second, ALL), frobenius)
+    torch.testing.assert_close(orthogonality(first, second, ALL), frobenius)
 
 
 def test_orthogonal_parts_have_no_difference_and_equal_ones_have_much():
     first = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
     second = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, -1.0], [0.0, -1.0]])
     everyone = torch.ones(4, dtype=torch.bool)
-    assert float(difference(first, second, everyone)) == 0
-    assert float(difference(first, first, everyone)) == pytest.approx(4.0, rel=1e-4)
+    assert float(orthogonality(first, second, everyone)) == 0
+    assert float(orthogonality(first, first, everyone)) == pytest.approx(4.0, rel=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -95,7 +101,7 @@ def test_terms_are_sums_over_the_modalities_by_hand():
     outputs = outputs_of(n=9)
     present = torch.ones(9, 3)
     present[0, 0] = present[1, 1] = present[2] = present[3, 2] = present[4, 0] = present[4, 2] = 0
-    terms = MISALoss().terms(outputs, {"present": present})
+    terms = of(outputs, present).values
     x = {name: value.numpy() for name, value in outputs.items()}
     here = {name: present[:, m].numpy() > 0 for m, name in enumerate(MODALITIES)}
     errors = [((x[f"{m}_projected"] - x[f"{m}_reconstructed"])[here[m]] ** 2).mean(1) for m in MODALITIES]
@@ -109,18 +115,18 @@ def test_terms_are_sums_over_the_modalities_by_hand():
     gaps = [discrepancy_by_hand(x[f"{a}_shared"][here[a]], x[f"{b}_shared"][here[b]]) for a, b in pairs]
     assert float(terms["similarity"]) == pytest.approx(float(np.mean(gaps)), rel=1e-5)
     weighed = float(terms["reconstruction"] + 0.3 * terms["difference"] + terms["similarity"])
-    assert float(total_of(MISALoss(), outputs, {"present": present})) == pytest.approx(weighed, rel=1e-6)
+    assert float(of(outputs, present).total) == pytest.approx(weighed, rel=1e-6)
 
 
 def test_a_modality_that_nobody_has_is_left_out():
     outputs = outputs_of()
     present = torch.ones(7, 3)
     present[:, 2] = 0
-    terms = MISALoss().terms(outputs, {"present": present})
+    terms = of(outputs, present).values
     gap = discrepancy_by_hand(outputs["audio_shared"].numpy(), outputs["text_shared"].numpy())
     assert float(terms["similarity"]) == pytest.approx(gap, rel=1e-5)
     values = dict(outputs, **{f"video_{part}": torch.full((7, 4), float("nan")) for part in PARTS})
-    for name, value in MISALoss().terms(values, {"present": present}).items():
+    for name, value in of(values, present).values.items():
         torch.testing.assert_close(value, terms[name], rtol=0, atol=0)
 
 
@@ -131,8 +137,8 @@ def test_padding_rows_change_nothing(padding, seed, filling):
     outputs = outputs_of(seed=seed)
     present = (torch.rand(7, 3) < 0.7).float()
     longer = {name: torch.cat([x, torch.full((padding, 4), filling)]) for name, x in outputs.items()}
-    plain = MISALoss().terms(outputs, {"present": present})
-    padded = MISALoss().terms(longer, {"present": torch.cat([present, torch.zeros(padding, 3)])})
+    plain = of(outputs, present).values
+    padded = of(longer, torch.cat([present, torch.zeros(padding, 3)])).values
     for name, value in plain.items():
         torch.testing.assert_close(padded[name], value, rtol=1e-5, atol=1e-6)
 
@@ -143,7 +149,7 @@ def test_many_models_at_once_are_each_one_alone():
     present[:, 6] = 0
 
     def loss(outputs: dict[str, torch.Tensor], present: torch.Tensor) -> torch.Tensor:
-        return total_of(MISALoss(), outputs, {"present": present})
+        return of(outputs, present).total
 
     together, slopes = vmap(loss)(outputs, present), vmap(grad(loss))(outputs, present)
     for k in range(3):
@@ -157,8 +163,8 @@ def test_many_models_at_once_are_each_one_alone():
 @pytest.mark.parametrize("fill", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("there", [0.0, 1.0])
 def test_constant_inputs_have_finite_gradients(fill, there):
-    outputs = {name: torch.full((5, 4), fill, requires_grad=True) for name in MISALoss().needs}
-    loss = total_of(MISALoss(), outputs, {"present": torch.full((5, 3), there)})
+    outputs = {name: torch.full((5, 4), fill, requires_grad=True) for name in NAMES}
+    loss = of(outputs, torch.full((5, 3), there)).total
     loss.backward()
     assert float(loss.detach()) == 0
     assert all(torch.isfinite(x.grad).all() for x in outputs.values())
@@ -172,8 +178,29 @@ def test_gradients_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(lambda a, b: moment_discrepancy(a, b, everyone, everyone), pair)
 
 
-def test_it_is_gathered_and_widened():
-    assert isinstance(MISALoss(), GatheredLoss)
-    assert not isinstance(MISALoss(), AdditiveLoss)
+def test_the_reconstruction_is_additive_and_the_rest_of_the_batch():
+    terms = {term.name: term for term in misa_terms()}
+    assert {name: term.additive for name, term in terms.items()} == {
+        "reconstruction": True, "difference": False, "similarity": False,
+    }  # fmt: skip
+    assert {name: term.weight for name, term in terms.items()} == {
+        "reconstruction": 1.0, "difference": 0.3, "similarity": 1.0,
+    }  # fmt: skip
+    assert sorted({name for term in terms.values() for name in term.outputs}) == sorted(NAMES)
+    assert all(term.targets == ("present",) for term in terms.values())
+
+
+def test_two_rows_define_the_difference_and_a_pair_the_similarity():
+    for rows, wanted in (
+        ([[1, 1, 1]], {"reconstruction"}),
+        ([[1, 0, 0]] * 2, {"reconstruction", "difference"}),
+        ([[1, 0, 0]] * 2 + [[0, 1, 0]], {"reconstruction", "difference", "similarity"}),
+        ([[0, 0, 0]] * 2, set()),
+    ):
+        found = of(outputs_of(n=len(rows)), torch.tensor(rows).float())
+        assert {name for name, known in found.defined.items() if known} == wanted
+
+
+def test_half_precision_is_widened():
     half = {name: x.bfloat16() for name, x in outputs_of().items()}
-    assert all(x.dtype == torch.float32 for x in MISALoss().terms(half, {"present": torch.ones(7, 3)}).values())
+    assert all(x.dtype == torch.float32 for x in of(half, torch.ones(7, 3)).values.values())

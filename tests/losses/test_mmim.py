@@ -12,14 +12,23 @@ from hypothesis import strategies as st
 from torch.distributions import Normal
 from torch.func import grad, vmap
 
-from affect.losses.contrastive import Contrastive
-from affect.losses.mmim import MODALITIES, MMIMLoss, info_nce, log_likelihood
-from affect.task import AdditiveLoss, GatheredLoss, total_of
+from affect.losses.contrastive import contrastive
+from affect.losses.mmim import MODALITIES, info_nce, log_likelihood, mmim_terms
+from affect.train.terms import Loss, whole
+
+NAMES = [
+    *(f"{name}_{kind}" for kind in ("h", "predicted") for name in MODALITIES),
+    *(f"text_{name}_{kind}" for name in ("audio", "video") for kind in ("mean", "log_variance")),
+]
+
+
+def of(outputs: dict[str, torch.Tensor], present: torch.Tensor, **weights: float) -> Loss:
+    return whole(mmim_terms(**weights), outputs, {"present": present})
 
 
 def outputs_of(n: int = 7, h: int = 4, seed: int = 0, models: tuple[int, ...] = ()) -> dict[str, torch.Tensor]:
     g = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(*models, n, h, generator=g) for name in MMIMLoss().needs}
+    return {name: torch.randn(*models, n, h, generator=g) for name in NAMES}
 
 
 def by_hand(value: np.ndarray, predicted: np.ndarray) -> float:
@@ -59,7 +68,7 @@ def test_both_directions_are_the_symmetric_loss_at_temperature_one():
     value, predicted = list(outputs_of().values())[:2]
     everyone = torch.ones(7, dtype=torch.bool)
     both = (info_nce(value, predicted, everyone) + info_nce(predicted, value, everyone)) / 2
-    symmetric = Contrastive("a", "b", temperature=1.0).terms({"a": value, "b": predicted}, {})["contrastive"]
+    symmetric = contrastive("a", "b", temperature=1.0).value({"a": value, "b": predicted}, {})
     torch.testing.assert_close(both, symmetric)
 
 
@@ -67,21 +76,22 @@ def test_terms_are_sums_over_the_modalities_by_hand():
     outputs = outputs_of(n=9)
     present = torch.ones(9, 3)
     present[0, 0] = present[1, 1] = present[2] = present[3, 2] = present[4, 0] = present[4, 2] = 0
-    terms = MMIMLoss().terms(outputs, {"present": present})
+    terms = of(outputs, present).values
     here = {name: present[:, m] > 0 for m, name in enumerate(MODALITIES)}
     wanted = sum(by_hand(outputs[f"{m}_h"][here[m]].numpy(), outputs[f"{m}_predicted"][here[m]].numpy()) for m in here)
     assert float(terms["contrast"]) == pytest.approx(wanted, abs=1e-5)
-    information = 0.0
+    information = {}
     for name in ("audio", "video"):
         both = here["text"] & here[name]
         mean, log_variance = (outputs[f"text_{name}_{kind}"][both] for kind in ("mean", "log_variance"))
         density = Normal(mean, torch.exp(log_variance / 2)).log_prob(outputs[f"{name}_h"][both])
-        information -= float(density.sum(1).mean()) + 4 * math.log(2 * math.pi) / 2
-    assert float(terms["information"]) == pytest.approx(information, rel=1e-5)
-    weighed = 0.2 * float(terms["contrast"]) + 0.5 * float(terms["information"])
-    chosen = MMIMLoss(contrast=0.2, information=0.5)
-    assert float(total_of(chosen, outputs, {"present": present})) == pytest.approx(weighed, rel=1e-5)
-    assert MMIMLoss().weights == {"contrast": 0.1, "information": 0.1}
+        information[name] = -float(density.sum(1).mean()) - 4 * math.log(2 * math.pi) / 2
+        assert float(terms[f"information_{name}"]) == pytest.approx(information[name], rel=1e-5)
+    weighed = 0.2 * float(terms["contrast"]) + 0.5 * sum(information.values())
+    assert float(of(outputs, present, contrast=0.2, information=0.5).total) == pytest.approx(weighed, rel=1e-5)
+    assert {term.name: (term.weight, term.additive) for term in mmim_terms()} == {
+        "contrast": (0.1, False), "information_audio": (0.1, True), "information_video": (0.1, True),
+    }  # fmt: skip
 
 
 def test_it_is_no_sum_over_pieces():
@@ -91,8 +101,6 @@ def test_it_is_no_sum_over_pieces():
     halves = (info_nce(value[:5], predicted[:5], half) + info_nce(value[5:], predicted[5:], half)) / 2
     whole = info_nce(value, predicted, torch.ones(10, dtype=torch.bool))
     assert abs(float(halves - whole)) > 0.05
-    assert isinstance(MMIMLoss(), GatheredLoss)
-    assert not isinstance(MMIMLoss(), AdditiveLoss)
 
 
 @settings(max_examples=25, deadline=None)
@@ -102,8 +110,8 @@ def test_padding_rows_change_nothing(padding, seed, filling):
     outputs = outputs_of(seed=seed)
     present = (torch.rand(7, 3) < 0.7).float()
     longer = {name: torch.cat([x, torch.full((padding, 4), filling)]) for name, x in outputs.items()}
-    plain = MMIMLoss().terms(outputs, {"present": present})
-    padded = MMIMLoss().terms(longer, {"present": torch.cat([present, torch.zeros(padding, 3)])})
+    plain = of(outputs, present).values
+    padded = of(longer, torch.cat([present, torch.zeros(padding, 3)])).values
     for name, value in plain.items():
         torch.testing.assert_close(padded[name], value, rtol=1e-5, atol=1e-5)
 
@@ -114,7 +122,7 @@ def test_many_models_at_once_are_each_one_alone():
     present[:, 6] = 0
 
     def loss(outputs: dict[str, torch.Tensor], present: torch.Tensor) -> torch.Tensor:
-        return total_of(MMIMLoss(), outputs, {"present": present})
+        return of(outputs, present).total
 
     together, slopes = vmap(loss)(outputs, present), vmap(grad(loss))(outputs, present)
     for k in range(3):
@@ -128,8 +136,8 @@ def test_many_models_at_once_are_each_one_alone():
 @pytest.mark.parametrize("fill", [0.0, 1.0])
 @pytest.mark.parametrize("there", [0.0, 1.0])
 def test_constant_inputs_have_finite_gradients(fill, there):
-    outputs = {name: torch.full((5, 4), fill, requires_grad=True) for name in MMIMLoss().needs}
-    loss = total_of(MMIMLoss(), outputs, {"present": torch.full((5, 3), there)})
+    outputs = {name: torch.full((5, 4), fill, requires_grad=True) for name in NAMES}
+    loss = of(outputs, torch.full((5, 3), there)).total
     loss.backward()
     contrast = 3 * math.log(5) if there else 0.0
     information = there * 2 * 4 * 0.5 * fill
@@ -139,4 +147,4 @@ def test_constant_inputs_have_finite_gradients(fill, there):
 
 def test_half_precision_is_widened():
     half = {name: x.bfloat16() for name, x in outputs_of().items()}
-    assert all(x.dtype == torch.float32 for x in MMIMLoss().terms(half, {"present": torch.ones(7, 3)}).values())
+    assert all(x.dtype == torch.float32 for x in of(half, torch.ones(7, 3)).values.values())

@@ -1,119 +1,166 @@
-"""Sums of losses with fixed and with learned weights."""
+"""Weights that follow the terms' values, against the numbers of their papers' code (talking_face_measured, 5)."""
 
 from __future__ import annotations
 
+import json
 import math
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from affect.losses.ccc import CCC, ccc
-from affect.losses.masked import Masked, squared
-from affect.losses.weighting import Sum, Uncertainty, needs_of
-from affect.task import AdditiveLoss, GatheredLoss, terms_of, total_of
+from affect.losses.weighting import FAMO, DynamicWeightAverage, RandomLossWeighting
+from affect.task import Weighting
 
-NAN = float("nan")
-V_A = {"valence": 1.0, "arousal": 0.5}
-
-
-def sample(n: int = 12) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    g = torch.Generator().manual_seed(0)
-    targets = {name: torch.randn(n, generator=g) for name in V_A}
-    outputs = {name: t + torch.randn(n, generator=g) for name, t in targets.items()}
-    targets["valence"][2] = targets["arousal"][5] = NAN
-    return outputs, targets
+NAMES = ("a", "b", "c")
+VALUES = st.dictionaries(st.sampled_from(NAMES), st.floats(0.0, 10.0), max_size=3)
+MAKE = {"dwa": DynamicWeightAverage, "rlw": lambda: RandomLossWeighting(3), "famo": FAMO}
+each = pytest.mark.parametrize("name", sorted(MAKE))
 
 
-def mse(outputs, targets, name) -> float:
-    error = (outputs[name] - targets[name]).square()
-    return float(error[torch.isfinite(error)].mean())
+def listed(weights: dict[str, float]) -> list[float]:
+    return [weights[name] for name in NAMES]
 
 
-def test_terms_of_one_whole_batch():
-    outputs, targets = sample()
-    found = terms_of(Masked(squared, V_A), outputs, targets)
-    assert {k: float(v) for k, v in found.items()} == pytest.approx({k: mse(outputs, targets, k) for k in V_A})
-    found = terms_of(CCC(V_A), outputs, targets)
-    assert {k: float(v) for k, v in found.items()} == pytest.approx(
-        {k: 1 - float(ccc(outputs[k], targets[k])) for k in V_A}
+def named(values) -> dict[str, float]:
+    return dict(zip(NAMES, values, strict=True))
+
+
+# DWA
+
+
+def test_dwa_is_that_of_the_public_code():
+    """Losses of three tasks over four epochs; each epoch's mean is taken over its steps."""
+    losses = [[1, 0.8, 0.6, 0.5], [2, 1.9, 1.5, 1.2], [0.5, 0.1, 0.2, 0.2]]
+    # The ratios of an epoch's weights are of the two epochs before it.
+    wanted = {
+        0: [1, 1, 1], 1: [1, 1, 1], 2: [1.064320, 1.147213, 0.788467], 3: [0.771569, 0.786949, 1.441481],
+    }  # fmt: skip
+    weighting = DynamicWeightAverage()
+    for epoch in range(4):
+        found = weighting.weights(NAMES, epoch)
+        assert listed(found) == pytest.approx(wanted[epoch], abs=1e-6)
+        assert sum(found.values()) == pytest.approx(3)
+        for part in (0.5, 1.5):
+            weighting.observe(named(part * row[epoch] for row in losses), epoch)
+
+
+@pytest.mark.parametrize("last", [{"a": 0.5, "b": 1.0}, {"a": 0.5, "b": 1.0, "c": 3.0}])
+def test_a_term_without_a_ratio_makes_no_other_weight_nan(last):
+    """In the public code a loss of 0, or one that is missing, makes all weights NaN."""
+    weighting = DynamicWeightAverage()
+    for epoch, values in enumerate(({"a": 1.0, "b": 1.0, "c": 0.0}, last)):
+        weighting.observe(values, epoch)
+    found = weighting.weights(NAMES, 2)
+    shares = np.exp(np.array([0.5, 1.0]) / 2)
+    assert listed(found) == pytest.approx([*(2 * shares / shares.sum()), 1.0])
+
+
+# RLW
+
+
+def test_rlw_is_a_softmax_of_normal_numbers():
+    """K softmax(randn): with torch's numbers of seed 0 the public code's, of ours as many and as spread."""
+    assert torch.softmax(torch.randn(3, generator=torch.Generator().manual_seed(0)), 0).tolist() == pytest.approx(
+        [0.844634, 0.134893, 0.020473], abs=1e-6
+    )
+    names = [str(k) for k in range(5)]
+    weighting, drawn = RandomLossWeighting(0), []
+    for _ in range(4000):
+        found = weighting.weights(names, 0)
+        assert list(found) == names
+        assert sum(found.values()) == pytest.approx(5)
+        drawn.append(np.array(list(found.values())) / 5)
+        weighting.observe({}, 0)
+    shares = np.array(drawn)
+    assert shares.min() > 0
+    assert shares.std() == pytest.approx(0.163, abs=0.006)
+    assert (shares.max(1) > 0.5).mean() == pytest.approx(0.33, abs=0.03)
+
+
+def test_rlw_is_a_function_of_seed_and_step():
+    def drawn(seed: int, steps: int = 3) -> list[list[float]]:
+        weighting, found = RandomLossWeighting(seed), []
+        for _ in range(steps):
+            found.append(listed(weighting.weights(NAMES, 0)))
+            assert listed(weighting.weights(NAMES, 0)) == found[-1], "asked twice for one step: a step may be repeated"
+            weighting.observe(named((1.0, 2.0, 3.0)), 0)
+        return found
+
+    assert drawn(0) == drawn(0)
+    assert len({tuple(row) for seed in (0, 1) for row in drawn(seed)}) == 6
+
+
+# FAMO
+
+
+def test_famo_weighs_as_the_public_code():
+    """z / (D c), of sum 1 there; here K of it."""
+    weighting = FAMO()
+    assert listed(weighting.weights(NAMES, 0)) == [1.0, 1.0, 1.0]
+    weighting.observe(named((1.0, 2.0, 0.5)), 0)
+    assert listed(weighting.weights(NAMES, 0)) == pytest.approx(
+        [3 * x for x in (0.285714, 0.142857, 0.571429)], abs=1e-5
     )
 
 
-def test_total_is_the_weighted_sum():
-    outputs, targets = sample()
-    for loss in (CCC(V_A), Masked(squared, V_A)):
-        terms = terms_of(loss, outputs, targets)
-        wanted = float(terms["valence"]) + 0.5 * float(terms["arousal"])
-        assert float(total_of(loss, outputs, targets)) == pytest.approx(wanted)
+def test_famos_w_after_each_step_is_that_of_the_public_code():
+    weighting = FAMO()
+    steps = [(1, 2, 0.5), (0.9, 1.5, 0.5), (0.8, 1.4, 0.6), (0.7, 1.3, 0.6)]
+    wanted = [
+        (0, 0, 0), (0.025, -0.025, 0.025), (0.010327, -0.047678, 0.049858), (-0.007230, -0.065713, 0.072970),
+    ]  # fmt: skip
+    for values, w in zip(steps, wanted, strict=True):
+        weighting.observe(named(map(float, values)), 0)
+        assert [weighting.logits(name) for name in NAMES] == pytest.approx(w, abs=2e-6)
 
 
-def test_a_sum_of_both_kinds_is_gathered_and_names_its_terms():
-    outputs, targets = sample()
-    loss = Sum({"ccc": CCC(V_A), "mse": Masked(squared, {"valence": 3.0})})
-    assert isinstance(loss, GatheredLoss)
-    assert not isinstance(loss, AdditiveLoss)
-    assert loss.weights == {"ccc_valence": 1.0, "ccc_arousal": 0.5, "mse_valence": 3.0}
-    assert loss.needs == needs_of(loss) == ("valence", "arousal")
-    wanted = float(total_of(CCC(V_A), outputs, targets)) + 3 * mse(outputs, targets, "valence")
-    assert float(total_of(loss, outputs, targets)) == pytest.approx(wanted)
+def test_a_term_that_is_absent_leaves_famos_other_weights_alone():
+    """As a loss of 0 it would take all the weight and leave the others 1e-8 (the public code)."""
+    with_it, without = FAMO(), FAMO()
+    for values in ((1.0, 2.0), (0.9, 1.5), (0.8, 1.4)):
+        for weighting in (with_it, without):
+            weighting.observe(dict(zip("ab", values, strict=True)), 0)
+    found = with_it.weights(NAMES, 0)
+    assert {name: found[name] for name in "ab"} == pytest.approx(without.weights("ab", 0))
+    assert found["c"] == 1.0
+    assert all(0.1 < found[name] < 10 for name in "ab")
+    with_it.observe({"a": 0.7, "b": 1.3, "c": 0.5}, 0)
+    without.observe({"a": 0.7, "b": 1.3}, 0)
+    assert with_it.logits("c") == 0.0, "its first value says nothing of how it falls"
+    assert [with_it.logits(name) for name in "ab"] == [without.logits(name) for name in "ab"]
 
 
-def test_learned_weights_by_hand():
-    outputs, targets = sample()
-    s = torch.tensor([0.3, -0.7], requires_grad=True)
-    loss = Uncertainty(Masked(squared, V_A))
-    assert loss.needs == ("valence", "arousal", "log_variance")
-    total = total_of(loss, {**outputs, "log_variance": s.expand(12, -1)}, targets)
-    total.backward()
-    v, a = mse(outputs, targets, "valence"), 0.5 * mse(outputs, targets, "arousal")
-    assert float(total.detach()) == pytest.approx(math.exp(-0.3) * v + 0.3 + math.exp(0.7) * a - 0.7, rel=1e-5)
-    # d/ds (exp(-s) L + s) = 1 - exp(-s) L, once and not once a copy.
-    assert s.grad.tolist() == pytest.approx([1 - math.exp(-0.3) * v, 1 - math.exp(0.7) * a], rel=1e-4)
+# All of them
 
 
-def test_the_order_says_which_variance_is_whose():
-    outputs, targets = sample()
-    s = torch.tensor([2.0, 0.0]).expand(12, -1)
-    swapped = Uncertainty(Masked(squared, V_A), order=("arousal", "valence"))
-    terms = swapped.terms({**outputs, "log_variance": s}, targets)
-    assert list(terms) == ["arousal", "valence"]
-    assert float(terms["valence"]) == pytest.approx(mse(outputs, targets, "valence"))
-    assert float(terms["arousal"]) == pytest.approx(math.exp(-2) * 0.5 * mse(outputs, targets, "arousal") + 2, rel=1e-5)
+@each
+@settings(max_examples=25, deadline=None)
+@given(st.lists(VALUES, max_size=12), st.integers(0, 12))
+def test_weights_are_positive_numbers_and_go_on_from_their_state(name, steps, cut):
+    """Whatever terms take part in which steps; the state goes through JSON, as a checkpoint's does."""
+    weighting: Weighting = MAKE[name]()
+    for k, values in enumerate(steps):
+        if k == cut:
+            text = json.dumps(weighting.state())
+            weighting = MAKE[name]()
+            weighting.load(json.loads(text))
+            assert json.dumps(weighting.state()) == text, "to the byte"
+        again = MAKE[name]()
+        again.load(json.loads(json.dumps(weighting.state())))
+        found = weighting.weights(NAMES, k // 3)
+        assert again.weights(NAMES, k // 3) == found
+        assert list(found) == list(NAMES)
+        assert all(math.isfinite(weight) and weight >= 0 for weight in found.values())
+        assert sum(found.values()) == pytest.approx(3)
+        weighting.observe(values, k // 3)
 
 
-def test_a_term_without_labels_leaves_its_variance_alone():
-    outputs, targets = sample()
-    targets["arousal"] = torch.full((12,), NAN)
-    s = torch.tensor([0.3, -0.7], requires_grad=True)
-    leaves = {name: value.requires_grad_() for name, value in outputs.items()}
-    for loss in (Uncertainty(Masked(squared, V_A)), Uncertainty(CCC(V_A))):
-        s.grad = leaves["arousal"].grad = None
-        total_of(loss, {**leaves, "log_variance": s.expand(12, -1)}, targets).backward()
-        assert float(s.grad[1]) == 0.0
-        assert float(s.grad[0]) != 0.0
-        assert not leaves["arousal"].grad.any()
-
-
-def test_all_labels_missing_is_0_everywhere():
-    outputs, _ = sample()
-    targets = {name: torch.full((12,), NAN) for name in V_A}
-    leaves = {name: value.requires_grad_() for name, value in outputs.items()}
-    for loss in (CCC(V_A), Masked(squared, V_A), Sum({"ccc": CCC(V_A), "mse": Masked(squared, V_A)})):
-        total = total_of(loss, leaves, targets)
-        total.backward()
-        assert float(total.detach()) == 0.0
-        assert not any(leaf.grad.any() for leaf in leaves.values())
-
-
-def test_learned_weights_find_the_optimum():
-    """exp(-s) L + s is least at s = log L."""
-    outputs, targets = sample()
-    s = torch.zeros(2, requires_grad=True)
-    loss = Uncertainty(Masked(squared, {"valence": 1.0, "arousal": 1.0}))
-    optimizer = torch.optim.Adam([s], lr=0.1)
-    for _ in range(200):
-        optimizer.zero_grad()
-        total_of(loss, {**outputs, "log_variance": s.expand(12, -1)}, targets).backward()
-        optimizer.step()
-    wanted = [math.log(mse(outputs, targets, name)) for name in V_A]
-    assert s.tolist() == pytest.approx(wanted, abs=1e-2)
+@each
+def test_one_term_keeps_its_weight(name):
+    weighting: Weighting = MAKE[name]()
+    for epoch in range(4):
+        assert weighting.weights(["a"], epoch) == pytest.approx({"a": 1.0})
+        weighting.observe({"a": 2.0 / (epoch + 1)}, epoch)

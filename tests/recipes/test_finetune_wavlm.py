@@ -16,21 +16,21 @@ from tests.launching import RECIPE, experiments, in_its_own_process, launch, sma
 
 FIELDS = [
     "seed", "optim.algorithm", "optim.lr", "optim.encoder_lr", "optim.weight_decay", "optim.betas", "optim.schedule",
-    "optim.warmup", "optim.plateau_patience", "optim.plateau_delta", "optim.floor", "optim.clip", "optim.clip_value",
-    "optim.ema", "train.batch", "train.epochs", "train.steps", "train.budget", "train.mode", "train.patience",
-    "train.min_delta", "train.choose", "train.evaluate_every", "train.keep", "train.checkpoint_every",
-    "train.checkpoint_minutes", "train.workers", "train.trackers", "train.world", "train.timeout",
-    "push_to_hub", "hub_private", "data.corpus", "data.root", "data.name", "data.split", "data.fold",
+    "optim.warmup", "optim.plateau_patience", "optim.plateau_delta", "optim.floor", "optim.clip",
+    "optim.clip_percentile", "optim.clip_value", "optim.ema", "train.batch", "train.epochs", "train.steps",
+    "train.budget", "train.mode", "train.patience", "train.min_delta", "train.choose", "train.evaluate_every",
+    "train.average_best", "train.init_from", "train.precision", "train.diagnostics_every", "train.keep",
+    "train.checkpoint_every", "train.checkpoint_minutes", "train.workers", "train.trackers", "train.world",
+    "train.timeout", "push_to_hub", "hub_private", "data.corpus", "data.root", "data.name", "data.split", "data.fold",
     "data.allow_shared", "data.prosody", "data.classes", "data.embeddings", "data.columns", "data.scale",
-    "data.labels", "data.audio",
-    "data.subset", "data.revision", "data.limit", "data.streaming", "data.dialogues", "data.utterances", "data.seconds",
-    "model.encoder", "model.train_encoder", "model.layers", "model.pooling", "model.prosody_dim", "model.hidden",
-    "model.dropout", "model.encoder_dropout", "model.sigmoid", "model.uncertainty", "model.checkpointing",
-    "model.layerdrop", "model.spec_augment", "model.lora", "model.temporal", "model.prosody_attention",
-    "model.dialogue", "model.segment", "model.state_dim", "model.state_decay", "model.mamba_dim", "model.mamba_layers",
-    "model.gates", "model.speaker", "model.text", "model.train_text", "model.text_dropout", "model.cache",
-    "augment.stretch", "augment.shift", "augment.noise", "augment.noise_files", "augment.gain", "augment.mixup",
-    "targets", "loss", "weights",
+    "data.labels", "data.audio", "data.subset", "data.revision", "data.limit", "data.streaming", "data.dialogues",
+    "data.utterances", "data.seconds", "model.encoder", "model.train_encoder", "model.layers", "model.pooling",
+    "model.prosody_dim", "model.hidden", "model.dropout", "model.encoder_dropout", "model.sigmoid",
+    "model.uncertainty", "model.checkpointing", "model.layerdrop", "model.spec_augment", "model.lora",
+    "model.temporal", "model.prosody_attention", "model.dialogue", "model.segment", "model.state_dim",
+    "model.state_decay", "model.mamba_dim", "model.mamba_layers", "model.gates", "model.speaker", "model.text",
+    "model.train_text", "model.text_dropout", "model.cache", "augment.stretch", "augment.shift", "augment.noise",
+    "augment.noise_files", "augment.gain", "augment.mixup", "targets", "loss", "weights",
 ]  # fmt: skip
 OPTIONS = ["runs", "name", "seeds", "folds", "resume", "overwrite", "report", "dry_run"]
 HEAVY = ["torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", "librosa", "matplotlib", "pandas"]
@@ -130,7 +130,7 @@ def check(folder: Path, name: str) -> None:
     recipe = read_recipe(folder / "recipe.json")
     assert recipe.model.encoder == "tiny"
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["event"] for line in lines] == ["step"] * 3 + ["eval", "end"]
+    assert [line["event"] for line in lines] == ["step"] * 3 + ["eval", "selection", "end"]
     assert all(line["grad_norm"] > 0 for line in lines[:3])
     assert (folder / "checkpoints" / "best" / "model.safetensors").exists()
     assert (folder.parents[1] / "report.md").exists()

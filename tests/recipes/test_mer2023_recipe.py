@@ -23,11 +23,12 @@ ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "mer2023.py"
 FIELDS = [
     "seed", "optim.algorithm", "optim.lr", "optim.encoder_lr", "optim.weight_decay", "optim.betas", "optim.schedule",
-    "optim.warmup", "optim.plateau_patience", "optim.plateau_delta", "optim.floor", "optim.clip", "optim.clip_value",
-    "optim.ema", "train.batch", "train.epochs", "train.steps", "train.budget", "train.mode", "train.patience",
-    "train.min_delta", "train.choose", "train.evaluate_every", "train.keep", "train.checkpoint_every",
-    "train.checkpoint_minutes", "train.workers", "train.trackers", "train.world", "train.timeout",
-    "push_to_hub", "hub_private", "data.corpus", "data.root", "data.name", "data.audio", "data.text", "data.video",
+    "optim.warmup", "optim.plateau_patience", "optim.plateau_delta", "optim.floor", "optim.clip",
+    "optim.clip_percentile", "optim.clip_value", "optim.ema", "train.batch", "train.epochs", "train.steps",
+    "train.budget", "train.mode", "train.patience", "train.min_delta", "train.choose", "train.evaluate_every",
+    "train.average_best", "train.init_from", "train.precision", "train.diagnostics_every", "train.keep",
+    "train.checkpoint_every", "train.checkpoint_minutes", "train.workers", "train.trackers", "train.world",
+    "train.timeout", "push_to_hub", "hub_private", "data.corpus", "data.root", "data.name", "data.audio", "data.text", "data.video",
     "data.widths", "data.labels", "data.folds", "data.fold", "data.train", "data.test", "data.noise",
     "data.generator_seed", "model.name", "model.hidden", "model.dropout", "model.modality_dropout", "model.warmup",
     "model.dropout_kind", "model.softmax", "model.rescale", "model.fused_dropout", "model.views", "model.missing",
@@ -56,8 +57,8 @@ def launch(capsys, *arguments: str) -> tuple[int, str, str]:
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return small.corpus(tmp_path_factory.mktemp("corpus") / "generated")
+def corpus(feature_corpus):
+    return feature_corpus
 
 
 def options(root, *, steps=3):
@@ -186,10 +187,11 @@ def check(folder: Path, name: str) -> None:
     recipe = read_recipe(folder / "recipe.json")
     assert recipe.model.hidden == 8
     lines = small.read(folder / "metrics.jsonl")
-    assert [line["event"] for line in lines] == ["step"] * 3 + ["eval", "end"]
+    events = [line["event"] for line in lines if line["event"] != "eval"]
+    assert events == ["step"] * 3 + ["selection", "end"]
     assert lines[2]["grad_norm"] > 0
     assert (folder / "checkpoints" / "best" / "model.safetensors").exists()
-    assert (folder / "conditions.npz").exists()
+    assert (folder / "predictions-test2@snr=5.jsonl.gz").exists()
     assert (folder.parents[1] / "report.md").exists()
     for part, size in (("valid", 45), ("test1", 20), ("test2", 20), ("test3", 20)):
         assert len(small.read(folder / f"predictions-{part}.jsonl")) == size

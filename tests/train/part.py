@@ -51,7 +51,7 @@ class Part:
             save_file(self.net.state_dict(), str(folder / "model.safetensors"))
             (folder / "config.json").write_text("{}\n")
 
-        checkpoint.save_best(where, step, {"ccc": step / 10}, write)
+        checkpoint.save_best(where, step, {"valid": {"ccc": step / 10}}, write)
 
     def load(self, path: Path) -> State:
         return checkpoint.load(path, self.engine, self.model, self.optimizer, self.average)

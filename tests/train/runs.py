@@ -11,8 +11,11 @@ from affect import tasks
 from affect.recipe import Optim, Train
 from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
 from affect.train import folder as folders
+from affect.train import trainer
 from affect.train.engine import Engine
-from affect.train.loop import Run
+from affect.train.run import Run, Scores, Start
+
+EVALUATIONS = ("train", "valid", "test")
 
 
 def recipe(root: Path, *, encoder: str = "none", dropout: float = 0.0, **train: Any) -> ValenceArousal:
@@ -31,11 +34,20 @@ def with_optim(base: ValenceArousal, **optim: Any) -> ValenceArousal:
     return replace(base, optim=replace(base.optim, **optim))
 
 
-def make(recipe: ValenceArousal, folder: Path, resume: str = "auto") -> Run:
-    """Return a run in `folder`, claimed as the command line would."""
-    engine = Engine(folder, recipe.train.trackers)
+def make(recipe: ValenceArousal, folder: Path, resume: str = "auto", **start: Any) -> Run:
+    """Return a run in `folder`, claimed as the command line would.
+
+    All of its evaluations are made and named, so that no baselines are: they take longer than such a run.
+    """
+    engine = Engine(folder, recipe.train.trackers, recipe.train.precision)
     folders.claim(folder, recipe, experiment="test", overwrite=False)
-    return Run(engine, tasks.make(recipe).at(recipe.seed, 1), recipe, folder, experiment="test", resume=resume)
+    given = {"experiment": "test", "resume": resume, "only": EVALUATIONS, **start}
+    return Run(engine, tasks.make(recipe).for_fold(recipe.seed, 1), folder, Start(**given))
+
+
+def train(recipe: ValenceArousal, folder: Path, resume: str = "auto", **start: Any) -> Scores:
+    """Train a run in `folder` to its end and return its scores."""
+    return trainer.train(make(recipe, folder, resume, **start))
 
 
 def lines(folder: Path, event: str) -> list[dict[str, Any]]:

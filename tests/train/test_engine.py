@@ -13,7 +13,7 @@ import torch
 
 from affect.errors import AffectError
 from affect.recipe import Optim
-from affect.train import loop, step
+from affect.train import step, trainer
 from affect.train.engine import Engine, is_out_of_memory
 from tests.launching import RECIPE, in_its_own_process, small
 from tests.train import runs, toy
@@ -93,7 +93,7 @@ def test_seeded_fixes_python_numpy_and_torch(engine):
         assert all(a != b for a, b in zip(first, other, strict=True))
 
 
-# Collectives of one process (those of two: tests/distributed/test_loop.py)
+# Collectives of one process (those of two: tests/distributed/test_trainer.py)
 
 
 def test_alone_collectives_return_what_they_are_given(engine):
@@ -143,7 +143,7 @@ def test_memory_is_counted_in_bytes(engine):
 def test_out_of_memory_in_the_middle_of_a_step_leaves_no_gradient(small_corpus, tmp_path, monkeypatch):
     """A micro-batch that does not synchronise failed: what was added before it has to be dropped all the same."""
     recipe = runs.recipe(small_corpus, encoder="tiny", epochs=1, budget=1.5, mode="replay")
-    runs.make(recipe, tmp_path / "whole").train()
+    runs.train(recipe, tmp_path / "whole")
     wanted = runs.lines(tmp_path / "whole", "step")
     run = runs.make(recipe, tmp_path / "short")
     assert len(run.schedule.cut(1).ranks[0]) > 2
@@ -157,7 +157,7 @@ def test_out_of_memory_in_the_middle_of_a_step_leaves_no_gradient(small_corpus, 
         real(loss)
 
     monkeypatch.setattr(run.engine, "backward", failing)
-    run.train()
+    trainer.train(run)
     found = runs.lines(tmp_path / "short", "step")
     assert run.state.budget == 0.75
     np.testing.assert_allclose([x["loss"] for x in found], [x["loss"] for x in wanted], rtol=1e-5)
@@ -174,7 +174,7 @@ def with_scaler(engine: Engine, model, scale: float):
 
 
 @pytest.mark.parametrize("mode", ["hold", "replay"])
-@pytest.mark.parametrize("name", ["ccc", "mse", "uncertainty"])
+@pytest.mark.parametrize("name", ["ccc_valence", "additive", "both kinds"])
 def test_a_scaled_gradient_unscaled_is_the_plain_one(engine, name, mode):
     x, targets = toy.data(24)
 
@@ -188,7 +188,8 @@ def test_a_scaled_gradient_unscaled_is_the_plain_one(engine, name, mode):
             if scale
             else mine.prepare(model, torch.optim.SGD(model.parameters()), Optim())
         )
-        step.accumulate(mine, prepared, toy.losses()[name], toy.batches(x, targets, (5, 7, 12)), mode=mode, key=(0, 0))
+        terms = toy.terms(toy.MIXES[name])
+        step.accumulate(mine, prepared, terms, toy.batches(x, targets, (5, 7, 12)), mode=mode, key=(0, 0))
         if scale:
             scaled = toy.gradient(model).norm()
             mine.accelerator.scaler.unscale_(optimizer.optimizer)
@@ -212,9 +213,9 @@ def test_an_overflow_is_a_skipped_step_and_training_goes_on(small_corpus, tmp_pa
     # Without native_amp Accelerate would clip scaled gradients: unscale them as it does with it.
     real_update = Engine.update
 
-    def update(self, *arguments):
+    def update(self, *arguments, **named):
         self.accelerator.scaler.unscale_(self.accelerator._optimizers[-1].optimizer)
-        return real_update(self, *arguments)
+        return real_update(self, *arguments, **named)
 
     monkeypatch.setattr(Engine, "update", update)
     run = runs.make(recipe, tmp_path / "run")
@@ -228,8 +229,8 @@ def test_an_overflow_is_a_skipped_step_and_training_goes_on(small_corpus, tmp_pa
             next(p for p in model.parameters() if p.grad is not None).grad.view(-1)[0] = float("inf")
         return result
 
-    monkeypatch.setattr(loop.step, "accumulate", overflowing)
-    run.train()
+    monkeypatch.setattr(trainer.step, "accumulate", overflowing)
+    trainer.train(run)
     assert torch.equal(weights[2], weights[3]), "the step that overflowed changed nothing"
     assert not torch.equal(weights[3], weights[4])
     assert seen == [0, 1, 2, 2, 3, 4], "nor was it averaged"
@@ -245,3 +246,38 @@ def test_an_overflow_is_a_skipped_step_and_training_goes_on(small_corpus, tmp_pa
     # The scale is resumed with the rest.
     saved = json.loads((tmp_path / "run" / "checkpoints" / "step-0000006" / "scaler.json").read_text())
     assert saved["scale"] == 4.0
+
+
+# The recipe's precision
+
+ASKED = """
+import sys
+from affect.recipe import Recipe, Train
+from affect.workflows import folds
+from affect.errors import AffectError
+
+class Mine(Recipe):
+    task = "mine"
+
+try:
+    engine = folds.join(Mine(train=Train(precision=sys.argv[1] if sys.argv[1] != "None" else None)))
+    with engine.autocast():
+        import torch
+        print(engine.precision, (torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+except AffectError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("launched", "asked", "said"),
+    [
+        ("no", "bf16", "bf16 torch.bfloat16"),
+        ("bf16", "None", "bf16 torch.bfloat16"),
+        ("bf16", "no", "the launch file says mixed_precision bf16, the recipe train.precision no: keep one"),
+    ],
+)
+def test_precision_is_the_recipes_where_the_launch_file_names_none(tmp_path, monkeypatch, launched, asked, said):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    done = in_its_own_process(tmp_path, "-c", ASKED, asked)
+    assert done.stdout.splitlines()[-1] == said, done.stderr

@@ -29,15 +29,16 @@ def no_launcher(monkeypatch):
             monkeypatch.delenv(name)
 
 
-def made(settings: dict[str, Any] | None, world: int = 2) -> Any:
+def made(settings: dict[str, Any] | None, world: int = 2, precision: str = "no") -> Any:
     """Return what stands for an Accelerator whose DeepSpeed was told `settings`."""
     plugin = None if settings is None else SimpleNamespace(deepspeed_config=settings, zero_stage=2)
-    return SimpleNamespace(num_processes=world, state=SimpleNamespace(deepspeed_plugin=plugin))
+    state = SimpleNamespace(deepspeed_plugin=plugin)
+    return SimpleNamespace(num_processes=world, mixed_precision=precision, state=state)
 
 
-def recipe(clip: float | None = 1.0, *, clip_value: float | None = None, world: int | None = None) -> Recipe:
-    base = runs.recipe(Path("nowhere"), world=world)
-    return replace(base, optim=replace(base.optim, clip=clip, clip_value=clip_value))
+def recipe(clip: float | None = 1.0, **train: Any) -> Recipe:
+    base = runs.recipe(Path("nowhere"), **train)
+    return replace(base, optim=replace(base.optim, clip=clip))
 
 
 def line(error: pytest.ExceptionInfo[AffectError]) -> str:
@@ -88,12 +89,12 @@ def test_a_conflict_names_both_sides(settings, clip, said):
     assert line(error).startswith("the launch file ")
 
 
-def test_values_are_clipped_where_gradients_are_whole():
-    launched.agree(made(None), recipe(clip_value=0.5))
-    with pytest.raises(
-        AffectError, match=r"optim\.clip_value needs whole gradients, which ZeRO does not keep"
-    ) as error:
-        launched.agree(made({}), recipe(clip_value=0.5))
+@pytest.mark.parametrize("name", ["clip_value", "clip_percentile"])
+def test_what_needs_whole_gradients_is_refused_where_they_are_not(name):
+    asked = replace(recipe(), optim=replace(recipe().optim, **{name: 0.5}))
+    launched.agree(made(None), asked)
+    with pytest.raises(AffectError, match=rf"optim\.{name} needs whole gradients, which ZeRO does not keep") as error:
+        launched.agree(made({}), asked)
     line(error)
 
 
@@ -109,6 +110,20 @@ def test_without_deepspeed_there_is_nothing_else_to_agree_on():
 
 
 # Precision
+
+
+@pytest.mark.parametrize("settings", [None, {}])
+@pytest.mark.parametrize("asked", [None, "no", "bf16", "fp16"])
+@pytest.mark.parametrize("here", ["no", "bf16"])
+def test_the_recipes_precision_is_held_against_the_launch_file(settings, asked, here):
+    given = made(settings, precision=here)
+    if asked in (None, here):
+        launched.agree(given, recipe(precision=asked))
+        return
+    with pytest.raises(AffectError) as error:
+        launched.agree(given, recipe(precision=asked))
+    assert line(error) == (f"the launch file says mixed_precision {here}, the recipe train.precision {asked}: keep one")
+
 
 BOTH = "the launch file says mixed_precision bf16, its DeepSpeed configuration bf16 disabled: keep one"
 

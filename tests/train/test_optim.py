@@ -148,3 +148,71 @@ def test_the_algorithm_is_torchs(algorithm):
     unlike = trained(named.popitem()[1](other.parameters(), lr=1e-2, weight_decay=0.5), other)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
     assert float((found - unlike).abs().max()) > 1e-3
+
+
+# One cycle
+
+
+def torchs(share: float, steps: int) -> list[float]:
+    """Return the rates of torch's OneCycleLR, as parts of the peak."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    wanted = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=steps, pct_start=share)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(found) < steps:
+            wanted.step()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("share", "steps"),
+    [(0.3, 10), (0.1, 100), (0.1, 11), (0.25, 9), (0.5, 7), (0.9, 13), (0.05, 21), (0.999, 50)],
+)  # fmt: skip
+def test_one_cycle_is_torchs(share, steps):
+    np.testing.assert_allclose(factors(steps, schedule="onecycle", warmup=share), torchs(share, steps), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("share", "steps"), [(0.1, 10), (0.2, 5), (0.25, 4), (0.05, 20), (0.5, 2), (0.3, 3), (0.0, 5), (0.01, 30)]
+)
+def test_a_rise_of_one_step_or_none_begins_at_the_peak(share, steps):
+    """Where torch divides by zero for one step, and begins below the peak for none."""
+    if share * steps == 1:
+        with pytest.raises(ZeroDivisionError):
+            torchs(share, steps)
+    else:
+        assert torchs(share, steps)[0] < 1.0
+    found = factors(steps, schedule="onecycle", warmup=share)
+    assert found[0] == 1.0
+    assert (np.diff(found) < 0).all()
+    assert found[-1] == pytest.approx(1 / 250_000)
+
+
+def test_a_single_step_is_taken_at_the_peak():
+    """Where torch takes it at a 250,000th of it."""
+    for share in (0.0, 0.3, 0.9):
+        assert factors(1, schedule="onecycle", warmup=share).tolist() == [1.0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 400), st.floats(0, 0.999))
+def test_one_cycle_rises_and_falls_once(steps, share):
+    found = factors(steps, schedule="onecycle", warmup=share)
+    assert (found > 0).all() and (found <= 1).all()
+    top = int(found.argmax())
+    assert (np.diff(found[: top + 1]) > 0).all()
+    assert (np.diff(found[top:]) < 0).all()
+
+
+# Clipping by a percentile
+
+
+@pytest.mark.parametrize("share", [1.0, 10.0, 50.0, 100.0])
+def test_the_limit_is_a_percentile_of_the_norms_so_far(share):
+    norms = np.random.default_rng(0).exponential(size=40).tolist()
+    assert optim.limit([], Optim(clip_percentile=share)) is None
+    assert optim.limit(norms, Optim()) is None
+    assert optim.limit(norms, Optim(clip_percentile=share)) == pytest.approx(np.percentile(norms, share))
+    assert optim.limit([3.0], Optim(clip_percentile=share)) == 3.0

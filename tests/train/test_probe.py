@@ -11,7 +11,6 @@ import torch
 from affect import tasks
 from affect.errors import AffectError
 from affect.recipe import Train
-from affect.task import AdditiveLoss
 from affect.train import probe
 from affect.train.engine import Engine
 from tests.train import runs
@@ -20,16 +19,16 @@ from tests.train import runs
 class Setting:
     def __init__(self, root, loss: str = "ccc"):
         self.recipe = replace(runs.recipe(root, encoder="tiny"), loss=loss)
-        self.task = tasks.make(self.recipe).at(0, 1)
+        self.task = tasks.make(self.recipe).for_fold(0, 1)
         self.part = self.task.datasets()["train"]
         self.lengths = np.asarray(self.part["length"])
         self.engine = Engine()
         torch.manual_seed(0)
-        self.model = self.task.model()
+        self.model = self.task.build_model()
 
     def choose(self, **train) -> tuple[float, str]:
         recipe = replace(self.recipe, train=Train(**{"batch": 8, **train}))
-        chosen = probe.choose(self.engine, self.task, self.model, self.task.loss(), self.part, recipe)
+        chosen = probe.choose(self.engine, self.task, self.model, self.task.terms(), self.part, recipe)
         return chosen.budget, chosen.mode
 
 
@@ -67,7 +66,7 @@ def test_what_is_named_is_taken_and_nothing_is_run(ccc, monkeypatch, mode):
 
 
 def test_an_additive_loss_never_holds(mse, monkeypatch):
-    assert isinstance(mse.task.loss(), AdditiveLoss)
+    assert all(term.additive for term in mse.task.terms())
     assert mse.choose(budget=7.0) == (7.0, "one pass")
     limit(monkeypatch, mse, 1e12)
     assert mse.choose()[1] == "one pass"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from affect import checksums
 from affect.errors import AffectError
-from affect.train import checkpoint, loop, step
+from affect.train import checkpoint, step, trainer
 from tests.train import runs
 from tests.train.part import Part
 
@@ -148,15 +148,6 @@ def test_none_that_is_whole_is_one_line_and_no_new_start(where):
     assert checkpoint.find("never", where) is None
 
 
-def test_one_from_before_checksums_is_taken_with_a_word(where):
-    path = at(where, 8)
-    (path / "SHA256SUMS").unlink()
-    (path / "optimizer.pt").write_bytes(b"")
-    told = Told()
-    assert told.find(where) == "step-0000008"
-    assert told == [f"{path} is from before checkpoints had checksums: it can't be verified, and is taken as it is"]
-
-
 # What is set aside, and when it goes
 
 
@@ -280,21 +271,6 @@ def test_before_the_first_evaluation_no_best_weights_are_missed(where):
     assert told == []
 
 
-def test_best_weights_from_before_checksums_are_sealed(where):
-    best = where / "best"
-    (best / "SHA256SUMS").unlink()
-    (best / "place.json").write_text(json.dumps({"step": 6, "scores": {}}))
-    told = Told()
-    assert told.find(where) == "step-0000008"
-    assert "from before weights had checksums: it can't be verified" in told[0]
-    assert checkpoint.clear(where, after=8) is False
-    told.clear()
-    assert told.find(where) == "step-0000008"
-    assert told == []
-    flip(best / "model.safetensors")
-    assert told.find(where) == "step-0000004"
-
-
 # Whole runs
 
 
@@ -309,8 +285,8 @@ def interrupt(run, at: int, monkeypatch) -> None:
         return real(*arguments, **named)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop.step, "accumulate", interrupted)
-        run.train()
+        patch.setattr(trainer.step, "accumulate", interrupted)
+        trainer.train(run)
 
 
 def test_a_run_whose_newest_checkpoint_is_damaged_ends_as_if_it_had_not_been(
@@ -318,14 +294,14 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_as_if_it_had_not_been(
 ):
     recipe = runs.recipe(small_corpus, epochs=4, keep=2)
     whole, folder = tmp_path / "whole", tmp_path / "run"
-    runs.make(recipe, whole).train()
+    runs.train(recipe, whole)
     interrupt(runs.make(recipe, folder), 11, monkeypatch)
     assert [path.name for path in checkpoint.steps(folder / "checkpoints")] == ["step-0000006", "step-0000009"]
     flip(at(folder / "checkpoints", 9) / "model.safetensors")
     run = runs.make(recipe, folder)
     assert run.state.step == 6
     assert "step-0000009 is damaged and passed over: model.safetensors is not what was written" in caplog.text
-    run.train()
+    trainer.train(run)
     assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert names(folder / "checkpoints") == names(whole / "checkpoints")
 
@@ -333,13 +309,13 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_as_if_it_had_not_been(
 def test_a_run_whose_best_weights_are_damaged_makes_them_again(small_corpus, tmp_path, monkeypatch):
     recipe = runs.recipe(small_corpus, epochs=4, keep=9)
     whole, folder = tmp_path / "whole", tmp_path / "run"
-    runs.make(recipe, whole).train()
+    runs.train(recipe, whole)
     interrupt(runs.make(recipe, folder), 11, monkeypatch)
     cut(folder / "checkpoints" / "best" / "model.safetensors")
     before = json.loads((folder / "checkpoints" / "best" / "place.json").read_text())["step"]
     run = runs.make(recipe, folder)
     assert run.state.step < before
-    run.train()
+    trainer.train(run)
     assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     for path in (whole / "checkpoints" / "best").iterdir():
         assert (folder / "checkpoints" / "best" / path.name).read_bytes() == path.read_bytes()

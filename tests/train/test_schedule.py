@@ -30,7 +30,7 @@ def test_steps_cut_the_epochs_short_and_end_the_last_one(steps, wanted):
     schedule = make(steps=steps)
     assert schedule.steps == wanted
     assert schedule.ends_epoch(wanted - 1)
-    assert len({order.draw.epoch for order in schedule.orders(0, 0)}) == -(-wanted // 5)
+    assert len({order.key.epoch for order in schedule.orders(0, 0)}) == -(-wanted // 5)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -45,7 +45,7 @@ def test_orders_of_all_ranks_are_the_global_batches(world):
         orders = [mine[each:] for mine in orders]
         found = [i for mine in taken for order in mine if not order.micro.filler for i in order.micro.indices]
         assert sorted(found) == sorted(members.tolist())
-        assert {(order.draw.seed, order.draw.epoch) for mine in taken for order in mine} == {(3, step // 5)}
+        assert {(order.key.seed, order.key.epoch) for mine in taken for order in mine} == {(3, step // 5)}
     assert not any(orders)
 
 

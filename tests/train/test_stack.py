@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from affect.models import multimodal
 from affect.models.multimodal.config import MultimodalConfig
-from affect.task import Batch, Loss, terms_of, total_of
-from affect.tasks.multimodal_emotion.losses import loss_of
+from affect.task import Batch, Term
+from affect.tasks.multimodal_emotion.losses import terms_of
 from affect.tasks.multimodal_emotion.sections import Model
 from affect.train.stack import Stack
+from affect.train.step import Result
+from affect.train.terms import whole
 
 WIDTHS = {"audio": 7, "text": 11, "video": 5}
 CLASSES = ("neutral", "angry", "happy", "sad", "worried", "surprise")
@@ -39,8 +41,8 @@ CASES = {
 UNEVEN = (7, 4, 5)
 
 
-def make(choice: Model, count: int) -> tuple[list[nn.Module], Loss]:
-    """Return models with weights (and statistics of features) of their own, and their loss."""
+def make(choice: Model, count: int) -> tuple[list[nn.Module], list[Term]]:
+    """Return models with weights (and statistics of features) of their own, and their terms."""
     models = []
     for k in range(count):
         torch.manual_seed(k)
@@ -57,7 +59,7 @@ def make(choice: Model, count: int) -> tuple[list[nn.Module], Loss]:
             for name, width in WIDTHS.items():
                 model.standardise(name, 2 * torch.randn(9, width) + k, torch.ones(9))
         models.append(model.train())
-    return models, loss_of(choice, tuple(WIDTHS))
+    return models, terms_of(choice, tuple(WIDTHS))
 
 
 def batch(rows: int, seed: int) -> Batch:
@@ -82,12 +84,20 @@ def drawn(models: Sequence[nn.Module], batches: Sequence[Batch]) -> list[dict[st
     return [model.draw(len(b.ids)) for model, b in zip(models, batches, strict=True)]
 
 
-def alone(model: nn.Module, loss: Loss, batch: Batch, noise: dict[str, Tensor]) -> dict[str, Tensor]:
+def alone(model: nn.Module, terms: Sequence[Term], batch: Batch, noise: dict[str, Tensor]) -> dict[str, Tensor]:
     """Leave the gradient in a model and return the terms, without a stack."""
     outputs = model(**batch.inputs, noise=noise)
     model.zero_grad()
-    total_of(loss, outputs, batch.targets).backward()
-    return {name: term.detach() for name, term in terms_of(loss, outputs, batch.targets).items()}
+    loss = whole(terms, outputs, batch.targets)
+    loss.total.backward()
+    return {name: value.detach() for name, value in loss.values.items()}
+
+
+def gradient(
+    stack: Stack, terms: Sequence[Term], batches: Sequence[Batch], noises: Sequence[dict[str, Tensor]]
+) -> list[Result]:
+    """Leave the gradients in the stack's models; the terms have their own weights."""
+    return stack.gradient(terms, batches, noises, [{}] * len(stack.models))
 
 
 ROUNDING = {"misa": 1e-3}
@@ -110,17 +120,20 @@ def compare(found: nn.Module, wanted: nn.Module, rounding: float = 1e-4) -> None
 @pytest.mark.parametrize("sizes", [UNEVEN, (5, 5, 5)], ids=["uneven", "even"])
 @pytest.mark.parametrize("case", CASES)
 def test_terms_and_gradients_are_those_of_each_alone(case, sizes):
-    models, loss = make(CASES[case], len(sizes))
+    models, terms = make(CASES[case], len(sizes))
     copies = copy.deepcopy(models)
     batches = [batch(rows, seed) for seed, rows in enumerate(sizes)]
     noises = drawn(models, batches)
-    found = Stack(models).gradient(loss, batches, noises)
-    for model, own, b, noise, terms in zip(models, copies, batches, noises, found, strict=True):
-        wanted = alone(own, loss, b, noise)
-        assert set(terms) == set(loss.weights)
-        torch.testing.assert_close(terms, wanted, rtol=1e-5, atol=1e-6)
+    found = gradient(Stack(models), terms, batches, noises)
+    for model, own, b, noise, result in zip(models, copies, batches, noises, found, strict=True):
+        wanted = alone(own, terms, b, noise)
+        assert list(result.terms) == [term.name for term in terms]
+        torch.testing.assert_close(result.terms, wanted, rtol=1e-5, atol=1e-6)
+        total = sum(term.weight * wanted[term.name] for term in terms)
+        torch.testing.assert_close(result.loss, total, rtol=1e-5, atol=1e-6)
+        assert result.undefined == ()
         compare(model, own, ROUNDING.get(case, 1e-4))
-    values = torch.stack([torch.stack(list(terms.values())) for terms in found])
+    values = torch.stack([torch.stack(list(result.terms.values())) for result in found])
     assert values.isfinite().all()
     assert (values.std(0) > 0).any(), "three models of other weights have other losses"
 
@@ -128,18 +141,18 @@ def test_terms_and_gradients_are_those_of_each_alone(case, sizes):
 def test_padding_is_no_example():
     """A batch beside a longer one gives what it gives beside one of its own length."""
     for case in ("ours", "misa", "contrastive"):
-        models, loss = make(CASES[case], 2)
+        models, terms = make(CASES[case], 2)
         again = copy.deepcopy(models)
         short, twin, long = batch(4, 0), batch(4, 1), batch(9, 2)
         noises = drawn(models, [short, long])
-        padded = Stack(models).gradient(loss, [short, long], noises)[0]
-        even = Stack(again).gradient(loss, [short, twin], [noises[0], drawn(again, [short, twin])[1]])[0]
-        torch.testing.assert_close(padded, even, rtol=1e-5, atol=1e-6)
+        padded = gradient(Stack(models), terms, [short, long], noises)[0]
+        even = gradient(Stack(again), terms, [short, twin], [noises[0], drawn(again, [short, twin])[1]])[0]
+        torch.testing.assert_close(padded.terms, even.terms, rtol=1e-5, atol=1e-6)
         compare(models[0], again[0], ROUNDING.get(case, 1e-4))
 
 
 def test_one_model_is_left_as_it_is():
-    (model,), loss = make(CASES["ours"], 1)
+    (model,), terms = make(CASES["ours"], 1)
     own = copy.deepcopy(model)
     storage = [p.data_ptr() for p in model.parameters()]
     b = batch(6, 0)
@@ -147,8 +160,8 @@ def test_one_model_is_left_as_it_is():
     stack = Stack([model])
     for p in model.parameters():
         p.grad = torch.ones_like(p)
-    (found,) = stack.gradient(loss, [b], [noise])
-    torch.testing.assert_close(found, alone(own, loss, b, noise), rtol=0, atol=0)
+    (found,) = gradient(stack, terms, [b], [noise])
+    torch.testing.assert_close(found.terms, alone(own, terms, b, noise), rtol=0, atol=0)
     compare(model, own)
     stack.release()
     assert [p.data_ptr() for p in model.parameters()] == storage
@@ -161,16 +174,16 @@ def optimizers(models: Sequence[nn.Module], *, fused: bool) -> list[torch.optim.
 @pytest.mark.parametrize("case", ["attention_robust", "ours", "mmim"])
 def test_steps_of_fused_optimisers_move_the_stack(case):
     """Against models apart, with torch's plain AdamW: a stale stack or a misread gradient would go elsewhere."""
-    models, loss = make(CASES[case], 3)
+    models, terms = make(CASES[case], 3)
     copies = copy.deepcopy(models)
     stack = Stack(models)
     mine, its = optimizers(models, fused=True), optimizers(copies, fused=False)
     for step in range(4):
         batches = [batch(rows, 10 * step + rows) for rows in UNEVEN]
         noises = drawn(models, batches)
-        stack.gradient(loss, batches, noises)
+        gradient(stack, terms, batches, noises)
         for k, own in enumerate(copies):
-            alone(own, loss, batches[k], noises[k])
+            alone(own, terms, batches[k], noises[k])
             mine[k].step()
             its[k].step()
     for model, own in zip(models, copies, strict=True):
@@ -179,9 +192,9 @@ def test_steps_of_fused_optimisers_move_the_stack(case):
 
 def test_gradients_lie_in_memory_as_their_parameters_do():
     """torch's fused AdamW reads a gradient of another order as if it were in the parameter's, and says nothing."""
-    models, loss = make(CASES["attention"], 3)
+    models, terms = make(CASES["attention"], 3)
     batches = [batch(rows, rows) for rows in UNEVEN]
-    Stack(models).gradient(loss, batches, drawn(models, batches))
+    gradient(Stack(models), terms, batches, drawn(models, batches))
     found = [(p.grad, p) for model in models for p in model.parameters() if p.grad is not None]
     assert len(found) > 30
     assert all(grad.is_contiguous() and p.is_contiguous() for grad, p in found)
@@ -200,15 +213,13 @@ class Turned(nn.Module):
         return {"y": x @ self.weight.T}
 
 
-class Square:
-    """The mean square of `y`; gathered."""
+def square(outputs, targets) -> Tensor:
+    """Return the mean square of `y`."""
+    valid = torch.isfinite(targets["label"])[:, None]
+    return torch.where(valid, outputs["y"].square(), 0.0).sum() / valid.sum()
 
-    weights = {"square": 1.0}
-    needs = ("y",)
 
-    def terms(self, outputs, targets):
-        valid = torch.isfinite(targets["label"])[:, None]
-        return {"square": torch.where(valid, outputs["y"].square(), 0.0).sum() / valid.sum()}
+SQUARE = [Term(name="square", outputs=("y",), targets=("label",), value=square)]
 
 
 def test_a_gradient_in_another_order_is_put_right_before_a_fused_step():
@@ -219,10 +230,10 @@ def test_a_gradient_in_another_order_is_put_right_before_a_fused_step():
     plain = [
         Batch(ids=("a",) * 5, inputs={"x": x * k}, targets={"label": torch.zeros(5)}, rows=[{}] * 5) for k in (1, 2)
     ]
-    raw = torch.autograd.grad(Square().terms(copies[0](x), plain[0].targets)["square"], copies[0].weight)[0]
-    Stack(models).gradient(Square(), plain, [{}, {}])
+    raw = torch.autograd.grad(square(copies[0](x), plain[0].targets), copies[0].weight)[0]
+    gradient(Stack(models), SQUARE, plain, [{}, {}])
     for k, (model, own) in enumerate(zip(models, copies, strict=True)):
-        alone(own, Square(), plain[k], {})
+        alone(own, SQUARE, plain[k], {})
         assert model.weight.grad.is_contiguous()
         torch.testing.assert_close(model.weight.grad, own.weight.grad)
     torch.testing.assert_close(raw, copies[0].weight.grad)
@@ -233,12 +244,12 @@ def test_a_gradient_in_another_order_is_put_right_before_a_fused_step():
 
 
 def test_release_leaves_models_of_their_own():
-    models, loss = make(CASES["ours"], 3)
+    models, terms = make(CASES["ours"], 3)
     objects = [list(model.parameters()) for model in models]
     before = [copy.deepcopy(model.state_dict()) for model in models]
     stack = Stack(models)
     batches = [batch(rows, rows) for rows in UNEVEN]
-    stack.gradient(loss, batches, drawn(models, batches))
+    gradient(stack, terms, batches, drawn(models, batches))
     stack.release()
     for model, its, values in zip(models, objects, before, strict=True):
         assert all(a is b for a, b in zip(model.parameters(), its, strict=True)), "an optimiser still knows them"
@@ -253,11 +264,30 @@ def test_release_leaves_models_of_their_own():
 
 
 def test_what_is_not_trained_gets_no_gradient():
-    models, loss = make(CASES["attention"], 2)
+    models, terms = make(CASES["attention"], 2)
     for model in models:
         model.heads.valence.weight.requires_grad_(False)
     batches = [batch(5, 0), batch(5, 1)]
-    Stack(models).gradient(loss, batches, drawn(models, batches))
+    gradient(Stack(models), terms, batches, drawn(models, batches))
     for model in models:
         assert model.heads.valence.weight.grad is None
         assert model.heads.emotion.weight.grad.any()
+
+
+def test_factors_and_undefined_terms_are_each_models_own():
+    """A factor multiplies a term's weight; a batch that tells a term nothing leaves the others' gradients alone."""
+    models, terms = make(CASES["contrastive"], 3)
+    copies = copy.deepcopy(models)
+    batches = [batch(rows, rows) for rows in UNEVEN]
+    batches[1].targets["valence"][:] = float("nan")
+    batches[2].targets["present"][:] = 0.0
+    noises = drawn(models, batches)
+    factors = [{term.name: 0.5 + k + place / 3 for place, term in enumerate(terms)} for k in range(3)]
+    found = Stack(models).gradient(terms, batches, noises, factors)
+    assert [result.undefined for result in found] == [(), ("mse_valence",), ("alignment",)]
+    for model, own, b, noise, mine, result in zip(models, copies, batches, noises, factors, found, strict=True):
+        wanted = whole(terms, own(**b.inputs, noise=noise), b.targets, mine)
+        own.zero_grad()
+        wanted.total.backward()
+        torch.testing.assert_close(result.loss, wanted.total.detach(), rtol=1e-5, atol=1e-6)
+        compare(model, own)

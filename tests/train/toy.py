@@ -1,33 +1,74 @@
-"""A small model with every kind of output that a loss reads, and batches for it."""
+"""A small model with every kind of output that a term reads, batches for it, and mixes of terms."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affect.losses.arcface import ArcFace
-from affect.losses.ccc import CCC
-from affect.losses.contrastive import Contrastive
-from affect.losses.masked import CrossEntropy, Masked, binary, squared
-from affect.losses.weighting import Sum, Uncertainty
-from affect.task import Batch, Loss
+from affect.losses.arcface import arcface
+from affect.losses.ccc import ccc_term
+from affect.losses.contrastive import contrastive
+from affect.losses.masked import binary_cross_entropy, cross_entropy, squared_error
+from affect.task import Batch, Term
 
 WIDTH, SPEAKERS = 6, 5
+TARGETS = ("valence", "arousal")
+MAKE: dict[str, Callable[[], Term]] = {
+    "ccc_valence": lambda: ccc_term("valence"),
+    "ccc_arousal": lambda: ccc_term("arousal", weight=0.7),
+    "contrastive": lambda: contrastive("first", "second"),
+    "mse_valence": lambda: squared_error("valence"),
+    "mse_arousal": lambda: squared_error("arousal", weight=0.7),
+    "bce_smile": lambda: binary_cross_entropy("smile", weight=2.0),
+    "ce_label": lambda: cross_entropy("label"),
+    "arcface_speaker": lambda: arcface("speaker"),
+}
+"""Terms by name: three of the batch, five additive."""
+GATHERED, ADDITIVE = tuple(MAKE)[:3], tuple(MAKE)[3:]
+
+
+def terms(chosen: dict[str, bool]) -> list[Term]:
+    """Return the terms that are named, with learned weights where their name holds True."""
+    columns = {name: k for k, name in enumerate(MAKE)}
+    return [replace(MAKE[name](), log_variance=columns[name] if learned else None) for name, learned in chosen.items()]
+
+
+def mix(names: Sequence[str], *learned: str) -> dict[str, bool]:
+    return {name: name in learned for name in names}
+
+
+MIXES: dict[str, dict[str, bool]] = {
+    **{name: mix([name]) for name in MAKE},
+    "all": mix(tuple(MAKE)),
+    "all learned": mix(tuple(MAKE), *MAKE),
+    "both kinds": mix(tuple(MAKE), "ccc_valence", "mse_arousal", "arcface_speaker"),
+    "additive": mix(ADDITIVE, "mse_valence", "ce_label"),
+    "gathered": mix(GATHERED, "ccc_arousal", "contrastive"),
+    "learned beside fixed": mix(["ccc_valence", "mse_valence"], "mse_valence"),
+    "fixed beside learned": mix(["mse_valence", "ccc_valence"], "ccc_valence"),
+}
+"""Mixes by name: each term alone, all of them, and each way in which a fixed and a learned weight meet."""
+
+ANY_MIX = st.dictionaries(st.sampled_from(tuple(MAKE)), st.booleans(), min_size=1)
 
 
 class Toy(nn.Module):
     def __init__(self, dropout: float = 0.0):
         super().__init__()
         self.body = nn.Sequential(nn.Linear(WIDTH, 16), nn.Tanh(), nn.Dropout(dropout), nn.Linear(16, 16), nn.Tanh())
-        self.heads = nn.ModuleDict({name: nn.Linear(16, 1) for name in ("valence", "arousal", "smile")})
+        self.heads = nn.ModuleDict({name: nn.Linear(16, 1) for name in (*TARGETS, "smile")})
         self.first, self.second = nn.Linear(16, 4), nn.Linear(16, 4)
         self.table = nn.Parameter(torch.randn(SPEAKERS, 16))
-        self.log_variance = nn.Parameter(torch.tensor([0.3, -0.2, 0.1, 0.4]))
+        self.log_variance = nn.Parameter(torch.tensor([0.3, -0.2, 0.1, 0.4, -0.1, 0.2, -0.3, 0.5]))
+        self.forwards = 0
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
+        self.forwards += 1
         h = self.body(x)
         scalars = {name: head(h).squeeze(-1) for name, head in self.heads.items()}
         cosine = F.normalize(h, dim=-1) @ F.normalize(self.table, dim=-1).T
@@ -40,30 +81,11 @@ class Toy(nn.Module):
         }
 
 
-V_A = {"valence": 1.0, "arousal": 0.7}
-
-
-def losses() -> dict[str, Loss]:
-    each: dict[str, Loss] = {
-        "ccc": CCC(V_A),
-        "contrastive": Contrastive("first", "second"),
-        "mse": Masked(squared, V_A),
-        "bce": Masked(binary, {"smile": 2.0}),
-        "cross_entropy": CrossEntropy({"label": 1.0}),
-        "arcface": ArcFace("speaker"),
-    }
-    some = {name: each[name] for name in ("ccc", "mse", "bce", "arcface")}
-    both = Sum({**some, "contrastive": each["contrastive"]})
-    four = Sum({"ccc": CCC({"valence": 1.0}), "mse": Masked(squared, {"arousal": 0.5}), "a": ArcFace("speaker"),
-                "bce": Masked(binary, {"smile": 1.0})})  # fmt: skip
-    return {**each, "sum": both, "uncertainty": Uncertainty(four), "uncertain_mse": Uncertainty(Masked(squared, V_A))}
-
-
 def data(n: int, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
     """Return inputs [N, WIDTH] and targets [N], about a third of each missing."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(n, WIDTH, generator=g)
-    targets = {name: x[:, k] * 0.5 + torch.randn(n, generator=g) + 3.0 for k, name in enumerate(V_A)}
+    targets = {name: x[:, k] * 0.5 + torch.randn(n, generator=g) + 3.0 for k, name in enumerate(TARGETS)}
     targets["smile"] = (x[:, 2] > 0).float()
     for name in targets:
         targets[name][torch.rand(n, generator=g) < 0.3] = float("nan")
@@ -72,6 +94,17 @@ def data(n: int, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         index[torch.rand(n, generator=g) < 0.3] = -100
         targets[name] = index
     return x, targets
+
+
+def labelled(targets: dict[str, Tensor], labels: int, value: float | None = None) -> dict[str, Tensor]:
+    """Return targets of which the first `labels` rows have labels, all the same where `value` is given."""
+    found = {}
+    for name, target in targets.items():
+        whole = target.dtype == torch.int64
+        given = torch.arange(len(target)) % 2 if value is None else torch.full((len(target),), int(value))
+        found[name] = torch.where(torch.arange(len(target)) < labels, given, -100 if whole else float("nan"))
+        found[name] = found[name].to(target.dtype)
+    return found
 
 
 def batches(x: Tensor, targets: dict[str, Tensor], sizes: Sequence[int], start: int = 0) -> list[Batch]:

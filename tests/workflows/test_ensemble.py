@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from affect.errors import AffectError
 from affect.metrics import regression
+from affect.metrics.average_predictions import combine, mean_rows
 from affect.workflow import Ensemble
-from affect.workflows.mixture import combine
 from tests.launching import assert_one_line
 
 FAST = ("--train.steps", "2")
@@ -36,7 +36,7 @@ def test_numbers_are_averaged_by_id(values):
     members = {
         str(k): [row(str(i), v) for i, v in list(enumerate(mine))[:: (-1) ** k]] for k, mine in enumerate(values)
     }
-    found = {r["id"]: r["prediction"]["x"] for r in combine(members)}
+    found = {r["id"]: r["prediction"]["x"] for r in combine(members, mean_rows)}
     np.testing.assert_allclose([found[str(i)] for i in range(3)], np.mean(values, axis=0), atol=1e-12)
 
 
@@ -45,20 +45,20 @@ def test_classes_are_averaged_by_probability():
         return row("1", label, "sad", probability={"x": shares})
 
     one, two = said("ang", ang=0.5, sad=0.4, neu=0.1), said("sad", ang=0.1, sad=0.6, neu=0.3)
-    (found,) = combine({"a": [one], "b": [two]})
+    (found,) = combine({"a": [one], "b": [two]}, mean_rows)
     assert found["prediction"] == {"x": "sad"}
     assert found["probability"]["x"] == pytest.approx({"ang": 0.3, "sad": 0.5, "neu": 0.2})
-    with pytest.raises(AffectError, match="b gives no probability of x"):
-        combine({"a": [one], "b": [row("1", "sad", "sad")]})
-    with pytest.raises(AffectError, match="a and b have different classes of x"):
-        combine({"a": [one], "b": [said("sad", sad=1.0)]})
+    with pytest.raises(AffectError, match="a model gives no probability of x"):
+        combine({"a": [one], "b": [row("1", "sad", "sad")]}, mean_rows)
+    with pytest.raises(AffectError, match="the models have different classes of x"):
+        combine({"a": [one], "b": [said("sad", sad=1.0)]}, mean_rows)
 
 
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ([row("1", 1.0)], "a and b predict different utterances: 2 is in a alone"),
-        ([row("1", 1.0), row("2", 1.0), row("3", 1.0)], "a and b predict different utterances: 3 is in b alone"),
+        ([row("1", 1.0)], "a and b predict different examples: 2 is in a alone"),
+        ([row("1", 1.0), row("2", 1.0), row("3", 1.0)], "a and b predict different examples: 3 is in b alone"),
         ([row("1", 1.0), row("2", 1.0, 2.0)], "2: its x is 1.0 in a and 2.0 in b"),
         ([row("1", 1.0), row("2", 1.0, math.nan)], "2: its x is 1.0 in a and nan in b"),
         (
@@ -69,12 +69,12 @@ def test_classes_are_averaged_by_probability():
 )
 def test_members_that_differ_are_named_by_the_first_difference(other, words):
     with pytest.raises(AffectError) as error:
-        combine({"a": [row("1", 1.0), row("2", 1.0)], "b": other})
+        combine({"a": [row("1", 1.0), row("2", 1.0)], "b": other}, mean_rows)
     assert str(error.value) == words
 
 
 def test_a_label_that_is_missing_everywhere_is_no_difference():
-    (found,) = combine({"a": [row("1", 1.0, math.nan)], "b": [row("1", 3.0, None)]})
+    (found,) = combine({"a": [row("1", 1.0, math.nan)], "b": [row("1", 3.0, None)]}, mean_rows)
     assert found["prediction"] == {"x": 2.0}
 
 
@@ -133,10 +133,10 @@ def test_a_member_that_lacks_a_fold_is_known_before_anything_is_trained(launch, 
     code, _, err = launch("ensemble", "--members", "runs/base", "wide", *FAST, "--data.fold", "2")
     assert_one_line(code, err, "runs/base has no finished seed0/fold2")
     assert not (where / "runs" / "wide").exists()
-    (where / "runs" / "base" / "seed0" / "fold1" / "predictions-test.jsonl").unlink()
     shutil.copytree(where / "runs" / "base", where / "runs" / "other")
+    (where / "runs" / "base" / "seed0" / "fold1" / "predictions-test.jsonl").unlink()
     code, _, err = launch("ensemble", "--members", "runs/base", "runs/other")
-    assert_one_line(code, err, "runs/base/seed0/fold1/predictions-test.jsonl is missing")
+    assert_one_line(code, err, "runs/base/seed0/fold1 has no predictions of test, of which an ensemble is made")
 
 
 def test_overwrite_replaces_members_of_another_recipe_alone(launch, where):

@@ -15,9 +15,12 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import softmax
 from sklearn.metrics import f1_score
 
+from affect.data.conditions import NAMES
 from affect.errors import AffectError
+from affect.metrics.average_predictions import combine, mean_rows
 from affect.options import Options
-from affect.workflows import ensemble, folds, mixture
+from affect.train import folder as folders_of
+from affect.workflows import ensemble, folds
 from tests.tasks.multimodal_emotion import small
 
 CLASSES = ("neutral", "angry", "happy")
@@ -44,7 +47,7 @@ def row(logits: list[float], *, valence: float = 0.0, order: tuple[str, ...] = C
 @given(arrays(np.float64, (3, 3), elements=st.floats(-30, 30)), st.lists(st.floats(-5, 5), min_size=3, max_size=3))
 def test_logits_are_averaged_before_the_softmax(logits, valences):
     members = {str(k): [row(logits[k].tolist(), valence=valences[k])] for k in range(3)}
-    (found,) = mixture.combine(members)
+    (found,) = combine(members, mean_rows)
     mean = logits.mean(0)
     np.testing.assert_allclose(found["logits"], mean, atol=1e-12)
     np.testing.assert_allclose(list(found["probability"]["emotion"].values()), softmax(mean), atol=1e-12)
@@ -55,93 +58,33 @@ def test_logits_are_averaged_before_the_softmax(logits, valences):
 
 def test_the_mean_of_logits_is_not_that_of_probabilities():
     members = {"a": [row([9.0, 0.0, 0.0])], "b": [row([0.0, 4.0, 0.0])], "c": [row([0.0, 4.0, 0.0])]}
-    (found,) = mixture.combine(members)
+    (found,) = combine(members, mean_rows)
     assert found["prediction"]["emotion"] == "neutral", "by probability two of three would say angry"
 
 
 def test_attention_is_averaged_where_all_have_it():
     one = row([0.0, 1.0, 2.0], attention={"audio": 0.2, "text": 0.3, "video": 0.5})
     two = row([0.0, 1.0, 2.0], attention={"audio": 0.4, "text": 0.1, "video": 0.5})
-    (found,) = mixture.combine({"a": [one], "b": [two]})
+    (found,) = combine({"a": [one], "b": [two]}, mean_rows)
     assert found["attention"] == pytest.approx({"audio": 0.3, "text": 0.2, "video": 0.5})
     without = row([0.0, 1.0, 2.0])
     for members in ({"a": [one], "b": [without]}, {"a": [without], "b": [one]}):
-        assert "attention" not in mixture.combine(members)[0]
+        assert "attention" not in combine(members, mean_rows)[0]
 
 
 @pytest.mark.parametrize(
     ("other", "words"),
     [
         ({**row([0.0, 1.0, 2.0]), "present": "AV"}, "1: a was given the modalities ATV and b AV"),
-        ({k: v for k, v in row([0.0, 1.0, 2.0]).items() if k != "logits"}, "b gives no logits"),
-        (row([0.0, 1.0, 2.0], order=CLASSES[::-1]), "a and b have the classes of emotion in different orders"),
-        (row([0.0, 1.0, 2.0], order=("neutral", "angry", "sad")), "a and b have different classes of emotion"),
+        ({k: v for k, v in row([0.0, 1.0, 2.0]).items() if k != "logits"}, "a model gives no logits"),
+        (row([0.0, 1.0, 2.0], order=CLASSES[::-1]), "the models have the classes of emotion in different orders"),
+        (row([0.0, 1.0, 2.0], order=("neutral", "angry", "sad")), "the models have different classes of emotion"),
     ],
 )
 def test_rows_that_do_not_fit_are_one_line(other, words):
     with pytest.raises(AffectError) as error:
-        mixture.combine({"a": [row([0.0, 1.0, 2.0])], "b": [other]})
+        combine({"a": [row([0.0, 1.0, 2.0])], "b": [other]}, mean_rows)
     assert words in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-# Arrays
-
-
-def content(scale: float, **changes) -> dict[str, np.ndarray]:
-    generator = np.random.default_rng(3)
-    whole = {
-        "conditions": np.array(["subset=A", "snr=5"]),
-        "test1/ids": np.array(["u1", "u2"]),
-        "test1/logits": scale * generator.normal(size=(2, 2, 3)).astype(np.float32),
-        "test1/valence": scale * generator.normal(size=(2, 2)).astype(np.float32),
-        "test1/attention": scale * generator.random(size=(2, 2, 3)).astype(np.float32),
-        "test1/masks/subset=A": np.array([[True, False, False], [True, False, False]]),
-    }
-    whole.update(changes)
-    return {name: array for name, array in whole.items() if array is not None}
-
-
-def test_what_models_say_is_averaged_and_what_was_asked_stays():
-    one, two = content(1.0), content(3.0)
-    found = mixture.combine_arrays({"a": one, "b": two})
-    assert list(found) == list(one)
-    for name, array in found.items():
-        assert array.dtype == one[name].dtype
-        if name in ("test1/logits", "test1/valence", "test1/attention"):
-            np.testing.assert_allclose(array, (one[name] + two[name]) / 2, rtol=1e-6)
-        else:
-            np.testing.assert_array_equal(array, one[name])
-
-
-def test_attention_that_a_member_lacks_is_left_out():
-    whole = content(1.0)
-    for lacking in (None, np.zeros((2, 2, 2), np.float32)):
-        other = content(2.0, **{"test1/attention": lacking})
-        for members in ({"a": whole, "b": other}, {"a": other, "b": whole}):
-            assert mixture.combine_arrays(members).keys() == whole.keys() - {"test1/attention"}
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"conditions": np.array(["subset=A", "snr=0"])}, "conditions[1] is snr=5 in a and snr=0 in b"),
-        ({"conditions": np.array(["subset=A"])}, "conditions has the shape [2] in a and [1] in b"),
-        ({"test1/ids": np.array(["u1", "u3"])}, "test1/ids[1] is u2 in a and u3 in b"),
-        (
-            {"test1/masks/subset=A": np.array([[True, False, False], [True, False, True]])},
-            "test1/masks/subset=A[1, 2] is False in a and True in b",
-        ),
-        ({"test1/masks/subset=A": None}, "test1/masks/subset=A is in a's alone"),
-        ({"test2/ids": np.array(["u9"])}, "test2/ids is in b's alone"),
-        ({"test1/logits": np.zeros((2, 2, 4), np.float32)}, "test1/logits has the shape [2, 2, 3] in a"),
-    ],
-)
-def test_conditions_that_differ_are_one_line(changes, words):
-    with pytest.raises(AffectError) as error:
-        mixture.combine_arrays({"a": content(1.0), "b": content(2.0, **changes)})
-    assert words in str(error.value)
-    assert str(error.value).startswith("conditions.npz")
     assert "\n" not in str(error.value)
 
 
@@ -149,10 +92,10 @@ def test_conditions_that_differ_are_one_line(changes, words):
 
 
 @pytest.fixture(scope="module")
-def members(tmp_path_factory) -> dict[str, Path]:
+def members(tmp_path_factory, feature_corpus) -> dict[str, Path]:
     """Two finished experiments of two folds: one with attention, one without."""
     where = tmp_path_factory.mktemp("members")
-    root = small.corpus(where / "corpus")
+    root = feature_corpus
     options = Options(runs=where / "runs", seeds=(0,), report=False)
     made = {"attention": small.recipe(root, epochs=1), "lf_dnn": small.recipe(root, name="lf_dnn", epochs=1)}
     return {name: folds.run(name, recipe, options, "a command") for name, recipe in made.items()}
@@ -171,7 +114,7 @@ def test_every_part_is_averaged_scored_and_examined(members, tmp_path):
     for unit in UNITS:
         ours, (left, right) = folds.folder_of(top, *unit), members.values()
         (end,) = small.read(ours / "metrics.jsonl")
-        assert list(end["scores"]) == list(PARTS)
+        assert set(end["scores"]) == {*PARTS, *(f"{part}@{name}" for part in PARTS for name in NAMES)}
         for part in PARTS:
             rows, one, two = by_id(top, unit, part), by_id(left, unit, part), by_id(right, unit, part)
             assert list(rows) == list(one)
@@ -188,15 +131,11 @@ def test_every_part_is_averaged_scored_and_examined(members, tmp_path):
             assert end["scores"][part]["f1"] == pytest.approx(f1, abs=1e-12)
             assert (ours / f"baseline-majority-{part}.jsonl").is_file()
         assert end["scores"]["test3"]["emoval"] is None
-        with np.load(ours / "conditions.npz") as found, np.load(folds.folder_of(left, *unit) / "conditions.npz") as a:
-            assert set(found.files) == {name for name in a.files if not name.endswith("/attention")}
+        for part in PARTS:
             # The complete condition is what the rows say.
-            place = found["conditions"].tolist().index("subset=ATV")
-            for part in PARTS:
-                rows = by_id(top, unit, part)
-                assert found[f"{part}/ids"].tolist() == list(rows)
-                said = [one["logits"] for one in rows.values()]
-                np.testing.assert_allclose(found[f"{part}/logits"][place], said, atol=1e-5)
+            whole = folders_of.read_rows(ours, f"{part}@subset=ATV")
+            said = [one["logits"] for one in by_id(top, unit, part).values()]
+            np.testing.assert_allclose([one["logits"] for one in whole], said, atol=1e-5)
 
 
 def test_members_with_attention_keep_it(members, tmp_path):
@@ -207,8 +146,7 @@ def test_members_with_attention_keep_it(members, tmp_path):
         for name, one in by_id(top, (0, 1), part).items():
             assert one["attention"] == pytest.approx(theirs[name]["attention"], abs=1e-12)
             assert one["prediction"]["emotion"] == theirs[name]["prediction"]["emotion"]
-    with np.load(folds.folder_of(top, 0, 1) / "conditions.npz") as found:
-        assert "test2/attention" in found.files
+    assert "attention" in folders_of.read_rows(folds.folder_of(top, 0, 1), "test2@snr=5")[0]
 
 
 def test_the_table_has_a_line_a_member_for_each_test_part(members, tmp_path):
@@ -236,10 +174,9 @@ def test_the_report_has_the_ensembles_matrix(members, tmp_path):
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (lambda folder: (folder / "conditions.npz").unlink(), "conditions.npz is missing"),
-        (lambda folder: (folder / "conditions.npz").write_bytes(b"PK no archive"), "conditions.npz can't be read"),
-        (lambda folder: (folder / "predictions-test2.jsonl").unlink(), "predictions-test2.jsonl is missing"),
-        (lambda folder: _shorten(folder / "predictions-valid.jsonl"), "predict different utterances"),
+        (lambda folder: (folder / "predictions-test1@snr=5.jsonl.gz").unlink(), "has no predictions of test1@snr=5"),
+        (lambda folder: (folder / "predictions-test2.jsonl").unlink(), "has no predictions of test2, of which an"),
+        (lambda folder: _shorten(folder / "predictions-valid.jsonl"), "predict different examples"),
     ],
 )
 def test_a_member_that_lost_something_is_one_line(members, tmp_path, harm, words):
@@ -257,8 +194,8 @@ def _shorten(path: Path) -> None:
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
 
-def test_experiments_are_trained_first(members, tmp_path):
-    root = small.corpus(tmp_path / "corpus")
+def test_experiments_are_trained_first(members, tmp_path, feature_corpus):
+    root = feature_corpus
     chosen = {"attention": members["attention"], "tfn": small.recipe(root, name="tfn", epochs=1)}
     top = mixed(chosen, tmp_path / "runs", seeds=(0,))
     said = json.loads((folds.folder_of(top, 0, 2) / "recipe.json").read_text())

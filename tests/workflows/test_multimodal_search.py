@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from affect.options import Options
-from affect.train import member as members
-from affect.train import together
-from affect.train.loop import Run
+from affect.train import stacked_trainer, trainer
+from affect.train.run import Run
 from affect.train.watch import DivergedError
 from affect.workflow import Search, resolve
 from affect.workflows import search as searching
@@ -30,8 +29,8 @@ def stored(top: Path) -> list[optuna.trial.FrozenTrial]:
 
 
 @pytest.fixture
-def recipe(tmp_path):
-    return small.recipe(small.corpus(tmp_path / "corpus"), epochs=2)
+def recipe(feature_corpus):
+    return small.recipe(feature_corpus, epochs=2)
 
 
 @pytest.fixture
@@ -51,17 +50,17 @@ def search(tmp_path, recipe):
 @pytest.mark.parametrize("width", [3, None])
 def test_a_trial_trains_its_runs_at_once_and_its_score_is_their_mean(search, monkeypatch, width):
     seen = []
-    real = together.train
+    real = stacked_trainer.train
 
     def counted(chosen, watch=None):
         seen.append(len(chosen))
         return real(chosen, watch)
 
-    def alone(self):
+    def alone(run):
         raise AssertionError("a run of its own")
 
-    monkeypatch.setattr(together, "train", counted)
-    monkeypatch.setattr(Run, "train", alone)
+    monkeypatch.setattr(stacked_trainer, "train", counted)
+    monkeypatch.setattr(trainer, "train", alone)
     top = search(together=width)
     assert seen == ([3, 1] if width else [4]) * 2
     for trial in stored(top):
@@ -72,14 +71,14 @@ def test_a_trial_trains_its_runs_at_once_and_its_score_is_their_mean(search, mon
         assert trial.value == pytest.approx(np.mean([end["valid"]["emoval"] for end in ends]), abs=1e-12)
         best = [max(e["scores"]["emoval"] for e in small.lines(path, "eval")) for path in small.folders(folder)]
         assert trial.value == pytest.approx(np.mean(best), abs=1e-12)
-        assert not [path for path in folder.rglob("*") if "test" in path.name or path.name == "conditions.npz"]
+        assert not [path for path in folder.rglob("*") if "test" in path.name or "@" in path.name]
     kept = {path.parents[2].name for path in top.rglob("checkpoints")}
     assert kept == {f"trial{max(stored(top), key=lambda t: t.value).number}"}
 
 
 def test_a_trial_gives_what_its_runs_give_one_after_another(search, monkeypatch):
     one = [trial.value for trial in stored(search())]
-    monkeypatch.setattr(together, "can", lambda *_: False)
+    monkeypatch.setattr(stacked_trainer, "can_stack", lambda *_: False)
     two = [trial.value for trial in stored(search(name="loop"))]
     assert one == pytest.approx(two, abs=1e-5)
 
@@ -88,21 +87,21 @@ def test_a_trial_gives_what_its_runs_give_one_after_another(search, monkeypatch)
 def test_a_trial_is_judged_by_what_chooses_its_epochs(search, monkeypatch, stacked):
     """By more than the fold as it is, here: a score that only validation computes."""
     if not stacked:
-        monkeypatch.setattr(together, "can", lambda *_: False)
+        monkeypatch.setattr(stacked_trainer, "can_stack", lambda *_: False)
     top = search(choose="subsets")
     for trial in stored(top):
         best = [
-            max(event["scores"]["emoval_subsets"] for event in small.lines(path, "eval"))
+            max(event["score"] for event in small.lines(path, "selection"))
             for path in small.folders(top / f"trial{trial.number}")
         ]
         assert trial.value == pytest.approx(np.mean(best), abs=1e-6)
 
 
-@pytest.mark.parametrize(("method", "call"), [("draw", 4), ("draw", 14), ("finish", 3)])
+@pytest.mark.parametrize(("method", "call"), [("begin_step", 4), ("begin_step", 14), ("finish", 3)])
 def test_an_interrupted_trial_goes_on(search, monkeypatch, tmp_path, method, call):
     """In its first or second epoch, and when some of its runs are predicted already."""
     whole = [trial.value for trial in stored(search(name="whole"))]
-    real, calls = getattr(members.Member, method), []
+    real, calls = getattr(Run, method), []
 
     def interrupted(self, *arguments):
         calls.append(self.name)
@@ -111,7 +110,7 @@ def test_an_interrupted_trial_goes_on(search, monkeypatch, tmp_path, method, cal
         return real(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(members.Member, method, interrupted)
+        patch.setattr(Run, method, interrupted)
         with pytest.raises(KeyboardInterrupt):
             search()
     (left,) = stored(tmp_path / "runs" / "search")
@@ -127,14 +126,14 @@ def test_an_interrupted_trial_goes_on(search, monkeypatch, tmp_path, method, cal
 
 @pytest.mark.parametrize("error", [DivergedError("step 2: the loss is not a finite number"), MemoryError()])
 def test_a_trial_of_which_a_run_fails_is_recorded_and_the_search_goes_on(search, monkeypatch, error):
-    real = members.Member.apply
+    real = Run.update
 
     def failing(self, *arguments):
         if "trial0/seed0/fold2" in str(self.folder):
             raise error
         return real(self, *arguments)
 
-    monkeypatch.setattr(members.Member, "apply", failing)
+    monkeypatch.setattr(Run, "update", failing)
     top = search()
     assert [trial.state.name for trial in stored(top)] == ["FAIL", "COMPLETE"]
     words = "1 of 4 runs diverged" if isinstance(error, DivergedError) else "out of memory"
@@ -197,9 +196,13 @@ def at(place: Path, epoch: int, best: float | None, *, done: bool = False) -> Si
     )
 
 
-def watch(study: Told, places: list[Path], earlier: tuple[float, ...] = (), choose: str = "best") -> Together:
+def watch(
+    study: Told, places: list[Path], earlier: tuple[float, ...] = (), choose: str = "best", sign: int = 1
+) -> Together:
     train = SimpleNamespace(choose=choose)
-    return Together(study, 7, places, earlier, SimpleNamespace(score="emoval", recipe=SimpleNamespace(train=train)))
+    measure = SimpleNamespace(sign=sign)
+    task = SimpleNamespace(measures=[measure], recipe=SimpleNamespace(train=train))
+    return Together(study, 7, places, earlier, task)
 
 
 def test_the_mean_of_all_runs_is_reported_when_all_have_come_to_an_epoch(tmp_path):
@@ -224,7 +227,7 @@ def test_a_run_that_ended_in_an_earlier_session_counts(tmp_path):
     a.mkdir()
     lines = [
         {"event": "step", "step": 10, "epoch": 0},
-        *({"event": "eval", "epoch": k, "scores": {"emoval": s}} for k, s in enumerate((0.5, 0.4, 0.8))),
+        *({"event": "selection", "epoch": k, "score": s} for k, s in enumerate((0.5, 0.4, 0.8))),
     ]
     (a / "metrics.jsonl").write_text("".join(f"{line}\n".replace("'", '"') for line in lines))
     seen = watch(study, [a, b])
@@ -236,12 +239,15 @@ def test_a_run_that_ended_in_an_earlier_session_counts(tmp_path):
     latest = watch(other := Told(), [a, b], choose="last")
     latest([at(b, 1, 0.1)])
     assert other.said == [(1, pytest.approx(0.25), (0, 2))], "where the last weights are kept, their score"
+    lowest = watch(least := Told(), [a, b], sign=-1)
+    lowest([at(b, 1, 0.1)])
+    assert least.said == [(1, pytest.approx(0.25), (0, 2))], "where lower is better, the least of the first two"
 
 
 def test_scores_of_other_runs_are_not_compared(tmp_path):
     """Five trials of two runs say nothing of one of three, and enough of another of two."""
     made = Search(of="base", ranges=RANGES, trials=9)
-    study = Study(tmp_path, made, resolve(made, small.recipe(tmp_path)))
+    study = Study(tmp_path, made, resolve(made, small.recipe(tmp_path)), 1)
     for score in (0.5, 0.6, 0.7, 0.8, 0.9):
         trial = study.next()
         assert not study.report(trial.number, 0, score, runs=(0, 2))
@@ -258,7 +264,7 @@ def test_scores_of_other_runs_are_not_compared(tmp_path):
 
 def test_a_median_of_few_trials_of_the_same_runs_does_not_prune(tmp_path):
     made = Search(of="base", ranges=RANGES, trials=9)
-    study = Study(tmp_path, made, resolve(made, small.recipe(tmp_path)))
+    study = Study(tmp_path, made, resolve(made, small.recipe(tmp_path)), 1)
     for k, score in enumerate((0.5, 0.6, 0.7, 0.8, 0.9)):
         trial = study.next()
         study.report(trial.number, 0, score, runs=(0, 1 + k % 2))
@@ -271,7 +277,7 @@ def test_memory_that_runs_out_on_a_device_is_the_trials_own_fault(search, monkey
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.\nmore lines")
 
-    monkeypatch.setattr(together, "train", full)
+    monkeypatch.setattr(stacked_trainer, "train", full)
     with pytest.raises(Exception, match="the first 3 trials failed") as error:
         search(trials=4)
     assert "give --together 1" in str(error.value)

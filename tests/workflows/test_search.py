@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import sqlite3
@@ -18,13 +19,19 @@ from filelock import FileLock
 from affect import cli
 from affect.arguments import experiments_in, recipe_of
 from affect.errors import AffectError
+from affect.metrics import measures
+from affect.options import Options
 from affect.recipe import Optim
 from affect.tasks.valence_arousal.recipe import ValenceArousal
-from affect.train.loop import Run
+from affect.tasks.valence_arousal.task import ValenceArousalTask
+from affect.train import trainer
+from affect.train.run import Run
 from affect.train.watch import DivergedError
 from affect.workflow import Search, changed, resolve
+from affect.workflows import search as searching
 from affect.workflows.study import Study
 from tests.launching import ROOT, assert_one_line
+from tests.train import runs
 
 RECIPE = Path(__file__).with_name("two_runs.py")
 FAST = ("--train.epochs", "1")
@@ -145,11 +152,11 @@ def test_help_and_dry_run(launch, where):
 
 
 def test_trials_are_run_once_kept_apart_and_judged_by_validation(launch, where):
-    code, out, err = launch("search", "--trials", "3", *FAST)
+    code, out, err = launch("search", "--trials", "2", *FAST)
     assert code == 0, err
     top = where / "runs" / "search"
     trials = stored(top)
-    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 3
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 2
     for trial in trials:
         folder = top / f"trial{trial.number}" / "seed0" / "fold1"
         recipe = json.loads((folder / "recipe.json").read_text())
@@ -182,18 +189,18 @@ def test_trials_are_run_once_kept_apart_and_judged_by_validation(launch, where):
 
     # Given again with more: finished ones are left alone.
     times = {path: path.stat().st_mtime_ns for path in top.glob("trial*/seed0/fold1/metrics.jsonl")}
-    code, out, err = launch("search", "--trials", "5", *FAST)
+    code, out, err = launch("search", "--trials", "3", *FAST)
     assert code == 0, err
-    assert len(stored(top)) == 5
+    assert len(stored(top)) == 3
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    code, _, err = launch("search", "--trials", "5", *FAST)
+    code, _, err = launch("search", "--trials", "3", *FAST)
     assert code == 0
-    assert "trial 5" not in err
+    assert "trial 3" not in err
     # What is drawn does not depend on where the search was interrupted.
-    assert launch("search", "--trials", "5", *FAST, "--name", "whole")[0] == 0
+    assert launch("search", "--trials", "3", *FAST, "--name", "whole")[0] == 0
     assert [t.params for t in stored(where / "runs" / "search-whole")] == [t.params for t in stored(top)]
 
-    code, _, err = launch("search", "--trials", "5", "--train.epochs", "2", "--seed", "3")
+    code, _, err = launch("search", "--trials", "3", "--train.epochs", "2", "--seed", "3")
     assert_one_line(code, err, "runs/search holds a search that differs in seed, recipe.train.epochs", "--overwrite")
     code, _, err = launch("search", "--trials", "1", "--train.epochs", "2", "--overwrite")
     assert code == 0, err
@@ -201,7 +208,7 @@ def test_trials_are_run_once_kept_apart_and_judged_by_validation(launch, where):
 
 
 def test_an_interrupted_trial_is_resumed_with_its_values(launch, where, monkeypatch):
-    real, calls = Run._apply, []
+    real, calls = Run.update, []
 
     def interrupted(self, *arguments):
         calls.append(self.folder)
@@ -209,8 +216,8 @@ def test_an_interrupted_trial_is_resumed_with_its_values(launch, where, monkeypa
             raise KeyboardInterrupt
         return real(self, *arguments)
 
-    options = ("search", "--trials", "2", "--train.epochs", "4", "--ranges", "optim.lr=1e-4..1e-2 log", "--no-prune")
-    monkeypatch.setattr(Run, "_apply", interrupted)
+    options = ("search", "--trials", "2", "--train.epochs", "2", "--ranges", "optim.lr=1e-4..1e-2 log", "--no-prune")
+    monkeypatch.setattr(Run, "update", interrupted)
     assert launch(*options)[0] == 130
     top = where / "runs" / "search"
     (left,) = stored(top)
@@ -221,17 +228,17 @@ def test_an_interrupted_trial_is_resumed_with_its_values(launch, where, monkeypa
     first, second = stored(top)
     assert first.params == left.params
     assert (first.state.name, second.state.name) == ("COMPLETE", "COMPLETE")
-    assert len(calls) == 5 + (12 - 3) + 12, "one step is repeated: that of the interruption, and its epoch's"
+    assert len(calls) == 5 + (6 - 3) + 6, "one step is repeated: that of the interruption, and its epoch's"
     assert launch(*options, "--name", "whole")[0] == 0
     assert [trial.value for trial in stored(where / "runs" / "search-whole")] == [first.value, second.value]
 
 
 def test_a_trial_that_always_ends_the_search_counts_as_failed(launch, where, monkeypatch):
-    def killed(self):
+    def killed(run):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "train", killed)
+        patch.setattr(trainer, "train", killed)
         for _ in range(3):
             assert launch("search", "--trials", "2", *FAST)[0] == 130
     code, out, err = launch("search", "--trials", "2", *FAST)
@@ -242,14 +249,14 @@ def test_a_trial_that_always_ends_the_search_counts_as_failed(launch, where, mon
 
 @pytest.mark.parametrize("error", [DivergedError("step 3: the loss is not a finite number"), MemoryError()])
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(launch, where, monkeypatch, error):
-    real = Run.train
+    real = trainer.train
 
-    def failing(self):
-        if "trial1/" in str(self.folder):
+    def failing(run):
+        if "trial1/" in str(run.folder):
             raise error
-        return real(self)
+        return real(run)
 
-    monkeypatch.setattr(Run, "train", failing)
+    monkeypatch.setattr(trainer, "train", failing)
     code, out, err = launch("search", "--trials", "3", *FAST)
     assert code == 0, err
     states = [trial.state.name for trial in stored(where / "runs" / "search")]
@@ -260,51 +267,76 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(launch, where, mo
 
 
 def test_where_every_trial_fails_the_search_stops(launch, where, monkeypatch):
-    def failing(self):
+    def failing(run):
         raise DivergedError("step 1: the loss is not a finite number")
 
-    monkeypatch.setattr(Run, "train", failing)
+    monkeypatch.setattr(trainer, "train", failing)
     code, _, err = launch("search", "--trials", "9", *FAST)
     assert_one_line(code, err, "the first 3 trials failed", "not a finite number")
     assert len(stored(where / "runs" / "search")) == 3
 
 
 def test_a_full_disk_is_no_fault_of_the_trial(launch, where, monkeypatch):
-    def failing(self):
+    def failing(run):
         raise AffectError("could not write x") from OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Run, "train", failing)
+    monkeypatch.setattr(trainer, "train", failing)
     code, _, err = launch("search", "--trials", "9", *FAST)
     assert_one_line(code, err, "could not write x")
     assert [trial.state.name for trial in stored(where / "runs" / "search")] == ["RUNNING"]
 
 
-def test_hopeless_trials_are_pruned_by_the_median(tmp_path):
+@pytest.mark.parametrize("sign", [1, -1])
+def test_hopeless_trials_are_pruned_by_the_median(tmp_path, sign):
     """Five good trials, then a bad one: pruned at its first score, unless that is switched off."""
     ranges = ("optim.lr=1e-4..1e-1 log",)
     for prune in (True, False):
         folder = tmp_path / str(prune)
         folder.mkdir()
         search = Search(of="base", ranges=ranges, trials=6, prune=prune)
-        study = Study(folder, search, resolve(search, ValenceArousal()))
+        study = Study(folder, search, resolve(search, ValenceArousal()), sign)
         for score in (0.5, 0.6, 0.7, 0.8, 0.9):
             trial = study.next()
-            assert not study.report(trial.number, 0, score)
-            study.finish(trial.number, score)
+            assert not study.report(trial.number, 0, sign * score)
+            study.finish(trial.number, sign * score)
         trial = study.next()
-        assert study.report(trial.number, 0, 0.65) is prune
-        assert study.report(trial.number, 0, 0.65) is prune, "an epoch that is repeated is no error"
+        assert not study.report(trial.number, 0, math.nan), "a score that is not defined is compared with none"
+        assert study.report(trial.number, 0, sign * 0.65) is prune
+        assert study.report(trial.number, 0, sign * 0.65) is prune, "an epoch that is repeated is no error"
         study.finish(trial.number, None, pruned=True)
+        assert [found.score for found in study.trials()[:5]] == [sign * s for s in (0.9, 0.8, 0.7, 0.6, 0.5)]
         assert study.trials()[-1].state == "pruned"
-        assert study.trials()[-1].score == 0.65
+        assert study.trials()[-1].score == sign * 0.65
+        stored_study = optuna.load_study(study_name="search", storage=f"sqlite:///{folder / 'study.db'}")
+        assert stored_study.direction.name == ("MAXIMIZE" if sign > 0 else "MINIMIZE")
+        assert stored_study.best_value == sign * 0.9
         assert study.next() is None
         assert set(study.importance()) == {"optim.lr"}
         study.close()
 
 
+def test_a_search_takes_the_lowest_where_lower_is_better(tmp_path, monkeypatch, small_corpus):
+    """Of a task whose first measure is an error: trials, best weights and the command are those of the least."""
+    ranges = ("optim.lr=1e-4..0.3 log",)
+    base = replace(runs.recipe(small_corpus, epochs=2), targets=("valence",))
+    monkeypatch.setattr(ValenceArousalTask, "measures", [measures.rmse("valence")])
+    made = Search(of="base", ranges=ranges, trials=3, prune=False)
+    options = Options(runs=tmp_path / "runs", seeds=(0,), report=False)
+    top = searching.run("search", made, base, options, "a command", again=["base"])
+    values = [trial.value for trial in stored(top)]
+    assert len(set(values)) == 3
+    best = min(values)
+    said = json.loads((top / "best.json").read_text())
+    assert (said["score"], said["trial"]) == (best, values.index(best))
+    assert [path.parents[2].name for path in top.rglob("checkpoints")] == [f"trial{values.index(best)}"]
+    for number, value in enumerate(values):
+        folder = top / f"trial{number}" / "seed0" / "fold1"
+        assert value == pytest.approx(min(line["score"] for line in runs.lines(folder, "selection")), rel=1e-5)
+
+
 def test_the_same_values_are_not_trained_twice(tmp_path):
     search = Search(of="base", ranges=("train.batch=8|16",), trials=12)
-    study = Study(tmp_path, search, resolve(search, ValenceArousal()))
+    study = Study(tmp_path, search, resolve(search, ValenceArousal()), 1)
     run = []
     while (trial := study.next()) is not None:
         run.append(trial.values["train.batch"])

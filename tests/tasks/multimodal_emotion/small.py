@@ -16,7 +16,7 @@ from affect.data.synthetic_features import GeneratorSettings, generate
 from affect.options import Options
 from affect.recipe import Optim, Train
 from affect.tasks.multimodal_emotion.recipe import Data, Model, MultimodalEmotion
-from affect.train import together
+from affect.train import stacked_trainer
 from affect.workflows import folds
 
 TRAIN, TEST = 90, 20
@@ -53,7 +53,7 @@ def recipe(root: Path, *, name: str = "attention", dropout: float = 0.0, epochs:
         model=Model(**{"name": name, "hidden": 8, "dropout": dropout, **model}),
         protocol="toolkit",
         optim=Optim(lr=5e-3, weight_decay=1e-4, schedule="constant", warmup=0.0, clip=None),
-        # The budget and mode are of the ordinary loop: one micro-batch a step.
+        # The budget and mode are of the ordinary trainer: one micro-batch a step.
         train=Train(batch=16, epochs=epochs, workers=0, trackers=(), budget=1000.0, mode="hold"),
     )
 
@@ -67,21 +67,21 @@ def with_(base: MultimodalEmotion, **changes: Any) -> MultimodalEmotion:
 
 
 def train(
-    base: MultimodalEmotion, top: Path, *, seeds: tuple[int, ...] = (0, 1), ends: tuple[str, ...] | None = ("valid",),
-    watch: together.Watching | None = None, loop: bool = False, **options: Any,
+    base: MultimodalEmotion, top: Path, *, seeds: tuple[int, ...] = (0, 1), only: tuple[str, ...] | None = ("valid",),
+    watch: stacked_trainer.Watching | None = None, stacked: bool = True, **options: Any,
 ) -> Path:  # fmt: skip
-    """Run seeds and folds together in `top`, or with `loop` each by the ordinary loop, and return `top`.
+    """Run seeds and folds in `top` as stacks, or each by the ordinary trainer, and return `top`.
 
-    At their end they predict the parts `ends`: the test parts under all conditions take most of such a run's time.
+    At their end they make the evaluations `only`: the test parts under all conditions take most of such a run's time.
     """
     whole, given = tasks.make(base), Options(**options)
     units = [(seed, fold) for seed in seeds for fold in whole.folds()]
-    if not loop:
-        folds.run_together("test", whole, top, units, given, "a command", ends=ends, watch=watch)
+    if stacked:
+        folds.run_together("test", whole, top, units, given, "a command", only=only, watch=watch)
         return top
     for seed, fold in units:
         folder = folds.folder_of(top, seed, fold)
-        folds.run_one("test", whole.at(seed, fold), folder, given, "a command", ends=ends)
+        folds.run_one("test", whole.for_fold(seed, fold), folder, given, "a command", only=only)
     return top
 
 

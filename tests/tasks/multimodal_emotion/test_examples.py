@@ -34,7 +34,7 @@ def made(root, name="attention", **named):
 
 @pytest.fixture(scope="module")
 def task(root):
-    return made(root).at(0, 1)
+    return made(root).for_fold(0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -182,14 +182,14 @@ def test_several_streams_of_a_modality(root, tmp_path):
     for key, value in other.items():
         small.write_vector(copy, "second", key, None if key == name else value.astype(np.float32))
     whole = made(copy, "topn", audio=(FEATURES[0], "second"))
-    batch = whole.at(0, 1).batch(np.arange(len(whole.examples.ids)))
+    batch = whole.for_fold(0, 1).batch(np.arange(len(whole.examples.ids)))
     assert list(batch.inputs) == ["audio", "audio_2", "text", "video", "present"]
     assert batch.inputs["present"].shape[1] == 4 and batch.targets["present"].shape[1] == 3
     assert batch.inputs["present"][0].tolist()[:2] == [1.0, 0.0] and float(batch.targets["present"][0, 0]) == 1.0
     assert batch.inputs["present"][3].tolist()[:2] == [0.0, 1.0] and float(batch.targets["present"][3, 0]) == 1.0
     for k, key in enumerate(batch.ids[1:], 1):
         np.testing.assert_array_equal(batch.inputs["audio_2"][k].numpy(), other[key])
-    without = whole.at(0, 1).batch(np.arange(20), "subset=TV")
+    without = whole.for_fold(0, 1).batch(np.arange(20), "subset=TV")
     assert not without.inputs["present"][:, :2].any() and not without.targets["present"][:, 0].any()
     assert not without.inputs["audio_2"].any()
 
@@ -205,9 +205,9 @@ def test_halves_are_read_as_they_are(root, tmp_path):
             small.write_vector(copy, FEATURES[2], name, wanted[name])
     whole = made(copy)
     assert whole.corpus.values(2).dtype == np.float16
-    batch = whole.at(0, 1).batch(np.arange(50))
+    batch = whole.for_fold(0, 1).batch(np.arange(50))
     assert str(batch.inputs["video"].dtype) == "torch.float32"
     for k, name in enumerate(batch.ids):
         np.testing.assert_array_equal(batch.inputs["video"][k].numpy(), wanted[name].astype(np.float32))
-    noisy = whole.at(0, 1).batch(np.arange(50), "snr=0")
+    noisy = whole.for_fold(0, 1).batch(np.arange(50), "snr=0")
     assert noisy.inputs["video"].isfinite().all()

@@ -67,7 +67,7 @@ def test_the_parts_of_a_task_are_its_folds(tmp_path_factory):
     valid = []
     for seed in (0, 1):
         for fold in whole.folds():
-            parts = whole.at(seed, fold).datasets()
+            parts = whole.for_fold(seed, fold).datasets()
             mine, rest = set(parts["valid"]["id"][:]), set(parts["train"]["id"][:])
             assert mine | rest == train and not mine & rest
             for test in ("test1", "test2", "test3"):
@@ -83,4 +83,4 @@ def test_one_fold_alone_is_that_fold(tmp_path_factory):
     alone = tasks.make(small.with_(small.recipe(root), data__fold=2))
     assert alone.folds() == [2]
     whole = tasks.make(small.recipe(root))
-    assert alone.at(0, 2).datasets()["valid"]["id"][:] == whole.at(0, 2).datasets()["valid"]["id"][:]
+    assert alone.for_fold(0, 2).datasets()["valid"]["id"][:] == whole.for_fold(0, 2).datasets()["valid"]["id"][:]

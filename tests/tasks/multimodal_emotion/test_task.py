@@ -18,9 +18,10 @@ from affect.errors import AffectError
 from affect.models import multimodal
 from affect.models.multimodal.config import MODALITIES
 from affect.options import Options
-from affect.task import Stackable
-from affect.tasks.multimodal_emotion import scores
+from affect.task import Stackable, measured
+from affect.tasks.multimodal_emotion.measures import MEASURES
 from affect.tasks.multimodal_emotion.recipe import MultimodalEmotion
+from affect.train import folder as folders_of
 from affect.workflows import folds
 from tests.tasks.multimodal_emotion import small
 
@@ -28,8 +29,8 @@ PARTS = ("valid", "test1", "test2", "test3")
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return small.corpus(tmp_path_factory.mktemp("corpus") / "c")
+def root(feature_corpus):
+    return feature_corpus
 
 
 @pytest.fixture(scope="module")
@@ -37,75 +38,72 @@ def run(root, tmp_path_factory):
     """The folder of a whole run, fold 1 of seed 0."""
     recipe = small.recipe(root, name="attention_robust", dropout=0.3, modality_dropout=0.3)
     recipe = small.with_(recipe, data__fold=1)
-    return small.folders(small.train(recipe, tmp_path_factory.mktemp("run"), seeds=(0,), ends=None))[0]
+    return small.folders(small.train(recipe, tmp_path_factory.mktemp("run"), seeds=(0,), only=None))[0]
 
 
-@pytest.fixture(scope="module")
-def arrays(run):
-    with np.load(run / "conditions.npz", allow_pickle=False) as file:
-        return {name: file[name] for name in file}
+def rows_of(run, part, condition=None):
+    return folders_of.read_rows(run, part if condition is None else f"{part}@{condition}")
 
 
-def test_conditions_have_their_shapes(run, arrays):
-    names = [str(name) for name in arrays["conditions"]]
-    assert names == list(conditions.NAMES)
-    wanted = {"conditions"}
+def test_every_part_is_predicted_under_every_condition(run):
+    assert folders_of.predicted(run) == sorted(
+        [*PARTS, *(f"{part}@{condition}" for part in PARTS for condition in conditions.NAMES)]
+    )
+    assert len(conditions.NAMES) == 22
     for part in PARTS:
-        n = len(small.read(run / f"predictions-{part}.jsonl"))
-        assert n == (45 if part == "valid" else 20)
-        shapes = {"ids": (n,), "logits": (22, n, 6), "valence": (22, n), "attention": (22, n, 3)}
-        for name, shape in shapes.items():
-            assert arrays[f"{part}/{name}"].shape == shape
-            assert name == "ids" or arrays[f"{part}/{name}"].dtype == np.float32
-        masks = {f"{part}/masks/{name}" for name in names if name.startswith(("subset=", "missing="))}
-        assert len(masks) == 15
-        assert all(arrays[name].dtype == np.bool_ and arrays[name].shape == (n, 3) for name in masks)
-        wanted |= {f"{part}/{name}" for name in shapes} | masks
-    assert set(arrays) == wanted
+        plain = rows_of(run, part)
+        assert len(plain) == (45 if part == "valid" else 20)
+        for condition in conditions.NAMES:
+            found = rows_of(run, part, condition)
+            assert [row["id"] for row in found] == [row["id"] for row in plain]
+            assert all(row.keys() == its.keys() for row, its in zip(found, plain, strict=True))
 
 
 @pytest.mark.parametrize("condition", ["subset=ATV", "missing=0.0"])
 @pytest.mark.parametrize("part", PARTS)
-def test_with_everything_there_a_condition_is_the_plain_prediction(run, arrays, part, condition):
-    rows = small.read(run / f"predictions-{part}.jsonl")
-    k = list(arrays["conditions"]).index(condition)
-    assert arrays[f"{part}/ids"].tolist() == [row["id"] for row in rows]
-    np.testing.assert_allclose(arrays[f"{part}/logits"][k], [row["logits"] for row in rows], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(
-        arrays[f"{part}/valence"][k], [row["prediction"]["valence"] for row in rows], rtol=1e-5, atol=1e-6
-    )
-    np.testing.assert_allclose(
-        arrays[f"{part}/attention"][k], [[row["attention"][m] for m in MODALITIES] for row in rows], atol=1e-6
-    )
-    letters = [[letter in row["present"] for letter in "ATV"] for row in rows]
-    assert arrays[f"{part}/masks/{condition}"].tolist() == letters
+def test_with_everything_there_a_condition_is_the_plain_prediction(run, part, condition):
+    for row, wanted in zip(rows_of(run, part, condition), rows_of(run, part), strict=True):
+        assert (row["id"], row["present"], row["target"]) == (wanted["id"], wanted["present"], wanted["target"])
+        np.testing.assert_allclose(row["logits"], wanted["logits"], rtol=1e-5, atol=1e-6)
+        assert row["prediction"]["valence"] == pytest.approx(wanted["prediction"]["valence"], rel=1e-5, abs=1e-6)
+        assert row["attention"] == pytest.approx(wanted["attention"], abs=1e-6)
 
 
-def test_every_condition_is_what_the_saved_model_says(run, arrays):
+def test_every_condition_is_what_the_saved_model_says(run):
     """By hand: the best weights, on micro-batches made under the condition."""
     recipe = MultimodalEmotion.from_dict(json.loads((run / "recipe.json").read_text()))
-    task = tasks.make(recipe).at(0, 1)
+    task = tasks.make(recipe).for_fold(0, 1)
     model = multimodal.load(run / "checkpoints" / "best")
     places = np.asarray(task.datasets()["test2"]["row"][:])
-    assert len({arrays["test2/logits"][k].tobytes() for k in range(22)}) >= 20, "conditions differ"
-    for k, name in enumerate(arrays["conditions"]):
+    seen = set()
+    for name in conditions.NAMES:
+        rows = rows_of(run, "test2", name)
         with torch.no_grad():
-            out = model(**task.batch(places, str(name)).inputs)
-        np.testing.assert_allclose(arrays["test2/logits"][k], out["emotion"].numpy(), rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(arrays["test2/valence"][k], out["valence"].numpy(), rtol=1e-4, atol=1e-5)
+            batch = task.batch(places, name)
+            out = model(**batch.inputs)
+        np.testing.assert_allclose([row["logits"] for row in rows], out["emotion"].numpy(), rtol=1e-4, atol=1e-5)
+        valence = [row["prediction"]["valence"] for row in rows]
+        np.testing.assert_allclose(valence, out["valence"].numpy(), rtol=1e-4, atol=1e-5)
+        there = [[letter in row["present"] for letter in "ATV"] for row in rows]
+        assert there == (batch.targets["present"] > 0).tolist()
+        seen.add(tuple(valence))
+    assert len(seen) >= 20, "conditions differ"
 
 
 def test_models_without_attention_have_none_in_their_files(root, tmp_path):
     recipe = small.with_(small.recipe(root, name="lf_dnn", epochs=1), data__fold=1)
-    folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), ends=None))[0]
-    with np.load(folder / "conditions.npz") as file:
-        assert not [name for name in file if "attention" in name]
+    folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), only=None))[0]
+    assert "attention" not in folders_of.read_rows(folder, "test1@subset=A")[0]
     assert "attention" not in small.read(folder / "predictions-test1.jsonl")[0]
 
 
 def test_test3_has_no_valence_in_any_file(run):
     (end,) = small.lines(run, "end")
-    assert {name for name, value in end["scores"]["test3"].items() if value is None} == {"mse", "emoval", "ccc_valence"}
+    assert {name for name, value in end["scores"]["test3"].items() if value is None} == {
+        "mse",
+        "emoval",
+        "ccc_valence",
+    }
     for part in ("train", "valid", "test1", "test2"):
         assert all(value is not None for value in end["scores"][part].values())
     assert all(row["target"]["valence"] is None for row in small.read(run / "predictions-test3.jsonl"))
@@ -136,23 +134,19 @@ def test_the_weights_kept_are_those_of_the_best_emoval(run):
 def test_an_epoch_may_be_chosen_by_all_subsets(root, tmp_path):
     """The score is the mean of emoval over the seven, which the best weights give again."""
     recipe = small.with_(small.recipe(root, dropout=0.3, modality_dropout=0.5), choose="subsets", data__fold=1)
-    folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), ends=None))[0]
+    folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), only=None))[0]
     (end,) = small.lines(folder, "end")
-    best = max(small.lines(folder, "eval"), key=lambda line: line["scores"]["emoval_subsets"])
+    best = max(small.lines(folder, "selection"), key=lambda line: line["score"])
     assert (end["best_epoch"], end["best_step"]) == (best["epoch"], best["step"])
-    rows = small.read(folder / "predictions-valid.jsonl")
-    emotions = np.array([row["target"]["emotion"] for row in rows])
-    valence = [row["target"]["valence"] for row in rows]
-    classes = np.array(list(rows[0]["probability"]["emotion"]))
     found = []
-    with np.load(folder / "conditions.npz") as file:
-        for letters in conditions.SUBSETS:
-            k = list(file["conditions"]).index(f"subset={letters}")
-            predicted = classes[file["valid/logits"][k].argmax(1)]
-            f1 = f1_score(emotions, predicted, average="weighted", zero_division=0)
-            found.append(f1 - mean_squared_error(valence, file["valid/valence"][k]) / 4)
-    assert best["scores"]["emoval_subsets"] == pytest.approx(np.mean(found), rel=1e-4)
-    assert best["scores"]["emoval"] == pytest.approx(found[-1], rel=1e-4)
+    for letters in conditions.SUBSETS:
+        rows = rows_of(folder, "valid", f"subset={letters}")
+        emotion = [[row[side]["emotion"] for row in rows] for side in ("target", "prediction")]
+        valence = [[row[side]["valence"] for row in rows] for side in ("target", "prediction")]
+        f1 = f1_score(*emotion, average="weighted", zero_division=0)
+        found.append(f1 - mean_squared_error(*valence) / 4)
+    assert best["score"] == pytest.approx(np.mean(found), rel=1e-4)
+    assert end["scores"]["valid"]["emoval"] == pytest.approx(found[-1], rel=1e-4)
 
 
 def test_the_majority_is_that_of_the_fold_s_training_part(root, run):
@@ -171,9 +165,7 @@ def test_the_majority_is_that_of_the_fold_s_training_part(root, run):
         assert shares == {name: pytest.approx(emotions.count(name) / len(emotions)) for name in shares}
         labels = [rows[row["id"]][1] for row in found]
         wanted = f1_score(labels, [common] * len(found), average="weighted", zero_division=0)
-        assert scores.metrics([{**row, "target": {**row["target"], "valence": np.nan}} for row in found])[
-            "f1"
-        ] == pytest.approx(wanted)
+        assert measured(MEASURES[1:2], found)["f1"] == pytest.approx(wanted)
         share = labels.count(common) / len(found)
         assert wanted == pytest.approx(share * 2 * share / (1 + share)), "by hand"
 
@@ -223,9 +215,9 @@ def test_the_tests_never_influence_training(root, tmp_path):
     found = []
     for name, folder in (("as_is", root), ("other", other_tests(root, tmp_path / "corpus"))):
         data = small.data(folder, corpus="mer2023", labels="csv")
-        found.append(small.train(replace(base, data=data), tmp_path / name, seeds=(0,), ends=None))
+        found.append(small.train(replace(base, data=data), tmp_path / name, seeds=(0,), only=None))
     for mine, its in zip(*map(small.folders, found), strict=True):
-        for event in ("step", "eval"):
+        for event in ("step", "eval", "selection"):
             assert small.lines(mine, event) == small.lines(its, event)
         (a,), (b,) = small.lines(mine, "end"), small.lines(its, "end")
         assert (a["best_step"], a["best_epoch"]) == (b["best_step"], b["best_epoch"])
@@ -236,8 +228,8 @@ def test_the_tests_never_influence_training(root, tmp_path):
 
 
 def test_features_are_standardised_by_the_training_part_alone(root):
-    task = tasks.make(small.recipe(root, normalise=True)).at(0, 1)
-    model = task.model()
+    task = tasks.make(small.recipe(root, normalise=True)).for_fold(0, 1)
+    model = task.build_model()
     batch = task.batch(np.asarray(task.datasets()["train"]["row"][:]))
     for s, key in enumerate(MODALITIES):
         values = batch.inputs[key][batch.inputs["present"][:, s] > 0].double()
@@ -245,7 +237,7 @@ def test_features_are_standardised_by_the_training_part_alone(root):
         torch.testing.assert_close(
             getattr(model, f"deviation_{key}").double(), values.std(0, correction=0), rtol=1e-4, atol=1e-5
         )
-    other = tasks.make(small.recipe(root, normalise=True)).at(0, 2).model()
+    other = tasks.make(small.recipe(root, normalise=True)).for_fold(0, 2).build_model()
     assert not torch.equal(model.mean_audio, other.mean_audio)
 
 
@@ -253,7 +245,7 @@ def test_the_model_is_as_the_recipe_says(root):
     recipe = small.recipe(
         root, dropout=0.2, modality_dropout=0.4, warmup=3, softmax="masked", missing="token", dropout_kind="balanced"
     )
-    config = tasks.make(recipe).at(0, 1).model().config
+    config = tasks.make(recipe).for_fold(0, 1).build_model().config
     assert (config.hidden, config.dropout, config.modality_dropout, config.warmup) == (8, 0.2, 0.4, 3)
     assert (config.softmax, config.missing, config.dropout_kind) == ("masked", "token", "balanced")
     assert [stream[::2] for stream in config.streams] == [("audio", 48), ("text", 96), ("video", 40)]
@@ -261,14 +253,14 @@ def test_the_model_is_as_the_recipe_says(root):
 
 def test_robust_without_modality_dropout_has_none(root):
     """attention_robust has some by itself where nothing is said; a recipe's 0 is said."""
-    model = tasks.make(small.recipe(root, name="attention_robust")).at(0, 1).model()
+    model = tasks.make(small.recipe(root, name="attention_robust")).for_fold(0, 1).build_model()
     assert model.begin(99) == {}
 
 
 def test_decay_is_on_every_parameter(root):
-    task = tasks.make(small.recipe(root)).at(0, 1)
-    model = task.model()
-    (group,) = task.parameter_groups(model)
+    task = tasks.make(small.recipe(root)).for_fold(0, 1)
+    model = task.build_model()
+    (group,) = task.param_groups(model)
     assert (group["name"], group["lr"], group["weight_decay"]) == ("all", 5e-3, 1e-4)
     assert len(group["params"]) == len(list(model.parameters()))
 
@@ -278,7 +270,7 @@ def test_a_task_of_features_can_be_stacked(root):
 
 
 def test_collate_is_the_batch_of_its_rows(root):
-    task = tasks.make(small.recipe(root)).at(0, 1)
+    task = tasks.make(small.recipe(root)).for_fold(0, 1)
     part = task.datasets()["test1"]
     rows = [{**part[k], "condition": "subset=A"} for k in (3, 1)]
     batch = task.collate(rows, None)
@@ -341,16 +333,11 @@ def test_mistakes_are_known_before_a_model_is_made(root, tmp_path, monkeypatch, 
 
 def test_two_modalities_alone(root, tmp_path):
     recipe = replace(small.recipe(root, epochs=1, modality_dropout=0.5), data=small.data(root, text=(), fold=1))
-    folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), ends=None))[0]
+    folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), only=None))[0]
     row = small.read(folder / "predictions-test1.jsonl")[0]
     assert set(row["attention"]) == {"audio", "video"}
     assert set(row["present"]) <= set("AV")
-    with np.load(folder / "conditions.npz") as file:
-        k = list(file["conditions"]).index("subset=T")
-        assert np.isfinite(file["test1/logits"][k]).all()
-        assert not file["test1/masks/subset=T"].any()
-        attention = file["test1/attention"]
-    assert attention.shape[2] == 3, "columns are the modalities, whichever the model takes"
-    assert not attention[:, :, 1].any()
-    np.testing.assert_allclose(attention[list(conditions.NAMES).index("subset=ATV"), 0, [0, 2]],
-                               list(row["attention"].values()), atol=1e-6)  # fmt: skip
+    without = folders_of.read_rows(folder, "test1@subset=T")
+    assert all(np.isfinite(other["logits"]).all() and other["present"] == "" for other in without)
+    whole = folders_of.read_rows(folder, "test1@subset=ATV")[0]
+    assert whole["attention"] == pytest.approx(row["attention"], abs=1e-6)

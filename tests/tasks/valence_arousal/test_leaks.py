@@ -11,16 +11,17 @@ import torch
 
 from affect import tasks
 from affect.models import valence_arousal as models
-from affect.task import Draw
+from affect.task import Key
 from affect.tasks.valence_arousal.recipe import Augment
+from affect.train import trainer
 from tests.tasks.valence_arousal.test_variants import variant
 from tests.train import runs
 
 
 def test_partners_of_mixup_are_training_rows(small_corpus):
-    task = tasks.make(variant(small_corpus, "augmented")).at(0, 1)
+    task = tasks.make(variant(small_corpus, "augmented")).for_fold(0, 1)
     training = set(task.datasets()["train"]["id"])
-    names = {task.inputs.partner(name, Draw(seed=0, epoch=e))["id"] for e in range(12) for name in training}
+    names = {task.inputs.partner(name, Key(seed=0, epoch=e))["id"] for e in range(12) for name in training}
     assert names <= training
     assert len(names) > 20, "and all of them"
 
@@ -32,11 +33,11 @@ def test_evaluation_hears_recordings_as_they_are(small_corpus, tmp_path, part):
     recipe = replace(recipe, augment=Augment(noise=(0.0, 1.0), gain=10.0, mixup=1.0))
     folder = tmp_path / "seed0" / "fold1"
     run = runs.make(recipe, folder)
-    run.train()
+    trainer.train(run)
     model = models.load(folder / "checkpoints" / "best")
     rows = [run.parts[part][k] for k in range(len(run.parts[part]))]
     with torch.no_grad():
-        plain = run.task.predictions(model(**(batch := run.task.collate(rows, None)).inputs), batch)
+        plain = run.task.rows(model(**(batch := run.task.collate(rows, None)).inputs), batch)
     written = [json.loads(line) for line in (folder / f"predictions-{part}.jsonl").read_text().splitlines()]
     for mine, theirs in zip(plain, written, strict=True):
         assert mine["id"] == theirs["id"]
@@ -44,9 +45,9 @@ def test_evaluation_hears_recordings_as_they_are(small_corpus, tmp_path, part):
 
 
 def test_prosody_is_standardised_by_training_rows_alone(small_corpus):
-    task = tasks.make(runs.recipe(small_corpus)).at(0, 1)
+    task = tasks.make(runs.recipe(small_corpus)).for_fold(0, 1)
     values = np.asarray(task.parts["train"]["prosody"], dtype=np.float64)
-    prosody = task.model().prosody
+    prosody = task.build_model().prosody
     np.testing.assert_allclose(prosody.mean.numpy(), values.mean(0), rtol=1e-4, atol=1e-5)
     spread = values.std(0)
     varied = spread > 1e-6
@@ -68,9 +69,9 @@ def test_each_setting_has_states_of_its_own(small_corpus, tmp_path, monkeypatch)
         (0, replace(frozen, encoder="tiny-group")),
         (1, frozen),
     ):
-        task = tasks.make(replace(base, model=model)).at(0, 1)
+        task = tasks.make(replace(base, model=model)).for_fold(0, 1)
         torch.manual_seed(seed)
-        task.prepare(task.model(), 0, 1)
+        task.on_train_start(task.build_model(), 0, 1)
         folders.append(task._prepared.stores["states"].folder)
     assert len(set(folders)) == len(folders)
 
@@ -81,10 +82,10 @@ def test_a_spectrogram_can_be_cached_too(small_corpus, tmp_path, monkeypatch):
     outputs = []
     for cache in ("none", "float32"):
         model = replace(base.model, train_encoder="none", cache=cache, encoder="mel", encoder_dropout=None)
-        task = tasks.make(replace(base, model=model)).at(0, 1)
+        task = tasks.make(replace(base, model=model)).for_fold(0, 1)
         torch.manual_seed(0)
-        built = task.model().eval()
-        task.prepare(built, 0, 1)
+        built = task.build_model().eval()
+        task.on_train_start(built, 0, 1)
         part = task.datasets()["test"]
         with torch.no_grad():
             outputs.append(built(**task.collate([part[k] for k in range(3)], None).inputs)["valence"])

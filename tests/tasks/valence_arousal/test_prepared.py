@@ -16,6 +16,7 @@ from affect.errors import AffectError
 from affect.recipe import Train
 from affect.tasks.valence_arousal.prepared import weights_hash
 from affect.tasks.valence_arousal.recipe import Augment
+from affect.train import trainer
 from tests.train import runs
 
 
@@ -29,10 +30,10 @@ def test_cached_states_give_what_the_waveform_gives(small_corpus, tmp_path, monk
     monkeypatch.setenv("AFFECT_CACHE", str(tmp_path))
     outputs = []
     for cache in ("none", "float32", "float16"):
-        task = tasks.make(recipe(small_corpus, cache, pooling=pooling, layers=layers)).at(0, 1)
+        task = tasks.make(recipe(small_corpus, cache, pooling=pooling, layers=layers)).for_fold(0, 1)
         torch.manual_seed(0)
-        model = task.model().eval()
-        task.prepare(model, 0, 1)
+        model = task.build_model().eval()
+        task.on_train_start(model, 0, 1)
         part = task.datasets()["test"]
         batch = task.collate([part[k] for k in range(4)], None)
         assert ("states" in batch.inputs) == (cache != "none")
@@ -45,11 +46,11 @@ def test_cached_states_give_what_the_waveform_gives(small_corpus, tmp_path, monk
 def test_shares_of_several_processes_make_a_whole_and_damage_is_mended(small_corpus, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("AFFECT_CACHE", str(tmp_path))
     caplog.set_level("INFO", logger="affect")
-    task = tasks.make(recipe(small_corpus)).at(0, 1)
+    task = tasks.make(recipe(small_corpus)).for_fold(0, 1)
     torch.manual_seed(0)
-    model = task.model()
+    model = task.build_model()
     for rank in (1, 0):
-        task.prepare(model, rank, 2)
+        task.on_train_start(model, rank, 2)
     rows = task.corpus.utterances
     store = task._prepared.stores["states"]
     assert store.missing(rows["digest"]) == []
@@ -59,17 +60,17 @@ def test_shares_of_several_processes_make_a_whole_and_damage_is_mended(small_cor
     data = bytearray(path.read_bytes())
     data[-3] ^= 0xFF
     path.write_bytes(data)
-    task.prepare(model, 0, 1)
+    task.on_train_start(model, 0, 1)
     # Encoded in another company than before, so rounded differently.
     assert np.allclose(store.read(rows[0]["digest"]), whole, atol=1e-5)
 
 
 def test_other_weights_have_states_of_their_own(small_corpus):
-    task = tasks.make(recipe(small_corpus)).at(0, 1)
+    task = tasks.make(recipe(small_corpus)).for_fold(0, 1)
     hashes = set()
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        hashes.add(weights_hash(task.model().speech.encoder.backbone))
+        hashes.add(weights_hash(task.build_model().speech.encoder.backbone))
     assert len(hashes) == 2
 
 
@@ -92,7 +93,7 @@ def test_the_whole_part_fits_a_batch_and_epochs_are_fast(small_corpus, tmp_path,
     filled = time.perf_counter() - begun
     assert run.schedule.per_epoch == 1
     assert len(run.schedule.cut(0).indices) == len(run.parts["train"]) == 24
-    run.train()
+    trainer.train(run)
     # The median: a step among others that the machine was busy with says nothing.
     seconds = [row["seconds"] for row in _timing(tmp_path / "seed0" / "fold1")]
     assert filled > 5 * float(np.median(seconds))

@@ -13,9 +13,11 @@ from datasets import Dataset
 from affect import cli
 from affect.errors import AffectError
 from affect.metrics import regression
+from affect.task import measured
 from affect.tasks import make
+from affect.tasks.valence_arousal.corpus import read_corpus
 from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
-from affect.tasks.valence_arousal.task import ValenceArousalTask, read_corpus
+from affect.tasks.valence_arousal.task import ValenceArousalTask
 from tests.launching import ROOT, experiments
 
 
@@ -66,7 +68,7 @@ def test_the_hub_example_of_the_readme(tmp_path):
     recipe, _ = cli.parse(name, experiments()[name], flags)
     task = make(recipe)
     assert task.folds() == [1]
-    parts = task.at(0, 1).datasets()
+    parts = task.for_fold(0, 1).datasets()
     assert {part: sorted(rows["speaker"]) for part, rows in parts.items()} == {
         "train": ["s0", "s3", "s6", "s9"], "valid": ["s1", "s10", "s4", "s7"], "test": ["s11", "s2", "s5", "s8"],
     }  # fmt: skip
@@ -140,13 +142,13 @@ def test_exclusions_are_counted_by_reason_and_listed(tmp_path, caplog):
         {"what": "1.wav", "reason": "label out of range: valence 9 on 1..5"},
         {"what": "5.wav", "reason": "no label: neither valence nor arousal"},
     ]
-    said = task.at(0, 1).describe()
+    said = task.for_fold(0, 1).describe()
     assert said["exclusions"] == {
         "missing audio file": 2, "label is no number": 1, "label out of range": 1, "no label": 1,
     }  # fmt: skip
     assert (said["scale"], said["scale_inferred"]) == ([1, 5], False)
     assert said["corpus"] == f"csv_folder@{said['fingerprint'][:8]}"
-    assert said["excluded"] == 5 == len(task.at(0, 1).exclusions())
+    assert said["excluded"] == 5 == len(task.for_fold(0, 1).exclusions())
     assert sum(said["utterances"].values()) == 5
     assert "1 utterances have no label for valence or arousal" in caplog.text
 
@@ -155,14 +157,14 @@ def row(name: str, valence: float, arousal: float) -> dict:
     return {
         "id": name,
         "prediction": {"valence": valence, "arousal": arousal},
-        "target": {"valence": 2 * valence if np.isfinite(valence) else 1.0, "arousal": 3.0},
+        "target": {"valence": 2 * valence if np.isfinite(valence) else 1.0, "arousal": 3.0 + 2 * (int(name[-1]) % 2)},
     }
 
 
 def test_scores_are_those_of_the_metrics():
     task = ValenceArousalTask(ValenceArousal())
     rows = [row(str(k), k / 2, 4.0) for k in range(5)]
-    scores = task.metrics(rows)
+    scores = measured(task.measures, rows)
     values = np.arange(5) / 2
     assert scores["ccc_valence"] == regression.ccc(values, 2 * values)
     assert scores["rmse_arousal"] == 1.0
@@ -174,8 +176,8 @@ def test_a_prediction_that_is_not_finite_is_named(bad):
     task = ValenceArousalTask(ValenceArousal())
     rows = [row(f"u{k}", 2.0 + k, bad if k in (1, 3) else 3.0) for k in range(5)]
     with pytest.raises(AffectError) as error:
-        task.metrics(rows)
+        measured(task.measures, rows)
     assert str(error.value) == "2 of 5 predictions of arousal are not finite: u1, u3"
     with pytest.raises(AffectError) as error:
-        task.metrics([row(f"u{k}", bad, 1.0) for k in range(9)])
+        measured(task.measures, [row(f"u{k}", bad, 1.0) for k in range(9)])
     assert str(error.value) == "9 of 9 predictions of valence are not finite: u0, u1, u2, u3, u4 ..."

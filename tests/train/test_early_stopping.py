@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from affect.recipe import Optim, Recipe, Train
 from affect.train.checkpoint import State
-from affect.train.course import judge
+from affect.train.early_stopping import judge
 
 SCORES = st.lists(st.integers(1, 64).map(lambda k: k / 64), min_size=1, max_size=50)
 """In steps that floats hold exactly: a score on a bar is on it by either way of writing it."""
@@ -25,12 +26,12 @@ def recipe(**fields) -> Recipe:
     return Recipe(optim=Optim(**optim), train=Train(**train))
 
 
-def course(scores, settings) -> list[tuple[bool, list[str], State]]:
+def course(scores, settings, sign=1) -> list[tuple[bool, list[str], State]]:
     """Return what each evaluation said and left; evaluation k is of epoch k, after 10 (k + 1) steps."""
     state, found = State(), []
     for epoch, score in enumerate(scores):
         state.step = 10 * (epoch + 1)
-        better, told = judge(state, score, epoch, settings)
+        better, told = judge(state, score, sign, epoch, settings)
         found.append((better, told, replace(state)))
     return found
 
@@ -133,7 +134,7 @@ def test_a_state_from_a_file_goes_on_as_if_nothing_had_been(scores, cut):
     state = State(**asdict(whole[cut][2]))
     for epoch in range(cut + 1, len(scores)):
         state.step = 10 * (epoch + 1)
-        judge(state, scores[epoch], epoch, mine)
+        judge(state, scores[epoch], 1, epoch, mine)
     assert asdict(state) == asdict(whole[-1][2])
 
 
@@ -142,3 +143,32 @@ def test_reductions_never_rise():
     factors = [state.reduction for _, _, state in found]
     assert all(a >= b for a, b in pairwise(factors))
     assert factors[-1] == pytest.approx(0.3)
+
+
+@given(SCORES, st.booleans())
+def test_lower_scores_are_judged_as_higher_ones_of_the_other_sign(scores, plateau):
+    """An error that falls does to a run what its negative, rising, would."""
+    schedule = "plateau" if plateau else "constant"
+    mine = recipe(schedule=schedule, plateau_patience=2, plateau_delta=1 / 16, patience=4, min_delta=1 / 8)
+    for (a, told, falls), (b, said, rises) in zip(
+        course(scores, mine, sign=-1), course([-score for score in scores], mine), strict=True
+    ):
+        assert (a, told) == (b, said)
+        assert (falls.best, falls.best_epoch, falls.worse, falls.flat, falls.reduction) == (
+            -rises.best, rises.best_epoch, rises.worse, rises.flat, rises.reduction,
+        )  # fmt: skip
+    assert falls.best == min(scores)
+
+
+@given(
+    st.lists(st.sampled_from([0.25, 0.5, 0.75, math.nan, math.inf]), min_size=1, max_size=20), st.sampled_from([1, -1])
+)
+def test_a_score_that_is_not_defined_is_never_better(scores, sign):
+    found = course(scores, recipe(patience=5), sign)
+    for score, (better, _, _) in zip(scores, found, strict=True):
+        assert math.isfinite(score) or not better
+    defined = [score for score in scores if math.isfinite(score)]
+    assert found[-1][2].best == ((max if sign == 1 else min)(defined) if defined else None)
+    last = course(scores, recipe(choose="last"), sign)[-1][2]
+    assert last.best_epoch == len(scores) - 1
+    assert last.best is not None, "the last weights are kept whatever their score"

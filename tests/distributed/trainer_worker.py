@@ -1,4 +1,4 @@
-"""One rank: short runs of the real task at two budgets, and what collectives return here."""
+"""One rank: short runs of the real task and the toy task at two budgets, and what collectives return here."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ from affect import tasks
 from affect.cli import guarded
 from affect.errors import AffectError
 from affect.train import folder as folders
+from affect.train import trainer
 from affect.train.engine import Engine
 from affect.train.evaluate import predict
-from affect.train.loop import Run
+from affect.train.run import Run, Start
 from tests.tasks.valence_arousal.test_variants import variant
-from tests.train import runs
+from tests.train import runs, toy_task
+from tests.train.test_diagnostics import Watched
 
 VARIANTS = ("dialogue", "everything", "augmented")
+STEPS = 12
+TOY = {"terms": ("ccc_valence", "mse_arousal", "contrastive"), "learned": ("ccc_valence",), "every": 3}
+"""Batch and additive terms, fixed and learned weights; batches that tell a term nothing."""
 
 
 def train(root: Path, folder: Path, budget: float, mode: str) -> dict[str, object]:
-    recipe = runs.recipe(root, encoder="tiny", epochs=7, steps=20, budget=budget, mode=mode)
+    recipe = runs.recipe(root, encoder="tiny", epochs=7, steps=STEPS, budget=budget, mode=mode)
     engine = Engine(folder)
     engine.on_main(lambda: folders.claim(folder, recipe, experiment="test", overwrite=False))
-    task = tasks.make(recipe).at(recipe.seed, 1)
-    run = Run(engine, task, recipe, folder, experiment="test", resume="auto")
-    scores = run.train()
+    task = tasks.make(recipe).for_fold(recipe.seed, 1)
+    run = Run(engine, task, folder, Start(experiment="test", only=runs.EVALUATIONS))
+    scores = trainer.train(run)
     rows = predict(engine, task, run.model, run.parts["test"], budget=budget, workers=0)
     weights = torch.cat([p.detach().flatten().double() for p in run.model.parameters()])
     engine.end()
@@ -37,16 +42,21 @@ def train(root: Path, folder: Path, budget: float, mode: str) -> dict[str, objec
 
 def train_variant(root: Path, folder: Path, name: str) -> dict[str, object]:
     """Train a model with other parts: segments of dialogues, cached states, x-vectors."""
-    recipe = variant(root, name, epochs=2, steps=6, budget=2.0, mode="replay")
+    recipe = variant(root, name, epochs=1, steps=3, budget=2.0, mode="replay")
     still = {"dropout": 0.0, "encoder_dropout": 0.0, "text_dropout": 0.0 if recipe.model.text != "none" else None}
     recipe = replace(recipe, model=replace(recipe.model, **still))
     engine = Engine(folder)
     engine.on_main(lambda: folders.claim(folder, recipe, experiment="test", overwrite=False))
-    scores = Run(
-        engine, tasks.make(recipe).at(recipe.seed, 1), recipe, folder, experiment="test", resume="auto"
-    ).train()
+    task = tasks.make(recipe).for_fold(recipe.seed, 1)
+    scores = trainer.train(Run(engine, task, folder, Start(experiment="test", only=runs.EVALUATIONS)))
     engine.end()
     return {"scores": scores}
+
+
+def train_toy(folder: Path) -> None:
+    """Train the toy task, whose diagnostics are sums over the ranks."""
+    train = {"budget": 3.0, "mode": "replay", "diagnostics_every": 1, "average_best": 2}
+    toy_task.train(Watched(toy_task.recipe(train=train, **TOY)), folder)
 
 
 def refused(engine: Engine) -> str:
@@ -71,6 +81,7 @@ def main() -> None:
     root, folder = Path(sys.argv[1]), Path(sys.argv[2])
     variants = {name: train_variant(root, folder / name, name) for name in VARIANTS}
     found = {f"{b}-{m}": train(root, folder / f"{b}-{m}", b, m) for b, m in ((100.0, "hold"), (0.9, "replay"))}
+    train_toy(folder / "toy")
     engine = Engine()
     said = {
         "rank": engine.rank,

@@ -11,17 +11,18 @@ import pytest
 import torch
 
 from affect import tasks
+from affect.data.conditions import NAMES
 from affect.errors import AffectError
 from affect.options import Options
-from affect.train import together
+from affect.train import stacked_trainer
 from affect.train.engine import Engine
 from affect.workflows import folds
 from tests.tasks.multimodal_emotion import small
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return small.corpus(tmp_path_factory.mktemp("corpus") / "generated")
+def corpus(feature_corpus):
+    return feature_corpus
 
 
 def robust(corpus, dropout=0.3, **changes):
@@ -49,83 +50,94 @@ def values(row, name):
 
 
 def compare(found, wanted, tolerance=1e-5):
-    """Hold that two experiments' runs have the same steps, scores and choices, to rounding."""
-    assert [f.relative_to(found) for f in small.folders(found)] == [
-        f.relative_to(wanted) for f in small.folders(wanted)
-    ]
-    for mine, its in zip(small.folders(found), small.folders(wanted), strict=True):
+    """Hold that an experiment's runs have the steps, scores and choices of another's, to rounding."""
+    assert small.folders(found)
+    for mine in small.folders(found):
+        its = wanted / mine.relative_to(found)
         assert len(small.losses(its)) > 0
         np.testing.assert_allclose(small.losses(mine), small.losses(its), rtol=tolerance)
-        for event in ("step", "eval", "end"):
-            for a, b in zip(small.lines(mine, event), small.lines(its, event), strict=True):
-                same = ("step", "epoch", "lr", "schedule", "best_step", "best_epoch")
-                assert [a.get(name) for name in same] == [b.get(name) for name in same]
-                if a.get("grad_norm") is not None and b["grad_norm"] is not None:
-                    assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
+        for a, b in zip(small.read(mine / "metrics.jsonl"), small.read(its / "metrics.jsonl"), strict=True):
+            assert list(a) == list(b), "the same keys in the same order, event by event"
+            same = ("event", "evaluation", "step", "epoch", "lr", "schedule", "kept", "best_step", "best_epoch")
+            assert [a.get(name) for name in same] == [b.get(name) for name in same]
+            assert a.get("grad_norm", 0.0) == pytest.approx(b.get("grad_norm", 0.0), rel=1e-4)
         close(rows(mine, "valid"), rows(its, "valid"), 1e-4)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_stack_one_after_another_and_the_loop_are_one_run(corpus, tmp_path, dropout):
-    recipe = robust(corpus, dropout)
-    stack = small.train(small.with_(recipe, together=4), tmp_path / "stack")
-    one = small.train(small.with_(recipe, together=1), tmp_path / "one")
-    loop = small.train(recipe, tmp_path / "loop", loop=True)
-    compare(stack, loop)
-    compare(one, loop)
-    runs = [small.losses(folder) for folder in small.folders(loop)]
+@pytest.fixture(scope="module")
+def whole(corpus, tmp_path_factory):
+    """Two seeds of two folds, in one stack and in one go."""
+    return small.train(small.with_(robust(corpus), together=4), tmp_path_factory.mktemp("whole") / "runs")
+
+
+def test_a_stack_one_after_another_and_the_trainer_are_one_run(corpus, whole, tmp_path):
+    """Without dropout, and on two processes, too: tests/distributed/test_multimodal.py."""
+    recipe = robust(corpus)
+    one = small.train(small.with_(recipe, together=1), tmp_path / "one", seeds=(0,))
+    trained = small.train(recipe, tmp_path / "trainer", stacked=False)
+    compare(trained, whole)
+    compare(one, trained)
+    runs = [small.losses(folder) for folder in small.folders(trained)]
     assert len(runs) == 4
     assert len({tuple(losses) for losses in runs}) == 4, "each seed and fold is a run of its own"
     assert all(len(losses) == 9 for losses in runs)
 
 
-def test_alone_it_is_the_loop_to_the_byte(corpus, tmp_path):
-    """Weights, scores and predictions; of the lines, losses are rounded otherwise and the norm is not always taken."""
-    recipe = robust(corpus, train__epochs=2)
-    one = small.train(small.with_(recipe, together=1), tmp_path / "one", seeds=(0,), ends=None)
-    loop = small.train(recipe, tmp_path / "loop", seeds=(0,), ends=None, loop=True)
+def test_alone_it_is_the_trainers_to_the_byte(corpus, tmp_path):
+    """Weights, scores and predictions, under conditions too; of the lines, losses and norms are rounded otherwise."""
+    recipe = robust(corpus, train__epochs=2, data__fold=1)
+    one = small.train(small.with_(recipe, together=1), tmp_path / "one", seeds=(0,), only=None)
+    loop = small.train(recipe, tmp_path / "loop", seeds=(0,), only=None, stacked=False)
     for mine, its in zip(small.folders(one), small.folders(loop), strict=True):
         assert small.weights(mine) == small.weights(its)
         names = {path.relative_to(its).as_posix() for path in its.rglob("*")}
         assert {path.relative_to(mine).as_posix() for path in mine.rglob("*")} == names
         predicted = [name for name in sorted(names) if name.startswith(("predictions-", "baseline-"))]
-        assert len(predicted) == 8
+        assert len([name for name in predicted if "@" not in name]) == 8
+        assert len(predicted) == 8 + 4 * len(NAMES)
         for name in predicted:
             assert (mine / name).read_bytes() == (its / name).read_bytes(), name
-        with np.load(mine / "conditions.npz") as a, np.load(its / "conditions.npz") as b:
-            assert list(a) == list(b)
-            assert all(np.array_equal(a[name], b[name]) for name in a)
-        for event in ("eval", "end"):
+        for event in ("eval", "selection", "end"):
             assert small.lines(mine, event) == small.lines(its, event)
         for a, b in zip(small.lines(mine, "step"), small.lines(its, "step"), strict=True):
             free = ("loss", "terms", "grad_norm")
             assert {k: v for k, v in a.items() if k not in free} == {k: v for k, v in b.items() if k not in free}
             assert a["terms"] == pytest.approx(b["terms"], rel=2e-7)
-            assert a["grad_norm"] is None or a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-5)
-        assert [a["grad_norm"] is None for a in small.lines(mine, "step")] == [True, True, False] * 2
+            assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-5)
 
 
 CHANGES = {
-    "clipped": {"optim__clip": 0.5},
-    "clipped_by_value": {"optim__clip_value": 0.01},
-    "averaged": {"optim__ema": 0.9},
-    "cosine": {"optim__schedule": "cosine", "optim__warmup": 0.2},
-    "adam": {"optim__algorithm": "adam", "optim__weight_decay": 0.1},
-    "last": {"train__choose": "last"},
-    "seldom": {"train__evaluate_every": 2, "train__checkpoint_every": 3},
-    "short": {"train__steps": 7},
-    "by_subsets": {"choose": "subsets"},
+    "clipped, Adam, seldom evaluated": {
+        "optim__clip": 0.5,
+        "optim__algorithm": "adam",
+        "optim__weight_decay": 0.1,
+        "train__evaluate_every": 2,
+        "train__checkpoint_every": 3,
+    },
+    "clipped by value, averaged weights, cosine, cut short": {
+        "optim__clip_value": 0.01,
+        "optim__ema": 0.9,
+        "optim__schedule": "cosine",
+        "optim__warmup": 0.2,
+        "train__steps": 7,
+    },
+    "clipped by a percentile, one cycle, the last weights": {
+        "optim__clip_percentile": 30.0,
+        "optim__schedule": "onecycle",
+        "optim__warmup": 0.3,
+        "train__choose": "last",
+    },
+    "chosen by subsets, the mean of the best": {"choose": "subsets", "train__average_best": 2},
 }
+"""Settings that have nothing to do with each other, several at once."""
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_setting_means_what_it_means_alone(corpus, tmp_path, name):
     recipe = robust(corpus, **CHANGES[name])
     stack = small.train(small.with_(recipe, together=2), tmp_path / "stack", seeds=(0,))
-    loop = small.train(recipe, tmp_path / "loop", seeds=(0,), loop=True)
+    loop = small.train(recipe, tmp_path / "loop", seeds=(0,), stacked=False)
     compare(stack, loop)
-    norms = [line["grad_norm"] is None for line in small.lines(small.folders(stack)[0], "step")]
-    assert any(norms) == (name != "clipped"), "where it clips, the norm is of every step"
 
 
 OTHERS = {
@@ -139,9 +151,9 @@ OTHERS = {
 @pytest.mark.parametrize("name", [*OTHERS, "misa", "mmim", "lmf", "tfn", "lf_dnn"])
 def test_every_model_trains_in_a_stack_as_alone(corpus, tmp_path, name):
     model = OTHERS.get(name, {"name": name})
-    recipe = small.recipe(corpus, dropout=0.3, epochs=2, modality_dropout=0.4, **model)
+    recipe = small.recipe(corpus, dropout=0.3, epochs=1, modality_dropout=0.4, **model)
     stack = small.train(small.with_(recipe, together=2), tmp_path / "stack", seeds=(0,))
-    loop = small.train(recipe, tmp_path / "loop", seeds=(0,), loop=True)
+    loop = small.train(recipe, tmp_path / "loop", seeds=(0,), stacked=False)
     compare(stack, loop, tolerance=1e-4 if name == "misa" else 1e-5)
 
 
@@ -153,7 +165,7 @@ def wavering(corpus, **changes):
 def test_runs_that_stop_early_each_at_their_own_epoch(corpus, tmp_path):
     recipe = wavering(corpus, train__epochs=8, train__patience=1)
     stack = small.train(small.with_(recipe, together=4), tmp_path / "stack")
-    loop = small.train(recipe, tmp_path / "loop", loop=True)
+    loop = small.train(recipe, tmp_path / "loop", stacked=False)
     found = [small.lines(folder, "end")[0] for folder in small.folders(stack)]
     wanted = [small.lines(folder, "end")[0] for folder in small.folders(loop)]
     keys = ("step", "best_step", "best_epoch")
@@ -171,7 +183,7 @@ def rates(folder):
 def test_rates_fall_for_each_on_its_own(corpus, tmp_path):
     recipe = wavering(corpus, optim__schedule="plateau", optim__plateau_patience=1, train__epochs=5)
     stack = small.train(small.with_(recipe, together=4), tmp_path / "stack")
-    loop = small.train(recipe, tmp_path / "loop", loop=True)
+    loop = small.train(recipe, tmp_path / "loop", stacked=False)
     courses = [
         [[line["lr"]["all"] for line in small.lines(f, "step")] for f in small.folders(t)] for t in (stack, loop)
     ]
@@ -186,16 +198,16 @@ class Stop:
     def __init__(self, calls):
         self.left = calls
 
-    def __call__(self, members):
+    def __call__(self, runs):
         self.left -= 1
         if not self.left:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("width", "calls", "every"), [(4, 3, 1), (4, 3, 2), (2, 6, 1), (1, 11, 2)])
+@pytest.mark.parametrize(("width", "calls", "every"), [(4, 2, 2), (2, 5, 1), (1, 8, 2)])
 def test_an_interrupted_experiment_goes_on_as_if_nothing_had_been(corpus, tmp_path, width, calls, every):
     """Also where some had come to their end, and others had not begun."""
-    recipe = robust(corpus, together=width, train__epochs=4, train__checkpoint_every=every, optim__ema=0.9)
+    recipe = robust(corpus, together=width, train__checkpoint_every=every, optim__ema=0.9)
     whole = small.train(recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         small.train(recipe, tmp_path / "cut", watch=Stop(calls))
@@ -209,10 +221,9 @@ def test_an_interrupted_experiment_goes_on_as_if_nothing_had_been(corpus, tmp_pa
         assert small.weights(mine) == small.weights(its)
 
 
-def test_runs_that_stand_at_different_epochs_catch_up(corpus, tmp_path):
+def test_runs_that_stand_at_different_epochs_catch_up(corpus, whole, tmp_path):
     """One had taken two epochs, three none: those go first, and the last epochs are of all."""
-    recipe = robust(corpus, train__epochs=3)
-    whole = small.train(small.with_(recipe, together=4), tmp_path / "whole")
+    recipe = robust(corpus)
     with pytest.raises(KeyboardInterrupt):
         small.train(small.with_(recipe, together=1), tmp_path / "cut", watch=Stop(2))
     seen = []
@@ -221,22 +232,20 @@ def test_runs_that_stand_at_different_epochs_catch_up(corpus, tmp_path):
     compare(cut, whole)
 
 
-def test_the_width_may_change_between_sessions(corpus, tmp_path):
-    recipe = robust(corpus, train__epochs=3)
-    whole = small.train(small.with_(recipe, together=4), tmp_path / "whole", seeds=(0,))
+def test_the_width_may_change_between_sessions(corpus, whole, tmp_path):
+    recipe = robust(corpus)
     with pytest.raises(KeyboardInterrupt):
         small.train(small.with_(recipe, together=4), tmp_path / "cut", seeds=(0,), watch=Stop(2))
     cut = small.train(small.with_(recipe, together=1), tmp_path / "cut", seeds=(0,))
     compare(cut, whole)
 
 
-def test_the_loop_goes_on_where_a_stack_stopped(corpus, tmp_path):
+def test_the_trainer_goes_on_where_a_stack_stopped(corpus, whole, tmp_path):
     """An experiment that was begun in one process and is ended by two is one experiment."""
-    recipe = robust(corpus, train__epochs=3)
-    whole = small.train(recipe, tmp_path / "whole", seeds=(0,))
+    recipe = robust(corpus)
     with pytest.raises(KeyboardInterrupt):
         small.train(recipe, tmp_path / "cut", seeds=(0,), watch=Stop(1))
-    compare(small.train(recipe, tmp_path / "cut", seeds=(0,), loop=True), whole)
+    compare(small.train(recipe, tmp_path / "cut", seeds=(0,), stacked=False), whole)
 
 
 class Poison:
@@ -245,22 +254,21 @@ class Poison:
     def __init__(self, *names):
         self.names = set(names)
 
-    def __call__(self, members):
-        for member in members:
-            if member.name in self.names and member.state.step == member.schedule.per_epoch:
+    def __call__(self, runs):
+        for run in runs:
+            if run.name in self.names and run.state.step == run.schedule.per_epoch:
                 with torch.no_grad():
-                    member.parameters[0].fill_(float("nan"))
+                    run.parameters[0].fill_(float("nan"))
 
 
 @pytest.mark.parametrize("width", [4, 1])
-def test_a_run_that_diverges_is_left_out(corpus, tmp_path, width):
+def test_a_run_that_diverges_is_left_out(corpus, whole, tmp_path, width):
     recipe = robust(corpus, together=width)
-    whole = small.train(recipe, tmp_path / "whole")
     with pytest.raises(AffectError) as error:
         small.train(recipe, tmp_path / "some", watch=Poison("seed1/fold1"))
     assert "\n" not in str(error.value)
     assert "1 of 4 runs diverged" in str(error.value)
-    assert "seed1/fold1: step 4: the loss is not a finite number; lower optim.lr" in str(error.value)
+    assert "seed1/fold1: step 4: the loss is not a finite number; lower the rates or optim.clip" in str(error.value)
     for mine, its in zip(small.folders(tmp_path / "some"), small.folders(whole), strict=True):
         bad = mine == tmp_path / "some" / "seed1" / "fold1"
         assert bool(small.lines(mine, "end")) != bad
@@ -298,19 +306,19 @@ def test_a_log_holds_its_own_epochs(corpus, tmp_path, caplog):
         assert text.count("epoch 1: ") == 1
 
 
-def test_finished_runs_are_skipped_and_others_added(corpus, tmp_path):
+def test_finished_runs_are_skipped_and_others_added(corpus, whole, tmp_path):
     recipe = robust(corpus)
     top = small.train(recipe, tmp_path / "top", seeds=(0,))
     before = {path: path.stat().st_mtime_ns for path in top.rglob("*.jsonl")}
-    whole, units = tasks.make(recipe), [(0, 1), (0, 2)]
-    found = folds.run_together("test", whole, top, units, Options(), "a command", ends=("valid",))
+    task, units = tasks.make(recipe), [(0, 1), (0, 2)]
+    found = folds.run_together("test", task, top, units, Options(), "a command", only=("valid",))
     assert {path: path.stat().st_mtime_ns for path in top.rglob("*.jsonl")} == before
     for (seed, fold), scores in found.items():
         assert scores == small.lines(folds.folder_of(top, seed, fold), "end")[0]["scores"]
     small.train(recipe, top, seeds=(0, 1))
     assert len(small.folders(top)) == 4
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    compare(top, small.train(recipe, tmp_path / "at_once"))
+    compare(top, whole)
 
 
 def test_overwrite_runs_again(corpus, tmp_path):
@@ -329,12 +337,12 @@ def test_overwrite_runs_again(corpus, tmp_path):
     assert small.lines(small.folders(top)[0], "step")[0]["lr"] == {"all": 1e-3}
 
 
-def test_never_starts_anew(corpus, tmp_path):
+def test_never_starts_anew(corpus, whole, tmp_path):
     recipe = robust(corpus)
     with pytest.raises(KeyboardInterrupt):
         small.train(recipe, tmp_path / "top", seeds=(0,), watch=Stop(2))
     small.train(recipe, tmp_path / "top", seeds=(0,), resume="never")
-    compare(tmp_path / "top", small.train(recipe, tmp_path / "whole", seeds=(0,)))
+    compare(tmp_path / "top", whole)
 
 
 def test_a_checkpoint_can_be_of_one_run_alone(corpus, tmp_path):
@@ -358,31 +366,22 @@ def test_a_run_that_was_trained_and_not_ended_is_only_ended(corpus, tmp_path):
 
 def test_a_watch_sees_every_epoch_of_every_run(corpus, tmp_path):
     seen = []
-    small.train(robust(corpus, together=3), tmp_path / "top", watch=lambda members: seen.append(
-        [(member.name, member.state.step) for member in members]))  # fmt: skip
+    small.train(robust(corpus, together=3), tmp_path / "top", watch=lambda runs: seen.append(
+        [(run.name, run.state.step) for run in runs]))  # fmt: skip
     assert [len(group) for group in seen] == [3] * 3 + [1] * 3
     assert sorted(pair for group in seen for pair in group) == sorted(
         (f"seed{s}/fold{f}", step) for s in (0, 1) for f in (1, 2) for step in (3, 6, 9)
     )
 
 
-def test_the_model_decides_how_many_make_a_stack(corpus, tmp_path, monkeypatch):
+def test_the_model_decides_how_many_make_a_stack(corpus, monkeypatch):
     """As many as the cache holds with weights, gradients and two moments each; a named number otherwise."""
-    widths = []
-    gradient = together.Stack.gradient
-
-    def counted(stack, *arguments):
-        widths.append(len(stack.models))
-        return gradient(stack, *arguments)
-
-    monkeypatch.setattr(together.Stack, "gradient", counted)
-    recipe = robust(corpus, train__epochs=1)
-    numbers = sum(p.numel() for p in tasks.make(recipe).at(0, 1).model().parameters())
-    for cache, named, wanted in ((2.5, None, {2}), (0.5, None, {1}), (100, None, {4}), (0.5, 3, {3, 1})):
-        monkeypatch.setattr(together, "_CACHE", cache * numbers * 16)
-        widths.clear()
-        small.train(small.with_(recipe, together=named), tmp_path / f"{cache}-{named}")
-        assert set(widths) == wanted
+    task = tasks.make(robust(corpus)).for_fold(0, 1)
+    numbers = sum(p.numel() for p in task.build_model().parameters())
+    for cache, named, wanted in ((2.5, None, 2), (0.5, None, 1), (1000, None, 60), (0.5, 3, 3)):
+        monkeypatch.setattr(stacked_trainer, "_CACHE", cache * numbers * 16)
+        task.together = named
+        assert stacked_trainer.width(Engine(), task) == wanted
 
 
 def test_who_can():
@@ -393,10 +392,12 @@ def test_who_can():
         return type("Engine", (Some,), changes)
 
     task = tasks.make(small.recipe("nowhere"))
-    assert together.can(Engine(), task)
-    assert together.can(engine(precision="bf16"), task)
-    assert not together.can(engine(world=2), task)
-    assert not together.can(engine(precision="fp16"), task)
+    assert stacked_trainer.can_stack(Engine(), task)
+    assert stacked_trainer.can_stack(engine(precision="bf16"), task)
+    assert not stacked_trainer.can_stack(engine(world=2), task)
+    assert not stacked_trainer.can_stack(engine(precision="fp16"), task)
+    watched = small.with_(small.recipe("nowhere"), train__diagnostics_every=3)
+    assert not stacked_trainer.can_stack(Engine(), tasks.make(watched)), "diagnostics are the trainer's"
     from affect.tasks.valence_arousal.recipe import ValenceArousal
 
-    assert not together.can(Engine(), tasks.make(ValenceArousal())), "no task of features"
+    assert not stacked_trainer.can_stack(Engine(), tasks.make(ValenceArousal())), "no task of features"

@@ -10,13 +10,13 @@ import pytest
 
 from affect.errors import StoppedError
 from affect.train import checkpoint
-from affect.train.member import Member
+from affect.train.run import Run
 from tests.tasks.multimodal_emotion import small
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
-    base = small.recipe(small.corpus(tmp_path_factory.mktemp("corpus") / "generated"), name="attention_robust")
+def recipe(feature_corpus):
+    base = small.recipe(feature_corpus, name="attention_robust")
     return small.with_(base, together=4)
 
 
@@ -35,8 +35,8 @@ def handlers():
 
 
 def stopped(recipe, folder, monkeypatch, where: str, at: int) -> None:
-    """Train until `where` (a member's method) is called the `at`-th time; then the process is asked to stop."""
-    real, calls = getattr(Member, where), []
+    """Train until `where` (a run's method) is called the `at`-th time; then the process is asked to stop."""
+    real, calls = getattr(Run, where), []
 
     def counted(*args, **named):
         calls.append(1)
@@ -45,12 +45,12 @@ def stopped(recipe, folder, monkeypatch, where: str, at: int) -> None:
         return real(*args, **named)
 
     with monkeypatch.context() as patch, pytest.raises(StoppedError, match="runs saved where they are") as stop:
-        patch.setattr(Member, where, counted)
+        patch.setattr(Run, where, counted)
         small.train(recipe, folder)
     assert stop.value.code == 75
 
 
-@pytest.mark.parametrize(("where", "at"), [("apply", 6), ("predict", 2)])
+@pytest.mark.parametrize(("where", "at"), [("update", 6), ("predict", 2)])
 def test_all_are_saved_and_go_on(recipe, whole, tmp_path, monkeypatch, handlers, where, at):
     folder = tmp_path / "runs"
     stopped(recipe, folder, monkeypatch, where, at)
