@@ -45,7 +45,7 @@ class ValenceArousalTask(Task):
         self.unit = "words" if recipe.data.corpus in TEXT_ONLY else "s of audio"
 
     @cached_property
-    def measures(self) -> Sequence[Measure]:  # type: ignore[override]  # computed once
+    def measures(self) -> Sequence[Measure]:
         """CCC, Pearson and RMSE of each number, UA, WA and F1 of `emotion`; first the mean that chooses."""
         return measures_of(self.recipe.targets)
 
@@ -145,67 +145,34 @@ class ValenceArousalTask(Task):
         utterances = [{name: column[k] for name, column in columns.items()} for k in range(count)]
         return self.inputs.batch(utterances, key, [len(row["rows"]) for row in rows])
 
-    def _text(self) -> text.TextConfig | None:
-        from affect.models import text
-
-        model = self.recipe.model
-        if model.text == "none":
-            return None
-        return text.TextConfig(name=model.text, train=model.train_text, dropout=model.text_dropout)
-
     @cached_property
     def _tokenizer(self) -> text.Tokenizer | None:
         from affect.models import text
+        from affect.tasks.valence_arousal.model import text_options
 
-        config = self._text()
-        return text.read_tokenizer(config) if config is not None else None
+        model = self.recipe.model
+        return text.read_tokenizer(text_options(model)) if model.text != "none" else None
 
     def build_model(self) -> nn.Module:
         """Return a new model, its prosody standardised by the training part."""
         import torch
 
         from affect.data import prosody
-        from affect.models import valence_arousal as models
-        from affect.models.encoder import EncoderConfig
+        from affect.tasks.valence_arousal.model import VAModel
+        from affect.tasks.valence_arousal.sections import Signature
 
-        choice = self.recipe.model
-        functionals = self.recipe.data.prosody
+        data, choice = self.recipe.data, self.recipe.model
         embedding = self.corpus.utterances[0]["speaker_embedding"] if choice.speaker == "embedding" else ()
-        model = models.VAModel(
-            models.VAConfig(
-                encoder=EncoderConfig(
-                    name=choice.encoder,
-                    train=choice.train_encoder,
-                    layers=choice.layers,
-                    gradient_checkpointing=choice.checkpointing,
-                    dropout=choice.encoder_dropout,
-                    layerdrop=choice.layerdrop,
-                    spec_augment=choice.spec_augment,
-                ),
-                lora=choice.lora,
+        model = VAModel(
+            choice,
+            Signature(
                 targets=self.recipe.targets,
                 classes=self.classes,
-                pooling=choice.pooling,
-                temporal=choice.temporal,
-                prosody=functionals,
-                prosody_features=len(prosody.names(functionals)),
-                prosody_width=choice.prosody_dim,
-                prosody_attention=choice.prosody_attention,
-                speaker=choice.speaker,
-                speaker_features=len(embedding),
-                text=self._text(),
-                dialogue=choice.dialogue,
-                mamba_width=choice.mamba_dim,
-                mamba_layers=choice.mamba_layers,
-                state_width=choice.state_dim,
-                state_decay=choice.state_decay,
-                gates=choice.gates,
-                hidden=(choice.hidden, choice.hidden // 2),
-                dropout=choice.dropout,
-                sigmoid=choice.sigmoid,
-                uncertainty=choice.uncertainty,
                 scale=self.corpus.scale,
-            )
+                prosody=data.prosody,
+                prosody_features=len(prosody.names(data.prosody)),
+                speaker_features=len(embedding),
+            ),
         )
         if model.prosody is not None:
             features = torch.from_numpy(np.asarray(self.parts["train"]["prosody"], dtype=np.float64))
@@ -214,7 +181,7 @@ class ValenceArousalTask(Task):
 
     def on_train_start(self, model: nn.Module, rank: int, world: int) -> None:
         """Compute the states of a frozen encoder (model.cache) and x-vectors, where they aren't on disk yet."""
-        from affect.models.valence_arousal import VAModel
+        from affect.tasks.valence_arousal.model import VAModel
         from affect.tasks.valence_arousal.prepared import Prepared
 
         ours = cast(VAModel, model)
@@ -244,7 +211,7 @@ class ValenceArousalTask(Task):
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Return up to four groups: encoder and head, each with and without weight decay."""
-        from affect.models.valence_arousal import VAModel, undecayed
+        from affect.tasks.valence_arousal.model import VAModel, undecayed
 
         optim = self.recipe.optim
         encoder = {id(parameter) for parameter in cast(VAModel, model).encoder_parameters()}
@@ -284,10 +251,17 @@ class ValenceArousalTask(Task):
             text.save_tokenizer(self._tokenizer, folder)
 
     def model_config(self, model: nn.Module) -> dict[str, Any]:
-        """Return the model's configuration and those of its encoders."""
-        from affect.models.valence_arousal import VAModel
+        """Return the section `model`, what the model knows of the data, and its encoders' architectures."""
+        from affect.tasks.valence_arousal.model import VAModel
 
         return cast(VAModel, model).describe()
+
+    @classmethod
+    def model_of(cls, config: dict[str, Any]) -> nn.Module:
+        """Return the model that a config.json describes, with random weights and without the Hub."""
+        from affect.tasks.valence_arousal.model import build
+
+        return build(config)
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return the test rows as trivial models predict them, from the functionals and from the words."""

@@ -1,35 +1,26 @@
-"""Valence, arousal and dominance of an utterance: speech, prosody and text, fused, a head a target."""
+"""The model of valence, arousal, dominance and emotion: speech, prosody and text, fused, a head a target."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from affect import checksums
-from affect.checksums import DamagedError
+from affect.config import from_dict, to_dict
 from affect.errors import AffectError
 from affect.models.dialogue import DialogueState
-from affect.models.encoder import SpeechEncoder, backbone_parameters
+from affect.models.encoder import EncoderConfig, SpeechEncoder, backbone_parameters
 from affect.models.fusion import Gate
 from affect.models.heads import ClassHead, RegressionHead
 from affect.models.mamba import UNDECAYED
+from affect.models.mel import make_encoder, restore_encoder
 from affect.models.prosody import ProsodyBranch
 from affect.models.speaker import XVector
-from affect.models.speech import SpeechBranch, restore_encoder
-from affect.models.text import TextEncoder
-from affect.models.va_config import EMOTION, VAConfig
-
-__all__ = ["CONFIG", "WEIGHTS", "VAConfig", "VAModel", "build", "load", "save", "undecayed"]
-
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
+from affect.models.text import TextConfig, TextEncoder
+from affect.tasks.valence_arousal.sections import EMOTION, Model, Signature
+from affect.tasks.valence_arousal.speech import SpeechBranch
 
 
 class VAModel(nn.Module):
@@ -41,41 +32,45 @@ class VAModel(nn.Module):
 
     def __init__(
         self,
-        config: VAConfig,
+        config: Model,
+        data: Signature,
+        *,
         encoder: SpeechEncoder | None = None,
         text: TextEncoder | None = None,
         xvector: XVector | None = None,
     ) -> None:
         """Build the model; `encoder`, `text` and `xvector`, where not given, are those that `config` names."""
         super().__init__()
-        self.config = config
+        self.config, self.data = config, data
         width = 0
-        self.speech = SpeechBranch(config, encoder, xvector) if config.uses_audio else None
-        if self.speech is not None:
+        self.speech: SpeechBranch | None = None
+        if config.encoder != "none":
+            encoder = encoder if encoder is not None else make_encoder(encoder_options(config))
+            self.speech = SpeechBranch(config, data, encoder, xvector)
             width += self.speech.width
         self.text: TextEncoder | None = None
-        if config.text is not None:
-            self.text = text if text is not None else TextEncoder.build(config.text)
+        if config.text != "none":
+            self.text = text if text is not None else TextEncoder.build(text_options(config))
             width += self.text.width
         self.prosody: ProsodyBranch | None = None
-        if config.uses_prosody:
-            self.prosody = ProsodyBranch(config.prosody_features, width=config.prosody_width, dropout=config.dropout)
+        if config.prosody_dim:
+            self.prosody = ProsodyBranch(data.prosody_features, width=config.prosody_dim, dropout=config.dropout)
         self.dialogue: DialogueState | None = None
         if config.dialogue != "none":
             self.dialogue = DialogueState(
-                width + config.prosody_width,
-                width=config.mamba_width,
+                width + config.prosody_dim,
+                width=config.mamba_dim,
                 layers=config.mamba_layers,
-                state=config.state_width,
+                state=config.state_dim,
                 decay=config.state_decay,
                 dropout=config.dropout,
             )
-            width += config.state_width
-        gated = config.targets if config.gates else ()
-        self.gates = nn.ModuleDict({target: Gate((config.prosody_width, width)) for target in gated})
-        width += config.prosody_width
-        self.heads = nn.ModuleDict({target: _head(config, target, width) for target in config.targets})
-        self.log_variance = nn.Parameter(torch.zeros(len(config.targets))) if config.uncertainty else None
+            width += config.state_dim
+        gated = data.targets if config.gates else ()
+        self.gates = nn.ModuleDict({target: Gate((config.prosody_dim, width)) for target in gated})
+        width += config.prosody_dim
+        self.heads = nn.ModuleDict({target: _head(config, data, target, width) for target in data.targets})
+        self.log_variance = nn.Parameter(torch.zeros(len(data.targets))) if config.uncertainty else None
         # transformers' name for the layers that sharding engines wrap one by one.
         self._no_split_modules = [self.encoder.layer_class] if self.encoder is not None else []
 
@@ -156,11 +151,13 @@ class VAModel(nn.Module):
     def describe(self) -> dict[str, Any]:
         """Return what `build` makes it of again, as JSON types."""
         speech = self.speech
+        xvector = speech.xvector if speech is not None else None
         return {
-            "model": self.config.to_dict(),
+            "model": to_dict(self.config),
+            "data": to_dict(self.data),
             "encoder": self.encoder.to_config() if self.encoder is not None else None,
             "text": self.text.to_config() if self.text is not None else None,
-            "xvector": speech.xvector.to_config() if speech is not None and speech.xvector is not None else None,
+            "xvector": xvector.to_config() if xvector is not None else None,
         }
 
     def encoder_parameters(self) -> list[nn.Parameter]:
@@ -181,10 +178,11 @@ def _join(parts: Sequence[Tensor | None]) -> Tensor:
     return torch.cat([part.to(present[-1].dtype) for part in present], dim=-1)
 
 
-def _head(config: VAConfig, target: str, width: int) -> nn.Module:
+def _head(config: Model, data: Signature, target: str, width: int) -> nn.Module:
+    hidden = (config.hidden, config.hidden // 2)
     if target == EMOTION:
-        return ClassHead(width, hidden=config.hidden, dropout=config.dropout, classes=len(config.classes))
-    return RegressionHead(width, hidden=config.hidden, dropout=config.dropout, sigmoid=config.sigmoid)
+        return ClassHead(width, hidden=hidden, dropout=config.dropout, classes=len(data.classes))
+    return RegressionHead(width, hidden=hidden, dropout=config.dropout, sigmoid=config.sigmoid)
 
 
 NORMS = (nn.LayerNorm, nn.GroupNorm)
@@ -206,49 +204,32 @@ def undecayed(model: nn.Module) -> set[str]:
     }
 
 
-def save(model: VAModel, folder: Path) -> None:
-    """Write the weights (safetensors) and the configuration to `folder`; `load` needs nothing else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS)
-    facts = {
-        "model": model.config.to_dict(),
-        "encoder": model.encoder.to_config() if model.encoder is not None else None,
-        "text": model.text.to_config() if model.text is not None else None,
-        "xvector": model.speech.xvector.to_config() if model.speech is not None and model.speech.xvector else None,
-    }
-    (folder / CONFIG).write_text(json.dumps(facts, indent=2) + "\n")
+def encoder_options(config: Model) -> EncoderConfig:
+    """Return which speech encoder a section `model` asks for, and how it is used."""
+    return EncoderConfig(
+        name=config.encoder,
+        train=config.train_encoder,
+        layers=config.layers,
+        gradient_checkpointing=config.checkpointing,
+        dropout=config.encoder_dropout,
+        layerdrop=config.layerdrop,
+        spec_augment=config.spec_augment,
+    )
+
+
+def text_options(config: Model) -> TextConfig:
+    """Return which text encoder a section `model` asks for, and how it is used."""
+    return TextConfig(name=config.text, train=config.train_text, dropout=config.text_dropout)
 
 
 def build(facts: dict[str, Any]) -> VAModel:
-    """Build the model that config.json describes, with random weights and without the hub."""
-    encoder = restore_encoder(facts["encoder"]) if facts["encoder"] is not None else None
-    text = TextEncoder.from_config(facts["text"]) if facts.get("text") is not None else None
-    xvector = XVector.from_config(facts["xvector"]) if facts.get("xvector") is not None else None
-    return VAModel(VAConfig.from_dict(facts["model"]), encoder, text, xvector)
-
-
-def load(folder: Path) -> VAModel:
-    """Return the model that `save` wrote, on the CPU and in evaluation mode.
-
-    A folder with checksums is held against them. Raises AffectError if it holds no such model or its files are damaged.
-    """
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise AffectError(f"{folder} holds no model: {name} is missing")
-    try:
-        if (folder / checksums.FILE).exists():
-            checksums.check(folder)
-        facts = json.loads((folder / CONFIG).read_text())
-        model = build(facts)
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    # Before ValueError, which it is one of.
-    except DamagedError as error:
-        raise AffectError(
-            f"the model in {folder} is damaged: {error}; copy it there again, or train it anew with --overwrite"
-        ) from error
-    # Cut-off JSON, cut-off weights, fields or tensors that do not belong to this model.
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise AffectError(f"the model in {folder} cannot be read: {reason[:300]}") from error
-    return model.eval()
+    """Return the model that `VAModel.describe` described, with random weights and without the Hub."""
+    config = from_dict(Model, facts["model"], "model")
+    encoder, text, xvector = facts.get("encoder"), facts.get("text"), facts.get("xvector")
+    return VAModel(
+        config,
+        from_dict(Signature, facts["data"], "data"),
+        encoder=None if encoder is None else restore_encoder(encoder_options(config), encoder),
+        text=None if text is None else TextEncoder.restore(text_options(config), text),
+        xvector=None if xvector is None else XVector.from_config(xvector),
+    )

@@ -5,21 +5,17 @@ Legend: U utterances, S samples, L layers, T frames, D channels, P and E channel
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from affect.errors import AffectError
-from affect.models import mel
 from affect.models.dialogue import TemporalMamba
-from affect.models.encoder import EncoderConfig, SpeechEncoder, parse_config
+from affect.models.encoder import SpeechEncoder, by_length
 from affect.models.fusion import FiLM, ProsodyAttention
 from affect.models.layer_stack import mask_frames
-from affect.models.mel import MelEncoder
 from affect.models.pooling import build_pooling
 from affect.models.speaker import XVector
-from affect.models.va_config import VAConfig
+from affect.tasks.valence_arousal.sections import Model, Signature
 
 _MOST = 60
 """Seconds of padded audio that the utterances of a dialogue are encoded by: a whole dialogue can be minutes."""
@@ -33,9 +29,10 @@ class SpeechBranch(nn.Module):
     by_row = True
     """Whether the utterances of dialogues may be encoded in several calls, see `ConvStack.by_row`."""
 
-    def __init__(self, config: VAConfig, encoder: SpeechEncoder | None = None, xvector: XVector | None = None) -> None:
+    def __init__(self, config: Model, data: Signature, encoder: SpeechEncoder, xvector: XVector | None = None) -> None:
+        """Build the branch around `encoder`; `xvector`, where not given, is the one that `config` names."""
         super().__init__()
-        self.encoder = encoder if encoder is not None else make_encoder(config.encoder)
+        self.encoder = encoder
         if config.lora:
             # Imported here: peft takes a second, which a run without adapters need not wait for.
             from affect.models.lora import add_lora
@@ -45,9 +42,9 @@ class SpeechBranch(nn.Module):
         self.temporal: TemporalMamba | None = None
         if config.temporal != "none":
             self.temporal = TemporalMamba(
-                channels, width=config.mamba_width, layers=config.mamba_layers, dropout=config.dropout
+                channels, width=config.mamba_dim, layers=config.mamba_layers, dropout=config.dropout
             )
-            channels = config.mamba_width
+            channels = config.mamba_dim
         self.pooling = build_pooling(config.pooling, channels)
         self.width = self.pooling.width
         self.xvector: XVector | None = None
@@ -55,13 +52,13 @@ class SpeechBranch(nn.Module):
         if config.speaker != "none":
             if config.speaker != "embedding":
                 self.xvector = xvector if xvector is not None else XVector.build(config.speaker)
-            self.film = FiLM(self.width, self.xvector.width if self.xvector is not None else config.speaker_features)
+            self.film = FiLM(self.width, self.xvector.width if self.xvector is not None else data.speaker_features)
         self.attention: ProsodyAttention | None = None
         if config.prosody_attention:
             self.attention = ProsodyAttention(
-                config.prosody_width, channels, config.mamba_width, heads=config.prosody_attention
+                config.prosody_dim, channels, config.mamba_dim, heads=config.prosody_attention
             )
-            self.width += config.mamba_width
+            self.width += config.mamba_dim
 
     @property
     def pooled(self) -> bool:
@@ -115,32 +112,3 @@ class SpeechBranch(nn.Module):
             raise AffectError("this model takes speaker embeddings: they are missing")
         found: Tensor = self.xvector(heard["waveform"], heard["samples"])
         return found
-
-
-def make_encoder(config: EncoderConfig) -> SpeechEncoder:
-    """Return the encoder that `config` names; raises AffectError if it can't be had."""
-    return MelEncoder(config) if config.name == mel.NAME else SpeechEncoder.build(config)
-
-
-def restore_encoder(facts: dict[str, Any]) -> SpeechEncoder:
-    """Return the encoder that `SpeechEncoder.to_config` described, with random weights."""
-    if facts["architecture"]["model_type"] == mel.NAME:
-        return MelEncoder(parse_config(facts["options"]))
-    return SpeechEncoder.from_config(facts)
-
-
-def by_length(lengths: Tensor, most: float) -> list[Tensor]:
-    """Return groups of indices into `lengths` [U], longest first: padded within `most`, a fifth of it at most waste.
-
-    An index whose length is over `most` is a group of its own.
-    """
-    order = lengths.argsort(descending=True, stable=True)
-    groups: list[list[int]] = []
-    longest = 0.0
-    for index, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
-        if groups and length >= 0.8 * longest and (len(groups[-1]) + 1) * longest <= most:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-            longest = length
-    return [torch.tensor(group, device=lengths.device) for group in groups]
