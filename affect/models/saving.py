@@ -1,15 +1,19 @@
-"""A model's folder: its weights in safetensors, config.json, and their checksums where a run wrote them."""
+"""A model's folder: its weights in safetensors, config.json, and their checksums where a run wrote them.
+
+config.json holds `task` (whose model it is), `model` (that section of the recipe), `data` (what the model has to know of
+the data) and what else the task builds it by.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from affect import checksums
 from affect.checksums import DamagedError
@@ -37,3 +41,42 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         return load_file(str(folder / WEIGHTS))
     except (DamagedError, OSError, SafetensorError) as error:
         raise AffectError(f"the weights in {folder} are damaged: {first_line(error)}; copy them there again") from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the config.json of a model's folder. Raises AffectError where it is missing, damaged or of no model."""
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise AffectError(f"{folder} holds no model: {CONFIG} is missing") from error
+    except (OSError, ValueError) as error:
+        raise AffectError(f"{path} is damaged: {first_line(error)}; copy it there again") from error
+    if not isinstance(config, dict) or not isinstance(config.get("task"), str):
+        raise AffectError(f"{path} names no task: it is no model's, or of an earlier version of affect")
+    return config
+
+
+def load(folder: Path, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:
+    """Return the model in a folder, on the CPU and in evaluation mode; `build` makes it of its config.json.
+
+    A folder with checksums is held against them. Raises AffectError if it holds no such model or its files are damaged.
+    """
+    if not (folder / WEIGHTS).is_file():
+        raise AffectError(f"{folder} holds no model: {WEIGHTS} is missing")
+    try:
+        if (folder / checksums.FILE).exists():
+            checksums.check(folder)
+    except DamagedError as error:
+        raise AffectError(
+            f"the model in {folder} is damaged: {error}; copy it there again, or train it anew with --overwrite"
+        ) from error
+    config = read_config(folder)
+    try:
+        model = build(config)
+        model.load_state_dict(load_file(str(folder / WEIGHTS)))
+    # Cut-off weights, fields, shapes or tensors that do not belong to this model.
+    except (AffectError, OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise AffectError(f"the model in {folder} cannot be read: {reason[:300]}") from error
+    return model.eval()

@@ -12,6 +12,8 @@ from affect.errors import AffectError, nearest
 from affect.recipe import Recipe
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from affect.task import Task
 
 TASKS = {
@@ -48,3 +50,15 @@ def read_recipe(data: dict[str, Any] | Path) -> Recipe:
 def make(recipe: Recipe) -> Task:
     """Return the task that a recipe describes; reads nothing yet."""
     return task_class(recipe.task)(recipe)
+
+
+def model_of(config: dict[str, Any]) -> nn.Module:
+    """Return the model that a config.json describes, with random weights. Raises AffectError where it can't be had."""
+    return task_class(str(config.get("task"))).model_of(config)
+
+
+def load(folder: Path) -> nn.Module:
+    """Return the model in a folder, of whichever task, on the CPU and in evaluation mode. Raises AffectError."""
+    from affect.models import saving
+
+    return saving.load(folder, model_of)

@@ -115,30 +115,12 @@ class MultimodalEmotionTask(Task):
         """Return a new model, its features standardised by the training part where the recipe asks for it."""
         import torch
 
-        from affect.models import multimodal
-        from affect.models.multimodal.config import MultimodalConfig
+        from affect.tasks.multimodal_emotion.models import build
+        from affect.tasks.multimodal_emotion.sections import Signature
 
         choice, corpus = self.recipe.model, self.corpus
-        model = multimodal.build(
-            MultimodalConfig(
-                name=choice.name,
-                streams=tuple((stream.modality, stream.name, stream.width) for stream in corpus.streams),
-                classes=corpus.classes,
-                hidden=choice.hidden,
-                dropout=choice.dropout,
-                modality_dropout=choice.modality_dropout,
-                warmup=choice.warmup,
-                dropout_kind=choice.dropout_kind,
-                softmax=choice.softmax,
-                rescale=choice.rescale,
-                views=choice.views > 0,
-                fused_dropout=choice.fused_dropout,
-                missing=choice.missing,
-                imputation=choice.imputation > 0,
-                normalise=choice.normalise,
-                rank=choice.rank,
-            )
-        )
+        streams = tuple((stream.modality, stream.name, stream.width) for stream in corpus.streams)
+        model = build(choice, Signature(streams=streams, classes=corpus.classes))
         if choice.normalise:
             train = np.asarray(self.parts["train"]["row"][:], dtype=np.intp)
             for s, key in enumerate(corpus.keys):
@@ -161,7 +143,7 @@ class MultimodalEmotionTask(Task):
 
     def on_step_start(self, model: nn.Module, epoch: int, step: int) -> dict[str, float]:
         """Set modality dropout's probability of the epoch and return it."""
-        from affect.models.multimodal.fusion import Fusion
+        from affect.tasks.multimodal_emotion.models.fusion import Fusion
 
         return cast(Fusion, model).begin(epoch)
 
@@ -192,10 +174,17 @@ class MultimodalEmotionTask(Task):
         return rows_of(outputs, batch, self.corpus.classes, [s.modality for s in self.corpus.streams])
 
     def model_config(self, model: nn.Module) -> dict[str, Any]:
-        """Return the fusion model's configuration."""
-        from affect.models.multimodal.fusion import Fusion
+        """Return the section `model` and what the model knows of the data."""
+        from affect.tasks.multimodal_emotion.models.fusion import Fusion
 
-        return {"multimodal": cast(Fusion, model).config.to_dict()}
+        return cast(Fusion, model).describe()
+
+    @classmethod
+    def model_of(cls, config: dict[str, Any]) -> nn.Module:
+        """Return the model that a config.json describes, with random weights."""
+        from affect.tasks.multimodal_emotion.models import restore
+
+        return restore(config)
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return what always the commonest class and the mean valence of training give, part by part."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from affect.errors import AffectError
-from affect.models.multimodal.config import MultimodalConfig
-from affect.models.multimodal.fusion import Fusion, Heads, Hidden, Noise
+from affect.tasks.multimodal_emotion.models.fusion import Fusion, Heads, Hidden, Noise
+from affect.tasks.multimodal_emotion.sections import Model, Signature
 
 
 class LowRankProduct(nn.Module):
@@ -52,15 +52,15 @@ class LowRankFusion(Fusion):
     The toolkit also makes a dropout for the fused vector and never applies it; here there is none.
     """
 
-    def __init__(self, config: MultimodalConfig) -> None:
+    def __init__(self, config: Model, data: Signature) -> None:
         """Raise AffectError where `hidden` is too small to be halved."""
-        super().__init__(config)
+        super().__init__(config, data)
         if config.hidden < 2:
             raise AffectError(f"model.hidden is {config.hidden}: lmf halves it, so it has to be at least 2")
         fused = config.hidden // 2
         self.encoders = self.stream_encoders()
-        self.product = LowRankProduct(len(config.streams), config.hidden, fused, config.rank)
-        self.heads = Heads(fused, len(config.classes))
+        self.product = LowRankProduct(len(data.streams), config.hidden, fused, config.rank)
+        self.heads = Heads(fused, len(data.classes))
 
     def fuse(self, hidden: Hidden, kept: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Return the heads' outputs and the modalities' own hidden vectors [B, H]."""

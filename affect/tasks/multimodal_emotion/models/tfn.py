@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from affect.errors import AffectError
-from affect.models.multimodal.config import MultimodalConfig
-from affect.models.multimodal.fusion import Fusion, Heads, Hidden, Noise
+from affect.tasks.multimodal_emotion.models.fusion import Fusion, Heads, Hidden, Noise
+from affect.tasks.multimodal_emotion.sections import Model, Signature
 
 WIDEST = 128
 """The hidden width beyond which the model is refused: 275 million weights with three streams."""
@@ -35,12 +35,12 @@ class TensorFusion(Fusion):
     weights, gradients and Adam's averages take 4.4 GB and the product of an example, with its mask, 17 MB.
     """
 
-    def __init__(self, config: MultimodalConfig) -> None:
+    def __init__(self, config: Model, data: Signature) -> None:
         """Raise AffectError where `hidden` is over 128."""
-        super().__init__(config)
-        streams, hidden = len(config.streams), config.hidden
+        super().__init__(config, data)
+        streams, hidden = len(data.streams), config.hidden
         if hidden > WIDEST:
-            millions = parameters(config) / 1e6
+            millions = parameters(config, data) / 1e6
             raise AffectError(
                 f"model.hidden is {hidden}: tfn would have {millions:,.0f} million parameters, "
                 f"set it to {WIDEST} at most or take lmf"
@@ -50,7 +50,7 @@ class TensorFusion(Fusion):
         self.fusion = nn.Sequential(
             nn.Linear((hidden + 1) ** streams, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
         )
-        self.heads = Heads(hidden, len(config.classes))
+        self.heads = Heads(hidden, len(data.classes))
 
     def fuse(self, hidden: Hidden, kept: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Return the heads' outputs and the modalities' own hidden vectors [B, H]."""
@@ -58,10 +58,10 @@ class TensorFusion(Fusion):
         return {**self.heads(self.fusion(product)), **hidden.outputs}
 
 
-def parameters(config: MultimodalConfig) -> int:
+def parameters(config: Model, data: Signature) -> int:
     """Return the number of parameters of the model, without making it (stand-ins for missing streams apart)."""
     hidden = config.hidden
     square = hidden * (hidden + 1)
-    encoders = sum((width + 1) * hidden + 2 * square for width in config.widths)
-    fusion: int = ((hidden + 1) ** len(config.streams) + 1) * hidden + square
-    return encoders + fusion + (hidden + 1) * (len(config.classes) + 1)
+    encoders = sum((width + 1) * hidden + 2 * square for width in data.widths)
+    fusion: int = ((hidden + 1) ** len(data.streams) + 1) * hidden + square
+    return encoders + fusion + (hidden + 1) * (len(data.classes) + 1)

@@ -14,7 +14,7 @@ from affect.models.extractors.loading import commit
 from affect.recipe import differences
 
 if TYPE_CHECKING:
-    from affect.workflows.extractor import Extractor
+    from affect.inference.extractor import Extractor
 
 FILE = "manifest.json"
 KINDS: dict[str, type[Extraction]] = {

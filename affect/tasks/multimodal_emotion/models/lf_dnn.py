@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from affect.models.multimodal.config import MultimodalConfig
-from affect.models.multimodal.fusion import Fusion, Heads, Hidden, Noise
+from affect.tasks.multimodal_emotion.models.fusion import Fusion, Heads, Hidden, Noise
+from affect.tasks.multimodal_emotion.sections import Model, Signature
 
 
 class LateFusion(Fusion):
@@ -18,15 +18,15 @@ class LateFusion(Fusion):
     Dropout and twice (Linear, ReLU), [S * H -> H -> H], and the two heads.
     """
 
-    def __init__(self, config: MultimodalConfig) -> None:
-        super().__init__(config)
-        streams, hidden = len(config.streams), config.hidden
+    def __init__(self, config: Model, data: Signature) -> None:
+        super().__init__(config, data)
+        streams, hidden = len(data.streams), config.hidden
         self.encoders = self.stream_encoders()
         self.site("joined", streams * hidden)
         self.fusion = nn.Sequential(
             nn.Linear(streams * hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
         )
-        self.heads = Heads(hidden, len(config.classes))
+        self.heads = Heads(hidden, len(data.classes))
 
     def fuse(self, hidden: Hidden, kept: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Return the heads' outputs and the modalities' own hidden vectors [B, H]."""

@@ -11,16 +11,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from affect.config import to_dict
 from affect.errors import AffectError
 from affect.models.dropout import mask
-from affect.models.multimodal import modality_dropout
-from affect.models.multimodal.config import MODALITIES, MultimodalConfig
-from affect.models.multimodal.encoder import MLPEncoder
-from affect.models.multimodal.imputation import Imputation
+from affect.tasks.multimodal_emotion.models import modality_dropout
+from affect.tasks.multimodal_emotion.models.encoder import MLPEncoder
+from affect.tasks.multimodal_emotion.models.imputation import Imputation
+from affect.tasks.multimodal_emotion.sections import MODALITIES, Model, Signature
 
 Noise = Mapping[str, Tensor]
 LESS = "less_"
@@ -51,22 +53,23 @@ class Heads(nn.Module):
 class Fusion(nn.Module, ABC):
     """A model of several streams of utterance features; a subclass makes `encoders` and says how they fuse."""
 
-    def __init__(self, config: MultimodalConfig) -> None:
+    def __init__(self, config: Model, data: Signature) -> None:
         super().__init__()
-        self.config = config
+        config.check_streams(data.modalities)
+        self.config, self.data = config, data
         self.sites: dict[str, tuple[int, float]] = {}
         self.encoders: nn.ModuleList
-        names = tuple(name for name in MODALITIES if name in config.modalities)
-        self._modality = [names.index(name) for name in config.modalities]
+        names = tuple(name for name in MODALITIES if name in data.modalities)
+        self._modality = [names.index(name) for name in data.modalities]
         self._kept_sets = modality_dropout.kept_sets(len(names))
         self.begin(0)
-        streams = len(config.streams)
+        streams = len(data.streams)
         if config.missing == "token":
             self.tokens = nn.Parameter(0.02 * torch.randn(streams, config.hidden))
         if config.imputation:
             self.imputation = Imputation(streams, config.hidden)
         if config.normalise:
-            for key, width in zip(config.keys, config.widths, strict=True):
+            for key, width in zip(data.keys, data.widths, strict=True):
                 self.register_buffer(f"mean_{key}", torch.zeros(width))
                 self.register_buffer(f"deviation_{key}", torch.ones(width))
 
@@ -85,18 +88,22 @@ class Fusion(nn.Module, ABC):
 
     def stream_encoders(self) -> nn.ModuleList:
         """Return a new MLP encoder a stream, with a dropout site on its input."""
-        keys, widths = self.config.keys, self.config.widths
+        keys, widths = self.data.keys, self.data.widths
         return nn.ModuleList(self.encoder(key, width) for key, width in zip(keys, widths, strict=True))
 
     @abstractmethod
     def fuse(self, hidden: Hidden, kept: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Return the outputs from the streams' hidden vectors; `kept` [B, S] is 1 where one is present and kept."""
 
+    def describe(self) -> dict[str, Any]:
+        """Return what `restore` makes it of again, as JSON types."""
+        return {"model": to_dict(self.config), "data": to_dict(self.data)}
+
     # Randomness.
 
     def begin(self, epoch: int) -> dict[str, float]:
         """Set modality dropout's probability for an epoch (from 0) and return it, {} for a model without."""
-        p, warmup = self.config.modality_dropout or 0.0, self.config.warmup or 0
+        p, warmup = self.config.modality_dropout, self.config.warmup
         self.probability = modality_dropout.effective(p, warmup, epoch)
         return {"modality_dropout": self.probability} if p else {}
 
@@ -160,14 +167,14 @@ class Fusion(nn.Module, ABC):
         getattr(self, f"deviation_{key}").copy_(torch.where(deviation > 0, deviation, 1.0))
 
     def _check(self, streams: Mapping[str, Tensor]) -> None:
-        for key, (_, feature, width) in zip(self.config.keys, self.config.streams, strict=True):
+        for key, (_, feature, width) in zip(self.data.keys, self.data.streams, strict=True):
             if key not in streams:
                 raise AffectError(f"the model takes {key} ({feature}): give zeros where it is missing")
             if streams[key].shape[-1] != width:
                 raise AffectError(f"{key} has {streams[key].shape[-1]} features, the model takes {width} ({feature})")
-        unknown = [key for key in streams if key not in self.config.keys]
+        unknown = [key for key in streams if key not in self.data.keys]
         if unknown:
-            raise AffectError(f"the model takes no {unknown[0]}: it takes {', '.join(self.config.keys)}")
+            raise AffectError(f"the model takes no {unknown[0]}: it takes {', '.join(self.data.keys)}")
 
     def _stays(self, present: Tensor, noise: Noise) -> Tensor:
         """Return what modality dropout leaves [B, S]: a pattern whatever is present, or a subset of it."""
@@ -181,7 +188,7 @@ class Fusion(nn.Module, ABC):
     def _encode(self, present: Tensor, noise: Noise, streams: Mapping[str, Tensor]) -> list[Tensor]:
         """Return each stream's own hidden vector [B, H]; that of a missing one is the encoding of zeros."""
         own = []
-        for s, key in enumerate(self.config.keys):
+        for s, key in enumerate(self.data.keys):
             features = streams[key]
             if self.config.normalise:
                 features = (features - getattr(self, f"mean_{key}")) / getattr(self, f"deviation_{key}")
@@ -191,7 +198,7 @@ class Fusion(nn.Module, ABC):
         return own
 
     def _stand_in(self, own: list[Tensor], present: Tensor, kept: Tensor, stays: Tensor | None) -> Hidden:
-        """Return the hidden vectors with what stands in for a missing or dropped one, see `MultimodalConfig`."""
+        """Return the hidden vectors with what stands in for a missing or dropped one, as the section `model` says."""
         outputs = self._views(own, present)
         there = [kept[..., s : s + 1] > 0 for s in range(len(own))]
         if self.config.imputation:
@@ -211,8 +218,8 @@ class Fusion(nn.Module, ABC):
     def _views(self, own: list[Tensor], present: Tensor) -> dict[str, Tensor]:
         """Return each modality's own hidden vector [B, H] as `<modality>_h`: the mean of its present streams."""
         views = {}
-        for modality in dict.fromkeys(self.config.modalities):
-            group = [s for s, name in enumerate(self.config.modalities) if name == modality]
+        for modality in dict.fromkeys(self.data.modalities):
+            group = [s for s, name in enumerate(self.data.modalities) if name == modality]
             if len(group) == 1:
                 views[f"{modality}_h"] = own[group[0]]
             else:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affect.errors import AffectError
-from affect.models.multimodal.config import MultimodalConfig
-from affect.models.multimodal.fusion import Fusion, Heads, Hidden, Noise
+from affect.tasks.multimodal_emotion.models.fusion import Fusion, Heads, Hidden, Noise
+from affect.tasks.multimodal_emotion.sections import Model, Signature
 
 HEADS = 2
 FEEDFORWARD = 2048
@@ -48,23 +48,23 @@ class MISA(Fusion):
     dropout left out is what the losses see of it.
     """
 
-    def __init__(self, config: MultimodalConfig) -> None:
+    def __init__(self, config: Model, data: Signature) -> None:
         """Raise AffectError for fewer than two modalities, or where `hidden` is no multiple of its two heads."""
-        super().__init__(config)
-        hidden, parts = config.hidden, 2 * len(config.streams)
-        if len(config.streams) < 2:
+        super().__init__(config, data)
+        hidden, parts = config.hidden, 2 * len(data.streams)
+        if len(data.streams) < 2:
             raise AffectError("model.streams: misa tells what modalities share, it needs at least two")
         if hidden % HEADS:
             raise AffectError(f"model.hidden is {hidden}: misa's attention has {HEADS} heads, it has to be even")
         self.encoders = self.stream_encoders()
-        self.projections = nn.ModuleDict({name: _projection(hidden) for name in config.modalities})
-        self.privates = nn.ModuleDict({name: _part(hidden) for name in config.modalities})
+        self.projections = nn.ModuleDict({name: _projection(hidden) for name in data.modalities})
+        self.privates = nn.ModuleDict({name: _part(hidden) for name in data.modalities})
         self.shared = _part(hidden)
-        self.reconstructions = nn.ModuleDict({name: nn.Linear(hidden, hidden) for name in config.modalities})
+        self.reconstructions = nn.ModuleDict({name: nn.Linear(hidden, hidden) for name in data.modalities})
         self.layer = Layer(hidden)
         self.joined = nn.Linear(parts * hidden, 3 * hidden)
         self.fused = nn.Linear(3 * hidden, hidden // 2)
-        self.heads = Heads(hidden // 2, len(config.classes))
+        self.heads = Heads(hidden // 2, len(data.classes))
         p = min(TRANSFORMER_DROPOUT, config.dropout)
         self.site("attention", HEADS * parts * parts, p)
         self.site("attended", parts * hidden, p)
@@ -77,7 +77,7 @@ class MISA(Fusion):
 
         Those are `<modality>_projected`, `_reconstructed`, `_private` and `_shared`, [B, H] each.
         """
-        names = self.config.modalities
+        names = self.data.modalities
         projected = {name: self.projections[name](h) for name, h in zip(names, hidden.vectors, strict=True)}
         private = {name: self.privates[name](x) for name, x in projected.items()}
         shared = {name: self.shared(x) for name, x in projected.items()}

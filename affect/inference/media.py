@@ -15,8 +15,8 @@ import torch
 from affect.data.feature_corpus import Stream
 from affect.data.media import Medium
 from affect.errors import AffectError
-from affect.workflows import manifest
-from affect.workflows.extractor import Extractor
+from affect.inference import manifest
+from affect.inference.extractor import Extractor
 from affect.workflows.multimodal_inputs import Source, Vector, check_width
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from affect.errors import AffectError
-from affect.models.multimodal.config import MultimodalConfig
-from affect.models.multimodal.fusion import Fusion, Heads, Hidden, Noise
+from affect.tasks.multimodal_emotion.models.fusion import Fusion, Heads, Hidden, Noise
+from affect.tasks.multimodal_emotion.sections import Model, Signature
 
 
 class Gaussian(nn.Module):
@@ -33,20 +33,20 @@ class MMIM(Fusion):
     each modality's hidden vector from the fusion, and the densities of audio and video given text.
     """
 
-    def __init__(self, config: MultimodalConfig) -> None:
+    def __init__(self, config: Model, data: Signature) -> None:
         """Raise AffectError unless there is text and another modality."""
-        super().__init__(config)
-        streams, hidden = len(config.streams), config.hidden
-        if "text" not in config.modalities or streams < 2:
+        super().__init__(config, data)
+        streams, hidden = len(data.streams), config.hidden
+        if "text" not in data.modalities or streams < 2:
             raise AffectError("model.streams: mmim needs text and at least one other modality, add the missing one")
         self.encoders = self.stream_encoders()
         self.site("joined", streams * hidden)
         self.fusion = nn.Sequential(
             nn.Linear(streams * hidden, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh()
         )
-        self.predictors = nn.ModuleDict({name: nn.Linear(hidden, hidden) for name in config.modalities})
-        self.from_text = nn.ModuleDict({name: Gaussian(hidden) for name in config.modalities if name != "text"})
-        self.heads = Heads(hidden, len(config.classes))
+        self.predictors = nn.ModuleDict({name: nn.Linear(hidden, hidden) for name in data.modalities})
+        self.from_text = nn.ModuleDict({name: Gaussian(hidden) for name in data.modalities if name != "text"})
+        self.heads = Heads(hidden, len(data.classes))
 
     def fuse(self, hidden: Hidden, kept: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Return the heads' outputs and what the losses read.

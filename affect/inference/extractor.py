@@ -26,7 +26,7 @@ from affect.models.extractors.audio import AudioExtractor
 from affect.models.extractors.loading import fingerprint
 from affect.models.extractors.text import TextExtractor
 from affect.models.extractors.video import VideoExtractor
-from affect.workflows import manifest
+from affect.inference import manifest
 
 Features = NDArray[np.floating[Any]]
 E = TypeVar("E", AudioExtractor, TextExtractor, VideoExtractor)

@@ -5,7 +5,7 @@ Legend: B examples, S streams.
 
 from __future__ import annotations
 
-from affect.models.multimodal.attention import Attention
+from affect.tasks.multimodal_emotion.models.attention import Attention
 
 
 class TopN(Attention):
