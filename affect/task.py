@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from affect.inference.opening import Opened
     from affect.recipe import Recipe
-    from affect.usage import Card, Inputs
+    from affect.usage import Card, UserInputs
 
 Row = dict[str, Any]
 Outputs = Mapping[str, "Tensor"]
@@ -389,7 +389,7 @@ class Task(ABC):
         return cls(cls.recipe_class.from_dict(section)).build_model()
 
     @classmethod
-    def infer(cls, opened: Opened, inputs: Inputs, *, progress: bool) -> Iterator[Row]:
+    def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
         """Yield a line of JSON types for each prediction of a user's inputs; of a bad one with `error`.
 
         `progress` tells whether to show some. Raises AffectError where the inputs are not what the models take.

@@ -8,7 +8,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inputs:
+class UserInputs:
     """What `affect predict` is given beside a model; which of it a model takes, its task says."""
 
     files: tuple[Path, ...] = ()

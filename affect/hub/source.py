@@ -7,14 +7,17 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from affect import checksums, report
+from affect import checksums, report, tasks
 from affect.checksums import DamagedError
 from affect.errors import AffectError
 from affect.hub import clean
-from affect.report.runs import Record
 
+if TYPE_CHECKING:
+    from affect.task import Task
+
+Record = dict[str, Any]
 WEIGHTS = "model.safetensors"
 AVERAGE = "average.safetensors"
 CONFIG = "config.json"
@@ -70,6 +73,11 @@ class Source:
         except (OSError, ValueError) as error:
             raise AffectError(f"{self.best / CONFIG} is not readable: the run can't be pushed") from error
         return found
+
+    @property
+    def task(self) -> type[Task]:
+        """The model's task."""
+        return tasks.task_class(str(self.config.get("task")))
 
     @property
     def recipe(self) -> Record:

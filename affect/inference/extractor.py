@@ -21,12 +21,12 @@ from affect.data.media import Medium
 from affect.data.video import audio_of, frames
 from affect.errors import AffectError, nearest
 from affect.extraction import AudioExtraction, Extraction, TextExtraction, VideoExtraction
+from affect.inference import manifest
 from affect.models.encoder import by_length
 from affect.models.extractors.audio import AudioExtractor
 from affect.models.extractors.loading import fingerprint
 from affect.models.extractors.text import TextExtractor
 from affect.models.extractors.video import VideoExtractor
-from affect.inference import manifest
 
 Features = NDArray[np.floating[Any]]
 E = TypeVar("E", AudioExtractor, TextExtractor, VideoExtractor)

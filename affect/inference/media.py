@@ -1,6 +1,6 @@
-"""Features of raw files and words for a fusion model, by the manifests of the features that it was trained on.
+"""Features of what is named for a model of features: read from files, or made of media and words by their encoders.
 
-Loads transformers, which a prediction from features does without.
+Legend: D numbers of a feature.
 """
 
 from __future__ import annotations
@@ -16,8 +16,40 @@ from affect.data.feature_corpus import Stream
 from affect.data.media import Medium
 from affect.errors import AffectError
 from affect.inference import manifest
-from affect.inference.extractor import Extractor
-from affect.workflows.multimodal_inputs import Source, Vector, check_width
+from affect.inference.streams import Source, Utterance, Vector, check_width, read_vector
+
+
+class Reader:
+    """Features of utterances: read from files, or made by the encoders of the model's features."""
+
+    def __init__(
+        self, streams: Sequence[Stream], utterances: Iterable[Utterance], weights: Path, features: Path | None
+    ) -> None:
+        """Read the encoders that the utterances need; raises AffectError where one can't be had.
+
+        Their manifests lie below `features`, or where the run of the folder `weights` had its corpus.
+        """
+        self.streams = streams
+        raw = {place for one in utterances for place, source in one.sources.items() if source.raw}
+        root = root_of(weights) if features is None else features
+        self.encoders = Encoders(streams, raw, root) if raw else None
+
+    def read(self, utterance: Utterance) -> dict[int, Vector]:
+        """Return the features [D] that are there, by the place of their stream.
+
+        Raises AffectError for what can't be read, and where nothing is there.
+        """
+        found: dict[int, Vector] = {}
+        for place, source in utterance.sources.items():
+            if source.raw and self.encoders is not None:
+                vector = self.encoders.vector(place, source)
+            else:
+                vector = read_vector(source, self.streams[place])
+            if vector is not None:
+                found[place] = vector
+        if not found:
+            raise AffectError("nothing of it is there: all that is given is empty or all zero")
+        return found
 
 
 class Encoders:
@@ -29,6 +61,9 @@ class Encoders:
         Their manifests lie below `root`, in features/<name>/ or <name>/; None is a place that is not known.
         """
         self.streams = streams
+        # Loads transformers, which a prediction from features does without.
+        from affect.inference.extractor import Extractor
+
         # All manifests before the first encoder is read, which may take minutes.
         files = {place: _manifest(streams[place], root) for place in sorted(places)}
         device = "cuda" if torch.cuda.is_available() else "cpu"

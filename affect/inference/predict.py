@@ -9,10 +9,10 @@ from typing import TextIO
 
 from affect.errors import AffectError
 from affect.inference import opening
-from affect.usage import Inputs
+from affect.usage import UserInputs
 
 
-def predict(name: Path, inputs: Inputs, output: TextIO) -> int:
+def predict(name: Path, inputs: UserInputs, output: TextIO) -> int:
     """Write a JSON line for each prediction and return the number of lines with an error.
 
     `name` is what `opening.find` takes; of an experiment or a seed the predictions of its runs are averaged, as the

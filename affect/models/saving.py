@@ -1,7 +1,7 @@
 """A model's folder: its weights in safetensors, config.json, and their checksums where a run wrote them.
 
-config.json holds `task` (whose model it is), `model` (that section of the recipe), `data` (what the model has to know of
-the data) and what else the task builds it by.
+config.json holds `task` (whose model it is), `model` (that section of the recipe), `data` (what the model has to know
+of the data) and what else the task builds it by.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from affect.errors import AffectError, first_line
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+_UNFIT = (AffectError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError)
+"""What comes of cut-off weights, and of fields, shapes or tensors that do not belong to a model."""
 
 
 def save(weights: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path) -> None:
@@ -75,8 +77,7 @@ def load(folder: Path, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Modul
     try:
         model = build(config)
         model.load_state_dict(load_file(str(folder / WEIGHTS)))
-    # Cut-off weights, fields, shapes or tensors that do not belong to this model.
-    except (AffectError, OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError, RuntimeError) as error:
+    except _UNFIT as error:
         reason = " ".join(str(error).split())
         raise AffectError(f"the model in {folder} cannot be read: {reason[:300]}") from error
     return model.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -36,9 +37,20 @@ def task_class(name: str) -> type[Task]:
     place = TASKS.get(name) or next((point.value for point in entry_points(group=GROUP, name=name)), None)
     if place is None:
         raise AffectError(f"unknown task {name!r}; {nearest(name, names())}")
-    module, _, attribute = place.partition(":")
-    found: type[Task] = getattr(import_module(module), attribute)
+    found: type[Task] = attribute(place)
     return found
+
+
+def attribute(place: str) -> Any:
+    """Return what a task names as "module:attribute"."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+def commands() -> dict[str, Callable[..., None]]:
+    """Return the subcommands that installed tasks add to `affect`, by name."""
+    found = (attribute(place) for name in names() for place in task_class(name).commands())
+    return {function.__name__: function for function in found}
 
 
 def read_recipe(data: dict[str, Any] | Path) -> Recipe:

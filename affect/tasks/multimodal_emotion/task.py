@@ -6,7 +6,7 @@ What needs a tensor library is imported where it is needed: reports ask a task w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from affect.data.feature_corpus import FeatureCorpus
+    from affect.inference.opening import Opened
     from affect.tasks.multimodal_emotion.examples import Examples
+    from affect.usage import Card, UserInputs
 
 MODALITIES = tuple(LETTERS.values())
 TESTS = ("test1", "test2", "test3")
@@ -41,6 +43,7 @@ class MultimodalEmotionTask(Task):
     recipe: MultimodalEmotion
     unit = "utterances"
     measures: Sequence[Measure] = MEASURES
+    takes = ("--audio", "--text", "--video", "--features")
 
     def __init__(self, recipe: MultimodalEmotion, known: Examples | None = None):
         """Take a recipe; `known` are the utterances where they were read before."""
@@ -185,6 +188,27 @@ class MultimodalEmotionTask(Task):
         from affect.tasks.multimodal_emotion.models import restore
 
         return restore(config)
+
+    @classmethod
+    def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+        """Yield a line for each utterance."""
+        from affect.tasks.multimodal_emotion import predict
+
+        return predict.infer(cls, opened, inputs, progress=progress)
+
+    @classmethod
+    def preprocessing(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the streams of features that the model takes, and what its outputs mean."""
+        from affect.tasks.multimodal_emotion import card
+
+        return card.preprocessing(config)
+
+    @classmethod
+    def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
+        """Return the facts for the model's card on the Hub."""
+        from affect.tasks.multimodal_emotion import card
+
+        return card.card(config, recipe, repo)
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return what always the commonest class and the mean valence of training give, part by part."""

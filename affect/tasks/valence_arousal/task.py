@@ -6,7 +6,7 @@ What needs a tensor library is imported where it is needed: reports ask a task w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from affect.data.corpus import Corpus
+    from affect.inference.opening import Opened
     from affect.models import text
     from affect.tasks.valence_arousal.classes import Classes
     from affect.tasks.valence_arousal.inputs import Inputs
     from affect.tasks.valence_arousal.prepared import Prepared
+    from affect.usage import Card, UserInputs
 
 
 class ValenceArousalTask(Task):
@@ -36,6 +38,7 @@ class ValenceArousalTask(Task):
 
     recipe_class = ValenceArousal
     recipe: ValenceArousal
+    takes = ("FILES", "--text", "--window", "--hop", "--rate", "--raw")
 
     def __init__(self, recipe: ValenceArousal, known: tuple[Corpus, Classes | None] | None = None):
         """Take a recipe; `known` is its corpus with its classes where they were read before."""
@@ -262,6 +265,32 @@ class ValenceArousalTask(Task):
         from affect.tasks.valence_arousal.model import build
 
         return build(config)
+
+    @classmethod
+    def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+        """Yield a line for each window of a recording, or for each text."""
+        from affect.tasks.valence_arousal import predict
+
+        return predict.infer(cls, opened, inputs, progress=progress)
+
+    @classmethod
+    def preprocessing(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Return what recordings, functionals and texts have to be, and what the outputs mean."""
+        from affect.tasks.valence_arousal import card
+
+        return card.preprocessing(config)
+
+    @classmethod
+    def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
+        """Return the facts for the model's card on the Hub."""
+        from affect.tasks.valence_arousal import card
+
+        return card.card(config, recipe, repo)
+
+    @classmethod
+    def exporters(cls) -> dict[str, str]:
+        """Return what exports a model as an ONNX graph."""
+        return {"onnx": "affect.tasks.valence_arousal.export:export"}
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return the test rows as trivial models predict them, from the functionals and from the words."""

@@ -1,64 +1,47 @@
-"""Export: a run's best weights as one ONNX graph, for every batch and length, held against torch before it is kept.
+"""Export of a run's best weights as one ONNX graph, for every batch and length, held against torch before it is kept.
 
-Legend: B batch, S samples, P functionals.
+Legend: B batch, S samples, P functionals, N utterances that were said before, C classes.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
 import os
 import tempfile
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from affect import tasks
+from affect.config import to_dict
 from affect.errors import AffectError, first_line
-from affect.models import lora
-from affect.models import valence_arousal as models
-from affect.models.va_config import EMOTION
-from affect.workflows.predictor import METADATA, ExportedModel, Facts, require, weights
+from affect.inference import onnx
+from affect.inference.onnx import Session
+from affect.models.saving import CONFIG
+from affect.tasks.valence_arousal.model import VAModel
+from affect.tasks.valence_arousal.predict import Facts
+from affect.tasks.valence_arousal.recipe import ValenceArousal
+from affect.tasks.valence_arousal.sections import EMOTION
+from affect.usage import Exported
 
-OPSET = 18
-"""The oldest version of ONNX's operators that a model is written in, and the one that is chosen."""
 TOLERANCE = 1e-4
 """The largest difference from torch, on the raw scale, that a file may have."""
-CONFIG = "config.json"
-
-_LARGEST = 1_800_000_000
-"""Bytes of weights from which they are stored beside the graph: a protobuf message ends at 2 GiB."""
 _CHECKED: tuple[tuple[float, ...], ...] = ((0.01,), (0.3,), (2.7,), (1.3, 0.4, 3.1), (20.0,), (30.4,))
 """Seconds of the batches a file is held against torch with: far shorter and longer than the example, padded, a
 batch of one, and beyond what one window of Whisper or WavLM's distances hold."""
-
-
 _CAPTURED = (31.0, 20.0)
 """Seconds of the example. Whatever is 1 there (utterances, frames, Whisper's windows) would be 1 in every graph."""
 _SAID = (5, 0, 1, 7, 0, 2, 100)
 """How many utterances were said before those of the example, and of each batch that a file is checked with."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Exported:
-    """What was written: the file, its size in bytes with its weights, and the largest difference from torch."""
-
-    path: Path
-    size: int
-    difference: float
-
-
 class _Graph(nn.Module):
     """A model with its inputs in a fixed order and its outputs as a tuple, in the order of `outputs_of`."""
 
-    def __init__(self, model: models.VAModel, facts: Facts) -> None:
+    def __init__(self, model: VAModel, facts: Facts) -> None:
         super().__init__()
         self.model = model
         self.facts = facts
@@ -77,12 +60,12 @@ class _Graph(nn.Module):
             turns = None if torch.compiler.is_exporting() else torch.tensor([before + heard[0].shape[0]])
         outputs = {name: value[before:] for name, value in self.model.judge(perceived, turns).items()}
         numbers = [outputs[target] for target in self.facts.numbers]
-        classes = [outputs[EMOTION].softmax(-1)] if self.facts.classes else []
+        classes = [outputs[EMOTION].softmax(-1)] if EMOTION in outputs else []
         return (*(self.low + value * (self.high - self.low) for value in numbers), *numbers, *classes, *heard)
 
 
-def export(run: Path, output: Path | None = None, opset: int = OPSET) -> Exported:
-    """Write a run's best weights as ONNX to `output` (RUN/export/model.onnx), config.json beside, and return what was.
+def export(folder: Path, path: Path, opset: int = onnx.OPSET) -> Exported:
+    """Write the model in `folder` as ONNX to `path`, config.json beside, and return what was written.
 
     Its inputs are those of `inputs_of` that the model takes, for any B, S and N; its outputs those of `outputs_of`. A
     frozen x-vector model is in the graph. The B utterances of a model with a state over the dialogue are those that
@@ -90,20 +73,17 @@ def export(run: Path, output: Path | None = None, opset: int = OPSET) -> Exporte
     that differs from torch by more than `TOLERANCE` is not kept. Raises AffectError then, where the extra `[onnx]` is
     missing, the model reads a text, or the place is taken.
     """
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        require(name)
-    highest = require("onnx").defs.onnx_opset_version()
-    if not OPSET <= opset <= highest:
-        raise AffectError(f"opset is {opset}: it has to be from {OPSET} to {highest}")
-    folder = weights(run)
-    path = run / "export" / "model.onnx" if output is None else output
+    onnx.check_opset(opset)
     if path.suffix != ".onnx":
         raise AffectError(f"output is {path}: its name has to end in .onnx")
     _check_place(path)
-    model = models.load(folder)
-    if model.config.text is not None:
+    model = cast(VAModel, tasks.load(folder))
+    if model.text is not None:
         raise AffectError("a model with a text branch (model.text) can't be exported: a tokenizer is no graph")
     if model.speech is not None and model.config.lora:
+        # Imported here: peft takes a second.
+        from affect.models import lora
+
         model.speech.encoder = lora.merge(model.speech.encoder)
     facts = Facts.of(model)
     graph = _Graph(model, facts).eval()
@@ -113,7 +93,7 @@ def export(run: Path, output: Path | None = None, opset: int = OPSET) -> Exporte
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as made:
             draft = Path(made) / path.name
             _write(graph, facts, draft, opset)
-            difference = compare(graph, facts, ExportedModel(draft))
+            difference = compare(graph, facts, Session(draft))
             size = sum(entry.stat().st_size for entry in draft.parent.iterdir())
             _describe(draft.parent / CONFIG, path, facts, opset, difference)
             for entry in draft.parent.iterdir():
@@ -125,9 +105,13 @@ def export(run: Path, output: Path | None = None, opset: int = OPSET) -> Exporte
 
 def inputs_of(facts: Facts) -> dict[str, str]:
     """Return the names of a graph's inputs and what each means."""
-    audio = {"waveform": "[B, S] float32", "samples": "[B] int64, the valid samples of each"} if facts.audio else {}
-    prosody = {"prosody": f"[B, P] float32, the raw functionals {facts.prosody!r}"} if facts.prosody else {}
-    speaker = {"speaker": f"[B, {facts.speaker}] float32, embeddings"} if facts.speaker else {}
+    audio = (
+        {"waveform": "[B, S] float32", "samples": "[B] int64, the valid samples of each"}
+        if facts.hears_waveform
+        else {}
+    )
+    prosody = {"prosody": f"[B, P] float32, the raw functionals {facts.prosody!r}"} if facts.hears_prosody else {}
+    speaker = {"speaker": f"[B, {facts.speaker_features}] float32, embeddings"} if facts.speaker_features else {}
     said = {
         f"said_{name}": f"[N, {width}] float32, heard_{name} of the N utterances that were said before"
         for name, width in facts.remembers.items()
@@ -139,19 +123,18 @@ def outputs_of(facts: Facts) -> dict[str, str]:
     """Return the names of a graph's outputs, in order, and what each means."""
     raw = {name: "[B], the scale of the labels" for name in facts.numbers}
     unit = {f"{name}_unit": "[B], 0 the scale's lowest label and 1 its highest" for name in facts.numbers}
-    classes = {EMOTION: "[B, C], the probability of each of `classes`"} if facts.classes else {}
+    classes = {EMOTION: "[B, C], the probability of each of `classes`"} if EMOTION in facts.targets else {}
     heard = {f"heard_{name}": f"[B, {width}], to be given as said_{name}" for name, width in facts.remembers.items()}
     return raw | unit | classes | heard
 
 
-def compare(graph: nn.Module, facts: Facts, exported: ExportedModel) -> float:
+def compare(graph: nn.Module, facts: Facts, exported: Session) -> float:
     """Return the largest difference of a file from torch; raises AffectError where it is over `TOLERANCE`."""
-    names = [output.name for output in exported.session.get_outputs()]
     worst = 0.0
-    for number, seconds in enumerate(_CHECKED if facts.audio else _CHECKED[:4]):
+    for number, seconds in enumerate(_CHECKED if facts.hears_waveform else _CHECKED[:4]):
         batch = _example(graph, facts, seconds, said=_SAID[number + 1], seed=number + 1)
         with torch.inference_mode():
-            expected = dict(zip(names, graph(batch), strict=True))
+            expected = dict(zip(exported.outputs, graph(batch), strict=True))
         found = exported.run({name: value.numpy() for name, value in batch.items()})
         for name, value in expected.items():
             difference = float(np.abs(found[name] - value.numpy()).max())
@@ -168,19 +151,19 @@ def _example(graph: Any, facts: Facts, seconds: tuple[float, ...], said: int, se
     """Return a batch of noise that swells, its padding full of garbage, and functionals, one of them missing."""
     generator = torch.Generator().manual_seed(seed)
     batch: dict[str, Tensor] = {}
-    if facts.audio:
+    if facts.hears_waveform:
         samples = torch.tensor([round(s * facts.sampling_rate) for s in seconds])
         time = torch.arange(int(samples.max())) / facts.sampling_rate
         noise = torch.randn(len(samples), len(time), generator=generator)
         batch["waveform"] = noise * 0.1 * (1.1 + torch.sin(6 * time + torch.arange(len(samples))[:, None]))
         batch["samples"] = samples
-    if facts.prosody is not None:
+    if facts.hears_prosody:
         branch = graph.model.prosody
         drawn = torch.randn(len(seconds), branch.features, generator=generator)
         batch["prosody"] = branch.mean + drawn * branch.deviation
         batch["prosody"][0, 0] = torch.nan
-    if facts.speaker:
-        batch["speaker"] = torch.randn(len(seconds), facts.speaker, generator=generator)
+    if facts.speaker_features:
+        batch["speaker"] = torch.randn(len(seconds), facts.speaker_features, generator=generator)
     for name, width in facts.remembers.items():
         batch[f"said_{name}"] = torch.randn(said, width, generator=generator)
     return batch
@@ -189,39 +172,10 @@ def _example(graph: Any, facts: Facts, seconds: tuple[float, ...], said: int, se
 def _write(graph: nn.Module, facts: Facts, path: Path, opset: int) -> None:
     batch = _example(graph, facts, _CAPTURED, said=_SAID[0], seed=0)
     sizes: dict[str, dict[int, Any]] = {name: {0: torch.export.Dim.DYNAMIC} for name in batch}
-    if facts.audio:
+    if facts.hears_waveform:
         sizes["waveform"][1] = torch.export.Dim.DYNAMIC
-    names = list(outputs_of(facts))
-    try:
-        # In two steps: left to itself the exporter tries other ways, of which one gives graphs that are wrong.
-        with _quiet(), torch.no_grad():
-            captured = torch.export.export(graph, (batch,), dynamic_shapes=(sizes,), strict=False)
-            program = torch.onnx.export(
-                captured, dynamo=True, opset_version=opset, input_names=list(batch), output_names=names, verbose=False
-            )
-    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-        # The exporter wraps what stopped it in pages of advice.
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise AffectError(f"torch cannot export this model: {reason[:200]}") from error
-    if program is None:
-        raise AffectError("torch exported nothing")
-    program.model.metadata_props[METADATA] = json.dumps(facts.to_dict())
-    bytes_ = sum(value.numel() * value.element_size() for value in graph.state_dict().values())
-    with _quiet():
-        program.save(str(path), external_data=bytes_ > _LARGEST)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what the exporter says of its own insides from the user."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    told = {"task": ValenceArousal.task, **to_dict(facts)}
+    onnx.write(graph, batch, sizes, list(outputs_of(facts)), told, path, opset)
 
 
 def _check_place(path: Path) -> None:
@@ -240,7 +194,7 @@ def _check_place(path: Path) -> None:
 def _describe(path: Path, exported: Path, facts: Facts, opset: int, difference: float) -> None:
     described = {
         "file": exported.name,
-        **facts.to_dict(),
+        **to_dict(facts),
         "inputs": inputs_of(facts),
         "outputs": outputs_of(facts),
         "opset": opset,

@@ -1,10 +1,9 @@
-"""What a model card says of every model of emotion: what it is for, what it is not, and whose its weights are."""
+"""What the cards of all models of emotion say: what they are for, what they are not, and whose the weights are."""
 
 from __future__ import annotations
 
 import textwrap
-
-from affect.report.runs import Record
+from collections.abc import Sequence
 
 USE = """## Intended use
 
@@ -50,6 +49,15 @@ LANGUAGES = {"iemocap": "en", "emodb": "de", "msp_podcast": "en", "emobank": "en
 """ISO 639-1 codes of what is spoken or written in a corpus."""
 
 
+TAGS = ("emotion-recognition", "affective-computing", "affect")
+"""The Hub's tags of all of them."""
+
+
+def loaded(repo: str) -> str:
+    """Return the line of a card's program that loads the model."""
+    return f'model = from_pretrained("{repo}")  # in evaluation mode, on the CPU'
+
+
 def use(corpus: str) -> str:
     """Return intended use and limits of a model that was trained on a kind of corpus."""
     if corpus in GENERATED:
@@ -65,29 +73,15 @@ def use(corpus: str) -> str:
     return USE.format(corpus=lines)
 
 
-def datasets(data: Record) -> list[str]:
-    """Return the names on the Hub of what a recipe's section `data`, without paths, was read from."""
-    root = str(data.get("root", ""))
-    return [root] if data.get("corpus") == "hub" and root.count("/") == 1 else []
+def licence(corpus: str, pretrained: Sequence[str], inside: bool) -> tuple[str, str]:
+    """Return the Hub's name of a licence, "other" where it is not known, and what there is to say of it.
 
-
-def pretrained(config: Record) -> list[str]:
-    """Return the names of what was pretrained in a model, or made its features, by its config.json."""
-    if "multimodal" in config:
-        return [str(feature) for _, feature, _ in config["multimodal"]["streams"]]
-    model = config["model"]
-    names = [model["encoder"]["name"], (model.get("text") or {}).get("name"), model.get("speaker")]
-    made_here = ("none", "mel", "ngrams", "small", "embedding")
-    return [name for name in names if name and name not in made_here and not str(name).startswith("tiny")]
-
-
-def licence(corpus: str, config: Record) -> tuple[str, str]:
-    """Return the card's name of a licence, "other" where it is not known, and what there is to say of it."""
+    `pretrained` are the names of what was pretrained in a model, or with `inside` False of what made its features.
+    """
     code = "The code that made and loads it, affect, is under Apache-2.0."
-    parts = pretrained(config)
-    if corpus in GENERATED and ("multimodal" in config or not parts):
+    if corpus in GENERATED and not (inside and pretrained):
         return "apache-2.0", f"{code} So are these weights: the corpus is generated and nothing pretrained is in them."
-    given = f" and of {', '.join(f'`{name}`' for name in parts)}" if parts else ""
+    given = f" and of {', '.join(f'`{name}`' for name in pretrained)}" if pretrained else ""
     return "other", (
         f"{code} The weights are another matter: they may be used as the licences of the corpus (`{corpus}`){given} "
         "allow, several of which are for research alone. Whoever publishes or uses them has to read those."
