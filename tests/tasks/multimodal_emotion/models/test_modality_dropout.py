@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affect.models.multimodal.attention import Attention
-from affect.models.multimodal.modality_dropout import CHOICES, NONE, draw, effective, keep, kept_sets
-from tests.models.multimodal.streams import STREAMS, config, inputs
+from affect.tasks.multimodal_emotion.models.attention import Attention
+from affect.tasks.multimodal_emotion.models.modality_dropout import CHOICES, NONE, draw, effective, keep, kept_sets
+from tests.tasks.multimodal_emotion.models.streams import ROBUST, STREAMS, config, inputs
 
 
 @pytest.mark.parametrize(
@@ -32,15 +32,15 @@ def test_ramp_only_rises_and_stays_within(p, warmup, epoch):
 
 
 def test_begin_follows_the_ramp():
-    net = Attention(config("attention_robust"))
+    net = Attention(*config(**ROBUST))
     assert net.begin(45) == {"modality_dropout": pytest.approx(0.1)}
     assert net.probability == pytest.approx(0.1)
-    assert Attention(config()).begin(45) == {}
+    assert Attention(*config()).begin(45) == {}
 
 
 def test_a_new_model_is_in_its_first_epoch():
-    assert Attention(config("attention_robust")).probability == 0.0
-    assert Attention(config("attention_robust", warmup=0)).probability == 0.2
+    assert Attention(*config(**ROBUST)).probability == 0.0
+    assert Attention(*config(**{**ROBUST, "warmup": 0})).probability == 0.2
 
 
 @pytest.mark.parametrize("modalities", [1, 2, 3])
@@ -90,14 +90,15 @@ def test_keep_reads_the_set_of_each_example(rows, choice):
 def quiet(**named) -> Attention:
     """A training model whose only noise is modality dropout."""
     torch.manual_seed(0)
-    net = Attention(config(dropout=0.0, modality_dropout=0.5, **named)).train()
+    net = Attention(*config(dropout=0.0, modality_dropout=0.5, **named)).train()
     net.begin(100)
     return net
 
 
-@pytest.mark.parametrize("switches", [{}, {"missing": "token"}, {"imputation": True}], ids=str)
-@pytest.mark.parametrize("softmax", ["none", "masked"])
 @pytest.mark.parametrize("choice", range(CHOICES + 1))
+@pytest.mark.parametrize(
+    ("switches", "softmax"), [({}, "masked"), ({"missing": "token"}, "none"), ({"imputation": 1.0}, "masked")]
+)
 def test_balanced_is_as_if_missing_from_the_start(switches, softmax, choice):
     net = quiet(dropout_kind="balanced", softmax=softmax, **switches)
     batch = inputs(30)

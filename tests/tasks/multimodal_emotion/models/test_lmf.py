@@ -6,8 +6,16 @@ import pytest
 import torch
 
 from affect.errors import AffectError
-from affect.models.multimodal.lmf import LowRankFusion, LowRankProduct
-from tests.models.multimodal.checks import ENCODERS, PUBLIC, config, count, encoded, is_restated, stands_everything
+from affect.tasks.multimodal_emotion.models.lmf import LowRankFusion, LowRankProduct
+from tests.tasks.multimodal_emotion.models.checks import (
+    ENCODERS,
+    PUBLIC,
+    config,
+    count,
+    encoded,
+    is_restated,
+    stands_everything,
+)
 
 
 def full(product: LowRankProduct, vectors: list[torch.Tensor]) -> torch.Tensor:
@@ -55,4 +63,4 @@ def test_parameters_of_the_public_widths():
 
 def test_a_hidden_width_of_one_cannot_be_halved():
     with pytest.raises(AffectError, match="model.hidden is 1: lmf halves it"):
-        LowRankFusion(config("lmf", hidden=1))
+        LowRankFusion(*config("lmf", hidden=1))

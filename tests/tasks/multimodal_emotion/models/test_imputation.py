@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affect.models.multimodal.attention import Attention
-from affect.models.multimodal.imputation import Imputation, others
-from tests.models.multimodal.streams import config, inputs
+from affect.tasks.multimodal_emotion.models.attention import Attention
+from affect.tasks.multimodal_emotion.models.imputation import Imputation, others
+from tests.tasks.multimodal_emotion.models.streams import config, inputs
 
 
 @given(st.lists(st.booleans(), min_size=4, max_size=4), st.integers(0, 1000))
@@ -34,10 +34,10 @@ def test_each_stream_has_a_predictor_of_its_own():
 
 def test_predictions_stand_in_for_what_is_missing_alone():
     torch.manual_seed(0)
-    net = Attention(config(imputation=True, softmax="plain")).eval()
+    net = Attention(*config(imputation=1.0, softmax="plain")).eval()
     batch = inputs()
     present = batch["present"]
-    own = [net.encoders[s](batch[key], present[:, s : s + 1]) for s, key in enumerate(net.config.keys)]
+    own = [net.encoders[s](batch[key], present[:, s : s + 1]) for s, key in enumerate(net.data.keys)]
     own = torch.stack(own, dim=1)
     outputs = net(**batch)
     assert torch.equal(outputs["imputed_truth"], own)
@@ -48,7 +48,7 @@ def test_predictions_stand_in_for_what_is_missing_alone():
 
 
 def test_the_truth_has_no_gradient_and_the_prediction_has():
-    net = Attention(config(imputation=True)).train()
+    net = Attention(*config(imputation=1.0)).train()
     outputs = net(**inputs())
     assert not outputs["imputed_truth"].requires_grad
     assert outputs["imputed"].requires_grad
@@ -56,7 +56,7 @@ def test_the_truth_has_no_gradient_and_the_prediction_has():
 
 def test_a_dropped_stream_is_predicted_from_what_was_kept():
     torch.manual_seed(0)
-    net = Attention(config(imputation=True, dropout=0.0, modality_dropout=0.5, dropout_kind="balanced")).train()
+    net = Attention(*config(imputation=1.0, dropout=0.0, modality_dropout=0.5, dropout_kind="balanced")).train()
     batch = inputs(missing=0.0)
     dropped = net(**batch, noise={"modality": torch.zeros(8, dtype=torch.int64)})
     own = dropped["imputed_truth"]

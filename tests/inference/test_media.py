@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from affect.models.multimodal.config import MultimodalConfig
+from affect.workflows.multimodal_inputs import Source, read_vector
+from affect.workflows.multimodal_media import Encoders
 
 from affect.data import synthetic_media
 from affect.data.feature_corpus import Stream
 from affect.errors import AffectError
 from affect.extraction import AudioExtraction, TextExtraction, VideoExtraction
 from affect.models import multimodal
-from affect.models.multimodal.config import MultimodalConfig
 from affect.workflows import extraction, multimodal_prediction
-from affect.workflows.multimodal_inputs import Source, read_vector
-from affect.workflows.multimodal_media import Encoders
 from tests.data.films import film
 
 CLASSES = ("neutral", "happy", "sad")

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from affect.errors import AffectError
-from affect.models.multimodal.tfn import TensorFusion, outer, parameters
-from tests.models.multimodal.checks import (
+from affect.tasks.multimodal_emotion.models.tfn import TensorFusion, outer, parameters
+from tests.tasks.multimodal_emotion.models.checks import (
     ENCODERS,
     PUBLIC,
     STREAMS,
@@ -47,7 +47,7 @@ def test_it_stands_what_every_model_stands():
 @pytest.mark.parametrize("streams", [STREAMS, STREAMS[1:], PUBLIC])
 def test_parameters_are_as_counted(hidden, streams):
     facts = config("tfn", streams=streams, hidden=hidden)
-    assert parameters(facts) == count(TensorFusion, facts)
+    assert parameters(*facts) == count(TensorFusion, facts)
 
 
 def test_parameters_of_the_public_widths():
@@ -57,6 +57,6 @@ def test_parameters_of_the_public_widths():
 
 def test_a_tensor_beyond_reason_is_refused_in_one_line():
     with pytest.raises(AffectError) as caught:
-        TensorFusion(config("tfn", streams=PUBLIC, hidden=256))
+        TensorFusion(*config("tfn", streams=PUBLIC, hidden=256))
     line = "model.hidden is 256: tfn would have 4,348 million parameters, set it to 128 at most or take lmf"
     assert str(caught.value) == line

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from affect.models.multimodal.lf_dnn import LateFusion
-from tests.models.multimodal.checks import ENCODERS, PUBLIC, config, count, encoded, is_restated, stands_everything
+from affect.tasks.multimodal_emotion.models.lf_dnn import LateFusion
+from tests.tasks.multimodal_emotion.models.checks import (
+    ENCODERS,
+    PUBLIC,
+    config,
+    count,
+    encoded,
+    is_restated,
+    stands_everything,
+)
 
 
 def restate(model, batch, noise):

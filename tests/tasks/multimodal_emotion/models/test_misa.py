@@ -7,10 +7,9 @@ import torch
 from torch import nn
 
 from affect.errors import AffectError
-from affect.losses.misa import MISALoss
-from affect.models.multimodal.misa import FEEDFORWARD, MISA
-from affect.task import total_of
-from tests.models.multimodal.checks import (
+from affect.losses.misa import misa_terms
+from affect.tasks.multimodal_emotion.models.misa import FEEDFORWARD, MISA
+from tests.tasks.multimodal_emotion.models.checks import (
     ENCODERS,
     PUBLIC,
     STREAMS,
@@ -21,6 +20,7 @@ from tests.models.multimodal.checks import (
     inputs,
     is_restated,
     stands_everything,
+    values_of,
 )
 
 
@@ -76,7 +76,7 @@ def test_forward_is_the_formula():
 
 def test_the_layer_is_torchs_own():
     torch.manual_seed(0)
-    model = MISA(config("misa")).eval()
+    model = MISA(*config("misa")).eval()
     flatter(model)
     theirs = nn.TransformerEncoderLayer(8, 2, batch_first=True).eval()
     ours = {
@@ -89,11 +89,11 @@ def test_the_layer_is_torchs_own():
 
 
 def test_the_transformers_dropout_is_torchs_default_or_less():
-    sites = MISA(config("misa", dropout=0.5)).sites
+    sites = MISA(*config("misa", dropout=0.5)).sites
     four = ("attention", "attended", "feedforward", "transformed")
     assert [sites[name] for name in four] == [(2 * 36, 0.1), (48, 0.1), (6 * 2048, 0.1), (48, 0.1)]
     assert sites["joined"] == (24, 0.5)
-    assert {p for _, p in MISA(config("misa", dropout=0.0)).sites.values()} == {0.0}
+    assert {p for _, p in MISA(*config("misa", dropout=0.0)).sites.values()} == {0.0}
 
 
 def test_it_stands_what_every_model_stands():
@@ -105,16 +105,16 @@ def test_it_stands_what_every_model_stands():
 def test_its_losses_fall(streams):
     torch.manual_seed(0)
     facts = config("misa", streams=streams, dropout=0.0)
-    model, loss = MISA(facts), MISALoss(modalities=facts.modalities)
+    model, terms = MISA(*facts), misa_terms(facts.data.modalities)
     batch = inputs(facts, rows=16, whole=True)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     course = []
     for _ in range(40):
         targets = {"present": torch.ones(16, 3)}
-        outputs = model(**batch)
-        course.append({name: float(value.detach()) for name, value in loss.terms(outputs, targets).items()})
+        values = values_of(terms, model(**batch), targets)
+        course.append({name: float(value.detach()) for name, value in values.items()})
         optimiser.zero_grad()
-        total_of(loss, outputs, targets).backward()
+        sum(term.weight * values[term.name] for term in terms).backward()
         optimiser.step()
     for name, value in course[0].items():
         assert course[-1][name] < 0.9 * value, name
@@ -133,6 +133,6 @@ def test_parameters_of_the_public_widths():
 
 def test_what_it_cannot_be_is_said():
     with pytest.raises(AffectError, match="misa tells what modalities share, it needs at least two"):
-        MISA(config("misa", streams=STREAMS[:1]))
+        MISA(*config("misa", streams=STREAMS[:1]))
     with pytest.raises(AffectError, match="model.hidden is 7: misa's attention has 2 heads"):
-        MISA(config("misa", hidden=7))
+        MISA(*config("misa", hidden=7))

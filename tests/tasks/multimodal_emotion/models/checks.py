@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from affect.models.multimodal.config import MultimodalConfig
-from affect.models.multimodal.fusion import Fusion
+from affect.task import Term
+from affect.tasks.multimodal_emotion.models.fusion import Fusion
+from affect.tasks.multimodal_emotion.sections import Model, Signature
 
 STREAMS = (("audio", "a", 7), ("text", "t", 5), ("video", "v", 6))
 CLASSES = ("neutral", "angry", "happy", "sad", "worried", "surprise")
@@ -22,22 +23,40 @@ PUBLIC = (
 ENCODERS = 984_192
 """Parameters of the three encoders of `PUBLIC` at hidden 128."""
 
-Make = Callable[[MultimodalConfig], Fusion]
+Make = Callable[[Model, Signature], Fusion]
 
 
-def config(name: str, **fields: Any) -> MultimodalConfig:
-    return MultimodalConfig(**{"name": name, "streams": STREAMS, "classes": CLASSES, "hidden": 8, **fields})
+class Spec(NamedTuple):
+    """What a model is made of: `Attention(*spec)`."""
+
+    model: Model
+    data: Signature
 
 
-def inputs(config: MultimodalConfig, rows: int = 6, seed: int = 0, whole: bool = False) -> dict[str, Tensor]:
+def config(name: str, *, streams: Any = STREAMS, **fields: Any) -> Spec:
+    return Spec(Model(**{"name": name, "hidden": 8, **fields}), Signature(streams=streams, classes=CLASSES))
+
+
+def inputs(spec: Spec, rows: int = 6, seed: int = 0, whole: bool = False) -> dict[str, Tensor]:
     """Return features by key and `present`; some streams are missing unless `whole`."""
-    g = torch.Generator().manual_seed(seed)
-    present = (torch.rand(rows, len(config.streams), generator=g) < (2.0 if whole else 0.7)).float()
+    g, data = torch.Generator().manual_seed(seed), spec.data
+    present = (torch.rand(rows, len(data.streams), generator=g) < (2.0 if whole else 0.7)).float()
     features = {
         key: torch.randn(rows, width, generator=g) * present[:, s : s + 1]
-        for s, (key, width) in enumerate(zip(config.keys, config.widths, strict=True))
+        for s, (key, width) in enumerate(zip(data.keys, data.widths, strict=True))
     }
     return {"present": present, **features}
+
+
+def values_of(terms: Sequence[Term], outputs: Any, targets: Any) -> dict[str, Tensor]:
+    """Return the values of terms of a whole batch, by name."""
+    found = {}
+    for term in terms:
+        if term.value is not None:
+            found[term.name] = term.value(outputs, targets)
+        else:
+            found[term.name] = term.sum(outputs, targets) / term.count(targets)
+    return found
 
 
 def flatter(model: nn.Module) -> nn.Module:
@@ -59,15 +78,15 @@ def mlp(model: Fusion, stream: int, x: Tensor) -> Tensor:
 
 def encoded(model: Fusion, batch: dict[str, Tensor], noise: dict[str, Tensor]) -> list[Tensor]:
     """Return the hidden vectors of all streams, by `mlp`."""
-    return [mlp(model, s, batch[key] * noise.get(key, 1.0)) for s, key in enumerate(model.config.keys)]
+    return [mlp(model, s, batch[key] * noise.get(key, 1.0)) for s, key in enumerate(model.data.keys)]
 
 
 def is_restated(
-    make: Make, facts: MultimodalConfig, restate: Callable[[Fusion, dict[str, Tensor], dict[str, Tensor]], Any]
+    make: Make, facts: Spec, restate: Callable[[Fusion, dict[str, Tensor], dict[str, Tensor]], Any]
 ) -> None:
     """The forward is `restate(model, batch, noise)`, outputs by name, with dropout and without."""
     torch.manual_seed(0)
-    model = make(facts)
+    model = make(*facts)
     flatter(model)
     batch = inputs(facts)
     for noise in (model.train().draw(6), {}):
@@ -86,18 +105,18 @@ def named(name: str) -> Callable[[str], str]:
     return lambda message: f"{name}: {message}"
 
 
-def stands_everything(make: Make, facts: MultimodalConfig) -> None:
+def stands_everything(make: Make, facts: Spec) -> None:
     """Run all checks that hold for any model."""
     torch.manual_seed(0)
     _is_the_same_alone(make, facts)
-    _runs_side_by_side(make, facts)
+    runs_side_by_side(make, facts)
     _learns_everywhere(make, facts)
     _draws_all_that_is_random(make, facts)
     _never_looks_at_what_is_missing(make, facts)
 
 
-def _is_the_same_alone(make: Make, facts: MultimodalConfig) -> None:
-    model, batch = make(facts).eval(), inputs(facts)
+def _is_the_same_alone(make: Make, facts: Spec) -> None:
+    model, batch = make(*facts).eval(), inputs(facts)
     together = model(**batch)
     for row in range(6):
         alone = model(**{name: value[row : row + 1] for name, value in batch.items()})
@@ -107,9 +126,9 @@ def _is_the_same_alone(make: Make, facts: MultimodalConfig) -> None:
     assert nobody["emotion"].shape == (0, 6)
 
 
-def _runs_side_by_side(make: Make, facts: MultimodalConfig) -> None:
+def runs_side_by_side(make: Make, facts: Spec) -> None:
     """Outputs and gradients of three models by vmap are those of each, with noise and data of its own."""
-    models = [make(facts).train() for _ in range(3)]
+    models = [make(*facts).train() for _ in range(3)]
     batches, noises = [inputs(facts, seed=k) for k in range(3)], [model.draw(6) for model in models]
     weights: list[dict[str, Tensor]] = [dict(model.named_parameters()) for model in models]
     buffers = dict(models[0].named_buffers())
@@ -131,8 +150,8 @@ def _runs_side_by_side(make: Make, facts: MultimodalConfig) -> None:
             torch.testing.assert_close(slopes[name][k], parameter.grad, rtol=1e-4, atol=1e-4, msg=named(name))
 
 
-def _learns_everywhere(make: Make, facts: MultimodalConfig) -> None:
-    model = make(facts).train()
+def _learns_everywhere(make: Make, facts: Spec) -> None:
+    model = make(*facts).train()
     outputs = model(**inputs(facts, rows=64))
     torch.stack([(value - torch.randn_like(value)).square().sum() for value in outputs.values()]).sum().backward()
     for name, parameter in model.named_parameters():
@@ -141,8 +160,8 @@ def _learns_everywhere(make: Make, facts: MultimodalConfig) -> None:
         assert bool((parameter.grad != 0).any()), name
 
 
-def _draws_all_that_is_random(make: Make, facts: MultimodalConfig) -> None:
-    model, batch = make(facts).train(), inputs(facts)
+def _draws_all_that_is_random(make: Make, facts: Spec) -> None:
+    model, batch = make(*facts).train(), inputs(facts)
     noise = model.draw(6)
     assert all(len(mask) == 6 for mask in noise.values())
     first = model(**batch, noise=noise)
@@ -157,16 +176,16 @@ def _draws_all_that_is_random(make: Make, facts: MultimodalConfig) -> None:
     torch.testing.assert_close(model(**batch, noise=noise)["emotion"], model(**batch)["emotion"], rtol=0, atol=0)
 
 
-def _never_looks_at_what_is_missing(make: Make, facts: MultimodalConfig) -> None:
-    model, batch = make(facts).eval(), inputs(facts)
+def _never_looks_at_what_is_missing(make: Make, facts: Spec) -> None:
+    model, batch = make(*facts).eval(), inputs(facts)
     assert bool((batch["present"] == 0).any())
     other = dict(batch)
-    for s, key in enumerate(facts.keys):
+    for s, key in enumerate(facts.data.keys):
         other[key] = batch[key] + (1 - batch["present"][:, s : s + 1]) * 1e3
     torch.testing.assert_close(model(**other)["emotion"], model(**batch)["emotion"])
 
 
-def count(make: Make, facts: MultimodalConfig) -> int:
+def count(make: Make, facts: Spec) -> int:
     """Return the number of parameters, without memory for them."""
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in make(facts).parameters())
+        return sum(parameter.numel() for parameter in make(*facts).parameters())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import combinations, product
 
 import pytest
 import torch
@@ -10,22 +10,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from affect.config import from_dict
 from affect.errors import AffectError
-from affect.models.multimodal.attention import Attention, weigh
-from affect.models.multimodal.config import MultimodalConfig
-from tests.models.multimodal.streams import CLASSES, PUBLIC, STREAMS, check_vmap, config, inputs, total
+from affect.tasks.multimodal_emotion.models.attention import Attention, weigh
+from affect.tasks.multimodal_emotion.sections import Model, Signature
+from tests.tasks.multimodal_emotion.models.checks import PUBLIC, count, runs_side_by_side
+from tests.tasks.multimodal_emotion.models.streams import ROBUST, STREAMS, config, inputs, total
 
-SWITCHES = [
-    dict(softmax=softmax, **stand_in, **drops, normalise=normalise, fused_dropout=fused)
-    for softmax, stand_in, drops, normalise, fused in product(
-        ("none", "plain", "masked"),
-        ({}, {"missing": "token"}, {"imputation": True}),
-        ({}, {"modality_dropout": 0.5}, {"modality_dropout": 0.5, "dropout_kind": "balanced"}),
-        (False, True),
-        (False, True),
-    )
-]
-SOME = SWITCHES[::5]
+VALUES = {
+    "softmax": ("none", "plain", "masked"),
+    "stand_in": ({}, {"missing": "token"}, {"imputation": 1.0}),
+    "drops": ({}, {"modality_dropout": 0.5}, {"modality_dropout": 0.5, "dropout_kind": "balanced"}),
+    "normalise": (False, True),
+    "fused_dropout": (False, True),
+}
+
+
+def pairwise() -> list[dict]:
+    """Return switches such that each two values of two of them meet, few enough to test all of them."""
+    left = {(a, x, b, y) for a, b in combinations(range(len(VALUES)), 2)
+            for x in range(len([*VALUES.values()][a])) for y in range(len([*VALUES.values()][b]))}  # fmt: skip
+    rows = [*product(*(range(len(values)) for values in VALUES.values()))]
+    found = []
+    while left:
+        met = {row: {p for p in left if (row[p[0]], row[p[2]]) == (p[1], p[3])} for row in rows}
+        best = max(rows, key=lambda row: len(met[row]))
+        left -= met[best]
+        softmax, stand_in, drops, normalise, fused = (v[k] for v, k in zip(VALUES.values(), best, strict=True))
+        found.append(dict(softmax=softmax, **stand_in, **drops, normalise=normalise, fused_dropout=fused))
+    return found
+
+
+SWITCHES = pairwise()
 
 
 def named(switches: dict) -> str:
@@ -34,13 +50,12 @@ def named(switches: dict) -> str:
 
 def model(**switches) -> Attention:
     torch.manual_seed(0)
-    return Attention(config(**switches))
+    return Attention(*config(**switches))
 
 
 def test_parameters_are_the_public_number():
     for name in ("attention", "attention_robust"):
-        whole = Attention(MultimodalConfig(name=name, streams=PUBLIC, classes=CLASSES))
-        assert sum(p.numel() for p in whole.parameters()) == 1_067_786
+        assert count(Attention, config(name, streams=PUBLIC, hidden=128)) == 1_067_786
 
 
 def restated(weights: dict, given: dict, noise: dict, softmax: bool, stays: torch.Tensor | None) -> dict:
@@ -72,7 +87,7 @@ SUBSETS = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1], [1, 0, 1], [
 @pytest.mark.parametrize("training", [False, True])
 def test_it_is_the_public_model(name, training):
     torch.manual_seed(1)
-    net = Attention(config(name)).train(training)
+    net = Attention(*config(**(ROBUST if name == "attention_robust" else {}))).train(training)
     net.begin(1000)
     batch, noise = inputs(40), net.draw(40)
     assert set(noise) == ({"audio", "text", "video", "scorer"} if training else set()) | (
@@ -91,14 +106,14 @@ def test_it_is_the_public_model(name, training):
 
 def _in_order() -> torch.Tensor:
     """The six patterns in the order of the draws' numbers, told by what one modality dropout alone does."""
-    from affect.models.multimodal.modality_dropout import keep, kept_sets
+    from affect.tasks.multimodal_emotion.models.modality_dropout import keep, kept_sets
 
     order = keep(kept_sets(3), torch.arange(6), torch.ones(6, 3))
     assert sorted(order.tolist()) == sorted(SUBSETS.tolist())
     return order
 
 
-@pytest.mark.parametrize("switches", SOME, ids=named)
+@pytest.mark.parametrize("switches", SWITCHES, ids=named)
 def test_alone_is_as_in_a_batch(switches):
     net = model(**switches).eval()
     batch = inputs()
@@ -109,16 +124,16 @@ def test_alone_is_as_in_a_batch(switches):
             torch.testing.assert_close(together[key][row : row + 1], value, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("switches", SOME, ids=named)
+@pytest.mark.parametrize("switches", SWITCHES, ids=named)
 def test_three_at_once_are_three_alone(switches):
-    check_vmap(lambda: Attention(config(**switches)))
+    runs_side_by_side(Attention, config(**switches))
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=named)
 def test_every_parameter_gets_a_gradient(switches):
     torch.manual_seed(3)
     # Wide enough that a dead ReLU does not silence a whole tensor.
-    net = Attention(config(hidden=16, **switches)).train()
+    net = Attention(*config(hidden=16, **switches)).train()
     net.begin(0)
     outputs = net(**inputs(64))
     loss = total({key: outputs[key] for key in ("emotion", "valence")})
@@ -131,7 +146,7 @@ def test_every_parameter_gets_a_gradient(switches):
         assert torch.isfinite(parameter.grad).all(), name
 
 
-@pytest.mark.parametrize("switches", SOME, ids=named)
+@pytest.mark.parametrize("switches", SWITCHES, ids=named)
 def test_evaluation_ignores_noise_and_draws_none(switches):
     net = model(**switches)
     net.begin(1000)
@@ -145,7 +160,7 @@ def test_evaluation_ignores_noise_and_draws_none(switches):
         assert torch.equal(value, noisy[key])
 
 
-@pytest.mark.parametrize("switches", SOME, ids=named)
+@pytest.mark.parametrize("switches", SWITCHES, ids=named)
 def test_training_draws_where_no_noise_is_given(switches):
     net = model(**switches).train()
     net.begin(1000)
@@ -221,7 +236,7 @@ def test_what_a_missing_stream_holds_changes_nothing(switches, stream, training,
         assert torch.equal(value, junk[name]), name
 
 
-@pytest.mark.parametrize("switches", SWITCHES[::3], ids=named)
+@pytest.mark.parametrize("switches", SWITCHES, ids=named)
 def test_a_row_without_anything_has_finite_outputs_and_gradients(switches):
     net = model(**switches).train()
     net.begin(1000)
@@ -291,40 +306,59 @@ def test_inputs_that_do_not_fit_are_named():
 @pytest.mark.parametrize(
     ("named", "words"),
     [
-        (dict(name="atention"), "model.name.*'attention'"),
-        (dict(streams=()), "model.streams is empty"),
-        (dict(streams=(("sound", "a", 3),)), "model.streams: there is no 'sound'"),
-        (dict(streams=(("audio", "a", 0),)), "width 0"),
-        (dict(streams=(("text", "t", 3), ("audio", "a", 3))), "order audio, text, video"),
-        (dict(streams=(("audio", "a", 3), ("audio", "a", 3)), name="topn"), "audio a twice"),
-        (dict(streams=(("audio", "a", 3), ("audio", "b", 3))), "several of audio"),
-        (dict(streams=tuple(("audio", f"a{i}", 3) for i in range(19)), name="topn"), "19 streams: 18 at most"),
-        (dict(classes=("happy",)), "model.classes"),
-        (dict(classes=("happy", "happy")), "model.classes"),
-        (dict(hidden=0), "model.hidden is 0"),
-        (dict(dropout=1.0), "model.dropout is 1.0"),
-        (dict(modality_dropout=-0.1), "model.modality_dropout is -0.1"),
-        (dict(warmup=-1), "model.warmup is -1"),
-        (dict(dropout_kind="even"), "model.dropout_kind"),
-        (dict(softmax="soft"), "model.softmax"),
-        (dict(missing="mean"), "model.missing"),
-        (dict(name="lmf", softmax="masked"), "model.softmax belongs to attention.*lmf has no attention"),
-        (dict(name="lmf", fused_dropout=True), "model.fused_dropout belongs to"),
-        (dict(rank=8), "model.rank belongs to lmf"),
-        (dict(streams=STREAMS[:1], modality_dropout=0.1), "needs two modalities"),
-        (dict(streams=STREAMS[:1], imputation=True), "needs two streams"),
-        (dict(imputation=True, missing="token"), "model.imputation fills in"),
+        (dict(name="atention"), "model.name must be"),
+        (dict(hidden=0), "model.hidden must be positive"),
+        (dict(dropout=1.0), "model.dropout must lie in"),
+        (dict(modality_dropout=-0.1), "model.modality_dropout must lie in"),
+        (dict(warmup=-1), "model.warmup must not be negative"),
+        (dict(dropout_kind="even"), "model.dropout_kind must be"),
+        (dict(softmax="soft"), "model.softmax must be"),
+        (dict(missing="mean"), "model.missing must be"),
+        (dict(name="lmf", softmax="masked"), "model.softmax must be left out: lmf has no attention"),
+        (dict(name="lmf", fused_dropout=True), "model.fused_dropout must be left out"),
+        (dict(rank=8), "model.rank must be left out: attention has none"),
+        (dict(imputation=1.0, missing="token"), "model.missing must be zeros with model.imputation"),
     ],
 )
 def test_fields_that_cannot_be_are_named(named, words):
     with pytest.raises(AffectError, match=words) as caught:
-        config(**named)
+        from_dict(Model, named, "model")
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        (dict(streams=()), "streams must be 1 to 18"),
+        (dict(streams=(("sound", "a", 3),)), "streams must be of audio, text, video, not .'sound'"),
+        (dict(streams=(("audio", "a", 0),)), "streams must have positive widths"),
+        (dict(streams=(("text", "t", 3), ("audio", "a", 3))), "streams must be in the order audio, text, video"),
+        (dict(streams=(("audio", "a", 3), ("audio", "a", 3))), "streams must name each feature once"),
+        (dict(streams=tuple(("audio", f"a{i}", 3) for i in range(19))), "streams must be 1 to 18"),
+        (dict(classes=("happy",)), "classes must be at least two different names"),
+        (dict(classes=("happy", "happy")), "classes must be at least two different names"),
+    ],
+)
+def test_data_that_cannot_be_are_named(named, words):
+    with pytest.raises(AffectError, match=words):
+        Signature(**{"streams": STREAMS, "classes": ("happy", "sad"), **named})
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        (dict(streams=(("audio", "a", 3), ("audio", "b", 3))), "model.name must be topn with several features"),
+        (dict(streams=STREAMS[:1], modality_dropout=0.1), "model.modality_dropout must be 0 with one modality"),
+        (dict(streams=STREAMS[:1], imputation=1.0), "model.imputation must be 0 with one feature"),
+    ],
+)
+def test_models_that_do_not_fit_their_streams_are_named(named, words):
+    with pytest.raises(AffectError, match=words):
+        Attention(*config(**named))
+
+
 def test_each_name_has_its_own_defaults():
-    plain, robust = config(), config("attention_robust")
-    fields = ("softmax", "fused_dropout", "modality_dropout", "warmup")
-    assert [getattr(plain, field) for field in fields] == ["none", False, 0.0, 0]
-    assert [getattr(robust, field) for field in fields] == ["plain", True, 0.2, 30]
-    assert config("attention_robust", softmax="none", modality_dropout=0.0).softmax == "none"
+    plain, robust = config().model, config("attention_robust").model
+    assert (plain.score_softmax, plain.drops_fused) == ("none", False)
+    assert (robust.score_softmax, robust.drops_fused) == ("plain", True)
+    assert config("attention_robust", softmax="none", fused_dropout=False).model.score_softmax == "none"

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from affect.models.multimodal.config import MultimodalConfig
 
 from affect import checksums, cli
 from affect.data.synthetic_features import FEATURES
 from affect.errors import AffectError
 from affect.models import multimodal
-from affect.models.multimodal.config import MultimodalConfig
 from affect.options import Options
 from affect.workflows import folds, multimodal_prediction
 from tests.launching import assert_one_line, exit_code, in_its_own_process, own_log
