@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from affect.models.multimodal import MultimodalConfig
 
 from affect.data import prosody
 from affect.hub import clean, example, push
 from affect.models import multimodal, text
 from affect.models import valence_arousal as models
 from affect.models.encoder import EncoderConfig
-from affect.models.multimodal import MultimodalConfig
 from affect.models.text import TextConfig
 from affect.workflows import multimodal_prediction, prediction
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from affect.workflows.multimodal_inputs import Source, gather, read_vector
+from affect.inference.streams import Source, gather, read_vector
 
 from affect.data.feature_corpus import Stream, read_table
 from affect.errors import AffectError

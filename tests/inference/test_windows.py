@@ -7,6 +7,7 @@ import json
 import sys
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,25 +15,19 @@ import soundfile
 
 from affect.data import audio
 from affect.errors import AffectError
-from affect.workflows import prediction, predictor
-from tests.train import runs
+from affect.inference.predict import predict
+from affect.tasks.valence_arousal.predict import TorchModel
+from affect.usage import UserInputs
+from tests.inference.asking import ask
 
 RATE = 16_000
 LEVEL = {"valence": 3.0, "arousal": 3.0}
 
 
 @pytest.fixture(scope="module")
-def run(small_corpus, tmp_path_factory):
-    """A finished run of the tiny encoder and the prosody branch, as the loop leaves it."""
-    made = runs.make(runs.recipe(small_corpus, encoder="tiny", epochs=1), tmp_path_factory.mktemp("runs") / "run")
-    made.train()
-    return made
-
-
-def predict(run, *files: Path, **named) -> tuple[int, list[dict]]:
-    output = io.StringIO()
-    bad = prediction.predict_files(run.folder, [Path(f) for f in files], output, **named)
-    return bad, [json.loads(line) for line in output.getvalue().splitlines()]
+def run(spoken):
+    """A finished run of the tiny encoder and the prosody branch."""
+    return spoken / "seed0" / "fold1"
 
 
 def tone(seconds: float, rate: int = RATE, channels: int = 1) -> np.ndarray:
@@ -41,10 +36,10 @@ def tone(seconds: float, rate: int = RATE, channels: int = 1) -> np.ndarray:
     return np.stack([wave] * channels, axis=1) if channels > 1 else wave
 
 
-def test_a_file_is_predicted_as_the_run_predicted_it(run):
-    paths = dict(zip(run.parts["test"]["id"], run.parts["test"]["path"], strict=True))
-    rows = [json.loads(line) for line in (run.folder / "predictions-test.jsonl").read_text().splitlines()]
-    bad, lines = predict(run, *(paths[row["id"]] for row in rows))
+def test_a_file_is_predicted_as_the_run_predicted_it(run, small_corpus):
+    rows = [json.loads(line) for line in (run / "predictions-test.jsonl").read_text().splitlines()]
+    paths = {path.stem: path for path in small_corpus.rglob("*.wav")}
+    bad, lines = ask(run, *(paths[row["id"]] for row in rows))
     assert bad == 0
     assert len(lines) == len(rows) == 8
     for line, row in zip(lines, rows, strict=True):
@@ -56,7 +51,7 @@ def test_a_file_is_predicted_as_the_run_predicted_it(run):
 def test_a_line_states_scale_order_and_place(run, tmp_path):
     path = tmp_path / "tone.wav"
     soundfile.write(path, tone(1.5), RATE)
-    _, (line,) = predict(run, path)
+    _, (line,) = ask(run, path)
     assert line == {
         "path": str(path), "start": 0.0, "end": 1.5, "prediction": line["prediction"],
         "order": ["valence", "arousal"], "scale": [1.0, 5.0],
@@ -72,7 +67,7 @@ def test_rates_channels_and_formats_change_little(run, tmp_path):
     soundfile.write(tmp_path / "cd.wav", tone(2.0, rate=44_100), 44_100)
     soundfile.write(tmp_path / "phone.flac", tone(2.0, rate=8_000), 8_000)
     names = ["plain.wav", "stereo.wav", "six.wav", "cd.wav", "phone.flac"]
-    bad, lines = predict(run, *(tmp_path / name for name in names))
+    bad, lines = ask(run, *(tmp_path / name for name in names))
     assert bad == 0
     assert [(line["start"], line["end"]) for line in lines] == [(0.0, 2.0)] * 5
     assert lines[1]["prediction"] == lines[0]["prediction"]
@@ -100,7 +95,7 @@ def test_a_bad_file_is_one_line_and_the_others_go_on(run, tmp_path):
     good = tmp_path / "good.wav"
     soundfile.write(good, tone(1.0), RATE)
     files = bad_files(tmp_path)
-    bad, lines = predict(run, good, *files.values(), good)
+    bad, lines = ask(run, good, *files.values(), good)
     assert bad == len(files)
     assert [line["path"] for line in lines] == [str(path) for path in (good, *files.values(), good)]
     assert lines[0] == lines[-1]
@@ -111,17 +106,28 @@ def test_a_bad_file_is_one_line_and_the_others_go_on(run, tmp_path):
         assert "\n" not in line["error"]
 
 
-def test_a_recording_under_a_frame_is_one_line(run, tmp_path):
+@pytest.fixture
+def piping(monkeypatch):
+    """Let standard input be these bytes."""
+
+    def give(data: bytes) -> None:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+
+    return give
+
+
+def test_a_recording_under_a_frame_is_one_line(run, tmp_path, piping):
     for name, samples in (("short", 399), ("frame", 400)):
         soundfile.write(tmp_path / f"{name}.wav", tone(samples / RATE), RATE)
-    bad, (short, frame) = predict(run, tmp_path / "short.wav", tmp_path / "frame.wav")
+    bad, (short, frame) = ask(run, tmp_path / "short.wav", tmp_path / "frame.wav")
     assert bad == 1
     assert short == {
         "path": str(tmp_path / "short.wav"),
         "error": f"{tmp_path / 'short.wav'}: too short: 24.9 ms, it has to be at least 25 ms",
     }
     assert frame["end"] == 0.025
-    bad, (piped,) = predict(run, Path("-"), rate=RATE, stdin=io.BytesIO(bytes(20)))
+    piping(bytes(20))
+    bad, (piped,) = ask(run, "-", rate=RATE)
     assert (bad, piped["error"].split(":")[0]) == (1, "standard input")
 
 
@@ -133,7 +139,7 @@ def test_damage_after_some_windows_is_told_after_them(run, tmp_path):
     cut.write_bytes(cut.read_bytes()[: int(0.8 * cut.stat().st_size)])
     wave[18 * RATE] = np.nan
     soundfile.write(nan, wave, RATE, subtype="FLOAT")
-    bad, lines = predict(run, nan, cut, good, window=2.0)
+    bad, lines = ask(run, nan, cut, good, window=2.0)
     assert bad == 2
     whole = [line for line in lines if line["path"] == str(good)]
     assert [line["start"] for line in whole] == [2.0 * k for k in range(10)]
@@ -172,7 +178,7 @@ def test_the_first_line_is_out_before_the_file_is_read(run, tmp_path, monkeypatc
 
     monkeypatch.setattr(audio, "_mono_blocks", counted)
     output = Watched(read)
-    assert prediction.predict_files(run.folder, [path], output, window=10.0) == 0
+    assert predict(run, UserInputs(files=(path,), window=10.0), output) == 0
     assert output.at[0] <= 18 * RATE
     assert output.at[-1] == 120 * RATE
     assert output.at == sorted(output.at)
@@ -180,10 +186,8 @@ def test_the_first_line_is_out_before_the_file_is_read(run, tmp_path, monkeypatc
 
 
 def test_memory_does_not_grow_with_the_recording(run, tmp_path, monkeypatch):
-    """Windows of 30 s through the whole of `predict_files`; the model itself, whose memory is its own, is left out."""
-    monkeypatch.setattr(
-        predictor.TorchModel, "predict", lambda self, wave, text: predictor.Prediction(numbers=LEVEL, probability={})
-    )
+    """Windows of 30 s through the whole of `predict`; the model itself, whose memory is its own, is left out."""
+    monkeypatch.setattr(TorchModel, "predict", lambda self, wave, text: {"prediction": LEVEL})
     peaks = {}
     for minutes in (5, 60):
         path = tmp_path / f"{minutes}.wav"
@@ -191,7 +195,7 @@ def test_memory_does_not_grow_with_the_recording(run, tmp_path, monkeypatch):
             for _ in range(minutes):
                 file.write(tone(60.0, rate=8_000))
         tracemalloc.start()
-        bad, lines = predict(run, path)
+        bad, lines = ask(run, path)
         _, peaks[minutes] = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert (bad, len(lines)) == (0, 2 * minutes)
@@ -201,40 +205,41 @@ def test_memory_does_not_grow_with_the_recording(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("rate", [RATE, 44_100])
-def test_standard_input(run, tmp_path, rate):
+def test_standard_input(run, tmp_path, rate, piping):
     path = tmp_path / "tone.wav"
     wave = tone(5.0, rate=rate)
     soundfile.write(path, wave, rate, subtype="PCM_16")
-    _, expected = predict(run, path, window=2.0)
+    _, expected = ask(run, path, window=2.0)
     s16 = np.frombuffer(path.read_bytes()[-2 * len(wave) :], "<i2")
     f32 = (s16 / 32768).astype("<f4")
-    pipe = Path("-")
     for data, named in (
         (path.read_bytes(), {}),
         (s16.tobytes(), {"rate": rate}),
         (f32.tobytes(), {"rate": rate, "raw": "f32"}),
     ):
-        bad, lines = predict(run, pipe, window=2.0, stdin=io.BytesIO(data), **named)
+        piping(data)
+        bad, lines = ask(run, "-", window=2.0, **named)
         assert bad == 0
         assert [{**line, "path": str(path)} for line in lines] == expected
 
 
-def test_a_bad_standard_input_is_one_line(run, tmp_path):
+def test_a_bad_standard_input_is_one_line(run, tmp_path, piping):
     path = tmp_path / "tone.wav"
     soundfile.write(path, tone(20.0), RATE)
     cut = path.read_bytes()[:-100_000]
     for data, words in (
         (b"", "is empty"), (b"no wav at all", "is no wav; raw samples need their rate"), (cut, "100000 bytes fewer"),
     ):  # fmt: skip
-        bad, lines = predict(run, Path("-"), path, window=5.0, stdin=io.BytesIO(data))
+        piping(data)
+        bad, lines = ask(run, "-", path, window=5.0)
         assert bad == 1
         (error,) = [line for line in lines if "error" in line]
         assert words in error["error"]
         assert sum(line["path"] == str(path) for line in lines) == 4
     with pytest.raises(AffectError, match="name - among the files"):
-        predict(run, path, rate=RATE)
+        ask(run, path, rate=RATE)
     with pytest.raises(AffectError, match="the rate of raw samples is 0 Hz"):
-        predict(run, Path("-"), rate=0, stdin=io.BytesIO(b""))
+        ask(run, "-", rate=0)
 
 
 class Terminal(io.StringIO):
@@ -248,7 +253,7 @@ def test_progress_is_shown_on_a_terminal_that_shows_no_lines(run, tmp_path, monk
     path = tmp_path / "some.wav"
     soundfile.write(path, tone(seconds), RATE)
     monkeypatch.setattr("sys.stderr", Terminal())
-    assert prediction.predict_files(run.folder, [path], output()) == 0
+    assert predict(run, UserInputs(files=(path,)), output()) == 0
     assert ("some.wav" in sys.stderr.getvalue()) == shown
 
 
@@ -256,12 +261,12 @@ def test_a_long_recording_comes_in_windows(run, tmp_path):
     path = tmp_path / "long.wav"
     wave = np.concatenate([tone(2.0), 0.1 * tone(2.0), tone(1.5)])
     soundfile.write(path, wave, RATE, subtype="FLOAT")
-    _, lines = predict(run, path, window=2.0)
+    _, lines = ask(run, path, window=2.0)
     assert [(line["start"], line["end"]) for line in lines] == [(0.0, 2.0), (2.0, 4.0), (4.0, 5.5)]
     soundfile.write(tmp_path / "part.wav", wave[2 * RATE : 4 * RATE], RATE, subtype="FLOAT")
-    _, (alone,) = predict(run, tmp_path / "part.wav")
+    _, (alone,) = ask(run, tmp_path / "part.wav")
     assert alone["prediction"] == pytest.approx(lines[1]["prediction"], abs=4e-4)
-    _, lines = predict(run, path, window=2.0, hop=1.0)
+    _, lines = ask(run, path, window=2.0, hop=1.0)
     assert [line["start"] for line in lines] == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert lines[-1]["end"] == 5.5
 
@@ -269,32 +274,19 @@ def test_a_long_recording_comes_in_windows(run, tmp_path):
 @pytest.mark.parametrize(("window", "hop"), [(0.0, None), (-1.0, None), (0.1, None), (2.0, 3.0), (2.0, 0.0), (2.0, -1)])
 def test_windows_that_make_no_sense_are_one_line(run, window, hop):
     with pytest.raises(AffectError, match="window must be at least 0.5 s and hop in"):
-        predict(run, Path("x.wav"), window=window, hop=hop)
+        ask(run, Path("x.wav"), window=window, hop=hop)
 
 
 def test_no_file_is_one_line(run):
     with pytest.raises(AffectError, match="no audio file is given"):
-        predict(run)
+        ask(run)
 
 
-def test_the_folder_of_a_run_is_found_or_named(run, tmp_path):
-    best = run.folder / "checkpoints" / "best"
-    assert predictor.weights(run.folder) == predictor.weights(best) == best
-    with pytest.raises(AffectError, match="holds several runs: name one, such as .*run"):
-        predictor.weights(run.folder.parent)
-    for nowhere in (tmp_path, tmp_path / "none"):
-        with pytest.raises(AffectError, match="holds no weights: a run's folder is"):
-            predictor.weights(nowhere)
-
-
-def test_damaged_weights_are_one_line(run, tmp_path):
-    import shutil
-
-    best = tmp_path / "best"
-    shutil.copytree(run.folder / "checkpoints" / "best", best)
-    weights = best / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(AffectError) as error:
-        prediction.predict_files(best, [Path("x.wav")], io.StringIO())
-    assert "\n" not in str(error.value)
-    assert str(best) in str(error.value)
+def test_an_experiment_is_the_mean_over_its_runs(spoken, tmp_path):
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, tone(1.0), RATE)
+    (one,), (two,), (mean,) = (ask(run, path)[1] for run in (*sorted(spoken.glob("seed0/fold*")), spoken))
+    for name, value in mean["prediction"].items():
+        assert value == pytest.approx((one["prediction"][name] + two["prediction"][name]) / 2, abs=1e-4)
+    assert one["prediction"] != two["prediction"]
+    assert {**mean, "prediction": 0} == {**one, "prediction": 0}
