@@ -16,11 +16,11 @@ from affect.errors import AffectError, first_line, nearest
 from affect.extraction import Extraction
 from affect.options import Options
 from affect.recipe import Recipe, field_names
-from affect.workflow import Ensemble, Search, Suite
+from affect.workflow import Workflow
 
-Experiment = Callable[[], Recipe | Search | Ensemble | Suite | Extraction]
+Experiment = Callable[[], Recipe | Workflow | Extraction]
 T = TypeVar("T")
-W = TypeVar("W", bound=Search | Ensemble | Suite)
+W = TypeVar("W", bound=Workflow)
 E = TypeVar("E", bound=Extraction)
 
 
@@ -96,7 +96,7 @@ def parse(
 
 
 def parse_workflow(name: str, made: W, arguments: Sequence[str], *, description: str) -> tuple[W, Options, list[str]]:
-    """Return a search or an ensemble with its overrides, how to run it, and the arguments that are not its own."""
+    """Return an experiment of several runs with its overrides, how to run it, and the arguments of its members."""
     import tyro
 
     mine, rest = split(arguments, own_fields(made))
@@ -124,8 +124,8 @@ def parse_extraction(name: str, made: E, arguments: Sequence[str], *, descriptio
     return parsed
 
 
-def own_fields(made: Search | Ensemble | Suite) -> list[str]:
-    """Return the fields of a search, an ensemble or a suite itself, and those that say how to run it."""
+def own_fields(made: Workflow) -> list[str]:
+    """Return the fields of an experiment of several runs itself, and those that say how to run it."""
     return [*field_names(type(made)), *field_names(Options)]
 
 

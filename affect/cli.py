@@ -32,6 +32,7 @@ from affect.extraction import Extraction
 from affect.recipe import Recipe
 from affect.terminal import first, guarded, show_log
 from affect.workflow import Ensemble, Search, Suite, resolve
+from affect.workflow import Sequence as Stages
 
 __all__ = ["Experiment", "experiments_in", "experiments_of", "guarded", "launch", "main", "overview", "parse"]
 
@@ -63,6 +64,9 @@ def _launch(experiments: dict[str, Experiment], given: list[str]) -> None:
         return
     if isinstance(made, Suite):
         _suite(name, made, experiments, given, script)
+        return
+    if isinstance(made, Stages):
+        _sequence(name, made, experiments, given, script)
         return
     if isinstance(made, Extraction):
         settings = parse_extraction(name, made, given, description=inspect.getdoc(experiment) or "")
@@ -160,6 +164,26 @@ def _suite(name: str, made: Suite, experiments: dict[str, Experiment], given: li
         print(f"{page.read_text(encoding='utf-8')}\ncomparison: {page}")
     if failed:
         raise AffectError(f"{len(failed)} of {len(recipes)} did not come to their end: {'; '.join(failed.values())}")
+
+
+def _sequence(name: str, made: Stages, experiments: dict[str, Experiment], given: list[str], script: list[str]) -> None:
+    words = (
+        f"{inspect.getdoc(experiments[name]) or ''}\n\nEvery other --field goes to all stages "
+        f"({', '.join(made.stages)}), whose --help lists them."
+    )
+    stages, options, rest = parse_workflow(name, made, given, description=words)
+    own = own_fields(stages)
+    recipes = {stage: parse(stage, recipe_of(stage, experiments), rest, also=own)[0] for stage in stages.stages}
+    commands = {stage: shlex.join([*script, stage, *without(given, "stages")]) for stage in recipes}
+    show_log()
+    from affect.workflows import sequence
+
+    if options.dry_run:
+        print(sequence.dry_run(recipes, options))
+        return
+    top = sequence.run(recipes, options, commands)
+    if options.report and first():
+        print(f"\nreport: {top / 'report.md'}")
 
 
 def overview(experiments: Mapping[str, Experiment]) -> str:

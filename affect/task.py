@@ -367,8 +367,8 @@ class Task(ABC):
         saving.save(weights, {"task": self.recipe.task, **self.model_config(model)}, folder)
 
     def model_config(self, model: nn.Module) -> dict[str, Any]:
-        """Return what the model is built by again, as JSON types, for config.json."""
-        return {"model": self.recipe.to_dict().get("model", {})}
+        """Return what the model is built by again, as JSON types, for config.json: here two sections of the recipe."""
+        return {name: part for name, part in self.recipe.to_dict().items() if name in ("model", "data")}
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return the rows of evaluations as trivial models predict them, by evaluation and by the model's name."""
@@ -383,10 +383,10 @@ class Task(ABC):
     def model_of(cls, config: dict[str, Any]) -> nn.Module:
         """Return the model that `model_config` described, with random weights and without the Hub.
 
-        Here by a recipe with that section `model`, for tasks whose `build_model` reads no data.
+        Here by a recipe with the sections `model` and `data`, for tasks whose `build_model` reads no data.
         """
-        section = {"model": config["model"]} if config.get("model") else {}
-        return cls(cls.recipe_class.from_dict(section)).build_model()
+        sections = {name: part for name, part in config.items() if name in ("model", "data")}
+        return cls(cls.recipe_class.from_dict(sections)).build_model()
 
     @classmethod
     def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
@@ -444,6 +444,6 @@ class Stackable(Protocol):
     together: int | None
     """Runs trained together; None decides by size."""
 
-    def batch(self, rows: NDArray[np.intp], condition: str | None = None) -> Batch:
-        """Return the examples at these places, as they are or as they would be under a condition."""
+    def batch(self, rows: NDArray[np.intp], condition: str | None = None, key: Key | None = None) -> Batch:
+        """Return the examples at these places, as they are, under a condition, or (with a key) as they are trained."""
         ...

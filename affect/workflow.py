@@ -1,4 +1,4 @@
-"""Experiments of more than one run: a search over ranges, an ensemble, a suite. Loads no tensor library."""
+"""Experiments of more than one run: a search over ranges, an ensemble, a suite, a sequence. No tensor library."""
 
 from __future__ import annotations
 
@@ -84,6 +84,26 @@ class Suite:
         """Check the members."""
         require(len(self.members) > 1, "members", "name at least two", self.members)
         require(len(set(self.members)) == len(self.members), "members", "name each once", self.members)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequence:
+    """Experiments one after another, each from the weights of the one before: pretraining and fine-tuning, or more.
+
+    A seed and fold starts from the same seed and fold, whose weights have not seen its test part.
+    """
+
+    stages: tuple[str, ...]
+    """Experiments of this file, in their order; every other --field of the command line goes to all of them."""
+
+    def __post_init__(self) -> None:
+        """Check the stages."""
+        require(len(self.stages) > 1, "stages", "name at least two", self.stages)
+        require(len(set(self.stages)) == len(self.stages), "stages", "name each once", self.stages)
+
+
+Workflow = Search | Ensemble | Suite | Sequence
+"""An experiment of more than one run."""
 
 
 def parse(text: str) -> Range:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from affect.cli import experiments_of, launch
 from affect.recipe import Optim, Train
 from affect.tasks.valence_arousal.recipe import Augment, Data, Model, ValenceArousal
-from affect.workflow import Ensemble, Search
+from affect.workflow import Ensemble, Search, Suite
 
 
 def demo() -> ValenceArousal:
@@ -159,6 +159,67 @@ def v3() -> ValenceArousal:
         model=replace(base.model, train_encoder="transformer", cache="none"),
         optim=Optim(lr=5e-5, encoder_lr=5e-6, weight_decay=1e-3),
     )
+
+
+def ablation_batch() -> ValenceArousal:
+    """v3 with v2's batch of 16 utterances (4 segments of 4) alone.
+
+    v2 changed eight things at once; each `ablation_` is one of them, beside v3. No result was reported.
+    """
+    base = v3()
+    return replace(base, train=replace(base.train, batch=4))
+
+
+def ablation_prosody() -> ValenceArousal:
+    """v3 with v2's prosody of 128 alone. No result was reported."""
+    base = v3()
+    return replace(base, model=replace(base.model, prosody_dim=128))
+
+
+def ablation_layers() -> ValenceArousal:
+    """v3 with v2's 4 Mamba layers alone. No result was reported."""
+    base = v3()
+    return replace(base, model=replace(base.model, mamba_layers=4))
+
+
+def ablation_dropout() -> ValenceArousal:
+    """v3 with v2's dropout of .15 alone. No result was reported."""
+    base = v3()
+    return replace(base, model=replace(base.model, dropout=0.15))
+
+
+def ablation_decay() -> ValenceArousal:
+    """v3 with v2's weight decay of 1e-4 alone. No result was reported."""
+    base = v3()
+    return replace(base, optim=replace(base.optim, weight_decay=1e-4))
+
+
+def ablation_patience() -> ValenceArousal:
+    """v3 with v2's patience of 5 epochs alone. No result was reported."""
+    base = v3()
+    return replace(base, train=replace(base.train, patience=5))
+
+
+def ablation_weighted() -> ValenceArousal:
+    """v3 with v2's weighted CCC (valence 1.5) alone. No result was reported."""
+    base = v3()
+    return replace(base, loss="weighted", weights=(1.5, 1.0))
+
+
+def ablation_pooling() -> ValenceArousal:
+    """v3 with v2's attention pooling alone. No result was reported."""
+    base = v3()
+    return replace(base, model=replace(base.model, pooling="attention"))
+
+
+def ablations() -> Suite:
+    """v3 and each of v2's eight settings alone, and a page that compares them."""
+    return Suite(
+        members=(
+            "v3", "ablation_batch", "ablation_prosody", "ablation_layers", "ablation_dropout", "ablation_decay",
+            "ablation_patience", "ablation_weighted", "ablation_pooling",
+        )
+    )  # fmt: skip
 
 
 def finetune() -> ValenceArousal:

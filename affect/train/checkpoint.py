@@ -32,7 +32,7 @@ MODEL, AVERAGE, OPTIMIZER, SCALER = "model.safetensors", "average.safetensors", 
 
 
 def save(
-    engine: Engine, where: Path, model: nn.Module, optimizer: Any, average: Average | None, state: State, *, keep: int
+    engine: Engine, where: Path, model: nn.Module, optimizer: Any, average: Average | None, stands: State, *, keep: int
 ) -> None:
     """Write a checkpoint to `where`/step-<n> and remove all but the newest `keep`. A collective.
 
@@ -42,15 +42,16 @@ def save(
     averaged = None if average is None else engine.weights(average.model)
 
     def write() -> None:
-        with folders.whole(where / f"step-{state.step:07d}") as temporary:
+        with folders.whole(where / f"step-{stands.step:07d}") as temporary:
             temporary.mkdir()
             save_file(weights, str(temporary / MODEL))
             save_file(moments, str(temporary / OPTIMIZER))
             if averaged is not None:
                 save_file(averaged, str(temporary / AVERAGE))
-            _write_rest(engine, where.parent / "recipe.json", temporary, average, state)
+            _write_rest(engine, where.parent / "recipe.json", temporary, average, stands)
             checksums.write(temporary)
-        resume.tidy(where, state.step, keep)
+        resume.tidy(where, stands.step, keep)
+        _tidy_candidates(where)
 
     engine.on_main(write)
 
@@ -82,14 +83,20 @@ def save_best(
     resume.drop_lost_best(where)
 
 
-def save_candidate(where: Path, step: int, weights: Mapping[str, Tensor], kept: Sequence[int]) -> None:
-    """Write weights that may be averaged at the end, and remove those of steps not `kept`. On the main rank alone."""
-    folder = where / CANDIDATES
-    with folders.whole(folder / f"{step:07d}.safetensors") as temporary:
+def save_candidate(where: Path, step: int, weights: Mapping[str, Tensor]) -> None:
+    """Write weights that may be averaged at the end. On the main rank alone."""
+    with folders.whole(where / CANDIDATES / f"{step:07d}.safetensors") as temporary:
         save_file(dict(weights), str(temporary))
-    for path in folder.glob("*.safetensors"):
-        if int(path.stem) not in kept:
-            path.unlink()
+
+
+def _tidy_candidates(where: Path) -> None:
+    """Remove the weights that no checkpoint here counts on: a run may go on from any of them."""
+    held = list((where / CANDIDATES).glob("*.safetensors"))
+    if held:
+        needed = {step for path in steps(where) for _, step in state.read(path)[0].candidates}
+        for path in held:
+            if int(path.stem) not in needed:
+                path.unlink()
 
 
 def mean_of_candidates(where: Path, steps: Sequence[int]) -> dict[str, Tensor]:

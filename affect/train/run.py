@@ -304,10 +304,12 @@ class Run:
             "metrics", {"event": "selection", "step": self.state.step, "epoch": epoch, "score": score, "kept": better}
         )
         if better:
-            self._keep_best(score, scores)
+            self._keep_best(scores)
         if self.recipe.train.average_best > 1:
             self._keep_candidate(score, scores)
-        chosen = " ".join(f"{k} {v:.3f}" for found in list(scores.values())[:1] for k, v in found.items())
+        shown = [measure.name for measure in self.measures if measure is first or measure.headline]
+        main = next(iter(scores.values()))
+        chosen = " ".join(f"{name} {main[name]:.3f}" for name in shown)
         self.log(logging.INFO, f"epoch {epoch + 1}: {chosen}{' *' if better else ''}")
         if not math.isfinite(score):
             told = [f"{first.shown} is not defined on this evaluation, which chooses no weights", *told]
@@ -319,13 +321,16 @@ class Run:
     def _evaluated(self) -> torch.nn.Module:
         return self.model if self.average is None else self.average.model
 
-    def _keep_best(self, score: float, scores: Scores) -> None:
+    def _keep_best(self, scores: Scores) -> None:
         weights = self.engine.weights(self._evaluated())
         self.engine.on_main(lambda: self._write_best(weights, scores))
 
     def _write_best(self, weights: Mapping[str, Tensor], scores: Scores) -> None:
-        where, step, plain = self.checkpoints, self.state.step, self.engine.unwrap(self._evaluated())
-        checkpoint.save_best(where, step, scores, lambda folder: self.task.save(plain, weights, folder))
+        plain = self.engine.unwrap(self._evaluated())
+        # Also of the mean of several it is the step that the state knows as the best.
+        checkpoint.save_best(
+            self.checkpoints, self.state.best_step, scores, lambda folder: self.task.save(plain, weights, folder)
+        )
         if self.start.on_save is not None:
             self.start.on_save()
 
@@ -338,8 +343,7 @@ class Run:
         self.state.candidates = ranked[:most]
         if (score, self.state.step) in self.state.candidates:
             weights = self.engine.weights(self._evaluated())
-            kept = [step for _, step in self.state.candidates]
-            self.engine.on_main(lambda: checkpoint.save_candidate(self.checkpoints, self.state.step, weights, kept))
+            self.engine.on_main(lambda: checkpoint.save_candidate(self.checkpoints, self.state.step, weights))
 
     def due(self) -> bool:
         """Tell whether the last checkpoint is too long ago, by the main rank's clock."""
@@ -382,6 +386,7 @@ class Run:
         state = self.state
         place = {"best_step": state.best_step, "best_epoch": state.best_epoch}
         self.journal.write("metrics", {"event": "end", "step": state.step, **place, "scores": scores})
+        self.engine.on_main(lambda: folders.discard(self.checkpoints / checkpoint.CANDIDATES))
         if self.start.on_save is not None and self.engine.main:
             self.start.on_save()
         return scores

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from affect.errors import StoppedError
-from affect.task import Batch, Stackable, StackableModel, Task
+from affect.task import Batch, Key, Stackable, StackableModel, Task
 from affect.train import interrupt
 from affect.train.engine import Engine, seeds
 from affect.train.run import Run
@@ -150,7 +150,8 @@ class StackedTrainer:
         assert isinstance(task, Stackable) and isinstance(run.model, StackableModel)
         now = run.state.step
         (micro,) = run.schedule.cut(now).ranks[0]
-        batch = task.batch(places[list(micro.indices)]).to(self.engine.device)
+        key = Key(seed=run.recipe.seed, epoch=run.epoch)
+        batch = task.batch(places[list(micro.indices)], key=key).to(self.engine.device)
         # As the trainer seeds its micro-batch 0 on rank 0; of the generators the one that the noise comes from: to seed
         # them all takes as long as a small layer.
         torch.default_generator.manual_seed(seeds(run.recipe.seed, now, 0, 0)[2])

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from affect import report, tasks
 from affect.errors import AffectError, first_line
-from affect.hub import background, load
-from affect.hub.background import pushing
 from affect.models import saving
 from affect.options import Options
 from affect.recipe import Recipe
@@ -77,11 +75,25 @@ def join(recipe: Recipe) -> Engine:
     return engine
 
 
-def initial_weights(recipe: Recipe) -> dict[str, Tensor] | None:
-    """Return the weights that a recipe starts from, None where it starts anew. Raises AffectError without any there."""
+def initial_weights(recipe: Recipe, seed: int, fold: int) -> dict[str, Tensor] | None:
+    """Return the weights that a seed and fold of a recipe starts from, None where it starts anew.
+
+    Of an experiment they are those of the same seed and fold, which have not seen its test part, or of its only run.
+    Raises AffectError where there are none.
+    """
     source = recipe.train.init_from
     if source is None:
         return None
+    experiment = Path(source)
+    below = sorted(path.parents[2] for path in experiment.glob("seed*/fold*/checkpoints/best/" + saving.WEIGHTS))
+    if below:
+        own = folder_of(experiment, seed, fold)
+        if own not in below and len(below) > 1:
+            raise AffectError(f"train.init_from: {source} has several runs and no seed{seed}/fold{fold}: name one")
+        source = str(own if own in below else below[0])
+    # Imported where it is used: it loads the Hub's client.
+    from affect.hub import load
+
     folder = load.folder_of(Path(source))
     for place in (folder, folder / "checkpoints" / "best"):
         if (place / saving.WEIGHTS).is_file():
@@ -103,6 +115,11 @@ def folder_of(top: Path, seed: int, fold: int) -> Path:
     return top / f"seed{seed}" / f"fold{fold}"
 
 
+def unit_of(folder: Path) -> Unit:
+    """Return the seed and fold of a run's folder."""
+    return int(folder.parent.name.removeprefix("seed")), int(folder.name.removeprefix("fold"))
+
+
 def run_one(
     experiment: str, task: Task, folder: Path, options: Options, command: str,
     *, only: Sequence[str] | None = None, watch: Watch | None = None, alone: bool = False,
@@ -119,14 +136,14 @@ def run_one(
         if scores is not None:
             return scores
         with contextlib.ExitStack() as stack:
-            on_save: list[Callable[[], None]] = []
+            on_save: list[Callable[[], None] | None] = []
             repo = task.recipe.push_to_hub if only is None else None
-            pushed = pushing(repo, folder, private=task.recipe.hub_private, several=not alone)
+            pushed = _pushing(repo, folder, private=task.recipe.hub_private, several=not alone)
             engine.on_main(lambda: on_save.append(stack.enter_context(pushed)))
             with watchdog.Watchdog(engine, folder / "train.log", task.recipe.train.timeout):
                 start = Start(
                     experiment=experiment, resume=options.resume, only=only, watch=watch,
-                    on_save=on_save[0] if on_save else None, weights=initial_weights(task.recipe),
+                    on_save=on_save[0] if on_save else None, weights=initial_weights(task.recipe, *unit_of(folder)),
                 )  # fmt: skip
                 scores = trainer.train(Run(engine, task, folder, start))
         if engine.main:
@@ -190,7 +207,7 @@ def run_together(
                 found[unit] = scores
         left = [unit for unit in units if unit not in found]
         if left and only is None:
-            background.check(whole.recipe.push_to_hub)
+            _check_hub(whole.recipe.push_to_hub)
         width = stacked_trainer.width(engine, made[left[0]]) if left else 1
         for first in range(0, len(left), width):
             chosen = left[first : first + width]
@@ -203,11 +220,11 @@ def run_together(
                     stack.callback(engine.end)
                     repo = task.recipe.push_to_hub if only is None else None
                     push = stack.enter_context(
-                        pushing(repo, folder, private=task.recipe.hub_private, several=len(units) > 1)
+                        _pushing(repo, folder, private=task.recipe.hub_private, several=len(units) > 1)
                     )
                     start = Start(
                         experiment=experiment, resume=options.resume, only=only, on_save=push,
-                        weights=initial_weights(task.recipe), stacked=True,
+                        weights=initial_weights(task.recipe, *unit), stacked=True,
                     )  # fmt: skip
                     runs[unit] = stack.enter_context(Run(engine, task, folder, start))
                 log = folder_of(top, *chosen[0]) / "train.log"
@@ -222,6 +239,25 @@ def run_together(
     if failed:
         raise DivergedError(f"{len(failed)} of {len(left)} runs diverged: {next(iter(failed.values()))}")
     return found
+
+
+def _pushing(
+    repo: str | None, folder: Path, *, private: bool, several: bool
+) -> contextlib.AbstractContextManager[Callable[[], None] | None]:
+    """Push a run's folder beside its training where it has a repository; the Hub's client is loaded only then."""
+    if repo is None:
+        return contextlib.nullcontext(None)
+    from affect.hub.background import pushing
+
+    return pushing(repo, folder, private=private, several=several)
+
+
+def _check_hub(repo: str | None) -> None:
+    """Raise AffectError where a run could not be pushed to its repository."""
+    if repo is not None:
+        from affect.hub import background
+
+        background.check(repo)
 
 
 def tell(folder: Path, scores: Scores, extra: dict[str, Path] | None = None) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
-from affect.report.tables import grid
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
 from affect.task import VALID
 
 _EVERY = 1.0
@@ -113,41 +116,45 @@ class Display:
     """A table refreshed in place on a terminal; elsewhere a line whenever a run changes."""
 
     def __init__(self, out: TextIO):
-        self.out, self.live = out, out.isatty()
-        self._height, self._drawn = 0, 0.0
+        self._console = Console(file=out, soft_wrap=not out.isatty(), highlight=False, markup=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=False) if out.isatty() else None
+        self._drawn = 0.0
         self._said: dict[str, tuple[str, str]] = {}
+
+    def __enter__(self) -> Self:
+        """Return the display, the terminal its own."""
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the last table on the terminal."""
+        if self._live is not None:
+            self._live.stop()
 
     def show(self, runs: Sequence[Progress], *, now: bool = False) -> None:
         """Show how far the runs are; on a terminal once a second, or `now`."""
-        if not self.live:
+        if self._live is None:
             for run in runs:
                 self._line(run)
             return
-        if not now and time.monotonic() - self._drawn < _EVERY:
-            return
-        self._drawn = time.monotonic()
-        self._erase()
-        size = shutil.get_terminal_size()
+        if now or time.monotonic() - self._drawn >= _EVERY:
+            self._drawn = time.monotonic()
+            self._live.update(self._table(runs), refresh=True)
+
+    def _table(self, runs: Sequence[Progress]) -> Table:
         # A table that is higher than the terminal could not be drawn over.
-        room = max(1, size.lines - 5)
+        room = max(1, self._console.size.height - 6)
         order = sorted(runs, key=lambda run: run.state != "running") if len(runs) > room else list(runs)
-        lines = grid(_HEAD, [run.row() for run in order[:room]], left=True).splitlines()
-        if len(runs) > room:
-            lines.append(f"... and {len(runs) - room} more")
-        self.out.write("".join(line[: size.columns - 1] + "\n" for line in lines))
-        self.out.flush()
-        self._height = len(lines)
+        hidden = len(runs) - room
+        table = Table(*_HEAD, box=SIMPLE_HEAD, caption=f"... and {hidden} more" if hidden > 0 else None)
+        for run in order[:room]:
+            table.add_row(*run.row())
+        return table
 
     def say(self, line: str) -> None:
-        """Write a line that stays."""
-        self._erase()
-        self.out.write(line + "\n")
-        self.out.flush()
-
-    def _erase(self) -> None:
-        if self._height:
-            self.out.write(f"\x1b[{self._height}F\x1b[J")
-            self._height = 0
+        """Write a line that stays, above the table."""
+        self._console.print(line)
 
     def _line(self, run: Progress) -> None:
         said = (run.state, run.said_scores())

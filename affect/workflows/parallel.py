@@ -109,7 +109,7 @@ def run(
     for job in jobs:
         if job.progress.state == "finished":
             display.say(f"{job.progress.folder} is finished: skipped (--overwrite runs it again)")
-    with _interruptible(), interrupt.heard():
+    with _interruptible(), interrupt.heard(), display:
         try:
             _work(jobs, places, extra, display)
         finally:

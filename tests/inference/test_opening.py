@@ -8,15 +8,19 @@ import shutil
 
 import pytest
 import torch
+import tyro
 
-from affect import checksums, tasks
+from affect import checksums, cli, tasks
 from affect.commands import export
 from affect.errors import AffectError
 from affect.hub import from_pretrained
 from affect.inference import opening
 from affect.models import saving
 from tests.inference.asking import ask
-from tests.inference.third import ThirdTask
+from tests.launching import exit_code
+from tests.third.config import Activity, Data, Model
+from tests.third.model import FrameModel
+from tests.third.task import ActivityTask
 
 
 def test_the_folder_of_a_run_is_found_or_named(spoken, fused, tmp_path):
@@ -69,31 +73,44 @@ def test_models_of_other_data_are_not_averaged(spoken, tmp_path):
 @pytest.fixture
 def third(monkeypatch, tmp_path):
     """A folder of weights of a task that is in no file of affect."""
-    monkeypatch.setitem(tasks.TASKS, "third", "tests.inference.third:ThirdTask")
-    made = ThirdTask(ThirdTask.recipe_class())
+    monkeypatch.setitem(tasks.TASKS, "activity", "tests.third.task:ActivityTask")
+    made = ActivityTask(Activity(data=Data(width=4), model=Model(hidden=6)))
     model = made.build_model()
     made.save(model, model.state_dict(), tmp_path / "model")
     return tmp_path / "model"
 
 
-def test_a_third_task_is_loaded_and_says_what_it_can_not(third, capsys):
+def test_a_third_task_is_loaded_and_says_what_it_can_not(third):
     model = from_pretrained(third)
-    assert isinstance(model, torch.nn.Linear)
+    assert isinstance(model, FrameModel)
     assert not model.training
-    with pytest.raises(AffectError, match="models of third can't be predicted from files"):
+    assert model(torch.zeros(1, 3, 4))["active"].shape == (1, 3)
+    with pytest.raises(AffectError, match="models of activity can't be predicted from files"):
         ask(third, "a.wav")
-    with pytest.raises(AffectError, match="models of third can't be exported: their task has no format for it"):
+    with pytest.raises(AffectError, match="models of activity can't be exported: their task has no format for it"):
         export(third)
-    card = ThirdTask.card(saving.read_config(third), {}, "you/third")
+    card = ActivityTask.card(saving.read_config(third), {}, "you/activity")
     assert (card.licence, card.command) == ("other", "")
-    assert ThirdTask.preprocessing({}) == {"task": "third"}
-    assert tasks.commands()["greet"]() == "hello"
+    assert ActivityTask.preprocessing({}) == {"task": "activity"}
+
+
+def test_a_task_adds_commands(third, monkeypatch, capsys):
+    monkeypatch.setattr(ActivityTask, "commands", classmethod(lambda cls: (f"{__name__}:greet",)))
+    for words, wanted in ((["greet", "you"], "hello you"), (["--help"], "Say hello.")):
+        monkeypatch.setattr("sys.argv", ["affect", *words])
+        assert exit_code(cli.main) == 0
+        assert wanted in capsys.readouterr().out
+
+
+def greet(name: tyro.conf.Positional[str]) -> None:
+    """Say hello."""
+    print("hello", name)
 
 
 def test_a_model_of_a_task_that_is_not_installed_is_one_line(third, monkeypatch):
-    monkeypatch.delitem(tasks.TASKS, "third")
+    monkeypatch.delitem(tasks.TASKS, "activity")
     for use in (lambda: ask(third, "a.wav"), lambda: from_pretrained(third), lambda: export(third)):
-        with pytest.raises(AffectError, match="unknown task 'third'"):
+        with pytest.raises(AffectError, match="unknown task 'activity'"):
             use()
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from affect.inference.streams import Source, gather, read_vector
 
 from affect.data.feature_corpus import Stream, read_table
 from affect.errors import AffectError
+from affect.inference.streams import Source, gather, read_vector
 
 AUDIO, TEXT, VIDEO = Stream("audio", "ears", 4), Stream("text", "reader", 3), Stream("video", "eyes", 2)
 STREAMS = (AUDIO, TEXT, VIDEO)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from affect.data import conditions
 from affect.data.feature_corpus import FeatureCorpus
 from affect.task import Batch, Row
+from affect.tasks.multimodal_emotion.noise import Noise
 
 MODALITIES = tuple(conditions.MODALITIES.values())
 Places = NDArray[np.intp]
@@ -54,13 +55,17 @@ class Examples:
         found: Mask = self._kept(condition)[places]
         return found
 
-    def batch(self, places: Places, condition: str | None = None) -> Batch:
-        """Return the utterances at `places` [B] as a micro-batch."""
+    def batch(self, places: Places, condition: str | None = None, noise: Noise | None = None) -> Batch:
+        """Return the utterances at `places` [B] as a micro-batch, under a condition or with noise."""
         there = self.present[places]
         inputs: dict[str, torch.Tensor] = {}
         if condition is None:
             # What is missing is all zeros as it stands.
-            inputs = {key: _tensor(self._features[s][places]) for s, key in enumerate(self.corpus.keys)}
+            for s, key in enumerate(self.corpus.keys):
+                values = np.asarray(self._features[s][places], np.float32)
+                if noise is not None:
+                    values = noise.add([self.ids[place] for place in places], key, values, self._power(s))
+                inputs[key] = _tensor(values)
         else:
             there = there & self._kept(condition)[places][:, self._modality]
             for s, key in enumerate(self.corpus.keys):

@@ -28,6 +28,8 @@ class MultimodalEmotion(Recipe):
     choose: Literal["emoval", "subsets"] = "emoval"
     """Score by which the epoch is kept: emoval on the fold, as in the public toolkit, or its mean over the seven
     subsets of the modalities."""
+    noise: tuple[float, float] | None = None
+    """Lowest and highest signal-to-noise ratio in dB of noise on training features, drawn anew in each epoch."""
     together: int | None = None
     """Runs whose steps are taken as one stack; None decides by the model's size. Decides speed, never the result."""
 
@@ -35,6 +37,8 @@ class MultimodalEmotion(Recipe):
         """Check every field."""
         super().__post_init__()
         require(self.together is None or self.together > 0, "together", "be positive (or None)", self.together)
+        low_high = self.noise is None or self.noise[0] <= self.noise[1]
+        require(low_high, "noise", "be low then high, in dB", self.noise)
         self.model.check_streams(tuple(m for m in MODALITIES for _ in getattr(self.data, m)))
 
     def seeds(self, given: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from affect.data.conditions import NAMES, SUBSETS
 from affect.errors import AffectError
 from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Task, Term
 from affect.tasks.multimodal_emotion.measures import MEASURES
+from affect.tasks.multimodal_emotion.noise import Noise
 from affect.tasks.multimodal_emotion.recipe import MultimodalEmotion
 
 if TYPE_CHECKING:
@@ -102,17 +103,18 @@ class MultimodalEmotionTask(Task):
         """Return train, valid and the tests; each utterance costs one."""
         return self.parts
 
-    def batch(self, rows: NDArray[np.intp], condition: str | None = None) -> Batch:
-        """Return the utterances at these places of the corpus, as they are or as they would be under a condition."""
-        return self.examples.batch(rows, condition)
+    def batch(self, rows: NDArray[np.intp], condition: str | None = None, key: Key | None = None) -> Batch:
+        """Return the utterances at these places, as they are, under a condition, or noisy as they are trained."""
+        trained = None if self.recipe.noise is None or key is None else Noise(key, *self.recipe.noise)
+        return self.examples.batch(rows, condition, trained)
 
     def release(self) -> None:
         """Let go of the memory of features read so far."""
         self.corpus.release()
 
     def collate(self, rows: list[Row], key: Key | None) -> Batch:
-        """Return rows as a micro-batch; nothing is augmented."""
-        return self.batch(np.array([row["row"] for row in rows], np.intp), rows[0].get("condition"))
+        """Return rows as a micro-batch; in training noise is added where the recipe asks for it."""
+        return self.batch(np.array([row["row"] for row in rows], np.intp), rows[0].get("condition"), key)
 
     def build_model(self) -> nn.Module:
         """Return a new model, its features standardised by the training part where the recipe asks for it."""
