@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from affect.models.multimodal.config import MultimodalConfig
-from affect.workflows.multimodal_inputs import Source, read_vector
-from affect.workflows.multimodal_media import Encoders
 
 from affect.data import synthetic_media
 from affect.data.feature_corpus import Stream
 from affect.errors import AffectError
 from affect.extraction import AudioExtraction, TextExtraction, VideoExtraction
-from affect.models import multimodal
-from affect.workflows import extraction, multimodal_prediction
+from affect.inference.media import Encoders
+from affect.inference.streams import Source, read_vector
+from affect.workflows import extraction
 from tests.data.films import film
+from tests.inference.asking import ask
+from tests.tasks.multimodal_emotion import fusing
 
-CLASSES = ("neutral", "happy", "sad")
 NAMES = [f"utterance_{k}" for k in range(synthetic_media.COUNT)]
 
 
@@ -59,20 +56,12 @@ def model(folder: Path, root: Path, *, audio: tuple[str, ...] = ("ears",), recip
     """Write a run's folder of a model of these features and return it."""
     chosen = [*(("audio", name) for name in audio), ("text", "reader"), ("video", "eyes")]
     widths = {name: json.loads((root / "features" / name / "manifest.json").read_text())["width"] for _, name in chosen}
-    streams = tuple((modality, name, widths[name]) for modality, name in chosen)
-    torch.manual_seed(3)
-    made = multimodal.build(MultimodalConfig(name="topn", streams=streams, classes=CLASSES, hidden=8, softmax="masked"))
-    multimodal.save(made, folder / "checkpoints" / "best")
+    streams = [(modality, name, widths[name]) for modality, name in chosen]
+    best = folder / "checkpoints" / "best"
+    fusing.save(best, name="topn", streams=streams, classes=("neutral", "happy", "sad"), softmax="masked")
     if recipe:
         (folder / "recipe.json").write_text(json.dumps({"data": {"root": str(root)}}))
     return folder
-
-
-def predict(run: Path, features: Path | None = None, **given) -> tuple[int, list[dict]]:
-    output = io.StringIO()
-    named = {name: [str(value) for value in values] for name, values in given.items()}
-    bad = multimodal_prediction.predict_utterances(run, output, **named, features=features)
-    return bad, [json.loads(line) for line in output.getvalue().splitlines()]
 
 
 def assert_same(lines: list[dict], others: list[dict]) -> None:
@@ -85,27 +74,27 @@ def assert_same(lines: list[dict], others: list[dict]) -> None:
 def test_media_give_what_their_features_give(media, root, tmp_path):
     run = model(tmp_path / "run", root)
     features = {"audio": "ears", "text": "reader", "video": "eyes"}
-    bad, wanted = predict(run, **{m: [root / "features" / name] for m, name in features.items()})
+    bad, wanted = ask(run, **{m: [root / "features" / name] for m, name in features.items()})
     assert bad == 0
     assert [line["present"] for line in wanted] == ["AV", *["ATV"] * 5]
     assert len({line["prediction"]["valence"] for line in wanted}) == 6
     raw = {
         m: [media / f"{name}.{end}" for name in NAMES] for m, end in zip(features, ("wav", "txt", "mkv"), strict=True)
     }
-    bad, lines = predict(run, **raw)
+    bad, lines = ask(run, **raw)
     assert bad == 0
     assert_same(lines, wanted)
     # Words instead of files, and features beside media.
     words = [path.read_text().strip() for path in raw["text"]]
     mixed = [root / "features" / "ears" / f"{name}.npy" for name in NAMES]
-    bad, lines = predict(run, audio=mixed, text=words, video=raw["video"])
+    bad, lines = ask(run, audio=mixed, text=words, video=raw["video"])
     assert bad == 0
     assert_same(lines, wanted)
     assert [line["id"] for line in lines] == NAMES
 
 
 def test_words_alone_are_named_by_themselves(media, root, tmp_path):
-    _, (line,) = predict(model(tmp_path / "run", root), text=["ma ni=lo, " + "ke " * 200])
+    _, (line,) = ask(model(tmp_path / "run", root), text=["ma ni=lo, " + "ke " * 200])
     assert line["id"].startswith("ma ni=lo, ke")
     assert line["present"] == "T"
 
@@ -113,10 +102,10 @@ def test_words_alone_are_named_by_themselves(media, root, tmp_path):
 def test_raw_media_go_to_all_features_of_their_modality(media, root, tmp_path):
     run = model(tmp_path / "run", root, audio=("ears", "ears2"))
     one, two = (root / "features" / name / "utterance_2.npy" for name in ("ears", "ears2"))
-    wanted = predict(run, audio=[f"ears={one}", f"ears2={two}"])
-    assert_same(predict(run, audio=[media / "utterance_2.wav"])[1], wanted[1])
-    alone = predict(run, audio=[f"ears2={media / 'utterance_2.wav'}"])
-    assert_same(alone[1], predict(run, audio=[f"ears2={two}"])[1])
+    wanted = ask(run, audio=[f"ears={one}", f"ears2={two}"])
+    assert_same(ask(run, audio=[media / "utterance_2.wav"])[1], wanted[1])
+    alone = ask(run, audio=[f"ears2={media / 'utterance_2.wav'}"])
+    assert_same(alone[1], ask(run, audio=[f"ears2={two}"])[1])
     assert alone[1][0]["prediction"] != wanted[1][0]["prediction"]
 
 
@@ -124,7 +113,7 @@ def test_a_video_has_sound_and_a_bad_medium_is_a_line(media, root, tmp_path):
     run = model(tmp_path / "run", root)
     (tmp_path / "cut.mkv").write_bytes(b"nothing of a video")
     names = [media / "utterance_1.mkv", tmp_path / "cut.mkv", tmp_path / "absent.wav", media / "utterance_5.mkv"]
-    bad, lines = predict(run, audio=names)
+    bad, lines = ask(run, audio=names)
     assert [("error" in line, line["id"]) for line in lines] == [
         (False, "utterance_1"), (True, "cut"), (True, "absent"), (True, "utterance_5"),
     ]  # fmt: skip
@@ -132,7 +121,7 @@ def test_a_video_has_sound_and_a_bad_medium_is_a_line(media, root, tmp_path):
     assert str(tmp_path / "cut.mkv") in lines[1]["error"]
     assert "absent.wav: no such file" in lines[2]["error"]
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    bad, (line,) = predict(run, text=[tmp_path / "latin.txt"])
+    bad, (line,) = ask(run, text=[tmp_path / "latin.txt"])
     assert (bad, "is not UTF-8 (byte 3)" in line["error"]) == (1, True)
 
 
@@ -143,16 +132,16 @@ def test_the_manifest_that_is_missing_is_named(media, root, tmp_path):
     (elsewhere / "features" / "eyes" / "manifest.json").unlink()
     wanted = f"{elsewhere / 'features' / 'eyes' / 'manifest.json'}: no such manifest, which raw video needs"
     with pytest.raises(AffectError, match=wanted):
-        predict(run, video=[media / "utterance_1.mkv"])
-    assert predict(run, audio=[media / "utterance_1.wav"])[0] == 0, "the others are not asked for"
+        ask(run, video=[media / "utterance_1.mkv"])
+    assert ask(run, audio=[media / "utterance_1.wav"])[0] == 0, "the others are not asked for"
     # The features' own folder, or the corpus's.
-    told = predict(run, root, video=[media / "utterance_1.mkv"])
+    told = ask(run, features=root, video=[media / "utterance_1.mkv"])
     assert told[0] == 0
-    assert predict(run, root / "features", video=[media / "utterance_1.mkv"]) == told
+    assert ask(run, features=root / "features", video=[media / "utterance_1.mkv"]) == told
     bare = model(tmp_path / "bare", root, recipe=False)
     with pytest.raises(AffectError, match="needs the manifest of eyes, and no recipe.json says where"):
-        predict(bare, video=[media / "utterance_1.mkv"])
-    assert predict(bare, root, video=[media / "utterance_1.mkv"])[0] == 0
+        ask(bare, video=[media / "utterance_1.mkv"])
+    assert ask(bare, features=root, video=[media / "utterance_1.mkv"])[0] == 0
 
 
 def test_a_manifest_of_other_features_is_refused(media, root, tmp_path):
@@ -163,10 +152,10 @@ def test_a_manifest_of_other_features_is_refused(media, root, tmp_path):
     facts = json.loads(file.read_text())
     file.write_text(json.dumps(facts | {"width": 33}))
     with pytest.raises(AffectError, match=r"manifest.json has 33 numbers, the model's audio feature ears has 32"):
-        predict(run, audio=[media / "utterance_1.wav"])
+        ask(run, audio=[media / "utterance_1.wav"])
     file.write_text(json.dumps(facts | {"modality": "text"}))
     with pytest.raises(AffectError, match="is of text, the model's ears is of audio"):
-        predict(run, audio=[media / "utterance_1.wav"])
+        ask(run, audio=[media / "utterance_1.wav"])
 
 
 def test_features_of_faces_need_the_table_of_faces(media, root, tmp_path):
@@ -183,13 +172,13 @@ def test_features_of_faces_need_the_table_of_faces(media, root, tmp_path):
     run = model(tmp_path / "run", elsewhere)
     video = tmp_path / "mine.mkv"
     shutil.copy(media / "utterance_1.mkv", video)
-    bad, (line,) = predict(run, video=[video])
+    bad, (line,) = ask(run, video=[video])
     assert bad == 1
     assert f"{tmp_path / 'mine.csv'} (py-feat's or OpenFace's) has to lie beside it" in line["error"]
     shutil.copy(tmp_path / "boxes.csv", tmp_path / "mine.csv")
-    bad, lines = predict(run, video=[video])
+    bad, lines = ask(run, video=[video])
     assert bad == 0
-    assert_same(lines, predict(run, video=[elsewhere / "features" / "eyes" / "u.npy"])[1])
+    assert_same(lines, ask(run, video=[elsewhere / "features" / "eyes" / "u.npy"])[1])
 
 
 def test_vectors_are_those_of_the_files(media, root):

@@ -2,59 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from affect.models.multimodal.config import MultimodalConfig
 
-from affect import checksums, cli
+from affect import cli
 from affect.data.synthetic_features import FEATURES
 from affect.errors import AffectError
-from affect.models import multimodal
-from affect.options import Options
-from affect.workflows import folds, multimodal_prediction
+from affect.tasks.multimodal_emotion import predict
+from affect.train.folder import read_rows
+from tests.inference.asking import ask
 from tests.launching import assert_one_line, exit_code, in_its_own_process, own_log
-from tests.tasks.multimodal_emotion import small
+from tests.tasks.multimodal_emotion import fusing, small
+from tests.tasks.multimodal_emotion.fusing import CLASSES
 
 MODALITIES = ("audio", "text", "video")
-SUBSETS = ("A", "T", "V", "AT", "AV", "TV", "ATV")
-CLASSES = ("neutral", "angry", "happy", "sad", "worried", "surprise")
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
-    """A generated corpus; its features lie in features/<name>."""
-    return small.corpus(tmp_path_factory.mktemp("multimodal") / "corpus")
-
-
-@pytest.fixture(scope="session")
-def experiment(corpus, tmp_path_factory):
-    """The folder of an experiment of two seeds and two folds, its features standardised."""
-    recipe = small.recipe(corpus, softmax="masked", missing="token", normalise=True)
-    options = Options(runs=tmp_path_factory.mktemp("runs"), seeds=(0, 1), report=False)
-    return folds.run("fused", recipe, options, "a command")
+SUBSETS = ("A", "TV", "ATV")
 
 
 @pytest.fixture
-def features(corpus):
+def features(fused_corpus):
     """The folder of features of each modality."""
-    return {name: corpus / "features" / feature for name, feature in zip(MODALITIES, FEATURES, strict=True)}
-
-
-def predict(run: Path, **given) -> tuple[int, list[dict]]:
-    output = io.StringIO()
-    named = {name: [str(value) for value in values] for name, values in given.items() if name != "features"}
-    rest = {"features": given["features"]} if "features" in given else {}
-    bad = multimodal_prediction.predict_utterances(run, output, **named, **rest)
-    return bad, [json.loads(line) for line in output.getvalue().splitlines()]
+    return {name: fused_corpus / "features" / feature for name, feature in zip(MODALITIES, FEATURES, strict=True)}
 
 
 def place(folder: Path, name: str) -> Path:
@@ -63,8 +37,8 @@ def place(folder: Path, name: str) -> Path:
     return file if file.exists() else folder / name
 
 
-def rows(experiment: Path, seed: int = 0, fold: int = 1) -> list[dict]:
-    return small.read(experiment / f"seed{seed}" / f"fold{fold}" / "predictions-test1.jsonl")
+def rows(fused: Path, seed: int = 0, fold: int = 1) -> list[dict]:
+    return small.read(fused / f"seed{seed}" / f"fold{fold}" / "predictions-test1.jsonl")
 
 
 def assert_same(line: dict, row: dict) -> None:
@@ -76,13 +50,13 @@ def assert_same(line: dict, row: dict) -> None:
     assert line["attention"] == pytest.approx(row["attention"], abs=1e-5)
 
 
-def test_folders_of_features_give_what_the_run_predicted(experiment, features):
-    bad, lines = predict(experiment / "seed0" / "fold1", **{name: [path] for name, path in features.items()})
+def test_folders_of_features_give_what_the_run_predicted(fused, features):
+    bad, lines = ask(fused / "seed0" / "fold1", **{name: [path] for name, path in features.items()})
     assert bad == 0
     assert len(lines) == small.TRAIN + 3 * small.TEST
     assert [line["id"] for line in lines] == sorted(line["id"] for line in lines)
     known = {line["id"]: line for line in lines}
-    own = rows(experiment)
+    own = rows(fused)
     assert len(own) == small.TEST
     assert {row["present"] for row in own} >= {"AT", "AV", "ATV"}, "some text and video is missing"
     for row in own:
@@ -90,57 +64,49 @@ def test_folders_of_features_give_what_the_run_predicted(experiment, features):
         assert set(known[row["id"]]) == {"id", "prediction", "probability", "attention", "present"}
 
 
-def test_files_one_by_one_give_the_same(experiment, features):
-    own = rows(experiment)
+def test_files_one_by_one_give_the_same(fused, features):
+    own = rows(fused)
     names = [row["id"] for row in own]
     given = {modality: [place(folder, name) for name in names] for modality, folder in features.items()}
     assert any(path.is_dir() for path in given["video"]), "frames too"
-    bad, lines = predict(experiment / "seed0" / "fold1", **given)
+    bad, lines = ask(fused / "seed0" / "fold1", **given)
     assert bad == 0
     for line, row in zip(lines, own, strict=True):
         assert_same(line, row)
     # One alone, frames where it has them: what is said of it does not depend on the others.
     row = next(row for row in own if place(features["video"], row["id"]).is_dir())
-    _, (line,) = predict(
-        experiment / "seed0" / "fold1", **{name: [place(folder, row["id"])] for name, folder in features.items()}
+    _, (line,) = ask(
+        fused / "seed0" / "fold1", **{name: [place(folder, row["id"])] for name, folder in features.items()}
     )
     assert_same(line, row)
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_every_subset_is_the_run_s_own_under_that_condition(experiment, features, subset):
-    folder = experiment / "seed1" / "fold2"
-    told = np.load(folder / "conditions.npz", allow_pickle=False)
-    which = told["conditions"].tolist().index(f"subset={subset}")
+def test_every_subset_is_the_run_s_own_under_that_condition(fused, features, subset):
+    folder = fused / "seed1" / "fold2"
     given = {name: [path] for name, path in features.items() if name[0].upper() in subset}
-    _, lines = predict(folder, **given)
+    _, lines = ask(folder, **given)
     known = {line["id"]: line for line in lines}
     compared = 0
-    for k, name in enumerate(told["test1/ids"].tolist()):
-        line = known.get(name)
+    for row in read_rows(folder, f"test1@subset={subset}"):
+        line = known.get(row["id"])
         if line is None or "error" in line:
             continue
         compared += 1
-        assert set(line["present"]) <= set(subset)
-        logits = told["test1/logits"][which, k].astype(np.float64)
-        shares = np.exp(logits - logits.max())
-        np.testing.assert_allclose(
-            list(line["probability"]["emotion"].values()), shares / shares.sum(), atol=1e-5, err_msg=name
-        )
-        assert line["prediction"]["valence"] == pytest.approx(told["test1/valence"][which, k], abs=1e-5)
+        assert_same(line, row)
     assert compared > small.TEST / 2
 
 
-def test_an_experiment_is_the_mean_over_its_runs(experiment, features):
+def test_an_experiment_is_the_mean_over_its_runs(fused, features):
     units = [(seed, fold) for seed in (0, 1) for fold in (1, 2)]
-    told = [{row["id"]: row for row in rows(experiment, *unit)} for unit in units]
+    told = [{row["id"]: row for row in rows(fused, *unit)} for unit in units]
     given = {name: [path] for name, path in features.items()}
     for run, mine in (
-        (experiment, told),
-        (experiment / "seed1", told[2:]),
-        (experiment / "seed1" / "fold1", told[2:3]),
+        (fused, told),
+        (fused / "seed1", told[2:]),
+        (fused / "seed1" / "fold1", told[2:3]),
     ):
-        _, lines = predict(run, **given)
+        _, lines = ask(run, **given)
         known = {line["id"]: line for line in lines}
         for name in mine[0]:
             logits = np.mean([row[name]["logits"] for row in mine], axis=0)
@@ -156,35 +122,24 @@ def test_an_experiment_is_the_mean_over_its_runs(experiment, features):
             )
 
 
-def test_weights_alone_are_enough(experiment, features, tmp_path):
-    shutil.copytree(experiment / "seed0" / "fold1" / "checkpoints" / "best", tmp_path / "model")
+def test_weights_alone_are_enough(fused, features, tmp_path):
+    shutil.copytree(fused / "seed0" / "fold1" / "checkpoints" / "best", tmp_path / "model")
     given = {name: [path] for name, path in features.items()}
-    assert predict(tmp_path / "model", **given) == predict(experiment / "seed0" / "fold1", **given)
+    assert ask(tmp_path / "model", **given) == ask(fused / "seed0" / "fold1", **given)
 
 
-def test_large_weights_are_read_again_for_each_batch(experiment, features, monkeypatch):
+def test_large_weights_are_read_again_for_each_batch(fused, features, monkeypatch):
     given = {name: [path] for name, path in features.items()}
-    wanted = predict(experiment, **given)
-    monkeypatch.setattr(multimodal_prediction, "_KEPT", 0)
-    monkeypatch.setattr(multimodal_prediction, "_LARGE_BATCH", 50)
-    _, lines = predict(experiment, **given)
+    wanted = ask(fused, **given)
+    monkeypatch.setattr(predict, "_KEPT", 0)
+    monkeypatch.setattr(predict, "_LARGE_BATCH", 50)
+    _, lines = ask(fused, **given)
     for line, other in zip(lines, wanted[1], strict=True):
         assert_same(line, other)
 
 
-def test_a_run_that_has_not_ended_is_told(experiment, features, tmp_path, caplog):
-    top = tmp_path / "fused"
-    shutil.copytree(experiment, top, ignore=shutil.ignore_patterns("step-*"))
-    journal = top / "seed1" / "fold2" / "metrics.jsonl"
-    journal.write_text("".join(line for line in journal.read_text().splitlines(True) if '"end"' not in line))
-    with caplog.at_level(logging.WARNING, logger="affect"):
-        bad, _ = predict(top, audio=[features["audio"]])
-    assert bad == 0
-    assert f"1 of 4 runs have not come to their end ({top / 'seed1' / 'fold2'} ...)" in caplog.text
-
-
-def test_a_bad_file_is_a_line_and_the_others_go_on(experiment, features, tmp_path):
-    names = [row["id"] for row in rows(experiment)[:2]]
+def test_a_bad_file_is_a_line_and_the_others_go_on(fused, features, tmp_path):
+    names = [row["id"] for row in rows(fused)[:2]]
     good = [place(features["audio"], name) for name in names]
     width = len(np.load(good[1]).reshape(-1, 48)[0])
     wrong = {
@@ -198,8 +153,8 @@ def test_a_bad_file_is_a_line_and_the_others_go_on(experiment, features, tmp_pat
     (tmp_path / "cut.npy").write_bytes(good[1].read_bytes()[:90])
     (tmp_path / "notes.docx").write_text("words")
     bad_ones = ["short.npy", "nan.npy", "zero.npy", "whole.npy", "cut.npy", "notes.docx", "absent.npy"]
-    bad, lines = predict(
-        experiment / "seed0" / "fold1", audio=[good[0], *(tmp_path / name for name in bad_ones), good[1]]
+    bad, lines = ask(
+        fused / "seed0" / "fold1", audio=[good[0], *(tmp_path / name for name in bad_ones), good[1]]
     )
     assert bad == 7
     assert [line["id"] for line in lines] == [names[0], *(name.partition(".")[0] for name in bad_ones), names[1]]
@@ -219,64 +174,38 @@ def test_a_bad_file_is_a_line_and_the_others_go_on(experiment, features, tmp_pat
 
 
 @pytest.mark.parametrize("values", [["", ""], ["zeros.npy", "zeros.npy"]])
-def test_what_is_empty_or_zero_is_missing(experiment, features, tmp_path, values):
+def test_what_is_empty_or_zero_is_missing(fused, features, tmp_path, values):
     np.save(tmp_path / "zeros.npy", np.zeros((3, 96), np.float32))
-    audio = [place(features["audio"], row["id"]) for row in rows(experiment)[:2]]
-    run = experiment / "seed0" / "fold1"
-    wanted = predict(run, audio=audio)
-    assert predict(run, audio=audio, text=[tmp_path / value if value else "" for value in values]) == wanted
+    audio = [place(features["audio"], row["id"]) for row in rows(fused)[:2]]
+    run = fused / "seed0" / "fold1"
+    wanted = ask(run, audio=audio)
+    assert ask(run, audio=audio, text=[tmp_path / value if value else "" for value in values]) == wanted
     assert [line["present"] for line in wanted[1]] == ["A", "A"]
-
-
-def topn(folder: Path) -> Path:
-    """Save a new model of two audio features and one video feature and return its folder."""
-    streams = (("audio", "wavlm", 4), ("audio", "hubert", 6), ("video", "clip", 5))
-    torch.manual_seed(0)
-    multimodal.save(multimodal.build(MultimodalConfig(name="topn", streams=streams, classes=CLASSES, hidden=8)), folder)
-    return folder
 
 
 def test_several_features_of_a_modality(tmp_path):
     rng = np.random.default_rng(0)
-    model = topn(tmp_path / "model")
+    streams = (("audio", "wavlm", 4), ("audio", "hubert", 6), ("video", "clip", 5))
+    model, made = tmp_path / "model", fusing.save(tmp_path / "model", name="topn", streams=streams)
     data = {"w": rng.normal(size=4), "h": rng.normal(size=6), "c": rng.normal(size=5)}
     data = {name: values.astype(np.float32) for name, values in data.items()}
     for name, values in data.items():
         np.save(tmp_path / f"{name}.npy", values)
-    _, (line,) = predict(
+    _, (line,) = ask(
         model, audio=[f"hubert={tmp_path / 'h.npy'}", f"wavlm={tmp_path / 'w.npy'}"], video=[tmp_path / "c.npy"]
     )
     given = {"audio": data["w"], "audio_2": data["h"], "video": data["c"]}
     with torch.inference_mode():
-        outputs = multimodal.load(model)(torch.ones(1, 3), **{k: torch.from_numpy(v)[None] for k, v in given.items()})
+        outputs = made(torch.ones(1, 3), **{k: torch.from_numpy(v)[None] for k, v in given.items()})
     assert line["prediction"]["valence"] == pytest.approx(float(outputs["valence"]), abs=1e-5)
     assert line["attention"] == pytest.approx(
         {"audio": float(outputs["attention"][0, :2].sum()), "video": float(outputs["attention"][0, 2])}, abs=1e-5
     )
-    _, (less,) = predict(model, audio=[f"hubert={tmp_path / 'h.npy'}"])
+    _, (less,) = ask(model, audio=[f"hubert={tmp_path / 'h.npy'}"])
     assert less["present"] == "A"
     assert less["prediction"] != line["prediction"]
     with pytest.raises(AffectError, match="2 features of audio: give --audio NAME=.*h.npy with NAME one of wavlm, hub"):
-        predict(model, audio=[tmp_path / "h.npy"])
-
-
-def test_models_of_other_features_are_not_averaged(experiment, features, tmp_path):
-    shutil.copytree(experiment / "seed0", tmp_path / "seed0", ignore=shutil.ignore_patterns("step-*"))
-    best = topn(tmp_path / "seed0" / "fold2" / "checkpoints" / "best")
-    checksums.write(best)
-    with pytest.raises(AffectError, match="are models of other features or classes"):
-        predict(tmp_path, audio=[features["audio"]])
-
-
-def test_a_damaged_model_is_one_line(experiment, features, tmp_path):
-    model = tmp_path / "model"
-    shutil.copytree(experiment / "seed0" / "fold1" / "checkpoints" / "best", model)
-    weights = model / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    (model / "SHA256SUMS").unlink()
-    with pytest.raises(AffectError, match=r"the fusion model in .*model cannot be read") as caught:
-        predict(model, audio=[features["audio"]])
-    assert "\n" not in str(caught.value)
+        ask(model, audio=[tmp_path / "h.npy"])
 
 
 @pytest.mark.parametrize(
@@ -287,23 +216,22 @@ def test_a_damaged_model_is_one_line(experiment, features, tmp_path):
         ({"audio": ["a.npy", "b.npy"], "text": ["c.npy"]}, "2 are given, text .*: 1; give as many in the same order"),
     ],
 )
-def test_what_does_not_fit_is_one_line(corpus, tmp_path, given, words):
+def test_what_does_not_fit_is_one_line(tmp_path, given, words):
     streams = (("audio", FEATURES[0], 48), ("text", FEATURES[1], 96))
-    multimodal.save(multimodal.build(MultimodalConfig(streams=streams, classes=CLASSES)), tmp_path)
+    fusing.save(tmp_path, streams=streams)
     with pytest.raises(AffectError, match=words):
-        predict(tmp_path, **given)
+        ask(tmp_path, **given)
 
 
-def test_a_folder_of_another_feature_is_one_error(experiment, features):
+def test_a_folder_of_another_feature_is_one_error(fused, features):
     with pytest.raises(AffectError, match=f"has 96 numbers, the model's audio feature {FEATURES[0]} has 48"):
-        predict(experiment, audio=[features["text"]])
+        ask(fused, audio=[features["text"]])
 
 
-def test_a_model_without_attention_tells_of_none(corpus, features, tmp_path):
+def test_a_model_without_attention_tells_of_none(features, tmp_path):
     streams = tuple(zip(MODALITIES, FEATURES, (48, 96, 40), strict=True))
-    config = MultimodalConfig(name="lf_dnn", streams=streams, classes=CLASSES, hidden=8)
-    multimodal.save(multimodal.build(config), tmp_path)
-    _, lines = predict(tmp_path, audio=[features["audio"]])
+    fusing.save(tmp_path, name="lf_dnn", streams=streams)
+    _, lines = ask(tmp_path, audio=[features["audio"]])
     assert set(lines[0]) == {"id", "prediction", "probability", "present"}
 
 
@@ -322,12 +250,12 @@ def affect(capsys, monkeypatch):
     return run
 
 
-def test_the_real_command_line(experiment, features, tmp_path):
-    own = rows(experiment)[:3]
+def test_the_real_command_line(fused, features, tmp_path):
+    own = rows(fused)[:3]
     audio, text, video = ([str(place(folder, row["id"])) for row in own] for folder in features.values())
     # An option several times, and one with several values.
     words = ["--audio", audio[0], "--audio", *audio[1:], "--text", *text, "--video", *video]
-    command = ["-c", "from affect.cli import main; main()", "predict", str(experiment / "seed0" / "fold1"), *words]
+    command = ["-c", "from affect.cli import main; main()", "predict", str(fused / "seed0" / "fold1"), *words]
     done = in_its_own_process(tmp_path, *command)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -335,28 +263,24 @@ def test_the_real_command_line(experiment, features, tmp_path):
         assert_same(json.loads(line), row)
 
 
-def test_a_command_with_a_bad_file_ends_with_1(affect, experiment, features):
-    good = place(features["audio"], rows(experiment)[0]["id"])
-    code, out, _ = affect("predict", experiment, "--audio", "nowhere.npy", good)
+def test_a_command_with_a_bad_file_ends_with_1(affect, fused, features):
+    good = place(features["audio"], rows(fused)[0]["id"])
+    code, out, _ = affect("predict", fused, "--audio", "nowhere.npy", good)
     lines = [json.loads(line) for line in out.splitlines()]
     assert code == 1
     assert ["error" in line for line in lines] == [True, False]
 
 
-def test_mistakes_of_a_command_are_one_line(affect, experiment, small_corpus, tmp_path):
-    from tests.train import runs
-
-    run = experiment / "seed0" / "fold1"
-    hearing = tmp_path / "seed0" / "fold1"
-    runs.make(replace(runs.recipe(small_corpus, epochs=1)), hearing).train()
+def test_mistakes_of_a_command_are_one_line(affect, fused, spoken, tmp_path):
+    run, hearing = fused / "seed0" / "fold1", spoken / "seed0" / "fold1"
     for words, said in (
-        (["predict", run, "a.wav"], "FILES is for models of sound: this one takes --audio"),
-        (["predict", run, "--audio", "a.npy", "--window", "3"], "--window is for models of sound"),
-        (["predict", run, "--audio", "a.npy", "--rate", "8000"], "--rate is for models of sound"),
+        (["predict", run, "a.wav"], "FILES is for other models: this one takes --audio, --text"),
+        (["predict", run, "--audio", "a.npy", "--window", "3"], "--window is for other models: this one takes --audio"),
+        (["predict", run, "--audio", "a.npy", "--rate", "8000"], "--rate is for other models"),
         (["predict", run], "this model takes features: name some"),
-        (["predict", hearing, "--audio", "a.npy"], "--audio is for models of features: this one takes FILES"),
+        (["predict", hearing, "--audio", "a.npy"], "--audio is for other models: this one takes FILES, --text"),
         (["predict", tmp_path / "none", "--video", "a.npy"], "none holds no weights"),
-        (["predict", experiment.parent, "--video", "a.npy"], "holds several runs: name one"),
+        (["predict", fused.parent, "--video", "a.npy"], "holds several runs: name one"),
     ):
         code, out, err = affect(*words)
         assert_one_line(code, err, said)
