@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import shutil
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from affect.commands import sharing
 from affect.errors import AffectError
 from affect.hub import from_pretrained, push, source
-from affect.workflows import multimodal_prediction, prediction
+from tests.inference.asking import ask
 
 REPO = "someone/model"
 SUMS = "SHA256SUMS"
@@ -51,12 +50,8 @@ def test_damaged_best_weights_go_nowhere(hub, run):
         assert said(caught) == f"{best} is damaged: {fault}; copy it there again, or train it anew with --overwrite"
     assert hub.repos == {}
     assert not list((run / "checkpoints").glob(".push*"))
-    predicting = (
-        (lambda: multimodal_prediction.predict_utterances(run, io.StringIO(), audio=["a.npy"]))
-        if "fused" in str(run)
-        else (lambda: prediction.predict_files(run, [Path("a.wav")], io.StringIO()))
-    )
-    for use in (predicting, lambda: from_pretrained(run)):
+    given = {"audio": ["a.npy"]} if "fused" in str(run) else {}
+    for use in (lambda: ask(run, *([] if given else ["a.wav"]), **given), lambda: from_pretrained(run)):
         with pytest.raises(AffectError) as caught:
             use()
         assert f"model in {best} is damaged: {fault}; copy it there again, or train it anew" in said(caught)

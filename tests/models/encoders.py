@@ -1,6 +1,7 @@
 """Encoders with weights away from their initial values, and the transformers models they are compared to."""
 
 import copy
+from dataclasses import fields
 
 import torch
 from torch import nn
@@ -27,6 +28,12 @@ def make(name: str, *, padded: bool = False, **options) -> tuple[SpeechEncoder, 
         # Whisper's 30 s, as the original has it.
         encoder.backbone.pad_to_window = True
     return encoder, original
+
+
+def moved(config: EncoderConfig) -> SpeechEncoder:
+    """Return an encoder with weights away from their initial values."""
+    options = {field.name: getattr(config, field.name) for field in fields(config) if field.name != "name"}
+    return make(config.name, **options)[0]
 
 
 def speech(samples: list[int]) -> torch.Tensor:

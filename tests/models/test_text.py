@@ -1,10 +1,10 @@
 """The text branch: every tokenizer and encoder against transformers' own, alone and in a padded batch."""
 
 import json
-from dataclasses import replace
 import logging
 import pickle
 import zlib
+from dataclasses import replace
 
 import pytest
 import torch

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from affect.train.member import Member
 
 from affect import tasks
 from affect.errors import AffectError
@@ -16,7 +17,6 @@ from affect.train import folder as folders
 from affect.train import member as members
 from affect.train import plan
 from affect.train.engine import Engine
-from affect.train.member import Member
 from affect.train.stack import Stack
 from affect.train.watch import DivergedError
 from tests.tasks.multimodal_emotion import small
