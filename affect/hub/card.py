@@ -43,7 +43,7 @@ def _metadata(source: Source, card: Card, name: str, corpus: str, data: Record) 
             dataset_name=str(source.run.environment.get("corpus", corpus)), dataset_split=part,
             metric_type=measure, metric_name=measure.replace("_", " "), metric_value=round(value, 4),
         )
-        for part, values in _tested_first(source.scores) for measure, value in values.items()
+        for part, values in _tested_first(_plain(source)) for measure, value in values.items()
     ]  # fmt: skip
     named: dict[str, Any] = {"license_name": "corpus-and-pretrained-model"} if card.licence == "other" else {}
     root = str(data.get("root", ""))
@@ -53,6 +53,11 @@ def _metadata(source: Source, card: Card, name: str, corpus: str, data: Record) 
         pipeline_tag=card.pipeline_tag, base_model=list(card.base_models) or None, language=card.language,
         datasets=read_from, tags=list(card.tags), **named,
     )  # fmt: skip
+
+
+def _plain(source: Source) -> dict[str, dict[str, float]]:
+    """Return the scores of parts as they are, without those under conditions (test@snr=10)."""
+    return {part: values for part, values in source.scores.items() if "@" not in part}
 
 
 def _tested_first(scores: dict[str, dict[str, float]]) -> list[tuple[str, dict[str, float]]]:
@@ -85,7 +90,7 @@ def _state(source: Source, last: bool) -> str:
 
 def _results(source: Source) -> str:
     """Return the scores of this run, a line a part."""
-    found = {part: values for part, values in source.scores.items() if values}
+    found = {part: values for part, values in _plain(source).items() if values}
     return f"## Scores of this model\n\n{_grid('part', found)}" if found else ""
 
 
@@ -101,7 +106,7 @@ def _experiment(source: Source) -> str:
     runs = source.experiment_runs()
     if not runs:
         return ""
-    tests = [part for part in source.scores if part not in (TRAIN, VALID) and "@" not in part] or [VALID]
+    tests = [part for part in _plain(source) if part not in (TRAIN, VALID)] or [VALID]
     chosen, *others = tasks.make(tasks.read_recipe(source.recipe)).measures
     headline = [chosen.name, *(measure.name for measure in others if measure.headline)]
     found = {

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from affect.hub import card, clean
-from affect.hub.source import CONFIG, WEIGHTS, Source
+from affect.hub.source import Source
+from affect.models.saving import CONFIG, TOKENIZER, WEIGHTS
 
 LAST = "last"
 """The folder of the last weights."""
-TOKENIZER = "tokenizer"
 _NAMED = ("name_or_path", "tokenizer_file", "vocab_file", "merges_file", "name")
 """Fields of a tokenizer's files that may hold a path; its tokens may look like one."""
 

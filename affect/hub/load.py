@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from affect import tasks
 from affect.errors import AffectError
 from affect.hub import client
-from affect.models import saving, text
+from affect.models import saving
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from affect.models import text
 
 _BEST = Path("checkpoints", "best")
 _NEEDED = ("model.safetensors", "config.json", "preprocessor_config.json", "tokenizer/*")
@@ -33,6 +35,8 @@ def tokenizer(name: str | Path, *, revision: str | None = None, subfolder: str |
 
     Raises AffectError where there is no such model, or it takes no text.
     """
+    from affect.models import text
+
     return text.load_tokenizer(folder_of(Path(name), revision=revision, subfolder=subfolder))
 
 

@@ -1,7 +1,7 @@
 """A model's folder: its weights in safetensors, config.json, and their checksums where a run wrote them.
 
 config.json holds `task` (whose model it is), `model` (that section of the recipe), `data` (what the model has to know
-of the data) and what else the task builds it by.
+of the data) and what else the task builds it by. Importing this module loads no tensor library: pushing needs none.
 """
 
 from __future__ import annotations
@@ -9,24 +9,29 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
 from affect import checksums
 from affect.checksums import DamagedError
 from affect.errors import AffectError, first_line
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+TOKENIZER = "tokenizer"
+"""The folder of a tokenizer, beside the weights."""
 _UNFIT = (AffectError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError)
 """What comes of cut-off weights, and of fields, shapes or tensors that do not belong to a model."""
 
 
 def save(weights: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path) -> None:
     """Write weights and configuration to `folder`."""
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, str(folder / WEIGHTS))
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -37,6 +42,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
     Raises AffectError where they are damaged.
     """
+    from safetensors.torch import load_file
+
     try:
         if (folder / checksums.FILE).exists():
             checksums.check(folder, (WEIGHTS,))
@@ -64,6 +71,8 @@ def load(folder: Path, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Modul
 
     A folder with checksums is held against them. Raises AffectError if it holds no such model or its files are damaged.
     """
+    from safetensors.torch import load_file
+
     if not (folder / WEIGHTS).is_file():
         raise AffectError(f"{folder} holds no model: {WEIGHTS} is missing")
     try:

@@ -16,12 +16,10 @@ from affect.errors import AffectError
 from affect.models import text_encoder
 from affect.models.ngrams import NgramEncoder, NgramTokenizer
 from affect.models.pretrained import attempt, describe_config
+from affect.models.saving import TOKENIZER
 from affect.models.text_encoder import ByteTokenizer, PretrainedText, PretrainedTokenizer
 
 NGRAMS = "ngrams"
-FOLDER = "tokenizer"
-"""The folder of the tokenizer, beside a model's weights."""
-
 _FACTS = "affect_tokenizer.json"
 _WIDTH = 16
 _BUCKETS = 1 << 16
@@ -104,7 +102,7 @@ def read_tokenizer(config: TextConfig) -> Tokenizer:
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Write all that `load_tokenizer` needs to the folder `tokenizer` inside `folder`."""
-    inside = folder / FOLDER
+    inside = folder / TOKENIZER
     inside.mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any]
     if isinstance(tokenizer, NgramTokenizer):
@@ -119,7 +117,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Return the tokenizer that `save_tokenizer` wrote to `folder`, without the hub; raises AffectError."""
-    file = folder / FOLDER / _FACTS
+    file = folder / TOKENIZER / _FACTS
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
         kind = facts["kind"]
@@ -129,7 +127,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             return ByteTokenizer(int(facts["limit"]))
         name, limit = str(facts["name"]), int(facts["limit"])
     except OSError as error:
-        raise AffectError(f"{folder} holds no tokenizer: {FOLDER}/{_FACTS} cannot be read") from error
+        raise AffectError(f"{folder} holds no tokenizer: {TOKENIZER}/{_FACTS} cannot be read") from error
     # Cut-off JSON, or fields that are missing or of another kind.
     except (ValueError, KeyError, TypeError) as error:
         raise AffectError(f"the tokenizer in {folder} cannot be read: {' '.join(str(error).split())[:300]}") from error

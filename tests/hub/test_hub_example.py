@@ -27,7 +27,7 @@ KINDS = {
     "mel": {"encoder": "mel", "prosody_dim": 0},
     "prosody": {"encoder": "none"},
     "text": {"encoder": "none", "prosody_dim": 0, "text": "ngrams"},
-    "all": {"text": "tiny-text", "gates": True, "targets": ("valence", "emotion"), "classes": ("ang", "hap+exc", "neu")},
+    "all": {"text": "tiny-text", "gates": True, "targets": ("valence", "emotion"), "classes": ("ang", "hap+exc")},
     "classes": {"encoder": "none", "targets": ("emotion",), "classes": ("joy", "don't")},
     "dialogue": {"dialogue": "mamba", "mamba_dim": 8, "state_dim": 8},
     "embedding": {"speaker": "embedding", "speaker_features": 5},

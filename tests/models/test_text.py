@@ -312,7 +312,7 @@ def test_bad_saved_tokenizers(tmp_path):
         text.load_tokenizer(tmp_path)
     text.save_tokenizer(NgramTokenizer(10), tmp_path)
     assert text.load_tokenizer(tmp_path).buckets == 10
-    file = tmp_path / text.FOLDER / "affect_tokenizer.json"
+    file = tmp_path / text.TOKENIZER / "affect_tokenizer.json"
     for damaged in ('{"kind": "ngr', "{}", "[]", '{"kind": "transformers", "limit": 5, "name": "x"}'):
         file.write_text(damaged)
         with pytest.raises(AffectError, match="cannot be read") as caught:
