@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
-from affect.train.loop import Run
 from torch.distributed.tensor import DTensor
 
 from affect import tasks
@@ -26,6 +25,7 @@ from affect.tasks.valence_arousal.recipe import ValenceArousal
 from affect.train import folder as folders
 from affect.train import optim
 from affect.train.engine import Engine
+from affect.train.loop import Run
 from tests.train import runs
 
 ADAMW = optim.make

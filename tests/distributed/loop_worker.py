@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from affect.train.loop import Run
 
 from affect import tasks
 from affect.cli import guarded
@@ -16,6 +15,7 @@ from affect.errors import AffectError
 from affect.train import folder as folders
 from affect.train.engine import Engine
 from affect.train.evaluate import predict
+from affect.train.loop import Run
 from tests.tasks.valence_arousal.test_variants import variant
 from tests.train import runs
 

@@ -131,9 +131,8 @@ def test_the_baseline_has_the_toolkits_values():
 
 def test_the_baseline_has_the_toolkits_parameters():
     """At the widths of the three features of the report."""
-    from affect.models.multimodal.config import MultimodalConfig
-
     from affect.models import multimodal
+    from affect.models.multimodal.config import MultimodalConfig
 
     recipe = experiments()["baseline"]()
     widths = {"audio": 1024, "text": 5120, "video": 768}

@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from affect.train.course import judge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affect.recipe import Optim, Recipe, Train
 from affect.train.checkpoint import State
+from affect.train.course import judge
 
 SCORES = st.lists(st.integers(1, 64).map(lambda k: k / 64), min_size=1, max_size=50)
 """In steps that floats hold exactly: a score on a bar is on it by either way of writing it."""

@@ -9,7 +9,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from affect.train.member import Member
 
 from affect import tasks
 from affect.errors import AffectError
@@ -17,6 +16,7 @@ from affect.train import folder as folders
 from affect.train import member as members
 from affect.train import plan
 from affect.train.engine import Engine
+from affect.train.member import Member
 from affect.train.stack import Stack
 from affect.train.watch import DivergedError
 from tests.tasks.multimodal_emotion import small

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from affect.models.multimodal.config import MultimodalConfig
 from torch import Tensor, nn
 
 from affect.models import multimodal
+from affect.models.multimodal.config import MultimodalConfig
 from affect.task import Batch, Loss, terms_of, total_of
 from affect.tasks.multimodal_emotion.losses import loss_of
 from affect.tasks.multimodal_emotion.sections import Model

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from affect.models.valence_arousal import VAConfig, VAModel
 from torch import nn
 from transformers import WavLMConfig, WavLMModel
 
 from affect.losses.ccc import CCC
 from affect.models import tiny
 from affect.models.encoder import EncoderConfig
+from affect.models.valence_arousal import VAConfig, VAModel
 from affect.task import Batch
 from affect.train import step
 from affect.train.engine import Engine

@@ -7,10 +7,10 @@ import signal
 
 import numpy as np
 import pytest
-from affect.train.member import Member
 
 from affect.errors import StoppedError
 from affect.train import checkpoint
+from affect.train.member import Member
 from tests.tasks.multimodal_emotion import small
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from affect.workflows.mixture import combine
 from hypothesis import given
 from hypothesis import strategies as st
 
 from affect.errors import AffectError
 from affect.metrics import regression
 from affect.workflow import Ensemble
+from affect.workflows.mixture import combine
 from tests.launching import assert_one_line
 
 FAST = ("--train.steps", "2")

@@ -14,7 +14,6 @@ import pytest
 import soundfile
 import torch
 import transformers
-from affect.workflows.extractor import Extractor
 
 from affect.data import feature_corpus
 from affect.data.audio import load
@@ -23,6 +22,7 @@ from affect.data.video import frames
 from affect.errors import AffectError
 from affect.extraction import AudioExtraction, IncompleteError, TextExtraction, VideoExtraction
 from affect.workflows import extraction, extractor
+from affect.workflows.extractor import Extractor
 
 
 @pytest.fixture(autouse=True)

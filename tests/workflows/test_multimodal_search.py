@@ -9,11 +9,11 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from affect.train.loop import Run
 
 from affect.options import Options
 from affect.train import member as members
 from affect.train import together
+from affect.train.loop import Run
 from affect.train.watch import DivergedError
 from affect.workflow import Search, resolve
 from affect.workflows import search as searching

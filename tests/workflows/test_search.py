@@ -13,7 +13,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from affect.train.loop import Run
 from filelock import FileLock
 
 from affect import cli
@@ -21,6 +20,7 @@ from affect.arguments import experiments_in, recipe_of
 from affect.errors import AffectError
 from affect.recipe import Optim
 from affect.tasks.valence_arousal.recipe import ValenceArousal
+from affect.train.loop import Run
 from affect.train.watch import DivergedError
 from affect.workflow import Search, changed, resolve
 from affect.workflows.study import Study

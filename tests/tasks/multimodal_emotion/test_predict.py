@@ -153,9 +153,7 @@ def test_a_bad_file_is_a_line_and_the_others_go_on(fused, features, tmp_path):
     (tmp_path / "cut.npy").write_bytes(good[1].read_bytes()[:90])
     (tmp_path / "notes.docx").write_text("words")
     bad_ones = ["short.npy", "nan.npy", "zero.npy", "whole.npy", "cut.npy", "notes.docx", "absent.npy"]
-    bad, lines = ask(
-        fused / "seed0" / "fold1", audio=[good[0], *(tmp_path / name for name in bad_ones), good[1]]
-    )
+    bad, lines = ask(fused / "seed0" / "fold1", audio=[good[0], *(tmp_path / name for name in bad_ones), good[1]])
     assert bad == 7
     assert [line["id"] for line in lines] == [names[0], *(name.partition(".")[0] for name in bad_ones), names[1]]
     assert all("prediction" in lines[k] and lines[k]["present"] == "A" for k in (0, -1))
