@@ -21,7 +21,7 @@ import torch
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
 from affect import tasks
-from affect.data import synthetic
+from affect.data.corpora import synthetic
 from affect.recipe import Optim, Train
 from affect.task import Draw
 from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal

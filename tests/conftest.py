@@ -24,7 +24,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path:
     """A generated corpus of 5 sessions x 1 dialogue x 8 utterances in IEMOCAP's layout."""
-    from affect.data import synthetic
+    from affect.data.corpora import synthetic
 
     root = tmp_path_factory.mktemp("corpus") / "generated"
     synthetic.read(str(root), dialogues=1, utterances=8, seconds=(0.3, 0.7))

@@ -140,7 +140,8 @@ def test_inspect_takes_scale_and_columns(affect, rated):
     assert "scale: 1 to 7" in out
     assert "out of range" not in out
     code, out, _ = affect("inspect", rated, *THEIRS)
-    assert out.startswith("csv_folder: 2 utterances")
+    assert out.startswith("csv_folder: 4 utterances")
+    assert "scale: 1 to 7, inferred" in out
     code, out, err = affect("inspect", rated)
     assert_one_line(code, err, "has no column 'path'", "FileName")
 

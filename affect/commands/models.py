@@ -32,7 +32,7 @@ def predict(
     A model of sound takes FILES: one line a window, scale and order stated. Files are read bit by bit and each window
     is printed at once: a recording may be of any length.
 
-    A model of features (recipes/mer2023.py) takes --audio, --text and --video, any of them, and no FILES: one line an
+    A model of features takes --audio, --text and --video, any of them, and no FILES: one line an
     utterance, with the probability of each class, the attention and what was present (ATV). An option may name several
     files, one an utterance in the same order ('' for a missing one, as all zeros are), or a folder of features, matched
     by file name. Where a modality has several features, NAME=FILE says which. Raw files and words need the

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from affect.data import corpora
 from affect.errors import AffectError
+
+if TYPE_CHECKING:
+    LayoutName = str
+else:
+    # Help and errors list what there is.
+    LayoutName = Literal[("auto", *corpora.INSPECTED)]
 
 
 def report(
@@ -54,7 +61,7 @@ def report(
 def inspect(
     root: Annotated[Path, tyro.conf.Positional],
     /,
-    corpus: Literal["auto", "iemocap", "emodb", "msp_podcast", "emobank", "mer2023", "csv_folder", "hub"] = "auto",
+    corpus: LayoutName = "auto",
     scale: tuple[float, float] | None = None,
     columns: tuple[str, ...] = (),
     labels: str | None = None,
@@ -70,31 +77,31 @@ def inspect(
 ) -> None:
     """Describe a corpus: counts, labels, durations, what is left out and why, and its folds.
 
-    Of a corpus of features (mer2023): the features there, and how many vectors of each are missing in each part.
+    Of a corpus of features: the features there, how many vectors of each are missing in each part, and how often
+    each set of modalities is there.
 
     Args:
-        root: The corpus's folder; with --corpus hub also a name on the Hub.
+        root: The corpus's folder, or the name of a source on the Hub.
         corpus: Its layout; auto looks.
-        scale: Lowest and highest label of csv_folder and hub (1 and 5 when not given).
-        columns: OURS=THEIRS for each column that has another name in your csv_folder or hub data.
-        labels: The CSV file of a csv_folder; npz or csv for mer2023, which has its labels in both forms.
-        audio: The folder of recordings of a csv_folder.
-        subset: The configuration of a hub source.
+        scale: Lowest and highest label of your own data; inferred from the labels when not given.
+        columns: OURS=THEIRS for each column that has another name in your own data.
+        labels: The file with the labels, where a folder has several; npz or csv where they are there in both forms.
+        audio: The folder of recordings, where it is not that of the labels.
+        subset: The configuration of a source on the Hub.
         revision: The version of a source on the Hub.
-        limit: Rows of a hub source to read at most.
-        streaming: Fetch a hub source row by row.
-        audio_feature: Features of mer2023 that are audio's; with no --...-feature the usual three.
-        text_feature: Features of mer2023 that are text's.
-        video_feature: Features of mer2023 that are video's.
+        limit: Rows of a source on the Hub to read at most.
+        streaming: Fetch a source on the Hub row by row.
+        audio_feature: Features that are audio's; with no --...-feature the usual ones.
+        text_feature: Features that are text's.
+        video_feature: Features that are video's.
         every: List all that is left out, not the first ten.
     """
-    from affect.data import corpora
     from affect.data import inspect as inspection
 
     if scale is not None and not scale[0] < scale[1]:
         raise AffectError(f"--scale must be low then high, not {scale[0]:g} {scale[1]:g}")
-    kind = inspection.detect(root) if corpus == "auto" else corpus
-    asked = {
+    kind = corpora.detect(root) if corpus == "auto" else corpus
+    asked: dict[str, Any] = {
         "scale": scale, "columns": corpora.mapping(columns), "labels": labels, "audio": audio, "subset": subset,
         "revision": revision, "limit": limit, "streaming": streaming,
         "audio_feature": audio_feature, "text_feature": text_feature, "video_feature": video_feature,
@@ -102,7 +109,7 @@ def inspect(
     # A limit of 0 is a mistake for the reader to name, not one that was not given.
     given = {name: value for name, value in asked.items() if value or value == 0 and name == "limit"}
     listed = None if every else inspection.LISTED
-    if kind in corpora.FEATURE_MODULES:
-        print(inspection.describe_features(inspection.features_of(kind, root, given), root, listed=listed))
+    if kind in corpora.FEATURES:
+        print(inspection.describe_features(*inspection.features_of(kind, root, given), listed=listed))
         return
     print(inspection.describe(corpora.read(kind, root, **given), listed=listed))

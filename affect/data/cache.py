@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +81,7 @@ def read_array(path: Path) -> NDArray[Any] | None:
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a file beside `path` and rename it: readers, also other processes, never see half of one.
 
-    Raises AffectError where the disk refuses.
+    Raises AffectError where the disk refuses. Where `write` itself fails, nothing of it stays.
     """
     temporary: str | None = None
     try:
@@ -89,8 +90,28 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with os.fdopen(handle, "wb") as file:
             write(file)
         os.replace(temporary, path)
+        temporary = None
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         reason = error.strerror or str(error)
         raise AffectError(f"cannot write the cached file {path} ({reason}); set AFFECT_CACHE") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def replace_folder(root: Path, build: Callable[[Path], object]) -> None:
+    """Let `build` fill a folder beside `root` and put it in its place; what a killed process left there is removed.
+
+    For the holder of a lock. Raises OSError where the disk refuses.
+    """
+    building, former = (root.parent / f".{root.name}.{state}" for state in ("partial", "former"))
+    for left_by_a_kill in (building, former):
+        shutil.rmtree(left_by_a_kill, ignore_errors=True)
+    try:
+        build(building)
+        if root.exists():
+            root.rename(former)
+        building.rename(root)
+    finally:
+        for folder in (building, former):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from datasets import Dataset
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+LABELS = ("valence", "arousal", "dominance")
+"""Columns of ratings that lie on a corpus's scale."""
+
+_SHORT = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +27,23 @@ class Exclusion:
 class Corpus:
     """A corpus as read from disk: its utterances, what was left out, its scale and its version.
 
-    `scale` is the lowest and highest value of the raw valence/arousal/dominance scale. `mapped` says that
-    the dimensional labels were derived from categories, not rated. `fingerprint` changes when any label or
-    audio file changes.
+    `name` is the layout's, or the user's for it. `scale` is the lowest and highest value of the raw ratings; `inferred`
+    says that it was taken from the labels, and `mapped` that the ratings were derived from categories. `labels` and
+    `groups` are further columns of the user's own: numbers (NaN where missing), and texts that may be held out (""
+    where missing). `fingerprint` changes when any label or audio file changes.
     """
 
     name: str
     utterances: Dataset
-    exclusions: list[Exclusion] = field(default_factory=list)
-    scale: tuple[float, float] = (1.0, 5.0)
+    exclusions: Sequence[Exclusion] = field(default_factory=list)
+    scale: tuple[float, float]
+    inferred: bool = False
     mapped: bool = False
+    labels: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
     fingerprint: str
+
+    @property
+    def identity(self) -> str:
+        """What reports and comparisons call it: its name, and the beginning of its fingerprint."""
+        return f"{self.name}@{self.fingerprint[:_SHORT]}"

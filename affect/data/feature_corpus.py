@@ -1,7 +1,7 @@
 """A corpus of features that encoders computed: vectors by modality, and which of them are there.
 
 A feature is a folder of `<utterance>.npy`, [D] or [T, D], or of folders `<utterance>/` of one .npy a frame. Its vectors
-[N, D] are put into one Arrow file in the cache, from which every later run maps them into memory.
+[N, D] are put into a store in the cache, from which every later run maps them into memory.
 
 Legend: N utterances, S streams, D numbers of a vector, T frames.
 """
@@ -11,23 +11,21 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import mmap
 import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from datasets import Dataset
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from affect.data.cache import lock, replace_file
-from affect.data.corpus import Exclusion
+from affect.data import store
+from affect.data.cache import lock
+from affect.data.corpus import Corpus
 from affect.data.label_file import read_header
 from affect.errors import AffectError, first_line, nearest
 
@@ -52,31 +50,26 @@ class Stream:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FeatureCorpus:
+class FeatureCorpus(Corpus):
     """Utterances with a vector of each stream, some of them missing.
 
     `utterances` has the columns id, part, emotion ("" where missing) and valence (NaN where missing). `present` [N, S]
     says which vectors are there, `absent` [N, S] which have no file (the others that aren't there are all zero);
     `exclusions` names each absent file. `arrays` hold the vectors of each stream. `fingerprint` changes when any label
-    or vector changes, wherever the corpus lies. `maps` are the files that the vectors are mapped from.
+    or vector changes, wherever the corpus lies. `stores` are the files that the vectors are mapped from.
     """
 
-    name: str
-    fingerprint: str
     classes: tuple[str, ...]
-    utterances: Dataset
     streams: tuple[Stream, ...]
-    exclusions: tuple[Exclusion, ...] = ()
     present: NDArray[np.bool_]
     absent: NDArray[np.bool_]
     arrays: tuple[NDArray[np.floating[Any]], ...]
-    maps: tuple[mmap.mmap, ...] = ()
+    stores: tuple[store.Store, ...] = ()
 
     def release(self) -> None:
         """Let the system take back the memory of vectors read so far; they are read again when they are needed."""
-        for each in self.maps:
-            if hasattr(mmap, "MADV_DONTNEED"):
-                each.madvise(mmap.MADV_DONTNEED)
+        for each in self.stores:
+            each.release()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -104,12 +97,12 @@ class FeatureCorpus:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A feature's vectors [N, D] (float16 or float32, missing ones zero), their states [N] and a hash of both."""
+    """A feature's vectors [N, D] (missing ones zero), their states [N], a hash of both, and the file of it."""
 
     values: NDArray[np.floating[Any]]
     states: NDArray[np.uint8]
     digest: str
-    map: mmap.mmap | None = None
+    store: store.Store
 
 
 def read_table(folder: Path, names: Sequence[str], cache: Path) -> Table:
@@ -128,7 +121,7 @@ def read_table(folder: Path, names: Sequence[str], cache: Path) -> Table:
         with lock(place, f"the feature {folder.name}"):
             table = _load(place / "table.arrow", stamp)
             if table is None:
-                _save(place / "table.arrow", _convert(folder, files), stamp)
+                _write(place / "table.arrow", folder, names, files, stamp)
                 table = _load(place / "table.arrow", stamp)
     if table is None:
         raise AffectError(f"{place / 'table.arrow'} was written and can't be read back; set AFFECT_CACHE")
@@ -195,8 +188,25 @@ def _list(folder: Path, names: Sequence[str]) -> tuple[list[tuple[str, ...] | No
     return found, digest.hexdigest()
 
 
-def _convert(folder: Path, files: Sequence[tuple[str, ...] | None]) -> Table:
-    """Read every file of a feature, in threads: a network disk answers slowly."""
+def _write(path: Path, folder: Path, names: Sequence[str], files: Sequence[tuple[str, ...] | None], stamp: str) -> None:
+    """Write all vectors as one batch, so that they lie together and are mapped as one array."""
+    values, states = _convert(folder, files)
+    digest = hashlib.sha256(f"{values.dtype} {values.shape}".encode())
+    digest.update(values.data)
+    digest.update(states.data)
+    store.write(
+        path,
+        {"values": store.Feature(str(values.dtype), 1), "state": store.Feature("uint8", 0)},
+        ((name, {"values": values[row], "state": states[row]}) for row, name in enumerate(names)),
+        facts={"stamp": stamp, "digest": digest.hexdigest()},
+        batch_bytes=values.nbytes + len(names) + 1,
+    )
+
+
+def _convert(
+    folder: Path, files: Sequence[tuple[str, ...] | None]
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.uint8]]:
+    """Read every file of a feature, in threads: a network disk answers slowly. Returns vectors [N, D] and states."""
     values: NDArray[np.floating[Any]] | None = None
     states = np.full(len(files), ABSENT, np.uint8)
     widest, first = 2, ""
@@ -220,11 +230,7 @@ def _convert(folder: Path, files: Sequence[tuple[str, ...] | None]) -> Table:
                 states[index] = PRESENT
     if values is None:
         raise AffectError(f"{folder} has no file of any of the {len(files)} utterances: are these features of theirs?")
-    kept = values.astype(np.float16) if widest == 2 else values
-    digest = hashlib.sha256(f"{kept.dtype} {kept.shape}".encode())
-    digest.update(kept.data)
-    digest.update(states.data)
-    return Table(kept, states, digest.hexdigest())
+    return (values.astype(np.float16) if widest == 2 else values), states
 
 
 def _vector(files: tuple[str, ...] | None) -> NDArray[np.floating[Any]] | None:
@@ -246,36 +252,15 @@ def _widths(one: str, width: int, other: str, its: int) -> str:
     return f"{one} has {width} numbers, {other} has {its}: files of one feature must have the same width"
 
 
-def _save(path: Path, table: Table, stamp: str) -> None:
-    """Write a table as one record batch, so that its vectors lie together and are mapped as one array."""
-    width = table.values.shape[1]
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(table.values.reshape(-1)), width)
-    batch = pa.record_batch({"values": vectors, "state": pa.array(table.states)})
-    schema = batch.schema.with_metadata({"stamp": stamp, "digest": table.digest})
-
-    def fill(file: BinaryIO) -> None:
-        with pa.ipc.new_file(file, schema) as writer:
-            writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-
-    replace_file(path, fill)
-
-
 def _load(path: Path, stamp: str) -> Table | None:
     """Return the table of this stamp, its vectors mapped; None where there is none (damage is logged)."""
-    try:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            reader = pa.ipc.open_file(pa.py_buffer(mapped))
-            said = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
-            if said.get("stamp") != stamp:
-                return None
-            batch = reader.get_batch(0)
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError, pa.ArrowException) as error:
+    try:
+        kept = store.Store(path)
+        if kept.facts.get("stamp") != stamp:
+            return None
+        return Table(kept.array("values"), kept.array("state"), kept.facts["digest"], kept)
+    except (AffectError, KeyError) as error:
         _LOG.warning("cached file %s is unreadable and will be made again (%s)", path, first_line(error))
         return None
-    column = batch.column("values")
-    values: NDArray[np.floating[Any]] = column.values.to_numpy(zero_copy_only=True)
-    values = values.reshape(len(column), column.type.list_size)
-    return Table(values, batch.column("state").to_numpy(zero_copy_only=True), said["digest"], mapped)

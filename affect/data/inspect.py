@@ -1,4 +1,4 @@
-"""What a corpus holds, in words, and which layout a folder has."""
+"""What a corpus holds, in words."""
 
 from __future__ import annotations
 
@@ -12,52 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.data import corpora, splits
-from affect.data.corpora import csv_folder, emobank, emodb, iemocap, mer2023, msp_podcast
+from affect.data.corpora.feature_folders import Feature
 from affect.data.corpora.utterances import kind
-from affect.data.corpus import Corpus, Exclusion
+from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.data.feature_corpus import MODALITIES, FeatureCorpus
 from affect.errors import AffectError
 
 LISTED = 10
 """Exclusions that are named unless all are asked for."""
-
-_LABELS = ("valence", "arousal", "dominance")
-
-
-def detect(root: str | Path) -> str:
-    """Return the name of the reader for a folder: a module of `corpora` such as `iemocap` or `mer2023`, or `hub`.
-
-    `hub` is a folder that the `datasets` library wrote (save_to_disk, parquet, an audiofolder with metadata).
-    Raises AffectError where it is none of them.
-    """
-    path = Path(root)
-    if not path.is_dir():
-        raise AffectError(f"{path} is not a folder")
-    for name, find in (
-        ("iemocap", iemocap.find_root),
-        ("emodb", emodb.find_root),
-        ("msp_podcast", msp_podcast.find_root),
-        ("emobank", emobank.find_table),
-        ("mer2023", mer2023.find_root),
-    ):
-        try:
-            find(path)
-        except AffectError:
-            continue
-        return name
-    if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
-        return "hub"
-    if any(next(path.glob(pattern), None) for pattern in ("**/*.parquet", "metadata.csv", "*/metadata.csv")):
-        return "hub"
-    try:
-        csv_folder.find_table(path)
-    except AffectError as error:
-        raise AffectError(
-            f"{path} is no known corpus: no Session1/dialog/EmoEvaluation (iemocap), no 03a01Fa.wav (emodb), "
-            "no Labels/labels_consensus.csv (msp_podcast), no emobank.csv (emobank), no label-6way.npz (mer2023), "
-            "no labels.csv (csv_folder), no datasets folder (hub)"
-        ) from error
-    return "csv_folder"
 
 
 def describe(corpus: Corpus, *, listed: int | None = LISTED) -> str:
@@ -66,28 +28,35 @@ def describe(corpus: Corpus, *, listed: int | None = LISTED) -> str:
     Exclusions are counted by reason, and the first `listed` of them (None: all) named.
     """
     data = corpus.utterances
-    columns = {
-        name: list(data[name])
-        for name in data.column_names
-        if name in ("session", "speaker", "dialogue", "emotion", "gender", "duration", "transcript", *_LABELS)
-    }
-    low, high = corpus.scale
-    mapped = ", mapped from the emotion, not rated" if corpus.mapped else ""
+    shown = ("session", "speaker", "dialogue", "emotion", "gender", "duration", "transcript")
+    wanted = (*shown, *LABELS, *corpus.labels, *corpus.groups)
+    columns = {name: list(data[name]) for name in data.column_names if name in wanted}
     lines = [
         f"{corpus.name}: {len(data)} utterances, fingerprint {corpus.fingerprint}",
-        f"scale: {low:g} to {high:g}{mapped}",
+        _scale(corpus, columns),
         _durations(columns["duration"]),
         _groups(columns),
-        *_counts(columns),
-        *_labels(columns),
+        *_counts(columns, corpus.groups),
+        *(_numbers(name, np.asarray(columns[name], np.float64)) for name in (*LABELS, *corpus.labels)),
         *_folds(corpus),
         *_exclusions(corpus.exclusions, listed),
     ]
     return "\n".join(line for line in lines if line)
 
 
-def features_of(name: str, root: str | Path, options: Mapping[str, Any]) -> FeatureCorpus:
-    """Return a corpus of features with those that `audio_feature`, `text_feature` and `video_feature` of options name.
+def _scale(corpus: Corpus, columns: Mapping[str, list[Any]]) -> str:
+    """Say the scale, and whether it was told, inferred or does not apply."""
+    low, high = corpus.scale
+    if not corpus.inferred:
+        return f"scale: {low:g} to {high:g}{', mapped from the emotion, not rated' if corpus.mapped else ''}"
+    values = np.asarray([columns[name] for name in (*LABELS, *corpus.labels)], np.float64)
+    if not np.isfinite(values).any():
+        return "scale: none, there are no labels of numbers"
+    return f"scale: {low:g} to {high:g}, inferred: the narrowest usual one that holds the labels (--scale says another)"
+
+
+def features_of(name: str, root: Path, options: Mapping[str, Any]) -> tuple[FeatureCorpus, Sequence[Feature]]:
+    """Return a corpus with the features that `audio_feature`, `text_feature` and `video_feature` name, and all there.
 
     Without any of these, with the usual ones that are there. Raises AffectError as the reader does.
     """
@@ -95,16 +64,19 @@ def features_of(name: str, root: str | Path, options: Mapping[str, Any]) -> Feat
         raise AffectError(f"corpus {name!r} has no recordings for --audio; its features are named by --audio-feature")
     others = {option: value for option, value in options.items() if not option.endswith("_feature")}
     chosen = {m: tuple(options[f"{m}_feature"]) for m in MODALITIES if f"{m}_feature" in options}
+    layout = corpora.layout(name)
+    there = layout.features(root) if layout.features else ()
     if not chosen:
-        there = {feature.name for feature in mer2023.features(root)}
-        chosen = {m: (usual,) for m, usual in mer2023.USUAL.items() if usual in there}
-    return corpora.read_features(name, root, **chosen, **others)
+        names = {feature.name for feature in there}
+        chosen = {m: (usual,) for m, usual in layout.usual.items() if usual in names}
+    return corpora.read_features(name, root, **{**chosen, **others}), there
 
 
-def describe_features(corpus: FeatureCorpus, root: str | Path, *, listed: int | None = LISTED) -> str:
-    """Return what `affect inspect` prints of MER2023: counts, labels, the features there, and what is missing.
+def describe_features(corpus: FeatureCorpus, there: Sequence[Feature], *, listed: int | None = LISTED) -> str:
+    """Return what `affect inspect` prints of a corpus of features: counts, labels, the features, and what is missing.
 
-    The last is said of each stream of `corpus` by part; the features there are all those below `root`.
+    The last is said of each stream of `corpus` by part, with how often each set of modalities is there; `there` are
+    all features that the corpus's folder has.
     """
     data = corpus.utterances
     parts = list(dict.fromkeys(data["part"][:]))
@@ -112,6 +84,7 @@ def describe_features(corpus: FeatureCorpus, root: str | Path, *, listed: int | 
     emotions, valences = np.asarray(data["emotion"][:]), np.asarray(data["valence"][:], np.float64)
     lines = [
         f"{corpus.name}: {len(data)} utterances, fingerprint {corpus.fingerprint}",
+        f"scale: {corpus.scale[0]:g} to {corpus.scale[1]:g}",
         "by part: " + ", ".join(f"{part} {len(rows[part])}" for part in parts),
     ]
     for part in parts:
@@ -119,11 +92,23 @@ def describe_features(corpus: FeatureCorpus, root: str | Path, *, listed: int | 
         shown = [f"{name or '(none)'} {counts[name]}" for name in (*corpus.classes, "") if name or counts[name]]
         lines.append(f"emotion, {part}: {', '.join(shown)}")
     lines += [_numbers(f"valence, {part}", valences[rows[part]]) for part in parts]
-    found = mer2023.features(root)
-    lines.append(f"features: {len(found)}")
-    lines += [f"  {one.name}: {one.fault or f'{one.width} numbers, {one.dtype}'}" for one in found]
+    lines.append(f"features: {len(there)}")
+    lines += [f"  {one.name}: {one.fault or f'{one.width} numbers, {one.dtype}'}" for one in there]
     lines += _presence(corpus, rows)
+    lines += [f"patterns, {part}: {_patterns(corpus, mine)}" for part, mine in rows.items() if corpus.streams]
     return "\n".join((*lines, *_exclusions(corpus.exclusions, listed)))
+
+
+def _patterns(corpus: FeatureCorpus, rows: NDArray[np.int64]) -> str:
+    """Say how often each set of modalities is there among rows, the commonest first: ATV 71 %, AT 20 % ..."""
+    letters = {stream.modality: stream.modality[0].upper() for stream in corpus.streams}
+    there = {
+        modality: np.any(corpus.present[rows][:, [s.modality == modality for s in corpus.streams]], axis=1).tolist()
+        for modality in letters
+    }
+    found = Counter("".join(letters[m] for m in letters if there[m][k]) or "none" for k in range(len(rows)))
+    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{pattern} {100 * count / len(rows):.3g} % ({count})" for pattern, count in ordered)
 
 
 def _presence(corpus: FeatureCorpus, rows: dict[str, NDArray[np.int64]]) -> list[str]:
@@ -157,9 +142,9 @@ def _groups(columns: dict[str, list[Any]]) -> str:
     return f"groups: {counted}; {words} utterances with a transcript"
 
 
-def _counts(columns: dict[str, list[Any]]) -> list[str]:
+def _counts(columns: dict[str, list[Any]], further: Sequence[str]) -> list[str]:
     lines = []
-    for name in ("session", "speaker", "gender", "emotion"):
+    for name in ("session", "speaker", "gender", "emotion", *further):
         counts = Counter(value or "(none)" for value in columns.get(name, []))
         if set(counts) == {"(none)"}:
             continue
@@ -168,10 +153,6 @@ def _counts(columns: dict[str, list[Any]]) -> list[str]:
         more = f", and {len(ordered) - 24} more" if len(ordered) > 24 else ""
         lines.append(f"by {name}: {shown}{more}")
     return lines
-
-
-def _labels(columns: dict[str, list[Any]]) -> list[str]:
-    return [_numbers(name, np.asarray(columns[name], np.float64)) for name in _LABELS]
 
 
 def _numbers(title: str, values: NDArray[np.float64]) -> str:
@@ -188,7 +169,7 @@ def _numbers(title: str, values: NDArray[np.float64]) -> str:
 def _folds(corpus: Corpus) -> list[str]:
     """Say which splits the corpus allows: a first fold is made of each kind."""
     lines = []
-    for way in splits.KINDS:
+    for way in (*splits.KINDS, *corpus.groups):
         try:
             groups = splits.folds(corpus.utterances, way)
             parts = splits.split(corpus.utterances, way, 1)

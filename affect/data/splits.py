@@ -9,6 +9,7 @@ Kinds of split and their folds:
 - `column`: a column of the corpus says `train`, `valid`, `dev`, `development`, `validation` or `test...`; each
   test part is a fold.
 - `script`: neither speakers, dialogues nor scripts are shared, see `_script_parts`.
+- any other column (source, generator, one of the user's own): as `session`, its groups in the place of sessions.
 
 Every other split that shares a speaker or a dialogue between parts (for `session` and `script` also a session, for
 `script` also a script) is refused, unless the caller allows it.
@@ -19,6 +20,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from datasets import Dataset, DatasetDict
 
@@ -37,10 +39,12 @@ Parts = dict[str, list[int]]
 def folds(dataset: Dataset, kind: str, column: str | None = None) -> list[str]:
     """Return the sorted names of the groups that are held out in turn, one a fold.
 
-    Raises AffectError where the kind is unknown or the corpus lacks what it needs.
+    `kind` is one of `KINDS` or a column. Raises AffectError where it is neither, with the nearest name, or where the
+    corpus lacks what it needs.
     """
-    if kind not in KINDS:
-        raise AffectError(f"unknown kind of split {kind!r}: {nearest(kind, KINDS)}")
+    if kind not in (*KINDS, *dataset.column_names):
+        close = nearest(kind, (*KINDS, *dataset.column_names))
+        raise AffectError(f"a split by {kind!r} is none of {', '.join(KINDS)}, nor is there such a column: {close}")
     if kind == "column":
         name = column or "split"
         values = _column(dataset, name, "a split by column")
@@ -50,7 +54,11 @@ def folds(dataset: Dataset, kind: str, column: str | None = None) -> list[str]:
         return sorted(tests)
     if column is not None:
         raise AffectError(f"a split by {kind} takes no column; column {column!r} needs the kind 'column'")
-    return sorted(set(_column(dataset, "speaker" if kind == "speaker" else "session", f"a split by {kind}")))
+    values = _column(dataset, "session" if kind == "script" else kind, f"a split by {kind}")
+    groups = sorted(set(values))
+    if kind not in KINDS and len(groups) == len(values) > 1:
+        raise AffectError(f"column {kind!r} is another in each of the {len(values)} utterances: it tells no groups")
+    return groups
 
 
 def split(
@@ -64,14 +72,14 @@ def split(
     groups = folds(dataset, kind, column)
     if not 1 <= fold <= len(groups):
         raise AffectError(f"fold {fold} does not exist: a split by {kind} has folds 1 to {len(groups)} here")
-    if kind == "session":
-        parts = _session_parts(_column(dataset, "session", kind), groups, fold)
-    elif kind == "speaker":
+    if kind == "speaker":
         parts = _speaker_parts(dataset, groups, fold)
     elif kind == "column":
         parts = _column_parts(_column(dataset, column or "split", kind), column or "split", groups[fold - 1])
-    else:
+    elif kind == "script":
         parts = _script_parts(dataset, groups, fold)
+    else:
+        parts = _group_parts(_column(dataset, kind, kind), groups[fold - 1], groups[fold % len(groups)])
     for part in PARTS:
         if not parts[part]:
             raise AffectError(f"fold {fold} of a split by {kind} has an empty {part} part ({len(groups)} groups)")
@@ -83,16 +91,14 @@ def split(
     return DatasetDict({part: dataset.select(parts[part]) for part in PARTS})
 
 
-def _session_parts(sessions: Sequence[str], groups: Sequence[str], fold: int) -> Parts:
-    test, valid = groups[fold - 1], groups[fold % len(groups)]
-    return _parts(["test" if name == test else "valid" if name == valid else "train" for name in sessions])
+def _group_parts(names: Sequence[str], test: str, valid: str) -> Parts:
+    return _parts(["test" if name == test else "valid" if name == valid else "train" for name in names])
 
 
 def _speaker_parts(dataset: Dataset, groups: Sequence[str], fold: int) -> Parts:
     speakers = _column(dataset, "speaker", "a split by speaker")
     test = groups[fold - 1]
-    valid = _partner(dataset, speakers, test) or groups[fold % len(groups)]
-    return _parts(["test" if name == test else "valid" if name == valid else "train" for name in speakers])
+    return _group_parts(speakers, test, _partner(dataset, speakers, test) or groups[fold % len(groups)])
 
 
 def _partner(dataset: Dataset, speakers: Sequence[str], speaker: str) -> str | None:
@@ -193,16 +199,27 @@ def _refuse_shared(dataset: Dataset, kind: str, parts: Parts, allow_shared: bool
 
 
 def _column(dataset: Dataset, name: str, purpose: str) -> list[str]:
-    """Return a column as text; raises AffectError where it is absent or empty somewhere."""
+    """Return a column as text; raises AffectError where it is absent, empty somewhere, or holds no names of groups."""
     if name not in dataset.column_names:
         raise AffectError(f"{purpose} needs the column {name!r}; there are: {', '.join(dataset.column_names)}")
-    values = ["" if value is None else str(value) for value in dataset[name]]
+    values = [_name(value, name) for value in dataset[name]]
     empty = values.count("")
     if empty:
         raise AffectError(
             f"{purpose} needs the column {name!r}, which is empty for {empty} of {len(values)} utterances"
         )
     return values
+
+
+def _name(value: Any, column: str) -> str:
+    """Return a cell as the name of a group, "" where it is missing; raises AffectError where it can't be one."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, (list, dict, float)):
+        raise AffectError(f"column {column!r} holds {str(value)[:40]}, which is no name of a group to hold out")
+    return str(value)
 
 
 def _listed(values: Sequence[str]) -> str:

@@ -6,11 +6,10 @@ For trying every part of a training run without a licence; scores on it say noth
 from __future__ import annotations
 
 import json
-import shutil
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,7 @@ from filelock import FileLock
 from numpy.random import Generator
 
 from affect.data import voice
-from affect.data.corpora import iemocap
-from affect.data.corpus import Corpus
+from affect.data.cache import replace_folder
 from affect.errors import AffectError, nearest
 
 VERSION = 1
@@ -94,8 +92,8 @@ def write(
     _in_turn(Path(root), lambda: _write(Path(root), options))
 
 
-def read(root: str | Path, **options: Any) -> Corpus:
-    """Return the corpus under `root`, written first where it is absent or was made with other options (see `write`).
+def prepare(root: str | Path, **options: Any) -> Path:
+    """Return `root`, the corpus written there first where it is absent or was made with other options (see `write`).
 
     Several processes may call this at once: one writes, the others wait. Raises AffectError as `write` does, and for
     unknown options.
@@ -115,7 +113,7 @@ def read(root: str | Path, **options: Any) -> Corpus:
 
     if _mark(path) != _description(wanted):
         _in_turn(path, write_if_needed)
-    return replace(iemocap.read(path), name="synthetic")
+    return path
 
 
 def _in_turn(root: Path, action: Callable[[], None]) -> None:
@@ -148,19 +146,13 @@ def _write(root: Path, options: Options) -> None:
     ours = isinstance(mark, dict) and mark.get("generator") == __name__
     if root.exists() and not ours and (not root.is_dir() or any(root.iterdir())):
         raise AffectError(f"generated corpus: {root} is there and is not a generated corpus; it is left as it is")
-    building, former = (root.parent / f".{root.name}.{state}" for state in ("partial", "former"))
-    for left_by_a_kill in (building, former):
-        shutil.rmtree(left_by_a_kill, ignore_errors=True)
-    try:
-        for session in range(1, SESSIONS + 1):
-            _write_session(building / f"Session{session}", session, options)
-        (building / MARK).write_text(json.dumps(_description(options), indent=1) + "\n")
-        if root.exists():
-            root.rename(former)
-        building.rename(root)
-    finally:
-        for folder in (building, former):
-            shutil.rmtree(folder, ignore_errors=True)
+    replace_folder(root, lambda folder: _build(folder, options))
+
+
+def _build(folder: Path, options: Options) -> None:
+    for session in range(1, SESSIONS + 1):
+        _write_session(folder / f"Session{session}", session, options)
+    (folder / MARK).write_text(json.dumps(_description(options), indent=1) + "\n")
 
 
 def _write_session(folder: Path, session: int, options: Options) -> None:

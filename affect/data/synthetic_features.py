@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,6 +17,7 @@ from filelock import FileLock
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from affect.data.cache import replace_folder
 from affect.data.synthetic_emotions import EMOTIONS, MODALITIES, Part, random, sample, sentence
 from affect.errors import AffectError
 
@@ -79,7 +79,7 @@ def generate(root: Path, settings: GeneratorSettings) -> None:
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root.parent / f".{root.name}.lock"):
             if not _there(root, settings):
-                _replace(root, settings)
+                replace_folder(root, lambda folder: _write(folder, settings))
     except OSError as error:
         raise AffectError(f"generated features: cannot write {root} ({error.strerror or error})") from error
 
@@ -118,21 +118,6 @@ def _whole(root: Path, settings: GeneratorSettings) -> bool:
 def _description(settings: GeneratorSettings) -> dict[str, Any]:
     values = {**asdict(settings), "widths": list(settings.widths)}
     return {"generator": __name__, "version": VERSION, "settings": values}
-
-
-def _replace(root: Path, settings: GeneratorSettings) -> None:
-    """Build the corpus beside `root` and rename it; for the holder of the lock."""
-    building, former = (root.parent / f".{root.name}.{state}" for state in ("partial", "former"))
-    for left_by_a_kill in (building, former):
-        shutil.rmtree(left_by_a_kill, ignore_errors=True)
-    try:
-        _write(building, settings)
-        if root.exists():
-            root.rename(former)
-        building.rename(root)
-    finally:
-        for folder in (building, former):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(root: Path, settings: GeneratorSettings) -> None:

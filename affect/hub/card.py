@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from affect import report, tasks
+from affect.data import corpora
 from affect.hub import example
 from affect.hub.source import Record, Source
 from affect.report import tables
@@ -46,8 +47,8 @@ def _metadata(source: Source, card: Card, name: str, corpus: str, data: Record) 
         for part, values in _tested_first(_plain(source)) for measure, value in values.items()
     ]  # fmt: skip
     named: dict[str, Any] = {"license_name": "corpus-and-pretrained-model"} if card.licence == "other" else {}
-    root = str(data.get("root", ""))
-    read_from = [root] if data.get("corpus") == "hub" and root.count("/") == 1 else None
+    root, layout = str(data.get("root", "")), corpora.known(corpus)
+    read_from = [root] if layout is not None and layout.on_hub and root.count("/") == 1 else None
     return ModelCardData(
         model_name=name, eval_results=results or None, license=card.licence, library_name="affect",
         pipeline_tag=card.pipeline_tag, base_model=list(card.base_models) or None, language=card.language,

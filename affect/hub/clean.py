@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from affect import tasks
+from affect.data import corpora
 from affect.errors import AffectError
 
 _LOCAL = ("root", "embeddings", "labels", "audio", "noise_files")
@@ -48,7 +49,8 @@ def scrub(value: Any, field: str = "") -> Any:
     """Return JSON types without paths: of each its last component is left."""
     if isinstance(value, dict):
         # There the root is a name on the Hub, or a path.
-        public = "root" if value.get("corpus") == "hub" else ""
+        layout = corpora.known(value.get("corpus"))
+        public = "root" if layout is not None and layout.on_hub else ""
         return {key: scrub(item, "" if key == public else key) for key, item in value.items()}
     if isinstance(value, list):
         return [scrub(item) for item in value]

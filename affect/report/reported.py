@@ -5,7 +5,7 @@
     {
       "name": "v1",                             what it is called
       "source": "report 000, table 1",          where the numbers are from
-      "corpus": "iemocap",                      optional, as recipes name it
+      "corpus": "emotions",                     optional, as recipes name it
       "date": "2026-01-14",                     optional, orders experiments in comparison.md
       "measures": {"emotion": "UA"},            optional; CCC for every target that is not named
       "scores": {"1": {"test": {"valence": 0.65, "arousal": 0.73}, "valid": {"valence": 0.69}}},

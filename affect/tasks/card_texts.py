@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from affect.data import corpora
+
 USE = """## Intended use
 
 Research on how emotion is expressed and annotated: comparing models, studying corpora, prototypes with people who know
@@ -31,22 +33,8 @@ hearing or seeing such an utterance. It is not what a person feels.
 - on recordings of people who have not agreed, and as a lie detector.
 """
 
-_SPEECH = {
-    "iemocap": "IEMOCAP is acted and improvised by ten actors in a studio, in American English.",
-    "emodb": "EmoDB is ten sentences acted by ten speakers in a studio, in German.",
-    "msp_podcast": "MSP-Podcast is podcasts in English, chosen for emotional passages.",
-    "mer2023": "MER2023 is scenes of Chinese films and television, so acted, in Mandarin.",
-}
 _OWN = "Look at how it was recorded, by whom, and whether it was acted."
 _LOWER = "expect lower scores than those above, and scores that differ by group."
-_ELSEWHERE = f"On spontaneous speech of other people, in other rooms, by other microphones or a telephone, {_LOWER}"
-_WRITTEN = f"EmoBank is English from news, letters, fiction and the web. On other texts, and on transcripts, {_LOWER}"
-
-GENERATED = ("synthetic", "generated")
-"""Corpora that anybody may generate: they restrict no weights."""
-
-LANGUAGES = {"iemocap": "en", "emodb": "de", "msp_podcast": "en", "emobank": "en", "mer2023": "zh"}
-"""ISO 639-1 codes of what is spoken or written in a corpus."""
 
 
 TAGS = ("emotion-recognition", "affective-computing", "affect")
@@ -60,17 +48,28 @@ def loaded(repo: str) -> str:
 
 def use(corpus: str) -> str:
     """Return intended use and limits of a model that was trained on a kind of corpus."""
-    if corpus in GENERATED:
+    layout = corpora.known(corpus)
+    about = layout.about if layout is not None and layout.about else _OWN
+    if layout is not None and layout.generated:
         limit = (
             "**It is an example.** The corpus is generated and nobody speaks in it: the scores above show that the "
             "code works, and what this model says of real speech, text or faces means nothing."
         )
-    elif corpus == "emobank":
-        limit = f"**The language is what the corpus has: written.** {_WRITTEN}"
+    elif layout is not None and not layout.has_audio:
+        limit = (
+            f"**The language is what the corpus has: written.** {about} On other texts, and on transcripts, {_LOWER}"
+        )
     else:
-        limit = f"**The speech is what the corpus has.** {_SPEECH.get(corpus, _OWN)} {_ELSEWHERE}"
+        elsewhere = "On spontaneous speech of other people, in other rooms, by other microphones or a telephone"
+        limit = f"**The speech is what the corpus has.** {about} {elsewhere}, {_LOWER}"
     lines = textwrap.fill(f"- {limit}", 120, subsequent_indent="  ", break_on_hyphens=False)
     return USE.format(corpus=lines)
+
+
+def language(corpus: str) -> str | None:
+    """Return the ISO 639-1 code of what is spoken or written in a corpus, None where it is not known."""
+    layout = corpora.known(corpus)
+    return layout.language if layout is not None else None
 
 
 def licence(corpus: str, pretrained: Sequence[str], inside: bool) -> tuple[str, str]:
@@ -79,10 +78,14 @@ def licence(corpus: str, pretrained: Sequence[str], inside: bool) -> tuple[str, 
     `pretrained` are the names of what was pretrained in a model, or with `inside` False of what made its features.
     """
     code = "The code that made and loads it, affect, is under Apache-2.0."
-    if corpus in GENERATED and not (inside and pretrained):
+    layout = corpora.known(corpus)
+    if layout is not None and layout.generated and not (inside and pretrained):
         return "apache-2.0", f"{code} So are these weights: the corpus is generated and nothing pretrained is in them."
     given = f" and of {', '.join(f'`{name}`' for name in pretrained)}" if pretrained else ""
+    terms = f", {layout.licence}" if layout is not None and layout.licence else ""
+    cite = f" Cite the corpus: {layout.citation}." if layout is not None and layout.citation else ""
     return "other", (
-        f"{code} The weights are another matter: they may be used as the licences of the corpus (`{corpus}`){given} "
-        "allow, several of which are for research alone. Whoever publishes or uses them has to read those."
+        f"{code} The weights are another matter: they may be used as the licences of the corpus (`{corpus}`{terms})"
+        f"{given} allow, several of which are for research alone. Whoever publishes or uses them has to read those."
+        f"{cite}"
     )

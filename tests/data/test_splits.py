@@ -103,6 +103,46 @@ def test_several_test_parts_are_folds_of_their_own(caplog):
     assert "32 of 160 utterances are in no part" in caplog.text
 
 
+def test_any_column_is_held_out_group_by_group():
+    rows = [
+        {"id": f"{source}{k}", "speaker": source, "source": source, "take": float(number), "score": 0.5 * k}
+        for number, source in enumerate("pqrs")
+        for k in range(3)
+    ]
+    data = Dataset.from_list(rows)
+    for kind, test, valid in (("source", "s", "p"), ("take", 3.0, 0.0)):
+        parts = splits.split(data, kind, 4)
+        assert set(parts["test"][kind]) == {test} and set(parts["valid"][kind]) == {valid}
+    assert splits.folds(data, "take") == ["0", "1", "2", "3"]
+    with pytest.raises(AffectError, match="column 'score' holds 0.5, which is no name of a group"):
+        splits.folds(data, "score")
+    with pytest.raises(AffectError, match="such a column: did you mean 'source'"):
+        splits.folds(data, "sourc")
+    with pytest.raises(AffectError, match="empty for 1 of 12"):
+        splits.folds(data.map(lambda row: {"take": None if row["id"] == "p0" else row["take"]}), "take")
+
+
+def test_a_column_that_crosses_speakers_leaks():
+    data = dyads(5, 3).map(lambda row: {"generator": row["script"]})
+    with pytest.raises(AffectError, match="a split by generator leaks: train and valid share 10 of the speakers"):
+        splits.split(data, "generator", 1)
+    assert set(splits.split(data, "generator", 1, allow_shared=True)["test"]["script"]) == {"scene0"}
+
+
+@settings(max_examples=25, deadline=None)
+@given(groups=st.lists(st.sampled_from("abcdef"), min_size=8, max_size=24).filter(lambda names: len(set(names)) > 2))
+def test_groups_of_a_column_are_tested_once_each(groups):
+    data = Dataset.from_dict({"id": [str(k) for k in range(len(groups))], "own": groups, "speaker": groups})
+    tested = []
+    for fold, name in enumerate(splits.folds(data, "own"), start=1):
+        parts = splits.split(data, "own", fold)
+        assert set(parts["test"]["own"]) == {name} and len(set(parts["valid"]["own"])) == 1
+        assert not any(shared(parts, "own").values())
+        assert sum(len(parts[part]) for part in splits.PARTS) == len(groups)
+        tested += parts["test"]["id"][:]
+    assert sorted(tested) == sorted(data["id"])
+
+
 @settings(max_examples=12, deadline=None)
 @given(sessions=st.integers(3, 6), scenes=st.integers(3, 9), turns=st.integers(1, 2))
 def test_scripts_are_disjoint(sessions, scenes, turns):
@@ -158,7 +198,9 @@ def test_a_speaker_split_without_dyads_may_not_share_dialogues_at_all():
 @pytest.mark.parametrize(
     ("kind", "fold", "options", "message"),
     [
-        ("sesion", 1, {}, "unknown kind of split 'sesion': did you mean 'session'"),
+        ("sesion", 1, {}, "'sesion' is none of session, .*, nor is there such a column: did you mean 'session'"),
+        ("scrpt", 1, {}, "did you mean 'script'"),
+        ("id", 1, {}, "column 'id' is another in each of the 160 utterances"),
         ("session", 0, {}, "fold 0 does not exist: a split by session has folds 1 to 5"),
         ("session", 6, {}, "folds 1 to 5"),
         ("speaker", 11, {}, "folds 1 to 10"),

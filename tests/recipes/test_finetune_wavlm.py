@@ -20,8 +20,9 @@ FIELDS = [
     "optim.ema", "train.batch", "train.epochs", "train.steps", "train.budget", "train.mode", "train.patience",
     "train.min_delta", "train.choose", "train.evaluate_every", "train.keep", "train.checkpoint_every",
     "train.checkpoint_minutes", "train.workers", "train.trackers", "train.world", "train.timeout",
-    "push_to_hub", "hub_private", "data.corpus", "data.root", "data.split", "data.fold", "data.allow_shared",
-    "data.prosody", "data.classes", "data.embeddings", "data.columns", "data.scale", "data.labels", "data.audio",
+    "push_to_hub", "hub_private", "data.corpus", "data.root", "data.name", "data.split", "data.fold",
+    "data.allow_shared", "data.prosody", "data.classes", "data.embeddings", "data.columns", "data.scale",
+    "data.labels", "data.audio",
     "data.subset", "data.revision", "data.limit", "data.streaming", "data.dialogues", "data.utterances", "data.seconds",
     "model.encoder", "model.train_encoder", "model.layers", "model.pooling", "model.prosody_dim", "model.hidden",
     "model.dropout", "model.encoder_dropout", "model.sigmoid", "model.uncertainty", "model.checkpointing",
@@ -175,5 +176,5 @@ def test_three_steps_by_accelerate_launch(tmp_path, small_corpus):
     check(folder, "demo")
     said = json.loads((folder / "environment.json").read_text())
     assert said["command"] == f"accelerate launch finetune_wavlm.py demo {' '.join(options)}"
-    assert (said["engine"], said["world"], said["corpus"]) == ("single", 1, "synthetic")
+    assert (said["engine"], said["world"], said["corpus"].split("@")[0]) == ("single", 1, "synthetic")
     assert said["python"] == ".".join(map(str, sys.version_info[:3]))

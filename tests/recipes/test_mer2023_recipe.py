@@ -27,7 +27,7 @@ FIELDS = [
     "optim.ema", "train.batch", "train.epochs", "train.steps", "train.budget", "train.mode", "train.patience",
     "train.min_delta", "train.choose", "train.evaluate_every", "train.keep", "train.checkpoint_every",
     "train.checkpoint_minutes", "train.workers", "train.trackers", "train.world", "train.timeout",
-    "push_to_hub", "hub_private", "data.corpus", "data.root", "data.audio", "data.text", "data.video",
+    "push_to_hub", "hub_private", "data.corpus", "data.root", "data.name", "data.audio", "data.text", "data.video",
     "data.widths", "data.labels", "data.folds", "data.fold", "data.train", "data.test", "data.noise",
     "data.generator_seed", "model.name", "model.hidden", "model.dropout", "model.modality_dropout", "model.warmup",
     "model.dropout_kind", "model.softmax", "model.rescale", "model.fused_dropout", "model.views", "model.missing",
@@ -240,7 +240,7 @@ def test_three_steps_by_accelerate_launch(tmp_path, corpus):
     said = json.loads((folder / "environment.json").read_text())
     assert said["command"] == f"accelerate launch mer2023.py demo {' '.join(options(corpus))}"
     assert (said["engine"], said["world"]) == ("single", 1)
-    assert said["corpus"].startswith("mer2023 (generated")
+    assert said["corpus"].startswith("generated (noise")
     assert said["python"] == ".".join(map(str, sys.version_info[:3]))
 
 

@@ -1,4 +1,4 @@
-"""Readers of corpora: one module a layout on disk, each with `read(root, ...)`.
+"""Readers of corpora: one file a layout on disk, whose object `CORPUS` says all that affect knows of it.
 
 Those of recordings or texts return a `Corpus`, those of features a `FeatureCorpus`.
 """
@@ -7,25 +7,61 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from affect.data.corpus import Corpus
-from affect.data.feature_corpus import FeatureCorpus
+from affect.data.corpora.layout import Layout
 from affect.errors import AffectError, nearest
 
-MODULES = {
+if TYPE_CHECKING:
+    from affect.data.corpus import Corpus
+    from affect.data.feature_corpus import FeatureCorpus
+
+UTTERANCES = {
     "iemocap": "affect.data.corpora.iemocap",
     "emodb": "affect.data.corpora.emodb",
     "msp_podcast": "affect.data.corpora.msp_podcast",
     "emobank": "affect.data.corpora.emobank",
     "csv_folder": "affect.data.corpora.csv_folder",
     "hub": "affect.data.corpora.hub_dataset",
-    "synthetic": "affect.data.synthetic",
+    "synthetic": "affect.data.corpora.synthetic",
 }
-FEATURE_MODULES = {"mer2023": "affect.data.corpora.mer2023"}
-"""Readers of corpora that are features alone."""
+"""The file of each corpus of recordings or texts; the first one is what recipes take when none is named."""
+FEATURES = {"mer2023": "affect.data.corpora.mer2023", "generated": "affect.data.corpora.generated"}
+"""The file of each corpus that is features alone."""
+INSPECTED = tuple(name for name in UTTERANCES | FEATURES if name not in ("synthetic", "generated"))
+"""What `affect inspect` reads; generated corpora are read in the layout that they are written in."""
+GUESSED_LAST = ("hub", "csv_folder")
+"""Layouts of your own data: any corpus may look like them."""
+
+
+def layout(name: str) -> Layout:
+    """Return what a corpus says of itself; raises AffectError, with the nearest name, for an unknown one."""
+    files = UTTERANCES | FEATURES
+    if name not in files:
+        raise AffectError(f"unknown corpus {name!r}: {nearest(name, files)}")
+    found: Layout = importlib.import_module(files[name]).CORPUS
+    return found
+
+
+def known(name: object) -> Layout | None:
+    """Return what a corpus says of itself, None where `name` is no layout's (a paper's corpus, a user's name)."""
+    return layout(name) if isinstance(name, str) and name in UTTERANCES | FEATURES else None
+
+
+def check_options(name: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Raise AffectError for an option `given` that `name` does not take, and another corpus of its sort does.
+
+    Defaults pass, and so do options of generated corpora: a demo may be pointed at a real one.
+    """
+    own = layout(name).options
+    others = [layout(each) for each in (UTTERANCES if name in UTTERANCES else FEATURES)]
+    for option, value in given.items():
+        owners = [other.name for other in others if option in other.options and not other.generated]
+        if owners and option not in own and value != defaults[option]:
+            raise AffectError(f"data.{option} must be left out unless corpus is {' or '.join(owners)}, not {value!r}")
 
 
 def mapping(pairs: Sequence[str]) -> dict[str, str]:
@@ -41,32 +77,52 @@ def mapping(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def read(name: str, root: str | Path, **options: Any) -> Corpus:
-    """Return the corpus in folder `root` (for `hub`, a folder or a name) as the reader called `name` finds it.
+def read(corpus: str, root: str | Path, *, name: str | None = None, **options: Any) -> Corpus:
+    """Return the corpus in folder `root` (or of that name on the Hub) as the reader of the layout `corpus` finds it.
 
-    Raises AffectError for an unknown reader or option, and what the reader raises.
+    `name` is the user's name for it, in place of the layout's. Raises AffectError for an unknown layout or option, and
+    what the reader raises.
     """
-    if name in FEATURE_MODULES:
-        raise AffectError(f"corpus {name!r} is of features, not of the recordings or texts that this task needs")
-    corpus: Corpus = _reader(name, MODULES, options)(str(root), **options)
-    return corpus
+    if corpus in FEATURES:
+        raise AffectError(f"corpus {corpus!r} is of features, not of the recordings or texts that this task needs")
+    found: Corpus = _read(corpus, root, options)
+    return found if name is None else replace(found, name=name)
 
 
-def read_features(name: str, root: str | Path, **options: Any) -> FeatureCorpus:
-    """Return the corpus of features in folder `root` as the reader called `name` finds it; raises as `read` does."""
-    corpus: FeatureCorpus = _reader(name, FEATURE_MODULES, options)(str(root), **options)
-    return corpus
+def read_features(corpus: str, root: str | Path, *, name: str | None = None, **options: Any) -> FeatureCorpus:
+    """Return the corpus of features in folder `root` as the reader of `corpus` finds it; raises as `read` does."""
+    if corpus in UTTERANCES:
+        raise AffectError(f"corpus {corpus!r} is of recordings or texts, not of the features that this task needs")
+    found: FeatureCorpus = _read(corpus, root, options)
+    return found if name is None else replace(found, name=name)
 
 
-def _reader(name: str, modules: dict[str, str], options: Iterable[str]) -> Callable[..., Any]:
-    if name not in modules:
-        raise AffectError(f"unknown corpus {name!r}: {nearest(name, modules)}")
-    read: Callable[..., Any] = importlib.import_module(modules[name]).read
-    parameters = list(inspect.signature(read).parameters.values())[1:]
+def _read(corpus: str, root: str | Path, options: Mapping[str, Any]) -> Any:
+    reader = layout(corpus).read
+    parameters = list(inspect.signature(reader).parameters.values())[1:]
     known = [parameter.name for parameter in parameters]
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     for option in options:
         if option not in known and not takes_any:
             hint = nearest(option, known) if known else "it has none"
-            raise AffectError(f"corpus {name!r} has no option {option!r}: {hint}")
-    return read
+            raise AffectError(f"corpus {corpus!r} has no option {option!r}: {hint}")
+    return reader(str(root), **options)
+
+
+def detect(root: str | Path) -> str:
+    """Return the name of the layout that a folder has; raises AffectError where it is none of them."""
+    path = Path(root)
+    if not path.is_dir():
+        raise AffectError(f"{path} is not a folder")
+    names = [name for name in UTTERANCES | FEATURES if name not in GUESSED_LAST]
+    signs = []
+    for each in (layout(name) for name in (*names, *GUESSED_LAST)):
+        if each.find is None:
+            continue
+        try:
+            each.find(path)
+        except AffectError:
+            signs.append(f"no {each.sign} ({each.name})")
+            continue
+        return each.name
+    raise AffectError(f"{path} is no known corpus: {', '.join(signs)}")

@@ -1,24 +1,24 @@
 """Any folder of recordings with a table of labels: `labels.csv`, or the only CSV file there.
 
 Columns `path, speaker, valence, arousal` (or `emotion` in their place) and, where known, `id, dominance, emotion,
-split, session, dialogue, start` (seconds into the dialogue), `transcript, gender, script`. A corpus with other names
-is read with `columns`, as MSP-Podcast could be (it has a reader of its own):
+split, session, dialogue, start` (seconds into the dialogue), `transcript, gender, script`. All other columns stay as
+they are called: labels where they hold numbers alone, else groups, which may be held out. A corpus with other names is
+read with `columns`, as MSP-Podcast could be (it has a reader of its own):
 `read(root, labels="Labels/labels_consensus.csv", audio="Audios", scale=(1, 7), columns={"path": "FileName",
 "speaker": "SpkrID", "valence": "EmoVal", "arousal": "EmoAct", "dominance": "EmoDom", "split": "Split_Set"})`.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from datasets import Dataset
-
-from affect.data.corpora.labels import gender_of, number, within
-from affect.data.corpora.utterances import LABELS, Row, corpus_of_files
-from affect.data.corpus import Corpus, Exclusion
+from affect.data.corpora.csv_table import read_csv, rows_of
+from affect.data.corpora.labels import UnusableError, gender_of, label, number
+from affect.data.corpora.layout import Layout
+from affect.data.corpora.utterances import Row, corpus_of_files, labelled, own_columns
+from affect.data.corpus import LABELS, Corpus
 from affect.errors import AffectError
 
 REQUIRED = ("path", "speaker", "valence", "arousal")
@@ -31,30 +31,29 @@ def read(
     labels: str | None = None,
     audio: str | None = None,
     columns: Mapping[str, str] | None = None,
-    scale: tuple[float, float] = (1.0, 5.0),
+    scale: tuple[float, float] | None = None,
 ) -> Corpus:
     """Return the rows of a CSV whose recording is sound and whose labels lie on `scale`; others are excluded.
 
     `labels` names the CSV and `audio` the folder of recordings, both below `root`; `columns` maps our names to the
-    file's. An empty label is missing (NaN). Without sessions or dialogues, both are the speaker. Raises
-    AffectError where the file or a required column is missing.
+    file's. An empty label is missing (NaN). Without sessions or dialogues, both are the speaker. A scale that is not
+    given is inferred. Raises AffectError where the file or a required column is missing.
     """
     folder = Path(root)
     table = find_table(folder, labels)
-    exclusions: list[Exclusion] = []
-    rows: list[Row] = []
-    for line, cells in _records(table, dict(columns or {})):
-        row, fault = _row(cells, (folder / audio) if audio else table.parent, scale)
-        if row is None:
-            exclusions.append(Exclusion(what=cells["path"] or f"{table.name}:{line}", reason=fault))
-        else:
-            rows.append(row)
-    return corpus_of_files("csv_folder", rows, exclusions, root=folder, scale=scale)
+    names = {name: (columns or {}).get(name, name) for name in (*REQUIRED, *OPTIONAL)}
+    CORPUS.check_columns(columns or ())
+    present, records = read_csv(table, (), separators=",;\t")
+    _require(table, present, names, columns or {})
+    further = own_columns(present, names.values())
+    sounds = (folder / audio) if audio else table.parent
 
+    def make(cells: Mapping[str, str]) -> Row:
+        ours = {name: cells.get(column, "") for name, column in names.items()}
+        return {**{column: cells[column] for column in further}, **_row(ours, sounds, scale)}
 
-def load(root: str | Path, *, scale: tuple[float, float] = (1.0, 5.0)) -> Dataset:
-    """Return `read(root, scale=scale).utterances`."""
-    return read(root, scale=scale).utterances
+    rows, exclusions = rows_of(records, make, lambda cells: cells.get(names["path"], ""), table)
+    return corpus_of_files("csv_folder", rows, exclusions, root=folder, scale=scale, further=further)
 
 
 def find_table(folder: Path, labels: str | None = None) -> Path:
@@ -76,71 +75,44 @@ def find_table(folder: Path, labels: str | None = None) -> Path:
     return found[0]
 
 
-def _records(table: Path, columns: dict[str, str]) -> list[tuple[int, dict[str, str]]]:
-    """Return line number and cells by our names, stripped, absent ones empty."""
-    unknown = sorted(columns.keys() - {*REQUIRED, *OPTIONAL})
-    if unknown:
-        known = ", ".join((*REQUIRED, *OPTIONAL))
-        raise AffectError(f"columns names {unknown[0]!r}, which is none of: {known}")
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AffectError(f"{table} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise AffectError(f"{table} cannot be read ({error.strerror})") from error
-    header = text.partition("\n")[0]
-    separator = max(",;\t", key=header.count)
-    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=separator)
-    try:
-        present = [name.strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = present
-        _require(table, present, columns)
-        lines = [(reader.line_num, cells) for cells in reader]
-    except csv.Error as error:
-        raise AffectError(f"{table}:{reader.line_num}: {error}") from error
-    theirs = {name: columns.get(name, name) for name in (*REQUIRED, *OPTIONAL)}
-    return [
-        (line, {name: (cells.get(column) or "").strip() for name, column in theirs.items()}) for line, cells in lines
-    ]
-
-
-def _require(table: Path, present: list[str], columns: Mapping[str, str]) -> None:
+def _require(table: Path, present: list[str], names: Mapping[str, str], mapped: Mapping[str, str]) -> None:
+    """Raise AffectError where a column is missing that is needed, or that `mapped` names."""
     # Classes alone are labels too.
-    classes = columns.get("emotion", "emotion") in present
+    classes = names["emotion"] in present
     needed = [name for name in REQUIRED if not (classes and name in LABELS)]
-    for name in dict.fromkeys((*needed, *columns)):
-        column = columns.get(name, name)
-        if column not in present:
-            raise AffectError(f"{table} has no column {column!r}; it has: {', '.join(present) or 'none'}")
+    for name in dict.fromkeys((*needed, *mapped)):
+        if names[name] not in present:
+            raise AffectError(f"{table} has no column {names[name]!r}; it has: {', '.join(present) or 'none'}")
 
 
-def _row(cells: dict[str, str], folder: Path, scale: tuple[float, float]) -> tuple[Row | None, str]:
-    """Return a row, or None and the reason."""
-    if not cells["path"]:
-        return None, "no path"
-    if not cells["speaker"]:
-        return None, "no speaker"
-    values: dict[str, float] = {}
-    for name in LABELS:
-        try:
-            values[name] = number(cells[name])
-        except ValueError:
-            return None, f"label is no number: {name} {cells[name][:40]!r}"
-        if not within(values[name], scale):
-            return None, f"label out of range: {name} {cells[name]} on {scale[0]:g}..{scale[1]:g}"
-    if all(value != value for value in values.values()) and not cells["emotion"]:
-        return None, "no label"
+def _row(cells: Mapping[str, str], folder: Path, scale: tuple[float, float] | None) -> Row:
+    """Return a row by our names; raises UnusableError."""
+    for name in ("path", "speaker"):
+        if not cells[name]:
+            raise UnusableError(f"no {name}")
+    row: Row = {**cells, **{name: label(name, cells[name], scale) for name in LABELS}}
+    labelled(row)
     try:
-        values["start"] = number(cells["start"])
+        row["start"] = number(cells["start"])
     except ValueError:
-        return None, f"start is no number: {cells['start'][:40]!r}"
+        raise UnusableError(f"start is no number: {cells['start'][:40]!r}") from None
     path = folder / cells["path"]
     if not os.path.isfile(path):
-        return None, "missing audio file"
-    row: Row = {**cells, **values}
+        raise UnusableError("missing audio file")
     row["id"] = cells["id"] or Path(cells["path"]).as_posix()
     row["path"] = str(path)
     row["gender"] = gender_of(cells["gender"])
     row["session"] = cells["session"] or cells["speaker"]
     row["dialogue"] = cells["dialogue"] or cells["speaker"]
-    return row, ""
+    return row
+
+
+CORPUS = Layout(
+    name="csv_folder",
+    read=read,
+    columns=(*REQUIRED, *OPTIONAL),
+    options=("columns", "scale", "labels", "audio"),
+    find=find_table,
+    sign="labels.csv",
+    about="Look at how it was recorded, by whom, and whether it was acted.",
+)

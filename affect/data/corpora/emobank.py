@@ -12,20 +12,18 @@ and measures new sentences, not new documents. Buechel and Hahn 2017, "EmoBank",
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import Dataset
-
-from affect.data.corpora.labels import number, within
-from affect.data.corpora.utterances import Row, dataset_of, fingerprint, log_exclusions, without_repeats
-from affect.data.corpus import Corpus, Exclusion
+from affect.data.corpora.csv_table import Cells, read_csv, rows_of
+from affect.data.corpora.labels import UnusableError, label
+from affect.data.corpora.layout import Layout
+from affect.data.corpora.utterances import Row, corpus_of_rows, labelled, without_repeats
+from affect.data.corpus import Corpus
 from affect.errors import AffectError
 
 SCALE = (1.0, 5.0)
@@ -48,30 +46,11 @@ def read(root: str | Path) -> Corpus:
     part or sound label is excluded. Raises AffectError where the file or a column is missing or nothing is left.
     """
     table = find_table(root)
-    rows: list[Row] = []
-    exclusions: list[Exclusion] = []
-    for line, cells in _records(table):
-        row, fault = _row(cells)
-        if row is None:
-            exclusions.append(Exclusion(what=(cells.get("id") or "").strip() or f"{table.name}:{line}", reason=fault))
-        else:
-            rows.append(row)
+    _, records = read_csv(table, _REQUIRED)
+    rows, exclusions = rows_of(records, _row, lambda cells: cells["id"], table)
     kept, repeated = without_repeats(rows)
-    exclusions += repeated
-    log_exclusions("emobank", kept, exclusions, root)
-    kept = _with_test(kept, table)
-    return Corpus(
-        name="emobank",
-        utterances=dataset_of(kept),
-        exclusions=exclusions,
-        scale=SCALE,
-        fingerprint=fingerprint("emobank", kept),
-    )
-
-
-def load(root: str | Path) -> Dataset:
-    """Return `read(root).utterances`."""
-    return read(root).utterances
+    left_out = [*exclusions, *repeated]
+    return corpus_of_rows("emobank", _with_test(kept, table), left_out, root=root, scale=SCALE)
 
 
 def find_table(root: str | Path) -> Path:
@@ -91,54 +70,23 @@ def document_of(name: str) -> str:
     return match[1] if match else name
 
 
-def _records(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return the line on which each record ends, and its cells; surplus cells are under "surplus"."""
-    try:
-        text = table.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AffectError(f"{table} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise AffectError(f"{table} cannot be read ({error.strerror})") from error
-    # Texts hold characters at which str.splitlines would break a line; csv breaks at line ends alone.
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="surplus", restval="")
-    try:
-        present = [name.strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = present
-        for column in _REQUIRED:
-            if column not in present:
-                raise AffectError(f"{table} has no column {column!r}; it has: {', '.join(present) or 'none'}")
-        return [(reader.line_num, cells) for cells in reader]
-    except csv.Error as error:
-        raise AffectError(f"{table}:{reader.line_num}: {error}") from error
-
-
-def _row(cells: dict[str, str]) -> tuple[Row | None, str]:
-    """Return a row, or None and the reason."""
-    if "surplus" in cells:
-        return None, "more cells than columns"
-    name, split, text = (cells[column].strip() for column in ("id", "split", "text"))
+def _row(cells: Cells) -> Row:
+    """Return a row; raises UnusableError."""
+    name, split, text = (cells[column] for column in ("id", "split", "text"))
     if not name:
-        return None, "no id"
+        raise UnusableError("no id")
     if not text:
-        return None, "no text"
+        raise UnusableError("no text")
     if split.lower() not in _SPLITS:
-        return None, f"unknown part: {split[:40]!r}"
-    labels: dict[str, float] = {}
-    for label, column in COLUMNS.items():
-        try:
-            labels[label] = number(cells[column])
-        except ValueError:
-            return None, f"label is no number: {label} {cells[column][:40]!r}"
-        if not within(labels[label], SCALE):
-            return None, f"label out of range: {label} {cells[column].strip()} on {SCALE[0]:g}..{SCALE[1]:g}"
-    if all(value != value for value in labels.values()):
-        return None, "no label"
+        raise UnusableError(f"unknown part: {split[:40]!r}")
+    labels = {name: label(name, cells[column], SCALE) for name, column in COLUMNS.items()}
+    labelled(labels)
     headline = _HEADLINE.match(name)
     document = document_of(name)
     session = headline[1] if headline else document
     return {
         "id": name, "split": split.lower(), "transcript": text, "dialogue": document, "session": session, **labels
-    }, ""  # fmt: skip
+    }  # fmt: skip
 
 
 def _with_test(rows: Sequence[Row], table: Path) -> list[Row]:
@@ -176,3 +124,18 @@ def _validating(documents: Sequence[str]) -> set[str]:
             chosen.add(name)
             left -= sizes[name]
     return chosen or ({min(order, key=lambda name: sizes[name])} if len(order) > 1 else set())
+
+
+CORPUS = Layout(
+    name="emobank",
+    read=read,
+    columns=("session", "dialogue", "valence", "arousal", "dominance", "transcript", "split"),
+    find=find_table,
+    sign="emobank.csv",
+    scale=SCALE,
+    has_audio=False,
+    language="en",
+    about="EmoBank is English from news, letters, fiction and the web.",
+    licence="CC BY-SA 4.0",
+    citation="Buechel and Hahn 2017, EmoBank, EACL",
+)

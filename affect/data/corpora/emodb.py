@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from datasets import Dataset
-
+from affect.data.corpora.layout import Layout
 from affect.data.corpora.utterances import Row, corpus_of_files
 from affect.data.corpus import Corpus, Exclusion
 from affect.errors import AffectError
@@ -80,11 +79,6 @@ def read(root: str | Path) -> Corpus:
     return corpus_of_files("emodb", rows, exclusions, root=folder, scale=SCALE, mapped=True)
 
 
-def load(root: str | Path) -> Dataset:
-    """Return `read(root).utterances`."""
-    return read(root).utterances
-
-
 def find_root(root: str | Path) -> Path:
     """Return the folder that holds the recordings: `root/wav` or `root`; raises AffectError where neither does."""
     path = Path(root)
@@ -115,3 +109,18 @@ def _row(path: Path, speaker: str, sentence: str, emotion: str) -> Row:
 
 def _wavs(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.wav") if not path.name.startswith("._"))
+
+
+CORPUS = Layout(
+    name="emodb",
+    read=read,
+    columns=("session", "dialogue", "script", "speaker", "gender", "emotion", "valence", "arousal", "transcript"),
+    find=find_root,
+    sign="03a01Fa.wav",
+    scale=SCALE,
+    mapped=True,
+    language="de",
+    about="EmoDB is ten sentences acted by ten speakers in a studio, in German.",
+    licence="CC0-1.0, as audEERING publishes it",
+    citation="Burkhardt et al. 2005, A Database of German Emotional Speech, Interspeech",
+)

@@ -6,22 +6,19 @@ Read from `SessionN/dialog/EmoEvaluation/*.txt` (labels), `SessionN/dialog/trans
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets import Dataset
-
 from affect.data.corpora.labels import number, within
+from affect.data.corpora.layout import Layout, find_folder
 from affect.data.corpora.utterances import Row, corpus_of_files
 from affect.data.corpus import Corpus, Exclusion
 from affect.errors import AffectError
 
-_LOG = logging.getLogger("affect")
-
 SCALE = (1.0, 5.0)
+SIGN = "Session1/dialog/EmoEvaluation"
 TOLERANCE = 0.5
 """Means of the real corpus lie up to half a step outside 1..5; they are kept, anything beyond is a fault."""
 
@@ -58,30 +55,15 @@ def read(root: str | Path) -> Corpus:
     return corpus_of_files("iemocap", reading.rows, reading.exclusions, root=folder, scale=SCALE)
 
 
-def load(root: str | Path) -> Dataset:
-    """Return `read(root).utterances`."""
-    return read(root).utterances
-
-
 def find_root(root: str | Path) -> Path:
     """Return the folder that holds `Session1` ...: `root`, its parent or its only such subfolder.
 
     Raises AffectError where there is none.
     """
-    path = Path(root)
-    if not path.is_dir():
-        raise AffectError(f"IEMOCAP: {path} is not a folder")
-    if _sessions(path):
-        return path
-    below = [child for child in sorted(path.iterdir()) if child.is_dir() and _sessions(child)]
-    above = path.resolve().parent
-    found = below[0] if len(below) == 1 else None
-    if found is None and _SESSION.match(path.resolve().name) and _sessions(above):
-        found = above
-    if found is None:
-        raise AffectError(f"IEMOCAP: {path} has no Session1/dialog/EmoEvaluation (nor has a folder just below it)")
-    _LOG.info("iemocap: reading %s in place of %s", found, path)
-    return found
+    return find_folder(
+        root, lambda folder: bool(_sessions(folder)), title="IEMOCAP", sign=SIGN,
+        part=lambda name: bool(_SESSION.match(name)),
+    )  # fmt: skip
 
 
 def _sessions(folder: Path) -> list[tuple[Path, int]]:
@@ -195,3 +177,22 @@ def _wavs(folder: Path) -> dict[str, Path]:
     """Return the recordings by utterance."""
     paths = (path for path in folder.glob("*/*") if path.suffix.lower() == ".wav")
     return {path.stem: path for path in sorted(paths) if not path.name.startswith("._")}
+
+
+CORPUS = Layout(
+    name="iemocap",
+    read=read,
+    columns=(
+        *("session", "dialogue", "script", "speaker", "gender", "emotion", "valence", "arousal", "dominance"),
+        *("start", "transcript"),
+    ),
+    find=find_root,
+    sign=SIGN,
+    scale=SCALE,
+    # The four classes of nearly all reports: excited counts as happy.
+    classes=("ang", "hap+exc", "neu", "sad"),
+    language="en",
+    about="IEMOCAP is acted and improvised by ten actors in a studio, in American English.",
+    licence="given to researchers on request by USC's SAIL, for research",
+    citation="Busso et al. 2008, doi 10.1007/s10579-008-9076-6",
+)

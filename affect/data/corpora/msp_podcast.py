@@ -6,18 +6,16 @@ Emotionally Balanced Speech Corpus by Retrieving Emotional Speech from Existing 
 
 from __future__ import annotations
 
-import csv
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
-from datasets import Dataset
-
-from affect.data.corpora.labels import gender_of, number, within
+from affect.data.corpora.csv_table import SURPLUS, Cells, read_csv, rows_of
+from affect.data.corpora.labels import UnusableError, gender_of, label
+from affect.data.corpora.layout import Layout, find_folder
 from affect.data.corpora.utterances import Row, corpus_of_files
-from affect.data.corpus import Corpus, Exclusion
+from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.errors import AffectError
 
 _LOG = logging.getLogger("affect")
@@ -69,25 +67,14 @@ def read(root: str | Path) -> Corpus:
     """
     folder = find_root(root)
     sounds = _sounds(folder)
-    rows: list[Row] = []
-    exclusions: list[Exclusion] = []
-    named: set[str] = set()
-    for line, cells in _records(_table(folder)):
-        name = _file_name(cells["path"], sounds)
-        named.add(name)
-        row, fault = _row(cells, name, sounds)
-        if row is None:
-            exclusions.append(Exclusion(what=name or f"{TABLE}:{line}", reason=fault))
-        else:
-            rows.append(row)
+    table = _table(folder)
+    _, records = read_csv(table, [COLUMNS[name] for name in REQUIRED], lower=True)
+    ours = [(line, _ours(cells, sounds)) for line, cells in records]
+    rows, exclusions = rows_of(ours, lambda cells: _row(cells, sounds), lambda cells: cells["path"], table)
+    named = {cells["path"] for _, cells in ours}
     exclusions += [Exclusion(what=name, reason="audio file without labels") for name in sorted(sounds.keys() - named)]
     _log_unknown(rows)
     return corpus_of_files("msp_podcast", rows, exclusions, root=folder, scale=SCALE)
-
-
-def load(root: str | Path) -> Dataset:
-    """Return `read(root).utterances`."""
-    return read(root).utterances
 
 
 def find_root(root: str | Path) -> Path:
@@ -95,19 +82,10 @@ def find_root(root: str | Path) -> Path:
 
     Raises AffectError where there is none.
     """
-    path = Path(root)
-    if not path.is_dir():
-        raise AffectError(f"MSP-Podcast: {path} is not a folder")
-    if _find_table(path):
-        return path
-    above = path.resolve().parent
-    if path.resolve().name.lower() in ("labels", "audios") and _find_table(above):
-        return above
-    below = [child for child in sorted(path.iterdir()) if child.is_dir() and _find_table(child)]
-    if len(below) == 1:
-        _LOG.info("msp_podcast: reading %s in place of %s", below[0], path)
-        return below[0]
-    raise AffectError(f"MSP-Podcast: {path} has no Labels/{TABLE} (nor has a folder just below it)")
+    return find_folder(
+        root, lambda folder: _find_table(folder) is not None, title="MSP-Podcast", sign=f"Labels/{TABLE}",
+        part=lambda name: name.lower() in ("labels", "audios"),
+    )  # fmt: skip
 
 
 def _child(folder: Path, name: str) -> Path | None:
@@ -141,59 +119,36 @@ def _sounds(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(files) if not path.name.startswith("._")}
 
 
-def _records(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number and cells by our names, stripped, absent ones empty; other columns are ignored."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            present = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = [name.lower() for name in present]
-            for name in REQUIRED:
-                if COLUMNS[name] not in reader.fieldnames:
-                    raise AffectError(f"{table} has no column for {name}; it has: {', '.join(present) or 'none'}")
-            for cells in reader:
-                yield reader.line_num, {name: (cells.get(column) or "").strip() for name, column in COLUMNS.items()}
-    except UnicodeDecodeError as error:
-        raise AffectError(f"{table} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise AffectError(f"{table} cannot be read ({error.strerror})") from error
-    except csv.Error as error:
-        raise AffectError(f"{table} is no table of comma-separated values: {error}") from error
+def _ours(cells: Cells, sounds: dict[str, Path]) -> Cells:
+    """Return cells by our names; `path` is the name of the audio file: some releases leave `.wav` out."""
+    ours = {name: cells.get(column, "") for name, column in COLUMNS.items()}
+    name = ours["path"]
+    if name and name not in sounds and f"{name}.wav" in sounds:
+        ours["path"] = f"{name}.wav"
+    return ours | {key: text for key, text in cells.items() if key == SURPLUS}
 
 
-def _file_name(cell: str, sounds: dict[str, Path]) -> str:
-    """Return the name of the audio file that a cell means: some releases leave `.wav` out."""
-    return f"{cell}.wav" if cell and cell not in sounds and f"{cell}.wav" in sounds else cell
-
-
-def _row(cells: dict[str, str], name: str, sounds: dict[str, Path]) -> tuple[Row | None, str]:
-    """Return a row, or None and the reason."""
+def _row(cells: Cells, sounds: dict[str, Path]) -> Row:
+    """Return a row; raises UnusableError."""
+    name = cells["path"]
     if not name:
-        return None, "no file name"
+        raise UnusableError("no file name")
     part = SPLITS.get(cells["split"].lower())
     if part is None:
-        return None, f"in no part: {cells['split'] or '(empty)'}"
-    values: dict[str, float] = {}
-    for label in ("valence", "arousal", "dominance"):
-        text = cells[label]
-        try:
-            values[label] = float("nan") if text.lower() in _MISSING else number(text)
-        except ValueError:
-            return None, f"label is no number: {label} {text[:40]!r}"
-        if not within(values[label], SCALE):
-            return None, f"label out of range: {label} {text} on {SCALE[0]:g}..{SCALE[1]:g}"
+        raise UnusableError(f"in no part: {cells['split'] or '(empty)'}")
+    values = {name: label(name, cells[name], SCALE) for name in LABELS}
     emotion = _emotion(cells["emotion"])
     if emotion is None:
-        return None, f"unknown emotion: {cells['emotion'][:40]}"
+        raise UnusableError(f"unknown emotion: {cells['emotion'][:40]}")
     if all(value != value for value in values.values()) and emotion in ("", "no_agreement"):
-        return None, f"no label: {part}"
+        raise UnusableError(f"no label: {part}")
     if name not in sounds:
-        return None, f"missing audio file: {part}"
+        raise UnusableError(f"missing audio file: {part}")
     match = _PODCAST.match(name)
     podcast = match[1] if match else Path(name).stem
     known = cells["speaker"].lower() not in (*_MISSING, "unknown")
     speaker = cells["speaker"] if known else f"unknown in {podcast} {part}"
-    row: Row = {
+    return {
         "id": Path(name).stem,
         "session": podcast,
         "dialogue": f"{podcast} {speaker}" if known else speaker,
@@ -204,7 +159,6 @@ def _row(cells: dict[str, str], name: str, sounds: dict[str, Path]) -> tuple[Row
         "split": part,
         "path": str(sounds[name]),
     }
-    return row, ""
 
 
 def _emotion(text: str) -> str | None:
@@ -224,3 +178,19 @@ def _log_unknown(rows: list[Row]) -> None:
             counts.total(),
             told,
         )
+
+
+CORPUS = Layout(
+    name="msp_podcast",
+    read=read,
+    columns=("session", "dialogue", "speaker", "gender", "emotion", "valence", "arousal", "dominance", "split"),
+    find=find_root,
+    sign=f"Labels/{TABLE}",
+    scale=SCALE,
+    # The eight classes of its challenges; "other" and no agreement are none.
+    classes=("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
+    language="en",
+    about="MSP-Podcast is podcasts in English, chosen for emotional passages.",
+    licence="by agreement with the University of Texas at Dallas, for research unless agreed otherwise",
+    citation="Lotfian and Busso 2019, doi 10.1109/TAFFC.2017.2736999",
+)

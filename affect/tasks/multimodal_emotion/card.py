@@ -39,7 +39,7 @@ def card(config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
         use=card_texts.use(corpus).strip(),
         licence=licence,
         licence_note=note,
-        language=card_texts.LANGUAGES.get(corpus),
+        language=card_texts.language(corpus),
         tags=card_texts.TAGS,
     )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal
 
 from affect.config import require
+from affect.data import corpora
 
 MODALITIES = ("audio", "text", "video")
 """The modalities, in the order in which streams, masks and weights name them."""
@@ -20,18 +21,28 @@ MOST_STREAMS = 18
 Stream = tuple[str, str, int]
 """One feature set: (modality, name of the features, width)."""
 
+if TYPE_CHECKING:
+    CorpusName = str
+else:
+    # Help and errors list what there is.
+    CorpusName = Literal[tuple(corpora.FEATURES)]
+
+_FIRST = corpora.layout(next(iter(corpora.FEATURES)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """The corpus of utterance features, and the folds of its training part."""
 
-    corpus: Literal["mer2023", "generated"] = "mer2023"
+    corpus: CorpusName = _FIRST.name
     """generated: a small corpus of the same layout, made at `root` where it is not there yet."""
-    root: str = "data/mer2023-dataset-process"
+    root: str = _FIRST.folder
     """Folder with the label files and features/<name>/."""
-    audio: tuple[str, ...] = ("chinese-hubert-large-UTT",)
-    text: tuple[str, ...] = ("Baichuan-13B-Base-UTT",)
-    video: tuple[str, ...] = ("clip-vit-large-patch14-UTT",)
+    name: str | None = None
+    """What reports and cards call the corpus, in place of its layout's name."""
+    audio: tuple[str, ...] = (_FIRST.usual["audio"],)
+    text: tuple[str, ...] = (_FIRST.usual["text"],)
+    video: tuple[str, ...] = (_FIRST.usual["video"],)
     """Names of features; several a modality with model.name=topn, none (audio=()) leaves a modality out."""
     widths: tuple[int, ...] | None = None
     """Width that each of the features has to have, in the order audio, text, video; as found when not given."""
@@ -52,6 +63,9 @@ class Data:
     def __post_init__(self) -> None:
         """Check every field."""
         require(bool(self.root), "data.root", "name a folder", self.root)
+        require(self.name != "", "data.name", "be a name", self.name)
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        corpora.check_options(self.corpus, given, {item.name: item.default for item in fields(self)})
         names = (*self.audio, *self.text, *self.video)
         require(bool(names), "data.audio, data.text or data.video", "name features", ())
         for modality in ("audio", "text", "video"):

@@ -235,7 +235,7 @@ class MultimodalEmotionTask(Task):
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus: its features, and by part utterances, classes and what is there."""
-        corpus, examples, data = self.corpus, self.examples, self.recipe.data
+        corpus, examples = self.corpus, self.examples
         there = examples.modalities
         parts = {name: np.asarray(part["row"][:], dtype=np.intp) for name, part in self.parts.items()}
         counts = {
@@ -248,10 +248,9 @@ class MultimodalEmotionTask(Task):
             for name, mine in parts.items()
         }
         return {
-            "corpus": corpus.name
-            if data.corpus != "generated"
-            else (f"{corpus.name} (generated, noise {data.noise:g}, seed {data.generator_seed})"),
+            "corpus": corpus.identity,
             "fingerprint": corpus.fingerprint,
+            "scale": list(corpus.scale),
             "classes": list(corpus.classes),
             "features": {stream.name: stream.width for stream in corpus.streams},
             "utterances": {name: len(mine) for name, mine in parts.items()},
@@ -271,19 +270,15 @@ def read_corpus(recipe: MultimodalEmotion) -> FeatureCorpus:
 
     Raises AffectError for a corpus that can't be read, and for one without labels of valence to train on.
     """
-    from affect.data import synthetic_features
-    from affect.data.corpora import mer2023
+    from affect.data import corpora
 
     data = recipe.data
     root = Path(data.root)
-    if data.corpus == "generated":
-        settings = synthetic_features.GeneratorSettings(
-            train=data.train, test=data.test, noise=data.noise, seed=data.generator_seed
-        )
-        synthetic_features.generate(root, settings)
-    corpus = mer2023.read(
-        root, audio=data.audio, text=data.text, video=data.video, labels=data.labels, widths=data.widths
-    )
+    own = {name: getattr(data, name) for name in corpora.layout(data.corpus).options}
+    corpus = corpora.read_features(
+        data.corpus, root, name=data.name, audio=data.audio, text=data.text, video=data.video, labels=data.labels,
+        widths=data.widths, **own,
+    )  # fmt: skip
     train = corpus.indices("train")
     emotions = set(np.asarray(corpus.utterances["emotion"][:])[train].tolist())
     absent = [name for name in corpus.classes if name not in emotions]

@@ -60,7 +60,7 @@ def card(config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
         extras=("egemaps",) if model.prosody_dim and data.prosody == "egemaps" else (),
         pipeline_tag="audio-classification" if model.encoder != "none" else None,
         base_models=tuple(name for name in pretrained if name.count("/") == 1),
-        language=card_texts.LANGUAGES.get(corpus),
+        language=card_texts.language(corpus),
         tags=card_texts.TAGS,
     )
 

@@ -6,17 +6,10 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from affect.data import corpora
 from affect.errors import AffectError, nearest
 
 _LOG = logging.getLogger("affect")
-
-_IEMOCAP = ("ang", "hap+exc", "neu", "sad")
-"""The four classes of nearly all reports on IEMOCAP: excited counts as happy."""
-
-_MSP_PODCAST = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
-"""The eight classes of its challenges; "other" and no agreement are none."""
-
-DEFAULTS = {"iemocap": _IEMOCAP, "synthetic": _IEMOCAP, "msp_podcast": _MSP_PODCAST}
 
 
 class Classes:
@@ -55,7 +48,7 @@ def choose(spelt: Sequence[str], corpus: str, emotions: Iterable[str]) -> Classe
         if unknown:
             raise AffectError(f"data.classes: no utterance is {unknown[0]!r}; {nearest(unknown[0], counts)}")
     else:
-        chosen = Classes(DEFAULTS.get(corpus) or sorted(counts))
+        chosen = Classes(corpora.layout(corpus).classes or sorted(counts))
         sizes = Counter(chosen.name(emotion) for emotion in counts.elements())
         told = ", ".join(f"{name} {sizes[name]}" for name in chosen.names)
         _LOG.info("classes: %s; %d utterances of other emotions", told, sizes[None])

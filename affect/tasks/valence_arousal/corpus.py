@@ -15,7 +15,7 @@ from affect.data.corpus import Corpus, Exclusion
 from affect.errors import AffectError
 from affect.tasks.valence_arousal import classes
 from affect.tasks.valence_arousal.classes import Classes
-from affect.tasks.valence_arousal.recipe import EMOTION, OPTIONS, TEXT_ONLY, ValenceArousal
+from affect.tasks.valence_arousal.recipe import EMOTION, ValenceArousal
 
 _LOG = logging.getLogger("affect")
 
@@ -28,12 +28,10 @@ def read_corpus(recipe: ValenceArousal) -> tuple[Corpus, Classes | None]:
     """
     data = recipe.data
     options: dict[str, Any] = {}
-    if data.corpus == "synthetic":
-        options = {"dialogues": data.dialogues, "utterances": data.utterances, "seconds": data.seconds}
-    for name in OPTIONS.get(data.corpus, ()):
+    for name in data.layout.options:
         if getattr(data, name) is not None:
             options[name] = corpora.mapping(data.columns) if name == "columns" else getattr(data, name)
-    corpus = corpora.read(data.corpus, data.root, **options)
+    corpus = corpora.read(data.corpus, data.root, name=data.name, **options)
     rows: Dataset = corpus.utterances
     chosen = classes.choose(data.classes, data.corpus, rows["emotion"]) if EMOTION in recipe.targets else None
     labelled = _labelled(rows, recipe, chosen)
@@ -41,12 +39,12 @@ def read_corpus(recipe: ValenceArousal) -> tuple[Corpus, Classes | None]:
         raise AffectError(f"no utterance of {data.root or data.corpus} has a label for {' or '.join(recipe.targets)}")
     unlabelled = _unlabelled(rows, labelled, recipe)
     rows = rows.select(np.flatnonzero(labelled))
-    if data.corpus in TEXT_ONLY:
-        # A sentence costs what its words do; one more for what stands around them.
-        length = np.array([len(text.split()) + 1 for text in rows["transcript"]], dtype=np.float64)
-    else:
+    if data.layout.has_audio:
         rows = prosody.add(rows, data.prosody)
         length = np.asarray(rows["duration"], dtype=np.float64)
+    else:
+        # A sentence costs what its words do; one more for what stands around them.
+        length = np.array([len(text.split()) + 1 for text in rows["transcript"]], dtype=np.float64)
     rows = rows.add_column("length", length)
     if recipe.model.speaker == "embedding":
         rows = embeddings.add(rows, data.embeddings or "")

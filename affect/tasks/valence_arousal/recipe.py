@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from affect.recipe import Recipe, require
-from affect.tasks.valence_arousal.sections import EMOTION, OPTIONS, TEXT_ONLY, Augment, Data, Model
+from affect.tasks.valence_arousal.sections import EMOTION, Augment, Data, Model
 
-__all__ = ["EMOTION", "OPTIONS", "TEXT_ONLY", "Augment", "Data", "Model", "ValenceArousal"]
+__all__ = ["EMOTION", "Augment", "Data", "Model", "ValenceArousal"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class ValenceArousal(Recipe):
         embedded = model.speaker == "embedding"
         given = data.embeddings is not None
         require(embedded == given, "data.embeddings", "be given with model.speaker=embedding alone", data.embeddings)
-        if data.corpus in TEXT_ONLY:
+        if not data.layout.has_audio:
             heard = "be none" if model.encoder != "none" else "be 0"
             name, value = ("encoder", model.encoder) if model.encoder != "none" else ("prosody_dim", model.prosody_dim)
             silent = model.encoder == "none" and not model.prosody_dim

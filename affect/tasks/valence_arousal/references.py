@@ -12,7 +12,7 @@ from affect.baselines import features, text
 from affect.task import Row
 from affect.tasks.valence_arousal.classes import Classes
 from affect.tasks.valence_arousal.inputs import KEYS
-from affect.tasks.valence_arousal.recipe import EMOTION, TEXT_ONLY, ValenceArousal
+from affect.tasks.valence_arousal.recipe import EMOTION, ValenceArousal
 
 
 def references(recipe: ValenceArousal, parts: DatasetDict, classes: Classes | None) -> dict[str, list[Row]]:
@@ -23,7 +23,7 @@ def references(recipe: ValenceArousal, parts: DatasetDict, classes: Classes | No
     """
     train, test = parts["train"], parts["test"]
     found: dict[str, list[Row]] = {}
-    silent = recipe.data.corpus in TEXT_ONLY
+    silent = not recipe.data.layout.has_audio
     x, new = (np.zeros((len(part), 1)) if silent else np.asarray(part["prosody"]) for part in (train, test))
     for name in ("mean",) if silent else features.NAMES:
         columns: dict[str, Any] = {}

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from affect.config import require
+from affect.data import corpora
+from affect.data.corpora.layout import Layout
 
 EMOTION = "emotion"
 """The target that is a class; all others are numbers."""
 
-TEXT_ONLY = ("emobank",)
-"""Corpora without audio."""
-
-OPTIONS = {
-    "csv_folder": ("columns", "scale", "labels", "audio"),
-    "hub": ("columns", "scale", "subset", "revision", "limit", "streaming"),
-}
-"""The fields of `Data` that say how to read your own data, by corpus; the other corpora take none of them."""
+if TYPE_CHECKING:
+    CorpusName = str
+else:
+    # Help and errors list what there is.
+    CorpusName = Literal[tuple(corpora.UTTERANCES)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """The corpus, what is held out, and the features."""
 
-    corpus: Literal["synthetic", "iemocap", "emodb", "msp_podcast", "emobank", "csv_folder", "hub"] = "iemocap"
-    """Layout of the corpus; synthetic generates one, csv_folder and hub read your own data, emobank is text alone."""
+    corpus: CorpusName = next(iter(corpora.UTTERANCES))
+    """Layout of the corpus, or of your own data."""
     root: str
-    """Folder of the corpus (for hub also a name); synthetic writes its corpus there, in IEMOCAP's layout."""
-    split: Literal["session", "speaker", "script", "column"] = "session"
-    """What is held out together: leave one session (or speaker) out, disjoint scripts, or what the column `split`
-    of your own data says (columns=split=THEIRS where it has another name)."""
+    """Folder of the corpus, or a source's name on the Hub; a generated corpus is written there."""
+    name: str | None = None
+    """What reports and cards call the corpus, in place of its layout's name."""
+    split: str = "session"
+    """What is held out together: session, speaker (of a dyad the other one validates), script (disjoint scripts),
+    column (what the column `split` says: train, valid, test), or any column, whose groups are held out in turn."""
     fold: int | None = None
     """The fold to run, from 1; None runs all of them, one after another."""
     allow_shared: bool = False
@@ -38,33 +39,34 @@ class Data:
     prosody: Literal["default", "egemaps"] = "default"
     """Functionals of pitch, energy and voice quality; egemaps needs the extra of that name."""
     classes: tuple[str, ...] = ()
-    """For targets=emotion: the classes, each an emotion of the corpus or several joined (hap+exc); iemocap has ang,
-    hap+exc, neu, sad when not given, the others all of theirs. Other emotions count as missing."""
+    """For targets=emotion: the classes, each an emotion of the corpus or several joined (hap+exc); those usual for
+    the corpus when not given, or all of its emotions. Other emotions count as missing."""
     embeddings: str | None = None
     """For model.speaker=embedding: a table (parquet, jsonl) with the columns id and embedding, or a folder of
     <id>.npy."""
     columns: tuple[str, ...] = ()
-    """For csv_folder and hub: OURS=THEIRS for each column that has another name there (valence=EmoVal ...)."""
+    """Of your own data: OURS=THEIRS for each column that has another name there (valence=EmoVal ...). Columns that
+    are none of ours stay as they are called."""
     scale: tuple[float, float] | None = None
-    """Lowest and highest label of your own data; the corpora know theirs (csv_folder and hub assume 1 to 5)."""
+    """Lowest and highest label of your own data, inferred from the labels when not given; the corpora know theirs."""
     labels: str | None = None
-    """For csv_folder: the CSV file below root; labels.csv, or the only one there, when not given."""
+    """Of a folder with a table: the CSV file below root; labels.csv, or the only one there, when not given."""
     audio: str | None = None
-    """For csv_folder: the folder of recordings below root; beside the CSV file when not given."""
+    """Of a folder with a table: the folder of recordings below root; beside the CSV file when not given."""
     subset: str | None = None
-    """For hub: the configuration to read, of a source that has several."""
+    """Of a source on the Hub: the configuration to read, where it has several."""
     revision: str | None = None
-    """For hub: branch, tag or commit of a source on the Hub."""
+    """Of a source on the Hub: branch, tag or commit."""
     limit: int | None = None
-    """For hub: read this many rows at most."""
+    """Of a source on the Hub: read this many rows at most."""
     streaming: bool = False
-    """For hub: fetch row by row, no more than limit asks for, and hold the rows in memory."""
+    """Of a source on the Hub: fetch row by row, no more than limit asks for, and hold the rows in memory."""
     dialogues: int = 4
-    """For synthetic: dialogues a session."""
+    """Of a generated corpus: dialogues a session."""
     utterances: int = 12
-    """For synthetic: utterances a dialogue."""
+    """Of a generated corpus: utterances a dialogue."""
     seconds: tuple[float, float] = (1.0, 3.0)
-    """For synthetic: shortest and longest utterance."""
+    """Of a generated corpus: shortest and longest utterance."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -72,17 +74,22 @@ class Data:
         require(bool(self.root), "data.root", "name the corpus's folder", self.root)
         require(self.scale is None or self.scale[0] < self.scale[1], "data.scale", "be low then high", self.scale)
         require(self.limit is None or self.limit > 0, "data.limit", "be positive (or None)", self.limit)
-        for item in fields(self):
-            owners = [corpus for corpus, names in OPTIONS.items() if item.name in names]
-            value = getattr(self, item.name)
-            taken = not owners or self.corpus in owners or value == item.default
-            require(taken, f"data.{item.name}", f"be left out unless corpus is {' or '.join(owners)}", value)
+        require(self.name != "", "data.name", "be a name", self.name)
+        require(bool(self.split), "data.split", "be a kind of split or a column", self.split)
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        corpora.check_options(self.corpus, given, {item.name: item.default for item in fields(self)})
         bad = [pair for pair in self.columns if pair.count("=") != 1 or not all(pair.split("="))]
         require(not bad, "data.columns", "be OURS=THEIRS", bad)
         ours = [pair.split("=")[0] for pair in self.columns]
         require(len(set(ours)) == len(ours), "data.columns", "name each of ours once", self.columns)
+        self.layout.check_columns(ours)
         for name in ("dialogues", "utterances"):
             require(getattr(self, name) > 0, f"data.{name}", "be positive", getattr(self, name))
+
+    @property
+    def layout(self) -> Layout:
+        """What the corpus says of itself."""
+        return corpora.layout(self.corpus)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Task, Term
 from affect.tasks.valence_arousal.measures import measures_of
-from affect.tasks.valence_arousal.recipe import EMOTION, TEXT_ONLY, ValenceArousal
+from affect.tasks.valence_arousal.recipe import EMOTION, ValenceArousal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ class ValenceArousalTask(Task):
         super().__init__(recipe)
         self._known = known
         self._prepared: Prepared | None = None
-        self.unit = "words" if recipe.data.corpus in TEXT_ONLY else "s of audio"
+        self.unit = "s of audio" if recipe.data.layout.has_audio else "words"
 
     @cached_property
     def measures(self) -> Sequence[Measure]:
@@ -303,11 +303,13 @@ class ValenceArousalTask(Task):
         from affect.data.corpora.utterances import kind
 
         corpus, data = self.corpus, self.recipe.data
-        group = {"session": "session", "speaker": "speaker"}.get(data.split, "speaker")
+        # Of a split by scripts or by a column of parts the speakers are told.
+        group = data.split if data.split in corpus.utterances.column_names and data.split != "script" else "speaker"
         return {
-            "corpus": corpus.name,
+            "corpus": corpus.identity,
             "fingerprint": corpus.fingerprint,
             "scale": list(corpus.scale),
+            "scale_inferred": corpus.inferred,
             "mapped": corpus.mapped,
             "utterances": {name: len(part) for name, part in self.parts.items()},
             "held_out": {name: sorted({str(value) for value in part[group]}) for name, part in self.parts.items()},

@@ -3,7 +3,7 @@ import math
 import pytest
 from iemocap_tree import write_wav
 
-from affect.data import splits
+from affect.data import inspect, splits
 from affect.data.corpora import csv_folder, read
 from affect.errors import AffectError
 
@@ -27,9 +27,11 @@ def test_good_and_bad_rows(tmp_path):
         "c.wav,,2,3,,\n"
         "c.wav,s3,,,,\n"
         "a.wav,s1,1.5,4,,\n"
-        ",s1,1,1,,\n",
+        ",s1,1,1,,\n"
+        "a.wav,s1,1,1,,,and more\n"
+        "b.wav,s2,,3.5,,m,\n",
     )
-    corpus = csv_folder.read(tmp_path)
+    corpus = csv_folder.read(tmp_path, scale=(1, 5))
     rows = {row["id"]: row for row in corpus.utterances}
     assert sorted(rows) == ["a.wav", "b.wav"]
     assert (rows["a.wav"]["valence"], rows["a.wav"]["arousal"], rows["a.wav"]["gender"]) == (1.5, 4.0, "F")
@@ -43,6 +45,8 @@ def test_good_and_bad_rows(tmp_path):
         "no speaker",
         "no label",
         "no path",
+        "more cells than columns",
+        "listed more than once",
         "listed more than once",
     ]
     assert corpus.exclusions[5].what == "labels.csv:10"
@@ -55,7 +59,7 @@ def test_separators_and_byte_order_mark(tmp_path, separator, mark):
     if separator != ",":
         table = table.replace('"one, two; three"', "one").replace(",", separator)
     write_table(tmp_path, mark + table, name="anything.csv")
-    (row,) = csv_folder.load(tmp_path)
+    (row,) = csv_folder.read(tmp_path).utterances
     assert (row["speaker"], row["valence"], row["arousal"]) == ("s1", 2.0, 3.0)
     assert row["transcript"] == ("one, two; three" if separator == "," else "one")
 
@@ -77,6 +81,48 @@ def test_another_corpus_by_a_column_map(tmp_path):
     assert splits.folds(corpus.utterances, "column") == ["Test1", "Test2"]
     parts = splits.split(corpus.utterances, "column", 2)
     assert [parts[part]["id"][:] for part in splits.PARTS] == [["0.wav"], ["1.wav"], ["3.wav"]]
+
+
+def test_further_columns_are_labels_and_groups(tmp_path, caplog):
+    write_table(
+        tmp_path,
+        "path,speaker,valence,arousal,sync,generator,year,length\n"
+        "a.wav,s1,1,4,0.5,wav2lip,2019,9\nb.wav,s2,2,3,,sadtalker,2020,9\nc.wav,s3,2,3,n/a,wav2lip,2020,9\n",
+    )
+    corpus = csv_folder.read(tmp_path)
+    assert (corpus.labels, corpus.groups) == (("sync", "year"), ("generator",))
+    assert corpus.utterances["sync"][0] == 0.5 and all(math.isnan(value) for value in corpus.utterances["sync"][1:])
+    assert corpus.utterances["generator"][:] == ["wav2lip", "sadtalker", "wav2lip"]
+    assert splits.folds(corpus.utterances, "generator") == ["sadtalker", "wav2lip"]
+    assert splits.folds(corpus.utterances, "year") == ["2019", "2020"], "numbers that are whole tell groups, too"
+    assert "length" not in corpus.utterances.column_names and "these names itself: length" in caplog.text
+    text = inspect.describe(corpus)
+    assert "by generator: sadtalker 1, wav2lip 2" in text
+    assert "sync: mean 0.500, deviation 0.000, from 0.500 to 0.500, missing for 2" in text
+    assert "split by generator: not possible, fold 1 of a split by generator has an empty train part" in text
+    before = corpus.fingerprint
+    (tmp_path / "labels.csv").write_text((tmp_path / "labels.csv").read_text().replace("0.5", "0.7"))
+    assert csv_folder.read(tmp_path).fingerprint != before
+
+
+def test_a_scale_that_is_not_given_is_inferred_and_said(tmp_path, caplog):
+    write_table(tmp_path, "path,speaker,valence,arousal\na.wav,s1,-2,0\nb.wav,s2,,3\n")
+    corpus = csv_folder.read(tmp_path)
+    assert (corpus.scale, corpus.inferred) == ((-3.0, 3.0), True)
+    assert "csv_folder: no scale was given: -3 to 3 is taken, the labels go from -2 to 3" in caplog.text
+    assert "scale: -3 to 3, inferred" in inspect.describe(corpus)
+    given = csv_folder.read(tmp_path, scale=(-5, 5))
+    assert given.scale == (-5, 5) and "scale: -5 to 5\n" in inspect.describe(given)
+    (tmp_path / "labels.csv").write_text("path,speaker,emotion\na.wav,s1,sad\n")
+    assert "scale: none, there are no labels of numbers" in inspect.describe(csv_folder.read(tmp_path))
+
+
+def test_the_name_that_a_user_gives(tmp_path):
+    write_table(tmp_path, "path,speaker,valence,arousal\na.wav,s1,2,3\n")
+    own = read("csv_folder", tmp_path, name="calls")
+    plain = read("csv_folder", tmp_path)
+    assert own.identity == f"calls@{plain.fingerprint[:8]}"
+    assert plain.identity == f"csv_folder@{plain.fingerprint[:8]}"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from affect.data import inspect, splits
+from affect.data import corpora, inspect, splits
 from affect.data.corpora import emobank, read
 from affect.errors import AffectError
 
@@ -106,13 +106,13 @@ def test_bad_files(tmp_path):
 def test_the_official_folder_is_found(tmp_path):
     lines = sentences("a", 2, "train") + sentences("b", 2, "dev") + sentences("c", 2, "test")
     write(tmp_path / "EmoBank" / "corpus", lines)
-    assert len(emobank.load(tmp_path / "EmoBank")) == 6
-    assert inspect.detect(tmp_path / "EmoBank") == "emobank"
+    assert len(emobank.read(tmp_path / "EmoBank").utterances) == 6
+    assert corpora.detect(tmp_path / "EmoBank") == "emobank"
 
 
 def test_official_parts_stay_where_there_is_a_test_part(tmp_path, caplog):
     lines = sentences("a", 20, "train") + sentences("b", 2, "dev") + sentences("c", 3, "test")
-    parts = splits.split(emobank.load(write(tmp_path, lines)), "column", 1, allow_shared=True)
+    parts = splits.split(emobank.read(write(tmp_path, lines)).utterances, "column", 1, allow_shared=True)
     assert [len(parts[part]) for part in splits.PARTS] == [20, 2, 3]
     assert "has no test rows" not in caplog.text
 
@@ -125,7 +125,7 @@ def many(documents=40, sentences_each=6):
 def test_without_a_test_part_dev_is_tested_and_whole_documents_validate(tmp_path, caplog):
     lines = many()
     with caplog.at_level(logging.WARNING, logger="affect"):
-        rows = emobank.load(write(tmp_path, lines))
+        rows = emobank.read(write(tmp_path, lines)).utterances
     parts = splits.split(rows, "column", 1, allow_shared=True)
     assert set(parts["test"]["id"]) == {line[0] for line in lines if line[1] == "dev"}
     documents = {part: set(parts[part]["dialogue"]) for part in splits.PARTS}
@@ -143,8 +143,8 @@ def test_without_a_test_part_dev_is_tested_and_whole_documents_validate(tmp_path
 
 def test_the_validation_part_depends_on_documents_alone(tmp_path):
     lines = many()
-    one = emobank.load(write(tmp_path / "one", lines))
-    other = emobank.load(write(tmp_path / "other", lines[::-1]))
+    one = emobank.read(write(tmp_path / "one", lines)).utterances
+    other = emobank.read(write(tmp_path / "other", lines[::-1])).utterances
     valid = [sorted(row["id"] for row in rows if row["split"] == "valid") for rows in (one, other)]
     assert valid[0] == valid[1]
     # The order of a hash, not of names: the first documents by name are not the ones chosen.
@@ -154,16 +154,16 @@ def test_the_validation_part_depends_on_documents_alone(tmp_path):
 
 def test_few_documents(tmp_path):
     two = sentences("long", 9, "train") + sentences("short", 3, "train") + sentences("x", 2, "dev")
-    rows = emobank.load(write(tmp_path, two))
+    rows = emobank.read(write(tmp_path, two)).utterances
     assert {row["dialogue"] for row in rows if row["split"] == "valid"} == {"short"}
-    rows = emobank.load(write(tmp_path, sentences("only", 9, "train") + sentences("x", 2, "dev")))
+    rows = emobank.read(write(tmp_path, sentences("only", 9, "train") + sentences("x", 2, "dev"))).utterances
     assert set(rows["split"]) == {"train", "test"}
     with pytest.raises(AffectError, match="empty valid part"):
         splits.split(rows, "column", 1, allow_shared=True)
 
 
 def test_shared_documents_need_a_word(tmp_path):
-    rows = emobank.load(write(tmp_path, many()))
+    rows = emobank.read(write(tmp_path, many())).utterances
     with pytest.raises(AffectError, match="whether parts share one cannot be told"):
         splits.split(rows, "column", 1)
 

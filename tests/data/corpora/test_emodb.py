@@ -84,9 +84,9 @@ def test_faults_are_not_remembered(tmp_path):
     good = (tmp_path / "03a01Wa.wav").read_bytes()
     write_wav(tmp_path / "08a01Wa.wav")
     (tmp_path / "03a01Wa.wav").write_bytes(good[:100])
-    assert len(emodb.load(tmp_path)) == 1
+    assert len(emodb.read(tmp_path).utterances) == 1
     (tmp_path / "03a01Wa.wav").write_bytes(good)
-    assert len(emodb.load(tmp_path)) == 2
+    assert len(emodb.read(tmp_path).utterances) == 2
 
 
 def test_a_damaged_or_unwritable_cache_costs_time_only(tmp_path, cache, monkeypatch, caplog):

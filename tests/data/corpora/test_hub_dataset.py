@@ -7,7 +7,7 @@ import soundfile
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from iemocap_tree import write_wav
 
-from affect.data import audio
+from affect.data import audio, splits
 from affect.data.corpora import hub_dataset, read
 from affect.errors import AffectError
 
@@ -138,7 +138,7 @@ def test_saved_dataset_dict_with_faults(tmp_path):
     plain = {"bytes": Value("binary"), "path": Value("string")}
     spoilt = byte_dataset().cast_column("audio", plain).map(spoil, with_indices=True)
     DatasetDict(train=spoilt.cast_column("audio", Audio()), test=byte_dataset(1)).save_to_disk(tmp_path / "saved")
-    corpus = hub_dataset.read(tmp_path / "saved", columns=NAMES)
+    corpus = hub_dataset.read(tmp_path / "saved", columns=NAMES, scale=(1, 5))
     assert corpus.utterances["id"][:] == ["train-000000", "train-000003", "test-000000"]
     assert corpus.utterances["split"][:] == ["train", "train", "test"]
     found = {exclusion.what: exclusion.reason for exclusion in corpus.exclusions}
@@ -149,6 +149,25 @@ def test_saved_dataset_dict_with_faults(tmp_path):
     for option in ({"subset": "a"}, {"revision": "a"}, {"streaming": True}):
         with pytest.raises(AffectError, match=f"^{next(iter(option))} does nothing here: .* save_to_disk$"):
             hub_dataset.read(tmp_path / "saved", columns=NAMES, **option)
+
+
+def test_further_columns_are_labels_and_groups(tmp_path, caplog):
+    made = byte_dataset().add_column("quality", [1.5, None, 3.0, 4.5]).add_column("take", [1, 1, 2, 2])
+    made = made.add_column("source", ["x", "x", None, "y"]).add_column("clean", [True, False, True, True])
+    made = made.add_column("box", [[1, 2]] * 4).add_column("duration", [9.0] * 4)
+    made.to_parquet(tmp_path / "corpus" / "train.parquet")
+    corpus = read("hub", tmp_path / "corpus", columns=NAMES)
+    assert (corpus.labels, corpus.groups) == (("quality", "take"), ("source", "clean"))
+    rows = corpus.utterances
+    np.testing.assert_array_equal(rows["quality"][:], [1.5, np.nan, 3.0, 4.5])
+    assert rows["source"][:] == ["x", "x", "", "y"] and rows["clean"][:] == ["True", "False", "True", "True"]
+    assert rows["duration"][0] == pytest.approx(0.1) and "box" not in rows.column_names
+    assert "affect fills columns of these names itself: duration" in caplog.text
+    assert "neither numbers nor texts: box" in caplog.text
+    assert splits.folds(rows, "take") == ["1", "2"]
+    plain = read("hub", tmp_path / "corpus", columns={**NAMES, "script": "take", "transcript": "source"})
+    assert plain.labels == ("quality",) and plain.fingerprint != corpus.fingerprint
+    assert (corpus.scale, corpus.inferred) == ((1.0, 5.0), True)
 
 
 def test_audiofolder(tmp_path):

@@ -80,7 +80,7 @@ def test_exclusions_are_logged(tmp_path, caplog):
 )
 def test_names(tmp_path, utterance, speaker, dialogue, script):
     write_dialogue(tmp_path, int(utterance[3:5]), dialogue, evaluation(line(utterance)), b"", [utterance])
-    (row,) = iemocap.load(tmp_path)
+    (row,) = iemocap.read(tmp_path).utterances
     assert (row["speaker"], row["dialogue"], row["script"]) == (speaker, dialogue, script)
     assert row["gender"] == speaker[-1]
 
@@ -140,7 +140,7 @@ def test_the_fingerprint_follows_labels_and_audio_not_the_place(tmp_path):
 
 
 def test_the_standard_protocols(tmp_path):
-    data = iemocap.load(write_tree(tmp_path))
+    data = iemocap.read(write_tree(tmp_path)).utterances
     assert splits.folds(data, "session") == [f"Ses0{n}" for n in range(1, 6)]
     parts = splits.split(data, "session", 5)
     assert set(parts["test"]["session"]) == {"Ses05"}

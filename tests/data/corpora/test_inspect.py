@@ -2,7 +2,7 @@ import pytest
 from iemocap_tree import write_tree, write_wav
 
 from affect.data import inspect
-from affect.data.corpora import read
+from affect.data.corpora import detect, read
 from affect.errors import AffectError
 
 
@@ -60,10 +60,10 @@ def test_detect(tmp_path):
     (tmp_path / "h" / "state.json").write_text("{}")
     (tmp_path / "p" / "data").mkdir(parents=True)
     (tmp_path / "p" / "data" / "train.parquet").write_bytes(b"")
-    found = {name: inspect.detect(tmp_path / name) for name in "iechp"}
+    found = {name: detect(tmp_path / name) for name in "iechp"}
     assert found == {"i": "iemocap", "e": "emodb", "c": "csv_folder", "h": "hub", "p": "hub"}
     (tmp_path / "x").mkdir()
     for name, message in (("x", "no known corpus: no Session1"), ("absent", "not a folder")):
         with pytest.raises(AffectError, match=message) as caught:
-            inspect.detect(tmp_path / name)
+            detect(tmp_path / name)
         assert "\n" not in str(caught.value)

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from iemocap_tree import write_wav
 
-from affect.data import inspect, splits
+from affect.data import corpora, inspect, splits
 from affect.data.corpora import msp_podcast, read
 from affect.errors import AffectError
 
@@ -122,7 +122,7 @@ def test_everything_left_out_is_listed_with_its_reason(tree):
 
 def test_official_parts_are_folds_though_speakers_are_unknown(tree, caplog):
     with caplog.at_level(logging.WARNING, logger="affect"):
-        data = msp_podcast.load(tree)
+        data = msp_podcast.read(tree).utterances
     told = [record.getMessage() for record in caplog.records if "no known speaker" in record.getMessage()]
     assert told == [
         "msp_podcast: 5 utterances have no known speaker (Train 2, Development 1, Test1 1, Test2 1): "
@@ -141,7 +141,7 @@ def test_official_parts_are_folds_though_speakers_are_unknown(tree, caplog):
 
 def test_a_known_speaker_in_two_parts_is_still_refused(tmp_path):
     good = {**GOOD, turn(3, 1): ("N", "4", "3", "3", "11", "Male", "Test1")}
-    data = msp_podcast.load(write_tree(tmp_path / "c", good=good, bad={}))
+    data = msp_podcast.read(write_tree(tmp_path / "c", good=good, bad={})).utterances
     with pytest.raises(AffectError, match="train and test share 1 of the speakers, '11'"):
         splits.split(data, "column", 1)
 
@@ -149,7 +149,7 @@ def test_a_known_speaker_in_two_parts_is_still_refused(tmp_path):
 def test_nothing_is_said_where_all_speakers_are_known(tmp_path, caplog):
     known = {name: values for name, values in GOOD.items() if values[4] in ("11", "12", "13", "14")}
     with caplog.at_level(logging.WARNING, logger="affect"):
-        assert len(msp_podcast.load(write_tree(tmp_path / "c", good=known, bad={}))) == 4
+        assert len(msp_podcast.read(write_tree(tmp_path / "c", good=known, bad={})).utterances) == 4
     assert caplog.records == []
 
 
@@ -184,7 +184,7 @@ def test_file_names_without_ending(tmp_path):
 def test_where_the_corpus_is_looked_for(tree, tmp_path):
     expected = msp_podcast.read(tree).fingerprint
     for place in (tree, tmp_path, tree / "Labels", tree / "Audios"):
-        assert inspect.detect(place) == "msp_podcast"
+        assert corpora.detect(place) == "msp_podcast"
         assert msp_podcast.read(place).fingerprint == expected
     (tree / "Labels").rename(tree / "labels")
     (tree / "Audios").rename(tree / "audios")
@@ -196,8 +196,8 @@ def test_what_is_not_the_corpus(tmp_path):
     for name, change, message in (
         ("a", lambda root: (root / "Labels" / "labels_consensus.csv").unlink(), "has no Labels/labels_consensus.csv"),
         ("b", lambda root: (root / "Audios").rename(root / "Sound"), "has no folder Audios"),
-        ("c", lambda root: write_table(root, b"FileName,EmoAct\n"), "no column for speaker; it has: FileName, EmoAct"),
-        ("d", lambda root: write_table(root, b""), "no column for path; it has: none"),
+        ("c", lambda root: write_table(root, b"FileName,EmoAct\n"), "no column 'spkrid'; it has: FileName, EmoAct"),
+        ("d", lambda root: write_table(root, b""), "no column 'filename'; it has: none"),
         ("e", lambda root: write_table(root, b"FileName\n\xe9,1\n"), r"is not UTF-8 \(byte 9\)"),
         ("f", lambda root: write_table(root, (",".join(HEADER) + "\n").encode()), "no utterance of .* can be used"),
     ):

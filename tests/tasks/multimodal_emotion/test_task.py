@@ -181,7 +181,7 @@ def test_the_majority_is_that_of_the_fold_s_training_part(root, run):
 def test_environment_says_what_is_there(root, run):
     said = json.loads((run / "environment.json").read_text())
     # A generated corpus is never taken for the real one.
-    assert said["corpus"].startswith("mer2023 (generated, noise 1, seed ")
+    assert said["corpus"].startswith("generated (noise 1, seed ")
     assert said["classes"] == ["neutral", "angry", "happy", "sad", "worried", "surprise"]
     assert said["utterances"] == {"train": 45, "valid": 45, "test1": 20, "test2": 20, "test3": 20}
     assert said["features"] == dict(zip(FEATURES, (48, 96, 40), strict=True))

@@ -93,19 +93,19 @@ def test_every_option_reaches_the_hub_reader(monkeypatch):
     class Read(Exception):  # noqa: N818
         pass
 
-    def read(name, root, **options):
-        raise Read(name, root, options)
+    def read(corpus, root, **options):
+        raise Read(corpus, root, options)
 
     monkeypatch.setattr("affect.tasks.valence_arousal.corpus.corpora.read", read)
     data = Data(
         corpus="hub", root="owner/name", columns=("valence=EmoVal",), scale=(1, 7), subset="en", revision="v2", limit=5,
-        streaming=True,
+        streaming=True, name="calls",
     )  # fmt: skip
     with pytest.raises(Read) as read_with:
         read_corpus(ValenceArousal(data=data))
     options = {
         "columns": {"valence": "EmoVal"}, "scale": (1, 7), "subset": "en", "revision": "v2", "limit": 5,
-        "streaming": True,
+        "streaming": True, "name": "calls",
     }  # fmt: skip
     assert read_with.value.args == ("hub", "owner/name", options)
 
@@ -124,7 +124,14 @@ def test_exclusions_are_counted_by_reason_and_listed(tmp_path, caplog):
     lines = [f"{k}.wav,s{k},2,3," for k in range(5)]
     lines += ["5.wav,s5,,,3", "6.wav,s6,2,2,", "7.wav,s7,2,2,", "0.wav,s8,x,2,", "1.wav,s9,9,2,"]
     root = csv_folder(tmp_path / "c", lines, "path,speaker,valence,arousal,dominance")
-    data = Data(corpus="csv_folder", root=str(root), labels="Labels/consensus.csv", audio="Audios", split="speaker")
+    data = Data(
+        corpus="csv_folder",
+        root=str(root),
+        labels="Labels/consensus.csv",
+        audio="Audios",
+        split="speaker",
+        scale=(1, 5),
+    )
     task = make(ValenceArousal(data=data, model=Model(encoder="none")))
     assert task.exclusions() == [
         {"what": "6.wav", "reason": "missing audio file"},
@@ -137,6 +144,8 @@ def test_exclusions_are_counted_by_reason_and_listed(tmp_path, caplog):
     assert said["exclusions"] == {
         "missing audio file": 2, "label is no number": 1, "label out of range": 1, "no label": 1,
     }  # fmt: skip
+    assert (said["scale"], said["scale_inferred"]) == ([1, 5], False)
+    assert said["corpus"] == f"csv_folder@{said['fingerprint'][:8]}"
     assert said["excluded"] == 5 == len(task.at(0, 1).exclusions())
     assert sum(said["utterances"].values()) == 5
     assert "1 utterances have no label for valence or arousal" in caplog.text

@@ -1,0 +1,147 @@
+"""From rows and the names of features to a `FeatureCorpus`: folders below `<root>/features`, one a feature."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, Value
+
+from affect.data.cache import cache_folder
+from affect.data.corpus import Exclusion
+from affect.data.feature_corpus import ABSENT, MODALITIES, PRESENT, FeatureCorpus, Stream, Table, read_table
+from affect.data.label_file import read_header
+from affect.errors import AffectError, first_line, nearest
+
+_LOG = logging.getLogger("affect")
+
+_COLUMNS = Features({name: Value("string") for name in ("id", "part", "emotion")} | {"valence": Value("float64")})
+_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """A folder of features: its name, and the width and type of its first file, or what is wrong with that."""
+
+    name: str
+    width: int = 0
+    dtype: str = ""
+    fault: str = ""
+
+
+def corpus_of_features(
+    name: str,
+    root: Path,
+    rows: Sequence[Mapping[str, Any]],
+    asked: Mapping[str, Sequence[str]],
+    *,
+    classes: tuple[str, ...],
+    scale: tuple[float, float],
+    widths: Sequence[int] | None = None,
+    cache: Path | None = None,
+) -> FeatureCorpus:
+    """Return rows (id, part, emotion, valence) with the features `asked` for, by modality.
+
+    `widths` are those that the streams must have, audio first. Raises AffectError for features that can't be used.
+    """
+    wanted = [(modality, feature) for modality in MODALITIES for feature in asked.get(modality, ())]
+    folders = [_feature_folder(root, modality, feature) for modality, feature in wanted]
+    repeated = next((pair for k, pair in enumerate(wanted) if pair in wanted[:k]), None)
+    if repeated:
+        raise AffectError(f"{repeated[0]} feature {repeated[1]!r} is named more than once")
+    if widths is not None and len(widths) != len(wanted):
+        raise AffectError(f"widths names {len(widths)} numbers for {len(wanted)} features")
+    ids = [row["id"] for row in rows]
+    streams: list[Stream] = []
+    tables: list[Table] = []
+    for index, (modality, feature) in enumerate(wanted):
+        table = read_table(folders[index], ids, cache or cache_folder())
+        width = table.values.shape[1]
+        if widths is not None and width != widths[index]:
+            raise AffectError(f"{modality} feature {feature!r} has {width} numbers, not the {widths[index]} asked for")
+        streams.append(Stream(modality, feature, width))
+        tables.append(table)
+    states = np.stack([table.states for table in tables], 1) if tables else np.zeros((len(rows), 0), np.uint8)
+    return FeatureCorpus(
+        name=name,
+        fingerprint=_fingerprint(name, rows, streams, tables),
+        classes=classes,
+        scale=scale,
+        utterances=Dataset.from_dict({key: [row[key] for row in rows] for key in _COLUMNS}, features=_COLUMNS),
+        streams=tuple(streams),
+        exclusions=_absences(name, ids, streams, tables),
+        present=states == PRESENT,
+        absent=states == ABSENT,
+        arrays=tuple(table.values for table in tables),
+        stores=tuple(table.store for table in tables),
+    )
+
+
+def features_below(root: str | Path) -> tuple[Feature, ...]:
+    """Return the folders below `root`/features, by name, with what the first file of each says."""
+    return tuple(_look(Path(root) / "features" / name, name) for name in _feature_names(Path(root)))
+
+
+def _feature_names(root: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in (root / "features").iterdir() if path.is_dir() and path.name[0] != ".")
+    except OSError as error:
+        raise AffectError(f"{root / 'features'} cannot be read ({error.strerror}): features lie there") from error
+
+
+def _feature_folder(root: Path, modality: str, name: str) -> Path:
+    """Return a feature's folder, which may lie deeper than others; raises AffectError where it isn't there."""
+    there = _feature_names(root)
+    place = PurePosixPath(name)
+    if place.parts and not place.is_absolute() and ".." not in place.parts and (root / "features" / place).is_dir():
+        return root / "features" / place
+    close = nearest(name, there)
+    hint = f"{close} " if there and close.startswith("did") else ""
+    raise AffectError(f"{root} has no {modality} feature {name!r}: {hint}there are: {', '.join(there) or 'none'}")
+
+
+def _look(folder: Path, name: str) -> Feature:
+    """Return what a feature's first file says; its frames are those of the first folder where it has no files."""
+    places = (folder, *sorted(path for path in folder.iterdir() if path.is_dir()))
+    files = (min((p for p in place.glob("*.npy") if p.name[0] != "."), default=None) for place in places)
+    first = next((file for file in files if file is not None), None)
+    if first is None:
+        return Feature(name=name, fault="no .npy file")
+    try:
+        with first.open("rb") as file:
+            shape, _, dtype = read_header(file)
+    except (OSError, ValueError) as error:
+        return Feature(name=name, fault=f"{first.name} cannot be read ({first_line(error)})")
+    return Feature(name=name, width=shape[-1] if shape else 0, dtype=str(dtype))
+
+
+def _absences(corpus: str, names: Sequence[str], streams: Sequence[Stream], tables: Sequence[Table]) -> list[Exclusion]:
+    """Return an exclusion for each file that isn't there, and log how many there are of each feature."""
+    found: list[Exclusion] = []
+    for stream, table in zip(streams, tables, strict=True):
+        missing = [name for name, state in zip(names, table.states, strict=True) if state == ABSENT]
+        if missing:
+            shown = ", ".join(missing[:_SHOWN]) + (" ..." if len(missing) > _SHOWN else "")
+            _LOG.warning(
+                "%s: %s feature %s has no file of %d of %d utterances, which count as missing: %s",
+                *(corpus, stream.modality, stream.name, len(missing), len(names), shown),
+            )
+        found += [Exclusion(what=name, reason=f"absent feature file: {stream.name}") for name in missing]
+    return found
+
+
+def _fingerprint(
+    corpus: str, rows: Iterable[Mapping[str, Any]], streams: Sequence[Stream], tables: Sequence[Table]
+) -> str:
+    digest = hashlib.sha256(corpus.encode())
+    for row in rows:
+        digest.update(json.dumps([row["id"], row["part"], row["emotion"], str(row["valence"])]).encode())
+    for stream, table in zip(streams, tables, strict=True):
+        digest.update(json.dumps([stream.modality, stream.name, table.digest]).encode())
+    return digest.hexdigest()[:16]

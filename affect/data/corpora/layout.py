@@ -1,0 +1,91 @@
+"""What a corpus says of itself: the object `CORPUS` of its file, the only place in affect that knows it.
+
+Importing a layout's file loads no tensor library and no `datasets`: help and recipes ask it, too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from affect.errors import AffectError, nearest
+
+_LOG = logging.getLogger("affect")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A corpus, or a layout of your own data: how it is read, recognised and spoken of."""
+
+    name: str
+    """As recipes name it, and as `corpora/__init__.py` lists it."""
+    read: Callable[..., Any]
+    """`read(root, *, options) -> Corpus` (or FeatureCorpus)."""
+    options: tuple[str, ...] = ()
+    """Fields of a recipe's `Data` that `read` takes, and other corpora don't."""
+    columns: tuple[str, ...] = ()
+    """Columns that its rows fill beside `id`, `path` and what is measured; of your own data all that it may fill, which
+    the option `columns` maps to other names."""
+    find: Callable[[Path], object] | None = None
+    """Raises AffectError, which says what is missing, where a folder does not look like it. None: it is never guessed
+    from a folder."""
+    sign: str = ""
+    """What `find` looks for, in few words."""
+    scale: tuple[float, float] | None = None
+    """Lowest and highest label; None where each user's data has its own: given, or inferred from the labels."""
+    mapped: bool = False
+    """Whether numbers are derived from categories and nobody rated them."""
+    classes: tuple[str, ...] = ()
+    """The usual classes of emotion, joined ones as `hap+exc`; all that occur where none are usual."""
+    has_audio: bool = True
+    """Without: a corpus of texts, whose rows have a `transcript`, no `path`, and a length in words."""
+    generated: bool = False
+    """Anybody may generate it: it restricts no weights, and its scores mean nothing."""
+    on_hub: bool = False
+    """`root` may be a name on the Hub."""
+    language: str | None = None
+    """ISO 639-1 code of what is spoken or written."""
+    about: str = ""
+    """A sentence for the Hub's card: whose speech or text it is, and how it came about."""
+    licence: str = ""
+    """How the corpus itself may be used, in few words."""
+    citation: str = ""
+    """The publication that describes it."""
+    folder: str = ""
+    """Where it usually lies, below the working folder."""
+    usual: Mapping[str, str] = field(default_factory=dict)
+    """Of a corpus of features: the usual one of each modality."""
+    features: Callable[[Path], Any] | None = None
+    """Of a corpus of features: what features there are below a root."""
+
+    def check_columns(self, ours: Iterable[str]) -> None:
+        """Raise AffectError, with the nearest name, for a column that its rows never fill."""
+        for name in ours:
+            if name not in self.columns:
+                close = nearest(name, self.columns)
+                raise AffectError(f"columns names {name!r}, which is none of: {', '.join(self.columns)}; {close}")
+
+
+def find_folder(
+    root: str | Path, holds: Callable[[Path], bool], *, title: str, part: Callable[[str], bool], sign: str
+) -> Path:
+    """Return the folder that `holds` a corpus: `root`, its only such subfolder, or the one above.
+
+    The one above counts where `root` is a `part` of a corpus by its name. Raises AffectError, naming `title` and
+    `sign`, where there is none.
+    """
+    path = Path(root)
+    if not path.is_dir():
+        raise AffectError(f"{title}: {path} is not a folder")
+    if holds(path):
+        return path
+    below = [child for child in sorted(path.iterdir()) if child.is_dir() and holds(child)]
+    above = path.resolve().parent
+    found = below[0] if len(below) == 1 else above if part(path.resolve().name) and holds(above) else None
+    if found is None:
+        raise AffectError(f"{title}: {path} has no {sign} (nor has a folder just below it)")
+    _LOG.info("%s: reading %s in place of %s", title, found, path)
+    return found

@@ -1,0 +1,33 @@
+"""The generated corpus of `affect.data.synthetic`, on disk in IEMOCAP's layout, as a corpus of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from affect.data.corpora import iemocap
+from affect.data.corpora.layout import Layout
+from affect.data.corpus import Corpus
+
+
+def read(root: str | Path, **options: Any) -> Corpus:
+    """Return the corpus under `root`, written first where it is absent or was made with other options.
+
+    Raises AffectError for unknown options, where `root` holds anything but a generated corpus, or the disk refuses.
+    """
+    # Imported here: it loads a synthesiser.
+    from affect.data import synthetic
+
+    return replace(iemocap.read(synthetic.prepare(root, **options)), name=CORPUS.name)
+
+
+CORPUS = Layout(
+    name="synthetic",
+    read=read,
+    columns=iemocap.CORPUS.columns,
+    options=("dialogues", "utterances", "seconds"),
+    scale=iemocap.SCALE,
+    classes=iemocap.CORPUS.classes,
+    generated=True,
+)

@@ -1,0 +1,343 @@
+"""Features by row in one memory-mapped Arrow file: arrays of any rank, ragged ones too, several features a row.
+
+A file is Arrow IPC: a column `id`, and for each feature a large_list of its numbers, null where a row lacks it, and a
+column `<feature>.shape`. Type and rank of each feature are in the schema, a hash of all rows in the metadata of a last,
+empty batch. Reading is free of copies until `pad`.
+
+Legend: N rows, R dimensions of an array, T frames, D numbers of a frame, B arrays of a batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import mmap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from affect.data.cache import replace_file
+from affect.errors import AffectError, first_line, nearest
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array | None]
+
+_FORMAT = "affect.store.1"
+_BATCH = 16 * 2**20
+"""Bytes of features that a record batch holds: what writing keeps in memory."""
+_MOST = 2.0**48
+"""Numbers of the largest array, sides without any counted as one."""
+_STORED = {"float16": "<f2", "float32": "<f4", "float64": "<f8", "bfloat16": "<u2", "uint8": "u1"}
+"""What a file holds of each type. NumPy has no bfloat16: it is written from float32 and read as float32."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What all arrays of a feature have in common: their type and their number of dimensions."""
+
+    dtype: str
+    rank: int
+
+    def __post_init__(self) -> None:
+        if self.dtype not in _STORED:
+            raise AffectError(f"a feature is not stored as {self.dtype}: {nearest(self.dtype, _STORED)}")
+
+
+def write(
+    path: Path,
+    features: Mapping[str, Feature],
+    rows: Iterable[tuple[str, Arrays]],
+    *,
+    facts: Mapping[str, str] | None = None,
+    batch_bytes: int = _BATCH,
+) -> None:
+    """Write rows of (id, {feature: array, None where missing}), whole or not at all, in bounded memory.
+
+    `facts` are short texts to be kept with them. Raises AffectError for an id that comes twice, arrays of another type
+    or rank than their feature's, for NaN and infinite values, and where the disk refuses.
+    """
+    kinds = json.dumps({name: asdict(feature) for name, feature in features.items()})
+    said = {"format": _FORMAT, "features": kinds, "facts": json.dumps(dict(facts or {}))}
+    schema = _schema(features).with_metadata(said)
+
+    def fill(file: BinaryIO) -> None:
+        digest = _Digest(features)
+        with pa.ipc.new_file(file, schema) as writer:
+            for batch in _batches(features, rows, batch_bytes, digest):
+                writer.write_batch(pa.record_batch(batch, schema=schema))
+            writer.write_batch(pa.RecordBatch.from_pylist([], schema=schema), custom_metadata={"digest": digest.hex()})
+
+    replace_file(path, fill)
+
+
+def _schema(features: Mapping[str, Feature]) -> pa.Schema:
+    fields = [pa.field("id", pa.large_string())]
+    for name, feature in features.items():
+        number = pa.from_numpy_dtype(np.dtype(_STORED[feature.dtype]))
+        shape = pa.list_(pa.int64(), max(1, feature.rank))
+        fields += [pa.field(name, pa.large_list(number)), pa.field(f"{name}.shape", shape)]
+    return pa.schema(fields)
+
+
+class _Digest:
+    """A hash of rows in their order: ids, and type, shape and numbers of every feature, as they are stored."""
+
+    def __init__(self, features: Mapping[str, Feature]) -> None:
+        self._hash = hashlib.sha256(repr(sorted(features.items())).encode())
+
+    def add(self, id: str, arrays: Mapping[str, Array | None]) -> None:
+        for name in sorted(arrays):
+            array = arrays[name]
+            self._hash.update(repr((id, name, None if array is None else array.shape)).encode())
+            if array is not None:
+                self._hash.update(array.reshape(-1).view(np.uint8).data)
+
+    def hex(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _batches(
+    features: Mapping[str, Feature], rows: Iterable[tuple[str, Arrays]], batch_bytes: int, digest: _Digest
+) -> Iterator[list[pa.Array]]:
+    """Yield the columns of each record batch, having added its rows to the hash."""
+    seen: set[str] = set()
+    ids: list[str] = []
+    held: dict[str, list[Array | None]] = {name: [] for name in features}
+    size = 0
+    for id, arrays in rows:
+        if id in seen:
+            raise AffectError(f"a store has one row an id: {id!r} comes twice")
+        unknown = next((name for name in arrays if name not in features), None)
+        if unknown is not None:
+            raise AffectError(f"row {id!r} has the unknown feature {unknown!r}: {nearest(unknown, features)}")
+        seen.add(id)
+        ids.append(id)
+        for name, feature in features.items():
+            array = arrays.get(name)
+            kept = None if array is None else _numbers(array, feature, f"{name} of row {id!r}")
+            held[name].append(kept)
+            size += 0 if kept is None else kept.nbytes
+        digest.add(id, {name: column[-1] for name, column in held.items()})
+        if size >= batch_bytes:
+            yield _columns(features, ids, held)
+            ids, held, size = [], {name: [] for name in features}, 0
+    if ids:
+        yield _columns(features, ids, held)
+
+
+def _numbers(array: Array, feature: Feature, where: str) -> Array:
+    """Return an array as it is stored; raises AffectError where it is not what the feature says."""
+    taken = np.dtype(np.float32 if feature.dtype == "bfloat16" else feature.dtype)
+    if array.dtype.newbyteorder("=") != taken or array.ndim != feature.rank:
+        raise AffectError(
+            f"{where} is {array.dtype} of {array.ndim} dimensions, not {taken} of {feature.rank} as its feature"
+        )
+    if not np.isfinite(array).all():
+        raise AffectError(f"{where} holds NaN or infinite values")
+    # A copy: who yields rows may fill one array again and again.
+    plain = np.array(array, taken, order="C")
+    if feature.dtype != "bfloat16":
+        return plain
+    bits = plain.view(np.uint32).astype(np.uint64)
+    # To the nearest, ties to even; what rounds beyond the largest number becomes infinite, and is refused.
+    rounded = ((bits + 0x7FFF + (bits >> np.uint64(16) & np.uint64(1))) >> np.uint64(16)).astype(np.uint16)
+    if ((rounded & 0x7F80) == 0x7F80).any():
+        raise AffectError(f"{where} holds values that bfloat16 can't: keep them as float32")
+    return rounded
+
+
+def _columns(
+    features: Mapping[str, Feature], ids: Sequence[str], held: Mapping[str, Sequence[Array | None]]
+) -> list[pa.Array]:
+    columns: list[pa.Array] = [pa.array(ids, pa.large_string())]
+    for name, feature in features.items():
+        arrays = held[name]
+        flat = [array.reshape(-1) for array in arrays if array is not None]
+        values = np.concatenate(flat) if flat else np.zeros(0, _STORED[feature.dtype])
+        sizes = [0 if array is None else array.size for array in arrays]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
+        missing = pa.array([array is None for array in arrays], pa.bool_())
+        columns.append(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), mask=missing))
+        width = max(1, feature.rank)
+        shapes = np.zeros((len(arrays), width), np.int64)
+        for index, array in enumerate(arrays):
+            if array is not None:
+                shapes[index] = array.shape or 1
+        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(shapes.reshape(-1)), width))
+    return columns
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """A feature's numbers by record batch, and where each row's lie: batch [N], first number [N] (-1: none)."""
+
+    feature: Feature
+    values: list[Array]
+    batch: NDArray[np.int64]
+    start: NDArray[np.int64]
+    shapes: NDArray[np.int64]
+
+
+class Store:
+    """A file that `write` wrote, mapped into memory: `ids` of its rows, `features`, and the `facts` kept with them.
+
+    `digest` is another where any row is. Raises AffectError, in one line, for a file that is missing, cut off,
+    contradicts itself, or is no store; a flipped bit among the numbers is what `check` finds.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            with self.path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            reader = pa.ipc.open_file(pa.py_buffer(self._map))
+            said = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
+            if said.get("format") != _FORMAT:
+                raise ValueError("it is of another program, or of another version")
+            last = reader.num_record_batches - 1
+            batches = [reader.get_batch(index) for index in range(last)]
+            self.digest = reader.get_batch_with_custom_metadata(last).custom_metadata["digest"].decode()
+            for batch in batches:
+                batch.validate(full=True)
+            self.features = {name: Feature(**each) for name, each in json.loads(said["features"]).items()}
+            if not reader.schema.equals(_schema(self.features)):
+                raise ValueError("its columns are not those of its features")
+            self.facts: dict[str, str] = json.loads(said["facts"])
+            self.ids: list[str] = [id for batch in batches for id in batch.column("id").to_pylist()]
+            self._columns = {name: _column(name, feature, batches) for name, feature in self.features.items()}
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise AffectError(f"{path} is no readable store of features ({reason})") from error
+        self._row_of = {id: row for row, id in enumerate(self.ids)}
+
+    def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
+        """Let another process open a map of its own."""
+        return Store, (self.path,)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def row(self, id: str) -> int:
+        """Return the row of an id; raises AffectError where there is none."""
+        if id not in self._row_of:
+            raise AffectError(f"{self.path} has no row {id!r}: {nearest(id, self.ids)}")
+        return self._row_of[id]
+
+    def read(self, name: str, row: int) -> Array | None:
+        """Return a row's array of a feature, read-only and not copied (of bfloat16 a copy), None where it has none.
+
+        Raises AffectError for an unknown feature.
+        """
+        array = self._stored(name, row)
+        if array is None or self.features[name].dtype != "bfloat16":
+            return array
+        wide: Array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return wide
+
+    def check(self) -> None:
+        """Read all of it against its hash; raises AffectError where a number is not what was written."""
+        digest = _Digest(self.features)
+        for row, id in enumerate(self.ids):
+            digest.add(id, {name: self._stored(name, row) for name in self.features})
+        if digest.hex() != self.digest:
+            raise AffectError(f"{self.path} is damaged: its numbers are not those that were written")
+
+    def present(self, name: str) -> NDArray[np.bool_]:
+        """Return which rows [N] have a feature."""
+        there: NDArray[np.bool_] = self._column(name).start >= 0
+        return there
+
+    def shape(self, name: str) -> tuple[int | None, ...]:
+        """Return the sizes of a feature's dimensions, None where its rows differ in one or there is no row with it."""
+        column = self._column(name)
+        shapes = column.shapes[column.start >= 0][:, : column.feature.rank]
+        return tuple(int(sides[0]) if len(sides) and (sides == sides[0]).all() else None for sides in shapes.T)
+
+    def array(self, name: str) -> Array:
+        """Return a feature of all rows [N, ...], not copied where the file is of one batch.
+
+        Raises AffectError where rows lack it or differ in shape.
+        """
+        column, shape = self._column(name), self.shape(name)
+        single = bool(column.values) and bool((column.start >= 0).all()) and None not in shape
+        if not single or column.feature.dtype == "bfloat16":
+            raise AffectError(f"{self.path}: {name} is no single array: its rows differ in shape, or are missing")
+        whole = column.values[0] if len(column.values) == 1 else np.concatenate(column.values)
+        return whole.reshape(len(self), *[side for side in shape if side is not None])
+
+    def batch(self, name: str, rows: Sequence[int]) -> tuple[Array, NDArray[np.int64]]:
+        """Return a feature of some rows, padded as by `pad`; a missing one has no frames."""
+        tail = [side or 0 for side in self.shape(name)[1:]]
+        return pad([self.read(name, row) for row in rows], tail)
+
+    def release(self) -> None:
+        """Let the system take back the memory of features read so far; they are read again when they are needed."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+    def _stored(self, name: str, row: int) -> Array | None:
+        column = self._column(name)
+        start = column.start[row]
+        if start < 0:
+            return None
+        shape = column.shapes[row].tolist()
+        array: Array = column.values[column.batch[row]][start : start + math.prod(shape)]
+        return array.reshape(shape[: column.feature.rank])
+
+    def _column(self, name: str) -> _Column:
+        if name not in self._columns:
+            raise AffectError(f"{self.path} has no feature {name!r}: {nearest(name, self._columns)}")
+        return self._columns[name]
+
+
+def _column(name: str, feature: Feature, batches: Sequence[pa.RecordBatch]) -> _Column:
+    """Return where a feature's numbers lie; raises ValueError where shapes and numbers contradict each other."""
+    values: list[Array] = []
+    starts, shapes, numbers = [], [], []
+    for number, batch in enumerate(batches):
+        lists, sides = batch.column(name), batch.column(f"{name}.shape")
+        if sides.null_count:
+            raise ValueError(f"a shape of {name} is missing")
+        shape = sides.flatten().to_numpy(zero_copy_only=True).reshape(len(batch), max(1, feature.rank))
+        offsets = lists.offsets.to_numpy(zero_copy_only=True)
+        there = lists.is_valid().to_numpy(zero_copy_only=False)
+        sizes = np.where(there, shape.prod(axis=1), 0)
+        # Sides of an array without numbers are damaged, too, where NumPy could not have such an array.
+        beyond = np.maximum(shape, 1).prod(axis=1, dtype=np.float64) > _MOST
+        if (shape < 0).any() or beyond.any() or (sizes != np.diff(offsets)).any():
+            raise ValueError(f"a shape of {name} is not that of its numbers")
+        values.append(lists.values.to_numpy(zero_copy_only=True))
+        starts.append(np.where(there, offsets[:-1], -1))
+        shapes.append(shape)
+        numbers.append(np.full(len(batch), number))
+    # One part of none, so that a store without rows has columns, too.
+    shapes.append(np.zeros((0, max(1, feature.rank)), np.int64))
+    none = np.zeros(0, np.int64)
+    return _Column(
+        feature, values, np.concatenate([*numbers, none]), np.concatenate([*starts, none]), np.concatenate(shapes)
+    )
+
+
+def pad(arrays: Sequence[Array | None], tail: Sequence[int] = ()) -> tuple[Array, NDArray[np.int64]]:
+    """Return arrays [T, D] (or [T, ...]) as one [B, T, D], zeros behind each, and their lengths [B].
+
+    None is an array without frames; `tail` are the sizes behind T, needed where there is nothing else. Raises
+    ValueError where the sizes behind T differ.
+    """
+    there = [array for array in arrays if array is not None]
+    ends = {array.shape[1:] for array in there} or {tuple(tail)}
+    if len(ends) > 1:
+        raise ValueError(f"arrays of the shapes {sorted(ends)} behind T can't be padded to one")
+    lengths = np.array([0 if array is None else len(array) for array in arrays], np.int64)
+    dtype = np.result_type(*there) if there else np.dtype(np.float32)
+    padded = np.zeros((len(arrays), int(lengths.max(initial=0)), *ends.pop()), dtype)
+    for place, array in zip(padded, arrays, strict=True):
+        if array is not None:
+            place[: len(array)] = array
+    return padded, lengths
