@@ -131,8 +131,8 @@ def test_the_baseline_has_the_toolkits_values():
 
 def test_the_baseline_has_the_toolkits_parameters():
     """At the widths of the three features of the report."""
-    from affect.models import multimodal
-    from affect.models.multimodal.config import MultimodalConfig
+    from affect.tasks.multimodal_emotion.models import build
+    from affect.tasks.multimodal_emotion.sections import Signature
 
     recipe = experiments()["baseline"]()
     widths = {"audio": 1024, "text": 5120, "video": 768}
@@ -144,8 +144,8 @@ def test_the_baseline_has_the_toolkits_parameters():
     streams = tuple((m, names[m][0], width) for m, width in widths.items())
     for name in ("baseline", "robust_v3"):
         model = experiments()[name]().model
-        config = MultimodalConfig(name=model.name, streams=streams, classes=tuple("abcdef"), hidden=model.hidden)
-        assert sum(p.numel() for p in multimodal.build(config).parameters()) == 1_067_786
+        made = build(model, Signature(streams=streams, classes=tuple("abcdef")))
+        assert sum(p.numel() for p in made.parameters()) == 1_067_786
 
 
 def test_ours_knows_what_is_missing():

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from affect.models.multimodal.config import MODALITIES
 from sklearn.metrics import f1_score, mean_squared_error
 
 from affect import tasks
@@ -17,6 +16,7 @@ from affect.data import conditions
 from affect.data.synthetic_features import FEATURES
 from affect.errors import AffectError
 from affect.models import multimodal
+from affect.models.multimodal.config import MODALITIES
 from affect.options import Options
 from affect.task import Stackable
 from affect.tasks.multimodal_emotion import scores

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from affect.workflows.predictor import open_predictor
 
 from affect import tasks
 from affect.data import audio
@@ -19,6 +18,7 @@ from affect.task import Draw, total_of
 from affect.tasks.valence_arousal.recipe import Augment, Model, ValenceArousal
 from affect.train import loop, probe, step
 from affect.train.engine import Engine
+from affect.workflows.predictor import open_predictor
 from tests.train import runs
 
 VARIANTS: dict[str, dict[str, Any]] = {
