@@ -234,6 +234,36 @@ def test_recipes_of_tasks_load_nothing_heavy(path):
     assert {name.split(".")[3] for name in imports(path) if name.startswith("affect.tasks.")} <= {"sections"}
 
 
+def reached(path: Path) -> set[str]:
+    """Return the libraries that importing a file of affect/ imports, through whatever files."""
+    found: set[str] = set()
+    seen: set[Path] = set()
+    left = [path]
+    while left:
+        here = left.pop()
+        if here in seen:
+            continue
+        seen.add(here)
+        found |= libraries(here, top_only=True)
+        for name in imports(here, top_only=True):
+            place = ROOT.joinpath(*name.split("."))
+            left += [file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()]
+    return found
+
+
+TASK_MODELS = [
+    ROOT / "affect/tasks/valence_arousal/model.py",
+    ROOT / "affect/tasks/multimodal_emotion/models/__init__.py",
+]
+
+
+@pytest.mark.parametrize("path", TASK_MODELS, ids=label)
+def test_a_model_loads_transformers_only_where_an_encoder_is_read(path):
+    """Its import takes longer than a small model's whole start, on each rank."""
+    assert "torch" in reached(path)
+    assert not reached(path) & {"transformers", "peft", "datasets", "accelerate"}
+
+
 FORBIDDEN = (ast.If, ast.For, ast.While, ast.IfExp, ast.Try, ast.Match, ast.comprehension, ast.With, ast.ClassDef)
 
 
