@@ -1,4 +1,4 @@
-"""The double of the Hub, the real client pointed at it, and small finished runs of both tasks."""
+"""The double of the Hub, and the real client pointed at it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from huggingface_hub import constants
 from huggingface_hub.utils import _http
 
 from tests.hub.double import TOKEN, Hub
-from tests.trained import fused, fused_corpus, spoken, top
-
-__all__ = ["fused", "fused_corpus", "hub", "spoken", "top"]
 
 
 @pytest.fixture
