@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from affect.findings import Flag, Section
     from affect.inference.opening import Opened
     from affect.recipe import Recipe
+    from affect.report.study import Study
     from affect.usage import Card, UserInputs
 
 Row = dict[str, Any]
@@ -154,6 +156,9 @@ class Measure:
     """Whether it stands in the main tables; the others are told further below."""
     aliases: tuple[str, ...] = ()
     """Further names by which a goal may call it (V)."""
+    parts: tuple[Measure, ...] = ()
+    """The measures that it is made of, where its value follows from theirs by `combine`."""
+    combine: Callable[[Sequence[Any]], Any] | None = None
 
     @property
     def shown(self) -> str:
@@ -432,6 +437,24 @@ class Task(ABC):
     def exclusions(self) -> list[dict[str, str]]:
         """Return all that the data leaves out: `what` (a file, an example or a line) and the `reason`."""
         return []
+
+    # What a report shows of it, beyond its measures. None of these may import a tensor library.
+
+    def sections(self, study: Study) -> Sequence[Section]:
+        """Return what the report's page shows beyond its core."""
+        return []
+
+    def flags(self, study: Study) -> Iterable[Flag]:
+        """Return what looks wrong of a kind that the report does not know."""
+        return []
+
+    def summaries(self, evaluations: Sequence[str]) -> dict[str, list[str]]:
+        """Return means of evaluations that are told and compared as one, by a name of their own."""
+        return {}
+
+    def advice(self) -> dict[str, str]:
+        """Return what to try about the report's flags, by their kind, where the task knows better than the report."""
+        return {}
 
 
 @runtime_checkable

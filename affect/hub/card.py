@@ -7,11 +7,11 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from affect import report, tasks
+from affect import report, tables, tasks
 from affect.data import corpora
 from affect.hub import example
-from affect.hub.source import Record, Source
-from affect.report import tables
+from affect.hub.source import Source
+from affect.report.rows import Record
 from affect.task import TRAIN, VALID
 from affect.usage import Card
 
@@ -115,8 +115,8 @@ def _experiment(source: Source) -> str:
         for run in runs
     }
     told = [f"## All runs of the experiment\n\n{_grid('run', found)}"]
-    if beside := report.table(runs):
-        told.append(f"All runs pooled, with 95 % intervals, beside baselines:\n\n{beside}")
+    if beside := report.baselines(runs):
+        told.append(f"Beside baselines, all runs pooled, with 95 % intervals:\n\n{beside}")
     return "\n\n".join(told)
 
 

@@ -14,11 +14,11 @@ from affect.checksums import DamagedError
 from affect.errors import AffectError
 from affect.hub import clean
 from affect.models.saving import CONFIG, WEIGHTS
+from affect.report.rows import Record
 
 if TYPE_CHECKING:
     from affect.task import Task
 
-Record = dict[str, Any]
 AVERAGE = "average.safetensors"
 _LOG = logging.getLogger("affect")
 

@@ -105,7 +105,8 @@ def _mean(same: Sequence[Row], logits: NDArray[np.float64] | None) -> dict[str, 
         else:
             shares = softmax(logits).tolist()
         probability[name] = dict(zip(classes, shares, strict=True))
-        prediction[name] = classes[int(np.argmax(shares if logits is None else logits))]
+        known = shares if logits is None else logits
+        prediction[name] = classes[int(np.argmax(known))] if np.isfinite(known).all() else None
     found: dict[str, Any] = {"prediction": prediction, **({"probability": probability} if probability else {})}
     return found if logits is None else {**found, "logits": logits.tolist()}
 

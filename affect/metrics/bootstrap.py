@@ -8,6 +8,7 @@ the same resamples, so replicates of two systems are paired and their difference
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,10 @@ def grouped(groups: ArrayLike, *arrays: ArrayLike) -> tuple[int, NDArray[np.intp
     return len(kinds), index
 
 
+@lru_cache(maxsize=4)
 def draws(size: int, n: int, seed: int) -> NDArray[Any]:
-    """Return how often each of n resamples holds each group [n, G]."""
-    return np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=n)
+    """Return how often each of n resamples holds each group [n, G]; read-only, as all who ask share it."""
+    found = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=n)
+    # Drawing takes longer than what is done with it, and a report asks for the same resamples hundreds of times.
+    found.setflags(write=False)
+    return found

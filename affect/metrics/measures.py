@@ -147,7 +147,9 @@ def combined(
         return found
 
     whole: Replicates | None = replicates if all(part.replicates is not None for part in parts) else None
-    return Measure(name=name, title=title, score=score, replicates=whole, headline=headline)
+    return Measure(
+        name=name, title=title, score=score, replicates=whole, headline=headline, parts=tuple(parts), combine=combine
+    )  # fmt: skip
 
 
 def mean(name: str, parts: Sequence[Measure], title: str = "mean") -> Measure:

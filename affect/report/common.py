@@ -1,161 +1,150 @@
-"""The rows that two experiments have in common, with equal labels and equal groups.
-
-Legend: R rows.
-"""
+"""The rows of an evaluation that two experiments have in common, with equal labels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
+from affect.report.rows import Record
+from affect.report.study import Study
+from affect.report.systems import Groups, Key, Samples, Scored, System
+from affect.task import Measure
 
-from affect.errors import AffectError
-from affect.metrics.regression import Floats
-from affect.report.runs import Record, Run
-from affect.report.scores import Scores, Targets
-
-_GROUPS = ("dialogue", "speaker", "session")
 _SAME = 1e-6
-Key = tuple[int, str]
-"""A row's fold and id; fold 0 where an id alone is enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common:
-    """Two sides cut down to their common rows, and a sentence for everything that differed."""
+class Side:
+    """One experiment's scores on the common rows: of each seed and fold, of all rows pooled, and replicates."""
 
-    ours: Scores
-    theirs: Scores
-    notes: list[str]
+    scored: Scored
+    pooled: float
+    samples: Samples
 
 
-def common(first: Scores, second: Scores, targets: Targets, pair: str) -> Common:
-    """Return both sides with the rows and targets that they share; our groups count for both.
+@dataclass(frozen=True, kw_only=True)
+class Sides:
+    """Both experiments on their common rows; `pooled` says which of the two scores their difference is of."""
 
-    Raises AffectError, naming the `pair`, where they share none.
+    ours: Side
+    theirs: Side
+    pooled: bool
+    rows: int
+    groups: int
+    unit: str
+
+
+def common(ours: Study, theirs: Study, evaluation: str, measure: Measure, notes: list[str]) -> Sides | None:
+    """Return both sides on the rows that they share, cut to these; None where there are none, or none labelled alike.
+
+    `notes` gets a sentence for everything that differs. Our groups count for both.
     """
-    notes: list[str] = []
-    sides = []
-    for scores in (first, second):
-        runs, note = _complete(scores.runs)
-        notes += note
-        sides.append(runs)
-    keys, note = _keys(*sides)
-    notes += note
-    rows = [{keys(run.fold, i): row for run in runs for i, row in run.test.items()} for runs in sides]
-    shared = set.intersection(*(_of_all_seeds(runs, keys) for runs in sides))
+    if ours.signature(evaluation) == theirs.signature(evaluation):
+        pooled = ours.pooled(evaluation, measure)
+        groups = ours.groups(evaluation, measure)
+        sides = [
+            Side(
+                scored=study.scored(evaluation, measure),
+                pooled=study.system(evaluation).pooled(measure) if pooled else math.nan,
+                samples=study.samples(evaluation, measure),
+            )
+            for study in (ours, theirs)
+        ]
+        return Sides(ours=sides[0], theirs=sides[1], pooled=pooled, rows=len(groups.keys), groups=groups.count,
+                     unit=groups.unit)  # fmt: skip
+    first, second = ours.system(evaluation), theirs.system(evaluation)
+    pooled = ours.pooled(evaluation, measure) and not second.shared
+    if not pooled and (both := first.units.keys() & second.units.keys()):
+        # Seeds are the pairs: what only one side has is no part of them.
+        first, second = (system.cut(lambda seed, fold, i: seed in both) for system in (first, second))
+    cut = _cut(first, second, evaluation, pooled, notes)
+    if cut is None:
+        return None
+    repeated = first.repeated or second.repeated
+    rows = cut[0].keys(repeated)
+    groups = Groups.of(rows, measure.groups, repeated)
+    sides = [
+        Side(scored=side.scored(measure), pooled=side.pooled(measure), samples=groups.samples(side, measure, pooled))
+        for side in cut
+    ]
+    return Sides(ours=sides[0], theirs=sides[1], pooled=pooled, rows=len(rows), groups=groups.count, unit=groups.unit)
+
+
+def _cut(first: System, second: System, name: str, pooled: bool, notes: list[str]) -> tuple[System, System] | None:
+    """Return both systems with the rows that all seeds of both have, and with the labels that both give them."""
+    repeated = first.repeated or second.repeated
+    sides = [system.keys(repeated) for system in (first, second)]
+    # Seeds that are pooled must have the same rows; of others each is compared with its like.
+    seeds = [[set(system.keyed(seed, repeated)) for seed in system.units] for system in (first, second)]
+    known = [set.intersection(*one) if pooled and one else set[Key]().union(*one) for one in seeds]
+    shared = known[0] & known[1]
     if not shared:
-        raise AffectError(f"{pair} have no test row in common ({len(rows[0])} and {len(rows[1])} rows)")
-    extra = [len(side) - len(shared) for side in rows]
+        notes.append(f"{name}: no row in common ({len(sides[0]):,} and {len(sides[1]):,} rows).")
+        return None
+    extra = [len(side) - len(shared) for side in sides]
     if any(extra):
         notes.append(
-            f"{len(shared):,} rows are in the test parts of both; {extra[0]:,} are only here and {extra[1]:,} only "
-            "there, and left out."
+            f"{name}: {len(shared):,} rows are in both; {extra[0]:,} are only here and {extra[1]:,} only there, and "
+            "left out."
         )
-    order = sorted(shared)
+    if pooled and not repeated:
+        moved = _moved(first, second, shared)
+        if moved:
+            notes.append(
+                f"{name}: {moved:,} common rows are tested in different folds: the two were trained on different "
+                "splits."
+            )
+    kept = _labels(sides[0], sides[1], shared, name, notes)
+    if not any(kept.values()):
+        return None
+    ours = sides[0]
+
+    def change(key: Key, row: Record) -> Record:
+        place = key if repeated else (0, key[1])
+        labels = {t: v if place in kept.get(t, ()) else None for t, v in row["target"].items()}
+        return {**ours[place], **row, "target": labels}
+
+    def keep(seed: int, fold: int, i: str) -> bool:
+        key = (fold if repeated else 0, i)
+        like = [system.keyed(seed, repeated) for system in (first, second) if seed in system.units]
+        return key in shared and (pooled or all(key in rows for rows in like))
+
+    return first.cut(keep, change), second.cut(keep, change)
+
+
+def _moved(first: System, second: System, shared: set[Key]) -> int:
+    """Return how many common rows are in another fold there."""
+    folds = [
+        {i: f for units in system.units.values() for f, rows in units.items() for i in rows}
+        for system in (first, second)
+    ]
+    return sum(folds[0].get(i) != folds[1].get(i) for _, i in shared)
+
+
+def _labels(
+    first: dict[Key, Record], second: dict[Key, Record], shared: set[Key], name: str, notes: list[str]
+) -> dict[str, set[Key]]:
+    """Return by target the rows that both label alike; a sentence says of each target how many they don't."""
     kept: dict[str, set[Key]] = {}
-    for target in targets:
-        labels = [[side[key]["target"].get(target, math.nan) for key in order] for side in rows]
-        check = _classes if target in targets.classes else _numbers
-        known = check(target, labels[0], labels[1], notes)
-        kept[target] = {key for key, keep in zip(order, known, strict=True) if keep}
-    kept = {target: found for target, found in kept.items() if found}
-    if not kept:
-        raise AffectError(f"{pair} have no label in common: the {len(shared)} common rows are labelled differently")
-    ours, theirs = (_cut(runs, keys, shared, kept, rows[0]) for runs in sides)
-    return Common(ours=ours, theirs=theirs, notes=notes)
+    order = sorted(shared)
+    for target in sorted({t for key in order for t in first[key]["target"]}):
+        pairs = [(key, first[key]["target"].get(target), second[key]["target"].get(target)) for key in order]
+        known = [(key, a, b) for key, a, b in pairs if not (_missing(a) or _missing(b))]
+        kept[target] = {key for key, a, b in known if _same(a, b)}
+        wrong = [(a, b) for key, a, b in known if key not in kept[target]]
+        if wrong:
+            notes.append(
+                f"{name}: {target} of {len(wrong):,} of {len(order):,} common rows is labelled differently "
+                f"(the first {wrong[0][0]} and {wrong[0][1]}), and left out."
+            )
+    return kept
 
 
-def _complete(runs: list[Run]) -> tuple[list[Run], list[str]]:
-    """Return the runs of those seeds that cover the most rows: a seed of fewer folds would weigh as much."""
-    sizes = {seed: sum(len(r.test) for r in runs if r.seed == seed) for seed in sorted({r.seed for r in runs})}
-    left = [seed for seed, size in sizes.items() if size < max(sizes.values())]
-    words = [f"Seed {', '.join(map(str, left))} is not complete and left out."] if left else []
-    return [run for run in runs if run.seed not in left], words
+def _missing(value: object) -> bool:
+    return value is None or isinstance(value, float) and math.isnan(value)
 
 
-def _keys(first: list[Run], second: list[Run]) -> tuple[Callable[[int, str], Key], list[str]]:
-    """Return what makes a row's key: its id where no id is in two folds, else fold and id."""
-    places = [{(run.fold, i) for run in runs for i in run.test} for runs in (first, second)]
-    if any(len({i for _, i in place}) < len(place) for place in places):
-        return lambda fold, i: (fold, i), []
-    folds = [{i: fold for fold, i in place} for place in places]
-    moved = sum(fold != folds[1].get(i, fold) for i, fold in folds[0].items())
-    words = f"{moved:,} common rows are tested in different folds: the two were trained on different splits."
-    return lambda fold, i: (0, i), [words] if moved else []
-
-
-def _of_all_seeds(runs: list[Run], keys: Callable[[int, str], Key]) -> set[Key]:
-    seeds = {run.seed for run in runs}
-    return set.intersection(*({keys(r.fold, i) for r in runs if r.seed == seed for i in r.test} for seed in seeds))
-
-
-def _numbers(target: str, first: Sequence[object], second: Sequence[object], notes: list[str]) -> list[bool]:
-    """Return which rows [R] have the same label; on two scales, the same but for a linear map."""
-    a, b = (np.array([v if isinstance(v, float) else math.nan for v in side], np.float64) for side in (first, second))
-    both = np.isfinite(a) & np.isfinite(b)
-    same = both & np.isclose(a, b, rtol=_SAME, atol=_SAME)
-    if same.any() or not both.any():
-        _differing(target, both & ~same, first, second, notes)
-        return [bool(value) for value in same]
-    slope, shift = _line(a[both], b[both])
-    if slope > 0 and np.allclose(slope * a[both] + shift, b[both], rtol=_SAME, atol=_SAME * max(1.0, np.ptp(b[both]))):
-        notes.append(
-            f"{target} is on two scales (there it is {slope:.3g} times here {shift:+.3g}): each is scored on its own, "
-            "which changes no CCC."
-        )
-        return [bool(value) for value in both]
-    _differing(target, both, first, second, notes)
-    return [False] * len(first)
-
-
-def _line(a: Floats, b: Floats) -> tuple[float, float]:
-    """Return slope and shift of the line through labels [R] (slope 0 where there are too few kinds to tell)."""
-    if len(np.unique(a)) < 3:
-        return 0.0, 0.0
-    low, high = int(a.argmin()), int(a.argmax())
-    slope = float((b[high] - b[low]) / (a[high] - a[low]))
-    return slope, float(b[low] - slope * a[low])
-
-
-def _classes(target: str, first: Sequence[object], second: Sequence[object], notes: list[str]) -> list[bool]:
-    known = [isinstance(a, str) and isinstance(b, str) for a, b in zip(first, second, strict=True)]
-    same = [k and a == b for k, a, b in zip(known, first, second, strict=True)]
-    _differing(target, np.array(known) & ~np.array(same), first, second, notes)
-    return same
-
-
-def _differing(
-    target: str, wrong: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], first: Sequence[object],
-    second: Sequence[object], notes: list[str],
-) -> None:  # fmt: skip
-    if wrong.any():
-        at = int(wrong.argmax())
-        notes.append(
-            f"{target}: {int(wrong.sum()):,} of {len(wrong):,} common rows have different labels "
-            f"(the first {first[at]} and {second[at]}) and are left out."
-        )
-
-
-def _cut(
-    runs: list[Run],
-    keys: Callable[[int, str], Key],
-    shared: set[Key],
-    kept: dict[str, set[Key]],
-    groups: dict[Key, Record],
-) -> Scores:
-    """Return runs with the shared rows alone, labels that differ made missing, and the groups of `groups`."""
-    found = []
-    for run in runs:
-        rows = {}
-        for name, row in run.test.items():
-            key = keys(run.fold, name)
-            if key not in shared:
-                continue
-            labels = {t: v for t, v in row["target"].items() if key in kept.get(t, ())}
-            rows[name] = row | {"target": labels} | {g: groups[key].get(g) for g in _GROUPS}
-        if rows:
-            found.append(replace(run, predictions={"test": rows}, baselines={}))
-    return Scores(runs=found)
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=_SAME, abs_tol=_SAME)
+    return a == b

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from affect.metrics.regression import Floats
-from affect.report.encoders import either
-from affect.report.flag import Flag, finite, worst
-from affect.report.quick import FAILED
-from affect.report.runs import Run
-from affect.report.scores import Scores, section
-from affect.report.tables import label, number
+from affect.findings import Flag, finite, worst
+from affect.report.gaps import unit
+from affect.report.runs import VALID, Run
+from affect.report.study import Study
+from affect.report.systems import Floats
 from affect.report.trends import Move, blocks, fall, rise, still
+from affect.tables import inside, number
+from affect.task import Measure
 
-LEVEL = FAILED
-"""A validation score that stands still below this (report 002's bar), or whose test score is below a baseline's, is
-flagged: a run that is at a good level from the first epoch on has nothing to be blamed for."""
+LEVEL = 0.6
+"""A validation score that stands still below this (report 002's bar; of measures whose chance level is known), or
+whose test score is below a trivial model's, is flagged: a run that is at a good level from the first epoch on has
+nothing to be blamed for."""
 
 WAITING = 0.10
 FULL = 0.90
@@ -26,46 +28,49 @@ FULL = 0.90
 LOSS_TIMES = 3.0
 NORM_TIMES = 100.0
 
-_NAN_ADVICE = "clip gradients at .3 (--optim.clip .3, report 002) and lower {rate}; in fp16 a few norms are overflows"
-_EXPLODING_ADVICE = "clip gradients at .3 (--optim.clip .3, report 002), halve {rates}, or warm up longer"
-_RISING_ADVICE = "halve {rates}, or let them fall (--optim.schedule cosine); a loss that rises is learning nothing"
-_OVERFITTING_ADVICE = (
-    "overfitting, or encoder_lr too high (report 002): stop earlier (train.patience), encoder_lr 5e-6, more dropout"
+_SAME = 1e-6
+_NAN = "clip gradients (--optim.clip .3) and lower the learning rates; in fp16 a few norms are overflows"
+_EXPLODING = "clip gradients (--optim.clip .3), halve the learning rates, or warm up longer"
+_RISING = "halve the learning rates, or let them fall (--optim.schedule cosine); a loss that rises is learning nothing"
+_FALLING = "overfitting: stop earlier (train.patience), more dropout, more weight decay"
+_HIGH = "the learning rates are too high: lower ones, or more warmup"
+_FLAT = (
+    "nothing is gained after the first epochs: other features or another model, a learning rate three times as "
+    "high and "
+    "as low; if it was learned within the first epoch, evaluate more often"
 )
-_FROZEN_OVERFITTING_ADVICE = "overfitting: stop earlier (train.patience), more dropout, weight_decay 1e-3"
-_HIGH_ADVICE = "the rates are too high: encoder_lr 5e-6 (report 002), a lower lr"
-_FROZEN_HIGH_ADVICE = "lr is too high: a lower one, or more warmup"
-_FLAT_ADVICE = "encoder_lr is too small: 5e-5, or too large for the pretrained weights: 5e-6 (report 002); try both"
-_FROZEN_FLAT_ADVICE = (
-    "nothing is gained after the first epochs: other features or another encoder (a trained one), lr three times as "
-    "high and as low; if it was learned within the first epoch, evaluate more often"
-)
-_WAITING_ADVICE = (
-    "more loader workers (--train.workers), a faster disk; with a frozen encoder the cache (--model.cache)"
-)
-_MEMORY_ADVICE = "--train.budget at half of what train.log names, or --model.checkpointing: neither changes the loss"
+_UNDEFINED = "batches that tell a term nothing (all labels missing or equal): a larger batch, or no such term"
+_WAITING = "more loader workers (--train.workers), a faster disk"
+_MEMORY = "--train.budget at half of what train.log names: it doesn't change the loss"
 
 
-def losses(runs: Sequence[Run]) -> Iterator[Flag]:
-    """Yield losses and gradient norms that are no numbers, or that explode."""
+def losses(study: Study, runs: Sequence[Run]) -> Iterator[Flag]:
+    """Yield losses and gradient norms that are no numbers, or that explode, and terms that took no part."""
     for run in runs:
         total = len(run.steps)
-        advice = _NAN_ADVICE.format(rate=either([run], "encoder_lr", "lr"))
-        steps = [r["step"] for r in run.steps if not finite(r.get("loss"))]
+        # A step that fp16 skipped has no update to be wrong.
+        taken = [r for r in run.steps if not r.get("skipped")]
+        steps = [r["step"] for r in taken if not finite(r.get("loss"))]
         if steps:
             words = f"{len(steps)} of {total} logged steps, the first is {steps[0]}"
-            yield Flag("NaN loss", run.name, words, advice, len(steps) / total)
-        norms = [r["step"] for r in run.steps if "grad_norm" in r and not finite(r["grad_norm"])]
+            yield Flag("NaN loss", run.name, words, study.advice("NaN loss", _NAN), len(steps) / total)
+        norms = [r["step"] for r in taken if r.get("grad_norm") is not None and not finite(r["grad_norm"])]
         if norms:
             words = f"{len(norms)} of {total} logged steps, first {norms[0]}"
-            yield Flag("NaN gradient", run.name, words, advice, len(norms) / total)
-        yield from _exploding(run)
+            yield Flag("NaN gradient", run.name, words, study.advice("NaN loss", _NAN), len(norms) / total)
+        counts: dict[str, int] = {}
+        for name in (name for r in run.steps if isinstance(r.get("undefined"), list) for name in r["undefined"]):
+            counts[str(name)] = counts.get(str(name), 0) + 1
+        for name, count in counts.items():
+            words = f"the loss term {name} took no part in {count} of {total} logged steps"
+            yield Flag("undefined term", run.name, words, _UNDEFINED, count / total)
+        yield from _exploding(study, run)
 
 
-def _exploding(run: Run) -> Iterator[Flag]:
+def _exploding(study: Study, run: Run) -> Iterator[Flag]:
     steps, values = _series(run, "loss")
     medians, size = blocks(values)
-    advice = _EXPLODING_ADVICE.format(rates=_rates(run))
+    advice = study.advice("exploding", _EXPLODING)
     for i in range(2, len(medians)):
         earlier = float(np.median(values[: i * size]))
         # Above its start too: what only comes back from near 0 has not exploded. Some losses may be negative.
@@ -77,64 +82,105 @@ def _exploding(run: Run) -> Iterator[Flag]:
         move = rise(values)
         if move is not None:
             words = f"loss {move.start:.3g} at steps {steps[move.at]:.0f} on, {move.end:.3g} at last"
-            advice = _RISING_ADVICE.format(rates=_rates(run))
-            yield Flag("rising loss", run.name, words, advice, move.end / move.start)
+            yield Flag("rising loss", run.name, words, study.advice("rising loss", _RISING), move.end / move.start)
     steps, norms = _series(run, "grad_norm")
     usual = float(np.median(norms)) if len(norms) else 0.0
     high = np.flatnonzero(norms > NORM_TIMES * usual)
     if usual > 0 and len(high):
         words = f"norm {norms.max():.3g} at step {steps[norms.argmax()]:.0f}, the median is {usual:.3g}"
         words += f" ({len(high)} of {len(norms)} steps over {NORM_TIMES:.0f} times it)"
-        advice = _EXPLODING_ADVICE.format(rates=_rates(run))
         yield Flag("exploding gradient", run.name, words, advice, float(norms.max() / usual))
 
 
-def scores_over_epochs(scores: Scores) -> Iterator[Flag]:
-    """Yield validation scores that fall from their best, or else stand still; all targets of a run in one flag."""
-    for run in scores.runs:
-        falls: list[tuple[str, Move, float]] = []
+def scores_over_epochs(study: Study) -> Iterator[Flag]:
+    """Yield validation scores that fall from their best, or else stand still; all measures of a run in one flag."""
+    for run in study.finished:
+        falls: list[tuple[str, Move, float, float]] = []
         stills: list[str] = []
-        for target in scores.targets:
-            steps, values = _course(scores, run, target)
-            name = f"valid {label(target, scores.targets)}"
+        for measure in (m for m in study.headline if not m.parts):
+            course = run.course(VALID, measure.name)
+            steps, raw = list(course), np.array(list(course.values()), np.float64)
+            scale = measure.sign / unit(measure, float(np.median(raw)) if len(raw) else 0.0)
+            values = raw * scale
+            name = f"valid {measure.shown}"
             if (down := fall(values)) is not None:
-                falls.append((name, down, float(steps[down.at])))
-            elif (flat := still(values)) is not None and (low := _low(scores, run, target, flat.end)):
-                first, last = number(flat.start), number(flat.end)
+                falls.append((name, down, float(steps[down.at]), scale))
+            elif (flat := still(values)) is not None and (low := _low(study, run, measure, flat.end / scale)):
+                first, last = number(flat.start / scale), number(flat.end / scale)
                 stills.append(f"{name} {first} in the first third, {last} in the last, {low}")
         if falls:
             said = [
-                f"{name} {number(move.start)} at epoch {round(step * run.pace, 1):g}, {number(move.end)} at last"
-                for name, move, step in falls
+                f"{name} {number(move.start / scale)} at epoch {round(step * run.pace, 1):g}, "
+                f"{number(move.end / scale)} at last"
+                for name, move, step, scale in falls
             ]
             words, learning = _loss_since(run, max(falls, key=lambda found: found[1].start - found[1].end)[2])
-            advice = (
-                either([run], _OVERFITTING_ADVICE, _FROZEN_OVERFITTING_ADVICE)
-                if learning
-                else either([run], _HIGH_ADVICE, _FROZEN_HIGH_ADVICE)
-            )
-            size = max(move.start - move.end for _, move, _ in falls)
+            advice = study.advice("falling score", _FALLING) if learning else study.advice("high rates", _HIGH)
+            size = max(move.start - move.end for _, move, _, _ in falls)
             yield Flag("falling score", run.name, "; ".join(said) + words, advice, size)
         if stills:
-            yield Flag("stands still", run.name, "; ".join(stills), either([run], _FLAT_ADVICE, _FROZEN_FLAT_ADVICE))
+            yield Flag("stands still", run.name, "; ".join(stills), study.advice("stands still", _FLAT))
 
 
-def _low(scores: Scores, run: Run, target: str, level: float) -> str:
-    """Return in words what a level is below: LEVEL, or a baseline on the same test part ("": nothing)."""
-    if level < LEVEL:
+def _low(study: Study, run: Run, measure: Measure, level: float) -> str:
+    """Return in words what a level is below: LEVEL, or a trivial model on the same test ("": nothing)."""
+    if measure.chance is not None and measure.sign > 0 and level < LEVEL:
         return f"below {LEVEL:.2f}"
-    test = scores.part(run, "test")[target]
-    known = {name: scores.score(rows.values(), target) for name, rows in run.baselines.items() if rows}
-    above = {name: value for name, value in known.items() if value > test}
-    best = max(above, key=lambda name: above[name], default="")
-    return f"and {best} has {number(above[best])} on the test part, the network {number(test)}" if best else ""
+    for test in (name for name in study.evaluations if name != VALID):
+        value = measure.sign * study.of_run(run, test, measure)
+        known = {
+            name: study.scored(test, measure, name).cells.get((run.seed, run.fold), math.nan)
+            for name in study.baselines
+        }
+        above = {name: other for name, other in known.items() if measure.sign * other > value}
+        best = max(above, key=lambda name: measure.sign * above[name], default="")
+        if best:
+            return f"and {best} has {number(above[best])} on {test}, the network {number(measure.sign * value)}"
+    return ""
 
 
-def _rates(run: Run) -> str:
-    return either([run], "lr and encoder_lr", "lr")
+def choices(study: Study) -> Iterator[Flag]:
+    """Yield runs whose kept epoch is not the best on validation, and say so where it is the best on a test instead."""
+    for run in study.finished:
+        train = inside(run.recipe, "train")
+        if train.get("choose") == "last" or not study.measures:
+            continue
+        first = study.measures[0]
+        # Where it chooses by the mean over conditions too, their courses are logged beside the plain one.
+        logged = {str(e.get("evaluation")) for e in run.evals}
+        courses = [run.course(name, first.name) for name in sorted(logged) if name.partition("@")[0] == VALID]
+        both = set.intersection(*map(set, courses)) if courses else set()
+        valid = {step: first.sign * float(np.mean([course[step] for course in courses])) for step in sorted(both)}
+        step = run.end.get("best_step")
+        if not isinstance(step, int) or step not in valid:
+            continue
+        top = max(valid, key=valid.__getitem__)
+        # What is better by less than this is no reason to keep another epoch: that is what min_delta means.
+        least = train.get("min_delta")
+        if valid[top] - valid[step] <= max(_SAME, float(least) if isinstance(least, int | float) else 0.0):
+            continue
+        a, b = (number(first.sign * valid[at]) for at in (step, top))
+        evidence = f"kept step {step} with {first.shown} {a} on validation, whose best is step {top} with {b}"
+        best_on = [name for name in study.evaluations if name != VALID and _best_on(run, name, study, step)]
+        if best_on:
+            evidence += f"; step {step} is the best on {' and '.join(best_on)}"
+            advice = "choose on validation alone: a score chosen on a test is no test score"
+            yield Flag("selected on a test", run.name, evidence, advice, valid[top] - valid[step])
+        else:
+            advice = "the kept epoch is not the best on validation: train that fold again with --overwrite"
+            yield Flag("not the best epoch", run.name, evidence, advice, valid[top] - valid[step])
 
 
-def waiting(runs: Sequence[Run]) -> list[Flag]:
+def _best_on(run: Run, evaluation: str, study: Study, step: int) -> bool:
+    """Tell whether a step is the best on an evaluation by the first measure that it has."""
+    for measure in study.measures:
+        course = run.course(evaluation, measure.name)
+        if course:
+            return step == max(course, key=lambda at: measure.sign * course[at])
+    return False
+
+
+def waiting(study: Study, runs: Sequence[Run]) -> list[Flag]:
     """Return one flag for all runs that wait for data: they share a machine and its cause."""
     shares: dict[str, tuple[float, str]] = {}
     for run in runs:
@@ -143,10 +189,10 @@ def waiting(runs: Sequence[Run]) -> list[Flag]:
         share = float(np.average([r["waiting"] for r in known], weights=seconds)) if sum(seconds) > 0 else 0.0
         if share > WAITING:
             shares[run.name] = (share, f"{share:.0%} of the time spent waiting for data")
-    return worst("data-bound", shares, len(runs), _WAITING_ADVICE)
+    return worst("data-bound", shares, len(runs), study.advice("data-bound", _WAITING))
 
 
-def memory(runs: Sequence[Run]) -> list[Flag]:
+def memory(study: Study, runs: Sequence[Run]) -> list[Flag]:
     """Return one flag for all runs that nearly filled their device (environment.json: device_memory_bytes)."""
     shares: dict[str, tuple[float, str]] = {}
     for run in runs:
@@ -155,21 +201,13 @@ def memory(runs: Sequence[Run]) -> list[Flag]:
         if isinstance(whole, int | float) and used > FULL * whole > 0:
             words = f"{used / 2**30:.1f} of {whole / 2**30:.1f} GB ({used / whole:.0%})"
             shares[run.name] = (used / whole, words)
-    return worst("memory nearly full", shares, len(runs), _MEMORY_ADVICE)
+    return worst("memory nearly full", shares, len(runs), study.advice("memory nearly full", _MEMORY))
 
 
 def _series(run: Run, name: str) -> tuple[Floats, Floats]:
     """Return steps and values [n] of what every step logs, where it is a number."""
     known = [(r["step"], r[name]) for r in run.steps if finite(r.get(name))]
     both: Floats = np.array(known, np.float64).reshape(-1, 2)
-    return both[:, 0], both[:, 1]
-
-
-def _course(scores: Scores, run: Run, target: str) -> tuple[Floats, Floats]:
-    """Return steps and values [n] of a target's validation score."""
-    name = f"{scores.measure(target).lower()}_{target}"
-    evals = [(e["step"], section(e, "scores").get(name)) for e in run.evals if e.get("split") == "valid"]
-    both: Floats = np.array([pair for pair in evals if finite(pair[1])], np.float64).reshape(-1, 2)
     return both[:, 0], both[:, 1]
 
 

@@ -1,42 +1,20 @@
-"""An experiment as the report takes it: the folder of its runs, or numbers reported elsewhere."""
+"""Experiments on disk: the folder of an experiment's runs, or a file of numbers reported elsewhere."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from affect.errors import AffectError, nearest
 from affect.report import reported
-from affect.report.runs import Run, read
-from affect.report.scores import Scores, section
+from affect.report.runs import read
+from affect.report.study import Study
 
 _LOG = logging.getLogger("affect")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """Runs under one name, and the folder that their report goes to."""
-
-    name: str
-    folder: Path
-    runs: list[Run]
-
-    @cached_property
-    def scores(self) -> Scores:
-        """The scores of those runs that have some: finished ones with predictions, or reported ones."""
-        return with_scores(self.runs)
-
-    @property
-    def corpus(self) -> str:
-        """The corpus's name, "" where nobody says it."""
-        named = (section(run.recipe, "data").get("corpus") for run in self.runs)
-        return next((str(name) for name in named if name), "")
-
-
-def load(path: Path, beside: Path | None = None, *, scores_only: bool = False) -> Experiment:
+def load(path: Path, beside: Path | None = None, *, scores_only: bool = False) -> Study:
     """Return the experiment in a folder (or a file of reported numbers); `beside`: a name alone is looked for there.
 
     `scores_only` leaves out what a comparison doesn't need, which is most of what takes time.
@@ -47,21 +25,15 @@ def load(path: Path, beside: Path | None = None, *, scores_only: bool = False) -
         path = _beside(path.name, beside)
     if path.suffix == ".json" and not path.is_dir():
         # Numbers that lie beside no runs get a folder of their own for their report.
-        folder = path.parent if path.name == reported.FILE else path.with_suffix("")
-        return _named(folder, reported.read(path))
+        return _reported(path, path.parent if path.name == reported.FILE else path.with_suffix(""))
     if path.is_file():
         raise AffectError(f"{str(path)!r} is a file: name a folder of runs, or a .json file of reported numbers")
     found = path / reported.FILE
     if found.is_file():
         if not holds_runs(path):
-            return _named(path, reported.read(found))
+            return _reported(found, path)
         _LOG.warning("%s holds runs: they count, %s does not", path, reported.FILE)
-    return Experiment(name=path.resolve().name, folder=path, runs=read(path, scores_only=scores_only))
-
-
-def with_scores(runs: Sequence[Run]) -> Scores:
-    """Return the scores of those runs that have some: finished ones with predictions, or reported ones."""
-    return Scores(runs=[run for run in runs if run.finished and (run.test or run.reported)])
+    return Study(name=path.resolve().name, folder=path, runs=read(path, scores_only=scores_only))
 
 
 def holds_runs(folder: Path) -> bool:
@@ -79,6 +51,18 @@ def experiments_in(folder: Path) -> list[Path]:
     return sorted(path for path in Path(folder).glob("*") if not path.is_symlink() and is_experiment(path))
 
 
+def expand(paths: Sequence[Path]) -> list[Path]:
+    """Return the experiments that paths name: a folder of several stands for all of them.
+
+    Raises AffectError for a path that holds neither runs nor experiments.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        inside = [] if is_experiment(path) else experiments_in(path)
+        found += inside or [path]
+    return list(dict.fromkeys(found))
+
+
 def _beside(name: str, folder: Path) -> Path:
     known = [path.name for path in experiments_in(folder)]
     if name not in known:
@@ -87,5 +71,6 @@ def _beside(name: str, folder: Path) -> Path:
     return folder / name
 
 
-def _named(folder: Path, runs: list[Run]) -> Experiment:
-    return Experiment(name=str(runs[0].recipe["experiment"]), folder=folder, runs=runs)
+def _reported(path: Path, folder: Path) -> Study:
+    runs, task = reported.read(path)
+    return Study(name=str(runs[0].recipe["experiment"]), folder=folder, runs=runs, given=task)

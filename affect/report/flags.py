@@ -7,92 +7,124 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from affect.findings import Flag, gathered
 from affect.recipe import FREE
-from affect.report import courses, gaps, leaks, outliers, quick, ranges
-from affect.report.flag import Flag, gathered
-from affect.report.outliers import outlying
+from affect.report import courses, gaps, leaks, outliers, ranges
+from affect.report.compare import Comparison
 from affect.report.runs import Run
-from affect.report.scores import Scores, by_fold, spread
-from affect.report.tables import flat, label, number, text
+from affect.report.study import Study
+from affect.report.systems import spread
+from affect.tables import flat, inside, number, signed, text
 
-__all__ = ["Flag", "flags", "mapped", "outlying"]
-
-_SEVERITY = (
+SEVERITY = (
     # The numbers are wrong, or not all there.
-    "unreadable", "no predictions", "scores disagree", "mixed settings", "mixed corpus", "leaking split",
-    "NaN predictions", "constant predictions", "label range", "NaN loss", "NaN gradient", "exploding loss",
-    "exploding gradient", "unfinished", "missing folds",
+    "unreadable", "no predictions", "labels differ", "conditions disagree", "mixed settings", "mixed corpus",
+    "leaking split",
+    "NaN predictions", "constant predictions", "collapse to one class", "label range", "NaN loss", "NaN gradient",
+    "exploding loss", "exploding gradient", "undefined term", "unfinished", "missing folds",
     # They are right, but could be better, or say less than they seem to.
-    "rising loss", "outlying fold", "valid above test", "train above valid", "falling score", "stands still",
-    "predictions off the scale", "predictions at the border", "seeds differ more than folds", "test above valid",
-    "sharing allowed", "data-bound", "memory nearly full", "quick check failed", "quick check passed",
+    "selected on a test", "not the best epoch", "gain within its interval", "rising loss", "outlying fold",
+    "valid above test", "train above valid", "falling score", "stands still", "predictions off the scale",
+    "predictions at the border", "seeds differ more than folds", "test above valid", "sharing allowed", "data-bound",
+    "memory nearly full",
 )  # fmt: skip
-"""All kinds of flags, what weighs most first."""
+"""All kinds of flags, what weighs most first; a task's own kinds stand before what could be better, the grave first."""
 
-_UNFINISHED_ADVICE = "give the same command again: it goes on from the last checkpoint and skips what is finished"
-_MIXED_ADVICE = "average only runs of one recipe and corpus: another --name, or --overwrite the odd ones"
-_SEEDS_ADVICE = (
-    "the folds tell less than chance does: more seeds before any comparison, their ensemble, weight averaging"
-)
-_DISAGREE_ADVICE = "one of the two files is of another run: train that fold again with --overwrite"
+_OWN = SEVERITY.index("selected on a test")
+_AGAIN = "give the same command again: it goes on from the last checkpoint and skips what is finished"
+_MIX = "average only runs of one recipe and corpus: another --name, or --overwrite the odd ones"
+_SEEDS = "the folds tell less than chance does: more seeds before any comparison, their ensemble, weight averaging"
 
 
-def flags(runs: Sequence[Run]) -> list[Flag]:
-    """Return everything that looks wrong (or, last, promising) in runs of one experiment, what weighs most first."""
+def flags(study: Study, comparison: Comparison | None = None) -> list[Flag]:
+    """Return everything that looks wrong (or, last, promising) in an experiment, what weighs most first."""
     # Of a paper there is nothing to read but its scores.
-    own = [run for run in runs if not run.reported]
-    scores = Scores(runs=[run for run in runs if run.finished or run.reported])
-    trained = Scores(runs=[run for run in own if run.finished])
+    own = [run for run in study.runs if not run.reported]
     found = [
-        *_unfinished(own),
-        *_unreadable(own),
+        *_unfinished(study, own),
         *_mixed(own),
-        *leaks.leaks(own),
-        *ranges.empty_predictions(trained),
-        *courses.losses(own),
-        *ranges.label_ranges(trained),
-        *courses.scores_over_epochs(trained),
-        *_seeds(scores),
-        *_recorded(trained),
-        *courses.waiting(own),
-        *courses.memory(own),
-        *quick.check(own),
+        *leaks.leaks(study, own),
+        *ranges.predictions(study),
+        *ranges.averages(study),
+        *courses.losses(study, own),
+        *ranges.scales(study),
+        *courses.scores_over_epochs(study),
+        *courses.choices(study),
+        *_seeds(study),
+        *courses.waiting(study, own),
+        *courses.memory(study, own),
     ]
+    if study.task is not None and own:
+        found += study.task.flags(study)
+    # Last: all files were read by now.
+    found += _unreadable(study, own)
     # What depends on who is in a fold stays fold by fold; all else is a row a kind.
-    by_fold = [*outliers.odd_folds(scores), *gaps.valid_and_test(scores), *gaps.train_and_valid(scores)]
-    together = [*gathered(found, {run.name for run in runs}), *by_fold]
-    return sorted(together, key=lambda flag: (_SEVERITY.index(flag.kind), -flag.size))
+    by_fold = [*outliers.odd_folds(study), *gaps.valid_and_test(study), *gaps.train_and_valid(study)]
+    by_fold += _unsure(study, comparison) if comparison and own else []
+    return sorted([*gathered(found, {run.name for run in study.runs}), *by_fold], key=_weight)
 
 
-def mapped(run: Run) -> bool:
-    """Say whether a run's dimensional labels were derived from categories, not rated."""
-    return any(key.split(".")[-1] == "mapped" and value is True for key, value in flat(run.environment).items())
+def _weight(flag: Flag) -> tuple[float, float]:
+    known = flag.kind in SEVERITY
+    place = SEVERITY.index(flag.kind) if known else _OWN - (0.5 if not flag.grave else 1.5)
+    return place, -flag.size
 
 
-def _unfinished(runs: Sequence[Run]) -> Iterator[Flag]:
+def _unfinished(study: Study, runs: Sequence[Run]) -> Iterator[Flag]:
     for run in runs:
         if not run.finished:
             step = max((record["step"] for record in [*run.steps, *run.evals]), default=0)
-            yield Flag("unfinished", run.name, f"no end in metrics.jsonl (last step {step}); left out of every score",
-                       _UNFINISHED_ADVICE)  # fmt: skip
-    present = {(run.seed, run.fold) for run in runs}
-    for seed in sorted({run.seed for run in runs}):
-        missing = sorted({run.fold for run in runs} - {fold for other, fold in present if other == seed})
-        if missing:
             yield Flag(
-                "missing folds",
-                f"seed {seed}",
-                f"fold {' '.join(map(str, missing))}, which another seed has",
-                _UNFINISHED_ADVICE,
+                "unfinished", run.name, f"no end in metrics.jsonl (last step {step}); left out of every score", _AGAIN
             )
+    told = inside(study.recipe, "data").get("folds")
+    # A single fold of several was asked for by --folds; else all that there are were meant.
+    several = len({run.fold for run in runs}) > 1
+    planned = set(range(1, told + 1)) if isinstance(told, int) and several else set()
+    everything = {run.fold for run in runs} | planned
+    for seed in sorted({run.seed for run in runs}):
+        present = {run.fold for run in runs if run.seed == seed}
+        done = {run.fold for run in runs if run.seed == seed and run.finished}
+        missing = sorted(everything - (done if planned else present))
+        if missing:
+            which = f"fold {' '.join(map(str, missing))}" + (f" of {told}" if planned else ", which another seed has")
+            counts = "fewer models in the means" if seed in study.seeds else "the seed is left out of every score"
+            yield Flag("missing folds", f"seed {seed}", f"{which}: {counts}", _AGAIN)
 
 
-def _unreadable(runs: Sequence[Run]) -> Iterator[Flag]:
+def _unreadable(study: Study, runs: Sequence[Run]) -> Iterator[Flag]:
+    if study.problem:
+        yield Flag("unreadable", "across runs", f"{study.problem}; only recorded scores are shown")
+    main = study.main
+    for name in study.names if study.task is not None and main is not None else ():
+        # Read for the scores under conditions; what is wrong in a file is known then.
+        assert main is not None
+        study.scored(name, main)
+        part = name.partition("@")[0]
+        if name != part and part in study.names and study.size(name) < study.system(part).size:
+            evidence = f"{name} has {study.size(name):,} of the {study.system(part).size:,} rows of {part}"
+            yield Flag("conditions disagree", name, evidence, "train those folds again with --overwrite")
     for run in runs:
+        if run.finished:
+            for name in study.evaluations or ["test"]:
+                if not (run.predictions.get(name) or {}):
+                    yield Flag(
+                        "no predictions", run.name, f"finished, but no readable predictions-{name}.jsonl", _AGAIN
+                    )
         for problem in run.problems:
             yield Flag("unreadable", run.name, problem)
-        if run.finished and not run.test:
-            yield Flag("no predictions", run.name, "finished, but no readable predictions-test.jsonl")
+    for name in study.evaluations:
+        if _labelled_differently(study, runs, name):
+            yield Flag("labels differ", name, "runs of one part give the same rows different labels", _MIX)
+
+
+def _labelled_differently(study: Study, runs: Sequence[Run], name: str) -> bool:
+    known: dict[str, str] = {}
+    for run in runs:
+        for key, row in (run.predictions.get(name) or {}).items() if run.finished else ():
+            if known.setdefault(key, told := repr(sorted(row["target"].items()))) != told:
+                return True
+    return False
 
 
 def _mixed(runs: Sequence[Run]) -> Iterator[Flag]:
@@ -101,39 +133,48 @@ def _mixed(runs: Sequence[Run]) -> Iterator[Flag]:
     own = {"seed", "data.fold", *FREE}
     for what, records in (("settings", [r.recipe for r in runs]), ("corpus", [_corpus(r) for r in runs])):
         known = [flat(record) for record in records if record]
-        names = sorted({name for record in known for name in record} - own)
-        for name in names:
+        for name in sorted({name for record in known for name in record} - own):
             values = sorted({text(record.get(name)) for record in known})
             if len(values) > 1:
-                yield Flag(f"mixed {what}", "across runs", f"{name} is {' or '.join(values)}", _MIXED_ADVICE)
+                yield Flag(f"mixed {what}", "across runs", f"{name} is {' or '.join(values)}", _MIX)
 
 
 def _corpus(run: Run) -> dict[str, object]:
     return {k: v for k, v in flat(run.environment).items() if k.split(".")[-1] in ("fingerprint", "mapped", "scale")}
 
 
-def _seeds(scores: Scores) -> Iterator[Flag]:
-    """Yield a flag where the same fold differs more between seeds than folds differ."""
+def _seeds(study: Study) -> Iterator[Flag]:
+    """Yield a flag where the same fold differs more between seeds than folds, which hold out groups, differ."""
     found = []
-    for target in scores.targets:
-        known = [(run.fold, scores.part(run, "test")[target]) for run in scores.runs if run.fold]
-        within = [spread(v for f, v in known if f == fold)[1] for fold in sorted({f for f, _ in known})]
-        within = [deviation for deviation in within if not math.isnan(deviation)]
-        means = by_fold(scores.runs, lambda run, t=target: scores.part(run, "test")[t])  # type: ignore[misc]
-        among = spread(means.values())[1]
-        # Of two folds, or two values in all, a deviation says nothing.
-        seeds = float(np.sqrt(np.mean(np.square(within)))) if within else math.nan
-        if len(within) >= 3 and seeds > among:
-            found.append(f"{label(target, scores.targets)}: ± {number(seeds)} over seeds, ± {number(among)} over folds")
+    for evaluation in gaps.tests(study):
+        for measure in study.headline:
+            scored = study.scored(evaluation, measure)
+            if measure.parts or not scored.cells or not (study.reported or study.pooled(evaluation, measure)):
+                continue
+            within = [spread(v for (_, f), v in scored.cells.items() if f == fold)[1] for fold in study.folds]
+            within = [deviation for deviation in within if not math.isnan(deviation)]
+            # Of two folds, or two values in all, a deviation says nothing.
+            seeds = float(np.sqrt(np.mean(np.square(within)))) if within else math.nan
+            if len(within) >= 3 and seeds > scored.over_folds:
+                words = f"± {number(seeds)} over seeds, ± {number(scored.over_folds)} over folds"
+                found.append(f"{measure.shown}: {words}")
     if found:
-        yield Flag("seeds differ more than folds", "across runs", "; ".join(found), _SEEDS_ADVICE)
+        yield Flag("seeds differ more than folds", "across runs", "; ".join(found), _SEEDS)
 
 
-def _recorded(scores: Scores) -> Iterator[Flag]:
-    for run in scores.runs:
-        part = scores.part(run, "test")
-        for target in scores.targets:
-            written = scores.recorded(run, "test", target)
-            if abs(written - part[target]) > 1e-3:
-                evidence = f"{target}: {number(written)} in metrics.jsonl, {number(part[target])} from the predictions"
-                yield Flag("scores disagree", run.name, evidence, _DISAGREE_ADVICE)
+def _unsure(study: Study, comparison: Comparison) -> Iterator[Flag]:
+    """Yield the gains of the main measure that their interval does not bear out."""
+    for found in comparison.differences:
+        if found.measure is study.main and found.improved and found.judged.strength == "within noise":
+            evidence = (
+                f"{found.evaluation} {found.measure.shown}: {found.estimate.shown(signed)} against {comparison.name}"
+            )
+            advice = "more seeds, and no claim until then"
+            where = "comparison"
+            yield Flag(
+                "gain within its interval",
+                where,
+                f"{evidence}; the interval holds 0",
+                advice,
+                abs(found.estimate.value),
+            )

@@ -1,4 +1,4 @@
-"""Goals (`--target V=.68`): how far a result is from each, and whether that is sure."""
+"""Goals (`--target V=.68`, `--target test2.acc=.76`): how far a result is from each, and whether that is sure."""
 
 from __future__ import annotations
 
@@ -8,93 +8,103 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from affect.errors import AffectError, nearest
-from affect.report.compare import fold_scores, t_interval
-from affect.report.scores import MEAN, NETWORK, Estimate, Scores
-from affect.report.tables import label, number
+from affect.report.compare import t_interval
+from affect.report.runs import VALID
+from affect.report.study import Study
+from affect.report.systems import Estimate
+from affect.tables import escaped, goal, number
+from affect.task import Measure
 
 _EDGE = 1e-9
+Goals = list[tuple[str, Measure, float]]
+"""Evaluation, measure and the score to reach."""
 
 
 def parse(given: Sequence[str]) -> dict[str, float]:
-    """Return goals by the name that was given ("V=.68", "valence=.68", "mean=.65").
+    """Return goals by the name that was given ("V=.68", "test2.mean=.65").
 
-    Raises AffectError for one that is not NAME=SCORE, with a score from -1 to 1.
+    Raises AffectError for one that is not NAME=SCORE.
     """
     found = {}
     for text in given:
-        name, equals, value = text.partition("=")
+        # The name of a condition holds a sign of its own (test@snr=10.mean=.6).
+        name, equals, value = text.rpartition("=")
         try:
             score = float(value)
         except ValueError:
             score = math.nan
-        if not name.strip() or not equals or not -1 <= score <= 1:
-            raise AffectError(f"--target {text!r} must be NAME=SCORE with a score from -1 to 1, as V=.68")
+        if not name.strip() or not equals or not math.isfinite(score):
+            raise AffectError(f"--target {text!r} must be NAME=SCORE, as V=.68")
         if name.strip() in found:
             raise AffectError(f"--target names {name.strip()} twice")
         found[name.strip()] = score
     return found
 
 
-def resolve(goals: Mapping[str, float], targets: Sequence[str]) -> dict[str, float]:
-    """Return goals by target; names may be short (V, CCC-V). Raises AffectError for one that no target bears."""
-    known = {name: name for name in [*targets, MEAN]} | {label(t, targets): t for t in targets}
-    known |= {short.removeprefix("CCC-"): t for short, t in known.items()}
-    folded = {name.lower(): target for name, target in known.items()}
-    found: dict[str, float] = {}
+def resolve(study: Study, goals: Mapping[str, float]) -> Goals:
+    """Return what goals are of; a measure alone is a goal of every test, whichever of its names is given.
+
+    Raises AffectError for a name that is no measure or evaluation of this experiment, or names one twice.
+    """
+    tests = [name for name in study.evaluations if name != VALID] or study.evaluations
+    known: dict[str, list[tuple[str, Measure]]] = {}
+    for measure in reversed([*study.headline, *(m for m in study.measures if not m.headline)]):
+        for name in (*measure.aliases, measure.title, measure.name):
+            having = [t for t in tests if not math.isnan(study.scored(t, measure).mean)]
+            known[name.lower()] = [(test, measure) for test in having]
+            for evaluation in [*study.names, *study.summaries]:
+                known[f"{evaluation}.{name}".lower()] = [(evaluation, measure)]
+            known[f"cv.{name}".lower()] = [(VALID, measure)]
+    found: Goals = []
     for name, score in goals.items():
-        target = folded.get(name.lower())
-        if target is None:
-            raise AffectError(f"--target {name}={score:g}: no target {name!r}; {nearest(name, known)}")
-        if target in found:
-            raise AffectError(f"--target names {target} twice")
-        found[target] = score
+        if name.lower() not in known:
+            raise AffectError(f"--target {name}={score:g}: no score {name!r}; {nearest(name, known)}")
+        for evaluation, measure in known[name.lower()]:
+            if any((e, m.name) == (evaluation, measure.name) for e, m, _ in found):
+                raise AffectError(f"--target names {evaluation} {measure.shown} twice")
+            found.append((evaluation, measure, score))
     return found
 
 
-def distances(scores: Scores, goals: Mapping[str, float]) -> str:
+def distances(study: Study, goals: Goals) -> str:
     """Return a line a goal, in Markdown: whether it is reached, by how much, and whether the interval holds it."""
-    return "\n".join(f"- {_distance(scores, target, goal)}" for target, goal in goals.items())
+    return "\n".join(f"- {_distance(study, evaluation, measure, score)}" for evaluation, measure, score in goals)
 
 
-def _distance(scores: Scores, target: str, goal: float) -> str:
-    """Say the distance of the fold mean, which papers give, where there are folds; and that of the pooled score."""
-    folds = fold_scores(scores, target)
-    found = t_interval(np.array([value for value in folds.values() if not math.isnan(value)]))
-    measured = scores.pool(NETWORK).estimate(target) if any(run.test for run in scores.runs) else Estimate(math.nan)
-    name = f"{label(target, scores.targets)} {_short(goal)}"
-    # The fold mean needs its own spread; rows give the better interval, though of the pooled score.
-    if math.isnan(measured.value):
-        over = "" if set(folds) == {0} else ", the mean over folds," if len(folds) > 1 else ""
-        return f"{name}: {_said(found, goal, over)}"
-    words = f"{name}: {_said(measured, goal, ', pooled,' if len(folds) > 1 else '')}"
-    if len(folds) > 1:
-        words += f" The mean over folds, {number(found.value)}, is {_side(found.value, goal)}."
+def _distance(study: Study, evaluation: str, measure: Measure, score: float) -> str:
+    """Say the distance of the score with its interval; of a pooled one also of the fold mean, which papers give."""
+    folds = study.scored(evaluation, measure).by_fold
+    found = study.estimate(evaluation, measure)
+    name = f"{escaped(evaluation)} {escaped(measure.shown)} {goal(score)}"
+    if study.task is None or study.reported:
+        found = t_interval(np.array([value for value in folds.values() if not math.isnan(value)]))
+    pooled = found.bounded and evaluation in study.evaluations and study.pooled(evaluation, measure)
+    over = ", pooled," if pooled and len(folds) > 1 else ", the mean over folds," if len(folds) > 1 else ""
+    words = f"{name}: {_said(found, score, over, measure.sign)}"
+    if pooled and len(folds) > 1:
+        mean = study.scored(evaluation, measure).mean
+        words += f" The mean over folds, {number(mean)}, is {_side(mean, score)}."
     return words
 
 
-def _said(found: Estimate, goal: float, what: str) -> str:
+def _said(found: Estimate, score: float, what: str, sign: int) -> str:
     if math.isnan(found.value):
         return "unknown: there is no score."
-    reached = found.value >= goal - _EDGE
+    reached = sign * (found.value - score) >= -_EDGE
     words = "**reached**" if reached else "**not reached**"
-    words += f": {number(found.value)}{what} is {_side(found.value, goal)}"
-    if math.isnan(found.low):
+    words += f": {number(found.value)}{what} is {_side(found.value, score)}"
+    if not found.bounded:
         return words + "; there is no interval, so this may be chance."
-    end, bound = ("lower", found.low) if reached else ("upper", found.high)
+    lower = reached == (sign > 0)
+    end, bound = ("lower", found.low) if lower else ("upper", found.high)
     words += f"; the interval's {end} end is {number(bound)}"
-    if found.low <= goal <= found.high:
-        return (
-            words + ": the interval holds the goal, so " + ("it may be chance." if reached else "it is not ruled out.")
-        )
-    return words + (", over it too." if reached else ", under it too.")
+    if found.low <= score <= found.high:
+        return f"{words}: the interval holds the goal, so {'it may be chance.' if reached else 'it is not ruled out.'}"
+    return f"{words}, {'over' if found.low > score else 'under'} it too."
 
 
-def _side(value: float, goal: float) -> str:
+def _side(value: float, score: float) -> str:
     if math.isnan(value):
         return "unknown"
-    gap = value - goal
-    return f"{number(abs(gap))} {'over' if gap >= -_EDGE else 'under'} {_short(goal)}"
-
-
-def _short(goal: float) -> str:
-    return f"{goal:g}".replace("0.", ".", 1) if abs(goal) < 1 else f"{goal:g}"
+    gap = value - score
+    return f"{number(abs(gap))} {'over' if gap >= -_EDGE else 'under'} {goal(score)}"

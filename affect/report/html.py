@@ -1,16 +1,19 @@
-"""The report as one self-contained HTML page: the Markdown that the report writes, rendered, its plots inside.
+"""The report as one self-contained HTML page: its Markdown rendered by markdown-it, its plots inside.
 
-It knows the Markdown of these reports and no more: headings, paragraphs, tables, quotes, lists, indented code, images,
-and in a line **bold**, `code` and backslash escapes. Everything else is shown letter by letter. The page needs no
-script, no network and no other file, and its content policy forbids all three.
+Of Markdown only what reports write is understood: headings, paragraphs, tables, quotes, lists, indented code, images,
+and in a line bold, `code` and backslash escapes. No markup of a name is: no link, no HTML. The page needs no script,
+no network and no other file, and its content policy forbids all three.
 """
 
 from __future__ import annotations
 
 import base64
-import re
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from affect.errors import AffectError
 
@@ -49,9 +52,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _WIDE = 40
 """A column that holds longer cells than this may wrap."""
 
-_INLINE = re.compile(r"\\([!-/:-@\[-`{-~])|`([^`]+)`|\*\*((?:\\.|[^\\])+?)\*\*")
-_IMAGE = re.compile(r"!\[((?:\\.|[^\]\\])*)\]\(([^)]*)\)")
-_CELL = re.compile(r"((?:\\.|[^|\\])*)\|")
+_RULES = ("heading", "table", "blockquote", "list", "code", "image", "backticks", "emphasis", "escape")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DENSITY = 130
 """Pixels an inch of the plots."""
@@ -63,69 +64,79 @@ def render(markdown: str, title: str, folder: Path) -> str:
 
     Raises AffectError for an image that can't be read.
     """
-    # Only line feeds part lines: names may hold the other characters that splitlines() breaks at.
-    blocks = [block for block in re.split(r"\n{2,}", markdown.strip("\n")) if block.strip()]
-    # The Markdown of a plot names its caption before it too, for readers of plain text.
-    twice = {i for i, block in enumerate(blocks[1:]) if (image := _IMAGE.fullmatch(block)) and image[1] == blocks[i]}
-    body = "\n".join(_block(block, folder) for i, block in enumerate(blocks) if i not in twice)
+    reader = MarkdownIt("zero").enable(_RULES)
+    tokens = reader.parse(markdown)
+    _figures(tokens, folder)
+    _tables(tokens)
+    body = reader.renderer.render(tokens, reader.options, {})
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n"
         "</html>\n"
     )
 
 
-def _block(block: str, folder: Path) -> str:
-    lines = block.split("\n")
-    if heading := re.match(r"(#{1,3}) ", block):
-        level = len(heading[1])
-        return f"<h{level}>{_inline(block[level + 1 :])}</h{level}>"
-    if all(line.startswith("|") for line in lines) and len(lines) > 1:
-        return _table(lines)
-    if all(line.startswith("    ") for line in lines):
-        return f"<pre>{escape(chr(10).join(line[4:] for line in lines))}</pre>"
-    if all(line.startswith("> ") for line in lines):
-        return f"<blockquote><p>{_inline(' '.join(line[2:] for line in lines))}</p></blockquote>"
-    if all(line.startswith("- ") for line in lines):
-        return "<ul>\n" + "\n".join(f"<li>{_inline(line[2:])}</li>" for line in lines) + "\n</ul>"
-    if image := _IMAGE.fullmatch(block):
-        return _figure(image[1], folder / image[2])
-    return f"<p>{_inline(' '.join(lines))}</p>"
+def _figures(tokens: list[Token], folder: Path) -> None:
+    """Make each paragraph that is an image a figure; the paragraph before it, which is its caption, goes into it."""
+    for i, token in enumerate(tokens):
+        image = token.children[0] if token.type == "inline" and token.children else None
+        if image is None or image.type != "image" or len(token.children or []) > 1:
+            continue
+        if i >= 4 and tokens[i - 3].type == "inline" and tokens[i - 3].content == image.content:
+            for place in range(i - 4, i - 1):
+                tokens[place] = _raw("")
+        tokens[i - 1], tokens[i + 1] = _raw(""), _raw("")
+        tokens[i] = _raw(_figure(image, folder / str(image.attrs["src"])))
 
 
-def _table(lines: list[str]) -> str:
-    head, rule, *rows = ([cell.strip() for cell in _CELL.findall(line[1:])] for line in lines)
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(head)
-    kinds = [
-        ' class="right"' if side.endswith(":") else ' class="wide"' if any(len(c) > _WIDE for c in column) else ""
-        for side, column in zip(rule, columns, strict=True)
-    ]
-
-    def row(cells: list[str], tag: str) -> str:
-        shown = (f"<{tag}{kind}>{_inline(c)}</{tag}>" for c, kind in zip(cells, kinds, strict=True))
-        return f"<tr>{''.join(shown)}</tr>"
-
-    body = "\n".join(row(cells, "td") for cells in rows)
-    # Focusable, so that a wide table can be scrolled by keyboard too.
-    return (
-        '<div class="table" tabindex="0" role="region" aria-label="table">\n<table>\n'
-        f"<thead>{row(head, 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
-    )
-
-
-def _figure(caption: str, path: Path) -> str:
+def _figure(image: Token, path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise AffectError(f"the plot {str(path)!r} can't be read: {error.strerror or error}") from error
-    coded = base64.b64encode(content).decode("ascii")
-    words = _inline(caption)
-    alternative = escape(re.sub(r"\\(.)", r"\1", caption))
-    source = f"data:{_TYPES[path.suffix]};base64,{coded}"
-    image = f'<img alt="{alternative}"{_size(content)} src="{source}">'
-    return f"<figure>\n<figcaption>{words}</figcaption>\n{image}\n</figure>"
+    words = escape("".join(child.content for child in image.children or []))
+    source = f"data:{_TYPES[path.suffix]};base64,{base64.b64encode(content).decode('ascii')}"
+    return (
+        f'<figure>\n<figcaption>{words}</figcaption>\n<img alt="{words}"{_size(content)} src="{source}">\n</figure>\n'
+    )
+
+
+def _tables(tokens: list[Token]) -> None:
+    """Give cells their classes, and wide tables a box to scroll in."""
+    i = 0
+    while i < len(tokens):
+        if tokens[i].type == "table_open":
+            end = next(k for k in range(i, len(tokens)) if tokens[k].type == "table_close")
+            _cells(tokens[i:end])
+            # Focusable, so that a wide table can be scrolled by keyboard too.
+            tokens.insert(end + 1, _raw("</div>\n"))
+            tokens.insert(i, _raw('<div class="table" tabindex="0" role="region" aria-label="table">\n'))
+            i = end + 1
+        i += 1
+
+
+def _cells(tokens: Sequence[Token]) -> None:
+    columns: list[list[tuple[Token, str]]] = []
+    place = 0
+    for cell, inner in zip(tokens, tokens[1:], strict=False):
+        if cell.type == "tr_open":
+            place = 0
+        elif cell.type in ("th_open", "td_open"):
+            columns += [[]] if place == len(columns) else []
+            columns[place].append((cell, inner.content))
+            place += 1
+    for column in columns:
+        wide = any(len(content) > _WIDE for cell, content in column if cell.type == "td_open")
+        for cell, _ in column:
+            right = cell.attrs.pop("style", "") == "text-align:right"
+            if right or wide:
+                cell.attrs["class"] = "right" if right else "wide"
+
+
+def _raw(content: str) -> Token:
+    return Token("html_block", "", 0, content=content)
 
 
 def _size(content: bytes) -> str:
@@ -134,19 +145,3 @@ def _size(content: bytes) -> str:
         return ""
     width, height = (round(int.from_bytes(content[at : at + 4], "big") * 96 / _DENSITY) for at in (16, 20))
     return f' width="{width}" height="{height}"'
-
-
-def _inline(text: str) -> str:
-    """Return a line of Markdown in HTML, everything escaped."""
-    parts, at = [], 0
-    for match in _INLINE.finditer(text):
-        parts.append(escape(text[at : match.start()]))
-        letter, code, bold = match.groups()
-        if letter is not None:
-            parts.append(escape(letter))
-        elif code is not None:
-            parts.append(f"<code>{escape(code)}</code>")
-        else:
-            parts.append(f"<strong>{_inline(bold)}</strong>")
-        at = match.end()
-    return "".join([*parts, escape(text[at:])])

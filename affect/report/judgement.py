@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from affect.report.scores import Estimate
+from affect.report.systems import Estimate
+from affect.tables import counted, probability
 
 Strength = Literal["unknown", "no interval", "within noise", "not confirmed", "one seed", "really"]
 
@@ -16,7 +17,7 @@ GROUPS = 10
 interval leaves out 0 in 12 % of cases and not in 5 %, and in 7 % the paired test agrees."""
 
 PAIRS = 6
-"""Folds from which the paired test counts: of fewer even equal signs all through give no p under .05."""
+"""Folds (or seeds) from which the paired test counts: of fewer even equal signs all through give no p under .05."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +41,14 @@ class Judgement:
 
 
 def judge(
-    estimate: Estimate, *, groups: int, unit: str, single: bool, p: float = math.nan, pairs: int = 0, doubt: str = ""
-) -> Judgement:
-    """Return what a difference may be called.
+    estimate: Estimate, *, groups: int, unit: str, single: bool, p: float = math.nan, pairs: int = 0, doubt: str = "",
+    sign: int = 1,
+) -> Judgement:  # fmt: skip
+    """Return what a difference (ours minus theirs, of a measure whose better side is `sign`) may be called.
 
-    It is real where its interval leaves 0 out, rests on at least GROUPS groups of a `unit` (dialogue, speaker, ...)
-    and on more than one seed (not `single`), and where the paired test agrees (p at most CHANCE) if there is one over
-    at least PAIRS folds; of fewer folds the groups alone decide. `doubt` is another reason to hold it for unconfirmed.
+    "really" is said where the interval leaves out 0, rests on at least GROUPS groups, and where the paired test agrees
+    (p at most CHANCE) if there is one over at least PAIRS pairs; of fewer the groups alone decide. `doubt` is another
+    reason to hold it for unconfirmed.
     """
     if math.isnan(estimate.value):
         return Judgement(strength="unknown")
@@ -54,7 +56,7 @@ def judge(
         return Judgement(strength="no interval")
     if estimate.low <= 0 <= estimate.high:
         return Judgement(strength="within noise")
-    better = estimate.low > 0
+    better = sign * estimate.low > 0
     # NaN, where there is no test, is not over it.
     tested = pairs >= PAIRS and not math.isnan(p)
     few, refused = groups < GROUPS, tested and p > CHANCE
@@ -74,15 +76,3 @@ def few(groups: int, unit: str) -> str:
     if not 1 < groups < GROUPS:
         return ""
     return f"{counted(groups, unit)} are few: the intervals are rough, and rather too narrow."
-
-
-def probability(p: float) -> str:
-    """Return a p in two digits (p .031, p < .001)."""
-    if p < 1e-3:
-        return "p < .001"
-    return f"p {p:.2g}".replace(" 0.", " .")
-
-
-def counted(count: int, unit: str) -> str:
-    """Return a number of things in words (1 speaker, 6 speakers)."""
-    return f"{count:,} {unit}" + ("" if count == 1 else "s")

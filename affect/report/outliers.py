@@ -11,21 +11,18 @@ from functools import cache
 
 import numpy as np
 
-from affect.report.encoders import either
-from affect.report.flag import Flag
-from affect.report.judgement import probability
-from affect.report.scores import Scores, by_fold, spread
-from affect.report.tables import label, number
+from affect.findings import Flag
+from affect.report.gaps import tests
+from affect.report.study import Study
+from affect.report.systems import spread
+from affect.tables import number, probability
 
 DEVIATIONS = 2.0
 _FEWEST = 3
 _DRAWS = 20_000
 _WORDS = {4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
 
-_WORSE_ADVICE = (
-    "look at who is in that fold, and repeat it with other seeds: data, or chance? Report 000 held the training for "
-    "unstable (v3: lr 5e-5{encoder}, dropout .3, loss ccc unweighted)"
-)
+_WORSE_ADVICE = "look at who is in that fold, and repeat it with other seeds: data, or chance?"
 _BETTER_ADVICE = (
     "an easy fold, or one whose rows training has seen: look at who is in it and what it shares with the others; "
     "give the mean without it too"
@@ -71,31 +68,35 @@ def by_chance(folds: int) -> float:
     return float((np.abs(x - means) > DEVIATIONS * np.sqrt(squares / (others - 1))).any(1).mean())
 
 
-def odd_folds(scores: Scores) -> list[Flag]:
-    """Return one flag for each odd fold, whatever the targets that show it; the mean shows nothing they don't."""
-    said: dict[int, list[str]] = {}
-    least: dict[int, float] = {}
-    worse: set[int] = set()
-    for target in scores.targets:
-        values = by_fold(scores.runs, lambda run, t=target: scores.part(run, "test")[t])  # type: ignore[misc]
-        known = sum(not math.isnan(value) for value in values.values())
-        for fold, (mean, deviation) in outlying(values).items():
-            p = surprise(values[fold], mean, deviation, known - 1)
-            words = f"{label(target, scores.targets)} {number(values[fold])}, the other folds have {number(mean)} ± "
-            words += number(deviation)
-            words += f" ({abs(values[fold] - mean) / deviation:.1f} deviations, {probability(p)})" if p > 0 else ""
-            said.setdefault(fold, []).append(words)
-            least[fold] = min(p, least.get(fold, 1.0))
-            worse |= {fold} if values[fold] < mean else set()
-    folds = len({run.fold for run in scores.runs} - {0})
-    advice = _WORSE_ADVICE.format(encoder=either(scores.runs, ", encoder_lr 5e-6"))
-    return [
-        Flag(
-            "outlying fold", f"fold {fold}", "; ".join([*words, _rarely(folds)]),
-            advice if fold in worse else _BETTER_ADVICE, 1 - least[fold],
-        )
-        for fold, words in said.items()
-    ]  # fmt: skip
+def odd_folds(study: Study) -> list[Flag]:
+    """Return one flag for each odd fold of a test, whatever the measures (none made of others) that show it."""
+    found: list[Flag] = []
+    for evaluation in tests(study):
+        said: dict[int, list[str]] = {}
+        least: dict[int, float] = {}
+        worse: set[int] = set()
+        for measure in (m for m in study.headline if not m.parts):
+            values = {fold: v for fold, v in study.scored(evaluation, measure).by_fold.items() if fold}
+            known = sum(not math.isnan(value) for value in values.values())
+            for fold, (mean, deviation) in outlying(values).items():
+                p = surprise(values[fold], mean, deviation, known - 1)
+                words = (
+                    f"{measure.shown} {number(values[fold])}, the other folds have {number(mean)} ± {number(deviation)}"
+                )
+                words += f" ({abs(values[fold] - mean) / deviation:.1f} deviations, {probability(p)})" if p > 0 else ""
+                said.setdefault(fold, []).append(words)
+                least[fold] = min(p, least.get(fold, 1.0))
+                worse |= {fold} if measure.sign * (values[fold] - mean) < 0 else set()
+        folds = len({run.fold for run in study.finished} - {0})
+        advice = study.advice("outlying fold", _WORSE_ADVICE)
+        found += [
+            Flag(
+                "outlying fold", f"fold {fold}", "; ".join([*words, _rarely(folds)]),
+                advice if fold in worse else _BETTER_ADVICE, 1 - least[fold],
+            )
+            for fold, words in said.items()
+        ]  # fmt: skip
+    return found
 
 
 def _rarely(folds: int) -> str:

@@ -1,165 +1,315 @@
-"""The report's plots, as PNG files that are the same bytes for the same runs."""
+"""The report's plots, as PNG files that are the same bytes for the same runs.
+
+Legend: R rows, n points.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from affect.metrics.regression import Floats
-from affect.report.compare import Comparison, fold_scores
-from affect.report.experiment import Experiment, with_scores
-from affect.report.figure import COLOURS, DASHES, Dash, lay_out, save
-from affect.report.margins import beside, differences
-from affect.report.runs import Run
-from affect.report.scatter import predicted
-from affect.report.scores import Scores, Targets, by_fold, held_out, section
-from affect.report.tables import label
+from affect.figures import COLOURS, DASHES, GREY, Dash, heat, lay_out, plain, same_scale
+from affect.report.compare import Comparison, Difference
+from affect.report.details import counted, names_of
+from affect.report.runs import TRAIN, VALID
+from affect.report.study import Study
+from affect.report.systems import Floats
+from affect.task import Measure
 
-_BASELINES: dict[str, tuple[str, Dash]] = {
-    "mean": ("#999999", ":"),
-    "ridge": ("#D55E00", "--"),
-    "svr": ("#000000", "-."),
-}
+_MANY = 3000
+"""More points than this are shown as a density: dots would only hide each other."""
+
+_SIDES = {(True, True): COLOURS[2], (True, False): "#8ccfba", (False, True): COLOURS[1], (False, False): "#ecb48c"}
+"""Colours of a difference by whether it is better, and whether it really is."""
 
 
-def draw(
-    runs: Sequence[Run],
-    folder: Path,
-    other: Experiment | None = None,
-    comparison: Comparison | None = None,
-    known: Scores | None = None,
-) -> list[tuple[str, str]]:
-    """Write the plots that the runs allow into `folder`; return (caption, path beside the page) of each."""
-    return list(save(_figures(runs, other, comparison, known), folder).values())
-
-
-def _figures(
-    runs: Sequence[Run], other: Experiment | None, comparison: Comparison | None, known: Scores | None
-) -> Iterator[tuple[str, str, Figure | None]]:
-    scores = known if known is not None else with_scores(runs)
-    measure = "score" if scores.targets.classes else "CCC"
-    yield "folds", f"Test {measure} by fold", folds(scores)
-    compared = None if comparison is None else differences(comparison)
-    name = other.name if other else ""
-    yield "differences", f"Difference to {name}, with its 95 % interval", compared
-    yield "beside", f"Fold by fold beside {name} (lines: means)", beside(scores, other.scores, name) if other else None
-    yield "predicted", "Predicted against true, all test parts", predicted(scores)
-    words = f"Training loss and validation {measure} by epoch (dots: the chosen checkpoint"
-    words += "; the seeds of a fold share its colour)" if len({run.seed for run in runs}) > 1 else ")"
-    yield "curves", words, curves(runs)
-
-
-def folds(scores: Scores) -> Figure | None:
-    """Return a panel a target: a bar a fold, a point a seed, a line a baseline."""
-    # Fold 0 is a mean whose folds are unknown.
-    numbers = sorted({run.fold for run in scores.runs} - {0})
-    if not numbers:
+def scores(study: Study) -> Figure | None:
+    """Return a panel a measure: each evaluation's score with its interval, its seeds, and trivial models."""
+    if study.reported or not study.finished or study.task is None:
         return None
-    figure, panels = lay_out(len(scores.targets), min(max(2.8, 0.7 * len(numbers) + 1.2), 5.0), 3.2)
-    for axes, target in zip(panels, scores.targets, strict=True):
-        values = fold_scores(scores, target)
-        places = np.arange(len(numbers))
-        axes.bar(places, [_drawn(values[fold]) for fold in numbers], width=0.62, color="#56B4E9")
-        _seeds(axes, scores, target, numbers)
-        for name in scores.baselines:
-            colour, dash = _BASELINES.get(name, ("#009E73", "-"))
-            found = by_fold(scores.covered(name), _baseline(scores, name, target))
-            heights = [found.get(fold, math.nan) for fold in numbers]
-            axes.hlines(heights, places - 0.4, places + 0.4, colors=colour, linestyles=dash, lw=1.8, label=name)
-        axes.axhline(0, color="black", lw=0.8, zorder=1.5)
-        axes.set_xlim(-0.7, len(numbers) - 0.3)
-        crowded = len(numbers) > 6
-        axes.set_xticks(places, [_tick(scores, fold) for fold in numbers], rotation=90 if crowded else 0)
-        axes.set_xlabel("fold (held out)")
-        axes.set_ylabel(label(target, scores.targets))
-        axes.set_title(target)
+    figure, panels = lay_out(len(study.headline), 3.2, 2.9)
+    dashes = {name: DASHES[1 + i % 3] for i, name in enumerate(study.baselines)}
+    for axes, measure in zip(panels, study.headline, strict=True):
+        known = [name for name in study.evaluations if not math.isnan(study.estimate(name, measure).value)]
+        for place, name in enumerate(known):
+            found = study.estimate(name, measure)
+            if found.bounded:
+                axes.plot([place, place], [found.low, found.high], color=COLOURS[0], lw=2.2, solid_capstyle="butt")
+            axes.plot([place], [found.value], "o", color=COLOURS[0], ms=7)
+            values = list(study.scored(name, measure).by_seed.values())
+            if len(values) > 1:
+                axes.plot(place + 0.27 + np.linspace(-0.1, 0.1, len(values)), values, "o", color=COLOURS[5], ms=3.2)
+            for model, dash in dashes.items():
+                trivial = study.estimate(name, measure, model).value
+                axes.hlines(trivial, place - 0.3, place + 0.3, colors=GREY, linestyles=dash, lw=1.5)
+        axes.set_xticks(range(len(known)), [plain(name) for name in known])
+        axes.set_xlim(-0.6, max(len(known), 1) - 0.4)
+        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        axes.set_title(plain(_named(measure)))
         axes.grid(axis="x", visible=False)
-        axes.spines["bottom"].set_visible(False)
-    # One scale for all targets, so that heights compare.
-    low, high = min(axes.get_ylim()[0] for axes in panels), max(axes.get_ylim()[1] for axes in panels)
-    for axes in panels:
-        axes.set_ylim(min(low, -0.01), high)
-    handles, _ = panels[0].get_legend_handles_labels()
-    network = Patch(color="#56B4E9", label="network (mean of seeds)" if _seed_count(scores) > 1 else "network")
-    figure.legend(handles=[network, *handles], loc="outside lower center", ncols=5)
+    handles = [Line2D([], [], color=COLOURS[0], marker="o", lw=2.2, label="score with its 95 % interval")]
+    if len(study.seeds) > 1:
+        handles.append(Line2D([], [], color=COLOURS[5], marker="o", lw=0, ms=4, label="a seed's mean over folds"))
+    handles += [Line2D([], [], color=GREY, ls=dash, lw=1.5, label=plain(name)) for name, dash in dashes.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 
-def curves(runs: Sequence[Run]) -> Figure | None:
-    """Return the training loss and each target's validation CCC over epochs, a line a run."""
-    drawn = [run for run in runs if run.steps or run.evals]
+def _named(measure: Measure) -> str:
+    return f"{measure.shown} (lower is better)" if measure.sign < 0 else measure.shown
+
+
+def folds(study: Study, evaluation: str) -> Figure | None:
+    """Return a panel a measure: each fold's score as a bar, the seeds as points, trivial models as lines."""
+    if len(study.folds) < 2:
+        return None
+    numbers = study.folds
+    figure, panels = lay_out(len(study.headline), min(max(2.8, 0.7 * len(numbers) + 1.2), 5.0), 3.2)
+    places = np.arange(len(numbers))
+    for axes, measure in zip(panels, study.headline, strict=True):
+        found = study.scored(evaluation, measure)
+        heights = [found.by_fold.get(fold, math.nan) for fold in numbers]
+        axes.bar(places, np.nan_to_num(heights), width=0.62, color="#56B4E9")
+        if len(study.seeds) > 1:
+            offsets = dict(zip(study.seeds, np.linspace(-0.18, 0.18, len(study.seeds)), strict=True))
+            points = [(numbers.index(f) + offsets[s], v) for (s, f), v in found.cells.items() if f]
+            axes.plot(*np.array(points).T, "o", color=COLOURS[0], ms=4, mec="white", mew=0.5)
+        for i, model in enumerate(study.baselines):
+            trivial = study.scored(evaluation, measure, model).by_fold
+            values = [trivial.get(fold, math.nan) for fold in numbers]
+            for place, value in zip(places, values, strict=True):
+                axes.hlines(value, place - 0.4, place + 0.4, colors=_line(i)[0], linestyles=_line(i)[1], lw=1.5)
+        names = [_tick(study, evaluation, fold) for fold in numbers]
+        crowded = max(max(map(len, tick.split("\n"))) for tick in names) * len(numbers) > 60
+        axes.set_xticks(places, names, rotation=90 if crowded else 0)
+        axes.set_xlabel("fold (held out)")
+        axes.set_title(plain(_named(measure)))
+        axes.grid(axis="x", visible=False)
+        axes.spines["bottom"].set_visible(False)
+    if len({measure.better for measure in study.headline}) == 1:
+        same_scale(panels)
+    mean = "network (mean of seeds)" if len(study.seeds) > 1 else "network"
+    handles = [Line2D([], [], color="#56B4E9", lw=7, label=mean)]
+    handles += [Line2D([], [], color=COLOURS[0], marker="o", lw=0, label="a seed")] if len(study.seeds) > 1 else []
+    handles += [
+        Line2D([], [], color=_line(i)[0], ls=_line(i)[1], label=plain(m)) for i, m in enumerate(study.baselines)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5)
+    return figure
+
+
+def _line(place: int) -> tuple[str, Dash]:
+    return ("#999999", COLOURS[1], "#000000", COLOURS[2])[place % 4], DASHES[place % 4]
+
+
+def _tick(study: Study, evaluation: str, fold: int) -> str:
+    run = next(run for run in study.finished if run.fold == fold)
+    name = study.held_out(run, evaluation)
+    return f"{fold}\n{plain(name)}" if name else str(fold)
+
+
+def curves(study: Study) -> Figure | None:
+    """Return the training loss and validation scores over epochs: a line a run, a dot where it was kept."""
+    drawn = [run for run in study.runs if (run.steps or run.evals) and not run.reported]
     if not drawn:
         return None
     numbers = sorted({run.fold for run in drawn})
-    targets = _evaluated(drawn)
-    names = [f"{'ua' if target in targets.classes else 'ccc'}_{target}" for target in targets]
-    figure, panels = lay_out(1 + len(names), 3.7, 3.4)
+    known = [m for m in study.measures if any(run.course(VALID, m.name) for run in drawn)]
+    shown = [m for m in known if m.headline and not m.parts or m is study.measures[0]][:5]
+    figure, panels = lay_out(1 + len(shown), 3.7, 3.4)
+    thin = 0.9 if len(drawn) > 10 else 1.2
     for run in drawn:
-        place = numbers.index(run.fold)
-        colour, dash = COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
-        pace = run.pace
-        losses = _binned([(r["step"] * pace, _number(r.get("loss"))) for r in run.steps])
-        panels[0].plot(*losses, color=colour, ls=dash, lw=1.2)
-        for axes, name in zip(panels[1:], names, strict=True):
-            evals = [event for event in run.evals if event.get("split") == "valid"]
-            epochs = [event["step"] * pace for event in evals]
-            course = [_number(section(event, "scores").get(name)) for event in evals]
-            axes.plot(epochs, course, color=colour, ls=dash, lw=1.2, marker="." if len(evals) < 3 else None)
-            best = [i for i, event in enumerate(evals) if event["step"] == run.end.get("best_step")]
-            axes.plot([epochs[i] for i in best], [course[i] for i in best], "o", color=colour, ms=5)
+        colour, dash = _of_fold(numbers.index(run.fold))
+        losses = _binned([(r["step"] * run.pace, _number(r.get("loss"))) for r in run.steps])
+        panels[0].plot(*losses, color=colour, ls=dash, lw=thin)
+        for axes, measure in zip(panels[1:], shown, strict=True):
+            course = run.course(VALID, measure.name)
+            epochs = [step * run.pace for step in course]
+            axes.plot(
+                epochs, list(course.values()), color=colour, ls=dash, lw=thin, marker="." if len(course) < 3 else None
+            )
+            best = run.end.get("best_step")
+            if best in course:
+                axes.plot([best * run.pace], [course[best]], "o", color=colour, ms=5)
     for axes in panels:
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set(title="training", xlabel="epoch", ylabel="loss")
-    for axes, target in zip(panels[1:], targets, strict=True):
-        axes.set(title=f"validation, {target}", xlabel="epoch", ylabel=label(target, targets))
+    for axes, measure in zip(panels[1:], shown, strict=True):
+        axes.set(title=plain(f"validation, {measure.shown}"), xlabel="epoch", ylabel=plain(_named(measure)))
     handles = [
-        Line2D([], [], color=COLOURS[i % len(COLOURS)], ls=DASHES[i // len(COLOURS) % len(DASHES)], label=f"fold {f}")
-        for i, f in enumerate(numbers)
+        Line2D([], [], color=_of_fold(i)[0], ls=_of_fold(i)[1], label=f"fold {fold}") for i, fold in enumerate(numbers)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8))
     return figure
 
 
-def _evaluated(runs: Sequence[Run]) -> Targets:
-    """Return the targets that some evaluation scored."""
-    keys = {key for run in runs for event in run.evals for key in section(event, "scores")}
-    classes = {key.removeprefix("ua_") for key in keys if key.startswith("ua_")}
-    return Targets({key.removeprefix("ccc_") for key in keys if key.startswith("ccc_")} | classes, classes)
+def _of_fold(place: int) -> tuple[str, Dash]:
+    return COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
 
 
-def _seeds(axes: Axes, scores: Scores, target: str, numbers: list[int]) -> None:
-    if _seed_count(scores) < 2:
-        return
-    seeds = sorted({run.seed for run in scores.runs})
-    offsets = dict(zip(seeds, np.linspace(-0.18, 0.18, len(seeds)), strict=True))
-    points = [(numbers.index(r.fold) + offsets[r.seed], scores.part(r, "test")[target]) for r in scores.runs]
-    axes.plot(*zip(*points, strict=True), "o", color=COLOURS[0], ms=4, mec="white", mew=0.5, label="a seed")
+def predicted(study: Study) -> Figure | None:
+    """Return a panel a numeric target: predictions of the tests over labels, with the mean at each label."""
+    tests = [name for name in study.evaluations if name not in (TRAIN, VALID)] or study.evaluations
+    rows = [row for name in tests for row in study.system(name).rows()]
+    targets = study.numeric()
+    if not rows or not targets:
+        return None
+    pairs = {
+        t: np.array([(_number(r["target"].get(t)), _number(r["prediction"].get(t))) for r in rows]) for t in targets
+    }
+    pairs = {t: both[np.isfinite(both).all(1)] for t, both in pairs.items()}
+    dense = any(len(both) > _MANY for both in pairs.values())
+    figure, panels = lay_out(len(pairs), 4.4 if dense else 4.0, 3.6 if dense else 4.1)
+    for axes, (target, both) in zip(panels, pairs.items(), strict=True):
+        if len(both):
+            _points(figure, axes, both[:, 1], both[:, 0], target, dense)
+        else:
+            axes.set_title(plain(f"{target}: nothing to show"))
+    drawn = [panel.get_legend_handles_labels() for panel in panels]
+    handles, words = next((found for found in drawn if found[0]), ([], []))
+    if handles:
+        figure.legend(handles, words, loc="outside lower center", ncols=3)
+    return figure
 
 
-def _seed_count(scores: Scores) -> int:
-    return len({run.seed for run in scores.runs})
+def _points(figure: Figure, axes: Axes, p: Floats, t: Floats, target: str, dense: bool) -> None:
+    low, high = float(min(p.min(), t.min())), float(max(p.max(), t.max()))
+    margin = 0.05 * ((high - low) or 1.0)
+    limits = (low - margin, high + margin)
+    if dense:
+        image = axes.hexbin(t, p, gridsize=40, extent=(*limits, *limits), mincnt=1, cmap="Blues", bins="log")
+        figure.colorbar(image, ax=axes, label="predictions", format="%g")
+    else:
+        axes.scatter(t, p, s=10, color=COLOURS[0], alpha=0.45, lw=0, label="a prediction")
+    axes.plot(limits, limits, color="black", lw=1, ls="--", label="perfect")
+    axes.plot(*_course(t, p), color=COLOURS[1], lw=1.8, marker="o", ms=4, label="mean prediction")
+    axes.set(xlim=limits, ylim=limits, aspect="equal", title=plain(f"{target}, {len(p):,} predictions"))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_xlabel(plain(f"true {target} (raw scale)"))
+    axes.set_ylabel(plain(f"predicted {target} (raw scale)"))
 
 
-def _tick(scores: Scores, fold: int) -> str:
-    name = held_out(next(run for run in scores.runs if run.fold == fold))
-    return f"{fold}\n{name}" if name else str(fold)
+def confusion(study: Study, target: str) -> Figure | None:
+    """Return a panel an evaluation: the share of each label's rows that were taken for each class."""
+    names = names_of(study, target)
+    found = {
+        e: np.sum([np.zeros((len(names),) * 2), *counted(study, e, target, names)], axis=0) for e in study.evaluations
+    }
+    found = {name: counts for name, counts in found.items() if counts.sum()}
+    if not found:
+        return None
+    figure, panels = lay_out(len(found), max(3.0, 0.42 * len(names)), max(3.0, 0.42 * len(names)))
+    for axes, (name, counts) in zip(panels, found.items(), strict=True):
+        total = counts.sum(1, keepdims=True)
+        heat(axes, np.where(total > 0, counts / np.maximum(total, 1), np.nan), names, names, percent=True)
+        axes.tick_params(axis="x", rotation=45 if len(names) < 9 else 90)
+        axes.set_title(plain(f"{name} ({int(counts.sum()):,} in all)"))
+        axes.set_xlabel("predicted")
+    panels[0].set_ylabel("label")
+    for axes in panels[1:]:
+        axes.set_yticklabels([])
+    return figure
 
 
-def _baseline(scores: Scores, name: str, target: str) -> Callable[[Run], float]:
-    return lambda run: scores.score(run.baselines[name].values(), target)
+def differences(comparison: Comparison) -> Figure | None:
+    """Return a line a difference with its interval and its pairs, coloured as the words judge it (strong: real).
+
+    All lie on one scale, so of measures whose differences are far larger than the main one's there are panels apart.
+    """
+    known = [found for found in comparison.differences if not math.isnan(found.estimate.value)]
+    better = [[found for found in known if found.measure.sign == sign] for sign in (1, -1)]
+    sides = [side for side in better if side]
+    if not sides:
+        return None
+    figure, panels = lay_out(len(sides), 6.4, 0.6 + 0.36 * max(map(len, sides)))
+    legend: dict[str, str] = {}
+    for axes, found in zip(panels, sides, strict=True):
+        for place, one in enumerate(found):
+            colour, words = _judged(one)
+            legend.setdefault(words, colour)
+            if one.estimate.bounded:
+                ends = [one.estimate.low, one.estimate.high]
+                axes.plot(ends, [place, place], color=colour, lw=2.4, solid_capstyle="butt")
+            axes.plot([one.estimate.value], [place], "o", color=colour, ms=7)
+            axes.plot(list(one.pairs.values()), [place + 0.25] * len(one.pairs), "|", color=GREY, ms=5)
+        axes.axvline(0, color="black", lw=1)
+        # Both sides of 0 are shown, however far the intervals lie from it.
+        low, high = axes.get_xlim()
+        axes.set_xlim(min(low, -0.02), max(high, 0.02))
+        axes.set_yticks(range(len(found)), [plain(f"{one.evaluation} {one.measure.shown}") for one in found])
+        axes.set_ylim(len(found) - 0.4, -0.6)
+        axes.set_xlabel(f"difference ({'right' if found[0].measure.sign > 0 else 'left'}: better here)")
+        axes.grid(axis="y", visible=False)
+    handles = [Line2D([], [], color=colour, marker="o", lw=2.4, label=words) for words, colour in legend.items()]
+    if any(found.pairs for found in known):
+        handles.append(Line2D([], [], color=GREY, marker="|", lw=0, label="a fold or seed"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
 
 
-def _drawn(value: float) -> float:
-    return 0.0 if math.isnan(value) else value
+def _judged(difference: Difference) -> tuple[str, str]:
+    """Return the colour of a difference and what it stands for, as the page's words have it."""
+    found = difference.judged
+    if found.strength in ("unknown", "no interval", "within noise"):
+        return GREY, "no interval" if found.strength == "no interval" else "within noise"
+    side, really = "better" if found.better else "worse", found.strength == "really"
+    words = f"really {side}" if really else f"{side} with one seed" if found.strength == "one seed" else ""
+    return _SIDES[found.better, really], words or f"{side}, not confirmed"
+
+
+def beside(ours: Study, theirs: Study, evaluation: str) -> Figure | None:
+    """Return a panel a measure: each fold's score here and there, joined; the lines are the means over folds."""
+    both = [m for m in ours.headline if any(m.name == other.name for other in theirs.headline)]
+    sides = [{m.name: study.scored(evaluation, m).by_fold for m in both} for study in (ours, theirs)]
+    numbers = sorted({fold for side in sides for values in side.values() for fold in values} - {0})
+    if not both or len(numbers) < 2:
+        return None
+    figure, panels = lay_out(len(both), min(max(2.8, 0.7 * len(numbers) + 1.2), 5.0), 3.2)
+    styles = ((COLOURS[0], "o", "-"), (COLOURS[1], "D", "--"))
+    places = np.arange(len(numbers))
+    for axes, measure in zip(panels, both, strict=True):
+        here, there = ([side[measure.name].get(fold, math.nan) for fold in numbers] for side in sides)
+        axes.vlines(places, here, there, color="#b0b0b0", lw=1.6)
+        for side, (colour, mark, dash), values in zip(sides, styles, (here, there), strict=True):
+            axes.plot(places, values, mark, color=colour, ms=6, mec="white", mew=0.6)
+            known = [value for value in side[measure.name].values() if not math.isnan(value)]
+            if known:
+                axes.axhline(float(np.mean(known)), color=colour, ls=dash, lw=1.1)
+        axes.set_xlim(-0.6, len(numbers) - 0.4)
+        axes.set_xticks(places, [str(fold) for fold in numbers])
+        axes.set(title=plain(_named(measure)), xlabel="fold")
+        axes.grid(axis="x", visible=False)
+    if len({measure.better for measure in both}) == 1:
+        same_scale(panels)
+    handles = [
+        Line2D([], [], color=colour, marker=mark, ls=dash, lw=1.1, label=words)
+        for (colour, mark, dash), words in zip(styles, ("here", plain(theirs.name)), strict=True)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _course(t: Floats, p: Floats, bins: int = 10, least: int = 5) -> tuple[Floats, Floats]:
+    """Return the mean label and mean prediction in bins of the label (its own values where they are few).
+
+    Bins with fewer than `least` predictions are left out: their mean is noise.
+    """
+    kinds, index = np.unique(t, return_inverse=True)
+    if len(kinds) > bins:
+        edges = np.linspace(t.min(), t.max(), bins + 1)
+        index = np.clip(np.digitize(t, edges) - 1, 0, bins - 1)
+    count = np.bincount(index).astype(np.float64)
+    used = count >= least
+    mean_t, mean_p = (np.bincount(index, v)[used] / count[used] for v in (t, p))
+    return mean_t, mean_p
 
 
 def _number(value: object) -> float:
@@ -167,7 +317,7 @@ def _number(value: object) -> float:
 
 
 def _binned(points: Iterable[tuple[float, float]], most: int = 30) -> tuple[Floats, Floats]:
-    """Return at most `most` points, each the mean of neighbours: single batches are mostly noise."""
+    """Return at most `most` points [n], each the mean of neighbours: single batches are mostly noise."""
     both: Floats = np.array(list(points), np.float64).reshape(-1, 2)
     parts = [part for part in np.array_split(both, most) if len(part)]
     means: Floats = np.array([part.mean(axis=0) for part in parts]).reshape(-1, 2)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from affect.metrics.regression import Floats
-from affect.report.flag import Flag, finite
-from affect.report.scores import CCC, Scores, arrays, names
+from affect.findings import Flag, finite
+from affect.report.rows import Record
+from affect.report.runs import VALID
+from affect.report.study import Study
+from affect.report.systems import Floats
 
 COLLAPSED = 0.05
 OUTSIDE = 0.01
-"""Share of labels outside the scale that goes unflagged: a few of IEMOCAP's means lie slightly outside 1..5."""
+"""Share of labels outside the scale that goes unflagged: a few means of several raters may lie slightly outside it."""
 
 PART = 0.3
 """Share of the scale that labels use at least: labels of 0..1 read on a scale of 1..5 use a quarter of it."""
@@ -22,58 +27,113 @@ BORDER = 0.2
 _NEAR = 0.01
 _FEWEST = 20
 
-_RANGE_ADVICE = "data.scale (or the corpus's columns) is not that of the labels; CCC needs both sides on one scale"
-_BEYOND_ADVICE = "bound the outputs to the scale (--model.sigmoid True)"
-_BORDER_ADVICE = "the sigmoid is saturated, its gradient gone: lower lr, or unbounded outputs (--model.sigmoid False)"
-_CONSTANT_ADVICE = (
-    "nothing is learned: a higher lr for the head, a larger batch (CCC of few says nothing), no NaN inputs"
-)
-_NAN_ADVICE = "look at those utterances (silence? a broken file?), then clip at .3 and lower the rates"
+ONE_CLASS = 0.9
+"""Largest share of predictions of one class that goes unflagged, where the labels are more varied."""
+
+_RANGE_ADVICE = "the scale of the data is not that of the labels; both sides must be on one scale"
+_BEYOND_ADVICE = "bound the outputs to the scale"
+_BORDER_ADVICE = "the outputs are saturated, their gradient gone: a lower learning rate, or unbounded outputs"
+_CONSTANT_ADVICE = "nothing is learned: a higher learning rate for the head, a larger batch, no NaN inputs"
+_CLASS_ADVICE = "a smaller learning rate, less dropout, a loss that weighs classes alike"
+_NAN_ADVICE = "look at those rows (silence? a broken file?), then clip gradients and lower the rates"
 
 
-def empty_predictions(scores: Scores) -> Iterator[Flag]:
-    """Yield predictions that are no numbers, absent, or all (nearly) the same."""
-    for run in scores.runs:
-        rows = run.test.values()
-        for target in scores.targets:
-            if scores.measure(target) == CCC:
-                p, t = arrays(rows, target)
-                wrong = int((~np.isfinite(p)).sum())
-                # Without a finite prediction or label there is no deviation to compare.
-                known = wrong == 0 and len(p) > 1 and np.isfinite(t).sum() > 1
-                same = bool(known and np.std(p) < COLLAPSED * np.nanstd(t))
-                evidence = f"{target}: deviation {np.std(p):.2g}, the labels' is {np.nanstd(t):.2g}" if same else ""
-            else:
-                x, y = names(rows, target)
-                wrong = int(((x == "") & (y != "")).sum())
-                kinds = len(set(y[y != ""]))
-                same = wrong == 0 and kinds > 1 and len(set(x[y != ""])) == 1
-                evidence = f"{target}: always {x[y != ''][0]}, the labels have {kinds} classes" if same else ""
+def predictions(study: Study) -> Iterator[Flag]:
+    """Yield predictions that are no numbers, absent, or all (nearly) the same, of every run and target."""
+    targets = {*study.numeric(), *study.categorical()}
+    for run in study.finished if study.task is not None else ():
+        for evaluation in (name for name in study.evaluations if name in run.predictions):
+            rows = list(run.predictions[evaluation].values())
+            where = evaluation if len(study.evaluations) > 1 else ""
+            for target in sorted(targets):
+                labels = {type(row["target"].get(target)) for row in rows}
+                find = _class_predictions if str in labels else _number_predictions if float in labels else None
+                for kind, words, advice, size in find(rows, target) if find else ():
+                    yield Flag(kind, run.name, f"{where} {words}".strip(), study.advice(kind, advice), size)
+
+
+def averages(study: Study) -> Iterator[Flag]:
+    """Yield what the mean of the folds' models has no prediction of, and classes that the data does not have."""
+    for evaluation in (name for name in study.evaluations if study.task is not None and study.system(name).shared):
+        for target in study.categorical():
+            rows = study.system(evaluation).rows()
+            wrong = sum(not isinstance(row["prediction"].get(target), str) for row in rows)
             if wrong:
-                words = f"{target}: {wrong} of {len(rows)}; the fold has no score"
-                yield Flag("NaN predictions", run.name, words, _NAN_ADVICE)
-            elif same:
-                yield Flag("constant predictions", run.name, evidence, _CONSTANT_ADVICE)
+                words = f"{target}: {wrong} of {len(rows)} rows have no mean prediction; there is no score"
+                yield Flag("NaN predictions", evaluation, words, study.advice("NaN predictions", _NAN_ADVICE), wrong)
+    held = study.environment.get("classes")
+    told = set(map(str, held)) if isinstance(held, list) else set()
+    for run in study.finished if told else ():
+        for evaluation in (name for name in study.evaluations if name in run.predictions):
+            labels = {
+                v for row in run.predictions[evaluation].values() for v in row["target"].values() if isinstance(v, str)
+            }
+            if strangers := sorted(labels - told):
+                yield Flag(
+                    "unreadable",
+                    run.name,
+                    f"predictions-{evaluation}.jsonl: no class is called {', '.join(strangers[:3])}",
+                )
 
 
-def label_ranges(scores: Scores) -> Iterator[Flag]:
+def _number_predictions(rows: list[Record], target: str) -> Iterator[tuple[str, str, str, float]]:
+    p, t = _numbers(rows, "prediction", target), _numbers(rows, "target", target)
+    wrong = int((~np.isfinite(p)).sum())
+    if wrong:
+        yield "NaN predictions", f"{target}: {wrong} of {len(rows)}; there is no score", _NAN_ADVICE, wrong
+    # Without a finite label there is no deviation to compare.
+    elif len(p) > 1 and np.isfinite(t).sum() > 1 and np.std(p) < COLLAPSED * np.nanstd(t):
+        words = f"{target}: deviation {np.std(p):.2g}, the labels' is {np.nanstd(t):.2g}"
+        yield "constant predictions", words, _CONSTANT_ADVICE, 0.0
+
+
+def _class_predictions(rows: list[Record], target: str) -> Iterator[tuple[str, str, str, float]]:
+    pairs = [(row["prediction"].get(target), row["target"].get(target)) for row in rows]
+    known = [(p, t) for p, t in pairs if isinstance(t, str)]
+    wrong = sum(not isinstance(p, str) for p, _ in known)
+    if wrong:
+        yield "NaN predictions", f"{target}: {wrong} of {len(rows)}; there is no score", _NAN_ADVICE, wrong
+        return
+    said, labels = Counter(p for p, _ in known), Counter(t for _, t in known)
+    name, count = said.most_common(1)[0]
+    share, true = count / len(known), labels.most_common(1)[0][1] / len(known)
+    if len(said) == 1 and len(labels) > 1:
+        words = f"{target}: always {name}, the labels have {len(labels)} classes"
+        yield "constant predictions", words, _CONSTANT_ADVICE, share
+    elif share > ONE_CLASS and true <= ONE_CLASS:
+        words = (
+            f"{target}: {100 * share:.0f} % of predictions are {name}, of the labels "
+            f"{100 * labels[name] / len(known):.0f} %"
+        )
+        yield "collapse to one class", words, _CLASS_ADVICE, share
+
+
+def scales(study: Study) -> Iterator[Flag]:
     """Yield labels and predictions that lie outside environment.json's `scale`, use a bit of it, or stick to its ends.
 
     All runs of a scale count together. That runs have different scales is a flag of mixed runs.
     """
     by_scale: dict[tuple[float, float], list[str]] = {}
-    for run in scores.runs:
+    for run in study.finished:
         scale = run.environment.get("scale")
         if isinstance(scale, list) and len(scale) == 2 and all(finite(end) for end in scale) and scale[0] < scale[1]:
             by_scale.setdefault((float(scale[0]), float(scale[1])), []).append(run.name)
+    tests = [name for name in study.evaluations if name != VALID]
     for (low, high), members in by_scale.items():
-        rows = [row for run in scores.runs if run.name in set(members) for row in run.test.values()]
-        for target in (t for t in scores.targets if scores.measure(t) == CCC):
-            p, t = arrays(rows, target)
+        runs = [run for run in study.finished if run.name in set(members)]
+        rows = [row for run in runs for name in tests for row in (run.predictions.get(name) or {}).values()]
+        for target in study.numeric():
+            p, t = _numbers(rows, "prediction", target), _numbers(rows, "target", target)
             # A prediction without a label is compared with nothing, but lies on the scale too.
             p, t = p[np.isfinite(p)], t[np.isfinite(t)]
-            yield from _labels(target, t, low, high)
-            yield from _predictions(target, p, t, low, high)
+            for flag in (*_labels(target, t, low, high), *_predictions(target, p, t, low, high)):
+                yield replace(flag, advice=study.advice(flag.kind, flag.advice))
+
+
+def _numbers(rows: list[Record], side: str, target: str) -> Floats:
+    """Return predictions or labels [R] of a target that is a number, NaN where they are none."""
+    values = (row[side].get(target) for row in rows)
+    return np.array([v if isinstance(v, float) else math.nan for v in values], np.float64)
 
 
 def _labels(target: str, t: Floats, low: float, high: float) -> Iterator[Flag]:

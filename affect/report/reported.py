@@ -5,22 +5,18 @@
     {
       "name": "v1",                             what it is called
       "source": "report 000, table 1",          where the numbers are from
-      "corpus": "emotions",                     optional, as recipes name it
+      "corpus": "a_corpus",                     optional, as recipes name it
+      "task": "some_task",                      optional
       "date": "2026-01-14",                     optional, orders experiments in comparison.md
-      "measures": {"emotion": "UA"},            optional; CCC for every target that is not named
-      "scores": {"1": {"test": {"valence": 0.65, "arousal": 0.73}, "valid": {"valence": 0.69}}},
-      "mean": {"test": {"valence": 0.5896, "arousal": 0.6867}}
+      "measures": {"recall": "UA"},             optional, where a score is of ua_recall
+      "scores": {"1": {"test": {"accuracy": 0.65, "recall": 0.73}, "valid": {"accuracy": 0.69}}},
+      "mean": {"test": {"accuracy": 0.5896, "recall": 0.6867}}
     }
 
-Of multimodal emotion, where a test part is predicted by all folds together, a mean alone, by part and score:
-
-    {
-      "name": "robust_v3", "source": "report 001", "task": "multimodal_emotion",
-      "mean": {"test2": {"f1": 0.7609, "acc": 0.7621, "val": 0.6316}, "cv": {"acc": 0.7516}}
-    }
-
-`scores` holds test (and, where known, validation) scores by fold, from 1; `mean` is for reports that give no folds.
-At least one of them is needed. Where both are given, `mean` must be that of the folds, to three decimals.
+`scores` and `mean` hold scores by evaluation (test, or test1, test2 ...; valid, also called cv), and there by measure:
+its name, its title or an alias, as `affect report` shows them. `task` names the task whose measures they are; without
+it the task whose measures bear the most of these names. `scores` are by fold, from 1; `mean` is for reports that give
+no folds. At least one of them is needed. Where both are given, `mean` must be that of the folds, to three decimals.
 """
 
 from __future__ import annotations
@@ -31,94 +27,89 @@ import re
 from pathlib import Path
 from typing import Any
 
+from affect import tasks
 from affect.errors import AffectError, first_line, nearest
-from affect.report.multimodal.names import LOWER, PARTS, SCORES, TASK, shown
-from affect.report.runs import Record, Run
+from affect.report import asking
+from affect.report.rows import Record
+from affect.report.runs import VALID, Run
+from affect.task import Measure, Task
 
 FILE = "reported.json"
 _FIELDS = ("name", "source", "task", "corpus", "date", "measures", "scores", "mean")
-_PARTS = ("test", "valid")
-_EMOTION_PARTS = {shown(part): part for part in PARTS}
-_MEASURES = ("CCC", "UA")
 _ROUNDING = 1.5e-3
 """A mean of rounded scores may differ from the reported mean by this much."""
 
 Scored = dict[str, dict[str, float]]
-"""Scores by part ("test", "valid") and then by their name in metrics.jsonl ("ccc_valence")."""
+"""Scores by evaluation and then by their measure's name."""
 
 
-def read(path: Path) -> list[Run]:
-    """Return the runs of a file of reported numbers: one a fold, or fold 0 where it gives a mean alone.
+def read(path: Path) -> tuple[list[Run], Task | None]:
+    """Return the runs of a file of reported numbers, and the task whose measures they are (None: unknown).
 
-    Raises AffectError naming the file and the field where it can't be read.
+    The runs are one a fold, or fold 0 where the file gives a mean alone. Raises AffectError naming the file and the
+    field where it can't be read.
     """
     path = Path(path)
     document = _document(path)
     _check_fields(path, document)
-    if "task" in document:
-        return [_emotions(path, document)]
-    measures = _measures(path, document)
+    kinds = _kinds(path, document)
     folds = {
-        _fold(path, key): _parts(path, f"scores.{key}", value, measures)
+        _fold(path, key): _parts(path, f"scores.{key}", value, kinds)
         for key, value in _object(path, "scores", document.get("scores", {})).items()
     }
-    mean = _parts(path, "mean", document["mean"], measures) if "mean" in document else {}
+    mean = _parts(path, "mean", document["mean"], kinds) if "mean" in document else {}
     if not folds and not mean:
         raise AffectError(f"{str(path)!r} holds neither scores nor mean")
     if folds and mean:
         _check_mean(path, folds, mean)
+    task = _task(path, document, [*folds.values(), mean])
+    measures = list(task.measures) if task is not None else []
     recipe: Record = {"experiment": document["name"]}
-    if "corpus" in document:
-        recipe["data"] = {"corpus": document["corpus"]}
-    return [
+    recipe |= {"task": document["task"]} if "task" in document else {}
+    recipe |= {"data": {"corpus": document["corpus"]}} if "corpus" in document else {}
+    runs = [
         Run(
             name=f"fold{fold}" if fold else "mean",
             seed=0,
             fold=fold,
             finished=True,
             recipe=recipe,
-            environment=_facts(document),
-            end={"event": "end", "scores": scores},
+            environment={key: document[key] for key in ("source", "corpus", "date") if key in document},
+            end={"event": "end", "scores": {part: _named(measures, given) for part, given in scores.items()}},
             reported=True,
         )
         for fold, scores in sorted(folds.items() if folds else [(0, mean)])
     ]
+    return runs, task
 
 
-def _facts(document: Record) -> Record:
-    return {"source": document["source"]} | {key: document[key] for key in ("corpus", "date") if key in document}
+def _named(measures: list[Measure], scores: dict[str, float]) -> dict[str, float]:
+    """Return scores by their measures' own names, with those that follow from them."""
+    found = {(m.name if (m := asking.named(measures, name)) is not None else name): v for name, v in scores.items()}
+    return asking.derived(measures, found)
 
 
-def _emotions(path: Path, document: Record) -> Run:
-    """Return the run of a mean alone of multimodal emotion: scores by part, cv under its own name."""
-    if document["task"] != TASK:
-        raise _wrong(path, "task", f"must be {TASK} or left out, not {json.dumps(document['task'])[:40]}")
-    for name in ("scores", "measures"):
-        if name in document:
-            raise _wrong(path, name, f"is none of {TASK}: give mean, by part and score")
-    if "mean" not in document:
-        raise _wrong(path, "mean", "is missing")
-    found: Scored = {}
-    for part, scores in _object(path, "mean", document["mean"]).items():
-        if part not in _EMOTION_PARTS:
-            raise _wrong(path, f"mean.{part}", f"is no part; {nearest(part, list(_EMOTION_PARTS))}")
-        named = _object(path, f"mean.{part}", scores)
-        for score, value in named.items():
-            if score not in SCORES:
-                raise _wrong(path, f"mean.{part}.{score}", f"is no score; {nearest(score, SCORES)}")
-            # An error has no upper end.
-            _number(path, f"mean.{part}.{score}", value, 0, math.inf if score in LOWER else 1)
-        if not named:
-            raise _wrong(path, f"mean.{part}", "is empty")
-        found[_EMOTION_PARTS[part]] = {score: float(value) for score, value in named.items()}
-    if not found:
-        raise _wrong(path, "mean", "is empty")
-    recipe: Record = {"experiment": document["name"], "task": TASK}
-    recipe |= {"data": {"corpus": document["corpus"]}} if "corpus" in document else {}
-    end = {"event": "end", "scores": found}
-    return Run(
-        name="mean", seed=0, fold=0, finished=True, recipe=recipe, environment=_facts(document), end=end, reported=True
-    )
+def _task(path: Path, document: Record, scores: list[Scored]) -> Task | None:
+    names = {name for parts in scores for given in parts.values() for name in given}
+    if "task" not in document:
+        return asking.task_like(names)
+    if document["task"] not in tasks.TASKS:
+        raise _wrong(path, "task", f"is no task; {nearest(str(document['task']), tasks.TASKS)}")
+    task, _ = asking.task_of({"task": document["task"], "experiment": document["name"]})
+    for name in sorted(names):
+        if task is not None and asking.named(task.measures, name) is None:
+            known = [other for m in task.measures for other in (m.name, *m.aliases)]
+            raise _wrong(path, f"scores of {name}", f"are of no measure; {nearest(name, known)}")
+    return task
+
+
+def _kinds(path: Path, document: Record) -> dict[str, str]:
+    """Return by target what kind of measure its score is of, where the file says it ({"emotion": "UA"})."""
+    kinds = _object(path, "measures", document.get("measures", {}))
+    for target, kind in kinds.items():
+        if not isinstance(kind, str) or not re.fullmatch(r"\w+", kind):
+            raise _wrong(path, f"measures.{target}", f"must be a measure, not {json.dumps(kind)[:40]}")
+    return kinds
 
 
 def _document(path: Path) -> Record:
@@ -141,7 +132,7 @@ def _check_fields(path: Path, document: Record) -> None:
     for name in document:
         if name not in _FIELDS:
             raise _wrong(path, name, f"is no field; {nearest(name, _FIELDS)}")
-    for name in ("name", "source", "corpus", "date"):
+    for name in ("name", "source", "corpus", "date", "task"):
         value = document.get(name)
         if name in document and not (isinstance(value, str) and value.strip()):
             raise _wrong(path, name, f"must be a text, not {json.dumps(value)[:40]}")
@@ -151,53 +142,40 @@ def _check_fields(path: Path, document: Record) -> None:
         raise _wrong(path, "date", f"must be like 2026-01-14, not {document['date'][:40]!r}")
 
 
-def _measures(path: Path, document: Record) -> dict[str, str]:
-    measures = _object(path, "measures", document.get("measures", {}))
-    for target, measure in measures.items():
-        if measure not in _MEASURES:
-            raise _wrong(path, f"measures.{target}", f"must be CCC or UA, not {json.dumps(measure)[:40]}")
-    return measures
-
-
 def _fold(path: Path, key: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,5}", key):
         raise _wrong(path, f"scores.{key[:40]}", "is no fold: they are numbered from 1")
     return int(key)
 
 
-def _parts(path: Path, field: str, value: object, measures: dict[str, str]) -> Scored:
-    parts = _object(path, field, value)
-    for part in parts:
-        if part not in _PARTS:
-            raise _wrong(path, f"{field}.{part}", f"is no part; {nearest(part, _PARTS)}")
-    if "test" not in parts:
-        raise _wrong(path, f"{field}.test", "is missing")
-    found = {}
-    for part, scores in parts.items():
-        named = _object(path, f"{field}.{part}", scores)
-        if not named:
+def _parts(path: Path, field: str, value: object, kinds: dict[str, str]) -> Scored:
+    found: Scored = {}
+    for part, scores in _object(path, field, value).items():
+        if not re.fullmatch(r"[\w@=.+-]+", part):
+            raise _wrong(path, f"{field}.{part[:40]}", "is no evaluation: letters, digits and _ alone")
+        given = _object(path, f"{field}.{part}", scores)
+        if not given:
             raise _wrong(path, f"{field}.{part}", "is empty")
-        found[part] = {
-            f"{measures.get(target, 'CCC').lower()}_{target}": _score(path, f"{field}.{part}.{target}", target, score)
-            for target, score in named.items()
+        found[VALID if part == "cv" else part] = {
+            (f"{kinds[name].lower()}_{name}" if name in kinds else name): _score(
+                path, f"{field}.{part}.{name}", name, score
+            )
+            for name, score in given.items()
         }
+    if not found:
+        raise _wrong(path, field, "is empty")
     return found
 
 
-def _score(path: Path, field: str, target: str, score: Any) -> float:
-    if target == "mean":
-        raise _wrong(path, field, "is taken from the targets: leave it out")
-    if not re.fullmatch(r"\w+", target):
-        raise _wrong(path, field, "is no target: letters, digits and _ alone")
-    _number(path, field, score, -1, 1)
+def _score(path: Path, field: str, name: str, score: Any) -> float:
+    if name == "mean":
+        raise _wrong(path, field, "is taken from the others: leave it out")
+    if not name.strip():
+        raise _wrong(path, field, "is no measure")
+    # An error has no upper end; what that of a score is only its measure knows.
+    if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score):
+        raise _wrong(path, field, f"must be a number, not {json.dumps(score)[:40]}")
     return float(score)
-
-
-def _number(path: Path, field: str, value: Any, low: float, high: float) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
-        within = f"from {low} to {high}" if math.isfinite(high) else f"of {low} or more"
-        raise _wrong(path, field, f"must be a number {within}, not {json.dumps(value)[:40]}")
 
 
 def _check_mean(path: Path, folds: dict[int, Scored], mean: Scored) -> None:
@@ -206,8 +184,8 @@ def _check_mean(path: Path, folds: dict[int, Scored], mean: Scored) -> None:
             known = [fold[part][name] for fold in folds.values() if name in fold.get(part, {})]
             # A mean over folds of which some are unknown can't be checked.
             if len(known) == len(folds) and abs(sum(known) / len(known) - given) > _ROUNDING:
-                field = f"mean.{part}.{name.split('_', 1)[1]}"
-                raise _wrong(path, field, f"is {given:g}, but the {len(known)} folds' is {sum(known) / len(known):.4f}")
+                told = f"is {given:g}, but the {len(known)} folds' is {sum(known) / len(known):.4f}"
+                raise _wrong(path, f"mean.{part}.{name}", told)
 
 
 def _object(path: Path, field: str, value: object) -> Record:

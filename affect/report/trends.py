@@ -87,7 +87,7 @@ def rise(losses: Floats) -> Move | None:
 
 
 def blocks(values: Floats) -> tuple[Floats, int]:
-    """Return the medians of neighbouring values, and how many each is of: the CCC of one small batch says little."""
+    """Return the medians of neighbouring values, and how many each is of: the loss of one small batch says little."""
     size = max(_LEAST_BLOCK, math.ceil(len(values) / _BLOCKS))
     starts = range(0, len(values) - size + 1, size)
     medians: Floats = np.array([np.median(values[i : i + size]) for i in starts], np.float64)

@@ -18,7 +18,7 @@ from affect.errors import AffectError
 from affect.metrics.average_predictions import combine
 from affect.options import Options
 from affect.recipe import Recipe
-from affect.report.tables import NONE, grid
+from affect.tables import NONE, grid
 from affect.task import TRAIN, VALID, Row, Task, measured
 from affect.train import folder as folders
 from affect.train import interrupt

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from affect.report.tables import grid, text
+from affect.tables import grid, text
 from affect.train import folder as folders
 from affect.workflow import Range, Search
 from affect.workflows.study import Trial

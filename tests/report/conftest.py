@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from affect import figures
+from affect.findings import Plot
+from tests.report import fusion
 
 REPORT = {
     "valence": (0.6496, 0.6779, 0.4720, 0.5634, 0.5464),
@@ -69,6 +74,7 @@ def write_run() -> Write:
         path.mkdir(parents=True)
         valid = dict(test) if valid is None else dict(valid)
         recipe = {"task": "valence_arousal", "experiment": folder.name, "seed": seed}
+        recipe["targets"] = list(test)
         recipe["data"] = {"corpus": "iemocap", "fold": fold, "split": "session"}
         recipe |= {"optim": {"lr": 1e-4, "encoder_lr": 1e-5, "clip": None}, "train": {"batch": 64, "evaluate_every": 1}}
         recipe["model"] = {"encoder": "microsoft/wavlm-large", "train_encoder": "transformer"}
@@ -83,7 +89,13 @@ def write_run() -> Write:
             if step % 20 == 0:
                 share = 1 - 0.5 * np.exp(-step / 30)
                 scores = {f"ccc_{name}": share * value for name, value in valid.items()}
-                event = {"event": "eval", "split": "valid", "step": step, "epoch": step // 20 - 1, "scores": scores}
+                event = {
+                    "event": "eval",
+                    "evaluation": "valid",
+                    "step": step,
+                    "epoch": step // 20 - 1,
+                    "scores": scores,
+                }
                 events.append(event)
         if finished:
             parts = {part: {f"ccc_{k}": v for k, v in s.items()} for part, s in (("valid", valid), ("test", test))}
@@ -107,3 +119,36 @@ def report_runs(tmp_path: Path, write_run: Write) -> Path:
         test = {name: values[fold - 1] for name, values in REPORT.items()}
         write_run(folder, fold, test, valid=test | {"valence": 0.69} if fold == 5 else None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One experiment of three modalities and two seeds, to be copied and never changed."""
+    return fusion.experiment(tmp_path_factory.mktemp("made") / "robust_v3", (0, 1))
+
+
+@pytest.fixture
+def fused(made: Path, tmp_path: Path) -> Path:
+    """A copy of that experiment."""
+    return Path(shutil.copytree(made, tmp_path / "runs" / made.name))
+
+
+@pytest.fixture
+def plain(made: Path, tmp_path: Path) -> Path:
+    """A copy of that experiment without its rows under conditions."""
+    ignored = shutil.ignore_patterns("*@*")
+    return Path(shutil.copytree(made, tmp_path / "runs" / made.name, ignore=ignored))
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without the time that drawing takes: every plot is an empty file."""
+
+    def save(plots: Iterable[Plot], folder: Path) -> dict[str, str]:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [plot.name for plot in plots]
+        for name in names:
+            (folder / f"{name}.png").write_bytes(b"")
+        return {name: f"{folder.name}/{name}.png" for name in names}
+
+    monkeypatch.setattr(figures, "save", save)

@@ -19,11 +19,11 @@ from affect.metrics.bootstrap import percentiles, replicates
 from affect.metrics.regression import ccc
 from affect.report import comparison, goals
 from affect.report.against import section, summary, verdict
-from affect.report.compare import compare, sign_flips, t_interval
+from affect.report.compare import Comparison, Difference, compare, sign_flips, t_interval
 from affect.report.experiment import load
 from affect.report.judgement import judge
-from affect.report.margins import differences
-from affect.report.scores import MEAN, Estimate
+from affect.report.plots import differences
+from affect.report.systems import Estimate
 
 BOTH = {"valence": 0.5, "arousal": 0.6}
 
@@ -38,8 +38,12 @@ def five(
     return folder
 
 
+def one(found: Comparison, name: str = "ccc_valence", evaluation: str = "test") -> Difference:
+    return next(d for d in found.differences if (d.evaluation, d.measure.name) == (evaluation, name))
+
+
 def change_rows(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
-    for path in folder.glob("seed*/fold*/predictions-test.jsonl"):
+    for path in folder.glob("seed*/fold*/predictions-*.jsonl"):
         rows = [change(json.loads(line)) for line in path.read_text().splitlines()]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows if row is not None))
 
@@ -49,34 +53,34 @@ def test_the_interval_is_the_paired_bootstrap_of_the_same_rows(tmp_path: Path, w
     found = compare(load(a), load(b))
     sides = []
     for experiment in (load(a), load(b)):
-        rows = [row for run in experiment.runs for _, row in sorted(run.test.items())]
+        rows = [row for run in experiment.runs for _, row in sorted(run.predictions["test"].items())]
         p, t = (np.array([row[kind]["valence"] for row in rows]) for kind in ("prediction", "target"))
         sides.append((ccc(p, t), replicates([f"{r['session']}/{r['dialogue']}" for r in rows], p, t)))
     low, high = percentiles(sides[0][1] - sides[1][1])
-    difference = found.differences["valence"]
+    difference = one(found)
     assert difference.estimate.value == pytest.approx(sides[0][0] - sides[1][0], abs=1e-9)
     assert (difference.estimate.low, difference.estimate.high) == pytest.approx((low, high), abs=1e-9)
-    assert (found.basis, found.rows, found.groups, found.unit) == ("rows", 500, 50, "dialogue")
-    assert verdict(found, difference) == "better with one seed"
-    assert verdict(compare(load(b), load(a)), compare(load(b), load(a)).differences["valence"]) == "worse with one seed"
-    assert verdict(replace(found, single=False), difference) == "really better"
+    assert (difference.basis, difference.rows, difference.groups, difference.unit) == ("rows", 500, 50, "dialogue")
+    assert verdict(difference) == "better with one seed"
+    assert verdict(one(compare(load(b), load(a)))) == "worse with one seed"
+    assert verdict(replace(difference, single=False)) == "really better"
     assert "better with one seed" in section(found)
     assert "1,000 resamples of the same 50 dialogues" in section(found)
-    itself = compare(load(a), load(a)).differences[MEAN]
+    itself = one(compare(load(a), load(a)), "ccc")
     assert itself.estimate.value == 0
-    assert verdict(found, itself) == "within noise"
+    assert verdict(itself) == "within noise"
 
 
 def test_folds_are_the_pairs_however_many_seeds_there_are(tmp_path: Path, write_run) -> None:
     a, b = (five(tmp_path / n, write_run, s, seeds=(0, 1)) for n, s in (("a", 0.05), ("b", 0.0)))
     found = compare(load(a), load(b))
-    assert found.differences["valence"].pairs == 5
-    assert found.differences["valence"].p == pytest.approx(2 / 32)
-    assert "p 0.062 (n 5)" in section(found)
-    assert "Of 5 folds p can't be under 0.062, so it decides nothing here" in section(found)
+    assert len(one(found).pairs) == 5
+    assert one(found).p == pytest.approx(2 / 32)
+    assert "p .062 (n 5 folds)" in section(found)
+    assert "Of 5 folds p can't be under 0.0625, so it decides nothing there" in section(found)
     # 50 dialogues and two seeds: the groups decide.
-    assert verdict(found, found.differences["valence"]) == "really better"
-    assert "at least 10 dialogues, more than one seed." in section(found)
+    assert verdict(one(found)) == "really better"
+    assert "at least 10 groups, more than one seed" in section(found)
 
 
 def test_the_paired_test_averages_seeds_first(tmp_path: Path, write_run) -> None:
@@ -86,10 +90,10 @@ def test_the_paired_test_averages_seeds_first(tmp_path: Path, write_run) -> None
         for fold, value in enumerate(scores, start=1):
             write_run(a, fold, {"valence": value}, seed=seed, size=60, epochs=1)
             write_run(b, fold, {"valence": 0.48}, seed=seed, size=60, epochs=1)
-    found = compare(load(a), load(b)).differences["valence"]
+    found = one(compare(load(a), load(b)))
     means = np.mean(list(values.values()), axis=0) - 0.48
     theirs = scipy.stats.permutation_test((means,), np.mean, permutation_type="samples", n_resamples=np.inf)
-    assert (found.pairs, found.p) == (7, pytest.approx(theirs.pvalue))
+    assert (len(found.pairs), found.p) == (7, pytest.approx(theirs.pvalue))
 
 
 JUDGED = [
@@ -128,15 +132,16 @@ def test_six_speakers_are_not_enough_in_any_of_the_places(tmp_path: Path, write_
                 write_run(runs / name, fold, test, seed=seed, dialogues=False, epochs=1, environment=facts)
     found = compare(load(runs / "b"), load(runs / "a"))
     text = section(found)
-    assert text.count("better on these 6 speakers, not confirmed") == 4
+    assert text.count("better on these 6 speakers, not confirmed") == 8, "of test and valid, in words and table"
     assert "6 speakers are few: the intervals are rough, and rather too narrow" in text
     assert "really better" not in text
     assert "better on these 6 speakers, not confirmed" in comparison.page(runs)
-    pale, strong = differences(found), differences(replace(found, groups=50))
+    sure = replace(found, differences=[replace(d, groups=50) for d in found.differences])
+    pale, strong = differences(found), differences(sure)
     assert pale is not None
     assert strong is not None
-    assert [label.get_text() for label in pale.legends[0].get_texts()] == ["better, not confirmed"]
-    assert [label.get_text() for label in strong.legends[0].get_texts()] == ["really better"]
+    assert [label.get_text() for label in pale.legends[0].get_texts()] == ["better, not confirmed", "a fold or seed"]
+    assert [label.get_text() for label in strong.legends[0].get_texts()] == ["really better", "a fold or seed"]
     assert strong.axes[0].lines[0].get_color() != pale.axes[0].lines[0].get_color()
 
 
@@ -152,9 +157,9 @@ def test_percent_of_nearly_nothing_is_a_dash(tmp_path: Path, write_run) -> None:
     for name, value in (("a", 0.5), ("b", 0.01), ("c", 0.06)):
         write_run(tmp_path / name, 1, {"valence": value}, epochs=1)
     a, b, c = (load(tmp_path / name) for name in "abc")
-    assert math.isnan(compare(a, b).differences["valence"].percent)
+    assert math.isnan(one(compare(a, b)).percent)
     assert "(–)" in summary(compare(a, b))
-    assert compare(a, c).differences["valence"].percent == pytest.approx(100 * 0.44 / 0.06)
+    assert one(compare(a, c)).percent == pytest.approx(100 * 0.44 / 0.06)
 
 
 def test_folds_of_a_paper_are_never_really_worse(tmp_path: Path, write_run) -> None:
@@ -164,7 +169,7 @@ def test_folds_of_a_paper_are_never_really_worse(tmp_path: Path, write_run) -> N
             write_run(a, fold, {"valence": 0.7 + 0.001 * fold}, seed=seed, size=30, epochs=1)
     folds = {str(fold): {"test": {"valence": 0.5}} for fold in range(1, 13)}
     found = compare(load(a), load(reported(tmp_path / "b.json", "paper", scores=folds)))
-    words = verdict(found, found.differences["valence"])
+    words = verdict(one(found))
     assert words == "better on these 12 folds, not confirmed (p < .001, seeds unknown)"
 
 
@@ -196,24 +201,15 @@ def test_only_common_rows_are_compared_and_that_is_said(tmp_path: Path, write_ru
     a, b = five(tmp_path / "a", write_run, 0.05), five(tmp_path / "b", write_run, 0.0)
     change_rows(b, lambda row: None if row["id"].endswith("7") else row)
     found = compare(load(a), load(b))
-    assert found.rows == 450
-    assert any("450 rows are in the test parts of both; 50 are only here and 0 only there" in n for n in found.notes)
+    assert one(found).rows == 450
+    assert any("test: 450 rows are in both; 50 are only here and 0 only there" in n for n in found.notes)
     change_rows(b, lambda row: row | {"id": "x" + row["id"]})
-    with pytest.raises(AffectError, match="a and b have no test row in common"):
+    with pytest.raises(AffectError, match="a and b have no labelled row or fold in common.*no row in common"):
         compare(load(a), load(b))
 
 
 def test_other_labels_scales_and_folds_are_found(tmp_path: Path, write_run) -> None:
-    a, b = five(tmp_path / "a", write_run, 0.05), five(tmp_path / "b", write_run, 0.0)
-    plain = compare(load(a), load(b)).differences["valence"]
-
-    def mapped(row: dict[str, Any]) -> dict[str, Any]:
-        return row | {side: {k: (v - 3) / 2 for k, v in row[side].items()} for side in ("prediction", "target")}
-
-    change_rows(b, mapped)
-    found = compare(load(a), load(b))
-    assert found.differences["valence"].estimate.value == pytest.approx(plain.estimate.value, abs=1e-9)
-    assert sum("is on two scales" in note for note in found.notes) == 2
+    a = five(tmp_path / "a", write_run, 0.05)
 
     def relabelled(row: dict[str, Any]) -> dict[str, Any]:
         wrong = row["id"].endswith("3")
@@ -222,20 +218,20 @@ def test_other_labels_scales_and_folds_are_found(tmp_path: Path, write_run) -> N
     c = five(tmp_path / "c", write_run, 0.0)
     change_rows(c, relabelled)
     notes = " ".join(compare(load(a), load(c)).notes)
-    assert "valence: 50 of 500 common rows have different labels" in notes
-    assert "arousal:" not in notes
+    assert "test: valence of 50 of 500 common rows is labelled differently (the first " in notes
+    assert "arousal" not in notes
     d = five(tmp_path / "d", write_run, 0.0)
     (d / "seed0" / "fold1").rename(d / "seed0" / "fold9")
     (d / "seed0" / "fold2").rename(d / "seed0" / "fold1")
     found = compare(load(a), load(d))
     assert any("200 common rows are tested in different folds" in note for note in found.notes)
-    assert found.rows == 500
+    assert one(found).rows == 500
 
 
 def test_labels_that_all_differ_have_nothing_in_common(tmp_path: Path, write_run) -> None:
     a, b = (five(tmp_path / name, write_run, 0.0) for name in "ab")
     change_rows(b, lambda row: row | {"target": {k: v + int(row["id"][-2:]) % 7 + 1 for k, v in row["target"].items()}})
-    with pytest.raises(AffectError, match="no label in common"):
+    with pytest.raises(AffectError, match="labelled differently"):
         compare(load(a), load(b))
 
 
@@ -247,21 +243,21 @@ def test_targets_corpora_and_unfinished_runs(tmp_path: Path, write_run) -> None:
     recipe = json.loads((path / "recipe.json").read_text())
     recipe["data"]["corpus"] = "emodb"
     (path / "recipe.json").write_text(json.dumps(recipe))
-    for name, words in (("b", "no target in common"), ("c", "no finished run"), ("d", "one is of iemocap")):
+    for name, words in (("b", "no measure in common"), ("c", "no finished run"), ("d", "one is of iemocap")):
         with pytest.raises(AffectError, match=words):
             compare(load(tmp_path / "a"), load(tmp_path / name))
     write_run(tmp_path / "e", 1, {"valence": 0.4}, size=40)
     found = compare(load(tmp_path / "a"), load(tmp_path / "e"))
-    assert list(found.targets) == ["valence"]
-    assert "Only in one of them, left out: arousal." in found.notes
+    assert {d.measure.name for d in found.differences} == {"ccc_valence"}
+    assert "Only in one of them, left out: CCC-A, mean, mean." in found.notes
 
 
 def test_a_seed_that_is_not_complete_is_left_out(tmp_path: Path, write_run) -> None:
     a, b = (five(tmp_path / name, write_run, 0.0) for name in "ab")
     write_run(a, 1, BOTH, seed=1, size=100)
     found = compare(load(a), load(b))
-    assert found.rows == 500
-    assert "Seed 1 is not complete and left out." in found.notes
+    assert one(found).rows == 500
+    assert "Seed 1 of a is not complete and left out." in found.notes
 
 
 def reported(path: Path, name: str, **fields: Any) -> Path:
@@ -275,8 +271,8 @@ def test_without_predictions_folds_are_compared(tmp_path: Path, write_run) -> No
     folds = {str(fold): {"test": {"valence": 0.55, "arousal": 0.61}} for fold in (1, 2, 3, 4, 6)}
     found = compare(load(a), load(reported(tmp_path / "b.json", "paper", scores=folds)))
     values = np.array([0.03, -0.02, 0.01, 0.04]) + 0.05
-    estimate = found.differences["valence"].estimate
-    assert (found.basis, found.folds) == ("folds", [1, 2, 3, 4])
+    estimate = one(found).estimate
+    assert (one(found).basis, list(one(found).pairs)) == ("folds", [1, 2, 3, 4])
     assert (estimate.value, estimate.low) == pytest.approx((values.mean(), t_interval(values).low), abs=1e-9)
     assert "Only one of them has fold 5, 6: left out." in found.notes
     assert "Compared fold by fold (4 folds)" in section(found)
@@ -290,11 +286,11 @@ def test_a_mean_alone_never_gives_really_better(tmp_path: Path, write_run) -> No
     b = reported(tmp_path / "b.json", "paper", mean={"test": {"valence": 0.5, "arousal": 0.6}})
     for ours, theirs, word in ((a, b, "better"), (b, a, "worse")):
         found = compare(load(ours), load(theirs))
-        assert verdict(found, found.differences["valence"]).startswith(f"{word} than the folds vary")
+        assert verdict(one(found)).startswith(f"{word} than the folds vary")
         assert "really" not in section(found)
         assert "There is a mean alone" in section(found)
     both = compare(load(b), load(b))
-    assert verdict(both, both.differences[MEAN]) == "no interval, so not shown to be real"
+    assert verdict(one(both, "ccc")) == "no interval, so not shown to be real"
 
 
 def test_names_are_found_beside_the_experiment(tmp_path: Path, write_run) -> None:
@@ -303,40 +299,58 @@ def test_names_are_found_beside_the_experiment(tmp_path: Path, write_run) -> Non
     text = report.write(a, against=Path("v1")).read_text(encoding="utf-8")
     assert "## Against v1" in text
     assert "**within noise**" in text
-    assert len(list((a / "plots").glob("*.png"))) == 5
+    assert {"differences.png", "beside-test.png"} <= {path.name for path in (a / "plots").glob("*.png")}
     with pytest.raises(AffectError, match="no experiment 'zzz' in .*; there are: v1, v2"):
         report.write(a, against=Path("zzz"))
     assert "## Against" not in report.write(a, against=a).read_text(encoding="utf-8")
-    assert len(list((a / "plots").glob("*.png"))) == 3, "plots of an earlier comparison are gone"
+    assert not list((a / "plots").glob("differences*")), "plots of an earlier comparison are gone"
 
 
 def test_goals(tmp_path: Path, write_run) -> None:
-    experiment = load(five(tmp_path / "a", write_run, 0.0))
-    wanted = goals.resolve(goals.parse(["V=.9", "arousal=.3", "MEAN=.57"]), experiment.scores.targets)
-    assert wanted == {"valence": 0.9, "arousal": 0.3, "mean": 0.57}
-    valence, arousal, mean = goals.distances(experiment.scores, wanted).splitlines()
-    pool = experiment.scores.pool("network").estimate("valence")
-    assert valence.startswith(f"- CCC-V .9: **not reached**: {pool.value:.3f}, pooled, is {0.9 - pool.value:.3f} under")
+    study = load(five(tmp_path / "a", write_run, 0.0))
+    wanted = goals.resolve(study, goals.parse(["V=.9", "arousal=.3", "MEAN=.57", "valid.V=.1", "cv.A=.2"]))
+    assert [(name, measure.name, score) for name, measure, score in wanted] == [
+        ("test", "ccc_valence", 0.9), ("test", "ccc_arousal", 0.3), ("test", "ccc", 0.57),
+        ("valid", "ccc_valence", 0.1), ("valid", "ccc_arousal", 0.2),
+    ]  # fmt: skip
+    valence, arousal, mean, *_ = goals.distances(study, wanted).splitlines()
+    pool = study.estimate("test", wanted[0][1])
+    start = f"- test CCC-V .9: **not reached**: {pool.value:.3f}, pooled, is {0.9 - pool.value:.3f} under"
+    assert valence.startswith(start)
     assert f"the interval's upper end is {pool.high:.3f}, under it too" in valence
     assert "The mean over folds, 0.560, is 0.340 under .9" in valence
     assert "**reached**" in arousal
     assert "over it too" in arousal
     assert "the interval holds the goal, so it may be chance" in mean
+    with pytest.raises(AffectError, match="no score 'valance'; did you mean 'valence'"):
+        goals.resolve(study, {"valance": 0.5})
+    with pytest.raises(AffectError, match="names test CCC-V twice"):
+        goals.resolve(study, {"V": 0.5, "valence": 0.6})
 
 
-@pytest.mark.parametrize("text", ["V", "V=", "=.5", "V=high", "V=1.2", "V=nan"])
+@pytest.mark.parametrize("text", ["V", "V=", "=.5", "V=high", "V=inf", "V=nan"])
 def test_a_goal_that_is_none(text: str) -> None:
     with pytest.raises(AffectError, match="must be NAME=SCORE"):
         goals.parse([text])
 
 
-def test_unknown_and_repeated_goals() -> None:
-    with pytest.raises(AffectError, match="no target 'valance'; did you mean 'valence'"):
-        goals.resolve({"valance": 0.5}, ["valence", "arousal"])
+def test_a_goal_that_is_named_twice() -> None:
     with pytest.raises(AffectError, match="names V twice"):
         goals.parse(["V=.5", "V=.6"])
-    with pytest.raises(AffectError, match="names valence twice"):
-        goals.resolve({"V": 0.5, "valence": 0.6}, ["valence", "arousal"])
+    assert goals.parse(["test@snr=10.f1=.5"]) == {"test@snr=10.f1": 0.5}
+
+
+def test_other_scales_and_data_are_never_one(tmp_path: Path, write_run) -> None:
+    for name, facts in (
+        ("a", {"scale": [1, 5]}),
+        ("b", {"scale": [0, 1]}),
+        ("c", {"fingerprint": "other", "scale": [1, 5]}),
+    ):
+        write_run(tmp_path / name, 1, BOTH, size=40, environment=facts)
+    with pytest.raises(AffectError, match="one is of scale 1 5, the other of scale 0 1"):
+        compare(load(tmp_path / "a"), load(tmp_path / "b"))
+    notes = compare(load(tmp_path / "a"), load(tmp_path / "c")).notes
+    assert any("Their data differ (fingerprints abc and other" in note for note in notes)
 
 
 def test_the_summary_says_percent(tmp_path: Path, write_run) -> None:

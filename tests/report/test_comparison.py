@@ -12,6 +12,8 @@ from affect import commands, report
 from affect.errors import AffectError
 from affect.report import comparison
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 
 def cells(text: str) -> dict[str, list[str]]:
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
@@ -42,7 +44,7 @@ def three(tmp_path: Path, write_run) -> Path:
     ):
         for fold in (1, 2, 3):
             test = {"valence": value + 0.02 * fold, "arousal": value + 0.1}
-            write_run(runs / name, fold, test, size=100, epochs=1)
+            write_run(runs / name, fold, test, size=60, epochs=1)
         change(runs / name, started=started, **more)
     (runs / "latest").symlink_to("c")
     return runs
@@ -55,7 +57,7 @@ def test_a_line_an_experiment_in_their_order(three: Path) -> None:
     assert rows["b"][:3] == ["2026-01-01", "3 x 1", "0.540 ± 0.020"]
     assert rows["b"][-3:] == ["–", "–", ""]
     assert re.fullmatch(r"\+0\.(099|100) against b: better with one seed", rows["a"][-3])
-    assert rows["a"][-2:] == ["optim.lr 0.0001 to 0.0003", "best"]
+    assert rows["a"][-2:] == ["optim.lr 0.0001 to 0.0003", "best on tests and validation"]
     assert re.fullmatch(r"-0\.1(49|50) against a: worse with one seed", rows["c"][-3])
     assert rows["c"][-2:] == ["optim.encoder_lr 1e-05 to 5e-06, train.batch 64 to 8", ""]
 
@@ -104,7 +106,7 @@ def test_reported_numbers_stand_in_their_place(three: Path) -> None:
     rows = cells(comparison.page(three))
     assert list(rows)[2:] == ["b", "paper", "a", "c"]
     assert rows["paper"][1:3] == ["mean alone", "0.900"]
-    assert rows["paper"][-2:] == ["reported: table 2", "best"]
+    assert rows["paper"][-2:] == ["reported: table 2", "best on tests"]
     assert rows["a"][-3].startswith("-0.230 against paper: worse than the folds vary")
     assert rows["a"][-2] == "optim.lr 0.0001 to 0.0003", "settings are compared with the last measured one"
 
@@ -114,11 +116,10 @@ def test_other_corpora_and_unfinished_folds(three: Path, write_run) -> None:
     change(three / "other", started="2026-01-05", data__corpus="emodb")
     write_run(three / "c", 4, {"valence": 0.5, "arousal": 0.5}, finished=False)
     text = comparison.page(three)
-    assert "## valence, arousal of iemocap" in text
-    assert "## valence, arousal of emodb" in text
+    assert "## CCC-V, CCC-A, mean of iemocap" in text
+    assert "## CCC-V, CCC-A, mean of emodb" in text
     rows = cells(text)
-    assert rows["a"][-1] == rows["other"][-1] == "best"
-    assert rows["other"][-3] == "–"
+    assert rows["a"][-1] == rows["other"][-1] == "best on tests and validation"
     assert rows["c"][1] == "3 of 4 runs"
 
 
@@ -135,7 +136,7 @@ def test_the_command_over_a_folder_of_experiments(three: Path, capsys: pytest.Ca
     out, err = capsys.readouterr()
     assert out.count("report: ") == 3
     assert "# Experiments so far" in out
-    assert "CCC-V .5: reached" in out
+    assert "test CCC-V .5: reached" in out
     assert err.startswith(f"left out: {three / 'broken'}")
     assert all((three / name / "report.html").is_file() for name in "abc")
 
@@ -143,7 +144,7 @@ def test_the_command_over_a_folder_of_experiments(three: Path, capsys: pytest.Ca
 def test_the_command_compares_and_refuses(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands.report([three / "a"], against=Path("b"))
     out = capsys.readouterr().out
-    assert "Against b: mean +0." in out
+    assert "Against b:\n\n- test: mean +0." in out
     assert "# Experiments so far" not in out
     before = (three / "a" / "report.md").read_bytes()
     with pytest.raises(AffectError, match="did you mean"):

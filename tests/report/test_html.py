@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from affect import report
 from affect.errors import AffectError
 from affect.report.html import render
-from affect.report.tables import escaped, grid
+from affect.tables import escaped, grid
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NASTY = "<script>alert(1)</script> & | `x` **y** \\ \"q\" ](http://a.b) 'z'"
@@ -54,13 +54,13 @@ def read(markdown: str) -> Reader:
 def test_every_kind_of_block() -> None:
     table = grid(["name", "n"], [["a", "1"], ["b", "22"]])
     page = read(
-        f"# One\n\n## Two\n\nsome **bold** `code`\nwords\n\n{table}\n\n> a *note*\n\n- x\n- y\n\n    run < it\n"
+        f"# One\n\n## Two\n\n    run < it\n\nsome **bold** `code`\nwords\n\n{table}\n\n> a **note**\n\n- x\n- y\n"
     )
     assert (page.text["h1"], page.text["h2"]) == (["One"], ["Two"])
-    assert page.text["p"] == ["some bold code words", "a *note*"]
-    assert (page.text["strong"], page.text["code"]) == (["bold"], ["code"])
+    assert page.text["p"] == ["some bold code\nwords", "a note"]
+    assert (page.text["strong"], page.text["code"]) == (["bold", "note"], ["run < it\n", "code"])
     assert page.text["td"] == ["a", "1", "b", "22"]
-    assert (page.text["li"], page.text["pre"]) == (["x", "y"], ["run < it"])
+    assert (page.text["li"], page.text["pre"]) == (["x", "y"], ["run < it\n"])
     assert page.open == []
 
 
@@ -68,8 +68,8 @@ def test_everything_is_escaped() -> None:
     page = read(f"# {escaped(NASTY)}\n\n" + grid(["name", NASTY], [["a", NASTY]]) + f"\n\n    {NASTY}")
     assert page.text["h1"] == [NASTY]
     assert page.text["td"] == ["a", NASTY]
-    assert page.text["pre"] == [NASTY]
-    assert not {"script", "a", "code", "strong"} & set(page.tags)
+    assert page.text["pre"] == [f"{NASTY}\n"]
+    assert not {"script", "a", "strong"} & set(page.tags)
     assert read(f"- **{escaped(NASTY)}**").text["strong"] == [NASTY]
 
 
@@ -92,11 +92,11 @@ def test_a_plot_that_is_missing_is_one_line(tmp_path: Path) -> None:
 def big(tmp_path: Path, write_run) -> Path:
     """Three seeds of five folds of 400 utterances beside another experiment; names that would break a page."""
     for name, shift in (("v1", 0.0), ("v2 <b> & c", 0.03)):
-        for seed in (0, 1, 2):
+        for seed in (0, 1):
             for fold in range(1, 6):
                 test = {"valence": 0.5 + shift + 0.02 * fold, "arousal": 0.6 + 0.01 * seed}
                 near = {"ridge": {"valence": 0.3, "arousal": 0.5}}
-                write_run(tmp_path / name, fold, test, seed=seed, size=400, epochs=20, baselines=near)
+                write_run(tmp_path / name, fold, test, seed=seed, size=100, epochs=10, baselines=near)
     report.write(tmp_path / "v2 <b> & c", against=Path("v1"), targets={"V": 0.68})
     return tmp_path / "v2 <b> & c" / "report.html"
 
@@ -106,7 +106,7 @@ def test_the_page_is_whole_and_light(big: Path) -> None:
     assert big.stat().st_size < 1_000_000
     page = Reader(content)
     assert page.text["h1"] == ["v2 <b> & c"]
-    assert page.tags.count("img") == len(list(big.parent.glob("plots/*.png"))) == 5
+    assert page.tags.count("img") == len(list(big.parent.glob("plots/*.png"))) == 6
     assert not {"script", "link", "iframe", "a"} & set(page.tags)
     assert "http://" not in content
     assert "https://" not in content

@@ -13,6 +13,7 @@ import pytest
 from affect import report
 from affect.errors import AffectError
 from affect.report import plots, read
+from affect.report.study import Study
 from tests.report.conftest import REPORT
 
 
@@ -27,18 +28,29 @@ def test_the_page_holds_everything_in_order(report_runs: Path) -> None:
     path = report.write(report_runs)
     text = path.read_text(encoding="utf-8")
     assert path == report_runs / "report.md"
-    heads = ["Result", "Folds", "Pooled scores and baselines", "Flags", "Plots", "Settings", "Reproduce", "Environment"]
+    heads = [
+        "Result",
+        "Folds",
+        "Flags",
+        "Training",
+        "Further scores",
+        "Predictions",
+        "Settings",
+        "Reproduce",
+        "Environment",
+    ]
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == heads
-    assert "the test part was evaluated once" in text
+    assert "the tests chose nothing" in text
     assert "CCC-V 0.472, the other folds have 0.609" in text
     assert "encoder_lr 1e-05" in text
     assert "clip" not in text  # not set
     assert "mapped, not rated" not in text.lower()
     named = re.findall(r"\]\((.*?\.png)\)", text)
-    assert len(named) == 3
+    assert len(named) == 4
     assert all((report_runs / name).is_file() for name in named)
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_last_weights_are_not_called_a_choice(tmp_path: Path, write_run) -> None:
     path = write_run(tmp_path / "last", 1, {"valence": 0.5, "arousal": 0.6})
     recipe = json.loads((path / "recipe.json").read_text())
@@ -59,12 +71,14 @@ def test_the_same_runs_give_the_same_bytes(report_runs: Path, tmp_path: Path) ->
     assert contents(report.write(moved).parent) == first
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_mapped_labels_are_said_first(tmp_path: Path, write_run) -> None:
     write_run(tmp_path / "a", 1, {"valence": 0.5}, environment={"data": {"mapped": True}})
     lines = report.write(tmp_path / "a").read_text(encoding="utf-8").splitlines()
     assert lines[2].startswith("> **Labels mapped, not rated.**")
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_command_is_the_one_that_was_given(tmp_path: Path, write_run) -> None:
     command = "accelerate launch recipes/finetune_wavlm.py finetune --optim.lr 3e-5"
     write_run(tmp_path / "a", 1, {"valence": 0.5}, environment={"command": command})
@@ -105,28 +119,31 @@ def test_plots_show_the_numbers(tmp_path: Path, write_run) -> None:
         for fold in (1, 2):
             test = {"valence": 0.4 + 0.1 * fold + 0.02 * seed, "arousal": 0.7}
             write_run(tmp_path / "a", fold, test, seed=seed, baselines={"ridge": {"valence": 0.3, "arousal": 0.4}})
-    runs = read(tmp_path / "a")
-    figure = plots.folds(plots.Scores(runs=runs))
+    study = Study(runs=read(tmp_path / "a"))
+    figure = plots.folds(study, "test")
     assert figure is not None
     valence = figure.axes[0]
     assert [bar.get_height() for bar in valence.patches] == pytest.approx([0.51, 0.61])
     assert sorted(valence.lines[0].get_ydata()) == pytest.approx([0.5, 0.52, 0.6, 0.62])
-    assert [segment[0][1] for segment in valence.collections[0].get_segments()] == pytest.approx([0.3, 0.3])
-    course = plots.curves(runs)
+    lines = [segment[0][1] for found in valence.collections for segment in found.get_segments()]
+    assert lines == pytest.approx([0.3, 0.3])
+    course = plots.curves(study)
     assert course is not None
-    assert [axes.get_title() for axes in course.axes] == ["training", "validation, valence", "validation, arousal"]
+    assert [axes.get_title() for axes in course.axes] == ["training", "validation, CCC-V", "validation, CCC-A"]
     assert course.axes[1].lines[0].get_xdata() == pytest.approx([1, 2, 3, 4, 5, 6])
     assert course.axes[1].lines[1].get_xdata() == pytest.approx([5])
-    drawn = plots.draw(runs, tmp_path / "plots")
-    for _, name in drawn:
-        pixels = matplotlib.image.imread(tmp_path / name)
+    report.write(tmp_path / "a")
+    for path in (tmp_path / "a" / "plots").glob("*.png"):
+        pixels = matplotlib.image.imread(path)
         assert pixels[..., :3].std() > 0.05  # not blank
         assert pixels.shape[1] > 700
 
 
-def test_what_the_earlier_page_had_is_said(report_runs: Path, write_run) -> None:
-    write_run(report_runs.parent / "v1", 1, {"valence": 0.5}, size=200)
-    other, mine = report.load(report_runs.parent / "v1"), report.load(report_runs)
+@pytest.mark.usefixtures("no_plots")
+def test_what_the_earlier_page_had_is_said(tmp_path: Path, write_run) -> None:
+    for name in ("v1", "v2"):
+        write_run(tmp_path / name, 1, {"valence": 0.5}, size=30, epochs=1)
+    other, mine = report.load(tmp_path / "v1"), report.load(tmp_path / "v2")
     _, said = report.publish(mine, other, {"V": 0.68})
     assert "The earlier page" not in said
     _, said = report.publish(mine, other)
@@ -138,6 +155,7 @@ def test_what_the_earlier_page_had_is_said(report_runs: Path, write_run) -> None
     assert "The earlier page" not in report.publish(mine)[1]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_curves_of_several_seeds_say_that_they_share_a_colour(tmp_path: Path, write_run) -> None:
     write_run(tmp_path / "a", 1, {"valence": 0.5}, size=40)
     assert "share its colour" not in report.write(tmp_path / "a").read_text(encoding="utf-8")
@@ -167,9 +185,9 @@ def test_report_000s_own_numbers_say_what_its_author_found(tmp_path: Path) -> No
     text = path.read_text(encoding="utf-8")
     assert "mean **+0.000 (+0.1 %)**, **within noise**" in text
     assert "CCC-V -0.008 (-1.3 %), within noise; CCC-A +0.009 (+1.2 %), within noise" in text
-    assert "CCC-V .68: **not reached**: 0.582, the mean over folds, is 0.098 under .68" in text
-    assert "CCC-A .68: **reached**: 0.695" in text
-    flagged = [line.split("|")[1:4] for line in text.split("## Flags")[1].split("## Plots")[0].strip().splitlines()[2:]]
+    assert "test CCC-V .68: **not reached**: 0.582, the mean over folds, is 0.098 under .68" in text
+    assert "test CCC-A .68: **reached**: 0.695" in text
+    flagged = [line.split("|")[1:4] for line in text.split("## Flags")[1].strip().splitlines()[2:]]
     assert [[cell.strip() for cell in cells] for cells in flagged] == [
         [
             "outlying fold",
@@ -182,11 +200,12 @@ def test_report_000s_own_numbers_say_what_its_author_found(tmp_path: Path) -> No
     assert (tmp_path / "v2" / "report.html").read_text(encoding="utf-8").count("<img ") == 3
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_comparison_that_fails_leaves_the_earlier_report(report_runs: Path, write_run) -> None:
     before = contents(report.write(report_runs).parent)
     write_run(report_runs.parent / "other", 1, {"dominance": 0.5}, size=40)
-    with pytest.raises(AffectError, match="no target in common"):
+    with pytest.raises(AffectError, match="no measure in common"):
         report.write(report_runs, against=Path("other"))
-    with pytest.raises(AffectError, match="no target 'X'"):
+    with pytest.raises(AffectError, match="no score 'X'"):
         report.write(report_runs, targets={"X": 0.5})
     assert contents(report_runs) == before

@@ -18,7 +18,7 @@ def test_runs_come_by_seed_and_fold(tmp_path: Path, write_run) -> None:
     runs = read(tmp_path / "a")
     assert [run.name for run in runs] == ["seed0/fold2", "seed0/fold3", "seed0/fold10", "seed1/fold2"]
     assert [run.finished for run in runs] == [True, False, True, True]
-    assert len(runs[0].test) == 20
+    assert len(runs[0].predictions["test"]) == 20
     assert set(runs[0].predictions) == {"valid", "test"}
     assert set(runs[0].baselines) == {"ridge"}
     assert runs[0].recipe["data"]["fold"] == 2
@@ -59,9 +59,10 @@ def test_corrupt_files_are_a_line_each(tmp_path: Path, write_run) -> None:
     (run,) = read(tmp_path / "a")
     assert run.finished
     assert len(run.steps) == 118
-    assert len(run.test) == 19
-    assert math.isnan(run.test["Ses01_0003"]["prediction"]["valence"])
-    assert run.test["Ses01_0000"]["prediction"]["valence"] != 99.0
+    assert len(run.predictions["test"]) == 19
+    assert math.isnan(run.predictions["test"]["Ses01_0003"]["prediction"]["valence"])
+    assert run.predictions["test"]["Ses01_0000"]["prediction"]["valence"] != 99.0
+    assert not run.baselines["ridge"]["test"]
     said = "\n".join(run.problems)
     assert "metrics.jsonl: 2 corrupt line(s), the first is line 5" in said
     assert "predictions-test.jsonl: 1 row(s) without prediction and target, the first is Ses01_0005" in said
@@ -121,11 +122,11 @@ def test_classes_are_read_as_text_and_missing_ones_as_nan(tmp_path: Path, write_
         row["probability"] = {"emotion": {"ang": 0.1, "sad": 0.9}}
     (path / "predictions-test.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     (run,) = read(tmp_path / "a")
-    labels = [row["target"]["emotion"] for row in run.test.values()]
+    labels = [row["target"]["emotion"] for row in run.predictions["test"].values()]
     assert labels[0] == "ang"
     assert all(math.isnan(label) for label in labels[1:3])
     assert labels[3] == 7.0
-    assert {row["prediction"]["emotion"] for row in run.test.values()} == {"sad"}
-    assert run.test["Ses01_0000"]["probability"]["emotion"]["sad"] == 0.9
+    assert {row["prediction"]["emotion"] for row in run.predictions["test"].values()} == {"sad"}
+    assert run.predictions["test"]["Ses01_0000"]["probability"]["emotion"]["sad"] == 0.9
     assert not run.problems
     assert not run.reported

@@ -6,7 +6,7 @@ What needs a tensor library is imported where it is needed: reports ask a task w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from affect.data.feature_corpus import FeatureCorpus
+    from affect.findings import Flag, Section
     from affect.inference.opening import Opened
+    from affect.report.study import Study
     from affect.tasks.multimodal_emotion.examples import Examples
     from affect.usage import Card, UserInputs
 
@@ -232,6 +234,30 @@ class MultimodalEmotionTask(Task):
             ]
             found[name] = {"majority": rows}
         return found
+
+    def sections(self, study: Study) -> Sequence[Section]:
+        """Return what is missing, what that costs, attention, modality dropout and the toolkit's lines."""
+        from affect.tasks.multimodal_emotion import report
+
+        return report.sections(study)
+
+    def flags(self, study: Study) -> Iterable[Flag]:
+        """Return where the protocol was not kept, or a modality is missing."""
+        from affect.tasks.multimodal_emotion import report
+
+        return report.flags(study)
+
+    def summaries(self, evaluations: Sequence[str]) -> dict[str, list[str]]:
+        """Return of each part the mean over the subsets that lack a modality."""
+        from affect.tasks.multimodal_emotion import report
+
+        return report.summaries(evaluations)
+
+    def advice(self) -> dict[str, str]:
+        """Return what report 001 advises about flags."""
+        from affect.tasks.multimodal_emotion import report
+
+        return report.advice_of()
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus: its features, and by part utterances, classes and what is there."""

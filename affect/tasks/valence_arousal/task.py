@@ -6,7 +6,7 @@ What needs a tensor library is imported where it is needed: reports ask a task w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from affect.data.corpus import Corpus
+    from affect.findings import Flag, Section
     from affect.inference.opening import Opened
     from affect.models import text
+    from affect.report.study import Study
     from affect.tasks.valence_arousal.classes import Classes
     from affect.tasks.valence_arousal.inputs import Inputs
     from affect.tasks.valence_arousal.prepared import Prepared
@@ -297,6 +299,24 @@ class ValenceArousalTask(Task):
         from affect.tasks.valence_arousal.references import references
 
         return {"test": references(self.recipe, self.parts, self.known[1])}
+
+    def sections(self, study: Study) -> Sequence[Section]:
+        """Return a warning on labels that nobody rated."""
+        from affect.tasks.valence_arousal import report
+
+        return report.sections(study)
+
+    def flags(self, study: Study) -> Iterable[Flag]:
+        """Return whether a quick check reached report 002's bar."""
+        from affect.tasks.valence_arousal import report
+
+        return report.flags(self.recipe, study)
+
+    def advice(self) -> dict[str, str]:
+        """Return what reports 000 and 002 advise about flags."""
+        from affect.tasks.valence_arousal import report
+
+        return report.advice_of(self.recipe)
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus, and the groups of each part."""

@@ -1,19 +1,44 @@
-"""What the report flags: a sign of trouble (or a good one), its evidence and what to try."""
+"""What a report is made of: sections with their plots, and flags. A task adds its own, the report lays them out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST = 4
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A plot by the name of its file; `draw` is called when pages are written, None has nothing to show."""
+
+    name: str
+    caption: str
+    draw: Callable[[], Figure | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of a report's page in Markdown, its plots after it; without a title it stands at the top of the page."""
+
+    title: str = ""
+    markdown: str = ""
+    plots: Sequence[Plot] = ()
+    level: int = 2
+    """2 a part of the page, 3 a part of the section before it."""
+
+
 @dataclass(frozen=True)
 class Flag:
-    """One sign: its kind in a few words, where it shows, the numbers that show it, and what to try ("": nothing).
+    """A sign: its kind in a few words, where it shows, the numbers that show it, and what to try ("": nothing).
 
-    `size` orders flags of one kind, the worst first.
+    `size` orders flags of one kind, the worst first. `grave` says that numbers are wrong or not all there, of a kind
+    that the report does not know.
     """
 
     kind: str
@@ -21,6 +46,7 @@ class Flag:
     evidence: str
     advice: str = ""
     size: float = 0.0
+    grave: bool = False
 
 
 def worst(kind: str, found: Mapping[str, tuple[float, str]], count: int, advice: str) -> list[Flag]:

@@ -1,0 +1,137 @@
+"""Evaluations under conditions (test@snr=10): what each leaves of the main measure, as tables and plots by kind.
+
+Legend: P parts, K conditions of a kind.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from affect.findings import Plot, Section
+from affect.report.study import Study
+from affect.report.systems import Floats
+from affect.tables import escaped, filled, grid, slug, with_deviation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CLEAN = "as it is"
+
+
+def sections(study: Study) -> list[Section]:
+    """Return a subsection a kind of condition, under one heading; none where no part has a condition."""
+    kinds = kinds_of(study)
+    if study.main is None or not kinds or study.task is None:
+        return []
+    shown = study.main.shown
+    found = [Section(title="Conditions", markdown=(
+        f"{escaped(shown)} of the parts under conditions, mean ± deviation over seeds; everything else is the same."
+    ))]  # fmt: skip
+    several = " (bands: deviation over seeds)" if len(study.seeds) > 1 else ""
+    for kind, names in kinds.items():
+        numeric = all(re.fullmatch(r"-?\d+(\.\d+)?", value(name)) for name in names)
+        beside = f", {study.other.name} dashed" if numeric and study.other and kinds_of(study.other).get(kind) else ""
+        caption = f"{shown} by {kind}{several if numeric else ''}{beside}"
+        draw = partial(_curves if numeric else _matrix, study, kind, names)
+        plot = Plot(name=f"condition-{slug(kind)}", caption=caption, draw=draw)
+        found.append(Section(title=kind, level=3, markdown=_table(study, names), plots=[plot]))
+    return found
+
+
+def kinds_of(study: Study) -> dict[str, list[str]]:
+    """Return the conditions that some part was predicted under, by their kind (snr of snr=10)."""
+    found: dict[str, list[str]] = {}
+    for name in (c for part in study.evaluations for c in study.conditions(part)):
+        known = found.setdefault(name.partition("=")[0], [])
+        known += [] if name in known else [name]
+    return found
+
+
+def value(condition: str) -> str:
+    """Return what a condition of its kind is (10 of snr=10)."""
+    return condition.partition("=")[2] or condition
+
+
+def _summaries(study: Study, part: str, names: list[str]) -> list[str]:
+    """Return the summaries of a part whose members are conditions of these."""
+    return [s for s, members in study.summaries.items() if set(members) <= {f"{part}@{name}" for name in names}]
+
+
+def _table(study: Study, names: list[str]) -> str:
+    """Return a line a part: its score as it is, under each condition, and the means that the task takes."""
+    assert study.main is not None
+    rows, means = (
+        [],
+        list(dict.fromkeys(s.partition("@")[2] for p in study.evaluations for s in _summaries(study, p, names))),
+    )
+    for part in study.evaluations:
+        if not study.conditions(part):
+            continue
+        each = [part, *(f"{part}@{name}" for name in names), *(f"{part}@{name}" for name in means)]
+        cells = []
+        for evaluation in each:
+            found = study.scored(evaluation, study.main) if evaluation in (*study.names, *study.summaries) else None
+            cells.append(with_deviation(found.mean, found.over_seeds) if found else "")
+        trivial = [f"{study.scored(part, study.main, model).mean:.3f}" for model in study.baselines]
+        rows.append([part, *cells, *trivial])
+    return grid(*filled(["part", CLEAN, *map(value, names), *means, *study.baselines], rows))
+
+
+def scores_of(study: Study, part: str, names: list[str]) -> Floats:
+    """Return mean and deviation over seeds [K, 2] of the main measure, NaN where it is unknown."""
+    assert study.main is not None
+    each = [part if name == CLEAN else f"{part}@{name}" for name in names]
+    known = {*study.names, *study.summaries}
+    found = [study.scored(e, study.main) if e in known else None for e in each]
+    return np.array([(s.mean, s.over_seeds) if s else (np.nan, np.nan) for s in found])
+
+
+def _matrix(study: Study, kind: str, names: list[str]) -> Figure | None:
+    """Return the scores of parts and conditions [P, K] as a heat map."""
+    from affect.figures import heat, lay_out
+
+    parts = [part for part in study.evaluations if study.conditions(part)]
+    means = list(dict.fromkeys(s.partition("@")[2] for part in parts for s in _summaries(study, part, names)))
+    columns = [*names, CLEAN, *means]
+    found = np.array([scores_of(study, part, columns)[:, 0] for part in parts])
+    if not np.isfinite(found).any():
+        return None
+    figure, (axes,) = lay_out(1, 1.6 + 0.8 * len(columns), 0.5 + 0.45 * len(parts))
+    heat(axes, found, parts, [value(name) for name in columns], low=max(0.0, float(np.nanmin(found)) - 0.1))
+    if means:
+        axes.axvline(len(names) + 0.5, color="white", lw=4)
+    axes.xaxis.tick_top()
+    return figure
+
+
+def _curves(study: Study, kind: str, names: list[str]) -> Figure | None:
+    """Return the scores of each part over a condition's number: as it is dotted, another experiment dashed."""
+    from matplotlib.lines import Line2D
+
+    from affect.figures import COLOURS, DASHES, GREY, lay_out, plain, same_scale
+
+    parts = [part for part in study.evaluations if study.conditions(part)]
+    sides = [(study, COLOURS[0], DASHES[0])]
+    if study.other is not None and kinds_of(study.other).get(kind):
+        sides.append((study.other, GREY, DASHES[1]))
+    figure, panels = lay_out(len(parts), 2.9, 2.7)
+    places = [float(value(name)) for name in names]
+    for axes, part in zip(panels, parts, strict=True):
+        for side, colour, dash in sides:
+            found = scores_of(side, part, names)
+            axes.plot(places, found[:, 0], color=colour, ls=dash, lw=1.8, marker=".")
+            axes.fill_between(places, found[:, 0] - found[:, 1], found[:, 0] + found[:, 1], color=colour, alpha=0.2)
+            axes.axhline(scores_of(side, part, [CLEAN])[0, 0], color=colour, ls=":", lw=1)
+        axes.set_title(plain(part))
+        axes.set_xlabel(plain(kind))
+    same_scale(panels)
+    assert study.main is not None
+    panels[0].set_ylabel(plain(study.main.shown))
+    handles = [Line2D([], [], color=c, ls=d, lw=1.8, label=plain(side.name or "here")) for side, c, d in sides]
+    handles.append(Line2D([], [], color=GREY, ls=":", lw=1, label=CLEAN))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure

@@ -1,1 +1,0 @@
-"""The report of multimodal emotion experiments (MER2023): the same commands, another page."""

@@ -1,0 +1,110 @@
+"""Rows of predictions: a JSON object a line, plain or gzipped, read when they are asked for."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from affect.errors import first_line
+
+Record = dict[str, Any]
+Rows = dict[str, Record]
+"""Rows by id."""
+
+
+class Files(Mapping[str, Rows]):
+    """Files of rows by the evaluation they are of; what can't be read in one is added to `problems` when it is read.
+
+    The rows of plain evaluations stay in memory; of those under a condition, which are many, none does.
+    """
+
+    def __init__(self, paths: Mapping[str, Path], problems: list[str]):
+        self._paths, self._problems = dict(paths), problems
+        self._held: dict[str, Rows] = {}
+        self._seen: set[str] = set()
+
+    def __getitem__(self, name: str) -> Rows:
+        if name in self._held:
+            return self._held[name]
+        # A second reading would name the same problems again.
+        found = rows_of(self._paths[name], self._problems if name not in self._seen else [])
+        self._seen.add(name)
+        if "@" not in name:
+            self._held[name] = found
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._paths
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+def lines(path: Path, problems: list[str]) -> list[Record]:
+    """Return the JSON objects of a file, a line each; those that are none are counted, the first one named."""
+    try:
+        data = path.read_bytes()
+        content = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    except (OSError, EOFError, zlib.error) as error:
+        problems.append(f"{path.name} can't be read: {first_line(error)}")
+        return []
+    records, wrong = [], []
+    # Not splitlines(), which also breaks at characters that JSON strings may hold.
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict):
+            records.append(record)
+        else:
+            wrong.append(number)
+    if wrong:
+        problems.append(f"{path.name}: {len(wrong)} corrupt line(s), the first is line {wrong[0]}")
+    return records
+
+
+def rows_of(path: Path, problems: list[str]) -> Rows:
+    """Return the rows of a file of predictions by id, none where there is no file; `problems` gets a line each."""
+    rows: Rows = {}
+    wrong: list[str] = []
+    twice: list[str] = []
+    for record in lines(path, problems):
+        name = str(record.get("id", ""))
+        prediction, target = record.get("prediction"), record.get("target")
+        if not name or not isinstance(prediction, dict) or not isinstance(target, dict):
+            wrong.append(name or "without an id")
+        elif name in rows:
+            twice.append(name)
+        else:
+            record["id"] = name
+            record["prediction"], record["target"] = _values(prediction), _values(target)
+            rows[name] = record
+    if wrong:
+        problems.append(f"{path.name}: {len(wrong)} row(s) without prediction and target, the first is {wrong[0]}")
+    if twice:
+        problems.append(f"{path.name}: {len(twice)} id(s) more than once (the first row counts), as {twice[0]}")
+    return rows
+
+
+def _values(values: Record) -> Record:
+    """Return numbers as floats, and null and an empty name as NaN; anything else is the task's own."""
+    return {name: _value(value) for name, value in values.items()}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, bool) or value is None or value == "":
+        return math.nan
+    return float(value) if isinstance(value, int) else value
