@@ -166,11 +166,6 @@ class VAModel(nn.Module):
         found += [] if self.text is None else self.text.pretrained_parameters()
         return [entry for entry in found if entry.requires_grad]
 
-    def other_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters that are not of a pretrained encoder."""
-        encoder = {id(entry) for entry in self.encoder_parameters()}
-        return [entry for entry in self.parameters() if entry.requires_grad and id(entry) not in encoder]
-
 
 def _join(parts: Sequence[Tensor | None]) -> Tensor:
     """Return the parts that are there, side by side, in the last one's precision."""
