@@ -208,7 +208,7 @@ def main() -> None:
     """Run the `affect` command: folds, report, predict or inspect; a mistake ends the process with 2 and one line."""
     import tyro
 
-    from affect import commands
+    from affect import commands, tasks
 
     functions: dict[str, Callable[..., None]] = {
         function.__name__: function
@@ -240,6 +240,9 @@ def main() -> None:
     def work() -> None:
         words: list[str] = sys.argv[1:]
         rest: list[str] = []
+        if not words or words[0] not in functions:
+            # Commands of affect itself need not wait for what tasks add.
+            functions.update(tasks.commands())
         # What follows their own words is for the recipe file.
         splits = {"folds": commands.own_words, "launch": commands.launch_words}
         if words and not words[0].startswith("-") and words[0] not in functions:

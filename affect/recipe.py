@@ -6,16 +6,17 @@ AffectError that names its field, raised where the recipe is made and so before 
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 import re
-import types
-from dataclasses import MISSING, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self
 
-from affect.errors import AffectError, nearest
+from affect import config
+from affect.config import differences, field_names, refuse_unfinite, require
+from affect.errors import AffectError
+
+__all__ = ["FREE", "Optim", "Recipe", "Train", "differences", "field_names", "read", "require"]
 
 FREE = (
     *(f"train.{name}" for name in ("budget", "mode", "workers", "trackers", "world", "keep", "timeout")),
@@ -23,12 +24,6 @@ FREE = (
 )
 """Fields that may change between the sessions of a run, and differ between runs that are compared: they decide no
 result."""
-
-
-def require(holds: bool, name: str, must: str, value: object) -> None:
-    """Raise an AffectError that names the field `name` unless `holds`."""
-    if not holds:
-        raise AffectError(f"{name} must {must}, not {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +165,7 @@ class Recipe:
         require(self.seed >= 0, "seed", "not be negative", self.seed)
         named = self.push_to_hub is None or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", self.push_to_hub) is not None
         require(named, "push_to_hub", "be a repository's name, user/name", self.push_to_hub)
-        _refuse_unfinite(self, "")
+        refuse_unfinite(self)
 
     def seeds(self, given: tuple[int, ...] | None) -> tuple[int, ...]:
         """Return the seeds to run: those `given`, or the recipe's own. A kind of problem may ask for more."""
@@ -178,40 +173,13 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as JSON types, with the name of its task."""
-        plain: dict[str, Any] = json.loads(json.dumps({"task": self.task, **dataclasses.asdict(self)}))
-        return plain
+        return {"task": self.task, **config.to_dict(self)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Return the recipe that `to_dict` wrote. Raises AffectError naming an unknown field or a wrong type."""
         # A run's recipe.json names its experiment beside the recipe.
-        made: Self = _build(cls, {k: v for k, v in data.items() if k not in ("task", "experiment")}, "")
-        return made
-
-
-def differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> list[str]:
-    """Return the dotted names of fields in which two recipes (as dictionaries) differ."""
-    found = []
-    for key in dict.fromkeys((*left, *right)):
-        a, b = left.get(key), right.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key}")
-    return found
-
-
-def field_names(cls: type, prefix: str = "") -> list[str]:
-    """Return the dotted names of all fields of a recipe's class."""
-    names = []
-    hints = get_type_hints(cls)
-    for item in dataclasses.fields(cls):
-        kind = hints[item.name]
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            names += field_names(kind, f"{prefix}{item.name}.")
-        else:
-            names.append(f"{prefix}{item.name}")
-    return names
+        return config.from_dict(cls, {k: v for k, v in data.items() if k not in ("task", "experiment")})
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -223,67 +191,3 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise AffectError(f"{path} is not a recipe: it holds no object")
     return data
-
-
-def _refuse_unfinite(part: Any, name: str) -> None:
-    """Raise AffectError for the first number of a recipe that is NaN or infinite."""
-    if dataclasses.is_dataclass(part):
-        for item in dataclasses.fields(part):
-            _refuse_unfinite(getattr(part, item.name), _dotted(name, item.name))
-    elif isinstance(part, tuple):
-        for value in part:
-            _refuse_unfinite(value, name)
-    elif isinstance(part, float):
-        require(math.isfinite(part), name, "be finite", part)
-
-
-def _build(kind: Any, value: Any, name: str) -> Any:
-    """Return `value` (JSON types) as the annotated type `kind`."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(value, dict):
-            raise AffectError(f"{name or 'the recipe'} must be an object, not {value!r}")
-        hints = get_type_hints(kind)
-        known = [item.name for item in dataclasses.fields(kind)]
-        for key in value:
-            if key not in known:
-                raise AffectError(f"unknown field {_dotted(name, key)}; {nearest(key, known)}")
-        for item in dataclasses.fields(kind):
-            given = item.name in value or item.default is not MISSING or item.default_factory is not MISSING
-            if not given:
-                raise AffectError(f"{_dotted(name, item.name)} is missing")
-        return kind(**{key: _build(hints[key], part, _dotted(name, key)) for key, part in value.items()})
-    origin, args = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        for arm in args:
-            if _fits(arm, value):
-                return _build(arm, value, name)
-    if origin in (Union, types.UnionType) or not _fits(kind, value):
-        spelt = " or ".join(_spell(arm) for arm in (args if origin in (Union, types.UnionType) else (kind,)))
-        raise AffectError(f"{name} must be {spelt}, not {value!r}")
-    if origin is tuple:
-        inner = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
-        return tuple(_build(arm, item, name) for arm, item in zip(inner, value, strict=True))
-    return float(value) if kind is float else value
-
-
-def _fits(kind: Any, value: Any) -> bool:
-    origin, args = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return value in args
-    if origin is tuple:
-        return isinstance(value, (list, tuple)) and (Ellipsis in args or len(value) == len(args))
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, origin or kind)
-
-
-def _spell(kind: Any) -> str:
-    return str(getattr(kind, "__name__", kind)).replace("typing.", "")
-
-
-def _dotted(prefix: str, key: str) -> str:
-    return f"{prefix}.{key}" if prefix else key

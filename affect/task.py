@@ -9,10 +9,12 @@ Legend: B examples of a micro-batch, N examples of the global batch, R predicted
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+
+from affect.errors import AffectError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from affect.findings import Flag, Section
+    from affect.inference.opening import Opened
     from affect.recipe import Recipe
     from affect.report.study import Study
+    from affect.usage import Card, UserInputs
 
 Row = dict[str, Any]
 Outputs = Mapping[str, "Tensor"]
@@ -350,7 +354,8 @@ class Task(ABC):
             for k, name in enumerate(batch.ids)
         ]
 
-    def average(self, models: Sequence[Sequence[Row]]) -> list[Row]:
+    @classmethod
+    def average(cls, models: Sequence[Sequence[Row]]) -> list[Row]:
         """Return the mean of several models' rows of the same examples, in the same order.
 
         Numbers, lists of them and classes by their logits or probabilities are averaged. Raises AffectError for what
@@ -370,12 +375,61 @@ class Task(ABC):
         saving.save(weights, {"task": self.recipe.task, **self.model_config(model)}, folder)
 
     def model_config(self, model: nn.Module) -> dict[str, Any]:
-        """Return what the model is built by again, as JSON types, for config.json."""
-        return {"model": self.recipe.to_dict().get("model", {})}
+        """Return what the model is built by again, as JSON types, for config.json: here two sections of the recipe."""
+        return {name: part for name, part in self.recipe.to_dict().items() if name in ("model", "data")}
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return the rows of evaluations as trivial models predict them, by evaluation and by the model's name."""
         return {}
+
+    # The use of its trained models, told by their config.json.
+
+    takes: ClassVar[tuple[str, ...]] = ()
+    """The options of `affect predict` that its models take (FILES, --text), none where it has no `infer`."""
+
+    @classmethod
+    def model_of(cls, config: dict[str, Any]) -> nn.Module:
+        """Return the model that `model_config` described, with random weights and without the Hub.
+
+        Here by a recipe with the sections `model` and `data`, for tasks whose `build_model` reads no data.
+        """
+        sections = {name: part for name, part in config.items() if name in ("model", "data")}
+        return cls(cls.recipe_class.from_dict(sections)).build_model()
+
+    @classmethod
+    def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+        """Yield a line of JSON types for each prediction of a user's inputs; of a bad one with `error`.
+
+        `progress` tells whether to show some. Raises AffectError where the inputs are not what the models take.
+        """
+        raise AffectError(f"models of {cls.recipe_class.task} can't be predicted from files")
+
+    @classmethod
+    def preprocessing(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Return what inputs have to be and what outputs mean, for preprocessor_config.json."""
+        return {"task": cls.recipe_class.task}
+
+    @classmethod
+    def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
+        """Return the facts for the card of a model that is pushed to `repo`; `recipe` is without paths."""
+        from affect.usage import Card
+
+        name = cls.recipe_class.task.replace("_", " ")
+        program = f'from affect.hub import from_pretrained\n\nmodel = from_pretrained("{repo}")'
+        return Card(title=f"A model of {name}", task_type=name.replace(" ", "-"), task_name=name, program=program)
+
+    @classmethod
+    def exporters(cls) -> dict[str, str]:
+        """Return what exports a folder of weights, "module:function", by the format's name.
+
+        Such a function takes the folder, the file to write and `opset`, and returns what was `Exported`.
+        """
+        return {}
+
+    @classmethod
+    def commands(cls) -> tuple[str, ...]:
+        """Return the subcommands that it adds to `affect`, as "module:function" of modules that load no torch."""
+        return ()
 
     # What it says of itself.
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.trained import *  # noqa: F403  # fixtures that several rooms share
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Several threads spin while they wait for each other: tens of times slower where other programs run too.
 os.environ.setdefault("AFFECT_THREADS", "1")

@@ -13,14 +13,16 @@ ROOT = Path(__file__).parents[1]
 AFFECT = sorted((ROOT / "affect").rglob("*.py"))
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
-FOUNDATION = {"affect", "errors", "task", "recipe", "options", "workflow", "extraction", "arguments", "terminal",
-              "process", "checksums", "findings", "tables"}  # fmt: skip
+FOUNDATION = {"affect", "errors", "config", "usage", "task", "recipe", "options", "workflow", "extraction", "arguments",
+              "terminal", "process", "checksums", "findings", "tables"}  # fmt: skip
 """Rooms that say what things are; everybody may import them. They import one another alone."""
 
 MAY = {
     "errors": set(),
-    "task": {"recipe"},
-    "recipe": {"errors"},
+    "config": {"errors"},
+    "usage": set(),
+    "task": {"recipe", "usage", "errors"},
+    "recipe": {"config", "errors"},
     "options": {"recipe", "errors"},
     "workflow": {"recipe", "errors"},
     "extraction": {"recipe", "errors"},
@@ -33,25 +35,20 @@ MAY = {
     "arguments": {"recipe", "options", "workflow", "extraction", "errors"},
     "losses": {"task", "errors"},
     "metrics": {"task", "errors"},
-    "models": {"task", "errors", "checksums"},
+    "models": {"task", "config", "errors", "checksums"},
     "data": {"task", "errors"},
     "baselines": {"errors", "metrics"},
-    "report": {"task", "findings", "tables", "figures", "errors", "metrics", "recipe", "tasks"},
-    "hub": {"errors", "report", "models", "checksums", "tables", "data"},
+    "registry": {"task", "recipe", "errors", "models"},
+    "report": {"task", "findings", "tables", "figures", "errors", "metrics", "recipe", "registry"},
+    "hub": {"task", "usage", "errors", "registry", "report", "models", "checksums", "tables", "data"},
+    "inference": {
+        *("task", "usage", "recipe", "errors", "extraction", "registry", "hub", "models", "data", "train"),
+    },
     "launcher": {"errors"},
     "tasks": {
-        "task",
-        "findings",
-        "tables",
-        "figures",
-        "recipe",
-        "errors",
-        "data",
-        "models",
-        "losses",
-        "metrics",
-        "baselines",
-    },  # fmt: skip
+        *("task", "usage", "config", "recipe", "errors", "registry", "inference", "findings", "tables", "figures"),
+        *("data", "models", "losses", "metrics", "baselines"),
+    },
     "train": {"task", "recipe", "errors", "options", "process", "checksums"},
     "workflows": {
         "task",
@@ -60,7 +57,8 @@ MAY = {
         "options",
         "workflow",
         "extraction",
-        "tasks",
+        "registry",
+        "inference",
         "train",
         "report",
         "data",
@@ -77,13 +75,16 @@ MAY = {
         "terminal",
         "workflow",
         "extraction",
-        "tasks",
+        "registry",
         "workflows",
         "report",
         "train",
         "commands",
     },
-    "commands": {"errors", "arguments", "workflows", "report", "data", "hub", "launcher"},
+    "commands": {
+        *("usage", "errors", "arguments", "registry", "inference", "workflows", "report", "data", "models", "hub"),
+        "launcher",
+    },
 }
 """What each room of affect/ may import, beside itself."""
 
@@ -117,17 +118,30 @@ def imports(path: Path, top_only: bool = False) -> frozenset[str]:
 
 
 def room(path: Path) -> str:
-    """Return the room of affect/ that a file is in: its first folder, or its own name at the top."""
+    """Return the room of affect/ that a file is in: its first folder, or its own name at the top.
+
+    The registry, which finds the tasks by name, is a room below those that they stand on.
+    """
+    if path == ROOT / "affect" / "tasks" / "__init__.py":
+        return "registry"
     first = path.relative_to(ROOT / "affect").parts[0]
     return "affect" if first == "__init__.py" else first.removesuffix(".py")
 
 
 def rooms(path: Path, top_only: bool = False) -> set[str]:
     """Return the rooms of affect/ that a file imports."""
-    names = {name.split(".")[1] for name in imports(path, top_only) if name.startswith("affect.")}
+    names = {_room_of(name) for name in imports(path, top_only) if name.startswith("affect.")}
     known = {room(other) for other in AFFECT}
     assert names <= known, f"{path} imports {names - known} from affect"
     return names
+
+
+def _room_of(name: str) -> str:
+    """Return the room of a dotted name; what is directly in affect.tasks, and no file there, is the registry's."""
+    first, *rest = name.split(".")[1:]
+    inside = ROOT / "affect" / "tasks" / (rest[0] if rest else "")
+    is_file = bool(rest) and (inside.is_dir() or inside.with_suffix(".py").is_file())
+    return "registry" if first == "tasks" and not is_file else first
 
 
 def libraries(path: Path, top_only: bool = False) -> set[str]:
@@ -180,9 +194,20 @@ def test_train_names_no_concrete_task(path):
         assert name not in text
 
 
+GENERIC = [p for p in AFFECT if room(p) in ("hub", "inference", "commands", "cli")]
+
+
+@pytest.mark.parametrize("path", [*GENERIC, ROOT / "affect/models/saving.py"], ids=label)
+def test_rooms_that_ask_the_task_name_none(path):
+    text = path.read_text(encoding="utf-8").lower()
+    assert [word for word in ("multimodal", "valence", "emotion") if word in text] == []
+
+
 @pytest.mark.parametrize(
     "name",
     [
+        "affect/config.py",
+        "affect/usage.py",
         "affect/recipe.py",
         "affect/options.py",
         "affect/errors.py",
@@ -208,9 +233,39 @@ LAYOUTS = {"affect.data", "affect.data.corpora", "affect.data.corpora.layout", "
 def test_recipes_of_tasks_load_nothing_heavy(path):
     assert not libraries(path, top_only=True) & HEAVY
     # What corpora there are, which costs no library (tests/data/corpora/test_layouts.py).
-    assert rooms(path) <= {"recipe", "errors", "tasks", "data"}
+    assert rooms(path) <= {"config", "recipe", "errors", "tasks", "data"}
     assert {name for name in imports(path) if name.startswith("affect.data")} <= LAYOUTS
     assert {name.split(".")[3] for name in imports(path) if name.startswith("affect.tasks.")} <= {"sections"}
+
+
+def reached(path: Path) -> set[str]:
+    """Return the libraries that importing a file of affect/ imports, through whatever files."""
+    found: set[str] = set()
+    seen: set[Path] = set()
+    left = [path]
+    while left:
+        here = left.pop()
+        if here in seen:
+            continue
+        seen.add(here)
+        found |= libraries(here, top_only=True)
+        for name in imports(here, top_only=True):
+            place = ROOT.joinpath(*name.split("."))
+            left += [file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()]
+    return found
+
+
+TASK_MODELS = [
+    ROOT / "affect/tasks/valence_arousal/model.py",
+    ROOT / "affect/tasks/multimodal_emotion/models/__init__.py",
+]
+
+
+@pytest.mark.parametrize("path", TASK_MODELS, ids=label)
+def test_a_model_loads_transformers_only_where_an_encoder_is_read(path):
+    """Its import takes longer than a small model's whole start, on each rank."""
+    assert "torch" in reached(path)
+    assert not reached(path) & {"transformers", "peft", "datasets", "accelerate"}
 
 
 @pytest.mark.parametrize("path", [p for p in AFFECT if room(p) == "report"], ids=label)

@@ -33,7 +33,7 @@ def report(
     Args:
         runs: Folders of experiments (runs/<experiment>), a folder of several (runs), or files of reported numbers.
         against: What to compare with: an experiment's folder, its name beside the first one, or a file of reported
-            numbers (reported.json: {"name": "v1", "source": "a paper", "mean": {"test": {"valence": 0.59}}}).
+            numbers (reported.json: {"name": "v1", "source": "a paper", "mean": {"test2": {"f1": 0.76}}}).
         target: Scores to reach, as V=.68 A=.68 or mean=.65.
     """
     if not runs:

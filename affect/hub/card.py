@@ -2,80 +2,76 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from affect import report, tables
-from affect.hub import example, words
+from affect import report, tables, tasks
+from affect.data import corpora
+from affect.hub import example
 from affect.hub.source import Source
 from affect.report.rows import Record
-
-_FIRST = ("emoval", "f1", "acc", "mse", "macro_f1", "ccc", "ua")
-"""Measures in the order of a table; those of one target (ccc_valence) come after their mean."""
+from affect.task import TRAIN, VALID
+from affect.usage import Card
 
 
 def write(source: Source, recipe: Record, repo: str, last: bool) -> str:
     """Return the card of a run, metadata first; `recipe` is the one without paths, `last` whether last/ is there."""
-    fused = "multimodal" in source.config
     data = recipe.get("data") if isinstance(recipe.get("data"), dict) else {}
     corpus = str((data or {}).get("corpus", "unknown"))
-    licence, said = words.licence(corpus, source.config)
+    card = source.task.card(source.config, recipe, repo)
     name = repo.rsplit("/", 1)[-1]
     sections = [
         f"# {name}",
-        _opening(source, fused),
+        _opening(source, card),
         _state(source, last),
         _results(source),
         _experiment(source),
         _data(source, corpus),
-        example.section(source.config, repo, last),
-        words.use(corpus).strip(),
-        f"## Licence\n\n{said}",
+        example.section(card, repo, last),
+        card.use,
+        f"## Licence\n\n{card.licence_note}",
     ]
-    metadata = _metadata(source, name, corpus, licence, fused, words.datasets(data or {}))
+    metadata = _metadata(source, card, name, corpus, data or {})
     return str(ModelCard("---\n" + metadata.to_yaml() + "\n---\n\n" + "\n\n".join(filter(None, sections)) + "\n"))
 
 
-def _metadata(source: Source, name: str, corpus: str, licence: str, fused: bool, datasets: list[str]) -> ModelCardData:
-    kind = "multimodal emotion recognition" if fused else "valence and arousal of utterances"
+def _metadata(source: Source, card: Card, name: str, corpus: str, data: Record) -> ModelCardData:
     results = [
         EvalResult(
-            task_type="multimodal-emotion-recognition" if fused else "speech-emotion-recognition", task_name=kind,
-            dataset_type=corpus, dataset_name=str(source.run.environment.get("corpus", corpus)), dataset_split=part,
+            task_type=card.task_type, task_name=card.task_name, dataset_type=corpus,
+            dataset_name=str(source.run.environment.get("corpus", corpus)), dataset_split=part,
             metric_type=measure, metric_name=measure.replace("_", " "), metric_value=round(value, 4),
         )
-        for part, values in _tested_first(source.scores) for measure, value in _sorted(values)
+        for part, values in _tested_first(_plain(source)) for measure, value in values.items()
     ]  # fmt: skip
-    hears = not fused and source.config["model"]["encoder"]["name"] != "none"
-    base = [entry for entry in words.pretrained(source.config) if not fused and entry.count("/") == 1]
-    named: dict[str, Any] = {"license_name": "corpus-and-pretrained-model"} if licence == "other" else {}
+    named: dict[str, Any] = {"license_name": "corpus-and-pretrained-model"} if card.licence == "other" else {}
+    root, layout = str(data.get("root", "")), corpora.known(corpus)
+    read_from = [root] if layout is not None and layout.on_hub and root.count("/") == 1 else None
     return ModelCardData(
-        model_name=name, eval_results=results or None, license=licence, library_name="affect",
-        pipeline_tag="audio-classification" if hears else None, base_model=base or None,
-        language=words.language(corpus), datasets=datasets or None,
-        tags=["emotion-recognition", "affective-computing", "affect"], **named,
+        model_name=name, eval_results=results or None, license=card.licence, library_name="affect",
+        pipeline_tag=card.pipeline_tag, base_model=list(card.base_models) or None, language=card.language,
+        datasets=read_from, tags=list(card.tags), **named,
     )  # fmt: skip
+
+
+def _plain(source: Source) -> dict[str, dict[str, float]]:
+    """Return the scores of parts as they are, without those under conditions (test@snr=10)."""
+    return {part: values for part, values in source.scores.items() if "@" not in part}
 
 
 def _tested_first(scores: dict[str, dict[str, float]]) -> list[tuple[str, dict[str, float]]]:
     """Return the parts that no training saw, validation behind the test parts: the Hub shows the first."""
-    parts = [part for part in scores if part not in ("train", "valid")]
-    return [(part, scores[part]) for part in [*parts, "valid"] if part in scores]
+    parts = [part for part in scores if part not in (TRAIN, VALID)]
+    return [(part, scores[part]) for part in [*parts, VALID] if part in scores]
 
 
-def _opening(source: Source, fused: bool) -> str:
-    environment = source.run.environment
-    corpus = tables.escaped(str(environment.get("corpus", "a corpus")))
-    if fused:
-        streams = source.config["multimodal"]["streams"]
-        of = ", ".join(dict.fromkeys(stream[0] for stream in streams))
-        what = f"Emotion and valence of an utterance from features of its {of}"
-    else:
-        what = f"The {' and '.join(source.config['model']['targets'])} of an utterance"
+def _opening(source: Source, card: Card) -> str:
+    corpus = tables.escaped(str(source.run.environment.get("corpus", "a corpus")))
     return (
-        f"{what}, trained on {corpus}: seed {source.run.seed}, fold {source.run.fold} of the experiment "
-        f"`{source.experiment}`. Read **Limits** below before you use it."
+        f"{card.title}, trained on {corpus}: seed {source.run.seed}, fold {source.run.fold} of the experiment "
+        f"`{source.experiment}`.{' Read **Limits** below before you use it.' if card.use else ''}"
     )
 
 
@@ -95,13 +91,15 @@ def _state(source: Source, last: bool) -> str:
 
 def _results(source: Source) -> str:
     """Return the scores of this run, a line a part."""
-    found = {part: values for part, values in source.scores.items() if values}
-    if not found:
-        return ""
-    measures = list(dict.fromkeys(name for values in found.values() for name, _ in _sorted(values)))
-    rows = [[part, *(tables.number(values.get(name, float("nan"))) for name in measures)]
-            for part, values in found.items()]  # fmt: skip
-    return f"## Scores of this model\n\n{tables.grid(['part', *measures], rows)}"
+    found = {part: values for part, values in _plain(source).items() if values}
+    return f"## Scores of this model\n\n{_grid('part', found)}" if found else ""
+
+
+def _grid(head: str, found: dict[str, dict[str, float]]) -> str:
+    measures = list(dict.fromkeys(name for values in found.values() for name in values))
+    rows = [[name, *(tables.number(values.get(measure, math.nan)) for measure in measures)]
+            for name, values in found.items()]  # fmt: skip
+    return tables.grid([head, *measures], rows)
 
 
 def _experiment(source: Source) -> str:
@@ -109,36 +107,28 @@ def _experiment(source: Source) -> str:
     runs = source.experiment_runs()
     if not runs:
         return ""
-    tests = [part for part in source.scores if part not in ("train", "valid")] or ["valid"]
-    found = {run.name: _tested(run, tests) for run in runs}
-    measures = list(dict.fromkeys(name for values in found.values() for name in values))
-    rows = [[name + (" (this model)" if name == source.run.name else ""),
-             *(tables.number(values.get(measure, float("nan"))) for measure in measures)]
-            for name, values in found.items()]  # fmt: skip
-    told = [f"## All runs of the experiment\n\n{tables.grid(['run', *measures], rows)}"]
+    tests = [part for part in _plain(source) if part not in (TRAIN, VALID)] or [VALID]
+    chosen, *others = tasks.make(tasks.read_recipe(source.recipe)).measures
+    headline = [chosen.name, *(measure.name for measure in others if measure.headline)]
+    found = {
+        run.name + (" (this model)" if run.name == source.run.name else ""): _tested(run, tests, headline)
+        for run in runs
+    }
+    told = [f"## All runs of the experiment\n\n{_grid('run', found)}"]
     if beside := report.baselines(runs):
         told.append(f"Beside baselines, all runs pooled, with 95 % intervals:\n\n{beside}")
     return "\n\n".join(told)
 
 
-def _tested(run: report.Run, tests: list[str]) -> dict[str, float]:
-    """Return a run's headline scores on the test parts, by "part measure"."""
+def _tested(run: report.Run, tests: list[str], measures: list[str]) -> dict[str, float]:
+    """Return a run's scores on the test parts, by "part measure"."""
     scores = run.end.get("scores")
     parts = scores if isinstance(scores, dict) else {}
     return {
-        (f"{part} {name}" if len(tests) > 1 else name): float(value)
-        for part in tests for name, value in _sorted(parts.get(part) or {})
-        if isinstance(value, int | float) and not name.startswith(("pearson", "rmse", "macro"))
+        (f"{part} {name}" if len(tests) > 1 else name): float(parts[part][name])
+        for part in tests for name in measures
+        if isinstance((parts.get(part) or {}).get(name), int | float)
     }  # fmt: skip
-
-
-def _sorted(scores: Record) -> list[tuple[str, Any]]:
-    def place(item: tuple[str, Any]) -> tuple[int, int]:
-        first = item[0].split("_")[0]
-        known = item[0] if item[0] in _FIRST else first
-        return (_FIRST.index(known) if known in _FIRST else len(_FIRST), item[0] != known)
-
-    return sorted(scores.items(), key=place)
 
 
 def _data(source: Source, corpus: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from affect import tasks
 from affect.data import corpora
 from affect.errors import AffectError
 
@@ -33,7 +34,7 @@ _ORDINARY = frozenset(
             "nobody",
         ),
         *("home", "host", "local", "localhost", "node", "default", "server", "train", "training", "model", "data"),
-        *("test", "python", "affect", "speech", "emotion", "audio", "text", "video"),
+        *("test", "python", "affect", "speech", "audio", "text", "video"),
     )
 )
 """Names of users and machines that are words: they are looked for inside paths and addresses alone."""
@@ -104,12 +105,13 @@ def _held(content: str, vocabulary: bool, run: Path, repo: str, token: str | Non
                 yield what, form
     if vocabulary:
         return
+    ordinary = {*_ORDINARY, *(word for task in tasks.names() for word in task.split("_"))}
     # On the Hub the owner is often called as the user is here; inside a path it is the user.
     content = re.sub(rf"(?<![/\\\w.-]){re.escape(repo.split('/')[0])}/", "", content)
     for what, name in (("the host's name", socket.gethostname()), ("the user's name", getpass.getuser())):
         quoted = re.escape(name)
         places = [rf"[/\\]{quoted}[/\\]", rf"\b{quoted}@", rf"@{quoted}\b", rf"~{quoted}\b"]
-        if len(name) >= _FEWEST and name.lower() not in _ORDINARY:
+        if len(name) >= _FEWEST and name.lower() not in ordinary:
             places.append(rf"(?<![\w-]){quoted}(?![\w-])")
         if name and re.search("|".join(places), content):
             yield what, name

@@ -8,12 +8,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from affect.hub import card, clean, preprocessing
-from affect.hub.source import CONFIG, WEIGHTS, Source
+from affect.hub import card, clean
+from affect.hub.source import Source
+from affect.models.saving import CONFIG, TOKENIZER, WEIGHTS
 
 LAST = "last"
 """The folder of the last weights."""
-TOKENIZER = "tokenizer"
 _NAMED = ("name_or_path", "tokenizer_file", "vocab_file", "merges_file", "name")
 """Fields of a tokenizer's files that may hold a path; its tokens may look like one."""
 
@@ -41,7 +41,7 @@ def write(source: Source, folder: Path, repo: str) -> None:
 def _describe(source: Source, folder: Path) -> None:
     """Write beside weights what a model is built and fed by."""
     _json(folder / CONFIG, source.config)
-    _json(folder / "preprocessor_config.json", preprocessing.facts(source.config))
+    _json(folder / "preprocessor_config.json", source.task.preprocessing(source.config))
     inside = source.best / TOKENIZER
     if inside.is_dir():
         shutil.copytree(inside, folder / TOKENIZER)

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from affect import tasks
 from affect.errors import AffectError
 from affect.hub import client
-from affect.models import multimodal, text, valence_arousal
-from affect.models.multimodal.fusion import Fusion
-from affect.models.valence_arousal import VAModel
+from affect.models import saving
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from affect.models import text
 
 _BEST = Path("checkpoints", "best")
 _NEEDED = ("model.safetensors", "config.json", "preprocessor_config.json", "tokenizer/*")
 """What prediction needs of a repo."""
 
 
-def from_pretrained(name: str | Path, *, revision: str | None = None, subfolder: str | None = None) -> VAModel | Fusion:
+def from_pretrained(name: str | Path, *, revision: str | None = None, subfolder: str | None = None) -> nn.Module:
     """Return a model in evaluation mode, on the CPU, that predicts what its run predicted.
 
     `name` is a folder (of weights, or a run's: then its best ones) or user/name on the Hub; a folder that is there
     counts first. `revision` is a branch, tag or commit of the Hub's, `subfolder` "last" the newest weights of a pushed
     model. Raises AffectError where there is no such model, or its files are damaged.
     """
-    folder = folder_of(Path(name), revision=revision, subfolder=subfolder)
-    try:
-        facts = json.loads((folder / valence_arousal.CONFIG).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AffectError(f"{name} holds no model: {valence_arousal.CONFIG} is missing") from error
-    except ValueError as error:
-        raise AffectError(f"{name}: {valence_arousal.CONFIG} is damaged: push or fetch the model again") from error
-    if isinstance(facts, dict) and "multimodal" in facts:
-        return multimodal.load(folder)
-    return valence_arousal.load(folder)
+    return tasks.load(folder_of(Path(name), revision=revision, subfolder=subfolder))
 
 
 def tokenizer(name: str | Path, *, revision: str | None = None, subfolder: str | None = None) -> text.Tokenizer:
@@ -40,6 +35,8 @@ def tokenizer(name: str | Path, *, revision: str | None = None, subfolder: str |
 
     Raises AffectError where there is no such model, or it takes no text.
     """
+    from affect.models import text
+
     return text.load_tokenizer(folder_of(Path(name), revision=revision, subfolder=subfolder))
 
 
@@ -53,7 +50,7 @@ def folder_of(name: Path, *, revision: str | None = None, subfolder: str | None 
             raise AffectError(f"{name} is a folder here, which has no revision {revision!r}: leave it out")
         inside = name if subfolder is None else name / subfolder
         best = inside / _BEST
-        return best if (best / valence_arousal.WEIGHTS).is_file() else inside
+        return best if (best / saving.WEIGHTS).is_file() else inside
     repo = name.as_posix()
     if not client.is_name(repo):
         return name
@@ -63,6 +60,6 @@ def folder_of(name: Path, *, revision: str | None = None, subfolder: str | None 
     except AffectError as error:
         raise AffectError(f"{error} (and there is no folder {repo} here)") from error
     found = fetched / prefix
-    if not (found / valence_arousal.WEIGHTS).is_file():
-        raise AffectError(f"{repo} holds no {prefix}{valence_arousal.WEIGHTS}: it is no model that affect has pushed")
+    if not (found / saving.WEIGHTS).is_file():
+        raise AffectError(f"{repo} holds no {prefix}{saving.WEIGHTS}: it is no model that affect has pushed")
     return found

@@ -7,19 +7,19 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from affect import checksums, report
+from affect import checksums, report, tasks
 from affect.checksums import DamagedError
 from affect.errors import AffectError
 from affect.hub import clean
+from affect.models.saving import CONFIG, WEIGHTS
 from affect.report.rows import Record
 
-WEIGHTS = "model.safetensors"
+if TYPE_CHECKING:
+    from affect.task import Task
+
 AVERAGE = "average.safetensors"
-CONFIG = "config.json"
-_PICKLED = "optimizer.pt"
-"""In checkpoints from before there were checksums."""
 _LOG = logging.getLogger("affect")
 
 
@@ -43,8 +43,7 @@ class Source:
         """
         for folder in sorted((self.folder / "checkpoints").glob("step-*"), reverse=True):
             try:
-                if not (folder / _PICKLED).is_file():
-                    checksums.check(folder, (AVERAGE, WEIGHTS))
+                checksums.check(folder, (AVERAGE, WEIGHTS))
             except DamagedError as error:
                 _LOG.warning("%s is damaged and passed over: %s", folder, error)
                 continue
@@ -72,6 +71,11 @@ class Source:
         return found
 
     @property
+    def task(self) -> type[Task]:
+        """The model's task."""
+        return tasks.task_class(str(self.config.get("task")))
+
+    @property
     def recipe(self) -> Record:
         """The resolved recipe."""
         return self.run.recipe
@@ -90,7 +94,7 @@ class Source:
     @property
     def scores(self) -> dict[str, dict[str, float]]:
         """Scores by part: all of a finished run, before that the validation scores of the best weights so far."""
-        found = self.run.end.get("scores") if self.run.finished else {"valid": self.place.get("scores") or {}}
+        found = self.run.end.get("scores") if self.run.finished else self.place.get("scores")
         parts: dict[str, Any] = found if isinstance(found, dict) else {}
         return {part: {k: v for k, v in values.items() if isinstance(v, int | float)}
                 for part, values in parts.items() if isinstance(values, dict)}  # fmt: skip
@@ -126,13 +130,9 @@ def read(run: Path) -> Source:
 
 def _verify(source: Source) -> None:
     """Raise AffectError where the best weights, or what lies with them, are not what the run wrote."""
-    best = source.best
-    if not (best / checksums.FILE).exists() and "checksums" not in source.place:
-        _LOG.warning("%s is from before weights had checksums: it can't be verified, and is taken as it is", best)
-        return
     try:
-        checksums.check(best)
+        checksums.check(source.best)
     except DamagedError as error:
         raise AffectError(
-            f"{best} is damaged: {error}; copy it there again, or train it anew with --overwrite"
+            f"{source.best} is damaged: {error}; copy it there again, or train it anew with --overwrite"
         ) from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from affect.errors import AffectError, nearest
+from affect.errors import AffectError
 from affect.models import pretrained
 from affect.models.pretrained import Preprocessing
 from affect.models.waveform_encoder import WaveformEncoder
@@ -18,14 +18,14 @@ from affect.models.whisper_encoder import LogMel, WhisperFrames
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Which speech encoder, and how it is used.
+    """Which speech encoder, and how it is used; a recipe's section names and checks these fields.
 
     `name` is a hub name (owner/model), a folder, or one of `tiny.NAMES` (random weights). `train`: `all`;
     `transformer`, with the convolutional part frozen; `none`, frozen and always in evaluation mode. `layers`:
     `last`, the number of a layer (1 the first; negative from the end; the layers above it are dropped), or
     `weighted` (a learned softmax-weighted sum of all hidden states). `dropout` replaces the encoder's own
     rates unless None. `layerdrop` replaces the encoder's own rate. `spec_augment` turns on the encoder's own
-    masking while training. `whisper_pad` pads Whisper's input to 30 s, as the original does.
+    masking while training.
     """
 
     name: str = "tiny"
@@ -36,30 +36,6 @@ class EncoderConfig:
     dropout: float | None = None
     layerdrop: float = 0.0
     spec_augment: bool = False
-    whisper_pad: bool = False
-
-    def __post_init__(self) -> None:
-        if self.train not in ("all", "transformer", "none"):
-            raise AffectError(f"encoder.train is {self.train!r}; {nearest(self.train, _TRAIN)}")
-        if isinstance(self.layers, str) and self.layers not in ("last", "weighted"):
-            raise AffectError(f"encoder.layers is {self.layers!r}: it is 'last', 'weighted' or a layer's number")
-        for field, rate in (("layerdrop", self.layerdrop), ("dropout", self.dropout or 0.0)):
-            if not 0 <= rate < 1:
-                raise AffectError(f"encoder.{field} is {rate}: it has to be at least 0 and under 1")
-        if self.train == "none" and (self.spec_augment or self.layerdrop):
-            raise AffectError("encoder.train is 'none': a frozen encoder takes no spec_augment and no layerdrop")
-
-
-_TRAIN = ("all", "transformer", "none")
-
-
-def parse_config(facts: dict[str, Any]) -> EncoderConfig:
-    """Return the configuration of plain JSON values; raises AffectError on an unknown field."""
-    known = {field.name for field in fields(EncoderConfig)}
-    for name in facts:
-        if name not in known:
-            raise AffectError(f"the encoder has no option {name!r}; {nearest(name, known)}")
-    return EncoderConfig(**facts)
 
 
 class SpeechEncoder(nn.Module):
@@ -93,18 +69,14 @@ class SpeechEncoder(nn.Module):
         return cls(config, model, preprocessing)
 
     @classmethod
-    def from_config(cls, facts: dict[str, Any]) -> SpeechEncoder:
+    def restore(cls, config: EncoderConfig, facts: dict[str, Any]) -> SpeechEncoder:
         """Rebuild the encoder that `to_config` described, with random weights and without the hub."""
         model = pretrained.build_encoder(pretrained.restore_config(facts["architecture"]))
-        return cls(parse_config(facts["options"]), model, Preprocessing(**facts["preprocessing"]))
+        return cls(config, model, Preprocessing(**facts["preprocessing"]))
 
     def to_config(self) -> dict[str, Any]:
-        """Return what `from_config` needs, as plain JSON values."""
-        return {
-            "options": asdict(self.config),
-            "architecture": self.architecture,
-            "preprocessing": asdict(self.preprocessing),
-        }
+        """Return what `restore` needs beside the options, as plain JSON values."""
+        return {"architecture": self.architecture, "preprocessing": asdict(self.preprocessing)}
 
     @property
     def sampling_rate(self) -> int:
@@ -199,10 +171,26 @@ def _backbone(
         freeze_convolution=frozen,
         layerdrop=config.layerdrop,
         spec_augment=config.spec_augment,
-        pad_to_window=config.whisper_pad,
     )
 
 
 def backbone_parameters(encoder: SpeechEncoder) -> list[nn.Parameter]:
     """Return the parameters taken over from the pretrained model (the layer weights are not of them)."""
     return list(cast(nn.Module, encoder.backbone).parameters())
+
+
+def by_length(lengths: Tensor, most: float) -> list[Tensor]:
+    """Return groups of indices into `lengths` [U], longest first: padded within `most`, a fifth of it at most waste.
+
+    An index whose length is over `most` is a group of its own.
+    """
+    order = lengths.argsort(descending=True, stable=True)
+    groups: list[list[int]] = []
+    longest = 0.0
+    for index, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
+        if groups and length >= 0.8 * longest and (len(groups[-1]) + 1) * longest <= most:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+            longest = length
+    return [torch.tensor(group, device=lengths.device) for group in groups]

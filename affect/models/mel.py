@@ -65,3 +65,13 @@ class MelEncoder(SpeechEncoder):
         self.backbone = cast(Any, frames)
         self.width = frames.width
         self.layer_weights = None
+
+
+def make_encoder(config: EncoderConfig) -> SpeechEncoder:
+    """Return the encoder that `config` names; raises AffectError if it can't be had."""
+    return MelEncoder(config) if config.name == NAME else SpeechEncoder.build(config)
+
+
+def restore_encoder(config: EncoderConfig, facts: dict[str, Any]) -> SpeechEncoder:
+    """Return the encoder that `SpeechEncoder.to_config` described, with random weights and without the Hub."""
+    return MelEncoder(config) if config.name == NAME else SpeechEncoder.restore(config, facts)

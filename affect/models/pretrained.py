@@ -1,4 +1,7 @@
-"""Speech encoders of transformers: read from the hub or a folder, or built from a configuration alone."""
+"""Speech encoders of transformers: read from the hub or a folder, or built from a configuration alone.
+
+transformers is imported where an encoder is read or built: its import takes longer than a small model's whole start.
+"""
 
 from __future__ import annotations
 
@@ -6,40 +9,19 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModel,
-    HubertConfig,
-    HubertModel,
-    PreTrainedConfig,
-    Wav2Vec2Config,
-    Wav2Vec2Model,
-    WavLMConfig,
-    WavLMModel,
-    WhisperConfig,
-)
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from affect.errors import AffectError, nearest
 from affect.models import tiny
 
-CONFIGS: dict[str, type[PreTrainedConfig]] = {
-    "wavlm": WavLMConfig,
-    "hubert": HubertConfig,
-    "wav2vec2": Wav2Vec2Config,
-    "whisper": WhisperConfig,
-}
-MODELS: dict[str, Callable[[Any], Any]] = {
-    "wavlm": WavLMModel,
-    "hubert": HubertModel,
-    "wav2vec2": Wav2Vec2Model,
-    "whisper": WhisperEncoder,
-}
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+KINDS = ("wavlm", "hubert", "wav2vec2", "whisper")
+"""The kinds of encoders that are supported, as transformers names them."""
 DROPOUTS = (
     "hidden_dropout",
     "attention_dropout",
@@ -77,6 +59,8 @@ def read_encoder(name: str, revision: str | None, dropout: float | None) -> tupl
         raise AffectError(
             f"encoder {name!r}: no such folder, and not a hub name (owner/model); {nearest(name, tiny.NAMES)}"
         )
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+
     where = {"pretrained_model_name_or_path": name, "revision": revision}
     config = attempt(name, "config.json", AutoConfig.from_pretrained, **where)
     check_config(config, name)
@@ -110,15 +94,22 @@ def read_preprocessing(extractor: Any) -> Preprocessing:
 
 def build_encoder(config: PreTrainedConfig) -> Any:
     """Return a transformers encoder of `config` with random weights."""
-    return MODELS[config.model_type](config)
+    from transformers import HubertModel, Wav2Vec2Model, WavLMModel
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    models = {"wavlm": WavLMModel, "hubert": HubertModel, "wav2vec2": Wav2Vec2Model, "whisper": WhisperEncoder}
+    return models[config.model_type](config)
 
 
 def restore_config(facts: dict[str, Any]) -> PreTrainedConfig:
     """Return the transformers configuration written by `describe_config`; raises AffectError."""
+    from transformers import HubertConfig, Wav2Vec2Config, WavLMConfig, WhisperConfig
+
     kind = str(facts.get("model_type"))
-    if kind not in CONFIGS:
-        raise AffectError(f"an encoder of kind {kind!r} is not supported; {nearest(kind, CONFIGS)}")
-    return CONFIGS[kind].from_dict(dict(facts))
+    if kind not in KINDS:
+        raise AffectError(f"an encoder of kind {kind!r} is not supported; {nearest(kind, KINDS)}")
+    kinds: tuple[type[PreTrainedConfig], ...] = (WavLMConfig, HubertConfig, Wav2Vec2Config, WhisperConfig)
+    return next(one for one in kinds if one.model_type == kind).from_dict(dict(facts))
 
 
 def describe_config(config: PreTrainedConfig) -> dict[str, Any]:
@@ -137,10 +128,10 @@ def with_dropout(config: PreTrainedConfig, dropout: float | None) -> PreTrainedC
 
 def check_config(config: PreTrainedConfig, name: str) -> None:
     """Raise AffectError if `config` is of a kind, or has a part, that is not supported."""
-    if config.model_type not in CONFIGS:
+    if config.model_type not in KINDS:
         raise AffectError(
             f"encoder {name!r} is of kind {config.model_type!r}, which is not supported; "
-            + nearest(config.model_type, CONFIGS)
+            + nearest(config.model_type, KINDS)
         )
     for part in ("add_adapter", "conv_pos_batch_norm"):
         if getattr(config, part, False):

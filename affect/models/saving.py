@@ -1,26 +1,37 @@
-"""A model's folder: its weights in safetensors, config.json, and their checksums where a run wrote them."""
+"""A model's folder: its weights in safetensors, config.json, and their checksums where a run wrote them.
+
+config.json holds `task` (whose model it is), `model` (that section of the recipe), `data` (what the model has to know
+of the data) and what else the task builds it by. Importing this module loads no tensor library: pushing needs none.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from affect import checksums
 from affect.checksums import DamagedError
 from affect.errors import AffectError, first_line
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+TOKENIZER = "tokenizer"
+"""The folder of a tokenizer, beside the weights."""
+_UNFIT = (AffectError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError)
+"""What comes of cut-off weights, and of fields, shapes or tensors that do not belong to a model."""
 
 
 def save(weights: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path) -> None:
     """Write weights and configuration to `folder`."""
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, str(folder / WEIGHTS))
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -31,9 +42,51 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
     Raises AffectError where they are damaged.
     """
+    from safetensors.torch import load_file
+
     try:
         if (folder / checksums.FILE).exists():
             checksums.check(folder, (WEIGHTS,))
         return load_file(str(folder / WEIGHTS))
     except (DamagedError, OSError, SafetensorError) as error:
         raise AffectError(f"the weights in {folder} are damaged: {first_line(error)}; copy them there again") from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the config.json of a model's folder. Raises AffectError where it is missing, damaged or of no model."""
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise AffectError(f"{folder} holds no model: {CONFIG} is missing") from error
+    except (OSError, ValueError) as error:
+        raise AffectError(f"{path} is damaged: {first_line(error)}; copy it there again") from error
+    if not isinstance(config, dict) or not isinstance(config.get("task"), str):
+        raise AffectError(f"{path} names no task: it is no model's, or of an earlier version of affect")
+    return config
+
+
+def load(folder: Path, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:
+    """Return the model in a folder, on the CPU and in evaluation mode; `build` makes it of its config.json.
+
+    A folder with checksums is held against them. Raises AffectError if it holds no such model or its files are damaged.
+    """
+    from safetensors.torch import load_file
+
+    if not (folder / WEIGHTS).is_file():
+        raise AffectError(f"{folder} holds no model: {WEIGHTS} is missing")
+    try:
+        if (folder / checksums.FILE).exists():
+            checksums.check(folder)
+    except DamagedError as error:
+        raise AffectError(
+            f"the model in {folder} is damaged: {error}; copy it there again, or train it anew with --overwrite"
+        ) from error
+    config = read_config(folder)
+    try:
+        model = build(config)
+        model.load_state_dict(load_file(str(folder / WEIGHTS)))
+    except _UNFIT as error:
+        reason = " ".join(str(error).split())
+        raise AffectError(f"the model in {folder} cannot be read: {reason[:300]}") from error
+    return model.eval()

@@ -9,19 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    PreTrainedConfig,
-    Wav2Vec2ForXVector,
-    WavLMConfig,
-    WavLMForXVector,
-)
 
 from affect.errors import AffectError, nearest
 from affect.models import pretrained, tiny
@@ -29,13 +21,14 @@ from affect.models.layer_stack import mask_frames
 from affect.models.pretrained import Preprocessing
 from affect.models.waveform_encoder import WaveformEncoder
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
 TINY = "tiny-xvector"
 """The name of a small model with random weights, for tests and demos."""
 
-MODELS: dict[str, tuple[str, Any]] = {
-    "wavlm": ("WavLMForXVector", WavLMForXVector),
-    "wav2vec2": ("Wav2Vec2ForXVector", Wav2Vec2ForXVector),
-}
+MODELS = {"wavlm": "WavLMForXVector", "wav2vec2": "Wav2Vec2ForXVector"}
+"""transformers' classes by the kind of their encoder."""
 
 
 class XVector(nn.Module):
@@ -71,24 +64,27 @@ class XVector(nn.Module):
         self.eval()
 
     @classmethod
-    def build(cls, name: str, revision: str | None = None) -> XVector:
+    def build(cls, name: str) -> XVector:
         """Read the model `name`: a hub name (microsoft/wavlm-base-plus-sv), a folder, or `tiny-xvector`.
 
         Raises AffectError where there is none, or it is no x-vector model.
         """
         if name == TINY:
-            return cls(WavLMForXVector(_tiny_config()), Preprocessing(do_normalize=True))
+            config = _tiny_config()
+            return cls(_model_class(config, name)(config), Preprocessing(do_normalize=True))
         folder = Path(name).expanduser()
         if folder.is_dir():
             name = str(folder)
         elif name.startswith((".", "/", "~")) or name.count("/") != 1:
             raise AffectError(f"speaker model {name!r}: no such folder, not a hub name (owner/model), and not {TINY!r}")
-        where = {"pretrained_model_name_or_path": name, "revision": revision}
+        from transformers import AutoConfig, AutoFeatureExtractor
+
+        where = {"pretrained_model_name_or_path": name}
         config = pretrained.attempt(name, "config.json", AutoConfig.from_pretrained, **where)
         model = _model_class(config, name)
         # Any encoder would load: without this check the missing layers would be random.
         architectures = config.architectures or []
-        if MODELS[config.model_type][0] not in architectures:
+        if MODELS[config.model_type] not in architectures:
             found = ", ".join(architectures) or "nothing named"
             raise AffectError(f"speaker model {name!r} is no x-vector model: its config.json names {found}")
         extractor = pretrained.attempt(name, "preprocessor_config.json", AutoFeatureExtractor.from_pretrained, **where)
@@ -165,15 +161,19 @@ def statistics(frames: Tensor, count: Tensor) -> Tensor:
     return torch.cat([mean, (squares / (number - 1)).sqrt()], dim=-1)
 
 
-def _tiny_config() -> WavLMConfig:
+def _tiny_config() -> PreTrainedConfig:
+    from transformers import WavLMConfig
+
     sizes: dict[str, Any] = {"tdnn_dim": (32, 32, 32, 32, 64), "xvector_output_dim": 24}
     return WavLMConfig(**tiny.TINY, **tiny.BASE_STYLE, **sizes)
 
 
 def _model_class(config: PreTrainedConfig, name: str) -> Any:
     """Return transformers' class for `config`; raises AffectError where there is none, or a part is unsupported."""
+    import transformers
+
     kind = config.model_type
     if kind not in MODELS:
         raise AffectError(f"speaker model {name!r} is of kind {kind!r}, not supported; {nearest(kind, MODELS)}")
     pretrained.check_config(config, name)
-    return MODELS[kind][1]
+    return getattr(transformers, MODELS[kind])

@@ -6,25 +6,24 @@ Legend: B texts, L tokens, D channels.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from transformers import AutoTokenizer
 
-from affect.errors import AffectError, nearest
+from affect.errors import AffectError
 from affect.models import text_encoder
 from affect.models.ngrams import NgramEncoder, NgramTokenizer
 from affect.models.pretrained import attempt, describe_config
+from affect.models.saving import TOKENIZER
 from affect.models.text_encoder import ByteTokenizer, PretrainedText, PretrainedTokenizer
 
 NGRAMS = "ngrams"
-FOLDER = "tokenizer"
-"""The folder of the tokenizer, beside a model's weights."""
-
 _FACTS = "affect_tokenizer.json"
-_TRAIN = ("all", "none")
+_WIDTH = 16
+_BUCKETS = 1 << 16
+"""Width of the vectors of n-grams; their number, of words and of characters each."""
 _DROPOUT = 0.6
 """Share of n-grams left out while training: the best of .3, .6, .75 and .8 on EmoBank."""
 
@@ -34,40 +33,17 @@ Tokenizer = NgramTokenizer | ByteTokenizer | PretrainedTokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """Which text encoder, and how it is used.
+    """Which text encoder, and how it is used; a recipe's section names and checks these fields.
 
     `name` is a hub name (owner/model) or folder of an encoder of transformers; `ngrams`, trained from scratch; or
     `tiny-text`, a small random BERT over bytes. `train`: `all`, or `none`: frozen and always in evaluation mode.
     `dropout` replaces the encoder's own rates unless None; for `ngrams` it is the share of n-grams that are left out
-    (None: 0.6). `width` and `buckets` (of words and of characters, each) are those of `ngrams` alone.
+    (None: 0.6).
     """
 
     name: str = text_encoder.TINY
-    revision: str | None = None
     train: Literal["all", "none"] = "all"
     dropout: float | None = None
-    width: int = 16
-    buckets: int = 1 << 16
-
-    def __post_init__(self) -> None:
-        if self.train not in _TRAIN:
-            raise AffectError(f"text.train is {self.train!r}; {nearest(self.train, _TRAIN)}")
-        if not 0 <= (self.dropout or 0.0) < 1:
-            raise AffectError(f"text.dropout is {self.dropout}: it has to be at least 0 and under 1")
-        for field, value in (("width", self.width), ("buckets", self.buckets)):
-            if value < 1:
-                raise AffectError(f"text.{field} is {value}: it has to be at least 1")
-        if self.name == NGRAMS and self.train == "none":
-            raise AffectError("text.train is 'none': the encoder 'ngrams' knows nothing before it is trained")
-
-
-def parse_config(facts: dict[str, Any]) -> TextConfig:
-    """Return the configuration of plain JSON values; raises AffectError on an unknown field."""
-    known = {field.name for field in fields(TextConfig)}
-    for name in facts:
-        if name not in known:
-            raise AffectError(f"the text encoder has no option {name!r}; {nearest(name, known)}")
-    return TextConfig(**facts)
 
 
 class TextEncoder(nn.Module):
@@ -84,23 +60,21 @@ class TextEncoder(nn.Module):
         """Read or make the encoder that `config` names; raises AffectError if it can't be had."""
         if config.name == NGRAMS:
             return cls(config, _ngrams(config))
-        model = text_encoder.read_model(config.name, config.revision, config.dropout)
+        model = text_encoder.read_model(config.name, config.dropout)
         return cls(config, PretrainedText(model, name=config.name, frozen=config.train == "none"))
 
     @classmethod
-    def from_config(cls, facts: dict[str, Any]) -> TextEncoder:
+    def restore(cls, config: TextConfig, facts: dict[str, Any]) -> TextEncoder:
         """Rebuild the encoder that `to_config` described, with random weights and without the hub."""
-        config = parse_config(facts["options"])
         if config.name == NGRAMS:
             return cls(config, _ngrams(config))
         model = text_encoder.build_model(text_encoder.restore_config(facts["architecture"]))
         return cls(config, PretrainedText(model, name=config.name, frozen=config.train == "none"))
 
     def to_config(self) -> dict[str, Any]:
-        """Return what `from_config` needs, as plain JSON values."""
-        backbone = self.backbone
-        architecture = describe_config(backbone.model.config) if isinstance(backbone, PretrainedText) else None
-        return {"options": asdict(self.config), "architecture": architecture}
+        """Return what `restore` needs beside the options, as plain JSON values."""
+        pretrained = self.backbone.model.config if isinstance(self.backbone, PretrainedText) else None
+        return {"architecture": None if pretrained is None else describe_config(pretrained)}
 
     @property
     def layer_class(self) -> str | None:
@@ -122,13 +96,13 @@ class TextEncoder(nn.Module):
 def read_tokenizer(config: TextConfig) -> Tokenizer:
     """Return the tokenizer of the encoder that `config` names; raises AffectError if it can't be had."""
     if config.name == NGRAMS:
-        return NgramTokenizer(config.buckets)
-    return text_encoder.read_tokenizer(config.name, config.revision)
+        return NgramTokenizer(_BUCKETS)
+    return text_encoder.read_tokenizer(config.name)
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Write all that `load_tokenizer` needs to the folder `tokenizer` inside `folder`."""
-    inside = folder / FOLDER
+    inside = folder / TOKENIZER
     inside.mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any]
     if isinstance(tokenizer, NgramTokenizer):
@@ -143,7 +117,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Return the tokenizer that `save_tokenizer` wrote to `folder`, without the hub; raises AffectError."""
-    file = folder / FOLDER / _FACTS
+    file = folder / TOKENIZER / _FACTS
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
         kind = facts["kind"]
@@ -153,15 +127,15 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             return ByteTokenizer(int(facts["limit"]))
         name, limit = str(facts["name"]), int(facts["limit"])
     except OSError as error:
-        raise AffectError(f"{folder} holds no tokenizer: {FOLDER}/{_FACTS} cannot be read") from error
+        raise AffectError(f"{folder} holds no tokenizer: {TOKENIZER}/{_FACTS} cannot be read") from error
     # Cut-off JSON, or fields that are missing or of another kind.
     except (ValueError, KeyError, TypeError) as error:
         raise AffectError(f"the tokenizer in {folder} cannot be read: {' '.join(str(error).split())[:300]}") from error
+    from transformers import AutoTokenizer
+
     read = attempt(name, "saved tokenizer", AutoTokenizer.from_pretrained, pretrained_model_name_or_path=file.parent)
     return PretrainedTokenizer(read, limit, name)
 
 
 def _ngrams(config: TextConfig) -> NgramEncoder:
-    return NgramEncoder(
-        width=config.width, buckets=config.buckets, dropout=_DROPOUT if config.dropout is None else config.dropout
-    )
+    return NgramEncoder(width=_WIDTH, buckets=_BUCKETS, dropout=_DROPOUT if config.dropout is None else config.dropout)

@@ -9,16 +9,17 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, PreTrainedConfig
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from affect.errors import AffectError, nearest
 from affect.models.pooling import masked_mean
 from affect.models.pretrained import attempt
+
+if TYPE_CHECKING:
+    from transformers import BertConfig, PreTrainedConfig
 
 TINY = "tiny-text"
 _LOG = logging.getLogger("affect")
@@ -77,11 +78,13 @@ def _tell(told: bool, longest: int, limit: int, name: str) -> bool:
     return told
 
 
-def read_tokenizer(name: str, revision: str | None) -> PretrainedTokenizer | ByteTokenizer:
+def read_tokenizer(name: str) -> PretrainedTokenizer | ByteTokenizer:
     """Return the tokenizer of the encoder `name`; raises AffectError if it can't be had."""
     if name == TINY:
         return ByteTokenizer()
-    where = {"pretrained_model_name_or_path": _located(name), "revision": revision}
+    where = {"pretrained_model_name_or_path": _located(name)}
+    from transformers import AutoConfig, AutoTokenizer
+
     config = attempt(name, "config.json", AutoConfig.from_pretrained, **where)
     return wrap(attempt(name, "tokenizer", AutoTokenizer.from_pretrained, **where), config, name)
 
@@ -103,11 +106,13 @@ def _positions(config: PreTrainedConfig) -> int:
     return total - (min(config.pad_token_id or 0, _SPARE) + 1 if counts_from_padding else 0)
 
 
-def read_model(name: str, revision: str | None, dropout: float | None) -> Any:
+def read_model(name: str, dropout: float | None) -> Any:
     """Return transformers' model `name` in float32; `dropout` replaces all its rates. Raises AffectError."""
     if name == TINY:
         return build_model(with_dropout(_tiny(), dropout))
-    where = {"pretrained_model_name_or_path": _located(name), "revision": revision}
+    where = {"pretrained_model_name_or_path": _located(name)}
+    from transformers import AutoConfig, AutoModel
+
     config = attempt(name, "config.json", AutoConfig.from_pretrained, **where)
     _check(config, name)
     config = with_dropout(config, dropout)
@@ -116,12 +121,16 @@ def read_model(name: str, revision: str | None, dropout: float | None) -> Any:
 
 def build_model(config: PreTrainedConfig) -> Any:
     """Return a model of `config` with random weights."""
+    from transformers import AutoModel
+
     make: Callable[..., Any] = AutoModel.from_config
     return make(config, dtype=torch.float32)
 
 
 def restore_config(facts: dict[str, Any]) -> PreTrainedConfig:
     """Return the configuration of plain JSON values; raises AffectError on a kind that transformers does not know."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
     kind = str(facts.get("model_type"))
     if kind not in CONFIG_MAPPING:
         raise AffectError(f"a text encoder of kind {kind!r} is not known; {nearest(kind, CONFIG_MAPPING)}")
@@ -207,6 +216,8 @@ def _located(name: str) -> str:
 
 
 def _tiny() -> BertConfig:
+    from transformers import BertConfig
+
     return BertConfig(
         vocab_size=ByteTokenizer.size,
         hidden_size=32,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import HubertConfig, PreTrainedConfig, Wav2Vec2Config, WavLMConfig, WhisperConfig
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 CONVOLUTION: dict[str, Any] = {
     "conv_kernel": (10, 3, 3, 3, 3, 2, 2),
@@ -52,6 +53,8 @@ def architecture(name: str) -> tuple[PreTrainedConfig, bool]:
     `tiny-wav2vec2` like wav2vec2-base, `tiny-xlsr` like XLS-R, `tiny-whisper` like Whisper; `small` is
     `tiny` with 128 channels and 4 layers.
     """
+    from transformers import HubertConfig, Wav2Vec2Config, WavLMConfig, WhisperConfig
+
     if name == "tiny":
         return WavLMConfig(**TINY, **LARGE_STYLE), True
     if name == "tiny-group":

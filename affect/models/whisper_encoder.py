@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.audio_utils import mel_filter_bank
 
 from affect.models.layer_stack import additive_mask, mask_frames, run_layers
 from affect.models.spec_augment import draw_spans, require_seeds
@@ -18,6 +18,21 @@ def smaller(a: int, b: int) -> int:
     return cast(int, torch.sym_min(a, b))  # type: ignore[no-untyped-call]
 
 
+def mel_filters(frequencies: int, bins: int, sampling_rate: int, highest: float = 8000.0) -> Tensor:
+    """Return triangles [`frequencies`, `bins`] (float64) of equal area, evenly spread on Slaney's mel scale from 0 Hz.
+
+    That scale (Slaney 1998, Auditory Toolbox) is linear below 1000 Hz and logarithmic above; `highest` is in Hz.
+    """
+    step = math.log(6.4) / 27
+    top = 15 + math.log(highest / 1000) / step
+    mel = torch.linspace(0.0, top, bins + 2, dtype=torch.float64)
+    edges = torch.where(mel < 15, mel * 200 / 3, 1000 * torch.exp(step * (mel - 15)))
+    rise = edges[None] - torch.linspace(0.0, sampling_rate // 2, frequencies, dtype=torch.float64)[:, None]
+    width = edges.diff()
+    triangles = torch.minimum(-rise[:, :-2] / width[:-1], rise[:, 2:] / width[1:]).clamp(min=0)
+    return triangles * 2 / (edges[2:] - edges[:-2])
+
+
 class LogMel(nn.Module):
     """Whisper's log-mel spectrogram, on the waveform's device, equal to `WhisperFeatureExtractor`'s frames."""
 
@@ -25,16 +40,7 @@ class LogMel(nn.Module):
         super().__init__()
         self.n_fft = n_fft
         self.hop = hop
-        filters = mel_filter_bank(
-            num_frequency_bins=1 + n_fft // 2,
-            num_mel_filters=bins,
-            min_frequency=0.0,
-            max_frequency=8000.0,
-            sampling_rate=sampling_rate,
-            norm="slaney",
-            mel_scale="slaney",
-        )
-        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
+        self.register_buffer("filters", mel_filters(1 + n_fft // 2, bins, sampling_rate).float(), persistent=False)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
     def forward(self, waveform: Tensor, steps: int) -> Tensor:
@@ -71,7 +77,7 @@ class WhisperFrames(nn.Module):
         freeze_convolution: bool,
         layerdrop: float,
         spec_augment: bool,
-        pad_to_window: bool,
+        pad_to_window: bool = False,
     ) -> None:
         super().__init__()
         config = encoder.config

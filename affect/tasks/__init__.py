@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -12,6 +13,8 @@ from affect.errors import AffectError, nearest
 from affect.recipe import Recipe
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from affect.task import Task
 
 TASKS = {
@@ -34,9 +37,20 @@ def task_class(name: str) -> type[Task]:
     place = TASKS.get(name) or next((point.value for point in entry_points(group=GROUP, name=name)), None)
     if place is None:
         raise AffectError(f"unknown task {name!r}; {nearest(name, names())}")
-    module, _, attribute = place.partition(":")
-    found: type[Task] = getattr(import_module(module), attribute)
+    found: type[Task] = attribute(place)
     return found
+
+
+def attribute(place: str) -> Any:
+    """Return what a task names as "module:attribute"."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+def commands() -> dict[str, Callable[..., None]]:
+    """Return the subcommands that installed tasks add to `affect`, by name."""
+    found = (attribute(place) for name in names() for place in task_class(name).commands())
+    return {function.__name__: function for function in found}
 
 
 def read_recipe(data: dict[str, Any] | Path) -> Recipe:
@@ -48,3 +62,15 @@ def read_recipe(data: dict[str, Any] | Path) -> Recipe:
 def make(recipe: Recipe) -> Task:
     """Return the task that a recipe describes; reads nothing yet."""
     return task_class(recipe.task)(recipe)
+
+
+def model_of(config: dict[str, Any]) -> nn.Module:
+    """Return the model that a config.json describes, with random weights. Raises AffectError where it can't be had."""
+    return task_class(str(config.get("task"))).model_of(config)
+
+
+def load(folder: Path) -> nn.Module:
+    """Return the model in a folder, of whichever task, on the CPU and in evaluation mode. Raises AffectError."""
+    from affect.models import saving
+
+    return saving.load(folder, model_of)

@@ -17,10 +17,10 @@ from affect.data.corpora import mapping
 from affect.data.media import Medium, read_media
 from affect.errors import AffectError, first_line
 from affect.extraction import GENERATED, Extraction, IncompleteError
+from affect.inference import manifest
+from affect.inference.extractor import Extractor, Features
 from affect.train import folder as folders
 from affect.train.engine import Engine, is_out_of_memory
-from affect.workflows import manifest
-from affect.workflows.extractor import Extractor, Features
 
 _LOG = logging.getLogger("affect")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -15,8 +14,8 @@ import soundfile
 
 from affect.commands import sharing
 from affect.errors import AffectError
-from affect.workflows import prediction
 from tests.hub.double import TOKEN, Hub
+from tests.inference.asking import ask
 from tests.launching import ROOT
 
 MODULES = ("ccc", "emoval", "der")
@@ -78,9 +77,8 @@ def test_push_and_predict_by_name(server, said, spoken, tmp_path):
     assert said[0].startswith(f"{server.url}/someone/model (commit ")
     assert server.repos["someone/model"].private
     soundfile.write(tmp_path / "a.wav", 0.1 * np.sin(np.arange(16000) / 20), 16000)
-    output = io.StringIO()
-    prediction.predict_files(spoken / "seed0" / "fold1", [tmp_path / "a.wav"], output)
-    assert json.loads(said[1]) == json.loads(output.getvalue()) | {"path": "a.wav"}
+    _, (line,) = ask(spoken / "seed0" / "fold1", tmp_path / "a.wav")
+    assert json.loads(said[1]) == line | {"path": "a.wav"}
 
 
 def test_each_pushed_metric_module_is_loaded_by_its_name(server, said):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import shutil
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from affect.commands import sharing
 from affect.errors import AffectError
 from affect.hub import from_pretrained, push, source
-from affect.workflows import multimodal_prediction, prediction
+from tests.inference.asking import ask
 
 REPO = "someone/model"
 SUMS = "SHA256SUMS"
@@ -51,12 +50,8 @@ def test_damaged_best_weights_go_nowhere(hub, run):
         assert said(caught) == f"{best} is damaged: {fault}; copy it there again, or train it anew with --overwrite"
     assert hub.repos == {}
     assert not list((run / "checkpoints").glob(".push*"))
-    predicting = (
-        (lambda: multimodal_prediction.predict_utterances(run, io.StringIO(), audio=["a.npy"]))
-        if "fused" in str(run)
-        else (lambda: prediction.predict_files(run, [Path("a.wav")], io.StringIO()))
-    )
-    for use in (predicting, lambda: from_pretrained(run)):
+    given = {"audio": ["a.npy"]} if "fused" in str(run) else {}
+    for use in (lambda: ask(run, *([] if given else ["a.wav"]), **given), lambda: from_pretrained(run)):
         with pytest.raises(AffectError) as caught:
             use()
         assert f"model in {best} is damaged: {fault}; copy it there again, or train it anew" in said(caught)
@@ -90,17 +85,3 @@ def test_the_last_weights_are_those_of_the_newest_checkpoint_that_is_whole(hub, 
     (older / SUMS).unlink()
     found = source.read(run).last
     assert found is None or found.parent not in (older, newer)
-
-
-def test_runs_from_before_checksums_are_taken_with_a_word(hub, run, caplog):
-    best, step = run / "checkpoints" / "best", newest(run)
-    for folder in (best, step):
-        (folder / SUMS).unlink()
-    place = best / "place.json"
-    place.write_text(place.read_text().replace('"checksums"', '"unknown"'))
-    (step / "optimizer.pt").write_bytes(b"")
-    with caplog.at_level(logging.WARNING, "affect"):
-        push.run(run, REPO)
-    assert "best is from before weights had checksums: it can't be verified" in caplog.text
-    assert "passed over" not in caplog.text
-    from_pretrained(run)

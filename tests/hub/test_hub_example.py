@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import io
 import json
 import re
 from pathlib import Path
@@ -13,32 +12,31 @@ import pytest
 import soundfile
 import torch
 
-from affect.data import prosody
+from affect import tasks
 from affect.hub import clean, example, push
-from affect.models import multimodal, text
-from affect.models import valence_arousal as models
-from affect.models.encoder import EncoderConfig
-from affect.models.multimodal import MultimodalConfig
-from affect.models.text import TextConfig
-from affect.workflows import multimodal_prediction, prediction
+from affect.models import saving
+from affect.usage import Card
+from tests.inference.asking import ask
+from tests.tasks.multimodal_emotion import fusing
+from tests.tasks.valence_arousal import small
 
 REPO = "someone/model"
-NONE = EncoderConfig(name="none")
-TINY = EncoderConfig(name="tiny")
-P = len(prosody.names("default"))
-COMMON = {"prosody_features": P, "prosody_width": 8, "hidden": (8,), "mamba_width": 8, "state_width": 8}
 KINDS = {
-    "speech and prosody": {"encoder": TINY},
-    "speech": {"encoder": TINY, "prosody_width": 0, "targets": ("dominance",), "scale": (-3.0, 3.5)},
-    "mel": {"encoder": EncoderConfig(name="mel"), "prosody_width": 0},
-    "prosody": {"encoder": NONE},
-    "text": {"encoder": NONE, "prosody_width": 0, "text": TextConfig(name="ngrams", buckets=64)},
-    "all": {"encoder": TINY, "text": TextConfig(), "gates": True, "targets": ("valence", "emotion"),
-            "classes": ("ang", "hap+exc", "neu")},
-    "classes": {"encoder": NONE, "targets": ("emotion",), "classes": ("joy", "don't")},
-    "dialogue": {"encoder": TINY, "dialogue": "mamba"},
-    "embedding": {"encoder": TINY, "speaker": "embedding", "speaker_features": 5},
+    "speech and prosody": {},
+    "speech": {"prosody_dim": 0, "targets": ("dominance",), "scale": (-3.0, 3.5)},
+    "mel": {"encoder": "mel", "prosody_dim": 0},
+    "prosody": {"encoder": "none"},
+    "text": {"encoder": "none", "prosody_dim": 0, "text": "ngrams"},
+    "all": {"text": "tiny-text", "gates": True, "targets": ("valence", "emotion"), "classes": ("ang", "hap+exc")},
+    "classes": {"encoder": "none", "targets": ("emotion",), "classes": ("joy", "don't")},
+    "dialogue": {"dialogue": "mamba", "mamba_dim": 8, "state_dim": 8},
+    "embedding": {"speaker": "embedding", "speaker_features": 5},
 }  # fmt: skip
+
+
+def card_of(config: dict) -> Card:
+    """Return the card of a config.json."""
+    return tasks.task_class(config["task"]).card(clean.scrub(config), {}, REPO)
 
 
 @pytest.fixture
@@ -74,29 +72,20 @@ def read(lines: list[str]) -> tuple[dict[str, float], dict[str, float]]:
     return numbers, shares
 
 
-def saved(kind: str, folder: Path) -> models.VAModel:
-    torch.manual_seed(3)
-    model = models.VAModel(models.VAConfig(**{**COMMON, **KINDS[kind]}))
-    models.save(model, folder)
-    if model.config.text is not None:
-        text.save_tokenizer(text.read_tokenizer(model.config.text), folder)
-    return model
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_each_kind_of_model_it_runs_and_says_what_predict_says(kind, here, capsys):
-    model = saved(kind, here / REPO)
-    config = clean.scrub(json.loads((here / REPO / "config.json").read_text()))
-    numbers, shares = read(ran(example.python(config, REPO), capsys))
-    assert set(numbers) == set(model.config.numbers)
-    assert set(shares) == set(model.config.classes)
+    torch.manual_seed(3)
+    model = small.save(small.model(**KINDS[kind]), here / REPO)
+    card = card_of(saving.read_config(here / REPO))
+    numbers, shares = read(ran(card.program, capsys))
+    assert set(numbers) == set(model.data.numbers)
+    assert set(shares) == set(model.data.classes)
+    assert [line for line in card.program.splitlines() if len(line) > 120] == [], "a reader scrolls sideways"
     if kind == "embedding":
         return  # predict has none to give
-    output = io.StringIO()
-    files = [Path("recording.wav")] if "recording.wav" in example.section(config, REPO, False) else []
-    texts = ["what was said"] if model.text is not None else []
-    assert prediction.predict_files(Path(REPO), files, output, texts=texts) == 0
-    known = json.loads(output.getvalue())
+    files = ["recording.wav"] if "recording.wav" in card.command else []
+    bad, (known,) = ask(REPO, *files, text=["what was said"] if model.text is not None else [])
+    assert bad == 0
     predicted = {name: value for name, value in known["prediction"].items() if name != "emotion"}
     assert numbers == pytest.approx(predicted, abs=1e-4)
     assert shares == pytest.approx(known.get("probability", {}).get("emotion", {}), abs=1e-4)
@@ -104,24 +93,18 @@ def test_of_each_kind_of_model_it_runs_and_says_what_predict_says(kind, here, ca
 
 @pytest.mark.parametrize("name", ["attention", "topn"])
 def test_of_a_fusion_model_too(name, here, capsys):
-    torch.manual_seed(3)
     streams = [("audio", "hubert", 4), ("text", "bert", 3), ("video", "clip", 5)]
     if name == "topn":
         streams.insert(1, ("audio", "wavlm", 2))
-    config = MultimodalConfig(name=name, streams=tuple(streams), classes=("happy", "sad"), hidden=8)
-    multimodal.save(multimodal.build(config), here / REPO)
-    facts = json.loads((here / REPO / "config.json").read_text())
-    assert example.keys(facts["multimodal"]["streams"]) == list(config.keys)
+    data = fusing.save(here / REPO, name=name, streams=streams, classes=("happy", "sad")).data
     noise = np.random.default_rng(1)
-    for key, width in zip(config.keys, config.widths, strict=True):
+    for key, width in zip(data.keys, data.widths, strict=True):
         np.save(f"{key}.npy", noise.normal(size=width if key == "text" else (7, width)).astype(np.float16))
-    numbers, shares = read(ran(example.python(facts, REPO), capsys))
-    section = example.section(facts, REPO, False)
-    (command,) = re.findall(r"affect predict someone/model (.*)", section)
-    given = {part.split()[0]: part.split()[1:] for part in command.removeprefix("--").split(" --")}
-    output = io.StringIO()
-    assert multimodal_prediction.predict_utterances(Path(REPO), output, **given) == 0
-    known = json.loads(output.getvalue())
+    card = card_of(saving.read_config(here / REPO))
+    numbers, shares = read(ran(card.program, capsys))
+    given = {part.split()[0]: part.split()[1:] for part in card.command.removeprefix("--").split(" --")}
+    bad, (known,) = ask(REPO, **given)
+    assert bad == 0
     assert numbers["valence"] == pytest.approx(known["prediction"]["valence"], abs=1e-5)
     assert max(shares, key=shares.get) == known["prediction"]["emotion"]
     assert sum(shares.values()) == pytest.approx(1)
@@ -136,9 +119,7 @@ def test_as_pushed_it_takes_the_model_from_the_hub(hub, spoken, fused, here, cap
             np.save(f"{key}.npy", np.ones(width, np.float32))
         numbers, shares = read(ran(in_card(here), capsys))
         if kind == "spoken":
-            output = io.StringIO()
-            prediction.predict_files(run, [here / "recording.wav"], output)
-            assert numbers == pytest.approx(json.loads(output.getvalue())["prediction"], abs=1e-4)
+            assert numbers == pytest.approx(ask(run, here / "recording.wav")[1][0]["prediction"], abs=1e-4)
         else:
             assert set(numbers) == {"valence"}
             assert len(shares) == 6
@@ -146,13 +127,11 @@ def test_as_pushed_it_takes_the_model_from_the_hub(hub, spoken, fused, here, cap
         assert any(f"/{repo}/resolve/" in line for line in hub.log)
 
 
-def test_how_to_install_is_said(spoken, tmp_path):
-    config = json.loads((spoken / "seed0" / "fold1" / "checkpoints" / "best" / "config.json").read_text())
-    said = example.section(config, REPO, True)
-    assert "pip install .\n" in said
-    assert 'from_pretrained("someone/model", subfolder="last")' in said
-    assert "subfolder" not in example.section(config, REPO, False)
-    config["model"]["prosody"] = "egemaps"
-    assert 'pip install ".[egemaps]"' in example.section(config, REPO, False)
-    lines = [line for line in example.python(config, REPO).splitlines() if len(line) > 120]
-    assert lines == [], "a reader scrolls sideways"
+def test_how_to_install_is_said(here):
+    for prosody, what in (("default", "pip install .\n"), ("egemaps", 'pip install ".[egemaps]"')):
+        config = {"task": "valence_arousal", **small.model(encoder="none", prosody=prosody).describe()}
+        said = example.section(card_of(config), REPO, True)
+        assert what in said
+        assert f"affect predict {REPO} recording.wav" in said
+        assert 'from_pretrained("someone/model", subfolder="last")' in said
+        assert "subfolder" not in example.section(card_of(config), REPO, False)

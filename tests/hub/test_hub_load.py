@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from dataclasses import replace
@@ -15,14 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2FeatureExtractor, WavLMModel
 
-from affect import checksums
+from affect import checksums, tasks
 from affect.errors import AffectError
 from affect.hub import from_pretrained, push
 from affect.hub.load import folder_of
-from affect.models import multimodal, tiny
-from affect.models import valence_arousal as models
+from affect.models import tiny
 from affect.options import Options
-from affect.workflows import folds, prediction
+from affect.workflows import folds
+from tests.inference.asking import ask
 from tests.tasks.multimodal_emotion import small
 from tests.train import runs
 
@@ -34,10 +33,10 @@ def run(spoken):
     return spoken / "seed0" / "fold1"
 
 
-def heard(model: models.VAModel) -> dict[str, torch.Tensor]:
+def heard(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     noise = torch.Generator().manual_seed(1)
     wave = 0.1 * torch.randn(2, 8000, generator=noise)
-    prosody = torch.randn(2, model.config.prosody_features, generator=noise)
+    prosody = torch.randn(2, model.data.prosody_features, generator=noise)
     with torch.inference_mode():
         found = model(waveform=wave, samples=torch.tensor([8000, 6000]), prosody=prosody)
     return {name: value for name, value in found.items()}
@@ -58,10 +57,10 @@ def test_best_and_last_predict_as_in_the_run(hub, spoken, tmp_path):
     push.run(run, REPO)
     pulled = from_pretrained(REPO)
     assert not pulled.training
-    known = heard(models.load(best))
+    known = heard(tasks.load(best))
     assert_same(known, heard(pulled))
     last = heard(from_pretrained(REPO, subfolder="last"))
-    newest = models.load(best)
+    newest = tasks.load(best)
     newest.load_state_dict(load_file(max((run / "checkpoints").glob("step-*")) / "average.safetensors"))
     assert_same(heard(newest), last)
     assert any(not torch.allclose(last[name], known[name], atol=1e-4) for name in known), "other weights than the best"
@@ -75,7 +74,7 @@ def test_a_fusion_model_gives_the_rows_that_the_run_wrote(hub, fused, tmp_path):
     known = small.read(run / "predictions-test1.jsonl")
     names = [row["id"] for row in known]
     inputs, present = {}, torch.zeros(len(names), 3)
-    for place, (key, (_, feature, width)) in enumerate(zip(model.config.keys, model.config.streams, strict=True)):
+    for place, (key, (_, feature, width)) in enumerate(zip(model.data.keys, model.data.streams, strict=True)):
         values = np.zeros((len(names), width), np.float32)
         for row, name in enumerate(names):
             file = root / "features" / feature / f"{name}.npy"
@@ -87,7 +86,7 @@ def test_a_fusion_model_gives_the_rows_that_the_run_wrote(hub, fused, tmp_path):
     assert len(whole) > len(names) // 2
     with torch.inference_mode():
         found = model(present, **inputs)
-        same = multimodal.load(run / "checkpoints" / "best")(present, **inputs)
+        same = tasks.load(run / "checkpoints" / "best")(present, **inputs)
     assert_same(same, found)
     for k in whole:
         assert float(found["valence"][k]) == pytest.approx(known[k]["prediction"]["valence"], abs=1e-5)
@@ -99,19 +98,18 @@ def test_the_command_line_predicts_by_the_name_of_the_repo(hub, run, tmp_path, m
     soundfile.write("a.wav", 0.1 * np.sin(np.arange(16000) / 20), 16000)
     said = {}
     for name in (str(run), REPO):
-        output = io.StringIO()
-        assert prediction.predict_files(Path(name), [Path("a.wav")], output) == 0
-        said[name] = json.loads(output.getvalue())
+        bad, said[name] = ask(name, "a.wav")
+        assert bad == 0
     assert said[REPO] == said[str(run)]
     # A folder that is there counts first.
     Path(REPO).mkdir(parents=True)
     with pytest.raises(AffectError, match="holds no weights"):
-        prediction.predict_files(Path(REPO), [Path("a.wav")], io.StringIO())
+        ask(REPO, "a.wav")
 
 
 def test_a_local_folder_needs_no_hub(run, tmp_path):
     assert_same(heard(from_pretrained(run)), heard(from_pretrained(run / "checkpoints" / "best")))
-    with pytest.raises(AffectError, match=r"config.json is missing"):
+    with pytest.raises(AffectError, match="model.safetensors is missing"):
         from_pretrained(tmp_path)
     with pytest.raises(AffectError, match="has no revision 'v1'"):
         from_pretrained(run, revision="v1")
@@ -180,9 +178,9 @@ def test_a_model_of_a_local_encoder_and_text_carries_both(hub, small_corpus, tmp
     assert {"tokenizer/affect_tokenizer.json", "last/tokenizer/affect_tokenizer.json"} <= set(files)
     assert [name for name, data in files.items() if b"secret-place" in data] == []
     assert json.loads(files["recipe.json"])["model"]["encoder"] == "wavlm"
-    model, known = from_pretrained(REPO), models.load(run / "checkpoints" / "best")
+    model, known = from_pretrained(REPO), tasks.load(run / "checkpoints" / "best")
     words = {"tokens": torch.tensor([[1, 2, 3]]), "token_mask": torch.ones(1, 3, dtype=torch.bool)}
     waves = {"waveform": 0.1 * torch.randn(1, 8000), "samples": torch.tensor([8000])}
-    prosody = torch.randn(1, known.config.prosody_features)
+    prosody = torch.randn(1, known.data.prosody_features)
     with torch.inference_mode():
         assert_same(known(**waves, **words, prosody=prosody), model(**waves, **words, prosody=prosody))

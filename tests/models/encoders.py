@@ -1,6 +1,7 @@
 """Encoders with weights away from their initial values, and the transformers models they are compared to."""
 
 import copy
+from dataclasses import fields
 
 import torch
 from torch import nn
@@ -13,8 +14,8 @@ KINDS = [name for name in tiny.NAMES if name != "small"]
 WAVEFORM_KINDS = [name for name in KINDS if name != "tiny-whisper"]
 
 
-def make(name: str, **options) -> tuple[SpeechEncoder, nn.Module]:
-    """Return our encoder and an untouched copy of the transformers model it took over."""
+def make(name: str, *, padded: bool = False, **options) -> tuple[SpeechEncoder, nn.Module]:
+    """Return our encoder and an untouched copy of the transformers model it took over; `padded` as that pads."""
     config = EncoderConfig(name=name, **options)
     model, preprocessing = pretrained.read_encoder(name, None, config.dropout)
     with torch.no_grad():
@@ -22,7 +23,17 @@ def make(name: str, **options) -> tuple[SpeechEncoder, nn.Module]:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     original = copy.deepcopy(model)
-    return SpeechEncoder(config, model, preprocessing), original
+    encoder = SpeechEncoder(config, model, preprocessing)
+    if padded:
+        # Whisper's 30 s, as the original has it.
+        encoder.backbone.pad_to_window = True
+    return encoder, original
+
+
+def moved(config: EncoderConfig) -> SpeechEncoder:
+    """Return an encoder with weights away from their initial values."""
+    options = {field.name: getattr(config, field.name) for field in fields(config) if field.name != "name"}
+    return make(config.name, **options)[0]
 
 
 def speech(samples: list[int]) -> torch.Tensor:

@@ -84,7 +84,7 @@ def test_whisper_spectrogram_equals_transformers():
 
 
 def test_padded_whisper_equals_transformers():
-    encoder, original = make("tiny-whisper", whisper_pad=True)
+    encoder, original = make("tiny-whisper", padded=True)
     wave = speech([20_001])
     with torch.no_grad():
         ours, mask = encoder.eval()(wave, torch.tensor([20_001]))
@@ -138,7 +138,7 @@ def entry_name(name: str) -> str:
 @pytest.mark.parametrize("name", ["tiny", "tiny-wav2vec2", "tiny-whisper"])
 @pytest.mark.parametrize("layers", [1, -2])
 def test_chosen_layer_equals_transformers_hidden_state(name, layers):
-    encoder, original = make(name, layers=layers, whisper_pad=True)
+    encoder, original = make(name, layers=layers, padded=name == "tiny-whisper")
     assert len(encoder.backbone.layers) == 1
     wave = speech([8000])
     values = whisper_features(wave) if name == "tiny-whisper" else extract(name, wave[0])

@@ -28,7 +28,8 @@ FIELDS = [
     "train.budget", "train.mode", "train.patience", "train.min_delta", "train.choose", "train.evaluate_every",
     "train.average_best", "train.init_from", "train.precision", "train.diagnostics_every", "train.keep",
     "train.checkpoint_every", "train.checkpoint_minutes", "train.workers", "train.trackers", "train.world",
-    "train.timeout", "push_to_hub", "hub_private", "data.corpus", "data.root", "data.name", "data.audio", "data.text", "data.video",
+    "train.timeout", "push_to_hub", "hub_private", "data.corpus", "data.root", "data.name", "data.audio", "data.text",
+    "data.video",
     "data.widths", "data.labels", "data.folds", "data.fold", "data.train", "data.test", "data.noise",
     "data.generator_seed", "model.name", "model.hidden", "model.dropout", "model.modality_dropout", "model.warmup",
     "model.dropout_kind", "model.softmax", "model.rescale", "model.fused_dropout", "model.views", "model.missing",
@@ -132,8 +133,8 @@ def test_the_baseline_has_the_toolkits_values():
 
 def test_the_baseline_has_the_toolkits_parameters():
     """At the widths of the three features of the report."""
-    from affect.models import multimodal
-    from affect.models.multimodal.config import MultimodalConfig
+    from affect.tasks.multimodal_emotion.models import build
+    from affect.tasks.multimodal_emotion.sections import Signature
 
     recipe = experiments()["baseline"]()
     widths = {"audio": 1024, "text": 5120, "video": 768}
@@ -145,8 +146,8 @@ def test_the_baseline_has_the_toolkits_parameters():
     streams = tuple((m, names[m][0], width) for m, width in widths.items())
     for name in ("baseline", "robust_v3"):
         model = experiments()[name]().model
-        config = MultimodalConfig(name=model.name, streams=streams, classes=tuple("abcdef"), hidden=model.hidden)
-        assert sum(p.numel() for p in multimodal.build(config).parameters()) == 1_067_786
+        made = build(model, Signature(streams=streams, classes=tuple("abcdef")))
+        assert sum(p.numel() for p in made.parameters()) == 1_067_786
 
 
 def test_ours_knows_what_is_missing():

@@ -21,8 +21,9 @@ from affect.data.media import Medium
 from affect.data.video import frames
 from affect.errors import AffectError
 from affect.extraction import AudioExtraction, IncompleteError, TextExtraction, VideoExtraction
-from affect.workflows import extraction, extractor
-from affect.workflows.extractor import Extractor
+from affect.inference import extractor
+from affect.inference.extractor import Extractor
+from affect.workflows import extraction
 
 
 @pytest.fixture(autouse=True)

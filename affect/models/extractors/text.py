@@ -113,7 +113,7 @@ class TextExtractor(nn.Module):
         """Read the encoder `name` (a hub name, a folder, or `tiny`) with weights of `dtype`; raises AffectError."""
         if name == TINY:
             with drawn_alike():
-                model = text_encoder.read_model(text_encoder.TINY, None, None).to(dtype)
+                model = text_encoder.read_model(text_encoder.TINY, None).to(dtype)
             return cls(model, ByteTokens(), layers, name)
         where = located(name, revision, trust=trust)
         config = read(name, "config.json", AutoConfig, where)

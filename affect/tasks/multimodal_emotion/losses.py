@@ -9,9 +9,9 @@ from affect.losses.imputed import imputed
 from affect.losses.masked import cross_entropy, squared_error
 from affect.losses.misa import misa_terms
 from affect.losses.mmim import mmim_terms
-from affect.models.multimodal.fusion import LESS
 from affect.task import Term
 from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE
+from affect.tasks.multimodal_emotion.models.fusion import LESS
 from affect.tasks.multimodal_emotion.sections import Model
 
 

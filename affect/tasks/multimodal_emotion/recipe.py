@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from affect.recipe import Recipe, require
-from affect.tasks.multimodal_emotion.sections import Data, Model
+from affect.tasks.multimodal_emotion.sections import MODALITIES, Data, Model
 
 __all__ = ["SEEDS", "Data", "Model", "MultimodalEmotion"]
 
@@ -39,9 +39,7 @@ class MultimodalEmotion(Recipe):
         require(self.together is None or self.together > 0, "together", "be positive (or None)", self.together)
         low_high = self.noise is None or self.noise[0] <= self.noise[1]
         require(low_high, "noise", "be low then high, in dB", self.noise)
-        several = any(len(getattr(self.data, name)) > 1 for name in ("audio", "text", "video"))
-        allowed = not several or self.model.name == "topn"
-        require(allowed, "model.name", "be topn with several features of a modality", self.model.name)
+        self.model.check_streams(tuple(m for m in MODALITIES for _ in getattr(self.data, m)))
 
     def seeds(self, given: tuple[int, ...] | None) -> tuple[int, ...]:
         """Return the seeds of the protocol. Raises AffectError for fewer than the strict one asks for."""

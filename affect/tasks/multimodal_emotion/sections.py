@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
+from affect.config import require
 from affect.data import corpora
-from affect.recipe import require
+
+MODALITIES = ("audio", "text", "video")
+"""The modalities, in the order in which streams, masks and weights name them."""
+
+WEIGHING = ("attention", "attention_robust", "topn")
+"""The models that weigh their streams by attention."""
+
+MOST_STREAMS = 18
+"""Streams that `topn` takes at most: six a modality, as the public toolkit ranks them."""
+
+Stream = tuple[str, str, int]
+"""One feature set: (modality, name of the features, width)."""
 
 if TYPE_CHECKING:
     CorpusName = str
@@ -124,3 +137,75 @@ class Model:
             require(getattr(self, name) >= 0, f"model.{name}", "not be negative", getattr(self, name))
         require(self.temperature > 0, "model.temperature", "be positive", self.temperature)
         require(self.rank > 0, "model.rank", "be positive", self.rank)
+        require(self.rank == 4 or self.name == "lmf", "model.rank", f"be left out: {self.name} has none", self.rank)
+        weighs = self.name in WEIGHING
+        for name in ("softmax", "fused_dropout", "rescale"):
+            idle = weighs or not getattr(self, name) or getattr(self, name) == "none"
+            require(idle, f"model.{name}", f"be left out: {self.name} has no attention", getattr(self, name))
+        fills = self.imputation == 0 or self.missing == "zeros"
+        require(fills, "model.missing", "be zeros with model.imputation, which fills in itself", self.missing)
+
+    @property
+    def score_softmax(self) -> Literal["none", "plain", "masked"]:
+        """`softmax`, the named model's own where it is None."""
+        return self.softmax or ("plain" if self.name == "attention_robust" else "none")
+
+    @property
+    def drops_fused(self) -> bool:
+        """`fused_dropout`, the named model's own where it is None."""
+        return self.name == "attention_robust" if self.fused_dropout is None else self.fused_dropout
+
+    def check_streams(self, modalities: tuple[str, ...]) -> None:
+        """Raise AffectError where the model can't be of these streams' modalities."""
+        several = [modality for modality, count in Counter(modalities).items() if count > 1]
+        require(
+            not several or self.name == "topn", "model.name", "be topn with several features of a modality", self.name
+        )
+        two = not self.modality_dropout or len(set(modalities)) > 1
+        require(
+            two, "model.modality_dropout", "be 0 with one modality: it would drop all there is", self.modality_dropout
+        )
+        two = not self.imputation or len(modalities) > 1
+        require(two, "model.imputation", "be 0 with one feature: it is predicted from the others", self.imputation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """What a model has to know of the data it is for; it is saved with the model's section."""
+
+    streams: tuple[Stream, ...]
+    """Modalities in the order of `MODALITIES`; one feature each, of `topn` several."""
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(0 < len(self.streams) <= MOST_STREAMS, "streams", f"be 1 to {MOST_STREAMS}", self.streams)
+        unknown = [modality for modality in self.modalities if modality not in MODALITIES]
+        require(not unknown, "streams", f"be of {', '.join(MODALITIES)}", unknown)
+        order = [MODALITIES.index(modality) for modality in self.modalities]
+        require(order == sorted(order), "streams", f"be in the order {', '.join(MODALITIES)}", self.modalities)
+        twice = [stream for stream, count in Counter(entry[:2] for entry in self.streams).items() if count > 1]
+        require(not twice, "streams", "name each feature once", twice)
+        require(all(width > 0 for width in self.widths), "streams", "have positive widths", self.widths)
+        different = len(self.classes) > 1 and len(set(self.classes)) == len(self.classes)
+        require(different, "classes", "be at least two different names", self.classes)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modality of each stream."""
+        return tuple(modality for modality, _, _ in self.streams)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The input that holds each stream: its modality, for a second one of it `audio_2` and so on."""
+        seen: Counter[str] = Counter()
+        keys = []
+        for modality in self.modalities:
+            seen[modality] += 1
+            keys.append(modality if seen[modality] == 1 else f"{modality}_{seen[modality]}")
+        return tuple(keys)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The width of each stream."""
+        return tuple(width for _, _, width in self.streams)

@@ -6,7 +6,7 @@ What needs a tensor library is imported where it is needed: reports ask a task w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
     from affect.data.feature_corpus import FeatureCorpus
     from affect.findings import Flag, Section
+    from affect.inference.opening import Opened
     from affect.report.study import Study
     from affect.tasks.multimodal_emotion.examples import Examples
+    from affect.usage import Card, UserInputs
 
 MODALITIES = tuple(LETTERS.values())
 TESTS = ("test1", "test2", "test3")
@@ -44,6 +46,7 @@ class MultimodalEmotionTask(Task):
     recipe: MultimodalEmotion
     unit = "utterances"
     measures: Sequence[Measure] = MEASURES
+    takes = ("--audio", "--text", "--video", "--features")
 
     def __init__(self, recipe: MultimodalEmotion, known: Examples | None = None):
         """Take a recipe; `known` are the utterances where they were read before."""
@@ -119,30 +122,12 @@ class MultimodalEmotionTask(Task):
         """Return a new model, its features standardised by the training part where the recipe asks for it."""
         import torch
 
-        from affect.models import multimodal
-        from affect.models.multimodal.config import MultimodalConfig
+        from affect.tasks.multimodal_emotion.models import build
+        from affect.tasks.multimodal_emotion.sections import Signature
 
         choice, corpus = self.recipe.model, self.corpus
-        model = multimodal.build(
-            MultimodalConfig(
-                name=choice.name,
-                streams=tuple((stream.modality, stream.name, stream.width) for stream in corpus.streams),
-                classes=corpus.classes,
-                hidden=choice.hidden,
-                dropout=choice.dropout,
-                modality_dropout=choice.modality_dropout,
-                warmup=choice.warmup,
-                dropout_kind=choice.dropout_kind,
-                softmax=choice.softmax,
-                rescale=choice.rescale,
-                views=choice.views > 0,
-                fused_dropout=choice.fused_dropout,
-                missing=choice.missing,
-                imputation=choice.imputation > 0,
-                normalise=choice.normalise,
-                rank=choice.rank,
-            )
-        )
+        streams = tuple((stream.modality, stream.name, stream.width) for stream in corpus.streams)
+        model = build(choice, Signature(streams=streams, classes=corpus.classes))
         if choice.normalise:
             train = np.asarray(self.parts["train"]["row"][:], dtype=np.intp)
             for s, key in enumerate(corpus.keys):
@@ -165,7 +150,7 @@ class MultimodalEmotionTask(Task):
 
     def on_step_start(self, model: nn.Module, epoch: int, step: int) -> dict[str, float]:
         """Set modality dropout's probability of the epoch and return it."""
-        from affect.models.multimodal.fusion import Fusion
+        from affect.tasks.multimodal_emotion.models.fusion import Fusion
 
         return cast(Fusion, model).begin(epoch)
 
@@ -196,10 +181,38 @@ class MultimodalEmotionTask(Task):
         return rows_of(outputs, batch, self.corpus.classes, [s.modality for s in self.corpus.streams])
 
     def model_config(self, model: nn.Module) -> dict[str, Any]:
-        """Return the fusion model's configuration."""
-        from affect.models.multimodal.fusion import Fusion
+        """Return the section `model` and what the model knows of the data."""
+        from affect.tasks.multimodal_emotion.models.fusion import Fusion
 
-        return {"multimodal": cast(Fusion, model).config.to_dict()}
+        return cast(Fusion, model).describe()
+
+    @classmethod
+    def model_of(cls, config: dict[str, Any]) -> nn.Module:
+        """Return the model that a config.json describes, with random weights."""
+        from affect.tasks.multimodal_emotion.models import restore
+
+        return restore(config)
+
+    @classmethod
+    def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+        """Yield a line for each utterance."""
+        from affect.tasks.multimodal_emotion import predict
+
+        return predict.infer(cls, opened, inputs, progress=progress)
+
+    @classmethod
+    def preprocessing(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the streams of features that the model takes, and what its outputs mean."""
+        from affect.tasks.multimodal_emotion import card
+
+        return card.preprocessing(config)
+
+    @classmethod
+    def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
+        """Return the facts for the model's card on the Hub."""
+        from affect.tasks.multimodal_emotion import card
+
+        return card.card(config, recipe, repo)
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return what always the commonest class and the mean valence of training give, part by part."""

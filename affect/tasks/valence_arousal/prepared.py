@@ -21,9 +21,10 @@ from tqdm import tqdm
 from affect.data import audio
 from affect.data.cache import cache_folder, lock
 from affect.data.features import FeatureStore
-from affect.models.speech import SpeechBranch, by_length
-from affect.models.valence_arousal import VAModel
+from affect.models.encoder import by_length
+from affect.tasks.valence_arousal.model import VAModel
 from affect.tasks.valence_arousal.recipe import ValenceArousal
+from affect.tasks.valence_arousal.speech import SpeechBranch
 
 _LOG = logging.getLogger("affect")
 _VERSION = 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
+from affect.config import require
 from affect.data import corpora
 from affect.data.corpora.layout import Layout
-from affect.recipe import require
 
 EMOTION = "emotion"
 """The target that is a class; all others are numbers."""
@@ -247,3 +247,32 @@ class Augment:
     def any(self) -> bool:
         """Whether anything is changed."""
         return bool(self.stretch or self.shift or self.noise or self.gain or self.mixup)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """What a model has to know of the data it is for; it is saved with the model's section."""
+
+    targets: tuple[str, ...] = ("valence", "arousal")
+    classes: tuple[str, ...] = ()
+    """Those of the target `emotion`, in the order of its logits."""
+    scale: tuple[float, float] = (1.0, 5.0)
+    """Lowest and highest raw label: what 0 and 1 of a number stand for."""
+    prosody: str = "default"
+    """The kind of functionals."""
+    prosody_features: int = 88
+    speaker_features: int = 0
+    """Channels of the speaker embeddings that are an input, 0 where there are none."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(bool(self.targets), "targets", "name at least one", self.targets)
+        require(len(set(self.targets)) == len(self.targets), "targets", "name each once", self.targets)
+        several = EMOTION not in self.targets or len(self.classes) > 1
+        require(several, "classes", "be at least two with the target emotion", self.classes)
+        require(self.prosody_features > 0, "prosody_features", "be positive", self.prosody_features)
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The targets that are numbers."""
+        return tuple(target for target in self.targets if target != EMOTION)

@@ -6,7 +6,7 @@ What needs a tensor library is imported where it is needed: reports ask a task w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
     from affect.data.corpus import Corpus
     from affect.findings import Flag, Section
+    from affect.inference.opening import Opened
     from affect.models import text
     from affect.report.study import Study
     from affect.tasks.valence_arousal.classes import Classes
     from affect.tasks.valence_arousal.inputs import Inputs
     from affect.tasks.valence_arousal.prepared import Prepared
+    from affect.usage import Card, UserInputs
 
 
 class ValenceArousalTask(Task):
@@ -38,6 +40,7 @@ class ValenceArousalTask(Task):
 
     recipe_class = ValenceArousal
     recipe: ValenceArousal
+    takes = ("FILES", "--text", "--window", "--hop", "--rate", "--raw")
 
     def __init__(self, recipe: ValenceArousal, known: tuple[Corpus, Classes | None] | None = None):
         """Take a recipe; `known` is its corpus with its classes where they were read before."""
@@ -147,67 +150,34 @@ class ValenceArousalTask(Task):
         utterances = [{name: column[k] for name, column in columns.items()} for k in range(count)]
         return self.inputs.batch(utterances, key, [len(row["rows"]) for row in rows])
 
-    def _text(self) -> text.TextConfig | None:
-        from affect.models import text
-
-        model = self.recipe.model
-        if model.text == "none":
-            return None
-        return text.TextConfig(name=model.text, train=model.train_text, dropout=model.text_dropout)
-
     @cached_property
     def _tokenizer(self) -> text.Tokenizer | None:
         from affect.models import text
+        from affect.tasks.valence_arousal.model import text_options
 
-        config = self._text()
-        return text.read_tokenizer(config) if config is not None else None
+        model = self.recipe.model
+        return text.read_tokenizer(text_options(model)) if model.text != "none" else None
 
     def build_model(self) -> nn.Module:
         """Return a new model, its prosody standardised by the training part."""
         import torch
 
         from affect.data import prosody
-        from affect.models import valence_arousal as models
-        from affect.models.encoder import EncoderConfig
+        from affect.tasks.valence_arousal.model import VAModel
+        from affect.tasks.valence_arousal.sections import Signature
 
-        choice = self.recipe.model
-        functionals = self.recipe.data.prosody
+        data, choice = self.recipe.data, self.recipe.model
         embedding = self.corpus.utterances[0]["speaker_embedding"] if choice.speaker == "embedding" else ()
-        model = models.VAModel(
-            models.VAConfig(
-                encoder=EncoderConfig(
-                    name=choice.encoder,
-                    train=choice.train_encoder,
-                    layers=choice.layers,
-                    gradient_checkpointing=choice.checkpointing,
-                    dropout=choice.encoder_dropout,
-                    layerdrop=choice.layerdrop,
-                    spec_augment=choice.spec_augment,
-                ),
-                lora=choice.lora,
+        model = VAModel(
+            choice,
+            Signature(
                 targets=self.recipe.targets,
                 classes=self.classes,
-                pooling=choice.pooling,
-                temporal=choice.temporal,
-                prosody=functionals,
-                prosody_features=len(prosody.names(functionals)),
-                prosody_width=choice.prosody_dim,
-                prosody_attention=choice.prosody_attention,
-                speaker=choice.speaker,
-                speaker_features=len(embedding),
-                text=self._text(),
-                dialogue=choice.dialogue,
-                mamba_width=choice.mamba_dim,
-                mamba_layers=choice.mamba_layers,
-                state_width=choice.state_dim,
-                state_decay=choice.state_decay,
-                gates=choice.gates,
-                hidden=(choice.hidden, choice.hidden // 2),
-                dropout=choice.dropout,
-                sigmoid=choice.sigmoid,
-                uncertainty=choice.uncertainty,
                 scale=self.corpus.scale,
-            )
+                prosody=data.prosody,
+                prosody_features=len(prosody.names(data.prosody)),
+                speaker_features=len(embedding),
+            ),
         )
         if model.prosody is not None:
             features = torch.from_numpy(np.asarray(self.parts["train"]["prosody"], dtype=np.float64))
@@ -216,7 +186,7 @@ class ValenceArousalTask(Task):
 
     def on_train_start(self, model: nn.Module, rank: int, world: int) -> None:
         """Compute the states of a frozen encoder (model.cache) and x-vectors, where they aren't on disk yet."""
-        from affect.models.valence_arousal import VAModel
+        from affect.tasks.valence_arousal.model import VAModel
         from affect.tasks.valence_arousal.prepared import Prepared
 
         ours = cast(VAModel, model)
@@ -246,7 +216,7 @@ class ValenceArousalTask(Task):
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Return up to four groups: encoder and head, each with and without weight decay."""
-        from affect.models.valence_arousal import VAModel, undecayed
+        from affect.tasks.valence_arousal.model import VAModel, undecayed
 
         optim = self.recipe.optim
         encoder = {id(parameter) for parameter in cast(VAModel, model).encoder_parameters()}
@@ -286,10 +256,43 @@ class ValenceArousalTask(Task):
             text.save_tokenizer(self._tokenizer, folder)
 
     def model_config(self, model: nn.Module) -> dict[str, Any]:
-        """Return the model's configuration and those of its encoders."""
-        from affect.models.valence_arousal import VAModel
+        """Return the section `model`, what the model knows of the data, and its encoders' architectures."""
+        from affect.tasks.valence_arousal.model import VAModel
 
         return cast(VAModel, model).describe()
+
+    @classmethod
+    def model_of(cls, config: dict[str, Any]) -> nn.Module:
+        """Return the model that a config.json describes, with random weights and without the Hub."""
+        from affect.tasks.valence_arousal.model import build
+
+        return build(config)
+
+    @classmethod
+    def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+        """Yield a line for each window of a recording, or for each text."""
+        from affect.tasks.valence_arousal import predict
+
+        return predict.infer(cls, opened, inputs, progress=progress)
+
+    @classmethod
+    def preprocessing(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Return what recordings, functionals and texts have to be, and what the outputs mean."""
+        from affect.tasks.valence_arousal import card
+
+        return card.preprocessing(config)
+
+    @classmethod
+    def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
+        """Return the facts for the model's card on the Hub."""
+        from affect.tasks.valence_arousal import card
+
+        return card.card(config, recipe, repo)
+
+    @classmethod
+    def exporters(cls) -> dict[str, str]:
+        """Return what exports a model as an ONNX graph."""
+        return {"onnx": "affect.tasks.valence_arousal.export:export"}
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return the test rows as trivial models predict them, from the functionals and from the words."""

@@ -1,0 +1,142 @@
+"""Features of what is named for a model of features: read from files, or made of media and words by their encoders.
+
+Legend: D numbers of a feature.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from affect.data.feature_corpus import Stream
+from affect.data.media import Medium
+from affect.errors import AffectError
+from affect.inference import manifest
+from affect.inference.streams import Source, Utterance, Vector, check_width, read_vector
+
+
+class Reader:
+    """Features of utterances: read from files, or made by the encoders of the model's features."""
+
+    def __init__(
+        self, streams: Sequence[Stream], utterances: Iterable[Utterance], weights: Path, features: Path | None
+    ) -> None:
+        """Read the encoders that the utterances need; raises AffectError where one can't be had.
+
+        Their manifests lie below `features`, or where the run of the folder `weights` had its corpus.
+        """
+        self.streams = streams
+        raw = {place for one in utterances for place, source in one.sources.items() if source.raw}
+        root = root_of(weights) if features is None else features
+        self.encoders = Encoders(streams, raw, root) if raw else None
+
+    def read(self, utterance: Utterance) -> dict[int, Vector]:
+        """Return the features [D] that are there, by the place of their stream.
+
+        Raises AffectError for what can't be read, and where nothing is there.
+        """
+        found: dict[int, Vector] = {}
+        for place, source in utterance.sources.items():
+            if source.raw and self.encoders is not None:
+                vector = self.encoders.vector(place, source)
+            else:
+                vector = read_vector(source, self.streams[place])
+            if vector is not None:
+                found[place] = vector
+        if not found:
+            raise AffectError("nothing of it is there: all that is given is empty or all zero")
+        return found
+
+
+class Encoders:
+    """The extractors of some of a model's features."""
+
+    def __init__(self, streams: Sequence[Stream], places: Iterable[int], root: Path | None) -> None:
+        """Read those of the streams at `places`; raises AffectError where one can't be had.
+
+        Their manifests lie below `root`, in features/<name>/ or <name>/; None is a place that is not known.
+        """
+        self.streams = streams
+        # Loads transformers, which a prediction from features does without.
+        from affect.inference.extractor import Extractor
+
+        # All manifests before the first encoder is read, which may take minutes.
+        files = {place: _manifest(streams[place], root) for place in sorted(places)}
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.extractors = {place: Extractor.from_manifest(file, device) for place, file in files.items()}
+
+    def vector(self, place: int, source: Source) -> Vector | None:
+        """Return the features [D] of a raw source for the stream at `place`, None where it has nothing of it.
+
+        Raises AffectError where the source can't be read.
+        """
+        extractor = self.extractors[place]
+        boxes = bool(getattr(extractor.settings, "boxes", False))
+        values = extractor.extract(medium_of(source, self.streams[place], boxes=boxes))
+        # As it would be in a file, whose frames are averaged when it is read.
+        mean = np.atleast_2d(values).mean(axis=0, dtype=np.float64).astype(values.dtype).astype(np.float32)
+        return mean if mean.any() else None
+
+
+def medium_of(source: Source, stream: Stream, *, boxes: bool = False) -> Medium:
+    """Return a raw source as what an extractor takes; with `boxes` the CSV of faces beside a video goes with it.
+
+    Raises AffectError where a text can't be read, or there is no such CSV.
+    """
+    if source.kind == "words":
+        return Medium(name="words", text=source.value.strip())
+    path = Path(source.value)
+    if not path.is_file():
+        raise AffectError(f"{path}: no such file")
+    if stream.modality == "text":
+        try:
+            return Medium(name=path.stem, text=path.read_text(encoding="utf-8-sig").strip())
+        except UnicodeDecodeError as error:
+            raise AffectError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        except OSError as error:
+            raise AffectError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if stream.modality == "audio":
+        return Medium(name=path.stem, audio=path)
+    faces = path.with_suffix(".csv")
+    if boxes and not faces.is_file():
+        raise AffectError(f"{path}: {stream.name} is of faces: {faces} (py-feat's or OpenFace's) has to lie beside it")
+    return Medium(name=path.stem, video=path, boxes=faces if boxes else None)
+
+
+def root_of(weights: Path) -> Path | None:
+    """Return the root of the corpus that a run was trained on; None where no recipe lies where a run's does."""
+    if weights.parts[-2:] != ("checkpoints", "best"):
+        return None
+    try:
+        recipe = json.loads((weights.parents[1] / "recipe.json").read_text(encoding="utf-8"))
+        return Path(recipe["data"]["root"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _manifest(stream: Stream, root: Path | None) -> Path:
+    """Return the manifest of a stream's features; raises AffectError where it is missing or of other features."""
+    if root is None:
+        raise AffectError(
+            f"raw {stream.modality} needs the manifest of {stream.name}, and no recipe.json says where it is: "
+            f"give --features with the folder of features/{stream.name}/{manifest.FILE}"
+        )
+    places = [root / "features" / stream.name / manifest.FILE, root / stream.name / manifest.FILE]
+    if root.name == stream.name:
+        places.append(root / manifest.FILE)
+    file = next((place for place in places if place.is_file()), places[0])
+    facts = manifest.read(file)
+    if facts is None:
+        raise AffectError(
+            f"{file}: no such manifest, which raw {stream.modality} needs (recipes/extract_features.py writes it): "
+            f"give features (.npy), or --features with the folder that holds features/{stream.name}"
+        )
+    if facts.get("modality") != stream.modality:
+        raise AffectError(f"{file}: is of {facts.get('modality')}, the model's {stream.name} is of {stream.modality}")
+    if isinstance(facts.get("width"), int):
+        check_width(str(file), facts["width"], stream)
+    return file

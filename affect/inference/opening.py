@@ -1,0 +1,98 @@
+"""What a name given to `affect predict` is: a run's weights, all of an experiment's, a model on the Hub, a file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from affect import tasks
+from affect.errors import AffectError
+from affect.hub import load as hub
+from affect.models import saving
+
+if TYPE_CHECKING:
+    from affect.inference.onnx import Session
+    from affect.task import Task
+
+_LOG = logging.getLogger("affect")
+_BEST = Path("checkpoints", "best")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """Models of one task and of the same data: folders of weights, or one exported file."""
+
+    task: type[Task]
+    folders: tuple[Path, ...] = ()
+    exported: Session | None = None
+
+
+def find(name: Path) -> Opened:
+    """Return what is named: an exported file or its folder, or what `folders_of` finds.
+
+    Raises AffectError naming the runs there are where it is none of them, and where models of an experiment differ in
+    what they know of the data.
+    """
+    file = _exported(name)
+    if file is not None:
+        from affect.inference.onnx import Session
+
+        session = Session(file)
+        return Opened(task=tasks.task_class(session.task), exported=session)
+    folders = folders_of(name)
+    first, *others = (saving.read_config(folder) for folder in folders)
+    for folder, other in zip(folders[1:], others, strict=True):
+        if (other["task"], other.get("data")) != (first["task"], first.get("data")):
+            raise AffectError(f"{folder} and {folders[0]} are models of other features or classes: name one run")
+    return Opened(task=tasks.task_class(first["task"]), folders=folders)
+
+
+def folders_of(name: Path) -> tuple[Path, ...]:
+    """Return the folder of a run's best weights, of `name` itself or of a model on the Hub; else of all runs below.
+
+    Those are of a seed or of an experiment. Raises AffectError naming the runs there are where it is none of them.
+    """
+    folder = hub.folder_of(name)
+    if (folder / saving.WEIGHTS).is_file():
+        return (folder,)
+    for pattern in ("fold*", "seed*/fold*"):
+        found = tuple(sorted(path.parent for path in folder.glob(str(pattern / _BEST / saving.WEIGHTS))))
+        if found:
+            _warn(folder, found)
+            return found
+    below = sorted(str(path.parents[2]) for path in folder.glob(str("**" / _BEST / saving.WEIGHTS)))
+    if below:
+        raise AffectError(f"{folder} holds several runs: name one, such as {below[0]}")
+    raise AffectError(f"{folder} holds no weights: a run's folder is runs/<experiment>/seed<S>/fold<F>")
+
+
+def one_of(name: Path) -> Path:
+    """Return the folder of a run's best weights, or of `name` itself. Raises AffectError for several."""
+    first, *others = folders_of(name)
+    if others:
+        raise AffectError(f"{name} holds several runs: name one, such as {first.parents[1]}")
+    return first
+
+
+def _exported(name: Path) -> Path | None:
+    if name.suffix == ".onnx":
+        return name
+    found = sorted(name.glob("*.onnx")) if name.is_dir() and not (name / saving.WEIGHTS).is_file() else []
+    if len(found) > 1:
+        raise AffectError(f"{name} holds several exported models: name one, such as {found[0]}")
+    return found[0] if found else None
+
+
+def _warn(top: Path, found: Sequence[Path]) -> None:
+    """Log the runs that have not come to their end: their weights are the best so far."""
+    from affect.train.folder import finished
+
+    unfinished = [path.parents[1] for path in found if not finished(path.parents[1])]
+    if unfinished:
+        _LOG.warning(
+            "%s: %d of %d runs have not come to their end (%s ...): their best weights so far count as well",
+            top, len(unfinished), len(found), unfinished[0],
+        )  # fmt: skip

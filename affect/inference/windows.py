@@ -1,0 +1,130 @@
+"""Predicting recordings window by window, and texts: a line each, while a recording is still being read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from affect.data import audio, stream
+from affect.data.audio import Samples
+from affect.errors import AffectError
+from affect.usage import UserInputs
+
+PIPE = Path("-")
+"""The name of standard input among the files."""
+_LEAST = 0.025
+"""Seconds of the shortest recording: what one frame of an encoder hears. Of less, a model would judge the padding."""
+_SHORTEST = 0.5
+"""Seconds under which a last window is left to the one before it."""
+_LONG = 60.0
+"""Seconds from which a recording's progress is worth showing."""
+
+Line = dict[str, Any]
+
+
+class Listener(Protocol):
+    """What predicts a stretch of sound, a text, or both."""
+
+    hears: bool
+    reads: bool
+    sampling_rate: int
+    """Hz of the samples that it takes."""
+
+    def begin(self) -> None:
+        """Forget what was said: the next utterance is the first of another recording."""
+        ...
+
+    def predict(self, wave: Samples | None, text: str | None) -> Line:
+        """Return what is to be said of samples [S] and of a text, those that it takes."""
+        ...
+
+
+def check(inputs: UserInputs) -> None:
+    """Raise AffectError where inputs make no sense for any model."""
+    if not inputs.files and not inputs.text:
+        raise AffectError("no audio file is given")
+    hop = inputs.window if inputs.hop is None else inputs.hop
+    if not (inputs.window >= _SHORTEST and 0 < hop <= inputs.window):
+        raise AffectError(
+            f"window must be at least {_SHORTEST} s and hop in (0, window], not {inputs.window} and {hop}"
+        )
+    if inputs.rate is not None and PIPE not in inputs.files:
+        raise AffectError("a rate is for raw samples on standard input: name - among the files")
+
+
+def lines(model: Listener, inputs: UserInputs, *, progress: bool) -> Iterator[Line]:
+    """Yield a line for each window of each file, or for each text where the model only reads.
+
+    A file is read bit by bit, so memory does not grow with it. A file that can't be read gives a line with `error`,
+    after those of the windows before the damage (`start` then says where what is missing begins), and the others go
+    on; so it is with one under 25 ms and with an empty text. The file "-" is standard input: a wav, or with `rate`
+    headerless samples of one channel. A model that hears and reads takes a text a file, of all its windows. Raises
+    AffectError where files or texts are not what the model takes.
+    """
+    pipe = stream.raw(inputs.rate, inputs.raw) if inputs.rate is not None else None
+    _check_model(model, len(inputs.files), len(inputs.text))
+    for text in () if inputs.files else inputs.text:
+        model.begin()
+        yield {"text": text, **(model.predict(None, text) if text.strip() else {"error": "empty text"})}
+    for number, path in enumerate(inputs.files):
+        text_of = inputs.text[number] if inputs.text else None
+        model.begin()
+        done = 0.0
+        try:
+            for line in _of_file(model, path, text_of, inputs, pipe, progress):
+                yield {"path": str(path), **line}
+                done = line["start"] + (inputs.window if inputs.hop is None else inputs.hop)
+        except AffectError as error:
+            yield {"path": str(path), **({"start": round(done, 3)} if done else {}), "error": str(error)}
+
+
+def _check_model(model: Listener, files: int, texts: int) -> None:
+    """Raise AffectError where the model takes something else than `files` recordings and `texts` texts."""
+    if not model.reads and texts:
+        raise AffectError("this model reads no text: leave --text out")
+    if not model.hears and files:
+        raise AffectError("this model reads texts alone: give --text and no files")
+    if model.hears and not files:
+        raise AffectError("this model hears: no audio file is given")
+    if model.reads and model.hears and texts != files:
+        raise AffectError(f"this model reads too: give --text with a text for each of the {files} files, not {texts}")
+
+
+def _of_file(
+    model: Listener, path: Path, text: str | None, inputs: UserInputs, pipe: stream.Pipe | None, progress: bool
+) -> Iterator[Line]:
+    if text is not None and not text.strip():
+        raise AffectError(f"{path}: empty text")
+    rate, length = model.sampling_rate, None
+    name = "standard input" if path == PIPE else str(path)
+    with ExitStack() as stack:
+        if path == PIPE:
+            blocks = stream.pipe_blocks(sys.stdin.buffer, pipe, rate, name)
+        else:
+            length, blocks = stack.enter_context(audio.stream(path, rate))
+        if progress and (length is None or length >= _LONG):
+            blocks = _shown(blocks, rate, length, path.name)
+        hop = inputs.window if inputs.hop is None else inputs.hop
+        size, step, least = (round(seconds * rate) for seconds in (inputs.window, hop, _SHORTEST))
+        for start, wave in stream.windows(blocks, size, step, least):
+            if len(wave) < _LEAST * rate:
+                short = 1000 * len(wave) / rate
+                raise AffectError(f"{name}: too short: {short:.3g} ms, it has to be at least 25 ms")
+            span = {"start": round(start / rate, 3), "end": round((start + len(wave)) / rate, 3)}
+            yield {**span, **model.predict(wave, text)}
+
+
+def _shown(blocks: Iterable[Samples], rate: int, length: float | None, name: str) -> Iterator[Samples]:
+    """Yield the blocks and show how far they are."""
+    total = None if length is None else round(length)
+    with tqdm(total=total, unit="s", desc=name, leave=False, file=sys.stderr) as bar:
+        seconds = 0.0
+        for block in blocks:
+            yield block
+            seconds += len(block) / rate
+            bar.update(int(seconds) - bar.n)

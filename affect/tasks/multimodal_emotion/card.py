@@ -1,0 +1,78 @@
+"""What a pushed model says of itself: its inputs and outputs, and a program that feeds it. Loads no tensor library."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from affect.config import from_dict
+from affect.tasks import card_texts
+from affect.tasks.multimodal_emotion.sections import Model, Signature
+from affect.usage import Card
+
+
+def preprocessing(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the inputs, outputs and label scale of the model that a config.json describes."""
+    model, data = from_dict(Model, config["model"], "model"), from_dict(Signature, config["data"], "data")
+    streams = [
+        {"modality": modality, "feature": feature, "width": width,
+         "of_frames": "their mean over time, float32", "missing": "zeros, and 0 in present"}
+        for modality, feature, width in data.streams
+    ]  # fmt: skip
+    scaling = "in the model, by statistics of training" if model.normalise else "none"
+    return {"task": config["task"], "streams": streams, "scaling": scaling,
+            "targets": ["emotion", "valence"], "classes": list(data.classes),
+            "label_scale": [-5.0, 5.0], "outputs": "logits of emotion; valence on the label scale"}  # fmt: skip
+
+
+def card(config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
+    """Return the facts for the card of a model that is pushed to `repo`; `recipe` is without paths."""
+    data = from_dict(Signature, config["data"], "data")
+    corpus = str((recipe.get("data") or {}).get("corpus", "unknown"))
+    licence, note = card_texts.licence(corpus, [feature for _, feature, _ in data.streams], inside=False)
+    return Card(
+        title=f"Emotion and valence of an utterance from features of its {', '.join(dict.fromkeys(data.modalities))}",
+        task_type="multimodal-emotion-recognition",
+        task_name="multimodal emotion recognition",
+        command=_command(data),
+        program="\n".join(_program(data, repo)),
+        use=card_texts.use(corpus).strip(),
+        licence=licence,
+        licence_note=note,
+        language=card_texts.language(corpus),
+        tags=card_texts.TAGS,
+    )
+
+
+def _command(data: Signature) -> str:
+    several = Counter(data.modalities)
+    given: dict[str, list[str]] = {}
+    for key, (modality, feature, _) in zip(data.keys, data.streams, strict=True):
+        name = f"{feature}=" if several[modality] > 1 else ""
+        given.setdefault(modality, []).append(f"{name}{key}.npy")
+    return " ".join(f"--{name} {' '.join(files)}" for name, files in given.items())
+
+
+def _program(data: Signature, repo: str) -> list[str]:
+    """Return the lines of a program that feeds the model and reads what it says."""
+    named = [
+        f'    "{key}": "{key}.npy",  # {feature}: [{width}], or of its frames [T, {width}]'
+        for key, (_, feature, width) in zip(data.keys, data.streams, strict=True)
+    ]
+    streams, classes = len(data.streams), len(data.classes)
+    return [
+        "import numpy as np", "import torch", "", "from affect.hub import from_pretrained", "",
+        card_texts.loaded(repo),
+        "files = {", *named, "}",
+        "inputs = {}  # [B, width] each, the mean over time",
+        "for name, file in files.items():",
+        "    values = torch.from_numpy(np.load(file)).float()",
+        "    inputs[name] = values.reshape(-1, values.shape[-1]).mean(0, keepdim=True)",
+        f"# [B, {streams}] for {', '.join(data.keys)}: 0, and zeros as input, for what is missing.",
+        f"present = torch.ones(1, {streams})",
+        "with torch.inference_mode():",
+        "    outputs = model(present, **inputs)",
+        f'for row in outputs["emotion"].softmax(-1).tolist():  # of logits [B, {classes}]',
+        "    print(dict(zip(model.data.classes, row)))",
+        'print("valence", outputs["valence"].tolist())  # [B], -5 to 5',
+    ]  # fmt: skip

@@ -1,0 +1,119 @@
+"""Predicting utterances from features of audio, text and video, or from media by what made the features.
+
+Legend: N utterances, S streams, D numbers of a feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from tqdm import tqdm
+
+from affect import tasks
+from affect.data.feature_corpus import MODALITIES, Stream
+from affect.errors import AffectError
+from affect.inference.media import Reader
+from affect.inference.opening import Opened
+from affect.inference.streams import Utterance, Vector, gather
+from affect.models.saving import WEIGHTS
+from affect.task import Batch, Row, Task
+from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE
+from affect.tasks.multimodal_emotion.models import Fusion
+from affect.tasks.multimodal_emotion.rows import rows_of
+from affect.usage import UserInputs
+
+_KEPT = 2 << 30
+"""Bytes of weights that stay in memory; of more, each model is read for every batch of utterances."""
+_BATCH, _LARGE_BATCH = 64, 4096
+_DIGITS = 6
+
+Vectors = dict[int, Vector]
+"""Of an utterance: features [D] by the place of each stream that is there."""
+
+
+def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+    """Yield a line for each utterance; `gather` says what audio, text and video may be.
+
+    Media and words become features by the manifests of the features that the run was trained on, or those below
+    `features`. What can't be read, or has nothing at all, gives a line with `error` and the others go on. Raises
+    AffectError where what is given does not fit the model, a manifest included.
+    """
+    models = Models(task, opened.folders)
+    utterances = gather(models.streams, {"audio": inputs.audio, "text": inputs.text, "video": inputs.video})
+    reader = Reader(models.streams, utterances, models.folders[0], inputs.features)
+    with tqdm(total=len(utterances), delay=2, leave=False, disable=not progress) as bar:
+        for start in range(0, len(utterances), models.batch):
+            for line in _lines(models, reader, utterances[start : start + models.batch]):
+                yield line
+                bar.update()
+
+
+class Models:
+    """The fusion model of a run, or all of an experiment, whose rows are averaged as the task does."""
+
+    def __init__(self, task: type[Task], folders: Sequence[Path]) -> None:
+        """Read the weights in the folders, of models of the same features and classes."""
+        self.task, self.folders = task, folders
+        small = sum((folder / WEIGHTS).stat().st_size for folder in folders) <= _KEPT
+        self.batch = _BATCH if small else _LARGE_BATCH
+        first = _load(folders[0])
+        self.data = first.data
+        self.streams = tuple(Stream(*stream) for stream in first.data.streams)
+        self._kept: list[Fusion] = [first, *map(_load, folders[1:])] if small else []
+
+    def predict(self, names: Sequence[str], found: Sequence[Vectors]) -> list[Row]:
+        """Return a row for each utterance of N."""
+        inputs = {
+            key: torch.zeros(len(found), stream.width) for key, stream in zip(self.data.keys, self.streams, strict=True)
+        }
+        present = torch.zeros(len(found), len(self.streams))
+        for row, vectors in enumerate(found):
+            for place, vector in vectors.items():
+                inputs[self.data.keys[place]][row] = torch.from_numpy(vector)
+                present[row, place] = 1.0
+        own = [[stream.modality == modality for stream in self.streams] for modality in MODALITIES]
+        there = torch.stack([present[:, mine].sum(1).clamp(max=1.0) for mine in own], dim=1)
+        unknown = {EMOTION: None, VALENCE: float("nan")}
+        batch = Batch(ids=tuple(names), inputs={}, targets={"present": there}, rows=[unknown] * len(found))
+        modalities = [stream.modality for stream in self.streams]
+        rows = []
+        for model in self._kept or map(_load, self.folders):
+            with torch.inference_mode():
+                rows.append(rows_of(model(present, **inputs), batch, self.data.classes, modalities))
+        return rows[0] if len(rows) == 1 else self.task.average(rows)
+
+
+def _load(folder: Path) -> Fusion:
+    return cast(Fusion, tasks.load(folder))
+
+
+def _lines(models: Models, reader: Reader, utterances: Sequence[Utterance]) -> Iterator[dict[str, Any]]:
+    """Yield the line of each utterance, in order."""
+    found: dict[int, Vectors] = {}
+    errors: dict[int, str] = {}
+    for number, utterance in enumerate(utterances):
+        try:
+            found[number] = reader.read(utterance)
+        except AffectError as error:
+            errors[number] = str(error)
+    rows = models.predict([utterances[number].name for number in found], list(found.values())) if found else []
+    made = dict(zip(found, rows, strict=True))
+    for number, utterance in enumerate(utterances):
+        yield _line(made[number]) if number in made else {"id": utterance.name, "error": errors[number]}
+
+
+def _line(row: Row) -> dict[str, Any]:
+    """Return what a reader needs of a row; one of a model without attention has none."""
+    prediction = {**row["prediction"], VALENCE: round(row["prediction"][VALENCE], _DIGITS)}
+    line = {"id": row["id"], "prediction": prediction}
+    line["probability"] = {EMOTION: _rounded(row["probability"][EMOTION])}
+    if "attention" in row:
+        line["attention"] = _rounded(row["attention"])
+    return {**line, "present": row["present"]}
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, _DIGITS) for name, value in values.items()}

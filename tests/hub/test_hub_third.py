@@ -1,0 +1,31 @@
+"""A task that no file of affect names: trained, pushed and loaded by its tag."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from affect import tasks
+from affect.hub import from_pretrained, push
+from affect.options import Options
+from affect.recipe import Train
+from affect.workflows import folds
+from tests.third.config import Activity, Model
+from tests.third.model import FrameModel
+
+
+def test_a_run_of_a_third_task_is_pushed_and_loaded(hub, tmp_path, monkeypatch):
+    monkeypatch.setitem(tasks.TASKS, "activity", "tests.third.task:ActivityTask")
+    train = Train(batch=8, epochs=1, workers=0, trackers=(), budget=1000.0)
+    recipe = Activity(model=Model(hidden=4), train=train)
+    top = folds.run("frames", recipe, Options(runs=tmp_path / "runs", report=False), "a command")
+    push.run(top / "seed0" / "fold1", "someone/frames")
+    files = hub.repos["someone/frames"].files
+    assert json.loads(files["config.json"])["task"] == "activity"
+    card = files["README.md"].decode()
+    assert "A model of activity, trained on made-up recordings" in card
+    assert "affect predict" not in card, "it can't be predicted from files"
+    model = from_pretrained("someone/frames")
+    assert isinstance(model, FrameModel)
+    assert model(torch.zeros(1, 2, 5))["active"].shape == (1, 2)

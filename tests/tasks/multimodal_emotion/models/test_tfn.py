@@ -1,0 +1,62 @@
+"""Tensor fusion against torch's einsum."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from affect.errors import AffectError
+from affect.tasks.multimodal_emotion.models.tfn import TensorFusion, outer, parameters
+from tests.tasks.multimodal_emotion.models.checks import (
+    ENCODERS,
+    PUBLIC,
+    STREAMS,
+    config,
+    count,
+    encoded,
+    is_restated,
+    stands_everything,
+)
+
+
+def restate(model, batch, noise):
+    vectors = [torch.cat([torch.ones(len(h), 1), h], dim=1) for h in encoded(model, batch, noise)]
+    x = torch.einsum("ba,bt,bv->batv", *vectors).reshape(len(vectors[0]), -1) * noise.get("product", 1.0)
+    for linear in (model.fusion[0], model.fusion[2]):
+        x = torch.relu(x @ linear.weight.T + linear.bias)
+    heads = model.heads
+    emotion = x @ heads.emotion.weight.T + heads.emotion.bias
+    return {"emotion": emotion, "valence": (x @ heads.valence.weight.T + heads.valence.bias)[:, 0]}
+
+
+def test_forward_is_the_formula():
+    is_restated(TensorFusion, config("tfn", hidden=8), restate)
+
+
+def test_the_product_holds_every_subset_of_streams():
+    product = outer([torch.tensor([[2.0]]), torch.tensor([[3.0]]), torch.tensor([[5.0]])])
+    assert product.tolist() == [[1, 5, 3, 15, 2, 10, 6, 30]]
+
+
+def test_it_stands_what_every_model_stands():
+    stands_everything(TensorFusion, config("tfn", hidden=8))
+    stands_everything(TensorFusion, config("tfn", hidden=8, streams=STREAMS[:2], missing="token"))
+
+
+@pytest.mark.parametrize("hidden", [1, 5, 32, 128])
+@pytest.mark.parametrize("streams", [STREAMS, STREAMS[1:], PUBLIC])
+def test_parameters_are_as_counted(hidden, streams):
+    facts = config("tfn", streams=streams, hidden=hidden)
+    assert parameters(*facts) == count(TensorFusion, facts)
+
+
+def test_parameters_of_the_public_widths():
+    fusion = 129**3 * 128 + 128 + 129 * 128
+    assert count(TensorFusion, config("tfn", streams=PUBLIC, hidden=128)) == ENCODERS + fusion + 129 * 7 == 275_777_927
+
+
+def test_a_tensor_beyond_reason_is_refused_in_one_line():
+    with pytest.raises(AffectError) as caught:
+        TensorFusion(*config("tfn", streams=PUBLIC, hidden=256))
+    line = "model.hidden is 256: tfn would have 4,348 million parameters, set it to 128 at most or take lmf"
+    assert str(caught.value) == line
