@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from affect.errors import AffectError
 from affect.recipe import Optim, Train, differences, field_names
-from affect.tasks import read_recipe, recipe_class
+from affect.tasks import read_recipe, task_class
 from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
 from affect.train import folder as folders
 
@@ -237,6 +237,6 @@ def test_a_wrong_value_names_its_field(make, words):
 
 
 def test_the_class_of_a_task():
-    assert recipe_class("valence_arousal") is ValenceArousal
+    assert task_class("valence_arousal").recipe_class is ValenceArousal
     with pytest.raises(AffectError, match="unknown task 'valence'; did you mean 'valence_arousal'"):
-        recipe_class("valence")
+        task_class("valence")

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from affect.models import multimodal
-from affect.models.multimodal.config import MultimodalConfig
 from affect.task import Batch, Term
 from affect.tasks.multimodal_emotion.losses import terms_of
-from affect.tasks.multimodal_emotion.sections import Model
+from affect.tasks.multimodal_emotion.models import build
+from affect.tasks.multimodal_emotion.sections import Model, Signature
 from affect.train.stack import Stack
 from affect.train.step import Result
 from affect.train.terms import whole
@@ -46,15 +46,8 @@ def make(choice: Model, count: int) -> tuple[list[nn.Module], list[Term]]:
     models = []
     for k in range(count):
         torch.manual_seed(k)
-        model = multimodal.build(
-            MultimodalConfig(
-                name=choice.name, streams=tuple((name, f"{name}-UTT", width) for name, width in WIDTHS.items()),
-                classes=CLASSES, hidden=8, dropout=choice.dropout, modality_dropout=choice.modality_dropout,
-                warmup=choice.warmup, dropout_kind=choice.dropout_kind, softmax=choice.softmax,
-                missing=choice.missing, imputation=choice.imputation > 0, normalise=choice.normalise,
-                rescale=choice.rescale, views=choice.views > 0, fused_dropout=choice.fused_dropout,
-            )
-        )  # fmt: skip
+        streams = tuple((name, f"{name}-UTT", width) for name, width in WIDTHS.items())
+        model = build(replace(choice, hidden=8), Signature(streams=streams, classes=CLASSES))
         if choice.normalise:
             for name, width in WIDTHS.items():
                 model.standardise(name, 2 * torch.randn(9, width) + k, torch.ones(9))

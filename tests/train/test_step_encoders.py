@@ -10,9 +10,9 @@ from transformers import WavLMConfig, WavLMModel
 
 from affect.losses.ccc import ccc_term
 from affect.models import tiny
-from affect.models.encoder import EncoderConfig
-from affect.models.valence_arousal import VAConfig, VAModel
 from affect.task import Batch
+from affect.tasks.valence_arousal.model import VAModel
+from affect.tasks.valence_arousal.sections import Model, Signature
 from affect.train import step
 from affect.train.engine import Engine
 from tests.train import toy
@@ -57,10 +57,11 @@ def gradients(model: nn.Module, key: tuple[int, ...] = (5, 3)) -> dict[str, torc
 )
 def test_replay_repeats_dropout_layerdrop_and_specaugment(name, checkpointing):
     torch.manual_seed(0)
-    encoder = EncoderConfig(
-        name=name, train="all", dropout=0.2, layerdrop=0.5, spec_augment=True, gradient_checkpointing=checkpointing
-    )
-    model = VAModel(VAConfig(encoder=encoder, prosody_width=0, hidden=(16, 8), dropout=0.2)).train()
+    section = Model(
+        encoder=name, train_encoder="all", encoder_dropout=0.2, layerdrop=0.5, spec_augment=True,
+        checkpointing=checkpointing, prosody_dim=0, hidden=16, dropout=0.2,
+    )  # fmt: skip
+    model = VAModel(section, Signature()).train()
     found = gradients(model)
     assert float(found["hold"].norm()) > 0
     assert toy.relative(found["replay"], found["hold"]) < 1e-6
@@ -70,8 +71,10 @@ def test_replay_repeats_dropout_layerdrop_and_specaugment(name, checkpointing):
 @pytest.mark.parametrize("name", [name for name in tiny.NAMES if name != "small"])
 def test_specaugment_does_not_depend_on_the_cut(name):
     torch.manual_seed(0)
-    encoder = EncoderConfig(name=name, train="all", dropout=0.0, spec_augment=True)
-    model = VAModel(VAConfig(encoder=encoder, prosody_width=0, hidden=(16, 8), dropout=0.0)).train()
+    section = Model(
+        encoder=name, train_encoder="all", encoder_dropout=0.0, spec_augment=True, prosody_dim=0, hidden=16, dropout=0.0
+    )
+    model = VAModel(section, Signature()).train()
     found = []
     cuts = [batches(SIZES), batches((9,)), batches((1, 5, 3))]
     others = batches((9,))

@@ -15,12 +15,12 @@ from affect import tasks
 from affect.data import conditions
 from affect.data.synthetic_features import FEATURES
 from affect.errors import AffectError
-from affect.models import multimodal
-from affect.models.multimodal.config import MODALITIES
 from affect.options import Options
 from affect.task import Stackable, measured
+from affect.tasks.multimodal_emotion import models as multimodal
 from affect.tasks.multimodal_emotion.measures import MEASURES
 from affect.tasks.multimodal_emotion.recipe import MultimodalEmotion
+from affect.tasks.multimodal_emotion.sections import MODALITIES
 from affect.train import folder as folders_of
 from affect.workflows import folds
 from tests.tasks.multimodal_emotion import small
@@ -73,7 +73,7 @@ def test_every_condition_is_what_the_saved_model_says(run):
     """By hand: the best weights, on micro-batches made under the condition."""
     recipe = MultimodalEmotion.from_dict(json.loads((run / "recipe.json").read_text()))
     task = tasks.make(recipe).for_fold(0, 1)
-    model = multimodal.load(run / "checkpoints" / "best")
+    model = tasks.load(run / "checkpoints" / "best")
     places = np.asarray(task.datasets()["test2"]["row"][:])
     seen = set()
     for name in conditions.NAMES:
@@ -245,10 +245,11 @@ def test_the_model_is_as_the_recipe_says(root):
     recipe = small.recipe(
         root, dropout=0.2, modality_dropout=0.4, warmup=3, softmax="masked", missing="token", dropout_kind="balanced"
     )
-    config = tasks.make(recipe).for_fold(0, 1).build_model().config
+    model = tasks.make(recipe).for_fold(0, 1).build_model()
+    config = model.config
     assert (config.hidden, config.dropout, config.modality_dropout, config.warmup) == (8, 0.2, 0.4, 3)
     assert (config.softmax, config.missing, config.dropout_kind) == ("masked", "token", "balanced")
-    assert [stream[::2] for stream in config.streams] == [("audio", 48), ("text", 96), ("video", 40)]
+    assert [stream[::2] for stream in model.data.streams] == [("audio", 48), ("text", 96), ("video", 40)]
 
 
 def test_robust_without_modality_dropout_has_none(root):
@@ -324,7 +325,7 @@ def test_a_corpus_without_valence_is_one_line(root, tmp_path):
     ],
 )
 def test_mistakes_are_known_before_a_model_is_made(root, tmp_path, monkeypatch, named, words):
-    monkeypatch.setattr(multimodal, "build", lambda config: pytest.fail("a model was made"))
+    monkeypatch.setattr(multimodal, "build", lambda *config: pytest.fail("a model was made"))
     with pytest.raises(AffectError) as error:
         small.train(replace(small.recipe(root), data=small.data(root, **named)), tmp_path / "top", seeds=(0,))
     assert words in str(error.value) and "\n" not in str(error.value)

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from affect import tasks
-from affect.models import valence_arousal as models
 from affect.task import Key
 from affect.tasks.valence_arousal.recipe import Augment
 from affect.train import trainer
@@ -34,7 +33,7 @@ def test_evaluation_hears_recordings_as_they_are(small_corpus, tmp_path, part):
     folder = tmp_path / "seed0" / "fold1"
     run = runs.make(recipe, folder)
     trainer.train(run)
-    model = models.load(folder / "checkpoints" / "best")
+    model = tasks.load(folder / "checkpoints" / "best")
     rows = [run.parts[part][k] for k in range(len(run.parts[part]))]
     with torch.no_grad():
         plain = run.task.rows(model(**(batch := run.task.collate(rows, None)).inputs), batch)

@@ -13,13 +13,12 @@ import torch
 from affect import tasks
 from affect.data import audio
 from affect.errors import AffectError
-from affect.models import valence_arousal as models
 from affect.task import Key
+from affect.tasks.valence_arousal.predict import TorchModel
 from affect.tasks.valence_arousal.recipe import Augment, Model, ValenceArousal
 from affect.train import probe, step, trainer
 from affect.train.engine import Engine
 from affect.train.terms import whole
-from affect.workflows.predictor import open_predictor
 from tests.train import runs
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -68,7 +67,7 @@ def test_it_trains_held_as_replayed_and_what_it_saves_predicts_the_same(small_co
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert set(found) == {"train", "valid", "test"}
     assert len(found["test"]) > 2
-    again = models.load(tmp_path / "seed0" / "fold1" / "checkpoints" / "best")
+    again = tasks.load(tmp_path / "seed0" / "fold1" / "checkpoints" / "best")
     part = run.parts["test"]
     batch = run.task.collate([part[k] for k in range(min(2, len(part)))], None)
     with torch.no_grad():
@@ -217,13 +216,13 @@ def test_a_dialogue_is_heard_in_order_by_predict(small_corpus, tmp_path):
     """What comes before changes a prediction, what comes after does not; another recording starts anew."""
     run = runs.make(variant(small_corpus, "dialogue"), tmp_path / "seed0" / "fold1")
     trainer.train(run)
-    predictor = open_predictor(tmp_path / "seed0" / "fold1")
+    predictor = TorchModel(tasks.load(tmp_path / "seed0" / "fold1" / "checkpoints" / "best"))
     rows = run.task.corpus.utterances
     waves = [audio.of_row(rows[k]) for k in range(3)]
 
     def said(*order):
         predictor.begin()
-        return [predictor.predict(waves[k], None).numbers["valence"] for k in order]
+        return [predictor.predict(waves[k], None)["prediction"]["valence"] for k in order]
 
     first = said(0, 1, 2)
     assert said(0, 1) == pytest.approx(first[:2])
