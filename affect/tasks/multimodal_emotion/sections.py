@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +15,9 @@ MODALITIES = ("audio", "text", "video")
 
 WEIGHING = ("attention", "attention_robust", "topn")
 """The models that weigh their streams by attention."""
+
+_PATTERNS = ("A", "T", "V", "AT", "AV", "TV", "ATV")
+"""What may be there of audio, text and video."""
 
 MOST_STREAMS = 18
 """Streams that `topn` takes at most: six a modality, as the public toolkit ranks them."""
@@ -101,6 +105,9 @@ class Model:
     """Epochs without modality dropout; over as many more it rises to its full probability."""
     dropout_kind: Literal["pattern", "balanced"] = "pattern"
     """pattern zeroes what the encoders say; balanced takes modalities away as if they were missing, each as often."""
+    patterns: tuple[str, ...] = ()
+    """What modality dropout leaves, and how often: ATV=.7 AT=.2 T=.1, as `affect inspect` prints it of a part; each
+    incomplete subset as often where none are given."""
     softmax: Literal["none", "plain", "masked"] | None = None
     """Of the attention's weights; masked leaves out what is missing. None: as the model was published."""
     rescale: bool = False
@@ -126,8 +133,10 @@ class Model:
     def __post_init__(self) -> None:
         """Check every field; what depends on the features the model itself refuses."""
         require(self.hidden > 0, "model.hidden", "be positive", self.hidden)
-        for name in ("dropout", "modality_dropout"):
-            require(0 <= getattr(self, name) < 1, f"model.{name}", "lie in [0, 1)", getattr(self, name))
+        require(0 <= self.dropout < 1, "model.dropout", "lie in [0, 1)", self.dropout)
+        p = self.modality_dropout
+        require(0 <= p < 1 or (p == 1 and bool(self.patterns)), "model.modality_dropout", "lie in [0, 1)", p)
+        self._check_patterns()
         require(self.warmup >= 0, "model.warmup", "not be negative", self.warmup)
         idle = self.warmup == 0 or self.modality_dropout > 0
         require(idle, "model.warmup", "be 0 without model.modality_dropout", self.warmup)
@@ -144,6 +153,25 @@ class Model:
             require(idle, f"model.{name}", f"be left out: {self.name} has no attention", getattr(self, name))
         fills = self.imputation == 0 or self.missing == "zeros"
         require(fills, "model.missing", "be zeros with model.imputation, which fills in itself", self.missing)
+
+    def _check_patterns(self) -> None:
+        given = self.patterns
+        require(not given or self.modality_dropout > 0, "model.patterns", "be left out without modality_dropout", given)
+        shares = self.pattern_shares
+        must = "be LETTERS=FREQUENCY, each of A, T, V once at most and each pattern once (ATV=.7 AT=.3)"
+        require(
+            len(shares) == len(given) and all(share > 0 for share in shares.values()), "model.patterns", must, given
+        )
+
+    @property
+    def pattern_shares(self) -> dict[str, float]:
+        """The frequency of each pattern of `patterns` that is spelt as it should be."""
+        found = {}
+        for text in self.patterns:
+            letters, equals, share = text.partition("=")
+            if equals and letters in _PATTERNS and re.fullmatch(r"[0-9]*\.?[0-9]+", share):
+                found[letters] = float(share)
+        return found
 
     @property
     def score_softmax(self) -> Literal["none", "plain", "masked"]:

@@ -61,7 +61,11 @@ class Fusion(nn.Module, ABC):
         self.encoders: nn.ModuleList
         names = tuple(name for name in MODALITIES if name in data.modalities)
         self._modality = [names.index(name) for name in data.modalities]
-        self._kept_sets = modality_dropout.kept_sets(len(names))
+        shares = config.pattern_shares
+        self._shares = tuple(shares.values())
+        # By the letter of each modality that the model has.
+        patterns = [[name[0].upper() in letters for name in names] for letters in shares]
+        self._kept_sets = modality_dropout.kept_sets(len(names), patterns)
         self.begin(0)
         streams = len(data.streams)
         if config.missing == "token":
@@ -122,7 +126,7 @@ class Fusion(nn.Module, ABC):
             factors = torch.split(mask(sum(sizes), p), sizes)
             noise |= {name: own.view(rows, -1) for name, own in zip(names, factors, strict=True)}
         if self.config.modality_dropout:
-            noise["modality"] = modality_dropout.draw(rows, self.probability)
+            noise["modality"] = modality_dropout.draw(rows, self.probability, self._shares)
         return noise
 
     def drop(self, x: Tensor, name: str, noise: Noise) -> Tensor:

@@ -14,6 +14,7 @@ or three, and something that is present always stays.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import torch
@@ -36,25 +37,37 @@ def effective(p: float, warmup: int, epoch: int) -> float:
     return p * min(1.0, max(0.0, (epoch - warmup) / warmup))
 
 
-def kept_sets(modalities: int) -> Tensor:
-    """Return what stays [2^M, CHOICES + 1, M] (1 or 0) of each set of present modalities, for each draw.
+def kept_sets(modalities: int, patterns: Sequence[Sequence[bool]] = ()) -> Tensor:
+    """Return what stays [2^M, choices + 1, M] (1 or 0) of each set of present modalities, for each draw.
 
-    A set's index is the sum of 2^m over its modalities m.
+    A set's index is the sum of 2^m over its modalities m. With `patterns` [choices, M] a draw leaves what is in one of
+    them, or all that is there where that would be nothing; the last choice leaves out nothing.
     """
-    table = torch.zeros(2**modalities, CHOICES + 1, modalities)
+    choices = len(patterns) or CHOICES
+    table = torch.zeros(2**modalities, choices + 1, modalities)
     for bits in product((0, 1), repeat=modalities):
         index = sum(bit << place for place, bit in enumerate(bits))
         subsets = [s for s in product((0, 1), repeat=modalities) if any(s) and s != bits and _within(s, bits)]
-        for choice in range(CHOICES):
-            table[index, choice] = torch.tensor(subsets[choice % len(subsets)] if subsets else bits).float()
-        table[index, NONE] = torch.tensor(bits).float()
+        for choice in range(choices):
+            if patterns:
+                left = [bit * int(stays) for bit, stays in zip(bits, patterns[choice], strict=True)]
+                table[index, choice] = torch.tensor(left if any(left) else bits).float()
+            else:
+                table[index, choice] = torch.tensor(subsets[choice % len(subsets)] if subsets else bits).float()
+        table[index, choices] = torch.tensor(bits).float()
     return table
 
 
-def draw(rows: int, probability: float) -> Tensor:
-    """Return a draw an example [B] (int64): with `probability` one of the six numbers, each alike, else `NONE`."""
-    choice = torch.randint(CHOICES, (rows,))
-    return torch.where(torch.rand(rows) < probability, choice, NONE)
+def draw(rows: int, probability: float, shares: Sequence[float] = ()) -> Tensor:
+    """Return a draw an example [B] (int64): with `probability` one of the six numbers, each alike, else `NONE`.
+
+    With `shares` it is one of as many numbers, each as often as its share, else their count.
+    """
+    if shares:
+        choice = torch.multinomial(torch.tensor(shares), rows, replacement=True)
+    else:
+        choice = torch.randint(CHOICES, (rows,))
+    return torch.where(torch.rand(rows) < probability, choice, len(shares) or NONE)
 
 
 def keep(table: Tensor, choice: Tensor, present: Tensor) -> Tensor:

@@ -150,3 +150,34 @@ def test_streams_of_a_modality_drop_together():
     weights = net(**batch, noise={"modality": torch.arange(CHOICES + 1)})["attention"]
     assert torch.equal(weights[:, 0] > 0, weights[:, 1] > 0)
     assert ((weights[:6, 0] > 0) != (weights[:6, 2] > 0)).all()
+
+
+PATTERNS = {"ATV": 0.5, "AT": 0.3, "V": 0.2}
+
+
+def test_patterns_are_left_as_often_as_asked():
+    """Whatever is missing stays missing, and something always stays."""
+    table = kept_sets(3, [[letter in letters for letter in "ATV"] for letters in PATTERNS])
+    assert table.shape == (8, 4, 3)
+    torch.manual_seed(0)
+    choice = draw(20_000, 1.0, tuple(PATTERNS.values()))
+    shares = torch.bincount(choice, minlength=4) / len(choice)
+    torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2, 0.0]), atol=0.015, rtol=0)
+    whole = keep(table, torch.tensor([0, 1, 2, 3]), torch.ones(4, 3))
+    assert whole.tolist() == [[1, 1, 1], [1, 1, 0], [0, 0, 1], [1, 1, 1]]
+    audio_text = torch.tensor([[1.0, 1.0, 0.0]]).repeat(4, 1)
+    assert keep(table, torch.tensor([0, 1, 2, 3]), audio_text).tolist() == [[1, 1, 0]] * 4
+    none = draw(50, 0.0, tuple(PATTERNS.values()))
+    assert set(none.tolist()) == {3}, "the draw that leaves out nothing"
+
+
+@pytest.mark.parametrize("bad", ["ATV", "ATV=x", "VA=.5", "=.5", "ATV=0"])
+def test_patterns_are_spelt_as_inspect_prints_them(bad):
+    from affect.errors import AffectError
+    from affect.tasks.multimodal_emotion.sections import Model
+
+    Model(modality_dropout=1.0, patterns=("ATV=.7", "T=0.3"))
+    with pytest.raises(AffectError, match=r"model\.patterns must be LETTERS=FREQUENCY"):
+        Model(modality_dropout=0.5, patterns=(bad,))
+    with pytest.raises(AffectError, match="be left out without modality_dropout"):
+        Model(patterns=("ATV=1",))
