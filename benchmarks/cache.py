@@ -24,11 +24,11 @@ from affect import tasks
 from affect.data.corpora import synthetic
 from affect.recipe import Optim, Train
 from affect.task import Key
-from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
-from affect.train import step
-from affect.train.engine import Engine
-from affect.train.loader import Collated, Order
-from affect.train.schedule import Schedule
+from affect.tasks.emotion.config import Data, Emotion, Model
+from affect.training import step
+from affect.training.distributed import Engine
+from affect.training.loader import Collated, Order
+from affect.training.schedule import Schedule
 
 
 def main() -> None:
@@ -51,8 +51,8 @@ def main() -> None:
             print(_row(folder, str(encoder), pooling, each * 4), flush=True)
 
 
-def _recipe(root: str, encoder: str, pooling: str, cache: str, utterances: int) -> ValenceArousal:
-    return ValenceArousal(
+def _recipe(root: str, encoder: str, pooling: str, cache: str, utterances: int) -> Emotion:
+    return Emotion(
         data=Data(corpus="synthetic", root=root, dialogues=1, utterances=utterances, seconds=(3.0, 6.0), fold=1),
         model=Model(encoder=encoder, train_encoder="none", pooling=pooling, cache=cache),  # type: ignore[arg-type]
         optim=Optim(lr=1e-4),
@@ -71,7 +71,7 @@ def _row(folder: str, encoder: str, pooling: str, utterances: int) -> str:
     )
 
 
-def _epochs(recipe: ValenceArousal, count: int) -> tuple[list[float], float, int]:
+def _epochs(recipe: Emotion, count: int) -> tuple[list[float], float, int]:
     """Return the seconds of each epoch, those of filling the cache (scaled to the training part), and its bytes."""
     engine = Engine()
     task = tasks.make(recipe).for_fold(0, 1)

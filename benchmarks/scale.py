@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.train import plan
+from affect.training import plan
 
 ROOT = Path(__file__).resolve().parents[1]
 WORLDS = tuple(2**k for k in range(10))

@@ -19,10 +19,10 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 
 from affect import tasks
 from affect.task import Key
-from affect.train import plan, trainer
-from affect.train.engine import Engine
-from affect.train.loader import Collated, Order
-from affect.train.run import Run, Start
+from affect.training import plan, trainer
+from affect.training.distributed import Engine
+from affect.training.loader import Collated, Order
+from affect.training.run import Run, Start
 
 SHAPES = ((1, 2), (1, 8), (1, 16), (1, 34), (4, 4), (8, 4), (13, 4), (4, 12), (2, 20), (20, 3))
 """Rows and about how many seconds of the micro-batches that costs are fitted to."""

@@ -31,10 +31,10 @@ from affect.data import audio
 from affect.losses.ccc import ccc
 from affect.models import tiny
 from affect.recipe import Optim, Train
-from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
-from affect.train import trainer
-from affect.train.engine import Engine
-from affect.train.run import Run, Start
+from affect.tasks.emotion.config import Data, Emotion, Model
+from affect.training import trainer
+from affect.training.distributed import Engine
+from affect.training.run import Run, Start
 
 BATCH, STEPS, BUDGET = 64, 2, 60.0
 
@@ -58,9 +58,9 @@ def write_corpus(root: Path, n: int) -> None:
             out.writerow([f"{k}.wav", f"{part}{k}", *rng.uniform(1, 5, 2).round(3), part])
 
 
-def recipe(root: Path, train_encoder: Any, mode: Any) -> ValenceArousal:
+def recipe(root: Path, train_encoder: Any, mode: Any) -> Emotion:
     """Return the recipe of our side: no prosody branch, so that both train the same thing."""
-    return ValenceArousal(
+    return Emotion(
         data=Data(corpus="csv_folder", root=str(root), split="column"),
         model=Model(encoder="small", train_encoder=train_encoder, prosody_dim=0, hidden=128),
         optim=Optim(lr=1e-4),

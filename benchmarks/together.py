@@ -28,15 +28,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from affect.data.synthetic_features import GeneratorSettings, generate
+from affect.experiments import folds
 from affect.options import Options
 from affect.recipe import Optim, Train
 from affect.task import Stackable, Task
 from affect.tasks import make
-from affect.tasks.multimodal_emotion.recipe import Data, Model, MultimodalEmotion
-from affect.train import plan, stacked_trainer
-from affect.train.engine import Engine
-from affect.train.run import Run, Start
-from affect.workflows import folds
+from affect.tasks.multimodal_emotion.config import Data, Model, MultimodalEmotion
+from affect.training import plan, stacked_trainer
+from affect.training.distributed import Engine
+from affect.training.run import Run, Start
 
 BATCH = 32
 START = Start(experiment="bench", resume="never", stacked=True)

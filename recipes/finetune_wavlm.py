@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from affect.cli import experiments_of, launch
+from affect.experiments import Ensemble, Search, Suite
 from affect.recipe import Optim, Train
-from affect.tasks.valence_arousal.recipe import Augment, Data, Model, ValenceArousal
-from affect.workflow import Ensemble, Search, Suite
+from affect.tasks.emotion.config import Augment, Data, Emotion, Model
 
 
-def demo() -> ValenceArousal:
+def demo() -> Emotion:
     """A generated corpus, a small random WavLM and the prosody branch: all five folds in minutes on two cores."""
-    return ValenceArousal(
+    return Emotion(
         data=Data(corpus="synthetic", root="data/demo", dialogues=6),
         model=Model(encoder="tiny", train_encoder="all", pooling="attentive_statistics", hidden=64, dropout=0.1),
         optim=Optim(lr=3e-3, weight_decay=1e-2),
@@ -23,7 +23,7 @@ def demo() -> ValenceArousal:
     )
 
 
-def demo_encoder() -> ValenceArousal:
+def demo_encoder() -> Emotion:
     """The demo without the prosody branch: the encoder alone learns from the waveform. Fold 1; longer."""
     base = demo()
     return replace(
@@ -34,7 +34,7 @@ def demo_encoder() -> ValenceArousal:
     )
 
 
-def emodb() -> ValenceArousal:
+def emodb() -> Emotion:
     """Berlin EmoDB, one speaker left out; valence and arousal mapped from its emotions, not rated.
 
     A network on the prosody functionals alone, which needs no pretrained weights. The batch is the whole training
@@ -49,7 +49,7 @@ def emodb() -> ValenceArousal:
     .898 +- .006 (mean and deviation over seeds; ridge .478 and .827, SVR .544 and .814); a later version of the same
     code .664 +- .017 and .903 +- .004. CCC-V is .15 to .17 on speaker 09 and over .5 on the others.
     """
-    return ValenceArousal(
+    return Emotion(
         data=Data(corpus="emodb", root="data/emodb", split="speaker"),
         model=Model(encoder="none", prosody_dim=256, hidden=128, dropout=0.3),
         optim=Optim(lr=3e-3, weight_decay=1e-2),
@@ -57,7 +57,7 @@ def emodb() -> ValenceArousal:
     )
 
 
-def emodb_temporal() -> ValenceArousal:
+def emodb_temporal() -> Emotion:
     """`temporal` without pretrained weights: `emodb` with Mamba over log-mel frames, and prosody that attends to them.
 
     It did not help: the functionals alone are better in valence. Width, length and rates were chosen by validation
@@ -82,7 +82,7 @@ def emodb_temporal() -> ValenceArousal:
     )
 
 
-def emodb_augmented() -> ValenceArousal:
+def emodb_augmented() -> Emotion:
     """`augmented` without pretrained weights: `emodb_temporal` with SpecAugment, time shift and Mixup.
 
     Not told apart from `emodb_temporal`. Reached, `--seeds 0 1 2`, one core, about 16 min: pooled CCC-V .614, CCC-A
@@ -92,7 +92,7 @@ def emodb_augmented() -> ValenceArousal:
     return replace(base, model=replace(base.model, spec_augment=True), augment=Augment(shift=0.1, mixup=0.2))
 
 
-def v1() -> ValenceArousal:
+def v1() -> Emotion:
     """Report 000's first system: WavLM-large frozen, prosody, speaker, Mamba and a state over the dialogue.
 
     The speaker's embedding scales and shifts the speech (FiLM), Mamba layers over the utterances of a dialogue feed a
@@ -104,7 +104,7 @@ def v1() -> ValenceArousal:
 
     Reported: CCC-V .5896, CCC-A .6867, mean .6381.
     """
-    return ValenceArousal(
+    return Emotion(
         data=Data(corpus="iemocap", root="data/IEMOCAP_full_release"),
         model=Model(
             encoder="microsoft/wavlm-large",
@@ -119,7 +119,7 @@ def v1() -> ValenceArousal:
     )
 
 
-def v2() -> ValenceArousal:
+def v2() -> Emotion:
     """Report 000's second system: larger, less regularised, unfrozen, valence weighted 1.5; it did not help.
 
     Against v1: the encoder learns, attention pooling, prosody 128 wide, 4 Mamba layers, dropout .15, weight decay 1e-4,
@@ -147,7 +147,7 @@ def v2() -> ValenceArousal:
     )
 
 
-def v3() -> ValenceArousal:
+def v3() -> Emotion:
     """Report 000's first plan, a robust baseline: v1's sizes, dropout .3, lower rates, more patience, plain CCC.
 
     Against v2: batch 8 (2 segments of 4), prosody 64, 2 Mamba layers, dropout .3, weight decay 1e-3, rates 5e-5 and
@@ -161,7 +161,7 @@ def v3() -> ValenceArousal:
     )
 
 
-def ablation_batch() -> ValenceArousal:
+def ablation_batch() -> Emotion:
     """v3 with v2's batch of 16 utterances (4 segments of 4) alone.
 
     v2 changed eight things at once; each `ablation_` is one of them, beside v3. No result was reported.
@@ -170,43 +170,43 @@ def ablation_batch() -> ValenceArousal:
     return replace(base, train=replace(base.train, batch=4))
 
 
-def ablation_prosody() -> ValenceArousal:
+def ablation_prosody() -> Emotion:
     """v3 with v2's prosody of 128 alone. No result was reported."""
     base = v3()
     return replace(base, model=replace(base.model, prosody_dim=128))
 
 
-def ablation_layers() -> ValenceArousal:
+def ablation_layers() -> Emotion:
     """v3 with v2's 4 Mamba layers alone. No result was reported."""
     base = v3()
     return replace(base, model=replace(base.model, mamba_layers=4))
 
 
-def ablation_dropout() -> ValenceArousal:
+def ablation_dropout() -> Emotion:
     """v3 with v2's dropout of .15 alone. No result was reported."""
     base = v3()
     return replace(base, model=replace(base.model, dropout=0.15))
 
 
-def ablation_decay() -> ValenceArousal:
+def ablation_decay() -> Emotion:
     """v3 with v2's weight decay of 1e-4 alone. No result was reported."""
     base = v3()
     return replace(base, optim=replace(base.optim, weight_decay=1e-4))
 
 
-def ablation_patience() -> ValenceArousal:
+def ablation_patience() -> Emotion:
     """v3 with v2's patience of 5 epochs alone. No result was reported."""
     base = v3()
     return replace(base, train=replace(base.train, patience=5))
 
 
-def ablation_weighted() -> ValenceArousal:
+def ablation_weighted() -> Emotion:
     """v3 with v2's weighted CCC (valence 1.5) alone. No result was reported."""
     base = v3()
     return replace(base, loss="weighted", weights=(1.5, 1.0))
 
 
-def ablation_pooling() -> ValenceArousal:
+def ablation_pooling() -> Emotion:
     """v3 with v2's attention pooling alone. No result was reported."""
     base = v3()
     return replace(base, model=replace(base.model, pooling="attention"))
@@ -222,7 +222,7 @@ def ablations() -> Suite:
     )  # fmt: skip
 
 
-def finetune() -> ValenceArousal:
+def finetune() -> Emotion:
     """Report 002: the quick check. v1 with WavLM-large unfrozen, fold 1, 20 epochs.
 
     Micro-batch 4 x accumulation 2 there is a global batch of 8 utterances here (2 segments of 4), whose CCC is that of
@@ -241,7 +241,7 @@ def finetune() -> ValenceArousal:
     )
 
 
-def finetune_full() -> ValenceArousal:
+def finetune_full() -> Emotion:
     """Report 002: `finetune` on all five folds for 50 epochs. `affect folds` runs them side by side.
 
     Hoped for there: CCC-V .64 to .68, CCC-A .68 to .70; about 10 h a fold on a 24 GB card.
@@ -250,7 +250,7 @@ def finetune_full() -> ValenceArousal:
     return replace(base, data=replace(base.data, fold=None), train=replace(base.train, epochs=50))
 
 
-def temporal() -> ValenceArousal:
+def temporal() -> Emotion:
     """Report 000's second plan: frames instead of their mean. Mamba over time, and the prosody attends to the frames.
 
     Against v3: Mamba layers over the 50 frames a second, attention pooling over what they give, and 4 heads with
@@ -265,7 +265,7 @@ def temporal() -> ValenceArousal:
     )
 
 
-def augmented() -> ValenceArousal:
+def augmented() -> Emotion:
     """Report 000's third plan: v3 with SpecAugment, time stretch and shift, and Mixup of recordings and labels.
 
     Each is a function of (seed, epoch, utterance), so neither workers nor GPUs change what is heard; none touches
@@ -279,31 +279,31 @@ def augmented() -> ValenceArousal:
     )
 
 
-def xlsr() -> ValenceArousal:
+def xlsr() -> Emotion:
     """Report 000's fourth plan: v3 with XLSR-53, pretrained on 53 languages. No result was reported."""
     base = v3()
     return replace(base, model=replace(base.model, encoder="facebook/wav2vec2-large-xlsr-53"))
 
 
-def hubert() -> ValenceArousal:
+def hubert() -> Emotion:
     """Report 000's fourth plan: v3 with HuBERT-large. No result was reported."""
     base = v3()
     return replace(base, model=replace(base.model, encoder="facebook/hubert-large-ll60k"))
 
 
-def whisper() -> ValenceArousal:
+def whisper() -> Emotion:
     """Report 000's fourth plan: v3 with the encoder of Whisper-medium, without its padding to 30 s. No result."""
     base = v3()
     return replace(base, model=replace(base.model, encoder="openai/whisper-medium"))
 
 
-def own_data() -> ValenceArousal:
+def own_data() -> Emotion:
     """Your own recordings: a folder with labels.csv, WavLM-large, prosody, one speaker left out. No dialogues needed.
 
     `--data.root FOLDER`, `--data.scale 1 7`; `affect inspect FOLDER` shows what is read and what is left out. A
     corpus on the Hub: `--data.corpus hub --data.root owner/name --data.columns valence=THEIRS ...`.
     """
-    return ValenceArousal(
+    return Emotion(
         data=Data(corpus="csv_folder", root="data/own", split="speaker"),
         model=Model(encoder="microsoft/wavlm-large", pooling="attention"),
         optim=Optim(lr=1e-4, encoder_lr=1e-5),
@@ -311,7 +311,7 @@ def own_data() -> ValenceArousal:
     )
 
 
-def speech_text() -> ValenceArousal:
+def speech_text() -> Emotion:
     """The field's way to valence above .68: v3 beside a text encoder on the transcripts.
 
     RoBERTa-base reads what was said; its mean over tokens joins the speech before the gates. IEMOCAP's transcripts are
@@ -322,7 +322,7 @@ def speech_text() -> ValenceArousal:
     return replace(base, model=replace(base.model, text="FacebookAI/roberta-base"))
 
 
-def emobank() -> ValenceArousal:
+def emobank() -> Emotion:
     """EmoBank: valence, arousal and dominance of a sentence, from its words alone, by a small model from scratch.
 
     Vectors of hashed n-grams of words and characters, summed; 60 % of the n-grams are left out at random. All choices
@@ -333,7 +333,7 @@ def emobank() -> ValenceArousal:
     Reached on the dev part (1,000 sentences), `--seeds 0 1 2`, one core, 2.5 min: Pearson V .558, A .43; CCC-V
     .527 +- .004, CCC-A .413 +- .009, CCC-D .265 +- .031 (tf-idf and ridge .474, .292, .177).
     """
-    return ValenceArousal(
+    return Emotion(
         data=Data(corpus="emobank", root="data/emobank", split="column", allow_shared=True),
         model=Model(encoder="none", prosody_dim=0, text="ngrams", hidden=64),
         optim=Optim(lr=3e-3, weight_decay=1e-2),
@@ -342,7 +342,7 @@ def emobank() -> ValenceArousal:
     )
 
 
-def emotion() -> ValenceArousal:
+def emotion() -> Emotion:
     """Valence, arousal and IEMOCAP's four classes (excited counts as happy) together; WA, UA and macro F1.
 
     `--targets emotion` learns the classes alone (5,531 utterances instead of 10,039). Not measured here.
@@ -351,13 +351,13 @@ def emotion() -> ValenceArousal:
     return replace(base, targets=("valence", "arousal", "emotion"))
 
 
-def msp_podcast() -> ValenceArousal:
+def msp_podcast() -> Emotion:
     """MSP-Podcast's official split with the settings of its challenge baseline: WavLM-large, attentive statistics.
 
     Reported elsewhere (test 3): CCC A .577, V .577, D .405; V .607 when it is the only target. 38 GB at batch 32,
     which is cut to fit here.
     """
-    return ValenceArousal(
+    return Emotion(
         data=Data(corpus="msp_podcast", root="data/MSP-Podcast", split="column"),
         model=Model(encoder="microsoft/wavlm-large", pooling="attentive_statistics", prosody_dim=0),
         optim=Optim(lr=1e-5, encoder_lr=1e-5),

@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from affect.cli import experiments_of, launch
+from affect.experiments import Ensemble, Search, Suite
 from affect.recipe import Optim, Train
-from affect.tasks.multimodal_emotion.recipe import Data, Model, MultimodalEmotion
-from affect.workflow import Ensemble, Search, Suite
+from affect.tasks.multimodal_emotion.config import Data, Model, MultimodalEmotion
 
 
 def demo() -> MultimodalEmotion:
@@ -165,7 +165,8 @@ def all() -> Suite:
     """All of the report's systems and ours, one after another, and a page that compares them."""
     return Suite(
         members=(
-            "baseline", "robust_v1", "robust_v2", "robust_v3", "warmup_40", "warmup_50", "contrastive", "robust_ours", "targeted",
+            "baseline", "robust_v1", "robust_v2", "robust_v3", "warmup_40", "warmup_50", "contrastive", "robust_ours",
+            "targeted",
         )
     )  # fmt: skip
 

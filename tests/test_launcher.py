@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affect import cli, commands, launcher, terminal
+from affect import cli, launcher
+from affect.cli import commands, terminal
 from affect.errors import AffectError, LostError, StoppedError
 from tests.launching import ROOT, assert_one_line, exit_code, own_log
 
@@ -185,7 +186,7 @@ def test_rank_0_is_found_by_its_name_or_by_slurms_address(tmp_path, monkeypatch,
 @pytest.mark.parametrize("world", [None, "1"])
 def test_a_task_of_several_is_no_run_of_its_own(monkeypatch, world):
     """Plain `srun python recipe.py`, or a launcher of one process under it."""
-    from affect.train.engine import launched
+    from affect.training.distributed import launch_settings
 
     for name in [name for name in os.environ if name.startswith(("ACCELERATE_", "FSDP_", "WORLD_SIZE"))]:
         monkeypatch.delenv(name)
@@ -193,11 +194,11 @@ def test_a_task_of_several_is_no_run_of_its_own(monkeypatch, world):
     if world is not None:
         monkeypatch.setenv("WORLD_SIZE", world)
     with pytest.raises(AffectError, match=r"^srun started 3 tasks.*srun affect launch RECIPE\.py"):
-        launched.accelerator(None, ())
+        launch_settings.accelerator(None, ())
     for tasks, world in (("3", "3"), ("1", "1")):
         monkeypatch.setenv("SLURM_STEP_NUM_TASKS", tasks)
         monkeypatch.setenv("WORLD_SIZE", world)
-        launched._check(cuda=False, deepspeed=False, fsdp=False)
+        launch_settings._check(cuda=False, deepspeed=False, fsdp=False)
 
 
 @pytest.mark.parametrize(

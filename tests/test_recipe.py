@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from affect.errors import AffectError
 from affect.recipe import Optim, Train, differences, field_names
 from affect.tasks import read_recipe, task_class
-from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
-from affect.train import folder as folders
+from affect.tasks.emotion.config import Data, Emotion, Model
+from affect.training import run_dir
 
 rate = st.floats(1e-9, 10.0)
 share = st.floats(0.0, 0.99)
@@ -75,11 +75,11 @@ models = st.builds(
 
 
 @st.composite
-def recipes(draw: st.DrawFn) -> ValenceArousal:
+def recipes(draw: st.DrawFn) -> Emotion:
     targets = draw(st.permutations(["valence", "arousal", "dominance"]))[: draw(st.integers(1, 3))]
     loss = draw(st.sampled_from(["ccc", "weighted", "mse", "ccc_mse"]))
     weights = tuple(draw(st.lists(rate, min_size=len(targets), max_size=len(targets)))) if loss == "weighted" else None
-    return ValenceArousal(
+    return Emotion(
         seed=draw(st.integers(0, 2**31)),
         optim=draw(optims),
         train=draw(trains),
@@ -95,10 +95,10 @@ def recipes(draw: st.DrawFn) -> ValenceArousal:
 @given(recipes())
 def test_what_is_written_is_what_is_read(recipe):
     plain = recipe.to_dict()
-    assert plain["task"] == "valence_arousal"
+    assert plain["task"] == "emotion"
     read = read_recipe(json.loads(json.dumps(plain)))
     assert read == recipe
-    assert type(read) is ValenceArousal
+    assert type(read) is Emotion
     assert differences(plain, read.to_dict()) == []
 
 
@@ -114,18 +114,18 @@ def test_differences_are_the_fields_that_differ(one, other):
         return found
 
     a, b = flat(one), flat(other)
-    assert list(a) == field_names(ValenceArousal)
+    assert list(a) == field_names(Emotion)
     assert differences(one.to_dict(), other.to_dict()) == [name for name in a if a[name] != b[name]]
 
 
 def test_the_file_of_a_run_is_read(tmp_path):
-    recipe = ValenceArousal(data=Data(root="here"), optim=Optim(lr=0.5), model=Model(layers=3), seed=4)
-    folders.claim(tmp_path / "run", recipe, experiment="demo", overwrite=False)
+    recipe = Emotion(data=Data(root="here"), optim=Optim(lr=0.5), model=Model(layers=3), seed=4)
+    run_dir.claim(tmp_path / "run", recipe, experiment="demo", overwrite=False)
     assert read_recipe(tmp_path / "run" / "recipe.json") == recipe
 
 
 def test_fields_left_out_have_their_defaults():
-    assert read_recipe({"task": "valence_arousal", "data": {"root": "x"}}) == ValenceArousal(data=Data(root="x"))
+    assert read_recipe({"task": "emotion", "data": {"root": "x"}}) == Emotion(data=Data(root="x"))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_fields_left_out_have_their_defaults():
     ],
 )
 def test_a_wrong_field_is_one_line_that_names_it(path, value, words):
-    data = ValenceArousal(data=Data(root="x")).to_dict()
+    data = Emotion(data=Data(root="x")).to_dict()
     inside = data
     *parents, last = path.split(".")
     for name in parents:
@@ -223,11 +223,11 @@ def test_a_file_that_is_no_recipe_is_one_line(tmp_path, text):
         (lambda: Model(encoder="none", spec_augment=True), "model.spec_augment must be left out with encoder=none"),
         (lambda: Model(encoder="none", prosody_dim=0), "model.prosody_dim"),
         (lambda: Model(layers=0), "model.layers"),
-        (lambda: ValenceArousal(targets=("valence", "valence")), "targets"),
-        (lambda: ValenceArousal(weights=(1.0, 2.0)), "weights"),
-        (lambda: ValenceArousal(loss="weighted", weights=(1.0,)), "weights"),
-        (lambda: ValenceArousal(loss="ccc_mse", model=Model(uncertainty=True)), "model.uncertainty"),
-        (lambda: ValenceArousal(seed=-1), "seed"),
+        (lambda: Emotion(targets=("valence", "valence")), "targets"),
+        (lambda: Emotion(weights=(1.0, 2.0)), "weights"),
+        (lambda: Emotion(loss="weighted", weights=(1.0,)), "weights"),
+        (lambda: Emotion(loss="ccc_mse", model=Model(uncertainty=True)), "model.uncertainty"),
+        (lambda: Emotion(seed=-1), "seed"),
     ],
 )
 def test_a_wrong_value_names_its_field(make, words):
@@ -237,6 +237,6 @@ def test_a_wrong_value_names_its_field(make, words):
 
 
 def test_the_class_of_a_task():
-    assert task_class("valence_arousal").recipe_class is ValenceArousal
-    with pytest.raises(AffectError, match="unknown task 'valence'; did you mean 'valence_arousal'"):
+    assert task_class("emotion").recipe_class is Emotion
+    with pytest.raises(AffectError, match="unknown task 'valence'; did you mean 'emotion'"):
         task_class("valence")

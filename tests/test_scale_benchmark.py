@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affect.train import plan
+from affect.training import plan
 
 
 def load() -> ModuleType:

@@ -21,9 +21,9 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="session")
 def spoken(small_corpus, trained):
     """An experiment of two folds: a tiny encoder and prosody, averaged weights."""
+    from affect.experiments import folds
     from affect.options import Options
-    from affect.workflows import folds
-    from tests.train import runs
+    from tests.training import runs
 
     recipe = runs.recipe(small_corpus, encoder="tiny", epochs=2, budget=60)
     recipe = runs.with_optim(replace(recipe, data=replace(recipe.data, fold=None)), ema=0.5)
@@ -44,8 +44,8 @@ def fused_corpus(tmp_path_factory):
 @pytest.fixture(scope="session")
 def fused(fused_corpus, trained):
     """An experiment of two seeds and two folds of the task of features, which are standardised."""
+    from affect.experiments import folds
     from affect.options import Options
-    from affect.workflows import folds
     from tests.tasks.multimodal_emotion import small
 
     recipe = small.recipe(fused_corpus, softmax="masked", missing="token", normalise=True)

@@ -88,7 +88,7 @@ def _exported(name: Path) -> Path | None:
 
 def _warn(top: Path, found: Sequence[Path]) -> None:
     """Log the runs that have not come to their end: their weights are the best so far."""
-    from affect.train.folder import finished
+    from affect.training.run_dir import finished
 
     unfinished = [path.parents[1] for path in found if not finished(path.parents[1])]
     if unfinished:

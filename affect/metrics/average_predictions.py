@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from affect.errors import AffectError
 from affect.metrics.emotion import softmax
-from affect.task import Row
+
+if TYPE_CHECKING:
+    from affect.task import Row
 
 _ATTENTION = "attention"
 

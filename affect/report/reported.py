@@ -104,7 +104,7 @@ def _task(path: Path, document: Record, scores: list[Scored]) -> Task | None:
 
 
 def _kinds(path: Path, document: Record) -> dict[str, str]:
-    """Return by target what kind of measure its score is of, where the file says it ({"emotion": "UA"})."""
+    """Return by target what kind of measure its score is of, where the file says it ({"recall": "UA"})."""
     kinds = _object(path, "measures", document.get("measures", {}))
     for target, kind in kinds.items():
         if not isinstance(kind, str) or not re.fullmatch(r"\w+", kind):

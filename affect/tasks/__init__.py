@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from affect.task import Task
 
 TASKS = {
-    "valence_arousal": "affect.tasks.valence_arousal.task:ValenceArousalTask",
+    "emotion": "affect.tasks.emotion.task:EmotionTask",
     "multimodal_emotion": "affect.tasks.multimodal_emotion.task:MultimodalEmotionTask",
 }
 """Each task's class by the name that its recipes have; other packages add theirs as entry points."""

@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as arrays
 from affect.data import audio, features
 from affect.data.features import FeatureStore
 from affect.errors import AffectError
-from tests.train.disks import small_disk
+from tests.training.disks import small_disk
 
 KEY = {"encoder": "microsoft/wavlm-large", "revision": None, "layers": "last", "dtype": "float16", "normalise": True}
 

@@ -18,15 +18,15 @@ from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 
 from affect.cli import guarded
+from affect.experiments import folds
 from affect.options import Options
 from affect.recipe import Recipe
-from affect.train import trainer
-from affect.train.engine import Engine
-from affect.workflows import folds
+from affect.training import trainer
+from affect.training.distributed import Engine
 from tests.distributed.engine_worker import begun
+from tests.tasks.emotion.test_variants import variant
 from tests.tasks.multimodal_emotion import small
-from tests.tasks.valence_arousal.test_variants import variant
-from tests.train import runs
+from tests.training import runs
 
 FOLDS = (1, 2)
 STEPS = 4

@@ -21,18 +21,17 @@ from torch.distributed.tensor import DTensor
 from affect import tasks
 from affect.cli import guarded
 from affect.recipe import Optim
-from affect.tasks.valence_arousal.recipe import ValenceArousal
-from affect.train import folder as folders
-from affect.train import optim, trainer
-from affect.train.engine import Engine
-from affect.train.run import Run, Start
-from tests.train import runs
+from affect.tasks.emotion.config import Emotion
+from affect.training import optim, run_dir, trainer
+from affect.training.distributed import Engine
+from affect.training.run import Run, Start
+from tests.training import runs
 
 ADAMW = optim.make
 STEPS = 10
 
 
-def settings(root: Path, asked: dict[str, Any]) -> ValenceArousal:
+def settings(root: Path, asked: dict[str, Any]) -> Emotion:
     """Return a recipe that clips, with a rate for the encoder, parameters in the loss and, under AdamW, an average."""
     made = runs.recipe(root, encoder="tiny", epochs=4, steps=STEPS, budget=asked["budget"], mode=asked["mode"], keep=9)
     sgd = asked["optimiser"] == "sgd"
@@ -53,14 +52,14 @@ def kept(run: Run) -> int:
     return sum(p.numel() for p in here)
 
 
-def begun(recipe: ValenceArousal, asked: dict[str, Any]) -> tuple[Engine, Run]:
+def begun(recipe: Emotion, asked: dict[str, Any]) -> tuple[Engine, Run]:
     """Return the engine and the run of fold 1 that is asked for, its folder claimed and its checkpoint in place."""
     folder = Path(asked["folder"])
     engine = Engine(folder)
     engine.agree(recipe)
 
     def begin() -> None:
-        folders.claim(folder, recipe, experiment="test", overwrite=False)
+        run_dir.claim(folder, recipe, experiment="test", overwrite=False)
         if "from" in asked:
             for path in (Path(asked["from"]), Path(asked["from"]).parent / "best"):
                 shutil.copytree(path, folder / "checkpoints" / path.name)

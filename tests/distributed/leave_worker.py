@@ -11,8 +11,8 @@ import torch
 from affect.cli import guarded
 from affect.errors import AffectError
 from affect.recipe import Optim
-from affect.train.engine import Engine
-from tests.train import toy
+from affect.training.distributed import Engine
+from tests.training import toy
 
 
 def main() -> None:

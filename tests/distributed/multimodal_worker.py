@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from affect.cli import guarded
+from affect.experiments import folds
 from affect.options import Options
-from affect.train.engine import Engine
-from affect.workflows import folds
+from affect.training.distributed import Engine
 from tests.distributed.test_multimodal import RUNS, recipe
 from tests.tasks.multimodal_emotion import small
 

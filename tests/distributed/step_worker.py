@@ -10,10 +10,10 @@ import torch
 
 from affect.cli import guarded
 from affect.recipe import Optim
-from affect.train import step
-from affect.train.engine import Engine
-from affect.train.terms import whole
-from tests.train import toy
+from affect.training import step
+from affect.training.distributed import Engine
+from affect.training.terms import whole
+from tests.training import toy
 
 N = 24
 # Micro-batches of ranks 0 and 1; 0 is a filler.

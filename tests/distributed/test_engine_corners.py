@@ -19,7 +19,7 @@ from tests.distributed.launch import said_by
 from tests.launching import RECIPE
 from tests.launching import small as options
 from tests.tasks.multimodal_emotion import small
-from tests.train import runs
+from tests.training import runs
 
 ROOT = Path(__file__).parents[2]
 WORKER = str(Path(__file__).parent / "corner_worker.py")

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.distributed.engine_worker import run
 from tests.distributed.launch import said_by
-from tests.train import runs
+from tests.training import runs
 
 ROOT = Path(__file__).parents[2]
 WORKER = str(Path(__file__).parent / "engine_worker.py")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from affect.data.conditions import NAMES
-from affect.train import folder as folders_of
+from affect.training import run_dir
 from tests.distributed.launch import launch
 from tests.tasks.multimodal_emotion import small
 
@@ -107,8 +107,8 @@ def test_the_folder_is_that_of_one_process(one, two, name):
             its / f"baseline-majority-{part}.jsonl").read_bytes()  # fmt: skip
     (end,), (wanted,) = small.lines(mine, "end"), small.lines(its, "end")
     assert (end["best_step"], end["best_epoch"]) == (wanted["best_step"], wanted["best_epoch"])
-    assert folders_of.predicted(mine) == folders_of.predicted(its)
+    assert run_dir.predicted(mine) == run_dir.predicted(its)
     for condition in NAMES:
-        a, b = (folders_of.read_rows(folder, f"test2@{condition}") for folder in (mine, its))
+        a, b = (run_dir.read_rows(folder, f"test2@{condition}") for folder in (mine, its))
         assert [row["id"] for row in a] == [row["id"] for row in b]
         np.testing.assert_allclose([row["logits"] for row in a], [row["logits"] for row in b], rtol=1e-3, atol=1e-4)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.distributed.launch import launch
-from tests.train import toy
+from tests.training import toy
 
 HERE = Path(__file__).parent
 

@@ -11,9 +11,9 @@ import pytest
 
 from tests.distributed.launch import launch
 from tests.distributed.trainer_worker import STEPS, TOY, VARIANTS
-from tests.tasks.valence_arousal.test_variants import variant
-from tests.train import runs, toy_task
-from tests.train.test_diagnostics import Watched
+from tests.tasks.emotion.test_variants import variant
+from tests.training import runs, toy_task
+from tests.training.test_diagnostics import Watched
 
 HERE = Path(__file__).parent
 CUTS = ("100.0-hold", "0.9-replay")

@@ -12,14 +12,13 @@ import torch
 from affect import tasks
 from affect.cli import guarded
 from affect.errors import AffectError
-from affect.train import folder as folders
-from affect.train import trainer
-from affect.train.engine import Engine
-from affect.train.evaluate import predict
-from affect.train.run import Run, Start
-from tests.tasks.valence_arousal.test_variants import variant
-from tests.train import runs, toy_task
-from tests.train.test_diagnostics import Watched
+from affect.training import run_dir, trainer
+from affect.training.distributed import Engine
+from affect.training.prediction import predict
+from affect.training.run import Run, Start
+from tests.tasks.emotion.test_variants import variant
+from tests.training import runs, toy_task
+from tests.training.test_diagnostics import Watched
 
 VARIANTS = ("dialogue", "everything", "augmented")
 STEPS = 12
@@ -30,7 +29,7 @@ TOY = {"terms": ("ccc_valence", "mse_arousal", "contrastive"), "learned": ("ccc_
 def train(root: Path, folder: Path, budget: float, mode: str) -> dict[str, object]:
     recipe = runs.recipe(root, encoder="tiny", epochs=7, steps=STEPS, budget=budget, mode=mode)
     engine = Engine(folder)
-    engine.on_main(lambda: folders.claim(folder, recipe, experiment="test", overwrite=False))
+    engine.on_main(lambda: run_dir.claim(folder, recipe, experiment="test", overwrite=False))
     task = tasks.make(recipe).for_fold(recipe.seed, 1)
     run = Run(engine, task, folder, Start(experiment="test", only=runs.EVALUATIONS))
     scores = trainer.train(run)
@@ -46,7 +45,7 @@ def train_variant(root: Path, folder: Path, name: str) -> dict[str, object]:
     still = {"dropout": 0.0, "encoder_dropout": 0.0, "text_dropout": 0.0 if recipe.model.text != "none" else None}
     recipe = replace(recipe, model=replace(recipe.model, **still))
     engine = Engine(folder)
-    engine.on_main(lambda: folders.claim(folder, recipe, experiment="test", overwrite=False))
+    engine.on_main(lambda: run_dir.claim(folder, recipe, experiment="test", overwrite=False))
     task = tasks.make(recipe).for_fold(recipe.seed, 1)
     scores = trainer.train(Run(engine, task, folder, Start(experiment="test", only=runs.EVALUATIONS)))
     engine.end()
@@ -99,4 +98,5 @@ def main() -> None:
     print(json.dumps(said), flush=True)
 
 
-guarded(main)
+if __name__ == "__main__":
+    guarded(main)

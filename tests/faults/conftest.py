@@ -21,8 +21,8 @@ NAMES = {"ddp": "DDP", "zero2": "ZeRO-2"}
 def whole(small_corpus, tmp_path_factory) -> Path:
     """The folder of an uninterrupted run of one process."""
     # Loaded once, not by every process that is forked from here.
-    importlib.import_module("affect.workflows.folds")
-    importlib.import_module("affect.tasks.valence_arousal.model")
+    importlib.import_module("affect.experiments.folds")
+    importlib.import_module("affect.tasks.emotion.model")
     if importlib.util.find_spec("deepspeed"):
         importlib.import_module("deepspeed")
     session = Forked(small_corpus, tmp_path_factory.mktemp("whole"))

@@ -15,12 +15,12 @@ from typing import Any
 
 from affect.cli import experiments_of, launch
 from affect.recipe import Optim, Train
-from affect.tasks.valence_arousal.recipe import Data, Model, ValenceArousal
+from affect.tasks.emotion.config import Data, Emotion, Model
 
 
-def small() -> ValenceArousal:
+def small() -> Emotion:
     """Three steps an epoch, with dropout and averaged weights."""
-    return ValenceArousal(
+    return Emotion(
         data=Data(corpus="synthetic", root="data", dialogues=1, utterances=8, seconds=(0.3, 0.7), fold=1),
         model=Model(encoder="none", prosody_dim=8, hidden=8, dropout=0.3),
         optim=Optim(lr=1e-3, ema=0.9),
@@ -31,14 +31,14 @@ def small() -> ValenceArousal:
 def faulty(words: str) -> None:
     """Put faults around steps and predictions, and nowhere else; leave out the baselines, which take seconds."""
     from affect import tasks
-    from affect.tasks.valence_arousal import references
-    from affect.train import evaluate, interrupt, run, trainer, watchdog
+    from affect.tasks.emotion import references
+    from affect.training import prediction, run, signals, trainer, watchdog
 
     references.references = lambda *_: {}
     faults = [word.partition("=") for word in words.split(",") if word]
     numbers = {name: float(value) for name, _, value in faults if value}
     places = [name.replace("@", ":").split(":") for name, _, value in faults if not value]
-    real, take, measure, make = trainer.step.accumulate, evaluate.Loader.take, run.probe.choose, tasks.make
+    real, take, measure, make = trainer.step.accumulate, prediction.Loader.take, run.probe.choose, tasks.make
 
     def hurry() -> None:
         if "timeout" in numbers and watchdog._current is not None:
@@ -86,8 +86,8 @@ def faulty(words: str) -> None:
     if "read" in numbers:
         tasks.make = read
     if "predict" in numbers:
-        evaluate.Loader.take = dawdle
-    interrupt._IMPATIENCE = numbers.get("impatience", interrupt._IMPATIENCE)
+        prediction.Loader.take = dawdle
+    signals._IMPATIENCE = numbers.get("impatience", signals._IMPATIENCE)
 
 
 def _hook(kind: str, reducing: threading.Event) -> Any:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from affect.train import checkpoint
+from affect.training import checkpoint
 from tests.faults.harness import Forked, lines, losses, same
 
 

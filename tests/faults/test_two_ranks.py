@@ -12,10 +12,10 @@ import time
 import numpy as np
 import pytest
 
-from affect.train import checkpoint
+from affect.training import checkpoint
 from tests.faults.conftest import NAMES
 from tests.faults.harness import Forked, Launched, Ranked, Session, losses, same
-from tests.train.disks import small_disk
+from tests.training.disks import small_disk
 
 pytestmark = pytest.mark.distributed
 

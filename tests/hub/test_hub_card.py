@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from affect import checksums, tasks
 from affect.hub import contents, push, source
 from affect.tasks import card_texts
-from tests.tasks.valence_arousal import small
+from tests.tasks.emotion import small
 
 REPO = "someone/model"
 
@@ -124,9 +124,9 @@ def test_scores_that_are_not_there_are_no_results(run):
     ],
 )
 def test_a_licence_is_claimed_only_where_it_is_known(corpus, encoder, licence):
-    config = {"task": "valence_arousal", **small.model(encoder="none").describe()}
+    config = {"task": "emotion", **small.model(encoder="none").describe()}
     config["model"]["encoder"] = encoder
-    card = tasks.task_class("valence_arousal").card(config, {"data": {"corpus": corpus}}, REPO)
+    card = tasks.task_class("emotion").card(config, {"data": {"corpus": corpus}}, REPO)
     assert card.licence == licence
     assert "Apache-2.0" in card.licence_note
     assert ("wavlm-large" in card.licence_note) == (encoder == "microsoft/wavlm-large")

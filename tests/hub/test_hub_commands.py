@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from affect.commands import sharing
+from affect.cli.commands import sharing
 from affect.errors import AffectError
 from tests.hub.double import TOKEN, Hub
 from tests.inference.asking import ask

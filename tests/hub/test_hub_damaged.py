@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from affect.commands import sharing
+from affect.cli.commands import sharing
 from affect.errors import AffectError
 from affect.hub import from_pretrained, push, source
 from tests.inference.asking import ask

@@ -17,8 +17,8 @@ from affect.hub import clean, example, push
 from affect.models import saving
 from affect.usage import Card
 from tests.inference.asking import ask
+from tests.tasks.emotion import small
 from tests.tasks.multimodal_emotion import fusing
-from tests.tasks.valence_arousal import small
 
 REPO = "someone/model"
 KINDS = {
@@ -129,7 +129,7 @@ def test_as_pushed_it_takes_the_model_from_the_hub(hub, spoken, fused, here, cap
 
 def test_how_to_install_is_said(here):
     for prosody, what in (("default", "pip install .\n"), ("egemaps", 'pip install ".[egemaps]"')):
-        config = {"task": "valence_arousal", **small.model(encoder="none", prosody=prosody).describe()}
+        config = {"task": "emotion", **small.model(encoder="none", prosody=prosody).describe()}
         said = example.section(card_of(config), REPO, True)
         assert what in said
         assert f"affect predict {REPO} recording.wav" in said

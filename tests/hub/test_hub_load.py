@@ -16,14 +16,14 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMModel
 
 from affect import checksums, tasks
 from affect.errors import AffectError
+from affect.experiments import folds
 from affect.hub import from_pretrained, push
 from affect.hub.load import folder_of
 from affect.models import tiny
 from affect.options import Options
-from affect.workflows import folds
 from tests.inference.asking import ask
 from tests.tasks.multimodal_emotion import small
-from tests.train import runs
+from tests.training import runs
 
 REPO = "someone/model"
 

@@ -7,10 +7,10 @@ import json
 import torch
 
 from affect import tasks
+from affect.experiments import folds
 from affect.hub import from_pretrained, push
 from affect.options import Options
 from affect.recipe import Train
-from affect.workflows import folds
 from tests.third.config import Activity, Model
 from tests.third.model import FrameModel
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from affect.errors import AffectError
+from affect.experiments import folds
 from affect.options import Options
-from affect.workflows import folds
 from tests.tasks.multimodal_emotion import small
-from tests.train import runs
+from tests.training import runs
 
 
 def pushing(corpus, **options):

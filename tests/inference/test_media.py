@@ -12,10 +12,10 @@ import pytest
 from affect.data import synthetic_media
 from affect.data.feature_corpus import Stream
 from affect.errors import AffectError
+from affect.experiments import extraction
 from affect.extraction import AudioExtraction, TextExtraction, VideoExtraction
 from affect.inference.media import Encoders
 from affect.inference.streams import Source, read_vector
-from affect.workflows import extraction
 from tests.data.films import film
 from tests.inference.asking import ask
 from tests.tasks.multimodal_emotion import fusing

@@ -11,7 +11,7 @@ import torch
 import tyro
 
 from affect import checksums, cli, tasks
-from affect.commands import export
+from affect.cli.commands import export
 from affect.errors import AffectError
 from affect.hub import from_pretrained
 from affect.inference import opening

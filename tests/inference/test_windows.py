@@ -16,7 +16,7 @@ import soundfile
 from affect.data import audio
 from affect.errors import AffectError
 from affect.inference.predict import predict
-from affect.tasks.valence_arousal.predict import TorchModel
+from affect.tasks.emotion.predict import TorchModel
 from affect.usage import UserInputs
 from tests.inference.asking import ask
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from affect.losses.arcface import arcface
-from affect.train.terms import whole
+from affect.training.terms import whole
 
 N, C = 12, 5
 

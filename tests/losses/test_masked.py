@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from affect.losses.masked import binary, binary_cross_entropy, cross_entropy, squared, squared_error
 from affect.task import Term
-from affect.train.terms import whole
+from affect.training.terms import whole
 
 NAN = float("nan")
 N, C = 30, 5

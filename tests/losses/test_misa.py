@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.func import grad, vmap
 
 from affect.losses.misa import MODALITIES, misa_terms, moment_discrepancy, orthogonality
-from affect.train.terms import Loss, whole
+from affect.training.terms import Loss, whole
 
 ALL = torch.ones(7, dtype=torch.bool)
 PARTS = ("projected", "reconstructed", "private", "shared")

@@ -14,7 +14,7 @@ from torch.func import grad, vmap
 
 from affect.losses.contrastive import contrastive
 from affect.losses.mmim import MODALITIES, info_nce, log_likelihood, mmim_terms
-from affect.train.terms import Loss, whole
+from affect.training.terms import Loss, whole
 
 NAMES = [
     *(f"{name}_{kind}" for kind in ("h", "predicted") for name in MODALITIES),

@@ -22,8 +22,8 @@ from affect.models import mamba
 from affect.models.layer_stack import mask_frames
 from affect.models.mamba import UNDECAYED, Kernels, Mamba, MambaLayers
 from affect.task import Batch
-from affect.train import step
-from affect.train.engine import Engine
+from affect.training import step
+from affect.training.distributed import Engine
 
 
 def mixer(width: int = 24, **changes) -> MambaMixer:

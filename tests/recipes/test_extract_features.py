@@ -172,7 +172,7 @@ def test_an_encoder_of_the_hub_s_cache_is_known_by_its_commit(tmp_path):
     work = f"""
 from pathlib import Path
 from affect.extraction import AudioExtraction
-from affect.workflows import extraction
+from affect.experiments import extraction
 from affect.inference.extractor import Extractor
 asked = AudioExtraction(encoder="owner/speech", layers=2, source="generated", output=Path({str(tmp_path)!r}))
 made = Extractor.from_manifest(extraction.run(asked, ""))

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affect import cli, workflow
+from affect import cli
+from affect.experiments import definitions
+from affect.experiments.definitions import Ensemble, Search, Suite
 from affect.options import Options
 from affect.recipe import field_names
 from affect.tasks import make, read_recipe
-from affect.tasks.multimodal_emotion.recipe import MultimodalEmotion
-from affect.workflow import Ensemble, Search, Suite
+from affect.tasks.multimodal_emotion.config import MultimodalEmotion
 from tests.launching import assert_one_line, exit_code, in_its_own_process, own_log
 from tests.tasks.multimodal_emotion import small
 
@@ -133,8 +134,8 @@ def test_the_baseline_has_the_toolkits_values():
 
 def test_the_baseline_has_the_toolkits_parameters():
     """At the widths of the three features of the report."""
+    from affect.tasks.multimodal_emotion.config import Signature
     from affect.tasks.multimodal_emotion.models import build
-    from affect.tasks.multimodal_emotion.sections import Signature
 
     recipe = experiments()["baseline"]()
     widths = {"audio": 1024, "text": 5120, "video": 768}
@@ -166,7 +167,7 @@ def test_workflows_name_experiments_that_are_there():
     assert isinstance(made["all"], Suite)
     assert set(made["ensemble"].members) <= set(SYSTEMS)
     assert list(made["all"].members) == [name for name in SYSTEMS if name != "demo"]
-    found = workflow.resolve(made["search"], experiments()[made["search"].of]())
+    found = definitions.resolve(made["search"], experiments()[made["search"].of]())
     assert {one.name for one in found} >= {"model.hidden", "model.dropout", "optim.lr"}
 
 

@@ -73,7 +73,7 @@ def write_run() -> Write:
         path = folder / f"seed{seed}" / f"fold{fold}"
         path.mkdir(parents=True)
         valid = dict(test) if valid is None else dict(valid)
-        recipe = {"task": "valence_arousal", "experiment": folder.name, "seed": seed}
+        recipe = {"task": "emotion", "experiment": folder.name, "seed": seed}
         recipe["targets"] = list(test)
         recipe["data"] = {"corpus": "iemocap", "fold": fold, "split": "session"}
         recipe |= {"optim": {"lr": 1e-4, "encoder_lr": 1e-5, "clip": None}, "train": {"batch": 64, "evaluate_every": 1}}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from affect import commands, report
+from affect import report
+from affect.cli import commands
 from affect.errors import AffectError
 from affect.report import comparison
 

@@ -20,11 +20,11 @@ from affect.report import flags as all_flags
 from affect.report.outliers import by_chance, outlying, surprise
 from affect.report.study import Study
 from affect.report.trends import fall, still
-from affect.tasks.valence_arousal.recipe import ValenceArousal
-from affect.tasks.valence_arousal.task import ValenceArousalTask
+from affect.tasks.emotion.config import Emotion
+from affect.tasks.emotion.task import EmotionTask
 
 pytestmark = pytest.mark.usefixtures("no_plots")
-PAPER = ValenceArousalTask(ValenceArousal())
+PAPER = EmotionTask(Emotion())
 
 
 def flags(runs: list[Run]) -> list[Flag]:

@@ -20,8 +20,8 @@ from affect.report.study import Study
 from affect.report.systems import Estimate, Groups, System, unit_of
 from affect.tables import grid, number, signed
 from affect.task import Measure
-from affect.tasks.valence_arousal.recipe import ValenceArousal
-from affect.tasks.valence_arousal.task import ValenceArousalTask
+from affect.tasks.emotion.config import Emotion
+from affect.tasks.emotion.task import EmotionTask
 from tests.report.fusion import CLASSES, load_rows
 
 EMOTIONS = ("ang", "hap", "neu", "sad")
@@ -189,13 +189,13 @@ def paper(fold: int, **test: float) -> Run:
 
 def test_scores_of_a_paper_need_no_predictions() -> None:
     runs = [paper(fold, arousal=0.7, valence=0.5 + 0.1 * fold) for fold in (1, 2, 3)]
-    found = Study(runs=runs, given=ValenceArousalTask(ValenceArousal()))
+    found = Study(runs=runs, given=EmotionTask(Emotion()))
     rows = {row[0]: row for row in cells(result.folds(found))}
     assert rows["fold"][1:4] == ["CCC-V", "CCC-A", "mean"]
     assert rows["2"][1:4] == ["0.700", "0.700", "0.700"]
     assert rows["mean"][1:4] == ["0.700", "0.700", "0.700"]
     assert rows["std"][1:3] == ["0.100", "0.000"]
-    alone = Study(runs=[paper(0, valence=0.5896, arousal=0.6867)], given=ValenceArousalTask(ValenceArousal()))
+    alone = Study(runs=[paper(0, valence=0.5896, arousal=0.6867)], given=EmotionTask(Emotion()))
     assert alone.scored("test", alone.measures[1]).mean == 0.5896
     assert math.isnan(alone.scored("test", alone.measures[1]).over_folds)
 

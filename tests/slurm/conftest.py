@@ -16,7 +16,7 @@ from tests.slurm import cluster
 from tests.slurm.cluster import Cluster
 
 TRAIN, FOLDS = ROOT / "slurm" / "train.sbatch", ROOT / "slurm" / "folds.sbatch"
-RECIPE = ROOT / "tests" / "workflows" / "two_runs.py"
+RECIPE = ROOT / "tests" / "experiments" / "two_runs.py"
 STAND_IN = Path(__file__).with_name("stand_in.py")
 SMALL = ("--cpus-per-task=1", "--time=8")
 ALL_FOLDS = (RECIPE, "base", "--data.fold", "None", "--train.epochs", "1")

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from affect.cli.terminal import guarded
 from affect.errors import AffectError, LostError, StoppedError
-from affect.terminal import guarded
 
 folder = Path(sys.argv[1])
 folder.mkdir(exist_ok=True)

@@ -8,18 +8,18 @@ import pytest
 
 from affect import tasks
 from affect.errors import AffectError
-from tests.train.toy_task import ToyRecipe, ToyTask, recipe
+from tests.training.toy_task import ToyRecipe, ToyTask, recipe
 
 
 @pytest.fixture
 def toy(monkeypatch):
     """Let a package be installed that brings the toy task."""
-    found = EntryPoints([EntryPoint("toy", "tests.train.toy_task:ToyTask", tasks.GROUP)])
+    found = EntryPoints([EntryPoint("toy", "tests.training.toy_task:ToyTask", tasks.GROUP)])
     monkeypatch.setattr(tasks, "entry_points", lambda **named: found.select(**named))
 
 
 def test_a_task_of_another_package_is_made_from_its_recipe(toy):
-    assert tasks.names() == ["multimodal_emotion", "toy", "valence_arousal"]
+    assert tasks.names() == ["multimodal_emotion", "toy", "emotion"]
     assert tasks.task_class("toy") is ToyTask
     assert type(tasks.make(recipe())) is ToyTask
     data = recipe(better="lower", train={"average_best": 3}).to_dict()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from affect.cli import experiments_of, launch
+from affect.experiments import Sequence
 from affect.recipe import Optim, Train
-from affect.workflow import Sequence
 from tests.third.config import Activity
 
 

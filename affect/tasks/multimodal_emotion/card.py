@@ -7,7 +7,7 @@ from typing import Any
 
 from affect.config import from_dict
 from affect.tasks import card_texts
-from affect.tasks.multimodal_emotion.sections import Model, Signature
+from affect.tasks.multimodal_emotion.config import Model, Signature
 from affect.usage import Card
 
 

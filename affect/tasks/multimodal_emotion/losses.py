@@ -10,9 +10,9 @@ from affect.losses.masked import cross_entropy, squared_error
 from affect.losses.misa import misa_terms
 from affect.losses.mmim import mmim_terms
 from affect.task import Term
+from affect.tasks.multimodal_emotion.config import Model
 from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE
 from affect.tasks.multimodal_emotion.models.fusion import LESS
-from affect.tasks.multimodal_emotion.sections import Model
 
 
 def terms_of(model: Model, streams: Sequence[str]) -> list[Term]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from affect.findings import Flag, Plot, Section
 from affect.tables import NONE, filled, grid, inside, number
+from affect.tasks.multimodal_emotion.config import SEEDS
 from affect.tasks.multimodal_emotion.measures import ACCURACY, F1, SQUARED_ERROR
-from affect.tasks.multimodal_emotion.recipe import SEEDS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

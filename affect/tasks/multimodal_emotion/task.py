@@ -18,9 +18,9 @@ from affect.data.conditions import MODALITIES as LETTERS
 from affect.data.conditions import NAMES, SUBSETS
 from affect.errors import AffectError
 from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Task, Term
+from affect.tasks.multimodal_emotion.config import MultimodalEmotion
 from affect.tasks.multimodal_emotion.measures import MEASURES
 from affect.tasks.multimodal_emotion.noise import Noise
-from affect.tasks.multimodal_emotion.recipe import MultimodalEmotion
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -122,8 +122,8 @@ class MultimodalEmotionTask(Task):
         """Return a new model, its features standardised by the training part where the recipe asks for it."""
         import torch
 
+        from affect.tasks.multimodal_emotion.config import Signature
         from affect.tasks.multimodal_emotion.models import build
-        from affect.tasks.multimodal_emotion.sections import Signature
 
         choice, corpus = self.recipe.model, self.corpus
         streams = tuple((stream.modality, stream.name, stream.width) for stream in corpus.streams)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from affect.models import saving
+from affect.tasks.multimodal_emotion.config import Model, Signature
 from affect.tasks.multimodal_emotion.models import Fusion, build
-from affect.tasks.multimodal_emotion.sections import Model, Signature
 
 CLASSES = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from affect import tasks
 from affect.data.synthetic_features import GeneratorSettings, generate
+from affect.experiments import folds
 from affect.options import Options
 from affect.recipe import Optim, Train
-from affect.tasks.multimodal_emotion.recipe import Data, Model, MultimodalEmotion
-from affect.train import stacked_trainer
-from affect.workflows import folds
+from affect.tasks.multimodal_emotion.config import Data, Model, MultimodalEmotion
+from affect.training import stacked_trainer
 
 TRAIN, TEST = 90, 20
 SEED = 2

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from affect.tasks.multimodal_emotion.config import Model
 from affect.tasks.multimodal_emotion.losses import terms_of
-from affect.tasks.multimodal_emotion.sections import Model
-from affect.train.terms import whole
-from tests.train.test_stack import CASES, batch, drawn, make
+from affect.training.terms import whole
+from tests.training.test_stack import CASES, batch, drawn, make
 
 STREAMS = ("audio", "text", "video")
 BASIC = {"ce_emotion": 1.0, "mse_valence": 1.0}

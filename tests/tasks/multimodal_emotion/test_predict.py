@@ -15,7 +15,7 @@ from affect import cli
 from affect.data.synthetic_features import FEATURES
 from affect.errors import AffectError
 from affect.tasks.multimodal_emotion import predict
-from affect.train.folder import read_rows
+from affect.training.run_dir import read_rows
 from tests.inference.asking import ask
 from tests.launching import assert_one_line, exit_code, in_its_own_process, own_log
 from tests.tasks.multimodal_emotion import fusing, small

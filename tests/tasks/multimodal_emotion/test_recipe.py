@@ -7,8 +7,8 @@ import pytest
 from affect import tasks
 from affect.errors import AffectError
 from affect.recipe import Recipe
-from affect.tasks.multimodal_emotion.recipe import SEEDS, Data, Model, MultimodalEmotion
-from affect.train import folder as folders
+from affect.tasks.multimodal_emotion.config import SEEDS, Data, Model, MultimodalEmotion
+from affect.training import run_dir
 from tests.tasks.multimodal_emotion import small
 
 
@@ -31,8 +31,8 @@ def test_fewer_are_refused_in_one_line(seeds):
 
 def test_nothing_is_begun_with_too_few_seeds(tmp_path):
     recipe = small.with_(small.recipe(small.corpus(tmp_path / "c")), protocol="strict")
+    from affect.experiments import folds
     from affect.options import Options
-    from affect.workflows import folds
 
     with pytest.raises(AffectError, match="at least 6"):
         folds.run("x", recipe, Options(runs=tmp_path / "runs", seeds=(0, 1), report=False), "a command")
@@ -103,8 +103,8 @@ def test_how_many_train_together_may_change(tmp_path):
     """It decides no result, so a run may go on with another number; any other field stops it."""
     recipe = small.recipe("nowhere")
     folder = tmp_path / "run"
-    assert not folders.claim(folder, recipe, experiment="x", overwrite=False)
+    assert not run_dir.claim(folder, recipe, experiment="x", overwrite=False)
     (folder / "metrics.jsonl").write_text('{"event": "step"}\n')
-    assert not folders.claim(folder, small.with_(recipe, together=3), experiment="x", overwrite=False)
+    assert not run_dir.claim(folder, small.with_(recipe, together=3), experiment="x", overwrite=False)
     with pytest.raises(AffectError, match=r"differs in model\.hidden, protocol"):
-        folders.claim(folder, small.with_(recipe, model__hidden=9, protocol="strict"), experiment="x", overwrite=False)
+        run_dir.claim(folder, small.with_(recipe, model__hidden=9, protocol="strict"), experiment="x", overwrite=False)

@@ -15,14 +15,13 @@ from affect import tasks
 from affect.data import conditions
 from affect.data.synthetic_features import FEATURES
 from affect.errors import AffectError
+from affect.experiments import folds
 from affect.options import Options
 from affect.task import Stackable, measured
 from affect.tasks.multimodal_emotion import models as multimodal
+from affect.tasks.multimodal_emotion.config import MODALITIES, MultimodalEmotion
 from affect.tasks.multimodal_emotion.measures import MEASURES
-from affect.tasks.multimodal_emotion.recipe import MultimodalEmotion
-from affect.tasks.multimodal_emotion.sections import MODALITIES
-from affect.train import folder as folders_of
-from affect.workflows import folds
+from affect.training import run_dir
 from tests.tasks.multimodal_emotion import small
 
 PARTS = ("valid", "test1", "test2", "test3")
@@ -42,11 +41,11 @@ def run(root, tmp_path_factory):
 
 
 def rows_of(run, part, condition=None):
-    return folders_of.read_rows(run, part if condition is None else f"{part}@{condition}")
+    return run_dir.read_rows(run, part if condition is None else f"{part}@{condition}")
 
 
 def test_every_part_is_predicted_under_every_condition(run):
-    assert folders_of.predicted(run) == sorted(
+    assert run_dir.predicted(run) == sorted(
         [*PARTS, *(f"{part}@{condition}" for part in PARTS for condition in conditions.NAMES)]
     )
     assert len(conditions.NAMES) == 22
@@ -93,7 +92,7 @@ def test_every_condition_is_what_the_saved_model_says(run):
 def test_models_without_attention_have_none_in_their_files(root, tmp_path):
     recipe = small.with_(small.recipe(root, name="lf_dnn", epochs=1), data__fold=1)
     folder = small.folders(small.train(recipe, tmp_path, seeds=(0,), only=None))[0]
-    assert "attention" not in folders_of.read_rows(folder, "test1@subset=A")[0]
+    assert "attention" not in run_dir.read_rows(folder, "test1@subset=A")[0]
     assert "attention" not in small.read(folder / "predictions-test1.jsonl")[0]
 
 
@@ -338,7 +337,7 @@ def test_two_modalities_alone(root, tmp_path):
     row = small.read(folder / "predictions-test1.jsonl")[0]
     assert set(row["attention"]) == {"audio", "video"}
     assert set(row["present"]) <= set("AV")
-    without = folders_of.read_rows(folder, "test1@subset=T")
+    without = run_dir.read_rows(folder, "test1@subset=T")
     assert all(np.isfinite(other["logits"]).all() and other["present"] == "" for other in without)
-    whole = folders_of.read_rows(folder, "test1@subset=ATV")[0]
+    whole = run_dir.read_rows(folder, "test1@subset=ATV")[0]
     assert whole["attention"] == pytest.approx(row["attention"], abs=1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from affect.config import from_dict
+from affect.tasks.multimodal_emotion.config import Model, Signature
 from affect.tasks.multimodal_emotion.models.attention import Attention
 from affect.tasks.multimodal_emotion.models.fusion import Fusion
 from affect.tasks.multimodal_emotion.models.lf_dnn import LateFusion
@@ -13,7 +14,6 @@ from affect.tasks.multimodal_emotion.models.misa import MISA
 from affect.tasks.multimodal_emotion.models.mmim import MMIM
 from affect.tasks.multimodal_emotion.models.tfn import TensorFusion
 from affect.tasks.multimodal_emotion.models.topn import TopN
-from affect.tasks.multimodal_emotion.sections import Model, Signature
 
 __all__ = ["MODELS", "Fusion", "build", "restore"]
 

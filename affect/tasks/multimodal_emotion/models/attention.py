@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from affect.tasks.multimodal_emotion.config import Model, Signature
 from affect.tasks.multimodal_emotion.models.fusion import Fusion, Heads, Hidden, Noise
-from affect.tasks.multimodal_emotion.sections import Model, Signature
 
 MASKED = -1e9
 """The score of a stream that is not there: finite, so that a row without any has a gradient."""

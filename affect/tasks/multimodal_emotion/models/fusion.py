@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from affect.config import to_dict
 from affect.errors import AffectError
 from affect.models.dropout import mask
+from affect.tasks.multimodal_emotion.config import MODALITIES, Model, Signature
 from affect.tasks.multimodal_emotion.models import modality_dropout
 from affect.tasks.multimodal_emotion.models.encoder import MLPEncoder
 from affect.tasks.multimodal_emotion.models.imputation import Imputation
-from affect.tasks.multimodal_emotion.sections import MODALITIES, Model, Signature
 
 Noise = Mapping[str, Tensor]
 LESS = "less_"

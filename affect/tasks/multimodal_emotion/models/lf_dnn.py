@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from affect.tasks.multimodal_emotion.config import Model, Signature
 from affect.tasks.multimodal_emotion.models.fusion import Fusion, Heads, Hidden, Noise
-from affect.tasks.multimodal_emotion.sections import Model, Signature
 
 
 class LateFusion(Fusion):

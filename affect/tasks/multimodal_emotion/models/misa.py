@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affect.errors import AffectError
+from affect.tasks.multimodal_emotion.config import Model, Signature
 from affect.tasks.multimodal_emotion.models.fusion import Fusion, Heads, Hidden, Noise
-from affect.tasks.multimodal_emotion.sections import Model, Signature
 
 HEADS = 2
 FEEDFORWARD = 2048

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from affect.errors import AffectError
+from affect.tasks.multimodal_emotion.config import Model, Signature
 from affect.tasks.multimodal_emotion.models.fusion import Fusion, Heads, Hidden, Noise
-from affect.tasks.multimodal_emotion.sections import Model, Signature
 
 
 class Gaussian(nn.Module):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from affect.errors import AffectError
+from affect.tasks.multimodal_emotion.config import Model, Signature
 from affect.tasks.multimodal_emotion.models.fusion import Fusion, Heads, Hidden, Noise
-from affect.tasks.multimodal_emotion.sections import Model, Signature
 
 WIDEST = 128
 """The hidden width beyond which the model is refused: 275 million weights with three streams."""

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from affect.task import Term
+from affect.tasks.multimodal_emotion.config import Model, Signature
 from affect.tasks.multimodal_emotion.models.fusion import Fusion
-from affect.tasks.multimodal_emotion.sections import Model, Signature
 
 STREAMS = (("audio", "a", 7), ("text", "t", 5), ("video", "v", 6))
 CLASSES = ("neutral", "angry", "happy", "sad", "worried", "surprise")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from affect.tasks.multimodal_emotion.sections import Signature
+from affect.tasks.multimodal_emotion.config import Signature
 from tests.tasks.multimodal_emotion.models import checks
 from tests.tasks.multimodal_emotion.models.checks import CLASSES, Spec
 

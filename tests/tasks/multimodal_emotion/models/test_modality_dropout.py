@@ -174,7 +174,7 @@ def test_patterns_are_left_as_often_as_asked():
 @pytest.mark.parametrize("bad", ["ATV", "ATV=x", "VA=.5", "=.5", "ATV=0"])
 def test_patterns_are_spelt_as_inspect_prints_them(bad):
     from affect.errors import AffectError
-    from affect.tasks.multimodal_emotion.sections import Model
+    from affect.tasks.multimodal_emotion.config import Model
 
     Model(modality_dropout=1.0, patterns=("ATV=.7", "T=0.3"))
     with pytest.raises(AffectError, match=r"model\.patterns must be LETTERS=FREQUENCY"):

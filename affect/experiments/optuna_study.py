@@ -1,0 +1,189 @@
+"""The trials of a search, kept by Optuna in an SQLite file: what to try next, what came of it, what mattered."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+import sqlalchemy.exc
+from filelock import FileLock, Timeout
+from optuna.trial import FrozenTrial, TrialState
+
+from affect.errors import AffectError, first_line
+from affect.experiments.definitions import Choice, Range, Search
+
+_STARTS = 3
+"""Sessions that a trial may end unfinished before it counts as failed: it may be what ends them (memory)."""
+_ENOUGH = 5
+"""Finished trials whose median prunes."""
+_TELLING = 4
+"""Finished trials that it takes to say which range matters."""
+_NAME = "search"
+_EPOCHS, _RUNS = 10**6, 10**4
+"""More than a trial has of either: what of two trials can't be compared is reported at different steps."""
+_STATES = {
+    TrialState.COMPLETE: "finished",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "interrupted",
+    TrialState.WAITING: "interrupted",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One trial: its values by field, what became of it, and its score (of a pruned one the best it reached)."""
+
+    number: int
+    values: dict[str, Choice]
+    state: str
+    score: float | None = None
+    note: str = ""
+
+
+class Study:
+    """The trials of one search; used by one process, whatever number trains."""
+
+    def __init__(self, folder: Path, search: Search, ranges: Sequence[Range], sign: int):
+        """Open or begin the study in `folder`; `sign` is 1 where higher scores are better, else -1.
+
+        Raises AffectError where another search runs there, or it is corrupt.
+        """
+        self.search, self.ranges, self.sign = search, ranges, sign
+        self._lock = FileLock(folder / "study.lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise AffectError(f"another search is running in {folder}: give --name, or wait for it") from error
+        self._path = folder / "study.db"
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with self._guarded():
+            self._study = optuna.create_study(
+                storage=f"sqlite:///{self._path.resolve()}", study_name=_NAME, load_if_exists=True,
+                direction="maximize" if self.sign > 0 else "minimize",
+            )  # fmt: skip
+
+    def close(self) -> None:
+        """Let others open the study."""
+        self._lock.release()
+
+    def next(self) -> Trial | None:
+        """Return the trial to run: one that was interrupted, else a new one, else None when all have been run."""
+        with self._guarded():
+            for found in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                starts = int(found.user_attrs.get("starts", 0))
+                if starts >= _STARTS:
+                    self._tell(found.number, TrialState.FAIL, note=f"ended the search unfinished {starts} times")
+                else:
+                    return self._begin(optuna.trial.Trial(self._study, found._trial_id), starts)
+            while (count := len(self._study.get_trials(deepcopy=False))) < self.search.trials:
+                # A sampler a trial: what a resumed search draws is what the uninterrupted one would have drawn.
+                seed = int(np.random.SeedSequence((self.search.seed, count)).generate_state(1)[0])
+                self._study.sampler = optuna.samplers.TPESampler(seed=seed)
+                trial = self._begin(self._study.ask(), 0)
+                same = self._same(trial)
+                if same is None:
+                    return trial
+                # The same recipe gives the same score.
+                self.finish(trial.number, same.value, note=f"the values of trial {same.number}")
+            return None
+
+    def _begin(self, trial: optuna.trial.Trial, starts: int) -> Trial:
+        trial.set_user_attr("starts", starts + 1)
+        # A value that was drawn before an interruption is kept, not drawn again.
+        values = {found.name: _suggest(trial, found) for found in self.ranges}
+        return Trial(number=trial.number, values=values, state="interrupted" if starts else "new")
+
+    def _same(self, trial: Trial) -> FrozenTrial | None:
+        done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return next((other for other in done if other.params == trial.values), None)
+
+    def report(self, number: int, epoch: int, score: float, *, runs: tuple[int, int] | None = None) -> bool:
+        """Take note of a trial's validation score and tell whether it should be pruned.
+
+        A score that is not defined is compared with none. One that is the mean of several runs says which: those that
+        trained to an epoch together, from the first to before the second, and all before them. It is compared with
+        scores of the same runs alone.
+        """
+        if not math.isfinite(score):
+            return False
+        step = epoch
+        if runs is not None:
+            step += _EPOCHS * (runs[0] * _RUNS + runs[1])
+        with self._guarded():
+            found = self._study.trials[number]
+            trial = optuna.trial.Trial(self._study, found._trial_id)
+            # An epoch that a resumed trial repeats is known already.
+            if step not in found.intermediate_values:
+                trial.report(score, step)
+            # How many runs train together depends on what is searched: of few trials a median tells nothing.
+            enough = 1 if runs is None else _ENOUGH
+            self._study.pruner = optuna.pruners.MedianPruner(n_startup_trials=_ENOUGH, n_min_trials=enough)
+            return self.search.prune and bool(trial.should_prune())
+
+    def finish(self, number: int, score: float | None, *, note: str = "", pruned: bool = False) -> None:
+        """Record what came of a trial: its score, or None where it failed or was pruned."""
+        with self._guarded():
+            failed = TrialState.PRUNED if pruned else TrialState.FAIL
+            self._tell(number, TrialState.COMPLETE if score is not None else failed, score, note)
+
+    def _tell(self, number: int, state: TrialState, score: float | None = None, note: str = "") -> None:
+        found = self._study.trials[number]
+        optuna.trial.Trial(self._study, found._trial_id).set_user_attr("note", note)
+        self._study.tell(number, score, state)
+
+    def trials(self) -> list[Trial]:
+        """Return all trials: finished ones, best first, then pruned, failed and interrupted ones."""
+        with self._guarded():
+            found = [_trial(one, self.sign) for one in self._study.get_trials(deepcopy=False)]
+        order = [*dict.fromkeys(_STATES.values())]
+        return sorted(
+            found, key=lambda t: (order.index(t.state), -self.sign * (t.score if t.score is not None else 0), t.number)
+        )
+
+    def importance(self) -> dict[str, float]:
+        """Return the share of the score's variance that each range accounts for (fANOVA); empty where none can tell."""
+        done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len(done) < _TELLING or len({one.value for one in done}) < 2:
+            return {}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+                return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+        except (ValueError, RuntimeError):
+            # No range was drawn from more than once.
+            return {}
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        errors = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
+        try:
+            yield
+        except errors as error:
+            cause = error.__cause__ or error
+            raise AffectError(f"{self._path} can't be used: {first_line(cause)}") from error
+
+
+def _suggest(trial: optuna.trial.Trial, found: Range) -> Choice:
+    if found.choices:
+        chosen: Choice = trial.suggest_categorical(found.name, found.choices)
+        return chosen
+    if found.kind is int:
+        return trial.suggest_int(found.name, int(found.low), int(found.high), log=found.log)
+    return trial.suggest_float(found.name, found.low, found.high, log=found.log)
+
+
+def _trial(found: FrozenTrial, sign: int) -> Trial:
+    reached = max(found.intermediate_values.values(), key=lambda score: sign * score, default=None)
+    score = found.value if found.state == TrialState.COMPLETE else reached
+    return Trial(
+        number=found.number, values=dict(found.params), state=_STATES[found.state],
+        score=score, note=str(found.user_attrs.get("note", "")),
+    )  # fmt: skip

@@ -1,0 +1,113 @@
+"""What a pushed model says of itself: its inputs and outputs, and a program that feeds it. Loads no tensor library."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from affect.config import from_dict
+from affect.tasks import card_texts
+from affect.tasks.emotion.config import EMOTION, Model, Signature
+from affect.usage import Card
+
+_RATE = 16_000
+"""Hz of the waveform that functionals are of where there is no encoder."""
+_MADE_HERE = ("none", "mel", "ngrams", "small", "embedding")
+"""Names of encoders that nothing was pretrained in; so are those that begin with tiny."""
+
+
+def preprocessing(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the inputs, outputs and label scale of the model that a config.json describes."""
+    model, data = _read(config)
+    encoder = config.get("encoder")
+    found: dict[str, Any] = {"task": config["task"]}
+    if encoder is not None or model.prosody_dim:
+        rate = encoder["preprocessing"]["sampling_rate"] if encoder is not None else _RATE
+        found |= {"sampling_rate": rate, "channels": 1, "mixing": "mean of the channels", "samples": "float32, -1 to 1"}
+    if encoder is not None:
+        found["waveform"] = encoder["preprocessing"]
+    if model.prosody_dim:
+        found["prosody"] = {"kind": data.prosody, "functionals": data.prosody_features, "values": "raw"}
+    if model.text != "none":
+        found["text"] = {"tokenizer": "tokenizer", "encoder": model.text}
+    if model.speaker != "none":
+        found["speaker"] = {"kind": model.speaker, "channels": data.speaker_features}
+    found |= {
+        "targets": list(data.targets),
+        "label_scale": list(data.scale),
+        "outputs": "0 to 1 stand for the label scale",
+    }
+    return found | ({"classes": list(data.classes)} if data.classes else {})
+
+
+def card(config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
+    """Return the facts for the card of a model that is pushed to `repo`; `recipe` is without paths."""
+    model, data = _read(config)
+    corpus = str((recipe.get("data") or {}).get("corpus", "unknown"))
+    names = (model.encoder, model.text, model.speaker)
+    pretrained = [name for name in names if name not in _MADE_HERE and not name.startswith("tiny")]
+    licence, note = card_texts.licence(corpus, pretrained, inside=True)
+    sound = " recording.wav" if model.encoder != "none" or model.prosody_dim else ""
+    return Card(
+        title=f"The {' and '.join(data.targets)} of an utterance",
+        task_type="speech-emotion-recognition",
+        task_name="valence and arousal of utterances",
+        command=sound.strip() + (' --text "what was said"' if model.text != "none" else ""),
+        program="\n".join(_program(config, model, data, repo)),
+        use=card_texts.use(corpus).strip(),
+        licence=licence,
+        licence_note=note,
+        extras=("egemaps",) if model.prosody_dim and data.prosody == "egemaps" else (),
+        pipeline_tag="audio-classification" if model.encoder != "none" else None,
+        base_models=tuple(name for name in pretrained if name.count("/") == 1),
+        language=card_texts.language(corpus),
+        tags=card_texts.TAGS,
+    )
+
+
+def _read(config: dict[str, Any]) -> tuple[Model, Signature]:
+    return from_dict(Model, config["model"], "model"), from_dict(Signature, config["data"], "data")
+
+
+def _program(config: dict[str, Any], model: Model, data: Signature, repo: str) -> list[str]:
+    """Return the lines of a program that feeds the model and reads what it says."""
+    facts = preprocessing(config)
+    rate = facts.get("sampling_rate")
+    of_data = [name for name, used in (("audio", rate), ("prosody", model.prosody_dim)) if used]
+    of_hub = ["from_pretrained", *(["tokenizer"] if model.text != "none" else [])]
+    lines = ["import torch", ""]
+    lines += [f"from affect.data import {', '.join(of_data)}"] if of_data else []
+    lines += [f"from affect.hub import {', '.join(of_hub)}", "", card_texts.loaded(repo)]
+    if rate:
+        lines.append(f'wave = audio.load("recording.wav", {rate})  # [S] float32 from -1 to 1, one channel, {rate} Hz')
+    lines.append("inputs = {")
+    if "waveform" in facts:
+        lines.append('    "waveform": torch.from_numpy(wave)[None],  # [B, S], zeros behind those that are shorter')
+        lines.append('    "samples": torch.tensor([len(wave)]),  # [B], how many samples of each are its own')
+    if model.prosody_dim:
+        made = f'torch.from_numpy(prosody.compute(wave, "{data.prosody}", {rate}))[None]'
+        lines.append(f'    "prosody": {made},  # [B, {data.prosody_features}], raw')
+    if model.speaker == "embedding":
+        width = data.speaker_features
+        lines.append(f'    "speaker": torch.zeros(1, {width}),  # [B, {width}]: put the speaker\'s embedding here')
+    if model.dialogue != "none":
+        lines.append('    "turns": torch.tensor([1]),  # [dialogues], how many utterances each has, in their order')
+    lines.append("}")
+    if model.text != "none":
+        read = f'inputs["tokens"], inputs["token_mask"] = tokenizer("{repo}")(["what was said"])'
+        lines.append(f"{read}  # [B, W] each")
+    return [*lines, "with torch.inference_mode():", "    outputs = model(**inputs)", *_printed(data)]
+
+
+def _printed(data: Signature) -> list[str]:
+    """Return the lines that print the model's outputs."""
+    lines = []
+    if data.numbers:
+        low, high = data.scale
+        lines.append(f"low, high = {low:g}, {high:g}  # the label scale: the outputs' 0 and 1 stand for its ends")
+        lines.append(f"for target in {json.dumps(data.numbers)}:")
+        lines.append("    print(target, (low + (high - low) * outputs[target]).tolist())  # [B]")
+    if EMOTION in data.targets:
+        lines.append('for row in outputs["emotion"].softmax(-1).tolist():  # of logits [B, classes]')
+        lines.append("    print(dict(zip(model.data.classes, row)))")
+    return lines

@@ -1,0 +1,346 @@
+"""The recipe of emotion in speech and words: data, model, augmentation and loss. Imports no tensor library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from affect.config import require
+from affect.data import corpora
+from affect.data.corpora.layout import Layout
+from affect.recipe import Recipe
+
+EMOTION = "emotion"
+"""The target that is a class; all others are numbers."""
+
+if TYPE_CHECKING:
+    CorpusName = str
+else:
+    # Help and errors list what there is.
+    CorpusName = Literal[tuple(corpora.UTTERANCES)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The corpus, what is held out, and the features."""
+
+    corpus: CorpusName = next(iter(corpora.UTTERANCES))
+    """Layout of the corpus, or of your own data."""
+    root: str
+    """Folder of the corpus, or a source's name on the Hub; a generated corpus is written there."""
+    name: str | None = None
+    """What reports and cards call the corpus, in place of its layout's name."""
+    split: str = "session"
+    """What is held out together: session, speaker (of a dyad the other one validates), script (disjoint scripts),
+    column (what the column `split` says: train, valid, test), or any column, whose groups are held out in turn."""
+    fold: int | None = None
+    """The fold to run, from 1; None runs all of them, one after another."""
+    allow_shared: bool = False
+    """Accept a split that shares speakers or dialogues between its parts, which makes scores look better."""
+    prosody: Literal["default", "egemaps"] = "default"
+    """Functionals of pitch, energy and voice quality; egemaps needs the extra of that name."""
+    classes: tuple[str, ...] = ()
+    """For targets=emotion: the classes, each an emotion of the corpus or several joined (hap+exc); those usual for
+    the corpus when not given, or all of its emotions. Other emotions count as missing."""
+    embeddings: str | None = None
+    """For model.speaker=embedding: a table (parquet, jsonl) with the columns id and embedding, or a folder of
+    <id>.npy."""
+    columns: tuple[str, ...] = ()
+    """Of your own data: OURS=THEIRS for each column that has another name there (valence=EmoVal ...). Columns that
+    are none of ours stay as they are called."""
+    scale: tuple[float, float] | None = None
+    """Lowest and highest label of your own data, inferred from the labels when not given; the corpora know theirs."""
+    labels: str | None = None
+    """Of a folder with a table: the CSV file below root; labels.csv, or the only one there, when not given."""
+    audio: str | None = None
+    """Of a folder with a table: the folder of recordings below root; beside the CSV file when not given."""
+    subset: str | None = None
+    """Of a source on the Hub: the configuration to read, where it has several."""
+    revision: str | None = None
+    """Of a source on the Hub: branch, tag or commit."""
+    limit: int | None = None
+    """Of a source on the Hub: read this many rows at most."""
+    streaming: bool = False
+    """Of a source on the Hub: fetch row by row, no more than limit asks for, and hold the rows in memory."""
+    dialogues: int = 4
+    """Of a generated corpus: dialogues a session."""
+    utterances: int = 12
+    """Of a generated corpus: utterances a dialogue."""
+    seconds: tuple[float, float] = (1.0, 3.0)
+    """Of a generated corpus: shortest and longest utterance."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(self.fold is None or self.fold > 0, "data.fold", "be counted from 1 (or None for all)", self.fold)
+        require(bool(self.root), "data.root", "name the corpus's folder", self.root)
+        require(self.scale is None or self.scale[0] < self.scale[1], "data.scale", "be low then high", self.scale)
+        require(self.limit is None or self.limit > 0, "data.limit", "be positive (or None)", self.limit)
+        require(self.name != "", "data.name", "be a name", self.name)
+        require(bool(self.split), "data.split", "be a kind of split or a column", self.split)
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        corpora.check_options(self.corpus, given, {item.name: item.default for item in fields(self)})
+        bad = [pair for pair in self.columns if pair.count("=") != 1 or not all(pair.split("="))]
+        require(not bad, "data.columns", "be OURS=THEIRS", bad)
+        ours = [pair.split("=")[0] for pair in self.columns]
+        require(len(set(ours)) == len(ours), "data.columns", "name each of ours once", self.columns)
+        self.layout.check_columns(ours)
+        for name in ("dialogues", "utterances"):
+            require(getattr(self, name) > 0, f"data.{name}", "be positive", getattr(self, name))
+
+    @property
+    def layout(self) -> Layout:
+        """What the corpus says of itself."""
+        return corpora.layout(self.corpus)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Speech encoder, pooling, prosody branch and heads."""
+
+    encoder: str = "microsoft/wavlm-large"
+    """A name on the Hub or a local folder (WavLM, HuBERT, wav2vec2, XLSR, Whisper); tiny or small are random ones;
+    mel is a log-mel spectrogram, nothing pretrained; none leaves speech out."""
+    train_encoder: Literal["all", "transformer", "none"] = "transformer"
+    """Train all of the encoder, all but its convolutions, or nothing."""
+    layers: Literal["last", "weighted"] | int = "last"
+    """The encoder's layer to use, counted from 1, the last one, or a learned weighted sum of all."""
+    pooling: Literal["mean", "attention", "attentive_statistics"] = "mean"
+    prosody_dim: int = 64
+    """Width of the prosody branch; 0 switches it off."""
+    hidden: int = 256
+    """Width of the heads."""
+    dropout: float = 0.3
+    """Of the heads and the prosody branch."""
+    encoder_dropout: float | None = None
+    """Replaces the encoder's own dropout rates; None leaves them."""
+    sigmoid: bool = True
+    """Bound the outputs to the label scale."""
+    uncertainty: bool = False
+    """Weigh the loss's terms by learned log variances."""
+    checkpointing: bool = False
+    """Recompute the encoder's activations in the backward pass: less memory, a third more compute."""
+    layerdrop: float = 0.0
+    """Share of encoder layers skipped at random in training."""
+    spec_augment: bool = False
+    """Mask stretches of the encoder's input in training."""
+    lora: int = 0
+    """Rank of low-rank adapters, which then learn in place of the encoder's own weights, at optim.encoder_lr (1e-4 is
+    usual for them); 0 has none."""
+    temporal: Literal["none", "mamba"] = "none"
+    """Mamba layers over the encoder's frames before they are pooled."""
+    prosody_attention: int = 0
+    """Heads with which the prosody attends to the speech frames (report 000 used 4); 0 leaves it out."""
+    dialogue: Literal["none", "mamba"] = "none"
+    """Mamba layers over the utterances of a dialogue, and a state that remembers them."""
+    segment: int = 4
+    """With dialogue: consecutive utterances of a dialogue that train together, one example of train.batch.
+    Evaluation runs whole dialogues."""
+    state_dim: int = 64
+    """With dialogue: width of the state."""
+    state_decay: float = 0.8
+    """With dialogue: what the state keeps from one utterance to the next."""
+    mamba_dim: int = 256
+    """Width of the Mamba layers."""
+    mamba_layers: int = 2
+    """Mamba layers of temporal and of dialogue, each."""
+    gates: bool = False
+    """A softmax gate a target over prosody and everything else."""
+    speaker: str = "none"
+    """Modulate the speech by the speaker: embedding (data.embeddings), or an x-vector model of transformers by its
+    name on the Hub or its folder (microsoft/wavlm-base-plus-sv; tiny-xvector is a random one)."""
+    text: str = "none"
+    """Text encoder of the transcripts, by name or folder; ngrams is a small one trained from scratch, tiny-text a
+    random one."""
+    train_text: Literal["all", "none"] = "all"
+    """Train the text encoder, or keep it as it is."""
+    text_dropout: float | None = None
+    """Replaces the text encoder's own dropout rates; of ngrams the share that is left out (.6). None leaves them."""
+    cache: Literal["none", "float16", "float32"] = "none"
+    """Compute a frozen encoder's states once, in this precision, and read them from disk afterwards."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(bool(self.encoder), "model.encoder", "name an encoder", self.encoder)
+        any_input = self.encoder != "none" or self.prosody_dim > 0 or self.text != "none"
+        require(any_input, "model.prosody_dim", "be positive without an encoder or text", self.prosody_dim)
+        require(self.prosody_dim >= 0, "model.prosody_dim", "not be negative", self.prosody_dim)
+        require(self.hidden > 0, "model.hidden", "be positive", self.hidden)
+        require(0 <= self.dropout < 1, "model.dropout", "lie in [0, 1)", self.dropout)
+        rate = self.encoder_dropout
+        require(rate is None or 0 <= rate < 1, "model.encoder_dropout", "lie in [0, 1) (or be None)", rate)
+        require(0 <= self.layerdrop < 1, "model.layerdrop", "lie in [0, 1)", self.layerdrop)
+        require(not isinstance(self.layers, int) or self.layers > 0, "model.layers", "be counted from 1", self.layers)
+        for name in ("lora", "prosody_attention"):
+            require(getattr(self, name) >= 0, f"model.{name}", "not be negative", getattr(self, name))
+        for name in ("segment", "state_dim", "mamba_dim", "mamba_layers"):
+            require(getattr(self, name) > 0, f"model.{name}", "be positive", getattr(self, name))
+        require(0 <= self.state_decay < 1, "model.state_decay", "lie in [0, 1)", self.state_decay)
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Refuse what would change nothing, or contradicts another field."""
+        self._leave_out(self.encoder == "none", _OF_ENCODERS, "be left out with encoder=none: nothing it could change")
+        self._leave_out(self.encoder == "mel", _OF_PRETRAINED, "be left out with encoder=mel, which learns nothing")
+        self._leave_out(self.dialogue == "none", _OF_DIALOGUES, "be left out unless dialogue=mamba")
+        self._leave_out(self.text == "none", ("train_text", "text_dropout"), "be left out without text")
+        layers = self.dialogue != "none" or self.temporal != "none"
+        self._leave_out(not layers, ("mamba_layers",), "be left out without Mamba layers")
+        self._leave_out(not layers and not self.prosody_attention, ("mamba_dim",), "be left out without Mamba layers")
+        frozen = self.train_encoder == "none"
+        still = ("lora", "layerdrop") if self.encoder == "mel" else ("lora", "layerdrop", "spec_augment")
+        self._leave_out(frozen, still, "be off with train_encoder=none, which trains nothing")
+        self._leave_out(not frozen, ("cache",), "be none unless train_encoder=none: states would go stale")
+        self._leave_out(self.text == "ngrams", ("train_text",), "be all with text=ngrams, which knows nothing yet")
+        self._leave_out(not self.prosody_dim, ("prosody_attention", "gates"), "be left out without prosody")
+        alone = self.encoder == "none" and self.text == "none"
+        self._leave_out(alone, ("gates",), "be off where prosody is all there is")
+        heads = self.prosody_attention
+        fits = not heads or self.mamba_dim % heads == 0
+        require(fits, "model.prosody_attention", f"divide model.mamba_dim ({self.mamba_dim})", heads)
+
+    def _leave_out(self, useless: bool, names: tuple[str, ...], must: str) -> None:
+        """Raise AffectError where `useless` fields are set all the same."""
+        defaults = {item.name: item.default for item in fields(self)}
+        for name in names if useless else ():
+            value = getattr(self, name)
+            require(value == defaults[name], f"model.{name}", must, value)
+
+
+_OF_PRETRAINED = ("layers", "checkpointing", "layerdrop", "encoder_dropout", "lora")
+_OF_ENCODERS = ("layers", "checkpointing", "layerdrop", "spec_augment", "lora", "temporal", "prosody_attention",
+                "speaker", "cache")  # fmt: skip
+_OF_DIALOGUES = ("segment", "state_dim", "state_decay")
+"""Fields of `Model` that need a pretrained encoder, some encoder, a dialogue state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """What is changed about training recordings; each a function of (seed, epoch, utterance), none in evaluation.
+
+    Prosody functionals stay those of the recording as it is, but Mixup mixes them too. SpecAugment is
+    model.spec_augment.
+    """
+
+    stretch: float = 0.0
+    """Largest change of tempo (0.1: up to a tenth faster or slower, pitch kept)."""
+    shift: float = 0.0
+    """Longest shift in time, in seconds."""
+    noise: tuple[float, float] | None = None
+    """Lowest and highest signal-to-noise ratio in dB of added noise."""
+    noise_files: str | None = None
+    """Folder of noise recordings; noise is generated when not given."""
+    gain: float = 0.0
+    """Largest change of level, in dB."""
+    mixup: float = 0.0
+    """Alpha of the Beta distribution by which two utterances and their labels are mixed."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(0 <= self.stretch < 1, "augment.stretch", "lie in [0, 1)", self.stretch)
+        for name in ("shift", "gain", "mixup"):
+            require(getattr(self, name) >= 0, f"augment.{name}", "not be negative", getattr(self, name))
+        low_high = self.noise is None or self.noise[0] <= self.noise[1]
+        require(low_high, "augment.noise", "be low then high, in dB", self.noise)
+        alone = self.noise_files is None or self.noise is not None
+        require(alone, "augment.noise_files", "be left out unless augment.noise says how loud", self.noise_files)
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is changed."""
+        return bool(self.stretch or self.shift or self.noise or self.gain or self.mixup)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """What a model has to know of the data it is for; it is saved with the model's section."""
+
+    targets: tuple[str, ...] = ("valence", "arousal")
+    classes: tuple[str, ...] = ()
+    """Those of the target `emotion`, in the order of its logits."""
+    scale: tuple[float, float] = (1.0, 5.0)
+    """Lowest and highest raw label: what 0 and 1 of a number stand for."""
+    prosody: str = "default"
+    """The kind of functionals."""
+    prosody_features: int = 88
+    speaker_features: int = 0
+    """Channels of the speaker embeddings that are an input, 0 where there are none."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(bool(self.targets), "targets", "name at least one", self.targets)
+        require(len(set(self.targets)) == len(self.targets), "targets", "name each once", self.targets)
+        several = EMOTION not in self.targets or len(self.classes) > 1
+        require(several, "classes", "be at least two with the target emotion", self.classes)
+        require(self.prosody_features > 0, "prosody_features", "be positive", self.prosody_features)
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The targets that are numbers."""
+        return tuple(target for target in self.targets if target != EMOTION)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emotion(Recipe):
+    """Valence and arousal of an utterance."""
+
+    task: ClassVar[str] = "emotion"
+
+    data: Data = field(default_factory=lambda: Data(root="data/IEMOCAP_full_release"))
+    model: Model = field(default_factory=Model)
+    augment: Augment = field(default_factory=Augment)
+    targets: tuple[Literal["valence", "arousal", "dominance", "emotion"], ...] = ("valence", "arousal")
+    """What is predicted; emotion is a class (data.classes), the others are numbers."""
+    loss: Literal["ccc", "weighted", "mse", "ccc_mse"] = "ccc"
+    """1 - CCC of the global batch, the same with `weights`, squared error, or the sum of both; emotion has its cross
+    entropy added."""
+    weights: tuple[float, ...] | None = None
+    """Weight of each target's loss, for loss=weighted; report 000 used 1.5 1.0."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
+        require(bool(self.targets), "targets", "name at least one", self.targets)
+        self._check_data()
+        require(len(set(self.targets)) == len(self.targets), "targets", "name each once", self.targets)
+        both = self.model.uncertainty and self.loss == "ccc_mse"
+        require(not both, "model.uncertainty", "be off with loss=ccc_mse: it weighs one term a target", True)
+        if self.loss == "weighted":
+            given = self.weights is not None and len(self.weights) == len(self.targets)
+            require(
+                given,
+                "weights",
+                f"give one number a target ({', '.join(self.targets)}) with loss=weighted",
+                self.weights,
+            )
+            require(all(w > 0 for w in self.weights or ()), "weights", "be positive", self.weights)
+        else:
+            require(self.weights is None, "weights", "be left out unless loss=weighted", self.weights)
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The targets that are numbers."""
+        return tuple(target for target in self.targets if target != EMOTION)
+
+    def _check_data(self) -> None:
+        """Refuse sections that contradict one another."""
+        data, model, augment = self.data, self.model, self.augment
+        asked = EMOTION in self.targets
+        require(asked or not data.classes, "data.classes", "be left out unless targets name emotion", data.classes)
+        embedded = model.speaker == "embedding"
+        given = data.embeddings is not None
+        require(embedded == given, "data.embeddings", "be given with model.speaker=embedding alone", data.embeddings)
+        if not data.layout.has_audio:
+            heard = "be none" if model.encoder != "none" else "be 0"
+            name, value = ("encoder", model.encoder) if model.encoder != "none" else ("prosody_dim", model.prosody_dim)
+            silent = model.encoder == "none" and not model.prosody_dim
+            require(silent, f"model.{name}", f"{heard} with {data.corpus}, which has no audio", value)
+        for name in ("stretch", "shift", "noise", "gain"):
+            value = getattr(augment, name)
+            require(not value or model.encoder != "none", f"augment.{name}", "be off with encoder=none", value)
+        require(
+            not augment.any or model.cache == "none", "model.cache", "be none with augment: states differ", model.cache
+        )
+        mixable = not augment.mixup or model.text == "none"
+        require(mixable, "augment.mixup", "be 0 with text, which can't be mixed", augment.mixup)
+        mse_alone = self.loss == "ccc" or bool(self.numbers)
+        require(mse_alone or self.loss == "weighted", "loss", "be left out with targets=emotion alone", self.loss)

@@ -1,0 +1,230 @@
+"""The model of valence, arousal, dominance and emotion: speech, prosody and text, fused, a head a target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from affect.config import from_dict, to_dict
+from affect.errors import AffectError
+from affect.models.dialogue import DialogueState
+from affect.models.encoder import EncoderConfig, SpeechEncoder, backbone_parameters
+from affect.models.fusion import Gate
+from affect.models.heads import ClassHead, RegressionHead
+from affect.models.mamba import UNDECAYED
+from affect.models.mel import make_encoder, restore_encoder
+from affect.models.prosody import ProsodyBranch
+from affect.models.speaker import XVector
+from affect.models.text import TextConfig, TextEncoder
+from affect.tasks.emotion.config import EMOTION, Model, Signature
+from affect.tasks.emotion.speech import SpeechBranch
+
+
+class EmotionModel(nn.Module):
+    """One number on the unit scale for each target of an utterance, and logits for its emotion.
+
+    Legend: U utterances, S samples, L layers, T frames, D channels, P functionals, E channels of an embedding,
+    W tokens, K targets, G dialogues (or segments of them).
+    """
+
+    def __init__(
+        self,
+        config: Model,
+        data: Signature,
+        *,
+        encoder: SpeechEncoder | None = None,
+        text: TextEncoder | None = None,
+        xvector: XVector | None = None,
+    ) -> None:
+        """Build the model; `encoder`, `text` and `xvector`, where not given, are those that `config` names."""
+        super().__init__()
+        self.config, self.data = config, data
+        width = 0
+        self.speech: SpeechBranch | None = None
+        if config.encoder != "none":
+            encoder = encoder if encoder is not None else make_encoder(encoder_options(config))
+            self.speech = SpeechBranch(config, data, encoder, xvector)
+            width += self.speech.width
+        self.text: TextEncoder | None = None
+        if config.text != "none":
+            self.text = text if text is not None else TextEncoder.build(text_options(config))
+            width += self.text.width
+        self.prosody: ProsodyBranch | None = None
+        if config.prosody_dim:
+            self.prosody = ProsodyBranch(data.prosody_features, width=config.prosody_dim, dropout=config.dropout)
+        self.dialogue: DialogueState | None = None
+        if config.dialogue != "none":
+            self.dialogue = DialogueState(
+                width + config.prosody_dim,
+                width=config.mamba_dim,
+                layers=config.mamba_layers,
+                state=config.state_dim,
+                decay=config.state_decay,
+                dropout=config.dropout,
+            )
+            width += config.state_dim
+        gated = data.targets if config.gates else ()
+        self.gates = nn.ModuleDict({target: Gate((config.prosody_dim, width)) for target in gated})
+        width += config.prosody_dim
+        self.heads = nn.ModuleDict({target: _head(config, data, target, width) for target in data.targets})
+        self.log_variance = nn.Parameter(torch.zeros(len(data.targets))) if config.uncertainty else None
+        # transformers' name for the layers that sharding engines wrap one by one.
+        self._no_split_modules = [self.encoder.layer_class] if self.encoder is not None else []
+
+    @property
+    def encoder(self) -> SpeechEncoder | None:
+        """The speech encoder, where there is one."""
+        return self.speech.encoder if self.speech is not None else None
+
+    @property
+    def sampling_rate(self) -> int:
+        """The rate in Hz of the waveforms it takes (16000 where it takes none)."""
+        return self.encoder.sampling_rate if self.encoder is not None else 16_000
+
+    def get_input_embeddings(self) -> None:
+        """Say that there are none: Accelerate's FSDP asks, and transformers' speech models raise."""
+        return None
+
+    def forward(
+        self,
+        *,
+        waveform: Tensor | None = None,
+        samples: Tensor | None = None,
+        states: Tensor | None = None,
+        frames: Tensor | None = None,
+        prosody: Tensor | None = None,
+        speaker: Tensor | None = None,
+        tokens: Tensor | None = None,
+        token_mask: Tensor | None = None,
+        turns: Tensor | None = None,
+        seeds: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return a tensor [U] in float32 for each number, logits [U, C] for `emotion`, and `log_variance` [U, K].
+
+        Speech is `waveform` [U, S] and `samples` [U] (valid samples), or a frozen encoder's `states` [U, L, T, D] and
+        `frames` [U] (valid ones); `seeds` [U] say what SpecAugment masks. `prosody` [U, P] are raw functionals,
+        `speaker` [U, E] embeddings, `tokens` [U, W] with `token_mask` [U, W] a text. `turns` [G] says how many
+        utterances of the batch each dialogue has (one each when not given). Raises AffectError if an input is missing.
+        """
+        heard = {"waveform": waveform, "samples": samples, "states": states, "frames": frames, "prosody": prosody,
+                 "speaker": speaker, "tokens": tokens, "token_mask": token_mask, "seeds": seeds}  # fmt: skip
+        given = {name: value for name, value in heard.items() if value is not None}
+        return self.judge(self.perceive(given, turns), turns)
+
+    def perceive(self, given: dict[str, Tensor], turns: Tensor | None = None) -> dict[str, Tensor]:
+        """Return what each utterance is by itself, a vector [U, D] a branch, of the inputs of `forward` by name."""
+        found: dict[str, Tensor] = {}
+        if self.prosody is not None:
+            if "prosody" not in given:
+                raise AffectError("this model takes prosody functionals: they are missing")
+            found["prosody"] = self.prosody(given["prosody"])
+        if self.speech is not None:
+            # After the prosody, which may choose among the frames.
+            heard = {name: value for name, value in given.items() if name in SpeechBranch.INPUTS}
+            found["speech"] = self.speech(heard | ({"rhythm": found["prosody"]} if found else {}), turns)
+        if self.text is not None:
+            if "tokens" not in given or "token_mask" not in given:
+                raise AffectError("this model takes text: tokens and token_mask are missing")
+            found["text"] = self.text(given["tokens"], given["token_mask"])
+        return found
+
+    def judge(self, perceived: dict[str, Tensor], turns: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the outputs of `forward`, of what `perceive` gave for utterances in the order they were said."""
+        rhythm = perceived.get("prosody")
+        others = [perceived[name] for name in ("speech", "text") if name in perceived]
+        features = _join([*others, rhythm])
+        if self.dialogue is not None:
+            alone = torch.ones(features.shape[0], dtype=torch.long)
+            others.append(self.dialogue(features, alone if turns is None else turns))
+            features = _join([*others, rhythm])
+        outputs: dict[str, Tensor] = {}
+        for target, head in self.heads.items():
+            gated = self.gates[target]([rhythm, _join(others)]) if len(self.gates) else features
+            outputs[target] = head(gated)
+        if self.log_variance is not None:
+            outputs["log_variance"] = self.log_variance.float().expand(features.shape[0], -1)
+        return outputs
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `build` makes it of again, as JSON types."""
+        speech = self.speech
+        xvector = speech.xvector if speech is not None else None
+        return {
+            "model": to_dict(self.config),
+            "data": to_dict(self.data),
+            "encoder": self.encoder.to_config() if self.encoder is not None else None,
+            "text": self.text.to_config() if self.text is not None else None,
+            "xvector": xvector.to_config() if xvector is not None else None,
+        }
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters of the pretrained encoders (layer weights are not of them, adapters are)."""
+        found = [] if self.encoder is None else backbone_parameters(self.encoder)
+        found += [] if self.text is None else self.text.pretrained_parameters()
+        return [entry for entry in found if entry.requires_grad]
+
+
+def _join(parts: Sequence[Tensor | None]) -> Tensor:
+    """Return the parts that are there, side by side, in the last one's precision."""
+    present = [part for part in parts if part is not None]
+    return torch.cat([part.to(present[-1].dtype) for part in present], dim=-1)
+
+
+def _head(config: Model, data: Signature, target: str, width: int) -> nn.Module:
+    hidden = (config.hidden, config.hidden // 2)
+    if target == EMOTION:
+        return ClassHead(width, hidden=hidden, dropout=config.dropout, classes=len(data.classes))
+    return RegressionHead(width, hidden=hidden, dropout=config.dropout, sigmoid=config.sigmoid)
+
+
+NORMS = (nn.LayerNorm, nn.GroupNorm)
+GAINS = ("bias", "rel_attn_embed.weight", "gru_rel_pos_const", "weight.original0", "weight_g", *UNDECAYED)
+"""Endings of names that decay leaves alone: biases, WavLM's position bias and gate, weight norm's gain, Mamba's own."""
+
+
+def undecayed(model: nn.Module) -> set[str]:
+    """Return the names of the parameters that weight decay leaves alone.
+
+    These are norms, biases, gains, position biases and whatever else has one dimension (layer weights, log
+    variances). Names are those of `model.named_parameters()`; ask before an engine shards the model.
+    """
+    norms = {id(entry) for module in model.modules() if isinstance(module, NORMS) for entry in module.parameters()}
+    return {
+        name
+        for name, entry in model.named_parameters()
+        if id(entry) in norms or entry.ndim <= 1 or name.endswith(GAINS)
+    }
+
+
+def encoder_options(config: Model) -> EncoderConfig:
+    """Return which speech encoder a section `model` asks for, and how it is used."""
+    return EncoderConfig(
+        name=config.encoder,
+        train=config.train_encoder,
+        layers=config.layers,
+        gradient_checkpointing=config.checkpointing,
+        dropout=config.encoder_dropout,
+        layerdrop=config.layerdrop,
+        spec_augment=config.spec_augment,
+    )
+
+
+def text_options(config: Model) -> TextConfig:
+    """Return which text encoder a section `model` asks for, and how it is used."""
+    return TextConfig(name=config.text, train=config.train_text, dropout=config.text_dropout)
+
+
+def build(facts: dict[str, Any]) -> EmotionModel:
+    """Return the model that `EmotionModel.describe` described, with random weights and without the Hub."""
+    config = from_dict(Model, facts["model"], "model")
+    encoder, text, xvector = facts.get("encoder"), facts.get("text"), facts.get("xvector")
+    return EmotionModel(
+        config,
+        from_dict(Signature, facts["data"], "data"),
+        encoder=None if encoder is None else restore_encoder(encoder_options(config), encoder),
+        text=None if text is None else TextEncoder.restore(text_options(config), text),
+        xvector=None if xvector is None else XVector.from_config(xvector),
+    )

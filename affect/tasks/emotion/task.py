@@ -1,0 +1,342 @@
+"""The task of emotion in speech and words: corpus, micro-batches, model, loss and measures of one fold.
+
+What needs a tensor library is imported where it is needed: reports ask a task without one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Task, Term
+from affect.tasks.emotion.config import EMOTION, Emotion
+from affect.tasks.emotion.measures import measures_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datasets import DatasetDict
+    from torch import Tensor, nn
+
+    from affect.data.corpus import Corpus
+    from affect.findings import Flag, Section
+    from affect.inference.opening import Opened
+    from affect.models import text
+    from affect.report.study import Study
+    from affect.tasks.emotion.classes import Classes
+    from affect.tasks.emotion.inputs import Inputs
+    from affect.tasks.emotion.prepared import Prepared
+    from affect.usage import Card, UserInputs
+
+
+class EmotionTask(Task):
+    """A recipe's corpus and, once `for_fold` has chosen it, one of its folds."""
+
+    recipe_class = Emotion
+    recipe: Emotion
+    takes = ("FILES", "--text", "--window", "--hop", "--rate", "--raw")
+
+    def __init__(self, recipe: Emotion, known: tuple[Corpus, Classes | None] | None = None):
+        """Take a recipe; `known` is its corpus with its classes where they were read before."""
+        super().__init__(recipe)
+        self._known = known
+        self._prepared: Prepared | None = None
+        self.unit = "s of audio" if recipe.data.layout.has_audio else "words"
+
+    @cached_property
+    def measures(self) -> Sequence[Measure]:
+        """CCC, Pearson and RMSE of each number, UA, WA and F1 of `emotion`; first the mean that chooses."""
+        return measures_of(self.recipe.targets)
+
+    @property
+    def known(self) -> tuple[Corpus, Classes | None]:
+        """The corpus as read from disk, its features added, and the classes of `emotion`; read once."""
+        if self._known is None:
+            from affect.tasks.emotion.corpus import read_corpus
+
+            self._known = read_corpus(self.recipe)
+        return self._known
+
+    @property
+    def corpus(self) -> Corpus:
+        """The corpus as read from disk, its features added."""
+        return self.known[0]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes of `emotion`, none where it is no target."""
+        return self.known[1].names if self.known[1] is not None else ()
+
+    def folds(self) -> list[int]:
+        """Return the folds that the recipe asks for, from 1."""
+        from affect.data import splits
+
+        fold = self.recipe.data.fold
+        names = splits.folds(self.corpus.utterances, self.recipe.data.split)
+        return list(range(1, len(names) + 1)) if fold is None else [fold]
+
+    def for_fold(self, seed: int, fold: int) -> EmotionTask:
+        """Return the task of one seed and fold, on the same corpus."""
+        recipe = replace(self.recipe, seed=seed, data=replace(self.recipe.data, fold=fold))
+        return EmotionTask(recipe, self.known)
+
+    @cached_property
+    def parts(self) -> DatasetDict:
+        """The utterances of the parts of the recipe's fold."""
+        from affect.data import splits
+
+        data = self.recipe.data
+        return splits.split(self.corpus.utterances, data.split, data.fold or 1, allow_shared=data.allow_shared)
+
+    @cached_property
+    def units(self) -> DatasetDict:
+        """The rows of the plan: utterances, or with a dialogue model segments (train) and whole dialogues."""
+        from datasets import DatasetDict
+
+        from affect.tasks.emotion.segments import segments
+
+        model, stretch = self.recipe.model, self.recipe.augment.stretch
+        parts = DatasetDict(self.parts)
+        if model.dialogue != "none":
+            places = {name: k for k, name in enumerate(self.corpus.utterances["id"])}
+            sizes = {"train": model.segment, "valid": None, "test": None}
+            parts = DatasetDict({name: segments(part, places, sizes[name]) for name, part in self.parts.items()})
+        if stretch:
+            # A slower recording costs more memory than the one on disk: the plan counts the longest it may become.
+            longest = np.asarray(parts["train"]["length"], dtype=np.float64) * (1 + stretch)
+            parts["train"] = parts["train"].remove_columns("length").add_column("length", longest)
+        return parts
+
+    def datasets(self) -> DatasetDict:
+        """Return train, valid and test; an utterance's length is its duration in seconds (a text's, its words)."""
+        return self.units
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What makes micro-batches of rows."""
+        from affect.data import augment, noise
+        from affect.tasks.emotion.inputs import Inputs
+        from affect.tasks.emotion.prepared import Prepared
+
+        recipe = self.recipe
+        ids = list(self.parts["train"]["id"])
+
+        def partner(name: str, key: Key) -> Row:
+            row: Row = self.parts["train"][augment.partner(ids, key.seed, key.epoch, name)]
+            return row
+
+        return Inputs(
+            recipe,
+            self.corpus.scale,
+            self.known[1],
+            prepared=self._prepared or Prepared({}),
+            tokenizer=self._tokenizer,
+            noise_files=noise.recordings(recipe.augment.noise_files) if recipe.augment.noise_files else (),
+            partner=partner,
+        )
+
+    def collate(self, rows: list[Row], key: Key | None) -> Batch:
+        """Decode, augment and pad utterances, or all utterances of segments one after another."""
+        if self.recipe.model.dialogue == "none":
+            return self.inputs.batch(rows, key)
+        columns = self.corpus.utterances[[place for row in rows for place in row["rows"]]]
+        count = len(columns["id"])
+        utterances = [{name: column[k] for name, column in columns.items()} for k in range(count)]
+        return self.inputs.batch(utterances, key, [len(row["rows"]) for row in rows])
+
+    @cached_property
+    def _tokenizer(self) -> text.Tokenizer | None:
+        from affect.models import text
+        from affect.tasks.emotion.model import text_options
+
+        model = self.recipe.model
+        return text.read_tokenizer(text_options(model)) if model.text != "none" else None
+
+    def build_model(self) -> nn.Module:
+        """Return a new model, its prosody standardised by the training part."""
+        import torch
+
+        from affect.data import prosody
+        from affect.tasks.emotion.config import Signature
+        from affect.tasks.emotion.model import EmotionModel
+
+        data, choice = self.recipe.data, self.recipe.model
+        embedding = self.corpus.utterances[0]["speaker_embedding"] if choice.speaker == "embedding" else ()
+        model = EmotionModel(
+            choice,
+            Signature(
+                targets=self.recipe.targets,
+                classes=self.classes,
+                scale=self.corpus.scale,
+                prosody=data.prosody,
+                prosody_features=len(prosody.names(data.prosody)),
+                speaker_features=len(embedding),
+            ),
+        )
+        if model.prosody is not None:
+            features = torch.from_numpy(np.asarray(self.parts["train"]["prosody"], dtype=np.float64))
+            model.prosody.set_statistics(features.mean(0), features.std(0, correction=0))
+        return model
+
+    def on_train_start(self, model: nn.Module, rank: int, world: int) -> None:
+        """Compute the states of a frozen encoder (model.cache) and x-vectors, where they aren't on disk yet."""
+        from affect.tasks.emotion.model import EmotionModel
+        from affect.tasks.emotion.prepared import Prepared
+
+        ours = cast(EmotionModel, model)
+        if self.recipe.model.cache == "none" and (ours.speech is None or ours.speech.xvector is None):
+            return
+        self._prepared = Prepared.fill(self.recipe, ours, self.corpus.utterances, rank, world)
+        self.__dict__.pop("inputs", None)
+
+    def terms(self) -> Sequence[Term]:
+        """Return the terms of the recipe's loss, one or two a target."""
+        from affect.losses.ccc import ccc_term
+        from affect.losses.masked import cross_entropy, squared_error
+
+        recipe, learned = self.recipe, self.recipe.model.uncertainty
+        given = recipe.weights or [1.0] * len(recipe.targets)
+        found = []
+        for k, (target, weight) in enumerate(zip(recipe.targets, given, strict=True)):
+            column = k if learned else None
+            if target == EMOTION:
+                found.append(cross_entropy(target, weight=weight, log_variance=column))
+                continue
+            if recipe.loss != "mse":
+                found.append(ccc_term(target, weight=weight, log_variance=column))
+            if recipe.loss in ("mse", "ccc_mse"):
+                found.append(squared_error(target, weight=weight, log_variance=column))
+        return found
+
+    def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Return up to four groups: encoder and head, each with and without weight decay."""
+        from affect.tasks.emotion.model import EmotionModel, undecayed
+
+        optim = self.recipe.optim
+        encoder = {id(parameter) for parameter in cast(EmotionModel, model).encoder_parameters()}
+        spared = undecayed(model)
+        groups: dict[str, dict[str, Any]] = {}
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            part = "encoder" if id(parameter) in encoder else "head"
+            rate = optim.encoder_lr or optim.lr if part == "encoder" else optim.lr
+            key = f"{part}_no_decay" if name in spared else part
+            decay = 0.0 if name in spared else optim.weight_decay
+            group = groups.setdefault(key, {"name": key, "params": [], "lr": rate, "weight_decay": decay})
+            group["params"].append(parameter)
+        return list(groups.values())
+
+    def evaluations(self) -> Sequence[Evaluation]:
+        """Return training, validation and the test part."""
+        return [
+            Evaluation(name=TRAIN, part=TRAIN, most=2000, kept=False),
+            Evaluation(name=VALID, part=VALID, when="epoch", selects=True),
+            Evaluation(name="test", part="test"),
+        ]
+
+    def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
+        """Return predictions and labels on the corpus's own scale."""
+        from affect.tasks.emotion.rows import rows_of
+
+        return rows_of(outputs, batch, self.recipe.targets, self.classes, self.corpus.scale)
+
+    def save(self, model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+        """Write weights and configuration, and of a model that reads its tokenizer."""
+        from affect.models import text
+
+        super().save(model, weights, folder)
+        if self._tokenizer is not None:
+            text.save_tokenizer(self._tokenizer, folder)
+
+    def model_config(self, model: nn.Module) -> dict[str, Any]:
+        """Return the section `model`, what the model knows of the data, and its encoders' architectures."""
+        from affect.tasks.emotion.model import EmotionModel
+
+        return cast(EmotionModel, model).describe()
+
+    @classmethod
+    def model_of(cls, config: dict[str, Any]) -> nn.Module:
+        """Return the model that a config.json describes, with random weights and without the Hub."""
+        from affect.tasks.emotion.model import build
+
+        return build(config)
+
+    @classmethod
+    def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+        """Yield a line for each window of a recording, or for each text."""
+        from affect.tasks.emotion import predict
+
+        return predict.infer(cls, opened, inputs, progress=progress)
+
+    @classmethod
+    def preprocessing(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Return what recordings, functionals and texts have to be, and what the outputs mean."""
+        from affect.tasks.emotion import card
+
+        return card.preprocessing(config)
+
+    @classmethod
+    def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
+        """Return the facts for the model's card on the Hub."""
+        from affect.tasks.emotion import card
+
+        return card.card(config, recipe, repo)
+
+    @classmethod
+    def exporters(cls) -> dict[str, str]:
+        """Return what exports a model as an ONNX graph."""
+        return {"onnx": "affect.tasks.emotion.export:export"}
+
+    def baselines(self) -> dict[str, dict[str, list[Row]]]:
+        """Return the test rows as trivial models predict them, from the functionals and from the words."""
+        from affect.tasks.emotion.references import references
+
+        return {"test": references(self.recipe, self.parts, self.known[1])}
+
+    def sections(self, study: Study) -> Sequence[Section]:
+        """Return a warning on labels that nobody rated."""
+        from affect.tasks.emotion import report
+
+        return report.sections(study)
+
+    def flags(self, study: Study) -> Iterable[Flag]:
+        """Return whether a quick check reached report 002's bar."""
+        from affect.tasks.emotion import report
+
+        return report.flags(self.recipe, study)
+
+    def advice(self) -> dict[str, str]:
+        """Return what reports 000 and 002 advise about flags."""
+        from affect.tasks.emotion import report
+
+        return report.advice_of(self.recipe)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is known of the corpus, and the groups of each part."""
+        from affect.data.corpora.utterances import kind
+
+        corpus, data = self.corpus, self.recipe.data
+        # Of a split by scripts or by a column of parts the speakers are told.
+        group = data.split if data.split in corpus.utterances.column_names and data.split != "script" else "speaker"
+        return {
+            "corpus": corpus.identity,
+            "fingerprint": corpus.fingerprint,
+            "scale": list(corpus.scale),
+            "scale_inferred": corpus.inferred,
+            "mapped": corpus.mapped,
+            "utterances": {name: len(part) for name, part in self.parts.items()},
+            "held_out": {name: sorted({str(value) for value in part[group]}) for name, part in self.parts.items()},
+            "excluded": len(corpus.exclusions),
+            "exclusions": dict(Counter(kind(exclusion) for exclusion in corpus.exclusions).most_common()),
+        }
+
+    def exclusions(self) -> list[dict[str, str]]:
+        """Return all that the corpus leaves out, of every part: `what` and the `reason`."""
+        return [{"what": exclusion.what, "reason": exclusion.reason} for exclusion in self.corpus.exclusions]

@@ -1,0 +1,282 @@
+"""The recipe of multimodal emotion recognition: data, model and protocol. Imports no tensor library."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from affect.config import require
+from affect.data import corpora
+from affect.recipe import Recipe
+
+MODALITIES = ("audio", "text", "video")
+"""The modalities, in the order in which streams, masks and weights name them."""
+
+WEIGHING = ("attention", "attention_robust", "topn")
+"""The models that weigh their streams by attention."""
+
+_PATTERNS = ("A", "T", "V", "AT", "AV", "TV", "ATV")
+"""What may be there of audio, text and video."""
+
+MOST_STREAMS = 18
+"""Streams that `topn` takes at most: six a modality, as the public toolkit ranks them."""
+
+Stream = tuple[str, str, int]
+"""One feature set: (modality, name of the features, width)."""
+
+if TYPE_CHECKING:
+    CorpusName = str
+else:
+    # Help and errors list what there is.
+    CorpusName = Literal[tuple(corpora.FEATURES)]
+
+_FIRST = corpora.layout(next(iter(corpora.FEATURES)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The corpus of utterance features, and the folds of its training part."""
+
+    corpus: CorpusName = _FIRST.name
+    """generated: a small corpus of the same layout, made at `root` where it is not there yet."""
+    root: str = _FIRST.folder
+    """Folder with the label files and features/<name>/."""
+    name: str | None = None
+    """What reports and cards call the corpus, in place of its layout's name."""
+    audio: tuple[str, ...] = (_FIRST.usual["audio"],)
+    text: tuple[str, ...] = (_FIRST.usual["text"],)
+    video: tuple[str, ...] = (_FIRST.usual["video"],)
+    """Names of features; several a modality with model.name=topn, none (audio=()) leaves a modality out."""
+    widths: tuple[int, ...] | None = None
+    """Width that each of the features has to have, in the order audio, text, video; as found when not given."""
+    labels: Literal["auto", "npz", "csv"] = "auto"
+    """Where the labels are: label-6way.npz, or train-label.csv and its like."""
+    folds: int = 5
+    """Random folds of the training part, drawn by the seed; what is left over goes to the last."""
+    fold: int | None = None
+    """Run this fold alone, from 1."""
+    train: int = 600
+    """Training utterances of the generated corpus."""
+    test: int = 150
+    """Utterances of each of its three test parts."""
+    noise: float = 1.0
+    """How noisy its features are and how much of them is missing: .5 is mild, 2 harsh."""
+    generator_seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(bool(self.root), "data.root", "name a folder", self.root)
+        require(self.name != "", "data.name", "be a name", self.name)
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        corpora.check_options(self.corpus, given, {item.name: item.default for item in fields(self)})
+        names = (*self.audio, *self.text, *self.video)
+        require(bool(names), "data.audio, data.text or data.video", "name features", ())
+        for modality in ("audio", "text", "video"):
+            mine = getattr(self, modality)
+            require(all(mine) and len(set(mine)) == len(mine), f"data.{modality}", "name each feature once", mine)
+        twice = [name for name in names if names.count(name) > 1]
+        require(not twice, "data.audio, data.text and data.video", "name each feature once", twice[:1])
+        if self.widths is not None:
+            fits = len(self.widths) == len(names) and all(width > 0 for width in self.widths)
+            require(fits, "data.widths", f"give one width a feature ({', '.join(names)})", self.widths)
+        require(self.folds >= 2, "data.folds", "be at least 2", self.folds)
+        named = self.fold is None or 1 <= self.fold <= self.folds
+        require(named, "data.fold", f"be from 1 to {self.folds}", self.fold)
+        require(self.train >= 60 and self.test >= 20, "data.train and data.test", "be at least 60 and 20",
+                (self.train, self.test))  # fmt: skip
+        require(self.noise > 0, "data.noise", "be positive", self.noise)
+        require(self.generator_seed >= 0, "data.generator_seed", "not be negative", self.generator_seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The fusion model, and what makes it take any subset of the modalities."""
+
+    name: Literal["attention", "attention_robust", "lf_dnn", "lmf", "tfn", "misa", "mmim", "topn"] = "attention"
+    """topn is attention over up to 18 features; attention_robust is report 001's."""
+    hidden: int = 128
+    """Width of the hidden vectors; tfn grows with its cube, so 32 to 64 there."""
+    dropout: float = 0.35
+    """Of each encoder's input, of the fusion's input, and of what is fused."""
+    modality_dropout: float = 0.0
+    """Probability that an utterance loses one or two modalities in a training step."""
+    warmup: int = 0
+    """Epochs without modality dropout; over as many more it rises to its full probability."""
+    dropout_kind: Literal["pattern", "balanced"] = "pattern"
+    """pattern zeroes what the encoders say; balanced takes modalities away as if they were missing, each as often."""
+    patterns: tuple[str, ...] = ()
+    """What modality dropout leaves, and how often: ATV=.7 AT=.2 T=.1, as `affect inspect` prints it of a part; each
+    incomplete subset as often where none are given."""
+    softmax: Literal["none", "plain", "masked"] | None = None
+    """Of the attention's weights; masked leaves out what is missing. None: as the model was published."""
+    rescale: bool = False
+    """Multiply the attention's weights by the number of features that are there: what is fused grows with it."""
+    fused_dropout: bool | None = None
+    """Drop values of what is fused, too. None: as the model was published."""
+    views: float = 0.0
+    """Weight of a second look at each utterance: the first then is at all it has, the second at what modality dropout
+    leaves; 0: one look."""
+    missing: Literal["zeros", "token"] = "zeros"
+    """What stands for a missing modality: its encoder's answer to zeros, or a learned vector."""
+    imputation: float = 0.0
+    """Weight of the loss of a part that guesses a missing modality's hidden vector from the others; 0 has none."""
+    contrastive: float = 0.0
+    """Weight of the contrastive loss that aligns the modalities of an utterance; 0 has none."""
+    temperature: float = 0.1
+    """Of the contrastive loss."""
+    normalise: bool = False
+    """Standardise features by the training part."""
+    rank: int = 4
+    """Of lmf's factors."""
+
+    def __post_init__(self) -> None:
+        """Check every field; what depends on the features the model itself refuses."""
+        require(self.hidden > 0, "model.hidden", "be positive", self.hidden)
+        require(0 <= self.dropout < 1, "model.dropout", "lie in [0, 1)", self.dropout)
+        p = self.modality_dropout
+        require(0 <= p < 1 or (p == 1 and bool(self.patterns)), "model.modality_dropout", "lie in [0, 1)", p)
+        self._check_patterns()
+        require(self.warmup >= 0, "model.warmup", "not be negative", self.warmup)
+        idle = self.warmup == 0 or self.modality_dropout > 0
+        require(idle, "model.warmup", "be 0 without model.modality_dropout", self.warmup)
+        idle = self.views == 0 or self.modality_dropout > 0
+        require(idle, "model.views", "be 0 without model.modality_dropout", self.views)
+        for name in ("imputation", "contrastive", "views"):
+            require(getattr(self, name) >= 0, f"model.{name}", "not be negative", getattr(self, name))
+        require(self.temperature > 0, "model.temperature", "be positive", self.temperature)
+        require(self.rank > 0, "model.rank", "be positive", self.rank)
+        require(self.rank == 4 or self.name == "lmf", "model.rank", f"be left out: {self.name} has none", self.rank)
+        weighs = self.name in WEIGHING
+        for name in ("softmax", "fused_dropout", "rescale"):
+            idle = weighs or not getattr(self, name) or getattr(self, name) == "none"
+            require(idle, f"model.{name}", f"be left out: {self.name} has no attention", getattr(self, name))
+        fills = self.imputation == 0 or self.missing == "zeros"
+        require(fills, "model.missing", "be zeros with model.imputation, which fills in itself", self.missing)
+
+    def _check_patterns(self) -> None:
+        given = self.patterns
+        require(not given or self.modality_dropout > 0, "model.patterns", "be left out without modality_dropout", given)
+        shares = self.pattern_shares
+        must = "be LETTERS=FREQUENCY, each of A, T, V once at most and each pattern once (ATV=.7 AT=.3)"
+        require(
+            len(shares) == len(given) and all(share > 0 for share in shares.values()), "model.patterns", must, given
+        )
+
+    @property
+    def pattern_shares(self) -> dict[str, float]:
+        """The frequency of each pattern of `patterns` that is spelt as it should be."""
+        found = {}
+        for text in self.patterns:
+            letters, equals, share = text.partition("=")
+            if equals and letters in _PATTERNS and re.fullmatch(r"[0-9]*\.?[0-9]+", share):
+                found[letters] = float(share)
+        return found
+
+    @property
+    def score_softmax(self) -> Literal["none", "plain", "masked"]:
+        """`softmax`, the named model's own where it is None."""
+        return self.softmax or ("plain" if self.name == "attention_robust" else "none")
+
+    @property
+    def drops_fused(self) -> bool:
+        """`fused_dropout`, the named model's own where it is None."""
+        return self.name == "attention_robust" if self.fused_dropout is None else self.fused_dropout
+
+    def check_streams(self, modalities: tuple[str, ...]) -> None:
+        """Raise AffectError where the model can't be of these streams' modalities."""
+        several = [modality for modality, count in Counter(modalities).items() if count > 1]
+        require(
+            not several or self.name == "topn", "model.name", "be topn with several features of a modality", self.name
+        )
+        two = not self.modality_dropout or len(set(modalities)) > 1
+        require(
+            two, "model.modality_dropout", "be 0 with one modality: it would drop all there is", self.modality_dropout
+        )
+        two = not self.imputation or len(modalities) > 1
+        require(two, "model.imputation", "be 0 with one feature: it is predicted from the others", self.imputation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """What a model has to know of the data it is for; it is saved with the model's section."""
+
+    streams: tuple[Stream, ...]
+    """Modalities in the order of `MODALITIES`; one feature each, of `topn` several."""
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(0 < len(self.streams) <= MOST_STREAMS, "streams", f"be 1 to {MOST_STREAMS}", self.streams)
+        unknown = [modality for modality in self.modalities if modality not in MODALITIES]
+        require(not unknown, "streams", f"be of {', '.join(MODALITIES)}", unknown)
+        order = [MODALITIES.index(modality) for modality in self.modalities]
+        require(order == sorted(order), "streams", f"be in the order {', '.join(MODALITIES)}", self.modalities)
+        twice = [stream for stream, count in Counter(entry[:2] for entry in self.streams).items() if count > 1]
+        require(not twice, "streams", "name each feature once", twice)
+        require(all(width > 0 for width in self.widths), "streams", "have positive widths", self.widths)
+        different = len(self.classes) > 1 and len(set(self.classes)) == len(self.classes)
+        require(different, "classes", "be at least two different names", self.classes)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modality of each stream."""
+        return tuple(modality for modality, _, _ in self.streams)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The input that holds each stream: its modality, for a second one of it `audio_2` and so on."""
+        seen: Counter[str] = Counter()
+        keys = []
+        for modality in self.modalities:
+            seen[modality] += 1
+            keys.append(modality if seen[modality] == 1 else f"{modality}_{seen[modality]}")
+        return tuple(keys)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The width of each stream."""
+        return tuple(width for _, _, width in self.streams)
+
+
+SEEDS = 6
+"""Seeds that the strict protocol asks for: with fewer no sign-flip test can reach p = .05."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultimodalEmotion(Recipe):
+    """Six emotions and the valence of an utterance, from features of its audio, text and video."""
+
+    task: ClassVar[str] = "multimodal_emotion"
+
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    protocol: Literal["toolkit", "strict"] = "strict"
+    """toolkit: one seed, as the public toolkit's runs; strict: six seeds from `seed` on, or those of --seeds. In both
+    the epoch is chosen on the fold (by `choose`) and the test parts are predicted once."""
+    choose: Literal["emoval", "subsets"] = "emoval"
+    """Score by which the epoch is kept: emoval on the fold, as in the public toolkit, or its mean over the seven
+    subsets of the modalities."""
+    noise: tuple[float, float] | None = None
+    """Lowest and highest signal-to-noise ratio in dB of noise on training features, drawn anew in each epoch."""
+    together: int | None = None
+    """Runs whose steps are taken as one stack; None decides by the model's size. Decides speed, never the result."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
+        require(self.together is None or self.together > 0, "together", "be positive (or None)", self.together)
+        low_high = self.noise is None or self.noise[0] <= self.noise[1]
+        require(low_high, "noise", "be low then high, in dB", self.noise)
+        self.model.check_streams(tuple(m for m in MODALITIES for _ in getattr(self.data, m)))
+
+    def seeds(self, given: tuple[int, ...] | None) -> tuple[int, ...]:
+        """Return the seeds of the protocol. Raises AffectError for fewer than the strict one asks for."""
+        if self.protocol == "toolkit":
+            return given or (self.seed,)
+        chosen = given or tuple(range(self.seed, self.seed + SEEDS))
+        require(
+            len(chosen) >= SEEDS, "seeds", f"be at least {SEEDS} with protocol=strict (or --protocol toolkit)", chosen
+        )
+        return chosen

@@ -1,0 +1,433 @@
+"""One run of one recipe on one fold: it opens, resumes, logs, judges, saves and finishes. Trainers take its steps."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from affect.errors import AffectError
+from affect.task import TRAIN, Batch, Evaluation, Row, Task, Term, Weighting, measured
+from affect.training import (
+    checkpoint,
+    early_stopping,
+    micro_batch_size,
+    opening,
+    optim,
+    out_of_memory,
+    prediction,
+    run_dir,
+    signals,
+    watchdog,
+)
+from affect.training.checkpoint import State
+from affect.training.distributed import Engine
+from affect.training.run_logging import Journal
+from affect.training.schedule import Schedule
+from affect.training.step import Result
+from affect.training.watch import DivergedError, Watch
+
+_LOG = logging.getLogger("affect")
+_OVERFLOWS = 50
+"""fp16 overflows in a row after which the loss scale can't be what is wrong."""
+STACK_ROWS = 256.0
+"""Rows of a small model that are predicted at once: of three wide features 4,096 would be 100 MB."""
+
+Scores = dict[str, dict[str, float]]
+"""Scores of evaluations, by evaluation and measure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """How a run is begun: under which name, from which checkpoint, with which weights, and who hears of it."""
+
+    experiment: str = ""
+    resume: str = "auto"
+    only: Sequence[str] | None = None
+    """The evaluations at its end; None makes all, and only then are baselines written."""
+    watch: Watch | None = None
+    on_save: Callable[[], None] | None = None
+    """Called on the main rank whenever the best weights are new, and at the end."""
+    weights: Mapping[str, Tensor] | None = None
+    """Weights of another run that it starts from, where names and shapes are its own."""
+    stacked: bool = False
+    """Whether it takes its steps in a stack with others of this process."""
+
+
+class Run:
+    """A task's model in training: what it is, where it stands, and what it writes."""
+
+    @signals.stoppable
+    def __init__(self, engine: Engine, task: Task, folder: Path, start: Start):
+        """Make or resume all that the run needs. Raises AffectError."""
+        self.engine, self.task, self.folder, self.start = engine, task, folder, start
+        self.recipe = task.recipe
+        self.checkpoints = folder / "checkpoints"
+        self.parts = task.datasets()
+        every = list(task.evaluations())
+        self.evaluations = every if start.only is None else [e for e in every if e.name in start.only]
+        self.each_epoch = [e for e in every if e.when == "epoch"]
+        self.measures = list(task.measures)
+        self.terms: list[Term] = list(task.terms())
+        self.weighting: Weighting | None = task.weighting()
+        self._epoch_rows: tuple[int, Dataset, NDArray[np.float64]] | None = None
+        self._refuse_small()
+        with engine.seeded(self.recipe.seed):
+            model = task.build_model()
+        self.opening = [] if start.weights is None else [optim.take_over(model, start.weights)]
+        model = model.to(engine.device)
+        engine.everywhere(lambda: task.on_train_start(model, engine.local_rank, engine.local_world))
+        watchdog.mark("measuring")
+        if start.stacked:
+            # One micro-batch a step, whatever the recipe's budget: it decides no result.
+            chosen = micro_batch_size.Choice(float(len(self.parts[TRAIN])), "hold", "")
+        else:
+            chosen = micro_batch_size.choose(engine, task, model, self.terms, self.parts[TRAIN], self.recipe)
+            self.opening.append(chosen.words)
+        self.state = State(budget=chosen.budget, mode=chosen.mode)
+        self.average = optim.Average(model, self.recipe.optim.ema) if self.recipe.optim.ema else None
+        optimizer = optim.make(task.param_groups(model), self.recipe.optim)
+        self.model, self.optimizer = engine.prepare(model, optimizer, self.recipe.optim)
+        # Those that the engine made of the model's, perhaps.
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        watchdog.mark("resuming")
+        self._resume()
+        self.cut_anew()
+        self.overflows, self.saved_at = 0, time.monotonic()
+
+    def _refuse_small(self) -> None:
+        """Raise AffectError where a batch term could never say anything: its global batch is one example."""
+        part = self.parts[TRAIN]
+        rows = min(self.recipe.train.batch, len(part))
+        most = max(map(len, part["members"])) if "members" in part.column_names else 1
+        named = next((term.name for term in self.terms if not term.additive), None)
+        if named is not None and rows * most < 2:
+            raise AffectError(
+                f"train.batch is {rows}, and the term {named} is one of the whole global batch, which says nothing of "
+                "a single example: give 2 or more"
+            )
+
+    def _resume(self) -> None:
+        """Take up the checkpoint that was asked for, and drop those that a new course makes untrue."""
+        # What can't be resumed from is said on the terminal now, and in the run's log once it is open.
+        said: list[str] = []
+        found = self.engine.on_main(lambda: checkpoint.find(self.start.resume, self.checkpoints, said.append))
+        for line in said:
+            self.log(logging.WARNING, line)
+        self.opening += said
+        chosen = self.state
+        if found is not None:
+            self.state = checkpoint.load(found, self.engine, self.model, self.optimizer, self.average)
+            self.opening.append(f"resuming {found} after step {self.state.step}")
+            if self.weighting is not None and self.state.weighting is not None:
+                self.weighting.load(self.state.weighting)
+        if self.start.stacked:
+            self.state.budget, self.state.mode = chosen.budget, chosen.mode
+        else:
+            self.opening += out_of_memory.settle(self.engine, self.recipe.train, self.state, chosen, self.checkpoints)
+        if self.engine.on_main(lambda: checkpoint.clear(self.checkpoints, after=self.state.step)):
+            # The best weights were of a later step than this one: they are chosen anew.
+            self.state.best = None
+        self.saved = self.state.step
+
+    def cut_anew(self) -> None:
+        """Make the schedule of the budget in force."""
+        train = self.recipe.train
+        self.schedule = Schedule(self.lengths, train, self.recipe.seed, self.engine.world, self.state.budget)
+
+    def rows(self, epoch: int) -> Dataset:
+        """Return the training rows of an epoch."""
+        if self._epoch_rows is None or self._epoch_rows[0] != epoch:
+            part = self.task.rows_of_epoch(self.parts[TRAIN], epoch)
+            if len(part) != len(self.parts[TRAIN]):
+                raise AffectError(f"epoch {epoch + 1} has {len(part)} training rows, not {len(self.parts[TRAIN])}")
+            self._epoch_rows = (epoch, part, np.asarray(part["length"][:], dtype=np.float64))
+        return self._epoch_rows[1]
+
+    def lengths(self, epoch: int) -> NDArray[np.float64]:
+        """Return what each training row of an epoch costs [n]."""
+        self.rows(epoch)
+        assert self._epoch_rows is not None
+        return self._epoch_rows[2]
+
+    # Its session.
+
+    def __enter__(self) -> Self:
+        """Open what it writes to, and say what it is."""
+        settings = {"experiment": self.start.experiment, **self.recipe.to_dict()}
+        label = self.name if self.start.stacked else f"{self.start.experiment} {self.name}"
+        self.journal = Journal(
+            self.engine, self.folder, steps=self.schedule.steps, done=self.state.step, label=label, settings=settings,
+            alone=not self.start.stacked,
+        )  # fmt: skip
+        if not self.start.stacked:
+            rows = self.parts[TRAIN]
+            self.log(logging.INFO, opening.words(self.engine, self.schedule, len(rows), self.state.mode))
+            over = self.schedule.over_budget()
+            if len(over):
+                self.log(logging.WARNING, opening.over(over, self.schedule.budget, rows[int(over[0])]["id"]))
+        for line in self.opening:
+            self.log(logging.INFO, line)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close what it writes to."""
+        self.journal.__exit__()
+
+    @property
+    def name(self) -> str:
+        """The run's name in messages."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    def log(self, level: int, line: str) -> None:
+        """Write a line to the log: of a run in a stack to its own alone."""
+        _LOG.log(level, "%s", line, extra={"run": self.folder} if self.start.stacked else None)
+
+    @property
+    def done(self) -> bool:
+        """Whether its training is over."""
+        return self.state.stopped or self.state.step >= self.schedule.steps
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of its next step, from 0."""
+        return self.schedule.epoch(self.state.step)
+
+    # A step.
+
+    def begin_step(self) -> tuple[dict[str, Any], dict[str, float]]:
+        """Set what follows a schedule; return the line of the log that the step begins, and the terms' factors."""
+        now = self.state.step
+        follows = self.task.on_step_start(self.engine.unwrap(self.model), self.epoch, now)
+        # Set by the step's number, not by a scheduler: a prepared one would step once a process.
+        multiple = optim.factor(self.recipe.optim, now, self.schedule.steps) * self.state.reduction
+        line: dict[str, Any] = {"epoch": self.epoch, "lr": optim.set_rates(self.optimizer, multiple)}
+        if follows:
+            line["schedule"] = follows
+        factors = {}
+        if self.weighting is not None:
+            factors = line["weights"] = self.weighting.weights([term.name for term in self.terms], self.epoch)
+        return line, factors
+
+    def diagnoses(self) -> bool:
+        """Tell whether the next step is one whose diagnostics are recorded."""
+        every = self.recipe.train.diagnostics_every
+        return every is not None and (self.state.step + 1) % every == 0
+
+    def update(
+        self, result: Result, batches: Sequence[Batch], line: dict[str, Any], timing: Mapping[str, float]
+    ) -> None:
+        """Clip, take the step of the gradient that is in the parameters, and record it; may not be repeated.
+
+        Raises DivergedError where the loss or the gradient is not a finite number.
+        """
+        now, settings = self.state.step, self.recipe.optim
+        loss = float(result.loss)
+
+        def check(norm: float) -> None:
+            self._check(now, loss, norm, batches)
+
+        clip = settings.clip if settings.clip_percentile is None else optim.limit(self.state.norms, settings)
+        norm, skipped = self.engine.update(
+            self.model, self.optimizer, self.parameters, clip=clip, clip_value=settings.clip_value, check=check
+        )
+        # A fused AdamW skips an overflow inside its step, which Accelerate's step_was_skipped does not see.
+        skipped = skipped or not math.isfinite(norm)
+        if skipped:
+            self.overflows += 1
+            self.log(logging.WARNING, f"step {now + 1}: fp16 overflow, no update; the loss scale was lowered")
+        else:
+            self.overflows = 0
+            if self.average is not None:
+                self.average.update(self.engine.tensors(self.model))
+            if settings.clip_percentile is not None:
+                self.state.norms = [*self.state.norms, norm][-optim.WINDOW :]
+        values = {name: float(value) for name, value in result.terms.items()}
+        if self.weighting is not None:
+            took_part = {name: value for name, value in values.items() if name not in result.undefined}
+            self.weighting.observe(took_part, self.epoch)
+            self.state.weighting = self.weighting.state()
+        self.state.step += 1
+        undefined = {"undefined": list(result.undefined)} if result.undefined else {}
+        told = {"epoch": line["epoch"], "loss": loss, "terms": values, "grad_norm": norm, **line, **undefined}
+        self.journal.step(now + 1, told | ({"skipped": True} if skipped else {}), timing)
+
+    def _check(self, now: int, loss: float, norm: float, batches: Sequence[Batch]) -> None:
+        """Raise DivergedError for a loss or gradient that is not a number; fp16 alone may overflow."""
+        overflow = self.engine.precision == "fp16" and self.overflows < _OVERFLOWS
+        if math.isfinite(loss) and (math.isfinite(norm) or overflow):
+            return
+        what = "gradient" if math.isfinite(loss) else "loss"
+        saved = checkpoint.steps(self.checkpoints)
+        ids = [name for batch in batches if not batch.filler for name in batch.ids]
+        # The culprit may be on another rank; each names its own.
+        raise DivergedError(
+            f"{self.folder}: step {now + 1}: the {what} is not a finite number; lower the rates or optim.clip; last "
+            f"good checkpoint: {saved[-1] if saved else 'none'}; examples on rank {self.engine.rank}: {', '.join(ids)}"
+        )
+
+    # After an epoch.
+
+    def owes_evaluation(self) -> bool:
+        """Tell whether it was stopped inside the evaluation that follows its last step."""
+        done = self.state.step
+        if done == 0 or not self.schedule.ends_epoch(done - 1) or not self._evaluates(done - 1):
+            return False
+        lines = run_dir.read_lines(self.folder / "metrics.jsonl")
+        return not any(line.get("event") == "selection" and line["step"] == done for line in lines)
+
+    def _evaluates(self, step: int) -> bool:
+        """Tell whether it is evaluated after `step` (from 0), the last of an epoch."""
+        return (self.schedule.epoch(step) + 1) % self.recipe.train.evaluate_every == 0 or (
+            step + 1 == self.schedule.steps
+        )
+
+    def end_epoch(self) -> None:
+        """Evaluate and save as the recipe says. Reached by every rank."""
+        now = self.state.step - 1
+        epoch = self.schedule.epoch(now)
+        if self._evaluates(now):
+            scores = {e.name: measured(self.measures, self.predict(e)) for e in self.each_epoch}
+            self._judge(scores, epoch)
+        if (epoch + 1) % self.recipe.train.checkpoint_every == 0 or self.done:
+            self.save()
+
+    def _judge(self, scores: Scores, epoch: int) -> None:
+        """Keep the weights if they are the best so far, and decide whether to stop early."""
+        first = self.measures[0]
+        score = selected(self.task, scores)
+        better, told = early_stopping.judge(self.state, score, first.sign, epoch, self.recipe)
+        for evaluation, found in scores.items():
+            self.journal.evaluation(self.state.step, epoch, evaluation, found)
+        self.journal.write(
+            "metrics", {"event": "selection", "step": self.state.step, "epoch": epoch, "score": score, "kept": better}
+        )
+        if better:
+            self._keep_best(scores)
+        if self.recipe.train.average_best > 1:
+            self._keep_candidate(score, scores)
+        shown = [measure.name for measure in self.measures if measure is first or measure.headline]
+        main = next(iter(scores.values()))
+        chosen = " ".join(f"{name} {main[name]:.3f}" for name in shown)
+        self.log(logging.INFO, f"epoch {epoch + 1}: {chosen}{' *' if better else ''}")
+        if not math.isfinite(score):
+            told = [f"{first.shown} is not defined on this evaluation, which chooses no weights", *told]
+        for line in told:
+            self.log(logging.INFO, line)
+        if self.start.watch is not None:
+            self.start.watch(epoch, score)
+
+    def _evaluated(self) -> torch.nn.Module:
+        return self.model if self.average is None else self.average.model
+
+    def _keep_best(self, scores: Scores) -> None:
+        weights = self.engine.weights(self._evaluated())
+        self.engine.on_main(lambda: self._write_best(weights, scores))
+
+    def _write_best(self, weights: Mapping[str, Tensor], scores: Scores) -> None:
+        """Let the best weights be these, of the best step: a checkpoint counts on them by its number."""
+        where, step, plain = self.checkpoints, self.state.best_step, self.engine.unwrap(self._evaluated())
+        checkpoint.save_best(where, step, scores, lambda folder: self.task.save(plain, weights, folder))
+        if self.start.on_save is not None:
+            self.start.on_save()
+
+    def _keep_candidate(self, score: float, scores: Scores) -> None:
+        """Keep the weights if they are among the best ones that are averaged at the end."""
+        if not math.isfinite(score):
+            return
+        sign, most = self.measures[0].sign, self.recipe.train.average_best
+        ranked = sorted([*self.state.candidates, (score, self.state.step)], key=lambda held: (-sign * held[0], held[1]))
+        self.state.candidates = ranked[:most]
+        if (score, self.state.step) in self.state.candidates:
+            weights = self.engine.weights(self._evaluated())
+            self.engine.on_main(lambda: checkpoint.save_candidate(self.checkpoints, self.state.step, weights))
+
+    def due(self) -> bool:
+        """Tell whether the last checkpoint is too long ago, by the main rank's clock."""
+        return self.engine.main and time.monotonic() - self.saved_at > 60 * self.recipe.train.checkpoint_minutes
+
+    def save(self) -> None:
+        """Write a checkpoint. Reached by every rank."""
+        watchdog.mark("saving")
+        checkpoint.save(
+            self.engine, self.checkpoints, self.model, self.optimizer, self.average, self.state,
+            keep=self.recipe.train.keep,
+        )  # fmt: skip
+        self.saved, self.saved_at = self.state.step, time.monotonic()
+
+    def predict(self, evaluation: Evaluation) -> list[Row]:
+        """Return the rows of an evaluation as the current weights predict them. Reached by every rank."""
+        part = self.parts[evaluation.part]
+        if evaluation.most is not None:
+            part = part.select(np.linspace(0, len(part) - 1, min(len(part), evaluation.most)).astype(int))
+        with self.engine.autocast():
+            rows = prediction.predict(
+                self.engine, self.task, self._evaluated(), part, condition=evaluation.condition,
+                budget=STACK_ROWS if self.start.stacked else self.state.budget, workers=self.recipe.train.workers,
+            )  # fmt: skip
+        self.task.release()
+        return rows
+
+    # Its end.
+
+    @signals.stoppable
+    def finish(self) -> Scores:
+        """Predict with the best weights, tests for the first and only time, write everything and return the scores."""
+        weights = self._best_weights()
+        self.engine.load_weights(self._evaluated(), weights)
+        self._evaluated().eval()
+        rows = {evaluation.name: self.predict(evaluation) for evaluation in self.evaluations}
+        scores = {name: measured(self.measures, mine) for name, mine in rows.items()}
+        kept = {e.name: rows[e.name] for e in self.evaluations if e.kept}
+        self.engine.on_main(lambda: self._write_rows(kept))
+        state = self.state
+        place = {"best_step": state.best_step, "best_epoch": state.best_epoch}
+        self.journal.write("metrics", {"event": "end", "step": state.step, **place, "scores": scores})
+        self.engine.on_main(lambda: run_dir.discard(self.checkpoints / checkpoint.CANDIDATES))
+        if self.start.on_save is not None and self.engine.main:
+            self.start.on_save()
+        return scores
+
+    def _best_weights(self) -> dict[str, Tensor]:
+        """Return the best weights on every rank, the mean of the best few where the recipe asks for it."""
+        best = self.checkpoints / checkpoint.BEST / checkpoint.MODEL
+        if self.state.best is None:
+            first = self.measures[0]
+            raise AffectError(
+                f"{self.folder}: {first.shown} was defined on no evaluation (fewer than two labels, or all the same), "
+                "so that no weights were chosen: --train.choose last keeps the last ones"
+            )
+        if not best.is_file():
+            raise AffectError(f"{self.checkpoints} holds no best weights: --resume never trains anew")
+        if len(self.state.candidates) > 1:
+            steps = [step for _, step in self.state.candidates]
+            mean = checkpoint.mean_of_candidates(self.checkpoints, steps)
+            self.engine.on_main(lambda: self._write_best(mean, {}))
+            self.log(logging.INFO, f"the mean of the {len(steps)} best weights is kept (steps {sorted(steps)})")
+        return load_file(str(best))
+
+    def _write_rows(self, kept: Mapping[str, list[Row]]) -> None:
+        for name, mine in kept.items():
+            run_dir.write_rows(self.folder, name, mine)
+        if self.start.only is None:
+            for evaluation, baselines in self.task.baselines().items():
+                for name, lines in baselines.items():
+                    run_dir.write_lines(self.folder / f"baseline-{name}-{evaluation}.jsonl", lines)
+
+
+def selected(task: Task, scores: Mapping[str, Mapping[str, float]]) -> float:
+    """Return what checkpoints, trials and experiments are chosen by: the first measure's mean over what selects."""
+    first = task.measures[0].name
+    names = [evaluation.name for evaluation in task.evaluations() if evaluation.selects]
+    return float(np.mean([scores[name][first] for name in names]))

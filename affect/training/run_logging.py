@@ -1,0 +1,119 @@
+"""The journal of a run: metrics.jsonl, timing.jsonl, the log, the trackers and the progress bar, on the main rank."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+from tqdm import tqdm
+
+from affect.errors import AffectError
+from affect.training import run_dir
+from affect.training.distributed import Engine
+
+_LOG = logging.getLogger("affect")
+
+
+class Journal:
+    """What a run says of itself. Only the main rank writes; the others call the same methods to no effect."""
+
+    def __init__(
+        self, engine: Engine, folder: Path, *, steps: int, done: int, label: str, settings: dict[str, Any],
+        alone: bool = True,
+    ):  # fmt: skip
+        """Open the journal; what an earlier process wrote past step `done` is dropped, for it will come again.
+
+        A run that is not `alone` in its process shows no bar and tells the trackers of evaluations only; its log has
+        the lines that name its folder as `run`.
+        """
+        self.engine, self.folder, self.alone = engine, folder, alone
+        self._files: dict[str, TextIO] = {}
+        self._handler: logging.Handler | None = None
+        if not engine.main:
+            return
+        for name in ("metrics", "timing"):
+            path = folder / f"{name}.jsonl"
+            kept = [line for line in run_dir.read_lines(path) if line["step"] <= done]
+            run_dir.write_lines(path, kept)
+            self._files[name] = path.open("a", encoding="utf-8")
+        self._handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        if not alone:
+            self._handler.addFilter(lambda record: getattr(record, "run", folder) == folder)
+        _LOG.addHandler(self._handler)
+        with self._guarded("a tracker's file"):
+            engine.track(_flat(settings))
+        self._bar = tqdm(
+            total=steps, initial=done, desc=label, unit="step", dynamic_ncols=True, leave=False,
+            disable=None if alone else True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        """Return the journal."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close its files, log and bar."""
+        for name, file in self._files.items():
+            with self._guarded(f"{name}.jsonl"):
+                file.close()
+        if self._handler is not None:
+            _LOG.removeHandler(self._handler)
+            self._handler.close()
+            self._bar.close()
+
+    def write(self, name: str, line: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl or timing.jsonl. Raises AffectError when the disk is full."""
+        if name in self._files:
+            with self._guarded(f"{name}.jsonl"):
+                self._files[name].write(json.dumps(run_dir.plain(line)) + "\n")
+                self._files[name].flush()
+
+    @contextlib.contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise AffectError(f"could not write {what} in {self.folder}: {error.strerror or error}") from error
+
+    def step(self, step: int, metrics: dict[str, Any], timing: Mapping[str, float]) -> None:
+        """Record a training step: what is reproducible to metrics, the rest to timing."""
+        self.write("metrics", {"event": "step", "step": step, **metrics})
+        if timing:
+            self.write("timing", {"step": step, **timing})
+        if not self.alone:
+            return
+        rates = {f"lr/{name}": value for name, value in metrics["lr"].items()}
+        terms = {f"train/{name}": value for name, value in metrics["terms"].items()}
+        speed = {f"speed/{name}": value for name, value in timing.items()}
+        values = {"train/loss": metrics["loss"], "train/grad_norm": metrics["grad_norm"]}
+        values |= {f"diagnostics/{name}": value for name, value in metrics.get("diagnostics", {}).items()}
+        with self._guarded("a tracker's file"):
+            self.engine.log({**values, **terms, **rates, **speed}, step)
+        if self._files:
+            self._bar.update()
+            self._bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
+
+    def evaluation(self, step: int, epoch: int, name: str, scores: Mapping[str, float]) -> None:
+        """Record the scores of an evaluation by its name."""
+        scores = dict(scores)
+        self.write("metrics", {"event": "eval", "evaluation": name, "step": step, "epoch": epoch, "scores": scores})
+        defined = {f"{name}/{measure}": value for measure, value in scores.items() if math.isfinite(value)}
+        with self._guarded("a tracker's file"):
+            self.engine.log(defined, step)
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings under dotted names, in the types that trackers take."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value if isinstance(value, (bool, int, float, str)) else str(value)
+    return flat

@@ -1,0 +1,70 @@
+"""The schedule of a run: each step's epoch and cut, and the orders that its loader follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affect.recipe import Train
+from affect.task import Key
+from affect.training import plan
+from affect.training.loader import Order
+
+
+class Schedule:
+    """What a run does at each step: a pure function of lengths, recipe, seed, world and budget."""
+
+    def __init__(
+        self, lengths: NDArray[np.float64] | Callable[[int], NDArray[np.float64]], train: Train, seed: int, world: int,
+        budget: float,
+    ):  # fmt: skip
+        """`lengths` are what the training rows cost [n], or a function of the epoch that gives them."""
+        self.batch, self.seed, self.world, self.budget = train.batch, seed, world, budget
+        self.lengths = lengths if callable(lengths) else lambda epoch: lengths
+        n = len(self.lengths(0))
+        self.per_epoch = plan.steps_per_epoch(n, train.batch)
+        self.steps = min(train.epochs * self.per_epoch, train.steps or train.epochs * self.per_epoch)
+        self._draw = lru_cache(maxsize=2)(lambda epoch: plan.draw(n, train.batch, seed, epoch))
+        # Asked for ahead by the loader and again by the loop.
+        self.cut = lru_cache(maxsize=256)(self._cut)
+
+    def epoch(self, step: int) -> int:
+        """Return the epoch (from 0) of a step (from 0)."""
+        return step // self.per_epoch
+
+    def ends_epoch(self, step: int) -> bool:
+        """Tell whether `step` is the last of its epoch or of the run."""
+        return (step + 1) % self.per_epoch == 0 or step + 1 == self.steps
+
+    def _cut(self, step: int) -> plan.Cut:
+        epoch, k = divmod(step, self.per_epoch)
+        return plan.cut(self.lengths(epoch), self._draw(epoch)[k], self.world, self.budget)
+
+    def orders(self, rank: int, start: int) -> Iterator[Order]:
+        """Yield the micro-batches of a rank from step `start` to the end of the run."""
+        for step in range(start, self.steps):
+            key = Key(seed=self.seed, epoch=self.epoch(step))
+            for micro in self.cut(step).ranks[rank]:
+                yield Order(micro, key)
+
+    def over_budget(self) -> NDArray[np.int64]:
+        """Return the rows of the first epoch that are longer than the budget and so travel alone."""
+        return np.flatnonzero(self.lengths(0) > self.budget)
+
+    def figures(self, steps: int) -> dict[str, float]:
+        """Return what the first `steps` steps (an epoch at most) cost.
+
+        That is micro-batches a rank, padding, and by how much the slowest rank is over the mean.
+        """
+        steps = min(steps, self.steps, self.per_epoch)
+        cuts, lengths = [self.cut(step) for step in range(steps)], self.lengths(0)
+        loads = [[plan.cost(lengths, rank) for rank in c.ranks] for c in cuts]
+        return {
+            "micro_batches": float(np.mean([len(c.ranks[0]) for c in cuts])),
+            "padding": plan.padding(lengths, cuts),
+            "slowest_rank": float(np.mean([max(mine) / np.mean(mine) for mine in loads])) - 1.0,
+            "largest_share": max(max(mine) for mine in loads),
+        }

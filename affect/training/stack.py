@@ -1,0 +1,122 @@
+"""Several models of one shape as one: their parameters are slices of stacked tensors, their forwards one.
+
+Legend: K models, B rows of a micro-batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn import functional as F
+
+from affect.task import Batch, Term
+from affect.training import terms as term_values
+from affect.training.step import Result
+
+Tensors = dict[str, Tensor]
+
+
+class Stack:
+    """K models whose gradients are taken in one pass (one model: as it is, nothing is copied).
+
+    While they are stacked, the data of their parameters are views: an optimiser of each updates the stack.
+    """
+
+    def __init__(self, models: Sequence[nn.Module]):
+        self.models = list(models)
+        self.base = self.models[0]
+        self._parameters: Tensors = {}
+        self._buffers: Tensors = {}
+        if len(self.models) == 1:
+            return
+        named = [dict(model.named_parameters()) for model in self.models]
+        for name in named[0]:
+            together = torch.stack([mine[name].detach() for mine in named])
+            for mine, slice_ in zip(named, together, strict=True):
+                mine[name].data = slice_
+            self._parameters[name] = together.requires_grad_(named[0][name].requires_grad)
+        buffers = [dict(model.named_buffers()) for model in self.models]
+        self._buffers = {name: torch.stack([mine[name] for mine in buffers]) for name in buffers[0]}
+        self._named = named
+
+    def gradient(
+        self, terms: Sequence[Term], batches: Sequence[Batch], noises: Sequence[Tensors],
+        factors: Sequence[Mapping[str, float]],
+    ) -> list[Result]:  # fmt: skip
+        """Leave each model's gradient of its batch's loss in its parameters and return what each step found.
+
+        Batches of fewer rows than the largest are padded with rows without a label, which no term counts. `factors`
+        multiply the terms' own weights, model by model; none leaves them.
+        """
+        if len(self.models) == 1:
+            batch = batches[0]
+            self.base.zero_grad(set_to_none=True)
+            outputs = self.base(**batch.inputs, noise=noises[0])
+            loss = term_values.whole(terms, outputs, batch.targets, factors[0] or None)
+            loss.total.backward()  # type: ignore[no-untyped-call]
+            return [_result(loss.total, loss.values, loss.defined)]
+        rows = max(len(batch.ids) for batch in batches)
+        inputs = _stacked([_padded(batch.inputs, rows) for batch in batches])
+        # What is a target and an input (a mask) is no label.
+        labels = batches[0].targets.keys() - batches[0].inputs.keys()
+        targets = _stacked([_padded(batch.targets, rows, labels) for batch in batches])
+        noise = _stacked([_padded(mine, rows) for mine in noises])
+
+        weights = {
+            term.name: torch.tensor(
+                [mine.get(term.name, 1.0) for mine in factors],
+                device=next(iter(inputs.values())).device,
+            )
+            for term in terms
+        }
+
+        def one(
+            parameters: Tensors, buffers: Tensors, x: Tensors, y: Tensors, z: Tensors, w: Tensors
+        ) -> tuple[Tensor, Tensors, Tensors]:
+            outputs = functional_call(self.base, (parameters, buffers), kwargs={**x, "noise": z})
+            loss = term_values.whole(terms, outputs, y, w)
+            return loss.total, loss.values, loss.defined
+
+        totals, values, defined = vmap(one)(self._parameters, self._buffers, inputs, targets, noise, weights)
+        learned = {name: leaf for name, leaf in self._parameters.items() if leaf.requires_grad}
+        # Each model's loss depends on its own slice alone: the gradient of the sum is the gradients side by side.
+        gradients = torch.autograd.grad(totals.sum(), list(learned.values()), allow_unused=True)
+        for name, gradient in zip(learned, gradients, strict=True):
+            # As its parameter lies in memory: torch's fused optimisers read another order as if it were this one.
+            whole = None if gradient is None else gradient.contiguous()
+            for k, mine in enumerate(self._named):
+                mine[name].grad = None if whole is None else whole[k]
+        return [
+            _result(totals[k], {n: v[k] for n, v in values.items()}, {n: v[k] for n, v in defined.items()})
+            for k in range(len(self.models))
+        ]
+
+    def release(self) -> None:
+        """Give each model its parameters back, so that it outlives the stack."""
+        for mine in self._named if len(self.models) > 1 else ():
+            for parameter in mine.values():
+                parameter.data = parameter.data.clone()
+                parameter.grad = None
+
+
+def _result(total: Tensor, values: Tensors, defined: Tensors) -> Result:
+    undefined = tuple(name for name, known in defined.items() if not bool(known))
+    return Result(total.detach(), {name: value.detach() for name, value in values.items()}, undefined)
+
+
+def _stacked(parts: Sequence[Tensors]) -> Tensors:
+    return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+
+
+def _padded(tensors: Mapping[str, Tensor], rows: int, labels: Collection[str] = ()) -> Tensors:
+    """Return tensors [B, ...] with as many rows as asked for: zeros, or of `labels` missing ones."""
+    padded = {}
+    for name, tensor in tensors.items():
+        missing = math.nan if tensor.is_floating_point() else -100
+        added = (0, 0) * (tensor.ndim - 1) + (0, rows - len(tensor))
+        padded[name] = F.pad(tensor, added, value=missing if name in labels else 0)
+    return padded

@@ -1,0 +1,185 @@
+"""The stacked trainer: seeds and folds of a recipe whose model is small take their steps as one stack.
+
+As many as fit the cache together: a stack beyond it waits for memory, and its runs are faster one after another.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from affect.errors import StoppedError
+from affect.task import Batch, Key, Stackable, StackableModel, Task
+from affect.training import signals
+from affect.training.distributed import Engine, seeds
+from affect.training.run import Run
+from affect.training.stack import Stack
+from affect.training.watch import DivergedError
+
+_LOG = logging.getLogger("affect")
+_CACHE = 24e6
+"""Bytes of weights, gradients and moments that a CPU still reads fast: beyond, a stack's optimiser waits for memory."""
+_MOST = 60
+"""Runs of a stack at most: each keeps files open."""
+_BYTES = 16
+"""Of a weight, its gradient and its two moments."""
+_SAYS = 15.0
+"""Seconds between lines on how far the runs are, where there is no bar."""
+
+Watching = Callable[[Sequence[Run]], None]
+"""Sees runs after each of their epochs."""
+
+
+def can_stack(engine: Engine, task: Task) -> bool:
+    """Tell whether runs of this task train together here: in one process, and not under fp16's loss scale."""
+    several = task.aggregator() is None and task.recipe.train.diagnostics_every is None
+    return isinstance(task, Stackable) and several and engine.world == 1 and engine.precision != "fp16"
+
+
+def width(engine: Engine, task: Task) -> int:
+    """Return how many runs of a task take their steps as one stack on this device."""
+    assert isinstance(task, Stackable)
+    if task.together is not None:
+        return task.together
+    if engine.device.type != "cpu":
+        return _MOST
+    return max(1, min(_MOST, int(_CACHE // (_BYTES * sum(p.numel() for p in task.build_model().parameters())))))
+
+
+def train(runs: Sequence[Run], watch: Watching | None = None) -> dict[Run, str]:
+    """Train all runs to their ends, and return those that diverged on their way, each with the reason.
+
+    What each writes is what it would write alone, to rounding. Raises StoppedError, each run saved where it stands,
+    where the process is asked to stop.
+    """
+    with signals.heard():
+        return StackedTrainer(runs, watch).train()
+
+
+class StackedTrainer:
+    """Takes the steps of several runs at once; each run updates, evaluates and saves itself."""
+
+    def __init__(self, runs: Sequence[Run], watch: Watching | None = None):
+        self.runs, self.watch = list(runs), watch
+        self.engine = runs[0].engine
+        self.failed: dict[Run, str] = {}
+        self._stack: tuple[tuple[Run, ...], Stack] | None = None
+        self._said = time.monotonic()
+
+    def train(self) -> dict[Run, str]:
+        """Take all steps that are left; see `train`."""
+        try:
+            return self._train()
+        except StoppedError as stop:
+            self._release()
+            left = [run for run in self.runs if run not in self.failed]
+            for run in left:
+                if run.saved != run.state.step:
+                    run.save()
+                run.log(logging.INFO, f"stopped: saved at step {run.state.step}")
+            raise StoppedError(stop.number, f"{len(left)} runs saved where they are") from None
+
+    def _train(self) -> dict[Run, str]:
+        for run in self.runs:
+            if run.owes_evaluation():
+                run.end_epoch()
+        steps, before = (sum(values) for values in ([r.schedule.steps for r in self.runs],
+                                                    [r.state.step for r in self.runs]))  # fmt: skip
+        with tqdm(total=steps, initial=before, unit="step", dynamic_ncols=True, leave=False, disable=None) as bar:
+            while active := [run for run in self.runs if not run.done and run not in self.failed]:
+                # The hindmost first: after an interruption not all stand at the same epoch.
+                step = min(run.state.step for run in active)
+                level = [run for run in active if run.state.step == step]
+                for pace in sorted({run.schedule.per_epoch for run in level}):
+                    self._epoch([run for run in level if run.schedule.per_epoch == pace], bar)
+                self._tell(bar, level[0].schedule.epoch(step))
+        self._release()
+        return self.failed
+
+    def _epoch(self, runs: list[Run], bar: tqdm[Any]) -> None:
+        """Take the steps of an epoch with these runs, and let each evaluate."""
+        begun, count = time.perf_counter(), len(runs)
+        places = {run: np.asarray(run.rows(run.epoch)["row"][:], dtype=np.intp) for run in runs}
+        ended = False
+        while runs and not ended:
+            ended = runs[0].schedule.ends_epoch(runs[0].state.step)
+            started = [run.begin_step() for run in runs]
+            drawn = [self._draw(run, places[run]) for run in runs]
+            batches, noises = [batch for batch, _ in drawn], [noise for _, noise in drawn]
+            with self.engine.autocast():
+                results = self._stacked(runs).gradient(
+                    runs[0].terms, batches, noises, [factors for _, factors in started]
+                )
+            share = (time.perf_counter() - begun) / count
+            for run, result, batch, (line, _) in zip(runs, results, batches, started, strict=True):
+                try:
+                    run.update(result, [batch], line, self._timing(run, share, count) if ended else {})
+                except DivergedError as error:
+                    self.failed[run] = str(error)
+                    _LOG.warning("%s; the other runs go on", error)
+            bar.update(len(runs))
+            runs = [run for run in runs if run not in self.failed]
+            if not ended:
+                # Between steps, and not before an evaluation: that one is asked itself.
+                signals.check(self.engine, "between two steps")
+                for run in runs:
+                    if run.due():
+                        run.save()
+        for run in runs:
+            run.end_epoch()
+        if self.watch is not None and runs:
+            self.watch(runs)
+
+    def _timing(self, run: Run, seconds: float, together: int) -> dict[str, float]:
+        """Return the timing of an epoch, of whose time `seconds` are this run's share."""
+        return {
+            "seconds": seconds, "units_per_second": len(run.parts["train"]) / max(seconds, 1e-9), "padding": 0.0,
+            "waiting": 0.0, "memory_bytes": float(self.engine.memory()), "together": together,
+        }  # fmt: skip
+
+    def _draw(self, run: Run, places: Any) -> tuple[Batch, dict[str, Tensor]]:
+        """Return a run's next batch and its noise, the masks that `Trainer` gives its only micro-batch."""
+        task = run.task
+        assert isinstance(task, Stackable) and isinstance(run.model, StackableModel)
+        now = run.state.step
+        (micro,) = run.schedule.cut(now).ranks[0]
+        key = Key(seed=run.recipe.seed, epoch=run.epoch)
+        batch = task.batch(places[list(micro.indices)], key=key).to(self.engine.device)
+        # As the trainer seeds its micro-batch 0 on rank 0; of the generators the one that the noise comes from: to seed
+        # them all takes as long as a small layer.
+        torch.default_generator.manual_seed(seeds(run.recipe.seed, now, 0, 0)[2])
+        noise = run.model.draw(len(batch.ids))
+        return batch, {name: mask.to(self.engine.device) for name, mask in noise.items()}
+
+    def _stacked(self, runs: Sequence[Run]) -> Stack:
+        """Return the runs' stack; it is made anew only when they are others."""
+        key = tuple(runs)
+        if self._stack is None or self._stack[0] != key:
+            self._release()
+            self._stack = (key, Stack([run.model for run in runs]))
+        return self._stack[1]
+
+    def _release(self) -> None:
+        if self._stack is not None:
+            self._stack[1].release()
+            self._stack = None
+
+    def _tell(self, bar: tqdm[Any], epoch: int) -> None:
+        """Show the mean of the best scores: at the bar, or now and then in a line."""
+        best = [run.state.best for run in self.runs if run.state.best is not None]
+        if not best:
+            return
+        name = self.runs[0].measures[0].shown
+        bar.set_postfix({f"best {name}": f"{np.mean(best):.3f}"}, refresh=False)
+        if bar.disable and time.monotonic() - self._said > _SAYS:
+            self._said = time.monotonic()
+            done = sum(run.done for run in self.runs)
+            _LOG.info("epoch %d: mean best %s %.3f; %d of %d runs over", epoch + 1, name, np.mean(best), done,
+                      len(self.runs))  # fmt: skip

@@ -1,0 +1,314 @@
+"""The step: the gradient of the loss of a whole global batch, however it is cut.
+
+A rank has A micro-batches of the step. Additive terms take one pass: with the counts of all ranks known before any
+forward, each micro-batch's share is a plain sum. A batch term (CCC) is no sum, so its gradient is taken with respect to
+the gathered outputs and sent back through each micro-batch, either with all graphs kept (hold) or by forwarding again
+(replay); the additive terms' shares then go into the same backward. Legend: N examples of the global batch, W ranks,
+K additive terms, P values of the shared parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from affect.errors import first_line
+from affect.task import LOG_VARIANCE, Batch, Term
+from affect.training import terms as term_values
+from affect.training import watchdog
+from affect.training.distributed import Engine, is_out_of_memory
+
+Mode = Literal["hold", "replay"]
+T = TypeVar("T")
+See = Callable[[dict[str, Tensor], Batch], None]
+"""Sees the outputs of each micro-batch that is no filler."""
+
+
+class OutVotedError(Exception):
+    """A rank ran out of memory before any gradient was reduced: every rank is told, and may repeat the step."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a step found, the same on every rank: the loss [] of the global batch and its terms' values [].
+
+    `undefined` are the terms that the batch told nothing, and that took no part.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    undefined: tuple[str, ...] = ()
+
+
+def accumulate(
+    engine: Engine, model: nn.Module, terms: Sequence[Term], batches: Sequence[Batch], *, mode: Mode,
+    key: tuple[int, ...], factors: Mapping[str, float] | None = None, see: See | None = None,
+) -> Result:  # fmt: skip
+    """Add the gradient of the global batch's loss to the model's parameters.
+
+    `batches` are this rank's micro-batches, as many as every other rank has. `key` fixes what is random inside
+    (dropout, LayerDrop, SpecAugment): the same key gives the same masks, which is what makes a replay exact. `factors`
+    multiply the terms' own weights.
+    Raises OutVotedError on every rank where one ran out of memory in what ranks do alone, on engines that can repeat
+    the step then.
+    """
+    return _Step(engine, model, terms, batches, mode, key, factors or {}, see).run()
+
+
+def by_term(
+    engine: Engine, model: nn.Module, terms: Sequence[Term], batches: Sequence[Batch], *, mode: Mode,
+    key: tuple[int, ...], factors: Mapping[str, float] | None = None, parameters: Sequence[nn.Parameter],
+) -> dict[str, Tensor]:  # fmt: skip
+    """Return each term's weighed gradient of `parameters`, flat [P], by name; of one process. No gradient is left."""
+    found = {}
+    for term in terms:
+        model.zero_grad(set_to_none=True)
+        accumulate(engine, model, [term], batches, mode=mode, key=key, factors=factors)
+        flat = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
+        found[term.name] = torch.cat(flat).float()
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+class _Step:
+    def __init__(
+        self, engine: Engine, model: nn.Module, terms: Sequence[Term], batches: Sequence[Batch], mode: Mode,
+        key: tuple[int, ...], factors: Mapping[str, float], see: See | None,
+    ):  # fmt: skip
+        self.engine, self.model, self.batches, self.key, self.see = engine, model, batches, key, see
+        self.hold = mode == "hold"
+        self.factors = {term.name: factors.get(term.name, 1.0) for term in terms}
+        self.order = [term.name for term in terms]
+        self.additive = _Additive(engine, [t for t in terms if t.additive], batches, self.factors)
+        self.of_batch = _OfBatch(engine, [term for term in terms if not term.additive], self.factors)
+
+    def run(self) -> Result:
+        self.additive.count()
+        if not self.of_batch.terms:
+            self._each(self._forward)
+        elif self.hold:
+            with self.engine.alone(self.model):
+                outputs = _voted(self.engine, self._held)
+            gradients = self.of_batch.gradients([self.of_batch.read(o) for o in outputs], self.batches)
+            shares = [self._share(o, b, g) for o, b, g in zip(outputs, self.batches, gradients, strict=True)]
+            # One backward: several would make DDP reduce more than once.
+            self._reduce(torch.stack(shares).sum())
+        else:
+            with self.engine.alone(self.model), torch.no_grad():
+                read = _voted(self.engine, self._read)
+            gradients = self.of_batch.gradients(read, self.batches)
+            self._each(self._forward, gradients)
+        return self._result()
+
+    def _held(self) -> list[dict[str, Tensor]]:
+        return [self._forward(k) for k in range(len(self.batches))]
+
+    def _read(self) -> list[dict[str, Tensor]]:
+        # Nothing else of the outputs is kept until the next forward.
+        return [self.of_batch.read(self._forward(k)) for k in range(len(self.batches))]
+
+    def _each(
+        self, forward: Callable[[int], dict[str, Tensor]], gradients: Sequence[dict[str, Tensor]] | None = None
+    ) -> None:
+        """Forward and backpropagate one micro-batch at a time, the last one with what is reduced."""
+
+        def share(k: int) -> Tensor:
+            return self._share(forward(k), self.batches[k], {} if gradients is None else gradients[k])
+
+        def alone() -> Tensor:
+            for k in range(len(self.batches) - 1):
+                self.engine.backward(self.engine.world * share(k))
+            return share(len(self.batches) - 1)
+
+        with self.engine.alone(self.model):
+            last = _voted(self.engine, alone)
+        self._reduce(last)
+
+    def _forward(self, k: int) -> dict[str, Tensor]:
+        watchdog.mark("forward")
+        with self.engine.seeded(*self.key, k, self.engine.rank), self.engine.autocast():
+            outputs: dict[str, Tensor] = self.model(**self.batches[k].inputs)
+        # Losses are computed in float32, whatever the precision of what they are computed from.
+        return {name: t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for name, t in outputs.items()}
+
+    def _share(self, outputs: dict[str, Tensor], batch: Batch, gradients: Mapping[str, Tensor]) -> Tensor:
+        """Return what a micro-batch adds to the loss [], or to the scalar that has the loss's gradient."""
+        if self.see is not None and not batch.filler:
+            self.see({name: output.detach() for name, output in outputs.items()}, batch)
+        parts = [(outputs[name] * gradient).sum() for name, gradient in gradients.items()]
+        parts += self.additive.share(outputs, batch)
+        return torch.stack(parts).sum()
+
+    def _reduce(self, last: Tensor) -> None:
+        """Backpropagate the last share of a step, with which gradients are reduced between ranks."""
+        watchdog.mark("backward")
+        with self.engine.reducing(self.model):
+            self.engine.backward(self.engine.world * last)
+
+    def _result(self) -> Result:
+        loss, values, defined = self.additive.finish()
+        if self.of_batch.loss is not None:
+            loss = loss + self.of_batch.loss.total.detach()
+            values |= {name: value.detach() for name, value in self.of_batch.loss.values.items()}
+            defined |= {name: bool(value) for name, value in self.of_batch.loss.defined.items()}
+        undefined = tuple(name for name in self.order if not defined[name])
+        return Result(loss, {name: values[name] for name in self.order}, undefined)
+
+
+class _Additive:
+    """The additive terms of a step: their counts over all ranks, shares of micro-batches, and values."""
+
+    def __init__(self, engine: Engine, terms: Sequence[Term], batches: Sequence[Batch], factors: Mapping[str, float]):
+        self.engine, self.terms, self.batches, self.factors = engine, terms, batches, factors
+        self._counts = self._rows = self._sums = torch.zeros(0)
+
+    def count(self) -> None:
+        """Add up the valid units of all ranks, before any forward. A collective where there are such terms."""
+        if not self.terms:
+            return
+        local = []
+        for batch in self.batches:
+            targets = _real(batch.targets, batch)
+            counts = [term.count(targets) for term in self.terms if term.count is not None]
+            rows = torch.tensor(0 if batch.filler else len(batch.ids), device=self.engine.device)
+            local.append(torch.stack([*counts, rows]))
+        totals = self.engine.sum(torch.stack(local).sum(0).to(_wide(self.engine)))
+        self._counts, self._rows = totals[:-1], totals[-1]
+        # The terms' sums and, at the end, the log variances' shares of the loss.
+        self._sums = torch.zeros(len(self.terms) + 1, dtype=totals.dtype, device=totals.device)
+
+    def share(self, outputs: dict[str, Tensor], batch: Batch) -> list[Tensor]:
+        """Return a micro-batch's shares of the terms [], their graphs with them."""
+        real, targets = _real(outputs, batch), _real(batch.targets, batch)
+        found = []
+        for k, term in enumerate(self.terms):
+            assert term.sum is not None
+            total = term.sum(real, targets)
+            count = self._counts[k].clamp(min=1)
+            share = term.weight * self.factors[term.name] * total / count.to(total.dtype)
+            self._sums[k] += total.detach()
+            if term.log_variance is not None:
+                s = real[LOG_VARIANCE][:, term.log_variance].float()
+                # Of a filler no row is left: its level is 0, and so is its sum.
+                weighed = torch.exp(-s.sum() / max(1, len(s))) * share
+                drift = torch.where(self._counts[k] > 0, s.sum() / self._rows.to(s.dtype), 0.0)
+                self._sums[-1] += (weighed - share + drift).detach()
+                share = weighed + drift
+            found.append(share)
+        return found
+
+    def finish(self) -> tuple[Tensor, dict[str, Tensor], dict[str, bool]]:
+        """Return the terms' weighed total [], their values [] and which were defined. A collective, as `count` is."""
+        if not self.terms:
+            return torch.zeros((), device=self.engine.device), {}, {}
+        sums = self.engine.sum(self._sums)
+        values = sums[:-1] / self._counts.clamp(min=1)
+        total = sums[-1]
+        for k, term in enumerate(self.terms):
+            total = total + term.weight * self.factors[term.name] * values[k]
+        known = (self._counts > 0).tolist()
+        names = [term.name for term in self.terms]
+        return total.float(), dict(zip(names, values.unbind(), strict=True)), dict(zip(names, known, strict=True))
+
+
+class _OfBatch:
+    """The batch terms of a step: what they read is gathered, and their gradient by it handed out again."""
+
+    def __init__(self, engine: Engine, terms: Sequence[Term], factors: Mapping[str, float]):
+        self.engine, self.terms, self.factors = engine, terms, factors
+        learned = (LOG_VARIANCE,) if any(term.log_variance is not None for term in terms) else ()
+        self.outputs = tuple(dict.fromkeys([*(name for term in terms for name in term.outputs), *learned]))
+        self.targets = tuple(dict.fromkeys(name for term in terms for name in term.targets))
+        self.loss: term_values.Loss | None = None
+
+    def read(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the outputs that the terms read."""
+        return {name: outputs[name] for name in self.outputs}
+
+    def gradients(self, held: Sequence[dict[str, Tensor]], batches: Sequence[Batch]) -> list[dict[str, Tensor]]:
+        """Return for each micro-batch here the gradient of the terms of all ranks by its outputs.
+
+        A collective: every rank must reach it, with the same outputs and targets by name.
+        """
+        watchdog.mark("exchange")
+        mine = {
+            ("output", name): torch.cat([_real(h, b)[name].detach() for h, b in zip(held, batches, strict=True)])
+            for name in self.outputs
+        }
+        mine |= {("target", n): torch.cat([_real(b.targets, b)[n] for b in batches]) for n in self.targets}
+        everyone, start = _exchange(self.engine, mine)
+        leaves = {name: everyone["output", name].requires_grad_() for name in self.outputs}
+        targets = {name: everyone["target", name] for name in self.targets}
+        loss = self.loss = term_values.whole(self.terms, leaves, targets, self.factors)
+        grads = torch.autograd.grad(loss.total, list(leaves.values()), allow_unused=True)
+        whole = dict(zip(leaves, grads, strict=True))
+        found: list[dict[str, Tensor]] = []
+        for outputs, batch in zip(held, batches, strict=True):
+            rows = 0 if batch.filler else len(batch.ids)
+            share = {}
+            for name in self.outputs:
+                share[name] = torch.zeros_like(outputs[name])
+                gradient = whole[name]
+                if rows and gradient is not None:
+                    share[name][:rows] = gradient[start : start + rows]
+            start += rows
+            found.append(share)
+        return found
+
+
+def _voted(engine: Engine, work: Callable[[], T]) -> T:
+    """Return what `work` gives, which a rank does alone; raises OutVotedError on all where it ran out of memory on one.
+
+    A collective where there are several ranks and the engine can repeat a step.
+    """
+    if engine.world == 1 or not engine.votes:
+        return work()
+    found: T | None = None
+    said = ""
+    try:
+        found = work()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        # Its words alone: the error itself would keep the tensors of its frames.
+        said = f"rank {engine.rank}: {first_line(error)}"
+    if float(engine.sum(torch.tensor(float(bool(said)), device=engine.device))) > 0:
+        raise OutVotedError(said or "another rank ran out of memory")
+    assert found is not None
+    return found
+
+
+def _exchange(engine: Engine, tensors: dict[tuple[str, str], Tensor]) -> tuple[dict[tuple[str, str], Tensor], int]:
+    """Return the tensors of all ranks [N, ...] and where this rank's rows begin, in one collective.
+
+    Packed as float64, which holds float32 values and class indices without loss. Raises ValueError where a tensor has
+    other rows than the first.
+    """
+    rows = {key: len(t) for key, t in tensors.items()}
+    odd = next((key for key, count in rows.items() if count != next(iter(rows.values()))), None)
+    if odd is not None:
+        raise ValueError(f"the {odd[0]} {odd[1]} has {rows[odd]} rows, others that terms read {max(rows.values())}")
+    # A rank of fillers has no rows: -1 would be ambiguous there.
+    flat = {key: t.reshape(len(t), math.prod(t.shape[1:])) for key, t in tensors.items()}
+    table, start = engine.gather(torch.cat([t.to(_wide(engine)) for t in flat.values()], dim=1))
+    columns = torch.split(table, [t.shape[1] for t in flat.values()], dim=1)
+    whole = {
+        key: column.reshape(len(table), *tensors[key].shape[1:]).to(tensors[key].dtype)
+        for key, column in zip(flat, columns, strict=True)
+    }
+    return whole, start
+
+
+def _real(tensors: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """Return the rows that belong to the global batch: none of a filler's, with their graph."""
+    return {name: t[:0] for name, t in tensors.items()} if batch.filler else tensors
+
+
+def _wide(engine: Engine) -> torch.dtype:
+    """Return float64 where the device has it."""
+    return torch.float32 if engine.device.type == "mps" else torch.float64

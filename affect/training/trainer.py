@@ -1,0 +1,127 @@
+"""The trainer: takes a run's steps, one after another, on one process or on many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from affect.errors import AffectError, StoppedError
+from affect.task import TRAIN, Batch
+from affect.training import diagnostics, out_of_memory, signals, step, watchdog
+from affect.training.loader import Collated, Loader
+from affect.training.run import Run, Scores
+from affect.training.step_timing import Meter
+
+
+def train(run: Run) -> Scores:
+    """Train a run to its end and return its scores. Reached by every rank."""
+    with signals.heard(), run:
+        try:
+            Trainer(run).steps()
+        except StoppedError as stop:
+            # Raised by all ranks at the same place.
+            if run.saved != run.state.step:
+                run.save()
+            raise stop.at(f"saved at step {run.state.step}", run.folder) from None
+        try:
+            return run.finish()
+        except StoppedError as stop:
+            raise stop.at(f"trained and saved at step {run.state.step}, not yet predicted", run.folder) from None
+
+
+class Trainer:
+    """Takes steps: loads micro-batches, adds up the exact gradient, and lets the run update."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.meter = Meter(run.task.unit, run.recipe.train.workers)
+        self.aggregator = run.task.aggregator()
+        if self.aggregator is not None and run.engine.world > 1:
+            raise AffectError("gradients of terms are combined in one process alone: launch with --num_processes 1")
+
+    def steps(self) -> None:
+        """Take all steps that are left."""
+        run = self.run
+        loader = self._loader()
+        run.model.train()
+        if run.engine.on_main(run.owes_evaluation):
+            run.end_epoch()
+        while not run.done:
+            now = run.state.step
+            begun, waited = time.perf_counter(), loader.waited
+            watchdog.mark("loading", now + 1)
+            try:
+                batches = loader.take(len(run.schedule.cut(now).ranks[run.engine.rank]))
+                result, line = self._gradient(batches)
+            except Exception as error:
+                if not out_of_memory.is_short(error):
+                    raise
+                shortest = float(run.lengths(run.epoch).min())
+                out_of_memory.halve(run.engine, run.state, shortest, run.checkpoints, error)
+                run.optimizer.zero_grad(set_to_none=True)
+                run.cut_anew()
+                loader = self._loader()
+                continue
+            watchdog.mark("update")
+            seconds = time.perf_counter() - begun
+            lengths = run.lengths(run.schedule.epoch(now))
+            timing = self.meter.time(
+                lengths, run.schedule.cut(now), seconds, loader.waited - waited, run.engine.memory()
+            )
+            run.update(result, batches, line, timing)
+            if run.schedule.ends_epoch(now):
+                self.meter.report(run.schedule.epoch(now), last=run.state.step == run.schedule.steps)
+                run.end_epoch()
+            if signals.check(run.engine, f"after step {now + 1}", due=run.due()):
+                run.save()
+
+    def _loader(self) -> Loader:
+        run = self.run
+        data = Collated(run.task, run.parts[TRAIN])
+        orders = run.schedule.orders(run.engine.rank, run.state.step)
+        return Loader(data, orders, workers=run.recipe.train.workers, pin=run.engine.device.type == "cuda")
+
+    def _gradient(self, batches: list[Batch]) -> tuple[step.Result, dict[str, object]]:
+        """Leave the gradient of the next step in the parameters; may be repeated with another cut.
+
+        Returns it with the line of the log that the step begins.
+        """
+        run = self.run
+        line, factors = run.begin_step()
+        run.optimizer.zero_grad(set_to_none=True)
+        batches = [batch.to(run.engine.device) for batch in batches]
+        watchdog.mark("forward")
+        mode: step.Mode = "hold" if run.state.mode == "hold" else "replay"
+        key = (run.recipe.seed, run.state.step)
+        seen = diagnostics.Sums(run.task) if run.diagnoses() else None
+        gradients: dict[str, Tensor] = {}
+        if self.aggregator is not None or (seen is not None and run.engine.world == 1 and len(run.terms) > 1):
+            gradients = step.by_term(
+                run.engine, run.model, run.terms, batches, mode=mode, key=key, factors=factors,
+                parameters=run.task.shared_parameters(run.engine.unwrap(run.model)),
+            )  # fmt: skip
+        result = step.accumulate(
+            run.engine, run.model, run.terms, batches, mode=mode, key=key, factors=factors,
+            see=None if seen is None else seen.add,
+        )  # fmt: skip
+        if self.aggregator is not None:
+            # A row of zeros would be the least of all gradients to some of them, and stop the others.
+            self._combine({name: row for name, row in gradients.items() if name not in result.undefined})
+        if seen is not None:
+            line["diagnostics"] = seen.means(run.engine) | diagnostics.of_gradients(gradients)
+        return result, line
+
+    def _combine(self, gradients: Mapping[str, Tensor]) -> None:
+        """Replace the gradient of the shared parameters by what the task's aggregator makes of the terms'."""
+        assert self.aggregator is not None
+        if not gradients:
+            return
+        combined = self.aggregator(torch.stack(list(gradients.values())))
+        start = 0
+        for parameter in self.run.task.shared_parameters(self.run.engine.unwrap(self.run.model)):
+            size = parameter.numel()
+            parameter.grad = combined[start : start + size].view_as(parameter).to(parameter.dtype).clone()
+            start += size

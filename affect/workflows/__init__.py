@@ -1,1 +1,0 @@
-"""What is more than one run: functions over recipes."""

@@ -1,0 +1,307 @@
+"""Options of a run that its steps or its end follow: each on a whole small run, and through a resume."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file, save_file
+
+from affect.errors import AffectError
+from affect.experiments import folds
+from affect.losses.weighting import FAMO, DynamicWeightAverage, RandomLossWeighting
+from affect.options import Options
+from affect.task import Weighting
+from affect.training import step, trainer
+from tests.training import toy_task
+from tests.training.toy_task import ToyTask, lines, recipe, train
+
+
+def interrupted(task: ToyTask, folder, monkeypatch, at: int) -> None:
+    """Train a run until its step `at` (from 1) is begun."""
+    real, seen = step.accumulate, []
+
+    def counted(*arguments, **named):
+        seen.append(1)
+        if len(seen) == at:
+            raise KeyboardInterrupt
+        return real(*arguments, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trainer.step, "accumulate", counted)
+        train(task, folder)
+
+
+def same(one, other) -> None:
+    """Hold that two runs wrote the same, to the byte."""
+    for name in ("metrics.jsonl", "predictions-valid.jsonl", "predictions-dark.jsonl"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    for path in (one / "checkpoints").rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (other / path.relative_to(one)).read_bytes(), path.name
+
+
+# The mean of the best weights
+
+AVERAGED = {"epochs": 6, "average_best": 3, "keep": 9}
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("averaged") / "run"
+    train(ToyTask(recipe(optim={"lr": 0.05}, train=AVERAGED)), folder)
+    return folder
+
+
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_the_mean_of_the_best_is_kept_and_predicted(tmp_path, better, caplog):
+    caplog.set_level(logging.INFO, logger="affect")
+    folder = tmp_path / "run"
+    scores = train(ToyTask(recipe(better=better, optim={"lr": 0.05}, train=AVERAGED)), folder)
+    judged = [(line["score"] * (1 if better == "higher" else -1), line["step"]) for line in lines(folder, "selection")]
+    steps = sorted(number for _, number in sorted(judged, reverse=True)[:3])
+    models = [load_file(folder / f"checkpoints/step-{number:07d}/model.safetensors") for number in steps]
+    kept = load_file(folder / "checkpoints" / "best" / "model.safetensors")
+    for name, value in kept.items():
+        torch.testing.assert_close(value, torch.stack([model[name] for model in models]).mean(0))
+    assert any(not torch.equal(kept[name], value) for name, value in models[-1].items())
+    assert f"the mean of the 3 best weights is kept (steps {steps})" in caplog.text
+    assert sorted(path.stem for path in (folder / "checkpoints" / "candidates").iterdir()) == [
+        f"{number:07d}" for number in steps
+    ]
+    (end,) = lines(folder, "end")
+    assert end["best_step"] == max(judged)[1]
+    name = "ccc_valence" if better == "higher" else "mse_arousal"
+    assert scores["valid"][name] != pytest.approx(abs(max(judged)[0]), rel=1e-6), "they are predicted anew"
+
+
+def test_of_one_the_best_is_kept(tmp_path):
+    folder = tmp_path / "run"
+    train(ToyTask(recipe(train={"epochs": 3})), folder)
+    assert not (folder / "checkpoints" / "candidates").exists()
+
+
+@pytest.mark.parametrize("at", [8, 14])
+def test_an_averaged_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, averaged, at):
+    task, folder = ToyTask(recipe(optim={"lr": 0.05}, train=AVERAGED)), tmp_path / "run"
+    interrupted(task, folder, monkeypatch, at)
+    train(task, folder)
+    same(folder, averaged)
+
+
+def test_a_kill_between_the_mean_and_the_end_loses_nothing(tmp_path, averaged, caplog):
+    """The mean stands where the best weights were, and is made again from what it is the mean of."""
+    caplog.set_level(logging.INFO, logger="affect")
+    folder = tmp_path / "run"
+    shutil.copytree(averaged, folder)
+    text = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(text[:-1]))
+    train(ToyTask(recipe(optim={"lr": 0.05}, train=AVERAGED)), folder)
+    same(folder, averaged)
+    assert "resuming" in caplog.text and "step-0000018" in caplog.text
+    assert "made again" not in caplog.text
+
+
+def test_a_candidate_that_is_lost_is_one_line(tmp_path, averaged):
+    folder = tmp_path / "run"
+    shutil.copytree(averaged, folder)
+    text = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(text[:-1]))
+    next(iter((folder / "checkpoints" / "candidates").iterdir())).unlink()
+    with pytest.raises(AffectError, match=r"candidates/00000\d\d.safetensors can't be read: .*; --resume never trains"):
+        train(ToyTask(recipe(optim={"lr": 0.05}, train=AVERAGED)), folder)
+
+
+# Clipping by a percentile
+
+
+def test_clipping_follows_the_norms_of_earlier_steps_through_a_resume(tmp_path, monkeypatch):
+    base = recipe(optim={"clip_percentile": 30.0}, train={"epochs": 4})
+    seen: list[float | None] = []
+    whole = tmp_path / "whole"
+    run = toy_task.make(ToyTask(base), whole)
+    real = run.engine.update
+
+    def update(*arguments, clip, **named):
+        seen.append(clip)
+        return real(*arguments, clip=clip, **named)
+
+    monkeypatch.setattr(run.engine, "update", update)
+    trainer.train(run)
+    norms = [line["grad_norm"] for line in lines(whole, "step")]
+    assert seen[0] is None
+    assert seen[1:] == [pytest.approx(np.percentile(norms[:k], 30.0)) for k in range(1, 12)]
+    state = json.loads((whole / "checkpoints" / "step-0000012" / "state.json").read_text())
+    assert state["norms"] == norms
+    interrupted(ToyTask(base), tmp_path / "run", monkeypatch, 8)
+    train(ToyTask(base), tmp_path / "run")
+    same(tmp_path / "run", whole)
+
+
+# Weights that follow the terms' values
+
+
+class Weighed(ToyTask):
+    kind: type
+
+    def weighting(self) -> Weighting:
+        return RandomLossWeighting(self.recipe.seed) if self.kind is RandomLossWeighting else self.kind()
+
+
+@pytest.mark.parametrize("kind", [DynamicWeightAverage, RandomLossWeighting, FAMO])
+@pytest.mark.parametrize("every", [1, 3])
+def test_weighed_terms_go_on_to_the_byte(tmp_path, monkeypatch, kind, every):
+    """Also where the batches of some steps tell a term nothing."""
+    base = recipe(train={"epochs": 5}, every=every)
+
+    def task() -> Weighed:
+        made = Weighed(base)
+        made.kind = kind
+        return made
+
+    train(task(), tmp_path / "whole")
+    steps = lines(tmp_path / "whole", "step")
+    for line in steps:
+        assert list(line["weights"]) == list(base.terms)
+        assert sum(line["weights"].values()) == pytest.approx(2)
+        weighed = sum(line["weights"][name] * value * (0.7 if name == "mse_arousal" else 1)
+                      for name, value in line["terms"].items() if name not in line.get("undefined", []))  # fmt: skip
+        assert line["loss"] == pytest.approx(weighed, rel=1e-5)
+    assert len({line["weights"]["ccc_valence"] for line in steps}) >= 3, "they follow"
+    assert any("undefined" in line for line in steps) == (every > 1)
+    interrupted(task(), tmp_path / "cut", monkeypatch, 11)
+    train(task(), tmp_path / "cut")
+    same(tmp_path / "cut", tmp_path / "whole")
+
+
+# Rows drawn anew
+
+
+class Redrawn(ToyTask):
+    """Of 24 training rows each epoch takes others, each of them twice."""
+
+    count = 12
+
+    def rows_of_epoch(self, train: Dataset, epoch: int) -> Dataset:
+        chosen = np.random.default_rng(epoch).permutation(len(train))[: self.count]
+        return train.select(np.repeat(chosen, len(train) // 12))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_rows_drawn_anew_each_epoch_are_those_that_are_trained_on(tmp_path, monkeypatch, workers):
+    task, seen = Redrawn(recipe(train={"epochs": 3, "workers": workers})), []
+    real = step.accumulate
+
+    def seeing(engine, model, terms, batches, **named):
+        seen.append([name for batch in batches for name in batch.ids])
+        return real(engine, model, terms, batches, **named)
+
+    monkeypatch.setattr(trainer.step, "accumulate", seeing)
+    train(task, tmp_path / "run")
+    part = task.datasets()["train"]
+    epochs = [sorted(sum(seen[3 * k : 3 * k + 3], [])) for k in range(3)]
+    assert epochs == [sorted(task.rows_of_epoch(part, epoch)["id"]) for epoch in range(3)]
+    assert epochs[0] != epochs[1]
+
+
+def test_rows_drawn_anew_do_not_depend_on_the_cut_or_on_a_resume(tmp_path, monkeypatch):
+    base = recipe(train={"epochs": 3})
+    train(Redrawn(base), tmp_path / "whole")
+    train(Redrawn(toy_task.with_(base, budget=3.0, mode="replay")), tmp_path / "cut")
+    wanted = [line["loss"] for line in lines(tmp_path / "whole", "step")]
+    np.testing.assert_allclose([line["loss"] for line in lines(tmp_path / "cut", "step")], wanted, rtol=1e-5)
+    interrupted(Redrawn(base), tmp_path / "run", monkeypatch, 6)
+    train(Redrawn(base), tmp_path / "run")
+    same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_epochs_of_other_sizes_are_one_line(tmp_path):
+    class Growing(ToyTask):
+        def rows_of_epoch(self, train: Dataset, epoch: int) -> Dataset:
+            return train.select(range(len(train) - epoch))
+
+    with pytest.raises(AffectError, match="^epoch 2 has 23 training rows, not 24$"):
+        train(Growing(recipe()), tmp_path / "run")
+
+
+# Other weights to start from
+
+
+def started(tmp_path, weights, caplog) -> tuple[dict[str, torch.Tensor], str]:
+    caplog.set_level(logging.INFO, logger="affect")
+    caplog.clear()
+    run = toy_task.make(ToyTask(recipe()), tmp_path / "run", weights=weights)
+    with run:
+        pass
+    (said,) = [record.message for record in caplog.records if "starting from" in record.message]
+    return {name: value.clone() for name, value in run.model.state_dict().items()}, said
+
+
+def test_what_fits_is_taken_and_the_rest_named(tmp_path, caplog):
+    torch.manual_seed(9)
+    other = toy_task.toy.Toy().state_dict()
+    plain = toy_task.make(ToyTask(recipe()), tmp_path / "plain").model.state_dict()
+    found, said = started(tmp_path, other, caplog)
+    assert all(torch.equal(found[name], value) for name, value in other.items())
+    assert said == f"starting from other weights: {len(other)} tensors taken, 0 new, 0 of theirs left"
+    odd = {k: v for k, v in other.items() if k != "table"} | {"first.bias": torch.ones(9), "theirs": torch.ones(1)}
+    found, said = started(tmp_path, odd, caplog)
+    assert said == (
+        f"starting from other weights: {len(other) - 2} tensors taken, 2 new (table, first.bias), "
+        "2 of theirs left (first.bias, theirs)"
+    )
+    for name in ("table", "first.bias"):
+        assert torch.equal(found[name], plain[name]), "as without any"
+    assert torch.equal(found["first.weight"], other["first.weight"])
+    with pytest.raises(AffectError, match=r"^train\.init_from: none of its weights fits this model by name and shape$"):
+        toy_task.make(ToyTask(recipe()), tmp_path / "run", weights={"theirs": torch.ones(1)})
+
+
+def test_a_folder_of_weights_or_a_run_is_a_place_to_start_from(tmp_path, averaged):
+    best = load_file(averaged / "checkpoints" / "best" / "model.safetensors")
+    for source in (averaged, averaged / "checkpoints" / "best"):
+        found = folds.initial_weights(recipe(train={"init_from": str(source)}))
+        assert all(torch.equal(found[name], value) for name, value in best.items())
+    assert folds.initial_weights(recipe()) is None
+    for nothing in (tmp_path, tmp_path / "none"):
+        with pytest.raises(AffectError, match=r"train\.init_from: .* holds no model\.safetensors: name a run's folder"):
+            folds.initial_weights(recipe(train={"init_from": str(nothing)}))
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(AffectError, match="are damaged") as error:
+        folds.initial_weights(recipe(train={"init_from": str(tmp_path / "damaged")}))
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_starts_from_what_its_recipe_names_and_goes_on_from_itself(tmp_path, monkeypatch):
+    torch.manual_seed(9)
+    source = tmp_path / "source"
+    source.mkdir()
+    save_file(toy_task.toy.Toy().state_dict(), source / "model.safetensors")
+    base = recipe(train={"init_from": str(source), "epochs": 3})
+
+    def run_one(folder):
+        return folds.run_one("toy", ToyTask(base), folder, Options(), "a command")
+
+    run_one(tmp_path / "whole")
+    train(ToyTask(recipe(train={"epochs": 3})), tmp_path / "plain")
+    losses = [[line["loss"] for line in lines(tmp_path / name, "step")] for name in ("whole", "plain")]
+    assert losses[0] != losses[1]
+    real, seen = step.accumulate, []
+
+    def counted(*arguments, **named):
+        seen.append(1)
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+        return real(*arguments, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trainer.step, "accumulate", counted)
+        run_one(tmp_path / "cut")
+    run_one(tmp_path / "cut")
+    same(tmp_path / "cut", tmp_path / "whole")
