@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from affect.findings import Flag, Section
 from affect.losses.weighting import DynamicWeightAverage
 from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Row, Task, Term, Weighting
 from tests.third.config import Activity
@@ -14,6 +15,10 @@ from tests.third.config import Activity
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from torch import nn
+
+    from affect.inference.opening import Opened
+    from affect.report.study import Study
+    from affect.usage import UserInputs
 
 BLOCK = 4
 """Frames that `predict` takes at once of a recording."""
@@ -137,6 +142,32 @@ class ActivityTask(Task):
     def diagnostics(self, outputs: Any, batch: Batch) -> dict[str, Any]:
         valid = batch.targets["active"].isfinite()
         return {"positive_rate": (batch.targets["active"][valid].sum(), valid.sum()), "frames": valid.sum()}
+
+    takes = ("FILES",)
+
+    @classmethod
+    def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+        """Yield a line a recording (.npy of features [T, D]): the frames that are active, some at a time."""
+        from tests.third.use import active_frames
+
+        for file in inputs.files:
+            yield {"file": str(file), "active": active_frames(opened.folders[0], file, BLOCK)}
+
+    @classmethod
+    def exporters(cls) -> dict[str, str]:
+        return {"npz": "tests.third.use:export_npz"}
+
+    @classmethod
+    def commands(cls) -> tuple[str, ...]:
+        return ("tests.third.commands:rooms",)
+
+    def sections(self, study: Study) -> Sequence[Section]:
+        frames = sum(len(row["target"]["active"]) for row in study.system("test").rows()) if study.finished else 0
+        return [Section(title="Frames", markdown=f"{frames} frames were tested.")]
+
+    def flags(self, study: Study) -> Iterable[Flag]:
+        if len(study.runs) == 1:
+            yield Flag("one recording room", "test", "all of it is made up", "record something")
 
     def describe(self) -> dict[str, Any]:
         return {"corpus": "made-up recordings", "fingerprint": str(self.recipe.data.seed)}
