@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from affect import cli
+from affect.training import trainer
 from tests.launching import ROOT, assert_one_line, exit_code, own_log
 from tests.training import runs
 
@@ -19,7 +20,7 @@ from tests.training import runs
 def experiment(small_corpus, tmp_path_factory):
     """The folder of an experiment of one seed and fold."""
     top = tmp_path_factory.mktemp("runs") / "demo"
-    runs.make(runs.recipe(small_corpus, epochs=1), top / "seed0" / "fold1").train()
+    trainer.train(runs.make(runs.recipe(small_corpus, epochs=1), top / "seed0" / "fold1"))
     return top
 
 

@@ -51,7 +51,7 @@ def test_help_of_an_experiment_shows_its_values(capsys):
     ("arguments", "words"),
     [
         (["dmeo"], ["unknown experiment 'dmeo'", "did you mean 'demo'?"]),
-        (["zzz"], ["unknown experiment 'zzz'", "there are: ", "demo, demo_encoder", "in all)"]),
+        (["zzz"], ["unknown experiment 'zzz'", "there are: ", "ablation_batch, ", "in all)"]),
         (["demo", "--train.stpes", "3"], ["unknown field --train.stpes", "did you mean '--train.steps'?"]),
         (["demo", "--optim.learning-rate=3"], ["unknown field --optim.learning-rate"]),
         (["--dta.fold", "1"], ["unknown field --dta.fold", "did you mean '--data.fold'?"]),
@@ -163,7 +163,7 @@ def test_runs_are_finished_skipped_refused_named_and_overwritten(capsys, where, 
     assert "CCC-V" in out
     recipes = [json.loads((folder / "recipe.json").read_text()) for folder in folders]
     assert [recipe["seed"] for recipe in recipes] == [0, 1]
-    assert all(events(folder) == ["step", "step", "eval", "end"] for folder in folders)
+    assert all(events(folder) == ["step", "step", "eval", "selection", "end"] for folder in folders)
     assert (where / "runs" / "latest").resolve() == where / "runs" / "demo"
     said = json.loads((folders[0] / "environment.json").read_text())
     assert said["command"].endswith(f"demo {' '.join(options)} --seeds 0 1")

@@ -166,7 +166,7 @@ def test_the_table_has_a_line_a_member_for_each_test_part(members, tmp_path):
 def test_the_report_has_the_ensembles_matrix(members, tmp_path):
     top = ensemble.run("both", members, Options(runs=tmp_path), "the command")
     report = (top / "report.md").read_text()
-    assert "Missing at random" in report
+    assert "\n### missing\n" in report
     assert "disagree" not in report, "conditions, rows and scores say the same"
     assert (top / "plots").is_dir()
 

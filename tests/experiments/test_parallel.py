@@ -193,7 +193,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def progress(tmp_path):
     return progress_table.Progress(
-        seed=0, fold=2, folder=tmp_path, steps=12, epochs=4, unit="s of audio", score="ccc", state="running",
+        seed=0, fold=2, folder=tmp_path, steps=12, epochs=4, unit="s of audio", shown=("ccc", "ccc_valence"), state="running",
         place="gpu 1",
     )  # fmt: skip
 
@@ -202,7 +202,9 @@ def test_progress_is_read_as_it_is_written(progress, tmp_path):
     metrics, timing = tmp_path / "metrics.jsonl", tmp_path / "timing.jsonl"
     progress.look()
     assert progress.row()[4:] == ["", "", "", "", ""]
-    metrics.write_text('{"event": "step", "step": 3, "epoch": 0}\n{"event": "eval", "scores": {"ccc": 0.5, "rmse": 1')
+    metrics.write_text(
+        '{"event": "step", "step": 3, "epoch": 0}\n{"event": "eval", "evaluation": "valid", "scores": {"ccc": 0.5, "rmse": 1'
+    )
     timing.write_text('{"step": 3, "seconds": 2.0, "units_per_second": 10.0}\n')
     progress.look()
     assert progress.row() == ["0", "2", "gpu 1", "running", "1/4", "3/12", "", "10.0 s of audio a second", "0:00:18"]
@@ -218,21 +220,22 @@ def test_progress_is_read_as_it_is_written(progress, tmp_path):
 
 
 def test_a_terminal_sees_one_table_in_place(progress, monkeypatch):
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 9)))
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("LINES", "10")
     out = Terminal()
-    display = progress_table.Display(out)
-    display.show([progress], now=True)
-    first = out.getvalue()
-    assert "gpu 1" in first
-    assert max(map(len, first.splitlines())) < 60
-    display.show([progress])
-    assert out.getvalue() == first, "once a second"
-    display.show([progress], now=True)
-    assert out.getvalue()[len(first) :].startswith(f"\x1b[{len(first.splitlines())}F\x1b[J")
-    out.truncate(0)
-    display.show([progress] * 20, now=True)
-    assert "... and 16 more" in out.getvalue()
-    assert len(out.getvalue().splitlines()) < 9
+    with progress_table.Display(out) as display:
+        display.show([progress], now=True)
+        first = out.getvalue()
+        assert "gpu 1" in first and "\x1b[1A" not in first
+        display.show([progress])
+        assert out.getvalue() == first, "once a second"
+        display.say("a line that stays")
+        display.show([progress] * 20, now=True)
+        last = out.getvalue()[len(first) :]
+        assert "\x1b[1A" in last, "drawn over the one before"
+        assert "a line that stays" in last
+        assert "... and 16 more" in last and last.split("a line that stays")[-1].count("gpu 1") <= 2 * 4
+    assert "\x1b[?25h" in out.getvalue(), "the cursor is shown again"
 
 
 def test_elsewhere_a_line_is_written_when_something_changes(progress):

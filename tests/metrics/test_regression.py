@@ -4,7 +4,7 @@ import audmetric
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -49,14 +49,19 @@ def test_missing_targets_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("score", [ccc, pearson, spearman])
-def test_what_has_no_correlation_scores_nought(score) -> None:
+def test_what_is_not_defined_is_not_a_number(score) -> None:
     target = np.arange(7.0)
-    assert score(np.full(7, 0.1), target) == 0.0
-    assert score(target, np.full(7, 0.1)) == 0.0
-    assert score(np.full(7, 0.1), np.full(7, 0.1)) == 0.0
-    assert score([1.0], [2.0]) == 0.0
-    assert score([], []) == 0.0
-    assert score([1.0, 2.0], [np.nan, 3.0]) == 0.0
+    assert np.isnan(score(target, np.full(7, 0.1))), "labels that are all the same"
+    assert np.isnan(score(np.full(7, 0.1), np.full(7, 0.1)))
+    for prediction, labels in (([1.0], [2.0]), ([], []), ([1.0, 2.0], [np.nan, 3.0])):
+        assert np.isnan(score(prediction, labels)), "fewer than two labels"
+
+
+def test_constant_predictions_of_labels_that_differ() -> None:
+    """Lin's formula is 0; the other two divide by a spread that is not there."""
+    assert ccc(np.full(7, 0.1), np.arange(7.0)) == 0.0
+    for score in (pearson, spearman):
+        assert np.isnan(score(np.full(7, 0.1), np.arange(7.0)))
 
 
 def test_the_error_of_no_example_is_not_perfect() -> None:
@@ -80,6 +85,7 @@ def test_bad_input_is_refused(score) -> None:
 @given(pairs)
 def test_ccc_is_symmetric_bounded_and_at_most_pearson(pair) -> None:
     x, y = pair
+    assume(np.ptp(x) > 0 and np.ptp(y) > 0)
     score = ccc(x, y)
     assert ccc(y, x) == pytest.approx(score, abs=1e-12)
     assert abs(score) <= abs(pearson(x, y)) + 1e-9

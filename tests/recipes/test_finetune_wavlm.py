@@ -39,17 +39,24 @@ HEAVY = ["torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", 
 def test_the_command_line_is_frozen():
     """A field that goes or changes its name breaks commands and old runs: change this list with care."""
     for name, experiment in experiments().items():
-        if name not in ("ensemble", "search"):
+        if name not in ("ensemble", "search", "ablations"):
             assert field_names(type(experiment())) == FIELDS, name
     assert field_names(Options) == OPTIONS
 
 
+ABLATIONS = [
+    "ablation_batch", "ablation_prosody", "ablation_layers", "ablation_dropout", "ablation_decay",
+    "ablation_patience", "ablation_weighted", "ablation_pooling",
+]  # fmt: skip
 EXPERIMENTS = [
-    "demo", "demo_encoder", "emodb", "emodb_temporal", "emodb_augmented", "v1", "v2", "v3", "finetune",
+    "demo", "demo_encoder", "emodb", "emodb_temporal", "emodb_augmented", "v1", "v2", "v3", *ABLATIONS, "ablations",
+    "finetune",
     "finetune_full", "temporal", "augmented", "xlsr",
     "hubert", "whisper", "own_data", "speech_text", "emobank", "emotion", "msp_podcast", "ensemble", "search",
 ]  # fmt: skip
-IEMOCAP = EXPERIMENTS[EXPERIMENTS.index("v1") : EXPERIMENTS.index("own_data")] + ["speech_text", "emotion"]
+IEMOCAP = ["v1", "v2", "v3", *EXPERIMENTS[EXPERIMENTS.index("finetune") : EXPERIMENTS.index("own_data")],
+           "ablation_weighted", "speech_text", "emotion"]  # fmt: skip
+"""Of the ablations one: each has a value of `v2`, which runs."""
 
 
 def test_the_experiments_are_these():
@@ -86,6 +93,28 @@ def test_experiments_have_the_reports_values(name, values):
     flat = {k: v for part in (recipe.optim, recipe.data, recipe.model, recipe.augment) for k, v in vars(part).items()}
     flat |= vars(recipe.train) | {"batch": utterances(recipe), "loss": recipe.loss, "weights": recipe.weights}
     assert {key: flat[key] for key in values} == values
+
+
+def test_an_ablation_is_v3_with_one_setting_of_v2():
+    """All eight together are v2, but for the rates, which v3 halved."""
+    v2, v3 = flat(experiments()["v2"]()), flat(experiments()["v3"]())
+    changed = {}
+    for name in ABLATIONS:
+        one = {key: value for key, value in flat(experiments()[name]()).items() if value != v3[key]}
+        assert one.items() <= v2.items() and one, name
+        assert not one.keys() & changed.keys()
+        changed |= one
+    rates = {key: v3[key] for key in (("optim", "lr"), ("optim", "encoder_lr"))}
+    assert v3 | changed == v2 | rates
+    assert experiments()["ablations"]().members == ("v3", *ABLATIONS)
+
+
+def flat(recipe) -> dict:
+    """Return every value of a recipe by its section and name."""
+    found = {}
+    for name, value in recipe.to_dict().items():
+        found |= {(name, key): part for key, part in value.items()} if isinstance(value, dict) else {name: value}
+    return found
 
 
 def test_the_systems_of_report_000_have_all_its_parts():

@@ -251,7 +251,7 @@ def test_best_is_replaced_whole(tmp_path, small_corpus, monkeypatch):
     with torch.no_grad():
         next(run.model.parameters()).add_(1.0)
     with pytest.raises(AffectError, match="No space left"):
-        run._keep_best(0.5, {"valid": {"ccc": 0.5}})
+        run._keep_best({"valid": {"ccc": 0.5}})
     assert best.read_bytes() == before
 
 

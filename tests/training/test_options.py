@@ -17,7 +17,7 @@ from affect.experiments import folds
 from affect.losses.weighting import FAMO, DynamicWeightAverage, RandomLossWeighting
 from affect.options import Options
 from affect.task import Weighting
-from affect.training import step, trainer
+from affect.training import run_logging, step, trainer
 from tests.training import toy_task
 from tests.training.toy_task import ToyTask, lines, recipe, train
 
@@ -71,9 +71,7 @@ def test_the_mean_of_the_best_is_kept_and_predicted(tmp_path, better, caplog):
         torch.testing.assert_close(value, torch.stack([model[name] for model in models]).mean(0))
     assert any(not torch.equal(kept[name], value) for name, value in models[-1].items())
     assert f"the mean of the 3 best weights is kept (steps {steps})" in caplog.text
-    assert sorted(path.stem for path in (folder / "checkpoints" / "candidates").iterdir()) == [
-        f"{number:07d}" for number in steps
-    ]
+    assert not (folder / "checkpoints" / "candidates").exists(), "nothing reads them any more"
     (end,) = lines(folder, "end")
     assert end["best_step"] == max(judged)[1]
     name = "ccc_valence" if better == "higher" else "mse_arousal"
@@ -94,24 +92,37 @@ def test_an_averaged_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, a
     same(folder, averaged)
 
 
-def test_a_kill_between_the_mean_and_the_end_loses_nothing(tmp_path, averaged, caplog):
-    """The mean stands where the best weights were, and is made again from what it is the mean of."""
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A run killed when the mean stood where the best weights were, and before its end was written."""
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    write = run_logging.Journal.write
+
+    def dying(journal, name, line):
+        if line.get("event") == "end":
+            raise KeyboardInterrupt
+        write(journal, name, line)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_logging.Journal, "write", dying)
+        train(ToyTask(recipe(optim={"lr": 0.05}, train=AVERAGED)), folder)
+    return folder
+
+
+def test_a_kill_between_the_mean_and_the_end_loses_nothing(tmp_path, averaged, killed, caplog):
+    """The mean is made again from what it is the mean of."""
     caplog.set_level(logging.INFO, logger="affect")
     folder = tmp_path / "run"
-    shutil.copytree(averaged, folder)
-    text = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (folder / "metrics.jsonl").write_text("".join(text[:-1]))
+    shutil.copytree(killed, folder)
     train(ToyTask(recipe(optim={"lr": 0.05}, train=AVERAGED)), folder)
     same(folder, averaged)
     assert "resuming" in caplog.text and "step-0000018" in caplog.text
     assert "made again" not in caplog.text
 
 
-def test_a_candidate_that_is_lost_is_one_line(tmp_path, averaged):
+def test_a_candidate_that_is_lost_is_one_line(tmp_path, killed):
     folder = tmp_path / "run"
-    shutil.copytree(averaged, folder)
-    text = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (folder / "metrics.jsonl").write_text("".join(text[:-1]))
+    shutil.copytree(killed, folder)
     next(iter((folder / "checkpoints" / "candidates").iterdir())).unlink()
     with pytest.raises(AffectError, match=r"candidates/00000\d\d.safetensors can't be read: .*; --resume never trains"):
         train(ToyTask(recipe(optim={"lr": 0.05}, train=AVERAGED)), folder)
@@ -265,16 +276,16 @@ def test_what_fits_is_taken_and_the_rest_named(tmp_path, caplog):
 def test_a_folder_of_weights_or_a_run_is_a_place_to_start_from(tmp_path, averaged):
     best = load_file(averaged / "checkpoints" / "best" / "model.safetensors")
     for source in (averaged, averaged / "checkpoints" / "best"):
-        found = folds.initial_weights(recipe(train={"init_from": str(source)}))
+        found = folds.initial_weights(recipe(train={"init_from": str(source)}), 0, 1)
         assert all(torch.equal(found[name], value) for name, value in best.items())
-    assert folds.initial_weights(recipe()) is None
+    assert folds.initial_weights(recipe(), 0, 1) is None
     for nothing in (tmp_path, tmp_path / "none"):
         with pytest.raises(AffectError, match=r"train\.init_from: .* holds no model\.safetensors: name a run's folder"):
-            folds.initial_weights(recipe(train={"init_from": str(nothing)}))
+            folds.initial_weights(recipe(train={"init_from": str(nothing)}), 0, 1)
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "model.safetensors").write_bytes(b"half")
     with pytest.raises(AffectError, match="are damaged") as error:
-        folds.initial_weights(recipe(train={"init_from": str(tmp_path / "damaged")}))
+        folds.initial_weights(recipe(train={"init_from": str(tmp_path / "damaged")}), 0, 1)
     assert "\n" not in str(error.value)
 
 
@@ -286,11 +297,12 @@ def test_a_run_starts_from_what_its_recipe_names_and_goes_on_from_itself(tmp_pat
     base = recipe(train={"init_from": str(source), "epochs": 3})
 
     def run_one(folder):
-        return folds.run_one("toy", ToyTask(base), folder, Options(), "a command")
+        return folds.run_one("toy", ToyTask(base), folder / "seed0" / "fold1", Options(), "a command")
 
     run_one(tmp_path / "whole")
+    whole = tmp_path / "whole" / "seed0" / "fold1"
     train(ToyTask(recipe(train={"epochs": 3})), tmp_path / "plain")
-    losses = [[line["loss"] for line in lines(tmp_path / name, "step")] for name in ("whole", "plain")]
+    losses = [[line["loss"] for line in lines(folder, "step")] for folder in (whole, tmp_path / "plain")]
     assert losses[0] != losses[1]
     real, seen = step.accumulate, []
 
@@ -304,4 +316,4 @@ def test_a_run_starts_from_what_its_recipe_names_and_goes_on_from_itself(tmp_pat
         patch.setattr(trainer.step, "accumulate", counted)
         run_one(tmp_path / "cut")
     run_one(tmp_path / "cut")
-    same(tmp_path / "cut", tmp_path / "whole")
+    same(tmp_path / "cut" / "seed0" / "fold1", whole)

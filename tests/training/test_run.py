@@ -295,7 +295,7 @@ def ended(tmp_path, only=None, sizes=None, main=True):
     run.predict = lambda evaluation: asked.setdefault(evaluation.name, real(evaluation))
     with run:
         run.state.best = 0.5
-        run._keep_best(0.5, {})
+        run._keep_best({})
         if not main:
             run.engine.on_main = lambda work: None
         before = set(run.folder.iterdir())
@@ -349,7 +349,7 @@ def test_training_rows_are_spread_evenly(size, wanted, tmp_path, monkeypatch):
     sizes = {"train": size, "valid": 5, "first": 3}
     run = toy_task.make(Plain(toy_task.recipe(), sizes), tmp_path / "run")
     seen = []
-    monkeypatch.setattr(runs_module.evaluate, "predict", lambda *given, **_: seen.append(given[3]) or [])
+    monkeypatch.setattr(runs_module.prediction, "predict", lambda *given, **_: seen.append(given[3]) or [])
     run.predict(run.evaluations[0])
     places = seen[0]["place"][:]
     assert len(places) == len(set(places)) == wanted
