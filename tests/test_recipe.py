@@ -150,7 +150,7 @@ def test_fields_left_out_have_their_defaults():
         ("targets", [], "targets must name at least one"),
         ("targets", ["joy"], "targets must be"),
         ("targets", "valence", "targets must be"),
-        ("task", "emotion", "unknown task 'emotion'"),
+        ("task", "emotoin", "unknown task 'emotoin'; did you mean 'emotion'"),
         ("task", None, "unknown task 'None'"),
     ],
 )
@@ -238,5 +238,5 @@ def test_a_wrong_value_names_its_field(make, words):
 
 def test_the_class_of_a_task():
     assert task_class("emotion").recipe_class is Emotion
-    with pytest.raises(AffectError, match="unknown task 'valence'; did you mean 'emotion'"):
-        task_class("valence")
+    with pytest.raises(AffectError, match="unknown task 'emotions'; did you mean 'emotion'"):
+        task_class("emotions")
