@@ -2,6 +2,7 @@
 
 The pulse is Rosenberg's (1971), the formants a cascade of two-pole resonators (Klatt 1980). Nonsense syllables; what
 counts is that pitch, tempo, spectral tilt, formants and roughness behave as in emotional speech.
+scipy.signal is imported when something is spoken: it takes half a second, and a corpus that is there needs none.
 Legend: S samples at 16 kHz, K control points at a 5 ms hop.
 """
 
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.signal import lfilter, sosfilt
 
 Numbers = NDArray[np.float64]
 
@@ -109,6 +109,8 @@ def speak(
     One of `syllables` is a consonant, a vowel and, at the end of a word, a space; they are repeated where too few.
     `noise` is the background's level over the speech's.
     """
+    from scipy.signal import lfilter
+
     count = int(seconds * RATE / HOP) + 1
     score = _Score(count)
     said = _write_score(score, syllables, who, how, rng)
@@ -185,6 +187,8 @@ def _source(semitones: Numbers, voiced: Numbers, who: Speaker, how: Manner, rng:
     rise = 0.5 * (1.0 - np.cos(np.pi * part / opening))
     fall = np.cos(0.5 * np.pi * np.minimum((part - opening) / closing, 1.0))
     flow = np.where(part < opening, rise, fall) * (1.0 + shimmer[cycle])
+    from scipy.signal import lfilter
+
     pole = float(np.exp(-2.0 * np.pi * how.corner / RATE))
     tilted: Numbers = lfilter([1.0 - pole], [1.0, -pole], np.diff(flow, prepend=flow[0]))
     return tilted * voiced
@@ -192,6 +196,8 @@ def _source(semitones: Numbers, voiced: Numbers, who: Speaker, how: Manner, rng:
 
 def _formants(source: Numbers, hertz: Numbers) -> Numbers:
     """Return `source` [S] through four resonators that move at `hertz` [K, 4], state carried from 10 ms to 10 ms."""
+    from scipy.signal import sosfilt
+
     step = 2 * HOP
     places = np.minimum(hertz[::2], 7200.0)
     radius = np.exp(-np.pi * np.array(BANDWIDTHS) / RATE)

@@ -193,8 +193,8 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def progress(tmp_path):
     return progress_table.Progress(
-        seed=0, fold=2, folder=tmp_path, steps=12, epochs=4, unit="s of audio", shown=("ccc", "ccc_valence"), state="running",
-        place="gpu 1",
+        seed=0, fold=2, folder=tmp_path, steps=12, epochs=4, unit="s of audio", shown=("ccc", "ccc_valence"),
+        state="running", place="gpu 1",
     )  # fmt: skip
 
 
@@ -202,9 +202,8 @@ def test_progress_is_read_as_it_is_written(progress, tmp_path):
     metrics, timing = tmp_path / "metrics.jsonl", tmp_path / "timing.jsonl"
     progress.look()
     assert progress.row()[4:] == ["", "", "", "", ""]
-    metrics.write_text(
-        '{"event": "step", "step": 3, "epoch": 0}\n{"event": "eval", "evaluation": "valid", "scores": {"ccc": 0.5, "rmse": 1'
-    )
+    first = '{"event": "step", "step": 3, "epoch": 0}\n'
+    metrics.write_text(first + '{"event": "eval", "evaluation": "valid", "scores": {"ccc": 0.5, "rmse": 1')
     timing.write_text('{"step": 3, "seconds": 2.0, "units_per_second": 10.0}\n')
     progress.look()
     assert progress.row() == ["0", "2", "gpu 1", "running", "1/4", "3/12", "", "10.0 s of audio a second", "0:00:18"]

@@ -33,8 +33,8 @@ FIELDS = [
     "data.video",
     "data.widths", "data.labels", "data.folds", "data.fold", "data.train", "data.test", "data.noise",
     "data.generator_seed", "model.name", "model.hidden", "model.dropout", "model.modality_dropout", "model.warmup",
-    "model.dropout_kind", "model.patterns", "model.softmax", "model.rescale", "model.fused_dropout", "model.views", "model.missing",
-    "model.imputation", "model.contrastive", "model.temperature", "model.normalise", "model.rank", "protocol",
+    "model.dropout_kind", "model.patterns", "model.softmax", "model.rescale", "model.fused_dropout", "model.views",
+    "model.missing", "model.imputation", "model.contrastive", "model.temperature", "model.normalise", "model.rank", "protocol",
     "choose", "noise", "together",
 ]  # fmt: skip
 SYSTEMS = [
