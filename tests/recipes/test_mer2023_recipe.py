@@ -34,8 +34,8 @@ FIELDS = [
     "data.widths", "data.labels", "data.folds", "data.fold", "data.train", "data.test", "data.noise",
     "data.generator_seed", "model.name", "model.hidden", "model.dropout", "model.modality_dropout", "model.warmup",
     "model.dropout_kind", "model.patterns", "model.softmax", "model.rescale", "model.fused_dropout", "model.views",
-    "model.missing", "model.imputation", "model.contrastive", "model.temperature", "model.normalise", "model.rank", "protocol",
-    "choose", "noise", "together",
+    "model.missing", "model.imputation", "model.contrastive", "model.temperature", "model.normalise", "model.rank",
+    "protocol", "choose", "noise", "together",
 ]  # fmt: skip
 SYSTEMS = [
     "demo", "baseline", "robust_v1", "robust_v2", "robust_v3", "warmup_40", "warmup_50", "contrastive", "robust_ours",
