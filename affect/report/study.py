@@ -214,8 +214,9 @@ class Study:
         rows: dict[int, dict[int, Rows]] = {}
         for run in self.finished:
             source = run.predictions if model == NETWORK else run.baselines.get(model, {})
-            if evaluation in source and source[evaluation]:
-                rows.setdefault(run.seed, {})[run.fold] = source[evaluation]
+            # Taken once: rows under a condition are read at each taking.
+            if found := source.get(evaluation):
+                rows.setdefault(run.seed, {})[run.fold] = found
         return rows
 
     def _shared(self, rows: Mapping[int, Mapping[int, Rows]]) -> System | None:
