@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,24 @@ def quick_collections() -> None:
     """Leave what is imported out of each later collection of garbage, of which a run's end makes one."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def affect(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in this process: exit code, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        from affect import cli
+        from tests.launching import exit_code, own_log
+
+        monkeypatch.setattr(sys, "argv", ["affect", *map(str, arguments)])
+        capsys.readouterr()
+        with own_log():
+            code = exit_code(cli.main)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ from affect.errors import AffectError, nearest
 from affect.experiments.definitions import Ensemble, Search, Suite, resolve
 from affect.experiments.definitions import Sequence as Stages
 from affect.extraction import Extraction
+from affect.options import Options
 from affect.recipe import Recipe
 
 __all__ = ["Experiment", "experiments_in", "experiments_of", "guarded", "launch", "main", "overview", "parse"]
@@ -143,17 +144,26 @@ def _ensemble(name: str, made: Ensemble, experiments: dict[str, Experiment], giv
         print(f"\nreport: {top / 'report.md'}")
 
 
-def _suite(name: str, made: Suite, experiments: dict[str, Experiment], given: list[str], script: list[str]) -> None:
+def _several(
+    name: str, made: Suite | Stages, field: str, experiments: dict[str, Experiment], given: list[str],
+    script: list[str],
+) -> tuple[dict[str, Recipe], Options, dict[str, str]]:  # fmt: skip
+    """Return the recipes of the experiments that `field` of a suite or sequence names, and each one's own command."""
     words = (
-        f"{inspect.getdoc(experiments[name]) or ''}\n\nEvery other --field goes to all members "
-        f"({', '.join(made.members)}), whose --help lists them."
+        f"{inspect.getdoc(experiments[name]) or ''}\n\nEvery other --field goes to all {field} "
+        f"({', '.join(getattr(made, field))}), whose --help lists them."
     )
-    suite, options, rest = parse_workflow(name, made, given, description=words)
+    parsed, options, rest = parse_workflow(name, made, given, description=words)
     # All of them before the first has run: a mistake is known now.
-    own = own_fields(suite)
-    recipes = {member: parse(member, recipe_of(member, experiments), rest, also=own)[0] for member in suite.members}
-    commands = {member: shlex.join([*script, member, *without(given, "members")]) for member in recipes}
+    own = own_fields(parsed)
+    recipes = {one: parse(one, recipe_of(one, experiments), rest, also=own)[0] for one in getattr(parsed, field)}
+    commands = {one: shlex.join([*script, one, *without(given, field)]) for one in recipes}
     show_log()
+    return recipes, options, commands
+
+
+def _suite(name: str, made: Suite, experiments: dict[str, Experiment], given: list[str], script: list[str]) -> None:
+    recipes, options, commands = _several(name, made, "members", experiments, given, script)
     from affect.experiments import suite as suites
 
     if options.dry_run:
@@ -167,15 +177,7 @@ def _suite(name: str, made: Suite, experiments: dict[str, Experiment], given: li
 
 
 def _sequence(name: str, made: Stages, experiments: dict[str, Experiment], given: list[str], script: list[str]) -> None:
-    words = (
-        f"{inspect.getdoc(experiments[name]) or ''}\n\nEvery other --field goes to all stages "
-        f"({', '.join(made.stages)}), whose --help lists them."
-    )
-    stages, options, rest = parse_workflow(name, made, given, description=words)
-    own = own_fields(stages)
-    recipes = {stage: parse(stage, recipe_of(stage, experiments), rest, also=own)[0] for stage in stages.stages}
-    commands = {stage: shlex.join([*script, stage, *without(given, "stages")]) for stage in recipes}
-    show_log()
+    recipes, options, commands = _several(name, made, "stages", experiments, given, script)
     from affect.experiments import sequence
 
     if options.dry_run:

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from affect import cli
 from affect.training import trainer
-from tests.launching import ROOT, assert_one_line, exit_code, own_log
+from tests.launching import ROOT, assert_one_line
 from tests.training import runs
 
 
@@ -22,21 +21,6 @@ def experiment(small_corpus, tmp_path_factory):
     top = tmp_path_factory.mktemp("runs") / "demo"
     trainer.train(runs.make(runs.recipe(small_corpus, epochs=1), top / "seed0" / "fold1"))
     return top
-
-
-@pytest.fixture
-def affect(capsys, monkeypatch):
-    """Run the command in this process: exit code, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["affect", *map(str, arguments)])
-        capsys.readouterr()
-        with own_log():
-            code = exit_code(cli.main)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 def test_help_names_the_subcommands(affect):

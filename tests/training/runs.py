@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from affect import tasks
 from affect.recipe import Optim, Train
 from affect.tasks.emotion.config import Data, Emotion, Model
-from affect.training import run_dir, trainer
+from affect.training import run_dir, step, trainer
 from affect.training.distributed import Engine
 from affect.training.run import Run, Scores, Start
 
@@ -47,6 +49,21 @@ def make(recipe: Emotion, folder: Path, resume: str = "auto", **start: Any) -> R
 def train(recipe: Emotion, folder: Path, resume: str = "auto", **start: Any) -> Scores:
     """Train a run in `folder` to its end and return its scores."""
     return trainer.train(make(recipe, folder, resume, **start))
+
+
+def interrupt(run: Run, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train `run` until its step `at` (from 1) is begun."""
+    real, seen = step.accumulate, []
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        seen.append(1)
+        if len(seen) == at:
+            raise KeyboardInterrupt
+        return real(*arguments, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trainer.step, "accumulate", interrupted)
+        trainer.train(run)
 
 
 def lines(folder: Path, event: str) -> list[dict[str, Any]]:

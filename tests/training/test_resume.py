@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from affect import checksums
 from affect.errors import AffectError
-from affect.training import checkpoint, step, trainer
+from affect.training import checkpoint, trainer
 from tests.training import runs
 from tests.training.part import Part
 
@@ -274,28 +274,13 @@ def test_before_the_first_evaluation_no_best_weights_are_missed(where):
 # Whole runs
 
 
-def interrupt(run, at: int, monkeypatch) -> None:
-    """Train `run` until its step `at` (from 1) is begun."""
-    real, seen = step.accumulate, []
-
-    def interrupted(*arguments, **named):
-        seen.append(1)
-        if len(seen) == at:
-            raise KeyboardInterrupt
-        return real(*arguments, **named)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer.step, "accumulate", interrupted)
-        trainer.train(run)
-
-
 def test_a_run_whose_newest_checkpoint_is_damaged_ends_as_if_it_had_not_been(
     small_corpus, tmp_path, monkeypatch, caplog
 ):
     recipe = runs.recipe(small_corpus, epochs=4, keep=2)
     whole, folder = tmp_path / "whole", tmp_path / "run"
     runs.train(recipe, whole)
-    interrupt(runs.make(recipe, folder), 11, monkeypatch)
+    runs.interrupt(runs.make(recipe, folder), 11, monkeypatch)
     assert [path.name for path in checkpoint.steps(folder / "checkpoints")] == ["step-0000006", "step-0000009"]
     flip(at(folder / "checkpoints", 9) / "model.safetensors")
     run = runs.make(recipe, folder)
@@ -310,7 +295,7 @@ def test_a_run_whose_best_weights_are_damaged_makes_them_again(small_corpus, tmp
     recipe = runs.recipe(small_corpus, epochs=4, keep=9)
     whole, folder = tmp_path / "whole", tmp_path / "run"
     runs.train(recipe, whole)
-    interrupt(runs.make(recipe, folder), 11, monkeypatch)
+    runs.interrupt(runs.make(recipe, folder), 11, monkeypatch)
     cut(folder / "checkpoints" / "best" / "model.safetensors")
     before = json.loads((folder / "checkpoints" / "best" / "place.json").read_text())["step"]
     run = runs.make(recipe, folder)

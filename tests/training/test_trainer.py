@@ -180,27 +180,12 @@ def test_the_last_weights_are_kept_when_asked_for(small_corpus, tmp_path):
     assert not is_last
 
 
-def killed(run, at: int, monkeypatch) -> None:
-    """Train `run` until its step `at` (from 1) is begun."""
-    real, seen = step.accumulate, []
-
-    def interrupted(*arguments, **named):
-        seen.append(1)
-        if len(seen) == at:
-            raise KeyboardInterrupt
-        return real(*arguments, **named)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer.step, "accumulate", interrupted)
-        trainer.train(run)
-
-
 def test_never_drops_the_checkpoints_and_starts_anew(small_corpus, tmp_path, monkeypatch):
     recipe = runs.recipe(small_corpus, epochs=4)
     folder = tmp_path / "run"
-    killed(runs.make(recipe, folder), 11, monkeypatch)
+    runs.interrupt(runs.make(recipe, folder), 11, monkeypatch)
     assert checkpoint.steps(folder / "checkpoints")[-1].name == "step-0000009"
-    killed(runs.make(recipe, folder, resume="never"), 5, monkeypatch)
+    runs.interrupt(runs.make(recipe, folder, resume="never"), 5, monkeypatch)
     assert [path.name for path in checkpoint.steps(folder / "checkpoints")] == ["step-0000003"]
     assert len(runs.losses(folder)) == 4
     whole = trained(recipe, tmp_path / "whole")
@@ -211,7 +196,7 @@ def test_never_drops_the_checkpoints_and_starts_anew(small_corpus, tmp_path, mon
 def test_an_earlier_checkpoint_drops_those_after_it(small_corpus, tmp_path, monkeypatch):
     recipe = runs.recipe(small_corpus, epochs=4, keep=3)
     folder = tmp_path / "run"
-    killed(runs.make(recipe, folder), 11, monkeypatch)
+    runs.interrupt(runs.make(recipe, folder), 11, monkeypatch)
     run = runs.make(recipe, folder, resume=str(folder / "checkpoints" / "step-0000003"))
     assert [path.name for path in checkpoint.steps(folder / "checkpoints")] == ["step-0000003"]
     trainer.train(run)
@@ -243,7 +228,7 @@ def test_a_run_killed_after_stopping_early_does_not_go_on(small_corpus, tmp_path
 
 def test_a_mode_named_anew_is_taken_on_resuming(small_corpus, tmp_path, monkeypatch):
     folder = tmp_path / "run"
-    killed(runs.make(runs.recipe(small_corpus, mode="hold"), folder), 5, monkeypatch)
+    runs.interrupt(runs.make(runs.recipe(small_corpus, mode="hold"), folder), 5, monkeypatch)
     assert runs.make(runs.recipe(small_corpus, mode="replay"), folder).state.mode == "replay"
 
 

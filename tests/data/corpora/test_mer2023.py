@@ -1,17 +1,15 @@
 import csv
 import math
 import shutil
-import sys
 
 import numpy as np
 import pytest
 
-from affect import cli
 from affect.data import corpora
 from affect.data.corpora import mer2023
 from affect.data.corpora.mer2023 import CLASSES, PARTS, USUAL, read, read_transcripts
 from affect.errors import AffectError
-from tests.launching import assert_one_line, exit_code, own_log
+from tests.launching import assert_one_line
 
 A, T, V = USUAL.values()
 ALL = {"audio": [A], "text": [T], "video": [V]}
@@ -307,21 +305,6 @@ def test_readers_of_features_and_of_recordings_are_kept_apart(root):
         corpora.read_features("mer2024", root)
     with pytest.raises(AffectError, match="'mer2023' has no option 'vidoe': did you mean 'video'"):
         corpora.read_features("mer2023", root, vidoe=[V])
-
-
-@pytest.fixture
-def affect(capsys, monkeypatch):
-    """Run the command in this process: exit code, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["affect", *map(str, arguments)])
-        capsys.readouterr()
-        with own_log():
-            code = exit_code(cli.main)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 @pytest.mark.parametrize("options", [[], ["--corpus", "mer2023", "--labels", "npz"]])

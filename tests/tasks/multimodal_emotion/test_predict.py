@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from affect import cli
 from affect.data.synthetic_features import FEATURES
 from affect.errors import AffectError
 from affect.tasks.multimodal_emotion import predict
 from affect.training.run_dir import read_rows
 from tests.inference.asking import ask
-from tests.launching import assert_one_line, exit_code, in_its_own_process, own_log
+from tests.launching import assert_one_line, in_its_own_process
 from tests.tasks.multimodal_emotion import fusing, small
 from tests.tasks.multimodal_emotion.fusing import CLASSES
 
@@ -231,21 +229,6 @@ def test_a_model_without_attention_tells_of_none(features, tmp_path):
     fusing.save(tmp_path, name="lf_dnn", streams=streams)
     _, lines = ask(tmp_path, audio=[features["audio"]])
     assert set(lines[0]) == {"id", "prediction", "probability", "present"}
-
-
-@pytest.fixture
-def affect(capsys, monkeypatch):
-    """Run the command in this process: exit code, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["affect", *map(str, arguments)])
-        capsys.readouterr()
-        with own_log():
-            code = exit_code(cli.main)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 def test_the_real_command_line(fused, features, tmp_path):
