@@ -186,8 +186,7 @@ def _unit(name: str, tops: Mapping[str, Path], top: Path, unit: Unit, command: s
         name: combine({member: _rows(place, name) for member, place in places.items()}, task.average) for name in names
     }
     scores = {name: measured(task.measures, mine) for name, mine in rows.items()}
-    for name, mine in rows.items():
-        run_dir.write_rows(folder, name, mine)
+    run_dir.write_rows(folder, rows)
     for path in first.glob("baseline-*.jsonl"):
         shutil.copy(path, folder / path.name)
     environment = recipes.read(first / "environment.json")

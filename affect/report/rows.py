@@ -1,10 +1,10 @@
-"""Rows of predictions: a JSON object a line, plain or gzipped, read when they are asked for."""
+"""Rows of predictions: a JSON object a line, in a file or a member of an archive, read when they are asked for."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +19,8 @@ Rows = dict[str, Record]
 
 class Files(Mapping[str, Rows]):
     """Files of rows by the evaluation they are of; what can't be read in one is added to `problems` when it is read.
+
+    A path below a .zip file is a member of that archive.
 
     The rows of plain evaluations stay in memory; of those under a condition, which are many, none does.
     """
@@ -51,11 +53,10 @@ class Files(Mapping[str, Rows]):
 def lines(path: Path, problems: list[str]) -> list[Record]:
     """Return the JSON objects of a file, a line each; those that are none are counted, the first one named."""
     try:
-        data = path.read_bytes()
-        content = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8", errors="replace")
+        content = _content(path).decode("utf-8", errors="replace")
     except FileNotFoundError:
         return []
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
         problems.append(f"{path.name} can't be read: {first_line(error)}")
         return []
     records, wrong = [], []
@@ -74,6 +75,13 @@ def lines(path: Path, problems: list[str]) -> list[Record]:
     if wrong:
         problems.append(f"{path.name}: {len(wrong)} corrupt line(s), the first is line {wrong[0]}")
     return records
+
+
+def _content(path: Path) -> bytes:
+    if path.parent.suffix != ".zip":
+        return path.read_bytes()
+    with zipfile.ZipFile(path.parent) as archive:
+        return archive.read(path.name)
 
 
 def rows_of(path: Path, problems: list[str]) -> Rows:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -109,11 +110,18 @@ def _run(path: Path, seed: int, fold: int, scores_only: bool) -> Run:
     end = events[-1] if events and events[-1].get("event") == "end" else {}
     predictions: dict[str, Path] = {}
     baselines: dict[str, dict[str, Path]] = {}
-    for file in sorted([*path.glob("*.jsonl"), *path.glob("*.jsonl.gz")]):
-        if match := re.fullmatch(r"predictions-(.+)\.jsonl(\.gz)?", file.name):
+    for file in sorted(path.glob("*.jsonl")):
+        if match := re.fullmatch(r"predictions-(.+)\.jsonl", file.name):
             predictions[match[1]] = file
-        elif match := re.fullmatch(r"baseline-(\w+)-(.+)\.jsonl(\.gz)?", file.name):
+        elif match := re.fullmatch(r"baseline-(\w+)-(.+)\.jsonl", file.name):
             baselines.setdefault(match[1], {})[match[2]] = file
+    conditions = path / "predictions-conditions.zip"
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            with zipfile.ZipFile(conditions) as archive:
+                predictions |= {name.removesuffix(".jsonl"): conditions / name for name in sorted(archive.namelist())}
+        except zipfile.BadZipFile as error:
+            problems.append(f"{conditions.name} can't be read: {first_line(error)}")
     return Run(
         name=f"seed{seed}/fold{fold}",
         seed=seed,

@@ -94,6 +94,8 @@ def _partition(ordered: NDArray[np.float64], budget: float) -> list[int]:
     """
     n = len(ordered)
     overhead = _START * budget
+    if n and ordered[0] * n <= budget and ordered[0] * n - ordered.sum() < overhead:
+        return [0, n]  # a second group would cost its overhead and could save the padding at most
     best = np.full(n + 1, np.inf)
     best[0] = 0.0
     previous = np.zeros(n + 1, dtype=np.int64)

@@ -32,7 +32,8 @@ def predict(
     loader = Loader(Collated(task, part, condition), orders, workers=workers, pin=engine.device.type == "cuda")
     rows: list[Row] = []
     training = model.training
-    model.eval()
+    if training:
+        model.eval()
     try:
         with torch.no_grad():
             for _ in orders:
@@ -44,7 +45,8 @@ def predict(
                 if not batch.filler:
                     rows += found
     finally:
-        model.train(training)
+        if training:
+            model.train()
     # Every rank must reach this.
     by_id = {row["id"]: row for row in engine.gather_objects(rows)}
     # All at once: a column that is iterated over comes row by row.

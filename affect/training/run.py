@@ -418,8 +418,7 @@ class Run:
         return load_file(str(best))
 
     def _write_rows(self, kept: Mapping[str, list[Row]]) -> None:
-        for name, mine in kept.items():
-            run_dir.write_rows(self.folder, name, mine)
+        run_dir.write_rows(self.folder, kept)
         if self.start.only is None:
             for evaluation, baselines in self.task.baselines().items():
                 for name, lines in baselines.items():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from affect import recipe as recipes
 from affect.errors import AffectError, first_line
 from affect.recipe import Recipe
 from affect.training import atomic_swap, lock
+
+CONDITIONS = "predictions-conditions.zip"
+"""The rows of every part under every condition, a member each: as files they would be a hundred small ones a run."""
 
 
 def experiment_folder(runs: Path, experiment: str, name: str | None) -> Path:
@@ -91,14 +94,16 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a .jsonl file; a last line cut short by a crash is left out."""
     if not path.exists():
         return
-    with (
-        gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file
-    ):  # decoded line by line: a crash can leave bytes that are no text
-        for line in file:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                return
+    with path.open("rb") as file:  # decoded line by line: a crash can leave bytes that are no text
+        yield from _objects(file)
+
+
+def _objects(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -113,13 +118,22 @@ def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def predicted(folder: Path) -> list[str]:
     """Return the names of the evaluations whose rows a run's folder holds, in order."""
-    names = [path.name.removeprefix("predictions-") for path in folder.glob("predictions-*.jsonl*")]
-    return sorted(name.removesuffix(".gz").removesuffix(".jsonl") for name in names)
+    names = [path.stem.removeprefix("predictions-") for path in folder.glob("predictions-*.jsonl")]
+    if (folder / CONDITIONS).exists():
+        with zipfile.ZipFile(folder / CONDITIONS) as archive:
+            names += [name.removesuffix(".jsonl") for name in archive.namelist()]
+    return sorted(names)
 
 
 def read_rows(folder: Path, evaluation: str) -> list[dict[str, Any]]:
     """Return the predicted rows of an evaluation; none where there are none."""
-    return list(read_lines(folder / f"predictions-{evaluation}.jsonl{'.gz' if '@' in evaluation else ''}"))
+    if "@" not in evaluation:
+        return list(read_lines(folder / f"predictions-{evaluation}.jsonl"))
+    try:
+        with zipfile.ZipFile(folder / CONDITIONS) as archive, archive.open(f"{evaluation}.jsonl") as file:
+            return list(_objects(file))
+    except (FileNotFoundError, KeyError):
+        return []
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -129,18 +143,23 @@ def _line(row: dict[str, Any]) -> str:
         return json.dumps(plain(row), ensure_ascii=False) + "\n"
 
 
-def write_rows(folder: Path, evaluation: str, rows: Iterable[dict[str, Any]]) -> None:
-    """Write the predicted rows of an evaluation to a run's folder; those under a condition are compressed."""
-    if "@" not in evaluation:
-        write_lines(folder / f"predictions-{evaluation}.jsonl", rows)
+def write_rows(folder: Path, rows: Mapping[str, Iterable[dict[str, Any]]]) -> None:
+    """Write the predicted rows of evaluations to a run's folder: a file each, those under conditions in one archive."""
+    for evaluation, predicted_rows in rows.items():
+        if "@" not in evaluation:
+            write_lines(folder / f"predictions-{evaluation}.jsonl", predicted_rows)
+    under = {f"{evaluation}.jsonl": lines for evaluation, lines in rows.items() if "@" in evaluation}
+    if not under:
         return
-    # Without the time of day: the same rows are the same bytes.
     with (
-        whole(folder / f"predictions-{evaluation}.jsonl.gz") as temporary,
-        temporary.open("wb") as file,
-        gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0, filename="") as packed,
+        whole(folder / CONDITIONS) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
     ):
-        packed.writelines(_line(row).encode() for row in rows)
+        for name, lines in under.items():
+            # Without the time of day: the same rows are the same bytes.
+            member = zipfile.ZipInfo(name)
+            member.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(member, "".join(map(_line, lines)), compresslevel=1)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -174,7 +174,7 @@ def test_the_report_has_the_ensembles_matrix(members, tmp_path):
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (lambda folder: (folder / "predictions-test1@snr=5.jsonl.gz").unlink(), "has no predictions of test1@snr=5"),
+        (lambda folder: (folder / run_dir.CONDITIONS).unlink(), "has no predictions of test1@"),
         (lambda folder: (folder / "predictions-test2.jsonl").unlink(), "has no predictions of test2, of which an"),
         (lambda folder: _shorten(folder / "predictions-valid.jsonl"), "predict different examples"),
     ],

@@ -17,6 +17,7 @@ from affect.options import Options
 from affect.recipe import field_names
 from affect.tasks import make, read_recipe
 from affect.tasks.multimodal_emotion.config import MultimodalEmotion
+from affect.training import run_dir
 from tests.launching import assert_one_line, exit_code, in_its_own_process, own_log
 from tests.tasks.multimodal_emotion import small
 
@@ -194,7 +195,7 @@ def check(folder: Path, name: str) -> None:
     assert events == ["step"] * 3 + ["selection", "end"]
     assert lines[2]["grad_norm"] > 0
     assert (folder / "checkpoints" / "best" / "model.safetensors").exists()
-    assert (folder / "predictions-test2@snr=5.jsonl.gz").exists()
+    assert run_dir.read_rows(folder, "test2@snr=5")
     assert (folder.parents[1] / "report.md").exists()
     for part, size in (("valid", 45), ("test1", 20), ("test2", 20), ("test3", 20)):
         assert len(small.read(folder / f"predictions-{part}.jsonl")) == size

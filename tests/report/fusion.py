@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from affect.training import run_dir
 
 CLASSES = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 SHARES = (0.26, 0.24, 0.2, 0.12, 0.14, 0.04)
@@ -124,7 +125,8 @@ def rows(model: Model, part: str, logits: np.ndarray, valence: np.ndarray) -> li
 
 
 def write_conditions(path: Path, model: Model, attention: bool, conditions: Sequence[str]) -> None:
-    """Write the rows of every part under each condition, gzipped, as the trainer does."""
+    """Write the rows of every part under each condition, as the trainer does."""
+    written = {}
     for part in ("valid", *TESTS):
         for condition in conditions:
             found = rows(model, part, *model.says(part, strength(condition)))
@@ -137,8 +139,8 @@ def write_conditions(path: Path, model: Model, attention: bool, conditions: Sequ
                     row["present"] = "".join(letter for letter in "ATV" if random.random() >= float(value))
                 if attention:
                     row["attention"] = shares(value if kind == "subset" else "ATV")
-            content = "".join(json.dumps(row) + "\n" for row in found).encode()
-            (path / f"predictions-{part}@{condition}.jsonl.gz").write_bytes(gzip.compress(content, 1, mtime=0))
+            written[f"{part}@{condition}"] = found
+    run_dir.write_rows(path, written)
 
 
 def shares(given: str) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 import math
@@ -27,6 +26,7 @@ from affect.report.systems import Estimate
 from affect.task import Measure
 from affect.tasks.multimodal_emotion import report as own
 from affect.tasks.multimodal_emotion.measures import ACCURACY, F1, SQUARED_ERROR
+from affect.training import run_dir
 from tests.report.fusion import CLASSES, TESTS, edit, edit_document, experiment, load_rows
 
 REST = "test1@incomplete"
@@ -96,8 +96,8 @@ def test_conditions_are_scored_from_their_rows(made: Path) -> None:
     for seed in (0, 1):
         folds = []
         for fold in range(1, 6):
-            with gzip.open(made / f"seed{seed}/fold{fold}/predictions-test1@subset=AT.jsonl.gz", "rt") as file:
-                folds.append(sorted(map(json.loads, file), key=lambda row: row["id"]))
+            rows = run_dir.read_rows(made / f"seed{seed}/fold{fold}", "test1@subset=AT")
+            folds.append(sorted(rows, key=lambda row: row["id"]))
         said = np.mean([[row["logits"] for row in rows] for rows in folds], axis=0).argmax(1)
         labels = [row["target"]["emotion"] for row in folds[0]]
         values.append(sk.f1_score(labels, [CLASSES[i] for i in said], average="weighted"))
@@ -114,12 +114,12 @@ def test_conditions_are_scored_from_their_rows(made: Path) -> None:
 @pytest.mark.usefixtures("no_plots")
 def test_a_damaged_file_is_named_and_crashes_nothing(fused: Path) -> None:
     run = fused / "seed0" / "fold1"
-    (run / "predictions-test1@snr=0.jsonl.gz").write_bytes(b"\x1f\x8b no archive")
+    (run / run_dir.CONDITIONS).write_bytes(b"PK no archive")
     (fused / "seed0" / "fold2" / "predictions-test3.jsonl").unlink()
     edit(run / "predictions-test2.jsonl", lambda records: records[0]["target"].update(emotion="joy"))
     (fused / "seed1" / "fold1" / "predictions-valid.jsonl").write_bytes(b"\xff\xfe\x00{")
     text = report.write(fused).read_text(encoding="utf-8")
-    assert "predictions-test1@snr=0.jsonl.gz can't be read" in text
+    assert "predictions-conditions.zip can't be read" in text
     assert "no readable predictions-test3.jsonl" in text
     assert "no class is called joy" in text
     assert re.search(r"\| unreadable +\| 2 of 10 runs", text)
@@ -259,9 +259,9 @@ def test_missing_unfinished_and_odd_runs(plain: Path) -> None:
 
 
 def test_conditions_of_fewer_rows(fused: Path) -> None:
-    for path in fused.glob("seed*/fold*/predictions-test1@snr=0.jsonl.gz"):
-        rows = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
-        path.write_bytes(gzip.compress(b"".join(rows[1:])))
+    for folder in fused.glob("seed*/fold*"):
+        rows = {name: run_dir.read_rows(folder, name) for name in run_dir.predicted(folder)}
+        run_dir.write_rows(folder, rows | {"test1@snr=0": rows["test1@snr=0"][1:]})
     assert flags(fused)["conditions disagree"].evidence == "test1@snr=0 has 59 of the 60 rows of test1"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import json
 import math
+import zipfile
 
 import numpy as np
 import pytest
@@ -333,15 +333,16 @@ def test_only_the_main_rank_writes_and_all_predict(tmp_path):
 def test_rows_under_a_condition_are_packed_and_the_same_bytes_again(tmp_path):
     folder = tmp_path / "run"
     toy_task.train(ToyTask(toy_task.recipe()), folder)
-    packed = (folder / "predictions-dark@blind.jsonl.gz").read_bytes()
-    rows = [json.loads(line) for line in gzip.decompress(packed).splitlines()]
+    packed = (folder / run_dir.CONDITIONS).read_bytes()
+    with zipfile.ZipFile(folder / run_dir.CONDITIONS) as archive:
+        rows = [json.loads(line) for line in archive.read("dark@blind.jsonl").splitlines()]
     assert rows == run_dir.read_rows(folder, "dark@blind")
     plain = run_dir.read_rows(folder, "dark")
     assert [row["id"] for row in rows] == [row["id"] for row in plain]
     assert [row["prediction"] for row in rows] != [row["prediction"] for row in plain]
     assert run_dir.predicted(folder) == ["dark", "dark@blind", "valid"]
     toy_task.train(ToyTask(toy_task.recipe()), tmp_path / "again")
-    assert (tmp_path / "again" / "predictions-dark@blind.jsonl.gz").read_bytes() == packed
+    assert (tmp_path / "again" / run_dir.CONDITIONS).read_bytes() == packed
 
 
 @pytest.mark.parametrize(("size", "wanted"), [(10, 10), (2000, 2000), (2001, 2000), (9999, 2000)])

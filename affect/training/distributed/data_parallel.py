@@ -82,6 +82,10 @@ class Plain:
         if clip_value is not None:
             torch.nn.utils.clip_grad_value_(parameters, clip_value)
         check(norm)
+        if self.accelerator.scaler is None:
+            # Accelerate's own step looks through the installed packages for an optimiser's, twice each time.
+            _inner(optimizer).step()
+            return norm, False
         optimizer.step()
         return norm, bool(optimizer.step_was_skipped)
 
