@@ -1,4 +1,4 @@
-"""One rank on an engine: runs of ten steps of a tiny WavLM, as a JSON list on the command line names them.
+"""One rank on an engine: runs of six steps of a tiny WavLM, as a JSON list on the command line names them.
 
 A run: its folder, the optimiser, the mode and the budget; `from` is a checkpoint of another run to go on from.
 """
@@ -28,12 +28,12 @@ from affect.training.run import Run, Start
 from tests.training import runs
 
 ADAMW = optim.make
-STEPS = 10
+STEPS = 6
 
 
 def settings(root: Path, asked: dict[str, Any]) -> Emotion:
     """Return a recipe that clips, with a rate for the encoder, parameters in the loss and, under AdamW, an average."""
-    made = runs.recipe(root, encoder="tiny", epochs=4, steps=STEPS, budget=asked["budget"], mode=asked["mode"], keep=9)
+    made = runs.recipe(root, encoder="tiny", epochs=2, steps=STEPS, budget=asked["budget"], mode=asked["mode"], keep=9)
     sgd = asked["optimiser"] == "sgd"
     rates = Optim(lr=3e-2, encoder_lr=1e-2, clip=0.5) if sgd else Optim(lr=3e-3, encoder_lr=1e-3, clip=0.5, ema=0.9)
     return replace(made, optim=rates, model=replace(made.model, uncertainty=True))

@@ -29,7 +29,7 @@ STAGE_3 = {
 }
 ENGINES = {"DDP": "cpu_2", "ZeRO-1": "zero1", "ZeRO-2": "zero2", "ZeRO-3": "", "FSDP2": "fsdp2"}
 CUTS = {"hold": ("hold", 100.0), "replay": ("replay", 0.9), "many": ("hold", 0.9)}
-MIDDLE = "step-0000006"
+MIDDLE = "step-0000003"
 
 pytestmark = pytest.mark.distributed
 
@@ -131,10 +131,10 @@ def test_the_weights_are_shared_out_where_the_engine_says_so(place, engine):
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_ten_steps_are_those_of_one_process(place, engine, cut):
+def test_all_steps_are_those_of_one_process(place, engine, cut):
     wanted, found = place.run("single", cut), place.run(engine, cut)
     losses = numbers(wanted, "loss")
-    assert len(losses) == 10
+    assert len(losses) == 6
     np.testing.assert_allclose(numbers(found, "loss"), losses, rtol=0, atol=1e-5)
     norms = numbers(wanted, "grad_norm")
     assert (norms > 0.5).all(), "clipping must be active"
@@ -149,7 +149,7 @@ def test_ten_steps_are_those_of_one_process(place, engine, cut):
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_exported_weights_are_those_of_one_process(place, engine, cut):
-    last = "step-0000010/model.safetensors"
+    last = "step-0000006/model.safetensors"
     wanted = load_file(place.run("single", cut) / "checkpoints" / last)
     found = load_file(place.run(engine, cut) / "checkpoints" / last)
     assert list(found) == list(wanted)
@@ -166,11 +166,11 @@ def test_exported_weights_are_those_of_one_process(place, engine, cut):
 def test_a_run_goes_on_from_its_middle_bit_for_bit(place, engine):
     whole, resumed = place.run(engine, "adamw"), place.run(engine, "resumed")
     for event in ("step", "eval", "end"):
-        wanted = [line for line in runs.lines(whole, event) if line["step"] > 6]
+        wanted = [line for line in runs.lines(whole, event) if line["step"] > 3]
         assert wanted
-        assert [line for line in runs.lines(resumed, event) if line["step"] > 6] == wanted
+        assert [line for line in runs.lines(resumed, event) if line["step"] > 3] == wanted
     for name in ("model", "average", "optimizer"):
-        path = f"checkpoints/step-0000010/{name}.safetensors"
+        path = f"checkpoints/step-0000006/{name}.safetensors"
         assert (whole / path).read_bytes() == (resumed / path).read_bytes(), name
 
 
@@ -180,10 +180,10 @@ def test_a_checkpoint_of_one_engine_and_world_goes_on_on_another(place, engine, 
     """AdamW's moments, the average and the place go with it: the losses are those of the run it comes from."""
     found = place.run(engine, "moved") if way == "there" else place.run("back", engine)
     wanted = numbers(place.run("single", "adamw"), "loss")
-    assert [line["step"] for line in runs.lines(found, "step")] == [7, 8, 9, 10]
-    np.testing.assert_allclose(numbers(found, "loss"), wanted[6:], rtol=0, atol=1e-5)
+    assert [line["step"] for line in runs.lines(found, "step")] == [4, 5, 6]
+    np.testing.assert_allclose(numbers(found, "loss"), wanted[3:], rtol=0, atol=1e-5)
     for name in ("model", "average", "optimizer"):
-        path = f"checkpoints/step-0000010/{name}.safetensors"
+        path = f"checkpoints/step-0000006/{name}.safetensors"
         one, other = load_file(place.run("single", "adamw") / path), load_file(found / path)
         assert set(one) == set(other)
         for key, value in one.items():
