@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.data import corpora, splits
-from affect.data.corpora.feature_folders import Feature
+from affect.data.corpora.feature_folders import Feature, features_below
 from affect.data.corpora.utterances import kind
 from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.data.feature_corpus import MODALITIES, FeatureCorpus
@@ -65,7 +65,7 @@ def features_of(name: str, root: Path, options: Mapping[str, Any]) -> tuple[Feat
     others = {option: value for option, value in options.items() if not option.endswith("_feature")}
     chosen = {m: tuple(options[f"{m}_feature"]) for m in MODALITIES if f"{m}_feature" in options}
     layout = corpora.layout(name)
-    there = layout.features(root) if layout.features else ()
+    there = features_below(root)
     if not chosen:
         names = {feature.name for feature in there}
         chosen = {m: (usual,) for m, usual in layout.usual.items() if usual in names}

@@ -14,8 +14,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from affect.data.corpora.csv_table import read_csv, rows_of
-from affect.data.corpora.labels import UnusableError, gender_of, label, number
+from affect.data.corpora.labels import UnusableError, gender_of, label, number, read_csv, rows_of
 from affect.data.corpora.layout import Layout
 from affect.data.corpora.utterances import Row, corpus_of_files, labelled, own_columns
 from affect.data.corpus import LABELS, Corpus
@@ -52,8 +51,8 @@ def read(
         ours = {name: cells.get(column, "") for name, column in names.items()}
         return {**{column: cells[column] for column in further}, **_row(ours, sounds, scale)}
 
-    rows, exclusions = rows_of(records, make, lambda cells: cells.get(names["path"], ""), table)
-    return corpus_of_files("csv_folder", rows, exclusions, root=folder, scale=scale, further=further)
+    rows, exclusions = rows_of(records, make, names["path"], table)
+    return corpus_of_files(CORPUS, rows, exclusions, root=folder, scale=scale, further=further)
 
 
 def find_table(folder: Path, labels: str | None = None) -> Path:
@@ -112,7 +111,7 @@ CORPUS = Layout(
     read=read,
     columns=(*REQUIRED, *OPTIONAL),
     options=("columns", "scale", "labels", "audio"),
-    find=find_table,
+    holds=find_table,
     sign="labels.csv",
     about="Look at how it was recorded, by whom, and whether it was acted.",
 )

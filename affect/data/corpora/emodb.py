@@ -12,9 +12,6 @@ from pathlib import Path
 from affect.data.corpora.layout import Layout
 from affect.data.corpora.utterances import Row, corpus_of_files
 from affect.data.corpus import Corpus, Exclusion
-from affect.errors import AffectError
-
-SCALE = (-1.0, 1.0)
 
 EMOTIONS = {
     "W": "anger",
@@ -65,10 +62,10 @@ def read(root: str | Path) -> Corpus:
     There are no sessions or dialogues: both are the speaker, `script` is the sentence. `root` is the folder `wav`
     or the one that holds it. Raises AffectError where neither has recordings so named.
     """
-    folder = find_root(root)
+    folder = CORPUS.find(root)
     rows: list[Row] = []
     exclusions: list[Exclusion] = []
-    for path in _wavs(folder):
+    for path in _recordings(folder):
         match = _NAME.match(path.stem)
         if match is None:
             exclusions.append(Exclusion(what=path.name, reason="not an EmoDB file name"))
@@ -76,18 +73,16 @@ def read(root: str | Path) -> Corpus:
             exclusions.append(Exclusion(what=path.name, reason=f"unknown emotion letter: {match[3]}"))
         else:
             rows.append(_row(path, match[1], match[2], EMOTIONS[match[3]]))
-    return corpus_of_files("emodb", rows, exclusions, root=folder, scale=SCALE, mapped=True)
+    return corpus_of_files(CORPUS, rows, exclusions, root=folder)
 
 
-def find_root(root: str | Path) -> Path:
-    """Return the folder that holds the recordings: `root/wav` or `root`; raises AffectError where neither does."""
-    path = Path(root)
-    if not path.is_dir():
-        raise AffectError(f"EmoDB: {path} is not a folder")
-    for folder in (path / "wav", path):
-        if any(_NAME.match(wav.stem) for wav in _wavs(folder)):
-            return folder
-    raise AffectError(f"EmoDB: {path} holds no recording named like 03a01Fa.wav, nor does its folder wav")
+def _recordings(root: Path) -> list[Path]:
+    """Return the recordings in `root`/wav or else in `root`, none where none is named as EmoDB's are."""
+    for folder in (root / "wav", root):
+        paths = sorted(path for path in folder.glob("*.wav") if not path.name.startswith("._"))
+        if any(_NAME.match(path.stem) for path in paths):
+            return paths
+    return []
 
 
 def _row(path: Path, speaker: str, sentence: str, emotion: str) -> Row:
@@ -107,17 +102,13 @@ def _row(path: Path, speaker: str, sentence: str, emotion: str) -> Row:
     }
 
 
-def _wavs(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.wav") if not path.name.startswith("._"))
-
-
 CORPUS = Layout(
     name="emodb",
     read=read,
     columns=("session", "dialogue", "script", "speaker", "gender", "emotion", "valence", "arousal", "transcript"),
-    find=find_root,
-    sign="03a01Fa.wav",
-    scale=SCALE,
+    holds=_recordings,
+    sign="recording named like 03a01Fa.wav or wav/03a01Fa.wav",
+    scale=(-1.0, 1.0),
     mapped=True,
     language="de",
     about="EmoDB is ten sentences acted by ten speakers in a studio, in German.",

@@ -14,6 +14,7 @@ import numpy as np
 from datasets import Dataset, Features, Value
 
 from affect.data.cache import cache_folder
+from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
 from affect.data.feature_corpus import ABSENT, MODALITIES, PRESENT, FeatureCorpus, Stream, Table, read_table
 from affect.data.label_file import read_header
@@ -36,15 +37,13 @@ class Feature:
 
 
 def corpus_of_features(
-    name: str,
+    layout: Layout,
     root: Path,
     rows: Sequence[Mapping[str, Any]],
     asked: Mapping[str, Sequence[str]],
     *,
-    classes: tuple[str, ...],
     scale: tuple[float, float],
     widths: Sequence[int] | None = None,
-    cache: Path | None = None,
 ) -> FeatureCorpus:
     """Return rows (id, part, emotion, valence) with the features `asked` for, by modality.
 
@@ -61,7 +60,7 @@ def corpus_of_features(
     streams: list[Stream] = []
     tables: list[Table] = []
     for index, (modality, feature) in enumerate(wanted):
-        table = read_table(folders[index], ids, cache or cache_folder())
+        table = read_table(folders[index], ids, cache_folder())
         width = table.values.shape[1]
         if widths is not None and width != widths[index]:
             raise AffectError(f"{modality} feature {feature!r} has {width} numbers, not the {widths[index]} asked for")
@@ -69,13 +68,13 @@ def corpus_of_features(
         tables.append(table)
     states = np.stack([table.states for table in tables], 1) if tables else np.zeros((len(rows), 0), np.uint8)
     return FeatureCorpus(
-        name=name,
-        fingerprint=_fingerprint(name, rows, streams, tables),
-        classes=classes,
+        name=layout.name,
+        fingerprint=_fingerprint(layout.name, rows, streams, tables),
+        classes=layout.classes,
         scale=scale,
         utterances=Dataset.from_dict({key: [row[key] for row in rows] for key in _COLUMNS}, features=_COLUMNS),
         streams=tuple(streams),
-        exclusions=_absences(name, ids, streams, tables),
+        exclusions=_absences(layout.name, ids, streams, tables),
         present=states == PRESENT,
         absent=states == ABSENT,
         arrays=tuple(table.values for table in tables),
@@ -85,7 +84,7 @@ def corpus_of_features(
 
 def features_below(root: str | Path) -> tuple[Feature, ...]:
     """Return the folders below `root`/features, by name, with what the first file of each says."""
-    return tuple(_look(Path(root) / "features" / name, name) for name in _feature_names(Path(root)))
+    return tuple(_look(Path(root) / "features" / name) for name in _feature_names(Path(root)))
 
 
 def _feature_names(root: Path) -> list[str]:
@@ -98,19 +97,20 @@ def _feature_names(root: Path) -> list[str]:
 def _feature_folder(root: Path, modality: str, name: str) -> Path:
     """Return a feature's folder, which may lie deeper than others; raises AffectError where it isn't there."""
     there = _feature_names(root)
-    place = PurePosixPath(name)
-    if place.parts and not place.is_absolute() and ".." not in place.parts and (root / "features" / place).is_dir():
-        return root / "features" / place
+    place = root / "features" / name
+    if name and not name.startswith("/") and ".." not in PurePosixPath(name).parts and place.is_dir():
+        return place
     close = nearest(name, there)
     hint = f"{close} " if there and close.startswith("did") else ""
     raise AffectError(f"{root} has no {modality} feature {name!r}: {hint}there are: {', '.join(there) or 'none'}")
 
 
-def _look(folder: Path, name: str) -> Feature:
+def _look(folder: Path) -> Feature:
     """Return what a feature's first file says; its frames are those of the first folder where it has no files."""
+    name = folder.name
     places = (folder, *sorted(path for path in folder.iterdir() if path.is_dir()))
-    files = (min((p for p in place.glob("*.npy") if p.name[0] != "."), default=None) for place in places)
-    first = next((file for file in files if file is not None), None)
+    files = (path for place in places for path in sorted(place.glob("*.npy")) if path.name[0] != ".")
+    first = next(files, None)
     if first is None:
         return Feature(name=name, fault="no .npy file")
     try:
@@ -123,7 +123,7 @@ def _look(folder: Path, name: str) -> Feature:
 
 def _absences(corpus: str, names: Sequence[str], streams: Sequence[Stream], tables: Sequence[Table]) -> list[Exclusion]:
     """Return an exclusion for each file that isn't there, and log how many there are of each feature."""
-    found: list[Exclusion] = []
+    absences: list[Exclusion] = []
     for stream, table in zip(streams, tables, strict=True):
         missing = [name for name, state in zip(names, table.states, strict=True) if state == ABSENT]
         if missing:
@@ -132,8 +132,8 @@ def _absences(corpus: str, names: Sequence[str], streams: Sequence[Stream], tabl
                 "%s: %s feature %s has no file of %d of %d utterances, which count as missing: %s",
                 *(corpus, stream.modality, stream.name, len(missing), len(names), shown),
             )
-        found += [Exclusion(what=name, reason=f"absent feature file: {stream.name}") for name in missing]
-    return found
+        absences += [Exclusion(what=name, reason=f"absent feature file: {stream.name}") for name in missing]
+    return absences
 
 
 def _fingerprint(

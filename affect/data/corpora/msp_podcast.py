@@ -11,9 +11,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from affect.data.corpora.csv_table import SURPLUS, Cells, read_csv, rows_of
-from affect.data.corpora.labels import UnusableError, gender_of, label
-from affect.data.corpora.layout import Layout, find_folder
+from affect.data.corpora.labels import SURPLUS, Cells, UnusableError, gender_of, label, read_csv, rows_of
+from affect.data.corpora.layout import Layout
 from affect.data.corpora.utterances import Row, corpus_of_files
 from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.errors import AffectError
@@ -65,55 +64,34 @@ def read(root: str | Path) -> Corpus:
     for each podcast and part, or the splits would seem to share a speaker called Unknown; how many there are is logged.
     Raises AffectError where `root` is not the corpus, or its table cannot be read.
     """
-    folder = find_root(root)
+    folder = CORPUS.find(root)
     sounds = _sounds(folder)
     table = _table(folder)
     _, records = read_csv(table, [COLUMNS[name] for name in REQUIRED], lower=True)
     ours = [(line, _ours(cells, sounds)) for line, cells in records]
-    rows, exclusions = rows_of(ours, lambda cells: _row(cells, sounds), lambda cells: cells["path"], table)
+    rows, exclusions = rows_of(ours, lambda cells: _row(cells, sounds), "path", table)
     named = {cells["path"] for _, cells in ours}
     exclusions += [Exclusion(what=name, reason="audio file without labels") for name in sorted(sounds.keys() - named)]
     _log_unknown(rows)
-    return corpus_of_files("msp_podcast", rows, exclusions, root=folder, scale=SCALE)
+    return corpus_of_files(CORPUS, rows, exclusions, root=folder)
 
 
-def find_root(root: str | Path) -> Path:
-    """Return the folder that holds `Labels`: `root`, its parent or its only such subfolder.
-
-    Raises AffectError where there is none.
-    """
-    return find_folder(
-        root, lambda folder: _find_table(folder) is not None, title="MSP-Podcast", sign=f"Labels/{TABLE}",
-        part=lambda name: name.lower() in ("labels", "audios"),
-    )  # fmt: skip
-
-
-def _child(folder: Path, name: str) -> Path | None:
-    """Return what `folder` holds under `name`, in capitals or not."""
+def _child(folder: Path, name: str) -> Path:
+    """Return `name` in `folder`, as it is there in capitals or not."""
     try:
-        found = [child for child in sorted(folder.iterdir()) if child.name.lower() == name.lower()]
-    except OSError:
-        return None
-    return found[0] if found else None
-
-
-def _find_table(folder: Path) -> Path | None:
-    labels = _child(folder, "Labels")
-    table = _child(labels, TABLE) if labels is not None and labels.is_dir() else None
-    return table if table is not None and table.is_file() else None
+        return min(child for child in folder.iterdir() if child.name.lower() == name.lower())
+    except (OSError, ValueError):
+        return folder / name
 
 
 def _table(folder: Path) -> Path:
-    table = _find_table(folder)
-    if table is None:
-        raise AffectError(f"MSP-Podcast: {folder} has no Labels/{TABLE}")
-    return table
+    return _child(_child(folder, "Labels"), TABLE)
 
 
 def _sounds(folder: Path) -> dict[str, Path]:
     """Return the files of `Audios` by name; raises AffectError where there is no such folder."""
     audios = _child(folder, "Audios")
-    if audios is None or not audios.is_dir():
+    if not audios.is_dir():
         raise AffectError(f"MSP-Podcast: {folder} has no folder Audios")
     files = (path for path in audios.iterdir() if path.suffix.lower() in (".wav", ".flac"))
     return {path.name: path for path in sorted(files) if not path.name.startswith("._")}
@@ -172,11 +150,10 @@ def _log_unknown(rows: list[Row]) -> None:
     """Say how many turns have no known speaker, by part: whether parts share those speakers nobody can tell."""
     counts = Counter(str(row["split"]) for row in rows if str(row["speaker"]).startswith("unknown in "))
     if counts:
-        told = ", ".join(f"{part} {counts[part]}" for part in SPLITS.values() if counts[part])
+        by_part = ", ".join(f"{part} {counts[part]}" for part in SPLITS.values() if counts[part])
         _LOG.warning(
             "msp_podcast: %d utterances have no known speaker (%s): whether parts share those speakers cannot be told",
-            counts.total(),
-            told,
+            *(counts.total(), by_part),
         )
 
 
@@ -184,8 +161,9 @@ CORPUS = Layout(
     name="msp_podcast",
     read=read,
     columns=("session", "dialogue", "speaker", "gender", "emotion", "valence", "arousal", "dominance", "split"),
-    find=find_root,
+    holds=lambda folder: _table(folder).is_file(),
     sign=f"Labels/{TABLE}",
+    part="(?i:labels|audios)",
     scale=SCALE,
     # The eight classes of its challenges; "other" and no agreement are none.
     classes=("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
