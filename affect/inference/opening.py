@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,10 +58,17 @@ def folders_of(name: Path) -> tuple[Path, ...]:
     if (folder / saving.WEIGHTS).is_file():
         return (folder,)
     for pattern in ("fold*", "seed*/fold*"):
-        found = tuple(sorted(path.parent for path in folder.glob(str(pattern / _BEST / saving.WEIGHTS))))
-        if found:
-            _warn(folder, found)
-            return found
+        weights = tuple(sorted(path.parent for path in folder.glob(str(pattern / _BEST / saving.WEIGHTS))))
+        if weights:
+            from affect.training.run_dir import finished
+
+            unfinished = [best.parents[1] for best in weights if not finished(best.parents[1])]
+            if unfinished:
+                _LOG.warning(
+                    "%s: %d of %d runs have not come to their end (%s ...): their best weights so far count as well",
+                    *(folder, len(unfinished), len(weights), unfinished[0]),
+                )
+            return weights
     below = sorted(str(path.parents[2]) for path in folder.glob(str("**" / _BEST / saving.WEIGHTS)))
     if below:
         raise AffectError(f"{folder} holds several runs: name one, such as {below[0]}")
@@ -84,15 +90,3 @@ def _exported(name: Path) -> Path | None:
     if len(found) > 1:
         raise AffectError(f"{name} holds several exported models: name one, such as {found[0]}")
     return found[0] if found else None
-
-
-def _warn(top: Path, found: Sequence[Path]) -> None:
-    """Log the runs that have not come to their end: their weights are the best so far."""
-    from affect.training.run_dir import finished
-
-    unfinished = [path.parents[1] for path in found if not finished(path.parents[1])]
-    if unfinished:
-        _LOG.warning(
-            "%s: %d of %d runs have not come to their end (%s ...): their best weights so far count as well",
-            top, len(unfinished), len(found), unfinished[0],
-        )  # fmt: skip

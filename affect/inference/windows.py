@@ -66,6 +66,7 @@ def lines(model: Listener, inputs: UserInputs, *, progress: bool) -> Iterator[Li
     headerless samples of one channel. A model that hears and reads takes a text a file, of all its windows. Raises
     AffectError where files or texts are not what the model takes.
     """
+    hop = inputs.window if inputs.hop is None else inputs.hop
     pipe = stream.raw(inputs.rate, inputs.raw) if inputs.rate is not None else None
     _check_model(model, len(inputs.files), len(inputs.text))
     for text in () if inputs.files else inputs.text:
@@ -76,9 +77,9 @@ def lines(model: Listener, inputs: UserInputs, *, progress: bool) -> Iterator[Li
         model.begin()
         done = 0.0
         try:
-            for line in _of_file(model, path, text_of, inputs, pipe, progress):
+            for line in _of_file(model, path, text_of, (inputs.window, hop), pipe, progress):
                 yield {"path": str(path), **line}
-                done = line["start"] + (inputs.window if inputs.hop is None else inputs.hop)
+                done = line["start"] + hop
         except AffectError as error:
             yield {"path": str(path), **({"start": round(done, 3)} if done else {}), "error": str(error)}
 
@@ -96,8 +97,9 @@ def _check_model(model: Listener, files: int, texts: int) -> None:
 
 
 def _of_file(
-    model: Listener, path: Path, text: str | None, inputs: UserInputs, pipe: stream.Pipe | None, progress: bool
+    model: Listener, path: Path, text: str | None, window: tuple[float, float], pipe: stream.Pipe | None, progress: bool
 ) -> Iterator[Line]:
+    """Yield a line for each window of a file; `window` is its length and the hop, in seconds."""
     if text is not None and not text.strip():
         raise AffectError(f"{path}: empty text")
     rate, length = model.sampling_rate, None
@@ -109,8 +111,7 @@ def _of_file(
             length, blocks = stack.enter_context(audio.stream(path, rate))
         if progress and (length is None or length >= _LONG):
             blocks = _shown(blocks, rate, length, path.name)
-        hop = inputs.window if inputs.hop is None else inputs.hop
-        size, step, least = (round(seconds * rate) for seconds in (inputs.window, hop, _SHORTEST))
+        size, step, least = (round(seconds * rate) for seconds in (*window, _SHORTEST))
         for start, wave in stream.windows(blocks, size, step, least):
             if len(wave) < _LEAST * rate:
                 short = 1000 * len(wave) / rate
