@@ -14,9 +14,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from affect.data.corpora.labels import UnusableError, gender_of, label, number, read_csv, rows_of
+from affect.data.corpora.labels import UnusableError, label, number, read_csv, rows_of
 from affect.data.corpora.layout import Layout
-from affect.data.corpora.utterances import Row, corpus_of_files, labelled, own_columns
+from affect.data.corpora.utterances import Row, corpus_of_rows, labelled, own_columns, verified
 from affect.data.corpus import LABELS, Corpus
 from affect.errors import AffectError
 
@@ -52,7 +52,8 @@ def read(
         return {**{column: cells[column] for column in further}, **_row(ours, sounds, scale)}
 
     rows, exclusions = rows_of(records, make, names["path"], table)
-    return corpus_of_files(CORPUS, rows, exclusions, root=folder, scale=scale, further=further)
+    kept, left_out = verified(CORPUS.name, rows, exclusions)
+    return corpus_of_rows(CORPUS, kept, left_out, root=folder, scale=scale, further=further)
 
 
 def find_table(folder: Path, labels: str | None = None) -> Path:
@@ -79,7 +80,7 @@ def _require(table: Path, present: list[str], names: Mapping[str, str], mapped: 
     # Classes alone are labels too.
     classes = names["emotion"] in present
     needed = [name for name in REQUIRED if not (classes and name in LABELS)]
-    for name in dict.fromkeys((*needed, *mapped)):
+    for name in (*needed, *mapped):
         if names[name] not in present:
             raise AffectError(f"{table} has no column {names[name]!r}; it has: {', '.join(present) or 'none'}")
 
@@ -100,9 +101,6 @@ def _row(cells: Mapping[str, str], folder: Path, scale: tuple[float, float] | No
         raise UnusableError("missing audio file")
     row["id"] = cells["id"] or Path(cells["path"]).as_posix()
     row["path"] = str(path)
-    row["gender"] = gender_of(cells["gender"])
-    row["session"] = cells["session"] or cells["speaker"]
-    row["dialogue"] = cells["dialogue"] or cells["speaker"]
     return row
 
 

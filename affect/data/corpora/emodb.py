@@ -10,35 +10,21 @@ import re
 from pathlib import Path
 
 from affect.data.corpora.layout import Layout
-from affect.data.corpora.utterances import Row, corpus_of_files
+from affect.data.corpora.utterances import Row, corpus_of_rows, verified
 from affect.data.corpus import Corpus, Exclusion
 
 EMOTIONS = {
-    "W": "anger",
-    "L": "boredom",
-    "E": "disgust",
-    "A": "fear",
-    "F": "happiness",
-    "T": "sadness",
-    "N": "neutral",
-}
+    "W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness", "N": "neutral"
+}  # fmt: skip
 """The emotion by its letter in the file name (of the German word: Wut, Langeweile, Ekel, Angst ...)."""
 
 VALENCE_AROUSAL = {
-    "anger": (-0.51, 0.59),
-    "boredom": (-0.65, -0.62),
-    "disgust": (-0.60, 0.35),
-    "fear": (-0.64, 0.60),
-    "happiness": (0.81, 0.51),
-    "sadness": (-0.63, -0.27),
-    "neutral": (0.0, 0.0),
-}
+    "anger": (-0.51, 0.59), "boredom": (-0.65, -0.62), "disgust": (-0.60, 0.35), "fear": (-0.64, 0.60),
+    "happiness": (0.81, 0.51), "sadness": (-0.63, -0.27), "neutral": (0.0, 0.0),
+}  # fmt: skip
 """Where an emotion's word lies on valence and arousal (-1..1): a mapping, nobody rated these recordings."""
 
-GENDERS = {
-    **{speaker: "M" for speaker in ("03", "10", "11", "12", "15")},
-    **{speaker: "F" for speaker in ("08", "09", "13", "14", "16")},
-}
+GENDERS = dict.fromkeys(("03", "10", "11", "12", "15"), "M") | dict.fromkeys(("08", "09", "13", "14", "16"), "F")
 
 SENTENCES = {
     "a01": "Der Lappen liegt auf dem Eisschrank.",
@@ -73,7 +59,7 @@ def read(root: str | Path) -> Corpus:
             exclusions.append(Exclusion(what=path.name, reason=f"unknown emotion letter: {match[3]}"))
         else:
             rows.append(_row(path, match[1], match[2], EMOTIONS[match[3]]))
-    return corpus_of_files(CORPUS, rows, exclusions, root=folder)
+    return corpus_of_rows(CORPUS, *verified(CORPUS.name, rows, exclusions), root=folder)
 
 
 def _recordings(root: Path) -> list[Path]:
@@ -89,8 +75,6 @@ def _row(path: Path, speaker: str, sentence: str, emotion: str) -> Row:
     valence, arousal = VALENCE_AROUSAL[emotion]
     return {
         "id": path.stem,
-        "session": speaker,
-        "dialogue": speaker,
         "script": sentence,
         "speaker": speaker,
         "gender": GENDERS.get(speaker, ""),

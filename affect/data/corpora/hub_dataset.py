@@ -14,15 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affect.data.corpora.labels import UnusableError, gender_of, label
+from affect.data.corpora.labels import UnusableError, label
 from affect.data.corpora.layout import Layout
 from affect.data.corpora.utterances import (
     Row,
-    corpus_of_files,
     corpus_of_rows,
     dataset_of,
     labelled,
     own_columns,
+    verified,
     with_verdicts,
 )
 from affect.data.corpus import LABELS, Corpus, Exclusion
@@ -37,7 +37,6 @@ TEXTS = ("id", "session", "dialogue", "script", "speaker", "gender", "emotion", 
 KNOWN = ("audio", *TEXTS, *LABELS)
 """The names that `columns` may map to the source's own."""
 
-Scale = tuple[float, float] | None
 _AUDIO_COLUMNS = ("audio", "path", "file", "file_name", "wav")
 
 
@@ -76,9 +75,7 @@ def read(
         own |= dict.fromkeys(further)
         parts.append(sounds(table, names["audio"]))
         rows.extend(_rows(table, names, further, part))
-    faults, sound = _faults(rows, scale), datasets.concatenate_datasets(parts)
-    in_memory = any((row["audio"] or {}).get("bytes") is not None for row in sound)
-    return (_corpus_of_bytes if in_memory else _corpus_of_paths)(rows, faults, sound, Path(root), scale, tuple(own))
+    return _corpus(rows, _faults(rows, scale), datasets.concatenate_datasets(parts), Path(root), scale, tuple(own))
 
 
 def _is_saved(folder: Path) -> bool:
@@ -138,9 +135,6 @@ def _rows(table: Dataset, names: Mapping[str, str], further: Sequence[str], part
             row[name] = "" if row.get(name) is None else str(row[name]).strip()
         row["id"] = row["id"] or f"{part or 'row'}-{index:06d}"
         row["split"] = row["split"] or part
-        row["gender"] = gender_of(row["gender"])
-        row["session"] = row["session"] or row["speaker"]
-        row["dialogue"] = row["dialogue"] or row["speaker"]
         yield row
 
 
@@ -163,28 +157,28 @@ def _faults(rows: Sequence[Row], scale: tuple[float, float] | None) -> list[str]
     return faults
 
 
-def _corpus_of_paths(
-    rows: Sequence[Row], faults: Sequence[str], sound: Dataset, root: Path, scale: Scale, further: tuple[str, ...]
+def _corpus(
+    rows: list[Row],
+    faults: list[str],
+    sound: Dataset,
+    root: Path,
+    scale: tuple[float, float] | None,
+    further: tuple[str, ...],
 ) -> Corpus:
-    """Return the corpus of rows whose audio is in files of their own."""
+    """Return the corpus of rows without a fault whose audio, in files or in the rows of `sound`, is sound."""
+    in_memory = any((row["audio"] or {}).get("bytes") is not None for row in sound)
     base = root.parent if root.is_file() else root
-    kept: list[Row] = []
-    left_out: list[Exclusion] = []
-    for row, fault, held in zip(rows, faults, sound, strict=True):
-        path = str((held["audio"] or {}).get("path") or "")
-        if not fault and not (path and os.path.isfile(base / path)):
-            fault = f"missing audio file: {path}" if path else "no audio"
-        if fault:
-            left_out.append(Exclusion(what=row["id"], reason=fault))
-        else:
-            kept.append({**row, "path": str(base / path)})
-    return corpus_of_files(CORPUS, kept, left_out, root=base, scale=scale, further=further)
+    if not in_memory:
+        paths = [str((row["audio"] or {}).get("path") or "") for row in sound]
+        rows = [{**row, "path": str(base / path)} for row, path in zip(rows, paths, strict=True)]
+        faults = [fault or _absence(base, path) for fault, path in zip(faults, paths, strict=True)]
+    usable = [index for index, fault in enumerate(faults) if not fault]
+    kept = [rows[index] for index in usable]
+    left_out = [Exclusion(what=row["id"], reason=fault) for row, fault in zip(rows, faults, strict=True) if fault]
+    if not in_memory:
+        kept, left_out = verified(CORPUS.name, kept, left_out)
+        return corpus_of_rows(CORPUS, kept, left_out, root=base, scale=scale, further=further)
 
-
-def _corpus_of_bytes(
-    rows: Sequence[Row], faults: Sequence[str], sound: Dataset, root: Path, scale: Scale, further: tuple[str, ...]
-) -> Corpus:
-    """Return the corpus of rows that hold their audio: the Arrow table stays where it is, rows are chosen of it."""
     import datasets
 
     from affect.data.corpora.verification import Verdict, in_threads, verdict
@@ -193,17 +187,23 @@ def _corpus_of_bytes(
         data = (sound[index]["audio"] or {}).get("bytes")
         return verdict(data, rows[index]["id"]) if data is not None else Verdict(fault="no audio")
 
-    usable = [index for index, fault in enumerate(faults) if not fault]
     verdicts = in_threads(judged, usable, f"checking {CORPUS.name} audio")
-    kept, faulty = with_verdicts([rows[index] for index in usable], verdicts)
-    left_out = [Exclusion(what=row["id"], reason=fault) for row, fault in zip(rows, faults, strict=True) if fault]
+    kept, faulty = with_verdicts(kept, verdicts)
     corpus = corpus_of_rows(CORPUS, kept, [*left_out, *faulty], root=root, scale=scale, further=further)
     chosen = [index for index, each in zip(usable, verdicts, strict=True) if not each.fault]
     complete: list[Row] = [{}] * len(rows)
     for index, row in zip(chosen, corpus.utterances, strict=True):
         complete[index] = row
+    # The Arrow table of the audio stays where it is, rows are chosen of it.
     beside = dataset_of(complete, corpus.labels, corpus.groups)
     return replace(corpus, utterances=datasets.concatenate_datasets([beside, sound], axis=1).select(chosen))
+
+
+def _absence(base: Path, path: str) -> str:
+    """Return why a row has no file, "" where it has."""
+    if not path:
+        return "no audio"
+    return "" if os.path.isfile(base / path) else f"missing audio file: {path}"
 
 
 CORPUS = Layout(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from affect.data.corpora.labels import UnusableError, number, within
 from affect.data.corpora.layout import Layout
-from affect.data.corpora.utterances import Row, corpus_of_files
-from affect.data.corpus import Corpus, Exclusion
+from affect.data.corpora.utterances import Row, corpus_of_rows, verified
+from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.errors import AffectError
 
 SCALE = (1.0, 5.0)
@@ -52,19 +52,14 @@ def read(root: str | Path) -> Corpus:
             except UnusableError as error:
                 exclusions.append(Exclusion(what=what, reason=str(error)))
         exclusions += [Exclusion(what=name, reason="missing evaluation") for name in sorted(wavs.keys() - seen)]
-    return corpus_of_files(CORPUS, rows, exclusions, root=folder)
+    return corpus_of_rows(CORPUS, *verified(CORPUS.name, rows, exclusions), root=folder)
 
 
 def _sessions(folder: Path) -> list[tuple[Path, int]]:
     """Return the session folders with their numbers, none where no session has evaluations."""
-    try:
-        children = [child for child in folder.iterdir() if child.is_dir()]
-    except OSError:
-        return []
-    named = [(child, int(match[1])) for child in children if (match := _SESSION.match(child.name))]
-    if not any((session / "dialog" / "EmoEvaluation").is_dir() for session, _ in named):
-        return []
-    return sorted(named, key=lambda pair: pair[1])
+    folders = [(path, int(match[1])) for path in folder.glob("Session*/") if (match := _SESSION.match(path.name))]
+    rated = any((session / "dialog" / "EmoEvaluation").is_dir() for session, _ in folders)
+    return sorted(folders, key=lambda pair: pair[1]) if rated else []
 
 
 def _evaluations(session: Path) -> Iterator[tuple[str, str]]:
@@ -87,11 +82,11 @@ def _row(line: str, place: str, session: int, seen: set[str]) -> Row:
         raise UnusableError(f"evaluated more than once: {place}")
     seen.add(utterance)
     try:
-        valence, arousal, dominance = (number(part) for part in match[5].split(","))
+        ratings = dict(zip(LABELS, map(number, match[5].split(",")), strict=True))
         start = float(match[1])
     except ValueError:
         raise UnusableError(f"malformed evaluation line: {place} [{match[5]}]") from None
-    if not all(value == value and within(value, SCALE, TOLERANCE) for value in (valence, arousal, dominance)):
+    if not all(value == value and within(value, SCALE, TOLERANCE) for value in ratings.values()):
         raise UnusableError(f"label out of range: [{match[5]}]")
     if int(name[1]) != session:
         raise UnusableError(f"in the folder of another session: {place}")
@@ -105,10 +100,8 @@ def _row(line: str, place: str, session: int, seen: set[str]) -> Row:
         "speaker": prefix + name[4],
         "gender": name[4],
         "emotion": match[4],
-        "valence": valence,
-        "arousal": arousal,
-        "dominance": dominance,
         "start": start,
+        **ratings,
     }
 
 
@@ -130,13 +123,11 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
 
 def _transcripts(folder: Path) -> dict[str, str]:
     """Return the words by utterance; lines of nobody's turn (`M:`, `F:`) belong to no utterance."""
-    found: dict[str, str] = {}
-    for file in _texts(folder):
-        for _, line in _lines(file):
-            match = _TRANSCRIPT.match(line)
-            if match:
-                found.setdefault(match[1], match[2].strip())
-    return found
+    words: dict[str, str] = {}
+    for match in (_TRANSCRIPT.match(line) for file in _texts(folder) for _, line in _lines(file)):
+        if match:
+            words.setdefault(match[1], match[2].strip())
+    return words
 
 
 def _wavs(folder: Path) -> dict[str, Path]:

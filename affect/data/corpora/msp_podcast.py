@@ -11,9 +11,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from affect.data.corpora.labels import SURPLUS, Cells, UnusableError, gender_of, label, read_csv, rows_of
+from affect.data.corpora.labels import SURPLUS, Cells, UnusableError, label, read_csv, rows_of
 from affect.data.corpora.layout import Layout
-from affect.data.corpora.utterances import Row, corpus_of_files
+from affect.data.corpora.utterances import Row, corpus_of_rows, verified
 from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.errors import AffectError
 
@@ -23,31 +23,17 @@ SCALE = (1.0, 7.0)
 TABLE = "labels_consensus.csv"
 
 COLUMNS = {
-    "path": "filename",
-    "speaker": "spkrid",
-    "split": "split_set",
-    "valence": "emoval",
-    "arousal": "emoact",
-    "dominance": "emodom",
-    "emotion": "emoclass",
-    "gender": "gender",
-}
+    "path": "filename", "speaker": "spkrid", "split": "split_set", "valence": "emoval", "arousal": "emoact",
+    "dominance": "emodom", "emotion": "emoclass", "gender": "gender",
+}  # fmt: skip
 """Our name of each column, and the table's in lower case. The table's own order is arousal, valence, dominance."""
 
 REQUIRED = ("path", "speaker", "split", "valence", "arousal")
 
 EMOTIONS = {
-    "A": "anger",
-    "S": "sadness",
-    "H": "happiness",
-    "U": "surprise",
-    "F": "fear",
-    "D": "disgust",
-    "C": "contempt",
-    "N": "neutral",
-    "O": "other",
-    "X": "no_agreement",
-}
+    "A": "anger", "S": "sadness", "H": "happiness", "U": "surprise", "F": "fear", "D": "disgust", "C": "contempt",
+    "N": "neutral", "O": "other", "X": "no_agreement",
+}  # fmt: skip
 """The emotion by its letter in the column EmoClass; `no_agreement` has numbers as good as any other's."""
 
 SPLITS = {"train": "Train", "development": "Development", "test1": "Test1", "test2": "Test2", "test3": "Test3"}
@@ -73,7 +59,7 @@ def read(root: str | Path) -> Corpus:
     named = {cells["path"] for _, cells in ours}
     exclusions += [Exclusion(what=name, reason="audio file without labels") for name in sorted(sounds.keys() - named)]
     _log_unknown(rows)
-    return corpus_of_files(CORPUS, rows, exclusions, root=folder)
+    return corpus_of_rows(CORPUS, *verified(CORPUS.name, rows, exclusions), root=folder)
 
 
 def _child(folder: Path, name: str) -> Path:
@@ -115,8 +101,10 @@ def _row(cells: Cells, sounds: dict[str, Path]) -> Row:
     if part is None:
         raise UnusableError(f"in no part: {cells['split'] or '(empty)'}")
     values = {name: label(name, cells[name], SCALE) for name in LABELS}
-    emotion = _emotion(cells["emotion"])
-    if emotion is None:
+    # The letter, or the word itself.
+    word = cells["emotion"].lower()
+    emotion = "" if word in _MISSING else EMOTIONS.get(word.upper(), word)
+    if emotion not in ("", *EMOTIONS.values()):
         raise UnusableError(f"unknown emotion: {cells['emotion'][:40]}")
     if all(value != value for value in values.values()) and emotion in ("", "no_agreement"):
         raise UnusableError(f"no label: {part}")
@@ -131,19 +119,12 @@ def _row(cells: Cells, sounds: dict[str, Path]) -> Row:
         "session": podcast,
         "dialogue": f"{podcast} {speaker}" if known else speaker,
         "speaker": speaker,
-        "gender": gender_of(cells["gender"]),
+        "gender": cells["gender"],
         "emotion": emotion,
         **values,
         "split": part,
         "path": str(sounds[name]),
     }
-
-
-def _emotion(text: str) -> str | None:
-    """Return the word for a letter (or for the word itself), "" where it is missing, None where it is neither."""
-    if text.lower() in _MISSING:
-        return ""
-    return EMOTIONS.get(text.upper(), text.lower() if text.lower() in EMOTIONS.values() else None)
 
 
 def _log_unknown(rows: list[Row]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affect.data.corpora.labels import UnusableError, infer_scale, number
+from affect.data.corpora.labels import UnusableError, gender_of, infer_scale, number
 from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.errors import AffectError
 
@@ -38,22 +38,14 @@ MADE = ("duration", "digest", "audio", "length", "prosody", "speaker_embedding")
 Row = dict[str, Any]
 
 
-def corpus_of_files(
-    layout: Layout,
-    rows: Iterable[Row],
-    exclusions: Sequence[Exclusion],
-    *,
-    root: Path,
-    scale: tuple[float, float] | None = None,
-    further: Sequence[str] = (),
-) -> Corpus:
-    """Return the corpus of rows that have a `path`: bad audio becomes an exclusion; the rest is as `corpus_of_rows`."""
+def verified(corpus: str, rows: Iterable[Row], exclusions: Sequence[Exclusion]) -> tuple[list[Row], list[Exclusion]]:
+    """Return the rows whose `path` is sound audio, by id, and all exclusions: repeated ids and bad audio, too."""
     # Imported here: it loads a decoder, which a corpus of texts and a recipe's help have no use for.
     from affect.data.corpora.verification import verify
 
     rows, repeated = without_repeats({**row, "path": os.path.abspath(row["path"])} for row in rows)
-    kept, faulty = with_verdicts(rows, verify([Path(row["path"]) for row in rows], layout.name))
-    return corpus_of_rows(layout, kept, [*exclusions, *repeated, *faulty], root=root, scale=scale, further=further)
+    kept, faulty = with_verdicts(rows, verify([Path(row["path"]) for row in rows], corpus))
+    return kept, [*exclusions, *repeated, *faulty]
 
 
 def corpus_of_rows(
@@ -67,8 +59,8 @@ def corpus_of_rows(
 ) -> Corpus:
     """Return the corpus of rows that can all be used; a scale that neither user nor layout knows is inferred.
 
-    `further` are columns of the user's own: those of numbers alone become labels, the others groups. Logs what is left
-    out, and the inferred scale. Raises AffectError where there is no row.
+    Without sessions or dialogues, both are the speaker. `further` are columns of the user's own: those of numbers alone
+    become labels, the others groups. Logs what is left out, and the inferred scale. Raises AffectError without a row.
     """
     reasons = Counter(kind(exclusion) for exclusion in exclusions)
     summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
@@ -78,7 +70,7 @@ def corpus_of_rows(
         _LOG.warning("%s: %d utterances, %d exclusions (%s)", layout.name, len(rows), len(exclusions), summary)
     labels = tuple(column for column in further if _numeric(row.get(column) for row in rows))
     groups = tuple(column for column in further if column not in labels)
-    rows = [{**row, **{column: number(row.get(column)) for column in labels}} for row in rows]
+    rows = [_complete(row, labels) for row in rows]
     scale = scale or layout.scale
     return Corpus(
         name=layout.name,
@@ -91,6 +83,12 @@ def corpus_of_rows(
         groups=groups,
         fingerprint=_fingerprint(layout.name, rows, (*labels, *groups)),
     )
+
+
+def _complete(row: Row, labels: Sequence[str]) -> Row:
+    own = {name: number(row.get(name)) for name in labels}
+    groups = {name: row.get(name) or row.get("speaker") for name in ("session", "dialogue")}
+    return {**row, **own, **groups, "gender": gender_of(row.get("gender"))}
 
 
 def kind(exclusion: Exclusion) -> str:
