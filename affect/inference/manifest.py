@@ -37,7 +37,7 @@ def deciding(extractor: Extractor) -> dict[str, Any]:
         "width": extractor.encoder.width,
         "settings": {name: value for name, value in settings.items() if name not in (*_WHERE, *_LOCATION)},
         "mixed_precision": extractor.mixed,
-        "preprocessing": extractor.encoder.facts(),
+        "preprocessing": extractor.encoder.facts,
     }
     plain: dict[str, Any] = json.loads(json.dumps(facts))
     return plain

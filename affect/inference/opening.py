@@ -1,16 +1,19 @@
-"""What a name given to `affect predict` is: a run's weights, all of an experiment's, a model on the Hub, a file."""
+"""Predicting with what a name is: a run's weights, all of an experiment's, a model on the Hub, an exported file."""
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from affect import tasks
 from affect.errors import AffectError
 from affect.hub import load as hub
 from affect.models import saving
+from affect.usage import UserInputs
 
 if TYPE_CHECKING:
     from affect.inference.onnx import Session
@@ -27,6 +30,27 @@ class Opened:
     task: type[Task]
     folders: tuple[Path, ...] = ()
     exported: Session | None = None
+
+
+def predict(name: Path, inputs: UserInputs, output: TextIO) -> int:
+    """Write a JSON line for each prediction and return the number of lines with an error.
+
+    `name` is what `find` takes; of an experiment or a seed the predictions of its runs are averaged, as the
+    task does. What can't be read gives a line with `error` and the others go on. Raises AffectError where there is no
+    such model, or it doesn't take what is given.
+    """
+    opened = find(name)
+    takes = opened.task.takes
+    for option in inputs.given:
+        if takes and option not in takes:
+            raise AffectError(f"{option} is for other models: this one takes {', '.join(takes)}")
+    progress = sys.stderr.isatty() and not output.isatty()
+    bad = 0
+    for line in opened.task.infer(opened, inputs, progress=progress):
+        bad += "error" in line
+        output.write(json.dumps(line) + "\n")
+        output.flush()
+    return bad
 
 
 def find(name: Path) -> Opened:

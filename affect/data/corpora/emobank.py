@@ -32,7 +32,7 @@ _LOG = logging.getLogger("affect")
 _REQUIRED = ("id", "split", *COLUMNS.values(), "text")
 _SPLITS = ("train", "dev", "test")
 _SENTENCE = re.compile(r"^(.+)_\d+_\d+$")
-_HEADLINE = re.compile(r"(SemEval)_\d+$")
+_HEADLINE = re.compile(r"SemEval_\d+$")
 
 
 def read(root: str | Path) -> Corpus:
@@ -65,9 +65,8 @@ def _row(cells: Cells) -> Row:
         raise UnusableError(f"unknown part: {split[:40]!r}")
     labels = {name: label(name, cells[column], SCALE) for name, column in COLUMNS.items()}
     labelled(labels)
-    headline = _HEADLINE.match(name)
     document = _SENTENCE.sub(r"\1", name)
-    session = headline[1] if headline else document
+    session = "SemEval" if _HEADLINE.match(name) else document
     return {
         "id": name, "split": split.lower(), "transcript": text, "dialogue": document, "session": session, **labels
     }  # fmt: skip
@@ -79,11 +78,11 @@ def _with_test(rows: Sequence[Row], table: Path) -> list[Row]:
     if parts["test"] or not parts["dev"]:
         return list(rows)
     chosen = _validating([row["dialogue"] for row in rows if row["split"] == "train"])
-    names = {"dev": "test", "train": "train"}
-    changed = [
-        {**row, "split": "valid" if row["split"] == "train" and row["dialogue"] in chosen else names[row["split"]]}
-        for row in rows
-    ]
+
+    def part(row: Row) -> str:
+        return "test" if row["split"] == "dev" else "valid" if row["dialogue"] in chosen else "train"
+
+    changed = [{**row, "split": part(row)} for row in rows]
     count = sum(row["split"] == "valid" for row in changed)
     _LOG.warning(
         "emobank: %s has no test rows, so its %d dev rows are tested, and %d of its %d train rows (%d whole documents) "

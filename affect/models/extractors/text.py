@@ -94,7 +94,7 @@ class TextExtractor(nn.Module):
         check_layers(layers, int(model.config.num_hidden_layers), name)
         self.model = model
         self.tokenizer = tokenizer
-        self.facts = tokenizer.facts
+        self.facts = tokenizer.facts()
         self.layers = layers
         self.name = name
         self.width: int = int(model.config.hidden_size)

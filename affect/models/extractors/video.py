@@ -48,7 +48,9 @@ class VideoExtractor(nn.Module):
         self.model: Any = model
         frozen(self)
         self.processor: Any = processor
-        self.name = name
+        plain = (str, int, float, bool, dict, list, type(None))
+        facts = {name: value for name, value in sorted(processor.to_dict().items()) if isinstance(value, plain)}
+        self.facts = {"processor": type(processor).__name__, **facts}
         blank = np.zeros((64, 64, 3), np.uint8)
         try:
             self.width: int = self([self.prepare(blank)]).shape[1]
@@ -69,12 +71,6 @@ class VideoExtractor(nn.Module):
         # Pillow's numbers: torchvision, which is taken where it happens to be there, resizes otherwise.
         processor = read(name, "preprocessor_config.json", AutoImageProcessor, where, backend="pil")
         return cls(read_model(name, _class_of(config), where), processor, name)
-
-    def facts(self) -> dict[str, Any]:
-        """Return what is done to an image before the encoder."""
-        plain = (str, int, float, bool, dict, list, type(None))
-        facts = {name: value for name, value in sorted(self.processor.to_dict().items()) if isinstance(value, plain)}
-        return {"processor": type(self.processor).__name__, **facts}
 
     def prepare(self, image: Image) -> Tensor:
         """Return the pixels [3, H, W] that the encoder takes of an RGB image [H, W, 3] of any size."""
