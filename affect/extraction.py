@@ -13,8 +13,7 @@ from affect.recipe import require
 GENERATED = "generated"
 """The source that needs no files: a few sentences of nonsense, spoken by a small synthesiser."""
 
-_MODALITIES = ("audio", "text", "video")
-_COLUMNS = ("name", *_MODALITIES, "boxes")
+_COLUMNS = ("name", "audio", "text", "video", "boxes")
 _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "layers": (lambda value: value > 0, "be positive"),
     "rate": (lambda value: 0 < value < math.inf, "be positive"),

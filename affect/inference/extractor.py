@@ -48,20 +48,16 @@ class Outcome:
 
 
 class Extractor:
-    """Features of one modality, as an extraction's settings ask for.
-
-    An utterance's features do not depend on the others of its batch. `mixed` is the precision that the encoder
-    computes in, as Accelerate names it.
-    """
+    """Features of one modality, as an extraction's settings ask for; they do not depend on the others of a batch."""
 
     def __init__(self, settings: Extraction, device: torch.device | str = "cpu", mixed: str = "no") -> None:
-        """Read the encoder; raises AffectError where it can't be had, or the precision is another."""
+        """Read the encoder, to compute in Accelerate's precision `mixed`; raises AffectError where it can't be had."""
         if mixed not in _MIXED:
             raise AffectError(f"mixed precision {mixed!r} is not supported; {nearest(mixed, _MIXED)}")
         self.settings = settings
         self.mixed = mixed
         self.device = torch.device(device)
-        self.encoder = _build(settings)
+        self.encoder: Any = _build(settings)
         self.weights = fingerprint(self.encoder)
         self.encoder.to(self.device)
 
@@ -73,18 +69,13 @@ class Extractor:
         """
         file = path / manifest.FILE if path.is_dir() else path
         facts = manifest.read(file)
-        if facts is None:
-            raise AffectError(f"{file}: no such manifest; recipes/extract_features.py writes one beside the features")
         settings, mixed = manifest.settings_of(facts, file)
         made = cls(settings, device, mixed)
         manifest.check(facts, manifest.deciding(made), file, "give the encoder that made the features")
         return made
 
     def extract(self, medium: Medium) -> Features:
-        """Return the features [D] or [T, D] of a medium; zeros where it lacks what they are made of.
-
-        Raises AffectError where it can't be read.
-        """
+        """Return the features [D] or [T, D] of a medium, zeros where it lacks what they are of; raises AffectError."""
         (outcome,) = self.outcomes([medium])
         if outcome.values is None:
             raise AffectError(outcome.fault)
@@ -103,7 +94,7 @@ class Extractor:
                 yield value
                 continue
             pool.append((medium.name, value))
-            held += self._cost(value)
+            held += self.encoder.cost(value)
             if held >= _POOL * self.settings.budget:
                 yield from self._batches(pool)
                 pool, held = [], 0.0
@@ -153,7 +144,7 @@ class Extractor:
 
     def _batches(self, pool: list[tuple[str, Any]]) -> Iterator[Outcome]:
         """Yield the outcomes of audio or texts, in batches of like length within the budget."""
-        lengths = torch.tensor([self._cost(value) for _, value in pool], dtype=torch.float64)
+        lengths = torch.tensor([self.encoder.cost(value) for _, value in pool], dtype=torch.float64)
         for group in by_length(lengths, self.settings.budget) if pool else ():
             names, values = zip(*(pool[place] for place in group.tolist()), strict=True)
             for name, made in zip(names, self._encode(values), strict=True):
@@ -161,9 +152,6 @@ class Extractor:
                     yield Outcome(name=name, values=self._finish(made))
                 except AffectError as error:
                     yield Outcome(name=name, fault=str(error))
-
-    def _cost(self, value: Any) -> float:
-        return cast("AudioExtractor | TextExtractor", self.encoder).cost(value)
 
     def _encode(self, values: Any) -> Any:
         with torch.autocast(self.device.type, _MIXED[self.mixed], enabled=self.mixed != "no"):

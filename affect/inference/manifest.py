@@ -59,12 +59,13 @@ def describe(extractor: Extractor, **more: Any) -> dict[str, Any]:
     }
 
 
-def read(file: Path) -> dict[str, Any] | None:
-    """Return a manifest, or None where there is none; raises AffectError where it can't be read."""
+def read(file: Path) -> dict[str, Any]:
+    """Return a manifest; raises AffectError where it can't be read."""
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+    except FileNotFoundError as error:
+        wrote = "recipes/extract_features.py writes one beside the features"
+        raise AffectError(f"{file}: no such manifest; {wrote}") from error
     except (OSError, ValueError) as error:
         raise AffectError(f"{file}: cannot be read as a manifest of features ({first_line(error)})") from error
     if not isinstance(facts, dict) or not isinstance(facts.get("settings"), dict):
@@ -81,10 +82,7 @@ def check(held: dict[str, Any], wanted: dict[str, Any], file: Path, advice: str)
 
 
 def settings_of(facts: dict[str, Any], file: Path) -> tuple[Extraction, str]:
-    """Return the settings and the mixed precision of a manifest, with its commit as the revision.
-
-    Raises AffectError where a field is missing or unknown.
-    """
+    """Return the settings (the commit as revision) and mixed precision of a manifest; raises AffectError for others."""
     modality = str(facts.get("modality"))
     if modality not in KINDS:
         raise AffectError(f"{file}: has the modality {modality!r}; {nearest(modality, KINDS)}")

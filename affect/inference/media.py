@@ -31,8 +31,7 @@ class Reader:
     ) -> None:
         """Read the encoders that the utterances need; raises AffectError where one can't be had.
 
-        Their manifests lie below `features`, in features/<name>/ or <name>/, or where the run of the folder `weights`
-        had its corpus.
+        Their manifests lie below `features` ([features/]<name>/), or where the run of the folder `weights` had them.
         """
         self.streams = streams
         self.extractors: dict[int, Extractor] = {}
@@ -48,10 +47,7 @@ class Reader:
             self.extractors = {place: Extractor.from_manifest(file, device) for place, file in files.items()}
 
     def read(self, utterance: Utterance) -> dict[int, Vector]:
-        """Return the features [D] that are there, by the place of their stream.
-
-        Raises AffectError for what can't be read, and where nothing is there.
-        """
+        """Return the features [D] by the place of their stream; raises AffectError if one is bad, or nothing there."""
         vectors = {
             place: self._made(place, source) if source.raw else read_vector(source, self.streams[place])
             for place, source in utterance.sources.items()
@@ -72,10 +68,7 @@ class Reader:
 
 
 def _medium_of(source: Source, stream: Stream, *, boxes: bool) -> Medium:
-    """Return a raw source as what an extractor takes; with `boxes` the CSV of faces beside a video goes with it.
-
-    Raises AffectError where a text can't be read, or there is no such CSV.
-    """
+    """Return a raw source as an extractor takes it, with `boxes` a video with the CSV of faces that lies beside it."""
     if source.kind == "words":
         return Medium(name="words", text=source.value.strip())
     path = Path(source.value)
@@ -116,13 +109,13 @@ def _manifest(stream: Stream, root: Path | None) -> Path:
         )
     folders = [root / "features" / stream.name, root / stream.name, *([root] if root.name == stream.name else [])]
     files = [folder / manifest.FILE for folder in folders]
-    file = next((file for file in files if file.is_file()), files[0])
-    facts = manifest.read(file)
-    if facts is None:
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
         raise AffectError(
-            f"{file}: no such manifest, which raw {stream.modality} needs (recipes/extract_features.py writes it): "
+            f"{files[0]}: no such manifest, which raw {stream.modality} needs (recipes/extract_features.py writes it): "
             f"give features (.npy), or --features with the folder that holds features/{stream.name}"
         )
+    facts = manifest.read(file)
     if facts.get("modality") != stream.modality:
         raise AffectError(f"{file}: is of {facts.get('modality')}, the model's {stream.name} is of {stream.modality}")
     if isinstance(facts.get("width"), int):

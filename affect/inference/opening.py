@@ -35,9 +35,8 @@ class Opened:
 def predict(name: Path, inputs: UserInputs, output: TextIO) -> int:
     """Write a JSON line for each prediction and return the number of lines with an error.
 
-    `name` is what `find` takes; of an experiment or a seed the predictions of its runs are averaged, as the
-    task does. What can't be read gives a line with `error` and the others go on. Raises AffectError where there is no
-    such model, or it doesn't take what is given.
+    Of an experiment or a seed the predictions of its runs are averaged, as the task does. What can't be read gives a
+    line with `error` and the others go on. Raises AffectError where `find` does, or the model takes something else.
     """
     opened = find(name)
     takes = opened.task.takes

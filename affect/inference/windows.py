@@ -37,11 +37,9 @@ class Listener(Protocol):
 
     def begin(self) -> None:
         """Forget what was said: the next utterance is the first of another recording."""
-        ...
 
     def predict(self, wave: Samples | None, text: str | None) -> Line:
         """Return what is to be said of samples [S] and of a text, those that it takes."""
-        ...
 
 
 def check(inputs: UserInputs) -> None:

@@ -80,8 +80,7 @@ def mapping(pairs: Sequence[str]) -> dict[str, str]:
 def read(corpus: str, root: str | Path, *, name: str | None = None, **options: Any) -> Corpus:
     """Return the corpus in folder `root` (or of that name on the Hub) as the reader of the layout `corpus` finds it.
 
-    `name` is the user's name for it, in place of the layout's. Raises AffectError for an unknown layout or option, and
-    what the reader raises.
+    `name` is the user's name for it. Raises AffectError for an unknown layout or option, and what the reader raises.
     """
     if corpus in FEATURES:
         raise AffectError(f"corpus {corpus!r} is of features, not of the recordings or texts that this task needs")

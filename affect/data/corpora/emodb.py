@@ -45,20 +45,32 @@ _NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])([a-z]?)$")
 def read(root: str | Path) -> Corpus:
     """Return every recording with valence and arousal mapped from its emotion (`mapped` is True).
 
-    There are no sessions or dialogues: both are the speaker, `script` is the sentence. `root` is the folder `wav`
-    or the one that holds it. Raises AffectError where neither has recordings so named.
+    `script` is the sentence; `root` is the folder `wav` or the one that holds it. Raises AffectError for another one.
     """
     folder = CORPUS.find(root)
     rows: list[Row] = []
     exclusions: list[Exclusion] = []
     for path in _recordings(folder):
         match = _NAME.match(path.stem)
-        if match is None:
-            exclusions.append(Exclusion(what=path.name, reason="not an EmoDB file name"))
-        elif match[3] not in EMOTIONS:
-            exclusions.append(Exclusion(what=path.name, reason=f"unknown emotion letter: {match[3]}"))
-        else:
-            rows.append(_row(path, match[1], match[2], EMOTIONS[match[3]]))
+        if match is None or match[3] not in EMOTIONS:
+            reason = f"unknown emotion letter: {match[3]}" if match else "not an EmoDB file name"
+            exclusions.append(Exclusion(what=path.name, reason=reason))
+            continue
+        speaker, sentence, emotion = match[1], match[2], EMOTIONS[match[3]]
+        valence, arousal = VALENCE_AROUSAL[emotion]
+        rows.append(
+            {
+                "id": path.stem,
+                "script": sentence,
+                "speaker": speaker,
+                "gender": GENDERS.get(speaker),
+                "emotion": emotion,
+                "valence": valence,
+                "arousal": arousal,
+                "transcript": SENTENCES.get(sentence),
+                "path": str(path),
+            }
+        )
     return corpus_of_rows(CORPUS, *verified(CORPUS.name, rows, exclusions), root=folder)
 
 
@@ -69,21 +81,6 @@ def _recordings(root: Path) -> list[Path]:
         if any(_NAME.match(path.stem) for path in paths):
             return paths
     return []
-
-
-def _row(path: Path, speaker: str, sentence: str, emotion: str) -> Row:
-    valence, arousal = VALENCE_AROUSAL[emotion]
-    return {
-        "id": path.stem,
-        "script": sentence,
-        "speaker": speaker,
-        "gender": GENDERS.get(speaker, ""),
-        "emotion": emotion,
-        "valence": valence,
-        "arousal": arousal,
-        "transcript": SENTENCES.get(sentence, ""),
-        "path": str(path),
-    }
 
 
 CORPUS = Layout(

@@ -22,9 +22,9 @@ def read(
     generator_seed: int = 0,
     **options: Any,
 ) -> FeatureCorpus:
-    """Return the corpus of these settings under `root`, made first where it is not there yet, as the layout's reader.
+    """Return the corpus of these settings under `root`, made first where it is not there yet.
 
-    Its name says noise and seed. Raises AffectError where `root` holds anything else, and as the layout's reader does.
+    Raises AffectError where `root` holds anything else, and as the layout's reader does, which takes the `options`.
     """
     from affect.data.synthetic_features import GeneratorSettings, generate
 

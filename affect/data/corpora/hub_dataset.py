@@ -55,8 +55,7 @@ def read(
     `columns` maps our names to the source's (`{"valence": "EmoVal"}`); columns already called by our names need no
     mapping. All parts are read and the column `split`, where the source has none, tells which. `subset` is one of the
     source's configurations and `revision` one of its versions on the Hub. With `streaming` only the rows up to
-    `limit` are fetched. A scale that is not given is inferred. Raises AffectError where the source or a column cannot
-    be had, or an option does nothing.
+    `limit` are fetched. Raises AffectError where the source or a column cannot be had, or an option does nothing.
     """
     # Imported here: help and recipes ask this file, too.
     import datasets
@@ -75,7 +74,7 @@ def read(
         own |= dict.fromkeys(further)
         parts.append(sounds(table, names["audio"]))
         rows.extend(_rows(table, names, further, part))
-    return _corpus(rows, _faults(rows, scale), datasets.concatenate_datasets(parts), Path(root), scale, tuple(own))
+    return _corpus(rows, _faults(rows, scale), datasets.concatenate_datasets(parts), Path(root), scale, list(own))
 
 
 def _is_saved(folder: Path) -> bool:
@@ -163,7 +162,7 @@ def _corpus(
     sound: Dataset,
     root: Path,
     scale: tuple[float, float] | None,
-    further: tuple[str, ...],
+    further: Sequence[str],
 ) -> Corpus:
     """Return the corpus of rows without a fault whose audio, in files or in the rows of `sound`, is sound."""
     in_memory = any((row["audio"] or {}).get("bytes") is not None for row in sound)

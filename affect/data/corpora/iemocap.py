@@ -39,7 +39,8 @@ def read(root: str | Path) -> Corpus:
     exclusions: list[Exclusion] = []
     seen: set[str] = set()
     for session, number_of_session in _sessions(folder):
-        wavs = _wavs(session / "sentences" / "wav")
+        files = (path for path in sorted((session / "sentences" / "wav").glob("*/*")) if path.suffix.lower() == ".wav")
+        wavs = {path.stem: path for path in files if not path.name.startswith("._")}
         words = _transcripts(session / "dialog" / "transcriptions")
         for place, line in _evaluations(session):
             match = _LINE.match(line)
@@ -128,12 +129,6 @@ def _transcripts(folder: Path) -> dict[str, str]:
         if match:
             words.setdefault(match[1], match[2].strip())
     return words
-
-
-def _wavs(folder: Path) -> dict[str, Path]:
-    """Return the recordings by utterance."""
-    paths = (path for path in folder.glob("*/*") if path.suffix.lower() == ".wav")
-    return {path.stem: path for path in sorted(paths) if not path.name.startswith("._")}
 
 
 CORPUS = Layout(

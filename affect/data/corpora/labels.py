@@ -22,20 +22,23 @@ class UnusableError(ValueError):
     """A row can't be used; the text is the reason of its exclusion."""
 
 
+MISSING = ("", "nan", "na", "n/a", "n_a", "none", "null")
+"""What stands for a missing cell, in lower case."""
+
 SCALES = (
-    *((0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (0.0, 5.0), (1.0, 7.0), (-3.0, 3.0), (1.0, 9.0), (0.0, 10.0)),
-    *((-5.0, 5.0), (0.0, 100.0)),
-)
+    (0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (0.0, 5.0), (1.0, 7.0), (-3.0, 3.0), (1.0, 9.0), (0.0, 10.0), (-5.0, 5.0),
+    (0.0, 100.0),
+)  # fmt: skip
 """The usual scales of ratings, narrow ones first."""
 
 
 def number(text: object) -> float:
     """Return a label as a number, NaN where it is missing; raises ValueError where it is no finite number."""
-    plain = "" if text is None else str(text).strip()
-    if plain.lower() in ("", "nan", "na", "n/a", "n_a", "none", "null"):
-        return float("nan")
+    plain = str(text).strip()
+    if plain.lower() in MISSING:
+        return math.nan
     value = float(plain)
-    if value in (float("inf"), float("-inf")):
+    if math.isinf(value):
         raise ValueError(plain)
     return value
 
@@ -46,10 +49,7 @@ def within(value: float, scale: tuple[float, float], tolerance: float = 1e-6) ->
 
 
 def label(name: str, text: object, scale: tuple[float, float] | None) -> float:
-    """Return a label as a number, NaN where it is missing; `scale` None takes any.
-
-    Raises UnusableError where it is no number or not on the scale.
-    """
+    """Return a label as a number, NaN where it is missing; raises UnusableError if it is none or not on the scale."""
     try:
         value = number(text)
     except ValueError:
@@ -60,10 +60,7 @@ def label(name: str, text: object, scale: tuple[float, float] | None) -> float:
 
 
 def infer_scale(values: Iterable[float]) -> tuple[float, float]:
-    """Return the narrowest usual scale that holds all labels, else whole numbers around them; NaN is missing.
-
-    Without any label 0 to 1, which then says nothing.
-    """
+    """Return the narrowest usual scale that holds all labels (NaN: missing), else whole numbers around them."""
     given = [value for value in values if value == value]
     if not given:
         return SCALES[0]

@@ -69,10 +69,7 @@ class Layout:
                 raise AffectError(f"columns names {name!r}, which is none of: {', '.join(self.columns)}; {close}")
 
     def find(self, root: str | Path) -> Path:
-        """Return the folder that holds the corpus: `root`, or with a `part` its only such subfolder, or the one above.
-
-        Raises AffectError where there is none.
-        """
+        """Return the folder that holds it: `root`, or with a `part` one below or above; raises AffectError for none."""
         path = Path(root)
         if not path.is_dir():
             raise AffectError(f"{self.name}: {path} is not a folder")
@@ -80,11 +77,11 @@ class Layout:
             return path
         if self.holds is None or self.part is None:
             raise AffectError(f"{self.name}: {path} has no {self.sign}")
-        below = [child for child in sorted(path.iterdir()) if child.is_dir() and self.holds(child)]
-        above = path.resolve().parent
-        if len(below) != 1 and re.fullmatch(self.part, path.resolve().name) and self.holds(above):
-            below = [above]
-        if len(below) != 1:
+        places = [child for child in path.iterdir() if child.is_dir() and self.holds(child)]
+        if len(places) != 1:
+            own = path.resolve()
+            places = [own.parent] if re.fullmatch(self.part, own.name) and self.holds(own.parent) else []
+        if not places:
             raise AffectError(f"{self.name}: {path} has no {self.sign} (nor has a folder just below it)")
-        _LOG.info("%s: reading %s in place of %s", self.name, below[0], path)
-        return below[0]
+        _LOG.info("%s: reading %s in place of %s", self.name, places[0], path)
+        return places[0]

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from affect.data.corpora.labels import SURPLUS, Cells, UnusableError, label, read_csv, rows_of
+from affect.data.corpora.labels import MISSING, SURPLUS, Cells, UnusableError, label, read_csv, rows_of
 from affect.data.corpora.layout import Layout
 from affect.data.corpora.utterances import Row, corpus_of_rows, verified
 from affect.data.corpus import LABELS, Corpus, Exclusion
@@ -39,7 +39,6 @@ EMOTIONS = {
 SPLITS = {"train": "Train", "development": "Development", "test1": "Test1", "test2": "Test2", "test3": "Test3"}
 """The official parts by their names in lower case: each test part is a fold of the split by column."""
 
-_MISSING = ("", "n_a", "n/a", "na", "nan", "none", "null")
 _PODCAST = re.compile(r"(MSP-PODCAST_\d+)_", re.IGNORECASE)
 
 
@@ -51,14 +50,23 @@ def read(root: str | Path) -> Corpus:
     Raises AffectError where `root` is not the corpus, or its table cannot be read.
     """
     folder = CORPUS.find(root)
-    sounds = _sounds(folder)
-    table = _table(folder)
+    table, audios = _table(folder), _child(folder, "Audios")
+    if not audios.is_dir():
+        raise AffectError(f"MSP-Podcast: {folder} has no folder Audios")
+    files = (path for path in sorted(audios.iterdir()) if path.suffix.lower() in (".wav", ".flac"))
+    sounds = {path.name: path for path in files if not path.name.startswith("._")}
     _, records = read_csv(table, [COLUMNS[name] for name in REQUIRED], lower=True)
     ours = [(line, _ours(cells, sounds)) for line, cells in records]
     rows, exclusions = rows_of(ours, lambda cells: _row(cells, sounds), "path", table)
     named = {cells["path"] for _, cells in ours}
     exclusions += [Exclusion(what=name, reason="audio file without labels") for name in sorted(sounds.keys() - named)]
-    _log_unknown(rows)
+    unknown = Counter(str(row["split"]) for row in rows if str(row["speaker"]).startswith("unknown in "))
+    if unknown:
+        by_part = ", ".join(f"{part} {unknown[part]}" for part in SPLITS.values() if unknown[part])
+        _LOG.warning(
+            "msp_podcast: %d utterances have no known speaker (%s): whether parts share those speakers cannot be told",
+            *(unknown.total(), by_part),
+        )
     return corpus_of_rows(CORPUS, *verified(CORPUS.name, rows, exclusions), root=folder)
 
 
@@ -74,21 +82,11 @@ def _table(folder: Path) -> Path:
     return _child(_child(folder, "Labels"), TABLE)
 
 
-def _sounds(folder: Path) -> dict[str, Path]:
-    """Return the files of `Audios` by name; raises AffectError where there is no such folder."""
-    audios = _child(folder, "Audios")
-    if not audios.is_dir():
-        raise AffectError(f"MSP-Podcast: {folder} has no folder Audios")
-    files = (path for path in audios.iterdir() if path.suffix.lower() in (".wav", ".flac"))
-    return {path.name: path for path in sorted(files) if not path.name.startswith("._")}
-
-
 def _ours(cells: Cells, sounds: dict[str, Path]) -> Cells:
     """Return cells by our names; `path` is the name of the audio file: some releases leave `.wav` out."""
     ours = {name: cells.get(column, "") for name, column in COLUMNS.items()}
-    name = ours["path"]
-    if name and name not in sounds and f"{name}.wav" in sounds:
-        ours["path"] = f"{name}.wav"
+    if ours["path"] not in sounds and f"{ours['path']}.wav" in sounds:
+        ours["path"] += ".wav"
     return ours | {key: text for key, text in cells.items() if key == SURPLUS}
 
 
@@ -103,7 +101,7 @@ def _row(cells: Cells, sounds: dict[str, Path]) -> Row:
     values = {name: label(name, cells[name], SCALE) for name in LABELS}
     # The letter, or the word itself.
     word = cells["emotion"].lower()
-    emotion = "" if word in _MISSING else EMOTIONS.get(word.upper(), word)
+    emotion = "" if word in MISSING else EMOTIONS.get(word.upper(), word)
     if emotion not in ("", *EMOTIONS.values()):
         raise UnusableError(f"unknown emotion: {cells['emotion'][:40]}")
     if all(value != value for value in values.values()) and emotion in ("", "no_agreement"):
@@ -112,7 +110,7 @@ def _row(cells: Cells, sounds: dict[str, Path]) -> Row:
         raise UnusableError(f"missing audio file: {part}")
     match = _PODCAST.match(name)
     podcast = match[1] if match else Path(name).stem
-    known = cells["speaker"].lower() not in (*_MISSING, "unknown")
+    known = cells["speaker"].lower() not in (*MISSING, "unknown")
     speaker = cells["speaker"] if known else f"unknown in {podcast} {part}"
     return {
         "id": Path(name).stem,
@@ -125,17 +123,6 @@ def _row(cells: Cells, sounds: dict[str, Path]) -> Row:
         "split": part,
         "path": str(sounds[name]),
     }
-
-
-def _log_unknown(rows: list[Row]) -> None:
-    """Say how many turns have no known speaker, by part: whether parts share those speakers nobody can tell."""
-    counts = Counter(str(row["split"]) for row in rows if str(row["speaker"]).startswith("unknown in "))
-    if counts:
-        by_part = ", ".join(f"{part} {counts[part]}" for part in SPLITS.values() if counts[part])
-        _LOG.warning(
-            "msp_podcast: %d utterances have no known speaker (%s): whether parts share those speakers cannot be told",
-            *(counts.total(), by_part),
-        )
 
 
 CORPUS = Layout(

@@ -35,10 +35,7 @@ class Verdict:
 
 
 def verify(paths: Sequence[Path], corpus: str) -> list[Verdict]:
-    """Return a verdict for each file; files whose size and time of change are as before are not read again.
-
-    Faults are never remembered, since a network disk may fail once.
-    """
+    """Return a verdict for each file; files whose size and time of change are as before are not read again."""
     folder = os.path.commonpath(paths) if paths else ""
     key = hashlib.sha256(f"{_VERSION}:{folder}".encode()).hexdigest()[:24]
     file = cache_folder() / "audio" / f"{corpus}-{key}.json"
@@ -56,7 +53,7 @@ def verify(paths: Sequence[Path], corpus: str) -> list[Verdict]:
         entries = {
             path: {"stamp": stamps[path], "duration": each.duration, "digest": each.digest}
             for path, each in verdicts.items()
-            if not each.fault
+            if not each.fault  # A network disk may fail once.
         }
         try:
             write_json(file, entries)

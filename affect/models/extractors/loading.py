@@ -32,13 +32,9 @@ def located(name: str, revision: str | None, *, trust: bool = False) -> Where:
         raise AffectError(f"encoder {name!r}: no such folder, not a name on the Hub (owner/model) and not {TINY!r}")
     if folder.is_dir() and revision is not None:
         raise AffectError(f"revision {revision!r} does nothing here: the encoder {name!r} is a folder")
-    where: Where = {
-        "pretrained_model_name_or_path": str(folder) if folder.is_dir() else name,
-        "revision": revision,
-        # Told so: left alone, transformers would ask on the terminal.
-        "trust_remote_code": trust,
-    }
-    return where
+    path = str(folder) if folder.is_dir() else name
+    # Told whether to trust: left alone, transformers would ask on the terminal.
+    return {"pretrained_model_name_or_path": path, "revision": revision, "trust_remote_code": trust}
 
 
 def read(name: str, part: str, auto: Any, where: Where, **options: Any) -> Any:
@@ -56,10 +52,9 @@ def read(name: str, part: str, auto: Any, where: Where, **options: Any) -> Any:
 
 
 def read_model(name: str, auto: Any, where: Where, dtype: torch.dtype = torch.float32) -> Any:
-    """Return a model, frozen and in evaluation mode.
+    """Return a model, frozen and in evaluation mode; raises AffectError where it, or weights in its file, are lacking.
 
-    Raises AffectError where it can't be had, and where its file lacks weights: transformers would fill them with
-    random numbers, and so the features.
+    transformers would fill those with random numbers, and so the features.
     """
     model, facts = read(name, "weights", auto, where, dtype=dtype, output_loading_info=True)
     lacking = sorted(key for key in facts["missing_keys"] if not key.startswith(_SPARE))
