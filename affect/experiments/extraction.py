@@ -118,7 +118,7 @@ def _claim(extractor: Extractor, start: dict[str, object]) -> None:
     """Take the folder of the features, or raise AffectError where other features are in it."""
     settings = extractor.settings
     folder, file = settings.folder, settings.folder / manifest.FILE
-    held = manifest.read(file) if file.exists() else None
+    held = manifest.read(file) if os.path.exists(file) else None
     other = settings.modality if held is None else held.get("modality", settings.modality)
     if other != settings.modality:
         raise AffectError(f"{folder} holds features of {other}: give another --name")

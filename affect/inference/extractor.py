@@ -21,6 +21,7 @@ from affect.data.video import audio_of, frames
 from affect.errors import AffectError, nearest
 from affect.extraction import AudioExtraction, Extraction, TextExtraction, VideoExtraction
 from affect.inference import manifest
+from affect.inference.windows import check_length
 from affect.models.encoder import by_length
 from affect.models.extractors.audio import AudioExtractor
 from affect.models.extractors.loading import fingerprint
@@ -29,8 +30,6 @@ from affect.models.extractors.video import VideoExtractor
 
 Features = NDArray[np.floating[Any]]
 
-_LEAST = 0.025
-"""Seconds of the shortest recording: what one frame of an encoder hears."""
 _POOL = 8
 """Budgets of audio or tokens that are read before they are sorted by length: little padding, little memory."""
 _MIXED = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -116,10 +115,7 @@ class Extractor:
         if isinstance(self.encoder, AudioExtractor) and medium.sound is not None:
             name, rate = _shown(medium.sound, medium), self.encoder.rate
             samples = audio_of(medium.sound, rate, name=name)
-            if len(samples) < _LEAST * rate:
-                # Of less an encoder would hear the padding.
-                heard = 1000 * len(samples) / rate
-                raise AffectError(f"{name}: too short: {heard:.3g} ms, it has to be at least {1000 * _LEAST:g} ms")
+            check_length(samples, rate, name)
             return samples
         if isinstance(self.encoder, VideoExtractor) and medium.video is not None:
             values = self._film(medium, medium.video, self.encoder)
@@ -130,11 +126,9 @@ class Extractor:
     def _film(self, medium: Medium, source: Path | bytes, encoder: VideoExtractor) -> Features:
         """Return the features of a video, whose images are read as they are needed; zeros where there are none."""
         settings = cast(VideoExtraction, self.settings)
-        boxes = None
-        if settings.boxes:
-            if medium.boxes is None:
-                raise AffectError("has no table of face boxes (column boxes)")
-            boxes = read_boxes(medium.boxes)
+        if settings.boxes and medium.boxes is None:
+            raise AffectError("has no table of face boxes (column boxes)")
+        boxes = read_boxes(medium.boxes) if settings.boxes and medium.boxes else None
         shown = frames(source, settings.rate, boxes=boxes, margin=settings.margin, name=_shown(source, medium))
         prepared = (encoder.prepare(frame.image) for frame in shown)
         vectors = []

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from affect.errors import AffectError, first_line, nearest
 from affect.extraction import AudioExtraction, Extraction, TextExtraction, VideoExtraction
@@ -39,8 +39,7 @@ def deciding(extractor: Extractor) -> dict[str, Any]:
         "mixed_precision": extractor.mixed,
         "preprocessing": extractor.encoder.facts,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(facts))
-    return plain
+    return cast(dict[str, Any], json.loads(json.dumps(facts)))
 
 
 def describe(extractor: Extractor, **more: Any) -> dict[str, Any]:

@@ -55,8 +55,7 @@ def predict(name: Path, inputs: UserInputs, output: TextIO) -> int:
 def find(name: Path) -> Opened:
     """Return what is named: an exported file or its folder, or what `folders_of` finds.
 
-    Raises AffectError naming the runs there are where it is none of them, and where models of an experiment differ in
-    what they know of the data.
+    Raises AffectError as that does, and where models of an experiment differ in what they know of the data.
     """
     file = _exported(name)
     if file is not None:
@@ -109,7 +108,7 @@ def one_of(name: Path) -> Path:
 def _exported(name: Path) -> Path | None:
     if name.suffix == ".onnx":
         return name
-    found = sorted(name.glob("*.onnx")) if name.is_dir() and not (name / saving.WEIGHTS).is_file() else []
-    if len(found) > 1:
-        raise AffectError(f"{name} holds several exported models: name one, such as {found[0]}")
-    return found[0] if found else None
+    files = sorted(name.glob("*.onnx")) if name.is_dir() and not (name / saving.WEIGHTS).is_file() else []
+    if len(files) > 1:
+        raise AffectError(f"{name} holds several exported models: name one, such as {files[0]}")
+    return files[0] if files else None

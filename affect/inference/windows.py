@@ -18,7 +18,7 @@ from affect.usage import UserInputs
 PIPE = Path("-")
 """The name of standard input among the files."""
 _LEAST = 0.025
-"""Seconds of the shortest recording: what one frame of an encoder hears. Of less, a model would judge the padding."""
+"""Seconds of the shortest recording: what one frame of an encoder hears."""
 _SHORTEST = 0.5
 """Seconds under which a last window is left to the one before it."""
 _LONG = 60.0
@@ -111,11 +111,16 @@ def _of_file(
             blocks = _shown(blocks, rate, length, path.name)
         size, step, least = (round(seconds * rate) for seconds in (*window, _SHORTEST))
         for start, wave in stream.windows(blocks, size, step, least):
-            if len(wave) < _LEAST * rate:
-                short = 1000 * len(wave) / rate
-                raise AffectError(f"{name}: too short: {short:.3g} ms, it has to be at least 25 ms")
+            check_length(wave, rate, name)
             span = {"start": round(start / rate, 3), "end": round((start + len(wave)) / rate, 3)}
             yield {**span, **model.predict(wave, text)}
+
+
+def check_length(wave: Samples, rate: int, name: str) -> None:
+    """Raise AffectError for a recording [S] under a frame of an encoder, which would hear the padding."""
+    if len(wave) < _LEAST * rate:
+        heard = 1000 * len(wave) / rate
+        raise AffectError(f"{name}: too short: {heard:.3g} ms, it has to be at least {1000 * _LEAST:g} ms")
 
 
 def _shown(blocks: Iterable[Samples], rate: int, length: float | None, name: str) -> Iterator[Samples]:

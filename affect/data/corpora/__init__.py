@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from affect.data.corpora.layout import Layout
 from affect.errors import AffectError, nearest
@@ -42,8 +42,7 @@ def layout(name: str) -> Layout:
     files = UTTERANCES | FEATURES
     if name not in files:
         raise AffectError(f"unknown corpus {name!r}: {nearest(name, files)}")
-    made: Layout = importlib.import_module(files[name]).CORPUS
-    return made
+    return cast(Layout, importlib.import_module(files[name]).CORPUS)
 
 
 def known(name: object) -> Layout | None:
@@ -84,16 +83,14 @@ def read(corpus: str, root: str | Path, *, name: str | None = None, **options: A
     """
     if corpus in FEATURES:
         raise AffectError(f"corpus {corpus!r} is of features, not of the recordings or texts that this task needs")
-    made: Corpus = _read(corpus, root, name, options)
-    return made
+    return cast("Corpus", _read(corpus, root, name, options))
 
 
 def read_features(corpus: str, root: str | Path, *, name: str | None = None, **options: Any) -> FeatureCorpus:
     """Return the corpus of features in folder `root` as the reader of `corpus` finds it; raises as `read` does."""
     if corpus in UTTERANCES:
         raise AffectError(f"corpus {corpus!r} is of recordings or texts, not of the features that this task needs")
-    made: FeatureCorpus = _read(corpus, root, name, options)
-    return made
+    return cast("FeatureCorpus", _read(corpus, root, name, options))
 
 
 def _read(corpus: str, root: str | Path, name: str | None, options: Mapping[str, Any]) -> Any:

@@ -64,9 +64,8 @@ def sounds(table: Dataset, column: str) -> Dataset:
     if _is_stored(feature):
         return sound.cast_column("audio", SOUND)
     # Audio takes no large_string, which is what CSV files are read as.
-    for large, small in (("large_string", "string"), ("large_binary", "binary")):
-        if feature == Value(large):
-            sound = sound.cast_column("audio", Value(small))
+    if feature in (Value("large_string"), Value("large_binary")):
+        sound = sound.cast_column("audio", Value(feature.dtype.removeprefix("large_")))
     feature = sound.features["audio"]
     if not isinstance(feature, Audio) and feature not in (Value("string"), Value("binary")):
         raise AffectError(f"column {column!r} is no audio: neither files, bytes nor names of files")

@@ -42,7 +42,10 @@ def read(root: str | Path) -> Corpus:
         files = (path for path in sorted((session / "sentences" / "wav").glob("*/*")) if path.suffix.lower() == ".wav")
         wavs = {path.stem: path for path in files if not path.name.startswith("._")}
         words = _transcripts(session / "dialog" / "transcriptions")
-        for place, line in _evaluations(session):
+        for numbered, line in _lines(session / "dialog" / "EmoEvaluation"):
+            if re.match(r"%|[CA]-", line):
+                continue
+            place = f"{session.name}/{numbered}"
             match = _LINE.match(line)
             what = match[3] if match and _ID.match(match[3]) else place
             try:
@@ -61,14 +64,6 @@ def _sessions(folder: Path) -> list[tuple[Path, int]]:
     folders = [(path, int(match[1])) for path in folder.glob("Session*/") if (match := _SESSION.match(path.name))]
     rated = any((session / "dialog" / "EmoEvaluation").is_dir() for session, _ in folders)
     return sorted(folders, key=lambda pair: pair[1]) if rated else []
-
-
-def _evaluations(session: Path) -> Iterator[tuple[str, str]]:
-    """Yield where each summary line of a session stands, and what it says."""
-    for file in _texts(session / "dialog" / "EmoEvaluation"):
-        for place, line in _lines(file):
-            if not re.match(r"%|[CA]-", line):
-                yield f"{session.name}/{place}", line
 
 
 def _row(line: str, place: str, session: int, seen: set[str]) -> Row:
@@ -106,26 +101,23 @@ def _row(line: str, place: str, session: int, seen: set[str]) -> Row:
     }
 
 
-def _texts(folder: Path) -> list[Path]:
-    """Return the text files of a folder's top level, without the `._` files that macOS leaves."""
-    return sorted(path for path in folder.glob("*.txt") if not path.name.startswith("._") and path.is_file())
-
-
-def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield where a line stands and what it says, for each line that says anything."""
-    try:
-        text = file.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise AffectError(f"IEMOCAP: {file} cannot be read ({error.strerror})") from error
-    for index, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield f"{file.name}:{index}", line.strip()
+def _lines(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield where a line stands and what it says, for each line that says anything in a folder's text files."""
+    # macOS leaves files that start with ._ beside the others.
+    for file in sorted(path for path in folder.glob("*.txt") if path.is_file() and not path.name.startswith("._")):
+        try:
+            text = file.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise AffectError(f"IEMOCAP: {file} cannot be read ({error.strerror})") from error
+        for index, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                yield f"{file.name}:{index}", line.strip()
 
 
 def _transcripts(folder: Path) -> dict[str, str]:
     """Return the words by utterance; lines of nobody's turn (`M:`, `F:`) belong to no utterance."""
     words: dict[str, str] = {}
-    for match in (_TRANSCRIPT.match(line) for file in _texts(folder) for _, line in _lines(file)):
+    for match in (_TRANSCRIPT.match(line) for _, line in _lines(folder)):
         if match:
             words.setdefault(match[1], match[2].strip())
     return words
@@ -134,10 +126,7 @@ def _transcripts(folder: Path) -> dict[str, str]:
 CORPUS = Layout(
     name="iemocap",
     read=read,
-    columns=(
-        *("session", "dialogue", "script", "speaker", "gender", "emotion", "valence", "arousal", "dominance"),
-        *("start", "transcript"),
-    ),
+    columns=("session", "dialogue", "script", "speaker", "gender", "emotion", *LABELS, "start", "transcript"),
     holds=_sessions,
     sign="Session1/dialog/EmoEvaluation",
     part=r"Session\d+",

@@ -128,7 +128,7 @@ def _row(cells: Cells, sounds: dict[str, Path]) -> Row:
 CORPUS = Layout(
     name="msp_podcast",
     read=read,
-    columns=("session", "dialogue", "speaker", "gender", "emotion", "valence", "arousal", "dominance", "split"),
+    columns=("session", "dialogue", "speaker", "gender", "emotion", *LABELS, "split"),
     holds=lambda folder: _table(folder).is_file(),
     sign=f"Labels/{TABLE}",
     part="(?i:labels|audios)",

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("affect")
 
 TEXTS = (
-    *("id", "session", "dialogue", "script", "speaker", "gender", "emotion", "transcript"),
-    *("split", "path", "digest"),
-)
+    "id", "session", "dialogue", "script", "speaker", "gender", "emotion", "transcript", "split", "path", "digest",
+)  # fmt: skip
 """Columns of text, "" where unknown. `digest` is the SHA-256 of the audio file."""
 
 NUMBERS = (*LABELS, "duration", "start")

@@ -6,7 +6,7 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,9 +75,8 @@ def verdict(source: Path | bytes, name: str) -> Verdict:
     return Verdict(duration=info.duration, digest=digest)
 
 
-def in_threads(function: Callable[[Any], T], items: Iterable[Any], title: str) -> list[T]:
+def in_threads(function: Callable[[Any], T], items: Sequence[Any], title: str) -> list[T]:
     """Return `function` of each item, in order, with a progress bar once it takes longer than two seconds."""
-    items = list(items)
     if not items:
         return []
     with ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1))) as pool:
