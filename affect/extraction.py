@@ -67,11 +67,11 @@ class Extraction:
         require(plain, "name", "be a plain name", self.name)
         for text in self.columns:
             ours, equals, theirs = text.partition("=")
-            known = ours in _COLUMNS and bool(equals) and bool(theirs)
-            require(known, "columns", f"be OURS=THEIRS with OURS of {', '.join(_COLUMNS)}", text)
-        for field, (fits, words) in _NUMBERS.items():
+            fits = ours in _COLUMNS and bool(equals) and bool(theirs)
+            require(fits, "columns", f"be OURS=THEIRS with OURS of {', '.join(_COLUMNS)}", text)
+        for field, (allowed, words) in _NUMBERS.items():
             number = getattr(self, field, 1)
-            require(fits(number), field, words, number)
+            require(allowed(number), field, words, number)
 
     @property
     def feature(self) -> str:

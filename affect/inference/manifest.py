@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from affect.inference.extractor import Extractor
 
 FILE = "manifest.json"
-KINDS: dict[str, type[Extraction]] = {
-    kind.modality: kind for kind in (AudioExtraction, TextExtraction, VideoExtraction)
-}
+KINDS = {kind.modality: kind for kind in (AudioExtraction, TextExtraction, VideoExtraction)}
 PACKAGES = ("affect", "torch", "transformers", "tokenizers", "numpy", "soundfile", "soxr", "av", "pillow")
 
 _WHERE = ("source", "columns", "root", "output", "name", "budget", "overwrite", "dry_run")

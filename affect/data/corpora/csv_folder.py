@@ -14,9 +14,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from affect.data.corpora.labels import UnusableError, label, number, read_csv, rows_of
+from affect.data.corpora.labels import UnusableError, label, labelled, number, read_csv, rows_of
 from affect.data.corpora.layout import Layout
-from affect.data.corpora.utterances import Row, corpus_of_rows, labelled, own_columns, verified
+from affect.data.corpora.utterances import Row, corpus_of_rows, own_columns, verified
 from affect.data.corpus import LABELS, Corpus
 from affect.errors import AffectError
 

@@ -19,9 +19,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from affect.data.corpora.labels import Cells, UnusableError, label, read_csv, rows_of
+from affect.data.corpora.labels import Cells, UnusableError, label, labelled, read_csv, rows_of
 from affect.data.corpora.layout import Layout
-from affect.data.corpora.utterances import Row, corpus_of_rows, labelled, without_repeats
+from affect.data.corpora.utterances import Row, corpus_of_rows, without_repeats
 from affect.data.corpus import Corpus
 
 SCALE = (1.0, 5.0)

@@ -14,13 +14,7 @@ if TYPE_CHECKING:
 
 
 def read(
-    root: str | Path,
-    *,
-    train: int = 600,
-    test: int = 150,
-    noise: float = 1.0,
-    generator_seed: int = 0,
-    **options: Any,
+    root: str | Path, *, train: int = 600, test: int = 150, noise: float = 1.0, generator_seed: int = 0, **options: Any
 ) -> FeatureCorpus:
     """Return the corpus of these settings under `root`, made first where it is not there yet.
 

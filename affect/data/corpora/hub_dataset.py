@@ -14,17 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affect.data.corpora.labels import UnusableError, label
+from affect.data.corpora.labels import UnusableError, label, labelled
 from affect.data.corpora.layout import Layout
-from affect.data.corpora.utterances import (
-    Row,
-    corpus_of_rows,
-    dataset_of,
-    labelled,
-    own_columns,
-    verified,
-    with_verdicts,
-)
+from affect.data.corpora.utterances import Row, corpus_of_rows, dataset_of, own_columns, verified, with_verdicts
 from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.errors import AffectError
 

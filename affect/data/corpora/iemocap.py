@@ -47,14 +47,18 @@ def read(root: str | Path) -> Corpus:
                 continue
             place = f"{session.name}/{numbered}"
             match = _LINE.match(line)
-            what = match[3] if match and _ID.match(match[3]) else place
+            name = _ID.match(match[3]) if match else None
+            if match is None or name is None:
+                seen.update(_ID_SOMEWHERE.findall(line)[:1])
+                exclusions.append(Exclusion(what=place, reason=f"malformed evaluation line: {line[:80]}"))
+                continue
             try:
-                row = _row(line, place, number_of_session, seen)
+                row = _row(match, name, place, number_of_session, seen)
                 if row["id"] not in wavs:
                     raise UnusableError("missing wav")
-                rows.append({**row, "transcript": words.get(row["id"], ""), "path": str(wavs[row["id"]])})
+                rows.append({**row, "transcript": words.get(row["id"]), "path": str(wavs[row["id"]])})
             except UnusableError as error:
-                exclusions.append(Exclusion(what=what, reason=str(error)))
+                exclusions.append(Exclusion(what=match[3], reason=str(error)))
         exclusions += [Exclusion(what=name, reason="missing evaluation") for name in sorted(wavs.keys() - seen)]
     return corpus_of_rows(CORPUS, *verified(CORPUS.name, rows, exclusions), root=folder)
 
@@ -66,13 +70,8 @@ def _sessions(folder: Path) -> list[tuple[Path, int]]:
     return sorted(folders, key=lambda pair: pair[1]) if rated else []
 
 
-def _row(line: str, place: str, session: int, seen: set[str]) -> Row:
-    """Return the row of a summary line, and add its id to those `seen`; raises UnusableError."""
-    match = _LINE.match(line)
-    name = _ID.match(match[3]) if match else None
-    if match is None or name is None:
-        seen.update(_ID_SOMEWHERE.findall(line)[:1])
-        raise UnusableError(f"malformed evaluation line: {line[:80]}")
+def _row(match: re.Match[str], name: re.Match[str], place: str, session: int, seen: set[str]) -> Row:
+    """Return the row of a summary line and of the id in it, and add that to those `seen`; raises UnusableError."""
     utterance = match[3]
     if utterance in seen:
         raise UnusableError(f"evaluated more than once: {place}")

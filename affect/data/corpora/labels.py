@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from affect.data.corpus import Exclusion
+from affect.data.corpus import LABELS, Exclusion
 from affect.errors import AffectError
 
 Cells = dict[str, str]
@@ -57,6 +57,13 @@ def label(name: str, text: object, scale: tuple[float, float] | None) -> float:
     if scale is not None and not within(value, scale):
         raise UnusableError(f"label out of range: {name} {str(text).strip()} on {scale[0]:g}..{scale[1]:g}")
     return value
+
+
+def labelled(row: Mapping[str, Any]) -> None:
+    """Raise UnusableError where a row has neither a rating nor an emotion."""
+    values = [row[name] for name in LABELS if name in row]
+    if all(value != value for value in values) and not row.get("emotion"):
+        raise UnusableError("no label")
 
 
 def infer_scale(values: Iterable[float]) -> tuple[float, float]:
@@ -117,10 +124,7 @@ def read_csv(
 
 
 def rows_of(
-    records: Iterable[tuple[int, Cells]],
-    make: Callable[[Cells], Mapping[str, Any]],
-    name: str,
-    table: Path,
+    records: Iterable[tuple[int, Cells]], make: Callable[[Cells], Mapping[str, Any]], name: str, table: Path
 ) -> tuple[list[dict[str, Any]], list[Exclusion]]:
     """Return what `make` makes of each record; where it raises UnusableError, an exclusion with the reason.
 

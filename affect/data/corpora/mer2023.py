@@ -24,11 +24,7 @@ PARTS = ("train", "test1", "test2", "test3")
 SCALE = (-5.0, 5.0)
 LABELS = "label-6way.npz"
 _TABLES = {part: f"{part}-label.csv" for part in PARTS}
-USUAL = {
-    "audio": "chinese-hubert-large-UTT",
-    "text": "Baichuan-13B-Base-UTT",
-    "video": "clip-vit-large-patch14-UTT",
-}
+USUAL = {"audio": "chinese-hubert-large-UTT", "text": "Baichuan-13B-Base-UTT", "video": "clip-vit-large-patch14-UTT"}
 """The features of each modality that the toolkit's own results are of."""
 
 _NO_VALENCE = -10.0
@@ -64,9 +60,8 @@ def _has_labels(folder: Path) -> bool:
 
 def _read_rows(root: Path, labels: str = "auto") -> list[Row]:
     """Return id, part, emotion and valence of every utterance; raises AffectError for labels that can't be used."""
-    kinds = ("auto", "npz", "csv")
-    if labels not in kinds:
-        raise AffectError(f"labels must be one of {', '.join(kinds)}, not {labels!r}")
+    if labels not in ("auto", "npz", "csv"):
+        raise AffectError(f"labels must be one of auto, npz, csv, not {labels!r}")
     if labels == "auto":
         CORPUS.find(root)
         labels = "npz" if (root / LABELS).is_file() else "csv"

@@ -7,11 +7,11 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affect.data.corpora.labels import UnusableError, gender_of, infer_scale, number
+from affect.data.corpora.labels import gender_of, infer_scale, number
 from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.errors import AffectError
 
@@ -166,10 +166,3 @@ def _fingerprint(name: str, rows: Iterable[Row], further: Sequence[str]) -> str:
         plain = ["" if value is None or value != value else str(value) for value in values]
         digest.update(json.dumps(plain).encode())
     return digest.hexdigest()[:16]
-
-
-def labelled(row: Mapping[str, Any]) -> None:
-    """Raise UnusableError where a row has neither a rating nor an emotion."""
-    values = [row[name] for name in LABELS if name in row]
-    if all(value != value for value in values) and not row.get("emotion"):
-        raise UnusableError("no label")

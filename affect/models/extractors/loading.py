@@ -18,15 +18,12 @@ from affect.models.pretrained import attempt
 TINY = "tiny"
 """The encoder of each kind that needs no file: small, with the same random weights every time."""
 
-Where = dict[str, Any]
-"""The arguments of transformers' `from_pretrained` that say where to read and whether to trust it."""
-
 _SPARE = "pooler."
 """The beginning of names of weights that have no part in the features: files written for other tasks lack them."""
 
 
-def located(name: str, revision: str | None, *, trust: bool = False) -> Where:
-    """Return where transformers reads the encoder `name`, a folder or owner/model; raises AffectError for neither."""
+def located(name: str, revision: str | None, *, trust: bool = False) -> dict[str, Any]:
+    """Return the `from_pretrained` arguments of the encoder `name`, a folder or owner/model; raises AffectError."""
     folder = Path(name).expanduser()
     if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
         raise AffectError(f"encoder {name!r}: no such folder, not a name on the Hub (owner/model) and not {TINY!r}")
@@ -37,7 +34,7 @@ def located(name: str, revision: str | None, *, trust: bool = False) -> Where:
     return {"pretrained_model_name_or_path": path, "revision": revision, "trust_remote_code": trust}
 
 
-def read(name: str, part: str, auto: Any, where: Where, **options: Any) -> Any:
+def read(name: str, part: str, auto: Any, where: dict[str, Any], **options: Any) -> Any:
     """Return `auto.from_pretrained` of a part of the encoder; raises AffectError where it can't be had."""
     try:
         return attempt(name, part, auto.from_pretrained, **where, **options)
@@ -51,14 +48,12 @@ def read(name: str, part: str, auto: Any, where: Where, **options: Any) -> Any:
         raise AffectError(f"encoder {name!r}: its {part} cannot be read: {first_line(error)}") from error
 
 
-def read_model(name: str, auto: Any, where: Where, dtype: torch.dtype = torch.float32) -> Any:
-    """Return a model, frozen and in evaluation mode; raises AffectError where it, or weights in its file, are lacking.
-
-    transformers would fill those with random numbers, and so the features.
-    """
+def read_model(name: str, auto: Any, where: dict[str, Any], dtype: torch.dtype = torch.float32) -> Any:
+    """Return a model, frozen and in evaluation mode; raises AffectError where it, or a weight of it, is missing."""
     model, facts = read(name, "weights", auto, where, dtype=dtype, output_loading_info=True)
     lacking = sorted(key for key in facts["missing_keys"] if not key.startswith(_SPARE))
     if lacking:
+        # transformers would fill them with random numbers, and so the features.
         raise AffectError(
             f"encoder {name!r}: its file lacks {len(lacking)} of the weights of {type(model).__name__} "
             f"({lacking[0]} is one): it is of another kind"
