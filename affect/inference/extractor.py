@@ -47,7 +47,7 @@ class Outcome:
 
 
 class Extractor:
-    """Features of one modality, as an extraction's settings ask for; they do not depend on the others of a batch."""
+    """Features of one modality, as settings ask for; an utterance's do not depend on the others of its batch."""
 
     def __init__(self, settings: Extraction, device: torch.device | str = "cpu", mixed: str = "no") -> None:
         """Read the encoder, to compute in Accelerate's precision `mixed`; raises AffectError where it can't be had."""
@@ -143,9 +143,10 @@ class Extractor:
             names, values = zip(*(pool[place] for place in group.tolist()), strict=True)
             for name, made in zip(names, self._encode(values), strict=True):
                 try:
-                    yield Outcome(name=name, values=self._finish(made))
+                    outcome = Outcome(name=name, values=self._finish(made))
                 except AffectError as error:
-                    yield Outcome(name=name, fault=str(error))
+                    outcome = Outcome(name=name, fault=str(error))
+                yield outcome
 
     def _encode(self, values: Any) -> Any:
         with torch.autocast(self.device.type, _MIXED[self.mixed], enabled=self.mixed != "no"):

@@ -79,7 +79,7 @@ def check(held: dict[str, Any], wanted: dict[str, Any], file: Path, advice: str)
 
 
 def settings_of(facts: dict[str, Any], file: Path) -> tuple[Extraction, str]:
-    """Return the settings (the commit as revision) and mixed precision of a manifest; raises AffectError for others."""
+    """Return a manifest's settings (its commit as the revision) and mixed precision; raises AffectError."""
     modality = str(facts.get("modality"))
     if modality not in KINDS:
         raise AffectError(f"{file}: has the modality {modality!r}; {nearest(modality, KINDS)}")

@@ -47,7 +47,7 @@ class Reader:
             self.extractors = {place: Extractor.from_manifest(file, device) for place, file in files.items()}
 
     def read(self, utterance: Utterance) -> dict[int, Vector]:
-        """Return the features [D] by the place of their stream; raises AffectError if one is bad, or nothing there."""
+        """Return the features [D] by the place of their stream; raises AffectError if one is bad, or none there."""
         vectors = {
             place: self._made(place, source) if source.raw else read_vector(source, self.streams[place])
             for place, source in utterance.sources.items()

@@ -45,7 +45,7 @@ _NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])([a-z]?)$")
 def read(root: str | Path) -> Corpus:
     """Return every recording with valence and arousal mapped from its emotion (`mapped` is True).
 
-    `script` is the sentence; `root` is the folder `wav` or the one that holds it. Raises AffectError for another one.
+    `script` is the sentence; `root` is the folder `wav` or the one that holds it. Raises AffectError for any other.
     """
     folder = CORPUS.find(root)
     rows: list[Row] = []

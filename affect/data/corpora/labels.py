@@ -49,7 +49,7 @@ def within(value: float, scale: tuple[float, float], tolerance: float = 1e-6) ->
 
 
 def label(name: str, text: object, scale: tuple[float, float] | None) -> float:
-    """Return a label as a number, NaN where it is missing; raises UnusableError if it is none or not on the scale."""
+    """Return a label as a number, NaN where it is missing; raises UnusableError for no number, or off the scale."""
     try:
         value = number(text)
     except ValueError:

@@ -58,7 +58,7 @@ def _has_labels(folder: Path) -> bool:
     return (folder / LABELS).is_file() or ((folder / _TABLES[PARTS[0]]).is_file() and (folder / "features").is_dir())
 
 
-def _read_rows(root: Path, labels: str = "auto") -> list[Row]:
+def _read_rows(root: Path, labels: str) -> list[Row]:
     """Return id, part, emotion and valence of every utterance; raises AffectError for labels that can't be used."""
     if labels not in ("auto", "npz", "csv"):
         raise AffectError(f"labels must be one of auto, npz, csv, not {labels!r}")

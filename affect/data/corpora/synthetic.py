@@ -12,7 +12,7 @@ from affect.data.corpus import Corpus
 
 
 def read(root: str | Path, **options: Any) -> Corpus:
-    """Return the corpus under `root`, written first where it isn't there of these options; raises AffectError."""
+    """Return the corpus under `root`, written first where it is absent or of other options; raises as that does."""
     # Imported here: it loads a synthesiser.
     from affect.data import synthetic
 

@@ -141,9 +141,8 @@ def without_repeats(rows: Iterable[Row]) -> tuple[list[Row], list[Exclusion]]:
 def with_verdicts(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> tuple[list[Row], list[Exclusion]]:
     """Return the rows whose audio is sound, with `duration` and `digest`, and the others as exclusions."""
     pairs = list(zip(rows, verdicts, strict=True))
-    return [{**row, "duration": each.duration, "digest": each.digest} for row, each in pairs if not each.fault], [
-        Exclusion(what=row["id"], reason=f"bad audio: {each.fault}") for row, each in pairs if each.fault
-    ]
+    kept = [{**row, "duration": each.duration, "digest": each.digest} for row, each in pairs if not each.fault]
+    return kept, [Exclusion(what=row["id"], reason=f"bad audio: {each.fault}") for row, each in pairs if each.fault]
 
 
 def dataset_of(rows: Sequence[Row], labels: Sequence[str] = (), groups: Sequence[str] = ()) -> Dataset:
