@@ -90,21 +90,21 @@ def _open(root: str, subset: str | None, revision: str | None, streaming: bool) 
     path = Path(root)
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         _refuse(f"{root} was written by save_to_disk", subset=subset, revision=revision, streaming=streaming)
-        found = datasets.load_from_disk(root)
+        opened = datasets.load_from_disk(root)
     elif path.is_file():
         if path.suffix not in _BUILDERS:
             raise AffectError(f"{root} is no folder and none of {', '.join(_BUILDERS)}")
         _refuse(f"{root} is one file", subset=subset, revision=revision)
         more: dict[str, Any] = {"sep": "\t"} if path.suffix == ".tsv" else {}
-        found = datasets.load_dataset(_BUILDERS[path.suffix], data_files=root, streaming=streaming, **more)
+        opened = datasets.load_dataset(_BUILDERS[path.suffix], data_files=root, streaming=streaming, **more)
     elif path.is_dir():
         _refuse(f"{root} is a folder", revision=revision)
-        found = datasets.load_dataset(root, subset, streaming=streaming)
+        opened = datasets.load_dataset(root, subset, streaming=streaming)
     elif root.count("/") <= 1 and not root.startswith((".", "/", "~")):
-        found = datasets.load_dataset(root, subset, revision=revision, streaming=streaming)
+        opened = datasets.load_dataset(root, subset, revision=revision, streaming=streaming)
     else:
         raise AffectError(f"{root}: no such folder or file")
-    parts = found if isinstance(found, (DatasetDict, IterableDatasetDict)) else {"": found}
+    parts = opened if isinstance(opened, (DatasetDict, IterableDatasetDict)) else {"": opened}
     return {str(name): part for name, part in parts.items()}
 
 

@@ -110,12 +110,12 @@ def _row(cells: Cells, sounds: dict[str, Path]) -> Row:
         raise UnusableError(f"missing audio file: {part}")
     match = _PODCAST.match(name)
     podcast = match[1] if match else Path(name).stem
-    known = cells["speaker"].lower() not in (*MISSING, "unknown")
-    speaker = cells["speaker"] if known else f"unknown in {podcast} {part}"
+    named = cells["speaker"].lower() not in (*MISSING, "unknown")
+    speaker = cells["speaker"] if named else f"unknown in {podcast} {part}"
     return {
         "id": Path(name).stem,
         "session": podcast,
-        "dialogue": f"{podcast} {speaker}" if known else speaker,
+        "dialogue": f"{podcast} {speaker}" if named else speaker,
         "speaker": speaker,
         "gender": cells["gender"],
         "emotion": emotion,

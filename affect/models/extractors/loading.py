@@ -88,9 +88,9 @@ def commit(name: str, revision: str | None) -> str | None:
     """Return the commit on the Hub that the encoder `name` was read at; None for a folder or `tiny`."""
     if name.count("/") != 1 or Path(name).expanduser().is_dir():
         return None
-    found = try_to_load_from_cache(name, "config.json", revision=revision)
+    cached = try_to_load_from_cache(name, "config.json", revision=revision)
     # .../snapshots/<commit>/config.json
-    return Path(found).parent.name if isinstance(found, str) else None
+    return Path(cached).parent.name if isinstance(cached, str) else None
 
 
 def check_layers(layers: int, there: int, name: str) -> None:
