@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -12,8 +13,14 @@ from affect.recipe import require
 GENERATED = "generated"
 """The source that needs no files: a few sentences of nonsense, spoken by a small synthesiser."""
 
-_MODALITIES = ("audio", "text", "video")
-_COLUMNS = ("name", *_MODALITIES, "boxes")
+_COLUMNS = ("name", "audio", "text", "video", "boxes")
+_NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "layers": (lambda value: value > 0, "be positive"),
+    "rate": (lambda value: 0 < value < math.inf, "be positive"),
+    "margin": (lambda value: 0 <= value < math.inf, "not be negative"),
+    "budget": (lambda value: 1 <= value < math.inf, "be at least 1"),
+}
+"""What the numbers of the kinds that have them may be, in words, too."""
 
 
 class IncompleteError(Exception):
@@ -45,21 +52,26 @@ class Extraction:
     """utterance: one vector [D], the mean. frame: all of them [T, D]."""
     precision: Literal["float32", "float16"] = "float32"
     """Of the numbers in the files."""
+    budget: float
+    """What goes through the encoder at once; decides speed and memory."""
     overwrite: bool = False
     """Delete the features of this name and extract all anew."""
     dry_run: bool = False
     """Print the settings and how much there is to do, and stop."""
 
     def __post_init__(self) -> None:
-        """Check what all kinds have in common."""
+        """Check every field."""
         require(bool(self.encoder), "encoder", "be a name on the Hub, a folder or tiny", self.encoder)
         require(bool(self.source), "source", "be a CSV, a folder or a datasets source", self.source)
         plain = self.name is None or (Path(self.name).name == self.name and not self.name.startswith("."))
         require(plain, "name", "be a plain name", self.name)
         for text in self.columns:
             ours, equals, theirs = text.partition("=")
-            known = ours in _COLUMNS and bool(equals) and bool(theirs)
-            require(known, "columns", f"be OURS=THEIRS with OURS of {', '.join(_COLUMNS)}", text)
+            fits = ours in _COLUMNS and bool(equals) and bool(theirs)
+            require(fits, "columns", f"be OURS=THEIRS with OURS of {', '.join(_COLUMNS)}", text)
+        for field, (allowed, words) in _NUMBERS.items():
+            number = getattr(self, field, 1)
+            require(allowed(number), field, words, number)
 
     @property
     def feature(self) -> str:
@@ -87,12 +99,6 @@ class AudioExtraction(Extraction):
     budget: float = 60.0
     """Padded seconds that go through the encoder at once; decides speed and memory."""
 
-    def __post_init__(self) -> None:
-        """Check every field."""
-        super().__post_init__()
-        require(self.layers > 0, "layers", "be positive", self.layers)
-        _check_budget(self.budget)
-
 
 @dataclass(frozen=True, kw_only=True)
 class TextExtraction(Extraction):
@@ -110,12 +116,6 @@ class TextExtraction(Extraction):
     budget: float = 4096.0
     """Padded tokens that go through the encoder at once; decides speed and memory."""
 
-    def __post_init__(self) -> None:
-        """Check every field."""
-        super().__post_init__()
-        require(self.layers > 0, "layers", "be positive", self.layers)
-        _check_budget(self.budget)
-
 
 @dataclass(frozen=True, kw_only=True)
 class VideoExtraction(Extraction):
@@ -131,14 +131,3 @@ class VideoExtraction(Extraction):
     """How much more than the box is cut out, as a share of its longer side."""
     budget: float = 32.0
     """Images that go through the encoder at once; decides speed and memory."""
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        super().__post_init__()
-        require(0 < self.rate < math.inf, "rate", "be positive", self.rate)
-        require(0 <= self.margin < math.inf, "margin", "not be negative", self.margin)
-        _check_budget(self.budget)
-
-
-def _check_budget(value: float) -> None:
-    require(1 <= value < math.inf, "budget", "be at least 1", value)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.data import corpora, splits
-from affect.data.corpora.feature_folders import Feature
+from affect.data.corpora.feature_folders import features_below
 from affect.data.corpora.utterances import kind
 from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.data.feature_corpus import MODALITIES, FeatureCorpus
@@ -55,7 +55,7 @@ def _scale(corpus: Corpus, columns: Mapping[str, list[Any]]) -> str:
     return f"scale: {low:g} to {high:g}, inferred: the narrowest usual one that holds the labels (--scale says another)"
 
 
-def features_of(name: str, root: Path, options: Mapping[str, Any]) -> tuple[FeatureCorpus, Sequence[Feature]]:
+def features_of(name: str, root: Path, options: Mapping[str, Any]) -> tuple[FeatureCorpus, Mapping[str, str]]:
     """Return a corpus with the features that `audio_feature`, `text_feature` and `video_feature` name, and all there.
 
     Without any of these, with the usual ones that are there. Raises AffectError as the reader does.
@@ -65,14 +65,13 @@ def features_of(name: str, root: Path, options: Mapping[str, Any]) -> tuple[Feat
     others = {option: value for option, value in options.items() if not option.endswith("_feature")}
     chosen = {m: tuple(options[f"{m}_feature"]) for m in MODALITIES if f"{m}_feature" in options}
     layout = corpora.layout(name)
-    there = layout.features(root) if layout.features else ()
+    there = features_below(root)
     if not chosen:
-        names = {feature.name for feature in there}
-        chosen = {m: (usual,) for m, usual in layout.usual.items() if usual in names}
+        chosen = {m: (usual,) for m, usual in layout.usual.items() if usual in there}
     return corpora.read_features(name, root, **{**chosen, **others}), there
 
 
-def describe_features(corpus: FeatureCorpus, there: Sequence[Feature], *, listed: int | None = LISTED) -> str:
+def describe_features(corpus: FeatureCorpus, there: Mapping[str, str], *, listed: int | None = LISTED) -> str:
     """Return what `affect inspect` prints of a corpus of features: counts, labels, the features, and what is missing.
 
     The last is said of each stream of `corpus` by part, with how often each set of modalities is there; `there` are
@@ -93,7 +92,7 @@ def describe_features(corpus: FeatureCorpus, there: Sequence[Feature], *, listed
         lines.append(f"emotion, {part}: {', '.join(shown)}")
     lines += [_numbers(f"valence, {part}", valences[rows[part]]) for part in parts]
     lines.append(f"features: {len(there)}")
-    lines += [f"  {one.name}: {one.fault or f'{one.width} numbers, {one.dtype}'}" for one in there]
+    lines += [f"  {name}: {text}" for name, text in there.items()]
     lines += _presence(corpus, rows)
     lines += [f"patterns, {part}: {_patterns(corpus, mine)}" for part, mine in rows.items() if corpus.streams]
     return "\n".join((*lines, *_exclusions(corpus.exclusions, listed)))

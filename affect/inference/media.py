@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from affect.errors import AffectError
 from affect.inference import manifest
 from affect.inference.streams import Source, Utterance, Vector, check_width, read_vector
 
+if TYPE_CHECKING:
+    from affect.inference.extractor import Extractor
+
 
 class Reader:
     """Features of utterances: read from files, or made by the encoders of the model's features."""
@@ -27,66 +31,44 @@ class Reader:
     ) -> None:
         """Read the encoders that the utterances need; raises AffectError where one can't be had.
 
-        Their manifests lie below `features`, or where the run of the folder `weights` had its corpus.
+        Their manifests lie below `features` ([features/]<name>/), or where the run of the folder `weights` had them.
         """
         self.streams = streams
+        self.extractors: dict[int, Extractor] = {}
         raw = {place for one in utterances for place, source in one.sources.items() if source.raw}
-        root = root_of(weights) if features is None else features
-        self.encoders = Encoders(streams, raw, root) if raw else None
+        root = _root_of(weights) if features is None else features
+        # All manifests before the first encoder is read, which may take minutes.
+        files = {place: _manifest(streams[place], root) for place in sorted(raw)}
+        if files:
+            # Loads transformers, which a prediction from features does without.
+            from affect.inference.extractor import Extractor
+
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            self.extractors = {place: Extractor.from_manifest(file, device) for place, file in files.items()}
 
     def read(self, utterance: Utterance) -> dict[int, Vector]:
-        """Return the features [D] that are there, by the place of their stream.
-
-        Raises AffectError for what can't be read, and where nothing is there.
-        """
-        found: dict[int, Vector] = {}
-        for place, source in utterance.sources.items():
-            if source.raw and self.encoders is not None:
-                vector = self.encoders.vector(place, source)
-            else:
-                vector = read_vector(source, self.streams[place])
-            if vector is not None:
-                found[place] = vector
-        if not found:
+        """Return the features [D] by the place of their stream; raises AffectError if one is bad, or none there."""
+        vectors = {
+            place: self._made(place, source) if source.raw else read_vector(source, self.streams[place])
+            for place, source in utterance.sources.items()
+        }
+        there = {place: vector for place, vector in vectors.items() if vector is not None}
+        if not there:
             raise AffectError("nothing of it is there: all that is given is empty or all zero")
-        return found
+        return there
 
-
-class Encoders:
-    """The extractors of some of a model's features."""
-
-    def __init__(self, streams: Sequence[Stream], places: Iterable[int], root: Path | None) -> None:
-        """Read those of the streams at `places`; raises AffectError where one can't be had.
-
-        Their manifests lie below `root`, in features/<name>/ or <name>/; None is a place that is not known.
-        """
-        self.streams = streams
-        # Loads transformers, which a prediction from features does without.
-        from affect.inference.extractor import Extractor
-
-        # All manifests before the first encoder is read, which may take minutes.
-        files = {place: _manifest(streams[place], root) for place in sorted(places)}
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.extractors = {place: Extractor.from_manifest(file, device) for place, file in files.items()}
-
-    def vector(self, place: int, source: Source) -> Vector | None:
-        """Return the features [D] of a raw source for the stream at `place`, None where it has nothing of it.
-
-        Raises AffectError where the source can't be read.
-        """
+    def _made(self, place: int, source: Source) -> Vector | None:
+        """Return the features [D] that the encoder makes of a raw source, None where it has nothing of it."""
         extractor = self.extractors[place]
         boxes = bool(getattr(extractor.settings, "boxes", False))
-        values = extractor.extract(medium_of(source, self.streams[place], boxes=boxes))
+        values = extractor.extract(_medium_of(source, self.streams[place], boxes=boxes))
         # As it would be in a file, whose frames are averaged when it is read.
         mean = np.atleast_2d(values).mean(axis=0, dtype=np.float64).astype(values.dtype).astype(np.float32)
         return mean if mean.any() else None
 
 
-def medium_of(source: Source, stream: Stream, *, boxes: bool = False) -> Medium:
-    """Return a raw source as what an extractor takes; with `boxes` the CSV of faces beside a video goes with it.
-
-    Raises AffectError where a text can't be read, or there is no such CSV.
-    """
+def _medium_of(source: Source, stream: Stream, *, boxes: bool) -> Medium:
+    """Return a raw source as an extractor takes it, with `boxes` a video with the CSV of faces that lies beside it."""
     if source.kind == "words":
         return Medium(name="words", text=source.value.strip())
     path = Path(source.value)
@@ -107,7 +89,7 @@ def medium_of(source: Source, stream: Stream, *, boxes: bool = False) -> Medium:
     return Medium(name=path.stem, video=path, boxes=faces if boxes else None)
 
 
-def root_of(weights: Path) -> Path | None:
+def _root_of(weights: Path) -> Path | None:
     """Return the root of the corpus that a run was trained on; None where no recipe lies where a run's does."""
     if weights.parts[-2:] != ("checkpoints", "best"):
         return None
@@ -125,16 +107,15 @@ def _manifest(stream: Stream, root: Path | None) -> Path:
             f"raw {stream.modality} needs the manifest of {stream.name}, and no recipe.json says where it is: "
             f"give --features with the folder of features/{stream.name}/{manifest.FILE}"
         )
-    places = [root / "features" / stream.name / manifest.FILE, root / stream.name / manifest.FILE]
-    if root.name == stream.name:
-        places.append(root / manifest.FILE)
-    file = next((place for place in places if place.is_file()), places[0])
-    facts = manifest.read(file)
-    if facts is None:
+    folders = [root / "features" / stream.name, root / stream.name, *([root] if root.name == stream.name else [])]
+    files = [folder / manifest.FILE for folder in folders]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
         raise AffectError(
-            f"{file}: no such manifest, which raw {stream.modality} needs (recipes/extract_features.py writes it): "
+            f"{files[0]}: no such manifest, which raw {stream.modality} needs (recipes/extract_features.py writes it): "
             f"give features (.npy), or --features with the folder that holds features/{stream.name}"
         )
+    facts = manifest.read(file)
     if facts.get("modality") != stream.modality:
         raise AffectError(f"{file}: is of {facts.get('modality')}, the model's {stream.name} is of {stream.modality}")
     if isinstance(facts.get("width"), int):

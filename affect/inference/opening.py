@@ -1,17 +1,19 @@
-"""What a name given to `affect predict` is: a run's weights, all of an experiment's, a model on the Hub, a file."""
+"""Predicting with what a name is: a run's weights, all of an experiment's, a model on the Hub, an exported file."""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from affect import tasks
 from affect.errors import AffectError
 from affect.hub import load as hub
 from affect.models import saving
+from affect.usage import UserInputs
 
 if TYPE_CHECKING:
     from affect.inference.onnx import Session
@@ -30,11 +32,30 @@ class Opened:
     exported: Session | None = None
 
 
+def predict(name: Path, inputs: UserInputs, output: TextIO) -> int:
+    """Write a JSON line for each prediction and return the number of lines with an error.
+
+    Of an experiment or a seed the predictions of its runs are averaged, as the task does. What can't be read gives a
+    line with `error` and the others go on. Raises AffectError where `find` does, or the model takes something else.
+    """
+    opened = find(name)
+    takes = opened.task.takes
+    for option in inputs.given:
+        if takes and option not in takes:
+            raise AffectError(f"{option} is for other models: this one takes {', '.join(takes)}")
+    progress = sys.stderr.isatty() and not output.isatty()
+    bad = 0
+    for line in opened.task.infer(opened, inputs, progress=progress):
+        bad += "error" in line
+        output.write(json.dumps(line) + "\n")
+        output.flush()
+    return bad
+
+
 def find(name: Path) -> Opened:
     """Return what is named: an exported file or its folder, or what `folders_of` finds.
 
-    Raises AffectError naming the runs there are where it is none of them, and where models of an experiment differ in
-    what they know of the data.
+    Raises AffectError as that does, and where models of an experiment differ in what they know of the data.
     """
     file = _exported(name)
     if file is not None:
@@ -59,10 +80,17 @@ def folders_of(name: Path) -> tuple[Path, ...]:
     if (folder / saving.WEIGHTS).is_file():
         return (folder,)
     for pattern in ("fold*", "seed*/fold*"):
-        found = tuple(sorted(path.parent for path in folder.glob(str(pattern / _BEST / saving.WEIGHTS))))
-        if found:
-            _warn(folder, found)
-            return found
+        weights = tuple(sorted(path.parent for path in folder.glob(str(pattern / _BEST / saving.WEIGHTS))))
+        if weights:
+            from affect.training.run_dir import finished
+
+            unfinished = [best.parents[1] for best in weights if not finished(best.parents[1])]
+            if unfinished:
+                _LOG.warning(
+                    "%s: %d of %d runs have not come to their end (%s ...): their best weights so far count as well",
+                    *(folder, len(unfinished), len(weights), unfinished[0]),
+                )
+            return weights
     below = sorted(str(path.parents[2]) for path in folder.glob(str("**" / _BEST / saving.WEIGHTS)))
     if below:
         raise AffectError(f"{folder} holds several runs: name one, such as {below[0]}")
@@ -80,19 +108,7 @@ def one_of(name: Path) -> Path:
 def _exported(name: Path) -> Path | None:
     if name.suffix == ".onnx":
         return name
-    found = sorted(name.glob("*.onnx")) if name.is_dir() and not (name / saving.WEIGHTS).is_file() else []
-    if len(found) > 1:
-        raise AffectError(f"{name} holds several exported models: name one, such as {found[0]}")
-    return found[0] if found else None
-
-
-def _warn(top: Path, found: Sequence[Path]) -> None:
-    """Log the runs that have not come to their end: their weights are the best so far."""
-    from affect.training.run_dir import finished
-
-    unfinished = [path.parents[1] for path in found if not finished(path.parents[1])]
-    if unfinished:
-        _LOG.warning(
-            "%s: %d of %d runs have not come to their end (%s ...): their best weights so far count as well",
-            top, len(unfinished), len(found), unfinished[0],
-        )  # fmt: skip
+    files = sorted(name.glob("*.onnx")) if name.is_dir() and not (name / saving.WEIGHTS).is_file() else []
+    if len(files) > 1:
+        raise AffectError(f"{name} holds several exported models: name one, such as {files[0]}")
+    return files[0] if files else None

@@ -75,14 +75,15 @@ def gather(streams: Sequence[Stream], given: Mapping[str, Sequence[str]]) -> lis
     if high != low:
         raise AffectError(f"{most}: {high} are given, {least}: {low}; give as many in the same order, '' for a missing")
     for place, column in columns.items():
-        for source in column:
-            if source.kind == "folder" and _is_feature(Path(source.value), streams[place]):
-                raise AffectError(f"{source.value} holds the features of many utterances: give such folders alone")
+        for folder in (source.value for source in column if source.kind == "folder"):
+            own = Path(folder).resolve()
+            # A feature in a corpus's layout: its mean would be of all utterances.
+            if own.name == streams[place].name or own.parent.name == "features":
+                raise AffectError(f"{folder} holds the features of many utterances: give such folders alone")
     _check_order(streams, columns)
-    names = _names(columns)
     return [
         Utterance(name=name, sources={place: column[row] for place, column in columns.items()})
-        for row, name in enumerate(names)
+        for row, name in enumerate(_names(columns))
     ]
 
 
@@ -97,11 +98,9 @@ def read_vector(source: Source, stream: Stream) -> Vector | None:
     if source.kind == "unknown":
         there = "is no kind of file that is known" if path.exists() else "no such file"
         raise AffectError(f"{path}: {there}; --{stream.modality} takes {_WANTED[stream.modality]}")
-    files = [path]
-    if source.kind == "folder":
-        files = _inside(path)
-        if not files:
-            raise AffectError(f"{path}: holds no .npy file of a frame")
+    files = _inside(path) if source.kind == "folder" else [path]
+    if not files:
+        raise AffectError(f"{path}: holds no .npy file of a frame")
     parts = [read_frames(file) for file in files]
     for file, part in zip(files, parts, strict=True):
         check_width(str(file), part.shape[1], stream)
@@ -126,20 +125,20 @@ def _columns(streams: Sequence[Stream], given: Mapping[str, Sequence[str]]) -> d
     columns: dict[int, list[Source]] = {}
     for modality in MODALITIES:
         values = given.get(modality, ())
-        mine = {stream.name: place for place, stream in enumerate(streams) if stream.modality == modality}
-        if values and not mine:
+        places = {stream.name: place for place, stream in enumerate(streams) if stream.modality == modality}
+        if values and not places:
             there = ", ".join(dict.fromkeys(stream.modality for stream in streams))
             raise AffectError(f"this model takes no {modality}: leave --{modality} out; it takes {there}")
         for value in values:
             name, equals, rest = value.partition("=")
-            named = bool(equals) and name in mine
+            named = bool(equals) and name in places
             source = _source(modality, rest if named else value)
-            if not named and len(mine) > 1 and source.kind in ("features", "folder"):
+            if not named and len(places) > 1 and source.kind in ("features", "folder"):
                 raise AffectError(
-                    f"this model has {len(mine)} features of {modality}: give --{modality} NAME={value} "
-                    f"with NAME one of {', '.join(mine)}"
+                    f"this model has {len(places)} features of {modality}: give --{modality} NAME={value} "
+                    f"with NAME one of {', '.join(places)}"
                 )
-            for place in [mine[name]] if named else mine.values():
+            for place in [places[name]] if named else places.values():
                 columns.setdefault(place, []).append(source)
     if not columns:
         raise AffectError("this model takes features: name some with --audio, --text or --video")
@@ -166,21 +165,13 @@ def _source(modality: str, value: str) -> Source:
 
 def _of_many(column: Sequence[Source], stream: Stream) -> bool:
     """Whether this is one folder, and not one of frames inside the folder of the feature."""
-    if len(column) != 1 or column[0].kind != "folder":
-        return False
-    folder = Path(column[0].value).resolve()
-    return folder.parent.name != stream.name
-
-
-def _is_feature(folder: Path, stream: Stream) -> bool:
-    """Whether this is a folder of a feature in a corpus's layout: its mean would be of all utterances."""
-    place = folder.resolve()
-    return place.name == stream.name or place.parent.name == "features"
+    (first, *others) = column
+    return not others and first.kind == "folder" and Path(first.value).resolve().parent.name != stream.name
 
 
 def _by_name(streams: Sequence[Stream], folders: Mapping[int, Source]) -> list[Utterance]:
     """Return the utterances of folders of features, by name: what one of them lacks is missing."""
-    found: dict[str, dict[int, Source]] = {}
+    utterances: dict[str, dict[int, Source]] = {}
     for place, folder in folders.items():
         path = Path(folder.value)
         files = {file.stem: Source(str(file), "features") for file in _inside(path)}
@@ -193,11 +184,11 @@ def _by_name(streams: Sequence[Stream], folders: Mapping[int, Source]) -> list[U
             raise AffectError(f"{path} has both {name}.npy and a folder {name}: remove one of them")
         if not files and not frames:
             raise AffectError(f"{path}: holds no .npy file and no folder of frames; name media files one by one")
-        mine = files | frames
-        _check_first(mine[min(mine)], streams[place])
-        for name, source in mine.items():
-            found.setdefault(name, {})[place] = source
-    return [Utterance(name=name, sources=found[name]) for name in sorted(found)]
+        sources = files | frames
+        _check_first(sources[min(sources)], streams[place])
+        for name, source in sources.items():
+            utterances.setdefault(name, {})[place] = source
+    return [Utterance(name=name, sources=utterances[name]) for name in sorted(utterances)]
 
 
 def _check_first(source: Source, stream: Stream) -> None:
@@ -221,27 +212,23 @@ def _inside(folder: Path) -> list[Path]:
 
 def _check_order(streams: Sequence[Stream], columns: Mapping[int, Sequence[Source]]) -> None:
     """Raise AffectError where two streams name the same utterances in different orders."""
-    first: tuple[int, list[str | None]] | None = None
-    for place, column in columns.items():
-        names = [source.name for source in column]
-        if None in names:
-            continue
-        if first is None:
-            first = place, names
-        elif names != first[1] and set(names) == set(first[1]):
-            one, two = (_called(streams[k]) for k in (first[0], place))
-            raise AffectError(f"{one} and {two} name the same utterances in another order: give them in the same")
+    named = [(streams[place], [source.name for source in column]) for place, column in columns.items()]
+    files = [(stream, names) for stream, names in named if None not in names]
+    for stream, names in files[1:]:
+        first, others = files[0]
+        if names != others and set(names) == set(others):
+            both = f"{_called(first)} and {_called(stream)}"
+            raise AffectError(f"{both} name the same utterances in another order: give them in the same")
 
 
 def _names(columns: Mapping[int, Sequence[Source]]) -> list[str]:
     """Return the utterances' names: of the first files, whole where two have the same; else the words."""
-    rows = list(zip(*columns.values(), strict=True))
-    files = [next((source for source in row if source.name is not None), None) for row in rows]
-    words = [next((source.value for source in row if source.value), "") for row in rows]
-    short = [word if file is None else str(file.name) for file, word in zip(files, words, strict=True)]
-    if len(set(short)) == len(short):
-        return short
-    return [word if file is None else file.value for file, word in zip(files, words, strict=True)]
+    sources = [
+        next((source for source in row if source.name is not None), max(row, key=lambda source: bool(source.value)))
+        for row in zip(*columns.values(), strict=True)
+    ]
+    short = [source.name or source.value for source in sources]
+    return short if len(set(short)) == len(short) else [source.value for source in sources]
 
 
 def _called(stream: Stream) -> str:

@@ -18,7 +18,7 @@ from affect.usage import UserInputs
 PIPE = Path("-")
 """The name of standard input among the files."""
 _LEAST = 0.025
-"""Seconds of the shortest recording: what one frame of an encoder hears. Of less, a model would judge the padding."""
+"""Seconds of the shortest recording: what one frame of an encoder hears."""
 _SHORTEST = 0.5
 """Seconds under which a last window is left to the one before it."""
 _LONG = 60.0
@@ -37,11 +37,9 @@ class Listener(Protocol):
 
     def begin(self) -> None:
         """Forget what was said: the next utterance is the first of another recording."""
-        ...
 
     def predict(self, wave: Samples | None, text: str | None) -> Line:
         """Return what is to be said of samples [S] and of a text, those that it takes."""
-        ...
 
 
 def check(inputs: UserInputs) -> None:
@@ -66,6 +64,7 @@ def lines(model: Listener, inputs: UserInputs, *, progress: bool) -> Iterator[Li
     headerless samples of one channel. A model that hears and reads takes a text a file, of all its windows. Raises
     AffectError where files or texts are not what the model takes.
     """
+    hop = inputs.window if inputs.hop is None else inputs.hop
     pipe = stream.raw(inputs.rate, inputs.raw) if inputs.rate is not None else None
     _check_model(model, len(inputs.files), len(inputs.text))
     for text in () if inputs.files else inputs.text:
@@ -76,9 +75,9 @@ def lines(model: Listener, inputs: UserInputs, *, progress: bool) -> Iterator[Li
         model.begin()
         done = 0.0
         try:
-            for line in _of_file(model, path, text_of, inputs, pipe, progress):
+            for line in _of_file(model, path, text_of, (inputs.window, hop), pipe, progress):
                 yield {"path": str(path), **line}
-                done = line["start"] + (inputs.window if inputs.hop is None else inputs.hop)
+                done = line["start"] + hop
         except AffectError as error:
             yield {"path": str(path), **({"start": round(done, 3)} if done else {}), "error": str(error)}
 
@@ -96,8 +95,9 @@ def _check_model(model: Listener, files: int, texts: int) -> None:
 
 
 def _of_file(
-    model: Listener, path: Path, text: str | None, inputs: UserInputs, pipe: stream.Pipe | None, progress: bool
+    model: Listener, path: Path, text: str | None, window: tuple[float, float], pipe: stream.Pipe | None, progress: bool
 ) -> Iterator[Line]:
+    """Yield a line for each window of a file; `window` is its length and the hop, in seconds."""
     if text is not None and not text.strip():
         raise AffectError(f"{path}: empty text")
     rate, length = model.sampling_rate, None
@@ -109,14 +109,18 @@ def _of_file(
             length, blocks = stack.enter_context(audio.stream(path, rate))
         if progress and (length is None or length >= _LONG):
             blocks = _shown(blocks, rate, length, path.name)
-        hop = inputs.window if inputs.hop is None else inputs.hop
-        size, step, least = (round(seconds * rate) for seconds in (inputs.window, hop, _SHORTEST))
+        size, step, least = (round(seconds * rate) for seconds in (*window, _SHORTEST))
         for start, wave in stream.windows(blocks, size, step, least):
-            if len(wave) < _LEAST * rate:
-                short = 1000 * len(wave) / rate
-                raise AffectError(f"{name}: too short: {short:.3g} ms, it has to be at least 25 ms")
+            check_length(wave, rate, name)
             span = {"start": round(start / rate, 3), "end": round((start + len(wave)) / rate, 3)}
             yield {**span, **model.predict(wave, text)}
+
+
+def check_length(wave: Samples, rate: int, name: str) -> None:
+    """Raise AffectError for a recording [S] under a frame of an encoder, which would hear the padding."""
+    if len(wave) < _LEAST * rate:
+        heard = 1000 * len(wave) / rate
+        raise AffectError(f"{name}: too short: {heard:.3g} ms, it has to be at least {1000 * _LEAST:g} ms")
 
 
 def _shown(blocks: Iterable[Samples], rate: int, length: float | None, name: str) -> Iterator[Samples]:

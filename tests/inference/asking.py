@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from affect.inference.predict import predict
+from affect.inference.opening import predict
 from affect.usage import UserInputs
 
 

@@ -14,8 +14,8 @@ from affect.data.feature_corpus import Stream
 from affect.errors import AffectError
 from affect.experiments import extraction
 from affect.extraction import AudioExtraction, TextExtraction, VideoExtraction
-from affect.inference.media import Encoders
-from affect.inference.streams import Source, read_vector
+from affect.inference.media import Reader
+from affect.inference.streams import Source, Utterance, read_vector
 from tests.data.films import film
 from tests.inference.asking import ask
 from tests.tasks.multimodal_emotion import fusing
@@ -184,7 +184,8 @@ def test_features_of_faces_need_the_table_of_faces(media, root, tmp_path):
 def test_vectors_are_those_of_the_files(media, root):
     streams = (Stream("audio", "ears", 32),)
     path = media / "utterance_3.wav"
-    made = Encoders(streams, [0], root).vector(0, Source(str(path), "media"))
+    utterance = Utterance(name="u", sources={0: Source(str(path), "media")})
+    made = Reader(streams, [utterance], root, root).read(utterance)[0]
     held = read_vector(Source(str(root / "features" / "ears" / "utterance_3.npy"), "features"), streams[0])
     np.testing.assert_allclose(made, held, atol=1e-6, rtol=1e-3)
     np.testing.assert_array_equal(made, made.astype(np.float16).astype(np.float32), "halves, as in the file")

@@ -15,7 +15,7 @@ import soundfile
 
 from affect.data import audio
 from affect.errors import AffectError
-from affect.inference.predict import predict
+from affect.inference.opening import predict
 from affect.tasks.emotion.predict import TorchModel
 from affect.usage import UserInputs
 from tests.inference.asking import ask

@@ -180,7 +180,7 @@ class Silent:
 
 def test_special_tokens_at_the_ends_are_told_without_the_tokenizer_s_help():
     config = transformers.LlamaConfig(**SMALL)
-    found = text.Tokenizer.read(Silent(), config, "silent")("abc a ab abcd")
+    found = text.Tokenizer(Silent(), config, "silent")("abc a ab abcd")
     assert found.numbers == [1, 3, 1, 2, 4, 2]
     assert found.counted == [False, True, True, True, True, False]
 

@@ -56,7 +56,7 @@ def predict(
         video: Features of video: .npy files or folders (of frames, too); or videos.
         features: Where the manifests are, when not at the run's data.root: the folder of features/NAME/manifest.json.
     """
-    from affect.inference.predict import predict as write
+    from affect.inference.opening import predict as write
     from affect.usage import UserInputs
 
     said, heard, seen = (tuple(value for values in given for value in values) for given in (text, audio, video))

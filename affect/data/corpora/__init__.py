@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from affect.data.corpora.layout import Layout
 from affect.errors import AffectError, nearest
@@ -42,8 +42,7 @@ def layout(name: str) -> Layout:
     files = UTTERANCES | FEATURES
     if name not in files:
         raise AffectError(f"unknown corpus {name!r}: {nearest(name, files)}")
-    found: Layout = importlib.import_module(files[name]).CORPUS
-    return found
+    return cast(Layout, importlib.import_module(files[name]).CORPUS)
 
 
 def known(name: object) -> Layout | None:
@@ -66,47 +65,44 @@ def check_options(name: str, given: Mapping[str, Any], defaults: Mapping[str, An
 
 def mapping(pairs: Sequence[str]) -> dict[str, str]:
     """Return the `columns` of a reader from OURS=THEIRS pairs; raises AffectError for what is no such pair."""
-    found: dict[str, str] = {}
+    columns: dict[str, str] = {}
     for pair in pairs:
         ours, _, theirs = pair.partition("=")
         if pair.count("=") != 1 or not ours or not theirs:
             raise AffectError(f"columns must be OURS=THEIRS, not {pair!r}")
-        if ours in found:
+        if ours in columns:
             raise AffectError(f"columns names {ours!r} more than once")
-        found[ours] = theirs
-    return found
+        columns[ours] = theirs
+    return columns
 
 
 def read(corpus: str, root: str | Path, *, name: str | None = None, **options: Any) -> Corpus:
     """Return the corpus in folder `root` (or of that name on the Hub) as the reader of the layout `corpus` finds it.
 
-    `name` is the user's name for it, in place of the layout's. Raises AffectError for an unknown layout or option, and
-    what the reader raises.
+    `name` is the user's name for it. Raises AffectError for an unknown layout or option, and what the reader raises.
     """
     if corpus in FEATURES:
         raise AffectError(f"corpus {corpus!r} is of features, not of the recordings or texts that this task needs")
-    found: Corpus = _read(corpus, root, options)
-    return found if name is None else replace(found, name=name)
+    return cast("Corpus", _read(corpus, root, name, options))
 
 
 def read_features(corpus: str, root: str | Path, *, name: str | None = None, **options: Any) -> FeatureCorpus:
     """Return the corpus of features in folder `root` as the reader of `corpus` finds it; raises as `read` does."""
     if corpus in UTTERANCES:
         raise AffectError(f"corpus {corpus!r} is of recordings or texts, not of the features that this task needs")
-    found: FeatureCorpus = _read(corpus, root, options)
-    return found if name is None else replace(found, name=name)
+    return cast("FeatureCorpus", _read(corpus, root, name, options))
 
 
-def _read(corpus: str, root: str | Path, options: Mapping[str, Any]) -> Any:
+def _read(corpus: str, root: str | Path, name: str | None, options: Mapping[str, Any]) -> Any:
     reader = layout(corpus).read
-    parameters = list(inspect.signature(reader).parameters.values())[1:]
-    known = [parameter.name for parameter in parameters]
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    for option in options:
-        if option not in known and not takes_any:
-            hint = nearest(option, known) if known else "it has none"
-            raise AffectError(f"corpus {corpus!r} has no option {option!r}: {hint}")
-    return reader(str(root), **options)
+    _, *parameters = inspect.signature(reader).parameters.values()
+    names = [parameter.name for parameter in parameters]
+    unknown = [option for option in options if option not in names]
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        hint = nearest(unknown[0], names) if names else "it has none"
+        raise AffectError(f"corpus {corpus!r} has no option {unknown[0]!r}: {hint}")
+    made = reader(str(root), **options)
+    return made if name is None else replace(made, name=name)
 
 
 def detect(root: str | Path) -> str:
@@ -114,15 +110,11 @@ def detect(root: str | Path) -> str:
     path = Path(root)
     if not path.is_dir():
         raise AffectError(f"{path} is not a folder")
-    names = [name for name in UTTERANCES | FEATURES if name not in GUESSED_LAST]
     signs = []
-    for each in (layout(name) for name in (*names, *GUESSED_LAST)):
-        if each.find is None:
-            continue
+    for each in map(layout, (*(name for name in INSPECTED if name not in GUESSED_LAST), *GUESSED_LAST)):
         try:
             each.find(path)
+            return each.name
         except AffectError:
             signs.append(f"no {each.sign} ({each.name})")
-            continue
-        return each.name
     raise AffectError(f"{path} is no known corpus: {', '.join(signs)}")

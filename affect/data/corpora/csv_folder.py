@@ -14,10 +14,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from affect.data.corpora.csv_table import read_csv, rows_of
-from affect.data.corpora.labels import UnusableError, gender_of, label, number
+from affect.data.corpora.labels import UnusableError, label, labelled, number, read_csv, rows_of
 from affect.data.corpora.layout import Layout
-from affect.data.corpora.utterances import Row, corpus_of_files, labelled, own_columns
+from affect.data.corpora.utterances import Row, corpus_of_rows, own_columns, verified
 from affect.data.corpus import LABELS, Corpus
 from affect.errors import AffectError
 
@@ -36,15 +35,18 @@ def read(
     """Return the rows of a CSV whose recording is sound and whose labels lie on `scale`; others are excluded.
 
     `labels` names the CSV and `audio` the folder of recordings, both below `root`; `columns` maps our names to the
-    file's. An empty label is missing (NaN). Without sessions or dialogues, both are the speaker. A scale that is not
-    given is inferred. Raises AffectError where the file or a required column is missing.
+    file's. An empty label is missing (NaN). Raises AffectError where the file or a required column is missing.
     """
     folder = Path(root)
     table = find_table(folder, labels)
     names = {name: (columns or {}).get(name, name) for name in (*REQUIRED, *OPTIONAL)}
     CORPUS.check_columns(columns or ())
     present, records = read_csv(table, (), separators=",;\t")
-    _require(table, present, names, columns or {})
+    # Classes alone are labels too.
+    needed = [name for name in REQUIRED if not (names["emotion"] in present and name in LABELS)]
+    for name in (*needed, *(columns or ())):
+        if names[name] not in present:
+            raise AffectError(f"{table} has no column {names[name]!r}; it has: {', '.join(present) or 'none'}")
     further = own_columns(present, names.values())
     sounds = (folder / audio) if audio else table.parent
 
@@ -52,37 +54,26 @@ def read(
         ours = {name: cells.get(column, "") for name, column in names.items()}
         return {**{column: cells[column] for column in further}, **_row(ours, sounds, scale)}
 
-    rows, exclusions = rows_of(records, make, lambda cells: cells.get(names["path"], ""), table)
-    return corpus_of_files("csv_folder", rows, exclusions, root=folder, scale=scale, further=further)
+    rows, exclusions = rows_of(records, make, names["path"], table)
+    kept, left_out = verified(CORPUS.name, rows, exclusions)
+    return corpus_of_rows(CORPUS, kept, left_out, root=folder, scale=scale, further=further)
 
 
 def find_table(folder: Path, labels: str | None = None) -> Path:
     """Return the CSV file to read; raises AffectError where there is none, or more than one without `labels.csv`."""
     if not folder.is_dir():
         raise AffectError(f"{folder} is not a folder")
-    if labels is not None:
-        if not (folder / labels).is_file():
-            raise AffectError(f"{folder} has no file {labels}")
-        return folder / labels
-    found = sorted(path for path in folder.glob("*.csv") if not path.name.startswith("._"))
-    if folder / "labels.csv" in found:
-        return folder / "labels.csv"
-    if not found:
+    if labels is not None and not (folder / labels).is_file():
+        raise AffectError(f"{folder} has no file {labels}")
+    tables = sorted(path for path in folder.glob("*.csv") if not path.name.startswith("._"))
+    if labels is not None or folder / "labels.csv" in tables:
+        return folder / (labels or "labels.csv")
+    if not tables:
         raise AffectError(f"{folder} has no labels.csv nor any other CSV file")
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found[:5])
-        raise AffectError(f"{folder} has {len(found)} CSV files ({names}): name the one with the labels labels.csv")
-    return found[0]
-
-
-def _require(table: Path, present: list[str], names: Mapping[str, str], mapped: Mapping[str, str]) -> None:
-    """Raise AffectError where a column is missing that is needed, or that `mapped` names."""
-    # Classes alone are labels too.
-    classes = names["emotion"] in present
-    needed = [name for name in REQUIRED if not (classes and name in LABELS)]
-    for name in dict.fromkeys((*needed, *mapped)):
-        if names[name] not in present:
-            raise AffectError(f"{table} has no column {names[name]!r}; it has: {', '.join(present) or 'none'}")
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables[:5])
+        raise AffectError(f"{folder} has {len(tables)} CSV files ({names}): name the one with the labels labels.csv")
+    return tables[0]
 
 
 def _row(cells: Mapping[str, str], folder: Path, scale: tuple[float, float] | None) -> Row:
@@ -101,9 +92,6 @@ def _row(cells: Mapping[str, str], folder: Path, scale: tuple[float, float] | No
         raise UnusableError("missing audio file")
     row["id"] = cells["id"] or Path(cells["path"]).as_posix()
     row["path"] = str(path)
-    row["gender"] = gender_of(cells["gender"])
-    row["session"] = cells["session"] or cells["speaker"]
-    row["dialogue"] = cells["dialogue"] or cells["speaker"]
     return row
 
 
@@ -112,7 +100,7 @@ CORPUS = Layout(
     read=read,
     columns=(*REQUIRED, *OPTIONAL),
     options=("columns", "scale", "labels", "audio"),
-    find=find_table,
+    holds=find_table,
     sign="labels.csv",
     about="Look at how it was recorded, by whom, and whether it was acted.",
 )

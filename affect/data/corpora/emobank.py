@@ -19,12 +19,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from affect.data.corpora.csv_table import Cells, read_csv, rows_of
-from affect.data.corpora.labels import UnusableError, label
+from affect.data.corpora.labels import Cells, UnusableError, label, labelled, read_csv, rows_of
 from affect.data.corpora.layout import Layout
-from affect.data.corpora.utterances import Row, corpus_of_rows, labelled, without_repeats
+from affect.data.corpora.utterances import Row, corpus_of_rows, without_repeats
 from affect.data.corpus import Corpus
-from affect.errors import AffectError
 
 SCALE = (1.0, 5.0)
 COLUMNS = {"valence": "V", "arousal": "A", "dominance": "D"}
@@ -33,8 +31,8 @@ COLUMNS = {"valence": "V", "arousal": "A", "dominance": "D"}
 _LOG = logging.getLogger("affect")
 _REQUIRED = ("id", "split", *COLUMNS.values(), "text")
 _SPLITS = ("train", "dev", "test")
-_SENTENCE = re.compile(r"(.+)_\d+_\d+$")
-_HEADLINE = re.compile(r"(SemEval)_\d+$")
+_SENTENCE = re.compile(r"^(.+)_\d+_\d+$")
+_HEADLINE = re.compile(r"SemEval_\d+$")
 
 
 def read(root: str | Path) -> Corpus:
@@ -45,29 +43,15 @@ def read(root: str | Path) -> Corpus:
     whole documents chosen by a hash of their names, validate; this is logged. A sentence without an id, text, known
     part or sound label is excluded. Raises AffectError where the file or a column is missing or nothing is left.
     """
-    table = find_table(root)
-    _, records = read_csv(table, _REQUIRED)
-    rows, exclusions = rows_of(records, _row, lambda cells: cells["id"], table)
+    table = _table(CORPUS.find(root))
+    rows, exclusions = rows_of(read_csv(table, _REQUIRED)[1], _row, "id", table)
     kept, repeated = without_repeats(rows)
-    left_out = [*exclusions, *repeated]
-    return corpus_of_rows("emobank", _with_test(kept, table), left_out, root=root, scale=SCALE)
+    return corpus_of_rows(CORPUS, _with_test(kept, table), [*exclusions, *repeated], root=root)
 
 
-def find_table(root: str | Path) -> Path:
-    """Return `emobank.csv` in a folder or in its folder `corpus`; raises AffectError where neither has it."""
-    folder = Path(root)
-    if not folder.is_dir():
-        raise AffectError(f"EmoBank: {folder} is not a folder")
-    for table in (folder / "emobank.csv", folder / "corpus" / "emobank.csv"):
-        if table.is_file():
-            return table
-    raise AffectError(f"EmoBank: {folder} has no emobank.csv, nor has its folder corpus")
-
-
-def document_of(name: str) -> str:
-    """Return the document of a sentence's id; a headline's is the id itself, as is that of an unknown form."""
-    match = _SENTENCE.match(name)
-    return match[1] if match else name
+def _table(folder: Path) -> Path:
+    own = folder / "emobank.csv"
+    return own if own.is_file() else folder / "corpus" / "emobank.csv"
 
 
 def _row(cells: Cells) -> Row:
@@ -81,9 +65,8 @@ def _row(cells: Cells) -> Row:
         raise UnusableError(f"unknown part: {split[:40]!r}")
     labels = {name: label(name, cells[column], SCALE) for name, column in COLUMNS.items()}
     labelled(labels)
-    headline = _HEADLINE.match(name)
-    document = document_of(name)
-    session = headline[1] if headline else document
+    document = _SENTENCE.sub(r"\1", name)
+    session = "SemEval" if _HEADLINE.match(name) else document
     return {
         "id": name, "split": split.lower(), "transcript": text, "dialogue": document, "session": session, **labels
     }  # fmt: skip
@@ -95,11 +78,11 @@ def _with_test(rows: Sequence[Row], table: Path) -> list[Row]:
     if parts["test"] or not parts["dev"]:
         return list(rows)
     chosen = _validating([row["dialogue"] for row in rows if row["split"] == "train"])
-    names = {"dev": "test", "train": "train"}
-    changed = [
-        {**row, "split": "valid" if row["split"] == "train" and row["dialogue"] in chosen else names[row["split"]]}
-        for row in rows
-    ]
+
+    def part(row: Row) -> str:
+        return "test" if row["split"] == "dev" else "valid" if row["dialogue"] in chosen else "train"
+
+    changed = [{**row, "split": part(row)} for row in rows]
     count = sum(row["split"] == "valid" for row in changed)
     _LOG.warning(
         "emobank: %s has no test rows, so its %d dev rows are tested, and %d of its %d train rows (%d whole documents) "
@@ -130,8 +113,8 @@ CORPUS = Layout(
     name="emobank",
     read=read,
     columns=("session", "dialogue", "valence", "arousal", "dominance", "transcript", "split"),
-    find=find_table,
-    sign="emobank.csv",
+    holds=lambda folder: _table(folder).is_file(),
+    sign="emobank.csv or corpus/emobank.csv",
     scale=SCALE,
     has_audio=False,
     language="en",

@@ -10,38 +10,21 @@ import re
 from pathlib import Path
 
 from affect.data.corpora.layout import Layout
-from affect.data.corpora.utterances import Row, corpus_of_files
+from affect.data.corpora.utterances import Row, corpus_of_rows, verified
 from affect.data.corpus import Corpus, Exclusion
-from affect.errors import AffectError
-
-SCALE = (-1.0, 1.0)
 
 EMOTIONS = {
-    "W": "anger",
-    "L": "boredom",
-    "E": "disgust",
-    "A": "fear",
-    "F": "happiness",
-    "T": "sadness",
-    "N": "neutral",
-}
+    "W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness", "N": "neutral"
+}  # fmt: skip
 """The emotion by its letter in the file name (of the German word: Wut, Langeweile, Ekel, Angst ...)."""
 
 VALENCE_AROUSAL = {
-    "anger": (-0.51, 0.59),
-    "boredom": (-0.65, -0.62),
-    "disgust": (-0.60, 0.35),
-    "fear": (-0.64, 0.60),
-    "happiness": (0.81, 0.51),
-    "sadness": (-0.63, -0.27),
-    "neutral": (0.0, 0.0),
-}
+    "anger": (-0.51, 0.59), "boredom": (-0.65, -0.62), "disgust": (-0.60, 0.35), "fear": (-0.64, 0.60),
+    "happiness": (0.81, 0.51), "sadness": (-0.63, -0.27), "neutral": (0.0, 0.0),
+}  # fmt: skip
 """Where an emotion's word lies on valence and arousal (-1..1): a mapping, nobody rated these recordings."""
 
-GENDERS = {
-    **{speaker: "M" for speaker in ("03", "10", "11", "12", "15")},
-    **{speaker: "F" for speaker in ("08", "09", "13", "14", "16")},
-}
+GENDERS = dict.fromkeys(("03", "10", "11", "12", "15"), "M") | dict.fromkeys(("08", "09", "13", "14", "16"), "F")
 
 SENTENCES = {
     "a01": "Der Lappen liegt auf dem Eisschrank.",
@@ -62,62 +45,51 @@ _NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])([a-z]?)$")
 def read(root: str | Path) -> Corpus:
     """Return every recording with valence and arousal mapped from its emotion (`mapped` is True).
 
-    There are no sessions or dialogues: both are the speaker, `script` is the sentence. `root` is the folder `wav`
-    or the one that holds it. Raises AffectError where neither has recordings so named.
+    `script` is the sentence; `root` is the folder `wav` or the one that holds it. Raises AffectError for any other.
     """
-    folder = find_root(root)
+    folder = CORPUS.find(root)
     rows: list[Row] = []
     exclusions: list[Exclusion] = []
-    for path in _wavs(folder):
+    for path in _recordings(folder):
         match = _NAME.match(path.stem)
-        if match is None:
-            exclusions.append(Exclusion(what=path.name, reason="not an EmoDB file name"))
-        elif match[3] not in EMOTIONS:
-            exclusions.append(Exclusion(what=path.name, reason=f"unknown emotion letter: {match[3]}"))
-        else:
-            rows.append(_row(path, match[1], match[2], EMOTIONS[match[3]]))
-    return corpus_of_files("emodb", rows, exclusions, root=folder, scale=SCALE, mapped=True)
+        if match is None or match[3] not in EMOTIONS:
+            reason = f"unknown emotion letter: {match[3]}" if match else "not an EmoDB file name"
+            exclusions.append(Exclusion(what=path.name, reason=reason))
+            continue
+        speaker, sentence, emotion = match[1], match[2], EMOTIONS[match[3]]
+        valence, arousal = VALENCE_AROUSAL[emotion]
+        rows.append(
+            {
+                "id": path.stem,
+                "script": sentence,
+                "speaker": speaker,
+                "gender": GENDERS.get(speaker),
+                "emotion": emotion,
+                "valence": valence,
+                "arousal": arousal,
+                "transcript": SENTENCES.get(sentence),
+                "path": str(path),
+            }
+        )
+    return corpus_of_rows(CORPUS, *verified(CORPUS.name, rows, exclusions), root=folder)
 
 
-def find_root(root: str | Path) -> Path:
-    """Return the folder that holds the recordings: `root/wav` or `root`; raises AffectError where neither does."""
-    path = Path(root)
-    if not path.is_dir():
-        raise AffectError(f"EmoDB: {path} is not a folder")
-    for folder in (path / "wav", path):
-        if any(_NAME.match(wav.stem) for wav in _wavs(folder)):
-            return folder
-    raise AffectError(f"EmoDB: {path} holds no recording named like 03a01Fa.wav, nor does its folder wav")
-
-
-def _row(path: Path, speaker: str, sentence: str, emotion: str) -> Row:
-    valence, arousal = VALENCE_AROUSAL[emotion]
-    return {
-        "id": path.stem,
-        "session": speaker,
-        "dialogue": speaker,
-        "script": sentence,
-        "speaker": speaker,
-        "gender": GENDERS.get(speaker, ""),
-        "emotion": emotion,
-        "valence": valence,
-        "arousal": arousal,
-        "transcript": SENTENCES.get(sentence, ""),
-        "path": str(path),
-    }
-
-
-def _wavs(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.wav") if not path.name.startswith("._"))
+def _recordings(root: Path) -> list[Path]:
+    """Return the recordings in `root`/wav or else in `root`, none where none is named as EmoDB's are."""
+    for folder in (root / "wav", root):
+        paths = sorted(path for path in folder.glob("*.wav") if not path.name.startswith("._"))
+        if any(_NAME.match(path.stem) for path in paths):
+            return paths
+    return []
 
 
 CORPUS = Layout(
     name="emodb",
     read=read,
     columns=("session", "dialogue", "script", "speaker", "gender", "emotion", "valence", "arousal", "transcript"),
-    find=find_root,
-    sign="03a01Fa.wav",
-    scale=SCALE,
+    holds=_recordings,
+    sign="recording named like 03a01Fa.wav or wav/03a01Fa.wav",
+    scale=(-1.0, 1.0),
     mapped=True,
     language="de",
     about="EmoDB is ten sentences acted by ten speakers in a studio, in German.",

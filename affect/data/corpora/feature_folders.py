@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from datasets import Dataset, Features, Value
 
 from affect.data.cache import cache_folder
+from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
 from affect.data.feature_corpus import ABSENT, MODALITIES, PRESENT, FeatureCorpus, Stream, Table, read_table
 from affect.data.label_file import read_header
@@ -25,26 +25,14 @@ _COLUMNS = Features({name: Value("string") for name in ("id", "part", "emotion")
 _SHOWN = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Feature:
-    """A folder of features: its name, and the width and type of its first file, or what is wrong with that."""
-
-    name: str
-    width: int = 0
-    dtype: str = ""
-    fault: str = ""
-
-
 def corpus_of_features(
-    name: str,
+    layout: Layout,
     root: Path,
     rows: Sequence[Mapping[str, Any]],
     asked: Mapping[str, Sequence[str]],
     *,
-    classes: tuple[str, ...],
     scale: tuple[float, float],
     widths: Sequence[int] | None = None,
-    cache: Path | None = None,
 ) -> FeatureCorpus:
     """Return rows (id, part, emotion, valence) with the features `asked` for, by modality.
 
@@ -58,24 +46,30 @@ def corpus_of_features(
     if widths is not None and len(widths) != len(wanted):
         raise AffectError(f"widths names {len(widths)} numbers for {len(wanted)} features")
     ids = [row["id"] for row in rows]
+    digest = hashlib.sha256(layout.name.encode())
+    for row in rows:
+        digest.update(json.dumps([row["id"], row["part"], row["emotion"], str(row["valence"])]).encode())
     streams: list[Stream] = []
     tables: list[Table] = []
+    absences: list[Exclusion] = []
     for index, (modality, feature) in enumerate(wanted):
-        table = read_table(folders[index], ids, cache or cache_folder())
+        table = read_table(folders[index], ids, cache_folder())
         width = table.values.shape[1]
         if widths is not None and width != widths[index]:
             raise AffectError(f"{modality} feature {feature!r} has {width} numbers, not the {widths[index]} asked for")
         streams.append(Stream(modality, feature, width))
         tables.append(table)
+        absences += _absences(layout.name, streams[-1], ids, table)
+        digest.update(json.dumps([modality, feature, table.digest]).encode())
     states = np.stack([table.states for table in tables], 1) if tables else np.zeros((len(rows), 0), np.uint8)
     return FeatureCorpus(
-        name=name,
-        fingerprint=_fingerprint(name, rows, streams, tables),
-        classes=classes,
+        name=layout.name,
+        fingerprint=digest.hexdigest()[:16],
+        classes=layout.classes,
         scale=scale,
         utterances=Dataset.from_dict({key: [row[key] for row in rows] for key in _COLUMNS}, features=_COLUMNS),
         streams=tuple(streams),
-        exclusions=_absences(name, ids, streams, tables),
+        exclusions=absences,
         present=states == PRESENT,
         absent=states == ABSENT,
         arrays=tuple(table.values for table in tables),
@@ -83,9 +77,9 @@ def corpus_of_features(
     )
 
 
-def features_below(root: str | Path) -> tuple[Feature, ...]:
-    """Return the folders below `root`/features, by name, with what the first file of each says."""
-    return tuple(_look(Path(root) / "features" / name, name) for name in _feature_names(Path(root)))
+def features_below(root: Path) -> dict[str, str]:
+    """Return the folders below `root`/features, by name, with what the first file of each says: its width and type."""
+    return {name: _look(root / "features" / name) for name in _feature_names(root)}
 
 
 def _feature_names(root: Path) -> list[str]:
@@ -98,50 +92,35 @@ def _feature_names(root: Path) -> list[str]:
 def _feature_folder(root: Path, modality: str, name: str) -> Path:
     """Return a feature's folder, which may lie deeper than others; raises AffectError where it isn't there."""
     there = _feature_names(root)
-    place = PurePosixPath(name)
-    if place.parts and not place.is_absolute() and ".." not in place.parts and (root / "features" / place).is_dir():
-        return root / "features" / place
+    place = root / "features" / name
+    if name and not name.startswith("/") and ".." not in PurePosixPath(name).parts and place.is_dir():
+        return place
     close = nearest(name, there)
     hint = f"{close} " if there and close.startswith("did") else ""
     raise AffectError(f"{root} has no {modality} feature {name!r}: {hint}there are: {', '.join(there) or 'none'}")
 
 
-def _look(folder: Path, name: str) -> Feature:
+def _look(folder: Path) -> str:
     """Return what a feature's first file says; its frames are those of the first folder where it has no files."""
     places = (folder, *sorted(path for path in folder.iterdir() if path.is_dir()))
-    files = (min((p for p in place.glob("*.npy") if p.name[0] != "."), default=None) for place in places)
-    first = next((file for file in files if file is not None), None)
+    first = next((path for place in places for path in sorted(place.glob("*.npy")) if path.name[0] != "."), None)
     if first is None:
-        return Feature(name=name, fault="no .npy file")
+        return "no .npy file"
     try:
         with first.open("rb") as file:
             shape, _, dtype = read_header(file)
     except (OSError, ValueError) as error:
-        return Feature(name=name, fault=f"{first.name} cannot be read ({first_line(error)})")
-    return Feature(name=name, width=shape[-1] if shape else 0, dtype=str(dtype))
+        return f"{first.name} cannot be read ({first_line(error)})"
+    return f"{shape[-1] if shape else 0} numbers, {dtype}"
 
 
-def _absences(corpus: str, names: Sequence[str], streams: Sequence[Stream], tables: Sequence[Table]) -> list[Exclusion]:
-    """Return an exclusion for each file that isn't there, and log how many there are of each feature."""
-    found: list[Exclusion] = []
-    for stream, table in zip(streams, tables, strict=True):
-        missing = [name for name, state in zip(names, table.states, strict=True) if state == ABSENT]
-        if missing:
-            shown = ", ".join(missing[:_SHOWN]) + (" ..." if len(missing) > _SHOWN else "")
-            _LOG.warning(
-                "%s: %s feature %s has no file of %d of %d utterances, which count as missing: %s",
-                *(corpus, stream.modality, stream.name, len(missing), len(names), shown),
-            )
-        found += [Exclusion(what=name, reason=f"absent feature file: {stream.name}") for name in missing]
-    return found
-
-
-def _fingerprint(
-    corpus: str, rows: Iterable[Mapping[str, Any]], streams: Sequence[Stream], tables: Sequence[Table]
-) -> str:
-    digest = hashlib.sha256(corpus.encode())
-    for row in rows:
-        digest.update(json.dumps([row["id"], row["part"], row["emotion"], str(row["valence"])]).encode())
-    for stream, table in zip(streams, tables, strict=True):
-        digest.update(json.dumps([stream.modality, stream.name, table.digest]).encode())
-    return digest.hexdigest()[:16]
+def _absences(corpus: str, stream: Stream, ids: Sequence[str], table: Table) -> list[Exclusion]:
+    """Return an exclusion for each file that isn't there, and log how many there are."""
+    missing = [name for name, state in zip(ids, table.states, strict=True) if state == ABSENT]
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (" ..." if len(missing) > _SHOWN else "")
+        _LOG.warning(
+            "%s: %s feature %s has no file of %d of %d utterances, which count as missing: %s",
+            *(corpus, stream.modality, stream.name, len(missing), len(ids), shown),
+        )
+    return [Exclusion(what=name, reason=f"absent feature file: {stream.name}") for name in missing]

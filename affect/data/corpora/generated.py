@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from affect.data.corpora import mer2023
 from affect.data.corpora.layout import Layout
@@ -15,27 +14,17 @@ if TYPE_CHECKING:
 
 
 def read(
-    root: str | Path,
-    *,
-    audio: Sequence[str] = (),
-    text: Sequence[str] = (),
-    video: Sequence[str] = (),
-    labels: str = "auto",
-    widths: Sequence[int] | None = None,
-    train: int = 600,
-    test: int = 150,
-    noise: float = 1.0,
-    generator_seed: int = 0,
+    root: str | Path, *, train: int = 600, test: int = 150, noise: float = 1.0, generator_seed: int = 0, **options: Any
 ) -> FeatureCorpus:
     """Return the corpus of these settings under `root`, made first where it is not there yet.
 
-    Its name says noise and seed. Raises AffectError where `root` holds anything else, and as the layout's reader does.
+    Raises AffectError where `root` holds anything else, and as the layout's reader does, which takes the `options`.
     """
     from affect.data.synthetic_features import GeneratorSettings, generate
 
     generate(Path(root), GeneratorSettings(train=train, test=test, noise=noise, seed=generator_seed))
-    found = mer2023.read(root, audio=audio, text=text, video=video, labels=labels, widths=widths)
-    return replace(found, name=f"{CORPUS.name} (noise {noise:g}, seed {generator_seed})")
+    corpus = mer2023.read(root, **options)
+    return replace(corpus, name=f"{CORPUS.name} (noise {noise:g}, seed {generator_seed})")
 
 
 CORPUS = Layout(
@@ -46,5 +35,4 @@ CORPUS = Layout(
     scale=mer2023.SCALE,
     generated=True,
     usual=mer2023.CORPUS.usual,
-    features=mer2023.CORPUS.features,
 )

@@ -10,21 +10,13 @@ import itertools
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affect.data.corpora.labels import UnusableError, gender_of, label
+from affect.data.corpora.labels import UnusableError, label, labelled
 from affect.data.corpora.layout import Layout
-from affect.data.corpora.utterances import (
-    Row,
-    corpus_of_files,
-    corpus_of_rows,
-    dataset_of,
-    labelled,
-    own_columns,
-    with_verdicts,
-)
+from affect.data.corpora.utterances import Row, corpus_of_rows, dataset_of, own_columns, verified, with_verdicts
 from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.errors import AffectError
 
@@ -55,8 +47,7 @@ def read(
     `columns` maps our names to the source's (`{"valence": "EmoVal"}`); columns already called by our names need no
     mapping. All parts are read and the column `split`, where the source has none, tells which. `subset` is one of the
     source's configurations and `revision` one of its versions on the Hub. With `streaming` only the rows up to
-    `limit` are fetched. A scale that is not given is inferred. Raises AffectError where the source or a column cannot
-    be had, or an option does nothing.
+    `limit` are fetched. Raises AffectError where the source or a column cannot be had, or an option does nothing.
     """
     # Imported here: help and recipes ask this file, too.
     import datasets
@@ -75,16 +66,13 @@ def read(
         own |= dict.fromkeys(further)
         parts.append(sounds(table, names["audio"]))
         rows.extend(_rows(table, names, further, part))
-    found = _Found(rows, _faults(rows, scale), datasets.concatenate_datasets(parts), root, scale, tuple(own))
-    return _corpus_of_bytes(found) if found.in_memory else _corpus_of_paths(found)
+    return _corpus(rows, _faults(rows, scale), datasets.concatenate_datasets(parts), Path(root), scale, list(own))
 
 
-def find(folder: Path) -> None:
-    """Raise AffectError where a folder is nothing that the `datasets` library wrote, or an audiofolder with labels."""
-    saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
-    patterns = ("**/*.parquet", "metadata.csv", "*/metadata.csv")
-    if not saved and not any(next(folder.glob(pattern), None) for pattern in patterns):
-        raise AffectError(f"{folder} has no {SIGN}")
+def _is_saved(folder: Path) -> bool:
+    """Say whether a folder is one that the `datasets` library wrote, or an audiofolder with labels."""
+    patterns = ("dataset_dict.json", "state.json", "**/*.parquet", "metadata.csv", "*/metadata.csv")
+    return any(next(folder.glob(pattern), None) for pattern in patterns)
 
 
 def _names(table: Dataset, columns: dict[str, str], root: str) -> dict[str, str]:
@@ -110,28 +98,22 @@ def _further(table: Dataset, names: Mapping[str, str]) -> list[str]:
     """Return the columns of numbers and texts that are none of ours; logs the others, which are not taken over."""
     from datasets import ClassLabel, Value
 
-    left = own_columns(table.column_names, names.values())
-    plain = [
-        name
-        for name in left
-        if isinstance(kind := table.features[name], ClassLabel)
-        or isinstance(kind, Value)
-        and "binary" not in kind.dtype
+    kinds = {name: table.features[name] for name in own_columns(table.column_names, names.values())}
+    others = [
+        name for name, kind in kinds.items() if not isinstance(kind, ClassLabel | Value) or "binary" in kind.dtype
     ]
-    if len(plain) < len(left):
-        other = ", ".join(name for name in left if name not in plain)
-        _LOG.warning("not taken over, being neither numbers nor texts: %s", other)
-    return plain
+    if others:
+        _LOG.warning("not taken over, being neither numbers nor texts: %s", ", ".join(others))
+    return [name for name in kinds if name not in others]
 
 
 def _rows(table: Dataset, names: Mapping[str, str], further: Sequence[str], part: str) -> Iterator[Row]:
     """Yield everything but the audio, by our names; labels as the source has them."""
     from datasets import ClassLabel
 
-    plain = {**{name: name for name in further}, **{name: own for name, own in names.items() if name != "audio"}}
-    classes = {
-        name: table.features[column] for name, column in plain.items() if isinstance(table.features[column], ClassLabel)
-    }
+    plain = {name: own for name, own in names.items() if name != "audio"} | {name: name for name in further}
+    features = {name: table.features[column] for name, column in plain.items()}
+    classes = {name: feature for name, feature in features.items() if isinstance(feature, ClassLabel)}
     # Without a plain column, select_columns would forget the number of rows.
     cells = table.select_columns(sorted(set(plain.values()))) if plain else itertools.repeat({}, len(table))
     for index, theirs in enumerate(cells):
@@ -144,9 +126,6 @@ def _rows(table: Dataset, names: Mapping[str, str], further: Sequence[str], part
             row[name] = "" if row.get(name) is None else str(row[name]).strip()
         row["id"] = row["id"] or f"{part or 'row'}-{index:06d}"
         row["split"] = row["split"] or part
-        row["gender"] = gender_of(row["gender"])
-        row["session"] = row["session"] or row["speaker"]
-        row["dialogue"] = row["dialogue"] or row["speaker"]
         yield row
 
 
@@ -155,92 +134,76 @@ def _faults(rows: Sequence[Row], scale: tuple[float, float] | None) -> list[str]
     faults: list[str] = []
     seen: set[str] = set()
     for row in rows:
-        fault = "listed more than once" if row["id"] in seen else ""
-        seen.add(row["id"])
         given = [name for name in LABELS if name in row]
-        for name in given:
-            text, row[name] = row[name], float("nan")
-            try:
-                row[name] = label(name, text, scale)
-            except UnusableError as error:
-                fault = fault or str(error)
-        if given and not fault:
-            try:
+        try:
+            if row["id"] in seen:
+                raise UnusableError("listed more than once")
+            seen.add(row["id"])
+            row.update({name: label(name, row[name], scale) for name in given})
+            if given:
                 labelled(row)
-            except UnusableError as error:
-                fault = str(error)
-        faults.append(fault)
+            faults.append("")
+        except UnusableError as error:
+            faults.append(str(error))
     return faults
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A source's rows without their audio, why some can't be used, the audio, and what is known of them all."""
+def _corpus(
+    rows: list[Row],
+    faults: list[str],
+    sound: Dataset,
+    root: Path,
+    scale: tuple[float, float] | None,
+    further: Sequence[str],
+) -> Corpus:
+    """Return the corpus of rows without a fault whose audio, in files or in the rows of `sound`, is sound."""
+    in_memory = any((row["audio"] or {}).get("bytes") is not None for row in sound)
+    base = root.parent if root.is_file() else root
+    if not in_memory:
+        paths = [str((row["audio"] or {}).get("path") or "") for row in sound]
+        rows = [{**row, "path": str(base / path)} for row, path in zip(rows, paths, strict=True)]
+        faults = [fault or _absence(base, path) for fault, path in zip(faults, paths, strict=True)]
+    usable = [index for index, fault in enumerate(faults) if not fault]
+    kept = [rows[index] for index in usable]
+    left_out = [Exclusion(what=row["id"], reason=fault) for row, fault in zip(rows, faults, strict=True) if fault]
+    if not in_memory:
+        kept, left_out = verified(CORPUS.name, kept, left_out)
+        return corpus_of_rows(CORPUS, kept, left_out, root=base, scale=scale, further=further)
 
-    rows: list[Row]
-    faults: list[str]
-    sound: Dataset
-    root: str | Path
-    scale: tuple[float, float] | None
-    further: tuple[str, ...]
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether some audio is in the rows, and not in files of its own."""
-        return any((row["audio"] or {}).get("bytes") is not None for row in self.sound)
-
-
-def _corpus_of_paths(found: _Found) -> Corpus:
-    """Return the corpus of rows whose audio is in files of their own."""
-    base = Path(found.root).parent if Path(found.root).is_file() else Path(found.root)
-    kept: list[Row] = []
-    left_out: list[Exclusion] = []
-    for row, fault, held in zip(found.rows, found.faults, found.sound, strict=True):
-        path = str((held["audio"] or {}).get("path") or "")
-        if not fault and not (path and os.path.isfile(base / path)):
-            fault = f"missing audio file: {path}" if path else "no audio"
-        if fault:
-            left_out.append(Exclusion(what=row["id"], reason=fault))
-        else:
-            kept.append({**row, "path": str(base / path)})
-    return corpus_of_files(CORPUS.name, kept, left_out, root=base, scale=found.scale, further=found.further)
-
-
-def _corpus_of_bytes(found: _Found) -> Corpus:
-    """Return the corpus of rows that hold their audio: the Arrow table stays where it is, rows are chosen of it."""
     import datasets
 
-    from affect.data.corpora.verification import Verdict, in_threads, verify_bytes
+    from affect.data.corpora.verification import Verdict, in_threads, verdict
 
-    rows, faults, sound = found.rows, found.faults, found.sound
-
-    def verdict(index: int) -> Verdict:
+    def judged(index: int) -> Verdict:
         data = (sound[index]["audio"] or {}).get("bytes")
-        return verify_bytes(data, rows[index]["id"]) if data is not None else Verdict(fault="no audio")
+        return verdict(data, rows[index]["id"]) if data is not None else Verdict(fault="no audio")
 
-    usable = [index for index, fault in enumerate(faults) if not fault]
-    verdicts = in_threads(verdict, usable, f"checking {CORPUS.name} audio")
-    kept, faulty = with_verdicts([rows[index] for index in usable], verdicts)
-    left_out = [Exclusion(what=row["id"], reason=fault) for row, fault in zip(rows, faults, strict=True) if fault]
-    corpus = corpus_of_rows(
-        CORPUS.name, kept, [*left_out, *faulty], root=found.root, scale=found.scale, further=found.further
-    )
+    verdicts = in_threads(judged, usable, f"checking {CORPUS.name} audio")
+    kept, faulty = with_verdicts(kept, verdicts)
+    corpus = corpus_of_rows(CORPUS, kept, [*left_out, *faulty], root=root, scale=scale, further=further)
     chosen = [index for index, each in zip(usable, verdicts, strict=True) if not each.fault]
     complete: list[Row] = [{}] * len(rows)
     for index, row in zip(chosen, corpus.utterances, strict=True):
         complete[index] = row
+    # The Arrow table of the audio stays where it is, rows are chosen of it.
     beside = dataset_of(complete, corpus.labels, corpus.groups)
     return replace(corpus, utterances=datasets.concatenate_datasets([beside, sound], axis=1).select(chosen))
 
 
-SIGN = "datasets folder"
+def _absence(base: Path, path: str) -> str:
+    """Return why a row has no file, "" where it has."""
+    if not path:
+        return "no audio"
+    return "" if os.path.isfile(base / path) else f"missing audio file: {path}"
+
+
 CORPUS = Layout(
     name="hub",
     read=read,
     columns=KNOWN,
     options=("columns", "scale", "subset", "revision", "limit", "streaming"),
-    find=find,
-    sign=SIGN,
+    holds=_is_saved,
+    sign="datasets folder",
     on_hub=True,
     about="Look at how it was recorded, by whom, and whether it was acted.",
 )

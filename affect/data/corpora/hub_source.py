@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,7 @@ from affect.errors import AffectError
 SOUND = {"bytes": Value("binary"), "path": Value("string")}
 """What audio is here: the storage of datasets' Audio feature without the feature, which would want torchcodec."""
 
-_STORED = {
-    "bytes": ("binary", "large_binary", "null"),
-    "path": ("string", "large_string", "null"),
-}
+_STORED = {"bytes": ("binary", "large_binary", "null"), "path": ("string", "large_string", "null")}
 """The types of each field where audio is a plain struct: a file written without the feature types what it finds."""
 
 _BUILDERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
@@ -39,22 +36,22 @@ def tables(
     fetched are held in memory. Raises AffectError where it cannot be read, or `subset`, `revision` or `streaming`
     does nothing for what `root` is.
     """
-    found: dict[str, Dataset] = {}
+    parts: dict[str, Dataset] = {}
     left = limit
     try:
         with _encoded_audio_kept():
             for part, source in _open(root, subset, revision, streaming).items():
-                found[part] = _table(source, left)
-                left = None if left is None else left - len(found[part])
+                parts[part] = _table(source, left)
+                left = None if left is None else left - len(parts[part])
                 if left == 0:
                     break
     except (datasets.exceptions.DatasetsError, OSError, ValueError, TypeError, RuntimeError) as error:
         cause = error.__cause__ or error
         reason = " ".join(str(cause).split())[:200] or type(cause).__name__
         raise AffectError(f"datasets cannot read {root!r}: {reason}") from error
-    if not found:
+    if not parts:
         raise AffectError(f"{root} has no part")
-    return found
+    return parts
 
 
 def sounds(table: Dataset, column: str) -> Dataset:
@@ -67,9 +64,8 @@ def sounds(table: Dataset, column: str) -> Dataset:
     if _is_stored(feature):
         return sound.cast_column("audio", SOUND)
     # Audio takes no large_string, which is what CSV files are read as.
-    for large, small in (("large_string", "string"), ("large_binary", "binary")):
-        if feature == Value(large):
-            sound = sound.cast_column("audio", Value(small))
+    if feature in (Value("large_string"), Value("large_binary")):
+        sound = sound.cast_column("audio", Value(feature.dtype.removeprefix("large_")))
     feature = sound.features["audio"]
     if not isinstance(feature, Audio) and feature not in (Value("string"), Value("binary")):
         raise AffectError(f"column {column!r} is no audio: neither files, bytes nor names of files")
@@ -92,32 +88,30 @@ def _is_stored(feature: object) -> bool:
 
 def _open(root: str, subset: str | None, revision: str | None, streaming: bool) -> dict[str, Dataset | IterableDataset]:
     path = Path(root)
-    asked = {"subset": subset, "revision": revision, "streaming": streaming}
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        _refuse(asked, ("subset", "revision", "streaming"), f"{root} was written by save_to_disk")
-        found = datasets.load_from_disk(root)
+        _refuse(f"{root} was written by save_to_disk", subset=subset, revision=revision, streaming=streaming)
+        opened = datasets.load_from_disk(root)
     elif path.is_file():
         if path.suffix not in _BUILDERS:
             raise AffectError(f"{root} is no folder and none of {', '.join(_BUILDERS)}")
-        _refuse(asked, ("subset", "revision"), f"{root} is one file")
+        _refuse(f"{root} is one file", subset=subset, revision=revision)
         more: dict[str, Any] = {"sep": "\t"} if path.suffix == ".tsv" else {}
-        found = datasets.load_dataset(_BUILDERS[path.suffix], data_files=root, streaming=streaming, **more)
+        opened = datasets.load_dataset(_BUILDERS[path.suffix], data_files=root, streaming=streaming, **more)
     elif path.is_dir():
-        _refuse(asked, ("revision",), f"{root} is a folder")
-        found = datasets.load_dataset(root, subset, streaming=streaming)
+        _refuse(f"{root} is a folder", revision=revision)
+        opened = datasets.load_dataset(root, subset, streaming=streaming)
     elif root.count("/") <= 1 and not root.startswith((".", "/", "~")):
-        found = datasets.load_dataset(root, subset, revision=revision, streaming=streaming)
+        opened = datasets.load_dataset(root, subset, revision=revision, streaming=streaming)
     else:
         raise AffectError(f"{root}: no such folder or file")
-    if not isinstance(found, (DatasetDict, IterableDatasetDict)):
-        return {"": found}
-    return {str(name): part for name, part in found.items()}
+    parts = opened if isinstance(opened, (DatasetDict, IterableDatasetDict)) else {"": opened}
+    return {str(name): part for name, part in parts.items()}
 
 
-def _refuse(asked: Mapping[str, object], names: tuple[str, ...], reason: str) -> None:
+def _refuse(reason: str, **options: object) -> None:
     """Raise AffectError for an option that is given and would do nothing."""
-    for name in names:
-        if asked[name]:
+    for name, value in options.items():
+        if value:
             raise AffectError(f"{name} does nothing here: {reason}")
 
 

@@ -1,29 +1,44 @@
-"""Numbers and names read from text: what a label may be, and the scale that labels are on."""
+"""Tables of labels, read and checked alike for every corpus: what a label may be, and the scale that labels are on."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from affect.data.corpus import LABELS, Exclusion
+from affect.errors import AffectError
+
+Cells = dict[str, str]
+
+SURPLUS = "more cells than columns"
+"""Why a line is left out, or its table refused, that holds an unquoted comma too many."""
 
 
 class UnusableError(ValueError):
     """A row can't be used; the text is the reason of its exclusion."""
 
 
+MISSING = ("", "nan", "na", "n/a", "n_a", "none", "null")
+"""What stands for a missing cell, in lower case."""
+
 SCALES = (
-    *((0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (0.0, 5.0), (1.0, 7.0), (-3.0, 3.0), (1.0, 9.0), (0.0, 10.0)),
-    *((-5.0, 5.0), (0.0, 100.0)),
-)
+    (0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (0.0, 5.0), (1.0, 7.0), (-3.0, 3.0), (1.0, 9.0), (0.0, 10.0), (-5.0, 5.0),
+    (0.0, 100.0),
+)  # fmt: skip
 """The usual scales of ratings, narrow ones first."""
 
 
 def number(text: object) -> float:
     """Return a label as a number, NaN where it is missing; raises ValueError where it is no finite number."""
-    plain = "" if text is None else str(text).strip()
-    if plain.lower() in ("", "nan", "na", "n/a", "n_a", "none", "null"):
-        return float("nan")
+    plain = str(text).strip()
+    if plain.lower() in MISSING:
+        return math.nan
     value = float(plain)
-    if value in (float("inf"), float("-inf")):
+    if math.isinf(value):
         raise ValueError(plain)
     return value
 
@@ -34,10 +49,7 @@ def within(value: float, scale: tuple[float, float], tolerance: float = 1e-6) ->
 
 
 def label(name: str, text: object, scale: tuple[float, float] | None) -> float:
-    """Return a label as a number, NaN where it is missing; `scale` None takes any.
-
-    Raises UnusableError where it is no number or not on the scale.
-    """
+    """Return a label as a number, NaN where it is missing; raises UnusableError for no number, or off the scale."""
     try:
         value = number(text)
     except ValueError:
@@ -47,11 +59,15 @@ def label(name: str, text: object, scale: tuple[float, float] | None) -> float:
     return value
 
 
-def infer_scale(values: Iterable[float]) -> tuple[float, float]:
-    """Return the narrowest usual scale that holds all labels, else whole numbers around them; NaN is missing.
+def labelled(row: Mapping[str, Any]) -> None:
+    """Raise UnusableError where a row has neither a rating nor an emotion."""
+    values = [row[name] for name in LABELS if name in row]
+    if all(value != value for value in values) and not row.get("emotion"):
+        raise UnusableError("no label")
 
-    Without any label 0 to 1, which then says nothing.
-    """
+
+def infer_scale(values: Iterable[float]) -> tuple[float, float]:
+    """Return the narrowest usual scale that holds all labels (NaN: missing), else whole numbers around them."""
     given = [value for value in values if value == value]
     if not given:
         return SCALES[0]
@@ -64,3 +80,63 @@ def gender_of(text: object) -> str:
     """Return "F", "M", or "" for anything else that a corpus may write for a gender."""
     letter = str(text or "").strip()[:1].upper()
     return {"F": "F", "W": "F", "M": "M"}.get(letter, "")
+
+
+def read_csv(
+    table: Path, required: Iterable[str], *, separators: str = ",", lower: bool = False
+) -> tuple[list[str], list[tuple[int, Cells]]]:
+    """Return a table's columns, and of each record the line on which it ends and its cells, stripped, absent ones "".
+
+    Of several `separators` it is the one that the header has most of. With `lower` columns are in lower case, as
+    `required` is. Surplus cells are under `SURPLUS`. Raises AffectError where the file can't be read, is not UTF-8 or
+    no table, lacks a required column or has one twice.
+    """
+    try:
+        text = table.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AffectError(f"{table} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise AffectError(f"{table} cannot be read ({error.strerror})") from error
+    separator = max(separators, key=text.partition("\n")[0].count)
+    # Texts hold characters at which str.splitlines would break a line; csv breaks at line ends alone.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    records: list[tuple[int, Cells]] = []
+    try:
+        present = [name.strip() for name in next(reader, [])]
+        columns = [name.lower() for name in present] if lower else present
+        for column in required:
+            if column not in columns:
+                raise AffectError(f"{table} has no column {column!r}; it has: {', '.join(present) or 'none'}")
+        twice = next((name for name in columns if name and columns.count(name) > 1), None)
+        if twice is not None:
+            raise AffectError(f"{table} has the column {twice!r} more than once")
+        for line in reader:
+            if not line:
+                continue
+            plain = [cell.strip() for cell in line]
+            cells = dict.fromkeys(columns, "") | dict(zip(columns, plain, strict=False))
+            if any(plain[len(columns) :]):
+                cells[SURPLUS] = plain[len(columns)]
+            records.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise AffectError(f"{table}:{reader.line_num}: {error}") from error
+    return columns, records
+
+
+def rows_of(
+    records: Iterable[tuple[int, Cells]], make: Callable[[Cells], Mapping[str, Any]], name: str, table: Path
+) -> tuple[list[dict[str, Any]], list[Exclusion]]:
+    """Return what `make` makes of each record; where it raises UnusableError, an exclusion with the reason.
+
+    What is left out is called by its column `name`, or by its line in `table`.
+    """
+    rows: list[dict[str, Any]] = []
+    exclusions: list[Exclusion] = []
+    for line, cells in records:
+        try:
+            if SURPLUS in cells:
+                raise UnusableError(SURPLUS)
+            rows.append(dict(make(cells)))
+        except UnusableError as error:
+            exclusions.append(Exclusion(what=cells.get(name) or f"{table.name}:{line}", reason=str(error)))
+    return rows, exclusions

@@ -6,6 +6,7 @@ Importing a layout's file loads no tensor library and no `datasets`: help and re
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,11 +30,12 @@ class Layout:
     columns: tuple[str, ...] = ()
     """Columns that its rows fill beside `id`, `path` and what is measured; of your own data all that it may fill, which
     the option `columns` maps to other names."""
-    find: Callable[[Path], object] | None = None
-    """Raises AffectError, which says what is missing, where a folder does not look like it. None: it is never guessed
-    from a folder."""
+    holds: Callable[[Path], object] | None = None
+    """Whether a folder looks like it (or an AffectError). None: it is never guessed from a folder."""
     sign: str = ""
-    """What `find` looks for, in few words."""
+    """What `holds` looks for, in few words."""
+    part: str | None = None
+    """A pattern of the names of its own folders: then it may lie just below a folder, or above one of these."""
     scale: tuple[float, float] | None = None
     """Lowest and highest label; None where each user's data has its own: given, or inferred from the labels."""
     mapped: bool = False
@@ -58,8 +60,6 @@ class Layout:
     """Where it usually lies, below the working folder."""
     usual: Mapping[str, str] = field(default_factory=dict)
     """Of a corpus of features: the usual one of each modality."""
-    features: Callable[[Path], Any] | None = None
-    """Of a corpus of features: what features there are below a root."""
 
     def check_columns(self, ours: Iterable[str]) -> None:
         """Raise AffectError, with the nearest name, for a column that its rows never fill."""
@@ -68,24 +68,20 @@ class Layout:
                 close = nearest(name, self.columns)
                 raise AffectError(f"columns names {name!r}, which is none of: {', '.join(self.columns)}; {close}")
 
-
-def find_folder(
-    root: str | Path, holds: Callable[[Path], bool], *, title: str, part: Callable[[str], bool], sign: str
-) -> Path:
-    """Return the folder that `holds` a corpus: `root`, its only such subfolder, or the one above.
-
-    The one above counts where `root` is a `part` of a corpus by its name. Raises AffectError, naming `title` and
-    `sign`, where there is none.
-    """
-    path = Path(root)
-    if not path.is_dir():
-        raise AffectError(f"{title}: {path} is not a folder")
-    if holds(path):
-        return path
-    below = [child for child in sorted(path.iterdir()) if child.is_dir() and holds(child)]
-    above = path.resolve().parent
-    found = below[0] if len(below) == 1 else above if part(path.resolve().name) and holds(above) else None
-    if found is None:
-        raise AffectError(f"{title}: {path} has no {sign} (nor has a folder just below it)")
-    _LOG.info("%s: reading %s in place of %s", title, found, path)
-    return found
+    def find(self, root: str | Path) -> Path:
+        """Return the folder that holds it: `root`, or with a `part` one below or above; raises AffectError for none."""
+        path = Path(root)
+        if not path.is_dir():
+            raise AffectError(f"{self.name}: {path} is not a folder")
+        if self.holds is not None and self.holds(path):
+            return path
+        if self.holds is None or self.part is None:
+            raise AffectError(f"{self.name}: {path} has no {self.sign}")
+        places = [child for child in path.iterdir() if child.is_dir() and self.holds(child)]
+        if len(places) != 1:
+            own = path.resolve()
+            places = [own.parent] if re.fullmatch(self.part, own.name) and self.holds(own.parent) else []
+        if not places:
+            raise AffectError(f"{self.name}: {path} has no {self.sign} (nor has a folder just below it)")
+        _LOG.info("%s: reading %s in place of %s", self.name, places[0], path)
+        return places[0]

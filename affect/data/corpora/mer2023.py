@@ -10,27 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from affect.data.corpora.csv_table import SURPLUS, Cells, read_csv
-from affect.data.corpora.labels import UnusableError, label
+from affect.data.corpora.labels import SURPLUS, UnusableError, label, read_csv
 from affect.data.corpora.layout import Layout
 from affect.errors import AffectError, nearest
 
 if TYPE_CHECKING:
-    from affect.data.corpora.feature_folders import Feature
     from affect.data.feature_corpus import FeatureCorpus
 
 CLASSES = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 PARTS = ("train", "test1", "test2", "test3")
 SCALE = (-5.0, 5.0)
 LABELS = "label-6way.npz"
-TRANSCRIPTS = "transcription-engchi-polish.csv"
-USUAL = {
-    "audio": "chinese-hubert-large-UTT",
-    "text": "Baichuan-13B-Base-UTT",
-    "video": "clip-vit-large-patch14-UTT",
-}
+_TABLES = {part: f"{part}-label.csv" for part in PARTS}
+USUAL = {"audio": "chinese-hubert-large-UTT", "text": "Baichuan-13B-Base-UTT", "video": "clip-vit-large-patch14-UTT"}
 """The features of each modality that the toolkit's own results are of."""
 
 _NO_VALENCE = -10.0
@@ -45,7 +39,6 @@ def read(
     video: Sequence[str] = (),
     labels: str = "auto",
     widths: Sequence[int] | None = None,
-    cache: Path | None = None,
 ) -> FeatureCorpus:
     """Return all utterances, parts in the order of `PARTS`, with the named features of each modality.
 
@@ -56,32 +49,21 @@ def read(
     # Imported here, as all that help has no use for.
     from affect.data.corpora.feature_folders import corpus_of_features
 
-    rows = read_rows(Path(root), labels)
+    rows = _read_rows(Path(root), labels)
     asked = {"audio": audio, "text": text, "video": video}
-    return corpus_of_features(
-        "mer2023", Path(root), rows, asked, classes=CLASSES, scale=SCALE, widths=widths, cache=cache
-    )
+    return corpus_of_features(CORPUS, Path(root), rows, asked, scale=SCALE, widths=widths)
 
 
-def find_root(root: str | Path) -> Path:
-    """Return the folder, which has MER2023's labels; raises AffectError where it has none."""
-    folder = Path(root)
-    if not folder.is_dir():
-        raise AffectError(f"MER2023: {folder} is not a folder")
-    if (folder / LABELS).is_file() or ((folder / _table(PARTS[0])).is_file() and (folder / "features").is_dir()):
-        return folder
-    raise AffectError(f"MER2023: {folder} has neither {LABELS} nor {_table(PARTS[0])} beside a folder features")
+def _has_labels(folder: Path) -> bool:
+    return (folder / LABELS).is_file() or ((folder / _TABLES[PARTS[0]]).is_file() and (folder / "features").is_dir())
 
 
-def read_rows(root: Path, labels: str = "auto") -> list[Row]:
+def _read_rows(root: Path, labels: str) -> list[Row]:
     """Return id, part, emotion and valence of every utterance; raises AffectError for labels that can't be used."""
-    kinds = ("auto", "npz", "csv")
-    if labels not in kinds:
-        raise AffectError(f"labels must be one of {', '.join(kinds)}, not {labels!r}")
-    if not root.is_dir():
-        raise AffectError(f"MER2023: {root} is not a folder")
+    if labels not in ("auto", "npz", "csv"):
+        raise AffectError(f"labels must be one of auto, npz, csv, not {labels!r}")
     if labels == "auto":
-        find_root(root)
+        CORPUS.find(root)
         labels = "npz" if (root / LABELS).is_file() else "csv"
     rows: list[Row] = []
     seen: dict[str, str] = {}
@@ -109,25 +91,6 @@ def read_rows(root: Path, labels: str = "auto") -> list[Row]:
     return rows
 
 
-def read_transcripts(root: str | Path, *, language: Literal["chinese", "english"] = "chinese") -> dict[str, str]:
-    """Return what is said in each utterance, "" where nothing; raises AffectError where the table is missing or bad."""
-    table = Path(root) / TRANSCRIPTS
-    found: dict[str, str] = {}
-    for where, cells in _records(table, ("name", language)):
-        name = cells["name"]
-        if name in found:
-            raise AffectError(f"{where}: utterance {name} is there twice: remove one of the lines")
-        found[name] = cells[language]
-    return found
-
-
-def features(root: Path) -> tuple[Feature, ...]:
-    """Return the folders below `root`/features, by name, with what the first file of each says."""
-    from affect.data.corpora.feature_folders import features_below
-
-    return features_below(root)
-
-
 def _from_npz(file: Path) -> Iterator[tuple[Row, str]]:
     from affect.data.label_file import read_labels
 
@@ -145,10 +108,13 @@ def _from_npz(file: Path) -> Iterator[tuple[Row, str]]:
 
 
 def _from_csv(root: Path) -> Iterator[tuple[Row, str]]:
-    for part in PARTS:
+    for part, name in _TABLES.items():
         # test3 has no valence, and need not have its column.
         columns = ("name", "discrete", "valence")[: 2 if part == "test3" else 3]
-        for where, cells in _records(root / _table(part), columns):
+        for line, cells in read_csv(root / name, columns)[1]:
+            where = f"{root / name}:{line}"
+            if SURPLUS in cells:
+                raise AffectError(f"{where}: {SURPLUS}")
             try:
                 valence = label("valence", cells.get("valence", ""), None)
             except UnusableError as error:
@@ -156,24 +122,12 @@ def _from_csv(root: Path) -> Iterator[tuple[Row, str]]:
             yield {"id": cells["name"], "part": part, "emotion": cells["discrete"], "valence": valence}, where
 
 
-def _table(part: str) -> str:
-    return f"{part}-label.csv"
-
-
-def _records(table: Path, columns: Sequence[str]) -> Iterator[tuple[str, Cells]]:
-    """Yield where each record ends, and its cells; raises AffectError for one with too many."""
-    for line, cells in read_csv(table, columns)[1]:
-        if SURPLUS in cells:
-            raise AffectError(f"{table}:{line}: {SURPLUS}")
-        yield f"{table}:{line}", cells
-
-
 CORPUS = Layout(
     name="mer2023",
     read=read,
     columns=("part", "emotion", "valence"),
-    find=find_root,
-    sign=LABELS,
+    holds=_has_labels,
+    sign=f"{LABELS}, or {_TABLES[PARTS[0]]} beside a folder features",
     scale=SCALE,
     classes=CLASSES,
     language="zh",
@@ -182,5 +136,4 @@ CORPUS = Layout(
     citation="Lian et al. 2023, MER 2023, doi 10.1145/3581783.3612836",
     folder="data/mer2023-dataset-process",
     usual=USUAL,
-    features=features,
 )

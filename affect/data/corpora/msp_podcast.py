@@ -11,10 +11,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from affect.data.corpora.csv_table import SURPLUS, Cells, read_csv, rows_of
-from affect.data.corpora.labels import UnusableError, gender_of, label
-from affect.data.corpora.layout import Layout, find_folder
-from affect.data.corpora.utterances import Row, corpus_of_files
+from affect.data.corpora.labels import MISSING, SURPLUS, Cells, UnusableError, label, read_csv, rows_of
+from affect.data.corpora.layout import Layout
+from affect.data.corpora.utterances import Row, corpus_of_rows, verified
 from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.errors import AffectError
 
@@ -24,37 +23,22 @@ SCALE = (1.0, 7.0)
 TABLE = "labels_consensus.csv"
 
 COLUMNS = {
-    "path": "filename",
-    "speaker": "spkrid",
-    "split": "split_set",
-    "valence": "emoval",
-    "arousal": "emoact",
-    "dominance": "emodom",
-    "emotion": "emoclass",
-    "gender": "gender",
-}
+    "path": "filename", "speaker": "spkrid", "split": "split_set", "valence": "emoval", "arousal": "emoact",
+    "dominance": "emodom", "emotion": "emoclass", "gender": "gender",
+}  # fmt: skip
 """Our name of each column, and the table's in lower case. The table's own order is arousal, valence, dominance."""
 
 REQUIRED = ("path", "speaker", "split", "valence", "arousal")
 
 EMOTIONS = {
-    "A": "anger",
-    "S": "sadness",
-    "H": "happiness",
-    "U": "surprise",
-    "F": "fear",
-    "D": "disgust",
-    "C": "contempt",
-    "N": "neutral",
-    "O": "other",
-    "X": "no_agreement",
-}
+    "A": "anger", "S": "sadness", "H": "happiness", "U": "surprise", "F": "fear", "D": "disgust", "C": "contempt",
+    "N": "neutral", "O": "other", "X": "no_agreement",
+}  # fmt: skip
 """The emotion by its letter in the column EmoClass; `no_agreement` has numbers as good as any other's."""
 
 SPLITS = {"train": "Train", "development": "Development", "test1": "Test1", "test2": "Test2", "test3": "Test3"}
 """The official parts by their names in lower case: each test part is a fold of the split by column."""
 
-_MISSING = ("", "n_a", "n/a", "na", "nan", "none", "null")
 _PODCAST = re.compile(r"(MSP-PODCAST_\d+)_", re.IGNORECASE)
 
 
@@ -65,66 +49,44 @@ def read(root: str | Path) -> Corpus:
     for each podcast and part, or the splits would seem to share a speaker called Unknown; how many there are is logged.
     Raises AffectError where `root` is not the corpus, or its table cannot be read.
     """
-    folder = find_root(root)
-    sounds = _sounds(folder)
-    table = _table(folder)
+    folder = CORPUS.find(root)
+    table, audios = _table(folder), _child(folder, "Audios")
+    if not audios.is_dir():
+        raise AffectError(f"MSP-Podcast: {folder} has no folder Audios")
+    files = (path for path in sorted(audios.iterdir()) if path.suffix.lower() in (".wav", ".flac"))
+    sounds = {path.name: path for path in files if not path.name.startswith("._")}
     _, records = read_csv(table, [COLUMNS[name] for name in REQUIRED], lower=True)
     ours = [(line, _ours(cells, sounds)) for line, cells in records]
-    rows, exclusions = rows_of(ours, lambda cells: _row(cells, sounds), lambda cells: cells["path"], table)
+    rows, exclusions = rows_of(ours, lambda cells: _row(cells, sounds), "path", table)
     named = {cells["path"] for _, cells in ours}
     exclusions += [Exclusion(what=name, reason="audio file without labels") for name in sorted(sounds.keys() - named)]
-    _log_unknown(rows)
-    return corpus_of_files("msp_podcast", rows, exclusions, root=folder, scale=SCALE)
+    unknown = Counter(str(row["split"]) for row in rows if str(row["speaker"]).startswith("unknown in "))
+    if unknown:
+        by_part = ", ".join(f"{part} {unknown[part]}" for part in SPLITS.values() if unknown[part])
+        _LOG.warning(
+            "msp_podcast: %d utterances have no known speaker (%s): whether parts share those speakers cannot be told",
+            *(unknown.total(), by_part),
+        )
+    return corpus_of_rows(CORPUS, *verified(CORPUS.name, rows, exclusions), root=folder)
 
 
-def find_root(root: str | Path) -> Path:
-    """Return the folder that holds `Labels`: `root`, its parent or its only such subfolder.
-
-    Raises AffectError where there is none.
-    """
-    return find_folder(
-        root, lambda folder: _find_table(folder) is not None, title="MSP-Podcast", sign=f"Labels/{TABLE}",
-        part=lambda name: name.lower() in ("labels", "audios"),
-    )  # fmt: skip
-
-
-def _child(folder: Path, name: str) -> Path | None:
-    """Return what `folder` holds under `name`, in capitals or not."""
+def _child(folder: Path, name: str) -> Path:
+    """Return `name` in `folder`, as it is there in capitals or not."""
     try:
-        found = [child for child in sorted(folder.iterdir()) if child.name.lower() == name.lower()]
-    except OSError:
-        return None
-    return found[0] if found else None
-
-
-def _find_table(folder: Path) -> Path | None:
-    labels = _child(folder, "Labels")
-    table = _child(labels, TABLE) if labels is not None and labels.is_dir() else None
-    return table if table is not None and table.is_file() else None
+        return min(child for child in folder.iterdir() if child.name.lower() == name.lower())
+    except (OSError, ValueError):
+        return folder / name
 
 
 def _table(folder: Path) -> Path:
-    table = _find_table(folder)
-    if table is None:
-        raise AffectError(f"MSP-Podcast: {folder} has no Labels/{TABLE}")
-    return table
-
-
-def _sounds(folder: Path) -> dict[str, Path]:
-    """Return the files of `Audios` by name; raises AffectError where there is no such folder."""
-    audios = _child(folder, "Audios")
-    if audios is None or not audios.is_dir():
-        raise AffectError(f"MSP-Podcast: {folder} has no folder Audios")
-    files = (path for path in audios.iterdir() if path.suffix.lower() in (".wav", ".flac"))
-    return {path.name: path for path in sorted(files) if not path.name.startswith("._")}
+    return _child(_child(folder, "Labels"), TABLE)
 
 
 def _ours(cells: Cells, sounds: dict[str, Path]) -> Cells:
     """Return cells by our names; `path` is the name of the audio file: some releases leave `.wav` out."""
     ours = {name: cells.get(column, "") for name, column in COLUMNS.items()}
-    name = ours["path"]
-    if name and name not in sounds and f"{name}.wav" in sounds:
-        ours["path"] = f"{name}.wav"
+    if ours["path"] not in sounds and f"{ours['path']}.wav" in sounds:
+        ours["path"] += ".wav"
     return ours | {key: text for key, text in cells.items() if key == SURPLUS}
 
 
@@ -137,8 +99,10 @@ def _row(cells: Cells, sounds: dict[str, Path]) -> Row:
     if part is None:
         raise UnusableError(f"in no part: {cells['split'] or '(empty)'}")
     values = {name: label(name, cells[name], SCALE) for name in LABELS}
-    emotion = _emotion(cells["emotion"])
-    if emotion is None:
+    # The letter, or the word itself.
+    word = cells["emotion"].lower()
+    emotion = "" if word in MISSING else EMOTIONS.get(word.upper(), word)
+    if emotion not in ("", *EMOTIONS.values()):
         raise UnusableError(f"unknown emotion: {cells['emotion'][:40]}")
     if all(value != value for value in values.values()) and emotion in ("", "no_agreement"):
         raise UnusableError(f"no label: {part}")
@@ -146,14 +110,14 @@ def _row(cells: Cells, sounds: dict[str, Path]) -> Row:
         raise UnusableError(f"missing audio file: {part}")
     match = _PODCAST.match(name)
     podcast = match[1] if match else Path(name).stem
-    known = cells["speaker"].lower() not in (*_MISSING, "unknown")
-    speaker = cells["speaker"] if known else f"unknown in {podcast} {part}"
+    named = cells["speaker"].lower() not in (*MISSING, "unknown")
+    speaker = cells["speaker"] if named else f"unknown in {podcast} {part}"
     return {
         "id": Path(name).stem,
         "session": podcast,
-        "dialogue": f"{podcast} {speaker}" if known else speaker,
+        "dialogue": f"{podcast} {speaker}" if named else speaker,
         "speaker": speaker,
-        "gender": gender_of(cells["gender"]),
+        "gender": cells["gender"],
         "emotion": emotion,
         **values,
         "split": part,
@@ -161,31 +125,13 @@ def _row(cells: Cells, sounds: dict[str, Path]) -> Row:
     }
 
 
-def _emotion(text: str) -> str | None:
-    """Return the word for a letter (or for the word itself), "" where it is missing, None where it is neither."""
-    if text.lower() in _MISSING:
-        return ""
-    return EMOTIONS.get(text.upper(), text.lower() if text.lower() in EMOTIONS.values() else None)
-
-
-def _log_unknown(rows: list[Row]) -> None:
-    """Say how many turns have no known speaker, by part: whether parts share those speakers nobody can tell."""
-    counts = Counter(str(row["split"]) for row in rows if str(row["speaker"]).startswith("unknown in "))
-    if counts:
-        told = ", ".join(f"{part} {counts[part]}" for part in SPLITS.values() if counts[part])
-        _LOG.warning(
-            "msp_podcast: %d utterances have no known speaker (%s): whether parts share those speakers cannot be told",
-            counts.total(),
-            told,
-        )
-
-
 CORPUS = Layout(
     name="msp_podcast",
     read=read,
-    columns=("session", "dialogue", "speaker", "gender", "emotion", "valence", "arousal", "dominance", "split"),
-    find=find_root,
+    columns=("session", "dialogue", "speaker", "gender", "emotion", *LABELS, "split"),
+    holds=lambda folder: _table(folder).is_file(),
     sign=f"Labels/{TABLE}",
+    part="(?i:labels|audios)",
     scale=SCALE,
     # The eight classes of its challenges; "other" and no agreement are none.
     classes=("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),

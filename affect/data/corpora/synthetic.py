@@ -12,10 +12,7 @@ from affect.data.corpus import Corpus
 
 
 def read(root: str | Path, **options: Any) -> Corpus:
-    """Return the corpus under `root`, written first where it is absent or was made with other options.
-
-    Raises AffectError for unknown options, where `root` holds anything but a generated corpus, or the disk refuses.
-    """
+    """Return the corpus under `root`, written first where it is absent or of other options; raises as that does."""
     # Imported here: it loads a synthesiser.
     from affect.data import synthetic
 

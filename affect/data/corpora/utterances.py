@@ -7,25 +7,25 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affect.data.corpora.labels import UnusableError, infer_scale, number
+from affect.data.corpora.labels import gender_of, infer_scale, number
 from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.errors import AffectError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from affect.data.corpora.layout import Layout
     from affect.data.corpora.verification import Verdict
 
 _LOG = logging.getLogger("affect")
 
 TEXTS = (
-    *("id", "session", "dialogue", "script", "speaker", "gender", "emotion", "transcript"),
-    *("split", "path", "digest"),
-)
+    "id", "session", "dialogue", "script", "speaker", "gender", "emotion", "transcript", "split", "path", "digest",
+)  # fmt: skip
 """Columns of text, "" where unknown. `digest` is the SHA-256 of the audio file."""
 
 NUMBERS = (*LABELS, "duration", "start")
@@ -37,59 +37,62 @@ MADE = ("duration", "digest", "audio", "length", "prosody", "speaker_embedding")
 Row = dict[str, Any]
 
 
-def corpus_of_files(
-    name: str,
-    rows: Iterable[Row],
-    exclusions: Sequence[Exclusion],
-    *,
-    root: Path,
-    scale: tuple[float, float] | None,
-    mapped: bool = False,
-    further: Sequence[str] = (),
-) -> Corpus:
-    """Return the corpus of rows that have a `path`: bad audio becomes an exclusion, the rest a dataset.
-
-    `further` are columns of the user's own; the rest is as `corpus_of_rows` has it, which raises.
-    """
+def verified(corpus: str, rows: Iterable[Row], exclusions: Sequence[Exclusion]) -> tuple[list[Row], list[Exclusion]]:
+    """Return the rows whose `path` is sound audio, by id, and all exclusions: repeated ids and bad audio, too."""
     # Imported here: it loads a decoder, which a corpus of texts and a recipe's help have no use for.
     from affect.data.corpora.verification import verify
 
     rows, repeated = without_repeats({**row, "path": os.path.abspath(row["path"])} for row in rows)
-    verdicts = verify([Path(row["path"]) for row in rows], name)
-    kept, faulty = with_verdicts(rows, [verdicts[Path(row["path"])] for row in rows])
-    left_out = [*exclusions, *repeated, *faulty]
-    return corpus_of_rows(name, kept, left_out, root=root, scale=scale, mapped=mapped, further=further)
+    kept, faulty = with_verdicts(rows, verify([Path(row["path"]) for row in rows], corpus))
+    return kept, [*exclusions, *repeated, *faulty]
 
 
 def corpus_of_rows(
-    name: str,
+    layout: Layout,
     rows: Sequence[Row],
     exclusions: Sequence[Exclusion],
     *,
     root: Path | str,
-    scale: tuple[float, float] | None,
-    mapped: bool = False,
+    scale: tuple[float, float] | None = None,
     further: Sequence[str] = (),
 ) -> Corpus:
-    """Return the corpus of rows that can all be used; where `scale` is None it is inferred, and logged.
+    """Return the corpus of rows that can all be used; a scale that neither user nor layout knows is inferred.
 
-    `further` columns of numbers alone become labels, the others groups. Raises AffectError where there is no row.
+    Without sessions or dialogues, both are the speaker. `further` are columns of the user's own: those of numbers alone
+    become labels, the others groups. Logs what is left out, and the inferred scale. Raises AffectError without a row.
     """
-    log_exclusions(name, rows, exclusions, root)
+    reasons = Counter(kind(exclusion) for exclusion in exclusions)
+    summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    if not rows:
+        raise AffectError(f"{layout.name}: no utterance of {root} can be used ({summary or 'it holds none'})")
+    if exclusions:
+        _LOG.warning("%s: %d utterances, %d exclusions (%s)", layout.name, len(rows), len(exclusions), summary)
     labels = tuple(column for column in further if _numeric(row.get(column) for row in rows))
     groups = tuple(column for column in further if column not in labels)
-    rows = [{**row, **{column: number(row.get(column)) for column in labels}} for row in rows]
+    rows = [_complete(row, labels) for row in rows]
+    scale = scale or layout.scale
     return Corpus(
-        name=name,
+        name=layout.name,
         utterances=dataset_of(rows, labels, groups),
         exclusions=list(exclusions),
-        scale=_inferred(name, rows, labels) if scale is None else scale,
+        scale=scale or _inferred(layout.name, rows, labels),
         inferred=scale is None,
-        mapped=mapped,
+        mapped=layout.mapped,
         labels=labels,
         groups=groups,
-        fingerprint=fingerprint(name, rows, (*labels, *groups)),
+        fingerprint=_fingerprint(layout.name, rows, (*labels, *groups)),
     )
+
+
+def _complete(row: Row, labels: Sequence[str]) -> Row:
+    own = {name: number(row.get(name)) for name in labels}
+    groups = {name: row.get(name) or row.get("speaker") for name in ("session", "dialogue")}
+    return {**row, **own, **groups, "gender": gender_of(row.get("gender"))}
+
+
+def kind(exclusion: Exclusion) -> str:
+    """Return the sort of reason, to count by: what stands before the first colon."""
+    return exclusion.reason.partition(":")[0]
 
 
 def _numeric(cells: Iterable[object]) -> bool:
@@ -103,10 +106,9 @@ def _numeric(cells: Iterable[object]) -> bool:
 
 def _inferred(name: str, rows: Sequence[Row], labels: Sequence[str]) -> tuple[float, float]:
     """Return the scale of the ratings, or of the user's own labels where there are none, and log it."""
-    values = [row.get(label, float("nan")) for row in rows for label in LABELS]
-    if all(value != value for value in values):
-        values = [row[label] for row in rows for label in labels]
-    given = [value for value in values if value == value]
+    ratings = [row[name] for row in rows for name in LABELS if name in row]
+    own = [row[name] for row in rows for name in labels]
+    given = [value for value in ratings if value == value] or [value for value in own if value == value]
     scale = infer_scale(given)
     if given:
         _LOG.warning(
@@ -128,40 +130,19 @@ def own_columns(present: Iterable[str], taken: Iterable[str]) -> list[str]:
 def without_repeats(rows: Iterable[Row]) -> tuple[list[Row], list[Exclusion]]:
     """Return the rows sorted by id, and the later rows of an id as exclusions."""
     first: dict[str, Row] = {}
-    repeated: list[Exclusion] = []
-    for row in rows:
-        if row["id"] in first:
-            repeated.append(Exclusion(what=row["id"], reason="listed more than once"))
-        else:
-            first[row["id"]] = row
+    repeated = [
+        Exclusion(what=row["id"], reason="listed more than once")
+        for row in rows
+        if first.setdefault(row["id"], row) is not row
+    ]
     return [first[key] for key in sorted(first)], repeated
 
 
 def with_verdicts(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> tuple[list[Row], list[Exclusion]]:
     """Return the rows whose audio is sound, with `duration` and `digest`, and the others as exclusions."""
-    kept: list[Row] = []
-    faulty: list[Exclusion] = []
-    for row, verdict in zip(rows, verdicts, strict=True):
-        if verdict.fault:
-            faulty.append(Exclusion(what=row["id"], reason=f"bad audio: {verdict.fault}"))
-        else:
-            kept.append({**row, "duration": verdict.duration, "digest": verdict.digest})
-    return kept, faulty
-
-
-def log_exclusions(name: str, kept: Sequence[Row], exclusions: Sequence[Exclusion], root: Path | str) -> None:
-    """Log how much is left out and why; raises AffectError where nothing is left."""
-    reasons = Counter(kind(exclusion) for exclusion in exclusions)
-    summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-    if not kept:
-        raise AffectError(f"{name}: no utterance of {root} can be used ({summary or 'it holds none'})")
-    if exclusions:
-        _LOG.warning("%s: %d utterances, %d exclusions (%s)", name, len(kept), len(exclusions), summary)
-
-
-def kind(exclusion: Exclusion) -> str:
-    """Return the sort of reason, to count by: what stands before the first colon."""
-    return exclusion.reason.partition(":")[0]
+    pairs = list(zip(rows, verdicts, strict=True))
+    kept = [{**row, "duration": each.duration, "digest": each.digest} for row, each in pairs if not each.fault]
+    return kept, [Exclusion(what=row["id"], reason=f"bad audio: {each.fault}") for row, each in pairs if each.fault]
 
 
 def dataset_of(rows: Sequence[Row], labels: Sequence[str] = (), groups: Sequence[str] = ()) -> Dataset:
@@ -175,20 +156,12 @@ def dataset_of(rows: Sequence[Row], labels: Sequence[str] = (), groups: Sequence
     return Dataset.from_dict(columns, features=Features(features))
 
 
-def fingerprint(name: str, rows: Iterable[Row], further: Sequence[str] = ()) -> str:
+def _fingerprint(name: str, rows: Iterable[Row], further: Sequence[str]) -> str:
     """Return a hash of ids, groups, labels and the content of every audio file, wherever the corpus lies."""
     columns = [*(column for column in (*TEXTS, *LABELS) if column != "path"), *sorted(further)]
     digest = hashlib.sha256("\0".join((name, *sorted(further))).encode())
     for row in sorted(rows, key=lambda row: str(row["id"])):
-        digest.update(json.dumps([_plain(row.get(column)) for column in columns]).encode())
+        values = [row.get(column) for column in columns]
+        plain = ["" if value is None or value != value else str(value) for value in values]
+        digest.update(json.dumps(plain).encode())
     return digest.hexdigest()[:16]
-
-
-def _plain(value: object) -> str:
-    return "" if value is None or value != value else str(value)
-
-
-def labelled(row: Mapping[str, Any]) -> None:
-    """Raise UnusableError where a row has neither a rating nor an emotion."""
-    if all(row.get(name, float("nan")) != row.get(name, float("nan")) for name in LABELS) and not row.get("emotion"):
-        raise UnusableError("no label")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +32,9 @@ class AudioExtractor(nn.Module):
         self.encoder = encoder
         self.layers = layers
         self.width: int = encoder.width
+        self.rate = encoder.sampling_rate
+        """The sampling rate in Hz that it takes."""
+        self.facts = asdict(encoder.preprocessing)
         frozen(self)
 
     @classmethod
@@ -43,15 +45,6 @@ class AudioExtractor(nn.Module):
         config = EncoderConfig(name=name, revision=revision, train="none", layers="weighted")
         with drawn_alike():
             return cls(SpeechEncoder.build(config), layers, name)
-
-    @property
-    def rate(self) -> int:
-        """The sampling rate in Hz that it takes."""
-        return self.encoder.sampling_rate
-
-    def facts(self) -> dict[str, Any]:
-        """Return what is done to a waveform before the encoder."""
-        return asdict(self.encoder.preprocessing)
 
     def cost(self, samples: NDArray[np.float32]) -> float:
         """Return the seconds of a recording [S]."""

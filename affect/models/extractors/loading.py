@@ -18,30 +18,23 @@ from affect.models.pretrained import attempt
 TINY = "tiny"
 """The encoder of each kind that needs no file: small, with the same random weights every time."""
 
-Where = dict[str, Any]
-"""The arguments of transformers' `from_pretrained` that say where to read and whether to trust it."""
-
 _SPARE = "pooler."
 """The beginning of names of weights that have no part in the features: files written for other tasks lack them."""
 
 
-def located(name: str, revision: str | None, *, trust: bool = False) -> Where:
-    """Return where transformers reads the encoder `name`, a folder or owner/model; raises AffectError for neither."""
+def located(name: str, revision: str | None, *, trust: bool = False) -> dict[str, Any]:
+    """Return the `from_pretrained` arguments of the encoder `name`, a folder or owner/model; raises AffectError."""
     folder = Path(name).expanduser()
     if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
         raise AffectError(f"encoder {name!r}: no such folder, not a name on the Hub (owner/model) and not {TINY!r}")
     if folder.is_dir() and revision is not None:
         raise AffectError(f"revision {revision!r} does nothing here: the encoder {name!r} is a folder")
-    where: Where = {
-        "pretrained_model_name_or_path": str(folder) if folder.is_dir() else name,
-        "revision": revision,
-        # Told so: left alone, transformers would ask on the terminal.
-        "trust_remote_code": trust,
-    }
-    return where
+    path = str(folder) if folder.is_dir() else name
+    # Told whether to trust: left alone, transformers would ask on the terminal.
+    return {"pretrained_model_name_or_path": path, "revision": revision, "trust_remote_code": trust}
 
 
-def read(name: str, part: str, auto: Any, where: Where, **options: Any) -> Any:
+def read(name: str, part: str, auto: Any, where: dict[str, Any], **options: Any) -> Any:
     """Return `auto.from_pretrained` of a part of the encoder; raises AffectError where it can't be had."""
     try:
         return attempt(name, part, auto.from_pretrained, **where, **options)
@@ -55,15 +48,12 @@ def read(name: str, part: str, auto: Any, where: Where, **options: Any) -> Any:
         raise AffectError(f"encoder {name!r}: its {part} cannot be read: {first_line(error)}") from error
 
 
-def read_model(name: str, auto: Any, where: Where, dtype: torch.dtype = torch.float32) -> Any:
-    """Return a model, frozen and in evaluation mode.
-
-    Raises AffectError where it can't be had, and where its file lacks weights: transformers would fill them with
-    random numbers, and so the features.
-    """
+def read_model(name: str, auto: Any, where: dict[str, Any], dtype: torch.dtype = torch.float32) -> Any:
+    """Return a model, frozen and in evaluation mode; raises AffectError where it, or a weight of it, is missing."""
     model, facts = read(name, "weights", auto, where, dtype=dtype, output_loading_info=True)
     lacking = sorted(key for key in facts["missing_keys"] if not key.startswith(_SPARE))
     if lacking:
+        # transformers would fill them with random numbers, and so the features.
         raise AffectError(
             f"encoder {name!r}: its file lacks {len(lacking)} of the weights of {type(model).__name__} "
             f"({lacking[0]} is one): it is of another kind"
@@ -98,9 +88,9 @@ def commit(name: str, revision: str | None) -> str | None:
     """Return the commit on the Hub that the encoder `name` was read at; None for a folder or `tiny`."""
     if name.count("/") != 1 or Path(name).expanduser().is_dir():
         return None
-    found = try_to_load_from_cache(name, "config.json", revision=revision)
+    cached = try_to_load_from_cache(name, "config.json", revision=revision)
     # .../snapshots/<commit>/config.json
-    return Path(found).parent.name if isinstance(found, str) else None
+    return Path(cached).parent.name if isinstance(cached, str) else None
 
 
 def check_layers(layers: int, there: int, name: str) -> None:

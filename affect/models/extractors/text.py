@@ -1,6 +1,6 @@
 """Texts to frames, one a token: the sum of a language model's last hidden layers, as MER2023's features are made.
 
-Legend: B texts, L tokens, T of them that are no special tokens, D channels.
+Legend: T tokens that are no special ones, D channels.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from affect.errors import AffectError, first_line
@@ -34,37 +35,31 @@ class Tokens(NamedTuple):
 class Tokenizer:
     """A text to tokens, cut at the number that the encoder takes; a text that was cut is logged, once."""
 
-    def __init__(self, tokenizer: Any, limit: int, name: str) -> None:
-        self.tokenizer = tokenizer
-        self.limit = limit
-        self.name = name
-        self._told = False
-        ends = (getattr(tokenizer, f"{kind}_token_id", None) for kind in ("bos", "eos", "cls", "sep"))
-        self.ends = {number for number in ends if number is not None}
-
-    @classmethod
-    def read(cls, tokenizer: Any, config: Any, name: str) -> Tokenizer:
-        """Return transformers' tokenizer with the limit of the encoder that `config` describes."""
+    def __init__(self, tokenizer: Any, config: Any, name: str) -> None:
+        """Take over transformers' tokenizer, with the limit of the encoder that `config` describes."""
         if tokenizer.pad_token_id is None:
             # Padding is masked here and takes any number; it is asked for, and language models often have none.
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-        return cls(tokenizer, text_encoder.wrap(tokenizer, config, name).limit, name)
+        self.tokenizer = tokenizer
+        self.limit = text_encoder.wrap(tokenizer, config, name).limit
+        self.name = name
+        self._said = False
+        self._ends = {getattr(tokenizer, f"{kind}_token_id", None) for kind in ("bos", "eos", "cls", "sep")}
 
     def __call__(self, text: str) -> Tokens:
         """Return the tokens of a text."""
         whole = self.tokenizer(text, verbose=False)["input_ids"]
-        if len(whole) > self.limit and not self._told:
-            self._told = True
+        if len(whole) > self.limit and not self._said:
+            self._said = True
             _LOG.warning("%s: a text of %d tokens is cut at %d, as are others", self.name, len(whole), self.limit)
-        found = self.tokenizer(
+        cut = self.tokenizer(
             text, truncation=True, max_length=self.limit, return_special_tokens_mask=True, verbose=False
         )
-        numbers, counted = list(found["input_ids"]), [not special for special in found["special_tokens_mask"]]
+        numbers, counted = list(cut["input_ids"]), [not special for special in cut["special_tokens_mask"]]
         # Tokenizers written in Python may not tell; what they add stands at the ends.
-        for places in (range(len(numbers)), range(len(numbers) - 1, -1, -1)):
-            for place in places:
-                if numbers[place] not in self.ends:
-                    break
+        places = range(len(numbers))
+        for ends in (places, reversed(places)):
+            for place in takewhile(lambda place: numbers[place] in self._ends, ends):
                 counted[place] = False
         return Tokens(numbers, counted)
 
@@ -75,32 +70,31 @@ class Tokenizer:
         return {"tokenizer": type(self.tokenizer).__name__, "vocabulary_sha256": digest, "limit": self.limit}
 
 
-class ByteTokens(Tokenizer):
+class ByteTokens:
     """The tokenizer of `tiny`: the bytes of a text behind a start token."""
 
     def __init__(self) -> None:
-        plain = text_encoder.ByteTokenizer()
-        self.plain = plain
-        self.limit = plain.limit
+        self.plain = text_encoder.ByteTokenizer()
 
     def __call__(self, text: str) -> Tokens:
         """Return the tokens of a text."""
         numbers = self.plain([text])[0][0].tolist()
-        return Tokens(numbers, [place > 0 for place in range(len(numbers))])
+        return Tokens(numbers, [False, *[True] * (len(numbers) - 1)])
 
     def facts(self) -> dict[str, Any]:
         """Return the tokenizer's kind and its limit."""
-        return {"tokenizer": "bytes", "limit": self.limit}
+        return {"tokenizer": "bytes", "limit": self.plain.limit}
 
 
 class TextExtractor(nn.Module):
     """A frozen encoder or causal language model of transformers; texts are padded and masked in batches."""
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, layers: int, name: str) -> None:
+    def __init__(self, model: Any, tokenizer: Tokenizer | ByteTokens, layers: int, name: str) -> None:
         super().__init__()
         check_layers(layers, int(model.config.num_hidden_layers), name)
         self.model = model
         self.tokenizer = tokenizer
+        self.facts = tokenizer.facts()
         self.layers = layers
         self.name = name
         self.width: int = int(model.config.hidden_size)
@@ -125,16 +119,12 @@ class TextExtractor(nn.Module):
         # What generating would keep of each layer, nothing here reads.
         config.use_cache = False
         model = read_model(name, AutoModel, {**where, "config": config}, dtype)
-        return cls(model, Tokenizer.read(tokenizer, config, name), layers, name)
-
-    def facts(self) -> dict[str, Any]:
-        """Return what is done to a text before the encoder."""
-        return self.tokenizer.facts()
+        return cls(model, Tokenizer(tokenizer, config, name), layers, name)
 
     def tokens(self, text: str) -> Tokens | None:
         """Return the tokens of a text; None where it is blank, or nothing in it is a token."""
-        found = self.tokenizer(text) if text.strip() else None
-        return found if found is not None and any(found.counted) else None
+        tokens = self.tokenizer(text) if text.strip() else None
+        return tokens if tokens is not None and any(tokens.counted) else None
 
     def cost(self, tokens: Tokens) -> float:
         """Return the number of tokens, special ones included."""
@@ -149,15 +139,11 @@ class TextExtractor(nn.Module):
         padded = nn.utils.rnn.pad_sequence(numbers, batch_first=True).to(device)
         lengths = torch.tensor([len(row) for row in numbers], device=device)
         mask = (torch.arange(padded.shape[1], device=device) < lengths[:, None]).long()
-        summed = self.states(padded, mask).cpu().numpy()
-        return [row[: len(tokens.counted)][tokens.counted] for row, tokens in zip(summed, texts, strict=True)]
-
-    def states(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Return the sum [B, L, D] of the last layers in float32, of tokens and mask [B, L]."""
         try:
-            states = self.model(input_ids=tokens, attention_mask=mask, output_hidden_states=True).hidden_states
+            states = self.model(input_ids=padded, attention_mask=mask, output_hidden_states=True).hidden_states
         except (TypeError, AttributeError) as error:
             raise AffectError(f"encoder {self.name!r} reads no text: {first_line(error)}") from error
         if not states or len(states) < self.layers:
             raise AffectError(f"encoder {self.name!r} gives no hidden states")
-        return torch.stack([state.float() for state in states[-self.layers :]]).sum(0)
+        summed = torch.stack([state.float() for state in states[-self.layers :]]).sum(0).cpu().numpy()
+        return [row[: len(tokens.counted)][tokens.counted] for row, tokens in zip(summed, texts, strict=True)]

@@ -26,6 +26,10 @@ Image = NDArray[np.uint8]
 
 _SIDE = 32
 """Pixels of the images of `tiny`."""
+_TINY_CONFIG: dict[str, Any] = {
+    **{"hidden_size": 32, "intermediate_size": 64, "projection_dim": 16, "num_hidden_layers": 2},
+    **{"num_attention_heads": 2, "image_size": _SIDE, "patch_size": 8},
+}
 
 
 class VideoExtractor(nn.Module):
@@ -44,7 +48,9 @@ class VideoExtractor(nn.Module):
         self.model: Any = model
         frozen(self)
         self.processor: Any = processor
-        self.name = name
+        plain = (str, int, float, bool, dict, list, type(None))
+        facts = {name: value for name, value in sorted(processor.to_dict().items()) if isinstance(value, plain)}
+        self.facts = {"processor": type(processor).__name__, **facts}
         blank = np.zeros((64, 64, 3), np.uint8)
         try:
             self.width: int = self([self.prepare(blank)]).shape[1]
@@ -57,16 +63,14 @@ class VideoExtractor(nn.Module):
         """Read the encoder `name` (a hub name, a folder, or `tiny`); raises AffectError."""
         if name == TINY:
             with drawn_alike():
-                return cls(CLIPVisionModelWithProjection(_tiny()), _tiny_processor(), name)
+                model = CLIPVisionModelWithProjection(CLIPVisionConfig(**_TINY_CONFIG))
+            side = {"height": _SIDE, "width": _SIDE}
+            return cls(model, CLIPImageProcessorPil(size={"shortest_edge": _SIDE}, crop_size=side), name)
         where = located(name, revision)
         config = read(name, "config.json", AutoConfig, where)
         # Pillow's numbers: torchvision, which is taken where it happens to be there, resizes otherwise.
         processor = read(name, "preprocessor_config.json", AutoImageProcessor, where, backend="pil")
         return cls(read_model(name, _class_of(config), where), processor, name)
-
-    def facts(self) -> dict[str, Any]:
-        """Return what is done to an image before the encoder."""
-        return {"processor": type(self.processor).__name__, **_plain(self.processor.to_dict())}
 
     def prepare(self, image: Image) -> Tensor:
         """Return the pixels [3, H, W] that the encoder takes of an RGB image [H, W, 3] of any size."""
@@ -81,22 +85,18 @@ class VideoExtractor(nn.Module):
         """Return the vectors [F, D] of images that were prepared."""
         first = next(self.parameters())
         pixels = torch.stack(list(images)).to(first.device, first.dtype)
-        vectors: NDArray[np.float32] = self.vectors(pixels).float().cpu().numpy()
-        return vectors
-
-    def vectors(self, pixels: Tensor) -> Tensor:
-        """Return [F, D] of pixels [F, 3, H, W]."""
+        output = getattr(self.model, "get_image_features", self.model)(pixel_values=pixels)
+        vectors: Tensor
         if hasattr(self.model, "get_image_features"):
-            found = self.model.get_image_features(pixel_values=pixels)
-            projected: Tensor = found if isinstance(found, Tensor) else found.pooler_output
-            return projected
-        found = self.model(pixel_values=pixels)
-        embedded: Tensor | None = getattr(found, "image_embeds", None)
-        if embedded is not None:
-            return embedded
-        state: Tensor = found.last_hidden_state
-        # Convolutional networks keep the image's two axes, and their channels before them.
-        return state.mean((2, 3)) if state.ndim == 4 else state.mean(1)
+            vectors = output if isinstance(output, Tensor) else output.pooler_output
+        elif getattr(output, "image_embeds", None) is not None:
+            vectors = output.image_embeds
+        else:
+            # Convolutional networks keep the image's two axes, and their channels before them.
+            state = output.last_hidden_state
+            vectors = state.mean((2, 3) if state.ndim == 4 else 1)
+        made: NDArray[np.float32] = vectors.float().cpu().numpy()
+        return made
 
 
 def _class_of(config: Any) -> Any:
@@ -105,25 +105,3 @@ def _class_of(config: Any) -> Any:
         if name.endswith("VisionModelWithProjection") and hasattr(transformers, name):
             return getattr(transformers, name)
     return AutoModel
-
-
-def _plain(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries that are JSON values."""
-    kinds = (str, int, float, bool, dict, list, type(None))
-    return {name: value for name, value in sorted(facts.items()) if isinstance(value, kinds)}
-
-
-def _tiny() -> CLIPVisionConfig:
-    return CLIPVisionConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        projection_dim=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=_SIDE,
-        patch_size=8,
-    )
-
-
-def _tiny_processor() -> CLIPImageProcessorPil:
-    return CLIPImageProcessorPil(size={"shortest_edge": _SIDE}, crop_size={"height": _SIDE, "width": _SIDE})

@@ -117,7 +117,7 @@ def test_roots(tmp_path):
         assert iemocap.read(root).fingerprint == expected.fingerprint
     (tmp_path / "other").mkdir()
     for root in (tmp_path / "other", tmp_path / "absent"):
-        with pytest.raises(AffectError, match="IEMOCAP"):
+        with pytest.raises(AffectError, match="iemocap: "):
             iemocap.read(root)
 
 

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affect.data.corpora.csv_table import SURPLUS, read_csv, rows_of
-from affect.data.corpora.labels import SCALES, UnusableError, infer_scale, label
+from affect.data.corpora.labels import SCALES, SURPLUS, UnusableError, infer_scale, label, read_csv, rows_of
 from affect.data.corpus import Exclusion
 from affect.errors import AffectError
 
@@ -51,7 +50,7 @@ def test_tables_are_read_alike(tmp_path):
         (5, {"name": "c", "text": "x", SURPLUS: "y"}),
         (6, {"name": "d", "text": "x"}),
     ]
-    rows, exclusions = rows_of(records, lambda cells: {"text": cells["text"] or fail("no text")}, lambda c: "", table)
+    rows, exclusions = rows_of(records, lambda cells: {"text": cells["text"] or fail("no text")}, "id", table)
     assert rows == [{"text": "one\u2028two"}, {"text": "x"}]
     assert exclusions == [Exclusion(what="t.csv:4", reason="no text"), Exclusion(what="t.csv:5", reason=SURPLUS)]
     table.write_text("name;speaker;name\nx;y;z\n")

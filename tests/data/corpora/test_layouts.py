@@ -44,12 +44,12 @@ def test_a_corpus_is_named_in_its_own_file_alone(name):
 def test_a_layout_says_what_it_is(name):
     layout = corpora.layout(name)
     assert isinstance(layout, Layout) and layout.name == name
-    assert (layout.find is None) == layout.generated and bool(layout.sign) == (layout.find is not None)
+    assert (layout.holds is None) == layout.generated and bool(layout.sign) == (layout.holds is not None)
     if not layout.generated:
         assert layout.about.endswith(".") and (layout.language is None) == (layout.scale is None)
         assert bool(layout.licence) == bool(layout.citation) == (layout.scale is not None)
     if name in corpora.FEATURES:
-        assert set(layout.usual) == {"audio", "text", "video"} and layout.features is not None
+        assert set(layout.usual) == {"audio", "text", "video"}
 
 
 def filled(corpus) -> set[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from affect.data import corpora
 from affect.data.corpora import mer2023
-from affect.data.corpora.mer2023 import CLASSES, PARTS, USUAL, read, read_transcripts
+from affect.data.corpora.mer2023 import CLASSES, PARTS, USUAL, read
 from affect.errors import AffectError
 from tests.launching import assert_one_line
 
@@ -235,7 +235,7 @@ def test_label_files_that_are_not_there(root, tmp_path):
     (root / "label-6way.npz").unlink()
     with pytest.raises(AffectError, match=r"label-6way\.npz cannot be read"):
         read(root, labels="npz")
-    with pytest.raises(AffectError, match=r"has neither label-6way\.npz nor train-label\.csv"):
+    with pytest.raises(AffectError, match=r"has no label-6way\.npz, or train-label\.csv"):
         read(root)
     with pytest.raises(AffectError, match="absent is not a folder"):
         read(tmp_path / "absent")
@@ -273,20 +273,6 @@ def test_feature_folders_that_hold_nothing_of_use(root):
         read(root, **ALL)
 
 
-def test_transcripts(root):
-    table = root / "transcription-engchi-polish.csv"
-    with pytest.raises(AffectError, match="cannot be read"):
-        read_transcripts(root)
-    table.write_text('name,chinese,english\na,"你好, 世界 ",hello\nb,,\n', encoding="utf-8-sig")
-    assert read_transcripts(root) == {"a": "你好, 世界", "b": ""}
-    assert read_transcripts(root, language="english") == {"a": "hello", "b": ""}
-    table.write_text("name,chinese\na,x\na,y\n")
-    with pytest.raises(AffectError, match=r"csv:3: utterance a is there twice"):
-        read_transcripts(root)
-    with pytest.raises(AffectError, match="no column 'english'; it has: name, chinese"):
-        read_transcripts(root, language="english")
-
-
 def test_detect(root):
     assert corpora.detect(root) == "mer2023"
     write_csv(root, labels())
@@ -294,7 +280,7 @@ def test_detect(root):
     assert corpora.detect(root) == "mer2023"
     shutil.rmtree(root / "features")
     with pytest.raises(AffectError):
-        mer2023.find_root(root)
+        mer2023.CORPUS.find(root)
 
 
 def test_readers_of_features_and_of_recordings_are_kept_apart(root):
