@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from affect.models.frozen import once
 from affect.models.group_norm import normalise_over_time
 
 
@@ -145,21 +146,27 @@ class ConvStack(nn.Module):
         utterances go through one by one, each at its own length: what one layer writes is then still in the
         cache when the next reads it (a third to a half of the time saved), and padding costs nothing.
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            if torch.compiler.is_exporting():
-                # One graph for every length: a frame more than there may be, which the mask leaves out.
-                return self.run(F.pad(waveform, (0, self.receptive_field)), samples)
-            if waveform.device.type != "cpu" or len(waveform) == 1 or not self.by_row:
-                return self.run(waveform, samples)
-            steps = self.steps(waveform.shape[1])
-            rows = []
-            for row, count in enumerate(samples.tolist()):
-                x, _ = self.run(waveform[row : row + 1, : max(count, 1)], samples[row : row + 1])
-                rows.append(F.pad(x, (0, 0, 0, steps - x.shape[1])))
-            frames = samples
-            for layer in self.layers():
-                frames = layer.frames(frames)
-            return torch.cat(rows), frames
+        if torch.compiler.is_exporting():
+            # One graph for every length: a frame more than there may be, which the mask leaves out.
+            return self.run(F.pad(waveform, (0, self.receptive_field)), samples)
+        if not self.frozen:
+            return self.encode(waveform, samples)
+        with torch.no_grad():
+            return once(self, lambda: self.encode(waveform, samples))
+
+    def encode(self, waveform: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `forward` does, in the way that is fastest here."""
+        if waveform.device.type != "cpu" or len(waveform) == 1 or not self.by_row:
+            return self.run(waveform, samples)
+        steps = self.steps(waveform.shape[1])
+        rows = []
+        for row, count in enumerate(samples.tolist()):
+            x, _ = self.run(waveform[row : row + 1, : max(count, 1)], samples[row : row + 1])
+            rows.append(F.pad(x, (0, 0, 0, steps - x.shape[1])))
+        frames = samples
+        for layer in self.layers():
+            frames = layer.frames(frames)
+        return torch.cat(rows), frames
 
     def steps(self, length: int) -> int:
         """Return the number of frames of `length` samples (at least 1)."""

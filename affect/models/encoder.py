@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from affect.errors import AffectError
 from affect.models import pretrained
+from affect.models.frozen import once
 from affect.models.pretrained import Preprocessing
 from affect.models.waveform_encoder import WaveformEncoder
 from affect.models.whisper_encoder import LogMel, WhisperFrames
@@ -102,7 +103,10 @@ class SpeechEncoder(nn.Module):
 
     def states(self, waveform: Tensor, samples: Tensor, seeds: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
         """Return the states [B, T, D] that `mix` reads (the last one, or all that are weighted) and the mask [B, T]."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.train != "none"):
+        if self.config.train == "none":
+            with torch.no_grad():
+                states, mask = once(self, lambda: self.backbone(waveform, samples, seeds))
+        else:
             states, mask = self.backbone(waveform, samples, seeds)
         return (states if self.layer_weights is not None else states[-1:]), mask
 

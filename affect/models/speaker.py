@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from affect.errors import AffectError, nearest
 from affect.models import pretrained, tiny
+from affect.models.frozen import once
 from affect.models.layer_stack import mask_frames
 from affect.models.pretrained import Preprocessing
 from affect.models.waveform_encoder import WaveformEncoder
@@ -126,19 +127,23 @@ class XVector(nn.Module):
         """
         # Cosines of embeddings are compared across runs: their rounding may not follow the run's precision.
         with torch.no_grad(), torch.autocast(waveform.device.type, enabled=False):
-            waveform, samples = repeat_short(waveform, samples, self.least_samples)
-            states, mask = self.backbone(waveform, samples)
-            hidden = states[-1]
-            if self.layer_weights is not None:
-                # The last state is after the encoder's norm, as when such models were trained. transformers 5.23 weighs
-                # it before that norm, which makes a difference for large-style encoders alone.
-                shares = self.layer_weights.softmax(0)
-                hidden = (torch.stack(states) * shares[:, None, None, None]).sum(0)
-            hidden = self.projector(hidden)
-            for layer in self.tdnn:
-                hidden = layer(hidden)
-            frames = mask.sum(1) - self.lost_frames
-            return F.normalize(self.embedding(statistics(hidden, frames)).float(), dim=-1)
+            return once(self, lambda: self.embed(waveform, samples))
+
+    def embed(self, waveform: Tensor, samples: Tensor) -> Tensor:
+        """Return what `forward` does."""
+        waveform, samples = repeat_short(waveform, samples, self.least_samples)
+        states, mask = self.backbone(waveform, samples)
+        hidden = states[-1]
+        if self.layer_weights is not None:
+            # The last state is after the encoder's norm, as when such models were trained. transformers 5.23 weighs
+            # it before that norm, which makes a difference for large-style encoders alone.
+            shares = self.layer_weights.softmax(0)
+            hidden = (torch.stack(states) * shares[:, None, None, None]).sum(0)
+        hidden = self.projector(hidden)
+        for layer in self.tdnn:
+            hidden = layer(hidden)
+        frames = mask.sum(1) - self.lost_frames
+        return F.normalize(self.embedding(statistics(hidden, frames)).float(), dim=-1)
 
 
 def repeat_short(waveform: Tensor, samples: Tensor, least: int) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from affect.errors import AffectError, nearest
+from affect.models.frozen import once
 from affect.models.pooling import masked_mean
 from affect.models.pretrained import attempt
 
@@ -171,6 +172,12 @@ class PretrainedText(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Return [B, D] of `tokens` [B, L] int64 and `mask` [B, L] (True where valid)."""
+        if not self.frozen:
+            return self.encode(tokens, mask)
+        return once(self, lambda: self.encode(tokens, mask))
+
+    def encode(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return what `forward` does."""
         states: Tensor = self.model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
         return masked_mean(states, mask)
 

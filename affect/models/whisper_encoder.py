@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from affect.models.frozen import once
 from affect.models.layer_stack import additive_mask, mask_frames, run_layers
 from affect.models.spec_augment import draw_spans, require_seeds
 
@@ -170,9 +171,16 @@ class WhisperFrames(nn.Module):
         if self.spec_augment and self.training:
             mel = self.augment(mel, samples, require_seeds(seeds), number)
         mel = mel.to(self.conv1.weight.dtype)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_convolution):
+
+        def convolve() -> Tensor:
             x = F.gelu(self.conv1(mel))[..., : 2 * length]
-            x = F.gelu(self.conv2(x)).transpose(1, 2)
+            return F.gelu(self.conv2(x)).transpose(1, 2)
+
+        if self.freeze_convolution:
+            with torch.no_grad():
+                x = once(self, convolve, call=number)
+        else:
+            x = convolve()
         hidden = x + self.embed_positions(torch.arange(length, device=x.device))
         return F.dropout(hidden, self.input_dropout, self.training)
 
