@@ -11,9 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
 from affect.errors import AffectError
 
@@ -32,16 +30,16 @@ def lock(folder: Path, what: str) -> FileLock:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        found = FileLock(folder / ".lock")
+        held = FileLock(folder / ".lock")
         try:
-            found.acquire(timeout=1)
-            found.release()
+            held.acquire(timeout=1)
+            held.release()
         except Timeout:
             _LOG.info("%s: waiting for another process that computes it", what)
     except OSError as error:
         reason = error.strerror or str(error)
         raise AffectError(f"cannot write the cache in {folder} ({reason}); set AFFECT_CACHE") from error
-    return found
+    return held
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -59,23 +57,6 @@ def read_json(path: Path) -> Any:
     except (OSError, ValueError) as error:
         _LOG.warning("cached file %s is unreadable and will be made again (%s)", path, error)
         return None
-
-
-def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write `array` as .npy, atomically; raises AffectError where the disk refuses."""
-    replace_file(path, lambda file: np.save(file, array, allow_pickle=False))
-
-
-def read_array(path: Path) -> NDArray[Any] | None:
-    """Return what `write_array` wrote, or None where there is nothing (a damaged file is logged and ignored)."""
-    try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, EOFError) as error:
-        _LOG.warning("cached file %s is unreadable and will be made again (%s)", path, error)
-        return None
-    return array
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:

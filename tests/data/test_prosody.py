@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from affect.data import egemaps, prosody
+from affect.data import egemaps, prosody, store
 from affect.errors import AffectError
 
 RATE = 16000
@@ -82,9 +82,9 @@ def test_a_row_is_known_by_its_content(tmp_path, monkeypatch):
 def test_a_damaged_cache_is_made_again_and_said(tmp_path, cache, caplog, damage):
     dataset = folder_of(tmp_path, 3)
     first = prosody.add(dataset)
-    (file,) = cache.glob("*/*.npy")
+    (file,) = cache.glob("*/*.arrow")
     if damage is None:
-        np.save(file, np.zeros(3))
+        store.write(file, {"values": store.Feature("float32", 1)}, [("a", {"values": np.zeros(3, np.float32)})])
     else:
         file.write_bytes(damage)
     with caplog.at_level(logging.WARNING, logger="affect"):
