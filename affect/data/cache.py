@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -78,21 +77,3 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-
-
-def replace_folder(root: Path, build: Callable[[Path], object]) -> None:
-    """Let `build` fill a folder beside `root` and put it in its place; what a killed process left there is removed.
-
-    For the holder of a lock. Raises OSError where the disk refuses.
-    """
-    building, former = (root.parent / f".{root.name}.{state}" for state in ("partial", "former"))
-    for left_by_a_kill in (building, former):
-        shutil.rmtree(left_by_a_kill, ignore_errors=True)
-    try:
-        build(building)
-        if root.exists():
-            root.rename(former)
-        building.rename(root)
-    finally:
-        for folder in (building, former):
-            shutil.rmtree(folder, ignore_errors=True)

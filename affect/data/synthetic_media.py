@@ -7,7 +7,6 @@ import io
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from affect.data import voice
 from affect.data.cache import replace_file
@@ -27,10 +26,8 @@ def write(folder: Path) -> Path:
         who = voice.speaker("FM"[number % 2], rng)
         how = voice.manner(rng.uniform(-1.0, 1.0), rng.uniform(-1.0, 1.0), rng)
         samples, _ = voice.speak(SYLLABLES, who, how, 0.5 + 0.3 * number, 0.05, rng)
-        sound = io.BytesIO()
-        soundfile.write(sound, samples, voice.RATE, format="WAV")
         name = f"utterance_{number}"
-        _write(folder / f"{name}.wav", sound.getvalue())
+        _write(folder / f"{name}.wav", voice.wav(samples))
         rows.append((name, f"{name}.wav", "".join(SYLLABLES[number:]) if number else ""))
     table = io.StringIO()
     csv.writer(table).writerows([("name", "audio", "text"), *rows])

@@ -8,10 +8,12 @@ Legend: S samples at 16 kHz, K control points at a 5 ms hop.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import soundfile
 from numpy.random import Generator
 from numpy.typing import NDArray
 
@@ -127,6 +129,13 @@ def speak(
     speech = speech / max(float(np.sqrt(np.mean(speech**2))), 1e-9) + noise * rng.normal(0.0, 1.0, size)
     level = 10.0 ** ((-26.0 + who.level + how.level) / 20.0)
     return np.clip(level * speech, -0.99, 0.99).astype(np.float32), said
+
+
+def wav(samples: NDArray[np.float32]) -> bytes:
+    """Return the wav file, of 16 bits, of samples [S]."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, RATE, format="WAV", subtype="PCM_16")
+    return file.getvalue()
 
 
 class _Score:
