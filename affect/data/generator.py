@@ -1,4 +1,4 @@
-"""What generated corpora have in common: settings that are checked, and a folder that is written whole, by one process."""
+"""What generated corpora have in common: checked settings, and a folder written whole by one process."""
 
 from __future__ import annotations
 
