@@ -100,7 +100,7 @@ def test_reading_copies_nothing_and_a_worker_maps_its_own(tmp_path):
     found = Store(tmp_path / "s.arrow")
     assert len(found) == 12 and len(found._columns["x"].values) > 2, "several batches"
     read = found.read("x", 7)
-    assert np.shares_memory(read, found._columns["x"].values[found._columns["x"].batch[7]])
+    assert np.shares_memory(read, found._columns["x"].values[found._batch[7]])
     again = pickle.loads(pickle.dumps(found))
     np.testing.assert_array_equal(again.read("x", 7), read)
     found.release()
