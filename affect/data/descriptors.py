@@ -30,6 +30,12 @@ REFERENCE = 27.5  # Hz, 0 semitones
 FLOOR = 1e-12  # power: 120 dB under full scale, well under the rounding of 16 bits
 NEPER = 10.0 / np.log(10.0)  # dB of a power's natural logarithm
 
+_KILOHERTZ = np.linspace(0.0, RATE / 2, FFT // 2 + 1, dtype=np.float32) / 1000.0
+"""The frequency of each bin."""
+_HANN = np.hanning(WINDOW).astype(np.float32)
+_HANN = (_HANN / np.sqrt(np.mean(_HANN**2) * WINDOW / FFT)).astype(np.float32)
+"""The analysis window, scaled so that the mean power of a bin is the signal's."""
+
 FRAME_FEATURES: tuple[str, ...] = (
     "f0",  # semitones over 27.5 Hz; interpolated where unvoiced, 0 where the whole clip is
     "voicing",  # 1 where `f0` was measured, 0 where it was filled in
@@ -60,7 +66,7 @@ def frames(waveform: Array, rate: int = RATE) -> Array:
     """
     waveform = prepare(waveform, rate)
     pitched = pitch.track(waveform)
-    power = np.abs(scipy.fft.rfft(pitch.windows(waveform, WINDOW) * _hann(), FFT, axis=1)) ** 2 / FFT
+    power = np.abs(scipy.fft.rfft(pitch.windows(waveform, WINDOW) * _HANN, FFT, axis=1)) ** 2 / FFT
     mel = power @ _mel().T
     # the floor follows the loudest frame, so that digital silence and a quiet room look alike
     loudest = float(mel.mean(axis=1).max())
@@ -99,24 +105,10 @@ def prepare(waveform: Array, rate: int) -> Array:
 
 
 @lru_cache(maxsize=1)
-def _hann() -> Array:
-    """Return the analysis window [WINDOW], scaled so that the mean power of a bin is the signal's."""
-    hann = np.hanning(WINDOW).astype(np.float32)
-    scaled: Array = hann / np.sqrt(np.mean(hann**2) * WINDOW / FFT)
-    return scaled.astype(np.float32)
-
-
-@lru_cache(maxsize=1)
 def _mel() -> Array:
     """Return the mel filters [BANDS, FFT / 2 + 1], each of unit sum."""
     bank: Array = librosa.filters.mel(sr=RATE, n_fft=FFT, n_mels=BANDS, fmin=50.0, fmax=7600.0, norm=1)
     return bank
-
-
-@lru_cache(maxsize=1)
-def _hertz() -> Array:
-    """Return the frequency of each bin [FFT / 2 + 1]."""
-    return np.linspace(0.0, RATE / 2, FFT // 2 + 1, dtype=np.float32)
 
 
 def _between(low: float, high: float) -> slice:
@@ -139,13 +131,12 @@ def _balance(power: Numbers, decibel: Numbers, floor: float) -> list[Numbers]:
     low = power[:, _between(50, 1000)].sum(axis=1) + floor
     high = power[:, _between(1000, 5000)].sum(axis=1) + floor
     strongest = decibel[:, _between(0, 2000)].max(axis=1) - decibel[:, _between(2000, 5000)].max(axis=1)
-    kilohertz = _hertz() / 1000.0
     slopes = []
     for band in (_between(0, 500), _between(500, 1500)):
-        x = kilohertz[band] - kilohertz[band].mean()
+        x = _KILOHERTZ[band] - _KILOHERTZ[band].mean()
         slopes.append(decibel[:, band] @ x / (x @ x))
     audible = power[:, 1:] + floor
-    centroid = np.log2(np.maximum(audible @ kilohertz[1:] / audible.sum(axis=1), 1e-3))
+    centroid = np.log2(np.maximum(audible @ _KILOHERTZ[1:] / audible.sum(axis=1), 1e-3))
     flatness = decibel[:, 1:].mean(axis=1) - 10.0 * np.log10(audible.mean(axis=1))
     return [10.0 * np.log10(low / high), strongest, *slopes, centroid, flatness]
 
@@ -177,7 +168,9 @@ def _formants(power: Numbers) -> list[Array]:
     correlation = scipy.fft.irfft(band * emphasis.astype(np.float32), axis=1)[:, : FORMANT_ORDER + 1].astype(np.float64)
     correlation /= np.maximum(correlation[:, :1], 1e-20)
     correlation[:, 0] = 1.0001  # a little white noise keeps the recursion stable, also in silence
-    response = np.abs(scipy.fft.rfft(_predictor(correlation), 2 * FORMANT_GRID, axis=1))
+    lag = np.abs(np.subtract.outer(np.arange(FORMANT_ORDER), np.arange(FORMANT_ORDER)))
+    predictor = np.linalg.solve(correlation[:, lag], -correlation[:, 1:, None])[:, :, 0]
+    response = np.abs(scipy.fft.rfft(np.insert(predictor, 0, 1.0, axis=1), 2 * FORMANT_GRID, axis=1))
     envelope = -np.log(response + 1e-9)
     left, middle, right = envelope[:, :-2], envelope[:, 1:-1], envelope[:, 2:]
     peak = (middle > left) & (middle >= right)
@@ -193,17 +186,3 @@ def _formants(power: Numbers) -> list[Array]:
         below = np.where(allowed.any(axis=1), lowest, centre)
         found.append(np.log2(below / centre).astype(np.float32))
     return found
-
-
-def _predictor(correlation: Numbers) -> Numbers:
-    """Return the prediction polynomials [T, order + 1] of autocorrelations [T, order + 1] (Levinson-Durbin)."""
-    count, size = correlation.shape
-    polynomial = np.zeros((count, size))
-    polynomial[:, 0] = 1.0
-    error = correlation[:, 0].copy()
-    for i in range(1, size):
-        reach = (polynomial[:, :i] * correlation[:, i:0:-1]).sum(axis=1)
-        reflection = -reach / error
-        polynomial[:, 1 : i + 1] += reflection[:, None] * polynomial[:, i - 1 :: -1][:, :i]
-        error = np.maximum(error * (1.0 - reflection**2), 1e-15)
-    return polynomial
