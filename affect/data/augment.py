@@ -58,11 +58,6 @@ class Augmentation:
     gain: float = 0.0
     mixup: float = 0.0
 
-    @property
-    def waveform(self) -> bool:
-        """Whether any of it changes the waveform (all of it does, Mixup too)."""
-        return bool(self.stretch or self.shift or self.noise is not None or self.gain or self.mixup)
-
     def apply(self, wave: Samples, rate: int, seed: int, epoch: int, id: str) -> Samples:
         """Return `wave` [S] at `rate` Hz stretched, shifted, with noise and at another level (not mixed).
 

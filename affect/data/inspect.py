@@ -64,7 +64,7 @@ def features_of(name: str, root: Path, options: Mapping[str, Any]) -> tuple[Feat
     chosen = {m: tuple(options[f"{m}_feature"]) for m in MODALITIES if f"{m}_feature" in options}
     if not chosen:
         chosen = {m: (usual,) for m, usual in layout.usual.items() if usual in [one.name for one in there]}
-    return corpora.read_features(name, root, **chosen, **others), there
+    return corpora.read_features(name, root, **{**chosen, **others}), there
 
 
 def describe_features(corpus: FeatureCorpus, there: Sequence[Feature], *, listed: int | None = LISTED) -> str:

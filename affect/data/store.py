@@ -281,7 +281,8 @@ class Store:
         start, shape = int(column.start[row]), column.shapes[row].tolist()
         if start < 0:
             return None
-        return column.values[self._batch[row]][start : start + math.prod(shape)].reshape(shape[: column.feature.rank])
+        array: Array = column.values[self._batch[row]][start : start + math.prod(shape)]
+        return array.reshape(shape[: column.feature.rank])
 
     def _column(self, name: str) -> _Column:
         if name not in self._columns:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def _write_session(folder: Path, session: int, options: Options) -> None:
         for turn in turns:
             rng = random(options.seed, turn.id)
             how = voice.manner(turn.valence, turn.arousal, rng)
-            length = float(rng.uniform(*options.seconds))
+            length = float(rng.uniform(options.seconds[0], options.seconds[1]))
             samples, said = voice.speak(turn.syllables, who[turn.gender], how, length, room, rng)
             (wavs / f"{turn.id}.wav").write_bytes(voice.wav(samples))
             end = clock + len(samples) / voice.RATE
@@ -136,7 +136,7 @@ def _dialogue(session: int, index: int, options: Options) -> tuple[str, list[_Tu
         gender = first if len(turns) % 2 == 0 else "FM".replace(first, "")
         name = f"{dialogue}_{gender}{spoken[gender]:03d}"
         spoken[gender] += 1
-        turns.append(_Turn(name, gender, float(valence), float(arousal), list(_syllables(40, plot))))
+        turns.append(_Turn(name, gender, float(valence), float(arousal), [_syllable(plot) for _ in range(40)]))
     return dialogue, turns
 
 
@@ -148,11 +148,10 @@ def _drift(count: int, rng: Generator) -> np.ndarray[Any, np.dtype[np.float64]]:
     return walk
 
 
-def _syllables(count: int, rng: Generator) -> Iterator[str]:
-    """Yield nonsense syllables, those that end a word with a space."""
-    for _ in range(count):
-        end = " " if rng.uniform() < 0.35 else ""
-        yield f"{rng.choice(list(voice.CONSONANTS))}{rng.choice(list(voice.VOWELS))}{end}"
+def _syllable(rng: Generator) -> str:
+    """Return a nonsense syllable, with a space behind it where it ends a word."""
+    end = " " if rng.uniform() < 0.35 else ""
+    return f"{rng.choice(list(voice.CONSONANTS))}{rng.choice(list(voice.VOWELS))}{end}"
 
 
 def _evaluation(turn: _Turn, start: float, end: float, rng: Generator) -> str:
