@@ -38,7 +38,7 @@ def functionals(waveform: Array, rate: int = RATE) -> Array:
         waveform = np.pad(waveform, (0, SHORTEST - len(waveform)))
     values = np.asarray(_extractor().process_signal(waveform, RATE).to_numpy()[0], dtype=np.float32)
     if not np.isfinite(values).all():
-        _say_once("eGeMAPS gives no number for some functionals (silence, or nothing voiced): 0 in their place")
+        _warn_once()
     return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
@@ -55,6 +55,6 @@ def _extractor() -> Any:
     )
 
 
-@lru_cache(maxsize=8)
-def _say_once(message: str) -> None:
-    _LOG.warning(message)
+@lru_cache(maxsize=1)
+def _warn_once() -> None:
+    _LOG.warning("eGeMAPS gives no number for some functionals (silence, or nothing voiced): 0 in their place")

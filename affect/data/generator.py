@@ -33,32 +33,34 @@ def check(settings: DataclassInstance, rules: Mapping[str, tuple[bool, str]]) ->
 
 def description(generator: str, version: int, settings: DataclassInstance) -> dict[str, Any]:
     """Return what a generated corpus says of itself, as JSON gives it back."""
-    facts: dict[str, Any] = {"generator": generator, "version": version, "settings": asdict(settings)}
-    return {**facts, "settings": json.loads(json.dumps(facts["settings"]))}
+    return {"generator": generator, "version": version, "settings": json.loads(json.dumps(asdict(settings)))}
 
 
-def described(root: Path, mark: str, generator: str) -> dict[str, Any]:
-    """Return what the corpus at `root` says of itself in its file `mark`, nothing where there is none.
+def write_once(
+    root: Path,
+    mark: str,
+    facts: dict[str, Any],
+    right: Callable[[dict[str, Any]], bool],
+    write: Callable[[Path], object],
+) -> None:
+    """Let `write` fill a folder beside `root`, which then takes its place, unless what is there is `right`.
 
-    Raises AffectError where anything but a corpus of this generator is there.
-    """
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return {}
-    try:
-        facts = json.loads((root / mark).read_bytes())
-    except (OSError, ValueError):
-        facts = None
-    if not isinstance(facts, dict) or facts.get("generator") != generator:
-        raise AffectError(f"generated corpus: {root} is there and is not a generated corpus; name another folder")
-    return facts
-
-
-def write_once(root: Path, there: Callable[[], bool], write: Callable[[Path], object]) -> None:
-    """Let `write` fill a folder beside `root`, which then takes its place, unless `there` says that it is there.
-
+    Its file `mark` holds `facts`, as `description` gives them; `right` is asked about those of the corpus at `root`.
     Several processes may call this at once: one writes, the others wait. What a killed one left is removed. Raises
-    AffectError where the disk refuses.
+    AffectError where anything but a corpus of this generator is at `root`, or the disk refuses.
     """
+
+    def there() -> bool:
+        if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+            return False
+        try:
+            made = json.loads((root / mark).read_bytes())
+        except (OSError, ValueError):
+            made = None
+        if not isinstance(made, dict) or made.get("generator") != facts["generator"]:
+            raise AffectError(f"generated corpus: {root} is there and is not a generated corpus; name another folder")
+        return right(made)
+
     if there():
         return
     building, former = (root.parent / f".{root.name}.{state}" for state in ("partial", "former"))
@@ -71,6 +73,7 @@ def write_once(root: Path, there: Callable[[], bool], write: Callable[[Path], ob
                 shutil.rmtree(left_by_a_kill, ignore_errors=True)
             try:
                 write(building)
+                (building / mark).write_text(json.dumps(facts, indent=1) + "\n")
                 if root.exists():
                     root.rename(former)
                 building.rename(root)

@@ -5,7 +5,6 @@ For trying every part of a training run without a licence; scores on it say noth
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,16 +74,13 @@ def generate(root: Path, options: Options) -> None:
     Those of other options are written anew. Several processes may call this at once: one writes, the others wait.
     Raises AffectError where `root` holds anything but a generated corpus, or the disk refuses.
     """
-    wanted = generator.description(__name__, VERSION, options)
-    generator.write_once(
-        root, lambda: generator.described(root, MARK, __name__) == wanted, lambda folder: _write(folder, options)
-    )
+    facts = generator.description(__name__, VERSION, options)
+    generator.write_once(root, MARK, facts, facts.__eq__, lambda folder: _write(folder, options))
 
 
 def _write(folder: Path, options: Options) -> None:
     for session in range(1, SESSIONS + 1):
         _write_session(folder / f"Session{session}", session, options)
-    (folder / MARK).write_text(json.dumps(generator.description(__name__, VERSION, options), indent=1) + "\n")
 
 
 def _write_session(folder: Path, session: int, options: Options) -> None:

@@ -6,7 +6,6 @@ For trying every part of a trimodal training run without the corpus; scores on i
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,20 +70,24 @@ def generate(root: Path, settings: GeneratorSettings) -> None:
     A generated corpus that lost files is written anew. Several processes may call this at once: one writes, the others
     wait. Raises AffectError where `root` holds a corpus of other settings or anything else, or the disk refuses.
     """
-    generator.write_once(root, lambda: _there(root, settings), lambda folder: _write(folder, settings))
+    facts = generator.description(__name__, VERSION, settings)
+
+    def right(made: dict[str, Any]) -> bool:
+        if made.get("version") != VERSION:
+            raise AffectError(f"generated corpus: {root} is of another version of the generator; remove it")
+        for name, asked in facts["settings"].items():
+            had = made["settings"].get(name)
+            if had != asked:
+                raise AffectError(
+                    f"generated corpus: {root} was made with {name}={had}, not {asked}; name another folder"
+                )
+        return _is_whole(root, settings)
+
+    generator.write_once(root, MARK, facts, right, lambda folder: _write(folder, settings))
 
 
-def _there(root: Path, settings: GeneratorSettings) -> bool:
-    """Whether `root` holds all files of this corpus, as far as their number tells; raises AffectError for another."""
-    facts = generator.described(root, MARK, __name__)
-    if not facts:
-        return False
-    if facts.get("version") != VERSION:
-        raise AffectError(f"generated corpus: {root} is of another version of the generator; remove it")
-    for name, asked in generator.description(__name__, VERSION, settings)["settings"].items():
-        made = facts["settings"].get(name)
-        if made != asked:
-            raise AffectError(f"generated corpus: {root} was made with {name}={made}, not {asked}; name another folder")
+def _is_whole(root: Path, settings: GeneratorSettings) -> bool:
+    """Whether `root` holds all files of this corpus, as far as their number tells."""
     if not all((root / name).is_file() for name in (LABELS, TRANSCRIPTS, *(f"{part}-label.csv" for part in PARTS))):
         return False
     total = settings.train + 3 * settings.test
@@ -118,7 +121,6 @@ def _write(root: Path, settings: GeneratorSettings) -> None:
     _write_table(root / TRANSCRIPTS, ("name", "chinese", "english"), sorted(transcripts))
     corpora = {f"{part}_corpus": np.array(own, dtype=object) for part, own in labels.items()}
     np.savez(root / LABELS, **corpora)  # type: ignore[arg-type]  # numpy's stub takes the arrays for its own options
-    (root / MARK).write_text(json.dumps(generator.description(__name__, VERSION, settings), indent=1) + "\n")
 
 
 def _missing(part: str, total: int, settings: GeneratorSettings) -> dict[str, NDArray[np.bool_]]:
