@@ -16,7 +16,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from affect.data.container import opened
+from affect.data.container import named, opened
 from affect.errors import AffectError
 
 Samples = NDArray[np.float32]
@@ -37,17 +37,19 @@ class AudioInfo:
     channels: int
 
 
-def load(path: str | Path, rate: int = 16_000) -> Samples:
-    """Return a file's samples [S] at `rate` Hz, channels averaged.
+def load(source: str | Path | bytes, rate: int = 16_000, name: str | None = None) -> Samples:
+    """Return the samples [S] at `rate` Hz of a file, or of its bytes, channels averaged; `name` is for error messages.
 
-    Raises AffectError where the file is missing, unreadable, empty, without samples, cut off or not finite.
+    Raises AffectError where it is missing, unreadable, empty, without samples, cut off or not finite.
     """
-    return _load(Path(path), rate, str(path))
-
-
-def decode(data: bytes, rate: int = 16_000, name: str = "audio in memory") -> Samples:
-    """Return the samples [S] of an encoded file held in memory, as `load` does; `name` is for error messages."""
-    return _load(data, rate, name)
+    name = named(source, name, "audio")
+    with _opened(source, name) as sound:
+        samples = np.concatenate(list(_mono_blocks(sound, name)))
+        if sound.samplerate != rate:
+            samples = np.asarray(soxr.resample(samples, sound.samplerate, rate, quality="HQ"), np.float32)
+    if not len(samples):
+        raise AffectError(f"{name}: too short to hold a sample at {rate} Hz")
+    return samples
 
 
 def of_row(row: Mapping[str, Any], rate: int = 16_000) -> Samples:
@@ -55,7 +57,7 @@ def of_row(row: Mapping[str, Any], rate: int = 16_000) -> Samples:
     audio = row.get("audio")
     if isinstance(audio, Mapping):
         if audio.get("bytes") is not None:
-            return decode(audio["bytes"], rate, name=f"the audio of {row.get('id', '?')!r}")
+            return load(audio["bytes"], rate, name=f"the audio of {row.get('id', '?')!r}")
         audio = audio.get("path")
     path = row.get("path") or audio
     if not path:
@@ -70,7 +72,7 @@ def stream(path: str | Path, rate: int = 16_000) -> Iterator[tuple[float, Iterat
     The samples at `rate` Hz come in blocks [S], in memory that does not grow with the file. Raises AffectError as
     `load` does, where the damage is reached: blocks may have come before.
     """
-    with _opened(Path(path), str(path)) as sound:
+    with _opened(path, str(path)) as sound:
         blocks = _mono_blocks(sound, str(path), _STREAMED)
         yield sound.frames / sound.samplerate, resampled(blocks, sound.samplerate, rate, str(path))
 
@@ -96,34 +98,16 @@ def _resampled(blocks: Iterable[Samples], source: int, rate: int) -> Iterator[Sa
     yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
-def check(path: str | Path) -> AudioInfo:
+def check(source: str | Path | bytes, name: str | None = None) -> AudioInfo:
     """Decode a whole file, in blocks, and return what it is; raises AffectError as `load` does."""
-    return _check(Path(path), str(path))
-
-
-def check_bytes(data: bytes, name: str = "audio in memory") -> AudioInfo:
-    """Decode an encoded file held in memory and return what it is; raises AffectError as `decode` does."""
-    return _check(data, name)
-
-
-def _load(source: Path | bytes, rate: int, name: str) -> Samples:
-    with _opened(source, name) as sound:
-        samples = np.concatenate(list(_mono_blocks(sound, name)))
-        if sound.samplerate != rate:
-            samples = np.asarray(soxr.resample(samples, sound.samplerate, rate, quality="HQ"), np.float32)
-    if not len(samples):
-        raise AffectError(f"{name}: too short to hold a sample at {rate} Hz")
-    return samples
-
-
-def _check(source: Path | bytes, name: str) -> AudioInfo:
+    name = named(source, name, "audio")
     with _opened(source, name) as sound:
         frames = sum(len(block) for block in _mono_blocks(sound, name))
         return AudioInfo(duration=frames / sound.samplerate, rate=sound.samplerate, channels=sound.channels)
 
 
 @contextmanager
-def _opened(source: Path | bytes, name: str) -> Iterator[soundfile.SoundFile]:
+def _opened(source: str | Path | bytes, name: str) -> Iterator[soundfile.SoundFile]:
     """Open a decoder, having held the file against its own header."""
     with opened(source, name, "audio") as file:
         try:

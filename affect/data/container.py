@@ -25,14 +25,19 @@ _LARGEST_OGG_PAGE = 65_307
 _END_OF_STREAM = 4
 
 
+def named(source: str | Path | bytes, name: str | None, kind: str) -> str:
+    """Return what an error calls a file of a `kind` (audio, media), or its bytes, where `name` doesn't say it."""
+    return name or (f"{kind} in memory" if isinstance(source, bytes) else str(source))
+
+
 @contextmanager
-def opened(source: Path | bytes, name: str, kind: str) -> Iterator[BinaryIO]:
-    """Open a file of a `kind` (audio, media), or its bytes, held against its own header.
+def opened(source: str | Path | bytes, name: str, kind: str) -> Iterator[BinaryIO]:
+    """Open a file, or its bytes, held against its own header.
 
     Raises AffectError, naming `name`, where it is missing, can't be opened, is empty or cut off.
     """
     try:
-        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")  # noqa: SIM115 - closed below
     except FileNotFoundError as error:
         raise AffectError(f"{name}: no such {kind} file") from error
     except (OSError, ValueError) as error:

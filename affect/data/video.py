@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 
 from affect.data import audio
 from affect.data.audio import Samples
-from affect.data.container import opened
+from affect.data.container import named, opened
 from affect.data.faces import Boxes, Image, crop
 from affect.errors import AffectError
 
@@ -51,7 +51,7 @@ def frames(
     frames without a face are left out. `name` is for error messages. Raises AffectError where the file is missing,
     empty, no video or cut off (before the first frame), or damaged (where the damage is reached).
     """
-    name = _named(source, name)
+    name = named(source, name, "media")
     inside = outside = False
     for index, frame in _sampled(source, rate, name):
         if boxes is None:
@@ -72,7 +72,7 @@ def audio_of(source: Path | bytes, rate: int = 16_000, *, name: str | None = Non
 
     Raises AffectError where the file is missing, empty, without sound, cut off, damaged or not finite.
     """
-    name = _named(source, name)
+    name = named(source, name, "media")
     with _opened(source, name) as container:
         if container.format.name not in _SOUND_FILES:
             if not container.streams.audio:
@@ -83,11 +83,7 @@ def audio_of(source: Path | bytes, rate: int = 16_000, *, name: str | None = Non
                 raise AffectError(f"{name}: holds no samples")
             audio.check_rate(native, name)
             return np.concatenate(list(audio.resampled(_of_one_rate(native, first, blocks, name), native, rate, name)))
-    return audio.decode(source, rate, name) if isinstance(source, bytes) else audio.load(source, rate)
-
-
-def _named(source: Path | bytes, name: str | None) -> str:
-    return name or ("media in memory" if isinstance(source, bytes) else str(source))
+    return audio.load(source, rate, name)
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def verify(paths: Sequence[Path], corpus: str) -> dict[Path, Verdict]:
 def verify_bytes(data: bytes, name: str) -> Verdict:
     """Return the verdict on an encoded file held in memory."""
     try:
-        info = audio.check_bytes(data, name)
+        info = audio.check(data, name)
     except AffectError as error:
         return Verdict(fault=_without_name(error, name))
     digest = hashlib.sha256(data).hexdigest()
