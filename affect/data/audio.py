@@ -1,7 +1,4 @@
-"""Speech from files and bytes: any rate, channels and bit depth; wav, flac, mp3 and ogg, by soundfile and soxr.
-
-Legend: S samples, C channels.
-"""
+"""Speech [S samples] from files and bytes: any rate and bit depth; wav, flac, mp3 and ogg, by soundfile and soxr."""
 
 from __future__ import annotations
 
@@ -78,10 +75,7 @@ def stream(path: str | Path, rate: int = 16_000) -> Iterator[tuple[float, Iterat
 
 
 def resampled(blocks: Iterable[Samples], source: int, rate: int, name: str) -> Iterator[Samples]:
-    """Yield `blocks` [S] at `source` Hz as blocks at `rate` Hz: joined, they are the whole recording's resampling.
-
-    Raises AffectError, naming `name`, where nothing comes out.
-    """
+    """Yield `blocks` [S] at `source` Hz as blocks at `rate` Hz; raises AffectError where nothing comes out."""
     empty = True
     for block in blocks if source == rate else _resampled(blocks, source, rate):
         if len(block):

@@ -1,7 +1,4 @@
-"""Changes to training recordings, each a function of (seed, epoch, ids) alone.
-
-Legend: S samples, K labels.
-"""
+"""Changes to training recordings [S samples], each a function of (seed, epoch, ids) alone."""
 
 from __future__ import annotations
 
@@ -23,10 +20,7 @@ Labels = NDArray[np.floating[Any]]
 
 
 def number(seed: int, epoch: int, *ids: str, what: str) -> int:
-    """Return a number in [0, 2^63) that these arguments decide, on every machine alike.
-
-    `what` names the use: each operation has its own stream, so that switching one off changes no other.
-    """
+    """Return a number in [0, 2^63) that these arguments decide on any machine; each use `what` has its own stream."""
     return int.from_bytes(_digest(seed, epoch, *ids, what=what)[:8], "little") >> 1
 
 
@@ -59,10 +53,7 @@ class Augmentation:
     mixup: float = 0.0
 
     def apply(self, wave: Samples, rate: int, seed: int, epoch: int, id: str) -> Samples:
-        """Return `wave` [S] at `rate` Hz stretched, shifted, with noise and at another level (not mixed).
-
-        Raises AffectError where a noise recording can't be read.
-        """
+        """Return `wave` [S] changed, but not mixed; raises AffectError where a noise recording can't be read."""
         if self.stretch:
             wave = stretch(wave, self.stretch, generator(seed, epoch, id, what="stretch"))
         if self.shift:
@@ -144,10 +135,7 @@ def add_noise(
 
 
 def gain(wave: Samples, largest: float, random: Generator) -> Samples:
-    """Return `wave` [S] at a level changed by up to `largest` dB, up or down, as often up as down.
-
-    It is made louder up to a peak of 1 and no further, so that nothing clips.
-    """
+    """Return `wave` [S] at a level changed by up to `largest` dB, down, or up to a peak of 1, so that nothing clips."""
     factor = 10.0 ** (random.uniform(-largest, largest) / 20.0)
     peak = float(np.abs(wave).max())
     if factor > 1.0 and peak * factor > 1.0:
@@ -156,10 +144,7 @@ def gain(wave: Samples, largest: float, random: Generator) -> Samples:
 
 
 def partner(ids: Sequence[str], seed: int, epoch: int, id: str) -> int:
-    """Return the place in `ids` of the utterance that `id` is mixed with, any other one alike.
-
-    Raises AffectError where there is no other.
-    """
+    """Return the place in `ids` of what `id` is mixed with, any other alike; raises AffectError if there is none."""
     random = generator(seed, epoch, id, what="partner")
     if len(ids) < 2:
         raise AffectError("mixup needs two training utterances at least")
@@ -170,10 +155,7 @@ def partner(ids: Sequence[str], seed: int, epoch: int, id: str) -> int:
 
 
 def share(alpha: float, seed: int, epoch: int, id: str, other: str) -> float:
-    """Return the share of `id` in its mix with `other`: the larger part of a draw from Beta(alpha, alpha).
-
-    The larger part, because the mix keeps the length and the group of `id`.
-    """
+    """Return the larger part of a draw from Beta(alpha, alpha): a mix keeps the length and the group of `id`."""
     drawn = float(generator(seed, epoch, id, other, what="share").beta(alpha, alpha))
     return max(drawn, 1.0 - drawn)
 

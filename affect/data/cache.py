@@ -23,10 +23,7 @@ def cache_folder() -> Path:
 
 
 def lock(folder: Path, what: str) -> FileLock:
-    """Return the lock of a folder, which one process at a time may hold; logs that `what` is waited for, if it is.
-
-    Raises AffectError where the folder can't be written.
-    """
+    """Return a folder's lock; logs that `what` is waited for, if it is. Raises AffectError where the disk refuses."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = FileLock(folder / ".lock")

@@ -53,10 +53,7 @@ class Condition:
 
 
 def parse(name: str) -> Condition:
-    """Return the condition called `name`: one of `NAMES`, or with another rate (0 to 1), ratio or order of letters.
-
-    Raises AffectError for any other name.
-    """
+    """Return the condition called `name`: one of `NAMES` or alike; raises AffectError for any other name."""
     kind, _, value = name.partition("=")
     if kind == "subset" and "".join(sorted(value)) in SUBSETS:
         return Condition("subset", "".join(sorted(value)))

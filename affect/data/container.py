@@ -32,10 +32,7 @@ def named(source: str | Path | bytes, name: str | None, kind: str) -> str:
 
 @contextmanager
 def opened(source: str | Path | bytes, name: str, kind: str) -> Iterator[BinaryIO]:
-    """Open a file, or its bytes, held against its own header.
-
-    Raises AffectError, naming `name`, where it is missing, can't be opened, is empty or cut off.
-    """
+    """Open a file, or its bytes; raises AffectError where it is missing, can't be opened, is empty or cut off."""
     try:
         file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")  # noqa: SIM115 - closed below
     except FileNotFoundError as error:

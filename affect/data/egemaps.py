@@ -1,7 +1,4 @@
-"""The 88 functionals of eGeMAPSv02 by openSMILE, whose licence allows research only: the extra `affect[egemaps]`.
-
-Source: Eyben et al. 2016, The Geneva Minimalistic Acoustic Parameter Set (GeMAPS).
-"""
+"""The 88 functionals of eGeMAPSv02 (Eyben et al. 2016) by openSMILE, an extra that is licensed for research only."""
 
 from __future__ import annotations
 

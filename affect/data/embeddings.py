@@ -1,7 +1,4 @@
-"""Speaker embeddings that somebody else computed: from a table with a column of them, or a folder of arrays.
-
-Legend: E channels of an embedding.
-"""
+"""Speaker embeddings [E] that somebody else computed: from a table with a column of them, or a folder of arrays."""
 
 from __future__ import annotations
 

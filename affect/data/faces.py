@@ -1,7 +1,4 @@
-"""Where the faces of a video are, from the tables of py-feat and OpenFace, and images cut out around them.
-
-Legend: N frames of the table; H, W height and width of an image in pixels.
-"""
+"""Where the faces of a video are, by py-feat's and OpenFace's tables, and images [H, W, 3] cut out around them."""
 
 from __future__ import annotations
 

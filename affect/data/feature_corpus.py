@@ -55,8 +55,7 @@ class FeatureCorpus(Corpus):
     `utterances` has the columns id, part, emotion ("" where missing) and valence (NaN where missing). `present` [N, S]
     says which vectors are there, `absent` [N, S] which have no file (the others that aren't there are all zero);
     `exclusions` names each absent file. `arrays` hold the vectors [N, D] of each stream, float16 or float32, read-only,
-    zeros where missing. `fingerprint` changes when any label
-    or vector changes, wherever the corpus lies. `stores` are the files that the vectors are mapped from.
+    zeros where missing. `fingerprint` changes when any label or vector changes, wherever the corpus lies. `stores` are the files that the vectors are mapped from.
     """
 
     classes: tuple[str, ...]
@@ -119,10 +118,7 @@ def read_table(folder: Path, names: Sequence[str], cache: Path) -> Table:
 
 
 def read_frames(path: str | Path) -> NDArray[np.floating[Any]]:
-    """Return the frames [T, D] of an npy file of a vector [D] or of frames, as float16 or float32.
-
-    Raises AffectError, which names the file, where it holds anything else, or NaN or infinite values.
-    """
+    """Return the frames [T, D] of an npy file of [D] or [T, D], float16 or float32; raises AffectError for others."""
     try:
         data = Path(path).read_bytes()
         stream = io.BytesIO(data)

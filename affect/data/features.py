@@ -50,10 +50,7 @@ class FeatureStore:
         return self.folder / digest[:2] / f"{digest[2:]}.safetensors"
 
     def write(self, digest: str, array: Features) -> None:
-        """Keep `array` (any shape, float16 or float32) as the entry of `digest`, atomically.
-
-        Raises AffectError where it holds NaN or infinite values, or the disk refuses.
-        """
+        """Keep an array of float16 or float32; raises AffectError for NaN or infinity, or where the disk refuses."""
         path = self.path(digest)
         if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4):
             raise AffectError(f"features are kept as float16 or float32, not {array.dtype}")
@@ -67,10 +64,7 @@ class FeatureStore:
         replace_file(path, lambda file: file.write(data))
 
     def read(self, digest: str) -> Features:
-        """Return the entry of `digest`; raises AffectError where there is none or it is cut off.
-
-        Damage among the numbers is what `missing` finds.
-        """
+        """Return the entry of `digest`; raises AffectError where there is none or it is cut off."""
         path = self.path(digest)
         try:
             return safetensors.numpy.load(path.read_bytes())["features"]
@@ -81,10 +75,7 @@ class FeatureStore:
             ) from error
 
     def missing(self, digests: Iterable[str]) -> list[str]:
-        """Return those of `digests`, each once and in order, that have to be computed: absent or damaged.
-
-        Reads every entry against its checksum; logs once how many are damaged.
-        """
+        """Return those of `digests`, each once, that are absent or not as their checksum says, which is logged once."""
         wanted = [digest for digest in dict.fromkeys(digests) if not self._is_sound(digest)]
         damaged = sum(self.path(digest).exists() for digest in wanted)
         if damaged:

@@ -1,7 +1,4 @@
-"""Utterance functionals of the frame descriptors: what a whole clip's pitch, loudness, timbre and tempo are like.
-
-Legend: S samples, T frames, D functionals.
-"""
+"""Utterance functionals [D] of frame descriptors [T, F]: what a clip's pitch, loudness, timbre and tempo are like."""
 
 from __future__ import annotations
 

@@ -65,10 +65,7 @@ def read_labels(path: str | Path, keys: Sequence[str] | None = None) -> dict[str
 
 
 def read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, whether the order is Fortran's, and type of the npy file in `stream`, and leave it at its data.
-
-    Raises ValueError where it is none.
-    """
+    """Return shape, Fortran's order or not, and type of an npy file, left at its data; raises ValueError for others."""
     version = np.lib.format.read_magic(stream)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
@@ -117,10 +114,7 @@ def _labels(data: bytes, where: str) -> Labels:
 
 
 def _check_places(payload: bytes) -> None:
-    """Raise UnpicklingError where a pickle numbers what it remembers beyond its own length.
-
-    Python's reader makes room for every number below: five bytes would take gigabytes.
-    """
+    """Raise UnpicklingError for a number of an object above a pickle's length: Python makes room for all below it."""
     for opcode, argument, _ in pickletools.genops(payload):
         if opcode.name.endswith("PUT") and not 0 <= (argument or 0) <= len(payload):
             raise pickle.UnpicklingError(f"it numbers an object {argument}")

@@ -1,7 +1,4 @@
-"""Noise to train with: generated, between white and pink, or from a folder of recordings.
-
-Legend: S samples.
-"""
+"""Noise [S samples] to train with: generated, between white and pink, or from a folder of recordings."""
 
 from __future__ import annotations
 

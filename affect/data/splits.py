@@ -148,10 +148,7 @@ def _script_parts(dataset: Dataset, sessions: Sequence[str], groups: Sequence[st
 def _refuse_shared(
     dataset: Dataset, kind: str, parts: Mapping[str, list[int]], allow_shared: bool, *, dyad: bool
 ) -> None:
-    """Raise AffectError where two parts share what they may not; log it where that is allowed.
-
-    `dyad`: validation and test are the two speakers of one session, whose dialogues are the same.
-    """
+    """Raise AffectError, or log it, where parts share what they may not; a `dyad` may share its dialogues."""
     keys = {"session": ("session",), "script": ("session", "script")}.get(kind, ())
     for key in ("speaker", "dialogue", *keys):
         if key not in dataset.column_names:

@@ -224,10 +224,7 @@ class Store:
         return self._row_of[id]
 
     def read(self, name: str, row: int) -> Array | None:
-        """Return a row's array of a feature, read-only and not copied (of bfloat16 a copy), None where it has none.
-
-        Raises AffectError for an unknown feature.
-        """
+        """Return a row's array, read-only (bfloat16: a copy), None if missing; raises AffectError for an unknown feature."""
         array = self._stored(name, row)
         if array is None or self.features[name].dtype != "bfloat16":
             return array
@@ -253,10 +250,7 @@ class Store:
         return tuple(int(sides[0]) if len(sides) and (sides == sides[0]).all() else None for sides in shapes.T)
 
     def array(self, name: str) -> Array:
-        """Return a feature of all rows [N, ...], not copied where the file is of one batch.
-
-        Raises AffectError where rows lack it or differ in shape.
-        """
+        """Return a feature of all rows [N, ...], mapped if it is one batch; raises AffectError where rows differ."""
         column, shape = self._column(name), self.shape(name)
         single = len(self) and (column.start >= 0).all() and None not in shape
         if not single or column.feature.dtype == "bfloat16":

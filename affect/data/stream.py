@@ -1,7 +1,4 @@
-"""Recordings of any length: windows while they are read, from a file or from a pipe, in bounded memory.
-
-Legend: S samples.
-"""
+"""Recordings of any length in bounded memory: windows [S samples] while they are read, from a file or a pipe."""
 
 from __future__ import annotations
 

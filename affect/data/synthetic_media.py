@@ -16,10 +16,7 @@ SYLLABLES = ("ma ", "ni", "lo ", "ke", "su ", "ta")
 
 
 def write(folder: Path) -> Path:
-    """Write recordings of nonsense by two voices, and their texts, to `folder`, and return the CSV that lists them.
-
-    The same files every time; one of the texts is empty, as they are in real corpora.
-    """
+    """Write the same recordings of nonsense, and texts, one of them empty, and return the CSV that lists them."""
     rows = []
     for number in range(COUNT):
         rng = np.random.default_rng(number)

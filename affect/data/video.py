@@ -1,7 +1,4 @@
-"""Frames and sound of videos: any container and codec that FFmpeg knows, by PyAV, in memory that does not grow.
-
-Legend: H, W height and width of an image in pixels, S samples.
-"""
+"""Frames [H, W, 3] and sound [S samples] of what FFmpeg can read, by PyAV, in memory that does not grow."""
 
 from __future__ import annotations
 
