@@ -18,9 +18,8 @@ from affect.errors import AffectError
 
 Samples = NDArray[np.float32]
 
-_BLOCK = 1 << 20
-_STREAMED = 1 << 16
-"""Samples read at once, of a file that is wanted whole and of one that is wanted bit by bit."""
+_BLOCK = 1 << 16
+"""Samples read at once."""
 RATES = (1_000, 1_000_000)
 """Sampling rates (Hz) outside are a damaged header: resampling from 1 Hz would fill the memory."""
 
@@ -70,8 +69,8 @@ def stream(path: str | Path, rate: int = 16_000) -> Iterator[tuple[float, Iterat
     `load` does, where the damage is reached: blocks may have come before.
     """
     with _opened(path, str(path)) as sound:
-        blocks = _mono_blocks(sound, str(path), _STREAMED)
-        yield sound.frames / sound.samplerate, resampled(blocks, sound.samplerate, rate, str(path))
+        blocks = resampled(_mono_blocks(sound, str(path)), sound.samplerate, rate, str(path))
+        yield sound.frames / sound.samplerate, blocks
 
 
 def resampled(blocks: Iterable[Samples], source: int, rate: int, name: str) -> Iterator[Samples]:
@@ -129,11 +128,11 @@ def mixed(block: Samples, name: str) -> Samples:
     return mono
 
 
-def _mono_blocks(sound: soundfile.SoundFile, name: str, size: int = _BLOCK) -> Iterator[Samples]:
+def _mono_blocks(sound: soundfile.SoundFile, name: str) -> Iterator[Samples]:
     """Yield all samples in blocks [S], channels averaged; raises AffectError where they are not to be used."""
     done = 0
     try:
-        while len(block := sound.read(size, dtype="float32", always_2d=True)):
+        while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
             done += len(block)
             yield mixed(block, name)
     except soundfile.LibsndfileError as error:

@@ -16,7 +16,6 @@ from affect.data import noise as noises
 from affect.errors import AffectError
 
 Samples = NDArray[np.float32]
-Labels = NDArray[np.floating[Any]]
 
 
 def number(seed: int, epoch: int, *ids: str, what: str) -> int:
@@ -169,9 +168,8 @@ def mix(wave: Samples, other: Samples, share: float) -> Samples:
     """
     if share == 1.0:
         return wave
-    fitted = np.zeros(len(wave), np.float64)
     kept = other[: len(wave)]
-    fitted[: len(kept)] = kept
+    fitted = np.pad(kept.astype(np.float64), (0, len(wave) - len(kept)))
     level = noises.power(kept)
     if level:
         fitted *= math.sqrt(noises.power(wave) / level)

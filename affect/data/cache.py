@@ -60,17 +60,15 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
     Raises AffectError where the disk refuses. Where `write` itself fails, nothing of it stays.
     """
-    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.replace(temporary, path)
-        temporary = None
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
         raise AffectError(f"cannot write the cached file {path} ({reason}); set AFFECT_CACHE") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

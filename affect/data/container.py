@@ -171,15 +171,11 @@ def _missing_of_segment(file: BinaryIO, size: int) -> int:
 
 def _element(head: bytes) -> tuple[int, int | None, int]:
     """Return an EBML element's identity, the length of its content (None: unknown) and that of its header."""
-    width = _width(head[0])
+    # Numbers of variable width tell it by the zeros before their first one.
+    width = 9 - head[0].bit_length()
     if len(head) <= width:
         return 0, None, 0
-    length_width = _width(head[width])
+    length_width = 9 - head[width].bit_length()
     number = int.from_bytes(head[width : width + length_width], "big") & ((1 << 7 * length_width) - 1)
     unknown = number == (1 << 7 * length_width) - 1 or length_width > 8
     return int.from_bytes(head[:width], "big"), None if unknown else number, width + length_width
-
-
-def _width(first: int) -> int:
-    """Return how many bytes a number of variable width takes, told by the zeros before its first one."""
-    return 9 - first.bit_length()

@@ -54,8 +54,9 @@ class FeatureCorpus(Corpus):
 
     `utterances` has the columns id, part, emotion ("" where missing) and valence (NaN where missing). `present` [N, S]
     says which vectors are there, `absent` [N, S] which have no file (the others that aren't there are all zero);
-    `exclusions` names each absent file. `arrays` hold the vectors [N, D] of each stream, float16 or float32, read-only,
-    zeros where missing. `fingerprint` changes when any label or vector changes, wherever the corpus lies. `stores` are the files that the vectors are mapped from.
+    `exclusions` names each absent file. `arrays` hold the vectors [N, D] of each stream, read-only, zeros if missing;
+    `stores` are the files that they are mapped from. `fingerprint` changes when any label or vector changes, wherever
+    the corpus lies.
     """
 
     classes: tuple[str, ...]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
-import struct
 import threading
 import zipfile
 import zlib
@@ -31,12 +30,8 @@ _PARSER = threading.Lock()
 Labels = dict[str, dict[str, Any]]
 """By utterance, a dictionary of its labels."""
 
-_NUMBERS = {"f2": "e", "f4": "f", "f8": "d", "b1": "?"} | {
-    f"{kind}{size}": letter.upper() if kind == "u" else letter
-    for kind in "iu"
-    for size, letter in zip((1, 2, 4, 8), "bhiq", strict=True)
-}
-"""numpy's number types, as `struct` calls them."""
+_NUMBERS = frozenset(("f2", "f4", "f8", "b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"))
+"""Types of numbers that labels may have."""
 
 
 def read_labels(path: str | Path, keys: Sequence[str] | None = None) -> dict[str, Labels]:
@@ -102,8 +97,8 @@ def _labels(data: bytes, where: str) -> Labels:
         _check_places(data[stream.tell() :])
         array = _Unpickler(stream, where).load()
     except (
-        *(pickle.UnpicklingError, struct.error, ValueError, TypeError, AttributeError, LookupError, EOFError),
-        *(OverflowError, MemoryError, RecursionError),
+        *(pickle.UnpicklingError, ValueError, TypeError, AttributeError, LookupError, EOFError, OverflowError),
+        *(MemoryError, RecursionError),
     ) as error:
         raise AffectError(f"{where} is no readable pickle ({first_line(error)})") from error
     value = array.item if isinstance(array, _Array) else None
@@ -205,7 +200,7 @@ def _scalar(kind: object, data: object) -> object:
         return data.decode("utf-32-le" if kind.order == "<" else "utf-32-be").rstrip("\0")
     if kind.code not in _NUMBERS:
         raise pickle.UnpicklingError(f"a value of it has the type {kind.code[:20]!r}")
-    return struct.unpack(kind.order + _NUMBERS[kind.code], data)[0]
+    return np.frombuffer(data, kind.order + kind.code).item()
 
 
 def _encode(text: object, encoding: object) -> bytes:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from datasets import Audio, Dataset, Value, Video, concatenate_datasets
 
@@ -210,11 +210,7 @@ class _Rows(Sequence[Medium]):
     def __len__(self) -> int:
         return len(self._names)
 
-    @overload
-    def __getitem__(self, place: int) -> Medium: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Medium]: ...
-    def __getitem__(self, place: int | slice) -> Medium | Sequence[Medium]:
+    def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
             return [self[at] for at in range(*place.indices(len(self)))]
         at = range(len(self))[place]

@@ -16,7 +16,6 @@ from affect.errors import AffectError
 FORMATS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 """Endings of the files that count as recordings."""
 
-_PINK = 1.0
 _HELD = 4
 """Decoded recordings that a process keeps: enough where there are few long ones, little memory where there are many."""
 
@@ -50,7 +49,7 @@ def coloured(size: int, random: Generator) -> NDArray[np.float64]:
 
     c = 0 is white, c = 1 is pink. It has no constant part; a single sample is drawn from a Gaussian.
     """
-    exponent = random.uniform(0.0, _PINK)
+    exponent = random.uniform(0.0, 1.0)
     white = random.standard_normal(size)
     if size < 2:
         return white

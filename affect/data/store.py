@@ -224,7 +224,7 @@ class Store:
         return self._row_of[id]
 
     def read(self, name: str, row: int) -> Array | None:
-        """Return a row's array, read-only (bfloat16: a copy), None if missing; raises AffectError for an unknown feature."""
+        """Return a row's array, read-only (bfloat16: a copy), or None; raises AffectError for an unknown feature."""
         array = self._stored(name, row)
         if array is None or self.features[name].dtype != "bfloat16":
             return array
@@ -238,10 +238,6 @@ class Store:
             _add(digest, id, {name: self._stored(name, row) for name in self.features})
         if digest.hexdigest() != self.digest:
             raise AffectError(f"{self.path} is damaged: its numbers are not those that were written")
-
-    def present(self, name: str) -> NDArray[np.bool_]:
-        """Return which rows [N] have a feature."""
-        return np.asarray(self._column(name).start >= 0)
 
     def shape(self, name: str) -> tuple[int | None, ...]:
         """Return the sizes of a feature's dimensions, None where its rows differ in one or there is no row with it."""

@@ -76,8 +76,7 @@ class Pipe:
     @property
     def frame(self) -> int:
         """The bytes of one sample of all channels."""
-        bits = {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}
-        return self.channels * bits[self.subtype] // 8
+        return self.channels * next(bits for (_, bits), name in _WAV.items() if name == self.subtype) // 8
 
 
 def raw(rate: int, form: str = "s16") -> Pipe:
@@ -129,11 +128,8 @@ def wav_header(file: BinaryIO, name: str) -> Pipe:
 
 def _decoded(file: BinaryIO, pipe: Pipe, name: str) -> Iterator[Samples]:
     """Yield the samples [S] at the pipe's own rate, channels averaged."""
-    left, come, rest = pipe.size, 0, b""
-    while left is None or left > 0:
-        data = file.read(_BLOCK * pipe.frame if left is None else min(_BLOCK * pipe.frame, left))
-        if not data:
-            break
+    left, come, rest, most = pipe.size, 0, b"", _BLOCK * pipe.frame
+    while data := file.read(most if left is None else min(most, left)):
         come += len(data)
         left = None if left is None else left - len(data)
         data = rest + data

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def audio_of(source: Path | bytes, rate: int = 16_000, *, name: str | None = Non
             if first is None:
                 raise AffectError(f"{name}: holds no samples")
             audio.check_rate(native, name)
-            return np.concatenate(list(audio.resampled(_of_one_rate(native, first, blocks, name), native, rate, name)))
+            whole = chain([first], (block for _, block in blocks))
+            return np.concatenate(list(audio.resampled(whole, native, rate, name)))
     return audio.load(source, rate, name)
 
 
@@ -156,19 +158,14 @@ def _image(frame: av.VideoFrame) -> Image:
 
 
 def _blocks(container: InputContainer, stream: AudioStream, name: str) -> Iterator[tuple[int, Samples]]:
-    """Yield sampling rate and samples [S] of each frame of sound, channels averaged."""
+    """Yield sampling rate, which is always the same, and samples [S] of each frame of sound, channels averaged."""
     if stream.codec_context is None:
         raise AffectError(f"{name}: its sound has a codec that FFmpeg cannot decode")
     planes = av.AudioResampler(format="fltp")
+    native = 0
     for packet in container.demux(stream):
-        for frame in _whole(packet, name):
-            for plain in planes.resample(frame):
-                yield plain.sample_rate, audio.mixed(np.asarray(plain.to_ndarray(), np.float32).T, name)
-
-
-def _of_one_rate(native: int, first: Samples, blocks: Iterator[tuple[int, Samples]], name: str) -> Iterator[Samples]:
-    yield first
-    for rate, block in blocks:
-        if rate != native:
-            raise AffectError(f"{name}: its sampling rate changes from {native} to {rate} Hz")
-        yield block
+        for plain in (plain for frame in _whole(packet, name) for plain in planes.resample(frame)):
+            native = native or plain.sample_rate
+            if plain.sample_rate != native:
+                raise AffectError(f"{name}: its sampling rate changes from {native} to {plain.sample_rate} Hz")
+            yield native, audio.mixed(np.asarray(plain.to_ndarray(), np.float32).T, name)
