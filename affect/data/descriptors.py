@@ -82,7 +82,6 @@ def frames(waveform: Array, rate: int = RATE) -> Array:
         energy,
         (mel**0.3).mean(axis=1),
         *_balance(power, decibel, floor),
-        _flux(power),
         *_formants(power),
         _first_harmonics(pitched),
         *cepstrum.T,
@@ -100,15 +99,13 @@ def prepare(waveform: Array, rate: int) -> Array:
         raise AffectError("prosody can't be computed: the waveform holds NaN or infinity")
     if rate == RATE or not len(waveform):
         return waveform
-    resampled: Array = soxr.resample(waveform, rate, RATE).astype(np.float32)
-    return resampled
+    return np.asarray(soxr.resample(waveform, rate, RATE), np.float32)
 
 
 @lru_cache(maxsize=1)
 def _mel() -> Array:
     """Return the mel filters [BANDS, FFT / 2 + 1], each of unit sum."""
-    bank: Array = librosa.filters.mel(sr=RATE, n_fft=FFT, n_mels=BANDS, fmin=50.0, fmax=7600.0, norm=1)
-    return bank
+    return np.asarray(librosa.filters.mel(sr=RATE, n_fft=FFT, n_mels=BANDS, fmin=50.0, fmax=7600.0, norm=1))
 
 
 def _between(low: float, high: float) -> slice:
@@ -121,13 +118,12 @@ def _semitones(pitched: pitch.Pitch) -> Array:
     where = np.flatnonzero(pitched.voiced)
     if not len(where):
         return np.zeros(len(pitched.hertz), dtype=np.float32)
-    known = 12.0 * np.log2(pitched.hertz[where] / REFERENCE)
-    filled: Array = np.interp(np.arange(len(pitched.hertz)), where, known).astype(np.float32)
-    return filled
+    measured = 12.0 * np.log2(pitched.hertz[where] / REFERENCE)
+    return np.asarray(np.interp(np.arange(len(pitched.hertz)), where, measured), np.float32)
 
 
 def _balance(power: Numbers, decibel: Numbers, floor: float) -> list[Numbers]:
-    """Return alpha ratio, Hammarberg index, the two slopes, centroid and flatness, each [T]."""
+    """Return alpha ratio, Hammarberg index, the two slopes, centroid, flatness and flux, each [T]."""
     low = power[:, _between(50, 1000)].sum(axis=1) + floor
     high = power[:, _between(1000, 5000)].sum(axis=1) + floor
     strongest = decibel[:, _between(0, 2000)].max(axis=1) - decibel[:, _between(2000, 5000)].max(axis=1)
@@ -138,15 +134,10 @@ def _balance(power: Numbers, decibel: Numbers, floor: float) -> list[Numbers]:
     audible = power[:, 1:] + floor
     centroid = np.log2(np.maximum(audible @ _KILOHERTZ[1:] / audible.sum(axis=1), 1e-3))
     flatness = decibel[:, 1:].mean(axis=1) - 10.0 * np.log10(audible.mean(axis=1))
-    return [10.0 * np.log10(low / high), strongest, *slopes, centroid, flatness]
-
-
-def _flux(power: Numbers) -> Numbers:
-    """Return how much the shape of the magnitude spectrum changes from the frame before [T]."""
-    magnitude = np.sqrt(power)
-    shape = magnitude / np.maximum(magnitude.sum(axis=1, keepdims=True), 1e-6)
-    change: Numbers = np.abs(np.diff(shape, axis=0, prepend=shape[:1])).sum(axis=1)
-    return change
+    shape = np.sqrt(power)
+    shape /= np.maximum(shape.sum(axis=1, keepdims=True), 1e-6)
+    flux = np.abs(np.diff(shape, axis=0, prepend=shape[:1])).sum(axis=1)
+    return [10.0 * np.log10(low / high), strongest, *slopes, centroid, flatness, flux]
 
 
 def _first_harmonics(pitched: pitch.Pitch) -> Array:
@@ -177,12 +168,12 @@ def _formants(power: Numbers) -> list[Array]:
     shift = 0.5 * (left - right) / np.minimum(left - 2.0 * middle + right, -1e-9)  # a parabola's, between bins
     bins = np.arange(1, middle.shape[1] + 1) + np.where(peak, shift, 0.0)
     hertz = bins * FORMANT_RATE / 2 / FORMANT_GRID
-    found: list[Array] = []
+    formants: list[Array] = []
     below = np.zeros(len(power))
     for centre, (low, high) in zip((500.0, 1500.0, 2500.0), FORMANT_RANGES, strict=True):
         # the lowest peak of its range above the formant before; without one the neutral vowel's
         allowed = peak & (hertz >= low) & (hertz <= high) & (hertz > below[:, None] + 150.0)
         lowest = np.take_along_axis(hertz, allowed.argmax(axis=1)[:, None], axis=1)[:, 0]
         below = np.where(allowed.any(axis=1), lowest, centre)
-        found.append(np.log2(below / centre).astype(np.float32))
-    return found
+        formants.append(np.log2(below / centre).astype(np.float32))
+    return formants

@@ -31,8 +31,7 @@ def functionals(waveform: Array, rate: int = RATE) -> Array:
     Raises AffectError where openSMILE is not installed or the waveform is not one channel of finite numbers.
     """
     waveform = prepare(waveform, rate)
-    if len(waveform) < SHORTEST:
-        waveform = np.pad(waveform, (0, SHORTEST - len(waveform)))
+    waveform = np.pad(waveform, (0, max(0, SHORTEST - len(waveform))))
     values = np.asarray(_extractor().process_signal(waveform, RATE).to_numpy()[0], dtype=np.float32)
     if not np.isfinite(values).all():
         _warn_once()

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from affect.errors import AffectError, first_line
 
 COLUMN = "speaker_embedding"
-_SHOWN = 3
 
 
 def add(dataset: Dataset, source: str | Path) -> Dataset:
@@ -28,7 +27,7 @@ def add(dataset: Dataset, source: str | Path) -> Dataset:
     vectors = _folder(path, names) if path.is_dir() else _table(path)
     missing = [name for name in names if name not in vectors]
     if missing:
-        shown = ", ".join(missing[:_SHOWN]) + (" ..." if len(missing) > _SHOWN else "")
+        shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
         raise AffectError(f"{path} has no embedding of {len(missing)} of {len(names)} utterances: {shown}")
     rows = [vectors[name] for name in names]
     for name, row in zip(names, rows, strict=True):

@@ -51,7 +51,12 @@ def read_labels(path: str | Path, keys: Sequence[str] | None = None) -> dict[str
             for key in keys if keys is not None else members:
                 if key not in members:
                     raise AffectError(f"{file} has no array {key!r}; it has: {', '.join(sorted(members)) or 'none'}")
-                labels[key] = _labels(_unpacked(archive, members[key], file), f"{file}, {key}")
+                if members[key].file_size > MOST:
+                    raise AffectError(f"{file}: {key} unpacks to more than {MOST >> 20} MiB: it is no file of labels")
+                if members[key].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise AffectError(f"{file}: {key} is packed in a way that numpy does not use")
+                # No more bytes than its entry says.
+                labels[key] = _labels(archive.read(members[key]), f"{file}, {key}")
             return labels
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise AffectError(f"{file} is no readable npz file ({first_line(error)})") from error
@@ -74,15 +79,6 @@ def read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     if any(size < 0 for size in shape):
         raise ValueError(f"a shape of {list(shape)}")
     return shape, fortran, dtype
-
-
-def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> bytes:
-    """Return a member's bytes, of which there are no more than its entry says and than `MOST`."""
-    if info.file_size > MOST:
-        raise AffectError(f"{file}: {info.filename} unpacks to more than {MOST >> 20} MiB: it is no file of labels")
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise AffectError(f"{file}: {info.filename} is packed in a way that numpy does not use")
-    return archive.read(info)
 
 
 def _labels(data: bytes, where: str) -> Labels:

@@ -162,7 +162,7 @@ def _medium(cells: Mapping[str, Any], root: Path, where: str) -> Medium:
     audio, video, boxes = (_file(cells.get(column), root) for column in ("audio", "video", "boxes"))
     if isinstance(boxes, bytes):
         raise AffectError(f"{where}: boxes are bytes; they must be the name of a CSV")
-    text = str(cells["text"] or "").strip() if "text" in cells else None
+    text = None if "text" not in cells else "" if cells["text"] is None else str(cells["text"]).strip()
     return Medium(name=cells["name"], audio=audio, video=video, text=text, boxes=boxes)
 
 

@@ -35,8 +35,8 @@ def recordings(folder: str | Path) -> tuple[str, ...]:
     if not root.is_dir():
         raise AffectError(f"{root}: no such folder of noise recordings")
     # ._ files hold a Mac's attributes, under the names of recordings.
-    found = (path for path in root.rglob("*") if path.suffix.lower() in FORMATS and not path.name.startswith("._"))
-    paths = sorted(path.as_posix() for path in found if path.is_file())
+    files = (path for path in root.rglob("*") if path.suffix.lower() in FORMATS and not path.name.startswith("._"))
+    paths = sorted(path.as_posix() for path in files if path.is_file())
     if not paths:
         raise AffectError(f"{root}: holds no noise recording ({', '.join(FORMATS)})")
     for path in paths:
@@ -59,8 +59,7 @@ def coloured(size: int, random: Generator) -> NDArray[np.float64]:
     bins = np.arange(1, len(spectrum))
     spectrum[1:] *= bins ** (-exponent / 2)
     spectrum[0] = 0
-    shaped: NDArray[np.float64] = scipy.fft.irfft(spectrum, whole)[:size]
-    return shaped
+    return np.asarray(scipy.fft.irfft(spectrum, whole)[:size])
 
 
 def excerpt(path: str, size: int, rate: int, random: Generator) -> NDArray[np.float32]:

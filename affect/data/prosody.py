@@ -20,11 +20,8 @@ from tqdm import tqdm
 
 from affect.data import audio, egemaps, store
 from affect.data.cache import cache_folder, lock
-from affect.data.descriptors import FRAME_FEATURES, frames
 from affect.data.functionals import FUNCTIONAL_NAMES, functionals
 from affect.errors import AffectError, nearest
-
-__all__ = ["FRAME_FEATURES", "FUNCTIONAL_NAMES", "VERSION", "add", "compute", "frames", "functionals", "names"]
 
 Array = NDArray[np.float32]
 Kind = Literal["default", "egemaps"]
@@ -49,12 +46,11 @@ def compute(waveform: Array, kind: str = "default", rate: int = 16_000) -> Array
     return functionals(waveform, rate) if kind == "default" else egemaps.functionals(waveform, rate)
 
 
-def add(dataset: Dataset, kind: Kind = "default", jobs: int | None = None) -> Dataset:
+def add(dataset: Dataset, kind: Kind = "default") -> Dataset:
     """Return `dataset` with the column `prosody`: each row's functionals [D] as float32, named by `names(kind)`.
 
-    Computed by `jobs` threads (default: the machine's cores, 8 at most) and kept in the cache folder, where a row is
-    known by the content of its audio; of several processes one computes and the others wait. Raises AffectError for
-    audio that can't be read.
+    Computed in threads and kept in the cache folder, where a row is known by the content of its audio; of several
+    processes one computes and the others wait. Raises AffectError for audio that can't be read.
     """
     width = len(names(kind))
     held = dataset.select_columns([c for c in ("id", "audio", "path", "digest") if c in dataset.column_names])
@@ -65,7 +61,7 @@ def add(dataset: Dataset, kind: Kind = "default", jobs: int | None = None) -> Da
         with lock(folder, "prosody"):
             known = _read(folder, width)  # another process may have been here first
             missing = {key: i for i, key in enumerate(keys) if key not in known}
-            for block in _computed(held, missing, kind, jobs or _cores()) if missing else ():
+            for block in _computed(held, missing, kind) if missing else ():
                 name = hashlib.sha256("".join(sorted(block)).encode()).hexdigest()[:24]
                 rows = ((key, {"values": values}) for key, values in block.items())
                 store.write(folder / f"{name}.arrow", {"values": store.Feature("float32", 1)}, rows)
@@ -79,11 +75,6 @@ def add(dataset: Dataset, kind: Kind = "default", jobs: int | None = None) -> Da
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise AffectError(f"unknown kind of prosody {kind!r}; {nearest(kind, KINDS)}")
-
-
-def _cores() -> int:
-    """Return how many threads are of use: beyond eight, the parts that hold Python's lock decide."""
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _key(row: dict[str, Any]) -> str:
@@ -104,9 +95,11 @@ def _key(row: dict[str, Any]) -> str:
     return text[:32]
 
 
-def _computed(held: Dataset, missing: dict[str, int], kind: Kind, jobs: int) -> Iterator[dict[str, Array]]:
+def _computed(held: Dataset, missing: dict[str, int], kind: Kind) -> Iterator[dict[str, Array]]:
     """Yield the functionals of the missing rows by key, at most `SHARD` at a time."""
     keys = list(missing)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = min(8, cores)  # beyond eight, the parts that hold Python's lock decide
     _LOG.info("prosody: %d utterances to compute with %d threads", len(missing), jobs)
     with (
         ThreadPoolExecutor(max_workers=jobs) as pool,

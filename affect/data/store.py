@@ -63,9 +63,8 @@ def write(
     or rank than their feature's, for NaN and infinite values, and where the disk refuses.
     """
     kinds = json.dumps({name: asdict(feature) for name, feature in features.items()})
-    schema = _schema(features).with_metadata(
-        {"format": _FORMAT, "features": kinds, "facts": json.dumps(dict(facts or {}))}
-    )
+    metadata = {"format": _FORMAT, "features": kinds, "facts": json.dumps(dict(facts or {}))}
+    schema = _schema(features).with_metadata(metadata)
 
     def fill(file: BinaryIO) -> None:
         digest = _digest(features)
@@ -133,9 +132,8 @@ def _numbers(array: Array, feature: Feature, where: str) -> Array:
     """Return an array as it is stored; raises AffectError where it is not what the feature says."""
     taken = np.dtype(np.float32 if feature.dtype == "bfloat16" else feature.dtype)
     if array.dtype.newbyteorder("=") != taken or array.ndim != feature.rank:
-        raise AffectError(
-            f"{where} is {array.dtype} of {array.ndim} dimensions, not {taken} of {feature.rank} as its feature"
-        )
+        held, due = f"{array.dtype} of {array.ndim} dimensions", f"{taken} of {feature.rank}"
+        raise AffectError(f"{where} is {held}, not {due} as its feature")
     if not np.isfinite(array).all():
         raise AffectError(f"{where} holds NaN or infinite values")
     # A copy: who yields rows may fill one array again and again.
@@ -228,8 +226,7 @@ class Store:
         array = self._stored(name, row)
         if array is None or self.features[name].dtype != "bfloat16":
             return array
-        wide: Array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        return wide
+        return np.asarray((array.astype(np.uint32) << np.uint32(16)).view(np.float32))
 
     def check(self) -> None:
         """Read all of it against its hash; raises AffectError where a number is not what was written."""

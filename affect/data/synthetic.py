@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -21,14 +21,7 @@ VERSION = 1
 """To be raised whenever the same options give other files."""
 SESSIONS = 5
 MARK = "synthetic.json"
-CATEGORIES = {
-    "neu": "Neutral",
-    "hap": "Happiness",
-    "exc": "Excited",
-    "ang": "Anger",
-    "fru": "Frustration",
-    "sad": "Sadness",
-}
+CATEGORIES = dict(neu="Neutral", hap="Happiness", exc="Excited", ang="Anger", fru="Frustration", sad="Sadness")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +62,8 @@ class _Turn:
 
 
 def generate(root: Path, options: Options) -> None:
-    """Write five sessions in IEMOCAP's layout under `root`, whole or not at all, unless these options' are there.
+    """Write five sessions in IEMOCAP's layout under `root` as `generator.write_once` does, those of other options anew.
 
-    Those of other options are written anew. Several processes may call this at once: one writes, the others wait.
     Raises AffectError where `root` holds anything but a generated corpus, or the disk refuses.
     """
     facts = generator.description(__name__, VERSION, options)
@@ -124,7 +116,9 @@ def _dialogue(session: int, index: int, options: Options) -> tuple[str, list[_Tu
         2.0 * np.pi * (plot.uniform() + plot.choice([-1.0, 1.0]) * np.arange(options.utterances) / options.utterances)
     )
     radius = 0.65 + 0.3 * np.sin(angle * plot.integers(1, 3) + plot.uniform(0.0, 6.28))
-    stray = _drift(options.utterances, random(options.seed, f"{dialogue} drift"))
+    steps = random(options.seed, f"{dialogue} drift").normal(0.0, 0.08, (options.utterances - 1, 2))
+    # A slow random walk around zero.
+    stray = np.array(list(accumulate(steps, lambda at, step: 0.8 * at + step, initial=np.zeros(2))))
     felt = np.clip(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1) + stray, -1.0, 1.0)
     turns: list[_Turn] = []
     spoken = Counter[str]()
@@ -134,14 +128,6 @@ def _dialogue(session: int, index: int, options: Options) -> tuple[str, list[_Tu
         spoken[gender] += 1
         turns.append(_Turn(name, gender, float(valence), float(arousal), [_syllable(plot) for _ in range(40)]))
     return dialogue, turns
-
-
-def _drift(count: int, rng: Generator) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return a slow random walk around zero [count, 2]."""
-    walk = np.zeros((count, 2))
-    for i in range(1, count):
-        walk[i] = 0.8 * walk[i - 1] + rng.normal(0.0, 0.08, 2)
-    return walk
 
 
 def _syllable(rng: Generator) -> str:

@@ -65,10 +65,9 @@ class GeneratorSettings:
 
 
 def generate(root: Path, settings: GeneratorSettings) -> None:
-    """Write the corpus of these settings under `root`, whole or not at all; nothing where it is there already.
+    """Write the corpus of these settings under `root` as `generator.write_once` does, anew where files were lost.
 
-    A generated corpus that lost files is written anew. Several processes may call this at once: one writes, the others
-    wait. Raises AffectError where `root` holds a corpus of other settings or anything else, or the disk refuses.
+    Raises AffectError where `root` holds a corpus of other settings or anything else, or the disk refuses.
     """
     facts = generator.description(__name__, VERSION, settings)
 
@@ -158,8 +157,7 @@ def _write_features(
 def _frames(vector: NDArray[np.float32], rng: Generator) -> NDArray[np.float32]:
     """Return 3 to 6 frames [T, D] whose mean is `vector` [D]."""
     stray = rng.normal(0.0, 0.1, (int(rng.integers(3, 7)), len(vector)))
-    frames: NDArray[np.float32] = (vector + stray - stray.mean(axis=0)).astype(np.float32)
-    return frames
+    return np.asarray(vector + stray - stray.mean(axis=0), np.float32)
 
 
 def _write_table(path: Path, header: tuple[str, ...], rows: Iterator[tuple[Any, ...]] | list[Any]) -> None:

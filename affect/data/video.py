@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -31,8 +30,7 @@ _ROUNDING = 1e-3
 """Seconds: containers store the times of frames as whole milliseconds at the coarsest, or exactly."""
 
 
-@dataclass(frozen=True, eq=False)
-class Frame:
+class Frame(NamedTuple):
     """An image [H, W, 3] (RGB) of a video and its time, in seconds after the video's first frame."""
 
     time: float

@@ -47,7 +47,7 @@ def refuse(_):
 
 def test_add_gives_each_row_its_functionals(tmp_path):
     dataset = folder_of(tmp_path)
-    added = prosody.add(dataset, jobs=2)
+    added = prosody.add(dataset)
     assert added.column_names == ["id", "path", "prosody"] and added.features["prosody"].feature.dtype == "float32"
     for row in added:
         samples, _ = soundfile.read(row["path"], dtype="float32")
@@ -135,7 +135,7 @@ def test_egemaps_are_opensmiles(tmp_path):
     opensmile = pytest.importorskip("opensmile")
     egemaps._extractor.cache_clear()
     smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
-    for row in prosody.add(folder_of(tmp_path, shortest=RATE), kind="egemaps", jobs=2):
+    for row in prosody.add(folder_of(tmp_path, shortest=RATE), kind="egemaps"):
         samples, _ = soundfile.read(row["path"], dtype="float32")
         expected = smile.process_signal(samples, RATE).to_numpy()[0]
         np.testing.assert_array_equal(np.float32(row["prosody"]), expected)
