@@ -40,8 +40,7 @@ def lock(folder: Path, what: str) -> FileLock:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, atomically; raises AffectError where the disk refuses."""
-    text = json.dumps(value, ensure_ascii=False)
-    replace_file(path, lambda file: file.write(text.encode("utf-8")))
+    replace_file(path, json.dumps(value, ensure_ascii=False).encode("utf-8"))
 
 
 def read_json(path: Path) -> Any:
@@ -55,17 +54,17 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a file beside `path` and rename it: readers, also other processes, never see half of one.
+def replace_file(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write a file beside `path` and rename it: readers, also other processes, never see half of one.
 
-    Raises AffectError where the disk refuses. Where `write` itself fails, nothing of it stays.
+    `content` may be what writes it; where that fails, nothing stays. Raises AffectError where the disk refuses.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                write(file)
+                file.write(content) if isinstance(content, bytes) else content(file)
             os.replace(temporary, path)
         finally:
             Path(temporary).unlink(missing_ok=True)

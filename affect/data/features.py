@@ -40,7 +40,7 @@ class FeatureStore:
         self.folder = Path(folder) / self.key
         shown = self.folder / "key.json"
         if not (shown.is_file() and shown.read_bytes() == text):
-            replace_file(shown, lambda file: file.write(text))
+            replace_file(shown, text)
 
     def path(self, digest: str) -> Path:
         """Return the file of an entry, there or not; raises AffectError where `digest` is no hash in hexadecimal."""
@@ -60,8 +60,7 @@ class FeatureStore:
                 "keep them as float32)"
             )
         plain = np.require(array, array.dtype.newbyteorder("="), "C")
-        data = safetensors.numpy.save({"features": plain, "check": self._checksum(digest, plain)})
-        replace_file(path, lambda file: file.write(data))
+        replace_file(path, safetensors.numpy.save({"features": plain, "check": self._checksum(digest, plain)}))
 
     def read(self, digest: str) -> Features:
         """Return the entry of `digest`; raises AffectError where there is none or it is cut off."""

@@ -24,14 +24,10 @@ def write(folder: Path) -> Path:
         how = voice.manner(rng.uniform(-1.0, 1.0), rng.uniform(-1.0, 1.0), rng)
         samples, _ = voice.speak(SYLLABLES, who, how, 0.5 + 0.3 * number, 0.05, rng)
         name = f"utterance_{number}"
-        _write(folder / f"{name}.wav", voice.wav(samples))
+        replace_file(folder / f"{name}.wav", voice.wav(samples))
         rows.append((name, f"{name}.wav", "".join(SYLLABLES[number:]) if number else ""))
     table = io.StringIO()
     csv.writer(table).writerows([("name", "audio", "text"), *rows])
     path = folder / "media.csv"
-    _write(path, table.getvalue().encode("utf-8"))
+    replace_file(path, table.getvalue().encode("utf-8"))
     return path
-
-
-def _write(path: Path, data: bytes) -> None:
-    replace_file(path, lambda file: file.write(data))
