@@ -98,14 +98,14 @@ def shift(wave: Samples, longest: float, random: Generator) -> Samples:
         return wave
     exact = np.asarray(wave, np.float64)
     energy = np.cumsum((exact - exact.mean()) ** 2)
-    half = energy[-1] / 2
+    middle = int(np.searchsorted(energy, energy[-1] / 2))
     moved = np.zeros_like(wave, dtype=np.float32)
     if drawn > 0:
         # The last `by` samples leave: those before them must hold half.
-        by = min(drawn, len(wave) - 1 - int(np.searchsorted(energy, half)))
+        by = min(drawn, len(wave) - 1 - middle)
         moved[by:] = wave[: len(wave) - by]
     else:
-        by = min(-drawn, int(np.searchsorted(energy, half)))
+        by = min(-drawn, middle)
         moved[: len(wave) - by] = wave[by:]
     return moved
 
@@ -122,8 +122,7 @@ def add_noise(
     ratio = random.uniform(*decibels)
     added: NDArray[np.floating[Any]]
     if files:
-        path = files[int(random.integers(len(files)))]
-        added = noises.excerpt(path, len(wave), rate, random)
+        added = noises.excerpt(files[int(random.integers(len(files)))], len(wave), rate, random)
     else:
         added = noises.coloured(len(wave), random)
     have = noises.power(added)

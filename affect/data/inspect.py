@@ -22,10 +22,7 @@ LISTED = 10
 
 
 def describe(corpus: Corpus, *, listed: int | None = LISTED) -> str:
-    """Return what `affect inspect` prints: counts, durations, labels, exclusions, folds and the fingerprint.
-
-    Exclusions are counted by reason, and the first `listed` of them (None: all) named.
-    """
+    """Return what `affect inspect` prints; of the exclusions the first `listed` (None: all) are named."""
     shown = ("session", "speaker", "dialogue", "emotion", "gender", "duration", "transcript")
     columns = {name: list(corpus.utterances[name]) for name in (*shown, *LABELS, *corpus.labels, *corpus.groups)}
     lines = [
@@ -68,11 +65,7 @@ def features_of(name: str, root: Path, options: Mapping[str, Any]) -> tuple[Feat
 
 
 def describe_features(corpus: FeatureCorpus, there: Sequence[Feature], *, listed: int | None = LISTED) -> str:
-    """Return what `affect inspect` prints of a corpus of features: counts, labels, the features, and what is missing.
-
-    The last is said of each stream of `corpus` by part, with how often each set of modalities is there; `there` are
-    all features that the corpus's folder has.
-    """
+    """Return what `affect inspect` prints of a corpus of features, whose folder has the features `there`."""
     data = corpus.utterances
     parts = list(dict.fromkeys(data["part"][:]))
     rows = {part: corpus.indices(part) for part in parts}

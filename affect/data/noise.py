@@ -45,10 +45,7 @@ def recordings(folder: str | Path) -> tuple[str, ...]:
 
 
 def coloured(size: int, random: Generator) -> NDArray[np.float64]:
-    """Return `size` samples of Gaussian noise whose power falls as 1 / frequency^c, c drawn from [0, 1].
-
-    c = 0 is white, c = 1 is pink. It has no constant part; a single sample is drawn from a Gaussian.
-    """
+    """Return `size` samples of Gaussian noise whose power falls as 1 / frequency^c, c from 0 (white) to 1 (pink)."""
     exponent = random.uniform(0.0, 1.0)
     white = random.standard_normal(size)
     if size < 2:
@@ -56,17 +53,13 @@ def coloured(size: int, random: Generator) -> NDArray[np.float64]:
     # Lengths that are a large prime would take an FFT many times as long: make a little more, and cut.
     whole = scipy.fft.next_fast_len(size, real=True)
     spectrum = scipy.fft.rfft(white, whole)
-    bins = np.arange(1, len(spectrum))
-    spectrum[1:] *= bins ** (-exponent / 2)
+    spectrum[1:] *= np.arange(1, len(spectrum)) ** (-exponent / 2)
     spectrum[0] = 0
     return np.asarray(scipy.fft.irfft(spectrum, whole)[:size])
 
 
 def excerpt(path: str, size: int, rate: int, random: Generator) -> NDArray[np.float32]:
-    """Return `size` samples of a recording at `rate` Hz, from a random place; a shorter one is repeated.
-
-    Raises AffectError as `audio.load` does, and where the recording is silent.
-    """
+    """Return `size` samples from a random place of a recording, repeated if need be; raises AffectError if silent."""
     samples = _load(path, rate)
     spare = len(samples) - size
     start = int(random.integers(spare + 1 if spare >= 0 else len(samples)))

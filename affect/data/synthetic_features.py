@@ -110,13 +110,12 @@ def _write(root: Path, settings: GeneratorSettings) -> None:
             name: {"emo": EMOTIONS[emotion], "val": _NO_VALENCE if np.isnan(valence) else float(valence)}
             for name, emotion, valence in zip(names, made.emotion, made.valence, strict=True)
         }
+        rows = ((name, label["emo"], label["val"]) for name, label in labels[part].items())
+        _write_table(root / f"{part}-label.csv", ("name", "discrete", "valence"), rows)
         said = random(settings.seed, f"{part} words")
         for name, emotion, silent in zip(names, made.emotion, missing["text"], strict=True):
             words = sentence(EMOTIONS[emotion], said)
             transcripts.append((name, *(("", "") if silent else words)))
-    for part, own in labels.items():
-        rows = ((name, label["emo"], label["val"]) for name, label in own.items())
-        _write_table(root / f"{part}-label.csv", ("name", "discrete", "valence"), rows)
     _write_table(root / TRANSCRIPTS, ("name", "chinese", "english"), sorted(transcripts))
     corpora = {f"{part}_corpus": np.array(own, dtype=object) for part, own in labels.items()}
     np.savez(root / LABELS, **corpora)  # type: ignore[arg-type]  # numpy's stub takes the arrays for its own options

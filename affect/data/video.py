@@ -138,10 +138,7 @@ def _decoded(container: InputContainer, stream: VideoStream, name: str) -> Itera
 
 
 def _whole(packet: av.Packet[Any], name: str) -> list[Any]:
-    """Return the frames of a packet; raises AffectError where FFmpeg marks it, or one of them, as damaged.
-
-    Decoders paint over what they cannot read; VP8 and VP9 do not even mark it.
-    """
+    """Return a packet's frames; raises AffectError where FFmpeg marks them as damaged, which decoders paint over."""
     decoded = [] if packet.is_corrupt else packet.decode()
     if packet.is_corrupt or any(frame.is_corrupt for frame in decoded):
         at = f" {float(packet.pts * packet.time_base):.2f} s into it" if packet.pts is not None else ""
