@@ -129,12 +129,12 @@ def _from_folder(folder: Path) -> list[Medium]:
 
 def _from_csv(path: Path, mapped: Mapping[str, str], root: Path) -> list[Medium]:
     header, records = read_csv(path, (), separators=",;\t", strict=True)
-    known = _columns(str(path), header, mapped)
+    columns = _columns(str(path), header, mapped)
     media: list[Medium] = []
     for line, cells in records:
         if SURPLUS in cells:
             raise AffectError(f"{path}:{line}: has more cells than the header has columns; quote texts with commas")
-        ours = {name: cells[column] for name, column in known.items()}
+        ours = {name: cells[column] for name, column in columns.items()}
         if "name" not in ours:
             ours["name"] = _stem([ours.get("audio"), ours.get("video")], f"{path}:{line}")
         media.append(_medium(ours, root, f"{path}:{line}"))
@@ -151,10 +151,10 @@ def _columns(source: str, header: Sequence[str], mapped: Mapping[str, str]) -> d
     for ours, theirs in mapped.items():
         if theirs not in header:
             raise AffectError(f"{source} has no column {theirs!r} for {ours}: {nearest(theirs, header)}")
-    known = {name: mapped.get(name, name) for name in COLUMNS if mapped.get(name, name) in header}
-    if not known.keys() & {"audio", "video", "text"}:
+    columns = {name: mapped.get(name, name) for name in COLUMNS if mapped.get(name, name) in header}
+    if not columns.keys() & {"audio", "video", "text"}:
         raise AffectError(f"{source} has no column audio, video or text (columns maps them): {nearest('', header)}")
-    return known
+    return columns
 
 
 def _medium(cells: Mapping[str, Any], root: Path, where: str) -> Medium:

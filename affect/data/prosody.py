@@ -56,17 +56,17 @@ def add(dataset: Dataset, kind: Kind = "default") -> Dataset:
     held = dataset.select_columns([c for c in ("id", "audio", "path", "digest") if c in dataset.column_names])
     keys = [_key(row) for row in held]
     folder = cache_folder() / "prosody" / f"{kind}-{VERSION}"
-    known = _read(folder, width)
-    if not known.keys() >= set(keys):
+    kept = _read(folder, width)
+    if not kept.keys() >= set(keys):
         with lock(folder, "prosody"):
-            known = _read(folder, width)  # another process may have been here first
-            missing = {key: i for i, key in enumerate(keys) if key not in known}
+            kept = _read(folder, width)  # another process may have been here first
+            missing = {key: i for i, key in enumerate(keys) if key not in kept}
             for block in _computed(held, missing, kind) if missing else ():
                 name = hashlib.sha256("".join(sorted(block)).encode()).hexdigest()[:24]
                 rows = ((key, {"values": values}) for key, values in block.items())
                 store.write(folder / f"{name}.arrow", {"values": store.Feature("float32", 1)}, rows)
-                known |= block
-    column = [known[key] for key in keys]
+                kept |= block
+    column = [kept[key] for key in keys]
     if "prosody" in dataset.column_names:
         dataset = dataset.remove_columns("prosody")
     return dataset.add_column("prosody", column, feature=List(Value("float32")))
@@ -117,7 +117,7 @@ def _computed(held: Dataset, missing: dict[str, int], kind: Kind) -> Iterator[di
 
 def _read(folder: Path, width: int) -> dict[str, Array]:
     """Return all values [D] by key; a file that can't be read is logged, removed and made again."""
-    known: dict[str, Array] = {}
+    kept: dict[str, Array] = {}
     for path in sorted(folder.glob("*.arrow")):
         try:
             shard = store.Store(path)
@@ -128,5 +128,5 @@ def _read(folder: Path, width: int) -> dict[str, Array]:
             path.unlink(missing_ok=True)
             continue
         # Copied: a map would keep a file open, of which there may be many.
-        known.update(zip(shard.ids, np.array(shard.array("values")), strict=True))
-    return known
+        kept.update(zip(shard.ids, np.array(shard.array("values")), strict=True))
+    return kept

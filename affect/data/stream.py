@@ -33,10 +33,10 @@ def spans(samples: int, size: int, hop: int, least: int, first: int = 0) -> list
     """
     if first == 0 and samples <= size + least:
         return [(0, samples)]
-    found = [(start, min(start + size, samples)) for start in range(first, samples - size + hop, hop)]
-    if found[-1][1] - found[-1][0] < least:
-        found[-2:] = [(found[-2][0], samples)]
-    return found
+    places = [(start, min(start + size, samples)) for start in range(first, samples - size + hop, hop)]
+    if places[-1][1] - places[-1][0] < least:
+        places[-2:] = [(places[-2][0], samples)]
+    return places
 
 
 def windows(blocks: Iterable[Samples], size: int, hop: int, least: int) -> Iterator[tuple[int, Samples]]:

@@ -91,11 +91,11 @@ def _write_session(folder: Path, session: int, options: Options) -> None:
             rng = random(options.seed, turn.id)
             how = voice.manner(turn.valence, turn.arousal, rng)
             length = float(rng.uniform(options.seconds[0], options.seconds[1]))
-            samples, said = voice.speak(turn.syllables, who[turn.gender], how, length, room, rng)
+            samples, count = voice.speak(turn.syllables, who[turn.gender], how, length, room, rng)
             (wavs / f"{turn.id}.wav").write_bytes(voice.wav(samples))
             end = clock + len(samples) / voice.RATE
             blocks.append(_evaluation(turn, clock, end, rng))
-            text = "".join(turn.syllables[i % len(turn.syllables)] for i in range(said)).strip().capitalize()
+            text = "".join(turn.syllables[i % len(turn.syllables)] for i in range(count)).strip().capitalize()
             words.append(f"{turn.id} [{clock:08.4f}-{end:08.4f}]: {text}.\n")
             clock = end + float(rng.uniform(0.2, 0.8))
         (evaluations / f"{dialogue}.txt").write_text("\n".join(blocks) + "\n")

@@ -140,5 +140,5 @@ def _valence(
 def sentence(emotion: str, rng: Generator) -> tuple[str, str]:
     """Return a short made-up sentence of this emotion in Chinese and in English, the same one twice."""
     who = _PEOPLE[rng.integers(len(_PEOPLE))]
-    said = _SAYINGS[emotion][rng.integers(len(_SAYINGS[emotion]))]
-    return f"{who[0]}{said[0]}。", f"{who[1]} {said[1]}."
+    saying = _SAYINGS[emotion][rng.integers(len(_SAYINGS[emotion]))]
+    return f"{who[0]}{saying[0]}。", f"{who[1]} {saying[1]}."

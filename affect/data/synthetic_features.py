@@ -112,9 +112,9 @@ def _write(root: Path, settings: GeneratorSettings) -> None:
         }
         rows = ((name, label["emo"], label["val"]) for name, label in labels[part].items())
         _write_table(root / f"{part}-label.csv", ("name", "discrete", "valence"), rows)
-        said = random(settings.seed, f"{part} words")
+        drawn = random(settings.seed, f"{part} words")
         for name, emotion, silent in zip(names, made.emotion, missing["text"], strict=True):
-            words = sentence(EMOTIONS[emotion], said)
+            words = sentence(EMOTIONS[emotion], drawn)
             transcripts.append((name, *(("", "") if silent else words)))
     _write_table(root / TRANSCRIPTS, ("name", "chinese", "english"), sorted(transcripts))
     corpora = {f"{part}_corpus": np.array(own, dtype=object) for part, own in labels.items()}

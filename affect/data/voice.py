@@ -108,7 +108,7 @@ def manner(valence: float, arousal: float, rng: Generator) -> Manner:
 def speak(
     syllables: Sequence[str], who: Speaker, how: Manner, seconds: float, noise: float, rng: Generator
 ) -> tuple[NDArray[np.float32], int]:
-    """Return `seconds` of speech [S] at 16 kHz and how many syllables were said.
+    """Return `seconds` of speech [S] at 16 kHz and how many syllables were spoken.
 
     One of `syllables` is a consonant, a vowel and, at the end of a word, a space; they are repeated where too few.
     `noise` is the background's level over the speech's.
@@ -116,7 +116,7 @@ def speak(
     from scipy.signal import lfilter
 
     count = int(seconds * RATE / HOP) + 1
-    (*curves, formants), said = _score(count, syllables, who, how, rng)
+    (*curves, formants), spoken = _score(count, syllables, who, how, rng)
     size = int(seconds * RATE)
     semitones, voiced, hiss = (np.interp(np.arange(size) / HOP, np.arange(count), curve) for curve in curves)
     source = _source(semitones, voiced, who, how, rng)
@@ -127,7 +127,7 @@ def speak(
     speech = lfilter([1.0, who.tilt], [1.0], speech)
     speech = speech / max(float(np.sqrt(np.mean(speech**2))), 1e-9) + noise * rng.normal(0.0, 1.0, size)
     level = 10.0 ** ((-26.0 + who.level + how.level) / 20.0)
-    return np.clip(level * speech, -0.99, 0.99).astype(np.float32), said
+    return np.clip(level * speech, -0.99, 0.99).astype(np.float32), spoken
 
 
 def wav(samples: NDArray[np.float32]) -> bytes:
@@ -146,14 +146,14 @@ def _score(count: int, syllables: Sequence[str], who: Speaker, how: Manner, rng:
         np.full((count, 4), VOWELS["e"]),
     )
     rate = RATE / HOP
-    at, said = int(0.03 * rate), 0
+    at, spoken = int(0.03 * rate), 0
     margin = count - int(0.05 * rate)
     accents = how.range * rng.normal(0.0, 1.0, 4 * count)
     while True:
-        syllable = syllables[said % len(syllables)]
+        syllable = syllables[spoken % len(syllables)]
         length = int(rate / (who.rate * how.rate) * np.exp(rng.normal(0.0, 0.12)))
         end = at + max(length, 12)
-        if end > margin and said:
+        if end > margin and spoken:
             break
         end = min(end, count)
         onset = min(at + max(int(0.28 * length), 4), end)
@@ -161,15 +161,15 @@ def _score(count: int, syllables: Sequence[str], who: Speaker, how: Manner, rng:
         hiss[at:onset] = noisy * np.hanning(onset - at)
         voiced[at:onset] = 0.0 if noisy else 0.35
         voiced[onset:end] = 0.6 + 0.4 * np.hanning(end - onset)
-        semitones[at:end] += accents[said] + how.glide * np.linspace(-0.5, 0.5, end - at)
+        semitones[at:end] += accents[spoken] + how.glide * np.linspace(-0.5, 0.5, end - at)
         formants[at:end] = VOWELS[syllable[1]]
-        at, said = end, said + 1
+        at, spoken = end, spoken + 1
         if syllable.endswith(" "):
             at += int(rate * how.pause * rng.uniform(0.4, 1.6))
     semitones += how.contour * np.linspace(-0.5, 0.5, count)
     # muscles are slow: 25 ms of smoothing for voice and melody, 45 ms for the vocal tract
     formants = np.column_stack([_smooth(x, 9) for x in formants.T])
-    return (_smooth(semitones, 5), _smooth(voiced, 5), hiss, formants), said
+    return (_smooth(semitones, 5), _smooth(voiced, 5), hiss, formants), spoken
 
 
 def _smooth(x: Numbers, width: int) -> Numbers:
