@@ -111,8 +111,8 @@ def test_damaged_entries_are_found_logged_once_and_rebuilt(store, caplog):
     flipped = bytearray(whole)
     flipped[-1000] ^= 0x10
     shape = bytearray(whole)
-    at = whole.index(b"[40,1024]")
-    shape[at : at + 9] = b"[1024,40]"
+    at = whole.index(b"[40, 1024]")
+    shape[at : at + 10] = b"[1024, 40]"
     damage = {0: whole[:-1], 1: b"", 2: bytes(flipped), 3: bytes(shape), 4: whole[:30], 5: whole + b"\0"}
     for k, data in damage.items():
         store.path(names[k]).write_bytes(data)
