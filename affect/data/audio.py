@@ -1,30 +1,25 @@
-"""Speech from files and bytes: any rate, channels and bit depth; wav, flac, mp3 and ogg, by soundfile and soxr.
-
-Legend: S samples, C channels.
-"""
+"""Speech [S samples] from files and bytes: any rate and bit depth; wav, flac, mp3 and ogg, by soundfile and soxr."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from affect.data.container import truncation
+from affect.data.container import named, opened
 from affect.errors import AffectError
 
 Samples = NDArray[np.float32]
 
-_BLOCK = 1 << 20
-_STREAMED = 1 << 16
-"""Samples read at once, of a file that is wanted whole and of one that is wanted bit by bit."""
+_BLOCK = 1 << 16
+"""Samples read at once."""
 RATES = (1_000, 1_000_000)
 """Sampling rates (Hz) outside are a damaged header: resampling from 1 Hz would fill the memory."""
 
@@ -38,18 +33,19 @@ class AudioInfo:
     channels: int
 
 
-def load(path: str | Path, rate: int = 16_000) -> Samples:
-    """Return a file's samples [S] at `rate` Hz, channels averaged.
+def load(source: str | Path | bytes, rate: int = 16_000, name: str | None = None) -> Samples:
+    """Return the samples [S] at `rate` Hz of a file, or of its bytes, channels averaged; `name` is for error messages.
 
-    Raises AffectError where the file is missing, unreadable, empty, without samples, cut off or not finite.
+    Raises AffectError where it is missing, unreadable, empty, without samples, cut off or not finite.
     """
-    with _open(path) as file:
-        return _decode(file, str(path), rate)
-
-
-def decode(data: bytes, rate: int = 16_000, name: str = "audio in memory") -> Samples:
-    """Return the samples [S] of an encoded file held in memory, as `load` does; `name` is for error messages."""
-    return _decode(io.BytesIO(data), name, rate)
+    name = named(source, name, "audio")
+    with _opened(source, name) as sound:
+        samples = np.concatenate(list(_mono_blocks(sound, name)))
+        if sound.samplerate != rate:
+            samples = np.asarray(soxr.resample(samples, sound.samplerate, rate, quality="HQ"), np.float32)
+    if not len(samples):
+        raise AffectError(f"{name}: too short to hold a sample at {rate} Hz")
+    return samples
 
 
 def of_row(row: Mapping[str, Any], rate: int = 16_000) -> Samples:
@@ -57,7 +53,7 @@ def of_row(row: Mapping[str, Any], rate: int = 16_000) -> Samples:
     audio = row.get("audio")
     if isinstance(audio, Mapping):
         if audio.get("bytes") is not None:
-            return decode(audio["bytes"], rate, name=f"the audio of {row.get('id', '?')!r}")
+            return load(audio["bytes"], rate, name=f"the audio of {row.get('id', '?')!r}")
         audio = audio.get("path")
     path = row.get("path") or audio
     if not path:
@@ -72,90 +68,56 @@ def stream(path: str | Path, rate: int = 16_000) -> Iterator[tuple[float, Iterat
     The samples at `rate` Hz come in blocks [S], in memory that does not grow with the file. Raises AffectError as
     `load` does, where the damage is reached: blocks may have come before.
     """
-    with _open(path) as file, _sound(file, str(path)) as sound:
-        blocks = _mono_blocks(sound, str(path), _STREAMED)
-        yield sound.frames / sound.samplerate, resampled(blocks, sound.samplerate, rate, str(path))
+    with _opened(path, str(path)) as sound:
+        blocks = resampled(_mono_blocks(sound, str(path)), sound.samplerate, rate, str(path))
+        yield sound.frames / sound.samplerate, blocks
 
 
 def resampled(blocks: Iterable[Samples], source: int, rate: int, name: str) -> Iterator[Samples]:
-    """Yield `blocks` [S] at `source` Hz as blocks at `rate` Hz: joined, they are the whole recording's resampling.
+    """Yield `blocks` [S] at `source` Hz as blocks at `rate` Hz; raises AffectError where nothing comes out."""
+    empty = True
+    for block in blocks if source == rate else _resampled(blocks, source, rate):
+        if len(block):
+            empty = False
+            yield block
+    if empty:
+        raise AffectError(f"{name}: too short to hold a sample at {rate} Hz")
 
-    Raises AffectError, naming `name`, where nothing comes out.
-    """
-    resampler = soxr.ResampleStream(source, rate, 1, dtype="float32", quality="HQ") if source != rate else None
-    come = 0
+
+def _resampled(blocks: Iterable[Samples], source: int, rate: int) -> Iterator[Samples]:
+    resampler = soxr.ResampleStream(source, rate, 1, dtype="float32", quality="HQ")
     for block in blocks:
-        out = block if resampler is None else resampler.resample_chunk(block)
-        come += len(out)
-        if len(out):
-            yield out
-    if resampler is not None:
-        out = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-        come += len(out)
-        if len(out):
-            yield out
-    if not come:
-        raise AffectError(f"{name}: too short to hold a sample at {rate} Hz")
+        yield resampler.resample_chunk(block)
+    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
-def check(path: str | Path) -> AudioInfo:
+def check(source: str | Path | bytes, name: str | None = None) -> AudioInfo:
     """Decode a whole file, in blocks, and return what it is; raises AffectError as `load` does."""
-    with _open(path) as file:
-        return _check(file, str(path))
-
-
-def check_bytes(data: bytes, name: str = "audio in memory") -> AudioInfo:
-    """Decode an encoded file held in memory and return what it is; raises AffectError as `decode` does."""
-    return _check(io.BytesIO(data), name)
-
-
-def _open(path: str | Path) -> BinaryIO:
-    try:
-        return open(path, "rb")
-    except FileNotFoundError as error:
-        raise AffectError(f"{path}: no such audio file") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise AffectError(f"{path}: cannot be opened ({reason})") from error
-
-
-def _decode(file: BinaryIO, name: str, rate: int) -> Samples:
-    with _sound(file, name) as sound:
-        blocks = list(_mono_blocks(sound, name))
-        samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-        if sound.samplerate != rate:
-            samples = np.asarray(soxr.resample(samples, sound.samplerate, rate, quality="HQ"), np.float32)
-    if not len(samples):
-        raise AffectError(f"{name}: too short to hold a sample at {rate} Hz")
-    return samples
-
-
-def _check(file: BinaryIO, name: str) -> AudioInfo:
-    with _sound(file, name) as sound:
+    name = named(source, name, "audio")
+    with _opened(source, name) as sound:
         frames = sum(len(block) for block in _mono_blocks(sound, name))
-        rate, channels = int(sound.samplerate), int(sound.channels)
-    return AudioInfo(duration=frames / rate, rate=rate, channels=channels)
+        return AudioInfo(duration=frames / sound.samplerate, rate=sound.samplerate, channels=sound.channels)
 
 
-def _sound(file: BinaryIO, name: str) -> soundfile.SoundFile:
+@contextmanager
+def _opened(source: str | Path | bytes, name: str) -> Iterator[soundfile.SoundFile]:
     """Open a decoder, having held the file against its own header."""
-    if not file.read(1):
-        raise AffectError(f"{name}: is empty (0 bytes)")
-    cut = truncation(file)
-    if cut is not None:
-        raise AffectError(f"{name}: is truncated, {cut}")
-    file.seek(0)
-    try:
-        sound = soundfile.SoundFile(file)
-    except (soundfile.LibsndfileError, TypeError) as error:
-        # The message of a LibsndfileError names the Python object that was opened; its code says enough.
-        reason = getattr(error, "error_string", "") or "unknown format"
-        raise AffectError(f"{name}: is not readable audio ({reason.rstrip('.')})") from error
-    if not RATES[0] <= sound.samplerate <= RATES[1]:
-        rate = sound.samplerate
-        sound.close()
+    with opened(source, name, "audio") as file:
+        try:
+            sound = soundfile.SoundFile(file)
+        except (soundfile.LibsndfileError, TypeError) as error:
+            # The message of a LibsndfileError names the Python object that was opened; its code says enough.
+            reason = getattr(error, "error_string", "") or "unknown format"
+            raise AffectError(f"{name}: is not readable audio ({reason.rstrip('.')})") from error
+        with sound:
+            check_rate(sound.samplerate, name)
+            yield sound
+
+
+def check_rate(rate: int, name: str) -> None:
+    """Raise AffectError for a sampling rate that no recording has."""
+    if not RATES[0] <= rate <= RATES[1]:
         raise AffectError(f"{name}: has a sampling rate of {rate} Hz; its header must be damaged")
-    return sound
 
 
 def mixed(block: Samples, name: str) -> Samples:
@@ -166,18 +128,15 @@ def mixed(block: Samples, name: str) -> Samples:
     return mono
 
 
-def _mono_blocks(sound: soundfile.SoundFile, name: str, size: int = _BLOCK) -> Iterator[Samples]:
+def _mono_blocks(sound: soundfile.SoundFile, name: str) -> Iterator[Samples]:
     """Yield all samples in blocks [S], channels averaged; raises AffectError where they are not to be used."""
     done = 0
-    while True:
-        try:
-            block = sound.read(size, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise AffectError(f"{name}: is damaged or truncated, decoding fails after {done} samples") from error
-        if not len(block):
-            break
-        done += len(block)
-        yield mixed(block, name)
+    try:
+        while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
+            done += len(block)
+            yield mixed(block, name)
+    except soundfile.LibsndfileError as error:
+        raise AffectError(f"{name}: is damaged or truncated, decoding fails after {done} samples") from error
     if not done:
         raise AffectError(f"{name}: holds no samples")
     # An mp3 without a Xing header has an estimated length, so only the other formats can be held to theirs.

@@ -1,7 +1,4 @@
-"""Changes to training recordings, each a function of (seed, epoch, ids) alone.
-
-Legend: S samples, K labels.
-"""
+"""Changes to training recordings [S samples], each a function of (seed, epoch, ids) alone."""
 
 from __future__ import annotations
 
@@ -19,14 +16,10 @@ from affect.data import noise as noises
 from affect.errors import AffectError
 
 Samples = NDArray[np.float32]
-Labels = NDArray[np.floating[Any]]
 
 
 def number(seed: int, epoch: int, *ids: str, what: str) -> int:
-    """Return a number in [0, 2^63) that these arguments decide, on every machine alike.
-
-    `what` names the use: each operation has its own stream, so that switching one off changes no other.
-    """
+    """Return a number in [0, 2^63) that these arguments decide on any machine; each use `what` has its own stream."""
     return int.from_bytes(_digest(seed, epoch, *ids, what=what)[:8], "little") >> 1
 
 
@@ -58,16 +51,8 @@ class Augmentation:
     gain: float = 0.0
     mixup: float = 0.0
 
-    @property
-    def waveform(self) -> bool:
-        """Whether any of it changes the waveform (all of it does, Mixup too)."""
-        return bool(self.stretch or self.shift or self.noise is not None or self.gain or self.mixup)
-
     def apply(self, wave: Samples, rate: int, seed: int, epoch: int, id: str) -> Samples:
-        """Return `wave` [S] at `rate` Hz stretched, shifted, with noise and at another level (not mixed).
-
-        Raises AffectError where a noise recording can't be read.
-        """
+        """Return `wave` [S] changed, but not mixed; raises AffectError where a noise recording can't be read."""
         if self.stretch:
             wave = stretch(wave, self.stretch, generator(seed, epoch, id, what="stretch"))
         if self.shift:
@@ -113,14 +98,14 @@ def shift(wave: Samples, longest: float, random: Generator) -> Samples:
         return wave
     exact = np.asarray(wave, np.float64)
     energy = np.cumsum((exact - exact.mean()) ** 2)
-    half = energy[-1] / 2
+    middle = int(np.searchsorted(energy, energy[-1] / 2))
     moved = np.zeros_like(wave, dtype=np.float32)
     if drawn > 0:
         # The last `by` samples leave: those before them must hold half.
-        by = min(drawn, len(wave) - 1 - int(np.searchsorted(energy, half)))
+        by = min(drawn, len(wave) - 1 - middle)
         moved[by:] = wave[: len(wave) - by]
     else:
-        by = min(-drawn, int(np.searchsorted(energy, half)))
+        by = min(-drawn, middle)
         moved[: len(wave) - by] = wave[by:]
     return moved
 
@@ -137,8 +122,7 @@ def add_noise(
     ratio = random.uniform(*decibels)
     added: NDArray[np.floating[Any]]
     if files:
-        path = files[int(random.integers(len(files)))]
-        added = noises.excerpt(path, len(wave), rate, random)
+        added = noises.excerpt(files[int(random.integers(len(files)))], len(wave), rate, random)
     else:
         added = noises.coloured(len(wave), random)
     have = noises.power(added)
@@ -149,10 +133,7 @@ def add_noise(
 
 
 def gain(wave: Samples, largest: float, random: Generator) -> Samples:
-    """Return `wave` [S] at a level changed by up to `largest` dB, up or down, as often up as down.
-
-    It is made louder up to a peak of 1 and no further, so that nothing clips.
-    """
+    """Return `wave` [S] at a level changed by up to `largest` dB, down, or up to a peak of 1, so that nothing clips."""
     factor = 10.0 ** (random.uniform(-largest, largest) / 20.0)
     peak = float(np.abs(wave).max())
     if factor > 1.0 and peak * factor > 1.0:
@@ -161,10 +142,7 @@ def gain(wave: Samples, largest: float, random: Generator) -> Samples:
 
 
 def partner(ids: Sequence[str], seed: int, epoch: int, id: str) -> int:
-    """Return the place in `ids` of the utterance that `id` is mixed with, any other one alike.
-
-    Raises AffectError where there is no other.
-    """
+    """Return the place in `ids` of what `id` is mixed with, any other alike; raises AffectError if there is none."""
     random = generator(seed, epoch, id, what="partner")
     if len(ids) < 2:
         raise AffectError("mixup needs two training utterances at least")
@@ -175,10 +153,7 @@ def partner(ids: Sequence[str], seed: int, epoch: int, id: str) -> int:
 
 
 def share(alpha: float, seed: int, epoch: int, id: str, other: str) -> float:
-    """Return the share of `id` in its mix with `other`: the larger part of a draw from Beta(alpha, alpha).
-
-    The larger part, because the mix keeps the length and the group of `id`.
-    """
+    """Return the larger part of a draw from Beta(alpha, alpha): a mix keeps the length and the group of `id`."""
     drawn = float(generator(seed, epoch, id, other, what="share").beta(alpha, alpha))
     return max(drawn, 1.0 - drawn)
 
@@ -192,9 +167,8 @@ def mix(wave: Samples, other: Samples, share: float) -> Samples:
     """
     if share == 1.0:
         return wave
-    fitted = np.zeros(len(wave), np.float64)
     kept = other[: len(wave)]
-    fitted[: len(kept)] = kept
+    fitted = np.pad(kept.astype(np.float64), (0, len(wave) - len(kept)))
     level = noises.power(kept)
     if level:
         fitted *= math.sqrt(noises.power(wave) / level)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
 from affect.errors import AffectError
 
@@ -26,28 +23,24 @@ def cache_folder() -> Path:
 
 
 def lock(folder: Path, what: str) -> FileLock:
-    """Return the lock of a folder, which one process at a time may hold; logs that `what` is waited for, if it is.
-
-    Raises AffectError where the folder can't be written.
-    """
+    """Return a folder's lock; logs that `what` is waited for, if it is. Raises AffectError where the disk refuses."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        found = FileLock(folder / ".lock")
+        held = FileLock(folder / ".lock")
         try:
-            found.acquire(timeout=1)
-            found.release()
+            held.acquire(timeout=1)
+            held.release()
         except Timeout:
             _LOG.info("%s: waiting for another process that computes it", what)
     except OSError as error:
         reason = error.strerror or str(error)
         raise AffectError(f"cannot write the cache in {folder} ({reason}); set AFFECT_CACHE") from error
-    return found
+    return held
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, atomically; raises AffectError where the disk refuses."""
-    text = json.dumps(value, ensure_ascii=False)
-    replace_file(path, lambda file: file.write(text.encode("utf-8")))
+    replace_file(path, json.dumps(value, ensure_ascii=False).encode("utf-8"))
 
 
 def read_json(path: Path) -> Any:
@@ -61,57 +54,20 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write `array` as .npy, atomically; raises AffectError where the disk refuses."""
-    replace_file(path, lambda file: np.save(file, array, allow_pickle=False))
+def replace_file(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write a file beside `path` and rename it: readers, also other processes, never see half of one.
 
-
-def read_array(path: Path) -> NDArray[Any] | None:
-    """Return what `write_array` wrote, or None where there is nothing (a damaged file is logged and ignored)."""
-    try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, EOFError) as error:
-        _LOG.warning("cached file %s is unreadable and will be made again (%s)", path, error)
-        return None
-    return array
-
-
-def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a file beside `path` and rename it: readers, also other processes, never see half of one.
-
-    Raises AffectError where the disk refuses. Where `write` itself fails, nothing of it stays.
+    `content` may be what writes it; where that fails, nothing stays. Raises AffectError where the disk refuses.
     """
-    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.replace(temporary, path)
-        temporary = None
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content) if isinstance(content, bytes) else content(file)
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
         raise AffectError(f"cannot write the cached file {path} ({reason}); set AFFECT_CACHE") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def replace_folder(root: Path, build: Callable[[Path], object]) -> None:
-    """Let `build` fill a folder beside `root` and put it in its place; what a killed process left there is removed.
-
-    For the holder of a lock. Raises OSError where the disk refuses.
-    """
-    building, former = (root.parent / f".{root.name}.{state}" for state in ("partial", "former"))
-    for left_by_a_kill in (building, former):
-        shutil.rmtree(left_by_a_kill, ignore_errors=True)
-    try:
-        build(building)
-        if root.exists():
-            root.rename(former)
-        building.rename(root)
-    finally:
-        for folder in (building, former):
-            shutil.rmtree(folder, ignore_errors=True)

@@ -51,17 +51,9 @@ class Condition:
     kind: Kind
     value: str | float
 
-    @property
-    def drops(self) -> bool:
-        """Whether conditions of this kind take modalities away."""
-        return self.kind in ("subset", "missing")
-
 
 def parse(name: str) -> Condition:
-    """Return the condition called `name`: one of `NAMES`, or with another rate (0 to 1), ratio or order of letters.
-
-    Raises AffectError for any other name.
-    """
+    """Return the condition called `name`: one of `NAMES` or alike; raises AffectError for any other name."""
     kind, _, value = name.partition("=")
     if kind == "subset" and "".join(sorted(value)) in SUBSETS:
         return Condition("subset", "".join(sorted(value)))
@@ -80,20 +72,20 @@ def keep(condition: Condition, ids: Sequence[str], present: Mask, *, seed: int =
 
     A subset may leave an utterance nothing. `missing` never does: where all m modalities of an utterance would be
     dropped, one of them, each as likely as the others, is kept, so the rate that results is r - r^m / m: .586 for
-    r = .7 of three, nothing of one. Raises ValueError for unequal lengths.
+    r = .7 of three, nothing of one.
     """
-    _check(ids, present)
+    stays = np.ones_like(present)
     if condition.kind == "subset":
-        named: Mask = present & np.array([letter in str(condition.value) for letter in MODALITIES])
-        return named
+        stays = np.array([letter in str(condition.value) for letter in MODALITIES])
     if condition.kind == "missing":
-        drawn = np.array([_uniform(seed, id, "missing") for id in ids]).reshape(len(ids), len(MODALITIES))
+        drawn = np.array(
+            [[number(seed, 0, id, name, what="missing") * 2.0**-63 for name in MODALITIES.values()] for id in ids]
+        ).reshape(present.shape)
         # The greatest number of those present stays whatever the rate: a choice at random that no rate changes, or
         # what is missing at one rate might be back at a higher one.
         last = np.where(present, drawn, -1.0).argmax(1)[:, None] == np.arange(len(MODALITIES))
-        stays: Mask = present & ((drawn >= float(condition.value)) | last)
-        return stays
-    return present.copy()
+        stays = (drawn >= float(condition.value)) | last
+    return np.asarray(present & stays)
 
 
 def power(values: Values) -> float:
@@ -116,16 +108,9 @@ def noise(
     """Return `values` [N, D] of a stream (a modality's name, or `audio_2`) with noise; rows of zeros stay zeros.
 
     Each feature gets noise of the deviation sqrt(reference / 10^(dB / 10)), `reference` being the `power` of the
-    training rows. The stream's name has its own noise. Under a condition that is not `snr` nothing is added. Raises
-    ValueError for unequal lengths or a reference that is negative or not finite.
+    training rows. The stream's name has its own noise.
     """
-    if values.ndim != 2 or len(values) != len(ids):
-        raise ValueError(f"{len(ids)} ids for values of shape {values.shape}")
-    if not (np.isfinite(reference) and reference >= 0):
-        raise ValueError(f"the reference power of {stream} must be finite and not negative, not {reference}")
     noisy = np.array(values, dtype=np.float32)
-    if condition.kind != "snr":
-        return noisy
     deviation = np.float32(np.sqrt(reference * 10.0 ** (-float(condition.value) / 10.0)))
     drawn = np.empty(values.shape[1], np.float32)
     for row in np.flatnonzero(values.any(1)).tolist():
@@ -139,30 +124,11 @@ def shuffle(condition: Condition, ids: Sequence[str], present: Mask, *, seed: in
     """Return the row [N] whose features of the condition's modality each row is to have.
 
     Of the rows that have the modality each gets another's, and every one's are used once: all of them form one circle
-    in an order drawn at random. A single row has no other, and keeps its own, as do rows without the modality and all
-    rows under a condition that is not `shuffle`. Raises ValueError for unequal lengths and for an id that is there
-    twice.
+    in an order drawn at random. A single row has no other, and keeps its own, as do rows without the modality.
     """
-    _check(ids, present)
     source = np.arange(len(ids))
-    if condition.kind != "shuffle":
-        return source
-    if len(set(ids)) < len(ids):
-        raise ValueError("ids must be unique")
-    modality = MODALITIES[str(condition.value)]
-    there: list[int] = np.flatnonzero(present[:, list(MODALITIES).index(str(condition.value))]).tolist()
-    circle = sorted(there, key=lambda row: (number(seed, 0, ids[row], modality, what="shuffle"), ids[row]))
+    letter = str(condition.value)
+    there: list[int] = np.flatnonzero(present[:, list(MODALITIES).index(letter)]).tolist()
+    circle = sorted(there, key=lambda row: (number(seed, 0, ids[row], MODALITIES[letter], what="shuffle"), ids[row]))
     source[circle] = np.roll(circle, -1)
     return source
-
-
-def _uniform(seed: int, id: str, what: str) -> list[float]:
-    """Return a number from 0 to 1 for each modality."""
-    return [number(seed, 0, id, modality, what=what) * 2.0**-63 for modality in MODALITIES.values()]
-
-
-def _check(ids: Sequence[str], present: Mask) -> None:
-    if present.dtype != np.bool_ or present.shape != (len(ids), len(MODALITIES)):
-        raise ValueError(
-            f"present must be bool [{len(ids)}, {len(MODALITIES)}], not {present.dtype} {list(present.shape)}"
-        )

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 LABELS = ("valence", "arousal", "dominance")
 """Columns of ratings that lie on a corpus's scale."""
 
-_SHORT = 8
-
 
 @dataclass(frozen=True, kw_only=True)
 class Exclusion:
@@ -46,4 +44,4 @@ class Corpus:
     @property
     def identity(self) -> str:
         """What reports and comparisons call it: its name, and the beginning of its fingerprint."""
-        return f"{self.name}@{self.fingerprint[:_SHORT]}"
+        return f"{self.name}@{self.fingerprint[:8]}"

@@ -30,6 +30,12 @@ REFERENCE = 27.5  # Hz, 0 semitones
 FLOOR = 1e-12  # power: 120 dB under full scale, well under the rounding of 16 bits
 NEPER = 10.0 / np.log(10.0)  # dB of a power's natural logarithm
 
+_KILOHERTZ = np.linspace(0.0, RATE / 2, FFT // 2 + 1, dtype=np.float32) / 1000.0
+"""The frequency of each bin."""
+_HANN = np.hanning(WINDOW).astype(np.float32)
+_HANN = (_HANN / np.sqrt(np.mean(_HANN**2) * WINDOW / FFT)).astype(np.float32)
+"""The analysis window, scaled so that the mean power of a bin is the signal's."""
+
 FRAME_FEATURES: tuple[str, ...] = (
     "f0",  # semitones over 27.5 Hz; interpolated where unvoiced, 0 where the whole clip is
     "voicing",  # 1 where `f0` was measured, 0 where it was filled in
@@ -60,7 +66,7 @@ def frames(waveform: Array, rate: int = RATE) -> Array:
     """
     waveform = prepare(waveform, rate)
     pitched = pitch.track(waveform)
-    power = np.abs(scipy.fft.rfft(pitch.windows(waveform, WINDOW) * _hann(), FFT, axis=1)) ** 2 / FFT
+    power = np.abs(scipy.fft.rfft(pitch.windows(waveform, WINDOW) * _HANN, FFT, axis=1)) ** 2 / FFT
     mel = power @ _mel().T
     # the floor follows the loudest frame, so that digital silence and a quiet room look alike
     loudest = float(mel.mean(axis=1).max())
@@ -76,7 +82,6 @@ def frames(waveform: Array, rate: int = RATE) -> Array:
         energy,
         (mel**0.3).mean(axis=1),
         *_balance(power, decibel, floor),
-        _flux(power),
         *_formants(power),
         _first_harmonics(pitched),
         *cepstrum.T,
@@ -94,29 +99,13 @@ def prepare(waveform: Array, rate: int) -> Array:
         raise AffectError("prosody can't be computed: the waveform holds NaN or infinity")
     if rate == RATE or not len(waveform):
         return waveform
-    resampled: Array = soxr.resample(waveform, rate, RATE).astype(np.float32)
-    return resampled
-
-
-@lru_cache(maxsize=1)
-def _hann() -> Array:
-    """Return the analysis window [WINDOW], scaled so that the mean power of a bin is the signal's."""
-    hann = np.hanning(WINDOW).astype(np.float32)
-    scaled: Array = hann / np.sqrt(np.mean(hann**2) * WINDOW / FFT)
-    return scaled.astype(np.float32)
+    return np.asarray(soxr.resample(waveform, rate, RATE), np.float32)
 
 
 @lru_cache(maxsize=1)
 def _mel() -> Array:
     """Return the mel filters [BANDS, FFT / 2 + 1], each of unit sum."""
-    bank: Array = librosa.filters.mel(sr=RATE, n_fft=FFT, n_mels=BANDS, fmin=50.0, fmax=7600.0, norm=1)
-    return bank
-
-
-@lru_cache(maxsize=1)
-def _hertz() -> Array:
-    """Return the frequency of each bin [FFT / 2 + 1]."""
-    return np.linspace(0.0, RATE / 2, FFT // 2 + 1, dtype=np.float32)
+    return np.asarray(librosa.filters.mel(sr=RATE, n_fft=FFT, n_mels=BANDS, fmin=50.0, fmax=7600.0, norm=1))
 
 
 def _between(low: float, high: float) -> slice:
@@ -129,33 +118,26 @@ def _semitones(pitched: pitch.Pitch) -> Array:
     where = np.flatnonzero(pitched.voiced)
     if not len(where):
         return np.zeros(len(pitched.hertz), dtype=np.float32)
-    known = 12.0 * np.log2(pitched.hertz[where] / REFERENCE)
-    filled: Array = np.interp(np.arange(len(pitched.hertz)), where, known).astype(np.float32)
-    return filled
+    measured = 12.0 * np.log2(pitched.hertz[where] / REFERENCE)
+    return np.asarray(np.interp(np.arange(len(pitched.hertz)), where, measured), np.float32)
 
 
 def _balance(power: Numbers, decibel: Numbers, floor: float) -> list[Numbers]:
-    """Return alpha ratio, Hammarberg index, the two slopes, centroid and flatness, each [T]."""
+    """Return alpha ratio, Hammarberg index, the two slopes, centroid, flatness and flux, each [T]."""
     low = power[:, _between(50, 1000)].sum(axis=1) + floor
     high = power[:, _between(1000, 5000)].sum(axis=1) + floor
     strongest = decibel[:, _between(0, 2000)].max(axis=1) - decibel[:, _between(2000, 5000)].max(axis=1)
-    kilohertz = _hertz() / 1000.0
     slopes = []
     for band in (_between(0, 500), _between(500, 1500)):
-        x = kilohertz[band] - kilohertz[band].mean()
+        x = _KILOHERTZ[band] - _KILOHERTZ[band].mean()
         slopes.append(decibel[:, band] @ x / (x @ x))
     audible = power[:, 1:] + floor
-    centroid = np.log2(np.maximum(audible @ kilohertz[1:] / audible.sum(axis=1), 1e-3))
+    centroid = np.log2(np.maximum(audible @ _KILOHERTZ[1:] / audible.sum(axis=1), 1e-3))
     flatness = decibel[:, 1:].mean(axis=1) - 10.0 * np.log10(audible.mean(axis=1))
-    return [10.0 * np.log10(low / high), strongest, *slopes, centroid, flatness]
-
-
-def _flux(power: Numbers) -> Numbers:
-    """Return how much the shape of the magnitude spectrum changes from the frame before [T]."""
-    magnitude = np.sqrt(power)
-    shape = magnitude / np.maximum(magnitude.sum(axis=1, keepdims=True), 1e-6)
-    change: Numbers = np.abs(np.diff(shape, axis=0, prepend=shape[:1])).sum(axis=1)
-    return change
+    shape = np.sqrt(power)
+    shape /= np.maximum(shape.sum(axis=1, keepdims=True), 1e-6)
+    flux = np.abs(np.diff(shape, axis=0, prepend=shape[:1])).sum(axis=1)
+    return [10.0 * np.log10(low / high), strongest, *slopes, centroid, flatness, flux]
 
 
 def _first_harmonics(pitched: pitch.Pitch) -> Array:
@@ -177,33 +159,21 @@ def _formants(power: Numbers) -> list[Array]:
     correlation = scipy.fft.irfft(band * emphasis.astype(np.float32), axis=1)[:, : FORMANT_ORDER + 1].astype(np.float64)
     correlation /= np.maximum(correlation[:, :1], 1e-20)
     correlation[:, 0] = 1.0001  # a little white noise keeps the recursion stable, also in silence
-    response = np.abs(scipy.fft.rfft(_predictor(correlation), 2 * FORMANT_GRID, axis=1))
+    lag = np.abs(np.subtract.outer(np.arange(FORMANT_ORDER), np.arange(FORMANT_ORDER)))
+    predictor = np.linalg.solve(correlation[:, lag], -correlation[:, 1:, None])[:, :, 0]
+    response = np.abs(scipy.fft.rfft(np.insert(predictor, 0, 1.0, axis=1), 2 * FORMANT_GRID, axis=1))
     envelope = -np.log(response + 1e-9)
     left, middle, right = envelope[:, :-2], envelope[:, 1:-1], envelope[:, 2:]
     peak = (middle > left) & (middle >= right)
     shift = 0.5 * (left - right) / np.minimum(left - 2.0 * middle + right, -1e-9)  # a parabola's, between bins
     bins = np.arange(1, middle.shape[1] + 1) + np.where(peak, shift, 0.0)
     hertz = bins * FORMANT_RATE / 2 / FORMANT_GRID
-    found: list[Array] = []
+    formants: list[Array] = []
     below = np.zeros(len(power))
     for centre, (low, high) in zip((500.0, 1500.0, 2500.0), FORMANT_RANGES, strict=True):
         # the lowest peak of its range above the formant before; without one the neutral vowel's
         allowed = peak & (hertz >= low) & (hertz <= high) & (hertz > below[:, None] + 150.0)
         lowest = np.take_along_axis(hertz, allowed.argmax(axis=1)[:, None], axis=1)[:, 0]
         below = np.where(allowed.any(axis=1), lowest, centre)
-        found.append(np.log2(below / centre).astype(np.float32))
-    return found
-
-
-def _predictor(correlation: Numbers) -> Numbers:
-    """Return the prediction polynomials [T, order + 1] of autocorrelations [T, order + 1] (Levinson-Durbin)."""
-    count, size = correlation.shape
-    polynomial = np.zeros((count, size))
-    polynomial[:, 0] = 1.0
-    error = correlation[:, 0].copy()
-    for i in range(1, size):
-        reach = (polynomial[:, :i] * correlation[:, i:0:-1]).sum(axis=1)
-        reflection = -reach / error
-        polynomial[:, 1 : i + 1] += reflection[:, None] * polynomial[:, i - 1 :: -1][:, :i]
-        error = np.maximum(error * (1.0 - reflection**2), 1e-15)
-    return polynomial
+        formants.append(np.log2(below / centre).astype(np.float32))
+    return formants

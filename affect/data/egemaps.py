@@ -1,7 +1,4 @@
-"""The 88 functionals of eGeMAPSv02 by openSMILE, whose licence allows research only: the extra `affect[egemaps]`.
-
-Source: Eyben et al. 2016, The Geneva Minimalistic Acoustic Parameter Set (GeMAPS).
-"""
+"""The 88 functionals of eGeMAPSv02 (Eyben et al. 2016) by openSMILE, an extra that is licensed for research only."""
 
 from __future__ import annotations
 
@@ -34,11 +31,10 @@ def functionals(waveform: Array, rate: int = RATE) -> Array:
     Raises AffectError where openSMILE is not installed or the waveform is not one channel of finite numbers.
     """
     waveform = prepare(waveform, rate)
-    if len(waveform) < SHORTEST:
-        waveform = np.pad(waveform, (0, SHORTEST - len(waveform)))
+    waveform = np.pad(waveform, (0, max(0, SHORTEST - len(waveform))))
     values = np.asarray(_extractor().process_signal(waveform, RATE).to_numpy()[0], dtype=np.float32)
     if not np.isfinite(values).all():
-        _say_once("eGeMAPS gives no number for some functionals (silence, or nothing voiced): 0 in their place")
+        _warn_once()
     return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
@@ -55,6 +51,6 @@ def _extractor() -> Any:
     )
 
 
-@lru_cache(maxsize=8)
-def _say_once(message: str) -> None:
-    _LOG.warning(message)
+@lru_cache(maxsize=1)
+def _warn_once() -> None:
+    _LOG.warning("eGeMAPS gives no number for some functionals (silence, or nothing voiced): 0 in their place")

@@ -1,7 +1,4 @@
-"""Speaker embeddings that somebody else computed: from a table with a column of them, or a folder of arrays.
-
-Legend: E channels of an embedding.
-"""
+"""Speaker embeddings [E] that somebody else computed: from a table with a column of them, or a folder of arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +14,6 @@ from numpy.typing import NDArray
 from affect.errors import AffectError, first_line
 
 COLUMN = "speaker_embedding"
-_SHOWN = 3
 
 
 def add(dataset: Dataset, source: str | Path) -> Dataset:
@@ -28,30 +24,29 @@ def add(dataset: Dataset, source: str | Path) -> Dataset:
     """
     path = Path(source)
     names: list[str] = list(dataset["id"])
-    found = _folder(path, names) if path.is_dir() else _table(path)
-    missing = [name for name in names if name not in found]
+    vectors = _folder(path, names) if path.is_dir() else _table(path)
+    missing = [name for name in names if name not in vectors]
     if missing:
-        shown = ", ".join(missing[:_SHOWN]) + (" ..." if len(missing) > _SHOWN else "")
+        shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
         raise AffectError(f"{path} has no embedding of {len(missing)} of {len(names)} utterances: {shown}")
-    rows = [found[name] for name in names]
+    rows = [vectors[name] for name in names]
     for name, row in zip(names, rows, strict=True):
+        fault = ""
         if row.ndim != 1 or not len(row):
-            raise AffectError(f"{path}: the embedding of {name} is no vector, its shape is {list(row.shape)}")
-        if row.shape != rows[0].shape:
-            raise AffectError(
-                f"{path}: the embedding of {name} has {len(row)} numbers, that of {names[0]} {len(rows[0])}"
-            )
-        if not np.isfinite(row).all():
-            raise AffectError(f"{path}: the embedding of {name} holds NaN or infinite values")
+            fault = f"is no vector, its shape is {list(row.shape)}"
+        elif row.shape != rows[0].shape:
+            fault = f"has {len(row)} numbers, that of {names[0]} {len(rows[0])}"
+        elif not np.isfinite(row).all():
+            fault = "holds NaN or infinite values"
+        if fault:
+            raise AffectError(f"{path}: the embedding of {name} {fault}")
     return dataset.add_column(COLUMN, rows, feature=List(Value("float32")))
 
 
 def _folder(path: Path, names: list[str]) -> dict[str, NDArray[np.float32]]:
     files = {name: path / f"{name}.npy" for name in names}
     try:
-        return {
-            name: np.load(file, allow_pickle=False).astype(np.float32) for name, file in files.items() if file.is_file()
-        }
+        return {name: np.load(file).astype(np.float32) for name, file in files.items() if file.is_file()}
     except (OSError, ValueError, EOFError) as error:
         raise AffectError(f"{path}: an embedding can't be read: {first_line(error)}") from error
 
@@ -59,8 +54,8 @@ def _folder(path: Path, names: list[str]) -> dict[str, NDArray[np.float32]]:
 def _table(path: Path) -> dict[str, NDArray[np.float32]]:
     if not path.is_file():
         raise AffectError(f"data.embeddings: there is no {path}")
+    rows: list[Mapping[str, Any]]
     try:
-        rows: list[Mapping[str, Any]]
         if path.suffix == ".parquet":
             # Read here, not by `datasets`, whose cache would keep a copy of a file that may change.
             import pyarrow.parquet

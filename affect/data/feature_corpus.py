@@ -12,7 +12,6 @@ import hashlib
 import io
 import logging
 import os
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -55,8 +54,9 @@ class FeatureCorpus(Corpus):
 
     `utterances` has the columns id, part, emotion ("" where missing) and valence (NaN where missing). `present` [N, S]
     says which vectors are there, `absent` [N, S] which have no file (the others that aren't there are all zero);
-    `exclusions` names each absent file. `arrays` hold the vectors of each stream. `fingerprint` changes when any label
-    or vector changes, wherever the corpus lies. `stores` are the files that the vectors are mapped from.
+    `exclusions` names each absent file. `arrays` hold the vectors [N, D] of each stream, read-only, zeros if missing;
+    `stores` are the files that they are mapped from. `fingerprint` changes when any label or vector changes, wherever
+    the corpus lies.
     """
 
     classes: tuple[str, ...]
@@ -74,25 +74,17 @@ class FeatureCorpus(Corpus):
     @property
     def keys(self) -> tuple[str, ...]:
         """A model's name of each stream: audio, text, video, and audio_2 ... for a modality's further ones."""
-        seen: Counter[str] = Counter()
-        names = []
-        for stream in self.streams:
-            seen[stream.modality] += 1
-            count = seen[stream.modality]
-            names.append(stream.modality if count == 1 else f"{stream.modality}_{count}")
-        return tuple(names)
-
-    def values(self, stream: int) -> NDArray[np.floating[Any]]:
-        """Return the vectors [N, D] of the stream of this index, read-only, float16 or float32; missing ones are 0."""
-        return self.arrays[stream]
+        modalities = [stream.modality for stream in self.streams]
+        counts = [modalities[: k + 1].count(modality) for k, modality in enumerate(modalities)]
+        return tuple(m if count == 1 else f"{m}_{count}" for m, count in zip(modalities, counts, strict=True))
 
     def indices(self, part: str) -> NDArray[np.int64]:
         """Return the rows of a part, in order; raises AffectError for a part that the corpus does not have."""
         parts = np.asarray(self.utterances["part"][:])
-        found = np.flatnonzero(parts == part).astype(np.int64)
-        if not len(found):
+        rows = np.flatnonzero(parts == part).astype(np.int64)
+        if not len(rows):
             raise AffectError(f"{self.name} has no part {part!r}: {nearest(part, set(parts.tolist()))}")
-        return found
+        return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,24 +107,19 @@ def read_table(folder: Path, names: Sequence[str], cache: Path) -> Table:
     """
     files, stamp = _list(folder, names)
     own = hashlib.sha256("\0".join((os.path.realpath(folder), *names)).encode("utf-8", "surrogatepass"))
-    place = cache / "streams" / own.hexdigest()[:24]
-    table = _load(place / "table.arrow", stamp)
+    path = cache / "streams" / own.hexdigest()[:24] / "table.arrow"
+    table = _load(path, stamp)
     if table is None:
-        with lock(place, f"the feature {folder.name}"):
-            table = _load(place / "table.arrow", stamp)
+        with lock(path.parent, f"the feature {folder.name}"):
+            table = _load(path, stamp)
             if table is None:
-                _write(place / "table.arrow", folder, names, files, stamp)
-                table = _load(place / "table.arrow", stamp)
-    if table is None:
-        raise AffectError(f"{place / 'table.arrow'} was written and can't be read back; set AFFECT_CACHE")
+                _write(path, folder, names, files, stamp)
+                table = _table(store.Store(path))
     return table
 
 
 def read_frames(path: str | Path) -> NDArray[np.floating[Any]]:
-    """Return the frames [T, D] of an npy file of a vector [D] or of frames, as float16 or float32.
-
-    Raises AffectError, which names the file, where it holds anything else, or NaN or infinite values.
-    """
+    """Return the frames [T, D] of an npy file of [D] or [T, D], float16 or float32; raises AffectError for others."""
     try:
         data = Path(path).read_bytes()
         stream = io.BytesIO(data)
@@ -160,35 +147,32 @@ def read_frames(path: str | Path) -> NDArray[np.floating[Any]]:
     return frames.reshape(-1, shape[-1])
 
 
-def _list(folder: Path, names: Sequence[str]) -> tuple[list[tuple[str, ...] | None], str]:
+def _list(folder: Path, names: Sequence[str]) -> tuple[list[list[str] | None], str]:
     """Return the files of each utterance (None: it has neither file nor folder), and a hash of what they look like."""
-    found: list[tuple[str, ...] | None] = []
+    files: list[list[str] | None] = []
     digest = hashlib.sha256(_VERSION)
     try:
-        with os.scandir(folder) as entries:
-            known = {entry.name: entry for entry in entries}
+        with os.scandir(folder) as inside:
+            entries = {entry.name: entry for entry in inside}
         for name in names:
-            file, frames = known.get(f"{name}.npy"), known.get(name)
-            if frames is not None and not frames.is_dir():
-                frames = None
-            if file is not None and frames is not None:
-                raise AffectError(f"{folder} has both {name}.npy and a folder {name}: remove one of them")
-            mine = None if file is None else [file]
-            if frames is not None:
+            file, frames = entries.get(f"{name}.npy"), entries.get(name)
+            own = None if file is None else [file]
+            if frames is not None and frames.is_dir():
+                if own is not None:
+                    raise AffectError(f"{folder} has both {name}.npy and a folder {name}: remove one of them")
                 with os.scandir(frames) as inside:
                     # Files that start with a dot are what other systems leave beside the real ones.
-                    mine = [entry for entry in inside if entry.name.endswith(".npy") and entry.name[0] != "."]
-                mine.sort(key=lambda entry: entry.name)
-            found.append(None if mine is None else tuple(entry.path for entry in mine))
-            stats = [(entry.name, entry.stat()) for entry in mine or ()]
-            looks = [(own, stat.st_size, stat.st_mtime_ns) for own, stat in stats]
-            digest.update(repr((name, mine is None, looks)).encode("utf-8", "surrogatepass"))
+                    own = [entry for entry in inside if entry.name.endswith(".npy") and entry.name[0] != "."]
+                own.sort(key=lambda entry: entry.name)
+            files.append(None if own is None else [entry.path for entry in own])
+            looks = [(entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in own or ()]
+            digest.update(repr((name, own is None, looks)).encode("utf-8", "surrogatepass"))
     except OSError as error:
         raise AffectError(f"{error.filename or folder} cannot be read ({error.strerror or error})") from error
-    return found, digest.hexdigest()
+    return files, digest.hexdigest()
 
 
-def _write(path: Path, folder: Path, names: Sequence[str], files: Sequence[tuple[str, ...] | None], stamp: str) -> None:
+def _write(path: Path, folder: Path, names: Sequence[str], files: Sequence[list[str] | None], stamp: str) -> None:
     """Write all vectors as one batch, so that they lie together and are mapped as one array."""
     values, states = _convert(folder, files)
     digest = hashlib.sha256(f"{values.dtype} {values.shape}".encode())
@@ -203,53 +187,45 @@ def _write(path: Path, folder: Path, names: Sequence[str], files: Sequence[tuple
     )
 
 
-def _convert(
-    folder: Path, files: Sequence[tuple[str, ...] | None]
-) -> tuple[NDArray[np.floating[Any]], NDArray[np.uint8]]:
+def _convert(folder: Path, files: Sequence[list[str] | None]) -> tuple[NDArray[np.floating[Any]], NDArray[np.uint8]]:
     """Read every file of a feature, in threads: a network disk answers slowly. Returns vectors [N, D] and states."""
     values: NDArray[np.floating[Any]] | None = None
-    states = np.full(len(files), ABSENT, np.uint8)
-    widest, first = 2, ""
+    states = np.array([ABSENT if own is None else ZERO for own in files], np.uint8)
+    halves, first = True, ""
     with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
-        bar = tqdm(total=len(files), desc=f"reading {folder.name}", delay=1, leave=False, disable=None)
-        for index, vector in enumerate(pool.map(_vector, files)):
-            bar.update()
-            mine = files[index]
-            if mine is None:
-                continue
-            states[index] = ZERO
-            if vector is None:
+        vectors = pool.map(_vector, files)
+        bar = tqdm(vectors, f"reading {folder.name}", len(files), delay=1, leave=False, disable=None)
+        for index, (own, vector) in enumerate(zip(files, bar, strict=True)):
+            if vector is None or own is None:
                 continue
             if values is None:
-                values, first = np.zeros((len(files), len(vector)), np.float32), mine[0]
-            if len(vector) != values.shape[1]:
-                raise AffectError(_widths(mine[0], len(vector), first, values.shape[1]))
+                values, first = np.zeros((len(files), len(vector)), np.float32), own[0]
+            _check_widths(own[0], len(vector), first, values.shape[1])
             values[index] = vector
-            widest = max(widest, vector.dtype.itemsize)
+            halves &= vector.dtype == np.float16
             if vector.any():
                 states[index] = PRESENT
     if values is None:
         raise AffectError(f"{folder} has no file of any of the {len(files)} utterances: are these features of theirs?")
-    return (values.astype(np.float16) if widest == 2 else values), states
+    return (values.astype(np.float16) if halves else values), states
 
 
-def _vector(files: tuple[str, ...] | None) -> NDArray[np.floating[Any]] | None:
+def _vector(files: list[str] | None) -> NDArray[np.floating[Any]] | None:
     """Return the mean [D] of all frames of an utterance's files; None where it has none."""
     if not files:
         return None
     parts = [read_frames(path) for path in files]
     for path, part in zip(files, parts, strict=True):
-        if part.shape[1] != parts[0].shape[1]:
-            raise AffectError(_widths(path, part.shape[1], files[0], parts[0].shape[1]))
-    frames = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    if not len(frames):
-        return None
-    mean: NDArray[np.floating[Any]] = frames.mean(axis=0, dtype=np.float64).astype(frames.dtype)
-    return mean
+        _check_widths(path, part.shape[1], files[0], parts[0].shape[1])
+    frames = np.concatenate(parts)
+    return np.asarray(frames.mean(axis=0, dtype=np.float64).astype(frames.dtype)) if len(frames) else None
 
 
-def _widths(one: str, width: int, other: str, its: int) -> str:
-    return f"{one} has {width} numbers, {other} has {its}: files of one feature must have the same width"
+def _check_widths(one: str, width: int, other: str, its: int) -> None:
+    if width != its:
+        raise AffectError(
+            f"{one} has {width} numbers, {other} has {its}: files of one feature must have the same width"
+        )
 
 
 def _load(path: Path, stamp: str) -> Table | None:
@@ -258,9 +234,11 @@ def _load(path: Path, stamp: str) -> Table | None:
         return None
     try:
         kept = store.Store(path)
-        if kept.facts.get("stamp") != stamp:
-            return None
-        return Table(kept.array("values"), kept.array("state"), kept.facts["digest"], kept)
+        return _table(kept) if kept.facts.get("stamp") == stamp else None
     except (AffectError, KeyError) as error:
         _LOG.warning("cached file %s is unreadable and will be made again (%s)", path, first_line(error))
         return None
+
+
+def _table(kept: store.Store) -> Table:
+    return Table(kept.array("values"), kept.array("state"), kept.facts["digest"], kept)

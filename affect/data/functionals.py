@@ -1,11 +1,6 @@
-"""Utterance functionals of the frame descriptors: what a whole clip's pitch, loudness, timbre and tempo are like.
-
-Legend: S samples, T frames, D functionals.
-"""
+"""Utterance functionals [D] of frame descriptors [T, F]: what a clip's pitch, loudness, timbre and tempo are like."""
 
 from __future__ import annotations
-
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,8 +126,7 @@ def _loudness(column: dict[str, NDArray[np.float64]], active: Mask) -> dict[str,
 def _runs(mask: Mask) -> NDArray[np.float64]:
     """Return the lengths in seconds of the runs of true."""
     edges = np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))
-    lengths: NDArray[np.float64] = (np.flatnonzero(edges < 0) - np.flatnonzero(edges > 0)) / SECOND
-    return lengths
+    return np.asarray((np.flatnonzero(edges < 0) - np.flatnonzero(edges > 0)) / SECOND)
 
 
 def _tempo(loudness: NDArray[np.float64], active: Mask, voiced: Mask) -> dict[str, float]:
@@ -141,10 +135,15 @@ def _tempo(loudness: NDArray[np.float64], active: Mask, voiced: Mask) -> dict[st
     speaking = max(float(active.sum()) / SECOND, 0.1)
     smooth = gaussian_filter1d(loudness, 2.5)
     top = float(smooth.max())
-    peaks = _peaks(smooth, 0.08 * top) if top > 0 else np.zeros(0)
+    syllables = 0
+    if top > 0:
+        # Imported here: it takes half a second, and with kept functionals a run finds no peaks.
+        from scipy.signal import find_peaks
+
+        syllables = len(find_peaks(smooth, prominence=0.08 * top, distance=8)[0])
     values = {
-        "syllable_rate": len(peaks) / seconds,
-        "articulation_rate": len(peaks) / speaking,
+        "syllable_rate": syllables / seconds,
+        "articulation_rate": syllables / speaking,
         "active_share": float(active.mean()),
         "voiced_share": float(voiced.sum()) / max(float(active.sum()), 1.0),
         "voiced_rate": len(_runs(voiced)) / seconds,
@@ -157,19 +156,4 @@ def _tempo(loudness: NDArray[np.float64], active: Mask, voiced: Mask) -> dict[st
     return values
 
 
-def _peaks(smooth: NDArray[np.float64], prominence: float) -> NDArray[np.intp]:
-    """Return the places of peaks at least 8 frames apart."""
-    # Imported here: it takes half a second, and with kept functionals a run finds no peaks.
-    from scipy.signal import find_peaks
-
-    places: NDArray[np.intp] = find_peaks(smooth, prominence=prominence, distance=8)[0]
-    return places
-
-
-@lru_cache(maxsize=1)
-def _names() -> tuple[str, ...]:
-    """Return the names that `measure` gives, in its order."""
-    return tuple(measure(np.zeros((2, len(FRAME_FEATURES)), dtype=np.float32)))
-
-
-FUNCTIONAL_NAMES: tuple[str, ...] = _names()
+FUNCTIONAL_NAMES: tuple[str, ...] = tuple(measure(np.zeros((2, len(FRAME_FEATURES)), dtype=np.float32)))

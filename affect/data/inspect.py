@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,16 +22,11 @@ LISTED = 10
 
 
 def describe(corpus: Corpus, *, listed: int | None = LISTED) -> str:
-    """Return what `affect inspect` prints: counts, durations, labels, exclusions, folds and the fingerprint.
-
-    Exclusions are counted by reason, and the first `listed` of them (None: all) named.
-    """
-    data = corpus.utterances
+    """Return what `affect inspect` prints; of the exclusions the first `listed` (None: all) are named."""
     shown = ("session", "speaker", "dialogue", "emotion", "gender", "duration", "transcript")
-    wanted = (*shown, *LABELS, *corpus.labels, *corpus.groups)
-    columns = {name: list(data[name]) for name in data.column_names if name in wanted}
+    columns = {name: list(corpus.utterances[name]) for name in (*shown, *LABELS, *corpus.labels, *corpus.groups)}
     lines = [
-        f"{corpus.name}: {len(data)} utterances, fingerprint {corpus.fingerprint}",
+        f"{corpus.name}: {len(corpus.utterances)} utterances, fingerprint {corpus.fingerprint}",
         _scale(corpus, columns),
         _durations(columns["duration"]),
         _groups(columns),
@@ -46,13 +40,12 @@ def describe(corpus: Corpus, *, listed: int | None = LISTED) -> str:
 
 def _scale(corpus: Corpus, columns: Mapping[str, list[Any]]) -> str:
     """Say the scale, and whether it was told, inferred or does not apply."""
-    low, high = corpus.scale
+    scale = f"scale: {corpus.scale[0]:g} to {corpus.scale[1]:g}"
     if not corpus.inferred:
-        return f"scale: {low:g} to {high:g}{', mapped from the emotion, not rated' if corpus.mapped else ''}"
-    values = np.asarray([columns[name] for name in (*LABELS, *corpus.labels)], np.float64)
-    if not np.isfinite(values).any():
+        return f"{scale}, mapped from the emotion, not rated" if corpus.mapped else scale
+    if not np.isfinite(np.asarray([columns[name] for name in (*LABELS, *corpus.labels)], np.float64)).any():
         return "scale: none, there are no labels of numbers"
-    return f"scale: {low:g} to {high:g}, inferred: the narrowest usual one that holds the labels (--scale says another)"
+    return f"{scale}, inferred: the narrowest usual one that holds the labels (--scale says another)"
 
 
 def features_of(name: str, root: Path, options: Mapping[str, Any]) -> tuple[FeatureCorpus, Mapping[str, str]]:
@@ -62,21 +55,17 @@ def features_of(name: str, root: Path, options: Mapping[str, Any]) -> tuple[Feat
     """
     if "audio" in options:
         raise AffectError(f"corpus {name!r} has no recordings for --audio; its features are named by --audio-feature")
-    others = {option: value for option, value in options.items() if not option.endswith("_feature")}
-    chosen = {m: tuple(options[f"{m}_feature"]) for m in MODALITIES if f"{m}_feature" in options}
     layout = corpora.layout(name)
     there = features_below(root)
+    others = {option: value for option, value in options.items() if not option.endswith("_feature")}
+    chosen = {m: tuple(options[f"{m}_feature"]) for m in MODALITIES if f"{m}_feature" in options}
     if not chosen:
         chosen = {m: (usual,) for m, usual in layout.usual.items() if usual in there}
     return corpora.read_features(name, root, **{**chosen, **others}), there
 
 
 def describe_features(corpus: FeatureCorpus, there: Mapping[str, str], *, listed: int | None = LISTED) -> str:
-    """Return what `affect inspect` prints of a corpus of features: counts, labels, the features, and what is missing.
-
-    The last is said of each stream of `corpus` by part, with how often each set of modalities is there; `there` are
-    all features that the corpus's folder has.
-    """
+    """Return what `affect inspect` prints of a corpus of features, whose folder has the features `there`."""
     data = corpus.utterances
     parts = list(dict.fromkeys(data["part"][:]))
     rows = {part: corpus.indices(part) for part in parts}
@@ -94,19 +83,19 @@ def describe_features(corpus: FeatureCorpus, there: Mapping[str, str], *, listed
     lines.append(f"features: {len(there)}")
     lines += [f"  {name}: {text}" for name, text in there.items()]
     lines += _presence(corpus, rows)
-    lines += [f"patterns, {part}: {_patterns(corpus, mine)}" for part, mine in rows.items() if corpus.streams]
+    lines += [f"patterns, {part}: {_patterns(corpus, own)}" for part, own in rows.items() if corpus.streams]
     return "\n".join((*lines, *_exclusions(corpus.exclusions, listed)))
 
 
 def _patterns(corpus: FeatureCorpus, rows: NDArray[np.int64]) -> str:
     """Say how often each set of modalities is there among rows, the commonest first: ATV 71 %, AT 20 % ..."""
-    letters = {stream.modality: stream.modality[0].upper() for stream in corpus.streams}
-    there = {
-        modality: np.any(corpus.present[rows][:, [s.modality == modality for s in corpus.streams]], axis=1).tolist()
-        for modality in letters
-    }
-    found = Counter("".join(letters[m] for m in letters if there[m][k]) or "none" for k in range(len(rows)))
-    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    modalities = list(dict.fromkeys(stream.modality for stream in corpus.streams))
+    there = [corpus.present[rows][:, [s.modality == m for s in corpus.streams]].any(axis=1) for m in modalities]
+    counts = Counter(
+        "".join(m[0].upper() for m, has in zip(modalities, row, strict=True) if has) or "none"
+        for row in np.stack(there, axis=1).tolist()
+    )
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{pattern} {100 * count / len(rows):.3g} % ({count})" for pattern, count in ordered)
 
 
@@ -115,16 +104,15 @@ def _presence(corpus: FeatureCorpus, rows: dict[str, NDArray[np.int64]]) -> list
     lines = ["presence, as present / all zero / no file:"]
     for index, (key, stream) in enumerate(zip(corpus.keys, corpus.streams, strict=True)):
         counts = []
-        for part, mine in rows.items():
-            present, absent = (int(mask[mine, index].sum()) for mask in (corpus.present, corpus.absent))
-            counts.append(f"{part} {present} / {len(mine) - present - absent} / {absent}")
+        for part, own in rows.items():
+            present, absent = (int(mask[own, index].sum()) for mask in (corpus.present, corpus.absent))
+            counts.append(f"{part} {present} / {len(own) - present - absent} / {absent}")
         lines.append(f"  {key} {stream.name} ({stream.width}): {', '.join(counts)}")
     if corpus.streams:
-        whole = [f"{part} {int(corpus.present[mine].all(axis=1).sum())}" for part, mine in rows.items()]
+        whole = [f"{part} {int(corpus.present[own].all(axis=1).sum())}" for part, own in rows.items()]
         lines.append(f"  all of them: {', '.join(whole)}")
-    unnamed = [modality for modality in MODALITIES if modality not in {stream.modality for stream in corpus.streams}]
-    lines += [f"  {modality}: not looked at, name a feature (--{modality}-feature)" for modality in unnamed]
-    return lines
+    unnamed = [m for m in MODALITIES if m not in corpus.keys]
+    return [*lines, *(f"  {m}: not looked at, name a feature (--{m}-feature)" for m in unnamed)]
 
 
 def _durations(durations: list[float]) -> str:
@@ -135,16 +123,15 @@ def _durations(durations: list[float]) -> str:
 
 
 def _groups(columns: dict[str, list[Any]]) -> str:
-    distinct = {name: len(set(columns[name]) - {""}) for name in ("session", "dialogue", "speaker")}
-    words = sum(bool(text) for text in columns.get("transcript", []))
-    counted = ", ".join(f"{count} {name}s" for name, count in distinct.items())
+    counted = ", ".join(f"{len(set(columns[name]) - {''})} {name}s" for name in ("session", "dialogue", "speaker"))
+    words = sum(map(bool, columns["transcript"]))
     return f"groups: {counted}; {words} utterances with a transcript"
 
 
 def _counts(columns: dict[str, list[Any]], further: Sequence[str]) -> list[str]:
     lines = []
     for name in ("session", "speaker", "gender", "emotion", *further):
-        counts = Counter(value or "(none)" for value in columns.get(name, []))
+        counts = Counter(value or "(none)" for value in columns[name])
         if set(counts) == {"(none)"}:
             continue
         ordered = counts.most_common() if name == "emotion" else sorted(counts.items())
@@ -185,11 +172,10 @@ def _exclusions(exclusions: Sequence[Exclusion], listed: int | None) -> list[str
     if not exclusions:
         return ["exclusions: none"]
     reasons = Counter(kind(exclusion) for exclusion in exclusions)
-    width = math.floor(math.log10(max(reasons.values()))) + 1
+    width = len(str(max(reasons.values())))
     lines = [f"exclusions: {len(exclusions)}"]
     lines += [f"  {count:{width}d} {reason}" for reason, count in reasons.most_common()]
     lines += [f"    {exclusion.what}: {exclusion.reason}" for exclusion in exclusions[:listed]]
-    left = len(exclusions[listed:]) if listed is not None else 0
-    if left:
-        lines.append(f"    ... and {left} more (--all lists them)")
+    if listed is not None and len(exclusions) > listed:
+        lines.append(f"    ... and {len(exclusions) - listed} more (--all lists them)")
     return lines

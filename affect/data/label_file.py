@@ -10,11 +10,10 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
-import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, BinaryIO, NoReturn
@@ -31,12 +30,8 @@ _PARSER = threading.Lock()
 Labels = dict[str, dict[str, Any]]
 """By utterance, a dictionary of its labels."""
 
-_NUMBERS = {"f2": "e", "f4": "f", "f8": "d", "b1": "?"} | {
-    f"{kind}{size}": letter.upper() if kind == "u" else letter
-    for kind in "iu"
-    for size, letter in zip((1, 2, 4, 8), "bhiq", strict=True)
-}
-"""numpy's number types, as `struct` calls them."""
+_NUMBERS = frozenset(("f2", "f4", "f8", "b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"))
+"""Types of numbers that labels may have."""
 
 
 def read_labels(path: str | Path, keys: Sequence[str] | None = None) -> dict[str, Labels]:
@@ -52,13 +47,17 @@ def read_labels(path: str | Path, keys: Sequence[str] | None = None) -> dict[str
             raise AffectError(f"{file} is larger than {MOST >> 20} MiB: it is no file of labels")
         with zipfile.ZipFile(file) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            labels: dict[str, Labels] = {}
             for key in keys if keys is not None else members:
                 if key not in members:
                     raise AffectError(f"{file} has no array {key!r}; it has: {', '.join(sorted(members)) or 'none'}")
-            return {
-                key: _labels(_unpacked(archive, members[key], file), f"{file}, {key}")
-                for key in (keys if keys is not None else members)
-            }
+                if members[key].file_size > MOST:
+                    raise AffectError(f"{file}: {key} unpacks to more than {MOST >> 20} MiB: it is no file of labels")
+                if members[key].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise AffectError(f"{file}: {key} is packed in a way that numpy does not use")
+                # No more bytes than its entry says.
+                labels[key] = _labels(archive.read(members[key]), f"{file}, {key}")
+            return labels
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise AffectError(f"{file} is no readable npz file ({first_line(error)})") from error
     except OSError as error:
@@ -66,10 +65,7 @@ def read_labels(path: str | Path, keys: Sequence[str] | None = None) -> dict[str
 
 
 def read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, whether the order is Fortran's, and type of the npy file in `stream`, and leave it at its data.
-
-    Raises ValueError where it is none.
-    """
+    """Return shape, Fortran's order or not, and type of an npy file, left at its data; raises ValueError for others."""
     version = np.lib.format.read_magic(stream)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
@@ -85,15 +81,6 @@ def read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     return shape, fortran, dtype
 
 
-def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> bytes:
-    """Return a member's bytes, of which there are no more than its entry says and than `MOST`."""
-    if info.file_size > MOST:
-        raise AffectError(f"{file}: {info.filename} unpacks to more than {MOST >> 20} MiB: it is no file of labels")
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise AffectError(f"{file}: {info.filename} is packed in a way that numpy does not use")
-    return archive.read(info)
-
-
 def _labels(data: bytes, where: str) -> Labels:
     stream = io.BytesIO(data)
     try:
@@ -104,13 +91,13 @@ def _labels(data: bytes, where: str) -> Labels:
         raise AffectError(f"{where} is an array of {dtype} of the shape {list(shape)}, not one dictionary of labels")
     try:
         _check_places(data[stream.tell() :])
-        found = _Unpickler(stream, where).load()
+        array = _Unpickler(stream, where).load()
     except (
-        *(pickle.UnpicklingError, struct.error, ValueError, TypeError, AttributeError, LookupError, EOFError),
-        *(OverflowError, MemoryError, RecursionError),
+        *(pickle.UnpicklingError, ValueError, TypeError, AttributeError, LookupError, EOFError, OverflowError),
+        *(MemoryError, RecursionError),
     ) as error:
         raise AffectError(f"{where} is no readable pickle ({first_line(error)})") from error
-    value = found.item if isinstance(found, _Array) else None
+    value = array.item if isinstance(array, _Array) else None
     # What the pickle made may refer to itself: only the two levels that are used are looked at.
     if type(value) is not dict or not all(type(k) is str and type(v) is dict for k, v in value.items()):
         raise AffectError(f"{where} holds no dictionary of a dictionary of labels for each utterance")
@@ -118,10 +105,7 @@ def _labels(data: bytes, where: str) -> Labels:
 
 
 def _check_places(payload: bytes) -> None:
-    """Raise UnpicklingError where a pickle numbers what it remembers beyond its own length.
-
-    Python's reader makes room for every number below: five bytes would take gigabytes.
-    """
+    """Raise UnpicklingError for a number of an object above a pickle's length: Python makes room for all below it."""
     for opcode, argument, _ in pickletools.genops(payload):
         if opcode.name.endswith("PUT") and not 0 <= (argument or 0) <= len(payload):
             raise pickle.UnpicklingError(f"it numbers an object {argument}")
@@ -135,23 +119,15 @@ class _Unpickler(pickle.Unpickler):
         self._where = where
 
     def find_class(self, module: str, name: str) -> object:
-        admitted = _ADMITTED.get((module, name))
-        if admitted is None:
+        if (module, name) not in _ADMITTED:
             raise AffectError(
                 f"{self._where} is not labels alone: its pickle asks for {f'{module}.{name}'[:100]!r}, "
                 "which was refused; don't use this file"
             )
-        # A new one each time: a pickle can set attributes of what it is given.
-        return admitted()
+        return _Stand(_ADMITTED[module, name])
 
     def persistent_load(self, pid: object) -> NoReturn:
         raise pickle.UnpicklingError("it refers to objects outside itself")
-
-
-class _NDArray:
-    """Stands for `numpy.ndarray`, which is only ever an argument."""
-
-    __slots__ = ()
 
 
 class _Array:
@@ -182,60 +158,60 @@ class _Kind:
             self.order = state[1]
 
 
-class _Reconstruct:
-    """Stands for the function that makes an empty array, which a state then fills."""
+class _Stand:
+    """Stands for what a pickle names. A new one each time: a pickle can set attributes of what it is given."""
 
-    __slots__ = ()
+    __slots__ = ("function",)
 
-    def __call__(self, kind: object, shape: object, code: object) -> _Array:
-        if type(kind) is not _NDArray or shape != (0,) or code != b"b":
-            raise pickle.UnpicklingError("an array of it does not start empty")
-        return _Array()
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function = function
 
-
-class _DType:
-    """Stands for `numpy.dtype`."""
-
-    __slots__ = ()
-
-    def __call__(self, code: object, align: object = False, copy: object = True) -> _Kind:
-        if type(code) is not str:
-            raise pickle.UnpicklingError("a type of it is no code")
-        return _Kind(code)
+    def __call__(self, *arguments: object) -> object:
+        return self.function(*arguments)
 
 
-class _Scalar:
-    """Stands for the function that makes a numpy number or string: gives Python's own."""
-
-    __slots__ = ()
-
-    def __call__(self, kind: object, data: object) -> object:
-        if type(kind) is not _Kind or type(data) is not bytes:
-            raise pickle.UnpicklingError("a number of it is not written as bytes")
-        if kind.code.startswith("U"):
-            return data.decode("utf-32-le" if kind.order == "<" else "utf-32-be").rstrip("\0")
-        if kind.code not in _NUMBERS:
-            raise pickle.UnpicklingError(f"a value of it has the type {kind.code[:20]!r}")
-        return struct.unpack(kind.order + _NUMBERS[kind.code], data)[0]
+def _ndarray(*_: object) -> NoReturn:
+    # It is only ever an argument.
+    raise pickle.UnpicklingError("an array of it does not start empty")
 
 
-class _Encode:
-    """Stands for `codecs.encode`, by which protocol 2 writes bytes."""
-
-    __slots__ = ()
-
-    def __call__(self, text: object, encoding: object) -> bytes:
-        if type(text) is not str or encoding != "latin1":
-            raise pickle.UnpicklingError("bytes of it are not in latin1")
-        return text.encode("latin-1")
+def _reconstruct(kind: object, shape: object, code: object) -> _Array:
+    """Make an empty array, which a state then fills."""
+    if type(kind) is not _Stand or kind.function is not _ndarray or shape != (0,) or code != b"b":
+        raise pickle.UnpicklingError("an array of it does not start empty")
+    return _Array()
 
 
-_ADMITTED: dict[tuple[str, str], type] = {
-    ("numpy", "ndarray"): _NDArray,
-    ("numpy", "dtype"): _DType,
-    ("numpy.core.multiarray", "_reconstruct"): _Reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _Reconstruct,
-    ("numpy.core.multiarray", "scalar"): _Scalar,
-    ("numpy._core.multiarray", "scalar"): _Scalar,
-    ("_codecs", "encode"): _Encode,
+def _dtype(code: object, align: object = False, copy: object = True) -> _Kind:
+    if type(code) is not str:
+        raise pickle.UnpicklingError("a type of it is no code")
+    return _Kind(code)
+
+
+def _scalar(kind: object, data: object) -> object:
+    """Make Python's own of a numpy number or string."""
+    if type(kind) is not _Kind or type(data) is not bytes:
+        raise pickle.UnpicklingError("a number of it is not written as bytes")
+    if kind.code.startswith("U"):
+        return data.decode("utf-32-le" if kind.order == "<" else "utf-32-be").rstrip("\0")
+    if kind.code not in _NUMBERS:
+        raise pickle.UnpicklingError(f"a value of it has the type {kind.code[:20]!r}")
+    return np.frombuffer(data, kind.order + kind.code).item()
+
+
+def _encode(text: object, encoding: object) -> bytes:
+    """Make bytes, which protocol 2 writes as text."""
+    if type(text) is not str or encoding != "latin1":
+        raise pickle.UnpicklingError("bytes of it are not in latin1")
+    return text.encode("latin-1")
+
+
+_ADMITTED: dict[tuple[str, str], Callable[..., object]] = {
+    ("numpy", "ndarray"): _ndarray,
+    ("numpy", "dtype"): _dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy._core.multiarray", "scalar"): _scalar,
+    ("_codecs", "encode"): _encode,
 }

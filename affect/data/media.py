@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from datasets import Audio, Dataset, Value, Video, concatenate_datasets
 
 from affect.data.corpora import hub_source
+from affect.data.corpora.labels import SURPLUS, read_csv
 from affect.data.noise import FORMATS
 from affect.errors import AffectError, first_line, nearest
 
@@ -111,46 +111,38 @@ def _is_dataset(folder: Path) -> bool:
 
 
 def _from_folder(folder: Path) -> list[Medium]:
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     # ._ files hold a Mac's attributes, under the names of recordings.
     for path in sorted(path for path in folder.rglob("*") if not path.name.startswith(".")):
-        if path.suffix.lower() not in SOUND | FILM or not path.is_file():
-            continue
-        if path.stem in found:
-            raise AffectError(f"{found[path.stem]} and {path} would both be named {path.stem!r}: list them in a CSV")
-        found[path.stem] = path
-    if not found:
+        if path.suffix.lower() in SOUND | FILM and path.is_file():
+            other = files.setdefault(path.stem, path)
+            if other != path:
+                raise AffectError(f"{other} and {path} would both be named {path.stem!r}: list them in a CSV")
+    if not files:
         raise AffectError(f"{folder}: holds no sound or video file, nor a table that datasets reads")
-    check_names(found, str(folder))
+    check_names(files, str(folder))
     return [
         Medium(name=name, video=path) if path.suffix.lower() in FILM else Medium(name=name, audio=path)
-        for name, path in found.items()
+        for name, path in files.items()
     ]
 
 
 def _from_csv(path: Path, mapped: Mapping[str, str], root: Path) -> list[Medium]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        separator = max(",;\t", key=text.partition("\n")[0].count)
-        reader = csv.DictReader(text.splitlines(keepends=True), delimiter=separator, strict=True)
-        header = [name.strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = header
-        lines = [(reader.line_num, cells) for cells in reader]
-    except FileNotFoundError as error:
-        raise AffectError(f"{path}: no such table of media") from error
-    except UnicodeDecodeError as error:
-        raise AffectError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except (OSError, csv.Error) as error:
-        raise AffectError(f"{path}: cannot be read as a CSV ({error})") from error
-    known = _columns(str(path), header, mapped)
+    header, records = read_csv(path, (), separators=",;\t", strict=True)
+    columns = _columns(str(path), header, mapped)
     media: list[Medium] = []
-    for line, cells in lines:
-        if None in cells:
+    for line, cells in records:
+        if SURPLUS in cells:
             raise AffectError(f"{path}:{line}: has more cells than the header has columns; quote texts with commas")
-        plain = {name: (cells[column] or "").strip() for name, column in known.items()}
-        media.append(_medium(plain, root, f"{path}:{line}"))
+        ours = {name: cells[column] for name, column in columns.items()}
+        if "name" not in ours:
+            ours["name"] = _stem([ours.get("audio"), ours.get("video")], f"{path}:{line}")
+        media.append(_medium(ours, root, f"{path}:{line}"))
     check_names((medium.name for medium in media), str(path))
-    _require_a_file(media, root)
+    files = [file for medium in media for file in (medium.audio, medium.video) if isinstance(file, Path)]
+    # Not one is there: the root is wrong, not the files.
+    if files and not any(file.is_file() for file in files):
+        raise AffectError(f"none of {len(files)} files is there, the first would be {files[0]}: is {root} the root?")
     return media
 
 
@@ -159,22 +151,19 @@ def _columns(source: str, header: Sequence[str], mapped: Mapping[str, str]) -> d
     for ours, theirs in mapped.items():
         if theirs not in header:
             raise AffectError(f"{source} has no column {theirs!r} for {ours}: {nearest(theirs, header)}")
-    known = {name: mapped.get(name, name) for name in COLUMNS if mapped.get(name, name) in header}
-    if not known.keys() & {"audio", "video", "text"}:
+    columns = {name: mapped.get(name, name) for name in COLUMNS if mapped.get(name, name) in header}
+    if not columns.keys() & {"audio", "video", "text"}:
         raise AffectError(f"{source} has no column audio, video or text (columns maps them): {nearest('', header)}")
-    return known
+    return columns
 
 
 def _medium(cells: Mapping[str, Any], root: Path, where: str) -> Medium:
     """Return the medium of a row: paths below `root` (absolute ones stay as they are), bytes as they are."""
     audio, video, boxes = (_file(cells.get(column), root) for column in ("audio", "video", "boxes"))
-    name = str(cells["name"] if cells.get("name") is not None else "") if "name" in cells else _stem(cells, where)
-    text = cells.get("text")
-    if "text" in cells:
-        text = "" if text is None else str(text).strip()
     if isinstance(boxes, bytes):
         raise AffectError(f"{where}: boxes are bytes; they must be the name of a CSV")
-    return Medium(name=name, audio=audio, video=video, text=text, boxes=boxes)
+    text = None if "text" not in cells else "" if cells["text"] is None else str(cells["text"]).strip()
+    return Medium(name=cells["name"], audio=audio, video=video, text=text, boxes=boxes)
 
 
 def _file(value: Any, root: Path) -> Path | bytes | None:
@@ -182,26 +171,15 @@ def _file(value: Any, root: Path) -> Path | bytes | None:
     if isinstance(value, Mapping):
         held = value.get("bytes")
         return held if held is not None else _file(value.get("path"), root)
-    if value is None or isinstance(value, bytes):
-        return value
-    return root / str(value) if str(value) else None
+    return value if isinstance(value, bytes) else root / str(value) if value else None
 
 
-def _stem(cells: Mapping[str, Any], where: str) -> str:
+def _stem(paths: Iterable[str | None], where: str) -> str:
     """Return the name of a row without a column of names: the stem of its first file."""
-    for column in ("audio", "video"):
-        value = cells.get(column)
-        path = value.get("path") if isinstance(value, Mapping) else value
-        if path and not isinstance(path, bytes):
-            return Path(str(path)).stem
+    for path in paths:
+        if path:
+            return Path(path).stem
     raise AffectError(f"{where}: has no name, neither a column `name` (columns maps it) nor a file with a name")
-
-
-def _require_a_file(media: Sequence[Medium], root: Path) -> None:
-    """Raise AffectError where files are named and not one is there: the root is wrong, not the files."""
-    named = [file for medium in media for file in (medium.audio, medium.video) if isinstance(file, Path)]
-    if named and not any(file.is_file() for file in named):
-        raise AffectError(f"none of {len(named)} files is there, the first would be {named[0]}: is {root} the root?")
 
 
 def _joined(source: str, parts: Sequence[Dataset]) -> Dataset:
@@ -232,11 +210,7 @@ class _Rows(Sequence[Medium]):
     def __len__(self) -> int:
         return len(self._names)
 
-    @overload
-    def __getitem__(self, place: int) -> Medium: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Medium]: ...
-    def __getitem__(self, place: int | slice) -> Medium | Sequence[Medium]:
+    def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
             return [self[at] for at in range(*place.indices(len(self)))]
         at = range(len(self))[place]
@@ -247,12 +221,8 @@ class _Rows(Sequence[Medium]):
     def _read_names(self) -> list[str]:
         if "name" in self._known:
             return ["" if name is None else str(name).strip() for name in self._table[self._known["name"]]]
-        files = [name for name in ("audio", "video") if name in self._known]
-        held = {name: self._paths(self._known[name]) for name in files}
-        return [
-            _stem({name: held[name][at] for name in files}, f"{self._source}, row {at}")
-            for at in range(len(self._table))
-        ]
+        files = [self._paths(self._known[name]) for name in ("audio", "video") if name in self._known]
+        return [_stem([paths[at] for paths in files], f"{self._source}, row {at}") for at in range(len(self._table))]
 
     def _paths(self, column: str) -> list[str | None]:
         """Return the paths of a column without the bytes beside them."""

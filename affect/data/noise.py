@@ -1,7 +1,4 @@
-"""Noise to train with: generated, between white and pink, or from a folder of recordings.
-
-Legend: S samples.
-"""
+"""Noise [S samples] to train with: generated, between white and pink, or from a folder of recordings."""
 
 from __future__ import annotations
 
@@ -19,7 +16,6 @@ from affect.errors import AffectError
 FORMATS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 """Endings of the files that count as recordings."""
 
-_PINK = 1.0
 _HELD = 4
 """Decoded recordings that a process keeps: enough where there are few long ones, little memory where there are many."""
 
@@ -39,8 +35,8 @@ def recordings(folder: str | Path) -> tuple[str, ...]:
     if not root.is_dir():
         raise AffectError(f"{root}: no such folder of noise recordings")
     # ._ files hold a Mac's attributes, under the names of recordings.
-    found = (path for path in root.rglob("*") if path.suffix.lower() in FORMATS and not path.name.startswith("._"))
-    paths = sorted(path.as_posix() for path in found if path.is_file())
+    files = (path for path in root.rglob("*") if path.suffix.lower() in FORMATS and not path.name.startswith("._"))
+    paths = sorted(path.as_posix() for path in files if path.is_file())
     if not paths:
         raise AffectError(f"{root}: holds no noise recording ({', '.join(FORMATS)})")
     for path in paths:
@@ -49,29 +45,21 @@ def recordings(folder: str | Path) -> tuple[str, ...]:
 
 
 def coloured(size: int, random: Generator) -> NDArray[np.float64]:
-    """Return `size` samples of Gaussian noise whose power falls as 1 / frequency^c, c drawn from [0, 1].
-
-    c = 0 is white, c = 1 is pink. It has no constant part; a single sample is drawn from a Gaussian.
-    """
-    exponent = random.uniform(0.0, _PINK)
+    """Return `size` samples of Gaussian noise whose power falls as 1 / frequency^c, c from 0 (white) to 1 (pink)."""
+    exponent = random.uniform(0.0, 1.0)
     white = random.standard_normal(size)
     if size < 2:
         return white
     # Lengths that are a large prime would take an FFT many times as long: make a little more, and cut.
     whole = scipy.fft.next_fast_len(size, real=True)
     spectrum = scipy.fft.rfft(white, whole)
-    bins = np.arange(1, len(spectrum))
-    spectrum[1:] *= bins ** (-exponent / 2)
+    spectrum[1:] *= np.arange(1, len(spectrum)) ** (-exponent / 2)
     spectrum[0] = 0
-    shaped: NDArray[np.float64] = scipy.fft.irfft(spectrum, whole)[:size]
-    return shaped
+    return np.asarray(scipy.fft.irfft(spectrum, whole)[:size])
 
 
 def excerpt(path: str, size: int, rate: int, random: Generator) -> NDArray[np.float32]:
-    """Return `size` samples of a recording at `rate` Hz, from a random place; a shorter one is repeated.
-
-    Raises AffectError as `audio.load` does, and where the recording is silent.
-    """
+    """Return `size` samples from a random place of a recording, repeated if need be; raises AffectError if silent."""
     samples = _load(path, rate)
     spare = len(samples) - size
     start = int(random.integers(spare + 1 if spare >= 0 else len(samples)))

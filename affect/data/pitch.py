@@ -8,7 +8,6 @@ the best path walks over the frames.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,11 @@ CANDIDATES = 5  # voiced candidates a frame
 
 SILENCE, VOICING, OCTAVE, JUMP, SWITCH = 0.03, 0.45, 0.01, 0.35, 0.14  # the paper's costs, for a 10 ms hop
 
+_HANN = np.hanning(WINDOW).astype(np.float32)
+_HANN_CORRELATION = np.correlate(_HANN, _HANN, "full")[WINDOW - 1 :][: int(RATE / LOWEST) + 2]
+_HANN_CORRELATION = (_HANN_CORRELATION / _HANN_CORRELATION[0]).astype(np.float32)
+"""The window's normalised autocorrelation up to the longest lag."""
+
 
 @dataclass(frozen=True)
 class Pitch:
@@ -42,12 +46,8 @@ class Pitch:
 
 def windows(waveform: Array, length: int) -> Array:
     """Return the zero-padded windows [T, length] centred on every hop of `waveform` [S]; T = 1 + S // 160."""
-    count = 1 + len(waveform) // HOP
-    padded = np.zeros((count - 1) * HOP + length, dtype=np.float32)
-    end = min(len(waveform), len(padded) - length // 2)
-    padded[length // 2 : length // 2 + end] = waveform[:end]
-    view: Array = np.lib.stride_tricks.sliding_window_view(padded, length)[::HOP]
-    return view
+    padded = np.pad(waveform, (length // 2, length))[: len(waveform) // HOP * HOP + length]
+    return np.lib.stride_tricks.sliding_window_view(padded, length)[::HOP]
 
 
 def track(waveform: Array) -> Pitch:
@@ -55,10 +55,9 @@ def track(waveform: Array) -> Pitch:
     cut = windows(waveform, WINDOW)
     cut = cut - cut.mean(axis=1, keepdims=True)
     peak = np.abs(cut).max(axis=1)
-    hann, window_correlation = _window()
-    power = np.abs(scipy.fft.rfft(cut * hann, FFT, axis=1)) ** 2
-    correlation = scipy.fft.irfft(power, FFT, axis=1)[:, : window_correlation.size]
-    correlation = correlation / np.maximum(correlation[:, :1], 1e-12) / window_correlation
+    power = np.abs(scipy.fft.rfft(cut * _HANN, FFT, axis=1)) ** 2
+    correlation = scipy.fft.irfft(power, FFT, axis=1)[:, : _HANN_CORRELATION.size]
+    correlation = correlation / np.maximum(correlation[:, :1], 1e-12) / _HANN_CORRELATION
     lags, strength = _candidates(correlation)
     relative = peak / max(float(peak.max()), 1e-9)
     unvoiced = VOICING + np.maximum(0.0, 2.0 - relative / (SILENCE / (1.0 + VOICING)))
@@ -75,14 +74,6 @@ def track(waveform: Array) -> Pitch:
     return Pitch(hertz.astype(np.float32), periodicity.astype(np.float32), voiced, power.astype(np.float32))
 
 
-@lru_cache(maxsize=1)
-def _window() -> tuple[Array, Array]:
-    """Return the Hann window [WINDOW] and its normalised autocorrelation up to the longest lag."""
-    hann = np.hanning(WINDOW).astype(np.float32)
-    correlation = np.correlate(hann, hann, "full")[WINDOW - 1 :]
-    return hann, (correlation / correlation[0])[: int(RATE / LOWEST) + 2].astype(np.float32)
-
-
 def _candidates(correlation: NDArray[np.floating[Any]]) -> tuple[Array, Array]:
     """Return the lags [T, K] in samples and strengths [T, K] of the highest peaks, refined by a parabola."""
     first = int(RATE / HIGHEST)
@@ -91,10 +82,8 @@ def _candidates(correlation: NDArray[np.floating[Any]]) -> tuple[Array, Array]:
     top = np.argpartition(peaks, -CANDIDATES, axis=1)[:, -CANDIDATES:]
     a, b, c = (np.take_along_axis(x, top, axis=1) for x in (left, middle, right))
     curve = a - 2.0 * b + c
-    shift = np.where(curve < -1e-9, 0.5 * (a - c) / np.minimum(curve, -1e-9), 0.0)
-    shift = np.clip(shift, -0.5, 0.5)
-    found = np.take_along_axis(peaks, top, axis=1) > 0
-    height = np.where(found, b - 0.25 * (a - c) * shift, 0.0)
+    shift = np.clip(np.where(curve < -1e-9, 0.5 * (a - c) / np.minimum(curve, -1e-9), 0.0), -0.5, 0.5)
+    height = np.where(np.take_along_axis(peaks, top, axis=1) > 0, b - 0.25 * (a - c) * shift, 0.0)
     # above 1 the estimate is an artefact of dividing by the window: reflect it, as the paper does
     height = np.where(height > 1.0, 1.0 / np.maximum(height, 1.0), height)
     return (top + first + shift).astype(np.float32), height.astype(np.float32)

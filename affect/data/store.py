@@ -63,15 +63,18 @@ def write(
     or rank than their feature's, for NaN and infinite values, and where the disk refuses.
     """
     kinds = json.dumps({name: asdict(feature) for name, feature in features.items()})
-    said = {"format": _FORMAT, "features": kinds, "facts": json.dumps(dict(facts or {}))}
-    schema = _schema(features).with_metadata(said)
+    metadata = {"format": _FORMAT, "features": kinds, "facts": json.dumps(dict(facts or {}))}
+    schema = _schema(features).with_metadata(metadata)
 
     def fill(file: BinaryIO) -> None:
-        digest = _Digest(features)
+        digest = _digest(features)
         with pa.ipc.new_file(file, schema) as writer:
-            for batch in _batches(features, rows, batch_bytes, digest):
-                writer.write_batch(pa.record_batch(batch, schema=schema))
-            writer.write_batch(pa.RecordBatch.from_pylist([], schema=schema), custom_metadata={"digest": digest.hex()})
+            for batch in _batches(_checked(features, rows), batch_bytes):
+                for id, arrays in batch:
+                    _add(digest, id, arrays)
+                writer.write_batch(pa.record_batch(_columns(features, batch), schema=schema))
+            last = pa.RecordBatch.from_pylist([], schema=schema)
+            writer.write_batch(last, custom_metadata={"digest": digest.hexdigest()})
 
     replace_file(path, fill)
 
@@ -85,59 +88,52 @@ def _schema(features: Mapping[str, Feature]) -> pa.Schema:
     return pa.schema(fields)
 
 
-class _Digest:
-    """A hash of rows in their order: ids, and type, shape and numbers of every feature, as they are stored."""
-
-    def __init__(self, features: Mapping[str, Feature]) -> None:
-        self._hash = hashlib.sha256(repr(sorted(features.items())).encode())
-
-    def add(self, id: str, arrays: Mapping[str, Array | None]) -> None:
-        for name in sorted(arrays):
-            array = arrays[name]
-            self._hash.update(repr((id, name, None if array is None else array.shape)).encode())
-            if array is not None:
-                self._hash.update(array.reshape(-1).view(np.uint8).data)
-
-    def hex(self) -> str:
-        return self._hash.hexdigest()
+def _digest(features: Mapping[str, Feature]) -> hashlib._Hash:
+    """Return the beginning of a hash of rows in their order, to which each is added."""
+    return hashlib.sha256(repr(sorted(features.items())).encode())
 
 
-def _batches(
-    features: Mapping[str, Feature], rows: Iterable[tuple[str, Arrays]], batch_bytes: int, digest: _Digest
-) -> Iterator[list[pa.Array]]:
-    """Yield the columns of each record batch, having added its rows to the hash."""
+def _add(digest: hashlib._Hash, id: str, arrays: Arrays) -> None:
+    """Add a row to the hash: its id, and shape and numbers of every feature, as they are stored."""
+    for name, array in sorted(arrays.items()):
+        digest.update(repr((id, name, None if array is None else array.shape)).encode())
+        if array is not None:
+            digest.update(array.reshape(-1).view(np.uint8).data)
+
+
+def _checked(features: Mapping[str, Feature], rows: Iterable[tuple[str, Arrays]]) -> Iterator[tuple[str, Arrays]]:
+    """Yield the rows with every feature, as it is stored."""
     seen: set[str] = set()
-    ids: list[str] = []
-    held: dict[str, list[Array | None]] = {name: [] for name in features}
-    size = 0
     for id, arrays in rows:
         if id in seen:
             raise AffectError(f"a store has one row an id: {id!r} comes twice")
+        seen.add(id)
         unknown = next((name for name in arrays if name not in features), None)
         if unknown is not None:
             raise AffectError(f"row {id!r} has the unknown feature {unknown!r}: {nearest(unknown, features)}")
-        seen.add(id)
-        ids.append(id)
-        for name, feature in features.items():
-            array = arrays.get(name)
-            kept = None if array is None else _numbers(array, feature, f"{name} of row {id!r}")
-            held[name].append(kept)
-            size += 0 if kept is None else kept.nbytes
-        digest.add(id, {name: column[-1] for name, column in held.items()})
-        if size >= batch_bytes:
-            yield _columns(features, ids, held)
-            ids, held, size = [], {name: [] for name in features}, 0
-    if ids:
-        yield _columns(features, ids, held)
+        given = ((name, arrays.get(name)) for name in features)
+        yield id, {name: a if a is None else _numbers(a, features[name], f"{name} of row {id!r}") for name, a in given}
+
+
+def _batches(rows: Iterable[tuple[str, Arrays]], most: int) -> Iterator[list[tuple[str, Arrays]]]:
+    held: list[tuple[str, Arrays]] = []
+    size = 0
+    for id, arrays in rows:
+        held.append((id, arrays))
+        size += sum(array.nbytes for array in arrays.values() if array is not None)
+        if size >= most:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
 
 
 def _numbers(array: Array, feature: Feature, where: str) -> Array:
     """Return an array as it is stored; raises AffectError where it is not what the feature says."""
     taken = np.dtype(np.float32 if feature.dtype == "bfloat16" else feature.dtype)
     if array.dtype.newbyteorder("=") != taken or array.ndim != feature.rank:
-        raise AffectError(
-            f"{where} is {array.dtype} of {array.ndim} dimensions, not {taken} of {feature.rank} as its feature"
-        )
+        held, due = f"{array.dtype} of {array.ndim} dimensions", f"{taken} of {feature.rank}"
+        raise AffectError(f"{where} is {held}, not {due} as its feature")
     if not np.isfinite(array).all():
         raise AffectError(f"{where} holds NaN or infinite values")
     # A copy: who yields rows may fill one array again and again.
@@ -152,34 +148,29 @@ def _numbers(array: Array, feature: Feature, where: str) -> Array:
     return rounded
 
 
-def _columns(
-    features: Mapping[str, Feature], ids: Sequence[str], held: Mapping[str, Sequence[Array | None]]
-) -> list[pa.Array]:
-    columns: list[pa.Array] = [pa.array(ids, pa.large_string())]
+def _columns(features: Mapping[str, Feature], batch: Sequence[tuple[str, Arrays]]) -> list[pa.Array]:
+    columns: list[pa.Array] = [pa.array([id for id, _ in batch], pa.large_string())]
     for name, feature in features.items():
-        arrays = held[name]
-        flat = [array.reshape(-1) for array in arrays if array is not None]
-        values = np.concatenate(flat) if flat else np.zeros(0, _STORED[feature.dtype])
-        sizes = [0 if array is None else array.size for array in arrays]
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
+        arrays = [row[name] for _, row in batch]
+        # One of none, so that there is something to join where no row has the feature.
+        flat = [np.zeros(0, _STORED[feature.dtype]), *(array.reshape(-1) for array in arrays if array is not None)]
+        offsets = np.cumsum([0, *(0 if array is None else array.size for array in arrays)], dtype=np.int64)
         missing = pa.array([array is None for array in arrays], pa.bool_())
-        columns.append(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), mask=missing))
-        width = max(1, feature.rank)
-        shapes = np.zeros((len(arrays), width), np.int64)
-        for index, array in enumerate(arrays):
+        columns.append(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(flat)), mask=missing))
+        shapes = np.zeros((len(arrays), max(1, feature.rank)), np.int64)
+        for shape, array in zip(shapes, arrays, strict=True):
             if array is not None:
-                shapes[index] = array.shape or 1
-        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(shapes.reshape(-1)), width))
+                shape[:] = array.shape or 1
+        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(shapes.reshape(-1)), shapes.shape[1]))
     return columns
 
 
 @dataclass(frozen=True, eq=False)
 class _Column:
-    """A feature's numbers by record batch, and where each row's lie: batch [N], first number [N] (-1: none)."""
+    """A feature's numbers by record batch, and where in its batch each row's begin [N] (-1: none), and their shape."""
 
     feature: Feature
     values: list[Array]
-    batch: NDArray[np.int64]
     start: NDArray[np.int64]
     shapes: NDArray[np.int64]
 
@@ -197,19 +188,20 @@ class Store:
             with self.path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             reader = pa.ipc.open_file(pa.py_buffer(self._map))
-            said = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
-            if said.get("format") != _FORMAT:
+            facts = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
+            if facts.get("format") != _FORMAT:
                 raise ValueError("it is of another program, or of another version")
-            last = reader.num_record_batches - 1
-            batches = [reader.get_batch(index) for index in range(last)]
-            self.digest = reader.get_batch_with_custom_metadata(last).custom_metadata["digest"].decode()
+            batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+            end = reader.get_batch_with_custom_metadata(len(batches) - 1)
+            self.digest: str = end.custom_metadata["digest"].decode()
             for batch in batches:
                 batch.validate(full=True)
-            self.features = {name: Feature(**each) for name, each in json.loads(said["features"]).items()}
+            self.features = {name: Feature(**each) for name, each in json.loads(facts["features"]).items()}
             if not reader.schema.equals(_schema(self.features)):
                 raise ValueError("its columns are not those of its features")
-            self.facts: dict[str, str] = json.loads(said["facts"])
+            self.facts: dict[str, str] = json.loads(facts["facts"])
             self.ids: list[str] = [id for batch in batches for id in batch.column("id").to_pylist()]
+            self._batch = np.repeat(np.arange(len(batches)), [len(batch) for batch in batches])
             self._columns = {name: _column(name, feature, batches) for name, feature in self.features.items()}
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             reason = getattr(error, "strerror", None) or first_line(error)
@@ -230,28 +222,19 @@ class Store:
         return self._row_of[id]
 
     def read(self, name: str, row: int) -> Array | None:
-        """Return a row's array of a feature, read-only and not copied (of bfloat16 a copy), None where it has none.
-
-        Raises AffectError for an unknown feature.
-        """
+        """Return a row's array, read-only (bfloat16: a copy), or None; raises AffectError for an unknown feature."""
         array = self._stored(name, row)
         if array is None or self.features[name].dtype != "bfloat16":
             return array
-        wide: Array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        return wide
+        return np.asarray((array.astype(np.uint32) << np.uint32(16)).view(np.float32))
 
     def check(self) -> None:
         """Read all of it against its hash; raises AffectError where a number is not what was written."""
-        digest = _Digest(self.features)
+        digest = _digest(self.features)
         for row, id in enumerate(self.ids):
-            digest.add(id, {name: self._stored(name, row) for name in self.features})
-        if digest.hex() != self.digest:
+            _add(digest, id, {name: self._stored(name, row) for name in self.features})
+        if digest.hexdigest() != self.digest:
             raise AffectError(f"{self.path} is damaged: its numbers are not those that were written")
-
-    def present(self, name: str) -> NDArray[np.bool_]:
-        """Return which rows [N] have a feature."""
-        there: NDArray[np.bool_] = self._column(name).start >= 0
-        return there
 
     def shape(self, name: str) -> tuple[int | None, ...]:
         """Return the sizes of a feature's dimensions, None where its rows differ in one or there is no row with it."""
@@ -260,16 +243,15 @@ class Store:
         return tuple(int(sides[0]) if len(sides) and (sides == sides[0]).all() else None for sides in shapes.T)
 
     def array(self, name: str) -> Array:
-        """Return a feature of all rows [N, ...], not copied where the file is of one batch.
-
-        Raises AffectError where rows lack it or differ in shape.
-        """
+        """Return a feature of all rows [N, ...], mapped if it is one batch; raises AffectError where rows differ."""
         column, shape = self._column(name), self.shape(name)
-        single = bool(column.values) and bool((column.start >= 0).all()) and None not in shape
+        single = len(self) and (column.start >= 0).all() and None not in shape
         if not single or column.feature.dtype == "bfloat16":
             raise AffectError(f"{self.path}: {name} is no single array: its rows differ in shape, or are missing")
-        whole = column.values[0] if len(column.values) == 1 else np.concatenate(column.values)
-        return whole.reshape(len(self), *[side for side in shape if side is not None])
+        # The last batch has no rows.
+        first, *others = column.values[:-1]
+        whole = np.concatenate([first, *others]) if others else first
+        return whole.reshape(len(self), *column.shapes[0, : column.feature.rank])
 
     def batch(self, name: str, rows: Sequence[int]) -> tuple[Array, NDArray[np.int64]]:
         """Return a feature of some rows, padded as by `pad`; a missing one has no frames."""
@@ -283,11 +265,10 @@ class Store:
 
     def _stored(self, name: str, row: int) -> Array | None:
         column = self._column(name)
-        start = column.start[row]
+        start, shape = int(column.start[row]), column.shapes[row].tolist()
         if start < 0:
             return None
-        shape = column.shapes[row].tolist()
-        array: Array = column.values[column.batch[row]][start : start + math.prod(shape)]
+        array: Array = column.values[self._batch[row]][start : start + math.prod(shape)]
         return array.reshape(shape[: column.feature.rank])
 
     def _column(self, name: str) -> _Column:
@@ -298,30 +279,22 @@ class Store:
 
 def _column(name: str, feature: Feature, batches: Sequence[pa.RecordBatch]) -> _Column:
     """Return where a feature's numbers lie; raises ValueError where shapes and numbers contradict each other."""
-    values: list[Array] = []
-    starts, shapes, numbers = [], [], []
-    for number, batch in enumerate(batches):
+    values, starts, shapes = [], [], []
+    for batch in batches:
         lists, sides = batch.column(name), batch.column(f"{name}.shape")
         if sides.null_count:
             raise ValueError(f"a shape of {name} is missing")
         shape = sides.flatten().to_numpy(zero_copy_only=True).reshape(len(batch), max(1, feature.rank))
         offsets = lists.offsets.to_numpy(zero_copy_only=True)
         there = lists.is_valid().to_numpy(zero_copy_only=False)
-        sizes = np.where(there, shape.prod(axis=1), 0)
         # Sides of an array without numbers are damaged, too, where NumPy could not have such an array.
         beyond = np.maximum(shape, 1).prod(axis=1, dtype=np.float64) > _MOST
-        if (shape < 0).any() or beyond.any() or (sizes != np.diff(offsets)).any():
+        if (shape < 0).any() or beyond.any() or (np.where(there, shape.prod(axis=1), 0) != np.diff(offsets)).any():
             raise ValueError(f"a shape of {name} is not that of its numbers")
         values.append(lists.values.to_numpy(zero_copy_only=True))
         starts.append(np.where(there, offsets[:-1], -1))
         shapes.append(shape)
-        numbers.append(np.full(len(batch), number))
-    # One part of none, so that a store without rows has columns, too.
-    shapes.append(np.zeros((0, max(1, feature.rank)), np.int64))
-    none = np.zeros(0, np.int64)
-    return _Column(
-        feature, values, np.concatenate([*numbers, none]), np.concatenate([*starts, none]), np.concatenate(shapes)
-    )
+    return _Column(feature, values, np.concatenate(starts), np.concatenate(shapes))
 
 
 def pad(arrays: Sequence[Array | None], tail: Sequence[int] = ()) -> tuple[Array, NDArray[np.int64]]:

@@ -1,7 +1,4 @@
-"""Recordings of any length: windows while they are read, from a file or from a pipe, in bounded memory.
-
-Legend: S samples.
-"""
+"""Recordings of any length in bounded memory: windows [S samples] while they are read, from a file or a pipe."""
 
 from __future__ import annotations
 
@@ -36,10 +33,10 @@ def spans(samples: int, size: int, hop: int, least: int, first: int = 0) -> list
     """
     if first == 0 and samples <= size + least:
         return [(0, samples)]
-    found = [(start, min(start + size, samples)) for start in range(first, samples - size + hop, hop)]
-    if found[-1][1] - found[-1][0] < least:
-        found[-2:] = [(found[-2][0], samples)]
-    return found
+    places = [(start, min(start + size, samples)) for start in range(first, samples - size + hop, hop)]
+    if places[-1][1] - places[-1][0] < least:
+        places[-2:] = [(places[-2][0], samples)]
+    return places
 
 
 def windows(blocks: Iterable[Samples], size: int, hop: int, least: int) -> Iterator[tuple[int, Samples]]:
@@ -79,8 +76,7 @@ class Pipe:
     @property
     def frame(self) -> int:
         """The bytes of one sample of all channels."""
-        bits = {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}
-        return self.channels * bits[self.subtype] // 8
+        return self.channels * next(bits for (_, bits), name in _WAV.items() if name == self.subtype) // 8
 
 
 def raw(rate: int, form: str = "s16") -> Pipe:
@@ -132,11 +128,8 @@ def wav_header(file: BinaryIO, name: str) -> Pipe:
 
 def _decoded(file: BinaryIO, pipe: Pipe, name: str) -> Iterator[Samples]:
     """Yield the samples [S] at the pipe's own rate, channels averaged."""
-    left, come, rest = pipe.size, 0, b""
-    while left is None or left > 0:
-        data = file.read(_BLOCK * pipe.frame if left is None else min(_BLOCK * pipe.frame, left))
-        if not data:
-            break
+    left, come, rest, most = pipe.size, 0, b"", _BLOCK * pipe.frame
+    while data := file.read(most if left is None else min(most, left)):
         come += len(data)
         left = None if left is None else left - len(data)
         data = rest + data

@@ -5,35 +5,23 @@ For trying every part of a training run without a licence; scores on it say noth
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import soundfile
-from filelock import FileLock
 from numpy.random import Generator
 
-from affect.data import voice
-from affect.data.cache import replace_folder
-from affect.errors import AffectError, nearest
+from affect.data import generator, voice
+from affect.data.generator import random
 
 VERSION = 1
 """To be raised whenever the same options give other files."""
 SESSIONS = 5
 MARK = "synthetic.json"
-CATEGORIES = {
-    "neu": "Neutral",
-    "hap": "Happiness",
-    "exc": "Excited",
-    "ang": "Anger",
-    "fru": "Frustration",
-    "sad": "Sadness",
-}
+CATEGORIES = dict(neu="Neutral", hap="Happiness", exc="Excited", ang="Anger", fru="Frustration", sad="Sadness")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,23 +33,21 @@ class Options:
 
     dialogues: int = 4
     utterances: int = 12
-    seconds: tuple[float, float] = (1.0, 3.0)
+    seconds: Sequence[float] = (1.0, 3.0)
     noise: float = 0.05
     seed: int = 0
 
     def __post_init__(self) -> None:
-        pair = isinstance(self.seconds, tuple) and len(self.seconds) == 2
+        pair = isinstance(self.seconds, Sequence) and len(self.seconds) == 2
         shortest, longest = self.seconds if pair else (0.0, 0.0)
-        rules = (
-            ("dialogues", self.dialogues >= 1, "at least 1"),
-            ("utterances", self.utterances >= 1, "at least 1"),
-            ("seconds", 0.3 <= shortest <= longest <= 60.0, "shortest and longest, within 0.3 and 60"),
-            ("noise", 0.0 <= self.noise <= 10.0, "within 0 and 10"),
-            ("seed", self.seed >= 0, "at least 0"),
-        )
-        for name, right, rule in rules:
-            if not right:
-                raise AffectError(f"generated corpus: {name}={getattr(self, name)} must be {rule}")
+        rules = {
+            "dialogues": (self.dialogues >= 1, "at least 1"),
+            "utterances": (self.utterances >= 1, "at least 1"),
+            "seconds": (0.3 <= shortest <= longest <= 60.0, "shortest and longest, within 0.3 and 60"),
+            "noise": (0.0 <= self.noise <= 10.0, "within 0 and 10"),
+            "seed": (self.seed >= 0, "at least 0"),
+        }
+        generator.check(self, rules)
 
 
 @dataclass(frozen=True)
@@ -75,92 +61,26 @@ class _Turn:
     syllables: list[str]
 
 
-def write(
-    root: str | Path,
-    *,
-    dialogues: int = Options.dialogues,
-    utterances: int = Options.utterances,
-    seconds: tuple[float, float] = Options.seconds,
-    noise: float = Options.noise,
-    seed: int = Options.seed,
-) -> None:
-    """Write five sessions of `dialogues` x `utterances` in IEMOCAP's layout under `root`, whole or not at all.
+def generate(root: Path, options: Options) -> None:
+    """Write five sessions in IEMOCAP's layout under `root` as `generator.write_once` does, those of other options anew.
 
     Raises AffectError where `root` holds anything but a generated corpus, or the disk refuses.
     """
-    options = Options(dialogues=dialogues, utterances=utterances, seconds=seconds, noise=noise, seed=seed)
-    _in_turn(Path(root), lambda: _write(Path(root), options))
+    facts = generator.description(__name__, VERSION, options)
+    generator.write_once(root, MARK, facts, facts.__eq__, lambda folder: _write(folder, options))
 
 
-def prepare(root: str | Path, **options: Any) -> Path:
-    """Return `root`, the corpus written there first where it is absent or was made with other options (see `write`).
-
-    Several processes may call this at once: one writes, the others wait. Raises AffectError as `write` does, and for
-    unknown options.
-    """
-    known = asdict(Options())
-    for name in options:
-        if name not in known:
-            raise AffectError(f"generated corpus: unknown option {name!r}; {nearest(name, known)}")
-    if isinstance(options.get("seconds"), list):
-        options["seconds"] = tuple(options["seconds"])
-    wanted = Options(**options)
-    path = Path(root)
-
-    def write_if_needed() -> None:
-        if _mark(path) != _description(wanted):
-            _write(path, wanted)
-
-    if _mark(path) != _description(wanted):
-        _in_turn(path, write_if_needed)
-    return path
-
-
-def _in_turn(root: Path, action: Callable[[], None]) -> None:
-    """Do `action` while no other process works on `root`; raises AffectError where the disk refuses."""
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.parent / f".{root.name}.lock"):
-            action()
-    except OSError as error:
-        raise AffectError(f"generated corpus: cannot write {root} ({error.strerror or error})") from error
-    except soundfile.SoundFileError as error:
-        raise AffectError(f"generated corpus: cannot write {root} ({error})") from error
-
-
-def _description(options: Options) -> dict[str, Any]:
-    return {"generator": __name__, "version": VERSION, "options": {**asdict(options), "seconds": [*options.seconds]}}
-
-
-def _mark(root: Path) -> object:
-    """Return what a generated corpus says of itself, None where there is no such corpus."""
-    try:
-        return json.loads((root / MARK).read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
-def _write(root: Path, options: Options) -> None:
-    """Build the corpus beside `root` and rename it; for the holder of the lock."""
-    mark = _mark(root)
-    ours = isinstance(mark, dict) and mark.get("generator") == __name__
-    if root.exists() and not ours and (not root.is_dir() or any(root.iterdir())):
-        raise AffectError(f"generated corpus: {root} is there and is not a generated corpus; it is left as it is")
-    replace_folder(root, lambda folder: _build(folder, options))
-
-
-def _build(folder: Path, options: Options) -> None:
+def _write(folder: Path, options: Options) -> None:
     for session in range(1, SESSIONS + 1):
         _write_session(folder / f"Session{session}", session, options)
-    (folder / MARK).write_text(json.dumps(_description(options), indent=1) + "\n")
 
 
 def _write_session(folder: Path, session: int, options: Options) -> None:
     evaluations, transcriptions = folder / "dialog" / "EmoEvaluation", folder / "dialog" / "transcriptions"
     for place in (evaluations, transcriptions):
         place.mkdir(parents=True)
-    room = options.noise * float(np.exp(_random(options.seed, f"room{session}").normal(0.0, 0.3)))
-    who = {gender: voice.speaker(gender, _random(options.seed, f"Ses{session:02d}{gender}")) for gender in "FM"}
+    room = options.noise * float(np.exp(random(options.seed, f"room{session}").normal(0.0, 0.3)))
+    who = {gender: voice.speaker(gender, random(options.seed, f"Ses{session:02d}{gender}")) for gender in "FM"}
     for index in range(options.dialogues):
         dialogue, turns = _dialogue(session, index, options)
         wavs = folder / "sentences" / "wav" / dialogue
@@ -168,23 +88,18 @@ def _write_session(folder: Path, session: int, options: Options) -> None:
         clock = 5.0
         blocks, words = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n"], []
         for turn in turns:
-            rng = _random(options.seed, turn.id)
+            rng = random(options.seed, turn.id)
             how = voice.manner(turn.valence, turn.arousal, rng)
-            length = float(rng.uniform(*options.seconds))
-            samples, said = voice.speak(turn.syllables, who[turn.gender], how, length, room, rng)
-            soundfile.write(wavs / f"{turn.id}.wav", samples, voice.RATE, subtype="PCM_16")
+            length = float(rng.uniform(options.seconds[0], options.seconds[1]))
+            samples, count = voice.speak(turn.syllables, who[turn.gender], how, length, room, rng)
+            (wavs / f"{turn.id}.wav").write_bytes(voice.wav(samples))
             end = clock + len(samples) / voice.RATE
             blocks.append(_evaluation(turn, clock, end, rng))
-            text = "".join(turn.syllables[i % len(turn.syllables)] for i in range(said)).strip().capitalize()
+            text = "".join(turn.syllables[i % len(turn.syllables)] for i in range(count)).strip().capitalize()
             words.append(f"{turn.id} [{clock:08.4f}-{end:08.4f}]: {text}.\n")
             clock = end + float(rng.uniform(0.2, 0.8))
         (evaluations / f"{dialogue}.txt").write_text("\n".join(blocks) + "\n")
         (transcriptions / f"{dialogue}.txt").write_text("".join(words))
-
-
-def _random(seed: int, name: str) -> Generator:
-    """Return the generator of whatever has this name, whatever else is generated."""
-    return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
 def _dialogue(session: int, index: int, options: Options) -> tuple[str, list[_Turn]]:
@@ -196,12 +111,14 @@ def _dialogue(session: int, index: int, options: Options) -> tuple[str, list[_Tu
     scene = f"script{number // 3 + 1:02d}_{number % 3 + 1}" if index % 2 else f"impro{number + 1:02d}"
     first = "FM"[number % 2]
     dialogue = f"Ses{session:02d}{first}_{scene}"
-    plot = _random(options.seed, scene if index % 2 else dialogue)
+    plot = random(options.seed, scene if index % 2 else dialogue)
     angle = (
         2.0 * np.pi * (plot.uniform() + plot.choice([-1.0, 1.0]) * np.arange(options.utterances) / options.utterances)
     )
     radius = 0.65 + 0.3 * np.sin(angle * plot.integers(1, 3) + plot.uniform(0.0, 6.28))
-    stray = _drift(options.utterances, _random(options.seed, f"{dialogue} drift"))
+    steps = random(options.seed, f"{dialogue} drift").normal(0.0, 0.08, (options.utterances - 1, 2))
+    # A slow random walk around zero.
+    stray = np.array(list(accumulate(steps, lambda at, step: 0.8 * at + step, initial=np.zeros(2))))
     felt = np.clip(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1) + stray, -1.0, 1.0)
     turns: list[_Turn] = []
     spoken = Counter[str]()
@@ -209,23 +126,14 @@ def _dialogue(session: int, index: int, options: Options) -> tuple[str, list[_Tu
         gender = first if len(turns) % 2 == 0 else "FM".replace(first, "")
         name = f"{dialogue}_{gender}{spoken[gender]:03d}"
         spoken[gender] += 1
-        turns.append(_Turn(name, gender, float(valence), float(arousal), list(_syllables(40, plot))))
+        turns.append(_Turn(name, gender, float(valence), float(arousal), [_syllable(plot) for _ in range(40)]))
     return dialogue, turns
 
 
-def _drift(count: int, rng: Generator) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return a slow random walk around zero [count, 2]."""
-    walk = np.zeros((count, 2))
-    for i in range(1, count):
-        walk[i] = 0.8 * walk[i - 1] + rng.normal(0.0, 0.08, 2)
-    return walk
-
-
-def _syllables(count: int, rng: Generator) -> Iterator[str]:
-    """Yield nonsense syllables, those that end a word with a space."""
-    for _ in range(count):
-        end = " " if rng.uniform() < 0.35 else ""
-        yield f"{rng.choice(list(voice.CONSONANTS))}{rng.choice(list(voice.VOWELS))}{end}"
+def _syllable(rng: Generator) -> str:
+    """Return a nonsense syllable, with a space behind it where it ends a word."""
+    end = " " if rng.uniform() < 0.35 else ""
+    return f"{rng.choice(list(voice.CONSONANTS))}{rng.choice(list(voice.VOWELS))}{end}"
 
 
 def _evaluation(turn: _Turn, start: float, end: float, rng: Generator) -> str:

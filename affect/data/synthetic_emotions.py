@@ -6,12 +6,13 @@ In every modality the speaker's own directions are stronger than the emotion's, 
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+
+from affect.data.generator import random
 
 EMOTIONS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 COUNTS = (871, 822, 689, 383, 462, 146)
@@ -35,7 +36,7 @@ _EVIDENCE: dict[str, tuple[tuple[float, ...], ...]] = {
         (0.1, 1.5, -0.2),
     ),
 }
-_DOUBT = {"audio": 0.6, "text": 0.6, "video": 0.6}
+_DOUBT = 0.6
 """Standard deviation of the evidence about its emotion's mean, at noise 1."""
 _SPEAKERS = {"train": 40, "test1": 12, "test2": 12, "test3": 12}
 _TRAITS = 6
@@ -73,11 +74,6 @@ class Part:
     features: dict[str, NDArray[np.float32]]
 
 
-def random(seed: int, name: str) -> Generator:
-    """Return the generator of whatever has this name, whatever else is generated."""
-    return np.random.default_rng([seed, zlib.crc32(name.encode())])
-
-
 def counts(total: int) -> NDArray[np.int64]:
     """Return how many of `total` utterances have each emotion [6]: MER2023's shares, at least one of each from 6 on."""
     least = 1 if total >= len(EMOTIONS) else 0
@@ -102,41 +98,19 @@ def sample(part: str, total: int, widths: tuple[int, int, int], noise: float, se
     for modality, width in zip(MODALITIES, widths, strict=True):
         own = random(seed, f"{part} {modality}")
         evidence = np.asarray(_EVIDENCE[modality])[emotion] * intensity[:, None]
-        evidence += own.normal(0.0, _DOUBT[modality] * noise**0.5, evidence.shape)
+        evidence += own.normal(0.0, _DOUBT * noise**0.5, evidence.shape)
         traits = own.normal(0.0, _TRAIT, (_SPEAKERS[part], _TRAITS))[speaker]
-        made = _Encoder.of(modality, width, evidence.shape[1], seed)
-        deviation = made.deviation(evidence, traits) + own.normal(0.0, _GRAIN * noise**0.5, (total, width))
+        # The encoder, which is the same for all parts: evidence and traits to D features, each with scale and offset.
+        encoder, kinds = random(seed, f"encoder {modality}"), evidence.shape[1]
+        maps = encoder.normal(0.0, 1.0, (kinds + _TRAITS, width))
+        scale = _SIZE[modality] * np.exp(encoder.normal(0.0, 0.4, width))
+        offset = encoder.normal(0.0, _OFFSET, width) * scale
+        deviation = evidence @ maps[:kinds] / kinds**0.5 + traits @ (maps[kinds:] / _TRAITS**0.5)
+        deviation += own.normal(0.0, _GRAIN * noise**0.5, (total, width))
         if part == "test2":
             deviation = _corrupt(modality, deviation, noise, own)
-        features[modality] = made.features(deviation)
+        features[modality] = (offset + scale * deviation).astype(np.float32)
     return Part(emotion, _valence(part, emotion, intensity, rng), features)
-
-
-@dataclass(frozen=True)
-class _Encoder:
-    """How a modality's encoder writes evidence and traits: two maps to D features, each feature's scale and offset."""
-
-    evidence: NDArray[np.float64]
-    traits: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    offset: NDArray[np.float64]
-
-    @staticmethod
-    def of(modality: str, width: int, evidence: int, seed: int) -> _Encoder:
-        """Return the encoder of a modality: the same for all parts of a corpus."""
-        rng = random(seed, f"encoder {modality}")
-        maps = rng.normal(0.0, 1.0, (evidence + _TRAITS, width))
-        scale = _SIZE[modality] * np.exp(rng.normal(0.0, 0.4, width))
-        offset = rng.normal(0.0, _OFFSET, width) * scale
-        return _Encoder(maps[:evidence], maps[evidence:] / _TRAITS**0.5, scale, offset)
-
-    def deviation(self, evidence: NDArray[np.float64], traits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return how far features [N, D] lie from their offset, in units of their scale."""
-        return np.asarray(evidence @ self.evidence / self.evidence.shape[0] ** 0.5 + traits @ self.traits)
-
-    def features(self, deviation: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return the features [N, D] of these deviations."""
-        return np.asarray(self.offset + self.scale * deviation, dtype=np.float32)
 
 
 def _corrupt(modality: str, deviation: NDArray[np.float64], noise: float, rng: Generator) -> NDArray[np.float64]:
@@ -166,5 +140,5 @@ def _valence(
 def sentence(emotion: str, rng: Generator) -> tuple[str, str]:
     """Return a short made-up sentence of this emotion in Chinese and in English, the same one twice."""
     who = _PEOPLE[rng.integers(len(_PEOPLE))]
-    said = _SAYINGS[emotion][rng.integers(len(_SAYINGS[emotion]))]
-    return f"{who[0]}{said[0]}。", f"{who[1]} {said[1]}."
+    saying = _SAYINGS[emotion][rng.integers(len(_SAYINGS[emotion]))]
+    return f"{who[0]}{saying[0]}。", f"{who[1]} {saying[1]}."

@@ -6,19 +6,18 @@ For trying every part of a trimodal training run without the corpus; scores on i
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from affect.data.cache import replace_folder
-from affect.data.synthetic_emotions import EMOTIONS, MODALITIES, Part, random, sample, sentence
+from affect.data import generator
+from affect.data.generator import random
+from affect.data.synthetic_emotions import EMOTIONS, MODALITIES, Part, sample, sentence
 from affect.errors import AffectError
 
 VERSION = 1
@@ -53,71 +52,46 @@ class GeneratorSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        rules = (
-            ("train", self.train >= 12, "at least 12"),
-            ("test", self.test >= 6, "at least 6"),
-            ("widths", len(self.widths) == 3 and min(self.widths) >= 4, "three numbers of at least 4"),
-            ("noise", 0.0 < self.noise <= 10.0, "above 0 and at most 10"),
-            ("missing_text", 0.0 <= self.missing_text * self.noise < 1.0, "a share; times noise below 1"),
-            ("missing_video", 0.0 <= self.missing_video * self.noise < 1.0, "a share; times noise below 1"),
-            ("seed", self.seed >= 0, "at least 0"),
-        )
-        for name, right, rule in rules:
-            if not right:
-                raise AffectError(f"generated features: {name}={getattr(self, name)} must be {rule}")
+        rules = {
+            "train": (self.train >= 12, "at least 12"),
+            "test": (self.test >= 6, "at least 6"),
+            "widths": (len(self.widths) == 3 and min(self.widths) >= 4, "three numbers of at least 4"),
+            "noise": (0.0 < self.noise <= 10.0, "above 0 and at most 10"),
+            "missing_text": (0.0 <= self.missing_text * self.noise < 1.0, "a share; times noise below 1"),
+            "missing_video": (0.0 <= self.missing_video * self.noise < 1.0, "a share; times noise below 1"),
+            "seed": (self.seed >= 0, "at least 0"),
+        }
+        generator.check(self, rules)
 
 
 def generate(root: Path, settings: GeneratorSettings) -> None:
-    """Write the corpus of these settings under `root`, whole or not at all; nothing where it is there already.
+    """Write the corpus of these settings under `root` as `generator.write_once` does, anew where files were lost.
 
-    A generated corpus that lost files is written anew. Several processes may call this at once: one writes, the others
-    wait. Raises AffectError where `root` holds a corpus of other settings or anything else, or the disk refuses.
+    Raises AffectError where `root` holds a corpus of other settings or anything else, or the disk refuses.
     """
-    if _there(root, settings):
-        return
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.parent / f".{root.name}.lock"):
-            if not _there(root, settings):
-                replace_folder(root, lambda folder: _write(folder, settings))
-    except OSError as error:
-        raise AffectError(f"generated features: cannot write {root} ({error.strerror or error})") from error
+    facts = generator.description(__name__, VERSION, settings)
+
+    def right(made: dict[str, Any]) -> bool:
+        if made.get("version") != VERSION:
+            raise AffectError(f"generated corpus: {root} is of another version of the generator; remove it")
+        for name, asked in facts["settings"].items():
+            had = made["settings"].get(name)
+            if had != asked:
+                raise AffectError(
+                    f"generated corpus: {root} was made with {name}={had}, not {asked}; name another folder"
+                )
+        return _is_whole(root, settings)
+
+    generator.write_once(root, MARK, facts, right, lambda folder: _write(folder, settings))
 
 
-def _there(root: Path, settings: GeneratorSettings) -> bool:
-    """Whether `root` holds all of this corpus; raises AffectError where it holds something else."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    try:
-        mark = json.loads((root / MARK).read_bytes())
-    except (OSError, ValueError):
-        mark = None
-    if not isinstance(mark, dict) or mark.get("generator") != __name__:
-        raise AffectError(f"generated features: {root} is there and is not a generated corpus; name another folder")
-    wanted = _description(settings)
-    if mark.get("version") != wanted["version"]:
-        raise AffectError(f"generated features: {root} is of another version of the generator; remove it")
-    for field in fields(settings):
-        there, asked = (place["settings"].get(field.name) for place in (mark, wanted))
-        if there != asked:
-            raise AffectError(
-                f"generated features: {root} was made with {field.name}={there}, not {asked}; name another folder"
-            )
-    return _whole(root, settings)
-
-
-def _whole(root: Path, settings: GeneratorSettings) -> bool:
-    """Whether no file of the corpus was lost, as far as their number tells."""
+def _is_whole(root: Path, settings: GeneratorSettings) -> bool:
+    """Whether `root` holds all files of this corpus, as far as their number tells."""
     if not all((root / name).is_file() for name in (LABELS, TRANSCRIPTS, *(f"{part}-label.csv" for part in PARTS))):
         return False
     total = settings.train + 3 * settings.test
     folders = [root / "features" / name for name in FEATURES]
     return all(folder.is_dir() and sum(1 for _ in folder.iterdir()) == total for folder in folders)
-
-
-def _description(settings: GeneratorSettings) -> dict[str, Any]:
-    values = {**asdict(settings), "widths": list(settings.widths)}
-    return {"generator": __name__, "version": VERSION, "settings": values}
 
 
 def _write(root: Path, settings: GeneratorSettings) -> None:
@@ -136,17 +110,15 @@ def _write(root: Path, settings: GeneratorSettings) -> None:
             name: {"emo": EMOTIONS[emotion], "val": _NO_VALENCE if np.isnan(valence) else float(valence)}
             for name, emotion, valence in zip(names, made.emotion, made.valence, strict=True)
         }
-        said = random(settings.seed, f"{part} words")
-        for name, emotion, silent in zip(names, made.emotion, missing["text"], strict=True):
-            words = sentence(EMOTIONS[emotion], said)
-            transcripts.append((name, *(("", "") if silent else words)))
-    for part, own in labels.items():
-        rows = ((name, label["emo"], label["val"]) for name, label in own.items())
+        rows = ((name, label["emo"], label["val"]) for name, label in labels[part].items())
         _write_table(root / f"{part}-label.csv", ("name", "discrete", "valence"), rows)
+        drawn = random(settings.seed, f"{part} words")
+        for name, emotion, silent in zip(names, made.emotion, missing["text"], strict=True):
+            words = sentence(EMOTIONS[emotion], drawn)
+            transcripts.append((name, *(("", "") if silent else words)))
     _write_table(root / TRANSCRIPTS, ("name", "chinese", "english"), sorted(transcripts))
     corpora = {f"{part}_corpus": np.array(own, dtype=object) for part, own in labels.items()}
     np.savez(root / LABELS, **corpora)  # type: ignore[arg-type]  # numpy's stub takes the arrays for its own options
-    (root / MARK).write_text(json.dumps(_description(settings), indent=1) + "\n")
 
 
 def _missing(part: str, total: int, settings: GeneratorSettings) -> dict[str, NDArray[np.bool_]]:
@@ -184,8 +156,7 @@ def _write_features(
 def _frames(vector: NDArray[np.float32], rng: Generator) -> NDArray[np.float32]:
     """Return 3 to 6 frames [T, D] whose mean is `vector` [D]."""
     stray = rng.normal(0.0, 0.1, (int(rng.integers(3, 7)), len(vector)))
-    frames: NDArray[np.float32] = (vector + stray - stray.mean(axis=0)).astype(np.float32)
-    return frames
+    return np.asarray(vector + stray - stray.mean(axis=0), np.float32)
 
 
 def _write_table(path: Path, header: tuple[str, ...], rows: Iterator[tuple[Any, ...]] | list[Any]) -> None:

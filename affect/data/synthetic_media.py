@@ -7,7 +7,6 @@ import io
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from affect.data import voice
 from affect.data.cache import replace_file
@@ -17,27 +16,18 @@ SYLLABLES = ("ma ", "ni", "lo ", "ke", "su ", "ta")
 
 
 def write(folder: Path) -> Path:
-    """Write recordings of nonsense by two voices, and their texts, to `folder`, and return the CSV that lists them.
-
-    The same files every time; one of the texts is empty, as they are in real corpora.
-    """
+    """Write the same recordings of nonsense, and texts, one of them empty, and return the CSV that lists them."""
     rows = []
     for number in range(COUNT):
         rng = np.random.default_rng(number)
         who = voice.speaker("FM"[number % 2], rng)
         how = voice.manner(rng.uniform(-1.0, 1.0), rng.uniform(-1.0, 1.0), rng)
         samples, _ = voice.speak(SYLLABLES, who, how, 0.5 + 0.3 * number, 0.05, rng)
-        sound = io.BytesIO()
-        soundfile.write(sound, samples, voice.RATE, format="WAV")
         name = f"utterance_{number}"
-        _write(folder / f"{name}.wav", sound.getvalue())
+        replace_file(folder / f"{name}.wav", voice.wav(samples))
         rows.append((name, f"{name}.wav", "".join(SYLLABLES[number:]) if number else ""))
     table = io.StringIO()
     csv.writer(table).writerows([("name", "audio", "text"), *rows])
     path = folder / "media.csv"
-    _write(path, table.getvalue().encode("utf-8"))
+    replace_file(path, table.getvalue().encode("utf-8"))
     return path
-
-
-def _write(path: Path, data: bytes) -> None:
-    replace_file(path, lambda file: file.write(data))

@@ -1,17 +1,13 @@
-"""Frames and sound of videos: any container and codec that FFmpeg knows, by PyAV, in memory that does not grow.
-
-Legend: H, W height and width of an image in pixels, S samples.
-"""
+"""Frames [H, W, 3] and sound [S samples] of what FFmpeg can read, by PyAV, in memory that does not grow."""
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -23,8 +19,8 @@ from av.video.stream import VideoStream
 
 from affect.data import audio
 from affect.data.audio import Samples
+from affect.data.container import named, opened
 from affect.data.faces import Boxes, Image, crop
-from affect.data.video_container import truncation
 from affect.errors import AffectError
 
 _SOUND_FILES = frozenset(("wav", "flac", "ogg", "mp3", "aiff"))
@@ -34,109 +30,37 @@ _ROUNDING = 1e-3
 """Seconds: containers store the times of frames as whole milliseconds at the coarsest, or exactly."""
 
 
-@dataclass(frozen=True, eq=False)
-class Frame:
+class Frame(NamedTuple):
     """An image [H, W, 3] (RGB) of a video and its time, in seconds after the video's first frame."""
 
     time: float
     image: Image
 
 
-@dataclass(frozen=True, kw_only=True)
-class VideoFacts:
-    """What a video is: seconds, frames a second (NaN: it does not say), pixels as shown, and whether it has sound."""
-
-    duration: float
-    fps: float
-    width: int
-    height: int
-    has_audio: bool
-
-
-class Frames(Iterator[Frame]):
-    """The frames that `frames` takes of a video; `skipped` counts those left out so far for want of a face."""
-
-    def __init__(
-        self, source: Path | bytes, rate: float, boxes: Boxes | None, margin: float, most: int | None, name: str
-    ) -> None:
-        self.skipped = 0
-        self._name = name
-        self._most = most
-        self._frames = self._cropped(_sampled(source, rate, name), boxes, margin)
-
-    def __next__(self) -> Frame:
-        return next(self._frames)
-
-    def close(self) -> None:
-        """Close the file of a video that is not read to its end."""
-        self._frames.close()
-
-    def _cropped(
-        self, taken: Iterator[tuple[int, Frame]], boxes: Boxes | None, margin: float
-    ) -> Generator[Frame, None, None]:
-        given, outside = 0, 0
-        for index, frame in taken:
-            if boxes is not None:
-                box = boxes.at(index, frame.time)
-                image = None if box is None else crop(frame.image, box, margin)
-                if image is None:
-                    self.skipped += 1
-                    outside += box is not None
-                    continue
-                frame = Frame(frame.time, image)
-            yield frame
-            given += 1
-            if given == self._most:
-                return
-        if outside and not given:
-            raise AffectError(f"{self._name}: every face box lies outside the image; are they of another video?")
-
-
 def frames(
-    source: Path | bytes,
-    rate: float,
-    *,
-    boxes: Boxes | None = None,
-    margin: float = 0.3,
-    most: int | None = None,
-    name: str | None = None,
-) -> Frames:
-    """Return an iterator over `rate` frames a second of a file, or of its bytes, as shown (rotated, in RGB).
+    source: Path | bytes, rate: float, *, boxes: Boxes | None = None, margin: float = 0.3, name: str | None = None
+) -> Iterator[Frame]:
+    """Yield `rate` frames a second of a file, or of its bytes, as shown (rotated, in RGB).
 
     Of each tick of 1 / rate seconds, from the first frame on, it is the frame at the tick or the next after it; a
     rate above the video's gives each frame once. With `boxes`, images are the squares of the faces (`faces.crop`), and
-    a frame without a face is left out and counted (`skipped`). It ends after `most` frames. `name` is for error
-    messages. Raises AffectError for a number that means nothing, and once it is read where the file is missing,
+    frames without a face are left out. `name` is for error messages. Raises AffectError where the file is missing,
     empty, no video or cut off (before the first frame), or damaged (where the damage is reached).
     """
-    for field, value, good in (
-        ("rate", rate, 0 < rate < math.inf),
-        ("margin", margin, 0 <= margin < math.inf),
-        ("most", most, most is None or most >= 1),
-    ):
-        if not good:
-            least = {"rate": "above 0", "margin": "0 or more", "most": "1 or more"}[field]
-            raise AffectError(f"{field} is {value}; it must be {least}")
-    return Frames(source, rate, boxes, margin, most, _named(source, name))
-
-
-def probe(source: Path | bytes, *, name: str | None = None) -> VideoFacts:
-    """Return what a video is, decoding its first frame alone; raises AffectError as `frames` does."""
-    name = _named(source, name)
-    with _opened(source, name) as container:
-        stream = _video(container, name)
-        duration = stream.duration and stream.time_base and float(stream.duration * stream.time_base)
-        if not duration:
-            duration = container.duration / av.time_base if container.duration else math.nan
-        fps = stream.average_rate or stream.guessed_rate
-        height, width = _image(next(_decoded(container, stream, name))).shape[:2]
-        return VideoFacts(
-            duration=duration,
-            fps=float(fps) if fps else math.nan,
-            width=width,
-            height=height,
-            has_audio=bool(container.streams.audio),
-        )
+    name = named(source, name, "media")
+    inside = outside = False
+    for index, frame in _sampled(source, rate, name):
+        if boxes is None:
+            yield frame
+            continue
+        box = boxes.at(index)
+        image = None if box is None else crop(frame.image, box, margin)
+        outside |= box is not None and image is None
+        if image is not None:
+            inside = True
+            yield Frame(frame.time, image)
+    if outside and not inside:
+        raise AffectError(f"{name}: every face box lies outside the image; are they of another video?")
 
 
 def audio_of(source: Path | bytes, rate: int = 16_000, *, name: str | None = None) -> Samples:
@@ -144,35 +68,25 @@ def audio_of(source: Path | bytes, rate: int = 16_000, *, name: str | None = Non
 
     Raises AffectError where the file is missing, empty, without sound, cut off, damaged or not finite.
     """
-    name = _named(source, name)
+    name = named(source, name, "media")
     with _opened(source, name) as container:
-        plain = container.format.name in _SOUND_FILES
-        if not plain:
+        if container.format.name not in _SOUND_FILES:
             if not container.streams.audio:
                 raise AffectError(f"{name}: has no sound")
             blocks = _blocks(container, container.streams.audio[0], name)
             native, first = next(blocks, (0, None))
             if first is None:
                 raise AffectError(f"{name}: holds no samples")
-            if not audio.RATES[0] <= native <= audio.RATES[1]:
-                raise AffectError(f"{name}: has a sampling rate of {native} Hz; its header must be damaged")
-            return np.concatenate(list(audio.resampled(_of_one_rate(native, first, blocks, name), native, rate, name)))
-    return audio.decode(source, rate, name) if isinstance(source, bytes) else audio.load(source, rate)
-
-
-def _named(source: Path | bytes, name: str | None) -> str:
-    return name or ("media in memory" if isinstance(source, bytes) else str(source))
+            audio.check_rate(native, name)
+            whole = chain([first], (block for _, block in blocks))
+            return np.concatenate(list(audio.resampled(whole, native, rate, name)))
+    return audio.load(source, rate, name)
 
 
 @contextmanager
 def _opened(source: Path | bytes, name: str) -> Iterator[InputContainer]:
     """Open a container, having held the file against its own header; FFmpeg's errors become AffectErrors."""
-    with _file(source, name) as file:
-        if not file.read(1):
-            raise AffectError(f"{name}: is empty (0 bytes)")
-        cut = truncation(file)
-        if cut is not None:
-            raise AffectError(f"{name}: is truncated, {cut}")
+    with opened(source, name, "media") as file:
         try:
             # A playlist could name any file or address; given no protocol, it opens none.
             with av.open(file, mode="r", options={"protocol_whitelist": "none"}) as container:
@@ -180,17 +94,6 @@ def _opened(source: Path | bytes, name: str) -> Iterator[InputContainer]:
         except FFmpegError as error:
             reason = error.strerror or type(error).__name__
             raise AffectError(f"{name}: is not readable media, or damaged ({reason})") from error
-
-
-def _file(source: Path | bytes, name: str) -> BinaryIO:
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
-    try:
-        return open(source, "rb")
-    except FileNotFoundError as error:
-        raise AffectError(f"{name}: no such media file") from error
-    except (OSError, ValueError) as error:
-        raise AffectError(f"{name}: cannot be opened ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _video(container: InputContainer, name: str) -> VideoStream:
@@ -225,25 +128,22 @@ def _decoded(container: InputContainer, stream: VideoStream, name: str) -> Itera
     """Yield all frames in the order they are shown in; raises AffectError where there is none, or one is damaged."""
     if stream.codec_context is None:
         raise AffectError(f"{name}: its video has a codec that FFmpeg cannot decode")
-    count = 0
+    empty = True
     for packet in container.demux(stream):
         for frame in _whole(packet, name):
+            empty = False
             yield frame
-            count += 1
-    if not count:
+    if empty:
         raise AffectError(f"{name}: holds no video frame")
 
 
 def _whole(packet: av.Packet[Any], name: str) -> list[Any]:
-    """Return the frames of a packet; raises AffectError where FFmpeg marks it, or one of them, as damaged.
-
-    Decoders paint over what they cannot read; VP8 and VP9 do not even mark it.
-    """
-    found = [] if packet.is_corrupt else packet.decode()
-    if packet.is_corrupt or any(frame.is_corrupt for frame in found):
+    """Return a packet's frames; raises AffectError where FFmpeg marks them as damaged, which decoders paint over."""
+    decoded = [] if packet.is_corrupt else packet.decode()
+    if packet.is_corrupt or any(frame.is_corrupt for frame in decoded):
         at = f" {float(packet.pts * packet.time_base):.2f} s into it" if packet.pts is not None else ""
         raise AffectError(f"{name}: is damaged or truncated{at}")
-    return found
+    return decoded
 
 
 def _image(frame: av.VideoFrame) -> Image:
@@ -253,19 +153,14 @@ def _image(frame: av.VideoFrame) -> Image:
 
 
 def _blocks(container: InputContainer, stream: AudioStream, name: str) -> Iterator[tuple[int, Samples]]:
-    """Yield sampling rate and samples [S] of each frame of sound, channels averaged."""
+    """Yield sampling rate, which is always the same, and samples [S] of each frame of sound, channels averaged."""
     if stream.codec_context is None:
         raise AffectError(f"{name}: its sound has a codec that FFmpeg cannot decode")
     planes = av.AudioResampler(format="fltp")
+    native = 0
     for packet in container.demux(stream):
-        for frame in _whole(packet, name):
-            for plain in planes.resample(frame):
-                yield plain.sample_rate, audio.mixed(np.asarray(plain.to_ndarray(), np.float32).T, name)
-
-
-def _of_one_rate(native: int, first: Samples, blocks: Iterator[tuple[int, Samples]], name: str) -> Iterator[Samples]:
-    yield first
-    for rate, block in blocks:
-        if rate != native:
-            raise AffectError(f"{name}: its sampling rate changes from {native} to {rate} Hz")
-        yield block
+        for plain in (plain for frame in _whole(packet, name) for plain in planes.resample(frame)):
+            native = native or plain.sample_rate
+            if plain.sample_rate != native:
+                raise AffectError(f"{name}: its sampling rate changes from {native} to {plain.sample_rate} Hz")
+            yield native, audio.mixed(np.asarray(plain.to_ndarray(), np.float32).T, name)

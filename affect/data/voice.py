@@ -8,14 +8,18 @@ Legend: S samples at 16 kHz, K control points at a 5 ms hop.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import soundfile
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
+_Score = tuple[Numbers, Numbers, Numbers, Numbers]
+"""At control points: pitch [K] in semitones, voice and hiss [K], formants [K, 4] in Hz."""
 
 RATE = 16000
 HOP = 80  # samples between control points
@@ -104,7 +108,7 @@ def manner(valence: float, arousal: float, rng: Generator) -> Manner:
 def speak(
     syllables: Sequence[str], who: Speaker, how: Manner, seconds: float, noise: float, rng: Generator
 ) -> tuple[NDArray[np.float32], int]:
-    """Return `seconds` of speech [S] at 16 kHz and how many syllables were said.
+    """Return `seconds` of speech [S] at 16 kHz and how many syllables were spoken.
 
     One of `syllables` is a consonant, a vowel and, at the end of a word, a space; they are repeated where too few.
     `noise` is the background's level over the speech's.
@@ -112,62 +116,60 @@ def speak(
     from scipy.signal import lfilter
 
     count = int(seconds * RATE / HOP) + 1
-    score = _Score(count)
-    said = _write_score(score, syllables, who, how, rng)
+    (*curves, formants), spoken = _score(count, syllables, who, how, rng)
     size = int(seconds * RATE)
-    time = np.arange(size) / HOP
-    grid = np.arange(count)
-    voiced, hiss = (np.interp(time, grid, x) for x in (score.voice, score.hiss))
-    source = _source(np.interp(time, grid, score.semitones), voiced, who, how, rng)
+    semitones, voiced, hiss = (np.interp(np.arange(size) / HOP, np.arange(count), curve) for curve in curves)
+    source = _source(semitones, voiced, who, how, rng)
     breath = rng.normal(0.0, 1.0, size)
-    speech = _formants(source + how.breath * breath * voiced, score.formants * (who.tract * how.spread))
+    speech = _formants(source + how.breath * breath * voiced, formants * (who.tract * how.spread))
     speech = speech / max(float(np.sqrt(np.mean(speech**2))), 1e-9)
     speech += 0.5 * hiss * lfilter([1.0, -0.9], [1.0], breath)
     speech = lfilter([1.0, who.tilt], [1.0], speech)
     speech = speech / max(float(np.sqrt(np.mean(speech**2))), 1e-9) + noise * rng.normal(0.0, 1.0, size)
     level = 10.0 ** ((-26.0 + who.level + how.level) / 20.0)
-    return np.clip(level * speech, -0.99, 0.99).astype(np.float32), said
+    return np.clip(level * speech, -0.99, 0.99).astype(np.float32), spoken
 
 
-class _Score:
-    """What is to be spoken, at control points: pitch [K] in semitones, voice and hiss [K], formants [K, 4] in Hz."""
-
-    def __init__(self, count: int) -> None:
-        self.semitones = np.zeros(count)
-        self.voice = np.zeros(count)
-        self.hiss = np.zeros(count)
-        self.formants = np.full((count, 4), VOWELS["e"])
+def wav(samples: NDArray[np.float32]) -> bytes:
+    """Return the wav file, of 16 bits, of samples [S]."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, RATE, format="WAV", subtype="PCM_16")
+    return file.getvalue()
 
 
-def _write_score(score: _Score, syllables: Sequence[str], who: Speaker, how: Manner, rng: Generator) -> int:
-    """Fill the score to its end; return how many syllables it holds."""
-    count = len(score.voice)
+def _score(count: int, syllables: Sequence[str], who: Speaker, how: Manner, rng: Generator) -> tuple[_Score, int]:
+    """Return what is to be spoken at `count` control points, and how many syllables that is."""
+    semitones, voiced, hiss, formants = (
+        np.zeros(count),
+        np.zeros(count),
+        np.zeros(count),
+        np.full((count, 4), VOWELS["e"]),
+    )
     rate = RATE / HOP
-    at, said = int(0.03 * rate), 0
+    at, spoken = int(0.03 * rate), 0
     margin = count - int(0.05 * rate)
     accents = how.range * rng.normal(0.0, 1.0, 4 * count)
     while True:
-        syllable = syllables[said % len(syllables)]
+        syllable = syllables[spoken % len(syllables)]
         length = int(rate / (who.rate * how.rate) * np.exp(rng.normal(0.0, 0.12)))
         end = at + max(length, 12)
-        if end > margin and said:
+        if end > margin and spoken:
             break
         end = min(end, count)
         onset = min(at + max(int(0.28 * length), 4), end)
         noisy = CONSONANTS[syllable[0]]
-        score.hiss[at:onset] = noisy * np.hanning(onset - at)
-        score.voice[at:onset] = 0.0 if noisy else 0.35
-        score.voice[onset:end] = 0.6 + 0.4 * np.hanning(end - onset)
-        score.semitones[at:end] += accents[said] + how.glide * np.linspace(-0.5, 0.5, end - at)
-        score.formants[at:end] = VOWELS[syllable[1]]
-        at, said = end, said + 1
+        hiss[at:onset] = noisy * np.hanning(onset - at)
+        voiced[at:onset] = 0.0 if noisy else 0.35
+        voiced[onset:end] = 0.6 + 0.4 * np.hanning(end - onset)
+        semitones[at:end] += accents[spoken] + how.glide * np.linspace(-0.5, 0.5, end - at)
+        formants[at:end] = VOWELS[syllable[1]]
+        at, spoken = end, spoken + 1
         if syllable.endswith(" "):
             at += int(rate * how.pause * rng.uniform(0.4, 1.6))
-    score.semitones += how.contour * np.linspace(-0.5, 0.5, count)
+    semitones += how.contour * np.linspace(-0.5, 0.5, count)
     # muscles are slow: 25 ms of smoothing for voice and melody, 45 ms for the vocal tract
-    score.semitones, score.voice = (_smooth(x, 5) for x in (score.semitones, score.voice))
-    score.formants = np.column_stack([_smooth(x, 9) for x in score.formants.T])
-    return said
+    formants = np.column_stack([_smooth(x, 9) for x in formants.T])
+    return (_smooth(semitones, 5), _smooth(voiced, 5), hiss, formants), spoken
 
 
 def _smooth(x: Numbers, width: int) -> Numbers:

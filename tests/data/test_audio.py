@@ -93,7 +93,7 @@ def test_formats(tmp_path, format, subtype, rate):
     assert len(samples) == pytest.approx(8_000, rel=0.15)
     spectrum = np.abs(np.fft.rfft(samples[1_000:7_000] * np.hanning(6_000)))
     assert spectrum.argmax() * 16_000 / 6_000 == pytest.approx(440, abs=3)
-    np.testing.assert_array_equal(audio.decode(data), samples)
+    np.testing.assert_array_equal(audio.load(data), samples)
     np.testing.assert_array_equal(audio.of_row({"id": "a", "audio": {"bytes": data, "path": "gone"}}), samples)
     np.testing.assert_array_equal(audio.of_row({"id": "a", "path": str(path)}), samples)
     np.testing.assert_array_equal(audio.of_row({"id": "a", "audio": {"bytes": None, "path": str(path)}}), samples)
@@ -118,7 +118,7 @@ def test_truncated(tmp_path, format, subtype, rate, share):
     path.write_bytes(data[: int(len(data) * share)])
     refused(path, "truncated")
     with pytest.raises(AffectError, match="truncated"):
-        audio.decode(path.read_bytes())
+        audio.load(path.read_bytes())
 
 
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
@@ -183,7 +183,7 @@ def test_damage_never_escapes_as_another_error(kind, edits, keep):
     for place, value in edits:
         data[int(place * min(len(data), 200))] = value
     try:
-        samples = audio.decode(bytes(data[: int(keep * len(data))]))
+        samples = audio.load(bytes(data[: int(keep * len(data))]))
     except AffectError as error:
         assert "\n" not in str(error)
     else:

@@ -105,9 +105,6 @@ def test_switching_one_operation_off_leaves_the_others_alone(monkeypatch):
 def test_everything_is_off_by_default():
     wave = speech()
     assert Augmentation().apply(wave, RATE, 0, 0, "a") is wave
-    assert not Augmentation().waveform
-    for options in ({"stretch": 0.1}, {"shift": 0.1}, {"noise": (0.0, 0.0)}, {"gain": 1.0}, {"mixup": 0.2}):
-        assert Augmentation(**options).waveform
 
 
 @pytest.mark.parametrize("name", ["stretch", "shift", "gain"])

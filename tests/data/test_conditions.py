@@ -43,7 +43,6 @@ def test_the_names_are_those_of_the_evaluation() -> None:
     assert parse("missing=0.3") == Condition("missing", 0.3)
     assert parse("snr=-2.5") == Condition("snr", -2.5)
     assert parse("shuffle=V") == Condition("shuffle", "V")
-    assert [parse(name).drops for name in NAMES] == [True] * 15 + [False] * 7
 
 
 @pytest.mark.parametrize(
@@ -187,7 +186,6 @@ def test_streams_seeds_and_rows_have_their_own_noise_and_ratios_share_it() -> No
     for other in (added("text"), added("audio_2"), added("audio", seed=1), np.roll(audio, 1, axis=0)):
         assert abs(np.corrcoef(audio.ravel(), other.ravel())[0, 1]) < 0.1
     assert added("audio", 20.0) == pytest.approx(audio / 10, abs=1e-6)
-    assert (noise(parse("subset=A"), ids, "audio", values, 1.0) == values).all()
     assert (noise(parse("snr=5"), ids, "audio", values, 0.0) == values).all(), "a constant stream has no power"
 
 
@@ -234,7 +232,6 @@ def test_shuffles_differ_by_seed_and_modality() -> None:
     for other in (shuffle(parse("shuffle=T"), ids, present), shuffle(parse("shuffle=A"), ids, present, seed=1)):
         assert (one == other).mean() < 0.1
     assert not (np.diff(one) == 1).mean() > 0.1, "not the neighbour in the corpus's order"
-    assert (shuffle(parse("missing=0.5"), ids, present) == np.arange(100)).all()
 
 
 def test_the_conditions_of_a_corpus_take_seconds() -> None:
@@ -246,26 +243,14 @@ def test_the_conditions_of_a_corpus_take_seconds() -> None:
     for name in NAMES:
         condition = parse(name)
         keep(condition, ids, present)
-        shuffle(condition, ids, present)
+        if condition.kind == "shuffle":
+            shuffle(condition, ids, present)
         if condition.kind == "snr":
             for stream, values in streams.items():
                 noise(condition, ids, stream, values, 1.0)
     assert time.perf_counter() - start < 3  # measured: .7 s
 
 
-def test_bad_input_is_refused() -> None:
-    ids, present = full(3)
-    for condition in (parse("subset=A"), parse("shuffle=A")):
-        act = shuffle if condition.kind == "shuffle" else keep
-        for wrong in (present[:2], present[:, :2], present.astype(np.float32)):
-            with pytest.raises(ValueError, match="present must be bool"):
-                act(condition, ids, wrong)
-    with pytest.raises(ValueError, match="unique"):
-        shuffle(parse("shuffle=A"), ["a", "b", "a"], present)
-    with pytest.raises(ValueError, match="3 ids for values"):
-        noise(parse("snr=5"), ids, "audio", np.ones((2, 4), np.float32), 1.0)
-    for wrong in (-1.0, np.nan, np.inf):
-        with pytest.raises(ValueError, match="power of audio"):
-            noise(parse("snr=5"), ids, "audio", np.ones((3, 4), np.float32), wrong)
+def test_a_stream_of_nothing_has_no_power() -> None:
     with pytest.raises(ValueError, match="no power"):
         power(np.zeros((3, 4), np.float32))

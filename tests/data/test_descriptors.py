@@ -4,7 +4,7 @@ import pytest
 import scipy.fft
 from scipy.signal import lfilter
 
-from affect.data import pitch, prosody, voice
+from affect.data import descriptors, pitch, prosody, voice
 from affect.data.descriptors import BANDS
 from affect.errors import AffectError
 
@@ -12,7 +12,7 @@ RATE = 16000
 
 
 def frame(track, name):
-    return track[:, prosody.FRAME_FEATURES.index(name)]
+    return track[:, descriptors.FRAME_FEATURES.index(name)]
 
 
 def harmonics(hertz, amplitudes):
@@ -74,15 +74,15 @@ def test_noise_and_silence_are_unvoiced():
 
 
 def test_frames_are_ten_milliseconds_apart_and_named():
-    track = prosody.frames(np.zeros(4 * RATE, np.float32))
-    assert track.shape == (401, len(prosody.FRAME_FEATURES)) and track.dtype == np.float32
-    assert len(set(prosody.FRAME_FEATURES)) == len(prosody.FRAME_FEATURES)
+    track = descriptors.frames(np.zeros(4 * RATE, np.float32))
+    assert track.shape == (401, len(descriptors.FRAME_FEATURES)) and track.dtype == np.float32
+    assert len(set(descriptors.FRAME_FEATURES)) == len(descriptors.FRAME_FEATURES)
 
 
 def test_pitch_is_interpolated_where_unvoiced():
     x = np.concatenate([harmonics(np.full(RATE, f), [0.3, 0.2, 0.1]) for f in (110, 220)])
     x[RATE - 3200 : RATE + 3200] = 0
-    track = prosody.frames(x)
+    track = descriptors.frames(x)
     f0, voicing = frame(track, "f0"), frame(track, "voicing")
     assert voicing[50] == 1 and voicing[100] == 0 and voicing[150] == 1
     assert f0[50] == pytest.approx(24, abs=0.1) and f0[150] == pytest.approx(36, abs=0.1)
@@ -92,8 +92,8 @@ def test_pitch_is_interpolated_where_unvoiced():
 
 def test_only_energy_and_loudness_know_the_level():
     samples, _ = level_voice("F", np.random.default_rng(1))
-    loud, soft = prosody.frames(samples), prosody.frames(0.1 * samples)
-    for i, name in enumerate(prosody.FRAME_FEATURES):
+    loud, soft = descriptors.frames(samples), descriptors.frames(0.1 * samples)
+    for i, name in enumerate(descriptors.FRAME_FEATURES):
         if name == "energy":
             np.testing.assert_allclose(loud[:, i] - soft[:, i], 20, atol=0.1)
         elif name == "loudness":
@@ -104,20 +104,20 @@ def test_only_energy_and_loudness_know_the_level():
 
 def test_energy_is_in_decibel_of_full_scale():
     x = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE)
-    assert np.median(frame(prosody.frames(x), "energy")) == pytest.approx(10 * np.log10(0.125), abs=0.1)
-    assert frame(prosody.frames(np.zeros(RATE)), "energy").max() == pytest.approx(-120)
+    assert np.median(frame(descriptors.frames(x), "energy")) == pytest.approx(10 * np.log10(0.125), abs=0.1)
+    assert frame(descriptors.frames(np.zeros(RATE)), "energy").max() == pytest.approx(-120)
 
 
 def test_cepstrum_and_bands_are_librosas():
     samples, _ = level_voice("M", np.random.default_rng(2))
-    track = prosody.frames(samples)
+    track = descriptors.frames(samples)
     mel = librosa.feature.melspectrogram(
         y=samples, sr=RATE, n_fft=512, win_length=400, hop_length=160, window=np.hanning(400), power=2.0,
         n_mels=BANDS, fmin=50, fmax=7600, norm=1, pad_mode="constant",
     )  # fmt: skip
     floored = mel + 1e-6 * mel.mean(axis=0).max()
     mfcc = scipy.fft.dct(np.log(floored), axis=0, norm="ortho")[1:13]
-    first = prosody.FRAME_FEATURES.index("mfcc_1")
+    first = descriptors.FRAME_FEATURES.index("mfcc_1")
     np.testing.assert_allclose(track[:, first : first + 12], mfcc.T, atol=0.02)
     decibel = 10 * np.log10(floored / mel.mean(axis=0).max())
     np.testing.assert_allclose(track[:, first + 12 :], decibel.T, atol=0.05)
@@ -129,7 +129,7 @@ def formants(scale):
     for hertz, width in ((500 * scale, 80), (1500 * scale, 100), (2500 * scale, 140), (3500 * scale, 200)):
         r = np.exp(-np.pi * width / RATE)
         sound = lfilter([1.0], [1.0, -2 * r * np.cos(2 * np.pi * hertz / RATE), r * r], sound)
-    track = prosody.frames(0.1 * sound / np.abs(sound).max())
+    track = descriptors.frames(0.1 * sound / np.abs(sound).max())
     return np.array([np.median(frame(track, name)) for name in ("f1", "f2", "f3")])
 
 
@@ -141,15 +141,15 @@ def test_formants_are_those_of_the_filter():
 
 def test_harmonic_difference_and_balance():
     x = harmonics(np.full(RATE, 200.0), [0.4, 0.1])
-    track = prosody.frames(x)
+    track = descriptors.frames(x)
     assert np.median(frame(track, "h1_h2")) == pytest.approx(20 * np.log10(4), abs=0.5)
     high = 0.1 * np.sin(2 * np.pi * 4000 * np.arange(RATE) / RATE)
-    assert np.median(frame(prosody.frames(high), "centroid")) == pytest.approx(2, abs=0.05)
-    assert np.median(frame(track, "alpha_ratio")) > 20 > -20 > np.median(frame(prosody.frames(high), "alpha_ratio"))
+    assert np.median(frame(descriptors.frames(high), "centroid")) == pytest.approx(2, abs=0.05)
+    assert np.median(frame(track, "alpha_ratio")) > 20 > -20 > np.median(frame(descriptors.frames(high), "alpha_ratio"))
 
 
 @pytest.mark.parametrize("bad", [np.zeros((2, 100)), np.array([0.0, np.nan]), np.array([np.inf])])
 def test_bad_waveforms_are_one_line_errors(bad):
-    for compute in (prosody.frames, prosody.functionals):
+    for compute in (descriptors.frames, prosody.functionals):
         with pytest.raises(AffectError, match="^[^\n]*(channel|NaN)[^\n]*$"):
             compute(bad)

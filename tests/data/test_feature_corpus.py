@@ -304,8 +304,8 @@ def corpus(*streams: Stream) -> FeatureCorpus:
 def test_keys_rows_and_values():
     made = corpus(Stream("audio", "x", 2), Stream("audio", "y", 3), Stream("text", "z", 1), Stream("audio", "w", 1))
     assert made.keys == ("audio", "audio_2", "text", "audio_3")
-    assert made.values(1).shape == (3, 3)
-    assert made.values(3)[0, 0] == 3
+    assert made.arrays[1].shape == (3, 3)
+    assert made.arrays[3][0, 0] == 3
     assert made.indices("train").tolist() == [0, 2]
     assert made.indices("test1").tolist() == [1]
     with pytest.raises(AffectError, match="toy has no part 'test'"):

@@ -9,7 +9,6 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from affect.data import audio, features
+from affect.data import audio
 from affect.data.features import FeatureStore
 from affect.errors import AffectError
 from tests.training.disks import small_disk
@@ -56,7 +55,7 @@ def test_round_trip_of_any_shape(tmp_path_factory, array):
     assert read.dtype == array.dtype and read.shape == array.shape
     np.testing.assert_array_equal(read, array)
     assert store.missing([digest("a")]) == []
-    assert store.size([digest("a")]) == array.nbytes + 64
+    assert store.size([digest("a")]) == store.path(digest("a")).stat().st_size
 
 
 def test_views_and_byte_orders_are_kept_as_numbers(store):
@@ -64,16 +63,6 @@ def test_views_and_byte_orders_are_kept_as_numbers(store):
     store.write(digest("a"), array)
     np.testing.assert_array_equal(store.read(digest("a")), array)
     assert store.read(digest("a")).dtype == np.float32
-
-
-def test_a_large_entry_is_mapped_and_a_small_one_read(store):
-    store.write(digest("large"), frames())
-    store.write(digest("small"), np.zeros((1, 1024), np.float32))
-    large, small = store.read(digest("large")), store.read(digest("small"))
-    assert "mmap" in type(large.base).__name__ and isinstance(small.base, bytes)
-    assert not large.flags.writeable and not small.flags.writeable
-    assert large.ctypes.data % 64 == 0, "numbers lie aligned"
-    np.testing.assert_array_equal(large, frames())
 
 
 def test_more_entries_can_be_held_than_files_can_be_open(store):
@@ -87,10 +76,6 @@ def test_more_entries_can_be_held_than_files_can_be_open(store):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
     assert [int(array[0, 0]) for array in held] == list(range(500))
-    mapped = [array for array in held if "mmap" in type(array.base).__name__]
-    assert len(mapped) == features._MAPS
-    held.clear(), mapped.clear()
-    assert "mmap" in type(store.read(names[-1]).base).__name__, "what is let go makes room"
 
 
 def test_each_key_has_its_own_entries(tmp_path, store):
@@ -109,11 +94,11 @@ def test_each_key_has_its_own_entries(tmp_path, store):
 
 def test_an_entry_copied_from_another_key_or_name_is_no_entry(tmp_path, store):
     store.write(digest("a"), frames())
-    data = Path(store.path(digest("a"))).read_bytes()
+    data = store.path(digest("a")).read_bytes()
     other = FeatureStore(tmp_path / "features", {**KEY, "layers": 12})
     for where in (other.path(digest("a")), store.path(digest("b"))):
-        Path(where).parent.mkdir(parents=True, exist_ok=True)
-        Path(where).write_bytes(data)
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_bytes(data)
     assert other.missing([digest("a")]) == [digest("a")]
     assert store.missing([digest("a"), digest("b")]) == [digest("b")]
 
@@ -122,14 +107,15 @@ def test_damaged_entries_are_found_logged_once_and_rebuilt(store, caplog):
     names = [digest(k) for k in range(8)]
     for k, name in enumerate(names[:7]):
         store.write(name, frames(k, size=40))
-    whole = Path(store.path(names[0])).read_bytes()
+    whole = store.path(names[0]).read_bytes()
     flipped = bytearray(whole)
     flipped[-1000] ^= 0x10
     shape = bytearray(whole)
-    shape[16:24], shape[24:32] = shape[24:32], shape[16:24]
+    at = whole.index(b"[40, 1024]")
+    shape[at : at + 10] = b"[1024, 40]"
     damage = {0: whole[:-1], 1: b"", 2: bytes(flipped), 3: bytes(shape), 4: whole[:30], 5: whole + b"\0"}
     for k, data in damage.items():
-        Path(store.path(names[k])).write_bytes(data)
+        store.path(names[k]).write_bytes(data)
     assert store.missing([*names, names[7]]) == [*names[:6], names[7]]
     assert [record.getMessage() for record in caplog.records] == [
         f"6 cached features in {store.folder} are damaged and will be made again"
@@ -147,15 +133,15 @@ def test_damaged_entries_are_found_logged_once_and_rebuilt(store, caplog):
 
 
 @settings(max_examples=60, deadline=None)
-@given(bit=st.integers(0, 8 * (64 + 48) - 1))
-def test_any_flipped_bit_is_found(tmp_path_factory, bit):
+@given(st.data())
+def test_any_flipped_bit_is_found(tmp_path_factory, draws):
     store = FeatureStore(tmp_path_factory.getbasetemp() / "bits", KEY)
     store.write(digest("a"), np.arange(24, dtype=np.float16).reshape(4, 6))
-    data = bytearray(Path(store.path(digest("a"))).read_bytes())
+    data = bytearray(store.path(digest("a")).read_bytes())
+    bit = draws.draw(st.integers(0, 8 * len(data) - 1))
     data[bit // 8] ^= 1 << bit % 8
-    Path(store.path(digest("a"))).write_bytes(data)
-    unused = bit // 8 in (14, 15) or 32 <= bit // 8 < 64
-    assert store.missing([digest("a")]) == ([] if unused else [digest("a")])
+    store.path(digest("a")).write_bytes(data)
+    assert store.missing([digest("a")]) == [digest("a")]
 
 
 def test_an_absent_entry_is_refused_in_one_line(store):
@@ -178,7 +164,6 @@ def test_what_is_not_kept(store):
     for array, words in (
         (np.zeros(3), "not float64"),
         (np.zeros(3, np.int16), "not int16"),
-        (np.zeros((1,) * 7, np.float32), "of 7"),
         (np.array([1, np.nan], np.float32), "NaN"),
         (too_large, "65504"),
     ):
@@ -190,7 +175,9 @@ def test_what_is_not_kept(store):
 def test_the_size_counts_each_entry_once(store):
     store.write(digest("a"), frames())
     store.write(digest("b"), np.zeros((1, 1024), np.float32))
-    assert store.size([digest("a"), digest("b"), digest("a"), digest("c")]) == 225 * 2048 + 64 + 4096 + 64
+    sizes = [store.path(digest(name)).stat().st_size for name in "ab"]
+    assert sizes[0] > 225 * 2048 and sizes[1] > 4096
+    assert store.size([digest("a"), digest("b"), digest("a"), digest("c")]) == sum(sizes)
 
 
 def test_a_store_goes_to_a_worker(store):

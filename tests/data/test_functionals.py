@@ -4,7 +4,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affect.data import prosody
+from affect.data import descriptors, prosody
 
 RATE = 16000
 
@@ -37,7 +37,7 @@ def test_every_clip_has_finite_functionals(size, kind, seed):
     }[kind]
     values = prosody.functionals(x.astype(np.float32))
     assert values.shape == (len(prosody.FUNCTIONAL_NAMES),) and values.dtype == np.float32
-    assert np.isfinite(values).all() and np.isfinite(prosody.frames(x)).all()
+    assert np.isfinite(values).all() and np.isfinite(descriptors.frames(x)).all()
 
 
 def test_names_are_unique():

@@ -82,7 +82,7 @@ def test_csv_of_words_alone(tmp_path):
         ("text\nhello\n", "media.csv:2: has no name"),
         ("name,text\na,well, yes\n", "media.csv:2: has more cells than the header"),
         ("name,audio\na,d.wav\nb,e.wav\n", "none of 2 files is there, the first would be .*d.wav: is .* the root"),
-        ('name,audio\na,"c.wav', "cannot be read as a CSV"),
+        ('name,audio\na,"c.wav', "media.csv:2: unexpected end of data"),
     ],
 )
 def test_tables_that_cannot_be_used(files, text, words):
@@ -96,7 +96,7 @@ def test_a_missing_file_among_others_is_left_to_whoever_reads_it(files):
 
 
 def test_bad_tables_and_options(files, tmp_path):
-    refused("no such table of media", tmp_path / "none.csv")
+    refused("cannot be read .No such file", tmp_path / "none.csv")
     (tmp_path / "latin.csv").write_bytes("name,text\na,caf\xe9\n".encode("latin-1"))
     refused("is not UTF-8", tmp_path / "latin.csv")
     path = table(files, "name,audio\na,c.wav\n")

@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from affect.data import egemaps, prosody
+from affect.data import egemaps, prosody, store
 from affect.errors import AffectError
 
 RATE = 16000
@@ -47,7 +47,7 @@ def refuse(_):
 
 def test_add_gives_each_row_its_functionals(tmp_path):
     dataset = folder_of(tmp_path)
-    added = prosody.add(dataset, jobs=2)
+    added = prosody.add(dataset)
     assert added.column_names == ["id", "path", "prosody"] and added.features["prosody"].feature.dtype == "float32"
     for row in added:
         samples, _ = soundfile.read(row["path"], dtype="float32")
@@ -82,9 +82,9 @@ def test_a_row_is_known_by_its_content(tmp_path, monkeypatch):
 def test_a_damaged_cache_is_made_again_and_said(tmp_path, cache, caplog, damage):
     dataset = folder_of(tmp_path, 3)
     first = prosody.add(dataset)
-    (file,) = cache.glob("*/*.npy")
+    (file,) = cache.glob("*/*.arrow")
     if damage is None:
-        np.save(file, np.zeros(3))
+        store.write(file, {"values": store.Feature("float32", 1)}, [("a", {"values": np.zeros(3, np.float32)})])
     else:
         file.write_bytes(damage)
     with caplog.at_level(logging.WARNING, logger="affect"):
@@ -135,7 +135,7 @@ def test_egemaps_are_opensmiles(tmp_path):
     opensmile = pytest.importorskip("opensmile")
     egemaps._extractor.cache_clear()
     smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
-    for row in prosody.add(folder_of(tmp_path, shortest=RATE), kind="egemaps", jobs=2):
+    for row in prosody.add(folder_of(tmp_path, shortest=RATE), kind="egemaps"):
         samples, _ = soundfile.read(row["path"], dtype="float32")
         expected = smile.process_signal(samples, RATE).to_numpy()[0]
         np.testing.assert_array_equal(np.float32(row["prosody"]), expected)

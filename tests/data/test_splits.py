@@ -87,9 +87,7 @@ def test_a_column():
     parts = splits.split(dyads(), "column", 1)
     assert set(parts["test"]["session"]) == {"Ses01"}
     assert set(parts["valid"]["session"]) == {"Ses02"}
-    renamed = dyads().rename_column("split", "part")
-    assert splits.folds(renamed, "column", "part") == ["test1"]
-    assert len(splits.split(renamed, "column", 1, column="part")["train"]) == 3 * 32
+    assert splits.folds(dyads(), "column") == ["test1"] and len(parts["train"]) == 3 * 32
 
 
 def test_several_test_parts_are_folds_of_their_own(caplog):
@@ -196,22 +194,26 @@ def test_a_speaker_split_without_dyads_may_not_share_dialogues_at_all():
 
 
 @pytest.mark.parametrize(
-    ("kind", "fold", "options", "message"),
+    ("kind", "fold", "message"),
     [
-        ("sesion", 1, {}, "'sesion' is none of session, .*, nor is there such a column: did you mean 'session'"),
-        ("scrpt", 1, {}, "did you mean 'script'"),
-        ("id", 1, {}, "column 'id' is another in each of the 160 utterances"),
-        ("session", 0, {}, "fold 0 does not exist: a split by session has folds 1 to 5"),
-        ("session", 6, {}, "folds 1 to 5"),
-        ("speaker", 11, {}, "folds 1 to 10"),
-        ("column", 1, {"column": "nope"}, "needs the column 'nope'; there are: id, session"),
-        ("column", 1, {"column": "script"}, "has the value 'scene0'"),
-        ("session", 1, {"column": "split"}, "takes no column"),
+        ("sesion", 1, "'sesion' is none of session, .*, nor is there such a column: did you mean 'session'"),
+        ("scrpt", 1, "did you mean 'script'"),
+        ("id", 1, "column 'id' is another in each of the 160 utterances"),
+        ("session", 0, "fold 0 does not exist: a split by session has folds 1 to 5"),
+        ("session", 6, "folds 1 to 5"),
+        ("speaker", 11, "folds 1 to 10"),
     ],
 )
-def test_what_cannot_be_split(kind, fold, options, message):
+def test_what_cannot_be_split(kind, fold, message):
     with pytest.raises(AffectError, match=message):
-        splits.split(dyads(), kind, fold, **options)
+        splits.split(dyads(), kind, fold)
+
+
+def test_columns_that_are_no_split():
+    with pytest.raises(AffectError, match="a split by column needs the column 'split'; there are: id, session"):
+        splits.split(dyads().remove_columns("split"), "column", 1)
+    with pytest.raises(AffectError, match="has the value 'scene0'"):
+        splits.split(dyads().map(lambda row: {"split": row["script"]}), "column", 1)
 
 
 def test_empty_parts_and_columns():

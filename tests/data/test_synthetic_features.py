@@ -320,13 +320,13 @@ def test_what_is_not_a_generated_corpus_is_left_alone(tmp_path):
     ],
 )
 def test_bad_settings_are_named(bad):
-    with pytest.raises(AffectError, match=f"^generated features: {next(iter(bad))}=[^\n]* must be [^\n]*$"):
+    with pytest.raises(AffectError, match=f"^generated corpus: {next(iter(bad))}=[^\n]* must be [^\n]*$"):
         GeneratorSettings(**bad)
 
 
 def test_a_disk_that_refuses_is_said_in_a_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(AffectError, match="^generated features: cannot write [^\n]*$"):
+    with pytest.raises(AffectError, match="^generated corpus: cannot write [^\n]*$"):
         generate(tmp_path / "file" / "c", SMALL)
 
     def full(*args):

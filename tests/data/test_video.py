@@ -110,26 +110,6 @@ def test_a_bare_stream_has_the_times_of_its_rate():
     assert levels == list(LEVELS[::5]) and times == pytest.approx([0, 0.2, 0.4, 0.6])
 
 
-def test_at_most():
-    reader = video.frames(RAMP, 10, most=3)
-    assert len(list(reader)) == 3
-    assert next(reader, None) is None
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"rate": 0}, "rate is 0; it must be above 0"),
-        ({"rate": math.nan}, "rate is nan"),
-        ({"rate": 1, "most": 0}, "most is 0; it must be 1 or more"),
-        ({"rate": 1, "margin": -0.1}, "margin is -0.1; it must be 0 or more"),
-    ],
-)
-def test_numbers_that_mean_nothing(options, words):
-    with pytest.raises(AffectError, match=words):
-        video.frames(RAMP, **options)
-
-
 def turned(data, matrix):
     """Write a display matrix (16.16 numbers a, b, c, d) into the track header of an mp4."""
     at = data.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
@@ -150,8 +130,6 @@ def test_rotation_noted_in_the_header(matrix, turns):
     expected = np.rot90(picture, turns)
     assert image.shape == expected.shape
     assert np.abs(image.astype(int) - expected).mean() < 4
-    facts = video.probe(data)
-    assert (facts.height, facts.width) == expected.shape[:2]
 
 
 def marked(place, level):
@@ -170,18 +148,14 @@ def test_faces_are_cut_out():
     assert next(video.frames(data, 10, boxes=boxes, margin=1.0)).image.shape == (16, 16, 3)
 
 
-def test_frames_without_a_face_are_left_out_and_counted():
+def test_frames_without_a_face_are_left_out():
     boxes = boxes_of([1, 2, 4], (2, 2, 8, 8))
     boxes.boxes[1] = math.nan
-    reader = video.frames(RAMP, 5, boxes=boxes)
-    assert [frame.time for frame in reader] == pytest.approx([0.4])
-    assert reader.skipped == 9
-    assert video.frames(RAMP, 5).skipped == 0
+    assert [frame.time for frame in video.frames(RAMP, 5, boxes=boxes)] == pytest.approx([0.4])
 
 
 def test_no_face_at_all_is_no_error():
-    reader = video.frames(RAMP, 5, boxes=boxes_of([0], [math.nan] * 4))
-    assert list(reader) == [] and reader.skipped == 10
+    assert list(video.frames(RAMP, 5, boxes=boxes_of([0], [math.nan] * 4))) == []
 
 
 def test_boxes_of_another_video():
@@ -200,14 +174,6 @@ def test_memory_does_not_grow_with_the_video():
     finally:
         tracemalloc.stop()
     assert count == 120 and peak < 12 * one
-
-
-def test_probe():
-    sound = np.zeros((1, 16_000), np.int16)
-    data = film(LEVELS, form="matroska", size=(48, 32), sound=sound)
-    assert video.probe(data) == video.VideoFacts(duration=2.0, fps=10.0, width=48, height=32, has_audio=True)
-    assert not video.probe(RAMP).has_audio
-    assert math.isnan(video.probe(film(LEVELS, form="m4v")).duration)
 
 
 def tones(channels=1, seconds=2.0, rate=16_000):
@@ -264,8 +230,7 @@ def test_a_truncated_video_is_an_error_before_its_first_frame(form, codec, tmp_p
         reader = video.frames(path, 1)
         with pytest.raises(AffectError, match=f"^{re.escape(str(path))}: is (truncated|not readable)"):
             next(reader)
-        for function in (video.probe, video.audio_of):
-            refused(path, "is truncated|not readable", function=function)
+        refused(path, "is truncated|not readable", function=video.audio_of)
 
 
 def test_a_recording_that_was_never_finished():
@@ -337,7 +302,6 @@ def test_files_that_are_no_video(tmp_path):
 def test_sound_alone_and_pictures_alone():
     only = song(tones())
     refused(only, "has no video stream, only sound")
-    refused(only, "has no video stream", function=video.probe)
     assert len(video.audio_of(only)) == pytest.approx(33_024, abs=1024)
     refused(RAMP, "has no sound", function=video.audio_of)
 
@@ -401,9 +365,6 @@ def test_real_videos(real_data, file, count, shape, seconds):
         pytest.skip("real videos are absent (AFFECT_REAL_DATA)")
     every = [(frame.time, frame.image.shape) for frame in video.frames(path, 1000)]
     assert len(every) == count and {size for _, size in every} == {shape}
-    facts = video.probe(path)
-    assert (facts.height, facts.width) == shape[:2] and facts.has_audio
-    assert facts.duration == pytest.approx(every[-1][0], abs=0.06)
     taken = [frame.time for frame in video.frames(path, 4)]
     times = np.array([time for time, _ in every])
     wanted = [times[times >= tick / 4 - 1e-6][0] for tick in range(math.floor(times[-1] * 4 + 1e-6) + 1)]

@@ -97,7 +97,7 @@ def test_mistakes_are_one_line(capsys, tmp_path):
     code, _, err = launch(capsys, "demo", *there, "--layers", "0")
     assert_one_line(code, err, "layers must be positive")
     code, _, err = launch(capsys, "audio", *there, "--source", str(tmp_path / "none.csv"))
-    assert_one_line(code, err, "none.csv: no such table of media")
+    assert_one_line(code, err, "none.csv cannot be read (No such file or directory)")
     code, _, err = launch(capsys, "demo", *there, "--encoder", "nothing")
     assert_one_line(code, err, "nothing", "no such folder")
 

@@ -83,13 +83,13 @@ def gender_of(text: object) -> str:
 
 
 def read_csv(
-    table: Path, required: Iterable[str], *, separators: str = ",", lower: bool = False
+    table: Path, required: Iterable[str], *, separators: str = ",", lower: bool = False, strict: bool = False
 ) -> tuple[list[str], list[tuple[int, Cells]]]:
     """Return a table's columns, and of each record the line on which it ends and its cells, stripped, absent ones "".
 
     Of several `separators` it is the one that the header has most of. With `lower` columns are in lower case, as
-    `required` is. Surplus cells are under `SURPLUS`. Raises AffectError where the file can't be read, is not UTF-8 or
-    no table, lacks a required column or has one twice.
+    `required` is. Surplus cells are under `SURPLUS`; `strict` refuses quotes that are not closed. Raises AffectError
+    where the file can't be read, is not UTF-8 or no table, lacks a required column or has one twice.
     """
     try:
         text = table.read_bytes().decode("utf-8-sig")
@@ -99,7 +99,7 @@ def read_csv(
         raise AffectError(f"{table} cannot be read ({error.strerror})") from error
     separator = max(separators, key=text.partition("\n")[0].count)
     # Texts hold characters at which str.splitlines would break a line; csv breaks at line ends alone.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=strict)
     records: list[tuple[int, Cells]] = []
     try:
         present = [name.strip() for name in next(reader, [])]

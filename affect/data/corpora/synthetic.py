@@ -14,9 +14,10 @@ from affect.data.corpus import Corpus
 def read(root: str | Path, **options: Any) -> Corpus:
     """Return the corpus under `root`, written first where it is absent or of other options; raises as that does."""
     # Imported here: it loads a synthesiser.
-    from affect.data import synthetic
+    from affect.data.synthetic import Options, generate
 
-    return replace(iemocap.read(synthetic.prepare(root, **options)), name=CORPUS.name)
+    generate(Path(root), Options(**options))
+    return replace(iemocap.read(root), name=CORPUS.name)
 
 
 CORPUS = Layout(

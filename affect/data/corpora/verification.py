@@ -65,7 +65,7 @@ def verify(paths: Sequence[Path], corpus: str) -> list[Verdict]:
 def verdict(source: Path | bytes, name: str) -> Verdict:
     """Return the verdict on an audio file, or on one held in memory, which errors call `name`."""
     try:
-        info = audio.check_bytes(source, name) if isinstance(source, bytes) else audio.check(source)
+        info = audio.check(source, name)
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except AffectError as error:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
@@ -70,7 +69,7 @@ class Prepared:
         found: dict[str, Tensor] = {}
         if "states" in self.stores:
             store = self.stores["states"]
-            each = [torch.from_numpy(np.array(store.read(row["digest"]))) for row in rows]
+            each = [torch.from_numpy(store.read(row["digest"])) for row in rows]
             found["frames"] = torch.tensor([states.shape[1] for states in each])
             layers, _, channels = each[0].shape
             found["states"] = torch.zeros(len(each), layers, int(found["frames"].max()), channels)
@@ -78,8 +77,7 @@ class Prepared:
                 found["states"][k, :, : states.shape[1]] = states
         if "speaker" in self.stores:
             read = self.stores["speaker"].read
-            # Copies: what a store gives is read-only, which a tensor can't be.
-            found["speaker"] = torch.stack([torch.from_numpy(np.array(read(row["digest"]))) for row in rows])
+            found["speaker"] = torch.stack([torch.from_numpy(read(row["digest"])) for row in rows])
         return found
 
 

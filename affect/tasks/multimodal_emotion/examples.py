@@ -28,7 +28,7 @@ class Examples:
     def __init__(self, corpus: FeatureCorpus):
         self.corpus = corpus
         self.ids: list[str] = list(corpus.utterances["id"])
-        self._features = [corpus.values(s) for s in range(len(corpus.streams))]
+        self._features = corpus.arrays
         self._modality = [MODALITIES.index(stream.modality) for stream in corpus.streams]
         emotions, valences = corpus.utterances["emotion"], corpus.utterances["valence"]
         self.labels = np.array([corpus.classes.index(name) if name else -100 for name in emotions], np.int64)

@@ -131,7 +131,7 @@ class MultimodalEmotionTask(Task):
         if choice.normalise:
             train = np.asarray(self.parts["train"]["row"][:], dtype=np.intp)
             for s, key in enumerate(corpus.keys):
-                values = np.asarray(corpus.values(s)[train], np.float32)
+                values = np.asarray(corpus.arrays[s][train], np.float32)
                 there = torch.from_numpy(self.examples.present[train, s].astype(np.float32))
                 model.standardise(key, torch.from_numpy(values), there)
         return model

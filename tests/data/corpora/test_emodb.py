@@ -69,7 +69,7 @@ def test_the_cache_is_used_and_a_changed_file_read_again(tmp_path, monkeypatch):
     first = emodb.read(tmp_path)
     decoded = []
     real_check = audio.check
-    monkeypatch.setattr(audio, "check", lambda path: (decoded.append(path.name), real_check(path))[1])
+    monkeypatch.setattr(audio, "check", lambda path, name: (decoded.append(path.name), real_check(path, name))[1])
     assert emodb.read(tmp_path).fingerprint == first.fingerprint
     assert decoded == []
     write_wav(tmp_path / "03a01Wa.wav", seconds=0.5)

@@ -91,7 +91,7 @@ def test_the_whole_corpus(root, caplog):
     for index, (_, width) in enumerate(WIDTHS.items()):
         expected = np.array([vector(name, width) for name in data["id"]])
         expected[missing[:, index]] = 0
-        np.testing.assert_array_equal(corpus.values(index), expected)
+        np.testing.assert_array_equal(corpus.arrays[index], expected)
     names = data["id"]
     assert [(e.what, e.reason) for e in corpus.exclusions] == [(names[1], f"absent feature file: {V}")]
     assert f"video feature {V} has no file of 1 of 16 utterances" in caplog.text
@@ -112,7 +112,7 @@ def test_streams_of_one_modality_and_features_deeper_down(root):
     shutil.copytree(root / "features" / A, root / "features" / "deep" / "hubert")
     corpus = read(root, video=[V], audio=[A, "deep/hubert"], widths=[5, 5, 4])
     assert corpus.keys == ("audio", "audio_2", "video")
-    np.testing.assert_array_equal(corpus.values(0), corpus.values(1))
+    np.testing.assert_array_equal(corpus.arrays[0], corpus.arrays[1])
     assert read(root).streams == ()
     assert read(root).present.shape == (16, 0)
 

@@ -115,7 +115,7 @@ def test_a_condition_is_what_it_is_by_hand(task, name):
     for s, key in enumerate(KEYS):
         values = whole.inputs[key].numpy()
         if condition.kind == "snr":
-            reference = conditions.power(np.asarray(task.corpus.values(s)[train], np.float32))
+            reference = conditions.power(np.asarray(task.corpus.arrays[s][train], np.float32))
             values = conditions.noise(condition, ids, key, values, reference)
         if condition.kind == "shuffle" and conditions.MODALITIES[condition.value] == key:
             values = shuffled(task, condition, s)[some]
@@ -127,7 +127,7 @@ def test_a_condition_is_what_it_is_by_hand(task, name):
 
 def shuffled(task, condition, stream):
     """A stream's vectors [N, D] under a shuffle, part by part."""
-    values = np.asarray(task.corpus.values(stream), np.float32).copy()
+    values = np.asarray(task.corpus.arrays[stream], np.float32).copy()
     whole = values.copy()
     parts = np.array(task.corpus.utterances["part"][:])
     for part in mer2023.PARTS:
@@ -204,7 +204,7 @@ def test_halves_are_read_as_they_are(root, tmp_path):
             wanted[name] = drawn.standard_normal(11).astype(np.float16)
             small.write_vector(copy, FEATURES[2], name, wanted[name])
     whole = made(copy)
-    assert whole.corpus.values(2).dtype == np.float16
+    assert whole.corpus.arrays[2].dtype == np.float16
     batch = whole.for_fold(0, 1).batch(np.arange(50))
     assert str(batch.inputs["video"].dtype) == "torch.float32"
     for k, name in enumerate(batch.ids):
