@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,6 +62,14 @@ def expand(paths: Sequence[Path]) -> list[Path]:
         inside = [] if is_experiment(path) else experiments_in(path)
         found += inside or [path]
     return list(dict.fromkeys(found))
+
+
+def replace_file(path: Path, content: str) -> None:
+    """Write a file in one go, so that a reader never sees half of it; OSError where that can't be."""
+    # Each process its own half: reports of several jobs may end at once.
+    half = path.with_name(f".{path.name}.{os.getpid()}.part")
+    half.write_text(content, encoding="utf-8", newline="\n")
+    os.replace(half, path)
 
 
 def _beside(name: str, folder: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -38,100 +38,74 @@ _SEEDS = "the folds tell less than chance does: more seeds before any comparison
 
 def flags(study: Study, comparison: Comparison | None = None) -> list[Flag]:
     """Return everything that looks wrong (or, last, promising) in an experiment, what weighs most first."""
-    # Of a paper there is nothing to read but its scores.
-    own = [run for run in study.runs if not run.reported]
-    found = [
-        *_unfinished(study, own),
-        *_mixed(own),
-        *leaks.leaks(study, own),
-        *ranges.predictions(study),
-        *ranges.averages(study),
-        *courses.losses(study, own),
-        *ranges.scales(study),
-        *courses.scores_over_epochs(study),
-        *courses.choices(study),
-        *_seeds(study),
-        *courses.waiting(study, own),
-        *courses.memory(study, own),
-    ]
-    if study.task is not None and own:
+    found = [flag for find in _FINDERS for flag in find(study)]
+    if study.task is not None and study.measured:
         found += study.task.flags(study)
     # Last: all files were read by now.
-    found += _unreadable(study, own)
+    found += _unreadable(study)
     # What depends on who is in a fold stays fold by fold; all else is a row a kind.
     by_fold = [*outliers.odd_folds(study), *gaps.valid_and_test(study), *gaps.train_and_valid(study)]
-    by_fold += _unsure(study, comparison) if comparison and own else []
+    by_fold += _unsure(study, comparison) if comparison and study.measured else []
     return sorted([*gathered(found, {run.name for run in study.runs}), *by_fold], key=_weight)
 
 
 def _weight(flag: Flag) -> tuple[float, float]:
     known = flag.kind in SEVERITY
-    place = SEVERITY.index(flag.kind) if known else _OWN - (0.5 if not flag.grave else 1.5)
-    return place, -flag.size
+    return SEVERITY.index(flag.kind) if known else _OWN - (1.5 if flag.grave else 0.5), -flag.size
 
 
-def _unfinished(study: Study, runs: Sequence[Run]) -> Iterator[Flag]:
+def _unfinished(study: Study) -> Iterator[Flag]:
+    runs = study.measured
     for run in runs:
         if not run.finished:
             step = max((record["step"] for record in [*run.steps, *run.evals]), default=0)
-            yield Flag(
-                "unfinished", run.name, f"no end in metrics.jsonl (last step {step}); left out of every score", _AGAIN
-            )
-    told = inside(study.recipe, "data").get("folds")
+            words = f"no end in metrics.jsonl (last step {step}); left out of every score"
+            yield Flag("unfinished", run.name, words, _AGAIN)
+    count = inside(study.recipe, "data").get("folds")
+    there = {run.fold for run in runs}
     # A single fold of several was asked for by --folds; else all that there are were meant.
-    several = len({run.fold for run in runs}) > 1
-    planned = set(range(1, told + 1)) if isinstance(told, int) and several else set()
-    everything = {run.fold for run in runs} | planned
+    planned = set(range(1, count + 1)) if isinstance(count, int) and len(there) > 1 else set()
     for seed in sorted({run.seed for run in runs}):
-        present = {run.fold for run in runs if run.seed == seed}
-        done = {run.fold for run in runs if run.seed == seed and run.finished}
-        missing = sorted(everything - (done if planned else present))
-        if missing:
-            which = f"fold {' '.join(map(str, missing))}" + (f" of {told}" if planned else ", which another seed has")
+        present = {run.fold for run in runs if run.seed == seed and (run.finished or not planned)}
+        if missing := sorted((there | planned) - present):
+            which = f"fold {' '.join(map(str, missing))}" + (f" of {count}" if planned else ", which another seed has")
             counts = "fewer models in the means" if seed in study.seeds else "the seed is left out of every score"
             yield Flag("missing folds", f"seed {seed}", f"{which}: {counts}", _AGAIN)
 
 
-def _unreadable(study: Study, runs: Sequence[Run]) -> Iterator[Flag]:
+def _unreadable(study: Study) -> Iterator[Flag]:
     if study.problem:
         yield Flag("unreadable", "across runs", f"{study.problem}; only recorded scores are shown")
-    main = study.main
-    for name in study.names if study.task is not None and main is not None else ():
-        # Read for the scores under conditions; what is wrong in a file is known then.
-        assert main is not None
-        study.scored(name, main)
-        part = name.partition("@")[0]
-        if name != part and part in study.names and study.size(name) < study.system(part).size:
-            evidence = f"{name} has {study.size(name):,} of the {study.system(part).size:,} rows of {part}"
+    for name in study.names if study.task is not None else ():
+        # Rows under a condition are read for it; what is wrong in a file is known then.
+        size, part = study.size(name), name.partition("@")[0]
+        if name != part and part in study.names and size < study.size(part):
+            evidence = f"{name} has {size:,} of the {study.size(part):,} rows of {part}"
             yield Flag("conditions disagree", name, evidence, "train those folds again with --overwrite")
-    for run in runs:
-        if run.finished:
-            for name in study.evaluations or ["test"]:
-                if not (run.predictions.get(name) or {}):
-                    yield Flag(
-                        "no predictions", run.name, f"finished, but no readable predictions-{name}.jsonl", _AGAIN
-                    )
+    for run in study.measured:
+        for name in (study.evaluations or ["test"]) if run.finished else ():
+            if not run.predictions.get(name):
+                words = f"finished, but no readable predictions-{name}.jsonl"
+                yield Flag("no predictions", run.name, words, _AGAIN)
         for problem in run.problems:
             yield Flag("unreadable", run.name, problem)
     for name in study.evaluations:
-        if _labelled_differently(study, runs, name):
+        labels: dict[str, set[str]] = {}
+        for run in (run for run in study.measured if run.finished):
+            for key, row in run.predictions.get(name, {}).items():
+                labels.setdefault(key, set()).add(repr(sorted(row["target"].items())))
+        if any(len(given) > 1 for given in labels.values()):
             yield Flag("labels differ", name, "runs of one part give the same rows different labels", _MIX)
 
 
-def _labelled_differently(study: Study, runs: Sequence[Run], name: str) -> bool:
-    known: dict[str, str] = {}
-    for run in runs:
-        for key, row in (run.predictions.get(name) or {}).items() if run.finished else ():
-            if known.setdefault(key, told := repr(sorted(row["target"].items()))) != told:
-                return True
-    return False
-
-
-def _mixed(runs: Sequence[Run]) -> Iterator[Flag]:
+def _mixed(study: Study) -> Iterator[Flag]:
     """Yield settings and corpus versions that differ between runs that are averaged."""
     # Folds differ by design, and what decides no result may change between sessions.
     own = {"seed", "data.fold", *FREE}
-    for what, records in (("settings", [r.recipe for r in runs]), ("corpus", [_corpus(r) for r in runs])):
+    for what, records in (
+        ("settings", [r.recipe for r in study.measured]),
+        ("corpus", [_corpus(r) for r in study.measured]),
+    ):
         known = [flat(record) for record in records if record]
         for name in sorted({name for record in known for name in record} - own):
             values = sorted({text(record.get(name)) for record in known})
@@ -154,8 +128,7 @@ def _seeds(study: Study) -> Iterator[Flag]:
             within = [spread(v for (_, f), v in scored.cells.items() if f == fold)[1] for fold in study.folds]
             within = [deviation for deviation in within if not math.isnan(deviation)]
             # Of two folds, or two values in all, a deviation says nothing.
-            seeds = float(np.sqrt(np.mean(np.square(within)))) if within else math.nan
-            if len(within) >= 3 and seeds > scored.over_folds:
+            if len(within) >= 3 and (seeds := float(np.sqrt(np.mean(np.square(within))))) > scored.over_folds:
                 words = f"± {number(seeds)} over seeds, ± {number(scored.over_folds)} over folds"
                 found.append(f"{measure.shown}: {words}")
     if found:
@@ -164,17 +137,16 @@ def _seeds(study: Study) -> Iterator[Flag]:
 
 def _unsure(study: Study, comparison: Comparison) -> Iterator[Flag]:
     """Yield the gains of the main measure that their interval does not bear out."""
-    for found in comparison.differences:
-        if found.measure is study.main and found.improved and found.judged.strength == "within noise":
-            evidence = (
-                f"{found.evaluation} {found.measure.shown}: {found.estimate.shown(signed)} against {comparison.name}"
-            )
+    for one in comparison.differences:
+        if one.measure is study.main and one.improved and one.judged.strength == "within noise":
+            words = f"{one.evaluation} {one.measure.shown}: {one.estimate.shown(signed)} against {comparison.name}"
+            words += "; the interval holds 0"
             advice = "more seeds, and no claim until then"
-            where = "comparison"
-            yield Flag(
-                "gain within its interval",
-                where,
-                f"{evidence}; the interval holds 0",
-                advice,
-                abs(found.estimate.value),
-            )
+            yield Flag("gain within its interval", "comparison", words, advice, abs(one.estimate.value))
+
+
+_FINDERS: tuple[Callable[[Study], Iterable[Flag]], ...] = (
+    _unfinished, _mixed, leaks.leaks, ranges.predictions, ranges.averages, courses.losses, ranges.scales,
+    courses.scores_over_epochs, courses.choices, _seeds, courses.waiting, courses.memory,
+)  # fmt: skip
+"""What looks for flags of runs, in the order of what is read."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from affect.findings import Flag, worst
@@ -33,8 +32,7 @@ def unit(measure: Measure, value: float) -> float:
 
 def tests(study: Study) -> list[str]:
     """Return the tests whose rows are each fold's own, so that fold and validation part belong together."""
-    names = study.evaluations if study.reported else study.crossed
-    return [name for name in names if name != VALID]
+    return [name for name in study.tests if study.reported or name in study.crossed]
 
 
 def valid_and_test(study: Study) -> Iterator[Flag]:
@@ -47,24 +45,19 @@ def valid_and_test(study: Study) -> Iterator[Flag]:
 
 def _of_fold(study: Study, evaluation: str, fold: int) -> Iterator[Flag]:
     runs = [run for run in study.finished if run.fold == fold]
-    known = {
-        m: tuple(spread(study.of_run(r, e, m) for r in runs)[0] for e in (VALID, evaluation)) for m in study.headline
-    }
-    gaps = {m: m.sign * (valid - test) / unit(m, valid) for m, (valid, test) in known.items()}
-    wide = [m for m in study.headline if not m.parts and abs(gaps[m]) > GAP]
+    scores = {m: [(study.of_run(r, VALID, m), study.of_run(r, evaluation, m)) for r in runs] for m in study.headline}
+    means = {m: tuple(spread(side)[0] for side in zip(*each, strict=True)) for m, each in scores.items()}
+    gaps = {m: m.sign * (valid - test) / unit(m, valid) for m, (valid, test) in means.items()}
     # A measure made of others says more than they do only where none of them is over the limit.
-    wide = wide or [m for m in study.headline if m.parts and abs(gaps[m]) > GAP]
+    wide = [m for m in gaps if not m.parts and abs(gaps[m]) > GAP] or [m for m in gaps if abs(gaps[m]) > GAP]
     if not wide:
         return
     most = max(wide, key=lambda m: abs(gaps[m]))
-    words = [f"{m.shown}: valid {number(known[m][0])}, {evaluation} {number(known[m][1])} "
-             f"({signed(known[m][1] - known[m][0])})"
+    words = [f"{m.shown}: valid {number(means[m][0])}, {evaluation} {number(means[m][1])} "
+             f"({signed(means[m][1] - means[m][0])})"
              for m in wide]  # fmt: skip
     below = gaps[most] > 0
-    each = [
-        most.sign * (study.of_run(r, VALID, most) - study.of_run(r, evaluation, most)) / unit(most, known[most][0])
-        for r in runs
-    ]
+    each = [most.sign * (valid - test) / unit(most, means[most][0]) for valid, test in scores[most]]
     alike = f"{sum(abs(gap) > GAP and (gap > 0) == below for gap in each)} of {len(runs)}"
     where = runs[0].name if len(runs) == 1 else f"fold {fold}, {alike} seeds"
     kind = "valid above test" if below else "test above valid"
@@ -76,12 +69,12 @@ def train_and_valid(study: Study) -> list[Flag]:
     """Return one flag for all runs that score far higher on what they were trained on."""
     found: dict[str, tuple[float, str]] = {}
     singles = [m for m in study.headline if not m.parts]
-    for run in study.finished if study.measures else ():
-        for measures, limit in ((singles, FIT), (study.measures[:1], CHOSEN_FIT)):
+    for run in study.finished:
+        for measures, limit in ((study.measures[:1], CHOSEN_FIT), (singles, FIT)):
             pairs = {m: (run.recorded(TRAIN, m.name), study.of_run(run, VALID, m)) for m in measures}
             gaps = {m: m.sign * (train - valid) / unit(m, valid) for m, (train, valid) in pairs.items()}
-            wide = {m: gap for m, gap in gaps.items() if not math.isnan(gap) and gap > limit}
-            if wide and run.name not in found:
+            if wide := {m: gap for m, gap in gaps.items() if gap > limit}:
                 words = [f"{m.shown}: train {number(pairs[m][0])}, valid {number(pairs[m][1])}" for m in wide]
+                # The singles, which come last, say more than the one that chooses.
                 found[run.name] = (max(wide.values()), "; ".join(words))
     return worst("train above valid", found, len(study.finished), study.advice("overfitting", _OVERFIT))

@@ -6,7 +6,7 @@ Legend: n draws, F folds.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 import numpy as np
@@ -35,14 +35,14 @@ def outlying(values: Mapping[int, float]) -> dict[int, tuple[float, float]]:
     Against all folds none of five could pass 1.8 deviations. The deviation is that of a sample; fewer than three
     other folds have none worth the name.
     """
-    found = {}
     known = {fold: value for fold, value in values.items() if not math.isnan(value)}
-    for fold, value in known.items():
-        others = [other for name, other in known.items() if name != fold]
-        mean, deviation = spread(others)
-        if len(others) >= _FEWEST and abs(value - mean) > max(DEVIATIONS * deviation, 1e-9):
-            found[fold] = (mean, deviation)
-    return found
+    if len(known) <= _FEWEST:
+        return {}
+    others = {fold: spread(other for name, other in known.items() if name != fold) for fold in known}
+    return {
+        fold: (mean, deviation)
+        for fold, (mean, deviation) in others.items() if abs(known[fold] - mean) > max(DEVIATIONS * deviation, 1e-9)
+    }  # fmt: skip
 
 
 def surprise(value: float, mean: float, deviation: float, others: int) -> float:
@@ -68,35 +68,26 @@ def by_chance(folds: int) -> float:
     return float((np.abs(x - means) > DEVIATIONS * np.sqrt(squares / (others - 1))).any(1).mean())
 
 
-def odd_folds(study: Study) -> list[Flag]:
-    """Return one flag for each odd fold of a test, whatever the measures (none made of others) that show it."""
-    found: list[Flag] = []
+def odd_folds(study: Study) -> Iterator[Flag]:
+    """Yield one flag for each odd fold of a test, whatever the measures (none made of others) that show it."""
+    folds = len({run.fold for run in study.finished} - {0})
     for evaluation in tests(study):
-        said: dict[int, list[str]] = {}
-        least: dict[int, float] = {}
-        worse: set[int] = set()
+        # By fold: the words of each measure, its p and whether it is worse.
+        odd: dict[int, list[tuple[str, float, bool]]] = {}
         for measure in (m for m in study.headline if not m.parts):
             values = {fold: v for fold, v in study.scored(evaluation, measure).by_fold.items() if fold}
-            known = sum(not math.isnan(value) for value in values.values())
+            others = sum(not math.isnan(value) for value in values.values()) - 1
             for fold, (mean, deviation) in outlying(values).items():
-                p = surprise(values[fold], mean, deviation, known - 1)
-                words = (
-                    f"{measure.shown} {number(values[fold])}, the other folds have {number(mean)} ± {number(deviation)}"
-                )
-                words += f" ({abs(values[fold] - mean) / deviation:.1f} deviations, {probability(p)})" if p > 0 else ""
-                said.setdefault(fold, []).append(words)
-                least[fold] = min(p, least.get(fold, 1.0))
-                worse |= {fold} if measure.sign * (values[fold] - mean) < 0 else set()
-        folds = len({run.fold for run in study.finished} - {0})
-        advice = study.advice("outlying fold", _WORSE_ADVICE)
-        found += [
-            Flag(
-                "outlying fold", f"fold {fold}", "; ".join([*words, _rarely(folds)]),
-                advice if fold in worse else _BETTER_ADVICE, 1 - least[fold],
-            )
-            for fold, words in said.items()
-        ]  # fmt: skip
-    return found
+                value, gap = values[fold], abs(values[fold] - mean)
+                p = surprise(value, mean, deviation, others)
+                words = f"{measure.shown} {number(value)}, the other folds have {number(mean)} ± {number(deviation)}"
+                words += f" ({gap / deviation:.1f} deviations, {probability(p)})" if p > 0 else ""
+                odd.setdefault(fold, []).append((words, p, measure.sign * (value - mean) < 0))
+        for fold, shown in odd.items():
+            words = "; ".join([*(words for words, _, _ in shown), _rarely(folds)])
+            worse = any(worse for _, _, worse in shown)
+            advice = study.advice("outlying fold", _WORSE_ADVICE) if worse else _BETTER_ADVICE
+            yield Flag("outlying fold", f"fold {fold}", words, advice, 1 - min(p for _, p, _ in shown))
 
 
 def _rarely(folds: int) -> str:

@@ -158,7 +158,7 @@ def predicted(study: Study) -> Figure | None:
     """Return a panel a numeric target: predictions of the tests over labels, with the mean at each label."""
     tests = [name for name in study.evaluations if name not in (TRAIN, VALID)] or study.evaluations
     rows = [row for name in tests for row in study.system(name).rows()]
-    targets = study.numeric()
+    targets = study.numeric
     if not rows or not targets:
         return None
     pairs = {
