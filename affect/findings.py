@@ -49,7 +49,7 @@ class Flag:
     grave: bool = False
 
 
-def worst(kind: str, found: Mapping[str, tuple[float, str]], count: int, advice: str) -> list[Flag]:
+def worst(kind: str, found: Mapping[str, tuple[float, str]], count: int, advice: str = "") -> list[Flag]:
     """Return one flag for all runs that show the same: the evidence of the worst and how many of `count` they are.
 
     `found` holds (size, evidence) by the run's name; none gives no flag.

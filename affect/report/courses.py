@@ -30,18 +30,7 @@ LOSS_TIMES = 3.0
 NORM_TIMES = 100.0
 
 _SAME = 1e-6
-_NAN = "clip gradients (--optim.clip .3) and lower the learning rates; in fp16 a few norms are overflows"
-_EXPLODING = "clip gradients (--optim.clip .3), halve the learning rates, or warm up longer"
-_RISING = "halve the learning rates, or let them fall (--optim.schedule cosine); a loss that rises is learning nothing"
-_FALLING = "overfitting: stop earlier (train.patience), more dropout, more weight decay"
 _HIGH = "the learning rates are too high: lower ones, or more warmup"
-_FLAT = (
-    "nothing is gained after the first epochs: other features or another model, a learning rate three times as high "
-    "and as low; if it was learned within the first epoch, evaluate more often"
-)
-_UNDEFINED = "batches that tell a term nothing (all labels missing or equal): a larger batch, or no such term"
-_WAITING = "more loader workers (--train.workers), a faster disk"
-_MEMORY = "--train.budget at half of what train.log names: it doesn't change the loss"
 
 
 def losses(study: Study) -> Iterator[Flag]:
@@ -50,42 +39,40 @@ def losses(study: Study) -> Iterator[Flag]:
         total = len(run.steps)
         # A step that fp16 skipped has no update to be wrong.
         taken = [r for r in run.steps if not r.get("skipped")]
-        advice = study.advice("NaN loss", _NAN)
         if steps := [r["step"] for r in taken if not finite(r.get("loss"))]:
             words = f"{len(steps)} of {total} logged steps, the first is {steps[0]}"
-            yield Flag("NaN loss", run.name, words, advice, len(steps) / total)
+            yield Flag("NaN loss", run.name, words, size=len(steps) / total)
         if steps := [r["step"] for r in taken if r.get("grad_norm") is not None and not finite(r["grad_norm"])]:
             words = f"{len(steps)} of {total} logged steps, first {steps[0]}"
-            yield Flag("NaN gradient", run.name, words, advice, len(steps) / total)
+            yield Flag("NaN gradient", run.name, words, size=len(steps) / total)
         undefined = (r["undefined"] for r in run.steps if isinstance(r.get("undefined"), list))
         for name, count in Counter(str(name) for names in undefined for name in names).items():
             words = f"the loss term {name} took no part in {count} of {total} logged steps"
-            yield Flag("undefined term", run.name, words, _UNDEFINED, count / total)
-        yield from _exploding(study, run)
+            yield Flag("undefined term", run.name, words, size=count / total)
+        yield from _exploding(run)
 
 
-def _exploding(study: Study, run: Run) -> Iterator[Flag]:
+def _exploding(run: Run) -> Iterator[Flag]:
     steps, values = _series(run, "loss")
     medians, size = blocks(values)
-    advice = study.advice("exploding", _EXPLODING)
     for i in range(2, len(medians)):
         earlier = float(np.median(values[: i * size]))
         # Above its start too: what only comes back from near 0 has not exploded. Some losses may be negative.
         if earlier > 0 and medians[i] > max(LOSS_TIMES * earlier, medians[0], medians[i - 1]):
             words = f"loss {medians[i]:.3g} at steps {steps[i * size]:.0f} on, {earlier:.3g} (median) before"
-            yield Flag("exploding loss", run.name, words, advice, medians[i] / earlier)
+            yield Flag("exploding loss", run.name, words, size=medians[i] / earlier)
             break
     else:
         if move := rise(values):
             words = f"loss {move.start:.3g} at steps {steps[move.at]:.0f} on, {move.end:.3g} at last"
-            yield Flag("rising loss", run.name, words, study.advice("rising loss", _RISING), move.end / move.start)
+            yield Flag("rising loss", run.name, words, size=move.end / move.start)
     steps, norms = _series(run, "grad_norm")
     usual = float(np.median(norms)) if len(norms) else 0.0
     high = int((norms > NORM_TIMES * usual).sum())
     if usual > 0 and high:
         words = f"norm {norms.max():.3g} at step {steps[norms.argmax()]:.0f}, the median is {usual:.3g}"
         words += f" ({high} of {len(norms)} steps over {NORM_TIMES:.0f} times it)"
-        yield Flag("exploding gradient", run.name, words, advice, float(norms.max() / usual))
+        yield Flag("exploding gradient", run.name, words, size=float(norms.max() / usual))
 
 
 def scores_over_epochs(study: Study) -> Iterator[Flag]:
@@ -110,10 +97,10 @@ def scores_over_epochs(study: Study) -> Iterator[Flag]:
                 stills.append(f"{name} {first} in the first third, {last} in the last, {low}")
         if falls:
             words, learning = _loss_since(run, best)
-            advice = study.advice("falling score", _FALLING) if learning else study.advice("high rates", _HIGH)
+            advice = "" if learning else study.advice("high rates", _HIGH)
             yield Flag("falling score", run.name, "; ".join(falls) + words, advice, size)
         if stills:
-            yield Flag("stands still", run.name, "; ".join(stills), study.advice("stands still", _FLAT))
+            yield Flag("stands still", run.name, "; ".join(stills))
 
 
 def _low(study: Study, run: Run, measure: Measure, level: float) -> str:
@@ -152,11 +139,9 @@ def choices(study: Study) -> Iterator[Flag]:
         words = f"kept step {kept} with {first.shown} {a} on validation, whose best is step {top} with {b}"
         if best_on := [name for name in study.tests if _best_on(run, name, study) == kept]:
             words += f"; step {kept} is the best on {' and '.join(best_on)}"
-            advice = "choose on validation alone: a score chosen on a test is no test score"
-            yield Flag("selected on a test", run.name, words, advice, size)
+            yield Flag("selected on a test", run.name, words, size=size)
         else:
-            advice = "the kept epoch is not the best on validation: train that fold again with --overwrite"
-            yield Flag("not the best epoch", run.name, words, advice, size)
+            yield Flag("not the best epoch", run.name, words, size=size)
 
 
 def _best_on(run: Run, evaluation: str, study: Study) -> int | None:
@@ -176,7 +161,7 @@ def waiting(study: Study) -> list[Flag]:
         share = float(np.average([r["waiting"] for r in known], weights=seconds)) if sum(seconds) > 0 else 0.0
         if share > WAITING:
             shares[run.name] = (share, f"{share:.0%} of the time spent waiting for data")
-    return worst("data-bound", shares, len(study.measured), study.advice("data-bound", _WAITING))
+    return worst("data-bound", shares, len(study.measured))
 
 
 def memory(study: Study) -> list[Flag]:
@@ -188,7 +173,7 @@ def memory(study: Study) -> list[Flag]:
         if isinstance(whole, int | float) and used > FULL * whole > 0:
             words = f"{used / 2**30:.1f} of {whole / 2**30:.1f} GB ({used / whole:.0%})"
             shares[run.name] = (used / whole, words)
-    return worst("memory nearly full", shares, len(study.measured), study.advice("memory nearly full", _MEMORY))
+    return worst("memory nearly full", shares, len(study.measured))
 
 
 def _series(run: Run, name: str) -> tuple[Floats, Floats]:

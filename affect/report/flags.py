@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,24 +17,56 @@ from affect.report.study import Study
 from affect.report.systems import spread
 from affect.tables import flat, inside, number, signed, text
 
-SEVERITY = (
-    # The numbers are wrong, or not all there.
-    "unreadable", "no predictions", "labels differ", "conditions disagree", "mixed settings", "mixed corpus",
-    "leaking split",
-    "NaN predictions", "constant predictions", "collapse to one class", "label range", "NaN loss", "NaN gradient",
-    "exploding loss", "exploding gradient", "undefined term", "unfinished", "missing folds",
-    # They are right, but could be better, or say less than they seem to.
-    "selected on a test", "not the best epoch", "gain within its interval", "rising loss", "outlying fold",
-    "valid above test", "train above valid", "falling score", "stands still", "predictions off the scale",
-    "predictions at the border", "seeds differ more than folds", "test above valid", "sharing allowed", "data-bound",
-    "memory nearly full",
-)  # fmt: skip
-"""All kinds of flags, what weighs most first; a task's own kinds stand before what could be better, the grave first."""
-
-_OWN = SEVERITY.index("selected on a test")
 _AGAIN = "give the same command again: it goes on from the last checkpoint and skips what is finished"
 _MIX = "average only runs of one recipe and corpus: another --name, or --overwrite the odd ones"
-_SEEDS = "the folds tell less than chance does: more seeds before any comparison, their ensemble, weight averaging"
+_CLIP = "clip gradients (--optim.clip .3) and lower the learning rates; in fp16 a few norms are overflows"
+_EXPLODING = "clip gradients (--optim.clip .3), halve the learning rates, or warm up longer"
+_OVERFIT = "against overfitting: more dropout and weight decay, a smaller model, earlier stopping, augmentation"
+
+ADVICE = {
+    # The numbers are wrong, or not all there.
+    "unreadable": "", "no predictions": _AGAIN, "labels differ": _MIX,
+    "conditions disagree": "train those folds again with --overwrite",
+    "mixed settings": _MIX, "mixed corpus": _MIX, "leaking split": "",
+    "NaN predictions": "look at those rows (silence? a broken file?), then clip gradients and lower the rates",
+    "constant predictions": "nothing is learned: a higher learning rate for the head, a larger batch, no NaN inputs",
+    "collapse to one class": "a smaller learning rate, less dropout, a loss that weighs classes alike",
+    "label range": "the scale of the data is not that of the labels; both sides must be on one scale",
+    "NaN loss": _CLIP, "NaN gradient": _CLIP, "exploding loss": _EXPLODING, "exploding gradient": _EXPLODING,
+    "undefined term": "batches that tell a term nothing (all labels missing or equal): a larger batch, or no such term",
+    "unfinished": _AGAIN, "missing folds": _AGAIN,
+    # They are right, but could be better, or say less than they seem to.
+    "selected on a test": "choose on validation alone: a score chosen on a test is no test score",
+    "not the best epoch": "the kept epoch is not the best on validation: train that fold again with --overwrite",
+    "gain within its interval": "more seeds, and no claim until then",
+    "rising loss":
+        "halve the learning rates, or let them fall (--optim.schedule cosine); a loss that rises is learning nothing",
+    "outlying fold": "look at who is in that fold, and repeat it with other seeds: data, or chance?",
+    "valid above test": _OVERFIT, "train above valid": _OVERFIT,
+    "falling score": "overfitting: stop earlier (train.patience), more dropout, more weight decay",
+    "stands still":
+        "nothing is gained after the first epochs: other features or another model, a learning rate three times as "
+        "high and as low; if it was learned within the first epoch, evaluate more often",
+    "predictions off the scale": "bound the outputs to the scale",
+    "predictions at the border":
+        "the outputs are saturated, their gradient gone: a lower learning rate, or unbounded outputs",
+    "seeds differ more than folds":
+        "the folds tell less than chance does: more seeds before any comparison, their ensemble, weight averaging",
+    "test above valid": "who is in which part, by chance: judge by the mean over folds, not by this fold",
+    "sharing allowed": "train.log names what is shared; without data.allow_shared a leaking split is refused",
+    "data-bound": "more loader workers (--train.workers), a faster disk",
+    "memory nearly full": "--train.budget at half of what train.log names: it doesn't change the loss",
+}  # fmt: skip
+"""What to try about each kind of flag, what weighs most first; a task may know better."""
+
+_OWN = list(ADVICE).index("selected on a test")
+"""A task's own kinds stand before what could be better, the grave first."""
+
+_SAME = {
+    "NaN gradient": "NaN loss", "exploding loss": "exploding", "exploding gradient": "exploding",
+    "valid above test": "overfitting", "train above valid": "overfitting",
+}  # fmt: skip
+"""What a task's advice calls kinds that have one cause."""
 
 
 def flags(study: Study, comparison: Comparison | None = None) -> list[Flag]:
@@ -46,12 +79,16 @@ def flags(study: Study, comparison: Comparison | None = None) -> list[Flag]:
     # What depends on who is in a fold stays fold by fold; all else is a row a kind.
     by_fold = [*outliers.odd_folds(study), *gaps.valid_and_test(study), *gaps.train_and_valid(study)]
     by_fold += _unsure(study, comparison) if comparison and study.measured else []
-    return sorted([*gathered(found, {run.name for run in study.runs}), *by_fold], key=_weight)
+    found = sorted([*gathered(found, {run.name for run in study.runs}), *by_fold], key=_weight)
+    return [
+        replace(flag, advice=flag.advice or study.advice(_SAME.get(flag.kind, flag.kind), ADVICE.get(flag.kind, "")))
+        for flag in found
+    ]
 
 
 def _weight(flag: Flag) -> tuple[float, float]:
-    known = flag.kind in SEVERITY
-    return SEVERITY.index(flag.kind) if known else _OWN - (1.5 if flag.grave else 0.5), -flag.size
+    known = flag.kind in ADVICE
+    return list(ADVICE).index(flag.kind) if known else _OWN - (1.5 if flag.grave else 0.5), -flag.size
 
 
 def _unfinished(study: Study) -> Iterator[Flag]:
@@ -60,7 +97,7 @@ def _unfinished(study: Study) -> Iterator[Flag]:
         if not run.finished:
             step = max((record["step"] for record in [*run.steps, *run.evals]), default=0)
             words = f"no end in metrics.jsonl (last step {step}); left out of every score"
-            yield Flag("unfinished", run.name, words, _AGAIN)
+            yield Flag("unfinished", run.name, words)
     count = inside(study.recipe, "data").get("folds")
     there = {run.fold for run in runs}
     # A single fold of several was asked for by --folds; else all that there are were meant.
@@ -70,7 +107,7 @@ def _unfinished(study: Study) -> Iterator[Flag]:
         if missing := sorted((there | planned) - present):
             which = f"fold {' '.join(map(str, missing))}" + (f" of {count}" if planned else ", which another seed has")
             counts = "fewer models in the means" if seed in study.seeds else "the seed is left out of every score"
-            yield Flag("missing folds", f"seed {seed}", f"{which}: {counts}", _AGAIN)
+            yield Flag("missing folds", f"seed {seed}", f"{which}: {counts}")
 
 
 def _unreadable(study: Study) -> Iterator[Flag]:
@@ -81,12 +118,12 @@ def _unreadable(study: Study) -> Iterator[Flag]:
         size, part = study.size(name), name.partition("@")[0]
         if name != part and part in study.names and size < study.size(part):
             evidence = f"{name} has {size:,} of the {study.size(part):,} rows of {part}"
-            yield Flag("conditions disagree", name, evidence, "train those folds again with --overwrite")
+            yield Flag("conditions disagree", name, evidence)
     for run in study.measured:
         for name in (study.evaluations or ["test"]) if run.finished else ():
             if not run.predictions.get(name):
                 words = f"finished, but no readable predictions-{name}.jsonl"
-                yield Flag("no predictions", run.name, words, _AGAIN)
+                yield Flag("no predictions", run.name, words)
         for problem in run.problems:
             yield Flag("unreadable", run.name, problem)
     for name in study.evaluations:
@@ -95,7 +132,7 @@ def _unreadable(study: Study) -> Iterator[Flag]:
             for key, row in run.predictions.get(name, {}).items():
                 labels.setdefault(key, set()).add(repr(sorted(row["target"].items())))
         if any(len(given) > 1 for given in labels.values()):
-            yield Flag("labels differ", name, "runs of one part give the same rows different labels", _MIX)
+            yield Flag("labels differ", name, "runs of one part give the same rows different labels")
 
 
 def _mixed(study: Study) -> Iterator[Flag]:
@@ -110,7 +147,7 @@ def _mixed(study: Study) -> Iterator[Flag]:
         for name in sorted({name for record in known for name in record} - own):
             values = sorted({text(record.get(name)) for record in known})
             if len(values) > 1:
-                yield Flag(f"mixed {what}", "across runs", f"{name} is {' or '.join(values)}", _MIX)
+                yield Flag(f"mixed {what}", "across runs", f"{name} is {' or '.join(values)}")
 
 
 def _corpus(run: Run) -> dict[str, object]:
@@ -132,7 +169,7 @@ def _seeds(study: Study) -> Iterator[Flag]:
                 words = f"± {number(seeds)} over seeds, ± {number(scored.over_folds)} over folds"
                 found.append(f"{measure.shown}: {words}")
     if found:
-        yield Flag("seeds differ more than folds", "across runs", "; ".join(found), _SEEDS)
+        yield Flag("seeds differ more than folds", "across runs", "; ".join(found))
 
 
 def _unsure(study: Study, comparison: Comparison) -> Iterator[Flag]:
@@ -141,8 +178,7 @@ def _unsure(study: Study, comparison: Comparison) -> Iterator[Flag]:
         if one.measure is study.main and one.improved and one.judged.strength == "within noise":
             words = f"{one.evaluation} {one.measure.shown}: {one.estimate.shown(signed)} against {comparison.name}"
             words += "; the interval holds 0"
-            advice = "more seeds, and no claim until then"
-            yield Flag("gain within its interval", "comparison", words, advice, abs(one.estimate.value))
+            yield Flag("gain within its interval", "comparison", words, size=abs(one.estimate.value))
 
 
 _FINDERS: tuple[Callable[[Study], Iterable[Flag]], ...] = (

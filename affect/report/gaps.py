@@ -21,9 +21,6 @@ always does better on. Report 000 calls a loss of .14 on unseen data severe."""
 CHOSEN_FIT = 0.2
 """The same of the measure that chooses: its validation score is the best of several."""
 
-_OVERFIT = "against overfitting: more dropout and weight decay, a smaller model, earlier stopping, augmentation"
-_ABOVE = "who is in which part, by chance: judge by the mean over folds, not by this fold"
-
 
 def unit(measure: Measure, value: float) -> float:
     """Return what a difference of a measure is told in: 1 of a score, of an error over 1 its size."""
@@ -61,8 +58,7 @@ def _of_fold(study: Study, evaluation: str, fold: int) -> Iterator[Flag]:
     alike = f"{sum(abs(gap) > GAP and (gap > 0) == below for gap in each)} of {len(runs)}"
     where = runs[0].name if len(runs) == 1 else f"fold {fold}, {alike} seeds"
     kind = "valid above test" if below else "test above valid"
-    advice = study.advice("overfitting", _OVERFIT) if below else _ABOVE
-    yield Flag(kind, where, "; ".join(words), advice, abs(gaps[most]))
+    yield Flag(kind, where, "; ".join(words), size=abs(gaps[most]))
 
 
 def train_and_valid(study: Study) -> list[Flag]:
@@ -77,4 +73,4 @@ def train_and_valid(study: Study) -> list[Flag]:
                 words = [f"{m.shown}: train {number(pairs[m][0])}, valid {number(pairs[m][1])}" for m in wide]
                 # The singles, which come last, say more than the one that chooses.
                 found[run.name] = (max(wide.values()), "; ".join(words))
-    return worst("train above valid", found, len(study.finished), study.advice("overfitting", _OVERFIT))
+    return worst("train above valid", found, len(study.finished))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -65,9 +66,12 @@ def render(markdown: str, title: str, folder: Path) -> str:
     Raises AffectError for an image that can't be read.
     """
     reader = MarkdownIt("zero").enable(_RULES)
+    # Focusable, so that a wide table can be scrolled by keyboard too.
+    box = '<div class="table" tabindex="0" role="region" aria-label="table">\n<table>\n'
+    reader.renderer.rules |= {"table_open": lambda *_: box, "table_close": lambda *_: "</table>\n</div>\n"}
     tokens = reader.parse(markdown)
     _figures(tokens, folder)
-    _tables(tokens)
+    _columns(tokens)
     body = reader.renderer.render(tokens, reader.options, {})
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -103,31 +107,18 @@ def _figure(image: Token, path: Path) -> str:
     )
 
 
-def _tables(tokens: list[Token]) -> None:
-    """Give cells their classes, and wide tables a box to scroll in."""
-    i = 0
-    while i < len(tokens):
-        if tokens[i].type == "table_open":
-            end = next(k for k in range(i, len(tokens)) if tokens[k].type == "table_close")
-            _cells(tokens[i:end])
-            # Focusable, so that a wide table can be scrolled by keyboard too.
-            tokens.insert(end + 1, _raw("</div>\n"))
-            tokens.insert(i, _raw('<div class="table" tabindex="0" role="region" aria-label="table">\n'))
-            i = end + 1
-        i += 1
-
-
-def _cells(tokens: Sequence[Token]) -> None:
-    columns: list[list[tuple[Token, str]]] = []
-    place = 0
-    for cell, inner in zip(tokens, tokens[1:], strict=False):
+def _columns(tokens: Sequence[Token]) -> None:
+    """Give the cells of tables their classes: numbers to the right, columns of long texts may wrap."""
+    columns: dict[tuple[int, int], list[tuple[Token, str]]] = {}
+    table = place = 0
+    for cell, inner in pairwise(tokens):
+        table += cell.type == "table_open"
         if cell.type == "tr_open":
             place = 0
         elif cell.type in ("th_open", "td_open"):
-            columns += [[]] if place == len(columns) else []
-            columns[place].append((cell, inner.content))
+            columns.setdefault((table, place), []).append((cell, inner.content))
             place += 1
-    for column in columns:
+    for column in columns.values():
         wide = any(len(content) > _WIDE for cell, content in column if cell.type == "td_open")
         for cell, _ in column:
             right = cell.attrs.pop("style", "") == "text-align:right"

@@ -18,7 +18,6 @@ _KNOWN_ADVICE = (
     "validation knows too, so compare it only with scores of the same split"
 )
 _REPEATED_ADVICE = "the same row in two parts is a mistake of the split: give each row one part"
-_ALLOWED_ADVICE = "train.log names what is shared; without data.allow_shared a leaking split is refused"
 
 _KINDS = {"speaker": "speakers", "dialogue": "documents (dialogues)"}
 _PARTS = 3
@@ -46,7 +45,7 @@ def leaks(study: Study) -> list[Flag]:
             allowed[run.name] = (0, "data.allow_shared is on: parts may share speakers, sessions or dialogues")
     return [
         *worst("leaking split", found, len(study.measured), _advice(study.measured, kinds) if found else ""),
-        *worst("sharing allowed", allowed, len(study.measured), _ALLOWED_ADVICE),
+        *worst("sharing allowed", allowed, len(study.measured)),
     ]
 
 

@@ -22,7 +22,6 @@ _FEWEST = 3
 _DRAWS = 20_000
 _WORDS = {4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
 
-_WORSE_ADVICE = "look at who is in that fold, and repeat it with other seeds: data, or chance?"
 _BETTER_ADVICE = (
     "an easy fold, or one whose rows training has seen: look at who is in it and what it shares with the others; "
     "give the mean without it too"
@@ -86,7 +85,7 @@ def odd_folds(study: Study) -> Iterator[Flag]:
         for fold, shown in odd.items():
             words = "; ".join([*(words for words, _, _ in shown), _rarely(folds)])
             worse = any(worse for _, _, worse in shown)
-            advice = study.advice("outlying fold", _WORSE_ADVICE) if worse else _BETTER_ADVICE
+            advice = "" if worse else _BETTER_ADVICE
             yield Flag("outlying fold", f"fold {fold}", words, advice, 1 - min(p for _, p, _ in shown))
 
 

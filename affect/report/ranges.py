@@ -29,13 +29,6 @@ _FEWEST = 20
 ONE_CLASS = 0.9
 """Largest share of predictions of one class that goes unflagged, where the labels are more varied."""
 
-_RANGE_ADVICE = "the scale of the data is not that of the labels; both sides must be on one scale"
-_BEYOND_ADVICE = "bound the outputs to the scale"
-_BORDER_ADVICE = "the outputs are saturated, their gradient gone: a lower learning rate, or unbounded outputs"
-_CONSTANT_ADVICE = "nothing is learned: a higher learning rate for the head, a larger batch, no NaN inputs"
-_CLASS_ADVICE = "a smaller learning rate, less dropout, a loss that weighs classes alike"
-_NAN_ADVICE = "look at those rows (silence? a broken file?), then clip gradients and lower the rates"
-
 
 def predictions(study: Study) -> Iterator[Flag]:
     """Yield predictions that are no numbers, absent, or all (nearly) the same, of every run and target."""
@@ -47,8 +40,7 @@ def predictions(study: Study) -> Iterator[Flag]:
                 labels = {type(row["target"].get(target)) for row in rows}
                 find = _class_predictions if str in labels else _number_predictions if float in labels else None
                 for flag in find(rows, target) if find else ():
-                    words, advice = f"{where}{target}: {flag.evidence}", study.advice(flag.kind, flag.advice)
-                    yield replace(flag, where=run.name, evidence=words, advice=advice)
+                    yield replace(flag, where=run.name, evidence=f"{where}{target}: {flag.evidence}")
 
 
 def averages(study: Study) -> Iterator[Flag]:
@@ -59,7 +51,7 @@ def averages(study: Study) -> Iterator[Flag]:
             wrong = sum(not isinstance(row["prediction"].get(target), str) for row in rows)
             if wrong:
                 words = f"{target}: {wrong} of {len(rows)} rows have no mean prediction; there is no score"
-                yield Flag("NaN predictions", evaluation, words, study.advice("NaN predictions", _NAN_ADVICE), wrong)
+                yield Flag("NaN predictions", evaluation, words, size=wrong)
     for run in study.finished if study.classes else ():
         for evaluation in (name for name in study.evaluations if name in run.predictions):
             labels = (label for row in run.predictions[evaluation].values() for label in row["target"].values())
@@ -72,11 +64,11 @@ def _number_predictions(rows: list[Record], target: str) -> Iterator[Flag]:
     p, t = _numbers(rows, "prediction", target), _numbers(rows, "target", target)
     wrong = int((~np.isfinite(p)).sum())
     if wrong:
-        yield Flag("NaN predictions", "", f"{wrong} of {len(rows)}; there is no score", _NAN_ADVICE, wrong)
+        yield Flag("NaN predictions", "", f"{wrong} of {len(rows)}; there is no score", size=wrong)
     # Without a finite label there is no deviation to compare.
     elif len(p) > 1 and np.isfinite(t).sum() > 1 and np.std(p) < COLLAPSED * np.nanstd(t):
         words = f"deviation {np.std(p):.2g}, the labels' is {np.nanstd(t):.2g}"
-        yield Flag("constant predictions", "", words, _CONSTANT_ADVICE)
+        yield Flag("constant predictions", "", words)
 
 
 def _class_predictions(rows: list[Record], target: str) -> Iterator[Flag]:
@@ -84,18 +76,18 @@ def _class_predictions(rows: list[Record], target: str) -> Iterator[Flag]:
     known = [(p, t) for p, t in pairs if isinstance(t, str)]
     wrong = sum(not isinstance(p, str) for p, _ in known)
     if wrong:
-        yield Flag("NaN predictions", "", f"{wrong} of {len(rows)}; there is no score", _NAN_ADVICE, wrong)
+        yield Flag("NaN predictions", "", f"{wrong} of {len(rows)}; there is no score", size=wrong)
         return
     predicted, labels = (Counter(side) for side in zip(*known, strict=True))
     name, count = predicted.most_common(1)[0]
     share, true = count / len(known), max(labels.values()) / len(known)
     if len(predicted) == 1 and len(labels) > 1:
         words = f"always {name}, the labels have {len(labels)} classes"
-        yield Flag("constant predictions", "", words, _CONSTANT_ADVICE, share)
+        yield Flag("constant predictions", "", words, size=share)
     elif share > ONE_CLASS and true <= ONE_CLASS:
         of_labels = 100 * labels[name] / len(known)
         words = f"{100 * share:.0f} % of predictions are {name}, of the labels {of_labels:.0f} %"
-        yield Flag("collapse to one class", "", words, _CLASS_ADVICE, share)
+        yield Flag("collapse to one class", "", words, size=share)
 
 
 def scales(study: Study) -> Iterator[Flag]:
@@ -114,8 +106,7 @@ def scales(study: Study) -> Iterator[Flag]:
             p, t = _numbers(members, "prediction", target), _numbers(members, "target", target)
             # A prediction without a label is compared with nothing, but lies on the scale too.
             for flag in _off_scale(p[np.isfinite(p)], t[np.isfinite(t)], low, high):
-                words, advice = f"{target}: {flag.evidence}", study.advice(flag.kind, flag.advice)
-                yield replace(flag, evidence=words, advice=advice)
+                yield replace(flag, evidence=f"{target}: {flag.evidence}")
 
 
 def _numbers(rows: list[Record], side: str, target: str) -> Floats:
@@ -132,15 +123,15 @@ def _off_scale(p: Floats, t: Floats, low: float, high: float) -> Iterator[Flag]:
         words += [f"{share:.0%} of it used"] if share < PART else []
         if words:
             found = f"labels from {t.min():.3g} to {t.max():.3g} on a scale of {low:g} to {high:g}"
-            yield Flag("label range", "test labels", f"{found}: {', '.join(words)}", _RANGE_ADVICE)
+            yield Flag("label range", "test labels", f"{found}: {', '.join(words)}")
     if len(p) < _FEWEST:
         return
     if (outside := _outside(p, low, high)) > max(BEYOND, beyond):
         found = f"{outside:.0%} outside {low:g} to {high:g} (from {p.min():.3g} to {p.max():.3g})"
-        yield Flag("predictions off the scale", "test predictions", found, _BEYOND_ADVICE)
+        yield Flag("predictions off the scale", "test predictions", found)
     if (border := _border(p, low, high)) > usual + BORDER:
         found = f"{border:.0%} at an end of {low:g} to {high:g}, where {usual:.0%} of the labels are"
-        yield Flag("predictions at the border", "test predictions", found, _BORDER_ADVICE)
+        yield Flag("predictions at the border", "test predictions", found)
 
 
 def _outside(values: Floats, low: float, high: float) -> float:

@@ -87,8 +87,9 @@ class Study:
         if measures and not self.reported:
             return measures
         names = {name for run in self.runs for part in inside(run.end, "scores").values() for name in part}
-        unknown = names - {measure.name for measure in measures}
-        return [m for m in measures if m.name in names] + [asking.unknown(name) for name in sorted(unknown)]
+        unknown = sorted(names - {measure.name for measure in measures})
+        own = [measure for measure in measures if measure.name in names]
+        return own + [Measure(name=name, score=lambda rows: math.nan) for name in unknown]
 
     @cached_property
     def headline(self) -> list[Measure]:

@@ -45,15 +45,12 @@ def fall(values: Floats) -> Move | None:
     """
     if len(values) < _FEWEST_FALL:
         return None
-    if len(values) < 2 * _SMOOTH:
-        top = int(values.argmax())
-        return Move(float(values[top]), float(values[-1]), top) if values[top] - values[-1] > FALL - 1e-9 else None
-    means = np.convolve(values, np.ones(_SMOOTH) / _SMOOTH, mode="valid")
+    few = len(values) < 2 * _SMOOTH
+    size, least = (1, FALL - 1e-9) if few else (_SMOOTH, max(FALL, _NOISES * noise(values) * math.sqrt(2 / _SMOOTH)))
+    means = np.convolve(values, np.ones(size) / size, mode="valid")
     top = int(means.argmax())
-    if means[top] - means[-1] <= max(FALL, _NOISES * noise(values) * math.sqrt(2 / _SMOOTH)):
-        return None
-    best = top + int(values[top : top + _SMOOTH].argmax())
-    return Move(float(values[best]), float(means[-1]), best)
+    best = top + int(values[top : top + size].argmax())
+    return Move(float(values[best]), float(means[-1]), best) if means[top] - means[-1] > least else None
 
 
 def still(values: Floats) -> Move | None:
@@ -80,10 +77,8 @@ def rise(losses: Floats) -> Move | None:
         return None
     low = int(medians.argmin())
     best, last, first = float(medians[low]), float(medians[-1]), float(medians[0])
-    gain = last - best
-    if best <= 0 or last <= RISE_TIMES * best or gain <= max((first - best) / 2, _NOISES * noise(medians)):
-        return None
-    return Move(best, last, low * size)
+    least = max((first - best) / 2, _NOISES * noise(medians))
+    return Move(best, last, low * size) if best > 0 and last > RISE_TIMES * best and last - best > least else None
 
 
 def blocks(values: Floats) -> tuple[Floats, int]:
