@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,48 +31,6 @@ _MOST = 4
 _OWN = {"seed", "experiment", "data.fold", "data.root", *FREE}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """An experiment and the time that orders it."""
-
-    study: Study
-    time: datetime
-
-    @property
-    def tests(self) -> list[str]:
-        """Its tests; where it has none, what it has."""
-        return self.study.tests or self.study.evaluations
-
-    @property
-    def measures(self) -> tuple[str, ...]:
-        """Its main measures, as they are shown."""
-        return tuple(measure.shown for measure in self.study.headline)
-
-    @property
-    def data(self) -> str:
-        """Its corpus and the scale of the labels; "" where nobody says them."""
-        return ", scale ".join(identities(self.study).values())
-
-    @property
-    def short(self) -> str:
-        """The corpus as its recipe calls it."""
-        return str(inside(self.study.recipe, "data").get("corpus") or "")
-
-    @property
-    def tested(self) -> float:
-        """The mean over its tests of the main measure, greater where it is better."""
-        return self._mean(self.tests)
-
-    @property
-    def validated(self) -> float:
-        """The main measure on the validation part, greater where it is better."""
-        return self._mean([VALID])
-
-    def _mean(self, names: Sequence[str]) -> float:
-        main = self.study.main
-        return main.sign * spread(self.study.scored(name, main).mean for name in names)[0] if main else math.nan
-
-
 def write(folder: Path) -> Path:
     """Write `comparison.md` into a folder of experiments and return its path; AffectError where it can't be."""
     path = Path(folder) / FILE
@@ -95,14 +52,14 @@ def page(folder: Path) -> str:
             left.append(f"{path.name} ({error})")
             continue
         if any(study.scored(name, m).cells for name in study.evaluations for m in study.headline):
-            found.append(_Entry(study=study, time=_time(study)))
+            found.append(study)
         else:
             left.append(f"{study.name} (no run is finished)")
     parts = ["# Experiments so far"]
-    groups = _groups(sorted(found, key=lambda entry: (entry.time, entry.study.name)))
-    for (data, measures), entries in groups.items():
+    groups = _groups(sorted(found, key=lambda study: (_time(study), study.name)))
+    for (data, measures), studies in groups.items():
         title = ", ".join(measures) + (f" of {data}" if data else "")
-        parts += [f"## {escaped(title)}" if len(groups) > 1 else "", table(entries), gains(entries), preferred(entries)]
+        parts += [f"## {escaped(title)}" if len(groups) > 1 else "", table(studies), gains(studies), preferred(studies)]
     parts.append(_LEGEND if found else "No experiment has a finished run yet.")
     parts += ["Left out: " + "; ".join(map(escaped, left)) + "."] if left else []
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -119,11 +76,11 @@ _LEGEND = (
 )
 
 
-def table(entries: Sequence[_Entry]) -> str:
+def table(studies: Sequence[Study]) -> str:
     """Return a line an experiment, in their order."""
-    first = entries[0].study
-    names = list(dict.fromkeys(name for entry in entries for name in (*entry.tests, VALID)))
-    means = list(dict.fromkeys(name for entry in entries for name in entry.study.summaries))
+    first = studies[0]
+    names = list(dict.fromkeys(name for study in studies for name in (*_tests(study), VALID)))
+    means = list(dict.fromkeys(name for study in studies for name in study.summaries))
     # Of two parts each measure has a column of its own.
     each = [[m] for m in first.headline] if len(names) == 2 else [first.headline]
     columns = [(name, shown) for name in names for shown in each]
@@ -131,26 +88,24 @@ def table(entries: Sequence[_Entry]) -> str:
     head = ["experiment", "date", "folds x seeds"]
     head += [f"{name} {' / '.join(m.shown for m in shown)}" for name, shown in columns]
     head += ["against the best before", "what changed", "best"]
-    by_test, by_valid = _top(entries, "tested"), _top(entries, "validated")
+    best = {"tests": _top(studies, _tested), "validation": _top(studies, _validated)}
     rows = []
-    for i, entry in enumerate(entries):
-        best = " and ".join(
-            words for words, top in (("tests", by_test), ("validation", by_valid)) if top is entry
-        )  # fmt: skip
+    for i, study in enumerate(studies):
+        best_on = " and ".join(words for words, top in best.items() if top is study)
         rows.append([
-            entry.study.name, entry.time.date().isoformat(), _finished(entry.study),
-            *(" / ".join(_cell(entry.study, name, m) for m in shown) for name, shown in columns),
-            _difference(entry, _top(entries[:i], "tested")), _changed(entries[: i + 1]), best and f"best on {best}",
+            study.name, _time(study).date().isoformat(), _finished(study),
+            *(" / ".join(_cell(study, name, m) for m in shown) for name, shown in columns),
+            _difference(study, _top(studies[:i], _tested)), _changed(study, studies[:i]),
+            best_on and f"best on {best_on}",
         ])  # fmt: skip
     return grid(*filled(head, rows), left=True)
 
 
-def gains(entries: Sequence[_Entry]) -> str:
+def gains(studies: Sequence[Study]) -> str:
     """Return a line an experiment with its differences to the one called `BASELINE`; "" where there is none."""
-    named = [entry.study for entry in entries if entry.study.name == BASELINE]
     # One that was measured here tells how much it varies; a paper's doesn't.
-    base = min(named, key=lambda study: study.reported, default=None)
-    others = [entry.study for entry in entries if entry.study is not base]
+    base = min((s for s in studies if s.name == BASELINE), key=lambda study: study.reported, default=None)
+    others = [study for study in studies if study is not base]
     if base is None or not others:
         return ""
     names = list(dict.fromkeys(name for study in others for name in (*study.evaluations, *study.summaries)))
@@ -171,19 +126,33 @@ def _gain(found: Comparison, name: str, main: Measure | None) -> str:
     return f"{difference.estimate.shown(signed)}: {word}"
 
 
-def preferred(entries: Sequence[_Entry]) -> str:
+def preferred(studies: Sequence[Study]) -> str:
     """Return a warning where the best experiment on the tests is not the best on validation ("": it is)."""
-    known = [entry for entry in entries if not math.isnan(entry.tested + entry.validated)]
-    by_test, by_valid = _top(known, "tested"), _top(known, "validated")
-    if len(known) < 2 or by_test is None or by_valid is None or by_test is by_valid:
+    known = [study for study in studies if not math.isnan(_tested(study) + _validated(study))]
+    by_test, by_valid = _top(known, _tested), _top(known, _validated)
+    if by_test is None or by_valid is None or by_test is by_valid:
         return ""
-    first, second = escaped(by_test.study.name), escaped(by_valid.study.name)
+    first, second = escaped(by_test.name), escaped(by_valid.name)
     return f"**{first} is best on the tests, {second} on validation: choosing {first} would be selection on a test.**"
 
 
-def _top(entries: Sequence[_Entry], kind: str) -> _Entry | None:
-    known = [entry for entry in entries if not math.isnan(getattr(entry, kind))]
-    return max(known, key=lambda entry: float(getattr(entry, kind)), default=None)
+def _tests(study: Study) -> list[str]:
+    """Return its tests; where it has none, what it has."""
+    return study.tests or study.evaluations
+
+
+def _tested(study: Study) -> float:
+    """Return the mean over its tests of the main measure, greater where it is better."""
+    main = study.main
+    return main.sign * spread(study.scored(name, main).mean for name in _tests(study))[0] if main else math.nan
+
+
+def _validated(study: Study) -> float:
+    return study.main.sign * study.scored(VALID, study.main).mean if study.main else math.nan
+
+
+def _top(studies: Sequence[Study], of: Callable[[Study], float]) -> Study | None:
+    return max((study for study in studies if not math.isnan(of(study))), key=of, default=None)
 
 
 def _cell(study: Study, name: str, measure: Measure) -> str:
@@ -195,22 +164,30 @@ def _cell(study: Study, name: str, measure: Measure) -> str:
     return with_deviation(found.mean, found.over_folds if by_fold else found.over_seeds)
 
 
-def _groups(entries: Sequence[_Entry]) -> dict[tuple[str, tuple[str, ...]], list[_Entry]]:
-    """Return entries by data and measures: scores of other ones don't compare.
+def _groups(studies: Sequence[Study]) -> dict[tuple[str, tuple[str, ...]], list[Study]]:
+    """Return experiments by data and measures: scores of other ones don't compare.
 
     Where no corpus is named (a paper's numbers may leave it out) and one alone has the same measures, it is that one;
     a paper that calls the corpus as recipes do is beside those recipes.
     """
-    measured = [entry for entry in entries if not entry.study.reported]
-    groups: dict[tuple[str, tuple[str, ...]], list[_Entry]] = {}
-    for entry in entries:
-        alike = [other for other in measured if other.measures == entry.measures]
-        data = entry.data
-        if entry.study.reported:
-            data = next((other.data for other in alike if other.short == data), data)
-        known = {other.data for other in alike} - {""}
-        groups.setdefault((data or (known.pop() if len(known) == 1 else ""), entry.measures), []).append(entry)
+    groups: dict[tuple[str, tuple[str, ...]], list[Study]] = {}
+    for study in studies:
+        measures, data = _measures(study), _data(study)
+        alike = [other for other in studies if not other.reported and _measures(other) == measures]
+        if study.reported:
+            short = (_data(other) for other in alike if inside(other.recipe, "data").get("corpus", "") == data)
+            data = next(short, data)
+        known = {_data(other) for other in alike} - {""}
+        groups.setdefault((data or (known.pop() if len(known) == 1 else ""), measures), []).append(study)
     return groups
+
+
+def _measures(study: Study) -> tuple[str, ...]:
+    return tuple(measure.shown for measure in study.headline)
+
+
+def _data(study: Study) -> str:
+    return ", scale ".join(identities(study).values())
 
 
 def _compared(study: Study, other: Study) -> Comparison | None:
@@ -220,30 +197,29 @@ def _compared(study: Study, other: Study) -> Comparison | None:
         return None
 
 
-def _difference(entry: _Entry, best: _Entry | None) -> str:
+def _difference(study: Study, best: Study | None) -> str:
     """Return the difference to the best experiment until then on each test, in words."""
     if best is None:
         return NONE
-    found = _compared(entry.study, best.study)
+    found = _compared(study, best)
     words = []
-    for name in entry.tests:
-        one = found.of(name, entry.study.main) if found else None
+    for name in _tests(study):
+        one = found.of(name, study.main) if found else None
         if one is not None and not math.isnan(one.estimate.value):
-            where = f"{name} " if len(entry.tests) > 1 else ""
-            words.append(f"{where}{signed(one.estimate.value)} against {best.study.name}: {one.judged.said()}")
-    return "; ".join(words) or f"{best.study.name}: nothing in common"
+            where = f"{name} " if len(_tests(study)) > 1 else ""
+            words.append(f"{where}{signed(one.estimate.value)} against {best.name}: {one.judged.said()}")
+    return "; ".join(words) or f"{best.name}: nothing in common"
 
 
-def _changed(entries: Sequence[_Entry]) -> str:
-    """Return which settings of the last entry differ from those of the measured one before it."""
-    *earlier, study = [entry.study for entry in entries]
+def _changed(study: Study, earlier: Sequence[Study]) -> str:
+    """Return which settings of an experiment differ from those of the measured one before it."""
     if study.reported:
         return f"reported: {study.environment['source']}"
     if members := inside(study.recipe, "members"):
         return f"the mean of {', '.join(members)}"
     now = _settings(study)
     # A mean of others is no step from one to the next.
-    own = [_settings(other) for other in reversed(earlier) if not inside(other.recipe, "members")]
+    own = (_settings(other) for other in reversed(earlier) if not inside(other.recipe, "members"))
     before = next(filter(None, own), None)
     if not now or before is None:
         return NONE if now else "settings unknown"
