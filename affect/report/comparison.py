@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from affect.report.systems import spread
 from affect.tables import NONE, escaped, filled, flat, grid, inside, signed, text, with_deviation
 from affect.task import Measure
 
+_LOG = logging.getLogger("affect")
 FILE = "comparison.md"
 BASELINE = "baseline"
 """The name of an experiment that all others are compared with."""
@@ -31,14 +33,17 @@ _MOST = 4
 _OWN = {"seed", "experiment", "data.fold", "data.root", *FREE}
 
 
-def write(folder: Path) -> Path:
-    """Write `comparison.md` into a folder of experiments and return its path; AffectError where it can't be."""
+def write(folder: Path) -> Path | None:
+    """Write `comparison.md` into a folder of experiments; None where there is no experiment in it or it can't be."""
     path = Path(folder) / FILE
-    content = page(folder)
+    if not experiments_in(folder):
+        return None
     try:
-        replace_file(path, content)
-    except OSError as error:
-        raise AffectError(f"{str(path)!r} can't be written: {error.strerror or error}") from error
+        replace_file(path, page(folder))
+    except (AffectError, OSError) as error:
+        # The reports themselves are there; a read-only folder of experiments must not hide them.
+        _LOG.warning("%r can't be written: %s", str(path), getattr(error, "strerror", None) or error)
+        return None
     return path
 
 

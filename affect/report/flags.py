@@ -10,7 +10,7 @@ import numpy as np
 
 from affect.findings import Flag, gathered
 from affect.recipe import FREE
-from affect.report import courses, gaps, leaks, outliers, ranges
+from affect.report import courses, gaps, leaks, ranges
 from affect.report.compare import Comparison
 from affect.report.runs import Run
 from affect.report.study import Study
@@ -77,7 +77,7 @@ def flags(study: Study, comparison: Comparison | None = None) -> list[Flag]:
     # Last: all files were read by now.
     found += _unreadable(study)
     # What depends on who is in a fold stays fold by fold; all else is a row a kind.
-    by_fold = [*outliers.odd_folds(study), *gaps.valid_and_test(study), *gaps.train_and_valid(study)]
+    by_fold = [*gaps.odd_folds(study), *gaps.valid_and_test(study), *gaps.train_and_valid(study)]
     by_fold += _unsure(study, comparison) if comparison and study.measured else []
     found = sorted([*gathered(found, {run.name for run in study.runs}), *by_fold], key=_weight)
     return [

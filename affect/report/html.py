@@ -68,7 +68,8 @@ def render(markdown: str, title: str, folder: Path) -> str:
     reader = MarkdownIt("zero").enable(_RULES)
     # Focusable, so that a wide table can be scrolled by keyboard too.
     box = '<div class="table" tabindex="0" role="region" aria-label="table">\n<table>\n'
-    reader.renderer.rules |= {"table_open": lambda *_: box, "table_close": lambda *_: "</table>\n</div>\n"}
+    reader.add_render_rule("table_open", lambda *_: box)
+    reader.add_render_rule("table_close", lambda *_: "</table>\n</div>\n")
     tokens = reader.parse(markdown)
     _figures(tokens, folder)
     _columns(tokens)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from affect.errors import AffectError
 from affect.findings import Flag, Plot, Section
 from affect.report import against, comparison, conditions, details, goals, html, result
 from affect.report.compare import Comparison, compare
-from affect.report.experiment import experiments_in, is_experiment, load, replace_file
+from affect.report.experiment import is_experiment, load, replace_file
 from affect.report.flags import flags
 from affect.report.goals import Goals
 from affect.report.runs import VALID, Run
@@ -24,7 +23,6 @@ from affect.tables import counted, escaped, flat, grid, inside, slug, text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LOG = logging.getLogger("affect")
 _ABOVE = ("presence", "class_counts", "classes", "command")
 """What of an environment is told elsewhere."""
 
@@ -42,7 +40,7 @@ def write(folder: Path, against: Path | None = None, targets: Mapping[str, float
     path, _ = publish(study, other, targets)
     # A single run may be asked for too: its neighbours are seeds and folds.
     if is_experiment(study.folder):
-        compare_all(study.folder.resolve().parent)
+        comparison.write(study.folder.resolve().parent)
     return path
 
 
@@ -74,18 +72,6 @@ def publish(study: Study, other: Study | None = None, targets: Mapping[str, floa
         raise AffectError(f"the report {str(path)!r} can't be written: {error.strerror or error}") from error
     blocks = [result.table(study), against.summary(found) if found else "", goals.distances(study, wanted), left]
     return path, "\n\n".join(filter(None, blocks)).replace("**", "")
-
-
-def compare_all(folder: Path) -> Path | None:
-    """Write `comparison.md` into a folder of experiments; None where there is no experiment in it or it can't be."""
-    if not experiments_in(folder):
-        return None
-    try:
-        return comparison.write(folder)
-    except AffectError as error:
-        # The reports themselves are there; a read-only folder of experiments must not hide them.
-        _LOG.warning("%s", error)
-        return None
 
 
 def page(name: str, parts: Sequence[Section], drawn: Mapping[str, str]) -> str:

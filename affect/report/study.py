@@ -13,9 +13,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -31,7 +31,20 @@ if TYPE_CHECKING:
     from affect.task import Task
 
 T = TypeVar("T")
+P = ParamSpec("P")
 NETWORK = "network"
+
+
+def _kept(method: Callable[Concatenate[Study, P], T]) -> Callable[Concatenate[Study, P], T]:
+    """Keep what a method of a study returns, by its arguments; measures and runs are known by their names."""
+
+    @wraps(method)
+    def once(study: Study, /, *arguments: P.args, **named: P.kwargs) -> T:
+        names = (getattr(argument, "name", argument) for argument in (*arguments, *named.values()))
+        key = (method.__name__, *(name for name in names if name != NETWORK))
+        return study.remember(key, lambda: method(study, *arguments, **named))
+
+    return once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,32 +187,30 @@ class Study:
 
     def advice(self, kind: str, otherwise: str) -> str:
         """Return what to try about a flag: the task's advice, else the report's."""
-        return self._advice.get(kind, otherwise)
-
-    @cached_property
-    def _advice(self) -> dict[str, str]:
-        return self.task.advice() if self.task is not None else {}
+        return self.task.advice().get(kind, otherwise) if self.task is not None else otherwise
 
     # Rows.
 
     def system(self, evaluation: str, model: str = NETWORK) -> System:
         """Return what the models (or a trivial one) say of an evaluation; rows under conditions are read anew."""
-        if "@" in evaluation and ("system", evaluation, model) not in self._held:
-            # Those of another condition are not asked for again, and are many.
-            for old in [key for key in self._held if key[0] == "system" and "@" in str(key[1])]:
-                del self._held[old]
-        found = self.remember(("system", evaluation, model), lambda: self._system(evaluation, model))
-        if "@" in evaluation and ("taken", evaluation) not in self._held:
+        if "@" not in evaluation:
+            return self._system(evaluation, model)
+        # Those of another condition are not asked for again, and are many.
+        for old in [key for key in self._held if key[0] == "_system" and "@" in str(key[1]) and key[1] != evaluation]:
+            del self._held[old]
+        found = self._system(evaluation, model)
+        if ("taken", evaluation) not in self._held:
             # All that is asked of rows that will not stay, while they are there.
             self._held["taken", evaluation] = True
             for measure in self.headline:
-                self._held["scored", evaluation, measure.name, NETWORK] = found.scored(measure)
+                self.scored(evaluation, measure)
             self.size(evaluation)
             self.signature(evaluation)
             if self.main is not None and any(evaluation in members for members in self.summaries.values()):
                 self.sampled(evaluation, self.main)
         return found
 
+    @_kept
     def _system(self, evaluation: str, model: str) -> System:
         """Return the rows of each fold; where all folds of the seeds predict the same ones, the mean of them."""
         # Each taken once: rows under a condition are read at each taking.
@@ -224,15 +235,14 @@ class Study:
         units = {(seed, 0): dict(zip(ids, mean, strict=True)) for seed, mean in means.items()}
         return System(units=units, shared=True)
 
+    @_kept
     def size(self, evaluation: str) -> int:
         """Return how many rows one seed has of an evaluation."""
-        return self.remember(("size", evaluation), lambda: self.system(evaluation).size)
+        return self.system(evaluation).size
 
+    @_kept
     def signature(self, evaluation: str) -> str:
         """Return what is equal where two experiments predict the same rows in the same folds with the same labels."""
-        return self.remember(("signature", evaluation), lambda: self._signature(evaluation))
-
-    def _signature(self, evaluation: str) -> str:
         system = self.system(evaluation)
         kinds = sorted({kind for measure in self.measures for kind in measure.groups})
         keyed, keys = system.keyed(system.repeated), system.keys(system.repeated)
@@ -245,12 +255,9 @@ class Study:
 
     # Scores.
 
+    @_kept
     def scored(self, evaluation: str, measure: Measure, model: str = NETWORK) -> Scored:
         """Return a score of each seed and fold: of the rows, else as it was recorded; of a summary, of each seed."""
-        key = ("scored", evaluation, measure.name, model)
-        return self.remember(key, lambda: self._score(evaluation, measure, model))
-
-    def _score(self, evaluation: str, measure: Measure, model: str) -> Scored:
         if evaluation in self.summaries:
             return Scored.together([self.scored(name, measure, model) for name in self.summaries[evaluation]])
         if self.task is not None and (model != NETWORK or any(evaluation in run.predictions for run in self.finished)):
@@ -258,31 +265,27 @@ class Study:
         recorded = {(r.seed, r.fold): r.recorded(evaluation, measure.name) for r in self.finished}
         return Scored({cell: value for cell, value in recorded.items() if not math.isnan(value)})
 
+    @_kept
     def pooled(self, evaluation: str, measure: Measure) -> bool:
         """Tell whether intervals and differences are of all folds' rows together, not of the mean over folds.
 
         They are where folds hold out groups of rows (speakers, sessions); folds of single rows, drawn at random, are
         like one another, and their mean has the interval.
         """
-        return self.remember(
-            ("pooled", evaluation, measure.groups),
-            lambda: not self.system(evaluation).shared and self.groups(evaluation, measure).unit != ROW,
-        )
+        return not self.system(evaluation).shared and self.groups(evaluation, measure).unit != ROW
 
     def groups(self, evaluation: str, measure: Measure) -> Groups:
         """Return what a bootstrap of an evaluation draws."""
-        return self.remember(("groups", evaluation, measure.groups), lambda: self._groups(evaluation, measure))
+        return self._groups(evaluation, measure.groups)
 
-    def _groups(self, evaluation: str, measure: Measure) -> Groups:
+    @_kept
+    def _groups(self, evaluation: str, kinds: tuple[str, ...]) -> Groups:
         system = self.system(evaluation)
-        return Groups.of(system.keys(system.repeated), measure.groups, system.repeated)
+        return Groups.of(system.keys(system.repeated), kinds, system.repeated)
 
+    @_kept
     def sampled(self, evaluation: str, measure: Measure, model: str = NETWORK) -> Sampled:
         """Return a score of all rows together, or the mean over folds (see `pooled`), with what its interval is of."""
-        key = ("sampled", evaluation, measure.name, model)
-        return self.remember(key, lambda: self._sampled(evaluation, measure, model))
-
-    def _sampled(self, evaluation: str, measure: Measure, model: str) -> Sampled:
         if evaluation in self.summaries:
             return Sampled.together([self.sampled(name, measure, model) for name in self.summaries[evaluation]])
         system = self.system(evaluation, model)
@@ -309,13 +312,9 @@ class Study:
 
     # Runs.
 
+    @_kept
     def of_run(self, run: Run, evaluation: str, measure: Measure) -> float:
         """Return a run's own score of an evaluation: of its rows, else as it was recorded (NaN: unknown)."""
-        return self.remember(
-            ("run", run.name, evaluation, measure.name), lambda: self._of_run(run, evaluation, measure)
-        )
-
-    def _of_run(self, run: Run, evaluation: str, measure: Measure) -> float:
         rows = run.predictions.get(evaluation) if self.task is not None else None
         return score(measure, list(rows.values())) if rows else run.recorded(evaluation, measure.name)
 
@@ -328,13 +327,9 @@ class Study:
         rows = run.predictions.get(evaluation) or {}
         split = str(inside(run.recipe, "data").get("split", ""))
         keys = ("speaker", "session") if "speaker" in split else ("session", "speaker")
-        for key in keys:
-            names = sorted({str(row[key]) for row in rows.values() if row.get(key) not in (None, "")})
-            if 0 < len(names) <= 2:
-                return " ".join(names)
-            if names and key == keys[-1]:
-                return f"{len(names)} {key}s"
-        return ""
+        named = [sorted({str(row[k]) for row in rows.values() if row.get(k) not in (None, "")}) for k in keys]
+        few = next((" ".join(names) for names in named if 0 < len(names) <= 2), "")
+        return few or (f"{len(named[1])} {keys[1]}s" if named[1] else "")
 
     @cached_property
     def crossed(self) -> list[str]:
