@@ -183,7 +183,6 @@ def _has_rows(study: Study, evaluation: str) -> bool:
 
 
 def _over_rows(evaluation: str, measure: Measure, ours: Study, theirs: Study, notes: list[str]) -> Difference | None:
-    """Compare on the rows of both."""
     sides = common(ours, theirs, evaluation, measure, notes)
     if sides is None:
         return None

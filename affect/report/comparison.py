@@ -35,7 +35,7 @@ _OWN = {"seed", "experiment", "data.fold", "data.root", *FREE}
 
 def write(folder: Path) -> Path | None:
     """Write `comparison.md` into a folder of experiments; None where there is no experiment in it or it can't be."""
-    path = Path(folder) / FILE
+    path = folder / FILE
     if not experiments_in(folder):
         return None
     try:
@@ -234,7 +234,6 @@ def _changed(study: Study, earlier: Sequence[Study]) -> str:
 
 
 def _settings(study: Study) -> dict[str, object]:
-    """Return an experiment's settings by dotted name; empty where nothing says them."""
     return {} if study.reported else {name: value for name, value in flat(study.recipe).items() if name not in _OWN}
 
 

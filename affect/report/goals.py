@@ -49,7 +49,7 @@ def resolve(study: Study, goals: Mapping[str, float]) -> Goals:
     known: dict[str, list[tuple[str, Measure]]] = {}
     # What comes later counts: the headline measures, and of one its own name.
     for measure in reversed([*study.headline, *(m for m in study.measures if not m.headline)]):
-        for name in (*measure.aliases, measure.title, measure.name):
+        for name in filter(None, (*measure.aliases, measure.title, measure.name)):
             tests = [t for t in study.tests or study.evaluations if not math.isnan(study.scored(t, measure).mean)]
             known[name.lower()] = [(test, measure) for test in tests]
             for evaluation in [*study.names, *study.summaries]:
@@ -79,9 +79,8 @@ def _distance(study: Study, evaluation: str, measure: Measure, score: float) -> 
         found = t_interval(np.array([value for value in folds if not math.isnan(value)]))
     pooled = found.bounded and evaluation in study.evaluations and study.pooled(evaluation, measure)
     over = "" if len(folds) < 2 else ", pooled," if pooled else ", the mean over folds,"
-    words = (
-        f"{escaped(evaluation)} {escaped(measure.shown)} {goal(score)}: {_reached(found, score, over, measure.sign)}"
-    )
+    words = f"{escaped(evaluation)} {escaped(measure.shown)} {goal(score)}: "
+    words += _reached(found, score, over, measure.sign)
     if pooled and over:
         words += f" The mean over folds, {number(scored.mean)}, is {_side(scored.mean, score)}."
     return words

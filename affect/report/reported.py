@@ -1,22 +1,7 @@
 """Numbers reported elsewhere (a paper, an earlier report), read as runs so that they stand beside measured ones.
 
-`reported.json` in an experiment's folder, or a file of any name that ends in .json:
-
-    {
-      "name": "v1",                             what it is called
-      "source": "report 000, table 1",          where the numbers are from
-      "corpus": "a_corpus",                     optional, as recipes name it
-      "task": "some_task",                      optional
-      "date": "2026-01-14",                     optional, orders experiments in comparison.md
-      "measures": {"recall": "UA"},             optional, where a score is of ua_recall
-      "scores": {"1": {"test": {"accuracy": 0.65, "recall": 0.73}, "valid": {"accuracy": 0.69}}},
-      "mean": {"test": {"accuracy": 0.5896, "recall": 0.6867}}
-    }
-
-`scores` and `mean` hold scores by evaluation (test, or test1, test2 ...; valid, also called cv), and there by measure:
-its name, its title or an alias, as `affect report` shows them. `task` names the task whose measures they are; without
-it the task whose measures bear the most of these names. `scores` are by fold, from 1; `mean` is for reports that give
-no folds. At least one of them is needed. Where both are given, `mean` must be that of the folds, to three decimals.
+They are in `reported.json` in an experiment's folder, or in a file of any name that ends in .json; docs/adding.md says
+what it holds.
 """
 
 from __future__ import annotations
