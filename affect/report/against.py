@@ -75,7 +75,14 @@ def basis(known: Sequence[Difference]) -> str:
     by_basis = {kind: [one for one in known if one.basis == kind] for kind in ("rows", "folds", "mean", "reported")}
     words = [_basis(differences) for differences in by_basis.values() if differences]
     if paired := [one for one in known if len(one.pairs) > 1]:
-        words.append(_test(paired))
+        words.append(
+            "The paired test flips the signs of the differences of folds (seeds averaged first) or seeds, exactly up "
+            "to 16 of them; p is two-sided."
+        )
+        fewest = min(len(one.pairs) for one in paired)
+        nothing = ", so it decides nothing there" if fewest < PAIRS else ""
+        least = f"Of {fewest} {paired[0].per}s p can't be under {2 / 2**fewest:.3g}{nothing}."
+        words += [least] if fewest <= PAIRS else []
     if by_basis["rows"]:
         words.append(
             f'"Really" needs an interval without 0, at least {GROUPS} groups, more than one seed (where seeds are '
@@ -112,19 +119,6 @@ def _basis(differences: Sequence[Difference]) -> str:
         "of the other (standard error over folds, Student's t); how much the mean alone varies is not in it. Without "
         "pairs there is no paired test."
     )
-
-
-def _test(paired: Sequence[Difference]) -> str:
-    """Return what the paired test is, and where it decides nothing."""
-    words = (
-        "The paired test flips the signs of the differences of folds (seeds averaged first) or seeds, exactly up to 16 "
-        "of them; p is two-sided."
-    )
-    fewest = min(len(one.pairs) for one in paired)
-    if fewest <= PAIRS:
-        words += f" Of {fewest} {paired[0].per}s p can't be under {2 / 2**fewest:.3g}"
-        words += ", so it decides nothing there." if fewest < PAIRS else "."
-    return words
 
 
 def _percent(difference: Difference) -> str:

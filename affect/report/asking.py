@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from affect import tasks
@@ -57,9 +57,9 @@ def task_like(names: Collection[str]) -> Task | None:
 def named(measures: Sequence[Measure], name: str) -> Measure | None:
     """Return the measure that bears a name: its own, its title, or one of its aliases; None without one."""
     wanted = name.strip().lower()
-    for names in ("name", "title", "aliases"):
-        for measure in measures:
-            held = getattr(measure, names)
-            if wanted in {one.lower() for one in ((held,) if isinstance(held, str) else held)}:
-                return measure
-    return None
+    ways: tuple[Callable[[Measure], Sequence[str]], ...] = (
+        lambda m: [m.name],
+        lambda m: [m.title],
+        lambda m: m.aliases,
+    )
+    return next((m for names in ways for m in measures if wanted in map(str.lower, names(m))), None)

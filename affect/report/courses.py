@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
-from affect.findings import Flag, finite, worst
+from affect.findings import Flag, finite
 from affect.report.gaps import unit
 from affect.report.runs import VALID, Run
 from affect.report.study import Study
@@ -82,8 +81,9 @@ def _exploding(run: Run) -> Iterator[Flag]:
             break
     else:
         if move := rise(values):
-            words = f"loss {move.start:.3g} at steps {steps[move.at]:.0f} on, {move.end:.3g} at last"
-            yield Flag("rising loss", run.name, words, size=move.end / move.start)
+            start, end, at = move
+            words = f"loss {start:.3g} at steps {steps[at]:.0f} on, {end:.3g} at last"
+            yield Flag("rising loss", run.name, words, size=end / start)
     steps, norms = _series(run, "grad_norm")
     usual = float(np.median(norms)) if len(norms) else 0.0
     high = int((norms > NORM_TIMES * usual).sum())
@@ -105,14 +105,16 @@ def scores_over_epochs(study: Study) -> Iterator[Flag]:
             scale = measure.sign / unit(measure, float(np.median(raw)) if len(raw) else 0.0)
             name = f"valid {measure.shown}"
             if down := fall(raw * scale):
-                step = list(course)[down.at]
-                start, end = number(down.start / scale), number(down.end / scale)
-                falls.append(f"{name} {start} at epoch {round(step * run.pace, 1):g}, {end} at last")
-                if down.start - down.end > size:
-                    size, best = down.start - down.end, step
-            elif (flat := still(raw * scale)) and (low := _low(study, run, measure, flat.end / scale)):
-                first, last = number(flat.start / scale), number(flat.end / scale)
-                stills.append(f"{name} {first} in the first third, {last} in the last, {low}")
+                start, end, at = down
+                step = list(course)[at]
+                epoch = f"{round(step * run.pace, 1):g}"
+                falls.append(f"{name} {number(start / scale)} at epoch {epoch}, {number(end / scale)} at last")
+                if start - end > size:
+                    size, best = start - end, step
+            elif flat := still(raw * scale):
+                first, last = (level / scale for level in flat)
+                if low := _low(study, run, measure, last):
+                    stills.append(f"{name} {number(first)} in the first third, {number(last)} in the last, {low}")
         if falls:
             words, learning = _loss_since(run, best)
             advice = "" if learning else study.advice("high rates", _HIGH)
@@ -170,28 +172,24 @@ def _best_on(run: Run, evaluation: str, study: Study) -> int | None:
     return None
 
 
-def waiting(study: Study) -> list[Flag]:
-    """Return one flag for all runs that wait for data: they share a machine and its cause."""
-    shares: dict[str, tuple[float, str]] = {}
+def waiting(study: Study) -> Iterator[Flag]:
+    """Yield runs that wait for data."""
     for run in study.measured:
         known = [r for r in run.timing if finite(r.get("waiting"))]
         seconds = [r["seconds"] if finite(r.get("seconds")) else 1.0 for r in known]
         share = float(np.average([r["waiting"] for r in known], weights=seconds)) if sum(seconds) > 0 else 0.0
         if share > WAITING:
-            shares[run.name] = (share, f"{share:.0%} of the time spent waiting for data")
-    return worst("data-bound", shares, len(study.measured))
+            yield Flag("data-bound", run.name, f"{share:.0%} of the time spent waiting for data", size=share)
 
 
-def memory(study: Study) -> list[Flag]:
-    """Return one flag for all runs that nearly filled their device (environment.json: device_memory_bytes)."""
-    shares: dict[str, tuple[float, str]] = {}
+def memory(study: Study) -> Iterator[Flag]:
+    """Yield runs that nearly filled their device (environment.json: device_memory_bytes)."""
     for run in study.measured:
         whole = run.environment.get("device_memory_bytes")
         used = max((r["memory_bytes"] for r in run.timing if finite(r.get("memory_bytes"))), default=0.0)
         if isinstance(whole, int | float) and used > FULL * whole > 0:
             words = f"{used / 2**30:.1f} of {whole / 2**30:.1f} GB ({used / whole:.0%})"
-            shares[run.name] = (used / whole, words)
-    return worst("memory nearly full", shares, len(study.measured))
+            yield Flag("memory nearly full", run.name, words, size=used / whole)
 
 
 def _series(run: Run, name: str) -> tuple[Floats, Floats]:
@@ -212,17 +210,8 @@ def _loss_since(run: Run, best: float) -> tuple[str, bool]:
     return f"; the training loss went from {then:.3g} to {now:.3g}", now < then
 
 
-@dataclass(frozen=True)
-class Move:
-    """From which value to which a course went, and at which of its points the first was."""
-
-    start: float
-    end: float
-    at: int = 0
-
-
-def fall(values: Floats) -> Move | None:
-    """Return from where a score [E] fell to its end, wherever its best was; None where it did not.
+def fall(values: Floats) -> tuple[float, float, int] | None:
+    """Return from where a score [E] fell to its end, and the best's place; None where it did not.
 
     From six evaluations on means of three neighbours are compared, and their noise counts too: the best of many
     evaluations lies above the others by chance alone.
@@ -234,10 +223,10 @@ def fall(values: Floats) -> Move | None:
     means = np.convolve(values, np.ones(size) / size, mode="valid")
     top = int(means.argmax())
     best = top + int(values[top : top + size].argmax())
-    return Move(float(values[best]), float(means[-1]), best) if means[top] - means[-1] > least else None
+    return (float(values[best]), float(means[-1]), best) if means[top] - means[-1] > least else None
 
 
-def still(values: Floats) -> Move | None:
+def still(values: Floats) -> tuple[float, float] | None:
     """Return the means of the first and the last third of a score [E] that stands still; None where it does not.
 
     It does where the last third is no better than the first within the noise of neighbouring evaluations.
@@ -247,10 +236,10 @@ def still(values: Floats) -> Move | None:
     size = len(values) // 3
     first, last = float(values[:size].mean()), float(values[-size:].mean())
     error = noise(values) * math.sqrt(2 / size)
-    return Move(first, last) if last - first <= min(max(STILL, _ERRORS * error), FALL) else None
+    return (first, last) if last - first <= min(max(STILL, _ERRORS * error), FALL) else None
 
 
-def rise(losses: Floats) -> Move | None:
+def rise(losses: Floats) -> tuple[float, float, int] | None:
     """Return from where a loss [N] rose to its end, and the step's place; None where it did not.
 
     Medians of neighbouring steps are compared: the last of them with the lowest. A loss that comes back by less than
@@ -262,7 +251,7 @@ def rise(losses: Floats) -> Move | None:
     low = int(medians.argmin())
     best, last, first = float(medians[low]), float(medians[-1]), float(medians[0])
     least = max((first - best) / 2, _NOISES * noise(medians))
-    return Move(best, last, low * size) if best > 0 and last > RISE_TIMES * best and last - best > least else None
+    return (best, last, low * size) if best > 0 and last > RISE_TIMES * best and last - best > least else None
 
 
 def blocks(values: Floats) -> tuple[Floats, int]:

@@ -59,9 +59,6 @@ ADVICE = {
 }  # fmt: skip
 """What to try about each kind of flag, what weighs most first; a task may know better."""
 
-_OWN = list(ADVICE).index("selected on a test")
-"""A task's own kinds stand before what could be better, the grave first."""
-
 _SAME = {
     "NaN gradient": "NaN loss", "exploding loss": "exploding", "exploding gradient": "exploding",
     "valid above test": "overfitting", "train above valid": "overfitting",
@@ -77,18 +74,17 @@ def flags(study: Study, comparison: Comparison | None = None) -> list[Flag]:
     # Last: all files were read by now.
     found += _unreadable(study)
     # What depends on who is in a fold stays fold by fold; all else is a row a kind.
-    by_fold = [*gaps.odd_folds(study), *gaps.valid_and_test(study), *gaps.train_and_valid(study)]
+    by_fold = [*gaps.odd_folds(study), *gaps.valid_and_test(study)]
     by_fold += _unsure(study, comparison) if comparison and study.measured else []
-    found = sorted([*gathered(found, {run.name for run in study.runs}), *by_fold], key=_weight)
+    found = [*gathered(found, {run.name for run in study.runs}), *by_fold]
+    weights = {kind: float(place) for place, kind in enumerate(ADVICE)}
+    # A task's own kinds stand before what could be better, the grave first.
+    own = weights["selected on a test"]
+    found.sort(key=lambda flag: (weights.get(flag.kind, own - (1.5 if flag.grave else 0.5)), -flag.size))
     return [
         replace(flag, advice=flag.advice or study.advice(_SAME.get(flag.kind, flag.kind), ADVICE.get(flag.kind, "")))
         for flag in found
     ]
-
-
-def _weight(flag: Flag) -> tuple[float, float]:
-    known = flag.kind in ADVICE
-    return list(ADVICE).index(flag.kind) if known else _OWN - (1.5 if flag.grave else 0.5), -flag.size
 
 
 def _unfinished(study: Study) -> Iterator[Flag]:
@@ -184,5 +180,6 @@ def _unsure(study: Study, comparison: Comparison) -> Iterator[Flag]:
 _FINDERS: tuple[Callable[[Study], Iterable[Flag]], ...] = (
     _unfinished, _mixed, leaks.leaks, ranges.predictions, ranges.averages, courses.losses, ranges.scales,
     courses.scores_over_epochs, courses.choices, _seeds, courses.waiting, courses.memory,
+    gaps.train_and_valid,
 )  # fmt: skip
 """What looks for flags of runs, in the order of what is read."""

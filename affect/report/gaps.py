@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from affect.findings import Flag, worst
+from affect.findings import Flag
 from affect.report.runs import TRAIN, VALID
 from affect.report.study import Study
 from affect.report.systems import spread
@@ -78,19 +78,18 @@ def _of_fold(study: Study, evaluation: str, fold: int) -> Iterator[Flag]:
     yield Flag(kind, where, "; ".join(words), size=abs(gaps[most]))
 
 
-def train_and_valid(study: Study) -> list[Flag]:
-    """Return one flag for all runs that score far higher on what they were trained on."""
-    found: dict[str, tuple[float, str]] = {}
+def train_and_valid(study: Study) -> Iterator[Flag]:
+    """Yield runs that score far higher on what they were trained on."""
     singles = [m for m in study.headline if not m.parts]
     for run in study.finished:
-        for measures, limit in ((study.measures[:1], CHOSEN_FIT), (singles, FIT)):
+        # The singles say more than the measure that chooses.
+        for measures, limit in ((singles, FIT), (study.measures[:1], CHOSEN_FIT)):
             pairs = {m: (run.recorded(TRAIN, m.name), study.of_run(run, VALID, m)) for m in measures}
             gaps = {m: m.sign * (train - valid) / unit(m, valid) for m, (train, valid) in pairs.items()}
             if wide := {m: gap for m, gap in gaps.items() if gap > limit}:
                 words = [f"{m.shown}: train {number(pairs[m][0])}, valid {number(pairs[m][1])}" for m in wide]
-                # The singles, which come last, say more than the one that chooses.
-                found[run.name] = (max(wide.values()), "; ".join(words))
-    return worst("train above valid", found, len(study.finished))
+                yield Flag("train above valid", run.name, "; ".join(words), size=max(wide.values()))
+                break
 
 
 def outlying(values: Mapping[int, float]) -> dict[int, tuple[float, float]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
-from affect.findings import Flag, worst
+from affect.findings import Flag
 from affect.report.rows import Record
 from affect.report.runs import VALID, Run
 from affect.report.study import Study
@@ -24,29 +24,25 @@ _PARTS = 3
 """Training, validation and test."""
 
 
-def leaks(study: Study) -> list[Flag]:
-    """Return what lies on both sides of a split, and that sharing was allowed: a flag each for all runs.
+def leaks(study: Study) -> Iterator[Flag]:
+    """Yield runs with something on both sides of a split, and those that were allowed to share.
 
     Validation and test of a split by speaker are the two of a session, who talk to each other: their dialogues
     may be the same.
     """
     tests = "test" if study.tests == ["test"] else "the tests"
-    found: dict[str, tuple[float, str]] = {}
-    allowed: dict[str, tuple[float, str]] = {}
-    kinds: set[str] = set()
+    rows = {run.name: _rows(run, study.tests) for run in study.measured}
+    advice = ""
     for run in study.measured:
-        rows = _rows(run, study.tests)
-        kinds |= rows.keys()
         shared = [(f"{_some(names, 'group')} in {a} and {b}", names) for (a, b), names in _held_out(run).items()]
-        shared += [(f"{_some(names, kind)} in valid and {tests}", names) for kind, names in rows.items()]
+        shared += [(f"{_some(names, kind)} in valid and {tests}", names) for kind, names in rows[run.name].items()]
         if shared:
-            found[run.name] = (sum(len(names) for _, names in shared), "; ".join(words for words, _ in shared))
+            advice = advice or _advice(study.measured, {kind for kinds in rows.values() for kind in kinds})
+            size = sum(len(names) for _, names in shared)
+            yield Flag("leaking split", run.name, "; ".join(words for words, _ in shared), advice, size)
         if inside(run.recipe, "data").get("allow_shared") is True:
-            allowed[run.name] = (0, "data.allow_shared is on: parts may share speakers, sessions or dialogues")
-    return [
-        *worst("leaking split", found, len(study.measured), _advice(study.measured, kinds) if found else ""),
-        *worst("sharing allowed", allowed, len(study.measured)),
-    ]
+            words = "data.allow_shared is on: parts may share speakers, sessions or dialogues"
+            yield Flag("sharing allowed", run.name, words)
 
 
 def _advice(runs: Sequence[Run], shared: set[str]) -> str:

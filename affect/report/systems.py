@@ -158,10 +158,7 @@ class System:
     @cached_property
     def by_seed(self) -> dict[int, list[Record]]:
         """The rows of all folds of each seed."""
-        found: dict[int, list[Record]] = {}
-        for (seed, _), rows in self.units.items():
-            found.setdefault(seed, []).extend(rows.values())
-        return found
+        return {seed: list(rows.values()) for seed, rows in self.keyed(True).items()}
 
     def rows(self) -> list[Record]:
         """Return the rows of all seeds and folds."""

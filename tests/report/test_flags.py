@@ -438,7 +438,7 @@ def test_a_model_that_knows_its_training_rows(tmp_path: Path, write_run, train: 
     if found:
         flag = only(tmp_path / "a")
         assert (flag.kind, flag.where) == ("train above valid", "2 of 2 runs, most in seed0/fold2")
-        assert flag.evidence == "CCC-V: train 0.670, valid 0.500"
+        assert flag.evidence == "CCC-V: train 0.670, valid 0.500; also in seed0/fold1"
 
 
 @pytest.mark.parametrize(
