@@ -57,9 +57,5 @@ def task_like(names: Collection[str]) -> Task | None:
 def named(measures: Sequence[Measure], name: str) -> Measure | None:
     """Return the measure that bears a name: its own, its title, or one of its aliases; None without one."""
     wanted = name.strip().lower()
-    ways: tuple[Callable[[Measure], Sequence[str]], ...] = (
-        lambda m: [m.name],
-        lambda m: [m.title],
-        lambda m: m.aliases,
-    )
-    return next((m for names in ways for m in measures if wanted in map(str.lower, names(m))), None)
+    kinds: list[Callable[[Measure], Sequence[str]]] = [lambda m: [m.name], lambda m: [m.title], lambda m: m.aliases]
+    return next((m for names in kinds for m in measures if wanted in map(str.lower, names(m))), None)

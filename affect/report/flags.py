@@ -12,7 +12,6 @@ from affect.findings import Flag, gathered
 from affect.recipe import FREE
 from affect.report import courses, gaps, leaks, ranges
 from affect.report.compare import Comparison
-from affect.report.runs import Run
 from affect.report.study import Study
 from affect.report.systems import spread
 from affect.tables import flat, inside, number, signed, text
@@ -64,6 +63,9 @@ _SAME = {
     "valid above test": "overfitting", "train above valid": "overfitting",
 }  # fmt: skip
 """What a task's advice calls kinds that have one cause."""
+
+_CORPUS = ("fingerprint", "mapped", "scale")
+"""What tells versions of a corpus apart."""
 
 
 def flags(study: Study, comparison: Comparison | None = None) -> list[Flag]:
@@ -135,19 +137,14 @@ def _mixed(study: Study) -> Iterator[Flag]:
     """Yield settings and corpus versions that differ between runs that are averaged."""
     # Folds differ by design, and what decides no result may change between sessions.
     own = {"seed", "data.fold", *FREE}
-    for what, records in (
-        ("settings", [r.recipe for r in study.measured]),
-        ("corpus", [_corpus(r) for r in study.measured]),
-    ):
-        known = [flat(record) for record in records if record]
-        for name in sorted({name for record in known for name in record} - own):
-            values = sorted({text(record.get(name)) for record in known})
+    recipes = [flat(run.recipe) for run in study.measured]
+    facts = [flat(run.environment) for run in study.measured]
+    corpora = [{k: v for k, v in known.items() if k.split(".")[-1] in _CORPUS} for known in facts]
+    for what, records in (("settings", recipes), ("corpus", corpora)):
+        for name in sorted({name for record in records for name in record} - own):
+            values = sorted({text(record.get(name)) for record in records if record})
             if len(values) > 1:
                 yield Flag(f"mixed {what}", "across runs", f"{name} is {' or '.join(values)}")
-
-
-def _corpus(run: Run) -> dict[str, object]:
-    return {k: v for k, v in flat(run.environment).items() if k.split(".")[-1] in ("fingerprint", "mapped", "scale")}
 
 
 def _seeds(study: Study) -> Iterator[Flag]:

@@ -51,31 +51,26 @@ def tests(study: Study) -> list[str]:
 
 def valid_and_test(study: Study) -> Iterator[Flag]:
     """Yield a flag for each fold whose validation and test scores (means of seeds) differ by more than GAP."""
-    for evaluation in tests(study) if VALID in study.evaluations else ():
-        # Fold 0 is a mean whose folds are unknown.
-        for fold in sorted({run.fold for run in study.finished}):
-            yield from _of_fold(study, evaluation, fold)
-
-
-def _of_fold(study: Study, evaluation: str, fold: int) -> Iterator[Flag]:
-    runs = [run for run in study.finished if run.fold == fold]
-    scores = {m: [(study.of_run(r, VALID, m), study.of_run(r, evaluation, m)) for r in runs] for m in study.headline}
-    means = {m: tuple(spread(side)[0] for side in zip(*each, strict=True)) for m, each in scores.items()}
-    gaps = {m: m.sign * (valid - test) / unit(m, valid) for m, (valid, test) in means.items()}
-    # A measure made of others says more than they do only where none of them is over the limit.
-    wide = [m for m in gaps if not m.parts and abs(gaps[m]) > GAP] or [m for m in gaps if abs(gaps[m]) > GAP]
-    if not wide:
-        return
-    most = max(wide, key=lambda m: abs(gaps[m]))
-    words = [f"{m.shown}: valid {number(means[m][0])}, {evaluation} {number(means[m][1])} "
-             f"({signed(means[m][1] - means[m][0])})"
-             for m in wide]  # fmt: skip
-    below = gaps[most] > 0
-    each = [most.sign * (valid - test) / unit(most, means[most][0]) for valid, test in scores[most]]
-    alike = f"{sum(abs(gap) > GAP and (gap > 0) == below for gap in each)} of {len(runs)}"
-    where = runs[0].name if len(runs) == 1 else f"fold {fold}, {alike} seeds"
-    kind = "valid above test" if below else "test above valid"
-    yield Flag(kind, where, "; ".join(words), size=abs(gaps[most]))
+    # Fold 0 is a mean whose folds are unknown.
+    places = [(e, f) for e in tests(study) for f in sorted({run.fold for run in study.finished})]
+    for test, fold in places if VALID in study.evaluations else ():
+        runs = [run for run in study.finished if run.fold == fold]
+        scores = {m: [(study.of_run(r, VALID, m), study.of_run(r, test, m)) for r in runs] for m in study.headline}
+        means = {m: [spread(side)[0] for side in zip(*each, strict=True)] for m, each in scores.items()}
+        gaps = {m: m.sign * (valid - tested) / unit(m, valid) for m, (valid, tested) in means.items()}
+        # A measure made of others says more than they do only where none of them is over the limit.
+        wide = [m for m in gaps if not m.parts and abs(gaps[m]) > GAP] or [m for m in gaps if abs(gaps[m]) > GAP]
+        if not wide:
+            continue
+        most = max(wide, key=lambda m: abs(gaps[m]))
+        below = gaps[most] > 0
+        shown = [(m.shown, means[m]) for m in wide]
+        words = [f"{m}: valid {number(v)}, {test} {number(t)} ({signed(t - v)})" for m, (v, t) in shown]
+        each = [most.sign * (valid - tested) / unit(most, means[most][0]) for valid, tested in scores[most]]
+        alike = f"{sum(abs(gap) > GAP and (gap > 0) == below for gap in each)} of {len(runs)}"
+        where = runs[0].name if len(runs) == 1 else f"fold {fold}, {alike} seeds"
+        kind = "valid above test" if below else "test above valid"
+        yield Flag(kind, where, "; ".join(words), size=abs(gaps[most]))
 
 
 def train_and_valid(study: Study) -> Iterator[Flag]:
@@ -147,12 +142,8 @@ def odd_folds(study: Study) -> Iterator[Flag]:
                 words += f" ({gap / deviation:.1f} deviations, {probability(p)})" if p > 0 else ""
                 odd.setdefault(fold, []).append((words, p, measure.sign * (value - mean) < 0))
         for fold, shown in odd.items():
-            words = "; ".join([*(words for words, _, _ in shown), _rarely(folds)])
-            worse = any(worse for _, _, worse in shown)
-            advice = "" if worse else _BETTER_ADVICE
+            words = "; ".join(words for words, _, _ in shown)
+            words += f"; chance alone makes some fold odd in about {round(10 * by_chance(folds))} of 10 "
+            words += f"{_WORDS.get(folds, folds)}-fold runs"
+            advice = "" if any(worse for _, _, worse in shown) else _BETTER_ADVICE
             yield Flag("outlying fold", f"fold {fold}", words, advice, 1 - min(p for _, p, _ in shown))
-
-
-def _rarely(folds: int) -> str:
-    tenths = round(10 * by_chance(folds))
-    return f"chance alone makes some fold odd in about {tenths} of 10 {_WORDS.get(folds, folds)}-fold runs"

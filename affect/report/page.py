@@ -18,7 +18,7 @@ from affect.report.flags import flags
 from affect.report.goals import Goals
 from affect.report.runs import VALID, Run
 from affect.report.study import Study
-from affect.tables import counted, escaped, flat, grid, inside, slug, text
+from affect.tables import counted, escaped, flat, grid, slug, text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -169,13 +169,13 @@ def _flagged(found: Sequence[Flag]) -> str:
 
 def _settings(recipe: dict[str, object]) -> str:
     """Return a line a section of the recipe with its fields that are set; seed and fold are left out."""
+    sections = {"recipe": {k: v for k, v in recipe.items() if not isinstance(v, dict) and k != "seed"}}
+    sections |= {name: part for name, part in sorted(recipe.items()) if isinstance(part, dict)}
     rows = []
-    loose = {k: v for k, v in recipe.items() if not isinstance(v, dict) and k != "seed"}
-    for name in ["recipe", *sorted(k for k, v in recipe.items() if isinstance(v, dict))]:
-        fields = flat(loose if name == "recipe" else inside(recipe, name))
-        kept = {k: v for k, v in fields.items() if v not in (None, "", [], {}) and (name, k) != ("data", "fold")}
-        if kept:
-            rows.append([name, ", ".join(f"{k} {text(v)}" for k, v in kept.items())])
+    for name, part in sections.items():
+        fields = {k: v for k, v in flat(part).items() if v not in (None, "", [], {}) and (name, k) != ("data", "fold")}
+        if fields:
+            rows.append([name, ", ".join(f"{k} {text(v)}" for k, v in fields.items())])
     return grid(["part", "settings"], rows, left=True)
 
 
