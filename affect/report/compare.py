@@ -62,11 +62,6 @@ class Difference:
         return 100 * self.estimate.value / self.theirs if self.theirs >= _LEAST else math.nan
 
     @property
-    def improved(self) -> bool:
-        """Whether ours is the better number."""
-        return self.measure.sign * self.estimate.value > 0
-
-    @property
     def judged(self) -> Judgement:
         """How sure the difference is; words and colours follow it."""
         found = judge(

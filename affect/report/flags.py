@@ -168,7 +168,8 @@ def _seeds(study: Study) -> Iterator[Flag]:
 def _unsure(study: Study, comparison: Comparison) -> Iterator[Flag]:
     """Yield the gains of the main measure that their interval does not bear out."""
     for one in comparison.differences:
-        if one.measure is study.main and one.improved and one.judged.strength == "within noise":
+        gained = one.measure is study.main and one.measure.sign * one.estimate.value > 0
+        if gained and one.judged.strength == "within noise":
             words = f"{one.evaluation} {one.measure.shown}: {one.estimate.shown(signed)} against {comparison.name}"
             words += "; the interval holds 0"
             yield Flag("gain within its interval", "comparison", words, size=abs(one.estimate.value))
