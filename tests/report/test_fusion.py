@@ -26,7 +26,7 @@ from affect.report.study import Study
 from affect.report.systems import Estimate
 from affect.task import Measure
 from affect.tasks.multimodal_emotion import report as own
-from affect.tasks.multimodal_emotion.measures import ACCURACY, F1, SQUARED_ERROR
+from affect.tasks.multimodal_emotion.measures import ACCURACY, F1
 from tests.report.fusion import CLASSES, TESTS, edit, edit_document, experiment, load_rows
 
 REST = "test1@incomplete"
