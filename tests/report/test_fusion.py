@@ -26,7 +26,7 @@ from affect.report.study import Study
 from affect.report.systems import Estimate
 from affect.task import Measure
 from affect.tasks.multimodal_emotion import report as own
-from affect.tasks.multimodal_emotion.measures import ACCURACY, F1
+from affect.tasks.multimodal_emotion.measures import ACCURACY, F1, SQUARED_ERROR
 from tests.report.fusion import CLASSES, TESTS, edit, edit_document, experiment, load_rows
 
 REST = "test1@incomplete"
@@ -282,6 +282,8 @@ def test_a_better_experiment_of_six_seeds_is_better(six: Path) -> None:
     assert one.p == pytest.approx(2 / 2**6)
     assert one.judged.said() == "really better"
     assert of(found, REST).pairs.keys() == set(range(6))
+    error = of(found, "test1", SQUARED_ERROR)
+    assert error.judged.better == (error.estimate.high < 0)
     text = against.section(found)
     assert "**really better**" in text
     assert "can't be under 0.0312" in text
