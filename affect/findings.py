@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -47,18 +47,6 @@ class Flag:
     advice: str = ""
     size: float = 0.0
     grave: bool = False
-
-
-def worst(kind: str, found: Mapping[str, tuple[float, str]], count: int, advice: str) -> list[Flag]:
-    """Return one flag for all runs that show the same: the evidence of the worst and how many of `count` they are.
-
-    `found` holds (size, evidence) by the run's name; none gives no flag.
-    """
-    if not found:
-        return []
-    name = max(found, key=lambda run: found[run][0])
-    where = name if len(found) == 1 else f"{len(found)} of {count} runs, most in {name}"
-    return [Flag(kind, where, found[name][1], advice, found[name][0])]
 
 
 def gathered(found: Sequence[Flag], names: Collection[str]) -> list[Flag]:

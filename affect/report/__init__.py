@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from affect.report.comparison import write as compare_all
 from affect.report.experiment import expand, load
 from affect.report.goals import parse as parse_goals
-from affect.report.page import compare_all, publish, write
+from affect.report.page import publish, write
 from affect.report.result import scores
 from affect.report.result import table as _table
 from affect.report.runs import Run, read

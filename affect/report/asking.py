@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from affect import tasks
@@ -25,52 +24,38 @@ def task_of(recipe: Record) -> tuple[Task | None, str]:
     try:
         kind = tasks.task_class(str(recipe.get("task"))).recipe_class
         usual = kind().to_dict()
-        given = {name: _known(usual[name], recipe[name]) for name in usual if name in recipe}
+        known = _known(usual, recipe)
         try:
-            return tasks.make(kind.from_dict(usual | given)), ""
+            return tasks.make(kind.from_dict(known)), ""
         except AffectError:
             # A section that can't be read should not hide what the others say of the measures.
-            plain = {name: value for name, value in given.items() if not isinstance(usual[name], dict)}
-            return tasks.make(kind.from_dict(usual | plain)), ""
+            sections = {name: section for name, section in usual.items() if isinstance(section, dict)}
+            return tasks.make(kind.from_dict(known | sections)), ""
     except (AffectError, AttributeError, KeyError, TypeError, ValueError) as error:
         return None, f"recipe.json can't be read as a recipe: {first_line(error)}"
 
 
-def _known(usual: object, given: object) -> object:
+def _known(usual: Record, given: Record) -> Record:
     """Return a section with the fields that it has when nothing is set."""
-    if not isinstance(usual, dict) or not isinstance(given, dict):
-        return given
-    return usual | {name: _known(usual[name], value) for name, value in given.items() if name in usual}
+    return usual | {
+        name: _known(usual[name], value) if isinstance(usual[name], dict) and isinstance(value, dict) else value
+        for name, value in given.items() if name in usual
+    }  # fmt: skip
 
 
 def task_like(names: Collection[str]) -> Task | None:
     """Return the task whose measures bear most of these names as they are when nothing is set; None without any."""
-    known = [task for name in tasks.TASKS if (task := task_of({"task": name, "experiment": name})[0]) is not None]
-    counts = {id(task): sum(named(task.measures, name) is not None for name in names) for task in known}
-    best = max(known, key=lambda task: counts[id(task)], default=None)
-    return best if best is not None and counts[id(best)] else None
+    counts: dict[Task, int] = {}
+    for name in tasks.TASKS:
+        task, _ = task_of({"task": name, "experiment": name})
+        if task is not None:
+            counts[task] = sum(named(task.measures, one) is not None for one in names)
+    best = max(counts, key=counts.__getitem__, default=None)
+    return best if best is not None and counts[best] else None
 
 
 def named(measures: Sequence[Measure], name: str) -> Measure | None:
     """Return the measure that bears a name: its own, its title, or one of its aliases; None without one."""
     wanted = name.strip().lower()
-    for names in ("name", "title", "aliases"):
-        for measure in measures:
-            held = getattr(measure, names)
-            if wanted in {one.lower() for one in ((held,) if isinstance(held, str) else held)}:
-                return measure
-    return None
-
-
-def unknown(name: str) -> Measure:
-    """Return a measure of which only recorded values are known."""
-    return Measure(name=name, score=lambda rows: math.nan)
-
-
-def derived(measures: Sequence[Measure], scores: Mapping[str, float]) -> dict[str, float]:
-    """Return scores with those that follow from others: a mean of measures that are all there."""
-    found = dict(scores)
-    for measure in measures:
-        if measure.name not in found and measure.combine is not None and all(p.name in found for p in measure.parts):
-            found[measure.name] = float(measure.combine([found[part.name] for part in measure.parts]))
-    return found
+    kinds: list[Callable[[Measure], Sequence[str]]] = [lambda m: [m.name], lambda m: [m.title], lambda m: m.aliases]
+    return next((m for names in kinds for m in measures if wanted in map(str.lower, names(m))), None)

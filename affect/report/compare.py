@@ -15,16 +15,17 @@ import numpy as np
 from affect.errors import AffectError
 from affect.metrics.paired import sign_flip
 from affect.report import asking
-from affect.report.common import Side, Sides, common
 from affect.report.judgement import PAIRS, Judgement, judge
+from affect.report.rows import Record
 from affect.report.study import Study, identities
-from affect.report.systems import Estimate, Floats, interval, spread
+from affect.report.systems import Cell, Estimate, Floats, Groups, Key, Sampled, System, spread
 from affect.task import Measure
 
 Basis = Literal["rows", "folds", "mean", "reported"]
 """What a difference is taken over: paired rows, paired folds, the folds of one side against a mean, the rows of one."""
 
 _LEAST = 0.05
+_SAME = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,6 @@ class Difference:
     single: bool = False
     """Whether a side has one seed alone."""
     doubt: str = ""
-    folds: int = 0
 
     @property
     def p(self) -> float:
@@ -60,11 +60,6 @@ class Difference:
     def percent(self) -> float:
         """The difference in percent of theirs (NaN where theirs is under .05: percent of nearly nothing mislead)."""
         return 100 * self.estimate.value / self.theirs if self.theirs >= _LEAST else math.nan
-
-    @property
-    def improved(self) -> bool:
-        """Whether ours is the better number."""
-        return self.measure.sign * self.estimate.value > 0
 
     @property
     def judged(self) -> Judgement:
@@ -108,21 +103,17 @@ def compare(ours: Study, theirs: Study, main_only: bool = False) -> Comparison:
     if not evaluations:
         raise AffectError(f"{pair} have no evaluation in common")
     notes = _left(ours, theirs)
-    found: list[Difference] = []
-    summaries = [name for name in ours.summaries if name in theirs.summaries]
-    for evaluation in [*evaluations, *summaries]:
-        for measure in measures if evaluation in evaluations else [m for m in measures if m is ours.main]:
-            if all(_has_rows(study, evaluation) for study in (ours, theirs)):
-                sides = [
-                    common(ours, theirs, name, measure, notes) for name in ours.summaries.get(evaluation, [evaluation])
-                ]
-                made = _over_rows(evaluation, measure, [s for s in sides if s is not None], notes)
-            else:
-                made = _over_folds(evaluation, measure, ours, theirs, notes)
-            found += [made] if made is not None else []
-    if not any(not math.isnan(difference.estimate.value) for difference in found):
+    scores = [(name, m) for name in evaluations for m in measures]
+    # Of a summary the main measure alone: each of its members is resampled for it.
+    scores += [(name, m) for name in ours.summaries if name in theirs.summaries for m in measures if m is ours.main]
+    found = []
+    for name, measure in scores:
+        over = _over_rows if _has_rows(ours, name) and _has_rows(theirs, name) else _over_folds
+        found.append(over(name, measure, ours, theirs, notes))
+    differences = [difference for difference in found if difference is not None]
+    if all(math.isnan(difference.estimate.value) for difference in differences):
         raise AffectError(f"{pair} have no labelled row or fold in common{': ' + notes[-1] if notes else ''}")
-    return Comparison(name=theirs.name, differences=found, notes=list(dict.fromkeys(notes)))
+    return Comparison(name=theirs.name, differences=differences, notes=list(dict.fromkeys(notes)))
 
 
 def sign_flips(differences: Floats) -> float:
@@ -186,98 +177,172 @@ def _has_rows(study: Study, evaluation: str) -> bool:
     return study.task is not None and all(any(name in run.predictions for run in study.finished) for name in members)
 
 
-def _over_rows(evaluation: str, measure: Measure, sides: list[Sides], notes: list[str]) -> Difference | None:
-    if not sides:
+def _over_rows(evaluation: str, measure: Measure, ours: Study, theirs: Study, notes: list[str]) -> Difference | None:
+    sides = common(ours, theirs, evaluation, measure, notes)
+    if sides is None:
         return None
-    pooled = sides[0].pooled
-    seeds = [[seed for seed in side.scored.by_seed] for side in (sides[0].ours, sides[0].theirs)]
-    both = [seed for seed in seeds[0] if seed in seeds[1]]
-    left = sorted(set(seeds[0]) ^ set(seeds[1]))
-    if not pooled and left:
-        several = "s" if len(left) > 1 else ""
-        notes.append(
-            f"Only one of them has seed{several} {', '.join(map(str, left))}: left out." if both
-            else "They have no seed in common, so there are no pairs and no test."
-        )  # fmt: skip
-    chosen = None if pooled or not both else both
-    (ours, a), (theirs, b) = (_mean([getattr(s, name) for s in sides], pooled, chosen) for name in ("ours", "theirs"))
-    samples = a - b if a is not None and b is not None else None
-    if pooled:
-        here, there = sides[0].ours.scored.by_fold, sides[0].theirs.scored.by_fold
-        pairs = {fold: here[fold] - there[fold] for fold in here if fold in there}
-    else:
-        each = [{s: side.ours.scored.by_seed[s] - side.theirs.scored.by_seed[s] for s in both} for side in sides]
-        pairs = {seed: float(np.mean([one[seed] for one in each])) for seed in both}
+    here, there, pooled = sides.ours, sides.theirs, sides.pooled
+    seeds = [set(side.scored.by_seed) for side in (here, there)]
+    both, left = seeds[0] & seeds[1], sorted(seeds[0] ^ seeds[1])
     doubt = ""
-    if not pooled and len(both) < PAIRS:
-        doubt = f"{len(both)} of {PAIRS} seeds" if both else "no seed in common"
+    if not pooled:
+        if left and both:
+            notes.append(f"Only one of them has seed{'s' * (len(left) > 1)} {', '.join(map(str, left))}: left out.")
+            here, there = here.of(both), there.of(both)
+        elif left:
+            notes.append("They have no seed in common, so there are no pairs and no test.")
+        if len(both) < PAIRS:
+            doubt = f"{len(both)} of {PAIRS} seeds" if both else "no seed in common"
+    estimate, pairs = here.minus(there, pooled)
     return Difference(
-        evaluation=evaluation, measure=measure, ours=ours, theirs=theirs, estimate=interval(ours - theirs, samples),
-        basis="rows", pairs={k: v for k, v in pairs.items() if not math.isnan(v)}, per="fold" if pooled else "seed",
-        rows=sides[0].rows, groups=sides[0].groups, unit=sides[0].unit, doubt=doubt,
-        single=any(len(one) == 1 for one in ([both, both] if both and not pooled else seeds)),
-        folds=len(sides[0].ours.scored.by_fold),
+        evaluation=evaluation, measure=measure, ours=here.value, theirs=there.value, estimate=estimate, basis="rows",
+        pairs=pairs, per="fold" if pooled else "seed", rows=len(sides.groups.keys), groups=sides.groups.count,
+        unit=sides.groups.unit, doubt=doubt, single=1 in map(len, [both] if both and not pooled else seeds),
     )  # fmt: skip
-
-
-def _mean(sides: list[Side], pooled: bool, seeds: list[int] | None) -> tuple[float, Floats | None]:
-    """Return the mean score of evaluations over seeds, and its replicates [n]."""
-    values, samples = [], []
-    for side in sides:
-        chosen = seeds if seeds is not None else list(side.scored.by_seed)
-        values.append(side.pooled if pooled else spread(side.scored.by_seed[seed] for seed in chosen)[0])
-        samples += [side.samples[seed] for seed in chosen if seed in side.samples]
-        if len(side.samples) < len(side.scored.by_seed):
-            return float(np.mean(values)), None
-    return float(np.mean(values)), np.mean(samples, axis=0) if samples else None
 
 
 def _over_folds(evaluation: str, measure: Measure, ours: Study, theirs: Study, notes: list[str]) -> Difference | None:
     """Compare with numbers alone: fold by fold, the folds of one with a mean, or a mean with its own interval."""
     other = _theirs(theirs, measure)
     assert other is not None
-    a, b = (s.scored(evaluation, m).by_fold for s, m in ((ours, measure), (theirs, other)))
+    a, b = ours.scored(evaluation, measure).by_fold, theirs.scored(evaluation, other).by_fold
     here, there = spread(a.values())[0], spread(b.values())[0]
-    if math.isnan(here - there):
+    value = here - there
+    if math.isnan(value):
         return None
     difference = Difference(
-        evaluation=evaluation, measure=measure, ours=here, theirs=there, estimate=Estimate(here - there), basis="mean",
+        evaluation=evaluation, measure=measure, ours=here, theirs=there, estimate=Estimate(value), basis="mean",
         doubt="seeds unknown",
     )  # fmt: skip
-    measured = ours if _has_rows(ours, evaluation) else theirs if _has_rows(theirs, evaluation) else None
-    sign, folds = (1.0, a) if 0 not in a else (-1.0, b)
+    measured = next((study for study in (ours, theirs) if _has_rows(study, evaluation)), None)
     if 0 not in a and 0 not in b and not (measured and measured.system(evaluation).shared):
-        same = [fold for fold in a if fold in b]
-        left = sorted(set(a) ^ set(b))
-        notes += [f"Only one of them has fold {', '.join(map(str, left))}: left out."] if left and same else []
+        same, left = [fold for fold in a if fold in b], sorted(set(a) ^ set(b))
         if not same:
-            raise AffectError(
-                f"{ours.name} and {theirs.name} have no fold in common "
-                f"({', '.join(map(str, a))} and {', '.join(map(str, b))})"
-            )
+            lists = " and ".join(", ".join(map(str, folds)) for folds in (a, b))
+            raise AffectError(f"{ours.name} and {theirs.name} have no fold in common ({lists})")
+        notes += [f"Only one of them has fold {', '.join(map(str, left))}: left out."] if left else []
         pairs = {fold: a[fold] - b[fold] for fold in same if not math.isnan(a[fold] - b[fold])}
-        here, there = spread(a[fold] for fold in same)[0], spread(b[fold] for fold in same)[0]
-        estimate = t_interval(np.array(list(pairs.values())))
+        here, there = (spread(folds[fold] for fold in same)[0] for folds in (a, b))
         return replace(
-            difference, ours=here, theirs=there, estimate=estimate, basis="folds", pairs=pairs, groups=len(same),
-            folds=len(same),
+            difference, ours=here, theirs=there, estimate=t_interval(np.array(list(pairs.values()))), basis="folds",
+            pairs=pairs, groups=len(same),
         )  # fmt: skip
     if measured is not None and not measured.pooled(evaluation, measure):
-        around = measured.estimate(evaluation, measure)
-        sign = 1.0 if measured is ours else -1.0
         groups = measured.groups(evaluation, measure)
+        estimate = _moved(measured.estimate(evaluation, measure), value, 1.0 if measured is ours else -1.0)
         return replace(
-            difference, estimate=_moved(around, here - there, sign), basis="reported", groups=groups.count,
-            unit=groups.unit, doubt="how much the reported number varies is unknown",
+            difference, estimate=estimate, basis="reported", groups=groups.count, unit=groups.unit,
+            doubt="how much the reported number varies is unknown",
         )  # fmt: skip
-    known = [value for fold, value in folds.items() if fold and not math.isnan(value)]
-    around = t_interval(np.array(known)) if known else Estimate(math.nan)
-    return replace(difference, estimate=_moved(around, here - there, sign), groups=len(known), folds=len(known))
+    sign, folds = (1.0, a) if 0 not in a else (-1.0, b)
+    known = [score for fold, score in folds.items() if fold and not math.isnan(score)]
+    return replace(difference, estimate=_moved(t_interval(np.array(known)), value, sign), groups=len(known))
 
 
 def _moved(around: Estimate, value: float, sign: float) -> Estimate:
     """Return a difference with the interval that one of its sides has around its own value."""
-    if not around.bounded:
-        return Estimate(value)
+    # Without an interval the bounds stay NaN.
     low, high = sorted(sign * (bound - around.value) for bound in (around.low, around.high))
     return Estimate(value, value + low, value + high)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both experiments on their common rows: all of them together (`pooled`), or the mean over folds."""
+
+    ours: Sampled
+    theirs: Sampled
+    pooled: bool
+    groups: Groups
+
+
+def common(ours: Study, theirs: Study, evaluation: str, measure: Measure, notes: list[str]) -> Sides | None:
+    """Return both sides on the rows that they share, cut to these; None where there are none, or none labelled alike.
+
+    `notes` gets a sentence for everything that differs. Our groups count for both. Of a summary the mean is taken.
+    """
+    if members := ours.summaries.get(evaluation):
+        each = [sides for name in members if (sides := common(ours, theirs, name, measure, notes))]
+        here, there = [sides.ours for sides in each], [sides.theirs for sides in each]
+        return Sides(Sampled.together(here), Sampled.together(there), False, each[0].groups) if each else None
+    pooled = ours.pooled(evaluation, measure)
+    if ours.signature(evaluation) == theirs.signature(evaluation):
+        first, second = (study.sampled(evaluation, measure) for study in (ours, theirs))
+        return Sides(first, second, pooled, ours.groups(evaluation, measure))
+    both = [ours.system(evaluation), theirs.system(evaluation)]
+    pooled = pooled and not both[1].shared
+    seeds = set(both[0].by_seed) & set(both[1].by_seed)
+    if not pooled and seeds:
+        # Seeds are the pairs: what only one side has is no part of them.
+        both = [system.cut(lambda cell, row: row if cell[0] in seeds else None) for system in both]
+    repeated = any(system.repeated for system in both)
+    cut = _cut(both, repeated, evaluation, pooled, notes)
+    if cut is None:
+        return None
+    groups = Groups.of(cut[0].keys(repeated), measure.groups, repeated)
+    first, second = (system.sampled(measure, groups, pooled) for system in cut)
+    return Sides(first, second, pooled, groups)
+
+
+def _cut(both: list[System], repeated: bool, name: str, pooled: bool, notes: list[str]) -> list[System] | None:
+    """Return both systems with the rows that all seeds of both have, and with the labels that both give them."""
+    rows = [system.keys(repeated) for system in both]
+    keyed = [system.keyed(repeated) for system in both]
+    # Seeds that are pooled must have the same rows; of others each is compared with its like.
+    sets = [list(map(set, seeds.values())) for seeds in keyed]
+    shared = set.intersection(*(set.intersection(*s) if pooled and s else set[Key]().union(*s) for s in sets))
+    if not shared:
+        notes.append(f"{name}: no row in common ({len(rows[0]):,} and {len(rows[1]):,} rows).")
+        return None
+    here, there = (len(side) - len(shared) for side in rows)
+    if here or there:
+        notes.append(
+            f"{name}: {len(shared):,} rows are in both; {here:,} are only here and {there:,} only there, and left out."
+        )
+    if pooled and not repeated:
+        folds = [{i: fold for (_, fold), each in system.units.items() for i in each} for system in both]
+        if moved := sum(folds[0].get(i) != folds[1].get(i) for _, i in shared):
+            notes.append(
+                f"{name}: {moved:,} common rows are tested in different folds: the two were trained on different "
+                "splits."
+            )
+    alike = _labels(rows[0], rows[1], sorted(shared), name, notes)
+
+    def change(cell: Cell, row: Record) -> Record | None:
+        key = (cell[1] if repeated else 0, row["id"])
+        if key not in shared or not pooled and any(key not in seeds.get(cell[0], shared) for seeds in keyed):
+            return None
+        labels = {t: label if key in alike.get(t, ()) else None for t, label in row["target"].items()}
+        # What joins rows to groups is ours.
+        return {**rows[0][key], **row, "target": labels}
+
+    return [system.cut(change) for system in both] if any(alike.values()) else None
+
+
+def _labels(
+    ours: dict[Key, Record], theirs: dict[Key, Record], keys: list[Key], name: str, notes: list[str]
+) -> dict[str, set[Key]]:
+    """Return by target the rows that both label alike; a sentence says of each target how many they don't."""
+    alike: dict[str, set[Key]] = {}
+    for target in sorted({t for key in keys for t in ours[key]["target"]}):
+        pairs = {key: (ours[key]["target"].get(target), theirs[key]["target"].get(target)) for key in keys}
+        labelled = {key: pair for key, pair in pairs.items() if not any(map(_missing, pair))}
+        wrong = {key: pair for key, pair in labelled.items() if not _same(*pair)}
+        alike[target] = labelled.keys() - wrong.keys()
+        if wrong:
+            first, second = next(iter(wrong.values()))
+            notes.append(
+                f"{name}: {target} of {len(wrong):,} of {len(keys):,} common rows is labelled differently "
+                f"(the first {first} and {second}), and left out."
+            )
+    return alike
+
+
+def _missing(label: object) -> bool:
+    return label is None or isinstance(label, float) and math.isnan(label)
+
+
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=_SAME, abs_tol=_SAME)
+    return a == b

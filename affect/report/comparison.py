@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from affect.errors import AffectError
 from affect.recipe import FREE
 from affect.report import reported
-from affect.report.against import verdict
 from affect.report.compare import Comparison, compare
-from affect.report.experiment import experiments_in, load
+from affect.report.experiment import experiments_in, load, replace_file
 from affect.report.judgement import GROUPS, PAIRS
 from affect.report.runs import VALID
 from affect.report.study import Study, identities
@@ -22,6 +21,7 @@ from affect.report.systems import spread
 from affect.tables import NONE, escaped, filled, flat, grid, inside, signed, text, with_deviation
 from affect.task import Measure
 
+_LOG = logging.getLogger("affect")
 FILE = "comparison.md"
 BASELINE = "baseline"
 """The name of an experiment that all others are compared with."""
@@ -33,44 +33,17 @@ _MOST = 4
 _OWN = {"seed", "experiment", "data.fold", "data.root", *FREE}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """An experiment and the time that orders it."""
-
-    study: Study
-    time: datetime
-
-    @property
-    def tests(self) -> list[str]:
-        """Its tests; where it has none, what it has."""
-        return [name for name in self.study.evaluations if name != VALID] or self.study.evaluations
-
-    @property
-    def tested(self) -> float:
-        """The mean over its tests of the main measure, greater where it is better."""
-        main = self.study.main
-        if main is None:
-            return math.nan
-        return main.sign * spread(self.study.scored(name, main).mean for name in self.tests)[0]
-
-    @property
-    def validated(self) -> float:
-        """The main measure on the validation part, greater where it is better."""
-        main = self.study.main
-        return math.nan if main is None else main.sign * self.study.scored(VALID, main).mean
-
-
-def write(folder: Path) -> Path:
-    """Write `comparison.md` into a folder of experiments and return its path; AffectError where it can't be."""
-    path = Path(folder) / FILE
-    content = page(folder)
+def write(folder: Path) -> Path | None:
+    """Write `comparison.md` into a folder of experiments; None where there is no experiment in it or it can't be."""
+    path = folder / FILE
+    if not experiments_in(folder):
+        return None
     try:
-        # Each process its own half: reports of several jobs may end at once.
-        half = path.with_name(f".{FILE}.{os.getpid()}.part")
-        half.write_text(content, encoding="utf-8", newline="\n")
-        os.replace(half, path)
-    except OSError as error:
-        raise AffectError(f"{str(path)!r} can't be written: {error.strerror or error}") from error
+        replace_file(path, page(folder))
+    except (AffectError, OSError) as error:
+        # The reports themselves are there; a read-only folder of experiments must not hide them.
+        _LOG.warning("%r can't be written: %s", str(path), getattr(error, "strerror", None) or error)
+        return None
     return path
 
 
@@ -83,76 +56,69 @@ def page(folder: Path) -> str:
         except AffectError as error:
             left.append(f"{path.name} ({error})")
             continue
-        if (
-            study.finished
-            and study.headline
-            and any(study.scored(e, m).cells for e in study.evaluations for m in study.headline)
-        ):
-            found.append(_Entry(study=study, time=_time(study)))
+        if any(study.scored(name, m).cells for name in study.evaluations for m in study.headline):
+            found.append(study)
         else:
             left.append(f"{study.name} (no run is finished)")
     parts = ["# Experiments so far"]
-    groups = _groups(sorted(found, key=lambda entry: (entry.time, entry.study.name)))
-    for (told, measures), entries in groups.items():
-        parts += [f"## {escaped(', '.join(measures) + (f' of {told}' if told else ''))}"] if len(groups) > 1 else []
-        parts += [table(entries), gains(entries), preferred(entries)]
-    parts += [_LEGEND] if found else ["No experiment has a finished run yet."]
-    parts += ["Left out: " + "; ".join(escaped(words) for words in left) + "."] if left else []
+    groups = _groups(sorted(found, key=lambda study: (_time(study), study.name)))
+    for (data, measures), studies in groups.items():
+        title = ", ".join(measures) + (f" of {data}" if data else "")
+        parts += [f"## {escaped(title)}" if len(groups) > 1 else "", table(studies), gains(studies), preferred(studies)]
+    parts.append(_LEGEND if found else "No experiment has a finished run yet.")
+    parts += ["Left out: " + "; ".join(map(escaped, left)) + "."] if left else []
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
 _LEGEND = (
     "Scores are means over folds ± their deviation (of a sample): over folds that hold out groups (seeds averaged "
-    "first), "
-    "else over seeds. Differences are taken on what two experiments have in common, by the main measure; "
+    "first), else over seeds. Differences are taken on what two experiments have in common, by the main measure; "
     '"within noise" means that the 95 % interval holds 0, "not confirmed" that it does not, but rests on few groups '
     f"(under {GROUPS} speakers, dialogues ...) or seeds (under {PAIRS}) or that the paired test disagrees, "
-    '"with one seed" that another seed may undo it. Settings are compared with those of the line before. '
-    "Experiments are "
-    "to be chosen by validation: the more of them are tried on one test, the more the best of them is so by chance. "
-    "Experiments on different data or scales have tables of their own and are never compared."
+    '"with one seed" that another seed may undo it. Settings are compared with those of the line before. Experiments '
+    "are to be chosen by validation: the more of them are tried on one test, the more the best of them is so by "
+    "chance. Experiments on different data or scales have tables of their own and are never compared."
 )
 
 
-def table(entries: Sequence[_Entry]) -> str:
+def table(studies: Sequence[Study]) -> str:
     """Return a line an experiment, in their order."""
+    first = studies[0]
+    names = list(dict.fromkeys(name for study in studies for name in (*_tests(study), VALID)))
+    means = list(dict.fromkeys(name for study in studies for name in study.summaries))
+    # Of two parts each measure has a column of its own.
+    each = [[m] for m in first.headline] if len(names) == 2 else [first.headline]
+    columns = [(name, shown) for name in names for shown in each]
+    columns += [(name, [m for m in first.headline if m is first.main]) for name in means]
     head = ["experiment", "date", "folds x seeds"]
-    names = list(dict.fromkeys(name for entry in entries for name in (*entry.tests, VALID)))
-    means = list(dict.fromkeys(name for entry in entries for name in entry.study.summaries))
-    measures = entries[0].study.headline
-    alone = len(names) == 2
-    columns = [(name, [m]) for name in names for m in measures] if alone else [(name, measures) for name in names]
-    columns += [(name, [m for m in measures if m is entries[0].study.main]) for name in means]
     head += [f"{name} {' / '.join(m.shown for m in shown)}" for name, shown in columns]
     head += ["against the best before", "what changed", "best"]
+    best = {"tests": _top(studies, _tested), "validation": _top(studies, _validated)}
     rows = []
-    for i, entry in enumerate(entries):
-        row = [entry.study.name, entry.time.date().isoformat(), _finished(entry.study)]
-        row += [" / ".join(_cell(entry.study, name, m) for m in shown) for name, shown in columns]
-        row += [_difference(entry, _top(entries[:i], "tested")), _changed(entries[: i + 1])]
-        best = [
-            words for kind, words in (("tested", "tests"), ("validated", "validation")) if _top(entries, kind) is entry
-        ]
-        rows.append([*row, f"best on {' and '.join(best)}" if best else ""])
+    for i, study in enumerate(studies):
+        best_on = " and ".join(words for words, top in best.items() if top is study)
+        rows.append([
+            study.name, _time(study).date().isoformat(), _finished(study),
+            *(" / ".join(_cell(study, name, m) for m in shown) for name, shown in columns),
+            _difference(study, _top(studies[:i], _tested)), _changed(study, studies[:i]),
+            best_on and f"best on {best_on}",
+        ])  # fmt: skip
     return grid(*filled(head, rows), left=True)
 
 
-def gains(entries: Sequence[_Entry]) -> str:
+def gains(studies: Sequence[Study]) -> str:
     """Return a line an experiment with its differences to the one called `BASELINE`; "" where there is none."""
-    named = [entry.study for entry in entries if entry.study.name == BASELINE]
     # One that was measured here tells how much it varies; a paper's doesn't.
-    base = min(named, key=lambda study: study.reported, default=None)
-    others = [entry.study for entry in entries if entry.study is not base]
+    base = min((s for s in studies if s.name == BASELINE), key=lambda study: study.reported, default=None)
+    others = [study for study in studies if study is not base]
     if base is None or not others:
         return ""
     names = list(dict.fromkeys(name for study in others for name in (*study.evaluations, *study.summaries)))
     rows = []
     for study in others:
         found = _compared(study, base)
-        rows.append(
-            [study.name, *([_gain(found, name, study.main) for name in names] if found else ["nothing in common"])]
-        )
-        rows[-1] += [NONE] * (len(names) + 1 - len(rows[-1]))
+        nothing = ["nothing in common", *[NONE] * (len(names) - 1)]
+        rows.append([study.name, *([_gain(found, name, study.main) for name in names] if found else nothing)])
     return grid(*filled([f"against {BASELINE}", *names], rows), left=True)
 
 
@@ -161,55 +127,63 @@ def _gain(found: Comparison, name: str, main: Measure | None) -> str:
     if difference is None or math.isnan(difference.estimate.value):
         return NONE
     judged = difference.judged
-    word = {"really": "really better" if judged.better else "really worse"}.get(judged.strength, judged.strength)
+    word = judged.said() if judged.strength == "really" else judged.strength
     return f"{difference.estimate.shown(signed)}: {word}"
 
 
-def preferred(entries: Sequence[_Entry]) -> str:
+def preferred(studies: Sequence[Study]) -> str:
     """Return a warning where the best experiment on the tests is not the best on validation ("": it is)."""
-    known = [entry for entry in entries if not math.isnan(entry.tested + entry.validated)]
-    by_test, by_valid = _top(known, "tested"), _top(known, "validated")
-    if len(known) < 2 or by_test is None or by_valid is None or by_test is by_valid:
+    known = [study for study in studies if not math.isnan(_tested(study) + _validated(study))]
+    by_test, by_valid = _top(known, _tested), _top(known, _validated)
+    if by_test is None or by_valid is None or by_test is by_valid:
         return ""
-    first, second = escaped(by_test.study.name), escaped(by_valid.study.name)
+    first, second = escaped(by_test.name), escaped(by_valid.name)
     return f"**{first} is best on the tests, {second} on validation: choosing {first} would be selection on a test.**"
 
 
-def _top(entries: Sequence[_Entry], kind: str) -> _Entry | None:
-    known = [entry for entry in entries if not math.isnan(getattr(entry, kind))]
-    return max(known, key=lambda entry: float(getattr(entry, kind)), default=None)
+def _tests(study: Study) -> list[str]:
+    """Return its tests; where it has none, what it has."""
+    return study.tests or study.evaluations
+
+
+def _tested(study: Study) -> float:
+    """Return the mean over its tests of the main measure, greater where it is better."""
+    main = study.main
+    return main.sign * spread(study.scored(name, main).mean for name in _tests(study))[0] if main else math.nan
+
+
+def _validated(study: Study) -> float:
+    return study.main.sign * study.scored(VALID, study.main).mean if study.main else math.nan
+
+
+def _top(studies: Sequence[Study], of: Callable[[Study], float]) -> Study | None:
+    return max((study for study in studies if not math.isnan(of(study))), key=of, default=None)
 
 
 def _cell(study: Study, name: str, measure: Measure) -> str:
-    mine = next((m for m in study.measures if m.name == measure.name), None)
-    if mine is None or name not in (*study.evaluations, *study.summaries):
+    own = next((m for m in study.measures if m.name == measure.name), None)
+    if own is None or name not in (*study.evaluations, *study.summaries):
         return NONE
-    found = study.scored(name, mine)
-    by_fold = study.reported or name in study.evaluations and study.task is not None and study.pooled(name, mine)
+    found = study.scored(name, own)
+    by_fold = study.reported or name in study.evaluations and study.task is not None and study.pooled(name, own)
     return with_deviation(found.mean, found.over_folds if by_fold else found.over_seeds)
 
 
-def _groups(entries: Sequence[_Entry]) -> dict[tuple[str, tuple[str, ...]], list[_Entry]]:
-    """Return entries by data and measures: scores of other ones don't compare.
+def _groups(studies: Sequence[Study]) -> dict[tuple[str, tuple[str, ...]], list[Study]]:
+    """Return experiments by data and measures: scores of other ones don't compare.
 
     Where no corpus is named (a paper's numbers may leave it out) and one alone has the same measures, it is that one;
     a paper that calls the corpus as recipes do is beside those recipes.
     """
-    known: dict[tuple[str, tuple[str, ...]], str] = {}
-    named: dict[tuple[str, ...], list[str]] = {}
-    for entry in entries:
-        measures, told = _measures(entry.study), _told(entry.study)
-        if not entry.study.reported:
-            known.setdefault((str(inside(entry.study.recipe, "data").get("corpus") or ""), measures), told)
-        if told and told not in named.setdefault(measures, []) and not entry.study.reported:
-            named[measures].append(told)
-    groups: dict[tuple[str, tuple[str, ...]], list[_Entry]] = {}
-    for entry in entries:
-        measures, told = _measures(entry.study), _told(entry.study)
-        alone = named[measures][0] if len(named.get(measures, [])) == 1 else ""
-        if entry.study.reported:
-            told = known.get((told, measures), told)
-        groups.setdefault((told or alone, measures), []).append(entry)
+    groups: dict[tuple[str, tuple[str, ...]], list[Study]] = {}
+    for study in studies:
+        measures, data = _measures(study), _data(study)
+        alike = [other for other in studies if not other.reported and _measures(other) == measures]
+        if study.reported:
+            short = (_data(other) for other in alike if inside(other.recipe, "data").get("corpus", "") == data)
+            data = next(short, data)
+        known = {_data(other) for other in alike} - {""}
+        groups.setdefault((data or (known.pop() if len(known) == 1 else ""), measures), []).append(study)
     return groups
 
 
@@ -217,9 +191,8 @@ def _measures(study: Study) -> tuple[str, ...]:
     return tuple(measure.shown for measure in study.headline)
 
 
-def _told(study: Study) -> str:
-    found = identities(study)
-    return found["corpus"] + (f", scale {found['scale']}" if "scale" in found else "")
+def _data(study: Study) -> str:
+    return ", scale ".join(identities(study).values())
 
 
 def _compared(study: Study, other: Study) -> Comparison | None:
@@ -229,80 +202,61 @@ def _compared(study: Study, other: Study) -> Comparison | None:
         return None
 
 
-def _difference(entry: _Entry, best: _Entry | None) -> str:
+def _difference(study: Study, best: Study | None) -> str:
     """Return the difference to the best experiment until then on each test, in words."""
     if best is None:
         return NONE
-    found = _compared(entry.study, best.study)
-    known = [(name, found.of(name, entry.study.main)) for name in entry.tests] if found else []
-    said = [
-        (f"{name} " if len(entry.tests) > 1 else "")
-        + f"{signed(d.estimate.value)} against {best.study.name}: {verdict(d)}"
-        for name, d in known if d is not None and not math.isnan(d.estimate.value)
-    ]  # fmt: skip
-    return "; ".join(said) or f"{best.study.name}: nothing in common"
+    found = _compared(study, best)
+    words = []
+    for name in _tests(study):
+        one = found.of(name, study.main) if found else None
+        if one is not None and not math.isnan(one.estimate.value):
+            where = f"{name} " if len(_tests(study)) > 1 else ""
+            words.append(f"{where}{signed(one.estimate.value)} against {best.name}: {one.judged.said()}")
+    return "; ".join(words) or f"{best.name}: nothing in common"
 
 
-def _changed(entries: Sequence[_Entry]) -> str:
-    """Return which settings of the last entry differ from those of the measured one before it."""
-    *earlier, last = entries
-    if last.study.reported:
-        return f"reported: {last.study.environment['source']}"
-    members = _members(last.study)
-    if members:
+def _changed(study: Study, earlier: Sequence[Study]) -> str:
+    """Return which settings of an experiment differ from those of the measured one before it."""
+    if study.reported:
+        return f"reported: {study.environment['source']}"
+    if members := inside(study.recipe, "members"):
         return f"the mean of {', '.join(members)}"
-    now = _settings(last.study)
+    now = _settings(study)
     # A mean of others is no step from one to the next.
-    own = [entry.study for entry in earlier if not _members(entry.study)]
-    before = next((s for study in reversed(own) if (s := _settings(study))), None)
+    own = (_settings(other) for other in reversed(earlier) if not inside(other.recipe, "members"))
+    before = next(filter(None, own), None)
     if not now or before is None:
         return NONE if now else "settings unknown"
     names = [name for name in sorted(now | before) if now.get(name) != before.get(name)]
-    said = [f"{name} {text(before.get(name))} to {text(now.get(name))}" for name in names]
-    more = f" and {len(said) - _MOST} more" if len(said) > _MOST else ""
-    return ", ".join(said[:_MOST]) + more if said else "nothing"
-
-
-def _members(study: Study) -> list[str]:
-    """Return whose mean an ensemble is; of any other experiment none."""
-    held = study.recipe.get("members")
-    return list(held) if isinstance(held, dict) else []
+    words = [f"{name} {text(before.get(name))} to {text(now.get(name))}" for name in names[:_MOST]]
+    return (", ".join(words) or "nothing") + (f" and {len(names) - _MOST} more" if len(names) > _MOST else "")
 
 
 def _settings(study: Study) -> dict[str, object]:
-    """Return an experiment's settings by dotted name; empty where nothing says them."""
     return {} if study.reported else {name: value for name, value in flat(study.recipe).items() if name not in _OWN}
 
 
 def _finished(study: Study) -> str:
-    runs = study.runs
-    done = [run for run in runs if run.finished]
-    folds, seeds = ({getattr(run, name) for run in done} for name in ("fold", "seed"))
+    done = [run for run in study.runs if run.finished]
+    folds, seeds = {run.fold for run in done}, {run.seed for run in done}
     if folds == {0}:
         return "mean alone"
-    whole = f"{len(folds)} x {len(seeds)}"
-    if len(done) == len(folds) * len(seeds) == len(runs):
-        return whole
-    return f"{len(done)} of {max(len(runs), len(folds) * len(seeds))} runs"
+    whole = len(folds) * len(seeds)
+    if len(done) == whole == len(study.runs):
+        return f"{len(folds)} x {len(seeds)}"
+    return f"{len(done)} of {max(len(study.runs), whole)} runs"
 
 
 def _time(study: Study) -> datetime:
     """Return when an experiment began, as it is recorded, else when its settings were written."""
     stamps = []
     for run in study.runs:
-        said = run.environment.get("date") if run.reported else run.environment.get("started")
-        if isinstance(said, str) and (stamp := _parsed(said)) is not None:
-            stamps.append(stamp)
+        with contextlib.suppress(ValueError):
+            stamp = datetime.fromisoformat(str(run.environment.get("date" if run.reported else "started")))
+            stamps.append(stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC))
     if stamps:
         return min(stamps)
     files = [*study.folder.glob("seed*/fold*/recipe.json"), *study.folder.glob("seed*/fold*/metrics.jsonl")]
     written = [path.stat().st_mtime for path in files or [study.folder / reported.FILE]]
     return datetime.fromtimestamp(min(written), UTC)
-
-
-def _parsed(said: str) -> datetime | None:
-    try:
-        stamp = datetime.fromisoformat(said)
-    except ValueError:
-        return None
-    return stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)

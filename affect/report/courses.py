@@ -1,18 +1,21 @@
-"""Flags of the course of a training: its losses, gradients and validation scores, its loading and its memory."""
+"""Flags of the course of a training: its losses, gradients and validation scores, its loading and its memory.
+
+Legend: E evaluations, N logged steps.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 
-from affect.findings import Flag, finite, worst
+from affect.findings import Flag, finite
 from affect.report.gaps import unit
 from affect.report.runs import VALID, Run
 from affect.report.study import Study
 from affect.report.systems import Floats
-from affect.report.trends import Move, blocks, fall, rise, still
 from affect.tables import inside, number
 from affect.task import Measure
 
@@ -28,180 +31,165 @@ FULL = 0.90
 LOSS_TIMES = 3.0
 NORM_TIMES = 100.0
 
+FALL = 0.03
+"""A score that ends by more than this under its best falls."""
+
+STILL = 0.01
+"""A score that rises by less than this stands still however smooth its course is; by more than FALL it rises."""
+
+RISE_TIMES = 1.5
+_SMOOTH = 3
+_FEWEST_FALL = 3
+_FEWEST_STILL = 6
+_BLOCKS = 20
+_LEAST_BLOCK = 5
+_NOISES = 3.0
+_ERRORS = 2.5
+
 _SAME = 1e-6
-_NAN = "clip gradients (--optim.clip .3) and lower the learning rates; in fp16 a few norms are overflows"
-_EXPLODING = "clip gradients (--optim.clip .3), halve the learning rates, or warm up longer"
-_RISING = "halve the learning rates, or let them fall (--optim.schedule cosine); a loss that rises is learning nothing"
-_FALLING = "overfitting: stop earlier (train.patience), more dropout, more weight decay"
 _HIGH = "the learning rates are too high: lower ones, or more warmup"
-_FLAT = (
-    "nothing is gained after the first epochs: other features or another model, a learning rate three times as "
-    "high and "
-    "as low; if it was learned within the first epoch, evaluate more often"
-)
-_UNDEFINED = "batches that tell a term nothing (all labels missing or equal): a larger batch, or no such term"
-_WAITING = "more loader workers (--train.workers), a faster disk"
-_MEMORY = "--train.budget at half of what train.log names: it doesn't change the loss"
 
 
-def losses(study: Study, runs: Sequence[Run]) -> Iterator[Flag]:
+def losses(study: Study) -> Iterator[Flag]:
     """Yield losses and gradient norms that are no numbers, or that explode, and terms that took no part."""
-    for run in runs:
+    for run in study.measured:
         total = len(run.steps)
         # A step that fp16 skipped has no update to be wrong.
         taken = [r for r in run.steps if not r.get("skipped")]
-        steps = [r["step"] for r in taken if not finite(r.get("loss"))]
-        if steps:
+        if steps := [r["step"] for r in taken if not finite(r.get("loss"))]:
             words = f"{len(steps)} of {total} logged steps, the first is {steps[0]}"
-            yield Flag("NaN loss", run.name, words, study.advice("NaN loss", _NAN), len(steps) / total)
-        norms = [r["step"] for r in taken if r.get("grad_norm") is not None and not finite(r["grad_norm"])]
-        if norms:
-            words = f"{len(norms)} of {total} logged steps, first {norms[0]}"
-            yield Flag("NaN gradient", run.name, words, study.advice("NaN loss", _NAN), len(norms) / total)
-        counts: dict[str, int] = {}
-        for name in (name for r in run.steps if isinstance(r.get("undefined"), list) for name in r["undefined"]):
-            counts[str(name)] = counts.get(str(name), 0) + 1
-        for name, count in counts.items():
+            yield Flag("NaN loss", run.name, words, size=len(steps) / total)
+        if steps := [r["step"] for r in taken if r.get("grad_norm") is not None and not finite(r["grad_norm"])]:
+            words = f"{len(steps)} of {total} logged steps, first {steps[0]}"
+            yield Flag("NaN gradient", run.name, words, size=len(steps) / total)
+        undefined = (r["undefined"] for r in run.steps if isinstance(r.get("undefined"), list))
+        for name, count in Counter(str(name) for names in undefined for name in names).items():
             words = f"the loss term {name} took no part in {count} of {total} logged steps"
-            yield Flag("undefined term", run.name, words, _UNDEFINED, count / total)
-        yield from _exploding(study, run)
+            yield Flag("undefined term", run.name, words, size=count / total)
+        yield from _exploding(run)
 
 
-def _exploding(study: Study, run: Run) -> Iterator[Flag]:
+def _exploding(run: Run) -> Iterator[Flag]:
     steps, values = _series(run, "loss")
     medians, size = blocks(values)
-    advice = study.advice("exploding", _EXPLODING)
     for i in range(2, len(medians)):
         earlier = float(np.median(values[: i * size]))
         # Above its start too: what only comes back from near 0 has not exploded. Some losses may be negative.
-        if earlier > 0 and medians[i] > max(LOSS_TIMES * earlier, medians[0]) and medians[i] > medians[i - 1]:
+        if earlier > 0 and medians[i] > max(LOSS_TIMES * earlier, medians[0], medians[i - 1]):
             words = f"loss {medians[i]:.3g} at steps {steps[i * size]:.0f} on, {earlier:.3g} (median) before"
-            yield Flag("exploding loss", run.name, words, advice, medians[i] / earlier)
+            yield Flag("exploding loss", run.name, words, size=medians[i] / earlier)
             break
     else:
-        move = rise(values)
-        if move is not None:
-            words = f"loss {move.start:.3g} at steps {steps[move.at]:.0f} on, {move.end:.3g} at last"
-            yield Flag("rising loss", run.name, words, study.advice("rising loss", _RISING), move.end / move.start)
+        if move := rise(values):
+            start, end, at = move
+            words = f"loss {start:.3g} at steps {steps[at]:.0f} on, {end:.3g} at last"
+            yield Flag("rising loss", run.name, words, size=end / start)
     steps, norms = _series(run, "grad_norm")
     usual = float(np.median(norms)) if len(norms) else 0.0
-    high = np.flatnonzero(norms > NORM_TIMES * usual)
-    if usual > 0 and len(high):
+    high = int((norms > NORM_TIMES * usual).sum())
+    if usual > 0 and high:
         words = f"norm {norms.max():.3g} at step {steps[norms.argmax()]:.0f}, the median is {usual:.3g}"
-        words += f" ({len(high)} of {len(norms)} steps over {NORM_TIMES:.0f} times it)"
-        yield Flag("exploding gradient", run.name, words, advice, float(norms.max() / usual))
+        words += f" ({high} of {len(norms)} steps over {NORM_TIMES:.0f} times it)"
+        yield Flag("exploding gradient", run.name, words, size=float(norms.max() / usual))
 
 
 def scores_over_epochs(study: Study) -> Iterator[Flag]:
     """Yield validation scores that fall from their best, or else stand still; all measures of a run in one flag."""
     for run in study.finished:
-        falls: list[tuple[str, Move, float, float]] = []
+        falls: list[str] = []
         stills: list[str] = []
+        size = best = 0.0
         for measure in (m for m in study.headline if not m.parts):
             course = run.course(VALID, measure.name)
-            steps, raw = list(course), np.array(list(course.values()), np.float64)
+            raw = np.array(list(course.values()), np.float64)
             scale = measure.sign / unit(measure, float(np.median(raw)) if len(raw) else 0.0)
-            values = raw * scale
             name = f"valid {measure.shown}"
-            if (down := fall(values)) is not None:
-                falls.append((name, down, float(steps[down.at]), scale))
-            elif (flat := still(values)) is not None and (low := _low(study, run, measure, flat.end / scale)):
-                first, last = number(flat.start / scale), number(flat.end / scale)
-                stills.append(f"{name} {first} in the first third, {last} in the last, {low}")
+            if down := fall(raw * scale):
+                start, end, at = down
+                step = list(course)[at]
+                epoch = f"{round(step * run.pace, 1):g}"
+                falls.append(f"{name} {number(start / scale)} at epoch {epoch}, {number(end / scale)} at last")
+                if start - end > size:
+                    size, best = start - end, step
+            elif flat := still(raw * scale):
+                first, last = (level / scale for level in flat)
+                if low := _low(study, run, measure, last):
+                    stills.append(f"{name} {number(first)} in the first third, {number(last)} in the last, {low}")
         if falls:
-            said = [
-                f"{name} {number(move.start / scale)} at epoch {round(step * run.pace, 1):g}, "
-                f"{number(move.end / scale)} at last"
-                for name, move, step, scale in falls
-            ]
-            words, learning = _loss_since(run, max(falls, key=lambda found: found[1].start - found[1].end)[2])
-            advice = study.advice("falling score", _FALLING) if learning else study.advice("high rates", _HIGH)
-            size = max(move.start - move.end for _, move, _, _ in falls)
-            yield Flag("falling score", run.name, "; ".join(said) + words, advice, size)
+            words, learning = _loss_since(run, best)
+            advice = "" if learning else study.advice("high rates", _HIGH)
+            yield Flag("falling score", run.name, "; ".join(falls) + words, advice, size)
         if stills:
-            yield Flag("stands still", run.name, "; ".join(stills), study.advice("stands still", _FLAT))
+            yield Flag("stands still", run.name, "; ".join(stills))
 
 
 def _low(study: Study, run: Run, measure: Measure, level: float) -> str:
     """Return in words what a level is below: LEVEL, or a trivial model on the same test ("": nothing)."""
     if measure.chance is not None and measure.sign > 0 and level < LEVEL:
         return f"below {LEVEL:.2f}"
-    for test in (name for name in study.evaluations if name != VALID):
-        value = measure.sign * study.of_run(run, test, measure)
-        known = {
-            name: study.scored(test, measure, name).cells.get((run.seed, run.fold), math.nan)
-            for name in study.baselines
-        }
-        above = {name: other for name, other in known.items() if measure.sign * other > value}
-        best = max(above, key=lambda name: measure.sign * above[name], default="")
-        if best:
-            return f"and {best} has {number(above[best])} on {test}, the network {number(measure.sign * value)}"
+    for test in study.tests:
+        value = study.of_run(run, test, measure)
+        cells = {name: study.scored(test, measure, name).cells for name in study.baselines}
+        trivial = {name: known.get((run.seed, run.fold), math.nan) for name, known in cells.items()}
+        above = {name: other for name, other in trivial.items() if measure.sign * (other - value) > 0}
+        if above:
+            best = max(above, key=lambda name: measure.sign * above[name])
+            return f"and {best} has {number(above[best])} on {test}, the network {number(value)}"
     return ""
 
 
 def choices(study: Study) -> Iterator[Flag]:
     """Yield runs whose kept epoch is not the best on validation, and say so where it is the best on a test instead."""
-    for run in study.finished:
-        train = inside(run.recipe, "train")
-        if train.get("choose") == "last" or not study.measures:
-            continue
-        first = study.measures[0]
+    for run in study.finished if study.measures else ():
+        first, train, kept = study.measures[0], inside(run.recipe, "train"), run.end.get("best_step")
         # Where it chooses by the mean over conditions too, their courses are logged beside the plain one.
-        logged = {str(e.get("evaluation")) for e in run.evals}
-        courses = [run.course(name, first.name) for name in sorted(logged) if name.partition("@")[0] == VALID]
-        both = set.intersection(*map(set, courses)) if courses else set()
-        valid = {step: first.sign * float(np.mean([course[step] for course in courses])) for step in sorted(both)}
-        step = run.end.get("best_step")
-        if not isinstance(step, int) or step not in valid:
+        logged = sorted({name for e in run.evals if (name := str(e.get("evaluation"))).partition("@")[0] == VALID})
+        courses = [run.course(name, first.name) for name in logged]
+        steps = sorted(set.intersection(*map(set, courses))) if courses else []
+        valid = {step: first.sign * float(np.mean([course[step] for course in courses])) for step in steps}
+        if train.get("choose") == "last" or not isinstance(kept, int) or kept not in valid:
             continue
         top = max(valid, key=valid.__getitem__)
+        size = valid[top] - valid[kept]
         # What is better by less than this is no reason to keep another epoch: that is what min_delta means.
         least = train.get("min_delta")
-        if valid[top] - valid[step] <= max(_SAME, float(least) if isinstance(least, int | float) else 0.0):
+        if size <= max(_SAME, float(least) if isinstance(least, int | float) else 0.0):
             continue
-        a, b = (number(first.sign * valid[at]) for at in (step, top))
-        evidence = f"kept step {step} with {first.shown} {a} on validation, whose best is step {top} with {b}"
-        best_on = [name for name in study.evaluations if name != VALID and _best_on(run, name, study, step)]
-        if best_on:
-            evidence += f"; step {step} is the best on {' and '.join(best_on)}"
-            advice = "choose on validation alone: a score chosen on a test is no test score"
-            yield Flag("selected on a test", run.name, evidence, advice, valid[top] - valid[step])
+        a, b = (number(first.sign * valid[step]) for step in (kept, top))
+        words = f"kept step {kept} with {first.shown} {a} on validation, whose best is step {top} with {b}"
+        if best_on := [name for name in study.tests if _best_on(run, name, study) == kept]:
+            words += f"; step {kept} is the best on {' and '.join(best_on)}"
+            yield Flag("selected on a test", run.name, words, size=size)
         else:
-            advice = "the kept epoch is not the best on validation: train that fold again with --overwrite"
-            yield Flag("not the best epoch", run.name, evidence, advice, valid[top] - valid[step])
+            yield Flag("not the best epoch", run.name, words, size=size)
 
 
-def _best_on(run: Run, evaluation: str, study: Study, step: int) -> bool:
-    """Tell whether a step is the best on an evaluation by the first measure that it has."""
+def _best_on(run: Run, evaluation: str, study: Study) -> int | None:
+    """Return the best step on an evaluation by the first measure that it has."""
     for measure in study.measures:
-        course = run.course(evaluation, measure.name)
-        if course:
-            return step == max(course, key=lambda at: measure.sign * course[at])
-    return False
+        if course := run.course(evaluation, measure.name):
+            return max(course, key=lambda step: measure.sign * course[step])
+    return None
 
 
-def waiting(study: Study, runs: Sequence[Run]) -> list[Flag]:
-    """Return one flag for all runs that wait for data: they share a machine and its cause."""
-    shares: dict[str, tuple[float, str]] = {}
-    for run in runs:
+def waiting(study: Study) -> Iterator[Flag]:
+    """Yield runs that wait for data."""
+    for run in study.measured:
         known = [r for r in run.timing if finite(r.get("waiting"))]
         seconds = [r["seconds"] if finite(r.get("seconds")) else 1.0 for r in known]
         share = float(np.average([r["waiting"] for r in known], weights=seconds)) if sum(seconds) > 0 else 0.0
         if share > WAITING:
-            shares[run.name] = (share, f"{share:.0%} of the time spent waiting for data")
-    return worst("data-bound", shares, len(runs), study.advice("data-bound", _WAITING))
+            yield Flag("data-bound", run.name, f"{share:.0%} of the time spent waiting for data", size=share)
 
 
-def memory(study: Study, runs: Sequence[Run]) -> list[Flag]:
-    """Return one flag for all runs that nearly filled their device (environment.json: device_memory_bytes)."""
-    shares: dict[str, tuple[float, str]] = {}
-    for run in runs:
+def memory(study: Study) -> Iterator[Flag]:
+    """Yield runs that nearly filled their device (environment.json: device_memory_bytes)."""
+    for run in study.measured:
         whole = run.environment.get("device_memory_bytes")
         used = max((r["memory_bytes"] for r in run.timing if finite(r.get("memory_bytes"))), default=0.0)
         if isinstance(whole, int | float) and used > FULL * whole > 0:
             words = f"{used / 2**30:.1f} of {whole / 2**30:.1f} GB ({used / whole:.0%})"
-            shares[run.name] = (used / whole, words)
-    return worst("memory nearly full", shares, len(runs), study.advice("memory nearly full", _MEMORY))
+            yield Flag("memory nearly full", run.name, words, size=used / whole)
 
 
 def _series(run: Run, name: str) -> tuple[Floats, Floats]:
@@ -220,3 +208,61 @@ def _loss_since(run: Run, best: float) -> tuple[str, bool]:
         return "", True
     then, now = float(np.median(before)), float(np.median(after))
     return f"; the training loss went from {then:.3g} to {now:.3g}", now < then
+
+
+def fall(values: Floats) -> tuple[float, float, int] | None:
+    """Return from where a score [E] fell to its end, and the best's place; None where it did not.
+
+    From six evaluations on means of three neighbours are compared, and their noise counts too: the best of many
+    evaluations lies above the others by chance alone.
+    """
+    if len(values) < _FEWEST_FALL:
+        return None
+    few = len(values) < 2 * _SMOOTH
+    size, least = (1, FALL - 1e-9) if few else (_SMOOTH, max(FALL, _NOISES * noise(values) * math.sqrt(2 / _SMOOTH)))
+    means = np.convolve(values, np.ones(size) / size, mode="valid")
+    top = int(means.argmax())
+    best = top + int(values[top : top + size].argmax())
+    return (float(values[best]), float(means[-1]), best) if means[top] - means[-1] > least else None
+
+
+def still(values: Floats) -> tuple[float, float] | None:
+    """Return the means of the first and the last third of a score [E] that stands still; None where it does not.
+
+    It does where the last third is no better than the first within the noise of neighbouring evaluations.
+    """
+    if len(values) < _FEWEST_STILL:
+        return None
+    size = len(values) // 3
+    first, last = float(values[:size].mean()), float(values[-size:].mean())
+    error = noise(values) * math.sqrt(2 / size)
+    return (first, last) if last - first <= min(max(STILL, _ERRORS * error), FALL) else None
+
+
+def rise(losses: Floats) -> tuple[float, float, int] | None:
+    """Return from where a loss [N] rose to its end, and the step's place; None where it did not.
+
+    Medians of neighbouring steps are compared: the last of them with the lowest. A loss that comes back by less than
+    half of what it fell by has not risen; one that is not positive has no ratio.
+    """
+    medians, size = blocks(losses)
+    if len(medians) < 3:
+        return None
+    low = int(medians.argmin())
+    best, last, first = float(medians[low]), float(medians[-1]), float(medians[0])
+    least = max((first - best) / 2, _NOISES * noise(medians))
+    return (best, last, low * size) if best > 0 and last > RISE_TIMES * best and last - best > least else None
+
+
+def blocks(values: Floats) -> tuple[Floats, int]:
+    """Return the medians of neighbouring values, and how many each is of: the loss of one small batch says little."""
+    size = max(_LEAST_BLOCK, math.ceil(len(values) / _BLOCKS))
+    starts = range(0, len(values) - size + 1, size)
+    medians: Floats = np.array([np.median(values[i : i + size]) for i in starts], np.float64)
+    return medians, size
+
+
+def noise(values: Floats) -> float:
+    """Return the deviation of single values around their course, told by second differences (a slope is no noise)."""
+    bends = np.abs(np.diff(values, 2))
+    return float(1.4826 * np.median(bends) / math.sqrt(6)) if len(bends) else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,9 +21,12 @@ def load(path: Path, beside: Path | None = None, *, scores_only: bool = False) -
     `scores_only` leaves out what a comparison doesn't need, which is most of what takes time.
     Raises AffectError where there is none.
     """
-    path = Path(path)
     if not path.exists() and beside is not None and len(path.parts) == 1:
-        path = _beside(path.name, beside)
+        names = [known.name for known in experiments_in(beside)]
+        if path.name not in names:
+            hint = nearest(path.name, names) if names else "there is none"
+            raise AffectError(f"no experiment {path.name!r} in {str(beside)!r}; {hint}")
+        path = beside / path.name
     if path.suffix == ".json" and not path.is_dir():
         # Numbers that lie beside no runs get a folder of their own for their report.
         return _reported(path, path.parent if path.name == reported.FILE else path.with_suffix(""))
@@ -48,27 +52,21 @@ def is_experiment(folder: Path) -> bool:
 
 def experiments_in(folder: Path) -> list[Path]:
     """Return the folders of the experiments directly in a folder, by name; links (runs/latest) are left out."""
-    return sorted(path for path in Path(folder).glob("*") if not path.is_symlink() and is_experiment(path))
+    return sorted(path for path in folder.glob("*") if not path.is_symlink() and is_experiment(path))
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
-    """Return the experiments that paths name: a folder of several stands for all of them.
-
-    Raises AffectError for a path that holds neither runs nor experiments.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        inside = [] if is_experiment(path) else experiments_in(path)
-        found += inside or [path]
-    return list(dict.fromkeys(found))
+    """Return the experiments that paths name: a folder of several stands for all of them."""
+    each = ([path] if is_experiment(path) else experiments_in(path) or [path] for path in paths)
+    return list(dict.fromkeys(path for several in each for path in several))
 
 
-def _beside(name: str, folder: Path) -> Path:
-    known = [path.name for path in experiments_in(folder)]
-    if name not in known:
-        hint = nearest(name, known) if known else "there is none"
-        raise AffectError(f"no experiment {name!r} in {str(folder)!r}; {hint}")
-    return folder / name
+def replace_file(path: Path, content: str) -> None:
+    """Write a file in one go, so that a reader never sees half of it; OSError where that can't be."""
+    # Each process its own half: reports of several jobs may end at once.
+    half = path.with_name(f".{path.name}.{os.getpid()}.part")
+    half.write_text(content, encoding="utf-8", newline="\n")
+    os.replace(half, path)
 
 
 def _reported(path: Path, folder: Path) -> Study:

@@ -3,144 +3,148 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from affect.findings import Flag, gathered
 from affect.recipe import FREE
-from affect.report import courses, gaps, leaks, outliers, ranges
+from affect.report import courses, gaps, leaks, ranges
 from affect.report.compare import Comparison
-from affect.report.runs import Run
 from affect.report.study import Study
 from affect.report.systems import spread
 from affect.tables import flat, inside, number, signed, text
 
-SEVERITY = (
-    # The numbers are wrong, or not all there.
-    "unreadable", "no predictions", "labels differ", "conditions disagree", "mixed settings", "mixed corpus",
-    "leaking split",
-    "NaN predictions", "constant predictions", "collapse to one class", "label range", "NaN loss", "NaN gradient",
-    "exploding loss", "exploding gradient", "undefined term", "unfinished", "missing folds",
-    # They are right, but could be better, or say less than they seem to.
-    "selected on a test", "not the best epoch", "gain within its interval", "rising loss", "outlying fold",
-    "valid above test", "train above valid", "falling score", "stands still", "predictions off the scale",
-    "predictions at the border", "seeds differ more than folds", "test above valid", "sharing allowed", "data-bound",
-    "memory nearly full",
-)  # fmt: skip
-"""All kinds of flags, what weighs most first; a task's own kinds stand before what could be better, the grave first."""
-
-_OWN = SEVERITY.index("selected on a test")
 _AGAIN = "give the same command again: it goes on from the last checkpoint and skips what is finished"
 _MIX = "average only runs of one recipe and corpus: another --name, or --overwrite the odd ones"
-_SEEDS = "the folds tell less than chance does: more seeds before any comparison, their ensemble, weight averaging"
+_CLIP = "clip gradients (--optim.clip .3) and lower the learning rates; in fp16 a few norms are overflows"
+_EXPLODING = "clip gradients (--optim.clip .3), halve the learning rates, or warm up longer"
+_OVERFIT = "against overfitting: more dropout and weight decay, a smaller model, earlier stopping, augmentation"
+
+ADVICE = {
+    # The numbers are wrong, or not all there.
+    "unreadable": "", "no predictions": _AGAIN, "labels differ": _MIX,
+    "conditions disagree": "train those folds again with --overwrite",
+    "mixed settings": _MIX, "mixed corpus": _MIX, "leaking split": "",
+    "NaN predictions": "look at those rows (silence? a broken file?), then clip gradients and lower the rates",
+    "constant predictions": "nothing is learned: a higher learning rate for the head, a larger batch, no NaN inputs",
+    "collapse to one class": "a smaller learning rate, less dropout, a loss that weighs classes alike",
+    "label range": "the scale of the data is not that of the labels; both sides must be on one scale",
+    "NaN loss": _CLIP, "NaN gradient": _CLIP, "exploding loss": _EXPLODING, "exploding gradient": _EXPLODING,
+    "undefined term": "batches that tell a term nothing (all labels missing or equal): a larger batch, or no such term",
+    "unfinished": _AGAIN, "missing folds": _AGAIN,
+    # They are right, but could be better, or say less than they seem to.
+    "selected on a test": "choose on validation alone: a score chosen on a test is no test score",
+    "not the best epoch": "the kept epoch is not the best on validation: train that fold again with --overwrite",
+    "gain within its interval": "more seeds, and no claim until then",
+    "rising loss":
+        "halve the learning rates, or let them fall (--optim.schedule cosine); a loss that rises is learning nothing",
+    "outlying fold": "look at who is in that fold, and repeat it with other seeds: data, or chance?",
+    "valid above test": _OVERFIT, "train above valid": _OVERFIT,
+    "falling score": "overfitting: stop earlier (train.patience), more dropout, more weight decay",
+    "stands still":
+        "nothing is gained after the first epochs: other features or another model, a learning rate three times as "
+        "high and as low; if it was learned within the first epoch, evaluate more often",
+    "predictions off the scale": "bound the outputs to the scale",
+    "predictions at the border":
+        "the outputs are saturated, their gradient gone: a lower learning rate, or unbounded outputs",
+    "seeds differ more than folds":
+        "the folds tell less than chance does: more seeds before any comparison, their ensemble, weight averaging",
+    "test above valid": "who is in which part, by chance: judge by the mean over folds, not by this fold",
+    "sharing allowed": "train.log names what is shared; without data.allow_shared a leaking split is refused",
+    "data-bound": "more loader workers (--train.workers), a faster disk",
+    "memory nearly full": "--train.budget at half of what train.log names: it doesn't change the loss",
+}  # fmt: skip
+"""What to try about each kind of flag, what weighs most first; a task may know better."""
+
+_SAME = {
+    "NaN gradient": "NaN loss", "exploding loss": "exploding", "exploding gradient": "exploding",
+    "valid above test": "overfitting", "train above valid": "overfitting",
+}  # fmt: skip
+"""What a task's advice calls kinds that have one cause."""
+
+_CORPUS = ("fingerprint", "mapped", "scale")
+"""What tells versions of a corpus apart."""
 
 
 def flags(study: Study, comparison: Comparison | None = None) -> list[Flag]:
     """Return everything that looks wrong (or, last, promising) in an experiment, what weighs most first."""
-    # Of a paper there is nothing to read but its scores.
-    own = [run for run in study.runs if not run.reported]
-    found = [
-        *_unfinished(study, own),
-        *_mixed(own),
-        *leaks.leaks(study, own),
-        *ranges.predictions(study),
-        *ranges.averages(study),
-        *courses.losses(study, own),
-        *ranges.scales(study),
-        *courses.scores_over_epochs(study),
-        *courses.choices(study),
-        *_seeds(study),
-        *courses.waiting(study, own),
-        *courses.memory(study, own),
-    ]
-    if study.task is not None and own:
+    found = [flag for find in _FINDERS for flag in find(study)]
+    if study.task is not None and study.measured:
         found += study.task.flags(study)
     # Last: all files were read by now.
-    found += _unreadable(study, own)
+    found += _unreadable(study)
     # What depends on who is in a fold stays fold by fold; all else is a row a kind.
-    by_fold = [*outliers.odd_folds(study), *gaps.valid_and_test(study), *gaps.train_and_valid(study)]
-    by_fold += _unsure(study, comparison) if comparison and own else []
-    return sorted([*gathered(found, {run.name for run in study.runs}), *by_fold], key=_weight)
+    by_fold = [*gaps.odd_folds(study), *gaps.valid_and_test(study)]
+    by_fold += _unsure(study, comparison) if comparison and study.measured else []
+    found = [*gathered(found, {run.name for run in study.runs}), *by_fold]
+    weights = {kind: float(place) for place, kind in enumerate(ADVICE)}
+    # A task's own kinds stand before what could be better, the grave first.
+    own = weights["selected on a test"]
+    found.sort(key=lambda flag: (weights.get(flag.kind, own - (1.5 if flag.grave else 0.5)), -flag.size))
+    return [
+        replace(flag, advice=flag.advice or study.advice(_SAME.get(flag.kind, flag.kind), ADVICE.get(flag.kind, "")))
+        for flag in found
+    ]
 
 
-def _weight(flag: Flag) -> tuple[float, float]:
-    known = flag.kind in SEVERITY
-    place = SEVERITY.index(flag.kind) if known else _OWN - (0.5 if not flag.grave else 1.5)
-    return place, -flag.size
-
-
-def _unfinished(study: Study, runs: Sequence[Run]) -> Iterator[Flag]:
+def _unfinished(study: Study) -> Iterator[Flag]:
+    runs = study.measured
     for run in runs:
         if not run.finished:
             step = max((record["step"] for record in [*run.steps, *run.evals]), default=0)
-            yield Flag(
-                "unfinished", run.name, f"no end in metrics.jsonl (last step {step}); left out of every score", _AGAIN
-            )
-    told = inside(study.recipe, "data").get("folds")
+            words = f"no end in metrics.jsonl (last step {step}); left out of every score"
+            yield Flag("unfinished", run.name, words)
+    count = inside(study.recipe, "data").get("folds")
+    there = {run.fold for run in runs}
     # A single fold of several was asked for by --folds; else all that there are were meant.
-    several = len({run.fold for run in runs}) > 1
-    planned = set(range(1, told + 1)) if isinstance(told, int) and several else set()
-    everything = {run.fold for run in runs} | planned
+    planned = set(range(1, count + 1)) if isinstance(count, int) and len(there) > 1 else set()
     for seed in sorted({run.seed for run in runs}):
-        present = {run.fold for run in runs if run.seed == seed}
-        done = {run.fold for run in runs if run.seed == seed and run.finished}
-        missing = sorted(everything - (done if planned else present))
-        if missing:
-            which = f"fold {' '.join(map(str, missing))}" + (f" of {told}" if planned else ", which another seed has")
+        present = {run.fold for run in runs if run.seed == seed and (run.finished or not planned)}
+        if missing := sorted((there | planned) - present):
+            which = f"fold {' '.join(map(str, missing))}" + (f" of {count}" if planned else ", which another seed has")
             counts = "fewer models in the means" if seed in study.seeds else "the seed is left out of every score"
-            yield Flag("missing folds", f"seed {seed}", f"{which}: {counts}", _AGAIN)
+            yield Flag("missing folds", f"seed {seed}", f"{which}: {counts}")
 
 
-def _unreadable(study: Study, runs: Sequence[Run]) -> Iterator[Flag]:
+def _unreadable(study: Study) -> Iterator[Flag]:
     if study.problem:
         yield Flag("unreadable", "across runs", f"{study.problem}; only recorded scores are shown")
-    main = study.main
-    for name in study.names if study.task is not None and main is not None else ():
-        # Read for the scores under conditions; what is wrong in a file is known then.
-        assert main is not None
-        study.scored(name, main)
-        part = name.partition("@")[0]
-        if name != part and part in study.names and study.size(name) < study.system(part).size:
-            evidence = f"{name} has {study.size(name):,} of the {study.system(part).size:,} rows of {part}"
-            yield Flag("conditions disagree", name, evidence, "train those folds again with --overwrite")
-    for run in runs:
-        if run.finished:
-            for name in study.evaluations or ["test"]:
-                if not (run.predictions.get(name) or {}):
-                    yield Flag(
-                        "no predictions", run.name, f"finished, but no readable predictions-{name}.jsonl", _AGAIN
-                    )
+    for name in study.names if study.task is not None else ():
+        # Rows under a condition are read for it; what is wrong in a file is known then.
+        size, part = study.size(name), name.partition("@")[0]
+        if name != part and part in study.names and size < study.size(part):
+            evidence = f"{name} has {size:,} of the {study.size(part):,} rows of {part}"
+            yield Flag("conditions disagree", name, evidence)
+    for run in study.measured:
+        for name in (study.evaluations or ["test"]) if run.finished else ():
+            if not run.predictions.get(name):
+                words = f"finished, but no readable predictions-{name}.jsonl"
+                yield Flag("no predictions", run.name, words)
         for problem in run.problems:
             yield Flag("unreadable", run.name, problem)
     for name in study.evaluations:
-        if _labelled_differently(study, runs, name):
-            yield Flag("labels differ", name, "runs of one part give the same rows different labels", _MIX)
+        labels: dict[str, set[str]] = {}
+        for run in (run for run in study.measured if run.finished):
+            for key, row in run.predictions.get(name, {}).items():
+                labels.setdefault(key, set()).add(repr(sorted(row["target"].items())))
+        if any(len(given) > 1 for given in labels.values()):
+            yield Flag("labels differ", name, "runs of one part give the same rows different labels")
 
 
-def _labelled_differently(study: Study, runs: Sequence[Run], name: str) -> bool:
-    known: dict[str, str] = {}
-    for run in runs:
-        for key, row in (run.predictions.get(name) or {}).items() if run.finished else ():
-            if known.setdefault(key, told := repr(sorted(row["target"].items()))) != told:
-                return True
-    return False
-
-
-def _mixed(runs: Sequence[Run]) -> Iterator[Flag]:
+def _mixed(study: Study) -> Iterator[Flag]:
     """Yield settings and corpus versions that differ between runs that are averaged."""
     # Folds differ by design, and what decides no result may change between sessions.
     own = {"seed", "data.fold", *FREE}
-    for what, records in (("settings", [r.recipe for r in runs]), ("corpus", [_corpus(r) for r in runs])):
-        known = [flat(record) for record in records if record]
-        for name in sorted({name for record in known for name in record} - own):
-            values = sorted({text(record.get(name)) for record in known})
+    recipes = [flat(run.recipe) for run in study.measured]
+    facts = [flat(run.environment) for run in study.measured]
+    corpora = [{k: v for k, v in known.items() if k.split(".")[-1] in _CORPUS} for known in facts]
+    for what, records in (("settings", recipes), ("corpus", corpora)):
+        for name in sorted({name for record in records for name in record} - own):
+            values = sorted({text(record.get(name)) for record in records if record})
             if len(values) > 1:
-                yield Flag(f"mixed {what}", "across runs", f"{name} is {' or '.join(values)}", _MIX)
-
-
-def _corpus(run: Run) -> dict[str, object]:
-    return {k: v for k, v in flat(run.environment).items() if k.split(".")[-1] in ("fingerprint", "mapped", "scale")}
+                yield Flag(f"mixed {what}", "across runs", f"{name} is {' or '.join(values)}")
 
 
 def _seeds(study: Study) -> Iterator[Flag]:
@@ -154,27 +158,26 @@ def _seeds(study: Study) -> Iterator[Flag]:
             within = [spread(v for (_, f), v in scored.cells.items() if f == fold)[1] for fold in study.folds]
             within = [deviation for deviation in within if not math.isnan(deviation)]
             # Of two folds, or two values in all, a deviation says nothing.
-            seeds = float(np.sqrt(np.mean(np.square(within)))) if within else math.nan
-            if len(within) >= 3 and seeds > scored.over_folds:
+            if len(within) >= 3 and (seeds := float(np.sqrt(np.mean(np.square(within))))) > scored.over_folds:
                 words = f"± {number(seeds)} over seeds, ± {number(scored.over_folds)} over folds"
                 found.append(f"{measure.shown}: {words}")
     if found:
-        yield Flag("seeds differ more than folds", "across runs", "; ".join(found), _SEEDS)
+        yield Flag("seeds differ more than folds", "across runs", "; ".join(found))
 
 
 def _unsure(study: Study, comparison: Comparison) -> Iterator[Flag]:
     """Yield the gains of the main measure that their interval does not bear out."""
-    for found in comparison.differences:
-        if found.measure is study.main and found.improved and found.judged.strength == "within noise":
-            evidence = (
-                f"{found.evaluation} {found.measure.shown}: {found.estimate.shown(signed)} against {comparison.name}"
-            )
-            advice = "more seeds, and no claim until then"
-            where = "comparison"
-            yield Flag(
-                "gain within its interval",
-                where,
-                f"{evidence}; the interval holds 0",
-                advice,
-                abs(found.estimate.value),
-            )
+    for one in comparison.differences:
+        gained = one.measure is study.main and one.measure.sign * one.estimate.value > 0
+        if gained and one.judged.strength == "within noise":
+            words = f"{one.evaluation} {one.measure.shown}: {one.estimate.shown(signed)} against {comparison.name}"
+            words += "; the interval holds 0"
+            yield Flag("gain within its interval", "comparison", words, size=abs(one.estimate.value))
+
+
+_FINDERS: tuple[Callable[[Study], Iterable[Flag]], ...] = (
+    _unfinished, _mixed, leaks.leaks, ranges.predictions, ranges.averages, courses.losses, ranges.scales,
+    courses.scores_over_epochs, courses.choices, _seeds, courses.waiting, courses.memory,
+    gaps.train_and_valid,
+)  # fmt: skip
+"""What looks for flags of runs, in the order of what is read."""

@@ -1,15 +1,21 @@
-"""Flags of parts that score apart: validation and test, training and validation."""
+"""Flags of what scores apart: validation and test, training and validation, a fold and the others.
+
+Legend: n draws, F folds.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 
-from affect.findings import Flag, worst
+import numpy as np
+
+from affect.findings import Flag
 from affect.report.runs import TRAIN, VALID
 from affect.report.study import Study
 from affect.report.systems import spread
-from affect.tables import number, signed
+from affect.tables import number, probability, signed
 from affect.task import Measure
 
 GAP = 0.05
@@ -22,8 +28,15 @@ always does better on. Report 000 calls a loss of .14 on unseen data severe."""
 CHOSEN_FIT = 0.2
 """The same of the measure that chooses: its validation score is the best of several."""
 
-_OVERFIT = "against overfitting: more dropout and weight decay, a smaller model, earlier stopping, augmentation"
-_ABOVE = "who is in which part, by chance: judge by the mean over folds, not by this fold"
+DEVIATIONS = 2.0
+_FEWEST = 3
+_DRAWS = 20_000
+_WORDS = {4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
+
+_BETTER_ADVICE = (
+    "an easy fold, or one whose rows training has seen: look at who is in it and what it shares with the others; "
+    "give the mean without it too"
+)
 
 
 def unit(measure: Measure, value: float) -> float:
@@ -33,55 +46,104 @@ def unit(measure: Measure, value: float) -> float:
 
 def tests(study: Study) -> list[str]:
     """Return the tests whose rows are each fold's own, so that fold and validation part belong together."""
-    names = study.evaluations if study.reported else study.crossed
-    return [name for name in names if name != VALID]
+    return [name for name in study.tests if study.reported or name in study.crossed]
 
 
 def valid_and_test(study: Study) -> Iterator[Flag]:
     """Yield a flag for each fold whose validation and test scores (means of seeds) differ by more than GAP."""
-    for evaluation in tests(study) if VALID in study.evaluations else ():
-        # Fold 0 is a mean whose folds are unknown.
-        for fold in sorted({run.fold for run in study.finished}):
-            yield from _of_fold(study, evaluation, fold)
+    # Fold 0 is a mean whose folds are unknown.
+    places = [(e, f) for e in tests(study) for f in sorted({run.fold for run in study.finished})]
+    for test, fold in places if VALID in study.evaluations else ():
+        runs = [run for run in study.finished if run.fold == fold]
+        scores = {m: [(study.of_run(r, VALID, m), study.of_run(r, test, m)) for r in runs] for m in study.headline}
+        means = {m: [spread(side)[0] for side in zip(*each, strict=True)] for m, each in scores.items()}
+        gaps = {m: m.sign * (valid - tested) / unit(m, valid) for m, (valid, tested) in means.items()}
+        # A measure made of others says more than they do only where none of them is over the limit.
+        wide = [m for m in gaps if not m.parts and abs(gaps[m]) > GAP] or [m for m in gaps if abs(gaps[m]) > GAP]
+        if not wide:
+            continue
+        most = max(wide, key=lambda m: abs(gaps[m]))
+        below = gaps[most] > 0
+        shown = [(m.shown, means[m]) for m in wide]
+        words = [f"{m}: valid {number(v)}, {test} {number(t)} ({signed(t - v)})" for m, (v, t) in shown]
+        each = [most.sign * (valid - tested) / unit(most, means[most][0]) for valid, tested in scores[most]]
+        alike = f"{sum(abs(gap) > GAP and (gap > 0) == below for gap in each)} of {len(runs)}"
+        where = runs[0].name if len(runs) == 1 else f"fold {fold}, {alike} seeds"
+        kind = "valid above test" if below else "test above valid"
+        yield Flag(kind, where, "; ".join(words), size=abs(gaps[most]))
 
 
-def _of_fold(study: Study, evaluation: str, fold: int) -> Iterator[Flag]:
-    runs = [run for run in study.finished if run.fold == fold]
-    known = {
-        m: tuple(spread(study.of_run(r, e, m) for r in runs)[0] for e in (VALID, evaluation)) for m in study.headline
-    }
-    gaps = {m: m.sign * (valid - test) / unit(m, valid) for m, (valid, test) in known.items()}
-    wide = [m for m in study.headline if not m.parts and abs(gaps[m]) > GAP]
-    # A measure made of others says more than they do only where none of them is over the limit.
-    wide = wide or [m for m in study.headline if m.parts and abs(gaps[m]) > GAP]
-    if not wide:
-        return
-    most = max(wide, key=lambda m: abs(gaps[m]))
-    words = [f"{m.shown}: valid {number(known[m][0])}, {evaluation} {number(known[m][1])} "
-             f"({signed(known[m][1] - known[m][0])})"
-             for m in wide]  # fmt: skip
-    below = gaps[most] > 0
-    each = [
-        most.sign * (study.of_run(r, VALID, most) - study.of_run(r, evaluation, most)) / unit(most, known[most][0])
-        for r in runs
-    ]
-    alike = f"{sum(abs(gap) > GAP and (gap > 0) == below for gap in each)} of {len(runs)}"
-    where = runs[0].name if len(runs) == 1 else f"fold {fold}, {alike} seeds"
-    kind = "valid above test" if below else "test above valid"
-    advice = study.advice("overfitting", _OVERFIT) if below else _ABOVE
-    yield Flag(kind, where, "; ".join(words), advice, abs(gaps[most]))
-
-
-def train_and_valid(study: Study) -> list[Flag]:
-    """Return one flag for all runs that score far higher on what they were trained on."""
-    found: dict[str, tuple[float, str]] = {}
+def train_and_valid(study: Study) -> Iterator[Flag]:
+    """Yield runs that score far higher on what they were trained on."""
     singles = [m for m in study.headline if not m.parts]
-    for run in study.finished if study.measures else ():
+    for run in study.finished:
+        # The singles say more than the measure that chooses.
         for measures, limit in ((singles, FIT), (study.measures[:1], CHOSEN_FIT)):
             pairs = {m: (run.recorded(TRAIN, m.name), study.of_run(run, VALID, m)) for m in measures}
             gaps = {m: m.sign * (train - valid) / unit(m, valid) for m, (train, valid) in pairs.items()}
-            wide = {m: gap for m, gap in gaps.items() if not math.isnan(gap) and gap > limit}
-            if wide and run.name not in found:
+            if wide := {m: gap for m, gap in gaps.items() if gap > limit}:
                 words = [f"{m.shown}: train {number(pairs[m][0])}, valid {number(pairs[m][1])}" for m in wide]
-                found[run.name] = (max(wide.values()), "; ".join(words))
-    return worst("train above valid", found, len(study.finished), study.advice("overfitting", _OVERFIT))
+                yield Flag("train above valid", run.name, "; ".join(words), size=max(wide.values()))
+                break
+
+
+def outlying(values: Mapping[int, float]) -> dict[int, tuple[float, float]]:
+    """Return the folds more than two deviations from the mean of the *other* folds, with that mean and deviation.
+
+    Against all folds none of five could pass 1.8 deviations. The deviation is that of a sample; fewer than three
+    other folds have none worth the name.
+    """
+    known = {fold: value for fold, value in values.items() if not math.isnan(value)}
+    if len(known) <= _FEWEST:
+        return {}
+    others = {fold: spread(other for name, other in known.items() if name != fold) for fold in known}
+    return {
+        fold: (mean, deviation)
+        for fold, (mean, deviation) in others.items() if abs(known[fold] - mean) > max(DEVIATIONS * deviation, 1e-9)
+    }  # fmt: skip
+
+
+def surprise(value: float, mean: float, deviation: float, others: int) -> float:
+    """Return the two-sided p of a fold beside the mean and deviation of `others`, by Student's t.
+
+    A new value differs from the mean of others by more than they differ among themselves: by sqrt(1 + 1/others).
+    """
+    if deviation <= 0:
+        return 0.0
+    # Loaded where it is needed: it takes a second, which a report without an odd fold need not wait for.
+    from scipy.stats import t
+
+    return float(2 * t.sf(abs(value - mean) / (deviation * math.sqrt(1 + 1 / others)), others - 1))
+
+
+@cache
+def by_chance(folds: int) -> float:
+    """Return how often some fold of `folds` that differ by chance alone (normally) is called odd in one score."""
+    x = np.random.default_rng(0).normal(size=(_DRAWS, folds))
+    others = folds - 1
+    means = (x.sum(1, keepdims=True) - x) / others
+    squares = (np.square(x).sum(1, keepdims=True) - np.square(x)) - others * np.square(means)
+    return float((np.abs(x - means) > DEVIATIONS * np.sqrt(squares / (others - 1))).any(1).mean())
+
+
+def odd_folds(study: Study) -> Iterator[Flag]:
+    """Yield one flag for each odd fold of a test, whatever the measures (none made of others) that show it."""
+    folds = len({run.fold for run in study.finished} - {0})
+    for evaluation in tests(study):
+        # By fold: the words of each measure, its p and whether it is worse.
+        odd: dict[int, list[tuple[str, float, bool]]] = {}
+        for measure in (m for m in study.headline if not m.parts):
+            values = {fold: v for fold, v in study.scored(evaluation, measure).by_fold.items() if fold}
+            others = sum(not math.isnan(value) for value in values.values()) - 1
+            for fold, (mean, deviation) in outlying(values).items():
+                value, gap = values[fold], abs(values[fold] - mean)
+                p = surprise(value, mean, deviation, others)
+                words = f"{measure.shown} {number(value)}, the other folds have {number(mean)} ± {number(deviation)}"
+                words += f" ({gap / deviation:.1f} deviations, {probability(p)})" if p > 0 else ""
+                odd.setdefault(fold, []).append((words, p, measure.sign * (value - mean) < 0))
+        for fold, shown in odd.items():
+            words = "; ".join(words for words, _, _ in shown)
+            words += f"; chance alone makes some fold odd in about {round(10 * by_chance(folds))} of 10 "
+            words += f"{_WORDS.get(folds, folds)}-fold runs"
+            advice = "" if any(worse for _, _, worse in shown) else _BETTER_ADVICE
+            yield Flag("outlying fold", f"fold {fold}", words, advice, 1 - min(p for _, p, _ in shown))

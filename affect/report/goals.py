@@ -16,7 +16,7 @@ from affect.tables import escaped, goal, number
 from affect.task import Measure
 
 _EDGE = 1e-9
-Goals = list[tuple[str, Measure, float]]
+Goals = Sequence[tuple[str, Measure, float]]
 """Evaluation, measure and the score to reach."""
 
 
@@ -46,24 +46,24 @@ def resolve(study: Study, goals: Mapping[str, float]) -> Goals:
 
     Raises AffectError for a name that is no measure or evaluation of this experiment, or names one twice.
     """
-    tests = [name for name in study.evaluations if name != VALID] or study.evaluations
     known: dict[str, list[tuple[str, Measure]]] = {}
+    # What comes later counts: the headline measures, and of one its own name.
     for measure in reversed([*study.headline, *(m for m in study.measures if not m.headline)]):
-        for name in (*measure.aliases, measure.title, measure.name):
-            having = [t for t in tests if not math.isnan(study.scored(t, measure).mean)]
-            known[name.lower()] = [(test, measure) for test in having]
+        for name in filter(None, (*measure.aliases, measure.title, measure.name)):
+            tests = [t for t in study.tests or study.evaluations if not math.isnan(study.scored(t, measure).mean)]
+            known[name.lower()] = [(test, measure) for test in tests]
             for evaluation in [*study.names, *study.summaries]:
                 known[f"{evaluation}.{name}".lower()] = [(evaluation, measure)]
             known[f"cv.{name}".lower()] = [(VALID, measure)]
-    found: Goals = []
+    found: dict[tuple[str, str], tuple[str, Measure, float]] = {}
     for name, score in goals.items():
         if name.lower() not in known:
             raise AffectError(f"--target {name}={score:g}: no score {name!r}; {nearest(name, known)}")
         for evaluation, measure in known[name.lower()]:
-            if any((e, m.name) == (evaluation, measure.name) for e, m, _ in found):
+            if (evaluation, measure.name) in found:
                 raise AffectError(f"--target names {evaluation} {measure.shown} twice")
-            found.append((evaluation, measure, score))
-    return found
+            found[evaluation, measure.name] = evaluation, measure, score
+    return list(found.values())
 
 
 def distances(study: Study, goals: Goals) -> str:
@@ -73,21 +73,20 @@ def distances(study: Study, goals: Goals) -> str:
 
 def _distance(study: Study, evaluation: str, measure: Measure, score: float) -> str:
     """Say the distance of the score with its interval; of a pooled one also of the fold mean, which papers give."""
-    folds = study.scored(evaluation, measure).by_fold
-    found = study.estimate(evaluation, measure)
-    name = f"{escaped(evaluation)} {escaped(measure.shown)} {goal(score)}"
+    scored, found = study.scored(evaluation, measure), study.estimate(evaluation, measure)
+    folds = scored.by_fold.values()
     if study.task is None or study.reported:
-        found = t_interval(np.array([value for value in folds.values() if not math.isnan(value)]))
+        found = t_interval(np.array([value for value in folds if not math.isnan(value)]))
     pooled = found.bounded and evaluation in study.evaluations and study.pooled(evaluation, measure)
-    over = ", pooled," if pooled and len(folds) > 1 else ", the mean over folds," if len(folds) > 1 else ""
-    words = f"{name}: {_said(found, score, over, measure.sign)}"
-    if pooled and len(folds) > 1:
-        mean = study.scored(evaluation, measure).mean
-        words += f" The mean over folds, {number(mean)}, is {_side(mean, score)}."
+    over = "" if len(folds) < 2 else ", pooled," if pooled else ", the mean over folds,"
+    words = f"{escaped(evaluation)} {escaped(measure.shown)} {goal(score)}: "
+    words += _reached(found, score, over, measure.sign)
+    if pooled and over:
+        words += f" The mean over folds, {number(scored.mean)}, is {_side(scored.mean, score)}."
     return words
 
 
-def _said(found: Estimate, score: float, what: str, sign: int) -> str:
+def _reached(found: Estimate, score: float, what: str, sign: int) -> str:
     if math.isnan(found.value):
         return "unknown: there is no score."
     reached = sign * (found.value - score) >= -_EDGE

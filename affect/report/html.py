@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -53,10 +54,8 @@ _WIDE = 40
 """A column that holds longer cells than this may wrap."""
 
 _RULES = ("heading", "table", "blockquote", "list", "code", "image", "backticks", "emphasis", "escape")
-_PNG = b"\x89PNG\r\n\x1a\n"
 _DENSITY = 130
 """Pixels an inch of the plots."""
-_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
 def render(markdown: str, title: str, folder: Path) -> str:
@@ -65,9 +64,13 @@ def render(markdown: str, title: str, folder: Path) -> str:
     Raises AffectError for an image that can't be read.
     """
     reader = MarkdownIt("zero").enable(_RULES)
+    # Focusable, so that a wide table can be scrolled by keyboard too.
+    box = '<div class="table" tabindex="0" role="region" aria-label="table">\n<table>\n'
+    reader.add_render_rule("table_open", lambda *_: box)
+    reader.add_render_rule("table_close", lambda *_: "</table>\n</div>\n")
     tokens = reader.parse(markdown)
     _figures(tokens, folder)
-    _tables(tokens)
+    _columns(tokens)
     body = reader.renderer.render(tokens, reader.options, {})
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -81,53 +84,37 @@ def render(markdown: str, title: str, folder: Path) -> str:
 def _figures(tokens: list[Token], folder: Path) -> None:
     """Make each paragraph that is an image a figure; the paragraph before it, which is its caption, goes into it."""
     for i, token in enumerate(tokens):
-        image = token.children[0] if token.type == "inline" and token.children else None
-        if image is None or image.type != "image" or len(token.children or []) > 1:
-            continue
-        if i >= 4 and tokens[i - 3].type == "inline" and tokens[i - 3].content == image.content:
-            for place in range(i - 4, i - 1):
-                tokens[place] = _raw("")
-        tokens[i - 1], tokens[i + 1] = _raw(""), _raw("")
-        tokens[i] = _raw(_figure(image, folder / str(image.attrs["src"])))
+        if token.type == "inline" and token.children and token.children[0].type == "image":
+            image = token.children[0]
+            figure = _figure(image, folder / str(image.attrs["src"]))
+            tokens[i - 4 : i + 2] = [_raw(figure), *(_raw("") for _ in range(5))]
 
 
-def _figure(image: Token, path: Path) -> str:
+def _figure(token: Token, path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise AffectError(f"the plot {str(path)!r} can't be read: {error.strerror or error}") from error
-    words = escape("".join(child.content for child in image.children or []))
-    source = f"data:{_TYPES[path.suffix]};base64,{base64.b64encode(content).decode('ascii')}"
-    return (
-        f'<figure>\n<figcaption>{words}</figcaption>\n<img alt="{words}"{_size(content)} src="{source}">\n</figure>\n'
-    )
+    words = escape("".join(child.content for child in token.children or []))
+    # Letters as large in all plots, at 96 pixels an inch: the size is in a PNG's header.
+    width, height = (round(int.from_bytes(content[at : at + 4], "big") * 96 / _DENSITY) for at in (16, 20))
+    source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
+    image = f'<img alt="{words}" width="{width}" height="{height}" src="{source}">'
+    return f"<figure>\n<figcaption>{words}</figcaption>\n{image}\n</figure>\n"
 
 
-def _tables(tokens: list[Token]) -> None:
-    """Give cells their classes, and wide tables a box to scroll in."""
-    i = 0
-    while i < len(tokens):
-        if tokens[i].type == "table_open":
-            end = next(k for k in range(i, len(tokens)) if tokens[k].type == "table_close")
-            _cells(tokens[i:end])
-            # Focusable, so that a wide table can be scrolled by keyboard too.
-            tokens.insert(end + 1, _raw("</div>\n"))
-            tokens.insert(i, _raw('<div class="table" tabindex="0" role="region" aria-label="table">\n'))
-            i = end + 1
-        i += 1
-
-
-def _cells(tokens: Sequence[Token]) -> None:
-    columns: list[list[tuple[Token, str]]] = []
-    place = 0
-    for cell, inner in zip(tokens, tokens[1:], strict=False):
+def _columns(tokens: Sequence[Token]) -> None:
+    """Give the cells of tables their classes: numbers to the right, columns of long texts may wrap."""
+    columns: dict[tuple[int, int], list[tuple[Token, str]]] = {}
+    table = place = 0
+    for cell, inner in pairwise(tokens):
+        table += cell.type == "table_open"
         if cell.type == "tr_open":
             place = 0
         elif cell.type in ("th_open", "td_open"):
-            columns += [[]] if place == len(columns) else []
-            columns[place].append((cell, inner.content))
+            columns.setdefault((table, place), []).append((cell, inner.content))
             place += 1
-    for column in columns:
+    for column in columns.values():
         wide = any(len(content) > _WIDE for cell, content in column if cell.type == "td_open")
         for cell, _ in column:
             right = cell.attrs.pop("style", "") == "text-align:right"
@@ -137,11 +124,3 @@ def _cells(tokens: Sequence[Token]) -> None:
 
 def _raw(content: str) -> Token:
     return Token("html_block", "", 0, content=content)
-
-
-def _size(content: bytes) -> str:
-    """Return the size that a PNG is shown at, so that letters are as large in all plots: 96 pixels an inch."""
-    if content[:8] != _PNG:
-        return ""
-    width, height = (round(int.from_bytes(content[at : at + 4], "big") * 96 / _DENSITY) for at in (16, 20))
-    return f' width="{width}" height="{height}"'

@@ -56,19 +56,16 @@ def judge(
         return Judgement(strength="no interval")
     if estimate.low <= 0 <= estimate.high:
         return Judgement(strength="within noise")
-    better = sign * estimate.low > 0
-    # NaN, where there is no test, is not over it.
+    better, one = sign * estimate.low > 0, " with one seed" if single else ""
     tested = pairs >= PAIRS and not math.isnan(p)
-    few, refused = groups < GROUPS, tested and p > CHANCE
-    one = " with one seed" if single else ""
-    if few or refused or doubt:
-        reasons = [probability(p)] if tested else []
-        # A p under .05 beside "not confirmed" needs its reason.
-        reasons += [doubt] if doubt else ["too few of them"] if few and tested and not refused else []
-        why = f" ({', '.join(reasons)})" if reasons else ""
-        tail = f" on these {counted(groups, unit)}{one}, not confirmed{why}"
-        return Judgement(strength="not confirmed", better=better, tail=tail)
-    return Judgement(strength="one seed" if single else "really", better=better, tail=one)
+    refused = tested and p > CHANCE
+    if groups >= GROUPS and not refused and not doubt:
+        return Judgement(strength="one seed" if single else "really", better=better, tail=one)
+    # A p under .05 beside "not confirmed" needs its reason.
+    reason = doubt or ("too few of them" if tested and not refused else "")
+    why = ", ".join(filter(None, [probability(p) if tested else "", reason]))
+    tail = f" on these {counted(groups, unit)}{one}, not confirmed{f' ({why})' if why else ''}"
+    return Judgement(strength="not confirmed", better=better, tail=tail)
 
 
 def few(groups: int, unit: str) -> str:

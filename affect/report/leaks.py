@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
-from affect.findings import Flag, worst
-from affect.report.rows import Rows
+from affect.findings import Flag
+from affect.report.rows import Record
 from affect.report.runs import VALID, Run
 from affect.report.study import Study
-from affect.tables import inside
+from affect.tables import counted, inside
 
 _ADVICE = "the scores are too good: split by {names} (--data.split), without data.allow_shared"
 _UNSPLIT_ADVICE = "the scores are too good, and the rows name neither session nor speaker to split by: add them"
@@ -18,43 +18,36 @@ _KNOWN_ADVICE = (
     "validation knows too, so compare it only with scores of the same split"
 )
 _REPEATED_ADVICE = "the same row in two parts is a mistake of the split: give each row one part"
-_ALLOWED_ADVICE = "train.log names what is shared; without data.allow_shared a leaking split is refused"
 
 _KINDS = {"speaker": "speakers", "dialogue": "documents (dialogues)"}
 _PARTS = 3
 """Training, validation and test."""
 
 
-def leaks(study: Study, runs: Sequence[Run]) -> list[Flag]:
-    """Return what lies on both sides of a split, and that sharing was allowed: a flag each for all runs.
+def leaks(study: Study) -> Iterator[Flag]:
+    """Yield runs with something on both sides of a split, and those that were allowed to share.
 
     Validation and test of a split by speaker are the two of a session, who talk to each other: their dialogues
     may be the same.
     """
-    tests = [name for name in study.evaluations if name != VALID]
-    found: dict[str, tuple[float, str]] = {}
-    allowed: dict[str, tuple[float, str]] = {}
-    for run in runs:
+    tests = "test" if study.tests == ["test"] else "the tests"
+    rows = {run.name: _rows(run, study.tests) for run in study.measured}
+    advice = ""
+    for run in study.measured:
         shared = [(f"{_some(names, 'group')} in {a} and {b}", names) for (a, b), names in _held_out(run).items()]
-        shared += [
-            (f"{_some(names, kind)} in valid and {'test' if tests == ['test'] else 'the tests'}", names)
-            for kind, names in _rows(run, tests).items()
-            if names
-        ]
+        shared += [(f"{_some(names, kind)} in valid and {tests}", names) for kind, names in rows[run.name].items()]
         if shared:
-            found[run.name] = (sum(len(names) for _, names in shared), "; ".join(words for words, _ in shared))
+            advice = advice or _advice(study.measured, {kind for kinds in rows.values() for kind in kinds})
+            size = sum(len(names) for _, names in shared)
+            yield Flag("leaking split", run.name, "; ".join(words for words, _ in shared), advice, size)
         if inside(run.recipe, "data").get("allow_shared") is True:
-            allowed[run.name] = (0, "data.allow_shared is on: parts may share speakers, sessions or dialogues")
-    return [
-        *worst("leaking split", found, len(runs), _advice(runs, tests)),
-        *worst("sharing allowed", allowed, len(runs), _ALLOWED_ADVICE),
-    ]
+            words = "data.allow_shared is on: parts may share speakers, sessions or dialogues"
+            yield Flag("sharing allowed", run.name, words)
 
 
-def _advice(runs: Sequence[Run], tests: Sequence[str]) -> str:
+def _advice(runs: Sequence[Run], shared: set[str]) -> str:
     """Return what can be done about a leak: by what the rows name, and by whether sharing was asked for."""
     data = [inside(run.recipe, "data") for run in runs]
-    shared = {kind for run in runs for kind, names in _rows(run, tests).items() if names}
     names = [name for name in ("session", "speaker") if _several(runs, name)]
     if shared == {"utterance"}:
         return _REPEATED_ADVICE
@@ -67,42 +60,38 @@ def _advice(runs: Sequence[Run], tests: Sequence[str]) -> str:
 
 def _several(runs: Sequence[Run], key: str) -> bool:
     """Say whether the rows name at least three sessions or speakers, as many as a split by them needs."""
-    plain = [(run, name) for run in runs for name in run.predictions if "@" not in name]
-    rows = (row for run, name in plain for row in run.predictions[name].values())
-    known = {str(row[key]) for row in rows if row.get(key) not in (None, "")}
-    known |= {
-        str(name)
-        for run in runs
-        for v in inside(run.environment, "held_out").values()
-        if isinstance(v, list) and inside(run.recipe, "data").get("split") == key
-        for name in v
-    } - {""}
-    return len(known) >= _PARTS
+    known = _named((row for run in runs for name in run.predictions if "@" not in name
+                    for row in run.predictions[name].values()), key)  # fmt: skip
+    split = [run for run in runs if inside(run.recipe, "data").get("split") == key]
+    return len(known.union(*(groups for run in split for groups in _groups(run).values()))) >= _PARTS
+
+
+def _groups(run: Run) -> dict[str, set[str]]:
+    """Return the groups (speakers, sessions) of each part, as environment.json lists them."""
+    parts = inside(run.environment, "held_out")
+    # An empty name is an unknown one.
+    return {part: set(map(str, names)) - {""} for part, names in parts.items() if isinstance(names, list)}
 
 
 def _held_out(run: Run) -> dict[tuple[str, str], list[str]]:
-    """Return the groups (speakers, sessions) that two parts share, by their names, as environment.json lists them."""
-    parts = {name: set(map(str, v)) for name, v in inside(run.environment, "held_out").items() if isinstance(v, list)}
-    # An empty name is an unknown one.
-    pairs = {(a, b): sorted((parts[a] & parts[b]) - {""}) for a, b in combinations(parts, 2)}
-    return {pair: names for pair, names in pairs.items() if names}
+    """Return the groups that two parts share, by the parts' names."""
+    pairs = combinations(_groups(run).items(), 2)
+    return {(a, b): sorted(first & second) for (a, first), (b, second) in pairs if first & second}
 
 
 def _rows(run: Run, tests: Sequence[str]) -> dict[str, list[str]]:
-    """Return the ids, speakers and dialogues that the predictions of validation and tests share."""
+    """Return the ids, speakers and dialogues that the predictions of validation and tests share, if any."""
     valid = run.predictions.get(VALID) or {}
     test = {i: row for name in tests for i, row in (run.predictions.get(name) or {}).items()}
-    kinds = {"utterance": sorted(valid.keys() & test.keys())}
-    kinds["speaker"] = _shared(valid, test, "speaker")
-    if inside(run.recipe, "data").get("split") != "speaker":
-        kinds["dialogue"] = _shared(valid, test, "dialogue")
-    return kinds
+    keys = ("speaker",) if inside(run.recipe, "data").get("split") == "speaker" else ("speaker", "dialogue")
+    kinds = {"utterance": valid.keys() & test.keys()}
+    kinds |= {key: _named(valid.values(), key) & _named(test.values(), key) for key in keys}
+    return {kind: sorted(names) for kind, names in kinds.items() if names}
 
 
-def _shared(valid: Rows, test: Rows, key: str) -> list[str]:
-    sides = [{str(row[key]) for row in part.values() if row.get(key) not in (None, "")} for part in (valid, test)]
-    return sorted(sides[0] & sides[1])
+def _named(rows: Iterable[Record], key: str) -> set[str]:
+    return {str(row[key]) for row in rows if row.get(key) not in (None, "")}
 
 
 def _some(names: list[str], kind: str) -> str:
-    return f"{len(names)} {kind}{'' if len(names) == 1 else 's'} ({names[0]}{', …' if len(names) > 1 else ''})"
+    return f"{counted(len(names), kind)} ({names[0]}{', …' if len(names) > 1 else ''})"

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from affect.figures import COLOURS, DASHES, GREY, Dash, heat, lay_out, plain, same_scale
 from affect.report.compare import Comparison, Difference
 from affect.report.details import counted, names_of
-from affect.report.runs import TRAIN, VALID
+from affect.report.runs import VALID
 from affect.report.study import Study
 from affect.report.systems import Floats
 from affect.task import Measure
@@ -83,8 +83,8 @@ def folds(study: Study, evaluation: str) -> Figure | None:
         for i, model in enumerate(study.baselines):
             trivial = study.scored(evaluation, measure, model).by_fold
             values = [trivial.get(fold, math.nan) for fold in numbers]
-            for place, value in zip(places, values, strict=True):
-                axes.hlines(value, place - 0.4, place + 0.4, colors=_line(i)[0], linestyles=_line(i)[1], lw=1.5)
+            colour, dash = _line(i)
+            axes.hlines(values, places - 0.4, places + 0.4, colors=colour, linestyles=dash, lw=1.5)
         names = [_tick(study, evaluation, fold) for fold in numbers]
         crowded = max(max(map(len, tick.split("\n"))) for tick in names) * len(numbers) > 60
         axes.set_xticks(places, names, rotation=90 if crowded else 0)
@@ -97,9 +97,8 @@ def folds(study: Study, evaluation: str) -> Figure | None:
     mean = "network (mean of seeds)" if len(study.seeds) > 1 else "network"
     handles = [Line2D([], [], color="#56B4E9", lw=7, label=mean)]
     handles += [Line2D([], [], color=COLOURS[0], marker="o", lw=0, label="a seed")] if len(study.seeds) > 1 else []
-    handles += [
-        Line2D([], [], color=_line(i)[0], ls=_line(i)[1], label=plain(m)) for i, m in enumerate(study.baselines)
-    ]
+    for i, model in enumerate(study.baselines):
+        handles.append(Line2D([], [], color=_line(i)[0], ls=_line(i)[1], label=plain(model)))
     figure.legend(handles=handles, loc="outside lower center", ncols=5)
     return figure
 
@@ -131,10 +130,8 @@ def curves(study: Study) -> Figure | None:
         for axes, measure in zip(panels[1:], shown, strict=True):
             course = run.course(VALID, measure.name)
             epochs = [step * run.pace for step in course]
-            axes.plot(
-                epochs, list(course.values()), color=colour, ls=dash, lw=thin, marker="." if len(course) < 3 else None
-            )
-            best = run.end.get("best_step")
+            mark, best = "." if len(course) < 3 else None, run.end.get("best_step")
+            axes.plot(epochs, list(course.values()), color=colour, ls=dash, lw=thin, marker=mark)
             if best in course:
                 axes.plot([best * run.pace], [course[best]], "o", color=colour, ms=5)
     for axes in panels:
@@ -143,9 +140,8 @@ def curves(study: Study) -> Figure | None:
     panels[0].set(title="training", xlabel="epoch", ylabel="loss")
     for axes, measure in zip(panels[1:], shown, strict=True):
         axes.set(title=plain(f"validation, {measure.shown}"), xlabel="epoch", ylabel=plain(_named(measure)))
-    handles = [
-        Line2D([], [], color=_of_fold(i)[0], ls=_of_fold(i)[1], label=f"fold {fold}") for i, fold in enumerate(numbers)
-    ]
+    styles = [(f"fold {fold}", *_of_fold(i)) for i, fold in enumerate(numbers)]
+    handles = [Line2D([], [], color=colour, ls=dash, label=label) for label, colour, dash in styles]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8))
     return figure
 
@@ -156,15 +152,13 @@ def _of_fold(place: int) -> tuple[str, Dash]:
 
 def predicted(study: Study) -> Figure | None:
     """Return a panel a numeric target: predictions of the tests over labels, with the mean at each label."""
-    tests = [name for name in study.evaluations if name not in (TRAIN, VALID)] or study.evaluations
-    rows = [row for name in tests for row in study.system(name).rows()]
-    targets = study.numeric()
-    if not rows or not targets:
+    rows = [row for name in study.tests or study.evaluations for row in study.system(name).rows()]
+    if not rows or not study.numeric:
         return None
-    pairs = {
-        t: np.array([(_number(r["target"].get(t)), _number(r["prediction"].get(t))) for r in rows]) for t in targets
-    }
-    pairs = {t: both[np.isfinite(both).all(1)] for t, both in pairs.items()}
+    pairs = {}
+    for target in study.numeric:
+        both = np.array([[_number(row[side].get(target)) for side in ("target", "prediction")] for row in rows])
+        pairs[target] = both[np.isfinite(both).all(1)]
     dense = any(len(both) > _MANY for both in pairs.values())
     figure, panels = lay_out(len(pairs), 4.4 if dense else 4.0, 3.6 if dense else 4.1)
     for axes, (target, both) in zip(panels, pairs.items(), strict=True):
@@ -191,22 +185,20 @@ def _points(figure: Figure, axes: Axes, p: Floats, t: Floats, target: str, dense
     axes.plot(limits, limits, color="black", lw=1, ls="--", label="perfect")
     axes.plot(*_course(t, p), color=COLOURS[1], lw=1.8, marker="o", ms=4, label="mean prediction")
     axes.set(xlim=limits, ylim=limits, aspect="equal", title=plain(f"{target}, {len(p):,} predictions"))
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.set_xlabel(plain(f"true {target} (raw scale)"))
-    axes.set_ylabel(plain(f"predicted {target} (raw scale)"))
+    for axis, side in ((axes.xaxis, "true"), (axes.yaxis, "predicted")):
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_label_text(plain(f"{side} {target} (raw scale)"))
 
 
 def confusion(study: Study, target: str) -> Figure | None:
     """Return a panel an evaluation: the share of each label's rows that were taken for each class."""
     names = names_of(study, target)
-    found = {
-        e: np.sum([np.zeros((len(names),) * 2), *counted(study, e, target, names)], axis=0) for e in study.evaluations
-    }
-    found = {name: counts for name, counts in found.items() if counts.sum()}
+    tables = {name: counted(study, name, target, names) for name in study.evaluations}
+    found = {name: np.sum(each, axis=0) for name, each in tables.items() if sum(table.sum() for table in each)}
     if not found:
         return None
-    figure, panels = lay_out(len(found), max(3.0, 0.42 * len(names)), max(3.0, 0.42 * len(names)))
+    size = max(3.0, 0.42 * len(names))
+    figure, panels = lay_out(len(found), size, size)
     for axes, (name, counts) in zip(panels, found.items(), strict=True):
         total = counts.sum(1, keepdims=True)
         heat(axes, np.where(total > 0, counts / np.maximum(total, 1), np.nan), names, names, percent=True)
@@ -225,8 +217,7 @@ def differences(comparison: Comparison) -> Figure | None:
     All lie on one scale, so of measures whose differences are far larger than the main one's there are panels apart.
     """
     known = [found for found in comparison.differences if not math.isnan(found.estimate.value)]
-    better = [[found for found in known if found.measure.sign == sign] for sign in (1, -1)]
-    sides = [side for side in better if side]
+    sides = [side for sign in (1, -1) if (side := [found for found in known if found.measure.sign == sign])]
     if not sides:
         return None
     figure, panels = lay_out(len(sides), 6.4, 0.6 + 0.36 * max(map(len, sides)))
@@ -260,9 +251,10 @@ def _judged(difference: Difference) -> tuple[str, str]:
     found = difference.judged
     if found.strength in ("unknown", "no interval", "within noise"):
         return GREY, "no interval" if found.strength == "no interval" else "within noise"
-    side, really = "better" if found.better else "worse", found.strength == "really"
-    words = f"really {side}" if really else f"{side} with one seed" if found.strength == "one seed" else ""
-    return _SIDES[found.better, really], words or f"{side}, not confirmed"
+    side = "better" if found.better else "worse"
+    # Without the groups that it rests on.
+    words = f"{side}, not confirmed" if found.strength == "not confirmed" else found.said()
+    return _SIDES[found.better, found.strength == "really"], words
 
 
 def beside(ours: Study, theirs: Study, evaluation: str) -> Figure | None:
@@ -289,10 +281,9 @@ def beside(ours: Study, theirs: Study, evaluation: str) -> Figure | None:
         axes.grid(axis="x", visible=False)
     if len({measure.better for measure in both}) == 1:
         same_scale(panels)
-    handles = [
-        Line2D([], [], color=colour, marker=mark, ls=dash, lw=1.1, label=words)
-        for (colour, mark, dash), words in zip(styles, ("here", plain(theirs.name)), strict=True)
-    ]
+    handles = []
+    for (colour, mark, dash), words in zip(styles, ("here", plain(theirs.name)), strict=True):
+        handles.append(Line2D([], [], color=colour, marker=mark, ls=dash, lw=1.1, label=words))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from affect.findings import Flag, finite
 from affect.report.rows import Record
-from affect.report.runs import VALID
 from affect.report.study import Study
 from affect.report.systems import Floats
 
@@ -30,82 +29,65 @@ _FEWEST = 20
 ONE_CLASS = 0.9
 """Largest share of predictions of one class that goes unflagged, where the labels are more varied."""
 
-_RANGE_ADVICE = "the scale of the data is not that of the labels; both sides must be on one scale"
-_BEYOND_ADVICE = "bound the outputs to the scale"
-_BORDER_ADVICE = "the outputs are saturated, their gradient gone: a lower learning rate, or unbounded outputs"
-_CONSTANT_ADVICE = "nothing is learned: a higher learning rate for the head, a larger batch, no NaN inputs"
-_CLASS_ADVICE = "a smaller learning rate, less dropout, a loss that weighs classes alike"
-_NAN_ADVICE = "look at those rows (silence? a broken file?), then clip gradients and lower the rates"
-
 
 def predictions(study: Study) -> Iterator[Flag]:
     """Yield predictions that are no numbers, absent, or all (nearly) the same, of every run and target."""
-    targets = {*study.numeric(), *study.categorical()}
     for run in study.finished if study.task is not None else ():
         for evaluation in (name for name in study.evaluations if name in run.predictions):
             rows = list(run.predictions[evaluation].values())
-            where = evaluation if len(study.evaluations) > 1 else ""
-            for target in sorted(targets):
+            where = f"{evaluation} " if len(study.evaluations) > 1 else ""
+            for target in sorted({*study.numeric, *study.categorical}):
                 labels = {type(row["target"].get(target)) for row in rows}
                 find = _class_predictions if str in labels else _number_predictions if float in labels else None
-                for kind, words, advice, size in find(rows, target) if find else ():
-                    yield Flag(kind, run.name, f"{where} {words}".strip(), study.advice(kind, advice), size)
+                for flag in find(rows, target) if find else ():
+                    yield replace(flag, where=run.name, evidence=f"{where}{target}: {flag.evidence}")
 
 
 def averages(study: Study) -> Iterator[Flag]:
     """Yield what the mean of the folds' models has no prediction of, and classes that the data does not have."""
     for evaluation in (name for name in study.evaluations if study.task is not None and study.system(name).shared):
-        for target in study.categorical():
-            rows = study.system(evaluation).rows()
+        rows = study.system(evaluation).rows()
+        for target in study.categorical:
             wrong = sum(not isinstance(row["prediction"].get(target), str) for row in rows)
             if wrong:
                 words = f"{target}: {wrong} of {len(rows)} rows have no mean prediction; there is no score"
-                yield Flag("NaN predictions", evaluation, words, study.advice("NaN predictions", _NAN_ADVICE), wrong)
-    held = study.environment.get("classes")
-    told = set(map(str, held)) if isinstance(held, list) else set()
-    for run in study.finished if told else ():
+                yield Flag("NaN predictions", evaluation, words, size=wrong)
+    for run in study.finished if study.classes else ():
         for evaluation in (name for name in study.evaluations if name in run.predictions):
-            labels = {
-                v for row in run.predictions[evaluation].values() for v in row["target"].values() if isinstance(v, str)
-            }
-            if strangers := sorted(labels - told):
-                yield Flag(
-                    "unreadable",
-                    run.name,
-                    f"predictions-{evaluation}.jsonl: no class is called {', '.join(strangers[:3])}",
-                )
+            labels = (label for row in run.predictions[evaluation].values() for label in row["target"].values())
+            if strangers := sorted({label for label in labels if isinstance(label, str)} - set(study.classes)):
+                words = f"predictions-{evaluation}.jsonl: no class is called {', '.join(strangers[:3])}"
+                yield Flag("unreadable", run.name, words)
 
 
-def _number_predictions(rows: list[Record], target: str) -> Iterator[tuple[str, str, str, float]]:
+def _number_predictions(rows: list[Record], target: str) -> Iterator[Flag]:
     p, t = _numbers(rows, "prediction", target), _numbers(rows, "target", target)
     wrong = int((~np.isfinite(p)).sum())
     if wrong:
-        yield "NaN predictions", f"{target}: {wrong} of {len(rows)}; there is no score", _NAN_ADVICE, wrong
+        yield Flag("NaN predictions", "", f"{wrong} of {len(rows)}; there is no score", size=wrong)
     # Without a finite label there is no deviation to compare.
     elif len(p) > 1 and np.isfinite(t).sum() > 1 and np.std(p) < COLLAPSED * np.nanstd(t):
-        words = f"{target}: deviation {np.std(p):.2g}, the labels' is {np.nanstd(t):.2g}"
-        yield "constant predictions", words, _CONSTANT_ADVICE, 0.0
+        words = f"deviation {np.std(p):.2g}, the labels' is {np.nanstd(t):.2g}"
+        yield Flag("constant predictions", "", words)
 
 
-def _class_predictions(rows: list[Record], target: str) -> Iterator[tuple[str, str, str, float]]:
+def _class_predictions(rows: list[Record], target: str) -> Iterator[Flag]:
     pairs = [(row["prediction"].get(target), row["target"].get(target)) for row in rows]
     known = [(p, t) for p, t in pairs if isinstance(t, str)]
     wrong = sum(not isinstance(p, str) for p, _ in known)
     if wrong:
-        yield "NaN predictions", f"{target}: {wrong} of {len(rows)}; there is no score", _NAN_ADVICE, wrong
+        yield Flag("NaN predictions", "", f"{wrong} of {len(rows)}; there is no score", size=wrong)
         return
-    said, labels = Counter(p for p, _ in known), Counter(t for _, t in known)
-    name, count = said.most_common(1)[0]
-    share, true = count / len(known), labels.most_common(1)[0][1] / len(known)
-    if len(said) == 1 and len(labels) > 1:
-        words = f"{target}: always {name}, the labels have {len(labels)} classes"
-        yield "constant predictions", words, _CONSTANT_ADVICE, share
+    predicted, labels = (Counter(side) for side in zip(*known, strict=True))
+    name, count = predicted.most_common(1)[0]
+    share, true = count / len(known), max(labels.values()) / len(known)
+    if len(predicted) == 1 and len(labels) > 1:
+        words = f"always {name}, the labels have {len(labels)} classes"
+        yield Flag("constant predictions", "", words, size=share)
     elif share > ONE_CLASS and true <= ONE_CLASS:
-        words = (
-            f"{target}: {100 * share:.0f} % of predictions are {name}, of the labels "
-            f"{100 * labels[name] / len(known):.0f} %"
-        )
-        yield "collapse to one class", words, _CLASS_ADVICE, share
+        of_labels = 100 * labels[name] / len(known)
+        words = f"{100 * share:.0f} % of predictions are {name}, of the labels {of_labels:.0f} %"
+        yield Flag("collapse to one class", "", words, size=share)
 
 
 def scales(study: Study) -> Iterator[Flag]:
@@ -113,21 +95,18 @@ def scales(study: Study) -> Iterator[Flag]:
 
     All runs of a scale count together. That runs have different scales is a flag of mixed runs.
     """
-    by_scale: dict[tuple[float, float], list[str]] = {}
+    by_scale: dict[tuple[float, float], list[Record]] = {}
     for run in study.finished:
         scale = run.environment.get("scale")
-        if isinstance(scale, list) and len(scale) == 2 and all(finite(end) for end in scale) and scale[0] < scale[1]:
-            by_scale.setdefault((float(scale[0]), float(scale[1])), []).append(run.name)
-    tests = [name for name in study.evaluations if name != VALID]
+        if isinstance(scale, list) and len(scale) == 2 and all(map(finite, scale)) and scale[0] < scale[1]:
+            rows = (row for name in study.tests for row in (run.predictions.get(name) or {}).values())
+            by_scale.setdefault((float(scale[0]), float(scale[1])), []).extend(rows)
     for (low, high), members in by_scale.items():
-        runs = [run for run in study.finished if run.name in set(members)]
-        rows = [row for run in runs for name in tests for row in (run.predictions.get(name) or {}).values()]
-        for target in study.numeric():
-            p, t = _numbers(rows, "prediction", target), _numbers(rows, "target", target)
+        for target in study.numeric:
+            p, t = _numbers(members, "prediction", target), _numbers(members, "target", target)
             # A prediction without a label is compared with nothing, but lies on the scale too.
-            p, t = p[np.isfinite(p)], t[np.isfinite(t)]
-            for flag in (*_labels(target, t, low, high), *_predictions(target, p, t, low, high)):
-                yield replace(flag, advice=study.advice(flag.kind, flag.advice))
+            for flag in _off_scale(p[np.isfinite(p)], t[np.isfinite(t)], low, high):
+                yield replace(flag, evidence=f"{target}: {flag.evidence}")
 
 
 def _numbers(rows: list[Record], side: str, target: str) -> Floats:
@@ -136,28 +115,23 @@ def _numbers(rows: list[Record], side: str, target: str) -> Floats:
     return np.array([v if isinstance(v, float) else math.nan for v in values], np.float64)
 
 
-def _labels(target: str, t: Floats, low: float, high: float) -> Iterator[Flag]:
-    if len(t) < _FEWEST:
-        return
-    found = f"{target}: labels from {t.min():.3g} to {t.max():.3g} on a scale of {low:g} to {high:g}"
-    outside, share = _outside(t, low, high), float(np.ptp(t)) / (high - low)
-    words = [f"{outside:.0%} outside it"] if outside > OUTSIDE else []
-    words += [f"{share:.0%} of it used"] if share < PART else []
-    if words:
-        yield Flag("label range", "test labels", f"{found}: {', '.join(words)}", _RANGE_ADVICE)
-
-
-def _predictions(target: str, p: Floats, t: Floats, low: float, high: float) -> Iterator[Flag]:
+def _off_scale(p: Floats, t: Floats, low: float, high: float) -> Iterator[Flag]:
+    beyond, usual = _outside(t, low, high), _border(t, low, high)
+    if len(t) >= _FEWEST:
+        share = float(np.ptp(t)) / (high - low)
+        words = [f"{beyond:.0%} outside it"] if beyond > OUTSIDE else []
+        words += [f"{share:.0%} of it used"] if share < PART else []
+        if words:
+            found = f"labels from {t.min():.3g} to {t.max():.3g} on a scale of {low:g} to {high:g}"
+            yield Flag("label range", "test labels", f"{found}: {', '.join(words)}")
     if len(p) < _FEWEST:
         return
-    outside = _outside(p, low, high)
-    if outside > max(BEYOND, _outside(t, low, high)):
-        words = f"{target}: {outside:.0%} outside {low:g} to {high:g} (from {p.min():.3g} to {p.max():.3g})"
-        yield Flag("predictions off the scale", "test predictions", words, _BEYOND_ADVICE)
-    border, usual = _border(p, low, high), _border(t, low, high)
-    if border > usual + BORDER:
-        words = f"{target}: {border:.0%} at an end of {low:g} to {high:g}, where {usual:.0%} of the labels are"
-        yield Flag("predictions at the border", "test predictions", words, _BORDER_ADVICE)
+    if (outside := _outside(p, low, high)) > max(BEYOND, beyond):
+        found = f"{outside:.0%} outside {low:g} to {high:g} (from {p.min():.3g} to {p.max():.3g})"
+        yield Flag("predictions off the scale", "test predictions", found)
+    if (border := _border(p, low, high)) > usual + BORDER:
+        found = f"{border:.0%} at an end of {low:g} to {high:g}, where {usual:.0%} of the labels are"
+        yield Flag("predictions at the border", "test predictions", found)
 
 
 def _outside(values: Floats, low: float, high: float) -> float:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from affect.errors import AffectError
 from affect.report import asking
 from affect.report.rows import Record, Rows
 from affect.report.runs import TRAIN, VALID, Run
-from affect.report.systems import ROW, Estimate, Floats, Groups, Samples, Scored, System, estimate, interval, score
+from affect.report.systems import ROW, Estimate, Floats, Groups, Sampled, Scored, System, score
 from affect.tables import inside, text
 from affect.task import Measure
 
@@ -30,7 +31,20 @@ if TYPE_CHECKING:
     from affect.task import Task
 
 T = TypeVar("T")
+P = ParamSpec("P")
 NETWORK = "network"
+
+
+def _kept(method: Callable[Concatenate[Study, P], T]) -> Callable[Concatenate[Study, P], T]:
+    """Keep what a method of a study returns, by its arguments; measures and runs are known by their names."""
+
+    @wraps(method)
+    def once(study: Study, /, *arguments: P.args, **named: P.kwargs) -> T:
+        names = (getattr(argument, "name", argument) for argument in (*arguments, *named.values()))
+        key = (method.__name__, *(name for name in names if name != NETWORK))
+        return study.remember(key, lambda: method(study, *arguments, **named))
+
+    return once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +63,11 @@ class Study:
     def reported(self) -> bool:
         """Whether the numbers are a paper's, so that there are no predictions."""
         return bool(self.runs) and all(run.reported for run in self.runs)
+
+    @cached_property
+    def measured(self) -> list[Run]:
+        """The runs that are no paper's: of those there is nothing to read but their scores."""
+        return [run for run in self.runs if not run.reported]
 
     @cached_property
     def recipe(self) -> Record:
@@ -76,13 +95,14 @@ class Study:
 
     @cached_property
     def measures(self) -> list[Measure]:
-        """The task's measures, and those that numbers from elsewhere bear beside them."""
-        found = list(self.task.measures) if self.task is not None else []
-        if self.reported or not found:
-            told = {name for run in self.runs for part in inside(run.end, "scores").values() for name in part}
-            found = [measure for measure in found if measure.name in told] if self.reported else []
-            found += [asking.unknown(name) for name in sorted(told - {measure.name for measure in found})]
-        return found
+        """The task's measures; of numbers from elsewhere, or without a task, those that were recorded."""
+        measures = list(self.task.measures) if self.task is not None else []
+        if measures and not self.reported:
+            return measures
+        names = {name for run in self.runs for part in inside(run.end, "scores").values() for name in part}
+        unknown = sorted(names - {measure.name for measure in measures})
+        own = [measure for measure in measures if measure.name in names]
+        return own + [Measure(name=name, score=lambda rows: math.nan) for name in unknown]
 
     @cached_property
     def headline(self) -> list[Measure]:
@@ -99,7 +119,7 @@ class Study:
     def finished(self) -> list[Run]:
         """The finished runs of those seeds that have the most folds: a seed of fewer would weigh as much."""
         done = [run for run in self.runs if run.finished]
-        counts = {seed: sum(run.seed == seed for run in done) for seed in {run.seed for run in done}}
+        counts = Counter(run.seed for run in done)
         return [run for run in done if counts[run.seed] == max(counts.values())]
 
     @cached_property
@@ -118,13 +138,18 @@ class Study:
         return str(self.environment.get("corpus") or inside(self.recipe, "data").get("corpus") or "")
 
     @cached_property
+    def classes(self) -> list[str]:
+        """The names of the data's classes in their order; [] where nobody says them."""
+        told = self.environment.get("classes")
+        return list(map(str, told)) if isinstance(told, list) else []
+
+    @cached_property
     def names(self) -> list[str]:
         """All evaluations that were predicted or (in a paper) scored, without the training part; plain ones first."""
-        found = {name for run in self.finished for name in run.predictions}
-        told = {name for run in self.finished for name in inside(run.end, "scores")}
-        if self.reported or not found or self.task is None:
-            found |= told
-        return sorted(found - {TRAIN}, key=_order)
+        names = {name for run in self.finished for name in run.predictions}
+        if self.reported or not names or self.task is None:
+            names |= {name for run in self.finished for name in inside(run.end, "scores")}
+        return sorted(names - {TRAIN}, key=_order)
 
     @cached_property
     def evaluations(self) -> list[str]:
@@ -136,8 +161,13 @@ class Study:
         """Means of evaluations that the task tells as one, by name: those whose members are all there."""
         if self.task is None or self.reported:
             return {}
-        found = self.task.summaries(self.names)
-        return {name: members for name, members in found.items() if members and set(members) <= set(self.names)}
+        summaries = self.task.summaries(self.names)
+        return {name: members for name, members in summaries.items() if members and set(members) <= set(self.names)}
+
+    @cached_property
+    def tests(self) -> list[str]:
+        """The parts but validation."""
+        return [name for name in self.evaluations if name != VALID]
 
     def conditions(self, part: str) -> list[str]:
         """Return the conditions that a part was predicted under, without its name (snr=10)."""
@@ -157,104 +187,85 @@ class Study:
 
     def advice(self, kind: str, otherwise: str) -> str:
         """Return what to try about a flag: the task's advice, else the report's."""
-        return self._advice.get(kind, otherwise)
-
-    @cached_property
-    def _advice(self) -> dict[str, str]:
-        return self.task.advice() if self.task is not None else {}
+        return self.task.advice().get(kind, otherwise) if self.task is not None else otherwise
 
     # Rows.
 
     def system(self, evaluation: str, model: str = NETWORK) -> System:
         """Return what the models (or a trivial one) say of an evaluation; rows under conditions are read anew."""
-
-        def make() -> System:
-            if "@" in evaluation:
-                # Those of another condition are not asked for again, and are many.
-                for old in [k for k in self._held if k[0] == "system" and "@" in str(k[1])]:
-                    del self._held[old]
-            rows = self._rows(evaluation, model)
-            return self._shared(rows) or System(units=rows)
-
-        found = self.remember(("system", evaluation, model), make)
-        if "@" in evaluation and ("taken", evaluation) not in self._held:
+        if "@" not in evaluation:
+            return self._system(evaluation, model)
+        # Those of another condition are not asked for again, and are many.
+        for old in [key for key in self._held if key[0] == "_system" and "@" in str(key[1]) and key[1] != evaluation]:
+            del self._held[old]
+        found = self._system(evaluation, model)
+        if ("taken", evaluation) not in self._held:
             # All that is asked of rows that will not stay, while they are there.
             self._held["taken", evaluation] = True
             for measure in self.headline:
-                self._held["scored", evaluation, measure.name, NETWORK] = found.scored(measure)
-            self._held["size", evaluation] = found.size
+                self.scored(evaluation, measure)
+            self.size(evaluation)
             self.signature(evaluation)
             if self.main is not None and any(evaluation in members for members in self.summaries.values()):
-                self.samples(evaluation, self.main)
+                self.sampled(evaluation, self.main)
         return found
 
+    @_kept
+    def _system(self, evaluation: str, model: str) -> System:
+        """Return the rows of each fold; where all folds of the seeds predict the same ones, the mean of them."""
+        # Each taken once: rows under a condition are read at each taking.
+        taken = [((run.seed, run.fold), _source(run, model).get(evaluation)) for run in self.finished]
+        single = System(units={cell: rows for cell, rows in taken if rows})
+        models: dict[int, list[Rows]] = {}
+        for (seed, _), rows in single.units.items():
+            models.setdefault(seed, []).append(rows)
+        several = [rows for folds in models.values() if len(folds) > 1 for rows in folds]
+        if self.task is None or len(set(map(frozenset, several))) != 1:
+            return single
+        ids, most = sorted(several[0]), max(map(len, models.values()))
+        try:
+            # A seed that lacks a fold's rows has fewer models in the mean.
+            means = {
+                seed: self.task.average([[rows[i] for i in ids] for rows in folds])
+                for seed, folds in models.items() if len(folds) == most
+            }  # fmt: skip
+        except AffectError:
+            # What has no mean (the names of a trivial model's classes) is scored fold by fold.
+            return single
+        units = {(seed, 0): dict(zip(ids, mean, strict=True)) for seed, mean in means.items()}
+        return System(units=units, shared=True)
+
+    @_kept
     def size(self, evaluation: str) -> int:
         """Return how many rows one seed has of an evaluation."""
-        return self.remember(("size", evaluation), lambda: self.system(evaluation).size)
+        return self.system(evaluation).size
 
+    @_kept
     def signature(self, evaluation: str) -> str:
         """Return what is equal where two experiments predict the same rows in the same folds with the same labels."""
-
-        def make() -> str:
-            system = self.system(evaluation)
-            kinds = sorted({kind for measure in self.measures for kind in measure.groups})
-            keys = system.keys(system.repeated)
-            told = sorted((k, sorted(r["target"].items()), [r.get(kind) for kind in kinds]) for k, r in keys.items())
-            places = {(seed, f, i) for seed, folds in system.units.items() for f, rows in folds.items() for i in rows}
-            if all(len(system.keyed(seed, system.repeated)) == len(keys) for seed in system.units):
-                # Where all seeds have all rows, it does not matter which seeds there are.
-                places = {(0, fold, i) for _, fold, i in places}
-            content = repr((told, system.shared, sorted(places)))
-            return hashlib.sha256(content.encode("utf-8", errors="replace")).hexdigest()
-
-        return self.remember(("signature", evaluation), make)
-
-    def _rows(self, evaluation: str, model: str) -> dict[int, dict[int, Rows]]:
-        """Return the rows of an evaluation by seed and fold."""
-        rows: dict[int, dict[int, Rows]] = {}
-        for run in self.finished:
-            source = run.predictions if model == NETWORK else run.baselines.get(model, {})
-            # Taken once: rows under a condition are read at each taking.
-            if found := source.get(evaluation):
-                rows.setdefault(run.seed, {})[run.fold] = found
-        return rows
-
-    def _shared(self, rows: Mapping[int, Mapping[int, Rows]]) -> System | None:
-        """Return the mean of the folds' rows where all folds predict the same; None where they don't."""
-        several = [folds for folds in rows.values() if len(folds) > 1]
-        if self.task is None or not several or len({frozenset(r) for folds in several for r in folds.values()}) > 1:
-            return None
-        found = {}
-        for seed, folds in rows.items():
-            # A seed that lacks a fold's rows has fewer models in the mean.
-            if len(folds) < max(map(len, rows.values())):
-                continue
-            ids = sorted(next(iter(folds.values())))
-            try:
-                mean = self.task.average([[one[i] for i in ids] for one in folds.values()])
-            except AffectError:
-                # What has no mean (the names of a trivial model's classes) is scored fold by fold.
-                return None
-            found[seed] = {0: dict(zip(ids, mean, strict=True))}
-        return System(units=found, shared=True)
+        system = self.system(evaluation)
+        kinds = sorted({kind for measure in self.measures for kind in measure.groups})
+        keyed, keys = system.keyed(system.repeated), system.keys(system.repeated)
+        labels = sorted((k, sorted(r["target"].items()), [r.get(kind) for kind in kinds]) for k, r in keys.items())
+        # Where all seeds have all rows, it does not matter which seeds there are.
+        whole = all(len(rows) == len(keys) for rows in keyed.values())
+        places = {(0 if whole else seed, fold, i) for (seed, fold), rows in system.units.items() for i in rows}
+        content = repr((labels, system.shared, sorted(places)))
+        return hashlib.sha256(content.encode("utf-8", errors="replace")).hexdigest()
 
     # Scores.
 
+    @_kept
     def scored(self, evaluation: str, measure: Measure, model: str = NETWORK) -> Scored:
         """Return a score of each seed and fold: of the rows, else as it was recorded; of a summary, of each seed."""
-        key = ("scored", evaluation, measure.name, model)
-        return self.remember(key, lambda: self._score(evaluation, measure, model))
-
-    def _score(self, evaluation: str, measure: Measure, model: str) -> Scored:
         if evaluation in self.summaries:
-            each = [self.scored(name, measure, model).by_seed for name in self.summaries[evaluation]]
-            seeds = sorted(set.intersection(*(set(values) for values in each)))
-            return Scored({(seed, 0): float(np.mean([values[seed] for values in each])) for seed in seeds})
+            return Scored.together([self.scored(name, measure, model) for name in self.summaries[evaluation]])
         if self.task is not None and (model != NETWORK or any(evaluation in run.predictions for run in self.finished)):
             return self.system(evaluation, model).scored(measure)
-        known = {(r.seed, r.fold): r.recorded(evaluation, measure.name) for r in self.finished}
-        return Scored({cell: value for cell, value in known.items() if not math.isnan(value)})
+        recorded = {(r.seed, r.fold): r.recorded(evaluation, measure.name) for r in self.finished}
+        return Scored({cell: value for cell, value in recorded.items() if not math.isnan(value)})
 
+    @_kept
     def pooled(self, evaluation: str, measure: Measure) -> bool:
         """Tell whether intervals and differences are of all folds' rows together, not of the mean over folds.
 
@@ -265,36 +276,27 @@ class Study:
 
     def groups(self, evaluation: str, measure: Measure) -> Groups:
         """Return what a bootstrap of an evaluation draws."""
+        return self._groups(evaluation, measure.groups)
 
-        def make() -> Groups:
-            system = self.system(evaluation)
-            return Groups.of(system.keys(system.repeated), measure.groups, system.repeated)
+    @_kept
+    def _groups(self, evaluation: str, kinds: tuple[str, ...]) -> Groups:
+        system = self.system(evaluation)
+        return Groups.of(system.keys(system.repeated), kinds, system.repeated)
 
-        return self.remember(("groups", evaluation, measure.groups), make)
-
-    def samples(self, evaluation: str, measure: Measure, model: str = NETWORK) -> Samples:
-        """Return the replicates of a score by seed; of a summary their means."""
-
-        def make() -> Samples:
-            if evaluation in self.summaries:
-                each = [self.samples(name, measure, model) for name in self.summaries[evaluation]]
-                seeds = set.intersection(*(set(one) for one in each))
-                return {seed: np.mean([one[seed] for one in each], axis=0) for seed in sorted(seeds)}
-            groups, pooled = self.groups(evaluation, measure), self.pooled(evaluation, measure)
-            return groups.samples(self.system(evaluation, model), measure, pooled)
-
-        return self.remember(("samples", evaluation, measure.name, model), make)
-
-    def estimate(self, evaluation: str, measure: Measure, model: str = NETWORK) -> Estimate:
-        """Return a score with its interval: of all rows together, or the mean over folds (see `pooled`)."""
+    @_kept
+    def sampled(self, evaluation: str, measure: Measure, model: str = NETWORK) -> Sampled:
+        """Return a score of all rows together, or the mean over folds (see `pooled`), with what its interval is of."""
         if evaluation in self.summaries:
-            return estimate(self.scored(evaluation, measure, model).mean, self.samples(evaluation, measure, model))
+            return Sampled.together([self.sampled(name, measure, model) for name in self.summaries[evaluation]])
         system = self.system(evaluation, model)
         if self.task is None or not system.units:
-            return Estimate(self.scored(evaluation, measure, model).mean)
-        pooled = self.pooled(evaluation, measure)
-        value = system.pooled(measure) if pooled else self.scored(evaluation, measure, model).mean
-        return estimate(value, self.samples(evaluation, measure, model))
+            scored = self.scored(evaluation, measure, model)
+            return Sampled(scored.mean, scored, {})
+        return system.sampled(measure, self.groups(evaluation, measure), self.pooled(evaluation, measure))
+
+    def estimate(self, evaluation: str, measure: Measure, model: str = NETWORK) -> Estimate:
+        """Return a score with its interval."""
+        return self.sampled(evaluation, measure, model).estimate
 
     def above(self, evaluation: str, measure: Measure, model: str) -> tuple[Estimate, Floats]:
         """Return a score minus a trivial model's on the rows of both, and the differences of folds (or seeds)."""
@@ -302,74 +304,61 @@ class Study:
         if not ours.units or not theirs.units:
             return Estimate(math.nan), np.zeros(0)
         if ours.shared == theirs.shared:
-            first = ours.cut(lambda seed, fold, i: i in theirs.units.get(seed, {}).get(fold, {}))
-            second = theirs.cut(lambda seed, fold, i: i in ours.units.get(seed, {}).get(fold, {}))
-        else:
-            first, second = ours, theirs
+            ours, theirs = ours.within(theirs), theirs.within(ours)
         pooled, groups = self.pooled(evaluation, measure), self.groups(evaluation, measure)
-        a, b = groups.samples(first, measure, pooled), groups.samples(second, measure, pooled)
-        here, there = first.scored(measure), second.scored(measure)
-        value = first.pooled(measure) - second.pooled(measure) if pooled else here.mean - there.mean
-        pairs = [(here.by_fold, there.by_fold), (here.by_seed, there.by_seed)][not pooled]
-        each = np.array([pairs[0][k] - pairs[1][k] for k in pairs[0] if k in pairs[1]], np.float64)
-        samples = np.mean(list(a.values()), axis=0) - np.mean(list(b.values()), axis=0) if a and b else None
-        return interval(value, samples), each[~np.isnan(each)]
+        here, there = (system.sampled(measure, groups, pooled) for system in (ours, theirs))
+        difference, pairs = here.minus(there, pooled)
+        return difference, np.array(list(pairs.values()), np.float64)
 
     # Runs.
 
+    @_kept
     def of_run(self, run: Run, evaluation: str, measure: Measure) -> float:
         """Return a run's own score of an evaluation: of its rows, else as it was recorded (NaN: unknown)."""
-
-        def make() -> float:
-            rows = run.predictions.get(evaluation) if self.task is not None else None
-            told = run.recorded(evaluation, measure.name)
-            return score(measure, list(rows.values())) if rows else told
-
-        return self.remember(("run", run.name, evaluation, measure.name), make)
+        rows = run.predictions.get(evaluation) if self.task is not None else None
+        return score(measure, list(rows.values())) if rows else run.recorded(evaluation, measure.name)
 
     def runs_with(self, evaluation: str, model: str = NETWORK) -> list[int]:
         """Return the folds in which a model predicted an evaluation."""
-        sources = [
-            (run.fold, run.predictions if model == NETWORK else run.baselines.get(model, {})) for run in self.finished
-        ]
-        return sorted({fold for fold, source in sources if evaluation in source})
+        return sorted({run.fold for run in self.finished if evaluation in _source(run, model)})
 
     def held_out(self, run: Run, evaluation: str) -> str:
         """Return which session or speaker a run's part holds, as the recipe's split has it."""
         rows = run.predictions.get(evaluation) or {}
         split = str(inside(run.recipe, "data").get("split", ""))
         keys = ("speaker", "session") if "speaker" in split else ("session", "speaker")
-        for key in keys:
-            names = sorted({str(row[key]) for row in rows.values() if row.get(key) not in (None, "")})
-            if 0 < len(names) <= 2:
-                return " ".join(names)
-            if names and key == keys[-1]:
-                return f"{len(names)} {key}s"
-        return ""
+        named = [sorted({str(row[k]) for row in rows.values() if row.get(k) not in (None, "")}) for k in keys]
+        few = next((" ".join(names) for names in named if 0 < len(names) <= 2), "")
+        return few or (f"{len(named[1])} {keys[1]}s" if named[1] else "")
 
     @cached_property
     def crossed(self) -> list[str]:
         """The evaluations whose rows are each fold's own."""
         return [name for name in self.evaluations if not self.system(name).shared]
 
+    @cached_property
     def categorical(self) -> list[str]:
-        """Return the targets whose labels are names of classes."""
-        rows = [row for name in self.evaluations for row in self.system(name).rows()]
-        return sorted({target for row in rows for target, value in row["target"].items() if isinstance(value, str)})
+        """The targets whose labels are names of classes."""
+        return sorted({target for target, label in self._labels() if isinstance(label, str)})
 
+    @cached_property
     def numeric(self) -> list[str]:
-        """Return the targets whose labels are numbers, in the order of the rows."""
-        rows = [row for name in self.evaluations for row in self.system(name).rows()]
-        known = {
-            t: None for row in rows for t, v in row["target"].items() if isinstance(v, float) and not math.isnan(v)
-        }
-        return list(known)
+        """The targets whose labels are numbers, in the order of the rows."""
+        numbers = (target for target, label in self._labels() if isinstance(label, float) and not math.isnan(label))
+        return list(dict.fromkeys(numbers))
+
+    def _labels(self) -> Iterator[tuple[str, object]]:
+        return (item for name in self.evaluations for row in self.system(name).rows() for item in row["target"].items())
 
 
 def identities(study: Study) -> dict[str, str]:
     """Return what makes scores comparable: the corpus and the scale of its labels, as far as they are known."""
     scale = study.environment.get("scale")
     return {"corpus": study.corpus} | ({"scale": text(scale)} if scale is not None else {})
+
+
+def _source(run: Run, model: str) -> Mapping[str, Rows]:
+    return run.predictions if model == NETWORK else run.baselines.get(model, {})
 
 
 def _order(name: str) -> tuple[bool, bool, str, str, float, int, str]:

@@ -6,10 +6,11 @@ Legend: R rows of an evaluation, G groups of them, n resamples of the bootstrap.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from affect.report.rows import Record, Rows
 from affect.task import Measure
 
 Floats = NDArray[np.float64]
+Cell = tuple[int, int]
+"""A seed and a fold (0: all folds together)."""
 Key = tuple[int, str]
 """A row's fold and id; fold 0 where an id alone is enough."""
 Samples = dict[int, Floats]
@@ -55,21 +58,29 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Scored:
-    """A score of each seed and fold (fold 0: of all folds together)."""
+    """A score of each seed and fold."""
 
-    cells: Mapping[tuple[int, int], float]
+    cells: Mapping[Cell, float]
 
     @cached_property
     def by_fold(self) -> dict[int, float]:
         """The score of each fold, averaged over the seeds where it is known; fold 0 only where it is all there is."""
-        folds = sorted({fold for _, fold in self.cells} - {0}) or sorted({fold for _, fold in self.cells})
-        return {fold: spread(v for (_, f), v in self.cells.items() if f == fold)[0] for fold in folds}
+        found = self._means(1)
+        return {fold: value for fold, value in found.items() if fold} or found
 
     @cached_property
     def by_seed(self) -> dict[int, float]:
         """The mean over folds of each seed."""
-        seeds = sorted({seed for seed, _ in self.cells})
-        return {seed: spread(v for (s, _), v in self.cells.items() if s == seed)[0] for seed in seeds}
+        return self._means(0)
+
+    @staticmethod
+    def together(each: Sequence[Scored]) -> Scored:
+        """Return the mean of the scores of several evaluations, by seed."""
+        return Scored({(seed, 0): float(mean) for seed, mean in _means_by_seed([one.by_seed for one in each]).items()})
+
+    def _means(self, axis: int) -> dict[int, float]:
+        names = sorted({cell[axis] for cell in self.cells})
+        return {name: spread(v for cell, v in self.cells.items() if cell[axis] == name)[0] for name in names}
 
     @property
     def mean(self) -> float:
@@ -87,67 +98,103 @@ class Scored:
         return spread(self.by_fold.values())[1]
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """A score (of all rows together, or the mean over folds), that of each seed and fold, and its replicates."""
+
+    value: float
+    scored: Scored
+    samples: Samples
+
+    @property
+    def estimate(self) -> Estimate:
+        """The score with its interval."""
+        return interval(self.value, _average(self.samples))
+
+    @staticmethod
+    def together(each: Sequence[Sampled]) -> Sampled:
+        """Return the mean of the scores of several evaluations."""
+        value, scored = float(np.mean([one.value for one in each])), Scored.together([one.scored for one in each])
+        return Sampled(value, scored, _means_by_seed([one.samples for one in each]))
+
+    def of(self, seeds: Collection[int]) -> Sampled:
+        """Return the mean over folds of these seeds alone."""
+        scored = Scored({cell: value for cell, value in self.scored.cells.items() if cell[0] in seeds})
+        samples = {seed: values for seed, values in self.samples.items() if seed in seeds}
+        return Sampled(spread(scored.by_seed.values())[0], scored, samples)
+
+    def minus(self, other: Sampled, pooled: bool) -> tuple[Estimate, dict[int, float]]:
+        """Return the difference with its interval, and the known differences of folds (`pooled`) or else seeds."""
+        a, b = _average(self.samples), _average(other.samples)
+        here, there = ((s.by_fold if pooled else s.by_seed) for s in (self.scored, other.scored))
+        pairs = {name: here[name] - there[name] for name in here if name in there}
+        difference = interval(self.value - other.value, None if a is None or b is None else a - b)
+        return difference, {name: value for name, value in pairs.items() if not math.isnan(value)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """Rows by seed, fold and id; where all folds predict the same rows, their mean as fold 0 (`shared`)."""
+    """Rows by seed and fold; where all folds predict the same rows, their mean as fold 0 (`shared`)."""
 
-    units: Mapping[int, Mapping[int, Rows]]
+    units: Mapping[Cell, Rows]
     shared: bool = False
-    _keyed: dict[tuple[int, bool], dict[Key, Record]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def repeated(self) -> bool:
         """Whether an id is in several folds of a seed, so that it takes the fold to name a row."""
-        return any(a.keys() & b.keys() for folds in self.units.values() for a, b in combinations(folds.values(), 2))
+        return any(a[0] == b[0] and self.units[a].keys() & self.units[b].keys() for a, b in combinations(self.units, 2))
 
-    def keyed(self, seed: int, repeated: bool) -> dict[Key, Record]:
-        """Return the rows of a seed by key."""
-        if (seed, repeated) not in self._keyed:
-            folds = self.units[seed].items()
-            self._keyed[seed, repeated] = {
-                (f if repeated else 0, i): row for f, rows in folds for i, row in rows.items()
-            }
-        return self._keyed[seed, repeated]
+    def keyed(self, repeated: bool) -> dict[int, dict[Key, Record]]:
+        """Return the rows by seed and key."""
+        found: dict[int, dict[Key, Record]] = {}
+        for (seed, fold), rows in self.units.items():
+            found.setdefault(seed, {}).update({(fold if repeated else 0, i): row for i, row in rows.items()})
+        return found
 
     def keys(self, repeated: bool) -> dict[Key, Record]:
         """Return a row for each key that some seed has."""
-        return {key: row for seed in self.units for key, row in self.keyed(seed, repeated).items()}
+        return {key: row for rows in self.keyed(repeated).values() for key, row in rows.items()}
+
+    @cached_property
+    def by_seed(self) -> dict[int, list[Record]]:
+        """The rows of all folds of each seed."""
+        return {seed: list(rows.values()) for seed, rows in self.keyed(True).items()}
 
     def rows(self) -> list[Record]:
         """Return the rows of all seeds and folds."""
-        return [row for folds in self.units.values() for rows in folds.values() for row in rows.values()]
+        return [row for rows in self.units.values() for row in rows.values()]
 
     @property
     def size(self) -> int:
         """How many rows one seed predicts."""
-        return max((sum(map(len, folds.values())) for folds in self.units.values()), default=0)
+        return max(map(len, self.by_seed.values()), default=0)
 
-    def cut(
-        self, keep: Callable[[int, int, str], bool], change: Callable[[Key, Record], Record] | None = None
-    ) -> System:
-        """Return the rows of which `keep` says yes by seed, fold and id, changed where `change` is given."""
-        units: dict[int, dict[int, Rows]] = {}
-        for seed, folds in self.units.items():
-            for fold, rows in folds.items():
-                kept = {i: change((fold, i), row) if change else row for i, row in rows.items() if keep(seed, fold, i)}
-                if kept:
-                    units.setdefault(seed, {})[fold] = kept
-        return System(units=units, shared=self.shared)
+    def cut(self, change: Callable[[Cell, Record], Record | None]) -> System:
+        """Return the rows as `change` has them by seed and fold, without those of which it makes None."""
+        cut = {
+            cell: {i: kept for i, row in rows.items() if (kept := change(cell, row)) is not None}
+            for cell, rows in self.units.items()
+        }
+        return System(units={cell: rows for cell, rows in cut.items() if rows}, shared=self.shared)
+
+    def within(self, other: System) -> System:
+        """Return the rows that another one has of the same seed and fold."""
+        return self.cut(lambda cell, row: row if row["id"] in other.units.get(cell, {}) else None)
 
     def scored(self, measure: Measure) -> Scored:
         """Return the score of each seed and fold."""
-        return Scored(
-            {
-                (s, f): score(measure, list(rows.values()))
-                for s, folds in self.units.items()
-                for f, rows in folds.items()
-            }
-        )
+        return Scored({cell: score(measure, list(rows.values())) for cell, rows in self.units.items()})
 
     def pooled(self, measure: Measure) -> float:
         """Return the score of all rows of a seed together, the mean over seeds."""
-        merged = [[row for rows in folds.values() for row in rows.values()] for folds in self.units.values()]
-        return float(np.mean([score(measure, rows) for rows in merged])) if merged else math.nan
+        each = [score(measure, rows) for rows in self.by_seed.values()]
+        return float(np.mean(each)) if each else math.nan
+
+    def sampled(self, measure: Measure, groups: Groups, pooled: bool) -> Sampled:
+        """Return the score of all rows together (`pooled`), else the mean over folds, with its replicates."""
+        scored = self.scored(measure)
+        value = self.pooled(measure) if pooled else scored.mean
+        return Sampled(value, scored, groups.samples(self, measure, pooled))
 
 
 @dataclass(frozen=True)
@@ -177,18 +224,15 @@ class Groups:
         """Return the replicates of a measure by seed, of pooled rows or the mean over folds; {}: none."""
         if self.count < 2:
             return {}
-        found = {}
-        for seed, folds in system.units.items():
-            # A row that this model, or this fold, does not have takes part in the drawing all the same.
-            sets = [system.keyed(seed, self.repeated)] if pooled else [
-                {(fold if self.repeated else 0, i): row for i, row in rows.items()} for fold, rows in folds.items()
-            ]  # fmt: skip
-            each = [self._replicates([rows.get(key, _ABSENT) for key in self.keys], measure) for rows in sets]
-            known = [values for values in each if values is not None]
-            if len(known) < len(each) or not known:
+        # A row that this model, or this fold, does not have takes part in the drawing all the same.
+        parts = [system] if pooled else [System(units={cell: rows}) for cell, rows in system.units.items()]
+        found: dict[int, list[Floats]] = {}
+        for seed, rows in (item for part in parts for item in part.keyed(self.repeated).items()):
+            values = self._replicates([rows.get(key, _ABSENT) for key in self.keys], measure)
+            if values is None:
                 return {}
-            found[seed] = np.mean(known, axis=0)
-        return found
+            found.setdefault(seed, []).append(values)
+        return {seed: np.mean(values, axis=0) for seed, values in found.items()}
 
     def _replicates(self, rows: list[Record], measure: Measure) -> Floats | None:
         """Return the replicates [n] of rows [R]; None where the rows have no score."""
@@ -232,11 +276,6 @@ def score(measure: Measure, rows: Sequence[Record]) -> float:
         return math.nan
 
 
-def estimate(value: float, samples: Samples) -> Estimate:
-    """Return a value (a mean over seeds) with the interval of its replicates."""
-    return interval(value, np.mean(list(samples.values()), axis=0) if samples else None)
-
-
 def interval(value: float, samples: Floats | None) -> Estimate:
     """Return a value with the percentile interval of replicates [n]; without bounds where one is unknown."""
     if samples is None or math.isnan(value) or np.isnan(samples).any():
@@ -250,6 +289,17 @@ def spread(values: Iterable[float]) -> tuple[float, float]:
     if not known:
         return math.nan, math.nan
     return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
+
+
+def _means_by_seed(each: Sequence[Mapping[int, Any]]) -> dict[int, Any]:
+    """Return the means of numbers, or of replicates [n], for each seed that all have."""
+    seeds = sorted(set.intersection(*map(set, each)))
+    return {seed: np.mean([one[seed] for one in each], axis=0) for seed in seeds}
+
+
+def _average(samples: Samples) -> Floats | None:
+    """Return the mean over seeds of replicates [n]."""
+    return np.mean(list(samples.values()), axis=0) if samples else None
 
 
 def _group(row: Record, unit: str) -> str:

@@ -18,7 +18,7 @@ from affect.errors import AffectError
 from affect.metrics.bootstrap import percentiles, replicates
 from affect.metrics.regression import ccc
 from affect.report import comparison, goals
-from affect.report.against import section, summary, verdict
+from affect.report.against import section, summary
 from affect.report.compare import Comparison, Difference, compare, sign_flips, t_interval
 from affect.report.experiment import load
 from affect.report.judgement import judge
@@ -40,6 +40,10 @@ def five(
 
 def one(found: Comparison, name: str = "ccc_valence", evaluation: str = "test") -> Difference:
     return next(d for d in found.differences if (d.evaluation, d.measure.name) == (evaluation, name))
+
+
+def verdict(difference: Difference) -> str:
+    return difference.judged.said()
 
 
 def change_rows(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:

@@ -17,9 +17,9 @@ from affect.findings import Flag
 from affect.recipe import FREE
 from affect.report import Run, read
 from affect.report import flags as all_flags
-from affect.report.outliers import by_chance, outlying, surprise
+from affect.report.courses import fall, still
+from affect.report.gaps import by_chance, outlying, surprise
 from affect.report.study import Study
-from affect.report.trends import fall, still
 from affect.tasks.emotion.config import Emotion
 from affect.tasks.emotion.task import EmotionTask
 
@@ -438,7 +438,7 @@ def test_a_model_that_knows_its_training_rows(tmp_path: Path, write_run, train: 
     if found:
         flag = only(tmp_path / "a")
         assert (flag.kind, flag.where) == ("train above valid", "2 of 2 runs, most in seed0/fold2")
-        assert flag.evidence == "CCC-V: train 0.670, valid 0.500"
+        assert flag.evidence == "CCC-V: train 0.670, valid 0.500; also in seed0/fold1"
 
 
 @pytest.mark.parametrize(
@@ -527,7 +527,8 @@ def test_a_leak_is_one_flag_for_all_runs(tmp_path: Path, write_run) -> None:
             for part in ("valid", "test"):
                 change_rows(path, lambda i, row, n=fold: row.update(speaker=f"M{i % n}"), part)
     found = {flag.kind: (flag.where, flag.evidence) for flag in flags(read(tmp_path / "a"))}
-    assert found["leaking split"] == ("2 of 3 runs, most in seed0/fold3", "3 speakers (M0, …) in valid and test")
+    words = "3 speakers (M0, …) in valid and test; also in seed0/fold2"
+    assert found["leaking split"] == ("2 of 3 runs, most in seed0/fold3", words)
     assert found["sharing allowed"][0].startswith("3 of 3 runs")
 
 

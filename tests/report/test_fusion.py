@@ -268,8 +268,8 @@ def test_conditions_of_fewer_rows(fused: Path) -> None:
 def test_every_kind_of_flag_of_the_core_has_its_weight() -> None:
     folder = Path(all_flags.__file__).parent
     text = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
-    said = set(re.findall(r'(?:Flag|worst)\(\s*"([^"]+)"', text)) | set(re.findall(r'yield "([^"]+)", ', text))
-    assert said | {"mixed settings", "mixed corpus", "valid above test", "test above valid"} == set(all_flags.SEVERITY)
+    said = set(re.findall(r'Flag\(\s*"([^"]+)"', text))
+    assert said | {"mixed settings", "mixed corpus", "valid above test", "test above valid"} == set(all_flags.ADVICE)
 
 
 # Comparisons.
@@ -282,7 +282,8 @@ def test_a_better_experiment_of_six_seeds_is_better(six: Path) -> None:
     assert one.p == pytest.approx(2 / 2**6)
     assert one.judged.said() == "really better"
     assert of(found, REST).pairs.keys() == set(range(6))
-    assert of(found, "test1", SQUARED_ERROR).improved == (of(found, "test1", SQUARED_ERROR).estimate.value < 0)
+    error = of(found, "test1", SQUARED_ERROR)
+    assert error.judged.better == (error.estimate.high < 0)
     text = against.section(found)
     assert "**really better**" in text
     assert "can't be under 0.0312" in text

@@ -307,7 +307,7 @@ def test_folds_share_the_resamples_of_the_whole() -> None:
     halves = {1: dict(list(rows.items())[:20]), 2: dict(list(rows.items())[20:])}
     mean = Measure(name="error", score=lambda rs: float(np.mean([r["prediction"]["x"] - r["target"]["x"] for r in rs])))
     groups = Groups.of({(0, name): row for name, row in rows.items()}, (), False)
-    found = groups.samples(System(units={0: halves}), mean, pooled=False)[0]
-    whole = groups.samples(System(units={0: {0: rows}}), mean, pooled=False)[0]
+    found = groups.samples(System(units={(0, fold): each for fold, each in halves.items()}), mean, pooled=False)[0]
+    whole = groups.samples(System(units={(0, 0): rows}), mean, pooled=False)[0]
     # Of halves the mean of means: nearly the mean of all.
     assert np.corrcoef(found, whole)[0, 1] > 0.9
