@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.errors import AffectError
-from affect.metrics.emotion import softmax
+from affect.metrics.classification import softmax
 
 if TYPE_CHECKING:
     from affect.task import Row
