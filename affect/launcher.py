@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from affect.errors import AffectError, first_line, nearest
+from affect.errors import AffectError, first_line, nearest, no_file
 
 CONFIGURATIONS = "accelerate_configs"
 """The folder of launch files that are named as engines."""
@@ -135,8 +135,7 @@ def environment_of(path: Path, script: Path, arguments: Sequence[str], where: Pl
     asks for what affect has no engine for.
     """
     if not path.is_file():
-        beside = [str(other) for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise AffectError(f"no launch file {str(path)!r}" + (f"; {nearest(str(path), beside)}" if beside else ""))
+        raise no_file("launch file", path)
     from yaml import YAMLError  # type: ignore[import-untyped]
 
     try:
@@ -179,7 +178,7 @@ def start(path: Path, script: Path, arguments: Sequence[str], command: str) -> N
     """
     where = place(os.environ)
     if not script.is_file():
-        raise AffectError(f"no recipe file {str(script)!r}")
+        raise no_file("recipe file", script)
     made = environment_of(path, script, arguments, where)
     made.setdefault("AFFECT_COMMAND", command)
     sys.stdout.flush()

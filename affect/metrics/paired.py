@@ -34,7 +34,7 @@ def sign_flip(differences: ArrayLike, draws: int = 100_000, seed: int = 0) -> fl
         return int(np.count_nonzero(np.abs(2.0 * (signs @ values) - total) >= least))
 
     if values.size <= EXACT:
-        return beyond((np.arange(2**values.size)[:, None] >> np.arange(values.size)) & 1) / 2**values.size
+        return beyond((np.arange(2**values.size)[:, None] >> np.arange(values.size)) & 1) / (1 << values.size)
     return (sum(map(beyond, _drawn_signs(values.size, draws, seed))) + 1) / (draws + 1)
 
 
