@@ -118,12 +118,13 @@ def own_fields(made: Workflow) -> list[str]:
 
 def split(arguments: Sequence[str], names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Return the arguments that give one of the fields `names`, with their values, and the other arguments."""
+    fields = {*names, "help"}
     own: list[str] = []
     rest: list[str] = []
     part = rest
     for argument in arguments:
         if argument.startswith("--"):
-            part = own if _gives(argument, {*names, "help"}) else rest
+            part = own if _gives(argument, fields) else rest
         elif argument == "-h":
             part = own
         part.append(argument)
