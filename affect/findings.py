@@ -49,25 +49,25 @@ class Flag:
     grave: bool = False
 
 
-def worst(kind: str, found: Mapping[str, tuple[float, str]], count: int, advice: str) -> list[Flag]:
+def worst(kind: str, signs: Mapping[str, tuple[float, str]], count: int, advice: str) -> list[Flag]:
     """Return one flag for all runs that show the same: the evidence of the worst and how many of `count` they are.
 
-    `found` holds (size, evidence) by the run's name; none gives no flag.
+    `signs` holds (size, evidence) by the run's name; none gives no flag.
     """
-    if not found:
+    if not signs:
         return []
-    name = max(found, key=lambda run: found[run][0])
-    where = name if len(found) == 1 else f"{len(found)} of {count} runs, most in {name}"
-    return [Flag(kind, where, found[name][1], advice, found[name][0])]
+    name = max(signs, key=lambda run: signs[run][0])
+    where = name if len(signs) == 1 else f"{len(signs)} of {count} runs, most in {name}"
+    return [Flag(kind, where, signs[name][1], advice, signs[name][0])]
 
 
-def gathered(found: Sequence[Flag], names: Collection[str]) -> list[Flag]:
+def gathered(signs: Sequence[Flag], names: Collection[str]) -> list[Flag]:
     """Return flags with those of a kind and a place in one, and then those of a kind in several runs (by `names`).
 
     The evidence is the worst run's; of the others some are named.
     """
     places: dict[tuple[str, str], list[Flag]] = {}
-    for flag in found:
+    for flag in signs:
         places.setdefault((flag.kind, flag.where), []).append(flag)
     kinds: dict[tuple[str, bool], list[Flag]] = {}
     for flags in places.values():
@@ -91,6 +91,6 @@ def finite(value: object) -> bool:
 
 
 def _some(words: Sequence[str], between: str) -> str:
-    known = list(dict.fromkeys(words))
-    more = f"{between}and {len(known) - _MOST} more" if len(known) > _MOST else ""
-    return between.join(known[:_MOST]) + more
+    different = list(dict.fromkeys(words))
+    more = f"{between}and {len(different) - _MOST} more" if len(different) > _MOST else ""
+    return between.join(different[:_MOST]) + more

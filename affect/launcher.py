@@ -49,10 +49,10 @@ def tasks_per_node(text: str) -> list[int]:
     """Return the tasks of each node from Slurm's short form: 2(x3),1 is 2, 2, 2, 1. Raises ValueError."""
     counts: list[int] = []
     for part in text.split(","):
-        found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
-        if found is None:
+        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+        if match is None:
             raise ValueError(f"no number of tasks: {text!r}")
-        counts += [int(found[1])] * int(found[2] or 1)
+        counts += [int(match[1])] * int(match[2] or 1)
     return counts
 
 
@@ -72,10 +72,10 @@ def address(environment: Mapping[str, str], nodes: int) -> str:
         return name
     except OSError:
         # Slurm's name of a node need not be the network's.
-        found = re.search(r"\bNodeAddr=(\S+)", _scontrol("--oneliner", "show", "node", name))
-        if found is None:
+        match = re.search(r"\bNodeAddr=(\S+)", _scontrol("--oneliner", "show", "node", name))
+        if match is None:
             raise AffectError(f"the node {name} has no address here: export MASTER_ADDR in the job's script") from None
-        return found[1]
+        return match[1]
 
 
 def _scontrol(*words: str) -> str:

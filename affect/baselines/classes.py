@@ -32,12 +32,12 @@ def predict(
     `mean` is the majority, `svr` a support vector classifier. `labels` [N] are the classes of `x_train` [N, D], None
     where missing. Raises AffectError where no training row has a label.
     """
-    known = np.array([label is not None for label in labels])
-    x, new = np.asarray(x_train, np.float64)[known], np.asarray(x_test, np.float64)
+    labelled = np.array([label is not None for label in labels])
+    x, new = np.asarray(x_train, np.float64)[labelled], np.asarray(x_test, np.float64)
     y = np.array([label for label in labels if label is not None])
     if not len(y):
         raise AffectError(f"baseline {name}: no training row has a class")
-    kinds = group_numbers(name, groups, len(known))[known]
+    kinds = group_numbers(name, groups, len(labelled))[labelled]
     if name == "mean" or len(np.unique(y)) < 2:
         return [str(Counter(y.tolist()).most_common(1)[0][0])] * len(new)
     if name == "ridge":

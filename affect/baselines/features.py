@@ -63,8 +63,8 @@ def predict(
         )
     columns = []
     for column in y.reshape(len(y), -1).T:
-        known = ~np.isnan(column)
-        columns.append(_column(name, x[known], column[known], new, kinds[known]))
+        labelled = ~np.isnan(column)
+        columns.append(_column(name, x[labelled], column[labelled], new, kinds[labelled]))
     return np.stack(columns, axis=1).reshape(len(new), *y.shape[1:])
 
 

@@ -45,8 +45,8 @@ def predict(
     if features is None:
         logger.warning("baseline tfidf predicts the mean: no two texts share a word")
         return predicted.reshape(len(new), *given.shape[1:])
-    known = ~np.isnan(y)
-    varied = [k for k in range(y.shape[1]) if known[:, k].sum() >= _FEWEST and np.ptp(y[known[:, k], k]) > 0]
+    labelled = ~np.isnan(y)
+    varied = [k for k in range(y.shape[1]) if labelled[:, k].sum() >= _FEWEST and np.ptp(y[labelled[:, k], k]) > 0]
     if left := y.shape[1] - len(varied):
         logger.warning("baseline tfidf predicts the mean of %d targets: too few labels, or constant ones", left)
     guesses = np.full((len(_ALPHAS), *y.shape), np.nan)
@@ -56,7 +56,7 @@ def predict(
             for a, alpha in enumerate(_ALPHAS):
                 guesses[a, test, k] = _fit(alpha, part, y[train, k])
     for k in varied:
-        rows = known[:, k] & np.isfinite(guesses[:, :, k]).all(0)
+        rows = labelled[:, k] & np.isfinite(guesses[:, :, k]).all(0)
         scores = [ccc(guess[rows, k], y[rows, k]) for guess in guesses]
         predicted[:, k] = _fit(_ALPHAS[int(np.argmax(scores))], features, y[:, k])
     return predicted.reshape(len(new), *given.shape[1:])
@@ -73,8 +73,8 @@ def _features(texts: Sequence[str], new: Sequence[str]) -> tuple[Any, Any] | Non
 
 def _fit(alpha: float, features: tuple[Any, Any] | None, y: Floats) -> Floats | float:
     """Return the predictions for the second features of a ridge fitted on the first; a part's mean without any."""
-    known = np.flatnonzero(~np.isnan(y))
-    if features is None or not known.size:
-        return float(np.mean(y[known])) if known.size else float("nan")
-    predicted: Floats = Ridge(alpha=alpha).fit(features[0][known], y[known]).predict(features[1])
+    labelled = np.flatnonzero(~np.isnan(y))
+    if features is None or not labelled.size:
+        return float(np.mean(y[labelled])) if labelled.size else float("nan")
+    predicted: Floats = Ridge(alpha=alpha).fit(features[0][labelled], y[labelled]).predict(features[1])
     return predicted

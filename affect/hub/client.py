@@ -69,7 +69,7 @@ def upload(folder: Path, repo: str, *, private: bool, message: str, kind: Kind =
     else's commit in between is built upon, once. Raises AffectError naming the repo.
     """
     api = HfApi(token=check(repo))
-    with told(repo):
+    with in_one_line(repo):
         api.create_repo(repo, private=private or None, repo_type=kind, exist_ok=True,
                         space_sdk="static" if kind == "space" else None)  # fmt: skip
         before = api.repo_info(repo, repo_type=kind)
@@ -107,12 +107,12 @@ def download(repo: str, revision: str | None, patterns: Sequence[str]) -> Path:
 
     Offline it is what an earlier call left. Raises AffectError naming the repo.
     """
-    with told(repo, revision):
+    with in_one_line(repo, revision):
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
 
 
 @contextlib.contextmanager
-def told(repo: str, revision: str | None = None) -> Iterator[None]:
+def in_one_line(repo: str, revision: str | None = None) -> Iterator[None]:
     """Turn the client's errors into an AffectError of one line that names `repo` and what to do."""
     try:
         yield
@@ -139,14 +139,14 @@ def _reason(error: BaseException, revision: str | None) -> str:
         return "lacks a file of a model: push it again"
     if isinstance(error, RepositoryNotFoundError):
         return "no such repo on the Hub, or the token may not see it: check the name, or give hf auth login"
-    known = {
+    answers = {
         401: "the Hub does not take the token: give hf auth login again, or set another HF_TOKEN",
         403: "the token may not write there: make one with write access to it, then hf auth login",
         404: "no such repo on the Hub: check the name",
         _STALE: "somebody else pushes to it at the same time: give the command again",
     }
-    if status in known:
-        return known[status]
+    if status in answers:
+        return answers[status]
     if status is not None:
         return f"the Hub answers {status}: try again later"
     if isinstance(error, HFValidationError):

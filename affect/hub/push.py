@@ -73,8 +73,8 @@ def module_of(name: Path) -> Path | None:
             return folder
     if name.is_dir():
         return None
-    known = [path.parent.name for path in MODULES.glob("*/*.py")]
-    raise AffectError(f"{name} is no run's folder and no metric module; {nearest(str(name), known)}")
+    modules = [path.parent.name for path in MODULES.glob("*/*.py")]
+    raise AffectError(f"{name} is no run's folder and no metric module; {nearest(str(name), modules)}")
 
 
 @contextmanager

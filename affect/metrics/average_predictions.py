@@ -88,8 +88,8 @@ def _mean(same: Sequence[Row], logits: NDArray[np.float64] | None) -> dict[str, 
         else:
             shares = softmax(logits).tolist()
         probability[name] = dict(zip(classes, shares, strict=True))
-        known = shares if logits is None else logits
-        prediction[name] = classes[int(np.argmax(known))] if np.isfinite(known).all() else None
+        sizes = shares if logits is None else logits
+        prediction[name] = classes[int(np.argmax(sizes))] if np.isfinite(sizes).all() else None
     mean: dict[str, Any] = {"prediction": prediction}
     if probability:
         mean["probability"] = probability

@@ -51,12 +51,12 @@ def replicates_mean(groups: ArrayLike, values: ArrayLike, *, n: int = 1000, seed
     """
     size, index = grouped(groups, values)
     x = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(x)
+    labelled = ~np.isnan(x)
     counts = draws(size, n, seed).astype(np.float64)
-    total = counts @ np.bincount(index[known], x[known], minlength=size)
-    count = counts @ np.bincount(index[known], minlength=size)
-    found: Floats = np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
-    return found
+    total = counts @ np.bincount(index[labelled], x[labelled], minlength=size)
+    count = counts @ np.bincount(index[labelled], minlength=size)
+    means: Floats = np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
+    return means
 
 
 def percentiles(samples: Floats) -> tuple[float, float]:
@@ -80,7 +80,7 @@ def grouped(groups: ArrayLike, *arrays: ArrayLike) -> tuple[int, NDArray[np.intp
 @lru_cache(maxsize=4)
 def draws(size: int, n: int, seed: int) -> NDArray[Any]:
     """Return how often each of n resamples holds each group [n, G]; read-only, as all who ask share it."""
-    found = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=n)
+    drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=n)
     # Drawing takes longer than what is done with it, and a report asks for the same resamples hundreds of times.
-    found.setflags(write=False)
-    return found
+    drawn.setflags(write=False)
+    return drawn

@@ -112,8 +112,8 @@ def valid(prediction: ArrayLike, target: ArrayLike) -> tuple[Names, Names]:
     x, y = _names(prediction), _names(target)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"prediction and target must be two [N] arrays, not {x.shape} and {y.shape}")
-    known = _known(y)
-    x, y = x[known], y[known]
+    labelled = _known(y)
+    x, y = x[labelled], y[labelled]
     absent = ~_known(x)
     if absent.any():
         raise ValueError(f"{absent.sum()} of {absent.size} predictions are missing, the first at {absent.argmax()}")
@@ -156,5 +156,5 @@ def _names(labels: ArrayLike) -> Names:
 
 
 def _known(names: Names) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = names != ""
-    return found
+    labelled: NDArray[np.bool_] = names != ""
+    return labelled

@@ -67,8 +67,8 @@ def valid(prediction: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
     for name, wrong in (("predictions", ~np.isfinite(x)), ("targets", np.isinf(y))):
         if wrong.any():
             raise ValueError(f"{wrong.sum()} of {wrong.size} {name} are not finite, the first at {wrong.argmax()}")
-    known = ~np.isnan(y)
-    return x[known], y[known]
+    labelled = ~np.isnan(y)
+    return x[labelled], y[labelled]
 
 
 def _flat(x: Floats) -> bool:

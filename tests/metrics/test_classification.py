@@ -25,6 +25,7 @@ CLASSES = ("ang", "hap", "neu", "sad")
 pairs = st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), min_size=1, max_size=60)
 
 
+@settings(deadline=None)
 @given(pairs)
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 def test_scores_are_scikit_learns(rows: list[tuple[str, str]]) -> None:
@@ -37,6 +38,7 @@ def test_scores_are_scikit_learns(rows: list[tuple[str, str]]) -> None:
     assert weighted_f1(x, y) == pytest.approx(f1_score(y, x, average="weighted", zero_division=0))
 
 
+@settings(deadline=None)
 @given(pairs, st.randoms())
 def test_the_order_of_rows_and_the_names_of_classes_do_not_matter(rows: list[tuple[str, str]], random) -> None:
     x, y = zip(*rows, strict=True)

@@ -59,9 +59,9 @@ def predict(
     from affect.inference.predict import predict as write
     from affect.usage import UserInputs
 
-    said, heard, seen = (tuple(value for values in given for value in values) for given in (text, audio, video))
+    texts, sounds, videos = (tuple(value for values in given for value in values) for given in (text, audio, video))
     inputs = UserInputs(
-        files=tuple(files), window=window, hop=hop, rate=rate, raw=raw, text=said, audio=heard, video=seen,
+        files=tuple(files), window=window, hop=hop, rate=rate, raw=raw, text=texts, audio=sounds, video=videos,
         features=features,
     )  # fmt: skip
     if write(run, inputs, sys.stdout):

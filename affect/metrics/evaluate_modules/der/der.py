@@ -77,10 +77,10 @@ class DiarizationErrorRate(evaluate.Metric):  # type: ignore[misc]  # evaluate c
         if len(spans) != len(references):
             raise ValueError(f"{len(references)} recordings have {len(spans)} UEMs")
         totals, jaccard = np.zeros(4), []
-        for mine, theirs, scored in zip(map(_turns, predictions), map(_turns, references), spans, strict=True):
+        for predicted, reference, scored in zip(map(_turns, predictions), map(_turns, references), spans, strict=True):
             region = None if scored is None else _merged([_checked(start, end, "the UEM") for start, end in scored])
-            totals += _errors(*_timeline(mine, theirs, region, collar, skip_overlap))
-            jaccard += _jaccard(*_timeline(mine, theirs, region, 0.0, False))
+            totals += _errors(*_timeline(predicted, reference, region, collar, skip_overlap))
+            jaccard += _jaccard(*_timeline(predicted, reference, region, 0.0, False))
         missed, false_alarm, confusion, speech = totals.tolist()
         return {
             "der": (missed + false_alarm + confusion) / speech if speech > 0 else math.nan,
@@ -126,20 +126,22 @@ def _checked(start: float, end: float, whose: str) -> tuple[float, float]:
 
 
 def _merged(spans: Any) -> list[tuple[float, float]]:
-    found: list[tuple[float, float]] = []
+    merged: list[tuple[float, float]] = []
     for start, end in sorted(spans):
-        if found and start <= found[-1][1] + _DUST:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        if merged and start <= merged[-1][1] + _DUST:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
-            found.append((start, end))
-    return found
+            merged.append((start, end))
+    return merged
 
 
-def _timeline(mine: Any, theirs: Any, region: Any, collar: float, skip_overlap: bool) -> tuple[Any, Any, Any]:
+def _timeline(prediction: Any, truth: Any, region: Any, collar: float, skip_overlap: bool) -> tuple[Any, Any, Any]:
     """Return who speaks in the prediction [S, T] and in the reference [R, T], and scored seconds [T]."""
-    borders = [time for turns in theirs for turn in turns for time in turn] if collar else []
+    borders = [time for turns in truth for turn in turns for time in turn] if collar else []
     zones = _merged([(time - collar, time + collar) for time in borders])
-    edges = np.array(sorted({t for turns in (*mine, *theirs, region or [], zones) for span in turns for t in span}))
+    edges = np.array(
+        sorted({t for turns in (*prediction, *truth, region or [], zones) for span in turns for t in span})
+    )
 
     def rows(speakers: Any) -> Any:
         table = np.zeros((len(speakers), max(0, len(edges) - 1)))
@@ -148,7 +150,7 @@ def _timeline(mine: Any, theirs: Any, region: Any, collar: float, skip_overlap: 
                 row[start:stop] = 1.0
         return table
 
-    predicted, reference = rows(mine), rows(theirs)
+    predicted, reference = rows(prediction), rows(truth)
     weight = np.diff(edges) * (1 - rows([zones])[0])
     if region is not None:
         weight = weight * rows([region])[0]
@@ -159,13 +161,13 @@ def _timeline(mine: Any, theirs: Any, region: Any, collar: float, skip_overlap: 
 
 def _errors(predicted: Any, reference: Any, weight: Any) -> Any:
     """Return the seconds missed, of false alarm, of confusion, and of reference speech [4]."""
-    said, spoken = predicted.sum(0), reference.sum(0)
+    claimed, spoken = predicted.sum(0), reference.sum(0)
     shared = (reference * weight) @ predicted.T
     right = shared[linear_sum_assignment(shared, maximize=True)].sum()
-    both = np.minimum(spoken, said)
+    both = np.minimum(spoken, claimed)
     # Rounding may leave less than no confusion.
     confusion = max(0.0, both @ weight - right)
-    return np.array([(spoken - both) @ weight, (said - both) @ weight, confusion, spoken @ weight])
+    return np.array([(spoken - both) @ weight, (claimed - both) @ weight, confusion, spoken @ weight])
 
 
 def _jaccard(predicted: Any, reference: Any, weight: Any) -> list[float]:
@@ -175,5 +177,5 @@ def _jaccard(predicted: Any, reference: Any, weight: Any) -> list[float]:
     either = (reference @ weight)[:, None] + (predicted @ weight)[None, :] - shared
     error = 1 - np.divide(shared, either, out=np.zeros_like(shared), where=either > 0)
     chosen = linear_sum_assignment(error)
-    found: list[float] = error[chosen].tolist()
-    return found + [1.0] * (len(reference) - len(found))
+    errors: list[float] = error[chosen].tolist()
+    return errors + [1.0] * (len(reference) - len(errors))
