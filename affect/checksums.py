@@ -37,25 +37,21 @@ def faults(folder: Path, names: Collection[str] | None = None) -> dict[str, str]
     try:
         # Not as text, which takes a damaged line feed (a carriage return) for a whole one.
         lines = (folder / FILE).read_bytes().decode("utf-8").split("\n")
-    except FileNotFoundError:
-        return {FILE: f"{FILE} is missing"}
     except (OSError, ValueError) as error:
-        return {FILE: f"{FILE} can't be read ({_why(error)})"}
-    known = [_LINE.fullmatch(line) for line in lines[:-2]]
-    if "\n".join(lines[-2:]) != _end(len(known)) or not all(known):
+        return {FILE: _unreadable(FILE, error)}
+    listed_files = [_LINE.fullmatch(line) for line in lines[:-2]]
+    if "\n".join(lines[-2:]) != _end(len(listed_files)) or not all(listed_files):
         return {FILE: f"{FILE} is cut short or not what was written"}
-    found: dict[str, str] = {}
-    for digest, name in (match.groups() for match in known if match):
+    wrong: dict[str, str] = {}
+    for digest, name in (match.groups() for match in listed_files if match):
         if names is not None and name not in names:
             continue
         try:
             if _digest(folder / name) != digest:
-                found[name] = f"{name} is not what was written: its SHA-256 differs"
-        except FileNotFoundError:
-            found[name] = f"{name} is missing"
+                wrong[name] = f"{name} is not what was written: its SHA-256 differs"
         except (OSError, ValueError) as error:
-            found[name] = f"{name} can't be read ({_why(error)})"
-    return found
+            wrong[name] = _unreadable(name, error)
+    return wrong
 
 
 def check(folder: Path, names: Collection[str] | None = None) -> None:
@@ -74,5 +70,7 @@ def _end(files: int) -> str:
     return f"# {files} files\n"
 
 
-def _why(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+def _unreadable(name: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{name} is missing"
+    return f"{name} can't be read ({(error.strerror if isinstance(error, OSError) else None) or error})"

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import types
+from collections.abc import Callable
 from dataclasses import MISSING
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -22,6 +23,13 @@ def require(holds: bool, name: str, must: str, value: object) -> None:
     """Raise an AffectError that names the field `name` unless `holds`."""
     if not holds:
         raise AffectError(f"{name} must {must}, not {value!r}")
+
+
+def require_each(part: Any, section: str, must: str, holds: Callable[[Any], bool], *names: str) -> None:
+    """Raise an AffectError that names the first field of a section for whose value, None apart, `holds` is false."""
+    for name in names:
+        value = getattr(part, name)
+        require(value is None or holds(value), f"{section}.{name}", must, value)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -42,14 +50,14 @@ def from_dict(cls: type[T], data: Any, name: str = "") -> T:
 
 def differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> list[str]:
     """Return the dotted names of fields in which two configurations (as dictionaries) differ."""
-    found = []
+    names = []
     for key in dict.fromkeys((*left, *right)):
         a, b = left.get(key), right.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
+            names += differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            found.append(f"{prefix}{key}")
-    return found
+            names.append(f"{prefix}{key}")
+    return names
 
 
 def field_names(cls: type, prefix: str = "") -> list[str]:
@@ -80,32 +88,30 @@ def refuse_unfinite(part: Any, name: str = "") -> None:
 def _build(kind: Any, value: Any, name: str) -> Any:
     """Return `value` (JSON types) as the annotated type `kind`."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(value, dict):
-            raise AffectError(f"{name or 'the configuration'} must be an object, not {value!r}")
-        hints = get_type_hints(kind)
-        known = [item.name for item in dataclasses.fields(kind)]
-        for key in value:
-            if key not in known:
-                raise AffectError(f"unknown field {_dotted(name, key)}; {nearest(key, known)}")
-        for item in dataclasses.fields(kind):
-            given = item.name in value or item.default is not MISSING or item.default_factory is not MISSING
-            if not given:
-                raise AffectError(f"{_dotted(name, item.name)} is missing")
-        return kind(**{key: _build(hints[key], part, _dotted(name, key)) for key, part in value.items()})
-    origin, args = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        for arm in args:
-            if _fits(arm, value):
-                return _build(arm, value, name)
-    if origin in (Union, types.UnionType) or not _fits(kind, value):
-        spelt = " or ".join(_spell(arm) for arm in (args if origin in (Union, types.UnionType) else (kind,)))
-        raise AffectError(f"{name} must be {spelt}, not {value!r}")
-    if origin is tuple:
-        inner = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
-        return tuple(_build(arm, item, name) for arm, item in zip(inner, value, strict=True))
-    return float(value) if kind is float else value
+        return _section(kind, value, name)
+    arms = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    fitting = next((arm for arm in arms if _fits(arm, value)), MISSING)
+    if fitting is MISSING:
+        raise AffectError(f"{name} must be {' or '.join(map(_spell, arms))}, not {value!r}")
+    if get_origin(fitting) is tuple:
+        inner = get_args(fitting)
+        each = [inner[0]] * len(value) if inner[1:] == (Ellipsis,) else inner
+        return tuple(_build(arm, item, name) for arm, item in zip(each, value, strict=True))
+    return float(value) if fitting is float else value
+
+
+def _section(kind: Any, value: Any, name: str) -> Any:
+    if not isinstance(value, dict):
+        raise AffectError(f"{name or 'the configuration'} must be an object, not {value!r}")
+    hints = get_type_hints(kind)
+    fields = {item.name: item for item in dataclasses.fields(kind)}
+    for key in value:
+        if key not in fields:
+            raise AffectError(f"unknown field {_dotted(name, key)}; {nearest(key, fields)}")
+    for key, item in fields.items():
+        if key not in value and item.default is MISSING and item.default_factory is MISSING:
+            raise AffectError(f"{_dotted(name, key)} is missing")
+    return kind(**{key: _build(hints[key], part, _dotted(name, key)) for key, part in value.items()})
 
 
 def _fits(kind: Any, value: Any) -> bool:

@@ -85,3 +85,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return f"did you mean {close[0]!r}?"
     more = f", ... ({len(names)} in all)" if len(names) > _MOST else ""
     return "there are: " + ", ".join(names[:_MOST]) + more
+
+
+def no_file(what: str, path: Path) -> AffectError:
+    """Return the error of a file of a kind that is not there, with the nearest of its kind beside it."""
+    beside = [str(other) for other in path.parent.glob(f"*{path.suffix}")] if path.suffix else []
+    return AffectError(f"no {what} {str(path)!r}" + (f"; {nearest(str(path), beside)}" if beside else ""))

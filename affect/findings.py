@@ -49,13 +49,13 @@ class Flag:
     grave: bool = False
 
 
-def gathered(found: Sequence[Flag], names: Collection[str]) -> list[Flag]:
+def gathered(signs: Sequence[Flag], names: Collection[str]) -> list[Flag]:
     """Return flags with those of a kind and a place in one, and then those of a kind in several runs (by `names`).
 
     The evidence is the worst run's; of the others some are named.
     """
     places: dict[tuple[str, str], list[Flag]] = {}
-    for flag in found:
+    for flag in signs:
         places.setdefault((flag.kind, flag.where), []).append(flag)
     kinds: dict[tuple[str, bool], list[Flag]] = {}
     for flags in places.values():
@@ -79,6 +79,6 @@ def finite(value: object) -> bool:
 
 
 def _some(words: Sequence[str], between: str) -> str:
-    known = list(dict.fromkeys(words))
-    more = f"{between}and {len(known) - _MOST} more" if len(known) > _MOST else ""
-    return between.join(known[:_MOST]) + more
+    different = list(dict.fromkeys(words))
+    more = f"{between}and {len(different) - _MOST} more" if len(different) > _MOST else ""
+    return between.join(different[:_MOST]) + more

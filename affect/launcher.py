@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from affect.errors import AffectError, first_line, nearest
+from affect.errors import AffectError, first_line, nearest, no_file
 
 CONFIGURATIONS = "accelerate_configs"
 """The folder of launch files that are named as engines."""
@@ -22,20 +20,11 @@ _PORTS, _STEPS = range(10000, 30000), 16
 """Below those that a kernel gives out by itself; a job has as many of its own."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a rank is: its number in the world and on its node, and how many there are of each."""
+def place(environment: Mapping[str, str]) -> dict[str, int]:
+    """Return the place that Slurm gave to this task, by torchrun's variables. Raises AffectError where it is no task.
 
-    rank: int
-    world: int
-    local_rank: int
-    local_world: int
-    node: int
-    nodes: int
-
-
-def place(environment: Mapping[str, str]) -> Place:
-    """Return the place that Slurm gave to this task. Raises AffectError where this is no task of srun."""
+    A group is a node: its number, and how many there are.
+    """
     if "SLURM_JOB_ID" not in environment:
         raise AffectError(
             "affect launch makes a rank of each task of srun, and no Slurm is here: give accelerate launch "
@@ -47,10 +36,11 @@ def place(environment: Mapping[str, str]) -> Place:
     try:
         node = int(environment["SLURM_NODEID"])
         counts = tasks_per_node(environment["SLURM_STEP_TASKS_PER_NODE"])
-        return Place(
-            rank=int(environment["SLURM_PROCID"]), world=int(environment["SLURM_STEP_NUM_TASKS"]),
-            local_rank=int(environment["SLURM_LOCALID"]), local_world=counts[node], node=node, nodes=len(counts),
-        )  # fmt: skip
+        return {
+            "RANK": int(environment["SLURM_PROCID"]), "WORLD_SIZE": int(environment["SLURM_STEP_NUM_TASKS"]),
+            "LOCAL_RANK": int(environment["SLURM_LOCALID"]), "LOCAL_WORLD_SIZE": counts[node],
+            "GROUP_RANK": node, "GROUP_WORLD_SIZE": len(counts),
+        }  # fmt: skip
     except (KeyError, ValueError, IndexError) as error:
         raise AffectError(f"Slurm does not say where this task is ({error}): give the job to srun anew") from error
 
@@ -59,10 +49,10 @@ def tasks_per_node(text: str) -> list[int]:
     """Return the tasks of each node from Slurm's short form: 2(x3),1 is 2, 2, 2, 1. Raises ValueError."""
     counts: list[int] = []
     for part in text.split(","):
-        found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
-        if found is None:
+        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+        if match is None:
             raise ValueError(f"no number of tasks: {text!r}")
-        counts += [int(found[1])] * int(found[2] or 1)
+        counts += [int(match[1])] * int(match[2] or 1)
     return counts
 
 
@@ -82,10 +72,10 @@ def address(environment: Mapping[str, str], nodes: int) -> str:
         return name
     except OSError:
         # Slurm's name of a node need not be the network's.
-        found = re.search(r"\bNodeAddr=(\S+)", _scontrol("--oneliner", "show", "node", name))
-        if found is None:
+        match = re.search(r"\bNodeAddr=(\S+)", _scontrol("--oneliner", "show", "node", name))
+        if match is None:
             raise AffectError(f"the node {name} has no address here: export MASTER_ADDR in the job's script") from None
-        return found[1]
+        return match[1]
 
 
 def _scontrol(*words: str) -> str:
@@ -100,18 +90,12 @@ def _scontrol(*words: str) -> str:
     return done.stdout
 
 
-def ranks(environment: Mapping[str, str], where: Place) -> dict[str, str]:
+def ranks(environment: Mapping[str, str], where: Mapping[str, int]) -> dict[str, str]:
     """Return the variables that torchrun would set for a rank; a meeting place named in the environment is kept."""
-    meeting = environment.get("MASTER_ADDR") or address(environment, where.nodes)
     number = port(int(environment["SLURM_JOB_ID"]), int(environment["SLURM_STEP_ID"]))
     return {
-        "RANK": str(where.rank),
-        "WORLD_SIZE": str(where.world),
-        "LOCAL_RANK": str(where.local_rank),
-        "LOCAL_WORLD_SIZE": str(where.local_world),
-        "GROUP_RANK": str(where.node),
-        "GROUP_WORLD_SIZE": str(where.nodes),
-        "MASTER_ADDR": meeting,
+        **{name: str(value) for name, value in where.items()},
+        "MASTER_ADDR": environment.get("MASTER_ADDR") or address(environment, where["GROUP_WORLD_SIZE"]),
         "MASTER_PORT": environment.get("MASTER_PORT") or str(number),
     }
 
@@ -119,57 +103,53 @@ def ranks(environment: Mapping[str, str], where: Place) -> dict[str, str]:
 def configuration(engine: str) -> Path:
     """Return the launch file of an engine by its name: accelerate_configs/<engine>.yaml, here or beside the package."""
     folders = [Path(CONFIGURATIONS), Path(__file__).resolve().parents[1] / CONFIGURATIONS]
-    found = [path for path in (folder / f"{engine}.yaml" for folder in folders) if path.is_file()]
-    if found:
-        return found[0]
-    known = {path.stem for path in itertools.chain.from_iterable(folder.glob("*.yaml") for folder in folders)}
-    if not known:
+    files = {path.stem: path for folder in reversed(folders) for path in folder.glob("*.yaml")}
+    if not files:
         raise AffectError(f"no folder {CONFIGURATIONS} here: run from the project's folder, or give --config-file")
-    raise AffectError(f"unknown engine {engine!r}; {nearest(engine, known)}")
+    if engine not in files:
+        raise AffectError(f"unknown engine {engine!r}; {nearest(engine, files)}")
+    return files[engine]
 
 
-def environment_of(path: Path, script: Path, arguments: Sequence[str], where: Place) -> dict[str, str]:
+def environment_of(path: Path, script: Path, arguments: Sequence[str], where: Mapping[str, int]) -> dict[str, str]:
     """Return the whole environment of a rank: what Accelerate makes of the launch file at `path`, and its place.
 
     The number of processes in the file does not matter. Raises AffectError for a file that can't be read, or that
     asks for what affect has no engine for.
     """
     if not path.is_file():
-        beside = [str(other) for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise AffectError(f"no launch file {str(path)!r}" + (f"; {nearest(str(path), beside)}" if beside else ""))
+        raise no_file("launch file", path)
     from yaml import YAMLError  # type: ignore[import-untyped]
 
     try:
-        prepared, sharded = _prepared(path, script, arguments, where)
+        prepared, sharded = _prepared(path, script, arguments, where["WORLD_SIZE"])
     except (YAMLError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise AffectError(f"{path} can't be used as a launch file: {first_line(error)}") from error
-    if where.world > 1 or sharded:
+    if where["WORLD_SIZE"] > 1 or sharded:
         # Of the environment that came here: where one node starts one process, Accelerate writes a port of its own.
         return {**prepared, **ranks(os.environ, where)}
     return prepared
 
 
-def _prepared(path: Path, script: Path, arguments: Sequence[str], where: Place) -> tuple[dict[str, str], bool]:
+def _prepared(path: Path, script: Path, arguments: Sequence[str], world: int) -> tuple[dict[str, str], bool]:
     """Return Accelerate's environment, and whether the engine needs a world even of one."""
     from accelerate.commands import launch
     from accelerate.utils import launch as environments
 
     given = launch.launch_command_parser().parse_args(["--config_file", str(path), str(script), *arguments])
-    said, defaults, precision = launch._validate_launch_command(given)
-    for kind, asked in (("TPU", said.tpu), ("Megatron-LM", said.use_megatron_lm)):
+    settings, defaults, precision = launch._validate_launch_command(given)
+    for kind, asked in (("TPU", settings.tpu), ("Megatron-LM", settings.use_megatron_lm)):
         if asked:
             raise ValueError(f"affect has no engine for {kind}")
     # One node, as far as Accelerate knows: it starts nobody here, and would look for hosts and for a free port.
-    said.num_processes, said.num_machines, said.machine_rank, said.main_process_port = where.world, 1, 0, 0
-    prepare: Callable[..., dict[str, str]] = environments.prepare_multi_gpu_env
-    if said.use_deepspeed:
+    settings.num_processes, settings.num_machines, settings.machine_rank, settings.main_process_port = world, 1, 0, 0
+    if settings.use_deepspeed:
         fields = [*defaults.deepspeed_config, *(["mixed_precision"] if precision else [])]
-        said.deepspeed_fields_from_accelerate_config = ",".join(fields)
-        return dict(environments.prepare_deepspeed_cmd_env(said)[1]), True
-    if said.multi_gpu or said.use_fsdp:
-        return dict(prepare(said)), bool(said.use_fsdp)
-    made = dict(environments.prepare_simple_launcher_cmd_env(said)[1])
-    return made, False
+        settings.deepspeed_fields_from_accelerate_config = ",".join(fields)
+        return dict(environments.prepare_deepspeed_cmd_env(settings)[1]), True
+    if settings.multi_gpu or settings.use_fsdp:
+        return dict(environments.prepare_multi_gpu_env(settings)), bool(settings.use_fsdp)
+    return dict(environments.prepare_simple_launcher_cmd_env(settings)[1]), False
 
 
 def start(path: Path, script: Path, arguments: Sequence[str], command: str) -> NoReturn:
@@ -179,7 +159,7 @@ def start(path: Path, script: Path, arguments: Sequence[str], command: str) -> N
     """
     where = place(os.environ)
     if not script.is_file():
-        raise AffectError(f"no recipe file {str(script)!r}")
+        raise no_file("recipe file", script)
     made = environment_of(path, script, arguments, where)
     made.setdefault("AFFECT_COMMAND", command)
     sys.stdout.flush()

@@ -34,9 +34,8 @@ class Options:
     def __post_init__(self) -> None:
         """Check seeds and folds before the first of them has run."""
         require(self.name is None or Path(self.name).name == self.name, "name", "be a plain name", self.name)
-        require(self.seeds != (), "seeds", "name at least one", self.seeds)
+        for name, numbers in (("seeds", self.seeds), ("folds", self.folds)):
+            require(numbers != (), name, "name at least one", numbers)
+            require(len(set(numbers or ())) == len(numbers or ()), name, "name each once", numbers)
         for seed in self.seeds or ():
             require(seed >= 0, "seeds", "not be negative", seed)
-        require(len(set(self.seeds or ())) == len(self.seeds or ()), "seeds", "name each once", self.seeds)
-        require(self.folds != (), "folds", "name at least one", self.folds)
-        require(len(set(self.folds or ())) == len(self.folds or ()), "folds", "name each once", self.folds)

@@ -7,7 +7,6 @@ import ctypes
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 PARENT = "AFFECT_PARENT"
@@ -44,10 +43,7 @@ def ask_again() -> None:
 
     Of several ranks the one that is slower to end is killed, and srun then tells of that alone.
     """
-    name = os.environ.get("AFFECT_AGAIN")
-    if name:
-        with contextlib.suppress(OSError):
-            Path(name).touch()
+    _add_to_mark("")
 
 
 def refuse_again() -> None:
@@ -55,10 +51,13 @@ def refuse_again() -> None:
 
     Other ranks know no more than that one is lost, and ask to be started again.
     """
-    name = os.environ.get("AFFECT_AGAIN")
-    if name:
-        with contextlib.suppress(OSError):
-            Path(name).write_text("a rank failed of itself\n", encoding="utf-8")
+    _add_to_mark("a rank failed of itself\n")
+
+
+def _add_to_mark(words: str) -> None:
+    if name := os.environ.get("AFFECT_AGAIN"):
+        with contextlib.suppress(OSError), open(name, "a", encoding="utf-8") as file:
+            file.write(words)
 
 
 def die_with_parent(number: signal.Signals) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from functools import partial
+from operator import le, lt
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from affect import config
-from affect.config import differences, field_names, refuse_unfinite, require
+from affect.config import differences, field_names, refuse_unfinite, require, require_each
 from affect.errors import AffectError
 
 __all__ = ["FREE", "Optim", "Recipe", "Train", "differences", "field_names", "read", "require"]
@@ -24,6 +26,9 @@ FREE = (
 )
 """Fields that may change between the sessions of a run, and differ between runs that are compared: they decide no
 result."""
+
+
+_positive, _not_negative = partial(lt, 0), partial(le, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,17 +66,11 @@ class Optim:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        require(self.lr > 0, "optim.lr", "be positive", self.lr)
-        require(self.encoder_lr is None or self.encoder_lr > 0, "optim.encoder_lr", "be positive", self.encoder_lr)
-        require(self.weight_decay >= 0, "optim.weight_decay", "not be negative", self.weight_decay)
+        require_each(self, "optim", "be positive", _positive, "lr", "encoder_lr", "plateau_patience")
+        require_each(self, "optim", "be positive (or None)", _positive, "clip", "clip_value")
+        require_each(self, "optim", "not be negative", _not_negative, "weight_decay", "plateau_delta", "floor")
         require(all(0 <= b < 1 for b in self.betas), "optim.betas", "lie in [0, 1)", self.betas)
         require(0 <= self.warmup < 1, "optim.warmup", "be a share of the steps in [0, 1)", self.warmup)
-        require(self.plateau_patience > 0, "optim.plateau_patience", "be positive", self.plateau_patience)
-        for name in ("plateau_delta", "floor"):
-            require(getattr(self, name) >= 0, f"optim.{name}", "not be negative", getattr(self, name))
-        for name in ("clip", "clip_value"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"optim.{name}", "be positive (or None)", value)
         share = self.clip_percentile
         require(share is None or 0 < share <= 100, "optim.clip_percentile", "lie in (0, 100] (or be None)", share)
         require(self.ema is None or 0 < self.ema < 1, "optim.ema", "lie in (0, 1)", self.ema)
@@ -127,21 +126,19 @@ class Train:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for name in ("batch", "epochs", "evaluate_every", "checkpoint_every", "keep", "average_best"):
-            require(getattr(self, name) > 0, f"train.{name}", "be positive", getattr(self, name))
-        for name in ("steps", "patience", "world", "diagnostics_every"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"train.{name}", "be positive (or None)", value)
+        require_each(
+            self, "train", "be positive", _positive, "batch", "epochs", "evaluate_every", "checkpoint_every", "keep",
+            "average_best", "timeout", "checkpoint_minutes",
+        )  # fmt: skip
+        require_each(
+            self, "train", "be positive (or None)", _positive, "steps", "patience", "world", "diagnostics_every"
+        )  # fmt: skip
+        require_each(self, "train", "not be negative", _not_negative, "workers", "min_delta")
         require(self.budget == "auto" or self.budget > 0, "train.budget", "be positive or 'auto'", self.budget)
-        both = self.choose == "last" and self.patience is not None
-        require(not both, "train.patience", "be left out with choose=last, which takes the last weights", self.patience)
-        several = self.average_best
-        both = self.choose == "last" and several > 1
-        require(not both, "train.average_best", "be 1 with choose=last, which takes the last weights", several)
-        require(self.workers >= 0, "train.workers", "not be negative", self.workers)
-        for name in ("timeout", "checkpoint_minutes"):
-            require(getattr(self, name) > 0, f"train.{name}", "be positive", getattr(self, name))
-        require(self.min_delta >= 0, "train.min_delta", "not be negative", self.min_delta)
+        if self.choose == "last":
+            why = "with choose=last, which takes the last weights"
+            require(self.patience is None, "train.patience", f"be left out {why}", self.patience)
+            require(self.average_best == 1, "train.average_best", f"be 1 {why}", self.average_best)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
-from affect.errors import AffectError, nearest
+from affect.errors import AffectError
 from affect.metrics.regression import Floats, ccc
 
 NAMES = ("mean", "ridge", "svr")
+ALPHAS = 10.0 ** np.arange(5, -3, -1)
+"""Penalties of a ridge, the most regular first."""
 
 logger = logging.getLogger("affect")
 
@@ -36,39 +37,50 @@ _MOST_CHOOSING = 2000
 _MOST_FITTING = 10_000
 """And it is fitted on at most this many: 84,000 rows would take hours."""
 
-Fit = Callable[[], Any]
+Parts = Iterable[tuple[NDArray[Any], NDArray[Any]]]
 
 
 def predict(
     name: str, x_train: ArrayLike, y_train: ArrayLike, x_test: ArrayLike, groups: ArrayLike | None = None
 ) -> Floats:
-    """Return the predictions of baseline `name` for `x_test` [M, D]: [M] or [M, K] as `y_train` [N] or [N, K].
+    """Return the predictions of one of `NAMES` for `x_test` [M, D]: [M] or [M, K] as `y_train` [N] or [N, K].
 
     `mean` is the training mean, `ridge` a standardised ridge regression, `svr` a standardised RBF support vector
     regression, fitted on at most 10,000 training rows spread evenly over the groups, its settings chosen on 2,000 of
     them (the log says so where there are more). NaN targets are missing and left out, target by target; `groups` [N]
-    are kept apart when settings are chosen. Raises AffectError for an unknown name, shapes that do not fit, features
-    that are not finite, or a target without a label.
+    are kept apart when settings are chosen. Raises AffectError for features that are not finite, and as `targets`.
     """
-    if name not in NAMES:
-        raise AffectError(f"unknown baseline {name!r}; {nearest(name, NAMES)}")
     x, new = np.asarray(x_train, np.float64), np.asarray(x_test, np.float64)
-    y = np.asarray(y_train, np.float64)
-    _check(name, x, y, new)
+    y = targets(name, y_train, len(x), len(new))
     kinds = group_numbers(name, groups, len(x))
+    for part, values in (("training", x), ("test", new)):
+        for row, column in np.argwhere(~np.isfinite(values)):
+            raise AffectError(f"baseline {name}: {part} feature {column} of row {row} is not finite")
     if name == "svr" and len(x) > _MOST_CHOOSING:
         fitted = min(len(x), _MOST_FITTING)
         logger.info(
             "baseline svr: fitted on %d, settings chosen on %d of %d training rows", fitted, _MOST_CHOOSING, len(x)
         )
     columns = []
-    for k, column in enumerate(y.reshape(len(y), -1).T):
-        known = ~np.isnan(column)
-        if not known.any():
-            raise AffectError(f"baseline {name}: target {k} has no label in the training part")
-        columns.append(_column(name, x[known], column[known], new, kinds[known]))
-    stacked: Floats = np.stack(columns, axis=1)
-    return stacked.reshape(len(new), *y.shape[1:])
+    for column in y.reshape(len(y), -1).T:
+        labelled = ~np.isnan(column)
+        columns.append(_column(name, x[labelled], column[labelled], new, kinds[labelled]))
+    return np.stack(columns, axis=1).reshape(len(new), *y.shape[1:])
+
+
+def targets(name: str, y_train: ArrayLike, rows: int, new: int) -> Floats:
+    """Return the targets of `rows` training rows, from which `new` rows are predicted.
+
+    Raises AffectError for no rows, another number of targets, an infinite one or a target without a label.
+    """
+    y = np.asarray(y_train, np.float64)
+    if y.ndim not in (1, 2) or len(y) != rows or not rows or not new:
+        raise AffectError(f"baseline {name}: {rows} training rows, {new} test rows and targets {y.shape} do not fit")
+    if np.isinf(y).any():
+        raise AffectError(f"baseline {name}: a training target is infinite")
+    for k in np.flatnonzero(np.isnan(y.reshape(rows, -1)).all(0)):
+        raise AffectError(f"baseline {name}: target {k} has no label in the training part")
+    return y
 
 
 def group_numbers(name: str, groups: ArrayLike | None, rows: int) -> NDArray[Any]:
@@ -87,39 +99,31 @@ def _column(name: str, x: Floats, y: Floats, new: Floats, groups: NDArray[Any]) 
         return np.full(len(new), centre)
     # In units of the target's spread one grid of epsilon and C fits every scale.
     scaled = (y - centre) / spread
-    fits = _candidates(name)
-    if name == "svr":
-        rows = spread_rows(groups, _MOST_FITTING)
-        x, scaled, groups = x[rows], scaled[rows], groups[rows]
-    rows = spread_rows(groups, _MOST_CHOOSING) if name == "svr" else np.arange(len(x))
-    model = _choose(fits, x[rows], scaled[rows], groups[rows])()
-    fitted: Floats = model.fit(x, scaled).predict(new)
-    return fitted * spread + centre
-
-
-def _candidates(name: str) -> list[Fit]:
+    rows = np.arange(len(x))
     if name == "ridge":
-        return [partial(_ridge, alpha) for alpha in 10.0 ** np.arange(5, -3, -1)]
-    return [partial(_svr, c, epsilon) for c, epsilon in itertools.product((0.1, 1.0, 10.0), (0.3, 0.1, 0.03))]
+        models = [make_pipeline(StandardScaler(), Ridge(alpha=alpha)) for alpha in ALPHAS]
+    else:
+        grid = itertools.product((0.1, 1.0, 10.0), (0.3, 0.1, 0.03))
+        models = [make_pipeline(StandardScaler(), SVR(C=c, epsilon=epsilon)) for c, epsilon in grid]
+        fitted = spread_rows(groups, _MOST_FITTING)
+        x, scaled, groups = x[fitted], scaled[fitted], groups[fitted]
+        rows = spread_rows(groups, _MOST_CHOOSING)
+    model = best(models, x[rows], scaled[rows], held_out_parts(groups[rows]), ccc)
+    predicted: Floats = model.fit(x, scaled).predict(new)
+    return predicted * spread + centre
 
 
-def _ridge(alpha: float) -> Any:
-    return make_pipeline(StandardScaler(), Ridge(alpha=alpha))
+def best(models: Sequence[Any], x: Floats, y: NDArray[Any], parts: Parts, score: Callable[..., float]) -> Any:
+    """Return the model with the best score over all held-out rows; the first (most regular) of equals.
 
-
-def _svr(c: float, epsilon: float) -> Any:
-    return make_pipeline(StandardScaler(), SVR(C=c, epsilon=epsilon))
-
-
-def _choose(fits: list[Fit], x: Floats, y: Floats, groups: NDArray[Any]) -> Fit:
-    """Return the candidate with the best CCC over all held-out rows; the first (most regular) of equals."""
-    parts = list(held_out_parts(groups))
+    `parts` are (train, test) row numbers; without any it is the first.
+    """
+    parts = list(parts)
+    if not parts:
+        return models[0]
     held = np.concatenate([test for _, test in parts])
-    scores = []
-    for fit in fits:
-        predicted = [fit().fit(x[train], y[train]).predict(x[test]) for train, test in parts]
-        scores.append(ccc(np.concatenate(predicted), y[held]))
-    return fits[int(np.argmax(scores))]
+    predicted = [[model.fit(x[train], y[train]).predict(x[test]) for train, test in parts] for model in models]
+    return models[int(np.argmax([score(np.concatenate(each), y[held]) for each in predicted]))]
 
 
 def held_out_parts(groups: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
@@ -139,19 +143,3 @@ def spread_rows(groups: NDArray[Any], most: int) -> NDArray[Any]:
     shuffled = np.random.default_rng(0).permutation(len(groups))
     by_group = shuffled[np.argsort(groups[shuffled], kind="stable")]
     return np.sort(by_group[np.linspace(0, len(groups) - 1, most).astype(int)])
-
-
-def _check(name: str, x: Floats, y: Floats, new: Floats) -> None:
-    if x.ndim != 2 or new.ndim != 2 or x.shape[1] != new.shape[1] or len(x) != len(y) or y.ndim not in (1, 2):
-        raise AffectError(
-            f"baseline {name}: features {x.shape} and {new.shape} and targets {y.shape} do not fit each other"
-        )
-    if not x.size or not len(new):
-        raise AffectError(f"baseline {name}: no rows (training features {x.shape}, test features {new.shape})")
-    for part, values in (("training", x), ("test", new)):
-        wrong = ~np.isfinite(values)
-        if wrong.any():
-            row, column = np.argwhere(wrong)[0]
-            raise AffectError(f"baseline {name}: {part} feature {column} of row {row} is not finite")
-    if np.isinf(y).any():
-        raise AffectError(f"baseline {name}: a training target is infinite")

@@ -1,4 +1,4 @@
-"""Trivial predictors on texts, run on a fold beside the network to show what it adds.
+"""A trivial predictor on texts, run on a fold beside the network to show what it adds.
 
 Legend: N training rows, M test rows, K targets. Settings are chosen on training rows alone, by leaving documents out
 and taking the best pooled CCC, as `features` does with speakers. Everything is deterministic.
@@ -11,15 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 
-from affect.baselines.features import group_numbers, held_out_parts
-from affect.errors import AffectError, nearest
+from affect.baselines.features import group_numbers, held_out_parts, targets
 from affect.metrics.regression import Floats, ccc
-
-NAMES = ("mean", "tfidf")
 
 logger = logging.getLogger("affect")
 
@@ -31,61 +28,38 @@ _FEWEST = 4
 
 
 def predict(
-    name: str,
-    texts_train: Sequence[str],
-    y_train: ArrayLike,
-    texts_test: Sequence[str],
-    groups: ArrayLike | None = None,
+    texts_train: Sequence[str], y_train: ArrayLike, texts_test: Sequence[str], groups: ArrayLike | None = None
 ) -> Floats:
-    """Return the predictions of baseline `name` for `texts_test` [M]: [M] or [M, K] as `y_train` [N] or [N, K].
+    """Return the predictions of a ridge on words for `texts_test` [M]: [M] or [M, K] as `y_train` [N] or [N, K].
 
-    `mean` is the training mean; `tfidf` a ridge regression on tf-idf features of words and pairs of words that at
-    least two training texts have, its penalty chosen target by target with `groups` [N] (documents) kept apart. NaN
-    targets are missing. Raises AffectError for an unknown name, shapes that do not fit, no rows, infinite targets or
-    a target without a label.
+    Its features are the tf-idf of words and pairs of words that at least two training texts have, its penalty is chosen
+    target by target with `groups` [N] (documents) kept apart; where words tell nothing it predicts the training mean.
+    NaN targets are missing. Raises AffectError as `features.targets`.
     """
-    if name not in NAMES:
-        raise AffectError(f"unknown text baseline {name!r}; {nearest(name, NAMES)}")
     texts, new = list(texts_train), list(texts_test)  # a column of a dataset reads the disk for each row
-    y = np.asarray(y_train, np.float64)
-    if len(texts) != len(y) or y.ndim not in (1, 2):
-        raise AffectError(f"baseline {name}: {len(texts)} texts and targets {y.shape} do not fit each other")
-    if not len(texts) or not len(new):
-        raise AffectError(f"baseline {name}: no rows ({len(texts)} training and {len(new)} test texts)")
-    if np.isinf(y).any():
-        raise AffectError(f"baseline {name}: a training target is infinite")
-    kinds = group_numbers(name, groups, len(y))
-    columns = y.reshape(len(y), -1)
-    for k, known in enumerate(~np.isnan(columns).T):
-        if not known.any():
-            raise AffectError(f"baseline {name}: target {k} has no label in the training part")
-    predicted = np.tile(np.nanmean(columns, axis=0), (len(new), 1))
-    if name == "tfidf":
-        _ridge(texts, columns, new, kinds, predicted)
-    return predicted.reshape(len(new), *y.shape[1:])
-
-
-def _ridge(texts: Sequence[str], y: Floats, new: Sequence[str], groups: NDArray[Any], predicted: Floats) -> None:
-    """Put the predictions for `new` in the place of the means, of every target that words can tell something of."""
-    known = ~np.isnan(y)
-    varied = [k for k in range(y.shape[1]) if known[:, k].sum() >= _FEWEST and np.ptp(y[known[:, k], k]) > 0]
-    whole = _features(texts, new)
-    if whole is None:
+    given = targets("tfidf", y_train, len(texts), len(new))
+    kinds = group_numbers("tfidf", groups, len(texts))
+    y = given.reshape(len(given), -1)
+    predicted = np.tile(np.nanmean(y, axis=0), (len(new), 1))
+    features = _features(texts, new)
+    if features is None:
         logger.warning("baseline tfidf predicts the mean: no two texts share a word")
-        return
-    if len(varied) < y.shape[1]:
-        left = y.shape[1] - len(varied)
+        return predicted.reshape(len(new), *given.shape[1:])
+    labelled = ~np.isnan(y)
+    varied = [k for k in range(y.shape[1]) if labelled[:, k].sum() >= _FEWEST and np.ptp(y[labelled[:, k], k]) > 0]
+    if left := y.shape[1] - len(varied):
         logger.warning("baseline tfidf predicts the mean of %d targets: too few labels, or constant ones", left)
     guesses = np.full((len(_ALPHAS), *y.shape), np.nan)
-    for train, test in held_out_parts(groups):
+    for train, test in held_out_parts(kinds):
         part = _features([texts[row] for row in train], [texts[row] for row in test])
         for k in varied:
             for a, alpha in enumerate(_ALPHAS):
                 guesses[a, test, k] = _fit(alpha, part, y[train, k])
     for k in varied:
-        rows = known[:, k] & np.isfinite(guesses[:, :, k]).all(0)
+        rows = labelled[:, k] & np.isfinite(guesses[:, :, k]).all(0)
         scores = [ccc(guess[rows, k], y[rows, k]) for guess in guesses]
-        predicted[:, k] = _fit(_ALPHAS[int(np.argmax(scores))], whole, y[:, k])
+        predicted[:, k] = _fit(_ALPHAS[int(np.argmax(scores))], features, y[:, k])
+    return predicted.reshape(len(new), *given.shape[1:])
 
 
 def _features(texts: Sequence[str], new: Sequence[str]) -> tuple[Any, Any] | None:
@@ -99,8 +73,8 @@ def _features(texts: Sequence[str], new: Sequence[str]) -> tuple[Any, Any] | Non
 
 def _fit(alpha: float, features: tuple[Any, Any] | None, y: Floats) -> Floats | float:
     """Return the predictions for the second features of a ridge fitted on the first; a part's mean without any."""
-    known = ~np.isnan(y)
-    if features is None or not known.any():
-        return float(np.nanmean(y)) if known.any() else float("nan")
-    predicted: Floats = Ridge(alpha=alpha).fit(features[0][np.flatnonzero(known)], y[known]).predict(features[1])
+    labelled = np.flatnonzero(~np.isnan(y))
+    if features is None or not labelled.size:
+        return float(np.mean(y[labelled])) if labelled.size else float("nan")
+    predicted: Floats = Ridge(alpha=alpha).fit(features[0][labelled], y[labelled]).predict(features[1])
     return predicted

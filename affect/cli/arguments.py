@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
-from affect.errors import AffectError, first_line, nearest
+from affect.errors import AffectError, first_line, nearest, no_file
 from affect.experiments.definitions import Workflow
 from affect.extraction import Extraction
 from affect.options import Options
@@ -36,8 +36,7 @@ def experiments_of(namespace: Mapping[str, Any], module: str) -> dict[str, Exper
 def experiments_in(path: Path) -> dict[str, Experiment]:
     """Return the experiments of the recipe file at `path`. Raises AffectError when it can't be read."""
     if not path.is_file():
-        beside = [str(other) for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise AffectError(f"no recipe file {str(path)!r}" + (f"; {nearest(str(path), beside)}" if beside else ""))
+        raise no_file("recipe file", path)
     specification = importlib.util.spec_from_file_location(path.stem, path)
     if specification is None or specification.loader is None:
         raise AffectError(f"{path} is not a recipe file: its name must end with .py")
@@ -49,10 +48,10 @@ def experiments_in(path: Path) -> dict[str, Experiment]:
     except Exception as error:
         # It is the user's own file: whatever it raises is a fault of that file.
         raise AffectError(f"{path} can't be read: {type(error).__name__}: {first_line(error)}") from error
-    found = experiments_of(vars(module), path.stem)
-    if not found:
+    experiments = experiments_of(vars(module), path.stem)
+    if not experiments:
         raise AffectError(f"{path} holds no experiments (public functions that return a recipe)")
-    return found
+    return experiments
 
 
 def named(name: str, experiments: Mapping[str, Experiment]) -> Experiment:
@@ -67,8 +66,8 @@ def recipe_of(name: str, experiments: Mapping[str, Experiment]) -> Callable[[], 
     experiment = named(name, experiments)
     made = experiment()
     if not isinstance(made, Recipe):
-        what = type(made).__name__.lower()
-        raise AffectError(f"{name} is {'an' if what[0] in 'aeiou' else 'a'} {what}: name an experiment with a recipe")
+        kind = type(made).__name__.lower()
+        raise AffectError(f"{name} is {'an' if kind[0] in 'aeiou' else 'a'} {kind}: name an experiment with a recipe")
     return cast(Callable[[], Recipe], experiment)
 
 
@@ -79,49 +78,37 @@ def parse(
 
     Raises AffectError naming an unknown field and the nearest one; `also` are fields that went elsewhere.
     """
-    import tyro
-
     recipe = experiment()
     _check([*field_names(type(recipe)), *field_names(Options)], arguments, also)
-    command = dataclasses.make_dataclass(
-        "Command",
-        [
-            ("recipe", Annotated[type(recipe), tyro.conf.arg(name="")], recipe),
-            ("options", Annotated[Options, tyro.conf.arg(name="")], Options()),
-        ],
-        frozen=True,
-    )
-    parsed = _cli(command, arguments, prog=f"RECIPE.py {name}", description=inspect.getdoc(experiment) or "")
-    return parsed.recipe, parsed.options
+    recipe, options = _overridden(name, inspect.getdoc(experiment) or "", arguments, recipe, Options())
+    return recipe, options
 
 
 def parse_workflow(name: str, made: W, arguments: Sequence[str], *, description: str) -> tuple[W, Options, list[str]]:
     """Return an experiment of several runs with its overrides, how to run it, and the arguments of its members."""
-    import tyro
-
-    mine, rest = split(arguments, own_fields(made))
-    command = dataclasses.make_dataclass(
-        "Command",
-        [
-            ("workflow", Annotated[type(made), tyro.conf.arg(name="")], made),
-            ("options", Annotated[Options, tyro.conf.arg(name="")], Options()),
-        ],
-        frozen=True,
-    )
+    own, rest = split(arguments, own_fields(made))
     first = [] if not rest or rest[0].startswith("-") else rest[:1]
     # A word that no field stands before is an error for the parser to name.
-    parsed = _cli(command, [*first, *mine], prog=f"RECIPE.py {name}", description=description)
-    return parsed.workflow, parsed.options, rest
+    workflow, options = _overridden(name, description, [*first, *own], made, Options())
+    return workflow, options, rest
 
 
 def parse_extraction(name: str, made: E, arguments: Sequence[str], *, description: str) -> E:
     """Return an extraction with the overrides of `arguments`. Raises AffectError naming an unknown field."""
+    _check(field_names(type(made)), arguments)
+    (extraction,) = _overridden(name, description, arguments, made)
+    return cast(E, extraction)
+
+
+def _overridden(name: str, description: str, arguments: Sequence[str], *parts: Any) -> tuple[Any, ...]:
+    """Return dataclasses with the overrides of `arguments` for their fields, whose names differ."""
     import tyro
 
-    _check(field_names(type(made)), arguments, ())
-    parser = functools.partial(tyro.cli, type(made), default=made, config=(tyro.conf.AvoidSubcommands,))
-    parsed: E = read(parser, arguments, prog=f"RECIPE.py {name}", description=description)
-    return parsed
+    fields = [(f"part{k}", Annotated[type(part), tyro.conf.arg(name="")], part) for k, part in enumerate(parts)]
+    command = dataclasses.make_dataclass("Command", fields, frozen=True)
+    parser = functools.partial(tyro.cli, command, config=(tyro.conf.AvoidSubcommands,))
+    parsed = read(parser, arguments, prog=f"RECIPE.py {name}", description=description)
+    return tuple(getattr(parsed, field) for field, *_ in fields)
 
 
 def own_fields(made: Workflow) -> list[str]:
@@ -131,17 +118,17 @@ def own_fields(made: Workflow) -> list[str]:
 
 def split(arguments: Sequence[str], names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Return the arguments that give one of the fields `names`, with their values, and the other arguments."""
-    known = {*names, "help"}
-    mine: list[str] = []
+    fields = {*names, "help"}
+    own: list[str] = []
     rest: list[str] = []
     part = rest
     for argument in arguments:
         if argument.startswith("--"):
-            part = mine if {_field(argument), _field(argument).removeprefix("no_")} & known else rest
+            part = own if _gives(argument, fields) else rest
         elif argument == "-h":
-            part = mine
+            part = own
         part.append(argument)
-    return mine, rest
+    return own, rest
 
 
 def without(arguments: Sequence[str], *names: str) -> list[str]:
@@ -149,27 +136,20 @@ def without(arguments: Sequence[str], *names: str) -> list[str]:
     return split(arguments, names)[1]
 
 
-def read(parser: Callable[..., T], arguments: Sequence[str], *, prog: str, description: str, **options: Any) -> T:
+def read(parser: Callable[..., T], arguments: Sequence[str], *, prog: str, description: str) -> T:
     """Return what a parser of tyro's makes of `arguments`. Raises AffectError with the first thing wrong."""
-    said = io.StringIO()
+    written = io.StringIO()
     try:
         # Only parsed here: what a command itself writes goes where it always goes.
-        with contextlib.redirect_stderr(said):
-            return parser(args=list(arguments), prog=prog, description=description, **options)
+        with contextlib.redirect_stderr(written):
+            return parser(args=list(arguments), prog=prog, description=description)
     except SystemExit as error:
         if error.code in (None, 0):
             raise
-        raise AffectError(first_said(said.getvalue())) from None
+        raise AffectError(_first_message(written.getvalue())) from None
 
 
-def _cli(kind: type, arguments: Sequence[str], *, prog: str, description: str) -> Any:
-    import tyro
-
-    parser = functools.partial(tyro.cli, kind, config=(tyro.conf.AvoidSubcommands,))
-    return read(parser, arguments, prog=prog, description=description)
-
-
-def first_said(box: str) -> str:
+def _first_message(box: str) -> str:
     """Return the message of the box that tyro draws around an error, as one line.
 
     The title is in the box's border or, where the output's encoding is not told to be UTF-8, above a rule.
@@ -184,20 +164,16 @@ def first_said(box: str) -> str:
     return " ".join(message) or box.strip()
 
 
-def _check(known: list[str], arguments: Sequence[str], also: Sequence[str]) -> None:
-    """Raise AffectError for an argument that is no field of `known`; the nearest of `also` may be what it meant."""
-    spelt = {field.replace("_", "-") for field in known} | set(known) | {"help"}
+def _check(fields: list[str], arguments: Sequence[str], also: Sequence[str] = ()) -> None:
+    """Raise AffectError for an argument that gives none of `fields`; the nearest of `also` may be what it meant."""
     for argument in arguments:
-        field = argument[2:].split("=")[0]
-        if argument.startswith("--") and field not in spelt and not _negated(field, spelt):
-            raise AffectError(f"unknown field {argument}; {nearest(field, {f'--{f}' for f in [*known, *also]})}")
+        if argument.startswith("--") and not _gives(argument, {*fields, "help"}):
+            hint = nearest(argument[2:].split("=")[0], {f"--{field}" for field in (*fields, *also)})
+            raise AffectError(f"unknown field {argument}; {hint}")
 
 
-def _field(argument: str) -> str:
-    return argument[2:].split("=")[0].replace("-", "_")
-
-
-def _negated(field: str, spelt: set[str]) -> bool:
-    """Tell whether `field` is the --no- form of a switch (model.no-sigmoid)."""
-    head, _, last = field.rpartition(".")
-    return last.startswith("no-") and (f"{head}.{last[3:]}" if head else last[3:]) in spelt
+def _gives(argument: str, fields: set[str]) -> bool:
+    """Tell whether an argument gives one of `fields`, or takes a switch back (--model.no-sigmoid)."""
+    field = argument[2:].split("=")[0].replace("-", "_")
+    head, dot, last = field.rpartition(".")
+    return bool({field, head + dot + last.removeprefix("no_")} & fields)

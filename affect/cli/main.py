@@ -11,13 +11,13 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from affect.cli.arguments import (
     Experiment,
-    experiments_in,
-    experiments_of,
+    W,
     named,
     own_fields,
     parse,
@@ -26,7 +26,7 @@ from affect.cli.arguments import (
     read,
     recipe_of,
     without,
-)
+)  # fmt: skip
 from affect.cli.terminal import first, guarded, show_log
 from affect.errors import AffectError, nearest
 from affect.experiments.definitions import Ensemble, Search, Suite, resolve
@@ -34,8 +34,6 @@ from affect.experiments.definitions import Sequence as Stages
 from affect.extraction import Extraction
 from affect.options import Options
 from affect.recipe import Recipe
-
-__all__ = ["Experiment", "experiments_in", "experiments_of", "guarded", "launch", "main", "overview", "parse"]
 
 
 def launch(experiments: Mapping[str, Experiment], arguments: Sequence[str] | None = None) -> None:
@@ -52,84 +50,102 @@ def _launch(experiments: dict[str, Experiment], given: list[str]) -> None:
         print(overview(experiments))
         return
     name = given.pop(0) if given and not given[0].startswith("-") else "demo"
-    experiment = named(name, experiments)
-    made = experiment()
-    script = ["accelerate", "launch", *_relative(sys.argv[0])]
-    # What was given to the command that started this one counts for who reads the report.
-    command = os.environ.get("AFFECT_COMMAND") or shlex.join([*script, name, *given])
+    made = named(name, experiments)()
+    call = _Call(name, experiments, given)
     if isinstance(made, Search):
-        _search(name, made, experiments, given, script, command)
-        return
-    if isinstance(made, Ensemble):
-        _ensemble(name, made, experiments, given, command)
-        return
-    if isinstance(made, Suite):
-        _suite(name, made, experiments, given, script)
-        return
-    if isinstance(made, Stages):
-        _sequence(name, made, experiments, given, script)
-        return
-    if isinstance(made, Extraction):
-        settings = parse_extraction(name, made, given, description=inspect.getdoc(experiment) or "")
+        _search(call, made)
+    elif isinstance(made, Ensemble):
+        _ensemble(call, made)
+    elif isinstance(made, Suite):
+        _suite(call, made)
+    elif isinstance(made, Stages):
+        _sequence(call, made)
+    elif isinstance(made, Extraction):
+        settings = parse_extraction(name, made, given, description=call.about)
         show_log()
         from affect.experiments import extraction
 
-        extraction.launch(settings, command)
-        return
-    recipe, options = parse(name, recipe_of(name, experiments), given)
+        extraction.launch(settings, call.command)
+    else:
+        _run(call)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of a recipe file: the experiment that it names, all of the file, and what else it gives."""
+
+    name: str
+    experiments: dict[str, Experiment]
+    given: list[str]
+
+    @property
+    def about(self) -> str:
+        return inspect.getdoc(self.experiments[self.name]) or ""
+
+    @property
+    def script(self) -> list[str]:
+        path = Path(sys.argv[0])
+        here = path.resolve().is_relative_to(Path.cwd())
+        return ["accelerate", "launch", str(path.resolve().relative_to(Path.cwd())) if here else path.name]
+
+    @property
+    def command(self) -> str:
+        # What was given to the command that started this one counts for who reads the report.
+        return os.environ.get("AFFECT_COMMAND") or shlex.join([*self.script, self.name, *self.given])
+
+    def workflow(self, made: W, goes_to: str) -> tuple[W, Options, list[str]]:
+        """Return an experiment of several runs with its overrides, and what is given of other fields."""
+        about = f"{self.about}\n\nEvery other --field goes to {goes_to}, whose --help lists them."
+        return parse_workflow(self.name, made, self.given, description=about)
+
+    def recipe(self, name: str, fields: list[str], of: Search | Ensemble | Suite | Stages) -> Recipe:
+        """Return the recipe of another experiment of the file, which a workflow runs, with its overrides."""
+        return parse(name, recipe_of(name, self.experiments), fields, also=own_fields(of))[0]
+
+
+def _run(call: _Call) -> None:
+    recipe, options = parse(call.name, recipe_of(call.name, call.experiments), call.given)
     show_log()
     from affect.experiments import folds
 
     if options.dry_run:
         print(folds.dry_run(recipe, options))
         return
-    top = folds.run(name, recipe, options, command)
+    top = folds.run(call.name, recipe, options, call.command)
     if options.report and first():
         from affect.report import read, table
 
-        print(table(read(top)))
-        print(f"\nreport: {top / 'report.md'}")
+        print(f"{table(read(top))}\n\nreport: {top / 'report.md'}")
 
 
-def _search(
-    name: str, made: Search, experiments: dict[str, Experiment], given: list[str], script: list[str], command: str
-) -> None:
-    words = (
-        f"{inspect.getdoc(experiments[name]) or ''}\n\nEvery other --field goes to the experiment {made.of}, whose "
-        f"--help lists them (RECIPE.py {made.of} --help)."
-    )
-    search, options, rest = parse_workflow(name, made, given, description=words)
-    base, _ = parse(search.of, recipe_of(search.of, experiments), rest, also=own_fields(search))
-    searched = [found.name for found in resolve(search, base)]
-    for field in searched:
-        if without(rest, field) != rest:
-            raise AffectError(f"{field} is one of the ranges: leave it out, or give other --ranges")
+def _search(call: _Call, made: Search) -> None:
+    search, options, rest = call.workflow(made, f"the experiment {made.of}")
+    base = call.recipe(search.of, rest, search)
+    for searched in resolve(search, base):
+        if without(rest, searched.name) != rest:
+            raise AffectError(f"{searched.name} is one of the ranges: leave it out, or give other --ranges")
     show_log()
     from affect.experiments import search as searching
 
     if options.dry_run:
         print(searching.dry_run(search, base))
         return
-    top = searching.run(name, search, base, options, command, again=[*script, search.of, *rest])
+    top = searching.run(call.name, search, base, options, call.command, again=[*call.script, search.of, *rest])
     if first():
-        print((top / "report.md").read_text(encoding="utf-8"))
-        print(f"report: {top / 'report.md'}")
+        print(f"{(top / 'report.md').read_text(encoding='utf-8')}\nreport: {top / 'report.md'}")
 
 
-def _ensemble(name: str, made: Ensemble, experiments: dict[str, Experiment], given: list[str], command: str) -> None:
-    words = (
-        f"{inspect.getdoc(experiments[name]) or ''}\n\nEvery other --field goes to all members that are experiments "
-        f"({', '.join(made.members)}), whose --help lists them."
-    )
-    ensemble, options, rest = parse_workflow(name, made, given, description=words)
+def _ensemble(call: _Call, made: Ensemble) -> None:
+    ensemble, options, rest = call.workflow(made, f"all members that are experiments ({', '.join(made.members)})")
     members: dict[str, Recipe | Path] = {}
     for member in ensemble.members:
-        if member not in experiments and Path(member).is_dir():
+        if member in call.experiments:
+            members[member] = call.recipe(member, rest, ensemble)
+        elif Path(member).is_dir():
             members[member] = Path(member)
-        elif member not in experiments:
-            raise AffectError(f"{member!r} is no experiment of this file and no folder; {nearest(member, experiments)}")
         else:
-            members[member] = parse(member, recipe_of(member, experiments), rest, also=own_fields(ensemble))[0]
+            hint = nearest(member, call.experiments)
+            raise AffectError(f"{member!r} is no experiment of this file and no folder; {hint}")
     if rest and all(isinstance(member, Path) for member in members.values()):
         raise AffectError(f"{rest[0]} changes nothing: all members are folders of finished runs")
     show_log()
@@ -138,32 +154,22 @@ def _ensemble(name: str, made: Ensemble, experiments: dict[str, Experiment], giv
     if options.dry_run:
         print(ensembles.dry_run(members, options))
         return
-    top = ensembles.run(name, members, options, command)
+    top = ensembles.run(call.name, members, options, call.command)
     if options.report and first():
-        print(ensembles.table(top))
-        print(f"\nreport: {top / 'report.md'}")
+        print(f"{ensembles.table(top)}\n\nreport: {top / 'report.md'}")
 
 
-def _several(
-    name: str, made: Suite | Stages, field: str, experiments: dict[str, Experiment], given: list[str],
-    script: list[str],
-) -> tuple[dict[str, Recipe], Options, dict[str, str]]:  # fmt: skip
+def _several(call: _Call, made: Suite | Stages, field: str) -> tuple[dict[str, Recipe], Options, dict[str, str]]:
     """Return the recipes of the experiments that `field` of a suite or sequence names, and each one's own command."""
-    words = (
-        f"{inspect.getdoc(experiments[name]) or ''}\n\nEvery other --field goes to all {field} "
-        f"({', '.join(getattr(made, field))}), whose --help lists them."
-    )
-    parsed, options, rest = parse_workflow(name, made, given, description=words)
+    parsed, options, rest = call.workflow(made, f"all {field} ({', '.join(getattr(made, field))})")
     # All of them before the first has run: a mistake is known now.
-    own = own_fields(parsed)
-    recipes = {one: parse(one, recipe_of(one, experiments), rest, also=own)[0] for one in getattr(parsed, field)}
-    commands = {one: shlex.join([*script, one, *without(given, field)]) for one in recipes}
+    recipes = {name: call.recipe(name, rest, parsed) for name in getattr(parsed, field)}
     show_log()
-    return recipes, options, commands
+    return recipes, options, {name: shlex.join([*call.script, name, *without(call.given, field)]) for name in recipes}
 
 
-def _suite(name: str, made: Suite, experiments: dict[str, Experiment], given: list[str], script: list[str]) -> None:
-    recipes, options, commands = _several(name, made, "members", experiments, given, script)
+def _suite(call: _Call, made: Suite) -> None:
+    recipes, options, commands = _several(call, made, "members")
     from affect.experiments import suite as suites
 
     if options.dry_run:
@@ -176,8 +182,8 @@ def _suite(name: str, made: Suite, experiments: dict[str, Experiment], given: li
         raise AffectError(f"{len(failed)} of {len(recipes)} did not come to their end: {'; '.join(failed.values())}")
 
 
-def _sequence(name: str, made: Stages, experiments: dict[str, Experiment], given: list[str], script: list[str]) -> None:
-    recipes, options, commands = _several(name, made, "stages", experiments, given, script)
+def _sequence(call: _Call, made: Stages) -> None:
+    recipes, options, commands = _several(call, made, "stages")
     from affect.experiments import sequence
 
     if options.dry_run:
@@ -191,74 +197,48 @@ def _sequence(name: str, made: Stages, experiments: dict[str, Experiment], given
 def overview(experiments: Mapping[str, Experiment]) -> str:
     """Return the help of a recipe file: its experiments, each with the first line of its docstring."""
     width = max(map(len, experiments))
-    lines = ["usage: [accelerate launch] RECIPE.py [EXPERIMENT] [--field value ...]", "", "experiments:"]
-    for name, function in experiments.items():
-        lines.append(f"  {name:{width}}  {(inspect.getdoc(function) or '').splitlines()[0]}")
-    lines += ["", "no name runs demo; RECIPE.py EXPERIMENT --help lists every field with its value there"]
-    return "\n".join(lines)
-
-
-def _relative(script: str) -> list[str]:
-    path = Path(script)
-    try:
-        return [str(path.resolve().relative_to(Path.cwd()))]
-    except ValueError:
-        return [path.name]
+    listed = [f"  {name:{width}}  {(inspect.getdoc(made) or '').splitlines()[0]}" for name, made in experiments.items()]
+    return "\n".join([
+        "usage: [accelerate launch] RECIPE.py [EXPERIMENT] [--field value ...]", "", "experiments:", *listed, "",
+        "no name runs demo; RECIPE.py EXPERIMENT --help lists every field with its value there",
+    ])  # fmt: skip
 
 
 def main() -> None:
     """Run the `affect` command: folds, report, predict or inspect; a mistake ends the process with 2 and one line."""
+    guarded(_main)
+
+
+def _main() -> None:
     import tyro
 
     from affect import tasks
     from affect.cli import commands
 
-    functions: dict[str, Callable[..., None]] = {
-        function.__name__: function
-        for function in (
-            commands.folds,
-            commands.report,
-            commands.predict,
-            commands.export,
-            commands.push,
-            commands.inspect,
-            commands.launch,
-        )
-    }
+    words = sys.argv[1:]
+    named_command = words[0] if words and not words[0].startswith("-") else ""
+    functions: dict[str, Callable[..., None]] = {function.__name__: function for function in commands.ALL}
+    if named_command not in functions:
+        # Commands of affect itself need not wait for what tasks add.
+        functions.update(tasks.commands())
+    if named_command and named_command not in functions:
+        raise AffectError(f"unknown command {named_command!r}; {nearest(named_command, functions)}")
+    # What follows their own words is for the recipe file.
+    split = {"folds": commands.own_words, "launch": commands.launch_words}.get(named_command)
+    words, rest = (words, []) if split is None else split(words)
+    parser = functools.partial(tyro.extras.subcommand_cli_from_dict, {k: _later(f) for k, f in functions.items()})
+    about = "Folds side by side, ranks under Slurm, reports, predictions, exports, the Hub."
+    run = read(parser, words, prog="affect", description=about)
+    if named_command == "folds":
+        show_log()
+    run() if split is None else run(arguments=tuple(rest))
 
-    def chosen(function: Callable[..., None]) -> Callable[..., Callable[..., None]]:
-        @functools.wraps(function)
-        def later(*args: Any, **options: Any) -> Callable[..., None]:
-            return functools.partial(function, *args, **options)
 
-        return later
+def _later(function: Callable[..., None]) -> Callable[..., Callable[..., None]]:
+    """Return a function with the signature of `function` that gives it with its arguments, for a later call."""
 
-    def app(**options: Any) -> Callable[..., None]:
-        application = tyro.extras.SubcommandApp()
-        for function in functions.values():
-            application.command(chosen(function))
-        run: Callable[..., None] = application.cli(**options)
-        return run
+    @functools.wraps(function)
+    def bound(*args: Any, **options: Any) -> Callable[..., None]:
+        return functools.partial(function, *args, **options)
 
-    def work() -> None:
-        words: list[str] = sys.argv[1:]
-        rest: list[str] = []
-        if not words or words[0] not in functions:
-            # Commands of affect itself need not wait for what tasks add.
-            functions.update(tasks.commands())
-        # What follows their own words is for the recipe file.
-        splits = {"folds": commands.own_words, "launch": commands.launch_words}
-        if words and not words[0].startswith("-") and words[0] not in functions:
-            raise AffectError(f"unknown command {words[0]!r}; {nearest(words[0], functions)}")
-        split = splits.get(words[0]) if words else None
-        if split is not None:
-            words, rest = split(words)
-        about = "Folds side by side, ranks under Slurm, reports, predictions, exports, the Hub."
-        run = read(app, words, prog="affect", description=about)
-        if split is not None:
-            run = functools.partial(run, arguments=tuple(rest))
-        if words[:1] == ["folds"]:
-            show_log()
-        run()
-
-    guarded(work)
+    return bound

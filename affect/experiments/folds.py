@@ -254,9 +254,9 @@ def _pushing(
 def _check_hub(repo: str | None) -> None:
     """Raise AffectError where a run could not be pushed to its repository."""
     if repo is not None:
-        from affect.hub import background
+        from affect.hub import client
 
-        background.check(repo)
+        client.check(repo)
 
 
 def tell(folder: Path, scores: Scores, extra: dict[str, Path] | None = None) -> None:

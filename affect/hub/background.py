@@ -19,18 +19,12 @@ PATIENCE = 240.0
 """Seconds that the end of a run waits for its push: other ranks may wait for this one."""
 
 
-def check(repo: str | None) -> None:
-    """Raise AffectError where nothing can be pushed to `repo`: it is no user/name, or there is no token."""
-    if repo is not None:
-        client.token_for(client.check_name(repo))
-
-
 class Pusher:
     """Pushes what a run's folder holds, whenever it is offered; one upload at a time, the newest offer next."""
 
     def __init__(self, repo: str, folder: Path, *, private: bool = False) -> None:
         """Push `folder` to `repo`; raises AffectError where there is no token or the name can't be one."""
-        check(repo)
+        client.check(repo)
         self.repo, self.folder, self.private = repo, folder, private
         self._changed = threading.Condition()
         self._waiting: Path | None = None
@@ -118,7 +112,7 @@ class Pusher:
 
     def _send(self, ready: Path) -> Exception | None:
         try:
-            pushed = push.send(ready, self.repo, private=self.private, name=self.folder.absolute().parents[1].name)
+            pushed = push.send(ready, self.repo, self.folder, private=self.private)
         # Whatever it is: the training goes on.
         except Exception as error:
             return error
@@ -138,17 +132,13 @@ def _discard(ready: Path | None) -> None:
 
 @contextmanager
 def pushing(
-    repo: str | None, folder: Path, *, private: bool, several: bool, patience: float = PATIENCE
+    repo: str, folder: Path, *, private: bool, several: bool, patience: float = PATIENCE
 ) -> Iterator[Callable[[], None]]:
     """Give what a run calls after its best weights were saved and at its end; each call pushes its folder to `repo`.
 
-    `repo` None pushes nothing. With `several` runs the repo is user/name-seed<S>-fold<F>. To be entered by the rank
-    that writes the run's folder. What could not be pushed at the end is a warning. Raises AffectError at once where
-    there is no token.
+    With `several` runs the repo is user/name-seed<S>-fold<F>. To be entered by the rank that writes the run's folder.
+    What could not be pushed at the end is a warning. Raises AffectError at once where there is no token.
     """
-    if repo is None:
-        yield lambda: None
-        return
     place = folder.absolute()
     pusher = Pusher(f"{repo}-{place.parent.name}-{place.name}" if several else repo, folder, private=private)
     try:

@@ -9,7 +9,6 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from affect import report, tables, tasks
 from affect.data import corpora
-from affect.hub import example
 from affect.hub.source import Source
 from affect.report.rows import Record
 from affect.task import TRAIN, VALID
@@ -18,33 +17,29 @@ from affect.usage import Card
 
 def write(source: Source, recipe: Record, repo: str, last: bool) -> str:
     """Return the card of a run, metadata first; `recipe` is the one without paths, `last` whether last/ is there."""
-    data = recipe.get("data") if isinstance(recipe.get("data"), dict) else {}
-    corpus = str((data or {}).get("corpus", "unknown"))
+    data = tables.inside(recipe, "data")
+    corpus = str(data.get("corpus", "unknown"))
     card = source.task.card(source.config, recipe, repo)
     name = repo.rsplit("/", 1)[-1]
     sections = [
-        f"# {name}",
-        _opening(source, card),
-        _state(source, last),
-        _results(source),
-        _experiment(source),
-        _data(source, corpus),
-        example.section(card, repo, last),
-        card.use,
-        f"## Licence\n\n{card.licence_note}",
-    ]
-    metadata = _metadata(source, card, name, corpus, data or {})
+        f"# {name}", _opening(source, card), _state(source, last), _results(source), _experiment(source),
+        _data(source, corpus), use(card, repo, last), card.use, f"## Licence\n\n{card.licence_note}",
+    ]  # fmt: skip
+    metadata = _metadata(source, card, name, corpus, data)
     return str(ModelCard("---\n" + metadata.to_yaml() + "\n---\n\n" + "\n\n".join(filter(None, sections)) + "\n"))
 
 
 def _metadata(source: Source, card: Card, name: str, corpus: str, data: Record) -> ModelCardData:
+    unseen = {part: values for part, values in source.plain.items() if part not in (TRAIN, VALID)}
     results = [
         EvalResult(
             task_type=card.task_type, task_name=card.task_name, dataset_type=corpus,
             dataset_name=str(source.run.environment.get("corpus", corpus)), dataset_split=part,
             metric_type=measure, metric_name=measure.replace("_", " "), metric_value=round(value, 4),
         )
-        for part, values in _tested_first(_plain(source)) for measure, value in values.items()
+        # Validation behind the test parts: the Hub shows the first.
+        for part, values in [*unseen.items(), (VALID, source.plain.get(VALID, {}))]
+        for measure, value in values.items()
     ]  # fmt: skip
     named: dict[str, Any] = {"license_name": "corpus-and-pretrained-model"} if card.licence == "other" else {}
     root, layout = str(data.get("root", "")), corpora.known(corpus)
@@ -54,17 +49,6 @@ def _metadata(source: Source, card: Card, name: str, corpus: str, data: Record) 
         pipeline_tag=card.pipeline_tag, base_model=list(card.base_models) or None, language=card.language,
         datasets=read_from, tags=list(card.tags), **named,
     )  # fmt: skip
-
-
-def _plain(source: Source) -> dict[str, dict[str, float]]:
-    """Return the scores of parts as they are, without those under conditions (test@snr=10)."""
-    return {part: values for part, values in source.scores.items() if "@" not in part}
-
-
-def _tested_first(scores: dict[str, dict[str, float]]) -> list[tuple[str, dict[str, float]]]:
-    """Return the parts that no training saw, validation behind the test parts: the Hub shows the first."""
-    parts = [part for part in scores if part not in (TRAIN, VALID)]
-    return [(part, scores[part]) for part in [*parts, VALID] if part in scores]
 
 
 def _opening(source: Source, card: Card) -> str:
@@ -91,39 +75,38 @@ def _state(source: Source, last: bool) -> str:
 
 def _results(source: Source) -> str:
     """Return the scores of this run, a line a part."""
-    found = {part: values for part, values in _plain(source).items() if values}
-    return f"## Scores of this model\n\n{_grid('part', found)}" if found else ""
+    scored = {part: values for part, values in source.plain.items() if values}
+    return f"## Scores of this model\n\n{_grid('part', scored)}" if scored else ""
 
 
-def _grid(head: str, found: dict[str, dict[str, float]]) -> str:
-    measures = list(dict.fromkeys(name for values in found.values() for name in values))
+def _grid(head: str, scores: dict[str, dict[str, float]]) -> str:
+    measures = list(dict.fromkeys(name for values in scores.values() for name in values))
     rows = [[name, *(tables.number(values.get(measure, math.nan)) for measure in measures)]
-            for name, values in found.items()]  # fmt: skip
+            for name, values in scores.items()]  # fmt: skip
     return tables.grid([head, *measures], rows)
 
 
 def _experiment(source: Source) -> str:
     """Return the scores of all finished folds and seeds of the experiment, and its baselines."""
-    runs = source.experiment_runs()
-    if not runs:
+    if not source.run.finished:
         return ""
-    tests = [part for part in _plain(source) if part not in (TRAIN, VALID)] or [VALID]
-    chosen, *others = tasks.make(tasks.read_recipe(source.recipe)).measures
+    runs = [run for run in report.read(source.folder.absolute().parents[1]) if run.finished]
+    tests = [part for part in source.plain if part not in (TRAIN, VALID)] or [VALID]
+    chosen, *others = tasks.make(tasks.read_recipe(source.run.recipe)).measures
     headline = [chosen.name, *(measure.name for measure in others if measure.headline)]
-    found = {
+    scores = {
         run.name + (" (this model)" if run.name == source.run.name else ""): _tested(run, tests, headline)
         for run in runs
     }
-    told = [f"## All runs of the experiment\n\n{_grid('run', found)}"]
+    parts = [f"## All runs of the experiment\n\n{_grid('run', scores)}"]
     if beside := report.baselines(runs):
-        told.append(f"Beside baselines, all runs pooled, with 95 % intervals:\n\n{beside}")
-    return "\n\n".join(told)
+        parts.append(f"Beside baselines, all runs pooled, with 95 % intervals:\n\n{beside}")
+    return "\n\n".join(parts)
 
 
 def _tested(run: report.Run, tests: list[str], measures: list[str]) -> dict[str, float]:
     """Return a run's scores on the test parts, by "part measure"."""
-    scores = run.end.get("scores")
-    parts = scores if isinstance(scores, dict) else {}
+    parts = tables.inside(run.end, "scores")
     return {
         (f"{part} {name}" if len(tests) > 1 else name): float(parts[part][name])
         for part in tests for name in measures
@@ -148,3 +131,20 @@ def _data(source: Source, corpus: str) -> str:
         lines.append(f"- left out: {environment['excluded']}{f' ({why})' if why else ''}")
     lines.append("- the whole recipe is in `recipe.json`, what the inputs have to be in `preprocessor_config.json`")
     return "## Training data\n\n" + "\n".join(lines)
+
+
+def use(card: Card, repo: str, last: bool) -> str:
+    """Return the section on using a model, whose command and program run as they are beside the files they name."""
+    what = f'".[{",".join(card.extras)}]"' if card.extras else "."
+    parts = [
+        "## How to use it",
+        "It needs affect, the code that trained it: clone its repository (a package of that name on PyPI may be "
+        "another one) and give, in the clone:",
+        f"```\npip install {what}\n```",
+    ]
+    if card.command:
+        parts += ["Then, in a shell:", f"```\naffect predict {repo} {card.command}\n```", "Or in Python:"]
+    parts.append(f"```python\n{card.program}\n```")
+    if last:
+        parts.append(f'The newest weights are `from_pretrained("{repo}", subfolder="last")`.')
+    return "\n\n".join(parts)

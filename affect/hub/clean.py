@@ -18,29 +18,14 @@ _LOCAL = ("root", "embeddings", "labels", "audio", "noise_files")
 """Fields of a recipe that name a file or a folder."""
 _INSIDE = re.compile(r"(?<![^\s='\"(,])(?:~[\w.-]*|\.{1,2}|[A-Za-z]:)?[/\\][^\s'\"=,()]+")
 """A path in the middle of a text: from a root, the home or the working folder."""
-_ORDINARY = frozenset(
-    (
-        *(
-            "root",
-            "user",
-            "users",
-            "admin",
-            "administrator",
-            "ubuntu",
-            "debian",
-            "runner",
-            "jovyan",
-            "docker",
-            "nobody",
-        ),
-        *("home", "host", "local", "localhost", "node", "default", "server", "train", "training", "model", "data"),
-        *("test", "python", "affect", "speech", "audio", "text", "video"),
-    )
-)
+_ORDINARY = {
+    "root", "user", "users", "admin", "administrator", "ubuntu", "debian", "runner", "jovyan", "docker", "nobody",
+    "home", "host", "local", "localhost", "node", "default", "server", "train", "training", "model", "data", "test",
+    "python", "affect", "speech", "audio", "text", "video",
+}  # fmt: skip
 """Names of users and machines that are words: they are looked for inside paths and addresses alone."""
 _VOCABULARY = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model")
 """Files that hold all words there are."""
-_WEIGHTS = ".safetensors"
 _FEWEST = 4
 """Letters of a name that is looked for as a word."""
 
@@ -64,7 +49,7 @@ def scrub(value: Any, field: str = "") -> Any:
 def last(path: str) -> str:
     """Return the last component of a path of any system, "local" where there is none."""
     parts = [part for part in re.split(r"[/\\]+", path.strip()) if part not in ("", ".", "..", "~")]
-    return parts[-1] if len(parts) > 0 and not parts[-1].endswith(":") else "local"
+    return parts[-1] if parts and not parts[-1].endswith(":") else "local"
 
 
 def _is_path(text: str) -> bool:
@@ -84,11 +69,11 @@ def refuse(folder: Path, *, run: Path, repo: str, token: str | None) -> None:
     """
     for path in sorted(item for item in folder.rglob("*") if item.is_file()):
         name = path.relative_to(folder).as_posix()
-        content = _text(path)
-        for what, found in _held(content, path.name in _VOCABULARY, run, repo, token):
-            shown = "" if what == "the token" else f" ({found})"
+        origin = "recipe.json and environment.json" if name in ("README.md", "recipe.json") else path.name
+        for what, private in _held(_text(path), path.name in _VOCABULARY, run, repo, token):
+            shown = "" if what == "the token" else f" ({private})"
             raise AffectError(
-                f"{name} would be pushed with {what}{shown} in it: take it out of the run's {_origin(name)}, then push"
+                f"{name} would be pushed with {what}{shown} in it: take it out of the run's {origin}, then push"
             )
 
 
@@ -120,12 +105,8 @@ def _held(content: str, vocabulary: bool, run: Path, repo: str, token: str | Non
 def _text(path: Path) -> str:
     """Return a file as text; of weights the header, which names tensors."""
     with path.open("rb") as file:
-        if path.suffix != _WEIGHTS:
+        if path.suffix != ".safetensors":
             return file.read().decode("utf-8", errors="replace")
         size = int.from_bytes(file.read(8), "little")
         # A damaged one may name any size.
         return file.read(min(size, path.stat().st_size)).decode("utf-8", errors="replace")
-
-
-def _origin(name: str) -> str:
-    return "recipe.json and environment.json" if name in ("README.md", "recipe.json") else Path(name).name

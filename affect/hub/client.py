@@ -7,17 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from huggingface_hub import (
-    CommitOperationAdd,
-    CommitOperationCopy,
-    CommitOperationDelete,
-    HfApi,
-    constants,
-    get_token,
-    snapshot_download,
-)
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -27,16 +19,15 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
-)
+)  # fmt: skip
 
 from affect.errors import AffectError, first_line
 
 Kind = Literal["model", "space"]
 
-# Of httpx or httpx2, as the client's version has it.
-_TRANSPORT: type[Exception] = HfHubHTTPError.__bases__[0]
-_FAILURES: tuple[type[Exception], ...] = (_TRANSPORT, OSError, RuntimeError, HFValidationError)
-"""What a request ends with: the Hub's answers, lost connections, a transfer that broke off, names that can't be."""
+_FAILURES: tuple[type[Exception], ...] = (HfHubHTTPError.__bases__[0], OSError, RuntimeError, HFValidationError)
+"""What a request ends with: the Hub's answers and lost connections (of httpx or httpx2, as the client's version has
+it), a transfer that broke off, names that can't be."""
 
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _STALE = 412
@@ -56,15 +47,15 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def check_name(repo: str) -> str:
-    """Return a repo's name as it is; raises AffectError where it is not user/name."""
+def check_name(repo: str) -> None:
+    """Raise AffectError where a repo's name is not user/name."""
     if not is_name(repo):
         raise AffectError(f"--repo {repo!r} is not user/name (letters, digits, '.', '_' and '-')")
-    return repo
 
 
-def token_for(repo: str) -> str:
-    """Return the token to push with; raises AffectError where there is none."""
+def check(repo: str) -> str:
+    """Return the token to push to `repo` with; raises AffectError where it is no user/name, or there is none."""
+    check_name(repo)
     token = get_token()
     if not token:
         raise AffectError(f"{repo}: no token for the Hub: give hf auth login once, or set HF_TOKEN")
@@ -77,9 +68,8 @@ def upload(folder: Path, repo: str, *, private: bool, message: str, kind: Kind =
     Files of the repo that begin with `owned` and are not in `folder` any more are removed, all others stay. Somebody
     else's commit in between is built upon, once. Raises AffectError naming the repo.
     """
-    token = token_for(repo)
-    api = HfApi(token=token)
-    with told(repo):
+    api = HfApi(token=check(repo))
+    with in_one_line(repo):
         api.create_repo(repo, private=private or None, repo_type=kind, exist_ok=True,
                         space_sdk="static" if kind == "space" else None)  # fmt: skip
         before = api.repo_info(repo, repo_type=kind)
@@ -93,8 +83,7 @@ def upload(folder: Path, repo: str, *, private: bool, message: str, kind: Kind =
             # The parent is no longer the newest: what is there now is read anew.
             before = api.repo_info(repo, repo_type=kind)
             commit = _commit(api, folder, repo, kind, before.sha, message, owned)
-    place = repo if kind == "model" else f"spaces/{repo}"
-    return Pushed(f"{api.endpoint}/{place}", commit, commit != before.sha)
+    return Pushed(f"{api.endpoint}/{'spaces/' * (kind == 'space')}{repo}", commit, commit != before.sha)
 
 
 def _commit(api: HfApi, folder: Path, repo: str, kind: Kind, parent: str | None, message: str, owned: str) -> str:
@@ -105,7 +94,7 @@ def _commit(api: HfApi, folder: Path, repo: str, kind: Kind, parent: str | None,
         there = api.list_repo_files(repo, repo_type=kind, revision=parent)
         gone = [name for name in there if name.startswith(owned) and name not in files]
     # One commit, not `upload_folder`: that may split a large folder, and weights and their card belong together.
-    operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
+    operations: list[Any] = [
         *(CommitOperationDelete(path_in_repo=name) for name in gone),
         *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in files.items()),
     ]
@@ -118,12 +107,12 @@ def download(repo: str, revision: str | None, patterns: Sequence[str]) -> Path:
 
     Offline it is what an earlier call left. Raises AffectError naming the repo.
     """
-    with told(repo, revision):
+    with in_one_line(repo, revision):
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
 
 
 @contextlib.contextmanager
-def told(repo: str, revision: str | None = None) -> Iterator[None]:
+def in_one_line(repo: str, revision: str | None = None) -> Iterator[None]:
     """Turn the client's errors into an AffectError of one line that names `repo` and what to do."""
     try:
         yield
@@ -150,14 +139,14 @@ def _reason(error: BaseException, revision: str | None) -> str:
         return "lacks a file of a model: push it again"
     if isinstance(error, RepositoryNotFoundError):
         return "no such repo on the Hub, or the token may not see it: check the name, or give hf auth login"
-    known = {
+    answers = {
         401: "the Hub does not take the token: give hf auth login again, or set another HF_TOKEN",
         403: "the token may not write there: make one with write access to it, then hf auth login",
         404: "no such repo on the Hub: check the name",
         _STALE: "somebody else pushes to it at the same time: give the command again",
     }
-    if status in known:
-        return known[status]
+    if status in answers:
+        return answers[status]
     if status is not None:
         return f"the Hub answers {status}: try again later"
     if isinstance(error, HFValidationError):

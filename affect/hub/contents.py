@@ -31,7 +31,7 @@ def write(source: Source, folder: Path, repo: str) -> None:
         (folder / LAST).mkdir()
         _link(last, folder / LAST / WEIGHTS)
         _describe(source, folder / LAST)
-    recipe = clean.scrub(source.recipe)
+    recipe = clean.scrub(source.run.recipe)
     _json(folder / "recipe.json", recipe)
     _json(folder / "scores.json", {"finished": source.run.finished, "step": source.step,
                                    "best_step": source.place.get("step"), "scores": source.scores})  # fmt: skip
@@ -42,17 +42,13 @@ def _describe(source: Source, folder: Path) -> None:
     """Write beside weights what a model is built and fed by."""
     _json(folder / CONFIG, source.config)
     _json(folder / "preprocessor_config.json", source.task.preprocessing(source.config))
-    inside = source.best / TOKENIZER
-    if inside.is_dir():
-        shutil.copytree(inside, folder / TOKENIZER)
+    tokenizer = source.best / TOKENIZER
+    if tokenizer.is_dir():
+        shutil.copytree(tokenizer, folder / TOKENIZER)
         for path in (folder / TOKENIZER).glob("*.json"):
-            _without_paths(path)
-
-
-def _without_paths(path: Path) -> None:
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(facts, dict) and any(name in facts for name in _NAMED):
-        _json(path, {name: clean.scrub(value) if name in _NAMED else value for name, value in facts.items()})
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(facts, dict) and not facts.keys().isdisjoint(_NAMED):
+                _json(path, {name: clean.scrub(value) if name in _NAMED else value for name, value in facts.items()})
 
 
 def _link(path: Path, to: Path) -> None:

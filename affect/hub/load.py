@@ -59,7 +59,7 @@ def folder_of(name: Path, *, revision: str | None = None, subfolder: str | None 
         fetched = client.download(repo, revision, [prefix + needed for needed in _NEEDED])
     except AffectError as error:
         raise AffectError(f"{error} (and there is no folder {repo} here)") from error
-    found = fetched / prefix
-    if not (found / saving.WEIGHTS).is_file():
+    folder = fetched / prefix
+    if not (folder / saving.WEIGHTS).is_file():
         raise AffectError(f"{repo} holds no {prefix}{saving.WEIGHTS}: it is no model that affect has pushed")
-    return found
+    return folder

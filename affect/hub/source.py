@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from affect import checksums, report, tasks
 from affect.checksums import DamagedError
@@ -15,6 +15,7 @@ from affect.errors import AffectError
 from affect.hub import clean
 from affect.models.saving import CONFIG, WEIGHTS
 from affect.report.rows import Record
+from affect.tables import inside
 
 if TYPE_CHECKING:
     from affect.task import Task
@@ -56,19 +57,19 @@ class Source:
     def place(self) -> Record:
         """The step that the best weights are of, and their validation scores."""
         try:
-            found = json.loads((self.best / "place.json").read_text(encoding="utf-8"))
+            place = json.loads((self.best / "place.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return place if isinstance(place, dict) else {}
 
     @cached_property
     def config(self) -> Record:
         """The model's configuration, without paths. Raises AffectError where it can't be read."""
         try:
-            found: Record = clean.scrub(json.loads((self.best / CONFIG).read_text(encoding="utf-8")))
+            config: Record = clean.scrub(json.loads((self.best / CONFIG).read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise AffectError(f"{self.best / CONFIG} is not readable: the run can't be pushed") from error
-        return found
+        return config
 
     @property
     def task(self) -> type[Task]:
@@ -76,14 +77,9 @@ class Source:
         return tasks.task_class(str(self.config.get("task")))
 
     @property
-    def recipe(self) -> Record:
-        """The resolved recipe."""
-        return self.run.recipe
-
-    @property
     def experiment(self) -> str:
         """The experiment's name."""
-        return str(self.recipe.get("experiment", self.folder.absolute().parents[1].name))
+        return str(self.run.recipe.get("experiment", self.folder.absolute().parents[1].name))
 
     @property
     def step(self) -> int:
@@ -94,16 +90,14 @@ class Source:
     @property
     def scores(self) -> dict[str, dict[str, float]]:
         """Scores by part: all of a finished run, before that the validation scores of the best weights so far."""
-        found = self.run.end.get("scores") if self.run.finished else self.place.get("scores")
-        parts: dict[str, Any] = found if isinstance(found, dict) else {}
+        parts = inside(self.run.end if self.run.finished else self.place, "scores")
         return {part: {k: v for k, v in values.items() if isinstance(v, int | float)}
                 for part, values in parts.items() if isinstance(values, dict)}  # fmt: skip
 
-    def experiment_runs(self) -> list[report.Run]:
-        """Return the finished runs of the same experiment, this one among them; none before this one is finished."""
-        if not self.run.finished:
-            return []
-        return [run for run in report.read(self.folder.absolute().parents[1]) if run.finished]
+    @property
+    def plain(self) -> dict[str, dict[str, float]]:
+        """Scores of parts as they are, without those under conditions (test@snr=10)."""
+        return {part: values for part, values in self.scores.items() if "@" not in part}
 
 
 def read(run: Path) -> Source:
@@ -111,28 +105,20 @@ def read(run: Path) -> Source:
 
     Raises AffectError where they are damaged, and where it is no run's folder, naming a run of an experiment's.
     """
-    run = Path(run)
     if not (run / "checkpoints" / "best" / WEIGHTS).is_file():
         below = sorted(path.parents[2] for path in run.glob(f"**/checkpoints/best/{WEIGHTS}"))
         if below:
             raise AffectError(f"{run} holds several runs: name one, such as {below[0]}")
-        if not run.is_dir():
-            raise AffectError(f"{run}: no such folder: a run's folder is runs/<experiment>/seed<S>/fold<F>")
-        raise AffectError(f"{run} holds no best weights yet: a run's folder is runs/<experiment>/seed<S>/fold<F>")
+        what = "holds no best weights yet" if run.is_dir() else "is no folder"
+        raise AffectError(f"{run} {what}: a run's folder is runs/<experiment>/seed<S>/fold<F>")
     # Read as the report reads it, which wants a run's own folder.
-    found = report.read(run.resolve())
-    if not found[0].recipe:
+    source = Source(run, report.read(run.resolve())[0])
+    if not source.run.recipe:
         raise AffectError(f"{run / 'recipe.json'} is missing or not readable: the run can't be pushed")
-    source = Source(run, found[0])
-    _verify(source)
-    return source
-
-
-def _verify(source: Source) -> None:
-    """Raise AffectError where the best weights, or what lies with them, are not what the run wrote."""
     try:
         checksums.check(source.best)
     except DamagedError as error:
         raise AffectError(
             f"{source.best} is damaged: {error}; copy it there again, or train it anew with --overwrite"
         ) from error
+    return source

@@ -1,4 +1,4 @@
-"""Contrastive alignment of the modalities: symmetric InfoNCE (van den Oord et al. 2018) over their pairs.
+"""Symmetric contrastive alignment (InfoNCE, van den Oord et al. 2018) of two views, or of all pairs of modalities.
 
 Legend: N examples of the global batch, M modalities (audio, text, video), H dimensions.
 """
@@ -13,13 +13,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from affect.errors import AffectError
+from affect.losses.masked import MODALITIES, present
 from affect.task import Outputs, Targets, Term
 
-MODALITIES = ("audio", "text", "video")
-"""The columns of the target `present` [N, M]."""
 
-MASKED = -1e9
-"""The logit of an example that lacks one of the pair: finite, so that a row of them has a gradient."""
+def contrastive(first: str, second: str, *, temperature: float = 0.1, weight: float = 1.0) -> Term:
+    """Return InfoNCE between the outputs `first` and `second` [N, H], the rest of the global batch as negatives."""
+
+    def value(outputs: Outputs, targets: Targets) -> Tensor:
+        one, other = (F.normalize(outputs[name].float(), dim=-1) for name in (first, second))
+        everyone = torch.ones(len(one), dtype=torch.bool, device=one.device)
+        return _both_ways(one @ other.T / temperature, everyone) / len(one)
+
+    return Term(name="contrastive", outputs=(first, second), weight=weight, value=value)
 
 
 def alignment(modalities: Sequence[str] = MODALITIES, *, temperature: float = 0.1, weight: float = 1.0) -> Term:
@@ -38,28 +44,22 @@ def alignment(modalities: Sequence[str] = MODALITIES, *, temperature: float = 0.
         raise AffectError(f"the temperature of the alignment is {temperature}: it has to be over 0")
     pairs = list(combinations(modalities, 2))
 
-    def both(targets: Targets, first: str, second: str) -> Tensor:
-        there = targets["present"] > 0
-        return there[:, MODALITIES.index(first)] & there[:, MODALITIES.index(second)]
-
     def value(outputs: Outputs, targets: Targets) -> Tensor:
-        there = {name: targets["present"][:, MODALITIES.index(name)] > 0 for name in modalities}
         views = {
             # A row that does not count is replaced before it is normalised, so that nothing of it gets through.
-            name: F.normalize(torch.where(there[name][:, None], outputs[f"{name}_h"].float(), 0.0), dim=-1)
+            name: F.normalize(torch.where(present(targets, name)[:, None], outputs[f"{name}_h"].float(), 0.0), dim=-1)
             for name in modalities
         }
         total = views[modalities[0]].new_zeros(())
         count = torch.zeros_like(total)
         for first, second in pairs:
-            valid = both(targets, first, second)
-            similarity = views[first] @ views[second].T / temperature
-            loss = (_cross_entropy(similarity, valid) + _cross_entropy(similarity.T, valid)) / 2
-            total, count = total + loss, count + valid.sum()
+            valid = present(targets, first, second)
+            total = total + _both_ways(views[first] @ views[second].T / temperature, valid)
+            count = count + valid.sum()
         return total / count.clamp(min=1.0)
 
     def defined(targets: Targets) -> Tensor:
-        return torch.stack([both(targets, *pair).sum() > 1 for pair in pairs]).any()
+        return torch.stack([present(targets, *pair).sum() > 1 for pair in pairs]).any()
 
     return Term(
         name="alignment", outputs=tuple(f"{name}_h" for name in modalities), targets=("present",), weight=weight,
@@ -67,7 +67,15 @@ def alignment(modalities: Sequence[str] = MODALITIES, *, temperature: float = 0.
     )  # fmt: skip
 
 
-def _cross_entropy(similarity: Tensor, valid: Tensor) -> Tensor:
-    """Return the summed cross entropy [] of the diagonal of `similarity` [N, N] over rows and columns in `valid`."""
-    rest = torch.where(valid[None, :], similarity, MASKED).logsumexp(-1)
+def info_nce(similarity: Tensor, valid: Tensor) -> Tensor:
+    """Return the summed cross entropy [] of the diagonal of `similarity` [N, N] over the rows and columns in `valid`.
+
+    0 without such a row.
+    """
+    # A finite number, since a row of minus infinities alone has no gradient.
+    rest = torch.where(valid[None, :], similarity, -1e9).logsumexp(-1)
     return torch.where(valid, rest - similarity.diagonal(dim1=-2, dim2=-1), 0.0).sum()
+
+
+def _both_ways(similarity: Tensor, valid: Tensor) -> Tensor:
+    return (info_nce(similarity, valid) + info_nce(similarity.T, valid)) / 2

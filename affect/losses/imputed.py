@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from affect.errors import AffectError
-from affect.losses.alignment import MODALITIES
+from affect.losses.masked import MODALITIES
 from affect.task import Outputs, Targets, Term
 
 

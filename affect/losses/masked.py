@@ -6,6 +6,9 @@ Legend: N examples, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial, reduce
+from operator import and_
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,61 +16,33 @@ from torch.nn import functional as F
 
 from affect.task import Outputs, Targets, Term
 
-Elementwise = Callable[[Tensor, Tensor], Tensor]
+MODALITIES = ("audio", "text", "video")
+"""The columns of the target `present` [N, M]."""
 
 
-def squared(output: Tensor, target: Tensor) -> Tensor:
-    """Return the squared error of each element."""
-    return (output - target).square()
+def present(targets: Targets, *modalities: str) -> Tensor:
+    """Return which examples [N] have all of some modalities, by the target `present` [N, M]."""
+    return reduce(and_, [targets["present"][:, MODALITIES.index(name)] > 0 for name in modalities])
 
 
-def binary(output: Tensor, target: Tensor) -> Tensor:
-    """Return the binary cross entropy of logits and probabilities, element by element."""
-    return F.binary_cross_entropy_with_logits(output, target, reduction="none")
+def squared_error(target: str, **facts: Any) -> Term:
+    """Return the mean squared error over the labels that are not NaN, of any shape [N, ...].
+
+    `facts` are those of `cross_entropy`: `weight`, `output`, `name`, `log_variance`.
+    """
+    return _elementwise(lambda output, label: (output - label).square(), "mse", target, **facts)
 
 
-def squared_error(
-    target: str, *, weight: float = 1.0, output: str | None = None, name: str | None = None,
-    log_variance: int | None = None,
-) -> Term:  # fmt: skip
-    """Return the mean squared error of an output over the labels that are not NaN, of any shape [N, ...]."""
-    return elementwise(squared, name or f"mse_{target}", target, weight=weight, output=output,
-                       log_variance=log_variance)  # fmt: skip
-
-
-def binary_cross_entropy(
-    target: str, *, weight: float = 1.0, output: str | None = None, name: str | None = None,
-    log_variance: int | None = None,
-) -> Term:  # fmt: skip
-    """Return the mean binary cross entropy of logits over the labels that are not NaN, of any shape [N, ...]."""
-    return elementwise(binary, name or f"bce_{target}", target, weight=weight, output=output,
-                       log_variance=log_variance)  # fmt: skip
-
-
-def elementwise(
-    loss: Elementwise, name: str, target: str, *, weight: float = 1.0, output: str | None = None,
-    log_variance: int | None = None,
-) -> Term:  # fmt: skip
-    """Return the mean of an elementwise loss over the labels of `target` that are not NaN; `output` is read for it."""
-    read = output or target
-
-    def total(outputs: Outputs, targets: Targets) -> Tensor:
-        valid = torch.isfinite(targets[target])
-        # The label is replaced before the loss, else a NaN would reach the gradient.
-        found = loss(outputs[read].float(), torch.where(valid, targets[target], 0.0))
-        return torch.where(valid, found, 0.0).sum()
-
-    return Term(
-        name=name, outputs=(read,), targets=(target,), weight=weight, log_variance=log_variance, sum=total,
-        count=lambda targets: torch.isfinite(targets[target]).sum(),
-    )  # fmt: skip
+def binary_cross_entropy(target: str, **facts: Any) -> Term:
+    """Return the mean binary cross entropy of logits over the labels that are not NaN; `facts` as `squared_error`'s."""
+    return _elementwise(partial(F.binary_cross_entropy_with_logits, reduction="none"), "bce", target, **facts)
 
 
 def cross_entropy(
     target: str, *, weight: float = 1.0, output: str | None = None, name: str | None = None,
     log_variance: int | None = None,
 ) -> Term:  # fmt: skip
-    """Return the mean cross entropy of logits [N, C].
+    """Return the mean cross entropy of logits [N, C]: the output `output`, or that of the target's name.
 
     A label is a class [N] (-100 where missing) or shares of the classes [N, C] (NaN where missing).
     """
@@ -88,6 +63,25 @@ def cross_entropy(
     return Term(
         name=name or f"ce_{target}", outputs=(read,), targets=(target,), weight=weight, log_variance=log_variance,
         sum=total, count=count,
+    )  # fmt: skip
+
+
+def _elementwise(
+    loss: Callable[[Tensor, Tensor], Tensor], prefix: str, target: str, *, output: str | None = None,
+    name: str | None = None, **facts: Any,
+) -> Term:  # fmt: skip
+    """Return the mean of an elementwise loss over the labels of `target` that are not NaN; `output` is read for it."""
+    read = output or target
+
+    def total(outputs: Outputs, targets: Targets) -> Tensor:
+        valid = torch.isfinite(targets[target])
+        # The label is replaced before the loss, else a NaN would reach the gradient.
+        losses = loss(outputs[read].float(), torch.where(valid, targets[target], 0.0))
+        return torch.where(valid, losses, 0.0).sum()
+
+    return Term(
+        name=name or f"{prefix}_{target}", outputs=(read,), targets=(target,), sum=total,
+        count=lambda targets: torch.isfinite(targets[target]).sum(), **facts,
     )  # fmt: skip
 
 

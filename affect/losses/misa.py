@@ -12,11 +12,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from affect.losses.masked import MODALITIES, present
 from affect.task import Outputs, Targets, Term
-
-MODALITIES = ("audio", "text", "video")
-MOMENTS = 5
-EPSILON = 1e-6
 
 
 def rows_where(x: Tensor, mask: Tensor) -> Tensor:
@@ -39,7 +36,7 @@ def orthogonality(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
     unit = []
     for x in (first, second):
         centre = centred(x, mask)[1]
-        unit.append(centre / (centre.detach().norm(dim=1, keepdim=True) + EPSILON))
+        unit.append(centre / (centre.detach().norm(dim=1, keepdim=True) + 1e-6))
     product: Tensor = unit[0].T @ unit[1]
     return product.square().mean()
 
@@ -55,7 +52,7 @@ def moment_discrepancy(first: Tensor, second: Tensor, first_mask: Tensor, second
     count_a, count_b = first_mask.sum().clamp(min=1), second_mask.sum().clamp(min=1)
     total = _length(mean_a - mean_b)
     power_a, power_b = a, b
-    for _ in range(MOMENTS - 1):
+    for _ in range(4):
         power_a, power_b = power_a * a, power_b * b
         total = total + _length(power_a.sum(0) / count_a - power_b.sum(0) / count_b)
     return torch.where(first_mask.any() & second_mask.any(), total, 0.0)
@@ -81,35 +78,34 @@ def misa_terms(
     """
     pairs = list(combinations(modalities, 2))
 
-    def there(targets: Targets) -> dict[str, Tensor]:
-        return {name: targets["present"][:, MODALITIES.index(name)] > 0 for name in modalities}
-
     def part(outputs: Outputs, targets: Targets, kind: str) -> dict[str, Tensor]:
-        here = there(targets)
-        return {name: rows_where(outputs[f"{name}_{kind}"].float(), here[name]) for name in modalities}
+        return {
+            name: rows_where(outputs[f"{name}_{kind}"].float(), present(targets, name)) for name in modalities
+        }  # fmt: skip
 
     def errors(outputs: Outputs, targets: Targets) -> Tensor:
         made, true = (part(outputs, targets, kind) for kind in ("reconstructed", "projected"))
         return torch.stack([(made[name] - true[name]).square().mean(1).sum() for name in modalities]).sum()
 
     def apart(outputs: Outputs, targets: Targets) -> Tensor:
-        here, own, common = there(targets), part(outputs, targets, "private"), part(outputs, targets, "shared")
-        found = [orthogonality(own[name], common[name], here[name]) for name in modalities]
-        found += [orthogonality(own[a], own[b], here[a] & here[b]) for a, b in pairs]
-        return torch.stack(found).sum()
+        own, common = part(outputs, targets, "private"), part(outputs, targets, "shared")
+        distances = [orthogonality(own[name], common[name], present(targets, name)) for name in modalities]
+        distances += [orthogonality(own[a], own[b], present(targets, a, b)) for a, b in pairs]
+        return torch.stack(distances).sum()
 
     def gaps(outputs: Outputs, targets: Targets) -> Tensor:
-        here, common = there(targets), part(outputs, targets, "shared")
-        found = [moment_discrepancy(common[a], common[b], here[a], here[b]) for a, b in pairs]
-        known = torch.stack([here[a].any() & here[b].any() for a, b in pairs]).sum().clamp(min=1)
-        return torch.stack(found).sum() / known
+        common = part(outputs, targets, "shared")
+        discrepancies = [
+            moment_discrepancy(common[a], common[b], present(targets, a), present(targets, b)) for a, b in pairs
+        ]
+        return torch.stack(discrepancies).sum() / comparable(targets).sum().clamp(min=1)
+
+    def comparable(targets: Targets) -> Tensor:
+        """Return which pairs of modalities have rows of both."""
+        return torch.stack([present(targets, a).any() & present(targets, b).any() for a, b in pairs])
 
     def several(targets: Targets) -> Tensor:
-        return torch.stack([rows.sum() > 1 for rows in there(targets).values()]).any()
-
-    def paired(targets: Targets) -> Tensor:
-        here = there(targets)
-        return several(targets) & torch.stack([here[a].any() & here[b].any() for a, b in pairs]).any()
+        return torch.stack([present(targets, name).sum() > 1 for name in modalities]).any()
 
     def names(*kinds: str) -> tuple[str, ...]:
         return tuple(f"{modality}_{kind}" for kind in kinds for modality in modalities)
@@ -117,9 +113,9 @@ def misa_terms(
     target = ("present",)
     return [
         Term(name="reconstruction", outputs=names("projected", "reconstructed"), targets=target, weight=reconstruction,
-             sum=errors, count=lambda targets: torch.stack(list(there(targets).values())).sum()),
+             sum=errors, count=lambda targets: torch.stack([present(targets, name) for name in modalities]).sum()),
         Term(name="difference", outputs=names("private", "shared"), targets=target, weight=difference, value=apart,
              defined=several),
         Term(name="similarity", outputs=names("shared"), targets=target, weight=similarity, value=gaps,
-             defined=paired),
+             defined=lambda targets: several(targets) & comparable(targets).any()),
     ]  # fmt: skip

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from affect.losses.alignment import info_nce
+from affect.losses.masked import MODALITIES, present
 from affect.task import Outputs, Targets, Term
-
-MODALITIES = ("audio", "text", "video")
-FAR = -1e4
 
 
 def log_likelihood(value: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -27,22 +26,14 @@ def log_likelihood(value: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     return -0.5 * (log_variance + (value - mean).square() * torch.exp(-log_variance)).sum(1)
 
 
-def info_nce(value: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
+def contrastive_bound(value: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
     """Return the mean cross entropy [] of finding each row of `value` [N, H] its own row of `predicted` [N, H].
 
     The score is the cosine (a temperature of 1, as in the paper). Rows that `mask` [N] excludes are neither asked nor
     offered; without a row it is 0.
     """
     value, predicted = (F.normalize(torch.where(mask[:, None], x, 0.0), dim=1, eps=1e-6) for x in (value, predicted))
-    cosine = value @ predicted.T
-    # A finite number, since a row of minus infinities alone has no gradient.
-    everyone = torch.logsumexp(torch.where(mask[None], cosine, FAR), 1)
-    return masked_mean(everyone - cosine.diagonal(), mask)
-
-
-def masked_mean(value: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean [] of `value` [N] over the rows of `mask` [N], 0 without any."""
-    return torch.where(mask, value, 0.0).sum() / mask.sum().clamp(min=1)
+    return info_nce(value @ predicted.T, mask) / mask.sum().clamp(min=1)
 
 
 def mmim_terms(
@@ -57,33 +48,29 @@ def mmim_terms(
     `modalities` are the model's: text and at least one other of `MODALITIES`.
     """
 
-    def there(targets: Targets, name: str) -> Tensor:
-        return targets["present"][:, MODALITIES.index(name)] > 0
-
     def contrasts(outputs: Outputs, targets: Targets) -> Tensor:
-        found = [
-            info_nce(outputs[f"{name}_h"].float(), outputs[f"{name}_predicted"].float(), there(targets, name))
+        each = [
+            contrastive_bound(
+                outputs[f"{name}_h"].float(), outputs[f"{name}_predicted"].float(), present(targets, name)
+            )
             for name in modalities
         ]
-        return torch.stack(found).sum()
+        return torch.stack(each).sum()
 
     def several(targets: Targets) -> Tensor:
-        return torch.stack([there(targets, name).sum() > 1 for name in modalities]).any()
+        return torch.stack([present(targets, name).sum() > 1 for name in modalities]).any()
 
     def given_text(name: str) -> Term:
         needs = (f"{name}_h", f"text_{name}_mean", f"text_{name}_log_variance")
 
-        def both(targets: Targets) -> Tensor:
-            return there(targets, "text") & there(targets, name)
-
         def total(outputs: Outputs, targets: Targets) -> Tensor:
-            valid = both(targets)
+            valid = present(targets, "text", name)
             value, mean, log_variance = (torch.where(valid[:, None], outputs[need].float(), 0.0) for need in needs)
             return -torch.where(valid, log_likelihood(value, mean, log_variance), 0.0).sum()
 
         return Term(
             name=f"information_{name}", outputs=needs, targets=("present",), weight=information, sum=total,
-            count=lambda targets: both(targets).sum(),
+            count=lambda targets: present(targets, "text", name).sum(),
         )  # fmt: skip
 
     needs = tuple(f"{name}_{kind}" for kind in ("h", "predicted") for name in modalities)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.errors import AffectError
-from affect.metrics.emotion import softmax
+from affect.metrics.classification import softmax
 
 if TYPE_CHECKING:
     from affect.task import Row
@@ -26,12 +26,18 @@ def combine(members: Mapping[str, Sequence[Row]], average: Callable[[Sequence[Se
 
     Raises AffectError naming the first id or label in which members differ.
     """
-    aligned = _aligned(members)
-    first, *_ = aligned
-    for member, rows in aligned.items():
-        for ours, theirs in zip(aligned[first], rows, strict=True):
-            _agree(first, ours, member, theirs)
-    return average(list(aligned.values()))
+    (first, rows), *others = members.items()
+    ids = [row["id"] for row in rows]
+    aligned = [rows]
+    for member, theirs in others:
+        by_id = {row["id"]: row for row in theirs}
+        for name in sorted(by_id.keys() ^ set(ids)):
+            owner = member if name in by_id else first
+            raise AffectError(f"{first} and {member} predict different examples: {name} is in {owner} alone")
+        aligned.append([by_id[name] for name in ids])
+        for row, other in zip(rows, aligned[-1], strict=True):
+            _agree(first, row, member, other)
+    return average(aligned)
 
 
 def mean_rows(models: Sequence[Sequence[Row]]) -> list[Row]:
@@ -41,27 +47,15 @@ def mean_rows(models: Sequence[Sequence[Row]]) -> list[Row]:
     its probability the softmax of their mean (the public protocol of MER2023); else probabilities are averaged.
     Attention is averaged where all models have it. Raises AffectError for what has no mean.
     """
-    logits = _logits(models)
+    lacking = {"logits" not in row for rows in models for row in rows}
+    if len(lacking) > 1:
+        raise AffectError("a model gives no logits, of which the mean is taken, and another does: run it again")
     mixed = []
-    for place, row in enumerate(models[0]):
-        same = [rows[place] for rows in models]
-        kept = {name: value for name, value in row.items() if name != _ATTENTION}
-        mixed.append({**kept, **_mean(same, None if logits is None else logits[place]), **_attention(same)})
+    for same in zip(*models, strict=True):
+        logits = np.mean([np.array(row["logits"], np.float64) for row in same], axis=0) if False in lacking else None
+        kept = {name: value for name, value in same[0].items() if name != _ATTENTION}
+        mixed.append({**kept, **_mean(same, logits), **_attention(same)})
     return mixed
-
-
-def _aligned(members: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
-    """Return each member's rows in the order of the first's."""
-    (first, rows), *others = members.items()
-    aligned = {first: rows}
-    for member, theirs in others:
-        found, ids = {row["id"]: row for row in theirs}, {row["id"] for row in rows}
-        alone = [(first, i) for i in ids - found.keys()] + [(member, i) for i in found.keys() - ids]
-        if alone:
-            owner, name = min(alone, key=lambda pair: pair[1])
-            raise AffectError(f"{first} and {member} predict different examples: {name} is in {owner} alone")
-        aligned[member] = [found[row["id"]] for row in rows]
-    return aligned
 
 
 def _agree(first: str, row: Row, member: str, other: Row) -> None:
@@ -80,19 +74,6 @@ def _agree(first: str, row: Row, member: str, other: Row) -> None:
         )
 
 
-def _logits(models: Sequence[Sequence[Row]]) -> NDArray[np.float64] | None:
-    """Return the mean logits [N, C], None where no model has any."""
-    lacking = [any("logits" not in row for row in rows) for rows in models]
-    if all(lacking):
-        return None
-    if any(lacking):
-        raise AffectError("a model gives no logits, of which the mean is taken, and another does: run it again")
-    found: NDArray[np.float64] = np.mean(
-        [np.array([row["logits"] for row in rows], np.float64) for rows in models], axis=0
-    )
-    return found
-
-
 def _mean(same: Sequence[Row], logits: NDArray[np.float64] | None) -> dict[str, Any]:
     """Return `prediction` (of classes `probability` and `logits`) averaged over rows of one example."""
     prediction: dict[str, Any] = {}
@@ -107,10 +88,14 @@ def _mean(same: Sequence[Row], logits: NDArray[np.float64] | None) -> dict[str, 
         else:
             shares = softmax(logits).tolist()
         probability[name] = dict(zip(classes, shares, strict=True))
-        known = shares if logits is None else logits
-        prediction[name] = classes[int(np.argmax(known))] if np.isfinite(known).all() else None
-    found: dict[str, Any] = {"prediction": prediction, **({"probability": probability} if probability else {})}
-    return found if logits is None else {**found, "logits": logits.tolist()}
+        sizes = shares if logits is None else logits
+        prediction[name] = classes[int(np.argmax(sizes))] if np.isfinite(sizes).all() else None
+    mean: dict[str, Any] = {"prediction": prediction}
+    if probability:
+        mean["probability"] = probability
+    if logits is not None:
+        mean["logits"] = logits.tolist()
+    return mean
 
 
 def _number(values: Sequence[Any], name: str) -> Any:
@@ -137,11 +122,10 @@ def _classes(same: Sequence[Row], name: str, *, ordered: bool) -> list[str]:
 
 def _attention(same: Sequence[Row]) -> dict[str, dict[str, float]]:
     """Return the mean attention; none where a model has none, or of other modalities."""
-    found = [row.get(_ATTENTION) for row in same]
-    names = found[0].keys() if found[0] else ()
-    if not names or any(one is None or one.keys() != names for one in found):
+    each = [row.get(_ATTENTION) or {} for row in same]
+    if not each[0] or any(one.keys() != each[0].keys() for one in each):
         return {}
-    return {_ATTENTION: {name: float(np.mean([one[name] for one in found if one])) for name in names}}
+    return {_ATTENTION: {name: float(np.mean([one[name] for one in each])) for name in each[0]}}
 
 
 def _missing(value: object) -> bool:

@@ -7,40 +7,13 @@ the same resamples, so replicates of two systems are paired and their difference
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from affect.metrics.regression import Floats, ccc, valid
-
-
-def interval(
-    statistic: Callable[..., float],
-    groups: ArrayLike,
-    *arrays: ArrayLike,
-    n: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return the percentile interval of `statistic(*arrays)` over resampled `groups` [N].
-
-    `ccc` goes by sums of each group (milliseconds); any other statistic is called n times on arrays [M, ...].
-    Raises ValueError for fewer than two groups, unequal lengths or a level outside (0, 1).
-    """
-    if statistic is ccc and len(arrays) == 2:
-        return percentiles(replicates(groups, *arrays, n=n, seed=seed), level)
-    _, index = grouped(groups, *arrays)
-    values = [np.asarray(array) for array in arrays]
-    order = np.argsort(index, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(index))[:-1])
-    samples = np.empty(n)
-    for i, counts in enumerate(draws(len(members), n, seed)):
-        rows = np.concatenate([np.tile(members[g], counts[g]) for g in np.flatnonzero(counts)])
-        samples[i] = statistic(*(value[rows] for value in values))
-    return percentiles(samples, level)
+from affect.metrics.regression import Floats, valid
 
 
 def replicates(groups: ArrayLike, prediction: ArrayLike, target: ArrayLike, *, n: int = 1000, seed: int = 0) -> Floats:
@@ -60,7 +33,15 @@ def replicates(groups: ArrayLike, prediction: ArrayLike, target: ArrayLike, *, n
     x, y = x - centre_x, y - centre_y
     columns = (np.ones_like(x), x, y, x * x, y * y, x * y)
     sums = np.stack([np.bincount(index, column, minlength=size) for column in columns], axis=1)
-    return _ccc(counts @ sums, float(centre_x - centre_y))
+    count, *totals = (counts @ sums).T
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = (total / np.maximum(count, 1.0) for total in totals)
+    var_x, var_y = mean_xx - mean_x**2, mean_yy - mean_y**2
+    spread = var_x + var_y + (mean_x - mean_y + float(centre_x - centre_y)) ** 2
+    # What rounding leaves of a constant's variance counts as 0, as `ccc` has it.
+    tiny = 1e-12
+    flat = (var_x <= tiny * mean_xx) | (var_y <= tiny * mean_yy) | (spread <= 0)
+    scores: Floats = np.where(flat, 0.0, 2 * (mean_xy - mean_x * mean_y) / np.where(flat, 1.0, spread))
+    return np.clip(scores, -1.0, 1.0)
 
 
 def replicates_mean(groups: ArrayLike, values: ArrayLike, *, n: int = 1000, seed: int = 0) -> Floats:
@@ -70,35 +51,18 @@ def replicates_mean(groups: ArrayLike, values: ArrayLike, *, n: int = 1000, seed
     """
     size, index = grouped(groups, values)
     x = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(x)
+    labelled = ~np.isnan(x)
     counts = draws(size, n, seed).astype(np.float64)
-    total = counts @ np.bincount(index[known], x[known], minlength=size)
-    count = counts @ np.bincount(index[known], minlength=size)
-    found: Floats = np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
-    return found
+    total = counts @ np.bincount(index[labelled], x[labelled], minlength=size)
+    count = counts @ np.bincount(index[labelled], minlength=size)
+    means: Floats = np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
+    return means
 
 
-def percentiles(samples: Floats, level: float = 0.95) -> tuple[float, float]:
-    """Return the bounds that hold the middle `level` of `samples` [n]; raises ValueError for a level outside (0, 1)."""
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, not {level}")
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+def percentiles(samples: Floats) -> tuple[float, float]:
+    """Return the bounds that hold the middle 95 % of `samples` [n]."""
+    low, high = np.quantile(samples, [(1 - 0.95) / 2, (1 + 0.95) / 2])
     return float(low), float(high)
-
-
-def _ccc(sums: Floats, offset: float) -> Floats:
-    """Return CCC [n] of sums [n, 6] (count, x, y, xx, yy, xy) of values centred `offset` apart."""
-    count, x, y, xx, yy, xy = sums.T
-    count = np.maximum(count, 1.0)
-    mean_x, mean_y = x / count, y / count
-    var_x, var_y = xx / count - mean_x**2, yy / count - mean_y**2
-    covariance = xy / count - mean_x * mean_y
-    spread = var_x + var_y + (mean_x - mean_y + offset) ** 2
-    # What rounding leaves of a constant's variance counts as 0, as `ccc` has it.
-    tiny = 1e-12
-    flat = (var_x <= tiny * xx / count) | (var_y <= tiny * yy / count) | (spread <= 0)
-    scores: Floats = np.where(flat, 0.0, 2 * covariance / np.where(flat, 1.0, spread))
-    return np.clip(scores, -1.0, 1.0)
 
 
 def grouped(groups: ArrayLike, *arrays: ArrayLike) -> tuple[int, NDArray[np.intp]]:
@@ -116,7 +80,7 @@ def grouped(groups: ArrayLike, *arrays: ArrayLike) -> tuple[int, NDArray[np.intp
 @lru_cache(maxsize=4)
 def draws(size: int, n: int, seed: int) -> NDArray[Any]:
     """Return how often each of n resamples holds each group [n, G]; read-only, as all who ask share it."""
-    found = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=n)
+    drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=n)
     # Drawing takes longer than what is done with it, and a report asks for the same resamples hundreds of times.
-    found.setflags(write=False)
-    return found
+    drawn.setflags(write=False)
+    return drawn

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.errors import AffectError
-from affect.metrics import bootstrap, classification, emotion, regression
+from affect.metrics import bootstrap, classification, regression
 from affect.metrics.regression import Floats
 from affect.task import Measure, Replicates, Row
 
@@ -28,8 +28,9 @@ def numbers(rows: Sequence[Row], target: str) -> tuple[Floats, Floats]:
     A prediction that no target asks for is 0 where it is missing. Raises AffectError naming the first ids whose
     prediction is not finite.
     """
-    predicted = np.array([_number(row["prediction"].get(target)) for row in rows], np.float64)
-    true = np.array([_number(row["target"].get(target)) for row in rows], np.float64)
+    predicted, true = (
+        np.array([_number(row[side].get(target)) for row in rows], np.float64) for side in ("prediction", "target")
+    )
     absent = np.array([not row["prediction"] for row in rows], bool) & np.isnan(true)
     predicted[absent] = 0.0
     _refuse(rows, ~np.isfinite(predicted), target)
@@ -41,8 +42,10 @@ def names(rows: Sequence[Row], target: str) -> tuple[list[str], list[str]]:
 
     Raises AffectError naming the first ids that have a label and no prediction.
     """
-    predicted = [value if isinstance(value := row["prediction"].get(target), str) else "" for row in rows]
-    true = [value if isinstance(value := row["target"].get(target), str) else "" for row in rows]
+    predicted, true = (
+        [value if isinstance(value := row[side].get(target), str) else "" for row in rows]
+        for side in ("prediction", "target")
+    )
     absent = [not p and (bool(t) or bool(row["prediction"])) for p, t, row in zip(predicted, true, rows, strict=True)]
     _refuse(rows, np.array(absent, bool), target)
     return predicted, true
@@ -50,87 +53,56 @@ def names(rows: Sequence[Row], target: str) -> tuple[list[str], list[str]]:
 
 def ccc(target: str, title: str, aliases: tuple[str, ...] = ()) -> Measure:
     """Return the concordance correlation coefficient of a number."""
-
-    def replicates(rows: Sequence[Row], groups: NDArray[np.intp]) -> Floats:
-        return bootstrap.replicates(groups, *numbers(rows, target))
-
-    return Measure(
-        name=f"ccc_{target}", title=title, score=_of_numbers(regression.ccc, target), chance=0.0,
-        replicates=replicates, aliases=aliases,
+    return _measure(
+        numbers, target, regression.ccc, bootstrap.replicates, name=f"ccc_{target}", title=title, chance=0.0,
+        aliases=aliases,
     )  # fmt: skip
 
 
 def pearson(target: str) -> Measure:
     """Return Pearson's correlation of a number."""
-    return Measure(
-        name=f"pearson_{target}", score=_of_numbers(regression.pearson, target), chance=0.0, headline=False
-    )  # fmt: skip
+    return _measure(numbers, target, regression.pearson, name=f"pearson_{target}", chance=0.0, headline=False)
 
 
 def rmse(target: str) -> Measure:
     """Return the root mean squared error of a number, in its unit."""
-    return Measure(
-        name=f"rmse_{target}", score=_of_numbers(regression.rmse, target), better="lower", headline=False
-    )  # fmt: skip
+    return _measure(numbers, target, regression.rmse, name=f"rmse_{target}", better="lower", headline=False)
 
 
 def mse(target: str, name: str, title: str = "") -> Measure:
     """Return the mean squared error of a number, in its unit squared."""
 
-    def replicates(rows: Sequence[Row], groups: NDArray[np.intp]) -> Floats:
-        predicted, true = numbers(rows, target)
+    def replicates(groups: NDArray[np.intp], predicted: Floats, true: Floats) -> Floats:
         return bootstrap.replicates_mean(groups, np.square(predicted - true))
 
-    return Measure(
-        name=name, title=title, score=_of_numbers(emotion.mse, target), better="lower", replicates=replicates
-    )  # fmt: skip
+    return _measure(numbers, target, regression.mse, replicates, name=name, title=title, better="lower")
 
 
 def unweighted_accuracy(target: str, title: str = "UA") -> Measure:
     """Return the mean recall of a target's classes."""
-
-    def replicates(rows: Sequence[Row], groups: NDArray[np.intp]) -> Floats:
-        return classification.replicates(groups, *names(rows, target))
-
-    return Measure(
-        name=f"ua_{target}", title=title, score=_of_names(classification.unweighted_accuracy, target),
-        replicates=replicates,
-    )  # fmt: skip
+    score = classification.unweighted_accuracy
+    return _measure(names, target, score, classification.replicates_ua, name=f"ua_{target}", title=title)
 
 
 def accuracy(target: str, name: str, title: str = "", *, headline: bool = True) -> Measure:
     """Return the share of rows whose class is right (weighted accuracy)."""
 
-    def replicates(rows: Sequence[Row], groups: NDArray[np.intp]) -> Floats:
-        predicted, true = (np.array(side, np.str_) for side in names(rows, target))
-        return bootstrap.replicates_mean(groups, np.where(true == "", math.nan, (predicted == true).astype(np.float64)))
+    def replicates(groups: NDArray[np.intp], predicted: Sequence[str], true: Sequence[str]) -> Floats:
+        right = [float(p == t) if t else math.nan for p, t in zip(predicted, true, strict=True)]
+        return bootstrap.replicates_mean(groups, right)
 
-    return Measure(
-        name=name, title=title, score=_of_names(classification.weighted_accuracy, target), replicates=replicates,
-        headline=headline,
-    )  # fmt: skip
+    score = classification.weighted_accuracy
+    return _measure(names, target, score, replicates, name=name, title=title, headline=headline)
 
 
 def macro_f1(target: str, name: str, title: str = "") -> Measure:
     """Return the mean F1 of a target's classes, each as much as another."""
-    return Measure(
-        name=name, title=title, score=_of_names(classification.macro_f1, target), headline=False
-    )  # fmt: skip
+    return _measure(names, target, classification.macro_f1, name=name, title=title, headline=False)
 
 
 def weighted_f1(target: str, name: str, title: str = "") -> Measure:
     """Return the mean F1 of a target's classes, weighed by how many labels each has."""
-
-    def replicates(rows: Sequence[Row], groups: NDArray[np.intp]) -> Floats:
-        predicted, true = names(rows, target)
-        classes = sorted({*predicted, *true} - {""})
-        place = {name: k for k, name in enumerate(classes)} | {"": -1}
-        x, y = (np.array([place[name] for name in side], np.int64) for side in (predicted, true))
-        return emotion.replicates_weighted_f1(x, y, len(classes), groups=groups)
-
-    return Measure(
-        name=name, title=title, score=_of_names(emotion.weighted_f1, target), replicates=replicates
-    )  # fmt: skip
+    return _measure(names, target, classification.weighted_f1, classification.replicates_f1, name=name, title=title)
 
 
 def combined(
@@ -143,8 +115,8 @@ def combined(
         return float(combine([part.score(rows) for part in parts]))
 
     def replicates(rows: Sequence[Row], groups: NDArray[np.intp]) -> Floats:
-        found: Floats = combine([part.replicates(rows, groups) for part in parts if part.replicates is not None])
-        return found
+        samples: Floats = combine([part.replicates(rows, groups) for part in parts if part.replicates is not None])
+        return samples
 
     whole: Replicates | None = replicates if all(part.replicates is not None for part in parts) else None
     return Measure(
@@ -157,12 +129,19 @@ def mean(name: str, parts: Sequence[Measure], title: str = "mean") -> Measure:
     return combined(name, parts, lambda values: np.mean(values, axis=0), title)
 
 
-def _of_numbers(statistic: Callable[..., float], target: str) -> Callable[[Sequence[Row]], float]:
-    return lambda rows: statistic(*numbers(rows, target))
+def _measure(
+    read: Callable[[Sequence[Row], str], tuple[Any, Any]], target: str, score: Callable[..., float],
+    replicates: Callable[..., Floats] | None = None, **facts: Any,
+) -> Measure:  # fmt: skip
+    """Return the measure of what `read` takes of rows: predictions and targets, for `replicates` behind the groups."""
 
+    def resampled(rows: Sequence[Row], groups: NDArray[np.intp]) -> Floats:
+        assert replicates is not None
+        return replicates(groups, *read(rows, target))
 
-def _of_names(statistic: Callable[..., float], target: str) -> Callable[[Sequence[Row]], float]:
-    return lambda rows: statistic(*names(rows, target))
+    return Measure(
+        score=lambda rows: score(*read(rows, target)), replicates=None if replicates is None else resampled, **facts
+    )  # fmt: skip
 
 
 def _number(value: object) -> float:
@@ -171,8 +150,8 @@ def _number(value: object) -> float:
 
 def _refuse(rows: Sequence[Row], wrong: NDArray[np.bool_], target: str) -> None:
     if wrong.any():
-        ids = [str(rows[int(k)]["id"]) for k in np.flatnonzero(wrong)[:_NAMED]]
+        ids = [str(rows[k]["id"]) for k in np.flatnonzero(wrong)[:_NAMED]]
         more = " ..." if wrong.sum() > _NAMED else ""
         raise AffectError(
-            f"{int(wrong.sum())} of {len(rows)} predictions of {target} are not finite: {', '.join(ids)}{more}"
+            f"{wrong.sum()} of {len(rows)} predictions of {target} are not finite: {', '.join(ids)}{more}"
         )

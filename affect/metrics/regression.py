@@ -2,14 +2,12 @@
 
 Legend: N examples. A NaN target is a missing label and is left out; a prediction that is NaN or infinite is
 a fault of the model and raises ValueError. With fewer than two labelled examples, or where all labels are the
-same, a correlation (CCC, Pearson, Spearman) is not defined, and NaN: 0.0 would read as a bad one. Constant
-predictions of labels that differ have a CCC of 0.0, as Lin's formula says, and NaN for the other two. An error
-(RMSE, MAE, bias) of no example is NaN, as 0.0 would read as perfect.
+same, a correlation (CCC, Pearson) is not defined, and NaN: 0.0 would read as a bad one. Constant predictions of
+labels that differ have a CCC of 0.0, as Lin's formula says, and no Pearson. An error (MSE, RMSE) of no example is
+NaN, as 0.0 would read as perfect.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,31 +37,22 @@ def ccc(prediction: ArrayLike, target: ArrayLike) -> float:
 def pearson(prediction: ArrayLike, target: ArrayLike) -> float:
     """Return Pearson's correlation of `prediction` [N] and `target` [N]; raises as `ccc` does."""
     x, y = valid(prediction, target)
-    return _correlation(x, y)
-
-
-def spearman(prediction: ArrayLike, target: ArrayLike) -> float:
-    """Return Spearman's rank correlation [N] x [N], ties ranked by their mean; raises as `ccc` does."""
-    x, y = valid(prediction, target)
-    return _correlation(_ranks(x), _ranks(y))
+    if _flat(x) or _flat(y):
+        return float("nan")
+    x, y = (x - x.mean()) / np.ptp(x), (y - y.mean()) / np.ptp(y)
+    score = np.mean(x * y) / np.sqrt(np.mean(x * x) * np.mean(y * y))
+    return float(np.clip(score, -1.0, 1.0))
 
 
 def rmse(prediction: ArrayLike, target: ArrayLike) -> float:
     """Return the root mean squared error in the labels' unit; raises as `ccc` does."""
+    return float(np.sqrt(mse(prediction, target)))
+
+
+def mse(prediction: ArrayLike, target: ArrayLike) -> float:
+    """Return the mean squared error in the labels' unit squared; raises as `ccc` does."""
     x, y = valid(prediction, target)
-    return float(np.sqrt(np.mean((x - y) ** 2))) if x.size else float("nan")
-
-
-def mae(prediction: ArrayLike, target: ArrayLike) -> float:
-    """Return the mean absolute error in the labels' unit; raises as `ccc` does."""
-    x, y = valid(prediction, target)
-    return float(np.mean(np.abs(x - y))) if x.size else float("nan")
-
-
-def bias(prediction: ArrayLike, target: ArrayLike) -> float:
-    """Return the mean of prediction minus target in the labels' unit; raises as `ccc` does."""
-    x, y = valid(prediction, target)
-    return float(np.mean(x - y)) if x.size else float("nan")
+    return float(np.mean((x - y) ** 2)) if x.size else float("nan")
 
 
 def valid(prediction: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
@@ -75,32 +64,13 @@ def valid(prediction: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
     y = np.asarray(target, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"prediction and target must be two [N] arrays, not {x.shape} and {y.shape}")
-    _refuse(~np.isfinite(x), "prediction")
-    _refuse(np.isinf(y), "target")
-    known = ~np.isnan(y)
-    return x[known], y[known]
-
-
-def _refuse(wrong: NDArray[np.bool_], name: str) -> None:
-    if wrong.any():
-        raise ValueError(f"{int(wrong.sum())} of {wrong.size} {name}s are not finite, the first at {wrong.argmax()}")
+    for name, wrong in (("predictions", ~np.isfinite(x)), ("targets", np.isinf(y))):
+        if wrong.any():
+            raise ValueError(f"{wrong.sum()} of {wrong.size} {name} are not finite, the first at {wrong.argmax()}")
+    labelled = ~np.isnan(y)
+    return x[labelled], y[labelled]
 
 
 def _flat(x: Floats) -> bool:
     # Exact: the variance of a constant is seldom exactly 0 in floating point.
     return x.size < 2 or bool(np.ptp(x) == 0)
-
-
-def _correlation(x: Floats, y: Floats) -> float:
-    if _flat(x) or _flat(y):
-        return float("nan")
-    x, y = (x - x.mean()) / np.ptp(x), (y - y.mean()) / np.ptp(y)
-    score = np.mean(x * y) / np.sqrt(np.mean(x * x) * np.mean(y * y))
-    return float(np.clip(score, -1.0, 1.0))
-
-
-def _ranks(x: Floats) -> Floats:
-    _, place, count = np.unique(x, return_inverse=True, return_counts=True)
-    last: NDArray[Any] = np.cumsum(count)
-    mean_rank: Floats = last - (count - 1) / 2
-    return mean_rank[place]

@@ -161,10 +161,7 @@ def test_a_run_that_ends_by_an_error_is_not_held_up(hub, run):
     assert leftovers(run) == []
 
 
-def test_nothing_is_pushed_unless_asked_and_a_missing_token_is_known_at_once(hub, run, monkeypatch):
-    with pushing(None, run, private=False, several=False) as saved:
-        saved()
-    assert hub.log == []
+def test_a_missing_token_is_known_at_once(hub, run, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     with (
         pytest.raises(AffectError, match="no token for the Hub"),

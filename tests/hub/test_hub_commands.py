@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from affect.cli.commands import sharing
+from affect.cli import commands
 from affect.errors import AffectError
 from tests.hub.double import TOKEN, Hub
 from tests.inference.asking import ask
@@ -98,11 +98,11 @@ def test_each_pushed_metric_module_is_loaded_by_its_name(server, said):
 
 
 def test_a_dry_run_shows_files_and_card_and_asks_nobody(hub, spoken, capsys):
-    sharing.push(spoken / "seed0" / "fold1", "someone/model", dry_run=True)
+    commands.push(spoken / "seed0" / "fold1", "someone/model", dry_run=True)
     shown = capsys.readouterr().out
     assert "someone/model/model.safetensors: 0." in shown
     assert "## Limits" in shown
-    sharing.push(Path("emoval"), "someone/emoval", dry_run=True)
+    commands.push(Path("emoval"), "someone/emoval", dry_run=True)
     assert "someone/emoval/emoval.py: " in capsys.readouterr().out
     assert hub.log == []
 
@@ -117,5 +117,5 @@ def test_a_dry_run_shows_files_and_card_and_asks_nobody(hub, spoken, capsys):
 )
 def test_what_can_not_be_pushed_is_said(hub, run, repo, words):
     with pytest.raises(AffectError, match=words):
-        sharing.push(Path(run), repo)
+        commands.push(Path(run), repo)
     assert hub.log == []

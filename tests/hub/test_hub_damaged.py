@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from affect.cli.commands import sharing
+from affect.cli import commands
 from affect.errors import AffectError
 from affect.hub import from_pretrained, push, source
 from tests.inference.asking import ask
@@ -44,7 +44,7 @@ def test_damaged_best_weights_go_nowhere(hub, run):
     best = run / "checkpoints" / "best"
     flip(best / "model.safetensors")
     fault = "model.safetensors is not what was written: its SHA-256 differs"
-    for give in (lambda: push.run(run, REPO), lambda: sharing.push(run, REPO, dry_run=True)):
+    for give in (lambda: push.run(run, REPO), lambda: commands.push(run, REPO, dry_run=True)):
         with pytest.raises(AffectError) as caught:
             give()
         assert said(caught) == f"{best} is damaged: {fault}; copy it there again, or train it anew with --overwrite"

@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from affect import tasks
-from affect.hub import clean, example, push
+from affect.hub import card, clean, push
 from affect.models import saving
 from affect.usage import Card
 from tests.inference.asking import ask
@@ -130,8 +130,8 @@ def test_as_pushed_it_takes_the_model_from_the_hub(hub, spoken, fused, here, cap
 def test_how_to_install_is_said(here):
     for prosody, what in (("default", "pip install .\n"), ("egemaps", 'pip install ".[egemaps]"')):
         config = {"task": "emotion", **small.model(encoder="none", prosody=prosody).describe()}
-        said = example.section(card_of(config), REPO, True)
+        said = card.use(card_of(config), REPO, True)
         assert what in said
         assert f"affect predict {REPO} recording.wav" in said
         assert 'from_pretrained("someone/model", subfolder="last")' in said
-        assert "subfolder" not in example.section(card_of(config), REPO, False)
+        assert "subfolder" not in card.use(card_of(config), REPO, False)

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from affect.errors import AffectError
-from affect.losses.alignment import MODALITIES, alignment
-from affect.losses.contrastive import contrastive
+from affect.losses.alignment import alignment, contrastive
+from affect.losses.masked import MODALITIES
 
 
 def sample(n: int = 9, seed: int = 0, width: int = 4) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from affect.losses.contrastive import contrastive
+from affect.losses.alignment import contrastive
 
 
 def sample(n: int = 9, d: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

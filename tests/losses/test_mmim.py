@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch.distributions import Normal
 from torch.func import grad, vmap
 
-from affect.losses.contrastive import contrastive
-from affect.losses.mmim import MODALITIES, info_nce, log_likelihood, mmim_terms
+from affect.losses.alignment import contrastive
+from affect.losses.mmim import MODALITIES, contrastive_bound, log_likelihood, mmim_terms
 from affect.training.terms import Loss, whole
 
 NAMES = [
@@ -61,13 +61,13 @@ def test_contrast_is_that_of_the_pairs(n):
     value, predicted = list(outputs_of(n=n).values())[:2]
     everyone = torch.ones(n, dtype=torch.bool)
     wanted = by_hand(value.numpy(), predicted.numpy())
-    assert float(info_nce(value, predicted, everyone)) == pytest.approx(wanted, abs=1e-6)
+    assert float(contrastive_bound(value, predicted, everyone)) == pytest.approx(wanted, abs=1e-6)
 
 
 def test_both_directions_are_the_symmetric_loss_at_temperature_one():
     value, predicted = list(outputs_of().values())[:2]
     everyone = torch.ones(7, dtype=torch.bool)
-    both = (info_nce(value, predicted, everyone) + info_nce(predicted, value, everyone)) / 2
+    both = (contrastive_bound(value, predicted, everyone) + contrastive_bound(predicted, value, everyone)) / 2
     symmetric = contrastive("a", "b", temperature=1.0).value({"a": value, "b": predicted}, {})
     torch.testing.assert_close(both, symmetric)
 
@@ -98,8 +98,8 @@ def test_it_is_no_sum_over_pieces():
     """Why it is gathered: half a batch has half the negatives."""
     value, predicted = list(outputs_of(n=10).values())[:2]
     half = torch.ones(5, dtype=torch.bool)
-    halves = (info_nce(value[:5], predicted[:5], half) + info_nce(value[5:], predicted[5:], half)) / 2
-    whole = info_nce(value, predicted, torch.ones(10, dtype=torch.bool))
+    halves = (contrastive_bound(value[:5], predicted[:5], half) + contrastive_bound(value[5:], predicted[5:], half)) / 2
+    whole = contrastive_bound(value, predicted, torch.ones(10, dtype=torch.bool))
     assert abs(float(halves - whole)) > 0.05
 
 

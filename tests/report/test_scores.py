@@ -11,7 +11,6 @@ import pytest
 from scipy.stats import permutation_test
 from sklearn import metrics as sk
 
-from affect.metrics.bootstrap import interval
 from affect.metrics.regression import ccc
 from affect.report import details, read, result, table
 from affect.report.judgement import judge
@@ -23,6 +22,7 @@ from affect.task import Measure
 from affect.tasks.emotion.config import Emotion
 from affect.tasks.emotion.task import EmotionTask
 from tests.report.fusion import CLASSES, load_rows
+from tests.resampling import interval
 
 EMOTIONS = ("ang", "hap", "neu", "sad")
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affect.losses.alignment import contrastive
 from affect.losses.arcface import arcface
 from affect.losses.ccc import ccc_term
-from affect.losses.contrastive import contrastive
 from affect.losses.masked import binary_cross_entropy, cross_entropy, squared_error
 from affect.task import Batch, Term
 

@@ -1,4 +1,4 @@
-"""The subcommands that take a trained model: what they take, and what does the work."""
+"""The subcommands that take a trained model: predict with it, export it, give it to others."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def predict(
     from affect.inference.opening import predict as write
     from affect.usage import UserInputs
 
-    said, heard, seen = (tuple(value for values in given for value in values) for given in (text, audio, video))
+    texts, sounds, videos = (tuple(value for values in given for value in values) for given in (text, audio, video))
     inputs = UserInputs(
-        files=tuple(files), window=window, hop=hop, rate=rate, raw=raw, text=said, audio=heard, video=seen,
+        files=tuple(files), window=window, hop=hop, rate=rate, raw=raw, text=texts, audio=sounds, video=videos,
         features=features,
     )  # fmt: skip
     if write(run, inputs, sys.stdout):
@@ -107,3 +107,38 @@ def export(
     path = run / "export" / f"model.{format}" if output is None else output
     made = tasks.attribute(exporters[format])(folder, path, opset)
     print(f"{made.path}: {made.size / 1e6:.1f} MB, differs from torch by {made.difference:.1g} at most")
+
+
+def push(
+    run: Annotated[Path, tyro.conf.Positional],
+    /,
+    repo: str,
+    private: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Push a run's weights, best and last, with card, recipe and preprocessing to the Hub; or a metric module.
+
+    No optimiser state goes with it, and no path, host, user or token: a push that holds one stops and names the file.
+    `affect predict user/name` and affect.hub.from_pretrained("user/name") then take the model from there. Give hf auth
+    login once before, or set HF_TOKEN.
+
+    Args:
+        run: A run's folder (runs/<experiment>/seed<S>/fold<F>); or a metric module of `evaluate`, its folder or name
+            (ccc, der, emoval), which becomes a Space.
+        repo: user/name on the Hub; made where it is not there yet. A metric module's has the module's name.
+        private: Make it private.
+        dry_run: Print the files and the card that would be pushed; nothing leaves this machine.
+    """
+    from affect.hub import push as pushes
+    from affect.hub.client import check_name
+
+    check_name(repo)
+    module = pushes.module_of(run)
+    if dry_run:
+        with pushes.staged(run, repo) if module is None else pushes.staged_module(module, repo) as folder:
+            for path in sorted(item for item in folder.rglob("*") if item.is_file()):
+                print(f"{repo}/{path.relative_to(folder).as_posix()}: {path.stat().st_size / 1e6:.3f} MB")
+            print("\n" + (folder / "README.md").read_text(encoding="utf-8"))
+        return
+    pushed = pushes.run(run, repo, private=private) if module is None else pushes.module(module, repo, private=private)
+    print(f"{pushed.url} ({f'commit {pushed.commit[:8]}' if pushed.changed else 'nothing has changed since'})")

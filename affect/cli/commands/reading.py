@@ -45,13 +45,13 @@ def report(
     other = None if against is None else reports.load(against, paths[0].resolve().parent, scores_only=True)
     for path in paths:
         try:
-            page, said = reports.publish(reports.load(path), other, goals)
+            page, tables = reports.publish(reports.load(path), other, goals)
         except AffectError as error:
             if path in runs:
                 raise
             print(f"left out: {path}: {error}\n", file=sys.stderr)
             continue
-        print(f"{said}\n\nreport: {page} (and {page.with_suffix('.html').name})\n")
+        print(f"{tables}\n\nreport: {page} (and {page.with_suffix('.html').name})\n")
     for folder in dict.fromkeys(path.resolve().parent for path in paths):
         everything = reports.compare_all(folder)
         if everything is not None and len(paths) > 1:

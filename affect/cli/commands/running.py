@@ -1,4 +1,4 @@
-"""The subcommands that run recipes: what they take, and what does the work."""
+"""The subcommands that run recipes: folds side by side, and a rank under Slurm."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from affect.cli.arguments import experiments_in, parse, recipe_of, split, without
 from affect.errors import AffectError
 
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ def folds(
         logs: With --only-report, where the log of a fold's job is, as slurm-17_{fold}.out.
         arguments: The fields of the experiment.
     """
-    from affect.cli.arguments import experiments_in, parse, recipe_of, without
-
     chosen, options = parse(experiment, recipe_of(experiment, experiments_in(recipe)), arguments, also=_FOLDS)
     if logs is not None and not only_report:
         raise AffectError("--logs is for --only-report: runs started here have their output.log")
@@ -68,15 +67,13 @@ def folds(
     top, runs = parallel.run(
         recipe, experiment, chosen, options, kept, places=places, precision=precision, command=command
     )
-    failed = [run for run in runs if run.state == "failed"]
     if options.report:
         print(f"\n{table(read(top))}\n\nreport: {top / 'report.md'}")
-    for run in failed:
-        print(f"failed: {run.name}: {run.error}", file=sys.stderr)
-    if failed:
-        again = "give the command again" + (" without --overwrite" if options.overwrite else "")
-        print(f"error: {len(failed)} of {len(runs)} failed; {again} to go on with them alone", file=sys.stderr)
-        sys.exit(1)
+    again = "give the command again" + (" without --overwrite" if options.overwrite else "")
+    _fail(
+        [f"{run.name}: {run.error}" for run in runs if run.state == "failed"],
+        f"of {len(runs)} failed; {again} to go on with them alone",
+    )
 
 
 def _conclude(experiment: str, recipe: Recipe, options: Options, logs: str | None) -> None:
@@ -86,18 +83,62 @@ def _conclude(experiment: str, recipe: Recipe, options: Options, logs: str | Non
     top, left = conclude(experiment, recipe, options, logs)
     if top is not None and options.report:
         print(f"{table(read(top))}\n\nreport: {top / 'report.md'}")
-    for run in left:
-        print(f"failed: {run}", file=sys.stderr)
-    if left:
-        what = "and are not in the report" if top is not None else "and there is nothing to report"
-        print(f"error: {len(left)} runs of {experiment} did not come to their end, {what}", file=sys.stderr)
+    what = "and are not in the report" if top is not None else "and there is nothing to report"
+    _fail(list(map(str, left)), f"runs of {experiment} did not come to their end, {what}")
+
+
+def _fail(failed: list[str], what: str) -> None:
+    """End the process with 1 where runs failed, each of them named, and how many `what` is said of."""
+    if failed:
+        lines = [*(f"failed: {run}" for run in failed), f"error: {len(failed)} {what}"]
+        print("\n".join(lines), file=sys.stderr)
         sys.exit(1)
 
 
 def own_words(words: list[str]) -> tuple[list[str], list[str]]:
     """Return the words of `affect folds ...` that are its own, and those that go to the experiment."""
-    from affect.cli.arguments import split
-
     count = next((k for k, word in enumerate(words) if word.startswith("-")), len(words))
-    mine, rest = split(words[count:], _FOLDS)
-    return [*words[:count], *mine], rest
+    own, rest = split(words[count:], _FOLDS)
+    return [*words[:count], *own], rest
+
+
+def launch(
+    script: Annotated[Path, tyro.conf.Positional],
+    /,
+    config_file: Path | None = None,
+    engine: str | None = None,
+    arguments: tyro.conf.Suppress[tuple[str, ...]] = (),
+) -> None:
+    """Run a recipe file as one rank of a Slurm step: srun affect launch [--engine zero2] RECIPE.py EXPERIMENT ...
+
+    Each task of srun becomes a rank: one task a GPU. Processes and nodes are those of the step, whatever the launch
+    file says of them; all else is read from it as `accelerate launch` would. What follows the recipe file goes to it.
+
+    Args:
+        script: A recipe file (recipes/finetune_wavlm.py).
+        config_file: A launch file of Accelerate's.
+        engine: A launch file by its name: zero2 is accelerate_configs/zero2.yaml; ddp when neither is given.
+        arguments: The experiment and its fields.
+    """
+    from affect import launcher
+
+    if config_file is not None and engine is not None:
+        raise AffectError(f"--config-file {config_file} and --engine {engine} are one or the other")
+    words = [word for word in arguments if word not in ("-h", "--help")]
+    for field in ("overwrite", "resume"):
+        if without(words, field) != words:
+            raise AffectError(
+                f"--{field} is not for a job: requeued, it would begin anew each time; remove the run's folder first, "
+                "or give --name"
+            )
+    path = launcher.configuration(engine or "ddp") if config_file is None else config_file
+    launcher.start(path, script, arguments, shlex.join(["srun", "affect", *sys.argv[1:]]))
+
+
+def launch_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the words of `affect launch ...` up to the recipe file, and those that go to it."""
+    at = 1
+    while at < len(words) and words[at].startswith("-"):
+        # An option's value is the word after it, unless it brings it along or has none.
+        at += 1 if "=" in words[at] or words[at] in ("-h", "--help") else 2
+    return words[: at + 1], words[at + 1 :]

@@ -35,9 +35,7 @@ def references(recipe: Emotion, parts: DatasetDict, classes: Classes | None) -> 
             columns[EMOTION] = of_classes.predict(name, x, labels, new, groups=train["speaker"])
         found[name] = _rows(test, columns, recipe, classes)
     if recipe.model.text != "none" and recipe.numbers:
-        values = text.predict(
-            "tfidf", train["transcript"], _labels(train, recipe), test["transcript"], groups=train["dialogue"]
-        )
+        values = text.predict(train["transcript"], _labels(train, recipe), test["transcript"], groups=train["dialogue"])
         columns = {target: values[:, k].tolist() for k, target in enumerate(recipe.numbers)}
         found["tfidf"] = _rows(test, columns, recipe, classes)
     return found

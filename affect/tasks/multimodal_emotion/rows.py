@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.metrics import emotion
+from affect.metrics.classification import softmax
 from affect.task import Batch, Outputs, Row
 from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE
 
@@ -23,7 +23,7 @@ def rows_of(outputs: Outputs, batch: Batch, classes: Sequence[str], modalities: 
     """Return a row an example; `modalities` are those of the model's streams, whose attention is summed up."""
     logits = outputs[EMOTION].float().cpu().numpy()
     valence = outputs[VALENCE].float().cpu().numpy()
-    shares = emotion.softmax(logits)
+    shares = softmax(logits)
     attention = _by_modality(outputs["attention"].float().cpu().numpy(), modalities) if "attention" in outputs else {}
     there = (batch.targets["present"].cpu().numpy() > 0) @ (1 << np.arange(len(LETTERS)))
     best = logits.argmax(1).tolist()

@@ -55,14 +55,8 @@ class DiarizationErrorRate(evaluate.Metric):  # type: ignore[misc]  # evaluate c
     """The diarization error rate of recordings, with its parts and the Jaccard error rate."""
 
     def _info(self) -> Any:
-        segments = [
-            {
-                "start": datasets.Value("float64"),
-                "end": datasets.Value("float64"),
-                "speaker": datasets.Value("string"),
-            }
-        ]
-        text = datasets.Value("string")
+        seconds, text = datasets.Value("float64"), datasets.Value("string")
+        segments = [{"start": seconds, "end": seconds, "speaker": text}]
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
@@ -83,10 +77,10 @@ class DiarizationErrorRate(evaluate.Metric):  # type: ignore[misc]  # evaluate c
         if len(spans) != len(references):
             raise ValueError(f"{len(references)} recordings have {len(spans)} UEMs")
         totals, jaccard = np.zeros(4), []
-        for mine, theirs, scored in zip(map(_turns, predictions), map(_turns, references), spans, strict=True):
-            region = None if scored is None else _merged([_checked(start, end) for start, end in scored])
-            totals += _errors(*_timeline(mine, theirs, region, collar, skip_overlap))
-            jaccard += _jaccard(*_timeline(mine, theirs, region, 0.0, False))
+        for predicted, reference, scored in zip(map(_turns, predictions), map(_turns, references), spans, strict=True):
+            region = None if scored is None else _merged([_checked(start, end, "the UEM") for start, end in scored])
+            totals += _errors(*_timeline(predicted, reference, region, collar, skip_overlap))
+            jaccard += _jaccard(*_timeline(predicted, reference, region, 0.0, False))
         missed, false_alarm, confusion, speech = totals.tolist()
         return {
             "der": (missed + false_alarm + confusion) / speech if speech > 0 else math.nan,
@@ -100,19 +94,15 @@ class DiarizationErrorRate(evaluate.Metric):  # type: ignore[misc]  # evaluate c
 
 def _turns(recording: Any) -> list[Any]:
     """Return the turns of each speaker, in order, those that overlap or touch made one."""
-    found: dict[str, Any] = {}
-    for start, end, speaker in _lines(recording) if isinstance(recording, str) else map(_segment, recording):
-        span = _checked(start, end)
+    turns: dict[str, Any] = {}
+    for row in _lines(recording) if isinstance(recording, str) else recording:
+        span = _checked(row["start"], row["end"], f"speaker {row['speaker']!r}")
         if span[1] > span[0]:
-            found.setdefault(speaker, []).append(span)
-    return [_merged(spans) for spans in found.values()]
+            turns.setdefault(row["speaker"], []).append(span)
+    return [_merged(spans) for spans in turns.values()]
 
 
-def _segment(row: Any) -> tuple[float, float, str]:
-    return row["start"], row["end"], row["speaker"]
-
-
-def _lines(text: str) -> list[tuple[float, float, str]]:
+def _lines(text: str) -> list[dict[str, Any]]:
     """Return the segments of an RTTM: SPEAKER file channel onset duration <NA> <NA> speaker, spaces between."""
     segments, files = [], set()
     for line in text.splitlines():
@@ -122,34 +112,36 @@ def _lines(text: str) -> list[tuple[float, float, str]]:
         if len(fields) < 8:
             raise ValueError(f"an RTTM line has 8 fields or more, not {len(fields)}: {line!r}")
         onset, duration = float(fields[3]), float(fields[4])
-        segments.append((onset, onset + duration, fields[7]))
+        segments.append({"start": onset, "end": onset + duration, "speaker": fields[7]})
         files.add(fields[1])
     if len(files) > 1:
         raise ValueError(f"an item is one recording, but its RTTM names {len(files)}: {', '.join(sorted(files))}")
     return segments
 
 
-def _checked(start: float, end: float) -> tuple[float, float]:
+def _checked(start: float, end: float, whose: str) -> tuple[float, float]:
     if not (math.isfinite(start) and math.isfinite(end) and start <= end):
-        raise ValueError(f"a segment runs from {start} to {end}: times are finite and end after they start")
+        raise ValueError(f"a segment of {whose} runs from {start} to {end}: times are finite and end after they start")
     return float(start), float(end)
 
 
 def _merged(spans: Any) -> list[tuple[float, float]]:
-    found: list[tuple[float, float]] = []
+    merged: list[tuple[float, float]] = []
     for start, end in sorted(spans):
-        if found and start <= found[-1][1] + _DUST:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        if merged and start <= merged[-1][1] + _DUST:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
-            found.append((start, end))
-    return found
+            merged.append((start, end))
+    return merged
 
 
-def _timeline(mine: Any, theirs: Any, region: Any, collar: float, skip_overlap: bool) -> tuple[Any, Any, Any]:
+def _timeline(prediction: Any, truth: Any, region: Any, collar: float, skip_overlap: bool) -> tuple[Any, Any, Any]:
     """Return who speaks in the prediction [S, T] and in the reference [R, T], and scored seconds [T]."""
-    borders = [time for turns in theirs for turn in turns for time in turn] if collar else []
+    borders = [time for turns in truth for turn in turns for time in turn] if collar else []
     zones = _merged([(time - collar, time + collar) for time in borders])
-    edges = np.array(sorted({t for turns in (*mine, *theirs, region or [], zones) for span in turns for t in span}))
+    edges = np.array(
+        sorted({t for turns in (*prediction, *truth, region or [], zones) for span in turns for t in span})
+    )
 
     def rows(speakers: Any) -> Any:
         table = np.zeros((len(speakers), max(0, len(edges) - 1)))
@@ -158,7 +150,7 @@ def _timeline(mine: Any, theirs: Any, region: Any, collar: float, skip_overlap: 
                 row[start:stop] = 1.0
         return table
 
-    predicted, reference = rows(mine), rows(theirs)
+    predicted, reference = rows(prediction), rows(truth)
     weight = np.diff(edges) * (1 - rows([zones])[0])
     if region is not None:
         weight = weight * rows([region])[0]
@@ -169,13 +161,13 @@ def _timeline(mine: Any, theirs: Any, region: Any, collar: float, skip_overlap: 
 
 def _errors(predicted: Any, reference: Any, weight: Any) -> Any:
     """Return the seconds missed, of false alarm, of confusion, and of reference speech [4]."""
-    said, spoken = predicted.sum(0), reference.sum(0)
+    claimed, spoken = predicted.sum(0), reference.sum(0)
     shared = (reference * weight) @ predicted.T
     right = shared[linear_sum_assignment(shared, maximize=True)].sum()
-    both = np.minimum(spoken, said)
+    both = np.minimum(spoken, claimed)
     # Rounding may leave less than no confusion.
     confusion = max(0.0, both @ weight - right)
-    return np.array([(spoken - both) @ weight, (said - both) @ weight, confusion, spoken @ weight])
+    return np.array([(spoken - both) @ weight, (claimed - both) @ weight, confusion, spoken @ weight])
 
 
 def _jaccard(predicted: Any, reference: Any, weight: Any) -> list[float]:
@@ -185,5 +177,5 @@ def _jaccard(predicted: Any, reference: Any, weight: Any) -> list[float]:
     either = (reference @ weight)[:, None] + (predicted @ weight)[None, :] - shared
     error = 1 - np.divide(shared, either, out=np.zeros_like(shared), where=either > 0)
     chosen = linear_sum_assignment(error)
-    found: list[float] = error[chosen].tolist()
-    return found + [1.0] * (len(reference) - len(found))
+    errors: list[float] = error[chosen].tolist()
+    return errors + [1.0] * (len(reference) - len(errors))

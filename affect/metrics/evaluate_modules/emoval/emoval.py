@@ -83,5 +83,5 @@ def _mse(predictions: list[float | None], references: list[float | None]) -> flo
     x, y = np.asarray(predictions, dtype=np.float64), np.asarray(references, dtype=np.float64)
     if not np.isfinite(x).all() or np.isinf(y).any():
         raise ValueError("valences must be finite (a reference may be None or NaN: missing)")
-    known = ~np.isnan(y)
-    return float(np.mean((x[known] - y[known]) ** 2)) if known.any() else float("nan")
+    labelled = ~np.isnan(y)
+    return float(np.mean((x[labelled] - y[labelled]) ** 2)) if labelled.any() else float("nan")
