@@ -55,8 +55,14 @@ class DiarizationErrorRate(evaluate.Metric):  # type: ignore[misc]  # evaluate c
     """The diarization error rate of recordings, with its parts and the Jaccard error rate."""
 
     def _info(self) -> Any:
-        seconds, text = datasets.Value("float64"), datasets.Value("string")
-        segments = [{"start": seconds, "end": seconds, "speaker": text}]
+        segments = [
+            {
+                "start": datasets.Value("float64"),
+                "end": datasets.Value("float64"),
+                "speaker": datasets.Value("string"),
+            }
+        ]
+        text = datasets.Value("string")
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
@@ -78,7 +84,7 @@ class DiarizationErrorRate(evaluate.Metric):  # type: ignore[misc]  # evaluate c
             raise ValueError(f"{len(references)} recordings have {len(spans)} UEMs")
         totals, jaccard = np.zeros(4), []
         for predicted, reference, scored in zip(map(_turns, predictions), map(_turns, references), spans, strict=True):
-            region = None if scored is None else _merged([_checked(start, end, "the UEM") for start, end in scored])
+            region = None if scored is None else _merged([_checked(start, end) for start, end in scored])
             totals += _errors(*_timeline(predicted, reference, region, collar, skip_overlap))
             jaccard += _jaccard(*_timeline(predicted, reference, region, 0.0, False))
         missed, false_alarm, confusion, speech = totals.tolist()
@@ -94,15 +100,19 @@ class DiarizationErrorRate(evaluate.Metric):  # type: ignore[misc]  # evaluate c
 
 def _turns(recording: Any) -> list[Any]:
     """Return the turns of each speaker, in order, those that overlap or touch made one."""
-    turns: dict[str, Any] = {}
-    for row in _lines(recording) if isinstance(recording, str) else recording:
-        span = _checked(row["start"], row["end"], f"speaker {row['speaker']!r}")
+    found: dict[str, Any] = {}
+    for start, end, speaker in _lines(recording) if isinstance(recording, str) else map(_segment, recording):
+        span = _checked(start, end)
         if span[1] > span[0]:
-            turns.setdefault(row["speaker"], []).append(span)
-    return [_merged(spans) for spans in turns.values()]
+            found.setdefault(speaker, []).append(span)
+    return [_merged(spans) for spans in found.values()]
 
 
-def _lines(text: str) -> list[dict[str, Any]]:
+def _segment(row: Any) -> tuple[float, float, str]:
+    return row["start"], row["end"], row["speaker"]
+
+
+def _lines(text: str) -> list[tuple[float, float, str]]:
     """Return the segments of an RTTM: SPEAKER file channel onset duration <NA> <NA> speaker, spaces between."""
     segments, files = [], set()
     for line in text.splitlines():
@@ -112,16 +122,16 @@ def _lines(text: str) -> list[dict[str, Any]]:
         if len(fields) < 8:
             raise ValueError(f"an RTTM line has 8 fields or more, not {len(fields)}: {line!r}")
         onset, duration = float(fields[3]), float(fields[4])
-        segments.append({"start": onset, "end": onset + duration, "speaker": fields[7]})
+        segments.append((onset, onset + duration, fields[7]))
         files.add(fields[1])
     if len(files) > 1:
         raise ValueError(f"an item is one recording, but its RTTM names {len(files)}: {', '.join(sorted(files))}")
     return segments
 
 
-def _checked(start: float, end: float, whose: str) -> tuple[float, float]:
+def _checked(start: float, end: float) -> tuple[float, float]:
     if not (math.isfinite(start) and math.isfinite(end) and start <= end):
-        raise ValueError(f"a segment of {whose} runs from {start} to {end}: times are finite and end after they start")
+        raise ValueError(f"a segment runs from {start} to {end}: times are finite and end after they start")
     return float(start), float(end)
 
 
