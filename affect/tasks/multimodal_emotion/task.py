@@ -138,7 +138,7 @@ class MultimodalEmotionTask(Task):
 
     def terms(self) -> Sequence[Term]:
         """Return cross entropy and squared error of valence, one to one, and what the model and recipe add."""
-        from affect.tasks.multimodal_emotion.losses import terms_of
+        from affect.tasks.multimodal_emotion.models import terms_of
 
         return terms_of(self.recipe.model, tuple(stream.modality for stream in self.corpus.streams))
 
@@ -189,9 +189,11 @@ class MultimodalEmotionTask(Task):
     @classmethod
     def model_of(cls, config: dict[str, Any]) -> nn.Module:
         """Return the model that a config.json describes, with random weights."""
-        from affect.tasks.multimodal_emotion.models import restore
+        from affect.config import from_dict
+        from affect.tasks.multimodal_emotion.config import Model, Signature
+        from affect.tasks.multimodal_emotion.models import build
 
-        return restore(config)
+        return build(from_dict(Model, config["model"], "model"), from_dict(Signature, config["data"], "data"))
 
     @classmethod
     def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:

@@ -32,13 +32,13 @@ class Attention(Fusion):
     """The public toolkit's attention over utterance features; with the configuration's switches the robust one.
 
     An MLP encoder a stream; the same kind of MLP over all of them side by side and a linear layer give a score a
-    stream; the sum of the hidden vectors by their weights goes to the two heads (MERTools, `attention`).
+    stream; the sum of the hidden vectors by their weights goes to the two heads (MERTools, `attention`; as `topn` over
+    up to 18 streams, any number of them a modality, which modality dropout leaves out together).
     """
 
     def __init__(self, config: Model, data: Signature) -> None:
         super().__init__(config, data)
         streams, hidden = len(data.streams), config.hidden
-        self.encoders = self.stream_encoders()
         self.scorer = self.encoder("scorer", streams * hidden)
         self.score = nn.Linear(hidden, streams)
         if config.drops_fused:

@@ -56,7 +56,6 @@ class MISA(Fusion):
             raise AffectError("model.streams: misa tells what modalities share, it needs at least two")
         if hidden % HEADS:
             raise AffectError(f"model.hidden is {hidden}: misa's attention has {HEADS} heads, it has to be even")
-        self.encoders = self.stream_encoders()
         self.projections = nn.ModuleDict({name: _projection(hidden) for name in data.modalities})
         self.privates = nn.ModuleDict({name: _part(hidden) for name in data.modalities})
         self.shared = _part(hidden)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from affect.errors import AffectError
-from affect.tasks.multimodal_emotion.models.tfn import TensorFusion, outer, parameters
+from affect.tasks.multimodal_emotion.models.toolkit import TensorFusion, outer, parameters
 from tests.tasks.multimodal_emotion.models.checks import (
     ENCODERS,
     PUBLIC,
