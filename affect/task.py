@@ -194,6 +194,15 @@ class Evaluation:
     """Whether the predicted rows are written to the run's folder."""
 
 
+def evaluations_of(tests: Iterable[str]) -> list[Evaluation]:
+    """Return what is usually predicted: training rows (some), validation each epoch, and the tests at the end."""
+    return [
+        Evaluation(name=TRAIN, part=TRAIN, most=2000, kept=False),
+        Evaluation(name=VALID, part=VALID, when="epoch", selects=True),
+        *(Evaluation(name=name, part=name) for name in tests),
+    ]
+
+
 @runtime_checkable
 class StackableModel(Protocol):
     """A model so small that several runs' models take their steps as one.
@@ -324,13 +333,8 @@ class Task(ABC):
     # Its evaluation.
 
     def evaluations(self) -> Sequence[Evaluation]:
-        """Return what is predicted: here training rows (some), validation each epoch, and all tests at the end."""
-        tests = [name for name in self.datasets() if name not in (TRAIN, VALID)]
-        return [
-            Evaluation(name=TRAIN, part=TRAIN, most=2000, kept=False),
-            Evaluation(name=VALID, part=VALID, when="epoch", selects=True),
-            *(Evaluation(name=name, part=name) for name in tests),
-        ]
+        """Return what is predicted, without reading data where it can; here `evaluations_of` all tests."""
+        return evaluations_of([name for name in self.datasets() if name not in (TRAIN, VALID)])
 
     def predict(self, model: Callable[..., Any], batch: Batch) -> list[Row]:
         """Return the predicted rows of a batch, in evaluation mode and without gradients; here of one forward."""

@@ -43,10 +43,8 @@ def preprocessing(config: dict[str, Any]) -> dict[str, Any]:
 def card(config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
     """Return the facts for the card of a model that is pushed to `repo`; `recipe` is without paths."""
     model, data = _read(config)
-    corpus = str((recipe.get("data") or {}).get("corpus", "unknown"))
     names = (model.encoder, model.text, model.speaker)
     pretrained = [name for name in names if name not in _MADE_HERE and not name.startswith("tiny")]
-    licence, note = card_texts.licence(corpus, pretrained, inside=True)
     sound = " recording.wav" if model.encoder != "none" or model.prosody_dim else ""
     return Card(
         title=f"The {' and '.join(data.targets)} of an utterance",
@@ -54,14 +52,10 @@ def card(config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
         task_name="valence and arousal of utterances",
         command=sound.strip() + (' --text "what was said"' if model.text != "none" else ""),
         program="\n".join(_program(config, model, data, repo)),
-        use=card_texts.use(corpus).strip(),
-        licence=licence,
-        licence_note=note,
         extras=("egemaps",) if model.prosody_dim and data.prosody == "egemaps" else (),
         pipeline_tag="audio-classification" if model.encoder != "none" else None,
         base_models=tuple(name for name in pretrained if name.count("/") == 1),
-        language=card_texts.language(corpus),
-        tags=card_texts.TAGS,
+        **card_texts.of_corpus(recipe, pretrained, inside=True),
     )
 
 

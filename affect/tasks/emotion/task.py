@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Task, Term
+from affect.task import Batch, Evaluation, Key, Measure, Outputs, Row, Task, Term, evaluations_of
 from affect.tasks.emotion.config import EMOTION, Emotion
 from affect.tasks.emotion.measures import measures_of
 
@@ -235,11 +235,7 @@ class EmotionTask(Task):
 
     def evaluations(self) -> Sequence[Evaluation]:
         """Return training, validation and the test part."""
-        return [
-            Evaluation(name=TRAIN, part=TRAIN, most=2000, kept=False),
-            Evaluation(name=VALID, part=VALID, when="epoch", selects=True),
-            Evaluation(name="test", part="test"),
-        ]
+        return evaluations_of(["test"])
 
     def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
         """Return predictions and labels on the corpus's own scale."""
