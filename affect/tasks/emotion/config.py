@@ -13,6 +13,12 @@ from affect.recipe import Recipe
 EMOTION = "emotion"
 """The target that is a class; all others are numbers."""
 
+
+def numbers_of(targets: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of a recipe's or a model's targets that are numbers."""
+    return tuple(target for target in targets if target != EMOTION)
+
+
 if TYPE_CHECKING:
     CorpusName = str
 else:
@@ -276,7 +282,7 @@ class Signature:
     @property
     def numbers(self) -> tuple[str, ...]:
         """The targets that are numbers."""
-        return tuple(target for target in self.targets if target != EMOTION)
+        return numbers_of(self.targets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,7 +325,7 @@ class Emotion(Recipe):
     @property
     def numbers(self) -> tuple[str, ...]:
         """The targets that are numbers."""
-        return tuple(target for target in self.targets if target != EMOTION)
+        return numbers_of(self.targets)
 
     def _check_data(self) -> None:
         """Refuse sections that contradict one another."""

@@ -88,20 +88,7 @@ class EmotionModel(nn.Module):
         """Say that there are none: Accelerate's FSDP asks, and transformers' speech models raise."""
         return None
 
-    def forward(
-        self,
-        *,
-        waveform: Tensor | None = None,
-        samples: Tensor | None = None,
-        states: Tensor | None = None,
-        frames: Tensor | None = None,
-        prosody: Tensor | None = None,
-        speaker: Tensor | None = None,
-        tokens: Tensor | None = None,
-        token_mask: Tensor | None = None,
-        turns: Tensor | None = None,
-        seeds: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def forward(self, *, turns: Tensor | None = None, **given: Tensor) -> dict[str, Tensor]:
         """Return a tensor [U] in float32 for each number, logits [U, C] for `emotion`, and `log_variance` [U, K].
 
         Speech is `waveform` [U, S] and `samples` [U] (valid samples), or a frozen encoder's `states` [U, L, T, D] and
@@ -109,9 +96,6 @@ class EmotionModel(nn.Module):
         `speaker` [U, E] embeddings, `tokens` [U, W] with `token_mask` [U, W] a text. `turns` [G] says how many
         utterances of the batch each dialogue has (one each when not given). Raises AffectError if an input is missing.
         """
-        heard = {"waveform": waveform, "samples": samples, "states": states, "frames": frames, "prosody": prosody,
-                 "speaker": speaker, "tokens": tokens, "token_mask": token_mask, "seeds": seeds}  # fmt: skip
-        given = {name: value for name, value in heard.items() if value is not None}
         return self.judge(self.perceive(given, turns), turns)
 
     def perceive(self, given: dict[str, Tensor], turns: Tensor | None = None) -> dict[str, Tensor]:
@@ -140,25 +124,20 @@ class EmotionModel(nn.Module):
             alone = torch.ones(features.shape[0], dtype=torch.long)
             others.append(self.dialogue(features, alone if turns is None else turns))
             features = _join([*others, rhythm])
-        outputs: dict[str, Tensor] = {}
-        for target, head in self.heads.items():
-            gated = self.gates[target]([rhythm, _join(others)]) if len(self.gates) else features
-            outputs[target] = head(gated)
+        outputs: dict[str, Tensor] = {
+            target: head(self.gates[target]([rhythm, _join(others)]) if len(self.gates) else features)
+            for target, head in self.heads.items()
+        }
         if self.log_variance is not None:
             outputs["log_variance"] = self.log_variance.float().expand(features.shape[0], -1)
         return outputs
 
     def describe(self) -> dict[str, Any]:
         """Return what `build` makes it of again, as JSON types."""
-        speech = self.speech
-        xvector = speech.xvector if speech is not None else None
-        return {
-            "model": to_dict(self.config),
-            "data": to_dict(self.data),
-            "encoder": self.encoder.to_config() if self.encoder is not None else None,
-            "text": self.text.to_config() if self.text is not None else None,
-            "xvector": xvector.to_config() if xvector is not None else None,
-        }
+        xvector = self.speech.xvector if self.speech is not None else None
+        parts = {"encoder": self.encoder, "text": self.text, "xvector": xvector}
+        architectures = {name: part.to_config() if part is not None else None for name, part in parts.items()}
+        return {"model": to_dict(self.config), "data": to_dict(self.data), **architectures}
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters of the pretrained encoders (layer weights are not of them, adapters are)."""

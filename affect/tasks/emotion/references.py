@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 
 from affect.baselines import classes as of_classes
 from affect.baselines import features, text
 from affect.task import Row
-from affect.tasks.emotion.classes import Classes
 from affect.tasks.emotion.config import EMOTION, Emotion
+from affect.tasks.emotion.corpus import Classes
 from affect.tasks.emotion.inputs import KEYS
 
 
@@ -21,39 +21,35 @@ def references(recipe: Emotion, parts: DatasetDict, classes: Classes | None) -> 
     A class is the most frequent one, or a ridge or support vector classifier's. Where the transcripts are used,
     `tfidf` is a ridge on their words; a corpus of texts has no functionals.
     """
-    train, test = parts["train"], parts["test"]
-    found: dict[str, list[Row]] = {}
-    silent = not recipe.data.layout.has_audio
-    x, new = (np.zeros((len(part), 1)) if silent else np.asarray(part["prosody"]) for part in (train, test))
-    for name in ("mean",) if silent else features.NAMES:
-        columns: dict[str, Any] = {}
-        if recipe.numbers:
-            values = features.predict(name, x, _labels(train, recipe), new, groups=train["speaker"])
-            columns = {target: values[:, k].tolist() for k, target in enumerate(recipe.numbers)}
+    train, test, numbers = parts["train"], parts["test"], recipe.numbers
+    heard = recipe.data.layout.has_audio
+    x, new = (np.asarray(part["prosody"]) if heard else np.zeros((len(part), 1)) for part in (train, test))
+    labels = np.array([np.asarray(train[target], dtype=np.float64) for target in numbers]).T
+    predicted: dict[str, dict[str, Any]] = {}
+    for name in features.NAMES if heard else ("mean",):
+        columns = predicted[name] = {}
+        if numbers:
+            values = features.predict(name, x, labels, new, groups=train["speaker"])
+            columns |= zip(numbers, values.T.tolist(), strict=True)
         if classes is not None:
-            labels = [classes.name(emotion) for emotion in train["emotion"]]
-            columns[EMOTION] = of_classes.predict(name, x, labels, new, groups=train["speaker"])
-        found[name] = _rows(test, columns, recipe, classes)
-    if recipe.model.text != "none" and recipe.numbers:
-        values = text.predict(
-            "tfidf", train["transcript"], _labels(train, recipe), test["transcript"], groups=train["dialogue"]
-        )
-        columns = {target: values[:, k].tolist() for k, target in enumerate(recipe.numbers)}
-        found["tfidf"] = _rows(test, columns, recipe, classes)
-    return found
-
-
-def _labels(part: Dataset, recipe: Emotion) -> Any:
-    return np.stack([np.asarray(part[target], dtype=np.float64) for target in recipe.numbers], axis=1)
-
-
-def _rows(test: Dataset, columns: dict[str, Any], recipe: Emotion, classes: Classes | None) -> list[Row]:
-    rows: list[Row] = []
-    held = test.select_columns(["id", *KEYS, *recipe.numbers, EMOTION])
-    for k, row in enumerate(held):
-        target: dict[str, Any] = {name: row[name] for name in recipe.numbers}
-        if classes is not None:
-            target[EMOTION] = classes.name(row[EMOTION])
-        prediction = {name: values[k] for name, values in columns.items()}
-        rows.append({"id": row["id"], "prediction": prediction, "target": target, **{key: row[key] for key in KEYS}})
-    return rows
+            known = [classes.name(emotion) for emotion in train["emotion"]]
+            columns[EMOTION] = of_classes.predict(name, x, known, new, groups=train["speaker"])
+    if recipe.model.text != "none" and numbers:
+        values = text.predict("tfidf", train["transcript"], labels, test["transcript"], groups=train["dialogue"])
+        predicted["tfidf"] = dict(zip(numbers, values.T.tolist(), strict=True))
+    rows = [
+        {
+            "id": row["id"],
+            "target": {name: row[name] for name in numbers}
+            | ({EMOTION: classes.name(row[EMOTION])} if classes is not None else {}),
+            **{key: row[key] for key in KEYS},
+        }
+        for row in test.select_columns(["id", *KEYS, *numbers, EMOTION])
+    ]
+    return {
+        name: [
+            {**row, "prediction": {target: values[k] for target, values in columns.items()}}
+            for k, row in enumerate(rows)
+        ]
+        for name, columns in predicted.items()
+    }

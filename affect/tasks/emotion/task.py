@@ -6,7 +6,7 @@ What needs a tensor library is imported where it is needed: reports ask a task w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from affect.task import Batch, Evaluation, Key, Measure, Outputs, Row, Task, Term, evaluations_of
-from affect.tasks.emotion.config import EMOTION, Emotion
-from affect.tasks.emotion.measures import measures_of
+from affect.task import Batch, Evaluation, Key, Measure, Outputs, Row, Term, evaluations_of
+from affect.tasks.emotion.card import EmotionCard
+from affect.tasks.emotion.config import EMOTION, Emotion, Signature
+from affect.tasks.emotion.measures import measures_of, rows_of
+from affect.tasks.emotion.report import EmotionReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,17 +27,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from affect.data.corpus import Corpus
-    from affect.findings import Flag, Section
     from affect.inference.opening import Opened
     from affect.models import text
-    from affect.report.study import Study
-    from affect.tasks.emotion.classes import Classes
+    from affect.tasks.emotion.corpus import Classes
     from affect.tasks.emotion.inputs import Inputs
     from affect.tasks.emotion.prepared import Prepared
-    from affect.usage import Card, UserInputs
+    from affect.usage import UserInputs
 
 
-class EmotionTask(Task):
+class EmotionTask(EmotionReport, EmotionCard):
     """A recipe's corpus and, once `for_fold` has chosen it, one of its folds."""
 
     recipe_class = Emotion
@@ -99,7 +99,7 @@ class EmotionTask(Task):
         """The rows of the plan: utterances, or with a dialogue model segments (train) and whole dialogues."""
         from datasets import DatasetDict
 
-        from affect.tasks.emotion.segments import segments
+        from affect.tasks.emotion.corpus import segments
 
         model, stretch = self.recipe.model, self.recipe.augment.stretch
         parts = DatasetDict(self.parts)
@@ -120,26 +120,14 @@ class EmotionTask(Task):
     @cached_property
     def inputs(self) -> Inputs:
         """What makes micro-batches of rows."""
-        from affect.data import augment, noise
         from affect.tasks.emotion.inputs import Inputs
         from affect.tasks.emotion.prepared import Prepared
 
-        recipe = self.recipe
-        ids = list(self.parts["train"]["id"])
-
-        def partner(name: str, key: Key) -> Row:
-            row: Row = self.parts["train"][augment.partner(ids, key.seed, key.epoch, name)]
-            return row
-
+        corpus, classes = self.known
         return Inputs(
-            recipe,
-            self.corpus.scale,
-            self.known[1],
-            prepared=self._prepared or Prepared({}),
+            self.recipe, corpus.scale, classes, train=self.parts["train"], prepared=self._prepared or Prepared({}),
             tokenizer=self._tokenizer,
-            noise_files=noise.recordings(recipe.augment.noise_files) if recipe.augment.noise_files else (),
-            partner=partner,
-        )
+        )  # fmt: skip
 
     def collate(self, rows: list[Row], key: Key | None) -> Batch:
         """Decode, augment and pad utterances, or all utterances of segments one after another."""
@@ -163,7 +151,6 @@ class EmotionTask(Task):
         import torch
 
         from affect.data import prosody
-        from affect.tasks.emotion.config import Signature
         from affect.tasks.emotion.model import EmotionModel
 
         data, choice = self.recipe.data, self.recipe.model
@@ -189,10 +176,11 @@ class EmotionTask(Task):
         from affect.tasks.emotion.model import EmotionModel
         from affect.tasks.emotion.prepared import Prepared
 
-        ours = cast(EmotionModel, model)
-        if self.recipe.model.cache == "none" and (ours.speech is None or ours.speech.xvector is None):
+        speech = cast(EmotionModel, model).speech
+        if speech is None or (self.recipe.model.cache == "none" and speech.xvector is None):
             return
-        self._prepared = Prepared.fill(self.recipe, ours, self.corpus.utterances, rank, world)
+        device = next(model.parameters()).device
+        self._prepared = Prepared.fill(self.recipe, speech, device, self.corpus.utterances, rank, world)
         self.__dict__.pop("inputs", None)
 
     def terms(self) -> Sequence[Term]:
@@ -239,8 +227,6 @@ class EmotionTask(Task):
 
     def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
         """Return predictions and labels on the corpus's own scale."""
-        from affect.tasks.emotion.rows import rows_of
-
         return rows_of(outputs, batch, self.recipe.targets, self.classes, self.corpus.scale)
 
     def save(self, model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
@@ -272,20 +258,6 @@ class EmotionTask(Task):
         return predict.infer(cls, opened, inputs, progress=progress)
 
     @classmethod
-    def preprocessing(cls, config: dict[str, Any]) -> dict[str, Any]:
-        """Return what recordings, functionals and texts have to be, and what the outputs mean."""
-        from affect.tasks.emotion import card
-
-        return card.preprocessing(config)
-
-    @classmethod
-    def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
-        """Return the facts for the model's card on the Hub."""
-        from affect.tasks.emotion import card
-
-        return card.card(config, recipe, repo)
-
-    @classmethod
     def exporters(cls) -> dict[str, str]:
         """Return what exports a model as an ONNX graph."""
         return {"onnx": "affect.tasks.emotion.export:export"}
@@ -295,24 +267,6 @@ class EmotionTask(Task):
         from affect.tasks.emotion.references import references
 
         return {"test": references(self.recipe, self.parts, self.known[1])}
-
-    def sections(self, study: Study) -> Sequence[Section]:
-        """Return a warning on labels that nobody rated."""
-        from affect.tasks.emotion import report
-
-        return report.sections(study)
-
-    def flags(self, study: Study) -> Iterable[Flag]:
-        """Return whether a quick check reached report 002's bar."""
-        from affect.tasks.emotion import report
-
-        return report.flags(self.recipe, study)
-
-    def advice(self) -> dict[str, str]:
-        """Return what reports 000 and 002 advise about flags."""
-        from affect.tasks.emotion import report
-
-        return report.advice_of(self.recipe)
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus, and the groups of each part."""
