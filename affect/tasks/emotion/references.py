@@ -48,7 +48,7 @@ def references(recipe: Emotion, parts: DatasetDict, classes: Classes | None) -> 
     ]
     return {
         name: [
-            {**row, "prediction": {target: values[k] for target, values in columns.items()}}
+            {"id": row["id"], "prediction": {target: values[k] for target, values in columns.items()}, **row}
             for k, row in enumerate(rows)
         ]
         for name, columns in predicted.items()
