@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import types
+from collections.abc import Callable
 from dataclasses import MISSING
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -22,6 +23,18 @@ def require(holds: bool, name: str, must: str, value: object) -> None:
     """Raise an AffectError that names the field `name` unless `holds`."""
     if not holds:
         raise AffectError(f"{name} must {must}, not {value!r}")
+
+
+def check(section: Any, prefix: str, must: str, holds: Callable[[Any], bool], *names: str) -> None:
+    """Raise an AffectError that names the first of a section's fields `names` that neither is None nor `holds`."""
+    for name in names:
+        value = getattr(section, name)
+        require(value is None or holds(value), f"{prefix}{name}", must, value)
+
+
+def default_values(section: Any) -> dict[str, Any]:
+    """Return the default of each field of a dataclass (MISSING where it has none)."""
+    return {item.name: item.default for item in dataclasses.fields(section)}
 
 
 def to_dict(config: Any) -> dict[str, Any]:

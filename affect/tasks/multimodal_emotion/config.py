@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from affect.config import require
+from affect.config import check, default_values, require
 from affect.data import corpora
 from affect.recipe import Recipe
 
@@ -69,13 +69,10 @@ class Data:
         """Check every field."""
         require(bool(self.root), "data.root", "name a folder", self.root)
         require(self.name != "", "data.name", "be a name", self.name)
-        given = {item.name: getattr(self, item.name) for item in fields(self)}
-        corpora.check_options(self.corpus, given, {item.name: item.default for item in fields(self)})
+        corpora.check_options(self.corpus, vars(self), default_values(self))
         names = (*self.audio, *self.text, *self.video)
         require(bool(names), "data.audio, data.text or data.video", "name features", ())
-        for modality in ("audio", "text", "video"):
-            mine = getattr(self, modality)
-            require(all(mine) and len(set(mine)) == len(mine), f"data.{modality}", "name each feature once", mine)
+        check(self, "data.", "name each feature once", lambda v: all(v) and len(set(v)) == len(v), *MODALITIES)
         twice = [name for name in names if names.count(name) > 1]
         require(not twice, "data.audio, data.text and data.video", "name each feature once", twice[:1])
         if self.widths is not None:
@@ -133,25 +130,18 @@ class Model:
 
     def __post_init__(self) -> None:
         """Check every field; what depends on the features the model itself refuses."""
-        require(self.hidden > 0, "model.hidden", "be positive", self.hidden)
+        check(self, "model.", "be positive", lambda value: value > 0, "hidden", "temperature", "rank")
+        check(self, "model.", "not be negative", lambda v: v >= 0, "warmup", "imputation", "contrastive", "views")
         require(0 <= self.dropout < 1, "model.dropout", "lie in [0, 1)", self.dropout)
         p = self.modality_dropout
         require(0 <= p < 1 or (p == 1 and bool(self.patterns)), "model.modality_dropout", "lie in [0, 1)", p)
         self._check_patterns()
-        require(self.warmup >= 0, "model.warmup", "not be negative", self.warmup)
-        idle = self.warmup == 0 or self.modality_dropout > 0
-        require(idle, "model.warmup", "be 0 without model.modality_dropout", self.warmup)
-        idle = self.views == 0 or self.modality_dropout > 0
-        require(idle, "model.views", "be 0 without model.modality_dropout", self.views)
-        for name in ("imputation", "contrastive", "views"):
-            require(getattr(self, name) >= 0, f"model.{name}", "not be negative", getattr(self, name))
-        require(self.temperature > 0, "model.temperature", "be positive", self.temperature)
-        require(self.rank > 0, "model.rank", "be positive", self.rank)
+        if not p:
+            check(self, "model.", "be 0 without model.modality_dropout", lambda value: value == 0, "warmup", "views")
         require(self.rank == 4 or self.name == "lmf", "model.rank", f"be left out: {self.name} has none", self.rank)
-        weighs = self.name in WEIGHING
-        for name in ("softmax", "fused_dropout", "rescale"):
-            idle = weighs or not getattr(self, name) or getattr(self, name) == "none"
-            require(idle, f"model.{name}", f"be left out: {self.name} has no attention", getattr(self, name))
+        if self.name not in WEIGHING:
+            must = f"be left out: {self.name} has no attention"
+            check(self, "model.", must, lambda v: not v or v == "none", "softmax", "fused_dropout", "rescale")
         fills = self.imputation == 0 or self.missing == "zeros"
         require(fills, "model.missing", "be zeros with model.imputation, which fills in itself", self.missing)
 
