@@ -116,19 +116,15 @@ class Weighting(Protocol):
 
     def weights(self, names: Sequence[str], epoch: int) -> dict[str, float]:
         """Return what each term's own weight is multiplied by in the next step."""
-        ...
 
     def observe(self, values: Mapping[str, float], epoch: int) -> None:
         """Take in a step's values of those terms that took part."""
-        ...
 
     def state(self) -> dict[str, Any]:
         """Return what the weights depend on, as JSON types: a checkpoint holds it."""
-        ...
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave."""
-        ...
 
 
 Replicates = Callable[[Sequence[Row], "NDArray[np.intp]"], "NDArray[np.float64]"]
@@ -213,11 +209,9 @@ class StackableModel(Protocol):
 
     def draw(self, rows: int) -> dict[str, Tensor]:
         """Return the noise of a micro-batch by name."""
-        ...
 
     def __call__(self, *, noise: Mapping[str, Tensor], **inputs: Tensor) -> dict[str, Tensor]:
         """Return the outputs by name."""
-        ...
 
 
 class Task(ABC):
@@ -476,4 +470,3 @@ class Stackable(Protocol):
 
     def batch(self, rows: NDArray[np.intp], condition: str | None = None, key: Key | None = None) -> Batch:
         """Return the examples at these places, as they are, under a condition, or (with a key) as they are trained."""
-        ...

@@ -40,12 +40,11 @@ class Inputs:
         classes: Classes | None,
         *,
         train: Dataset,
-        prepared: Prepared,
         tokenizer: Tokenizer | None,
     ):
         """`train` are the rows that utterances are mixed with."""
-        self.recipe, self.scale, self.classes = recipe, scale, classes
-        self.train, self.prepared, self.tokenizer = train, prepared, tokenizer
+        self.recipe, self.scale, self.classes, self.train, self.tokenizer = recipe, scale, classes, train, tokenizer
+        self.prepared = Prepared({})
         self.ids = list(train["id"])
         files = noise.recordings(recipe.augment.noise_files) if recipe.augment.noise_files else ()
         self.augmentation = augment.Augmentation(**{**vars(recipe.augment), "noise_files": files})

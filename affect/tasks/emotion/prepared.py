@@ -23,7 +23,7 @@ from affect.data.cache import cache_folder, lock
 from affect.data.features import FeatureStore
 from affect.models.encoder import by_length
 from affect.tasks.emotion.config import Emotion
-from affect.tasks.emotion.speech import SpeechBranch
+from affect.tasks.emotion.model import SpeechBranch
 
 _LOG = logging.getLogger("affect")
 _VERSION = 1

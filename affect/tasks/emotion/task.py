@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from affect.models import text
     from affect.tasks.emotion.corpus import Classes
     from affect.tasks.emotion.inputs import Inputs
-    from affect.tasks.emotion.prepared import Prepared
     from affect.usage import UserInputs
 
 
@@ -42,11 +41,9 @@ class EmotionTask(EmotionReport, EmotionCard):
     recipe: Emotion
     takes = ("FILES", "--text", "--window", "--hop", "--rate", "--raw")
 
-    def __init__(self, recipe: Emotion, known: tuple[Corpus, Classes | None] | None = None):
-        """Take a recipe; `known` is its corpus with its classes where they were read before."""
+    def __init__(self, recipe: Emotion):
+        """Take a recipe; reads nothing yet."""
         super().__init__(recipe)
-        self._known = known
-        self._prepared: Prepared | None = None
         self.unit = "s of audio" if recipe.data.layout.has_audio else "words"
 
     @cached_property
@@ -54,14 +51,12 @@ class EmotionTask(EmotionReport, EmotionCard):
         """CCC, Pearson and RMSE of each number, UA, WA and F1 of `emotion`; first the mean that chooses."""
         return measures_of(self.recipe.targets)
 
-    @property
+    @cached_property
     def known(self) -> tuple[Corpus, Classes | None]:
         """The corpus as read from disk, its features added, and the classes of `emotion`; read once."""
-        if self._known is None:
-            from affect.tasks.emotion.corpus import read_corpus
+        from affect.tasks.emotion.corpus import read_corpus
 
-            self._known = read_corpus(self.recipe)
-        return self._known
+        return read_corpus(self.recipe)
 
     @property
     def corpus(self) -> Corpus:
@@ -83,8 +78,9 @@ class EmotionTask(EmotionReport, EmotionCard):
 
     def for_fold(self, seed: int, fold: int) -> EmotionTask:
         """Return the task of one seed and fold, on the same corpus."""
-        recipe = replace(self.recipe, seed=seed, data=replace(self.recipe.data, fold=fold))
-        return EmotionTask(recipe, self.known)
+        task = EmotionTask(replace(self.recipe, seed=seed, data=replace(self.recipe.data, fold=fold)))
+        task.known = self.known
+        return task
 
     @cached_property
     def parts(self) -> DatasetDict:
@@ -121,13 +117,9 @@ class EmotionTask(EmotionReport, EmotionCard):
     def inputs(self) -> Inputs:
         """What makes micro-batches of rows."""
         from affect.tasks.emotion.inputs import Inputs
-        from affect.tasks.emotion.prepared import Prepared
 
         corpus, classes = self.known
-        return Inputs(
-            self.recipe, corpus.scale, classes, train=self.parts["train"], prepared=self._prepared or Prepared({}),
-            tokenizer=self._tokenizer,
-        )  # fmt: skip
+        return Inputs(self.recipe, corpus.scale, classes, train=self.parts["train"], tokenizer=self._tokenizer)
 
     def collate(self, rows: list[Row], key: Key | None) -> Batch:
         """Decode, augment and pad utterances, or all utterances of segments one after another."""
@@ -180,8 +172,7 @@ class EmotionTask(EmotionReport, EmotionCard):
         if speech is None or (self.recipe.model.cache == "none" and speech.xvector is None):
             return
         device = next(model.parameters()).device
-        self._prepared = Prepared.fill(self.recipe, speech, device, self.corpus.utterances, rank, world)
-        self.__dict__.pop("inputs", None)
+        self.inputs.prepared = Prepared.fill(self.recipe, speech, device, self.corpus.utterances, rank, world)
 
     def terms(self) -> Sequence[Term]:
         """Return the terms of the recipe's loss, one or two a target."""

@@ -60,7 +60,7 @@ class Examples:
                 values = self._changed(s, key, places, condition) * there[:, s : s + 1]
             else:
                 # What is missing is all zeros as it stands.
-                values = np.asarray(self.corpus.values(s)[places], np.float32)
+                values = np.asarray(self.corpus.arrays[s][places], np.float32)
                 if noise is not None:
                     values = add_noise(values, ids, key, self._power(s), *noise)
             inputs[key] = _tensor(values)
@@ -79,7 +79,7 @@ class Examples:
         named, source = conditions.parse(condition), places
         if named.kind == "shuffle" and conditions.MODALITIES[str(named.value)] == self.corpus.streams[s].modality:
             source = self._source(condition)[places]
-        values = np.asarray(self.corpus.values(s)[source], np.float32)
+        values = np.asarray(self.corpus.arrays[s][source], np.float32)
         if named.kind == "snr":
             values = conditions.noise(named, [self.ids[place] for place in places], key, values, self._power(s))
         return values
@@ -100,7 +100,7 @@ class Examples:
     def _measure(self, s: int) -> float:
         train = self.corpus.indices("train")
         # A part is one stretch of the corpus: a slice is a view, where a list of its rows would be a copy.
-        return conditions.power(self.corpus.values(s)[train[0] : train[-1] + 1])
+        return conditions.power(self.corpus.arrays[s][train[0] : train[-1] + 1])
 
 
 def add_noise(

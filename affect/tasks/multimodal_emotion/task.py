@@ -49,20 +49,17 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
     measures: Sequence[Measure] = MEASURES
     takes = ("--audio", "--text", "--video", "--features")
 
-    def __init__(self, recipe: MultimodalEmotion, known: Examples | None = None):
-        """Take a recipe; `known` are the utterances where they were read before."""
+    def __init__(self, recipe: MultimodalEmotion):
+        """Take a recipe; reads nothing yet."""
         super().__init__(recipe)
         self.together = recipe.together
-        self._known = known
 
-    @property
+    @cached_property
     def examples(self) -> Examples:
         """The utterances of the corpus; read once, and shared by all seeds and folds."""
-        if self._known is None:
-            from affect.tasks.multimodal_emotion.examples import Examples
+        from affect.tasks.multimodal_emotion.examples import Examples
 
-            self._known = Examples(read_corpus(self.recipe))
-        return self._known
+        return Examples(read_corpus(self.recipe))
 
     @property
     def corpus(self) -> FeatureCorpus:
@@ -77,8 +74,9 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
 
     def for_fold(self, seed: int, fold: int) -> MultimodalEmotionTask:
         """Return the task of one seed and fold, on the same corpus."""
-        recipe = replace(self.recipe, seed=seed, data=replace(self.recipe.data, fold=fold))
-        return MultimodalEmotionTask(recipe, self.examples)
+        task = MultimodalEmotionTask(replace(self.recipe, seed=seed, data=replace(self.recipe.data, fold=fold)))
+        task.examples = self.examples
+        return task
 
     @cached_property
     def parts(self) -> DatasetDict:
@@ -131,7 +129,7 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
         if choice.normalise:
             train = self._places("train")
             for s, key in enumerate(corpus.keys):
-                values = np.asarray(corpus.values(s)[train], np.float32)
+                values = np.asarray(corpus.arrays[s][train], np.float32)
                 there = torch.from_numpy(self.examples.present[train, s].astype(np.float32))
                 model.standardise(key, torch.from_numpy(values), there)
         return model

@@ -52,7 +52,7 @@ def test_shares_of_several_processes_make_a_whole_and_damage_is_mended(small_cor
     for rank in (1, 0):
         task.on_train_start(model, rank, 2)
     rows = task.corpus.utterances
-    store = task._prepared.stores["states"]
+    store = task.inputs.prepared.stores["states"]
     assert store.missing(rows["digest"]) == []
     assert "MB" in caplog.text
     whole = store.read(rows[0]["digest"]).copy()
