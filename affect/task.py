@@ -226,9 +226,6 @@ class Task(ABC):
     unit: str = "examples"
     """What lengths are counted in, in words ("s of audio")."""
 
-    stackable: bool = False
-    """Whether several of its runs may train as one stack (`StackableModel`)."""
-
     def __init__(self, recipe: Recipe):
         """Take a recipe; reads nothing yet."""
         self.recipe = recipe
@@ -342,13 +339,12 @@ class Task(ABC):
         named = [name for name in batch.targets if name in outputs]
         predicted = {name: outputs[name].detach().float().cpu().tolist() for name in named}
         wanted = {name: batch.targets[name].cpu().tolist() for name in named}
+
+        def at(k: int, columns: Mapping[str, list[Any]]) -> dict[str, Any]:
+            return {name: values[k] for name, values in columns.items()}
+
         return [
-            {
-                "id": name,
-                "prediction": {key: values[k] for key, values in predicted.items()},
-                "target": {key: values[k] for key, values in wanted.items()},
-                **batch.rows[k],
-            }
+            {"id": name, "prediction": at(k, predicted), "target": at(k, wanted), **batch.rows[k]}
             for k, name in enumerate(batch.ids)
         ]
 

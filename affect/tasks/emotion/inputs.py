@@ -34,14 +34,9 @@ class Inputs:
     """Makes micro-batches of one recipe; a function of the rows and the key alone."""
 
     def __init__(
-        self,
-        recipe: Emotion,
-        scale: tuple[float, float],
-        classes: Classes | None,
-        *,
-        train: Dataset,
+        self, recipe: Emotion, scale: tuple[float, float], classes: Classes | None, *, train: Dataset,
         tokenizer: Tokenizer | None,
-    ):
+    ) -> None:  # fmt: skip
         """`train` are the rows that utterances are mixed with."""
         self.recipe, self.scale, self.classes, self.train, self.tokenizer = recipe, scale, classes, train, tokenizer
         self.prepared = Prepared({})
@@ -59,9 +54,8 @@ class Inputs:
             inputs["waveform"] = nn.utils.rnn.pad_sequence(waves, batch_first=True)
             inputs["samples"] = torch.tensor([len(wave) for wave in waves])
             if model.spec_augment and key is not None:
-                inputs["seeds"] = torch.tensor(
-                    [augment.number(key.seed, key.epoch, row["id"], what="spec_augment") for row in rows]
-                )
+                seeds = [augment.number(key.seed, key.epoch, row["id"], what="spec_augment") for row in rows]
+                inputs["seeds"] = torch.tensor(seeds)
         values = [self._mixed(row, mix) for row, mix in zip(rows, mixes, strict=True)]
         if model.prosody_dim:
             inputs["prosody"] = torch.from_numpy(np.stack([each["prosody"] for each in values]))
@@ -74,9 +68,8 @@ class Inputs:
         targets: dict[str, Tensor] = {
             target: torch.from_numpy(np.stack([each[target] for each in values])) for target in self.recipe.targets
         }
-        return Batch(
-            ids=tuple(row["id"] for row in rows), inputs=inputs, targets=targets, rows=[*map(self._kept, rows)]
-        )
+        ids = tuple(row["id"] for row in rows)
+        return Batch(ids=ids, inputs=inputs, targets=targets, rows=[*map(self._kept, rows)])
 
     def partner(self, name: str, key: Key) -> Row:
         """Return the training row that the utterance of this id is mixed with."""

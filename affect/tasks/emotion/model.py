@@ -118,14 +118,9 @@ class EmotionModel(nn.Module):
     """One number on the unit scale for each target of an utterance, and logits for its emotion."""
 
     def __init__(
-        self,
-        config: Model,
-        data: Signature,
-        *,
-        encoder: SpeechEncoder | None = None,
-        text: TextEncoder | None = None,
-        xvector: XVector | None = None,
-    ) -> None:
+        self, config: Model, data: Signature, *, encoder: SpeechEncoder | None = None,
+        text: TextEncoder | None = None, xvector: XVector | None = None,
+    ) -> None:  # fmt: skip
         """Build the model; `encoder`, `text` and `xvector`, where not given, are those that `config` names."""
         super().__init__()
         self.config, self.data = config, data
@@ -143,13 +138,9 @@ class EmotionModel(nn.Module):
         self.dialogue: DialogueState | None = None
         if config.dialogue != "none":
             self.dialogue = DialogueState(
-                width + rhythm,
-                width=config.mamba_dim,
-                layers=config.mamba_layers,
-                state=config.state_dim,
-                decay=config.state_decay,
-                dropout=config.dropout,
-            )
+                width + rhythm, width=config.mamba_dim, layers=config.mamba_layers, state=config.state_dim,
+                decay=config.state_decay, dropout=config.dropout,
+            )  # fmt: skip
             width += config.state_dim
         gated = data.targets if config.gates else ()
         self.gates = nn.ModuleDict({target: Gate((rhythm, width)) for target in gated})
@@ -266,14 +257,9 @@ def undecayed(model: nn.Module) -> set[str]:
 def encoder_options(config: Model) -> EncoderConfig:
     """Return which speech encoder a section `model` asks for, and how it is used."""
     return EncoderConfig(
-        name=config.encoder,
-        train=config.train_encoder,
-        layers=config.layers,
-        gradient_checkpointing=config.checkpointing,
-        dropout=config.encoder_dropout,
-        layerdrop=config.layerdrop,
-        spec_augment=config.spec_augment,
-    )
+        name=config.encoder, train=config.train_encoder, layers=config.layers, dropout=config.encoder_dropout,
+        gradient_checkpointing=config.checkpointing, layerdrop=config.layerdrop, spec_augment=config.spec_augment,
+    )  # fmt: skip
 
 
 def text_options(config: Model) -> TextConfig:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from affect import tasks
-from affect.config import from_dict, to_dict
+from affect.config import from_dict
 from affect.data import prosody
 from affect.data.audio import Samples
 from affect.errors import AffectError
@@ -65,14 +65,11 @@ class Facts(Signature):
         """Return the facts of a model."""
         parts = {"prosody": model.prosody, "speech": model.speech, "text": model.text}
         widths = {name: part.width for name, part in parts.items() if part is not None}
-        facts = {
-            "sampling_rate": model.sampling_rate,
-            "hears_waveform": model.speech is not None,
-            "hears_prosody": model.prosody is not None,
-            "reads": model.text is not None,
-            "remembers": widths if model.dialogue is not None else {},
-        }
-        return from_dict(cls, {**to_dict(model.data), **facts})
+        return cls(
+            **vars(model.data), sampling_rate=model.sampling_rate, hears_waveform=model.speech is not None,
+            hears_prosody=model.prosody is not None, reads=model.text is not None,
+            remembers=widths if model.dialogue is not None else {},
+        )  # fmt: skip
 
 
 class Graph(nn.Module):

@@ -37,19 +37,13 @@ def references(recipe: Emotion, parts: DatasetDict, classes: Classes | None) -> 
     if recipe.model.text != "none" and numbers:
         values = text.predict("tfidf", train["transcript"], labels, test["transcript"], groups=train["dialogue"])
         predicted["tfidf"] = dict(zip(numbers, values.T.tolist(), strict=True))
-    rows = [
-        {
-            "id": row["id"],
-            "target": {name: row[name] for name in numbers}
-            | ({EMOTION: classes.name(row[EMOTION])} if classes is not None else {}),
-            **{key: row[key] for key in KEYS},
-        }
-        for row in test.select_columns(["id", *KEYS, *numbers, EMOTION])
-    ]
+    rows = []
+    for row in test.select_columns(["id", *KEYS, *numbers, EMOTION]):
+        target = {name: row[name] for name in numbers}
+        if classes is not None:
+            target[EMOTION] = classes.name(row[EMOTION])
+        rows.append({"id": row["id"], "prediction": {}, "target": target, **{key: row[key] for key in KEYS}})
     return {
-        name: [
-            {"id": row["id"], "prediction": {target: values[k] for target, values in columns.items()}, **row}
-            for k, row in enumerate(rows)
-        ]
+        name: [row | {"prediction": {t: values[k] for t, values in columns.items()}} for k, row in enumerate(rows)]
         for name, columns in predicted.items()
     }

@@ -147,17 +147,11 @@ class EmotionTask(EmotionReport, EmotionCard):
 
         data, choice = self.recipe.data, self.recipe.model
         embedding = self.corpus.utterances[0]["speaker_embedding"] if choice.speaker == "embedding" else ()
-        model = EmotionModel(
-            choice,
-            Signature(
-                targets=self.recipe.targets,
-                classes=self.classes,
-                scale=self.corpus.scale,
-                prosody=data.prosody,
-                prosody_features=len(prosody.names(data.prosody)),
-                speaker_features=len(embedding),
-            ),
-        )
+        signature = Signature(
+            targets=self.recipe.targets, classes=self.classes, scale=self.corpus.scale, prosody=data.prosody,
+            prosody_features=len(prosody.names(data.prosody)), speaker_features=len(embedding),
+        )  # fmt: skip
+        model = EmotionModel(choice, signature)
         if model.prosody is not None:
             features = torch.from_numpy(np.asarray(self.parts["train"]["prosody"], dtype=np.float64))
             model.prosody.set_statistics(features.mean(0), features.std(0, correction=0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -81,8 +80,8 @@ class Data:
         require(self.folds >= 2, "data.folds", "be at least 2", self.folds)
         named = self.fold is None or 1 <= self.fold <= self.folds
         require(named, "data.fold", f"be from 1 to {self.folds}", self.fold)
-        require(self.train >= 60 and self.test >= 20, "data.train and data.test", "be at least 60 and 20",
-                (self.train, self.test))  # fmt: skip
+        sizes = self.train, self.test
+        require(sizes[0] >= 60 and sizes[1] >= 20, "data.train and data.test", "be at least 60 and 20", sizes)
         require(self.noise > 0, "data.noise", "be positive", self.noise)
         require(self.generator_seed >= 0, "data.generator_seed", "not be negative", self.generator_seed)
 
@@ -149,20 +148,15 @@ class Model:
         given = self.patterns
         require(not given or self.modality_dropout > 0, "model.patterns", "be left out without modality_dropout", given)
         shares = self.pattern_shares
+        sound = len(shares) == len(given) and all(share > 0 for share in shares.values())
         must = "be LETTERS=FREQUENCY, each of A, T, V once at most and each pattern once (ATV=.7 AT=.3)"
-        require(
-            len(shares) == len(given) and all(share > 0 for share in shares.values()), "model.patterns", must, given
-        )
+        require(sound, "model.patterns", must, given)
 
     @property
     def pattern_shares(self) -> dict[str, float]:
         """The frequency of each pattern of `patterns` that is spelt as it should be."""
-        found = {}
-        for text in self.patterns:
-            letters, equals, share = text.partition("=")
-            if equals and letters in _PATTERNS and re.fullmatch(r"[0-9]*\.?[0-9]+", share):
-                found[letters] = float(share)
-        return found
+        spelt = [re.fullmatch(rf"({'|'.join(_PATTERNS)})=([0-9]*\.?[0-9]+)", text) for text in self.patterns]
+        return {match[1]: float(match[2]) for match in spelt if match}
 
     @property
     def score_softmax(self) -> Literal["none", "plain", "masked"]:
@@ -176,16 +170,14 @@ class Model:
 
     def check_streams(self, modalities: tuple[str, ...]) -> None:
         """Raise AffectError where the model can't be of these streams' modalities."""
-        several = [modality for modality, count in Counter(modalities).items() if count > 1]
-        require(
-            not several or self.name == "topn", "model.name", "be topn with several features of a modality", self.name
-        )
-        two = not self.modality_dropout or len(set(modalities)) > 1
-        require(
-            two, "model.modality_dropout", "be 0 with one modality: it would drop all there is", self.modality_dropout
-        )
-        two = not self.imputation or len(modalities) > 1
-        require(two, "model.imputation", "be 0 with one feature: it is predicted from the others", self.imputation)
+        if len(set(modalities)) < len(modalities):
+            require(self.name == "topn", "model.name", "be topn with several features of a modality", self.name)
+        if len(set(modalities)) < 2:
+            must = "be 0 with one modality: it would drop all there is"
+            require(not self.modality_dropout, "model.modality_dropout", must, self.modality_dropout)
+        if len(modalities) < 2:
+            must = "be 0 with one feature: it is predicted from the others"
+            require(not self.imputation, "model.imputation", must, self.imputation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,12 +191,10 @@ class Signature:
     def __post_init__(self) -> None:
         """Check every field."""
         require(0 < len(self.streams) <= MOST_STREAMS, "streams", f"be 1 to {MOST_STREAMS}", self.streams)
-        unknown = [modality for modality in self.modalities if modality not in MODALITIES]
-        require(not unknown, "streams", f"be of {', '.join(MODALITIES)}", unknown)
-        order = [MODALITIES.index(modality) for modality in self.modalities]
-        require(order == sorted(order), "streams", f"be in the order {', '.join(MODALITIES)}", self.modalities)
-        twice = [stream for stream, count in Counter(entry[:2] for entry in self.streams).items() if count > 1]
-        require(not twice, "streams", "name each feature once", twice)
+        order = tuple(name for name in MODALITIES for _ in range(self.modalities.count(name)))
+        require(order == self.modalities, "streams", f"be of {', '.join(MODALITIES)}, in this order", self.modalities)
+        different = len({stream[:2] for stream in self.streams}) == len(self.streams)
+        require(different, "streams", "name each feature once", self.streams)
         require(all(width > 0 for width in self.widths), "streams", "have positive widths", self.widths)
         different = len(self.classes) > 1 and len(set(self.classes)) == len(self.classes)
         require(different, "classes", "be at least two different names", self.classes)
@@ -217,12 +207,8 @@ class Signature:
     @property
     def keys(self) -> tuple[str, ...]:
         """The input that holds each stream: its modality, for a second one of it `audio_2` and so on."""
-        seen: Counter[str] = Counter()
-        keys = []
-        for modality in self.modalities:
-            seen[modality] += 1
-            keys.append(modality if seen[modality] == 1 else f"{modality}_{seen[modality]}")
-        return tuple(keys)
+        numbers = [self.modalities[: k + 1].count(name) for k, name in enumerate(self.modalities)]
+        return tuple(m if n == 1 else f"{m}_{n}" for m, n in zip(self.modalities, numbers, strict=True))
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -266,7 +252,6 @@ class MultimodalEmotion(Recipe):
         if self.protocol == "toolkit":
             return given or (self.seed,)
         chosen = given or tuple(range(self.seed, self.seed + SEEDS))
-        require(
-            len(chosen) >= SEEDS, "seeds", f"be at least {SEEDS} with protocol=strict (or --protocol toolkit)", chosen
-        )
+        must = f"be at least {SEEDS} with protocol=strict (or --protocol toolkit)"
+        require(len(chosen) >= SEEDS, "seeds", must, chosen)
         return chosen

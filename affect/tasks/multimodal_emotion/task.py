@@ -161,11 +161,9 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
         choosing = {f"subset={letters}" for letters in PARTIAL} if self.recipe.choose == "subsets" else set()
         for part in (VALID, *TESTS):
             for condition in NAMES:
+                one = Evaluation(name=f"{part}@{condition}", part=part, condition=condition)
                 chooses = part == VALID and condition in choosing
-                found.append(
-                    Evaluation(name=f"{part}@{condition}", part=part, condition=condition, selects=chooses,
-                               when="epoch" if chooses else "end")
-                )  # fmt: skip
+                found.append(replace(one, when="epoch", selects=True) if chooses else one)
         return found
 
     def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
@@ -199,20 +197,12 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
         shares = np.bincount(labels[labels >= 0], minlength=len(classes)) / max(1, (labels >= 0).sum())
         prediction = {"emotion": classes[int(shares.argmax())], "valence": float(np.nanmean(examples.valence[train]))}
         probability = {"emotion": dict(zip(classes, shares.tolist(), strict=True))}
-        return {
-            name: {
-                "majority": [
-                    {
-                        "id": examples.ids[place],
-                        "prediction": prediction,
-                        "target": dict(examples.rows[place]),
-                        "probability": probability,
-                    }
-                    for place in self._places(name)
-                ]
-            }
-            for name in ("valid", *TESTS)
-        }
+
+        def row(place: int) -> Row:
+            target = dict(examples.rows[place])
+            return {"id": examples.ids[place], "prediction": prediction, "target": target, "probability": probability}
+
+        return {name: {"majority": [row(place) for place in self._places(name)]} for name in ("valid", *TESTS)}
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus: its features, and by part utterances, classes and what is there."""
@@ -222,9 +212,8 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
         for name, places in parts.items():
             labels, there = examples.labels[places], examples.modalities(examples.present[places])
             counts[name] = {c: int((labels == k).sum()) for k, c in enumerate(corpus.classes)}
-            presence[name] = dict(
-                zip((*MODALITIES, "all"), [*there.sum(0).tolist(), int(there.all(1).sum())], strict=True)
-            )
+            presence[name] = dict(zip(MODALITIES, there.sum(0).tolist(), strict=True))
+            presence[name]["all"] = int(there.all(1).sum())
         return {
             "corpus": corpus.identity,
             "fingerprint": corpus.fingerprint,

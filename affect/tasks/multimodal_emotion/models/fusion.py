@@ -132,8 +132,6 @@ class Fusion(nn.Module, ABC):
 
     def site(self, name: str, width: int, p: float | None = None) -> None:
         """Register a dropout site of `width` values; its probability is the configuration's unless given."""
-        if name in self.sites:
-            raise ValueError(f"the dropout site {name} is there already")
         self.sites[name] = (width, self.config.dropout if p is None else p)
 
     def encoder(self, name: str, width: int) -> StreamEncoder:

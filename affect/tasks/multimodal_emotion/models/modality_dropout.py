@@ -2,14 +2,9 @@
 
 Legend: B examples, M modalities of the model (at most three).
 
-A draw is one of six numbers, or `NONE`. Each stands for a set of modalities that stay, by what is there:
-
-- of three modalities, the six non-empty incomplete subsets, each with probability 1/6;
-- of two, either alone, each with probability 1/2;
-- one alone stays: there is nothing to leave out.
-
-So a modality that is left out of a draw's reach is never missed, each stays with probability 1/2 in an example of two
-or three, and something that is present always stays.
+A draw is one of six numbers, or `NONE`. Each stands for a set of modalities that stay, by what is there: of three one
+of the six non-empty incomplete subsets, of two either alone, each as often; one alone stays. So each modality stays
+with probability 1/2 in an example of two or three, and something that is present always stays.
 """
 
 from __future__ import annotations
