@@ -369,7 +369,13 @@ class Task(ABC):
         saving.save(weights, {"task": self.recipe.task, **self.model_config(model)}, folder)
 
     def model_config(self, model: nn.Module) -> dict[str, Any]:
-        """Return what the model is built by again, as JSON types, for config.json: here two sections of the recipe."""
+        """Return what the model is built by again, as JSON types, for config.json.
+
+        Here what the model's `describe` says, or two sections of the recipe where it has none.
+        """
+        if (describe := getattr(model, "describe", None)) is not None:
+            described: dict[str, Any] = describe()
+            return described
         return {name: part for name, part in self.recipe.to_dict().items() if name in ("model", "data")}
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:

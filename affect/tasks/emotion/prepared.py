@@ -5,7 +5,6 @@ Legend: L layers, T frames, D channels, E channels of a speaker embedding.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -22,6 +21,7 @@ from affect.data import audio
 from affect.data.cache import cache_folder, lock
 from affect.data.features import FeatureStore
 from affect.models.encoder import by_length
+from affect.models.extractors.loading import fingerprint
 from affect.tasks.emotion.config import Emotion
 from affect.tasks.emotion.model import SpeechBranch
 
@@ -88,7 +88,7 @@ def _wanted(recipe: Emotion, speech: SpeechBranch) -> Iterator[tuple[str, dict[s
         pooled = speech.pooled
         key = {
             "version": _VERSION, "encoder": encoder.config.name, "revision": encoder.config.revision,
-            "weights": weights_hash(encoder.backbone), "architecture": encoder.architecture,
+            "weights": fingerprint(encoder.backbone), "architecture": encoder.architecture,
             "layers": recipe.model.layers, "normalised": encoder.preprocessing.do_normalize,
             "rate": encoder.sampling_rate, "dtype": cache, "pooled": "mean" if pooled else "none",
         }  # fmt: skip
@@ -104,7 +104,7 @@ def _wanted(recipe: Emotion, speech: SpeechBranch) -> Iterator[tuple[str, dict[s
     xvector = speech.xvector
     if xvector is not None:
         key = {
-            "version": _VERSION, "model": recipe.model.speaker, "weights": weights_hash(xvector),
+            "version": _VERSION, "model": recipe.model.speaker, "weights": fingerprint(xvector),
             "architecture": xvector.architecture, "normalised": xvector.preprocessing.do_normalize, "dtype": "float32",
         }  # fmt: skip
 
@@ -128,12 +128,3 @@ def _fill(store: FeatureStore, rows: Dataset, compute: Compute, device: torch.de
             for row, values in zip(batch, compute(padded.to(device), samples.to(device)), strict=True):
                 store.write(row["digest"], values)
             bar.update(len(batch))
-
-
-def weights_hash(module: nn.Module) -> str:
-    """Return a hash of a module's weights, by which its outputs are known."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

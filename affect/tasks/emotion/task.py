@@ -6,7 +6,7 @@ What needs a tensor library is imported where it is needed: reports ask a task w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -173,18 +173,14 @@ class EmotionTask(EmotionReport, EmotionCard):
         from affect.losses.ccc import ccc_term
         from affect.losses.masked import cross_entropy, squared_error
 
-        recipe, learned = self.recipe, self.recipe.model.uncertainty
-        given = recipe.weights or [1.0] * len(recipe.targets)
-        found = []
-        for k, (target, weight) in enumerate(zip(recipe.targets, given, strict=True)):
-            column = k if learned else None
-            if target == EMOTION:
-                found.append(cross_entropy(target, weight=weight, log_variance=column))
-                continue
-            if recipe.loss != "mse":
-                found.append(ccc_term(target, weight=weight, log_variance=column))
-            if recipe.loss in ("mse", "ccc_mse"):
-                found.append(squared_error(target, weight=weight, log_variance=column))
+        recipe, found = self.recipe, []
+        numbers: list[Callable[..., Term]] = [squared_error] if recipe.loss == "mse" else [ccc_term]
+        numbers += [squared_error] if recipe.loss == "ccc_mse" else []
+        for k, target in enumerate(recipe.targets):
+            kinds: list[Callable[..., Term]] = [cross_entropy] if target == EMOTION else numbers
+            weight = recipe.weights[k] if recipe.weights else 1.0
+            column = k if recipe.model.uncertainty else None
+            found += [kind(target, weight=weight, log_variance=column) for kind in kinds]
         return found
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
@@ -196,14 +192,12 @@ class EmotionTask(EmotionReport, EmotionCard):
         spared = undecayed(model)
         groups: dict[str, dict[str, Any]] = {}
         for name, parameter in model.named_parameters():
-            if not parameter.requires_grad:
-                continue
             part = "encoder" if id(parameter) in encoder else "head"
             rate = optim.encoder_lr or optim.lr if part == "encoder" else optim.lr
-            key = f"{part}_no_decay" if name in spared else part
-            decay = 0.0 if name in spared else optim.weight_decay
-            group = groups.setdefault(key, {"name": key, "params": [], "lr": rate, "weight_decay": decay})
-            group["params"].append(parameter)
+            key, decay = (f"{part}_no_decay", 0.0) if name in spared else (part, optim.weight_decay)
+            if parameter.requires_grad:
+                group = groups.setdefault(key, {"name": key, "params": [], "lr": rate, "weight_decay": decay})
+                group["params"].append(parameter)
         return list(groups.values())
 
     def evaluations(self) -> Sequence[Evaluation]:
@@ -221,12 +215,6 @@ class EmotionTask(EmotionReport, EmotionCard):
         super().save(model, weights, folder)
         if self._tokenizer is not None:
             text.save_tokenizer(self._tokenizer, folder)
-
-    def model_config(self, model: nn.Module) -> dict[str, Any]:
-        """Return the section `model`, what the model knows of the data, and its encoders' architectures."""
-        from affect.tasks.emotion.model import EmotionModel
-
-        return cast(EmotionModel, model).describe()
 
     @classmethod
     def model_of(cls, config: dict[str, Any]) -> nn.Module:

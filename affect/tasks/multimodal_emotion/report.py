@@ -84,7 +84,7 @@ class FusionReport(Task):
             yield from _early(run)
         for part, size, counts in _presence(study):
             for name in MODALITIES.values():
-                lacking = 1 - counts.get(name, size) / size
+                lacking = 1 - counts[name] / size
                 if lacking > LACKING:
                     evidence = f"{name} in {counts[name]:,} of {size:,} utterances ({100 * lacking:.0f} % lack it)"
                     advice = "a model that is told what is missing (robust_ours), and scores by subset"
@@ -136,15 +136,16 @@ def _error(study: Study) -> str:
 
 def _modalities(study: Study) -> Section:
     """Return what is missing in the data, and what incomplete and shuffled modalities cost."""
-    parts = []
-    if rows := [
-        [part, f"{size:,}", *(_share(counts.get(name), size) for name in (*MODALITIES.values(), "all"))]
+    names, parts = [*MODALITIES.values(), "all"], []
+    rows = [
+        [part, f"{size:,}", *(f"{counts[name]:,} ({100 * counts[name] / size:.1f} %)" for name in names)]
         for part, size, counts in _presence(study)
-    ]:
+    ]
+    if rows:
         run = study.finished[0]
         parts += [
             f"Utterances that have each modality (train and valid: of seed {run.seed}, fold {run.fold}):",
-            grid(*filled(["part", "n", *MODALITIES.values(), "all three"], rows)),
+            grid(["part", "n", *MODALITIES.values(), "all three"], rows),
         ]
     losses = []
     for part in study.evaluations:
@@ -162,17 +163,10 @@ def _modalities(study: Study) -> Section:
     return Section(title="Missing and noisy modalities", markdown="\n\n".join(filter(None, parts)))
 
 
-def _presence(study: Study) -> Iterator[tuple[str, int, dict[str, int]]]:
-    """Yield of each part its size and how many of its utterances have each modality, and all, where a run says it."""
+def _presence(study: Study) -> list[tuple[str, int, dict[str, int]]]:
+    """Return of each part its size and how many of its utterances have each modality, and all, where a run says it."""
     sizes = inside(study.environment, "utterances")
-    for part, counts in inside(study.environment, "presence").items():
-        size = sizes.get(part)
-        if isinstance(counts, dict) and isinstance(size, int) and size > 0:
-            yield part, size, {name: count for name, count in counts.items() if isinstance(count, int)}
-
-
-def _share(count: int | None, size: int) -> str:
-    return NONE if count is None else f"{count:,} ({100 * count / size:.1f} %)"
+    return [(p, sizes[p], counts) for p, counts in inside(study.environment, "presence").items() if sizes.get(p)]
 
 
 def _points(value: float) -> str:
@@ -198,9 +192,7 @@ def _rates(study: Study) -> str:
 def missing_share(study: Study, condition: str) -> float:
     """Return the share of modalities that a condition took away or that were not there, over all parts."""
     names = [f"{part}@{condition}" for part in study.evaluations if f"{part}@{condition}" in study.names]
-    given = [
-        row["present"] for name in names for row in study.system(name).rows() if isinstance(row.get("present"), str)
-    ]
+    given = [row["present"] for name in names for row in study.system(name).rows() if "present" in row]
     return 1 - sum(map(len, given)) / (len(MODALITIES) * len(given)) if given else math.nan
 
 

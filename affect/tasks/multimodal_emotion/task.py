@@ -170,12 +170,6 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
         """Return emotion, valence, logits, attention by modality and what was there, an utterance a row."""
         return rows_of(outputs, batch, self.corpus.classes, [s.modality for s in self.corpus.streams])
 
-    def model_config(self, model: nn.Module) -> dict[str, Any]:
-        """Return the section `model` and what the model knows of the data."""
-        from affect.tasks.multimodal_emotion.models.fusion import Fusion
-
-        return cast(Fusion, model).describe()
-
     @classmethod
     def model_of(cls, config: dict[str, Any]) -> nn.Module:
         """Return the model that a config.json describes, with random weights."""
