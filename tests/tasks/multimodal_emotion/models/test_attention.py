@@ -330,7 +330,7 @@ def test_fields_that_cannot_be_are_named(named, words):
     ("named", "words"),
     [
         (dict(streams=()), "streams must be 1 to 18"),
-        (dict(streams=(("sound", "a", 3),)), "streams must be of audio, text, video, in this order, not ..'sound'"),
+        (dict(streams=(("sound", "a", 3),)), "streams must be of audio, text, video, in this order, not .'sound'"),
         (dict(streams=(("audio", "a", 0),)), "streams must have positive widths"),
         (dict(streams=(("text", "t", 3), ("audio", "a", 3))), "streams must be of audio, text, video, in this order"),
         (dict(streams=(("audio", "a", 3), ("audio", "a", 3))), "streams must name each feature once"),
