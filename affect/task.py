@@ -386,6 +386,11 @@ class Task(ABC):
 
     takes: ClassVar[tuple[str, ...]] = ()
     """The options of `affect predict` that its models take (FILES, --text), none where it has no `infer`."""
+    exporters: ClassVar[Mapping[str, str]] = {}
+    """What exports a folder of weights, "module:function", by the format's name: a function of the folder, the file to
+    write and `opset`, which returns what was `Exported`."""
+    commands: ClassVar[tuple[str, ...]] = ()
+    """The subcommands that it adds to `affect`, as "module:function" of modules that load no torch."""
 
     @classmethod
     def model_of(cls, config: dict[str, Any]) -> nn.Module:
@@ -417,19 +422,6 @@ class Task(ABC):
         name = cls.recipe_class.task.replace("_", " ")
         program = f'from affect.hub import from_pretrained\n\nmodel = from_pretrained("{repo}")'
         return Card(title=f"A model of {name}", task_type=name.replace(" ", "-"), task_name=name, program=program)
-
-    @classmethod
-    def exporters(cls) -> dict[str, str]:
-        """Return what exports a folder of weights, "module:function", by the format's name.
-
-        Such a function takes the folder, the file to write and `opset`, and returns what was `Exported`.
-        """
-        return {}
-
-    @classmethod
-    def commands(cls) -> tuple[str, ...]:
-        """Return the subcommands that it adds to `affect`, as "module:function" of modules that load no torch."""
-        return ()
 
     # What it says of itself.
 

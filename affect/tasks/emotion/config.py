@@ -294,7 +294,6 @@ class Emotion(Recipe):
         """Check every field."""
         super().__post_init__()
         require(bool(self.targets), "targets", "name at least one", self.targets)
-        self._check_data()
         require(len(set(self.targets)) == len(self.targets), "targets", "name each once", self.targets)
         both = self.model.uncertainty and self.loss == "ccc_mse"
         require(not both, "model.uncertainty", "be off with loss=ccc_mse: it weighs one term a target", True)
@@ -305,14 +304,6 @@ class Emotion(Recipe):
             require(all(w > 0 for w in weights or ()), "weights", "be positive", weights)
         else:
             require(weights is None, "weights", "be left out unless loss=weighted", weights)
-
-    @property
-    def numbers(self) -> tuple[str, ...]:
-        """The targets that are numbers."""
-        return numbers_of(self.targets)
-
-    def _check_data(self) -> None:
-        """Refuse sections that contradict one another."""
         data, model, augment = self.data, self.model, self.augment
         named = EMOTION in self.targets or not data.classes
         require(named, "data.classes", "be left out unless targets name emotion", data.classes)
@@ -330,3 +321,8 @@ class Emotion(Recipe):
         require(mixable, "augment.mixup", "be 0 with text, which can't be mixed", augment.mixup)
         counts = self.loss in ("ccc", "weighted") or bool(self.numbers)
         require(counts, "loss", "be left out with targets=emotion alone", self.loss)
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The targets that are numbers."""
+        return numbers_of(self.targets)

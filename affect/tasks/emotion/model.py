@@ -162,7 +162,6 @@ class EmotionModel(nn.Module):
 
     def get_input_embeddings(self) -> None:
         """Say that there are none: Accelerate's FSDP asks, and transformers' speech models raise."""
-        return None
 
     def forward(self, *, turns: Tensor | None = None, **given: Tensor) -> dict[str, Tensor]:
         """Return a tensor [U] in float32 for each number, logits [U, C] for `emotion`, and `log_variance` [U, K].

@@ -40,6 +40,7 @@ class EmotionTask(EmotionReport, EmotionCard):
     recipe_class = Emotion
     recipe: Emotion
     takes = ("FILES", "--text", "--window", "--hop", "--rate", "--raw")
+    exporters = {"onnx": "affect.tasks.emotion.export:export"}
 
     def __init__(self, recipe: Emotion):
         """Take a recipe; reads nothing yet."""
@@ -230,16 +231,43 @@ class EmotionTask(EmotionReport, EmotionCard):
 
         return predict.infer(cls, opened, inputs, progress=progress)
 
-    @classmethod
-    def exporters(cls) -> dict[str, str]:
-        """Return what exports a model as an ONNX graph."""
-        return {"onnx": "affect.tasks.emotion.export:export"}
-
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
-        """Return the test rows as trivial models predict them, from the functionals and from the words."""
-        from affect.tasks.emotion.references import references
+        """Return the test rows as the mean, a ridge and an SVR on the functionals predict them.
 
-        return {"test": references(self.recipe, self.parts, self.known[1])}
+        A class is the most frequent one, or a ridge or support vector classifier's. Where the transcripts are used,
+        `tfidf` is a ridge on their words; a corpus of texts has no functionals.
+        """
+        from affect.baselines import classes as of_classes
+        from affect.baselines import features, text
+        from affect.tasks.emotion.inputs import KEYS
+
+        train, test, numbers, classes = self.parts["train"], self.parts["test"], self.recipe.numbers, self.known[1]
+        heard = self.recipe.data.layout.has_audio
+        x, new = (np.asarray(part["prosody"]) if heard else np.zeros((len(part), 1)) for part in (train, test))
+        labels = np.array([np.asarray(train[target], dtype=np.float64) for target in numbers]).T
+        predicted: dict[str, dict[str, Any]] = {}
+        for name in features.NAMES if heard else ("mean",):
+            columns = predicted[name] = {}
+            if numbers:
+                values = features.predict(name, x, labels, new, groups=train["speaker"])
+                columns |= zip(numbers, values.T.tolist(), strict=True)
+            if classes is not None:
+                known = [classes.name(emotion) for emotion in train["emotion"]]
+                columns[EMOTION] = of_classes.predict(name, x, known, new, groups=train["speaker"])
+        if self.recipe.model.text != "none" and numbers:
+            values = text.predict("tfidf", train["transcript"], labels, test["transcript"], groups=train["dialogue"])
+            predicted["tfidf"] = dict(zip(numbers, values.T.tolist(), strict=True))
+        rows = []
+        for row in test.select_columns(["id", *KEYS, *numbers, EMOTION]):
+            target = {name: row[name] for name in numbers}
+            if classes is not None:
+                target[EMOTION] = classes.name(row[EMOTION])
+            rows.append({"id": row["id"], "prediction": {}, "target": target, **{key: row[key] for key in KEYS}})
+        by_name = {
+            name: [row | {"prediction": {t: values[k] for t, values in columns.items()}} for k, row in enumerate(rows)]
+            for name, columns in predicted.items()
+        }
+        return {"test": by_name}
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus, and the groups of each part."""

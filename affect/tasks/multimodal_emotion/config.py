@@ -134,7 +134,12 @@ class Model:
         require(0 <= self.dropout < 1, "model.dropout", "lie in [0, 1)", self.dropout)
         p = self.modality_dropout
         require(0 <= p < 1 or (p == 1 and bool(self.patterns)), "model.modality_dropout", "lie in [0, 1)", p)
-        self._check_patterns()
+        given = self.patterns
+        require(not given or self.modality_dropout > 0, "model.patterns", "be left out without modality_dropout", given)
+        shares = self.pattern_shares
+        sound = len(shares) == len(given) and all(share > 0 for share in shares.values())
+        must = "be LETTERS=FREQUENCY, each of A, T, V once at most and each pattern once (ATV=.7 AT=.3)"
+        require(sound, "model.patterns", must, given)
         if not p:
             check(self, "model.", "be 0 without model.modality_dropout", lambda value: value == 0, "warmup", "views")
         require(self.rank == 4 or self.name == "lmf", "model.rank", f"be left out: {self.name} has none", self.rank)
@@ -143,14 +148,6 @@ class Model:
             check(self, "model.", must, lambda v: not v or v == "none", "softmax", "fused_dropout", "rescale")
         fills = self.imputation == 0 or self.missing == "zeros"
         require(fills, "model.missing", "be zeros with model.imputation, which fills in itself", self.missing)
-
-    def _check_patterns(self) -> None:
-        given = self.patterns
-        require(not given or self.modality_dropout > 0, "model.patterns", "be left out without modality_dropout", given)
-        shares = self.pattern_shares
-        sound = len(shares) == len(given) and all(share > 0 for share in shares.values())
-        must = "be LETTERS=FREQUENCY, each of A, T, V once at most and each pattern once (ATV=.7 AT=.3)"
-        require(sound, "model.patterns", must, given)
 
     @property
     def pattern_shares(self) -> dict[str, float]:

@@ -12,10 +12,9 @@ from affect.losses.mmim import mmim_terms
 from affect.task import Term
 from affect.tasks.multimodal_emotion.config import Model, Signature
 from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE
-from affect.tasks.multimodal_emotion.models.attention import Attention
 from affect.tasks.multimodal_emotion.models.fusion import LESS, Fusion
 from affect.tasks.multimodal_emotion.models.misa import MISA
-from affect.tasks.multimodal_emotion.models.toolkit import MMIM, LateFusion, LowRankFusion, TensorFusion
+from affect.tasks.multimodal_emotion.models.toolkit import MMIM, Attention, LateFusion, LowRankFusion, TensorFusion
 
 MODELS: dict[str, type[Fusion]] = {
     "attention": Attention,

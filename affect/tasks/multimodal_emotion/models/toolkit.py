@@ -1,4 +1,4 @@
-"""The public toolkit's models without attention: late fusion, tensor fusion and its low-rank form, MMIM.
+"""The public toolkit's models: attention over streams, late fusion, tensor fusion and its low-rank form, MMIM.
 
 Legend: B examples, S streams, H hidden width, R rank, O fused width.
 """
@@ -18,6 +18,50 @@ from affect.tasks.multimodal_emotion.models.fusion import Fusion, Heads, Hidden,
 
 WIDEST = 128
 """The hidden width beyond which `tfn` is refused: 275 million weights with three streams."""
+MASKED = -1e9
+"""The score of a stream that is not there: finite, so that a row without any has a gradient."""
+
+
+class Attention(Fusion):
+    """The public toolkit's attention over utterance features; with the configuration's switches the robust one.
+
+    An MLP encoder a stream; the same kind of MLP over all of them side by side and a linear layer give a score a
+    stream; the sum of the hidden vectors by their weights goes to the two heads (MERTools, `attention`; as `topn` over
+    up to 18 streams, any number of them a modality, which modality dropout leaves out together).
+    """
+
+    def __init__(self, config: Model, data: Signature) -> None:
+        super().__init__(config, data)
+        streams, hidden = len(data.streams), config.hidden
+        self.scorer = self.encoder("scorer", streams * hidden)
+        self.score = nn.Linear(hidden, streams)
+        if config.drops_fused:
+            self.site("fused", hidden)
+        self.heads = Heads(hidden, len(data.classes))
+
+    def fuse(self, hidden: Hidden, kept: Tensor, noise: Noise) -> dict[str, Tensor]:
+        """Return the heads' outputs, `attention` [B, S], and the modalities' own hidden vectors."""
+        joined = self.drop(torch.cat(hidden.vectors, dim=-1), "scorer", noise)
+        weights = weigh(self.score(self.scorer(joined)), kept, self.config.score_softmax)
+        if self.config.rescale:
+            weights = weights * kept.sum(-1, keepdim=True)
+        fused = (torch.stack(hidden.vectors, dim=-2) * weights[..., None]).sum(-2)
+        if self.config.drops_fused:
+            fused = self.drop(fused, "fused", noise)
+        return {**self.heads(fused), "attention": weights.float(), **hidden.outputs}
+
+
+def weigh(scores: Tensor, kept: Tensor, softmax: str) -> Tensor:
+    """Return the weights [B, S] of streams from their `scores` [B, S], by the section's `score_softmax`.
+
+    Masked, a stream whose `kept` [B, S] is 0 weighs exactly 0, and so do all where none is kept.
+    """
+    if softmax == "none":
+        return scores
+    if softmax == "masked":
+        scores = torch.where(kept > 0, scores, MASKED)
+        return torch.softmax(scores, dim=-1) * (kept > 0)
+    return torch.softmax(scores, dim=-1)
 
 
 class LateFusion(Fusion):
@@ -50,9 +94,10 @@ class TensorFusion(Fusion):
     def __init__(self, config: Model, data: Signature) -> None:
         """Raise AffectError where `hidden` is over 128."""
         if config.hidden > WIDEST:
+            millions = config.hidden * (config.hidden + 1) ** len(data.streams) / 1e6
             raise AffectError(
-                f"model.hidden is {config.hidden}: tfn would have {parameters(config, data) / 1e6:,.0f} million "
-                f"parameters, set it to {WIDEST} at most or take lmf"
+                f"model.hidden is {config.hidden}: tfn's first layer would have {millions:,.0f} million weights, "
+                f"set it to {WIDEST} at most or take lmf"
             )
         super().__init__(config, data)
         product = (config.hidden + 1) ** len(data.streams)
@@ -73,15 +118,6 @@ def outer(vectors: Sequence[Tensor]) -> Tensor:
     for vector in vectors:
         product = (product[:, :, None] * torch.cat([one, vector], dim=1)[:, None]).flatten(1)
     return product
-
-
-def parameters(config: Model, data: Signature) -> int:
-    """Return the number of a `TensorFusion`'s parameters, without making it (stand-ins for missing streams apart)."""
-    hidden = config.hidden
-    square = hidden * (hidden + 1)
-    encoders = sum((width + 1) * hidden + 2 * square for width in data.widths)
-    fusion: int = ((hidden + 1) ** len(data.streams) + 1) * hidden + square
-    return encoders + fusion + (hidden + 1) * (len(data.classes) + 1)
 
 
 class LowRankFusion(Fusion):

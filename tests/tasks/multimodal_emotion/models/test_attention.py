@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from affect.config import from_dict
 from affect.errors import AffectError
 from affect.tasks.multimodal_emotion.config import Model, Signature
-from affect.tasks.multimodal_emotion.models.attention import Attention, weigh
+from affect.tasks.multimodal_emotion.models.toolkit import Attention, weigh
 from tests.tasks.multimodal_emotion.models.checks import PUBLIC, count, runs_side_by_side
 from tests.tasks.multimodal_emotion.models.streams import ROBUST, STREAMS, config, inputs, total
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from affect.errors import AffectError
-from affect.tasks.multimodal_emotion.models.attention import Attention
+from affect.tasks.multimodal_emotion.models.toolkit import Attention
 from tests.tasks.multimodal_emotion.models.checks import (
     PUBLIC,
     STREAMS,
