@@ -259,8 +259,6 @@ class Task(ABC):
     def measures(self) -> Sequence[Measure]:
         """The scores of predicted rows, of the recipe alone; the first one chooses checkpoints."""
 
-    # Its folds.
-
     def folds(self) -> list[int]:
         """Return the folds that the recipe asks for, from 1."""
         return [1]
@@ -268,8 +266,6 @@ class Task(ABC):
     def for_fold(self, seed: int, fold: int) -> Self:
         """Return the task of one seed and fold, which shares what was read; what follows speaks of that one."""
         return type(self)(replace(self.recipe, seed=seed))
-
-    # Its training.
 
     def rows_of_epoch(self, train: Dataset, epoch: int) -> Dataset:
         """Return the training rows of an epoch, equally many in each: those given, or others drawn anew."""
@@ -320,8 +316,6 @@ class Task(ABC):
         Asked for every `train.diagnostics_every` steps, in training mode and without gradients.
         """
         return {}
-
-    # Its evaluation.
 
     def evaluations(self) -> Sequence[Evaluation]:
         """Return what is predicted, without reading data where it can; here `evaluations_of` all tests."""

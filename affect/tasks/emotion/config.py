@@ -172,10 +172,7 @@ class Model:
               "mamba_layers")  # fmt: skip
         check(self, "model.", "lie in [0, 1)", lambda value: 0 <= value < 1, "dropout", "encoder_dropout",
               "text_dropout", "layerdrop", "state_decay")  # fmt: skip
-        self._check_parts()
-
-    def _check_parts(self) -> None:
-        """Refuse what would change nothing, or contradicts another field."""
+        # What would change nothing, or contradicts another field.
         mamba = self.dialogue != "none" or self.temporal != "none"
         frozen = self.train_encoder == "none"
         still = ("lora", "layerdrop") if self.encoder == "mel" else ("lora", "layerdrop", "spec_augment")

@@ -63,11 +63,6 @@ class SpeechBranch(nn.Module):
         self.attention = ProsodyAttention(config.prosody_dim, channels, width, heads=heads) if heads else None
         self.width += width if heads else 0
 
-    @property
-    def pooled(self) -> bool:
-        """Whether nothing but the mean over frames of the encoder's states is needed."""
-        return self.temporal is None and self.attention is None and self.pooling.is_mean
-
     def forward(self, heard: dict[str, Tensor], turns: Tensor | None = None) -> Tensor:
         """Return [U, D] of `waveform` [U, S] and `samples` [U], or `states` [U, L, T, D] and `frames` [U].
 
@@ -154,11 +149,6 @@ class EmotionModel(nn.Module):
     def encoder(self) -> SpeechEncoder | None:
         """The speech encoder, where there is one."""
         return self.speech.encoder if self.speech is not None else None
-
-    @property
-    def sampling_rate(self) -> int:
-        """The rate in Hz of the waveforms it takes (16000 where it takes none)."""
-        return self.encoder.sampling_rate if self.encoder is not None else 16_000
 
     def get_input_embeddings(self) -> None:
         """Say that there are none: Accelerate's FSDP asks, and transformers' speech models raise."""

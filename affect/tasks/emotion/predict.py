@@ -65,8 +65,10 @@ class Facts(Signature):
         """Return the facts of a model."""
         parts = {"prosody": model.prosody, "speech": model.speech, "text": model.text}
         widths = {name: part.width for name, part in parts.items() if part is not None}
+        # Functionals are of 16 kHz where there is no encoder.
+        rate = model.encoder.sampling_rate if model.encoder is not None else 16_000
         return cls(
-            **vars(model.data), sampling_rate=model.sampling_rate, hears_waveform=model.speech is not None,
+            **vars(model.data), sampling_rate=rate, hears_waveform=model.speech is not None,
             hears_prosody=model.prosody is not None, reads=model.text is not None,
             remembers=widths if model.dialogue is not None else {},
         )  # fmt: skip

@@ -85,7 +85,8 @@ def _wanted(recipe: Emotion, speech: SpeechBranch) -> Iterator[tuple[str, dict[s
     cache = recipe.model.cache
     if cache != "none":
         encoder = speech.encoder
-        pooled = speech.pooled
+        # Nothing but the mean over frames is needed then.
+        pooled = speech.temporal is None and speech.attention is None and speech.pooling.is_mean
         key = {
             "version": _VERSION, "encoder": encoder.config.name, "revision": encoder.config.revision,
             "weights": fingerprint(encoder.backbone), "architecture": encoder.architecture,

@@ -107,9 +107,6 @@ class FusionReport(Task):
         }
 
 
-# The toolkit's lines.
-
-
 def _lines(study: Study) -> str:
     """Return the public toolkit's metric line of each seed and part, indented as code."""
     found = []
@@ -129,9 +126,6 @@ def _error(study: Study) -> str:
         return ""
     error = 100 * math.sqrt(share * (1 - share) / size)
     return f"With {size:,} utterances one standard error of {part}'s accuracy is {error:.1f} points."
-
-
-# What is missing.
 
 
 def _modalities(study: Study) -> Section:
@@ -176,10 +170,8 @@ def _points(value: float) -> str:
 def _rates(study: Study) -> str:
     """Return how much is missing at the lowest and the highest rate, told from what the rows were given."""
     rates = [name for name in study.conditions(study.evaluations[0]) if name.startswith("missing=")]
-    if len(rates) < 2:
-        return ""
-    shares = [missing_share(study, name) for name in (rates[0], rates[-1])]
-    if any(math.isnan(share) for share in shares):
+    shares = [missing_share(study, name) for name in (rates[0], rates[-1])] if len(rates) > 1 else [math.nan]
+    if any(map(math.isnan, shares)):
         return ""
     now, most = (f"{100 * share:.0f} %" for share in shares)
     low, high = (name.removeprefix("missing=").replace("0.", ".") for name in (rates[0], rates[-1]))
@@ -325,9 +317,6 @@ def _dropout(study: Study) -> Figure | None:
     axes.set(xlabel="epoch", ylabel="modality dropout")
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
-
-
-# Modality dropout of a run.
 
 
 def _probabilities(run: Run) -> Iterator[tuple[int, float]]:

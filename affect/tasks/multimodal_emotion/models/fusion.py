@@ -128,8 +128,6 @@ class Fusion(nn.Module, ABC):
                 self.register_buffer(f"deviation_{key}", torch.ones(width))
         self.encoders = nn.ModuleList(self.encoder(*stream) for stream in zip(data.keys, data.widths, strict=True))
 
-    # The parts that a subclass is made of.
-
     def site(self, name: str, width: int, p: float | None = None) -> None:
         """Register a dropout site of `width` values; its probability is the configuration's unless given."""
         self.sites[name] = (width, self.config.dropout if p is None else p)
@@ -146,8 +144,6 @@ class Fusion(nn.Module, ABC):
     def describe(self) -> dict[str, Any]:
         """Return what its task makes it of again, as JSON types."""
         return {"model": to_dict(self.config), "data": to_dict(self.data)}
-
-    # Randomness.
 
     def begin(self, epoch: int) -> dict[str, float]:
         """Set modality dropout's probability for an epoch (from 0) and return it, {} for a model without."""
@@ -177,8 +173,6 @@ class Fusion(nn.Module, ABC):
         """Return `x` [B, width], while training with the mask of the site `name`."""
         _, p = self.sites[name]
         return x * noise[name] if self.training and p > 0 else x
-
-    # The forward pass.
 
     def forward(self, present: Tensor, noise: Noise | None = None, **streams: Tensor) -> dict[str, Tensor]:
         """Return `emotion` logits [B, C], `valence` [B] and what the model adds, from features [B, D] by key.
