@@ -100,7 +100,7 @@ def test_a_third_task_is_loaded_and_says_what_it_can_not(third, monkeypatch):
 
 
 def test_a_task_adds_commands(third, monkeypatch, capsys):
-    monkeypatch.setattr(ActivityTask, "commands", classmethod(lambda cls: (f"{__name__}:greet",)))
+    monkeypatch.setattr(ActivityTask, "commands", (f"{__name__}:greet",))
     for words, wanted in ((["greet", "you"], "hello you"), (["--help"], "Say hello.")):
         monkeypatch.setattr("sys.argv", ["affect", *words])
         assert exit_code(cli.main) == 0
