@@ -32,6 +32,11 @@ def require_each(part: Any, section: str, must: str, holds: Callable[[Any], bool
         require(value is None or holds(value), f"{section}.{name}", must, value)
 
 
+def default_values(section: Any) -> dict[str, Any]:
+    """Return the default of each field of a dataclass (MISSING where it has none)."""
+    return {item.name: item.default for item in dataclasses.fields(section)}
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a dataclass as JSON types."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))

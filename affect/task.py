@@ -116,19 +116,15 @@ class Weighting(Protocol):
 
     def weights(self, names: Sequence[str], epoch: int) -> dict[str, float]:
         """Return what each term's own weight is multiplied by in the next step."""
-        ...
 
     def observe(self, values: Mapping[str, float], epoch: int) -> None:
         """Take in a step's values of those terms that took part."""
-        ...
 
     def state(self) -> dict[str, Any]:
         """Return what the weights depend on, as JSON types: a checkpoint holds it."""
-        ...
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave."""
-        ...
 
 
 Replicates = Callable[[Sequence[Row], "NDArray[np.intp]"], "NDArray[np.float64]"]
@@ -194,6 +190,15 @@ class Evaluation:
     """Whether the predicted rows are written to the run's folder."""
 
 
+def evaluations_of(tests: Iterable[str]) -> list[Evaluation]:
+    """Return what is usually predicted: training rows (some), validation each epoch, and the tests at the end."""
+    return [
+        Evaluation(name=TRAIN, part=TRAIN, most=2000, kept=False),
+        Evaluation(name=VALID, part=VALID, when="epoch", selects=True),
+        *(Evaluation(name=name, part=name) for name in tests),
+    ]
+
+
 @runtime_checkable
 class StackableModel(Protocol):
     """A model so small that several runs' models take their steps as one.
@@ -204,11 +209,9 @@ class StackableModel(Protocol):
 
     def draw(self, rows: int) -> dict[str, Tensor]:
         """Return the noise of a micro-batch by name."""
-        ...
 
     def __call__(self, *, noise: Mapping[str, Tensor], **inputs: Tensor) -> dict[str, Tensor]:
         """Return the outputs by name."""
-        ...
 
 
 class Task(ABC):
@@ -222,9 +225,6 @@ class Task(ABC):
 
     unit: str = "examples"
     """What lengths are counted in, in words ("s of audio")."""
-
-    stackable: bool = False
-    """Whether several of its runs may train as one stack (`StackableModel`)."""
 
     def __init__(self, recipe: Recipe):
         """Take a recipe; reads nothing yet."""
@@ -259,8 +259,6 @@ class Task(ABC):
     def measures(self) -> Sequence[Measure]:
         """The scores of predicted rows, of the recipe alone; the first one chooses checkpoints."""
 
-    # Its folds.
-
     def folds(self) -> list[int]:
         """Return the folds that the recipe asks for, from 1."""
         return [1]
@@ -268,8 +266,6 @@ class Task(ABC):
     def for_fold(self, seed: int, fold: int) -> Self:
         """Return the task of one seed and fold, which shares what was read; what follows speaks of that one."""
         return type(self)(replace(self.recipe, seed=seed))
-
-    # Its training.
 
     def rows_of_epoch(self, train: Dataset, epoch: int) -> Dataset:
         """Return the training rows of an epoch, equally many in each: those given, or others drawn anew."""
@@ -321,16 +317,9 @@ class Task(ABC):
         """
         return {}
 
-    # Its evaluation.
-
     def evaluations(self) -> Sequence[Evaluation]:
-        """Return what is predicted: here training rows (some), validation each epoch, and all tests at the end."""
-        tests = [name for name in self.datasets() if name not in (TRAIN, VALID)]
-        return [
-            Evaluation(name=TRAIN, part=TRAIN, most=2000, kept=False),
-            Evaluation(name=VALID, part=VALID, when="epoch", selects=True),
-            *(Evaluation(name=name, part=name) for name in tests),
-        ]
+        """Return what is predicted, without reading data where it can; here `evaluations_of` all tests."""
+        return evaluations_of([name for name in self.datasets() if name not in (TRAIN, VALID)])
 
     def predict(self, model: Callable[..., Any], batch: Batch) -> list[Row]:
         """Return the predicted rows of a batch, in evaluation mode and without gradients; here of one forward."""
@@ -344,13 +333,12 @@ class Task(ABC):
         named = [name for name in batch.targets if name in outputs]
         predicted = {name: outputs[name].detach().float().cpu().tolist() for name in named}
         wanted = {name: batch.targets[name].cpu().tolist() for name in named}
+
+        def at(k: int, columns: Mapping[str, list[Any]]) -> dict[str, Any]:
+            return {name: values[k] for name, values in columns.items()}
+
         return [
-            {
-                "id": name,
-                "prediction": {key: values[k] for key, values in predicted.items()},
-                "target": {key: values[k] for key, values in wanted.items()},
-                **batch.rows[k],
-            }
+            {"id": name, "prediction": at(k, predicted), "target": at(k, wanted), **batch.rows[k]}
             for k, name in enumerate(batch.ids)
         ]
 
@@ -375,7 +363,13 @@ class Task(ABC):
         saving.save(weights, {"task": self.recipe.task, **self.model_config(model)}, folder)
 
     def model_config(self, model: nn.Module) -> dict[str, Any]:
-        """Return what the model is built by again, as JSON types, for config.json: here two sections of the recipe."""
+        """Return what the model is built by again, as JSON types, for config.json.
+
+        Here what the model's `describe` says, or two sections of the recipe where it has none.
+        """
+        if (describe := getattr(model, "describe", None)) is not None:
+            described: dict[str, Any] = describe()
+            return described
         return {name: part for name, part in self.recipe.to_dict().items() if name in ("model", "data")}
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
@@ -386,6 +380,11 @@ class Task(ABC):
 
     takes: ClassVar[tuple[str, ...]] = ()
     """The options of `affect predict` that its models take (FILES, --text), none where it has no `infer`."""
+    exporters: ClassVar[Mapping[str, str]] = {}
+    """What exports a folder of weights, "module:function", by the format's name: a function of the folder, the file to
+    write and `opset`, which returns what was `Exported`."""
+    commands: ClassVar[tuple[str, ...]] = ()
+    """The subcommands that it adds to `affect`, as "module:function" of modules that load no torch."""
 
     @classmethod
     def model_of(cls, config: dict[str, Any]) -> nn.Module:
@@ -417,19 +416,6 @@ class Task(ABC):
         name = cls.recipe_class.task.replace("_", " ")
         program = f'from affect.hub import from_pretrained\n\nmodel = from_pretrained("{repo}")'
         return Card(title=f"A model of {name}", task_type=name.replace(" ", "-"), task_name=name, program=program)
-
-    @classmethod
-    def exporters(cls) -> dict[str, str]:
-        """Return what exports a folder of weights, "module:function", by the format's name.
-
-        Such a function takes the folder, the file to write and `opset`, and returns what was `Exported`.
-        """
-        return {}
-
-    @classmethod
-    def commands(cls) -> tuple[str, ...]:
-        """Return the subcommands that it adds to `affect`, as "module:function" of modules that load no torch."""
-        return ()
 
     # What it says of itself.
 
@@ -472,4 +458,3 @@ class Stackable(Protocol):
 
     def batch(self, rows: NDArray[np.intp], condition: str | None = None, key: Key | None = None) -> Batch:
         """Return the examples at these places, as they are, under a condition, or (with a key) as they are trained."""
-        ...

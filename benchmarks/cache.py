@@ -81,7 +81,7 @@ def _epochs(recipe: Emotion, count: int) -> tuple[list[float], float, int]:
     begun = time.perf_counter()
     task.on_train_start(model, 0, 1)
     filled = (time.perf_counter() - begun) * len(part) / len(task.corpus.utterances)
-    stores = task._prepared.stores
+    stores = task.inputs.prepared.stores
     size = stores["states"].size(part["digest"]) if stores else 0
     lengths = torch.tensor(part["length"], dtype=torch.float64).numpy()
     schedule = Schedule(lengths, replace(recipe.train, epochs=count), 0, 1, 60.0)

@@ -49,7 +49,7 @@ def attribute(place: str) -> Any:
 
 def commands() -> dict[str, Callable[..., None]]:
     """Return the subcommands that installed tasks add to `affect`, by name."""
-    found = (attribute(place) for name in names() for place in task_class(name).commands())
+    found = (attribute(place) for name in names() for place in task_class(name).commands)
     return {function.__name__: function for function in found}
 
 

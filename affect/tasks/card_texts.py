@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from affect.data import corpora
 
@@ -37,8 +38,19 @@ _OWN = "Look at how it was recorded, by whom, and whether it was acted."
 _LOWER = "expect lower scores than those above, and scores that differ by group."
 
 
-TAGS = ("emotion-recognition", "affective-computing", "affect")
-"""The Hub's tags of all of them."""
+def of_corpus(recipe: dict[str, Any], pretrained: Sequence[str], inside: bool) -> dict[str, Any]:
+    """Return the fields of a card that follow from the corpus; `pretrained` and `inside` are those of `licence`."""
+    corpus = str((recipe.get("data") or {}).get("corpus", "unknown"))
+    layout = corpora.known(corpus)
+    name, note = licence(corpus, pretrained, inside)
+    return {
+        "use": use(corpus).strip(),
+        "licence": name,
+        "licence_note": note,
+        # The ISO 639-1 code of what is spoken or written there.
+        "language": layout.language if layout is not None else None,
+        "tags": ("emotion-recognition", "affective-computing", "affect"),
+    }
 
 
 def loaded(repo: str) -> str:
@@ -64,12 +76,6 @@ def use(corpus: str) -> str:
         limit = f"**The speech is what the corpus has.** {about} {elsewhere}, {_LOWER}"
     lines = textwrap.fill(f"- {limit}", 120, subsequent_indent="  ", break_on_hyphens=False)
     return USE.format(corpus=lines)
-
-
-def language(corpus: str) -> str | None:
-    """Return the ISO 639-1 code of what is spoken or written in a corpus, None where it is not known."""
-    layout = corpora.known(corpus)
-    return layout.language if layout is not None else None
 
 
 def licence(corpus: str, pretrained: Sequence[str], inside: bool) -> tuple[str, str]:

@@ -16,7 +16,7 @@ import soundfile
 from affect.data import audio
 from affect.errors import AffectError
 from affect.inference.opening import predict
-from affect.tasks.emotion.predict import TorchModel
+from affect.tasks.emotion.predict import Predictor
 from affect.usage import UserInputs
 from tests.inference.asking import ask
 
@@ -187,7 +187,7 @@ def test_the_first_line_is_out_before_the_file_is_read(run, tmp_path, monkeypatc
 
 def test_memory_does_not_grow_with_the_recording(run, tmp_path, monkeypatch):
     """Windows of 30 s through the whole of `predict`; the model itself, whose memory is its own, is left out."""
-    monkeypatch.setattr(TorchModel, "predict", lambda self, wave, text: {"prediction": LEVEL})
+    monkeypatch.setattr(Predictor, "predict", lambda self, wave, text: {"prediction": LEVEL})
     peaks = {}
     for minutes in (5, 60):
         path = tmp_path / f"{minutes}.wav"

@@ -144,6 +144,8 @@ class ActivityTask(Task):
         return {"positive_rate": (batch.targets["active"][valid].sum(), valid.sum()), "frames": valid.sum()}
 
     takes = ("FILES",)
+    exporters = {"npz": "tests.third.use:export_npz"}
+    commands = ("tests.third.commands:rooms",)
 
     @classmethod
     def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
@@ -152,14 +154,6 @@ class ActivityTask(Task):
 
         for file in inputs.files:
             yield {"file": str(file), "active": active_frames(opened.folders[0], file, BLOCK)}
-
-    @classmethod
-    def exporters(cls) -> dict[str, str]:
-        return {"npz": "tests.third.use:export_npz"}
-
-    @classmethod
-    def commands(cls) -> tuple[str, ...]:
-        return ("tests.third.commands:rooms",)
 
     def sections(self, study: Study) -> Sequence[Section]:
         frames = sum(len(row["target"]["active"]) for row in study.system("test").rows()) if study.finished else 0

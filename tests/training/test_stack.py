@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from affect.task import Batch, Term
 from affect.tasks.multimodal_emotion.config import Model, Signature
-from affect.tasks.multimodal_emotion.losses import terms_of
-from affect.tasks.multimodal_emotion.models import build
+from affect.tasks.multimodal_emotion.models import build, terms_of
 from affect.training.stack import Stack
 from affect.training.step import Result
 from affect.training.terms import whole

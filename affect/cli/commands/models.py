@@ -99,7 +99,7 @@ def export(
 
     folder = opening.one_of(run)
     task = tasks.task_class(str(saving.read_config(folder)["task"]))
-    exporters = task.exporters()
+    exporters = task.exporters
     if not exporters:
         raise AffectError(f"models of {task.recipe_class.task} can't be exported: their task has no format for it")
     if format not in exporters:

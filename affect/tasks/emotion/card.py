@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from affect.config import from_dict
+from affect.task import Task
 from affect.tasks import card_texts
 from affect.tasks.emotion.config import EMOTION, Model, Signature
 from affect.usage import Card
@@ -16,62 +17,58 @@ _MADE_HERE = ("none", "mel", "ngrams", "small", "embedding")
 """Names of encoders that nothing was pretrained in; so are those that begin with tiny."""
 
 
-def preprocessing(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the inputs, outputs and label scale of the model that a config.json describes."""
-    model, data = _read(config)
-    encoder = config.get("encoder")
-    found: dict[str, Any] = {"task": config["task"]}
-    if encoder is not None or model.prosody_dim:
-        rate = encoder["preprocessing"]["sampling_rate"] if encoder is not None else _RATE
-        found |= {"sampling_rate": rate, "channels": 1, "mixing": "mean of the channels", "samples": "float32, -1 to 1"}
-    if encoder is not None:
-        found["waveform"] = encoder["preprocessing"]
-    if model.prosody_dim:
-        found["prosody"] = {"kind": data.prosody, "functionals": data.prosody_features, "values": "raw"}
-    if model.text != "none":
-        found["text"] = {"tokenizer": "tokenizer", "encoder": model.text}
-    if model.speaker != "none":
-        found["speaker"] = {"kind": model.speaker, "channels": data.speaker_features}
-    found |= {
-        "targets": list(data.targets),
-        "label_scale": list(data.scale),
-        "outputs": "0 to 1 stand for the label scale",
-    }
-    return found | ({"classes": list(data.classes)} if data.classes else {})
+class EmotionCard(Task):
+    """The part of the task that the Hub asks."""
 
+    @classmethod
+    def preprocessing(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Return what recordings, functionals and texts have to be, and what the outputs mean."""
+        model, data = _read(config)
+        encoder = config.get("encoder")
+        facts: dict[str, Any] = {"task": config["task"]}
+        if encoder is not None or model.prosody_dim:
+            rate = encoder["preprocessing"]["sampling_rate"] if encoder is not None else _RATE
+            facts |= {"sampling_rate": rate, "channels": 1, "mixing": "mean of the channels"}
+            facts["samples"] = "float32, -1 to 1"
+        if encoder is not None:
+            facts["waveform"] = encoder["preprocessing"]
+        if model.prosody_dim:
+            facts["prosody"] = {"kind": data.prosody, "functionals": data.prosody_features, "values": "raw"}
+        if model.text != "none":
+            facts["text"] = {"tokenizer": "tokenizer", "encoder": model.text}
+        if model.speaker != "none":
+            facts["speaker"] = {"kind": model.speaker, "channels": data.speaker_features}
+        facts |= {"targets": list(data.targets), "label_scale": list(data.scale)}
+        facts["outputs"] = "0 to 1 stand for the label scale"
+        return facts | ({"classes": list(data.classes)} if data.classes else {})
 
-def card(config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
-    """Return the facts for the card of a model that is pushed to `repo`; `recipe` is without paths."""
-    model, data = _read(config)
-    corpus = str((recipe.get("data") or {}).get("corpus", "unknown"))
-    names = (model.encoder, model.text, model.speaker)
-    pretrained = [name for name in names if name not in _MADE_HERE and not name.startswith("tiny")]
-    licence, note = card_texts.licence(corpus, pretrained, inside=True)
-    sound = " recording.wav" if model.encoder != "none" or model.prosody_dim else ""
-    return Card(
-        title=f"The {' and '.join(data.targets)} of an utterance",
-        task_type="speech-emotion-recognition",
-        task_name="valence and arousal of utterances",
-        command=sound.strip() + (' --text "what was said"' if model.text != "none" else ""),
-        program="\n".join(_program(config, model, data, repo)),
-        use=card_texts.use(corpus).strip(),
-        licence=licence,
-        licence_note=note,
-        extras=("egemaps",) if model.prosody_dim and data.prosody == "egemaps" else (),
-        pipeline_tag="audio-classification" if model.encoder != "none" else None,
-        base_models=tuple(name for name in pretrained if name.count("/") == 1),
-        language=card_texts.language(corpus),
-        tags=card_texts.TAGS,
-    )
+    @classmethod
+    def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
+        """Return the facts for the model's card on the Hub."""
+        model, data = _read(config)
+        names = (model.encoder, model.text, model.speaker)
+        pretrained = [name for name in names if name not in _MADE_HERE and not name.startswith("tiny")]
+        sound = "recording.wav" if model.encoder != "none" or model.prosody_dim else ""
+        words = ' --text "what was said"' if model.text != "none" else ""
+        return Card(
+            title=f"The {' and '.join(data.targets)} of an utterance",
+            task_type="speech-emotion-recognition",
+            task_name="valence and arousal of utterances",
+            command=sound + words,
+            program="\n".join(_program(cls.preprocessing(config), model, data, repo)),
+            extras=("egemaps",) if model.prosody_dim and data.prosody == "egemaps" else (),
+            pipeline_tag="audio-classification" if model.encoder != "none" else None,
+            base_models=tuple(name for name in pretrained if name.count("/") == 1),
+            **card_texts.of_corpus(recipe, pretrained, inside=True),
+        )
 
 
 def _read(config: dict[str, Any]) -> tuple[Model, Signature]:
     return from_dict(Model, config["model"], "model"), from_dict(Signature, config["data"], "data")
 
 
-def _program(config: dict[str, Any], model: Model, data: Signature, repo: str) -> list[str]:
-    """Return the lines of a program that feeds the model and reads what it says."""
-    facts = preprocessing(config)
+def _program(facts: dict[str, Any], model: Model, data: Signature, repo: str) -> list[str]:
+    """Return the lines of a program that feeds the model and prints what it says."""
     rate = facts.get("sampling_rate")
     of_data = [name for name, used in (("audio", rate), ("prosody", model.prosody_dim)) if used]
     of_hub = ["from_pretrained", *(["tokenizer"] if model.text != "none" else [])]
@@ -96,12 +93,7 @@ def _program(config: dict[str, Any], model: Model, data: Signature, repo: str) -
     if model.text != "none":
         read = f'inputs["tokens"], inputs["token_mask"] = tokenizer("{repo}")(["what was said"])'
         lines.append(f"{read}  # [B, W] each")
-    return [*lines, "with torch.inference_mode():", "    outputs = model(**inputs)", *_printed(data)]
-
-
-def _printed(data: Signature) -> list[str]:
-    """Return the lines that print the model's outputs."""
-    lines = []
+    lines += ["with torch.inference_mode():", "    outputs = model(**inputs)"]
     if data.numbers:
         low, high = data.scale
         lines.append(f"low, high = {low:g}, {high:g}  # the label scale: the outputs' 0 and 1 stand for its ends")

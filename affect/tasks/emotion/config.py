@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from affect.config import require
+from affect.config import default_values, require, require_each
 from affect.data import corpora
 from affect.data.corpora.layout import Layout
 from affect.recipe import Recipe
 
 EMOTION = "emotion"
 """The target that is a class; all others are numbers."""
+
+
+def numbers_of(targets: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of a recipe's or a model's targets that are numbers."""
+    return tuple(target for target in targets if target != EMOTION)
+
 
 if TYPE_CHECKING:
     CorpusName = str
@@ -74,18 +80,15 @@ class Data:
         require(self.fold is None or self.fold > 0, "data.fold", "be counted from 1 (or None for all)", self.fold)
         require(bool(self.root), "data.root", "name the corpus's folder", self.root)
         require(self.scale is None or self.scale[0] < self.scale[1], "data.scale", "be low then high", self.scale)
-        require(self.limit is None or self.limit > 0, "data.limit", "be positive (or None)", self.limit)
         require(self.name != "", "data.name", "be a name", self.name)
         require(bool(self.split), "data.split", "be a kind of split or a column", self.split)
-        given = {item.name: getattr(self, item.name) for item in fields(self)}
-        corpora.check_options(self.corpus, given, {item.name: item.default for item in fields(self)})
-        bad = [pair for pair in self.columns if pair.count("=") != 1 or not all(pair.split("="))]
-        require(not bad, "data.columns", "be OURS=THEIRS", bad)
-        ours = [pair.split("=")[0] for pair in self.columns]
+        corpora.check_options(self.corpus, vars(self), default_values(self))
+        pairs = [pair.split("=") for pair in self.columns]
+        require(all(len(p) == 2 and all(p) for p in pairs), "data.columns", "be OURS=THEIRS", self.columns)
+        ours = [pair[0] for pair in pairs]
         require(len(set(ours)) == len(ours), "data.columns", "name each of ours once", self.columns)
         self.layout.check_columns(ours)
-        for name in ("dialogues", "utterances"):
-            require(getattr(self, name) > 0, f"data.{name}", "be positive", getattr(self, name))
+        require_each(self, "data", "be positive", lambda value: value > 0, "limit", "dialogues", "utterances")
 
     @property
     def layout(self) -> Layout:
@@ -163,47 +166,38 @@ class Model:
         require(bool(self.encoder), "model.encoder", "name an encoder", self.encoder)
         any_input = self.encoder != "none" or self.prosody_dim > 0 or self.text != "none"
         require(any_input, "model.prosody_dim", "be positive without an encoder or text", self.prosody_dim)
-        require(self.prosody_dim >= 0, "model.prosody_dim", "not be negative", self.prosody_dim)
-        require(self.hidden > 0, "model.hidden", "be positive", self.hidden)
-        require(0 <= self.dropout < 1, "model.dropout", "lie in [0, 1)", self.dropout)
-        rate = self.encoder_dropout
-        require(rate is None or 0 <= rate < 1, "model.encoder_dropout", "lie in [0, 1) (or be None)", rate)
-        require(0 <= self.layerdrop < 1, "model.layerdrop", "lie in [0, 1)", self.layerdrop)
         require(not isinstance(self.layers, int) or self.layers > 0, "model.layers", "be counted from 1", self.layers)
-        for name in ("lora", "prosody_attention"):
-            require(getattr(self, name) >= 0, f"model.{name}", "not be negative", getattr(self, name))
-        for name in ("segment", "state_dim", "mamba_dim", "mamba_layers"):
-            require(getattr(self, name) > 0, f"model.{name}", "be positive", getattr(self, name))
-        require(0 <= self.state_decay < 1, "model.state_decay", "lie in [0, 1)", self.state_decay)
-        self._check_parts()
-
-    def _check_parts(self) -> None:
-        """Refuse what would change nothing, or contradicts another field."""
-        self._leave_out(self.encoder == "none", _OF_ENCODERS, "be left out with encoder=none: nothing it could change")
-        self._leave_out(self.encoder == "mel", _OF_PRETRAINED, "be left out with encoder=mel, which learns nothing")
-        self._leave_out(self.dialogue == "none", _OF_DIALOGUES, "be left out unless dialogue=mamba")
-        self._leave_out(self.text == "none", ("train_text", "text_dropout"), "be left out without text")
-        layers = self.dialogue != "none" or self.temporal != "none"
-        self._leave_out(not layers, ("mamba_layers",), "be left out without Mamba layers")
-        self._leave_out(not layers and not self.prosody_attention, ("mamba_dim",), "be left out without Mamba layers")
+        require_each(
+            self, "model", "not be negative", lambda value: value >= 0, "prosody_dim", "lora", "prosody_attention"
+        )
+        require_each(self, "model", "be positive", lambda value: value > 0, "hidden", "segment", "state_dim", "mamba_dim",
+              "mamba_layers")  # fmt: skip
+        require_each(self, "model", "lie in [0, 1)", lambda value: 0 <= value < 1, "dropout", "encoder_dropout",
+              "text_dropout", "layerdrop", "state_decay")  # fmt: skip
+        # What would change nothing, or contradicts another field.
+        mamba = self.dialogue != "none" or self.temporal != "none"
         frozen = self.train_encoder == "none"
         still = ("lora", "layerdrop") if self.encoder == "mel" else ("lora", "layerdrop", "spec_augment")
-        self._leave_out(frozen, still, "be off with train_encoder=none, which trains nothing")
-        self._leave_out(not frozen, ("cache",), "be none unless train_encoder=none: states would go stale")
-        self._leave_out(self.text == "ngrams", ("train_text",), "be all with text=ngrams, which knows nothing yet")
-        self._leave_out(not self.prosody_dim, ("prosody_attention", "gates"), "be left out without prosody")
-        alone = self.encoder == "none" and self.text == "none"
-        self._leave_out(alone, ("gates",), "be off where prosody is all there is")
+        unused = (
+            (self.encoder == "none", _OF_ENCODERS, "be left out with encoder=none: nothing it could change"),
+            (self.encoder == "mel", _OF_PRETRAINED, "be left out with encoder=mel, which learns nothing"),
+            (self.dialogue == "none", _OF_DIALOGUES, "be left out unless dialogue=mamba"),
+            (self.text == "none", ("train_text", "text_dropout"), "be left out without text"),
+            (not mamba, ("mamba_layers",), "be left out without Mamba layers"),
+            (not mamba and not self.prosody_attention, ("mamba_dim",), "be left out without Mamba layers"),
+            (frozen, still, "be off with train_encoder=none, which trains nothing"),
+            (not frozen, ("cache",), "be none unless train_encoder=none: states would go stale"),
+            (self.text == "ngrams", ("train_text",), "be all with text=ngrams, which knows nothing yet"),
+            (not self.prosody_dim, ("prosody_attention", "gates"), "be left out without prosody"),
+            (self.encoder == self.text == "none", ("gates",), "be off where prosody is all there is"),
+        )
+        defaults = default_values(self)
+        for useless, names, must in unused:
+            for name in names if useless else ():
+                require(getattr(self, name) == defaults[name], f"model.{name}", must, getattr(self, name))
         heads = self.prosody_attention
         fits = not heads or self.mamba_dim % heads == 0
         require(fits, "model.prosody_attention", f"divide model.mamba_dim ({self.mamba_dim})", heads)
-
-    def _leave_out(self, useless: bool, names: tuple[str, ...], must: str) -> None:
-        """Raise AffectError where `useless` fields are set all the same."""
-        defaults = {item.name: item.default for item in fields(self)}
-        for name in names if useless else ():
-            value = getattr(self, name)
-            require(value == defaults[name], f"model.{name}", must, value)
 
 
 _OF_PRETRAINED = ("layers", "checkpointing", "layerdrop", "encoder_dropout", "lora")
@@ -237,8 +231,7 @@ class Augment:
     def __post_init__(self) -> None:
         """Check every field."""
         require(0 <= self.stretch < 1, "augment.stretch", "lie in [0, 1)", self.stretch)
-        for name in ("shift", "gain", "mixup"):
-            require(getattr(self, name) >= 0, f"augment.{name}", "not be negative", getattr(self, name))
+        require_each(self, "augment", "not be negative", lambda value: value >= 0, "shift", "gain", "mixup")
         low_high = self.noise is None or self.noise[0] <= self.noise[1]
         require(low_high, "augment.noise", "be low then high, in dB", self.noise)
         alone = self.noise_files is None or self.noise is not None
@@ -276,7 +269,7 @@ class Signature:
     @property
     def numbers(self) -> tuple[str, ...]:
         """The targets that are numbers."""
-        return tuple(target for target in self.targets if target != EMOTION)
+        return numbers_of(self.targets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,47 +293,37 @@ class Emotion(Recipe):
         """Check every field."""
         super().__post_init__()
         require(bool(self.targets), "targets", "name at least one", self.targets)
-        self._check_data()
         require(len(set(self.targets)) == len(self.targets), "targets", "name each once", self.targets)
         both = self.model.uncertainty and self.loss == "ccc_mse"
         require(not both, "model.uncertainty", "be off with loss=ccc_mse: it weighs one term a target", True)
+        weights = self.weights
         if self.loss == "weighted":
-            given = self.weights is not None and len(self.weights) == len(self.targets)
-            require(
-                given,
-                "weights",
-                f"give one number a target ({', '.join(self.targets)}) with loss=weighted",
-                self.weights,
-            )
-            require(all(w > 0 for w in self.weights or ()), "weights", "be positive", self.weights)
+            must = f"give one number a target ({', '.join(self.targets)}) with loss=weighted"
+            require(len(weights or ()) == len(self.targets), "weights", must, weights)
+            require(all(w > 0 for w in weights or ()), "weights", "be positive", weights)
         else:
-            require(self.weights is None, "weights", "be left out unless loss=weighted", self.weights)
+            require(weights is None, "weights", "be left out unless loss=weighted", weights)
+        data, model, augment = self.data, self.model, self.augment
+        named = EMOTION in self.targets or not data.classes
+        require(named, "data.classes", "be left out unless targets name emotion", data.classes)
+        given = (model.speaker == "embedding") == (data.embeddings is not None)
+        require(given, "data.embeddings", "be given with model.speaker=embedding alone", data.embeddings)
+        if not data.layout.has_audio:
+            silence = f"with {data.corpus}, which has no audio"
+            require(model.encoder == "none", "model.encoder", f"be none {silence}", model.encoder)
+            require(not model.prosody_dim, "model.prosody_dim", f"be 0 {silence}", model.prosody_dim)
+        if model.encoder == "none":
+            require_each(
+                augment, "augment", "be off with encoder=none", lambda v: not v, "stretch", "shift", "noise", "gain"
+            )
+        same = not augment.any or model.cache == "none"
+        require(same, "model.cache", "be none with augment: states differ", model.cache)
+        mixable = not augment.mixup or model.text == "none"
+        require(mixable, "augment.mixup", "be 0 with text, which can't be mixed", augment.mixup)
+        counts = self.loss in ("ccc", "weighted") or bool(self.numbers)
+        require(counts, "loss", "be left out with targets=emotion alone", self.loss)
 
     @property
     def numbers(self) -> tuple[str, ...]:
         """The targets that are numbers."""
-        return tuple(target for target in self.targets if target != EMOTION)
-
-    def _check_data(self) -> None:
-        """Refuse sections that contradict one another."""
-        data, model, augment = self.data, self.model, self.augment
-        asked = EMOTION in self.targets
-        require(asked or not data.classes, "data.classes", "be left out unless targets name emotion", data.classes)
-        embedded = model.speaker == "embedding"
-        given = data.embeddings is not None
-        require(embedded == given, "data.embeddings", "be given with model.speaker=embedding alone", data.embeddings)
-        if not data.layout.has_audio:
-            heard = "be none" if model.encoder != "none" else "be 0"
-            name, value = ("encoder", model.encoder) if model.encoder != "none" else ("prosody_dim", model.prosody_dim)
-            silent = model.encoder == "none" and not model.prosody_dim
-            require(silent, f"model.{name}", f"{heard} with {data.corpus}, which has no audio", value)
-        for name in ("stretch", "shift", "noise", "gain"):
-            value = getattr(augment, name)
-            require(not value or model.encoder != "none", f"augment.{name}", "be off with encoder=none", value)
-        require(
-            not augment.any or model.cache == "none", "model.cache", "be none with augment: states differ", model.cache
-        )
-        mixable = not augment.mixup or model.text == "none"
-        require(mixable, "augment.mixup", "be 0 with text, which can't be mixed", augment.mixup)
-        mse_alone = self.loss == "ccc" or bool(self.numbers)
-        require(mse_alone or self.loss == "weighted", "loss", "be left out with targets=emotion alone", self.loss)
+        return numbers_of(self.targets)

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from affect import tasks
 from affect.config import to_dict
@@ -23,7 +23,7 @@ from affect.inference.onnx import Session
 from affect.models.saving import CONFIG
 from affect.tasks.emotion.config import EMOTION, Emotion
 from affect.tasks.emotion.model import EmotionModel
-from affect.tasks.emotion.predict import Facts
+from affect.tasks.emotion.predict import Facts, Graph
 from affect.usage import Exported
 
 TOLERANCE = 1e-4
@@ -35,32 +35,6 @@ _CAPTURED = (31.0, 20.0)
 """Seconds of the example. Whatever is 1 there (utterances, frames, Whisper's windows) would be 1 in every graph."""
 _SAID = (5, 0, 1, 7, 0, 2, 100)
 """How many utterances were said before those of the example, and of each batch that a file is checked with."""
-
-
-class _Graph(nn.Module):
-    """A model with its inputs in a fixed order and its outputs as a tuple, in the order of `outputs_of`."""
-
-    def __init__(self, model: EmotionModel, facts: Facts) -> None:
-        super().__init__()
-        self.model = model
-        self.facts = facts
-        self.low, self.high = facts.scale
-
-    def forward(self, given: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """Return the outputs that `outputs_of` names, of the inputs that `inputs_of` names."""
-        said = {name: given[f"said_{name}"] for name in self.facts.remembers}
-        perceived = self.model.perceive(given)
-        heard = [perceived[name] for name in said]
-        turns, before = None, 0
-        if said:
-            perceived = {name: torch.cat([said[name], value]) for name, value in perceived.items()}
-            before = next(iter(said.values())).shape[0]
-            # A graph takes all for one dialogue, and could not hold what follows from a value.
-            turns = None if torch.compiler.is_exporting() else torch.tensor([before + heard[0].shape[0]])
-        outputs = {name: value[before:] for name, value in self.model.judge(perceived, turns).items()}
-        numbers = [outputs[target] for target in self.facts.numbers]
-        classes = [outputs[EMOTION].softmax(-1)] if EMOTION in outputs else []
-        return (*(self.low + value * (self.high - self.low) for value in numbers), *numbers, *classes, *heard)
 
 
 def export(folder: Path, path: Path, opset: int = onnx.OPSET) -> Exported:
@@ -84,17 +58,24 @@ def export(folder: Path, path: Path, opset: int = onnx.OPSET) -> Exported:
         from affect.models import lora
 
         model.speech.encoder = lora.merge(model.speech.encoder)
-    facts = Facts.of(model)
-    graph = _Graph(model, facts).eval()
+    graph = Graph(model)
+    facts = to_dict(graph.facts)
+    inputs, outputs = inputs_of(graph.facts), outputs_of(graph.facts)
+    batch = _example(graph, _CAPTURED, said=_SAID[0], seed=0)
+    sizes: dict[str, dict[int, Any]] = {name: {0: torch.export.Dim.DYNAMIC} for name in batch}
+    if graph.facts.hears_waveform:
+        sizes["waveform"][1] = torch.export.Dim.DYNAMIC
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Beside its place, so that moving it there is one step and a failure leaves nothing.
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as made:
             draft = Path(made) / path.name
-            _write(graph, facts, draft, opset)
-            difference = compare(graph, facts, Session(draft))
+            onnx.write(graph, batch, sizes, list(outputs), {"task": Emotion.task, **facts}, draft, opset)
+            difference = compare(graph, Session(draft))
             size = sum(entry.stat().st_size for entry in draft.parent.iterdir())
-            _describe(draft.parent / CONFIG, path, facts, opset, difference)
+            described = {"file": path.name, **facts, "inputs": inputs, "outputs": outputs, "opset": opset}
+            described["largest_difference"] = difference
+            (draft.parent / CONFIG).write_text(json.dumps(described, indent=2) + "\n")
             for entry in draft.parent.iterdir():
                 os.replace(entry, path.parent / entry.name)
     except OSError as error:
@@ -104,22 +85,20 @@ def export(folder: Path, path: Path, opset: int = onnx.OPSET) -> Exported:
 
 def inputs_of(facts: Facts) -> dict[str, str]:
     """Return the names of a graph's inputs and what each means."""
-    audio = (
-        {"waveform": "[B, S] float32", "samples": "[B] int64, the valid samples of each"}
-        if facts.hears_waveform
-        else {}
-    )
-    prosody = {"prosody": f"[B, P] float32, the raw functionals {facts.prosody!r}"} if facts.hears_prosody else {}
-    speaker = {"speaker": f"[B, {facts.speaker_features}] float32, embeddings"} if facts.speaker_features else {}
-    said = {
-        f"said_{name}": f"[N, {width}] float32, heard_{name} of the N utterances that were said before"
-        for name, width in facts.remembers.items()
-    }
-    return audio | prosody | speaker | said
+    inputs: dict[str, str] = {}
+    if facts.hears_waveform:
+        inputs |= {"waveform": "[B, S] float32", "samples": "[B] int64, the valid samples of each"}
+    if facts.hears_prosody:
+        inputs["prosody"] = f"[B, P] float32, the raw functionals {facts.prosody!r}"
+    if facts.speaker_features:
+        inputs["speaker"] = f"[B, {facts.speaker_features}] float32, embeddings"
+    for name, width in facts.remembers.items():
+        inputs[f"said_{name}"] = f"[N, {width}] float32, heard_{name} of the N utterances that were said before"
+    return inputs
 
 
 def outputs_of(facts: Facts) -> dict[str, str]:
-    """Return the names of a graph's outputs, in order, and what each means."""
+    """Return the names of a graph's outputs, in the order of `Graph.outputs`, and what each means."""
     raw = {name: "[B], the scale of the labels" for name in facts.numbers}
     unit = {f"{name}_unit": "[B], 0 the scale's lowest label and 1 its highest" for name in facts.numbers}
     classes = {EMOTION: "[B, C], the probability of each of `classes`"} if EMOTION in facts.targets else {}
@@ -127,16 +106,14 @@ def outputs_of(facts: Facts) -> dict[str, str]:
     return raw | unit | classes | heard
 
 
-def compare(graph: nn.Module, facts: Facts, exported: Session) -> float:
+def compare(graph: Graph, exported: Session) -> float:
     """Return the largest difference of a file from torch; raises AffectError where it is over `TOLERANCE`."""
     worst = 0.0
-    for number, seconds in enumerate(_CHECKED if facts.hears_waveform else _CHECKED[:4]):
-        batch = _example(graph, facts, seconds, said=_SAID[number + 1], seed=number + 1)
-        with torch.inference_mode():
-            expected = dict(zip(exported.outputs, graph(batch), strict=True))
-        found = exported.run({name: value.numpy() for name, value in batch.items()})
-        for name, value in expected.items():
-            difference = float(np.abs(found[name] - value.numpy()).max())
+    for number, seconds in enumerate(_CHECKED if graph.facts.hears_waveform else _CHECKED[:4], 1):
+        batch = {name: value.numpy() for name, value in _example(graph, seconds, _SAID[number], seed=number).items()}
+        found = exported.run(batch)
+        for name, value in graph.run(batch).items():
+            difference = float(np.abs(found[name] - value).max())
             if not difference <= TOLERANCE:
                 lengths = ", ".join(f"{s:g}" for s in seconds)
                 raise AffectError(
@@ -146,8 +123,10 @@ def compare(graph: nn.Module, facts: Facts, exported: Session) -> float:
     return worst
 
 
-def _example(graph: Any, facts: Facts, seconds: tuple[float, ...], said: int, seed: int) -> dict[str, Tensor]:
+def _example(graph: Graph, seconds: tuple[float, ...], said: int, seed: int) -> dict[str, Tensor]:
     """Return a batch of noise that swells, its padding full of garbage, and functionals, one of them missing."""
+    facts = graph.facts
+    branch: Any = graph.model.prosody
     generator = torch.Generator().manual_seed(seed)
     batch: dict[str, Tensor] = {}
     if facts.hears_waveform:
@@ -156,8 +135,7 @@ def _example(graph: Any, facts: Facts, seconds: tuple[float, ...], said: int, se
         noise = torch.randn(len(samples), len(time), generator=generator)
         batch["waveform"] = noise * 0.1 * (1.1 + torch.sin(6 * time + torch.arange(len(samples))[:, None]))
         batch["samples"] = samples
-    if facts.hears_prosody:
-        branch = graph.model.prosody
+    if branch is not None:
         drawn = torch.randn(len(seconds), branch.features, generator=generator)
         batch["prosody"] = branch.mean + drawn * branch.deviation
         batch["prosody"][0, 0] = torch.nan
@@ -168,35 +146,14 @@ def _example(graph: Any, facts: Facts, seconds: tuple[float, ...], said: int, se
     return batch
 
 
-def _write(graph: nn.Module, facts: Facts, path: Path, opset: int) -> None:
-    batch = _example(graph, facts, _CAPTURED, said=_SAID[0], seed=0)
-    sizes: dict[str, dict[int, Any]] = {name: {0: torch.export.Dim.DYNAMIC} for name in batch}
-    if facts.hears_waveform:
-        sizes["waveform"][1] = torch.export.Dim.DYNAMIC
-    told = {"task": Emotion.task, **to_dict(facts)}
-    onnx.write(graph, batch, sizes, list(outputs_of(facts)), told, path, opset)
-
-
 def _check_place(path: Path) -> None:
     """Raise AffectError where the folder has a config.json that tells of something else."""
-    taken = path.parent / CONFIG
-    if not taken.exists():
-        return
+    config = path.parent / CONFIG
     try:
-        mine = json.loads(taken.read_text()).get("file") == path.name
+        file = json.loads(config.read_text()).get("file")
+    except (FileNotFoundError, NotADirectoryError):
+        return
     except (OSError, ValueError, AttributeError):
-        mine = False
-    if not mine:
-        raise AffectError(f"{taken} tells of something else: give --output another folder")
-
-
-def _describe(path: Path, exported: Path, facts: Facts, opset: int, difference: float) -> None:
-    described = {
-        "file": exported.name,
-        **to_dict(facts),
-        "inputs": inputs_of(facts),
-        "outputs": outputs_of(facts),
-        "opset": opset,
-        "largest_difference": difference,
-    }
-    path.write_text(json.dumps(described, indent=2) + "\n")
+        file = None
+    if file != path.name:
+        raise AffectError(f"{config} tells of something else: give --output another folder")

@@ -5,18 +5,20 @@ Legend: U utterances, S samples, P functionals, W tokens, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
 
-from affect.data import audio, augment
+from affect.data import audio, augment, noise
 from affect.data.embeddings import COLUMN
+from affect.models.text import Tokenizer
 from affect.task import Batch, Key, Row
-from affect.tasks.emotion.classes import Classes
 from affect.tasks.emotion.config import EMOTION, Emotion
+from affect.tasks.emotion.corpus import Classes
 from affect.tasks.emotion.prepared import Prepared
 
 KEYS = ("speaker", "session", "dialogue")
@@ -24,49 +26,39 @@ KEYS = ("speaker", "session", "dialogue")
 
 _RATE = 16_000
 
-Tokenizer = Callable[[list[str]], tuple[Tensor, Tensor]]
-Partner = Callable[[str, Key], Row]
+Mix = tuple[Row, float]
+"""The training row that an utterance is mixed with, and the utterance's own share."""
 
 
 class Inputs:
     """Makes micro-batches of one recipe; a function of the rows and the key alone."""
 
     def __init__(
-        self,
-        recipe: Emotion,
-        scale: tuple[float, float],
-        classes: Classes | None,
-        *,
-        prepared: Prepared,
+        self, recipe: Emotion, scale: tuple[float, float], classes: Classes | None, *, train: Dataset,
         tokenizer: Tokenizer | None,
-        noise_files: Sequence[str],
-        partner: Partner,
-    ):
-        """`partner` gives the training row that an utterance is mixed with, by its id and the key."""
-        self.recipe, self.scale, self.classes = recipe, scale, classes
-        self.prepared, self.tokenizer, self.partner = prepared, tokenizer, partner
-        chosen = recipe.augment
-        self.augmentation = augment.Augmentation(
-            stretch=chosen.stretch, shift=chosen.shift, noise=chosen.noise, noise_files=tuple(noise_files),
-            gain=chosen.gain, mixup=chosen.mixup,
-        )  # fmt: skip
+    ) -> None:  # fmt: skip
+        """`train` are the rows that utterances are mixed with."""
+        self.recipe, self.scale, self.classes, self.train, self.tokenizer = recipe, scale, classes, train, tokenizer
+        self.prepared = Prepared({})
+        self.ids = list(train["id"])
+        files = noise.recordings(recipe.augment.noise_files) if recipe.augment.noise_files else ()
+        self.augmentation = augment.Augmentation(**{**vars(recipe.augment), "noise_files": files})
 
     def batch(self, rows: Sequence[Row], key: Key | None, turns: Sequence[int] | None = None) -> Batch:
         """Return a batch of utterances; `turns` says how many of them each dialogue or segment has."""
         model = self.recipe.model
-        partners = self._partners(rows, key)
+        mixes = [self._mix(row, key) for row in rows]
         inputs = self.prepared.inputs(rows)
         if model.encoder != "none" and "states" not in inputs:
-            waves = [self._wave(row, partner, key) for row, partner in zip(rows, partners, strict=True)]
+            waves = [self._wave(row, key, mix) for row, mix in zip(rows, mixes, strict=True)]
             inputs["waveform"] = nn.utils.rnn.pad_sequence(waves, batch_first=True)
             inputs["samples"] = torch.tensor([len(wave) for wave in waves])
             if model.spec_augment and key is not None:
-                inputs["seeds"] = torch.tensor(
-                    [augment.number(key.seed, key.epoch, row["id"], what="spec_augment") for row in rows]
-                )
-        mixed = [self._mixed(row, partner, key) for row, partner in zip(rows, partners, strict=True)]
+                seeds = [augment.number(key.seed, key.epoch, row["id"], what="spec_augment") for row in rows]
+                inputs["seeds"] = torch.tensor(seeds)
+        values = [self._mixed(row, mix) for row, mix in zip(rows, mixes, strict=True)]
         if model.prosody_dim:
-            inputs["prosody"] = torch.from_numpy(np.stack([values["prosody"] for values in mixed]))
+            inputs["prosody"] = torch.from_numpy(np.stack([each["prosody"] for each in values]))
         if model.speaker == "embedding":
             inputs["speaker"] = torch.tensor([row[COLUMN] for row in rows], dtype=torch.float32)
         if self.tokenizer is not None:
@@ -74,60 +66,58 @@ class Inputs:
         if turns is not None:
             inputs["turns"] = torch.tensor(turns)
         targets: dict[str, Tensor] = {
-            target: torch.from_numpy(np.stack([values[target] for values in mixed])) for target in self.recipe.targets
+            target: torch.from_numpy(np.stack([each[target] for each in values])) for target in self.recipe.targets
         }
-        return Batch(
-            ids=tuple(row["id"] for row in rows), inputs=inputs, targets=targets, rows=[*map(self._kept, rows)]
-        )
+        ids = tuple(row["id"] for row in rows)
+        return Batch(ids=ids, inputs=inputs, targets=targets, rows=[*map(self._kept, rows)])
+
+    def partner(self, name: str, key: Key) -> Row:
+        """Return the training row that the utterance of this id is mixed with."""
+        row: Row = self.train[augment.partner(self.ids, key.seed, key.epoch, name)]
+        return row
 
     def _kept(self, row: Row) -> Row:
         """Return the group keys and the labels of a row, on the corpus's own scale (a class by its name)."""
-        kept: Row = {key: row[key] for key in KEYS}
-        for target in self.recipe.targets:
-            kept[target] = self.classes.name(row[EMOTION]) if target == EMOTION and self.classes else row[target]
-        return kept
+        kept: Row = {key: row[key] for key in (*KEYS, *self.recipe.targets)}
+        return kept if self.classes is None else {**kept, EMOTION: self.classes.name(row[EMOTION])}
 
-    def _partners(self, rows: Sequence[Row], key: Key | None) -> list[Row | None]:
-        if key is None or not self.augmentation.mixup:
-            return [None] * len(rows)
-        partners: list[Row | None] = []
-        for row in rows:
-            other = self.partner(row["id"], key)
-            # A label that one of the two lacks can't be mixed.
-            both = [self._labels(one) for one in (row, other)]
-            whole = all(np.isfinite(labels[target]).all() for labels in both for target in self.recipe.targets)
-            partners.append(other if whole and other["id"] != row["id"] else None)
-        return partners
+    def _mix(self, row: Row, key: Key | None) -> Mix | None:
+        alpha = self.augmentation.mixup
+        if key is None or not alpha:
+            return None
+        partner = self.partner(row["id"], key)
+        # A label that one of the two lacks can't be mixed.
+        both = [self._values(one) for one in (row, partner)]
+        if not all(np.isfinite(values[target]).all() for values in both for target in self.recipe.targets):
+            return None
+        return partner, augment.share(alpha, key.seed, key.epoch, row["id"], partner["id"])
 
-    def _wave(self, row: Row, partner: Row | None, key: Key | None) -> Tensor:
+    def _wave(self, row: Row, key: Key | None, mix: Mix | None) -> Tensor:
         wave = audio.of_row(row, _RATE)
         if key is not None:
             wave = self.augmentation.apply(wave, _RATE, key.seed, key.epoch, row["id"])
-            if partner is not None:
-                # The partner is heard as it was recorded: the mix is a function of both ids, and its cost of one.
-                share = self._share(row, partner, key)
-                wave = augment.mix(wave, audio.of_row(partner, _RATE), share)
+        if mix is not None:
+            # The partner is heard as it was recorded: the mix is a function of both ids, and its cost of one.
+            partner, share = mix
+            wave = augment.mix(wave, audio.of_row(partner, _RATE), share)
         return torch.from_numpy(wave)
 
-    def _share(self, row: Row, partner: Row, key: Key) -> float:
-        return augment.share(self.augmentation.mixup, key.seed, key.epoch, row["id"], partner["id"])
-
-    def _mixed(self, row: Row, partner: Row | None, key: Key | None) -> dict[str, np.ndarray]:
+    def _mixed(self, row: Row, mix: Mix | None) -> dict[str, np.ndarray]:
         """Return the labels and functionals of a row, mixed with those of its partner."""
-        mine = self._labels(row)
-        if partner is None or key is None:
-            return mine
-        share, theirs = self._share(row, partner, key), self._labels(partner)
-        return {name: (share * mine[name] + (1 - share) * theirs[name]).astype(np.float32) for name in mine}
+        own = self._values(row)
+        if mix is None:
+            return own
+        share, other = mix[1], self._values(mix[0])
+        return {name: (share * own[name] + (1 - share) * other[name]).astype(np.float32) for name in own}
 
-    def _labels(self, row: Row) -> dict[str, Any]:
-        """Return the targets of a row (numbers on [0, 1]; the class as shares [C], NaN where it is missing)."""
+    def _values(self, row: Row) -> dict[str, Any]:
+        """Return the targets of a row (numbers on [0, 1]; the class as shares [C], NaN if missing), its functionals."""
         low, high = self.scale
-        found: dict[str, Any] = {name: np.float32((row[name] - low) / (high - low)) for name in self.recipe.numbers}
+        values: dict[str, Any] = {name: np.float32((row[name] - low) / (high - low)) for name in self.recipe.numbers}
         if self.classes is not None:
             k = self.classes.index(row[EMOTION])
             shares = np.eye(len(self.classes.names), dtype=np.float32)[k]
-            found[EMOTION] = shares if k >= 0 else np.full_like(shares, np.nan)
+            values[EMOTION] = shares if k >= 0 else np.full_like(shares, np.nan)
         if self.recipe.model.prosody_dim:
-            found["prosody"] = np.asarray(row["prosody"], dtype=np.float32)
-        return found
+            values["prosody"] = np.asarray(row["prosody"], dtype=np.float32)
+        return values

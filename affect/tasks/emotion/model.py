@@ -1,4 +1,8 @@
-"""The model of valence, arousal, dominance and emotion: speech, prosody and text, fused, a head a target."""
+"""The model of valence, arousal, dominance and emotion: speech, prosody and text, fused, a head a target.
+
+Legend: U utterances, S samples, L layers, T frames, D channels, P functionals, E channels of an embedding, W tokens,
+K targets, C classes, G dialogues (or segments of them).
+"""
 
 from __future__ import annotations
 
@@ -10,65 +14,132 @@ from torch import Tensor, nn
 
 from affect.config import from_dict, to_dict
 from affect.errors import AffectError
-from affect.models.dialogue import DialogueState
-from affect.models.encoder import EncoderConfig, SpeechEncoder, backbone_parameters
-from affect.models.fusion import Gate
+from affect.models.dialogue import DialogueState, TemporalMamba
+from affect.models.encoder import EncoderConfig, SpeechEncoder, backbone_parameters, by_length
+from affect.models.fusion import FiLM, Gate, ProsodyAttention
 from affect.models.heads import ClassHead, RegressionHead
+from affect.models.layer_stack import mask_frames
 from affect.models.mamba import UNDECAYED
 from affect.models.mel import make_encoder, restore_encoder
+from affect.models.pooling import build_pooling
 from affect.models.prosody import ProsodyBranch
 from affect.models.speaker import XVector
 from affect.models.text import TextConfig, TextEncoder
 from affect.tasks.emotion.config import EMOTION, Model, Signature
-from affect.tasks.emotion.speech import SpeechBranch
+
+_MOST = 60
+"""Seconds of padded audio that the utterances of a dialogue are encoded by: a whole dialogue can be minutes."""
+
+
+class SpeechBranch(nn.Module):
+    """Encoder, Mamba over frames, pooling, speaker modulation and the prosody's attention, as configured."""
+
+    INPUTS = ("waveform", "samples", "states", "frames", "speaker", "seeds")
+    """What it takes of a batch; the prosody branch's output comes beside."""
+    by_row = True
+    """Whether the utterances of dialogues may be encoded in several calls, see `ConvStack.by_row`."""
+
+    def __init__(self, config: Model, data: Signature, encoder: SpeechEncoder, xvector: XVector | None = None) -> None:
+        """Build the branch around `encoder`; `xvector`, where not given, is the one that `config` names."""
+        super().__init__()
+        self.encoder = encoder
+        if config.lora:
+            # Imported here: peft takes a second, which a run without adapters need not wait for.
+            from affect.models.lora import add_lora
+
+            add_lora(self.encoder, config.lora)
+        channels, width, heads = self.encoder.width, config.mamba_dim, config.prosody_attention
+        self.temporal: TemporalMamba | None = None
+        if config.temporal != "none":
+            self.temporal = TemporalMamba(channels, width=width, layers=config.mamba_layers, dropout=config.dropout)
+            channels = width
+        self.pooling = build_pooling(config.pooling, channels)
+        self.width = self.pooling.width
+        self.xvector: XVector | None = None
+        if config.speaker not in ("none", "embedding"):
+            self.xvector = xvector or XVector.build(config.speaker)
+        speaker = self.xvector.width if self.xvector is not None else data.speaker_features
+        self.film = FiLM(self.width, speaker) if config.speaker != "none" else None
+        self.attention = ProsodyAttention(config.prosody_dim, channels, width, heads=heads) if heads else None
+        self.width += width if heads else 0
+
+    def forward(self, heard: dict[str, Tensor], turns: Tensor | None = None) -> Tensor:
+        """Return [U, D] of `waveform` [U, S] and `samples` [U], or `states` [U, L, T, D] and `frames` [U].
+
+        `heard` may also hold `speaker` [U, E], `rhythm` [U, P] (the prosody branch's) and `seeds` [U]. Utterances of
+        dialogues (`turns` given) are encoded in groups of similar length, and a few at a time, unless ranks must call
+        alike: all at once then, padded to the longest.
+        """
+        lengths = heard.get("frames", heard.get("samples"))
+        if lengths is None or not ("states" in heard or "waveform" in heard):
+            raise AffectError("this model takes audio: waveform and samples are missing")
+        if turns is None or not self.by_row:
+            return self._encode(heard)
+        seconds = lengths / (self.encoder.sampling_rate if "samples" in heard else 50)
+        groups = by_length(seconds, _MOST)
+        parts = [self._encode({name: value[group] for name, value in heard.items()}) for group in groups]
+        return torch.cat(parts)[torch.cat(groups).argsort()]
+
+    def _encode(self, heard: dict[str, Tensor]) -> Tensor:
+        frames, mask = self._frames(heard)
+        if self.temporal is not None:
+            frames = self.temporal(frames)
+        vector: Tensor = self.pooling(frames, mask)
+        if self.film is not None:
+            speaker = heard.get("speaker")
+            if speaker is None and self.xvector is not None:
+                speaker = self.xvector(heard["waveform"], heard["samples"])
+            if speaker is None:
+                raise AffectError("this model takes speaker embeddings: they are missing")
+            vector = self.film(vector, speaker.to(vector.dtype))
+        if self.attention is None:
+            return vector
+        attended = self.attention(heard["rhythm"].to(frames.dtype), frames, mask)
+        return torch.cat([vector, attended.to(vector.dtype)], dim=-1)
+
+    def _frames(self, heard: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        if "states" in heard:
+            longest = int(heard["frames"].max())
+            states = heard["states"][:, :, :longest]
+            return self.encoder.mix(states.unbind(1)), mask_frames(heard["frames"], longest)
+        waveform = heard["waveform"]
+        if not torch.compiler.is_exporting():  # A graph's shapes may not follow from the values of its inputs.
+            waveform = waveform[:, : int(heard["samples"].max())]
+        frames, mask = self.encoder(waveform, heard["samples"], heard.get("seeds"))
+        return frames, mask
 
 
 class EmotionModel(nn.Module):
-    """One number on the unit scale for each target of an utterance, and logits for its emotion.
-
-    Legend: U utterances, S samples, L layers, T frames, D channels, P functionals, E channels of an embedding,
-    W tokens, K targets, G dialogues (or segments of them).
-    """
+    """One number on the unit scale for each target of an utterance, and logits for its emotion."""
 
     def __init__(
-        self,
-        config: Model,
-        data: Signature,
-        *,
-        encoder: SpeechEncoder | None = None,
-        text: TextEncoder | None = None,
-        xvector: XVector | None = None,
-    ) -> None:
+        self, config: Model, data: Signature, *, encoder: SpeechEncoder | None = None,
+        text: TextEncoder | None = None, xvector: XVector | None = None,
+    ) -> None:  # fmt: skip
         """Build the model; `encoder`, `text` and `xvector`, where not given, are those that `config` names."""
         super().__init__()
         self.config, self.data = config, data
         width = 0
         self.speech: SpeechBranch | None = None
         if config.encoder != "none":
-            encoder = encoder if encoder is not None else make_encoder(encoder_options(config))
-            self.speech = SpeechBranch(config, data, encoder, xvector)
+            self.speech = SpeechBranch(config, data, encoder or make_encoder(encoder_options(config)), xvector)
             width += self.speech.width
         self.text: TextEncoder | None = None
         if config.text != "none":
-            self.text = text if text is not None else TextEncoder.build(text_options(config))
+            self.text = text or TextEncoder.build(text_options(config))
             width += self.text.width
-        self.prosody: ProsodyBranch | None = None
-        if config.prosody_dim:
-            self.prosody = ProsodyBranch(data.prosody_features, width=config.prosody_dim, dropout=config.dropout)
+        functionals, rhythm = data.prosody_features, config.prosody_dim
+        self.prosody = ProsodyBranch(functionals, width=rhythm, dropout=config.dropout) if rhythm else None
         self.dialogue: DialogueState | None = None
         if config.dialogue != "none":
             self.dialogue = DialogueState(
-                width + config.prosody_dim,
-                width=config.mamba_dim,
-                layers=config.mamba_layers,
-                state=config.state_dim,
-                decay=config.state_decay,
-                dropout=config.dropout,
-            )
+                width + rhythm, width=config.mamba_dim, layers=config.mamba_layers, state=config.state_dim,
+                decay=config.state_decay, dropout=config.dropout,
+            )  # fmt: skip
             width += config.state_dim
         gated = data.targets if config.gates else ()
-        self.gates = nn.ModuleDict({target: Gate((config.prosody_dim, width)) for target in gated})
-        width += config.prosody_dim
+        self.gates = nn.ModuleDict({target: Gate((rhythm, width)) for target in gated})
+        width += rhythm
         self.heads = nn.ModuleDict({target: _head(config, data, target, width) for target in data.targets})
         self.log_variance = nn.Parameter(torch.zeros(len(data.targets))) if config.uncertainty else None
         # transformers' name for the layers that sharding engines wrap one by one.
@@ -79,29 +150,10 @@ class EmotionModel(nn.Module):
         """The speech encoder, where there is one."""
         return self.speech.encoder if self.speech is not None else None
 
-    @property
-    def sampling_rate(self) -> int:
-        """The rate in Hz of the waveforms it takes (16000 where it takes none)."""
-        return self.encoder.sampling_rate if self.encoder is not None else 16_000
-
     def get_input_embeddings(self) -> None:
         """Say that there are none: Accelerate's FSDP asks, and transformers' speech models raise."""
-        return None
 
-    def forward(
-        self,
-        *,
-        waveform: Tensor | None = None,
-        samples: Tensor | None = None,
-        states: Tensor | None = None,
-        frames: Tensor | None = None,
-        prosody: Tensor | None = None,
-        speaker: Tensor | None = None,
-        tokens: Tensor | None = None,
-        token_mask: Tensor | None = None,
-        turns: Tensor | None = None,
-        seeds: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def forward(self, *, turns: Tensor | None = None, **given: Tensor) -> dict[str, Tensor]:
         """Return a tensor [U] in float32 for each number, logits [U, C] for `emotion`, and `log_variance` [U, K].
 
         Speech is `waveform` [U, S] and `samples` [U] (valid samples), or a frozen encoder's `states` [U, L, T, D] and
@@ -109,9 +161,6 @@ class EmotionModel(nn.Module):
         `speaker` [U, E] embeddings, `tokens` [U, W] with `token_mask` [U, W] a text. `turns` [G] says how many
         utterances of the batch each dialogue has (one each when not given). Raises AffectError if an input is missing.
         """
-        heard = {"waveform": waveform, "samples": samples, "states": states, "frames": frames, "prosody": prosody,
-                 "speaker": speaker, "tokens": tokens, "token_mask": token_mask, "seeds": seeds}  # fmt: skip
-        given = {name: value for name, value in heard.items() if value is not None}
         return self.judge(self.perceive(given, turns), turns)
 
     def perceive(self, given: dict[str, Tensor], turns: Tensor | None = None) -> dict[str, Tensor]:
@@ -140,25 +189,20 @@ class EmotionModel(nn.Module):
             alone = torch.ones(features.shape[0], dtype=torch.long)
             others.append(self.dialogue(features, alone if turns is None else turns))
             features = _join([*others, rhythm])
-        outputs: dict[str, Tensor] = {}
-        for target, head in self.heads.items():
-            gated = self.gates[target]([rhythm, _join(others)]) if len(self.gates) else features
-            outputs[target] = head(gated)
+        outputs: dict[str, Tensor] = {
+            target: head(self.gates[target]([rhythm, _join(others)]) if len(self.gates) else features)
+            for target, head in self.heads.items()
+        }
         if self.log_variance is not None:
             outputs["log_variance"] = self.log_variance.float().expand(features.shape[0], -1)
         return outputs
 
     def describe(self) -> dict[str, Any]:
         """Return what `build` makes it of again, as JSON types."""
-        speech = self.speech
-        xvector = speech.xvector if speech is not None else None
-        return {
-            "model": to_dict(self.config),
-            "data": to_dict(self.data),
-            "encoder": self.encoder.to_config() if self.encoder is not None else None,
-            "text": self.text.to_config() if self.text is not None else None,
-            "xvector": xvector.to_config() if xvector is not None else None,
-        }
+        xvector = self.speech.xvector if self.speech is not None else None
+        parts = {"encoder": self.encoder, "text": self.text, "xvector": xvector}
+        architectures = {name: part.to_config() if part is not None else None for name, part in parts.items()}
+        return {"model": to_dict(self.config), "data": to_dict(self.data), **architectures}
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters of the pretrained encoders (layer weights are not of them, adapters are)."""
@@ -202,14 +246,9 @@ def undecayed(model: nn.Module) -> set[str]:
 def encoder_options(config: Model) -> EncoderConfig:
     """Return which speech encoder a section `model` asks for, and how it is used."""
     return EncoderConfig(
-        name=config.encoder,
-        train=config.train_encoder,
-        layers=config.layers,
-        gradient_checkpointing=config.checkpointing,
-        dropout=config.encoder_dropout,
-        layerdrop=config.layerdrop,
-        spec_augment=config.spec_augment,
-    )
+        name=config.encoder, train=config.train_encoder, layers=config.layers, dropout=config.encoder_dropout,
+        gradient_checkpointing=config.checkpointing, layerdrop=config.layerdrop, spec_augment=config.spec_augment,
+    )  # fmt: skip
 
 
 def text_options(config: Model) -> TextConfig:

@@ -1,6 +1,6 @@
 """Predicting an utterance: runs' weights under torch, averaged where they are several, or an exported file.
 
-Legend: S samples, N utterances that were said before, D channels.
+Legend: B utterances, S samples, N utterances that were said before, D channels.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from affect import tasks
-from affect.config import from_dict, to_dict
+from affect.config import from_dict
 from affect.data import prosody
 from affect.data.audio import Samples
 from affect.errors import AffectError
@@ -27,6 +28,21 @@ from affect.tasks.emotion.model import EmotionModel
 from affect.usage import UserInputs
 
 _DIGITS = 4
+
+
+def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+    """Yield a line for each window or text; see `windows.lines`. Raises AffectError as that does."""
+    windows.check(inputs)
+    predictors = []
+    if (exported := opened.exported) is not None:
+        try:
+            predictors.append(Predictor(exported, from_dict(Facts, exported.facts)))
+        except AffectError as error:
+            raise AffectError(f"{exported.path}: was written by another version of affect export: {error}") from error
+    for folder in opened.folders:
+        graph = Graph(cast(EmotionModel, tasks.load(folder)))
+        predictors.append(Predictor(graph, graph.facts, text.load_tokenizer(folder) if graph.facts.reads else None))
+    yield from windows.lines(Average(task, predictors), inputs, progress=progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,94 +65,62 @@ class Facts(Signature):
         """Return the facts of a model."""
         parts = {"prosody": model.prosody, "speech": model.speech, "text": model.text}
         widths = {name: part.width for name, part in parts.items() if part is not None}
-        facts = {
-            "sampling_rate": model.sampling_rate,
-            "hears_waveform": model.speech is not None,
-            "hears_prosody": model.prosody is not None,
-            "reads": model.text is not None,
-            "remembers": widths if model.dialogue is not None else {},
-        }
-        return from_dict(cls, {**to_dict(model.data), **facts})
+        # Functionals are of 16 kHz where there is no encoder.
+        rate = model.encoder.sampling_rate if model.encoder is not None else 16_000
+        return cls(
+            **vars(model.data), sampling_rate=rate, hears_waveform=model.speech is not None,
+            hears_prosody=model.prosody is not None, reads=model.text is not None,
+            remembers=widths if model.dialogue is not None else {},
+        )  # fmt: skip
 
 
-def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
-    """Yield a line for each window or text; see `windows.lines`. Raises AffectError as that does."""
-    windows.check(inputs)
-    models: list[TorchModel | ExportedModel] = []
-    if opened.exported is not None:
-        models.append(ExportedModel(opened.exported))
-    for folder in opened.folders:
-        model = cast(EmotionModel, tasks.load(folder))
-        models.append(TorchModel(model, text.load_tokenizer(folder) if model.text is not None else None))
-    yield from windows.lines(Average(task, models), inputs, progress=progress)
+class Graph(nn.Module):
+    """A model as it is used: given what was said before, and with outputs on the scale of the labels.
 
+    Of N utterances that were said before it takes `said_<branch>` [N, D], and gives `heard_<branch>` [B, D] of those
+    that are said now, where it has a state over the dialogue.
+    """
 
-def model_inputs(facts: Facts, wave: Samples | None) -> dict[str, np.ndarray]:
-    """Return what a model takes of one recording [S], by name, each with a batch dimension of 1."""
-    given: dict[str, np.ndarray] = {}
-    if wave is not None and facts.hears_waveform:
-        given |= {"waveform": wave[None], "samples": np.array([len(wave)])}
-    if wave is not None and facts.hears_prosody:
-        given["prosody"] = prosody.compute(wave, facts.prosody, facts.sampling_rate)[None]
-    return given
-
-
-def row_of(facts: Facts, numbers: Mapping[str, float], shares: Sequence[float]) -> Row:
-    """Return a predicted row of raw `numbers` by target and the probability of each class of `emotion`, if any."""
-    if not shares:
-        return {"id": "", "target": {}, "prediction": dict(numbers)}
-    probability = dict(zip(facts.classes, shares, strict=True))
-    likeliest = max(probability, key=lambda name: probability[name])
-    prediction = {**numbers, EMOTION: likeliest}
-    return {"id": "", "target": {}, "prediction": prediction, "probability": {EMOTION: probability}}
-
-
-class TorchModel:
-    """A run's weights, and its tokenizer where it reads."""
-
-    def __init__(self, model: EmotionModel, tokenizer: text.Tokenizer | None = None) -> None:
-        """Take over the model."""
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.said: dict[str, torch.Tensor] = {}
+    def __init__(self, model: EmotionModel) -> None:
+        super().__init__()
+        self.model = model
         self.facts = Facts.of(model)
+        self.eval()
 
-    def begin(self) -> None:
-        """Forget what was said: the next utterance is the first of another recording."""
-        self.said = {}
-
-    def predict(self, wave: Samples | None, text: str | None) -> Row:
-        """Return what the model says of samples [S] at its rate and of a text, those that it takes.
-
-        A model with a state over the dialogue takes them for what is said next.
-        """
-        given = {name: torch.from_numpy(value) for name, value in model_inputs(self.facts, wave).items()}
-        if self.tokenizer is not None and text is not None:
-            given["tokens"], given["token_mask"] = self.tokenizer([text])
-        with torch.inference_mode():
-            perceived = self.model.perceive(given)
-            turns = None
-            if self.model.dialogue is not None:
-                # A vector an utterance is all that is kept; no state looks ahead, so earlier lines stand.
-                known = self.said or {name: value[:0] for name, value in perceived.items()}
-                perceived = self.said = {name: torch.cat([known[name], perceived[name]]) for name in perceived}
-                turns = torch.tensor([len(next(iter(perceived.values())))])
-            outputs = {name: value[-1:] for name, value in self.model.judge(perceived, turns).items()}
+    def outputs(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return each number [B], raw and as `<name>_unit`, the probabilities of `emotion` [B, C], what was heard."""
         low, high = self.facts.scale
-        numbers = {name: low + float(outputs[name]) * (high - low) for name in self.facts.numbers}
-        return row_of(self.facts, numbers, outputs[EMOTION][0].softmax(-1).tolist() if EMOTION in outputs else [])
+        said = {name: given[f"said_{name}"] for name in self.facts.remembers}
+        perceived = self.model.perceive(given)
+        heard = {f"heard_{name}": perceived[name] for name in said}
+        turns, before = None, 0
+        if said:
+            perceived = {name: torch.cat([said[name], value]) for name, value in perceived.items()}
+            before, together = (next(iter(vectors.values())).shape[0] for vectors in (said, perceived))
+            # A graph takes all for one dialogue, and could not hold what follows from a value.
+            turns = None if torch.compiler.is_exporting() else torch.tensor([together])
+        judged = {name: value[before:] for name, value in self.model.judge(perceived, turns).items()}
+        raw = {name: low + judged[name] * (high - low) for name in self.facts.numbers}
+        units = {f"{name}_unit": judged[name] for name in self.facts.numbers}
+        classes = {EMOTION: judged[EMOTION].softmax(-1)} if EMOTION in judged else {}
+        return raw | units | classes | heard
+
+    def forward(self, given: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """Return the values of `outputs`: what an exported file has."""
+        return tuple(self.outputs(given).values())
+
+    def run(self, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return `outputs` as an open file does."""
+        with torch.inference_mode():
+            outputs = self.outputs({name: torch.from_numpy(value) for name, value in given.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
 
 
-class ExportedModel:
-    """A file that `affect export` wrote; it reads no text."""
+class Predictor:
+    """A run's weights, with its tokenizer where it reads, or a file that `affect export` wrote."""
 
-    def __init__(self, session: Session) -> None:
-        """Take over an open file; raises AffectError where another version wrote it."""
-        self.session = session
-        try:
-            self.facts = from_dict(Facts, session.facts)
-        except AffectError as error:
-            raise AffectError(f"{session.path}: was written by another version of affect export: {error}") from error
+    def __init__(self, source: Graph | Session, facts: Facts, tokenizer: text.Tokenizer | None = None) -> None:
+        self.source, self.facts, self.tokenizer = source, facts, tokenizer
         self.begin()
 
     def begin(self) -> None:
@@ -144,18 +128,34 @@ class ExportedModel:
         self.said = {name: np.zeros((0, width), np.float32) for name, width in self.facts.remembers.items()}
 
     def predict(self, wave: Samples | None, text: str | None) -> Row:
-        """Return what the model says of samples [S] at its rate, which are what is said next in a dialogue."""
-        said = {f"said_{name}": vectors for name, vectors in self.said.items()}
-        outputs = self.session.run(model_inputs(self.facts, wave) | said)
+        """Return what the model says of samples [S] at its rate and of a text, those that it takes.
+
+        A model with a state over the dialogue takes them for what is said next.
+        """
+        facts, given = self.facts, {f"said_{name}": vectors for name, vectors in self.said.items()}
+        if wave is not None and facts.hears_waveform:
+            given |= {"waveform": wave[None], "samples": np.array([len(wave)])}
+        if wave is not None and facts.hears_prosody:
+            given["prosody"] = prosody.compute(wave, facts.prosody, facts.sampling_rate)[None]
+        if self.tokenizer is not None and text is not None:
+            given["tokens"], given["token_mask"] = (value.numpy() for value in self.tokenizer([text]))
+        outputs = self.source.run(given)
+        # A vector an utterance is all that is kept; no state looks ahead, so earlier lines stand.
         self.said = {name: np.concatenate([vectors, outputs[f"heard_{name}"]]) for name, vectors in self.said.items()}
-        numbers = {name: float(outputs[name][0]) for name in self.facts.numbers}
-        return row_of(self.facts, numbers, outputs[EMOTION][0].tolist() if EMOTION in outputs else [])
+        low, high = facts.scale
+        numbers = {name: low + float(outputs[f"{name}_unit"][0]) * (high - low) for name in facts.numbers}
+        row: Row = {"id": "", "target": {}, "prediction": numbers}
+        if EMOTION in outputs:
+            shares = dict(zip(facts.classes, outputs[EMOTION][0].tolist(), strict=True))
+            row["prediction"][EMOTION] = max(shares, key=lambda name: shares[name])
+            row["probability"] = {EMOTION: shares}
+        return row
 
 
 class Average:
     """Several models of the same data as one `windows.Listener`: their predictions' mean, as the task takes it."""
 
-    def __init__(self, task: type[Task], models: Sequence[TorchModel | ExportedModel]) -> None:
+    def __init__(self, task: type[Task], models: Sequence[Predictor]) -> None:
         """Take over the models; raises AffectError where they take other inputs, or what no file holds."""
         self.task, self.models = task, models
         self.facts = facts = models[0].facts

@@ -5,10 +5,9 @@ Legend: L layers, T frames, D channels, E channels of a speaker embedding.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -21,9 +20,9 @@ from affect.data import audio
 from affect.data.cache import cache_folder, lock
 from affect.data.features import FeatureStore
 from affect.models.encoder import by_length
+from affect.models.extractors.loading import fingerprint
 from affect.tasks.emotion.config import Emotion
-from affect.tasks.emotion.model import EmotionModel
-from affect.tasks.emotion.speech import SpeechBranch
+from affect.tasks.emotion.model import SpeechBranch
 
 _LOG = logging.getLogger("affect")
 _VERSION = 1
@@ -42,39 +41,37 @@ class Prepared:
         self.stores = dict(stores)
 
     @classmethod
-    def fill(cls, recipe: Emotion, model: EmotionModel, rows: Dataset, rank: int, world: int) -> Prepared:
+    def fill(
+        cls, recipe: Emotion, speech: SpeechBranch, device: torch.device, rows: Dataset, rank: int, world: int
+    ) -> Prepared:
         """Compute what is missing of this rank's share of `rows` and return the stores, which then hold all of it.
 
         Shares are fixed by a row's place: what another process has just written changes no share.
         """
         stores: dict[str, FeatureStore] = {}
-        speech = model.speech
-        if speech is None:
-            return cls(stores)
+        training = speech.training
+        speech.eval()
         for name, key, compute in _wanted(recipe, speech):
             stores[name] = store = FeatureStore(cache_folder() / "features" / name, key)
-            mine = rows.select(range(rank, len(rows), world))
+            share = rows.select(range(rank, len(rows), world))
             # Runs side by side want the same states: one computes, the others wait. Ranks share the work.
-            with lock(store.folder, name) if world == 1 else nullcontext():
-                absent = set(store.missing(mine["digest"]))
-                with _evaluating(speech):
-                    _fill(store, mine, absent, compute, next(model.parameters()).device, name, show=rank == 0)
+            with lock(store.folder, name) if world == 1 else nullcontext(), torch.no_grad():
+                _fill(store, share, compute, device, name, show=rank == 0)
             if rank == 0:
                 megabytes = store.size(rows["digest"]) / 2**20
                 _LOG.info("%s of %d recordings in %s: %.1f MB", name, len(rows), store.folder, megabytes)
+        speech.train(training)
         return cls(stores)
 
     def inputs(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Return `states` [U, L, T, D] padded in time with `frames` [U], and `speaker` [U, E], of those prepared."""
         found: dict[str, Tensor] = {}
         if "states" in self.stores:
-            store = self.stores["states"]
-            each = [torch.from_numpy(store.read(row["digest"])) for row in rows]
-            found["frames"] = torch.tensor([states.shape[1] for states in each])
-            layers, _, channels = each[0].shape
-            found["states"] = torch.zeros(len(each), layers, int(found["frames"].max()), channels)
-            for k, states in enumerate(each):
-                found["states"][k, :, : states.shape[1]] = states
+            read = self.stores["states"].read
+            # Padded in their first dimension: [T, L, D] each.
+            each = [torch.from_numpy(read(row["digest"])).float().transpose(0, 1) for row in rows]
+            found["frames"] = torch.tensor([len(states) for states in each])
+            found["states"] = nn.utils.rnn.pad_sequence(each, batch_first=True).transpose(1, 2)
         if "speaker" in self.stores:
             read = self.stores["speaker"].read
             found["speaker"] = torch.stack([torch.from_numpy(read(row["digest"])) for row in rows])
@@ -86,10 +83,11 @@ def _wanted(recipe: Emotion, speech: SpeechBranch) -> Iterator[tuple[str, dict[s
     cache = recipe.model.cache
     if cache != "none":
         encoder = speech.encoder
-        pooled = speech.pooled
+        # Nothing but the mean over frames is needed then.
+        pooled = speech.temporal is None and speech.attention is None and speech.pooling.is_mean
         key = {
             "version": _VERSION, "encoder": encoder.config.name, "revision": encoder.config.revision,
-            "weights": weights_hash(encoder.backbone), "architecture": encoder.architecture,
+            "weights": fingerprint(encoder.backbone), "architecture": encoder.architecture,
             "layers": recipe.model.layers, "normalised": encoder.preprocessing.do_normalize,
             "rate": encoder.sampling_rate, "dtype": cache, "pooled": "mean" if pooled else "none",
         }  # fmt: skip
@@ -105,7 +103,7 @@ def _wanted(recipe: Emotion, speech: SpeechBranch) -> Iterator[tuple[str, dict[s
     xvector = speech.xvector
     if xvector is not None:
         key = {
-            "version": _VERSION, "model": recipe.model.speaker, "weights": weights_hash(xvector),
+            "version": _VERSION, "model": recipe.model.speaker, "weights": fingerprint(xvector),
             "architecture": xvector.architecture, "normalised": xvector.preprocessing.do_normalize, "dtype": "float32",
         }  # fmt: skip
 
@@ -115,49 +113,17 @@ def _wanted(recipe: Emotion, speech: SpeechBranch) -> Iterator[tuple[str, dict[s
         yield "speaker", key, speaker
 
 
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        module.train(training)
-
-
-def _fill(
-    store: FeatureStore,
-    rows: Dataset,
-    absent: set[str],
-    compute: Compute,
-    device: torch.device,
-    name: str,
-    *,
-    show: bool,
-) -> None:
-    with tqdm(total=len(absent), desc=name, delay=2, leave=False, disable=None if show else True) as bar:
-        for batch in _batches(rows, absent):
+def _fill(store: FeatureStore, rows: Dataset, compute: Compute, device: torch.device, name: str, *, show: bool) -> None:
+    """Compute what the store lacks, each recording once, longest first, `_MOST` seconds at a time."""
+    absent = set(store.missing(rows["digest"]))
+    places = {digest: k for k, digest in enumerate(rows["digest"]) if digest in absent}
+    chosen = rows.select(places.values())
+    with tqdm(total=len(places), desc=name, delay=2, leave=False, disable=None if show else True) as bar:
+        for group in by_length(torch.tensor(chosen["length"], dtype=torch.float64), _MOST) if places else ():
+            batch = [chosen[k] for k in group.tolist()]
             waves = [torch.from_numpy(audio.of_row(row)) for row in batch]
             samples = torch.tensor([len(wave) for wave in waves])
             padded = nn.utils.rnn.pad_sequence(waves, batch_first=True)
             for row, values in zip(batch, compute(padded.to(device), samples.to(device)), strict=True):
                 store.write(row["digest"], values)
             bar.update(len(batch))
-
-
-def _batches(rows: Dataset, absent: set[str]) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows whose recordings are absent, each recording once, longest first, `_MOST` seconds at a time."""
-    place = {digest: k for k, digest in enumerate(rows["digest"]) if digest in absent}
-    chosen = rows.select(place.values())
-    for group in by_length(torch.tensor(chosen["length"], dtype=torch.float64), _MOST) if place else ():
-        yield [chosen[k] for k in group.tolist()]
-
-
-def weights_hash(module: nn.Module) -> str:
-    """Return a hash of a module's weights, by which its outputs are known."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

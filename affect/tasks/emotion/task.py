@@ -6,7 +6,7 @@ What needs a tensor library is imported where it is needed: reports ask a task w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Task, Term
-from affect.tasks.emotion.config import EMOTION, Emotion
-from affect.tasks.emotion.measures import measures_of
+from affect.task import Batch, Evaluation, Key, Measure, Outputs, Row, Term, evaluations_of
+from affect.tasks.emotion.card import EmotionCard
+from affect.tasks.emotion.config import EMOTION, Emotion, Signature
+from affect.tasks.emotion.measures import measures_of, rows_of
+from affect.tasks.emotion.report import EmotionReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,28 +27,24 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from affect.data.corpus import Corpus
-    from affect.findings import Flag, Section
     from affect.inference.opening import Opened
     from affect.models import text
-    from affect.report.study import Study
-    from affect.tasks.emotion.classes import Classes
+    from affect.tasks.emotion.corpus import Classes
     from affect.tasks.emotion.inputs import Inputs
-    from affect.tasks.emotion.prepared import Prepared
-    from affect.usage import Card, UserInputs
+    from affect.usage import UserInputs
 
 
-class EmotionTask(Task):
+class EmotionTask(EmotionReport, EmotionCard):
     """A recipe's corpus and, once `for_fold` has chosen it, one of its folds."""
 
     recipe_class = Emotion
     recipe: Emotion
     takes = ("FILES", "--text", "--window", "--hop", "--rate", "--raw")
+    exporters = {"onnx": "affect.tasks.emotion.export:export"}
 
-    def __init__(self, recipe: Emotion, known: tuple[Corpus, Classes | None] | None = None):
-        """Take a recipe; `known` is its corpus with its classes where they were read before."""
+    def __init__(self, recipe: Emotion):
+        """Take a recipe; reads nothing yet."""
         super().__init__(recipe)
-        self._known = known
-        self._prepared: Prepared | None = None
         self.unit = "s of audio" if recipe.data.layout.has_audio else "words"
 
     @cached_property
@@ -54,14 +52,12 @@ class EmotionTask(Task):
         """CCC, Pearson and RMSE of each number, UA, WA and F1 of `emotion`; first the mean that chooses."""
         return measures_of(self.recipe.targets)
 
-    @property
+    @cached_property
     def known(self) -> tuple[Corpus, Classes | None]:
         """The corpus as read from disk, its features added, and the classes of `emotion`; read once."""
-        if self._known is None:
-            from affect.tasks.emotion.corpus import read_corpus
+        from affect.tasks.emotion.corpus import read_corpus
 
-            self._known = read_corpus(self.recipe)
-        return self._known
+        return read_corpus(self.recipe)
 
     @property
     def corpus(self) -> Corpus:
@@ -83,8 +79,9 @@ class EmotionTask(Task):
 
     def for_fold(self, seed: int, fold: int) -> EmotionTask:
         """Return the task of one seed and fold, on the same corpus."""
-        recipe = replace(self.recipe, seed=seed, data=replace(self.recipe.data, fold=fold))
-        return EmotionTask(recipe, self.known)
+        task = EmotionTask(replace(self.recipe, seed=seed, data=replace(self.recipe.data, fold=fold)))
+        task.known = self.known
+        return task
 
     @cached_property
     def parts(self) -> DatasetDict:
@@ -99,7 +96,7 @@ class EmotionTask(Task):
         """The rows of the plan: utterances, or with a dialogue model segments (train) and whole dialogues."""
         from datasets import DatasetDict
 
-        from affect.tasks.emotion.segments import segments
+        from affect.tasks.emotion.corpus import segments
 
         model, stretch = self.recipe.model, self.recipe.augment.stretch
         parts = DatasetDict(self.parts)
@@ -120,26 +117,10 @@ class EmotionTask(Task):
     @cached_property
     def inputs(self) -> Inputs:
         """What makes micro-batches of rows."""
-        from affect.data import augment, noise
         from affect.tasks.emotion.inputs import Inputs
-        from affect.tasks.emotion.prepared import Prepared
 
-        recipe = self.recipe
-        ids = list(self.parts["train"]["id"])
-
-        def partner(name: str, key: Key) -> Row:
-            row: Row = self.parts["train"][augment.partner(ids, key.seed, key.epoch, name)]
-            return row
-
-        return Inputs(
-            recipe,
-            self.corpus.scale,
-            self.known[1],
-            prepared=self._prepared or Prepared({}),
-            tokenizer=self._tokenizer,
-            noise_files=noise.recordings(recipe.augment.noise_files) if recipe.augment.noise_files else (),
-            partner=partner,
-        )
+        corpus, classes = self.known
+        return Inputs(self.recipe, corpus.scale, classes, train=self.parts["train"], tokenizer=self._tokenizer)
 
     def collate(self, rows: list[Row], key: Key | None) -> Batch:
         """Decode, augment and pad utterances, or all utterances of segments one after another."""
@@ -163,22 +144,15 @@ class EmotionTask(Task):
         import torch
 
         from affect.data import prosody
-        from affect.tasks.emotion.config import Signature
         from affect.tasks.emotion.model import EmotionModel
 
         data, choice = self.recipe.data, self.recipe.model
         embedding = self.corpus.utterances[0]["speaker_embedding"] if choice.speaker == "embedding" else ()
-        model = EmotionModel(
-            choice,
-            Signature(
-                targets=self.recipe.targets,
-                classes=self.classes,
-                scale=self.corpus.scale,
-                prosody=data.prosody,
-                prosody_features=len(prosody.names(data.prosody)),
-                speaker_features=len(embedding),
-            ),
-        )
+        signature = Signature(
+            targets=self.recipe.targets, classes=self.classes, scale=self.corpus.scale, prosody=data.prosody,
+            prosody_features=len(prosody.names(data.prosody)), speaker_features=len(embedding),
+        )  # fmt: skip
+        model = EmotionModel(choice, signature)
         if model.prosody is not None:
             features = torch.from_numpy(np.asarray(self.parts["train"]["prosody"], dtype=np.float64))
             model.prosody.set_statistics(features.mean(0), features.std(0, correction=0))
@@ -189,29 +163,25 @@ class EmotionTask(Task):
         from affect.tasks.emotion.model import EmotionModel
         from affect.tasks.emotion.prepared import Prepared
 
-        ours = cast(EmotionModel, model)
-        if self.recipe.model.cache == "none" and (ours.speech is None or ours.speech.xvector is None):
+        speech = cast(EmotionModel, model).speech
+        if speech is None or (self.recipe.model.cache == "none" and speech.xvector is None):
             return
-        self._prepared = Prepared.fill(self.recipe, ours, self.corpus.utterances, rank, world)
-        self.__dict__.pop("inputs", None)
+        device = next(model.parameters()).device
+        self.inputs.prepared = Prepared.fill(self.recipe, speech, device, self.corpus.utterances, rank, world)
 
     def terms(self) -> Sequence[Term]:
         """Return the terms of the recipe's loss, one or two a target."""
         from affect.losses.ccc import ccc_term
         from affect.losses.masked import cross_entropy, squared_error
 
-        recipe, learned = self.recipe, self.recipe.model.uncertainty
-        given = recipe.weights or [1.0] * len(recipe.targets)
-        found = []
-        for k, (target, weight) in enumerate(zip(recipe.targets, given, strict=True)):
-            column = k if learned else None
-            if target == EMOTION:
-                found.append(cross_entropy(target, weight=weight, log_variance=column))
-                continue
-            if recipe.loss != "mse":
-                found.append(ccc_term(target, weight=weight, log_variance=column))
-            if recipe.loss in ("mse", "ccc_mse"):
-                found.append(squared_error(target, weight=weight, log_variance=column))
+        recipe, found = self.recipe, []
+        numbers: list[Callable[..., Term]] = [squared_error] if recipe.loss == "mse" else [ccc_term]
+        numbers += [squared_error] if recipe.loss == "ccc_mse" else []
+        for k, target in enumerate(recipe.targets):
+            kinds: list[Callable[..., Term]] = [cross_entropy] if target == EMOTION else numbers
+            weight = recipe.weights[k] if recipe.weights else 1.0
+            column = k if recipe.model.uncertainty else None
+            found += [kind(target, weight=weight, log_variance=column) for kind in kinds]
         return found
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
@@ -223,28 +193,20 @@ class EmotionTask(Task):
         spared = undecayed(model)
         groups: dict[str, dict[str, Any]] = {}
         for name, parameter in model.named_parameters():
-            if not parameter.requires_grad:
-                continue
             part = "encoder" if id(parameter) in encoder else "head"
             rate = optim.encoder_lr or optim.lr if part == "encoder" else optim.lr
-            key = f"{part}_no_decay" if name in spared else part
-            decay = 0.0 if name in spared else optim.weight_decay
-            group = groups.setdefault(key, {"name": key, "params": [], "lr": rate, "weight_decay": decay})
-            group["params"].append(parameter)
+            key, decay = (f"{part}_no_decay", 0.0) if name in spared else (part, optim.weight_decay)
+            if parameter.requires_grad:
+                group = groups.setdefault(key, {"name": key, "params": [], "lr": rate, "weight_decay": decay})
+                group["params"].append(parameter)
         return list(groups.values())
 
     def evaluations(self) -> Sequence[Evaluation]:
         """Return training, validation and the test part."""
-        return [
-            Evaluation(name=TRAIN, part=TRAIN, most=2000, kept=False),
-            Evaluation(name=VALID, part=VALID, when="epoch", selects=True),
-            Evaluation(name="test", part="test"),
-        ]
+        return evaluations_of(["test"])
 
     def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
         """Return predictions and labels on the corpus's own scale."""
-        from affect.tasks.emotion.rows import rows_of
-
         return rows_of(outputs, batch, self.recipe.targets, self.classes, self.corpus.scale)
 
     def save(self, model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
@@ -254,12 +216,6 @@ class EmotionTask(Task):
         super().save(model, weights, folder)
         if self._tokenizer is not None:
             text.save_tokenizer(self._tokenizer, folder)
-
-    def model_config(self, model: nn.Module) -> dict[str, Any]:
-        """Return the section `model`, what the model knows of the data, and its encoders' architectures."""
-        from affect.tasks.emotion.model import EmotionModel
-
-        return cast(EmotionModel, model).describe()
 
     @classmethod
     def model_of(cls, config: dict[str, Any]) -> nn.Module:
@@ -275,48 +231,43 @@ class EmotionTask(Task):
 
         return predict.infer(cls, opened, inputs, progress=progress)
 
-    @classmethod
-    def preprocessing(cls, config: dict[str, Any]) -> dict[str, Any]:
-        """Return what recordings, functionals and texts have to be, and what the outputs mean."""
-        from affect.tasks.emotion import card
-
-        return card.preprocessing(config)
-
-    @classmethod
-    def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
-        """Return the facts for the model's card on the Hub."""
-        from affect.tasks.emotion import card
-
-        return card.card(config, recipe, repo)
-
-    @classmethod
-    def exporters(cls) -> dict[str, str]:
-        """Return what exports a model as an ONNX graph."""
-        return {"onnx": "affect.tasks.emotion.export:export"}
-
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
-        """Return the test rows as trivial models predict them, from the functionals and from the words."""
-        from affect.tasks.emotion.references import references
+        """Return the test rows as the mean, a ridge and an SVR on the functionals predict them.
 
-        return {"test": references(self.recipe, self.parts, self.known[1])}
+        A class is the most frequent one, or a ridge or support vector classifier's. Where the transcripts are used,
+        `tfidf` is a ridge on their words; a corpus of texts has no functionals.
+        """
+        from affect.baselines import classes as of_classes
+        from affect.baselines import features, text
+        from affect.tasks.emotion.inputs import KEYS
 
-    def sections(self, study: Study) -> Sequence[Section]:
-        """Return a warning on labels that nobody rated."""
-        from affect.tasks.emotion import report
-
-        return report.sections(study)
-
-    def flags(self, study: Study) -> Iterable[Flag]:
-        """Return whether a quick check reached report 002's bar."""
-        from affect.tasks.emotion import report
-
-        return report.flags(self.recipe, study)
-
-    def advice(self) -> dict[str, str]:
-        """Return what reports 000 and 002 advise about flags."""
-        from affect.tasks.emotion import report
-
-        return report.advice_of(self.recipe)
+        train, test, numbers, classes = self.parts["train"], self.parts["test"], self.recipe.numbers, self.known[1]
+        heard = self.recipe.data.layout.has_audio
+        x, new = (np.asarray(part["prosody"]) if heard else np.zeros((len(part), 1)) for part in (train, test))
+        labels = np.array([np.asarray(train[target], dtype=np.float64) for target in numbers]).T
+        predicted: dict[str, dict[str, Any]] = {}
+        for name in features.NAMES if heard else ("mean",):
+            columns = predicted[name] = {}
+            if numbers:
+                values = features.predict(name, x, labels, new, groups=train["speaker"])
+                columns |= zip(numbers, values.T.tolist(), strict=True)
+            if classes is not None:
+                known = [classes.name(emotion) for emotion in train["emotion"]]
+                columns[EMOTION] = of_classes.predict(name, x, known, new, groups=train["speaker"])
+        if self.recipe.model.text != "none" and numbers:
+            values = text.predict(train["transcript"], labels, test["transcript"], groups=train["dialogue"])
+            predicted["tfidf"] = dict(zip(numbers, values.T.tolist(), strict=True))
+        rows = []
+        for row in test.select_columns(["id", *KEYS, *numbers, EMOTION]):
+            target = {name: row[name] for name in numbers}
+            if classes is not None:
+                target[EMOTION] = classes.name(row[EMOTION])
+            rows.append({"id": row["id"], "prediction": {}, "target": target, **{key: row[key] for key in KEYS}})
+        by_name = {
+            name: [row | {"prediction": {t: values[k] for t, values in columns.items()}} for k, row in enumerate(rows)]
+            for name, columns in predicted.items()
+        }
+        return {"test": by_name}
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus, and the groups of each part."""

@@ -2,53 +2,52 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from affect.config import from_dict
+from affect.task import Task
 from affect.tasks import card_texts
 from affect.tasks.multimodal_emotion.config import Model, Signature
 from affect.usage import Card
 
 
-def preprocessing(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the inputs, outputs and label scale of the model that a config.json describes."""
-    model, data = from_dict(Model, config["model"], "model"), from_dict(Signature, config["data"], "data")
-    streams = [
-        {"modality": modality, "feature": feature, "width": width,
-         "of_frames": "their mean over time, float32", "missing": "zeros, and 0 in present"}
-        for modality, feature, width in data.streams
-    ]  # fmt: skip
-    scaling = "in the model, by statistics of training" if model.normalise else "none"
-    return {"task": config["task"], "streams": streams, "scaling": scaling,
-            "targets": ["emotion", "valence"], "classes": list(data.classes),
-            "label_scale": [-5.0, 5.0], "outputs": "logits of emotion; valence on the label scale"}  # fmt: skip
+class FusionCard(Task):
+    """The part of the task that the Hub asks."""
 
+    @classmethod
+    def preprocessing(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the streams of features that the model takes, and what its outputs mean."""
+        model, data = from_dict(Model, config["model"], "model"), from_dict(Signature, config["data"], "data")
+        streams = [
+            {"modality": modality, "feature": feature, "width": width,
+             "of_frames": "their mean over time, float32", "missing": "zeros, and 0 in present"}
+            for modality, feature, width in data.streams
+        ]  # fmt: skip
+        scaling = "in the model, by statistics of training" if model.normalise else "none"
+        return {"task": config["task"], "streams": streams, "scaling": scaling,
+                "targets": ["emotion", "valence"], "classes": list(data.classes),
+                "label_scale": [-5.0, 5.0], "outputs": "logits of emotion; valence on the label scale"}  # fmt: skip
 
-def card(config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
-    """Return the facts for the card of a model that is pushed to `repo`; `recipe` is without paths."""
-    data = from_dict(Signature, config["data"], "data")
-    corpus = str((recipe.get("data") or {}).get("corpus", "unknown"))
-    licence, note = card_texts.licence(corpus, [feature for _, feature, _ in data.streams], inside=False)
-    return Card(
-        title=f"Emotion and valence of an utterance from features of its {', '.join(dict.fromkeys(data.modalities))}",
-        task_type="multimodal-emotion-recognition",
-        task_name="multimodal emotion recognition",
-        command=_command(data),
-        program="\n".join(_program(data, repo)),
-        use=card_texts.use(corpus).strip(),
-        licence=licence,
-        licence_note=note,
-        language=card_texts.language(corpus),
-        tags=card_texts.TAGS,
-    )
+    @classmethod
+    def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
+        """Return the facts for the model's card on the Hub."""
+        data = from_dict(Signature, config["data"], "data")
+        modalities = ", ".join(dict.fromkeys(data.modalities))
+        return Card(
+            title=f"Emotion and valence of an utterance from features of its {modalities}",
+            task_type="multimodal-emotion-recognition",
+            task_name="multimodal emotion recognition",
+            command=_command(data),
+            program="\n".join(_program(data, repo)),
+            **card_texts.of_corpus(recipe, [feature for _, feature, _ in data.streams], inside=False),
+        )
 
 
 def _command(data: Signature) -> str:
-    several = Counter(data.modalities)
+    """Return the options that give each stream's file, those of a modality with several by the feature's name."""
     given: dict[str, list[str]] = {}
     for key, (modality, feature, _) in zip(data.keys, data.streams, strict=True):
-        name = f"{feature}=" if several[modality] > 1 else ""
+        name = f"{feature}=" if data.modalities.count(modality) > 1 else ""
         given.setdefault(modality, []).append(f"{name}{key}.npy")
     return " ".join(f"--{name} {' '.join(files)}" for name, files in given.items())
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from affect.config import require
+from affect.config import default_values, require, require_each
 from affect.data import corpora
 from affect.recipe import Recipe
 
@@ -69,13 +68,10 @@ class Data:
         """Check every field."""
         require(bool(self.root), "data.root", "name a folder", self.root)
         require(self.name != "", "data.name", "be a name", self.name)
-        given = {item.name: getattr(self, item.name) for item in fields(self)}
-        corpora.check_options(self.corpus, given, {item.name: item.default for item in fields(self)})
+        corpora.check_options(self.corpus, vars(self), default_values(self))
         names = (*self.audio, *self.text, *self.video)
         require(bool(names), "data.audio, data.text or data.video", "name features", ())
-        for modality in ("audio", "text", "video"):
-            mine = getattr(self, modality)
-            require(all(mine) and len(set(mine)) == len(mine), f"data.{modality}", "name each feature once", mine)
+        require_each(self, "data", "name each feature once", lambda v: all(v) and len(set(v)) == len(v), *MODALITIES)
         twice = [name for name in names if names.count(name) > 1]
         require(not twice, "data.audio, data.text and data.video", "name each feature once", twice[:1])
         if self.widths is not None:
@@ -84,8 +80,8 @@ class Data:
         require(self.folds >= 2, "data.folds", "be at least 2", self.folds)
         named = self.fold is None or 1 <= self.fold <= self.folds
         require(named, "data.fold", f"be from 1 to {self.folds}", self.fold)
-        require(self.train >= 60 and self.test >= 20, "data.train and data.test", "be at least 60 and 20",
-                (self.train, self.test))  # fmt: skip
+        sizes = self.train, self.test
+        require(sizes[0] >= 60 and sizes[1] >= 20, "data.train and data.test", "be at least 60 and 20", sizes)
         require(self.noise > 0, "data.noise", "be positive", self.noise)
         require(self.generator_seed >= 0, "data.generator_seed", "not be negative", self.generator_seed)
 
@@ -133,46 +129,33 @@ class Model:
 
     def __post_init__(self) -> None:
         """Check every field; what depends on the features the model itself refuses."""
-        require(self.hidden > 0, "model.hidden", "be positive", self.hidden)
+        require_each(self, "model", "be positive", lambda value: value > 0, "hidden", "temperature", "rank")
+        require_each(self, "model", "not be negative", lambda v: v >= 0, "warmup", "imputation", "contrastive", "views")
         require(0 <= self.dropout < 1, "model.dropout", "lie in [0, 1)", self.dropout)
         p = self.modality_dropout
         require(0 <= p < 1 or (p == 1 and bool(self.patterns)), "model.modality_dropout", "lie in [0, 1)", p)
-        self._check_patterns()
-        require(self.warmup >= 0, "model.warmup", "not be negative", self.warmup)
-        idle = self.warmup == 0 or self.modality_dropout > 0
-        require(idle, "model.warmup", "be 0 without model.modality_dropout", self.warmup)
-        idle = self.views == 0 or self.modality_dropout > 0
-        require(idle, "model.views", "be 0 without model.modality_dropout", self.views)
-        for name in ("imputation", "contrastive", "views"):
-            require(getattr(self, name) >= 0, f"model.{name}", "not be negative", getattr(self, name))
-        require(self.temperature > 0, "model.temperature", "be positive", self.temperature)
-        require(self.rank > 0, "model.rank", "be positive", self.rank)
-        require(self.rank == 4 or self.name == "lmf", "model.rank", f"be left out: {self.name} has none", self.rank)
-        weighs = self.name in WEIGHING
-        for name in ("softmax", "fused_dropout", "rescale"):
-            idle = weighs or not getattr(self, name) or getattr(self, name) == "none"
-            require(idle, f"model.{name}", f"be left out: {self.name} has no attention", getattr(self, name))
-        fills = self.imputation == 0 or self.missing == "zeros"
-        require(fills, "model.missing", "be zeros with model.imputation, which fills in itself", self.missing)
-
-    def _check_patterns(self) -> None:
         given = self.patterns
         require(not given or self.modality_dropout > 0, "model.patterns", "be left out without modality_dropout", given)
         shares = self.pattern_shares
+        sound = len(shares) == len(given) and all(share > 0 for share in shares.values())
         must = "be LETTERS=FREQUENCY, each of A, T, V once at most and each pattern once (ATV=.7 AT=.3)"
-        require(
-            len(shares) == len(given) and all(share > 0 for share in shares.values()), "model.patterns", must, given
-        )
+        require(sound, "model.patterns", must, given)
+        if not p:
+            require_each(
+                self, "model", "be 0 without model.modality_dropout", lambda value: value == 0, "warmup", "views"
+            )
+        require(self.rank == 4 or self.name == "lmf", "model.rank", f"be left out: {self.name} has none", self.rank)
+        if self.name not in WEIGHING:
+            must = f"be left out: {self.name} has no attention"
+            require_each(self, "model", must, lambda v: not v or v == "none", "softmax", "fused_dropout", "rescale")
+        fills = self.imputation == 0 or self.missing == "zeros"
+        require(fills, "model.missing", "be zeros with model.imputation, which fills in itself", self.missing)
 
     @property
     def pattern_shares(self) -> dict[str, float]:
         """The frequency of each pattern of `patterns` that is spelt as it should be."""
-        found = {}
-        for text in self.patterns:
-            letters, equals, share = text.partition("=")
-            if equals and letters in _PATTERNS and re.fullmatch(r"[0-9]*\.?[0-9]+", share):
-                found[letters] = float(share)
-        return found
+        spelt = [re.fullmatch(rf"({'|'.join(_PATTERNS)})=([0-9]*\.?[0-9]+)", text) for text in self.patterns]
+        return {match[1]: float(match[2]) for match in spelt if match}
 
     @property
     def score_softmax(self) -> Literal["none", "plain", "masked"]:
@@ -186,16 +169,14 @@ class Model:
 
     def check_streams(self, modalities: tuple[str, ...]) -> None:
         """Raise AffectError where the model can't be of these streams' modalities."""
-        several = [modality for modality, count in Counter(modalities).items() if count > 1]
-        require(
-            not several or self.name == "topn", "model.name", "be topn with several features of a modality", self.name
-        )
-        two = not self.modality_dropout or len(set(modalities)) > 1
-        require(
-            two, "model.modality_dropout", "be 0 with one modality: it would drop all there is", self.modality_dropout
-        )
-        two = not self.imputation or len(modalities) > 1
-        require(two, "model.imputation", "be 0 with one feature: it is predicted from the others", self.imputation)
+        if len(set(modalities)) < len(modalities):
+            require(self.name == "topn", "model.name", "be topn with several features of a modality", self.name)
+        if len(set(modalities)) < 2:
+            must = "be 0 with one modality: it would drop all there is"
+            require(not self.modality_dropout, "model.modality_dropout", must, self.modality_dropout)
+        if len(modalities) < 2:
+            must = "be 0 with one feature: it is predicted from the others"
+            require(not self.imputation, "model.imputation", must, self.imputation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,12 +190,10 @@ class Signature:
     def __post_init__(self) -> None:
         """Check every field."""
         require(0 < len(self.streams) <= MOST_STREAMS, "streams", f"be 1 to {MOST_STREAMS}", self.streams)
-        unknown = [modality for modality in self.modalities if modality not in MODALITIES]
-        require(not unknown, "streams", f"be of {', '.join(MODALITIES)}", unknown)
-        order = [MODALITIES.index(modality) for modality in self.modalities]
-        require(order == sorted(order), "streams", f"be in the order {', '.join(MODALITIES)}", self.modalities)
-        twice = [stream for stream, count in Counter(entry[:2] for entry in self.streams).items() if count > 1]
-        require(not twice, "streams", "name each feature once", twice)
+        order = tuple(name for name in MODALITIES for _ in range(self.modalities.count(name)))
+        require(order == self.modalities, "streams", f"be of {', '.join(MODALITIES)}, in this order", self.modalities)
+        different = len({stream[:2] for stream in self.streams}) == len(self.streams)
+        require(different, "streams", "name each feature once", self.streams)
         require(all(width > 0 for width in self.widths), "streams", "have positive widths", self.widths)
         different = len(self.classes) > 1 and len(set(self.classes)) == len(self.classes)
         require(different, "classes", "be at least two different names", self.classes)
@@ -227,12 +206,8 @@ class Signature:
     @property
     def keys(self) -> tuple[str, ...]:
         """The input that holds each stream: its modality, for a second one of it `audio_2` and so on."""
-        seen: Counter[str] = Counter()
-        keys = []
-        for modality in self.modalities:
-            seen[modality] += 1
-            keys.append(modality if seen[modality] == 1 else f"{modality}_{seen[modality]}")
-        return tuple(keys)
+        numbers = [self.modalities[: k + 1].count(name) for k, name in enumerate(self.modalities)]
+        return tuple(m if n == 1 else f"{m}_{n}" for m, n in zip(self.modalities, numbers, strict=True))
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -276,7 +251,6 @@ class MultimodalEmotion(Recipe):
         if self.protocol == "toolkit":
             return given or (self.seed,)
         chosen = given or tuple(range(self.seed, self.seed + SEEDS))
-        require(
-            len(chosen) >= SEEDS, "seeds", f"be at least {SEEDS} with protocol=strict (or --protocol toolkit)", chosen
-        )
+        must = f"be at least {SEEDS} with protocol=strict (or --protocol toolkit)"
+        require(len(chosen) >= SEEDS, "seeds", must, chosen)
         return chosen

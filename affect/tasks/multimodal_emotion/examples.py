@@ -1,10 +1,11 @@
-"""Micro-batches of a feature corpus, as its utterances are or as they would be under a condition.
+"""Micro-batches of a feature corpus: as its utterances are, as they would be under a condition, or with noise.
 
 Legend: N utterances, B of a micro-batch, S streams, M = 3 modalities, D features of a stream.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -13,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from affect.data import conditions
-from affect.data.feature_corpus import FeatureCorpus
-from affect.task import Batch, Row
-from affect.tasks.multimodal_emotion.noise import Noise
+from affect.data.augment import generator
+from affect.data.feature_corpus import MODALITIES, FeatureCorpus
+from affect.task import Batch, Key, Row
 
-MODALITIES = tuple(conditions.MODALITIES.values())
 Places = NDArray[np.intp]
 Mask = NDArray[np.bool_]
+Features = NDArray[np.float32]
 
 
 class Examples:
@@ -28,7 +29,6 @@ class Examples:
     def __init__(self, corpus: FeatureCorpus):
         self.corpus = corpus
         self.ids: list[str] = list(corpus.utterances["id"])
-        self._features = corpus.arrays
         self._modality = [MODALITIES.index(stream.modality) for stream in corpus.streams]
         emotions, valences = corpus.utterances["emotion"], corpus.utterances["valence"]
         self.labels = np.array([corpus.classes.index(name) if name else -100 for name in emotions], np.int64)
@@ -42,77 +42,82 @@ class Examples:
         self._source = cache(self._shuffled)
         self._power = cache(self._measure)
 
-    @property
-    def modalities(self) -> Mask:
-        """What each utterance has [N, M]: a modality is there where one of its streams is."""
-        there = np.zeros((len(self.ids), len(MODALITIES)), np.bool_)
-        for s, m in enumerate(self._modality):
-            there[:, m] |= self.present[:, s]
-        return there
+    def modalities(self, present: NDArray[np.bool_]) -> Mask:
+        """Return what of each modality is there [N, M], of each stream [N, S]: a modality with one of its streams."""
+        return np.stack([present[:, np.equal(self._modality, m)].any(1) for m in range(len(MODALITIES))], 1)
 
-    def masks(self, places: Places, condition: str) -> Mask:
-        """Return what of the utterances at `places` [B] is there under a condition [B, M]."""
-        found: Mask = self._kept(condition)[places]
-        return found
-
-    def batch(self, places: Places, condition: str | None = None, noise: Noise | None = None) -> Batch:
-        """Return the utterances at `places` [B] as a micro-batch, under a condition or with noise."""
+    def batch(
+        self, places: Places, condition: str | None = None, noise: tuple[Key, tuple[float, float]] | None = None
+    ) -> Batch:
+        """Return the utterances at `places` [B] as a micro-batch, under a condition or with noise (see `add_noise`)."""
+        ids = [self.ids[place] for place in places]
         there = self.present[places]
-        inputs: dict[str, torch.Tensor] = {}
-        if condition is None:
-            # What is missing is all zeros as it stands.
-            for s, key in enumerate(self.corpus.keys):
-                values = np.asarray(self._features[s][places], np.float32)
-                if noise is not None:
-                    values = noise.add([self.ids[place] for place in places], key, values, self._power(s))
-                inputs[key] = _tensor(values)
-        else:
+        if condition is not None:
             there = there & self._kept(condition)[places][:, self._modality]
-            for s, key in enumerate(self.corpus.keys):
-                inputs[key] = _tensor(self._stream(s, key, places, condition) * there[:, s : s + 1])
+        inputs: dict[str, torch.Tensor] = {}
+        for s, key in enumerate(self.corpus.keys):
+            if condition is not None:
+                values = self._changed(s, key, places, condition) * there[:, s : s + 1]
+            else:
+                # What is missing is all zeros as it stands.
+                values = np.asarray(self.corpus.arrays[s][places], np.float32)
+                if noise is not None:
+                    values = add_noise(values, ids, key, self._power(s), *noise)
+            inputs[key] = _tensor(values)
         inputs["present"] = _tensor(there)
-        by_modality = np.zeros((len(places), len(MODALITIES)), np.float32)
-        for s, m in enumerate(self._modality):
-            np.maximum(by_modality[:, m], there[:, s], out=by_modality[:, m])
         targets = {
             "emotion": torch.from_numpy(self.labels[places]),
             "valence": torch.from_numpy(self.valence[places]),
-            "present": torch.from_numpy(by_modality),
+            "present": _tensor(self.modalities(there)),
         }
         size = float(len(places))
-        return Batch(
-            ids=tuple(self.ids[place] for place in places), inputs=inputs, targets=targets,
-            rows=[self.rows[place] for place in places], length=size, padded=size,
-        )  # fmt: skip
+        rows = [self.rows[place] for place in places]
+        return Batch(ids=tuple(ids), inputs=inputs, targets=targets, rows=rows, length=size, padded=size)
 
-    def _stream(self, s: int, key: str, places: Places, condition: str) -> NDArray[np.float32]:
+    def _changed(self, s: int, key: str, places: Places, condition: str) -> Features:
         """Return a stream's features [B, D] under a condition, without regard to what is missing."""
         named, source = conditions.parse(condition), places
-        modality = self.corpus.streams[s].modality
-        if named.kind == "shuffle" and conditions.MODALITIES[str(named.value)] == modality:
+        if named.kind == "shuffle" and conditions.MODALITIES[str(named.value)] == self.corpus.streams[s].modality:
             source = self._source(condition)[places]
-        values = np.asarray(self._features[s][source], np.float32)
+        values = np.asarray(self.corpus.arrays[s][source], np.float32)
         if named.kind == "snr":
             values = conditions.noise(named, [self.ids[place] for place in places], key, values, self._power(s))
         return values
 
     def _keep(self, condition: str) -> Mask:
-        return conditions.keep(conditions.parse(condition), self.ids, self.modalities)
+        return conditions.keep(conditions.parse(condition), self.ids, self.modalities(self.present))
 
     def _shuffled(self, condition: str) -> Places:
         """Return whose features each utterance has: another's of the same part."""
         source = np.arange(len(self.ids))
-        there = self.modalities
+        there = self.modalities(self.present)
         for part in dict.fromkeys(self.corpus.utterances["part"]):
-            mine = self.corpus.indices(part)
-            names = [self.ids[place] for place in mine]
-            source[mine] = mine[conditions.shuffle(conditions.parse(condition), names, there[mine])]
+            own = self.corpus.indices(part)
+            names = [self.ids[place] for place in own]
+            source[own] = own[conditions.shuffle(conditions.parse(condition), names, there[own])]
         return source
 
     def _measure(self, s: int) -> float:
         train = self.corpus.indices("train")
         # A part is one stretch of the corpus: a slice is a view, where a list of its rows would be a copy.
-        return conditions.power(self._features[s][train[0] : train[-1] + 1])
+        return conditions.power(self.corpus.arrays[s][train[0] : train[-1] + 1])
+
+
+def add_noise(
+    values: Features, ids: Sequence[str], stream: str, power: float, key: Key, ratios: tuple[float, float]
+) -> Features:
+    """Return a stream's features [B, D] with Gaussian noise at a ratio (low, high) in dB against the stream's `power`.
+
+    It is a function of the key and an utterance's id. Rows of zeros, which are missing, stay.
+    """
+    noisy = np.array(values, np.float32)
+    for k in np.flatnonzero(values.any(1)).tolist():
+        # One ratio for all of an utterance's streams: a noisy recording is noisy as a whole.
+        ratio = generator(key.seed, key.epoch, ids[k], what="noise level").uniform(*ratios)
+        drawn = generator(key.seed, key.epoch, ids[k], stream, what="training noise")
+        deviation = np.float32(np.sqrt(power * 10.0 ** (-ratio / 10.0)))
+        noisy[k] += deviation * drawn.standard_normal(values.shape[1], dtype=np.float32)
+    return noisy
 
 
 def _tensor(values: NDArray[Any]) -> torch.Tensor:

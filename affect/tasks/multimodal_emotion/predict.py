@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from tqdm import tqdm
@@ -17,12 +17,11 @@ from affect.data.feature_corpus import MODALITIES, Stream
 from affect.errors import AffectError
 from affect.inference.media import Reader
 from affect.inference.opening import Opened
-from affect.inference.streams import Utterance, Vector, gather
+from affect.inference.streams import Vector, gather
 from affect.models.saving import WEIGHTS
 from affect.task import Batch, Row, Task
-from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE
-from affect.tasks.multimodal_emotion.models import Fusion
-from affect.tasks.multimodal_emotion.rows import rows_of
+from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE, rows_of
+from affect.tasks.multimodal_emotion.models.fusion import Fusion
 from affect.usage import UserInputs
 
 _KEPT = 2 << 30
@@ -43,11 +42,19 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
     """
     models = Models(task, opened.folders)
     utterances = gather(models.streams, {"audio": inputs.audio, "text": inputs.text, "video": inputs.video})
-    reader = Reader(models.streams, utterances, models.folders[0], inputs.features)
+    reader = Reader(models.streams, utterances, opened.folders[0], inputs.features)
     with tqdm(total=len(utterances), delay=2, leave=False, disable=not progress) as bar:
         for start in range(0, len(utterances), models.batch):
-            for line in _lines(models, reader, utterances[start : start + models.batch]):
-                yield line
+            vectors: list[Vectors | str] = []
+            for utterance in utterances[start : start + models.batch]:
+                try:
+                    vectors.append(reader.read(utterance))
+                except AffectError as error:
+                    vectors.append(str(error))
+            rows = iter(models.predict([found for found in vectors if not isinstance(found, str)]))
+            for utterance, found in zip(utterances[start:], vectors, strict=False):
+                line = {"error": found} if isinstance(found, str) else _line(next(rows))
+                yield {"id": utterance.name, **line}
                 bar.update()
 
 
@@ -64,25 +71,25 @@ class Models:
         self.streams = tuple(Stream(*stream) for stream in first.data.streams)
         self._kept: list[Fusion] = [first, *map(_load, folders[1:])] if small else []
 
-    def predict(self, names: Sequence[str], found: Sequence[Vectors]) -> list[Row]:
+    def predict(self, found: Sequence[Vectors]) -> list[Row]:
         """Return a row for each utterance of N."""
-        inputs = {
-            key: torch.zeros(len(found), stream.width) for key, stream in zip(self.data.keys, self.streams, strict=True)
-        }
-        present = torch.zeros(len(found), len(self.streams))
+        if not found:
+            return []
+        data = self.data
+        inputs = {key: torch.zeros(len(found), width) for key, width in zip(data.keys, data.widths, strict=True)}
+        present = torch.zeros(len(found), len(data.streams))
         for row, vectors in enumerate(found):
             for place, vector in vectors.items():
-                inputs[self.data.keys[place]][row] = torch.from_numpy(vector)
+                inputs[data.keys[place]][row] = torch.from_numpy(vector)
                 present[row, place] = 1.0
-        own = [[stream.modality == modality for stream in self.streams] for modality in MODALITIES]
-        there = torch.stack([present[:, mine].sum(1).clamp(max=1.0) for mine in own], dim=1)
-        unknown = {EMOTION: None, VALENCE: float("nan")}
-        batch = Batch(ids=tuple(names), inputs={}, targets={"present": there}, rows=[unknown] * len(found))
-        modalities = [stream.modality for stream in self.streams]
+        own = [[modality == wanted for modality in data.modalities] for wanted in MODALITIES]
+        there = torch.stack([present[:, streams].sum(1) for streams in own], dim=1)
+        labels = {EMOTION: None, VALENCE: float("nan")}
+        batch = Batch(ids=("",) * len(found), inputs={}, targets={"present": there}, rows=[labels] * len(found))
         rows = []
         for model in self._kept or map(_load, self.folders):
             with torch.inference_mode():
-                rows.append(rows_of(model(present, **inputs), batch, self.data.classes, modalities))
+                rows.append(rows_of(model(present, **inputs), batch, data.classes, data.modalities))
         return rows[0] if len(rows) == 1 else self.task.average(rows)
 
 
@@ -90,25 +97,10 @@ def _load(folder: Path) -> Fusion:
     return cast(Fusion, tasks.load(folder))
 
 
-def _lines(models: Models, reader: Reader, utterances: Sequence[Utterance]) -> Iterator[dict[str, Any]]:
-    """Yield the line of each utterance, in order."""
-    found: dict[int, Vectors] = {}
-    errors: dict[int, str] = {}
-    for number, utterance in enumerate(utterances):
-        try:
-            found[number] = reader.read(utterance)
-        except AffectError as error:
-            errors[number] = str(error)
-    rows = models.predict([utterances[number].name for number in found], list(found.values())) if found else []
-    made = dict(zip(found, rows, strict=True))
-    for number, utterance in enumerate(utterances):
-        yield _line(made[number]) if number in made else {"id": utterance.name, "error": errors[number]}
-
-
-def _line(row: Row) -> dict[str, Any]:
+def _line(row: Row) -> Row:
     """Return what a reader needs of a row; one of a model without attention has none."""
-    prediction = {**row["prediction"], VALENCE: round(row["prediction"][VALENCE], _DIGITS)}
-    line = {"id": row["id"], "prediction": prediction}
+    valence = round(row["prediction"][VALENCE], _DIGITS)
+    line = {"prediction": {**row["prediction"], VALENCE: valence}}
     line["probability"] = {EMOTION: _rounded(row["probability"][EMOTION])}
     if "attention" in row:
         line["attention"] = _rounded(row["attention"])

@@ -6,7 +6,7 @@ What needs a tensor library is imported where it is needed: reports ask a task w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,32 +14,33 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from affect.data.conditions import MODALITIES as LETTERS
-from affect.data.conditions import NAMES, SUBSETS
+from affect.config import from_dict
+from affect.data.conditions import NAMES
 from affect.errors import AffectError
-from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Task, Term
-from affect.tasks.multimodal_emotion.config import MultimodalEmotion
-from affect.tasks.multimodal_emotion.measures import MEASURES
-from affect.tasks.multimodal_emotion.noise import Noise
+from affect.task import VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Term, evaluations_of
+from affect.tasks.multimodal_emotion.card import FusionCard
+from affect.tasks.multimodal_emotion.config import MODALITIES, Model, MultimodalEmotion, Signature
+from affect.tasks.multimodal_emotion.measures import MEASURES, rows_of
+from affect.tasks.multimodal_emotion.report import PARTIAL, FusionReport
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
+    from datasets import DatasetDict
     from numpy.typing import NDArray
     from torch import nn
 
     from affect.data.feature_corpus import FeatureCorpus
-    from affect.findings import Flag, Section
     from affect.inference.opening import Opened
-    from affect.report.study import Study
     from affect.tasks.multimodal_emotion.examples import Examples
-    from affect.usage import Card, UserInputs
+    from affect.usage import UserInputs
 
-MODALITIES = tuple(LETTERS.values())
+    Places = NDArray[np.intp]
+
 TESTS = ("test1", "test2", "test3")
-INCOMPLETE = tuple(letters for letters in SUBSETS if len(letters) < len(MODALITIES))
+FOLDS = 2023
+"""Keeps the folds' random numbers apart from those of the plan."""
 
 
-class MultimodalEmotionTask(Task):
+class MultimodalEmotionTask(FusionReport, FusionCard):
     """A recipe's corpus and, once `for_fold` has chosen it, one of its seeds and folds."""
 
     recipe_class = MultimodalEmotion
@@ -48,20 +49,17 @@ class MultimodalEmotionTask(Task):
     measures: Sequence[Measure] = MEASURES
     takes = ("--audio", "--text", "--video", "--features")
 
-    def __init__(self, recipe: MultimodalEmotion, known: Examples | None = None):
-        """Take a recipe; `known` are the utterances where they were read before."""
+    def __init__(self, recipe: MultimodalEmotion):
+        """Take a recipe; reads nothing yet."""
         super().__init__(recipe)
         self.together = recipe.together
-        self._known = known
 
-    @property
+    @cached_property
     def examples(self) -> Examples:
         """The utterances of the corpus; read once, and shared by all seeds and folds."""
-        if self._known is None:
-            from affect.tasks.multimodal_emotion.examples import Examples
+        from affect.tasks.multimodal_emotion.examples import Examples
 
-            self._known = Examples(read_corpus(self.recipe))
-        return self._known
+        return Examples(read_corpus(self.recipe))
 
     @property
     def corpus(self) -> FeatureCorpus:
@@ -76,39 +74,40 @@ class MultimodalEmotionTask(Task):
 
     def for_fold(self, seed: int, fold: int) -> MultimodalEmotionTask:
         """Return the task of one seed and fold, on the same corpus."""
-        recipe = replace(self.recipe, seed=seed, data=replace(self.recipe.data, fold=fold))
-        return MultimodalEmotionTask(recipe, self.examples)
+        task = MultimodalEmotionTask(replace(self.recipe, seed=seed, data=replace(self.recipe.data, fold=fold)))
+        task.examples = self.examples
+        return task
 
     @cached_property
     def parts(self) -> DatasetDict:
         """Train and valid of the recipe's seed and fold, and the three tests."""
-        from datasets import DatasetDict
-
-        from affect.tasks.multimodal_emotion import folds
+        from datasets import Dataset, DatasetDict
 
         data, seed, examples = self.recipe.data, self.recipe.seed, self.examples
         fold = data.fold or 1
-        cut = folds.split(self.corpus.indices("train"), data.folds, seed)
-        valid = cut[fold - 1]
-        folds.check(examples.labels[valid], examples.valence[valid], self.corpus.classes, fold, seed)
-        train = np.sort(np.concatenate([mine for k, mine in enumerate(cut) if k != fold - 1]))
-        places = {"train": train, "valid": valid, **{name: self.corpus.indices(name) for name in TESTS}}
-        return DatasetDict({name: self._part(mine) for name, mine in places.items()})
+        train = split(self.corpus.indices("train"), data.folds, seed)
+        valid = train.pop(fold - 1)
+        check(examples.labels[valid], examples.valence[valid], self.corpus.classes, fold, seed)
+        places = {"train": np.sort(np.concatenate(train)), "valid": valid}
+        places |= {name: self.corpus.indices(name) for name in TESTS}
 
-    def _part(self, places: NDArray[np.intp]) -> Dataset:
-        from datasets import Dataset
+        def part(rows: Places) -> Dataset:
+            ids = [examples.ids[place] for place in rows]
+            return Dataset.from_dict({"id": ids, "row": rows.tolist(), "length": [1.0] * len(ids)})
 
-        ids = [self.examples.ids[place] for place in places]
-        return Dataset.from_dict({"id": ids, "row": places.tolist(), "length": [1.0] * len(ids)})
+        return DatasetDict({name: part(rows) for name, rows in places.items()})
+
+    def _places(self, part: str) -> Places:
+        return np.asarray(self.parts[part]["row"][:], dtype=np.intp)
 
     def datasets(self) -> DatasetDict:
         """Return train, valid and the tests; each utterance costs one."""
         return self.parts
 
-    def batch(self, rows: NDArray[np.intp], condition: str | None = None, key: Key | None = None) -> Batch:
+    def batch(self, rows: Places, condition: str | None = None, key: Key | None = None) -> Batch:
         """Return the utterances at these places, as they are, under a condition, or noisy as they are trained."""
-        trained = None if self.recipe.noise is None or key is None else Noise(key, *self.recipe.noise)
-        return self.examples.batch(rows, condition, trained)
+        noise = None if self.recipe.noise is None or key is None else (key, self.recipe.noise)
+        return self.examples.batch(rows, condition, noise)
 
     def release(self) -> None:
         """Let go of the memory of features read so far."""
@@ -122,14 +121,13 @@ class MultimodalEmotionTask(Task):
         """Return a new model, its features standardised by the training part where the recipe asks for it."""
         import torch
 
-        from affect.tasks.multimodal_emotion.config import Signature
         from affect.tasks.multimodal_emotion.models import build
 
         choice, corpus = self.recipe.model, self.corpus
         streams = tuple((stream.modality, stream.name, stream.width) for stream in corpus.streams)
         model = build(choice, Signature(streams=streams, classes=corpus.classes))
         if choice.normalise:
-            train = np.asarray(self.parts["train"]["row"][:], dtype=np.intp)
+            train = self._places("train")
             for s, key in enumerate(corpus.keys):
                 values = np.asarray(corpus.arrays[s][train], np.float32)
                 there = torch.from_numpy(self.examples.present[train, s].astype(np.float32))
@@ -138,7 +136,7 @@ class MultimodalEmotionTask(Task):
 
     def terms(self) -> Sequence[Term]:
         """Return cross entropy and squared error of valence, one to one, and what the model and recipe add."""
-        from affect.tasks.multimodal_emotion.losses import terms_of
+        from affect.tasks.multimodal_emotion.models import terms_of
 
         return terms_of(self.recipe.model, tuple(stream.modality for stream in self.corpus.streams))
 
@@ -159,39 +157,25 @@ class MultimodalEmotionTask(Task):
 
         The epoch is chosen by the fold as it is, or by the mean over its seven subsets of the modalities.
         """
-        found = [
-            Evaluation(name=TRAIN, part=TRAIN, most=2000, kept=False),
-            Evaluation(name=VALID, part=VALID, when="epoch", selects=True),
-            *(Evaluation(name=name, part=name) for name in TESTS),
-        ]
-        choosing = {f"subset={letters}" for letters in INCOMPLETE} if self.recipe.choose == "subsets" else set()
+        found = evaluations_of(TESTS)
+        choosing = {f"subset={letters}" for letters in PARTIAL} if self.recipe.choose == "subsets" else set()
         for part in (VALID, *TESTS):
             for condition in NAMES:
+                one = Evaluation(name=f"{part}@{condition}", part=part, condition=condition)
                 chooses = part == VALID and condition in choosing
-                found.append(
-                    Evaluation(name=f"{part}@{condition}", part=part, condition=condition, selects=chooses,
-                               when="epoch" if chooses else "end")
-                )  # fmt: skip
+                found.append(replace(one, when="epoch", selects=True) if chooses else one)
         return found
 
     def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
         """Return emotion, valence, logits, attention by modality and what was there, an utterance a row."""
-        from affect.tasks.multimodal_emotion.rows import rows_of
-
         return rows_of(outputs, batch, self.corpus.classes, [s.modality for s in self.corpus.streams])
-
-    def model_config(self, model: nn.Module) -> dict[str, Any]:
-        """Return the section `model` and what the model knows of the data."""
-        from affect.tasks.multimodal_emotion.models.fusion import Fusion
-
-        return cast(Fusion, model).describe()
 
     @classmethod
     def model_of(cls, config: dict[str, Any]) -> nn.Module:
         """Return the model that a config.json describes, with random weights."""
-        from affect.tasks.multimodal_emotion.models import restore
+        from affect.tasks.multimodal_emotion.models import build
 
-        return restore(config)
+        return build(from_dict(Model, config["model"], "model"), from_dict(Signature, config["data"], "data"))
 
     @classmethod
     def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
@@ -200,86 +184,37 @@ class MultimodalEmotionTask(Task):
 
         return predict.infer(cls, opened, inputs, progress=progress)
 
-    @classmethod
-    def preprocessing(cls, config: dict[str, Any]) -> dict[str, Any]:
-        """Return the streams of features that the model takes, and what its outputs mean."""
-        from affect.tasks.multimodal_emotion import card
-
-        return card.preprocessing(config)
-
-    @classmethod
-    def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
-        """Return the facts for the model's card on the Hub."""
-        from affect.tasks.multimodal_emotion import card
-
-        return card.card(config, recipe, repo)
-
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return what always the commonest class and the mean valence of training give, part by part."""
-        train = np.asarray(self.parts["train"]["row"][:], dtype=np.intp)
-        classes, examples = self.corpus.classes, self.examples
+        train, classes, examples = self._places("train"), self.corpus.classes, self.examples
         labels = examples.labels[train]
         shares = np.bincount(labels[labels >= 0], minlength=len(classes)) / max(1, (labels >= 0).sum())
-        emotion, valence = classes[int(shares.argmax())], float(np.nanmean(examples.valence[train]))
-        found = {}
-        for name in ("valid", *TESTS):
-            rows = [
-                {
-                    "id": examples.ids[place],
-                    "prediction": {"emotion": emotion, "valence": valence},
-                    "target": dict(examples.rows[place]),
-                    "probability": {"emotion": dict(zip(classes, shares.tolist(), strict=True))},
-                }
-                for place in self.parts[name]["row"][:]
-            ]
-            found[name] = {"majority": rows}
-        return found
+        prediction = {"emotion": classes[int(shares.argmax())], "valence": float(np.nanmean(examples.valence[train]))}
+        probability = {"emotion": dict(zip(classes, shares.tolist(), strict=True))}
 
-    def sections(self, study: Study) -> Sequence[Section]:
-        """Return what is missing, what that costs, attention, modality dropout and the toolkit's lines."""
-        from affect.tasks.multimodal_emotion import report
+        def row(place: int) -> Row:
+            target = dict(examples.rows[place])
+            return {"id": examples.ids[place], "prediction": prediction, "target": target, "probability": probability}
 
-        return report.sections(study)
-
-    def flags(self, study: Study) -> Iterable[Flag]:
-        """Return where the protocol was not kept, or a modality is missing."""
-        from affect.tasks.multimodal_emotion import report
-
-        return report.flags(study)
-
-    def summaries(self, evaluations: Sequence[str]) -> dict[str, list[str]]:
-        """Return of each part the mean over the subsets that lack a modality."""
-        from affect.tasks.multimodal_emotion import report
-
-        return report.summaries(evaluations)
-
-    def advice(self) -> dict[str, str]:
-        """Return what report 001 advises about flags."""
-        from affect.tasks.multimodal_emotion import report
-
-        return report.advice_of()
+        return {name: {"majority": [row(place) for place in self._places(name)]} for name in ("valid", *TESTS)}
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus: its features, and by part utterances, classes and what is there."""
         corpus, examples = self.corpus, self.examples
-        there = examples.modalities
-        parts = {name: np.asarray(part["row"][:], dtype=np.intp) for name, part in self.parts.items()}
-        counts = {
-            name: {c: int((examples.labels[mine] == k).sum()) for k, c in enumerate(corpus.classes)}
-            for name, mine in parts.items()
-        }
-        presence = {
-            name: {m: int(there[mine, k].sum()) for k, m in enumerate(MODALITIES)}
-            | {"all": int(there[mine].all(1).sum())}
-            for name, mine in parts.items()
-        }
+        parts = {name: self._places(name) for name in self.parts}
+        counts, presence = {}, {}
+        for name, places in parts.items():
+            labels, there = examples.labels[places], examples.modalities(examples.present[places])
+            counts[name] = {c: int((labels == k).sum()) for k, c in enumerate(corpus.classes)}
+            presence[name] = dict(zip(MODALITIES, there.sum(0).tolist(), strict=True))
+            presence[name]["all"] = int(there.all(1).sum())
         return {
             "corpus": corpus.identity,
             "fingerprint": corpus.fingerprint,
             "scale": list(corpus.scale),
             "classes": list(corpus.classes),
             "features": {stream.name: stream.width for stream in corpus.streams},
-            "utterances": {name: len(mine) for name, mine in parts.items()},
+            "utterances": {name: len(places) for name, places in parts.items()},
             "class_counts": counts,
             "presence": presence,
             "excluded": len(corpus.exclusions),
@@ -313,3 +248,34 @@ def read_corpus(recipe: MultimodalEmotion) -> FeatureCorpus:
     if np.isnan(np.asarray(corpus.utterances["valence"], np.float64)[train]).all():
         raise AffectError(f"{root}: no training utterance has a valence, which this task learns and chooses epochs by")
     return corpus
+
+
+def split(places: Places, folds: int, seed: int) -> list[Places]:
+    """Return the places [N] in as many folds, each in the corpus's order; what is left over goes to the last.
+
+    Raises AffectError for fewer places than folds.
+    """
+    size = len(places) // folds
+    if size < 1:
+        raise AffectError(f"data.folds is {folds}, and the training part has {len(places)} utterances: give fewer")
+    order = np.random.default_rng((seed, FOLDS)).permutation(places)
+    bounds = [size * k for k in range(1, folds)]
+    return [np.sort(part) for part in np.split(order, bounds)]
+
+
+def check(
+    labels: NDArray[np.int64], valence: NDArray[np.float32], classes: Sequence[str], fold: int, seed: int
+) -> None:
+    """Raise AffectError where a fold can't be judged: by `labels` [N] (-100: none) that lack a class, or no `valence`.
+
+    Of `valence` [N] what is missing is NaN.
+    """
+    counts = np.bincount(labels[labels >= 0], minlength=len(classes))
+    absent = [name for name, count in zip(classes, counts, strict=True) if not count]
+    if absent:
+        raise AffectError(
+            f"fold {fold} of seed {seed} has no utterance of the class {absent[0]}: "
+            "give fewer data.folds, or more utterances (of a generated corpus, data.train)"
+        )
+    if np.isnan(valence).all():
+        raise AffectError(f"fold {fold} of seed {seed} has no utterance with a valence: give fewer data.folds")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from affect.errors import AffectError
-from affect.tasks.emotion.classes import choose
+from affect.tasks.emotion.corpus import choose
 
 
 def test_iemocap_has_four_classes_with_excited_as_happy():

@@ -71,7 +71,7 @@ def test_each_setting_has_states_of_its_own(small_corpus, tmp_path, monkeypatch)
         task = tasks.make(replace(base, model=model)).for_fold(0, 1)
         torch.manual_seed(seed)
         task.on_train_start(task.build_model(), 0, 1)
-        folders.append(task._prepared.stores["states"].folder)
+        folders.append(task.inputs.prepared.stores["states"].folder)
     assert len(set(folders)) == len(folders)
 
 

@@ -13,9 +13,9 @@ import torch
 
 from affect import tasks
 from affect.errors import AffectError
+from affect.models.extractors.loading import fingerprint
 from affect.recipe import Train
 from affect.tasks.emotion.config import Augment
-from affect.tasks.emotion.prepared import weights_hash
 from affect.training import trainer
 from tests.training import runs
 
@@ -52,7 +52,7 @@ def test_shares_of_several_processes_make_a_whole_and_damage_is_mended(small_cor
     for rank in (1, 0):
         task.on_train_start(model, rank, 2)
     rows = task.corpus.utterances
-    store = task._prepared.stores["states"]
+    store = task.inputs.prepared.stores["states"]
     assert store.missing(rows["digest"]) == []
     assert "MB" in caplog.text
     whole = store.read(rows[0]["digest"]).copy()
@@ -70,7 +70,7 @@ def test_other_weights_have_states_of_their_own(small_corpus):
     hashes = set()
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        hashes.add(weights_hash(task.build_model().speech.encoder.backbone))
+        hashes.add(fingerprint(task.build_model().speech.encoder.backbone))
     assert len(hashes) == 2
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from affect.errors import AffectError
-from affect.tasks.emotion.segments import segments
+from affect.tasks.emotion.corpus import segments
 
 NAN = float("nan")
 

@@ -15,7 +15,7 @@ from affect.data import audio
 from affect.errors import AffectError
 from affect.task import Key
 from affect.tasks.emotion.config import Augment, Emotion, Model
-from affect.tasks.emotion.predict import TorchModel
+from affect.tasks.emotion.predict import Graph, Predictor
 from affect.training import micro_batch_size, step, trainer
 from affect.training.distributed import Engine
 from affect.training.terms import whole
@@ -216,7 +216,8 @@ def test_a_dialogue_is_heard_in_order_by_predict(small_corpus, tmp_path):
     """What comes before changes a prediction, what comes after does not; another recording starts anew."""
     run = runs.make(variant(small_corpus, "dialogue"), tmp_path / "seed0" / "fold1")
     trainer.train(run)
-    predictor = TorchModel(tasks.load(tmp_path / "seed0" / "fold1" / "checkpoints" / "best"))
+    graph = Graph(tasks.load(tmp_path / "seed0" / "fold1" / "checkpoints" / "best"))
+    predictor = Predictor(graph, graph.facts)
     rows = run.task.corpus.utterances
     waves = [audio.of_row(rows[k]) for k in range(3)]
 

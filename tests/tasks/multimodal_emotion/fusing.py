@@ -9,7 +9,8 @@ import torch
 
 from affect.models import saving
 from affect.tasks.multimodal_emotion.config import Model, Signature
-from affect.tasks.multimodal_emotion.models import Fusion, build
+from affect.tasks.multimodal_emotion.models import build
+from affect.tasks.multimodal_emotion.models.fusion import Fusion
 
 CLASSES = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from affect import tasks
 from affect.errors import AffectError
-from affect.tasks.multimodal_emotion import folds
+from affect.tasks.multimodal_emotion import task as folds
 from tests.tasks.multimodal_emotion import small
 
 PLACES = st.sets(st.integers(0, 9999), min_size=5, max_size=200).map(lambda found: np.array(sorted(found)))

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from affect.tasks.multimodal_emotion.config import Model
-from affect.tasks.multimodal_emotion.losses import terms_of
+from affect.tasks.multimodal_emotion.models import terms_of
 from affect.training.terms import whole
 from tests.training.test_stack import CASES, batch, drawn, make
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from affect.task import Key
-from affect.tasks.multimodal_emotion.noise import Noise
+from affect.tasks.multimodal_emotion.examples import add_noise
 from tests.tasks.multimodal_emotion import small
 
 IDS = [f"u{k}" for k in range(64)]
@@ -15,23 +15,23 @@ IDS = [f"u{k}" for k in range(64)]
 def test_its_power_is_that_of_the_ratio():
     values = np.random.default_rng(0).normal(size=(64, 400)).astype(np.float32)
     values[3] = 0.0
-    noisy = Noise(Key(seed=1, epoch=0), 10.0, 10.0).add(IDS, "audio", values, power=4.0)
+    noisy = add_noise(values, IDS, "audio", 4.0, Key(seed=1, epoch=0), (10.0, 10.0))
     assert not noisy[3].any(), "what is missing stays missing"
     there = [k for k in range(64) if k != 3]
     assert np.mean(np.square(noisy[there] - values[there])) == pytest.approx(0.4, rel=0.03)
-    loud = Noise(Key(seed=1, epoch=0), 0.0, 20.0).add(IDS, "audio", values, power=4.0)
+    loud = add_noise(values, IDS, "audio", 4.0, Key(seed=1, epoch=0), (0.0, 20.0))
     powers = np.mean(np.square(loud[there] - values[there]), axis=1)
     assert 0.04 * 0.8 < powers.min() < 0.1 and 2.0 < powers.max() < 4.0 * 1.2, "each utterance has a ratio of its own"
 
 
 def test_it_follows_the_key_and_the_id_alone():
     values = np.ones((64, 5), np.float32)
-    first = Noise(Key(seed=1, epoch=2), 0.0, 20.0)
-    whole = first.add(IDS, "audio", values, power=1.0)
-    some = first.add(IDS[10:20], "audio", values[10:20], power=1.0)
+    first, ratios = Key(seed=1, epoch=2), (0.0, 20.0)
+    whole = add_noise(values, IDS, "audio", 1.0, first, ratios)
+    some = add_noise(values[10:20], IDS[10:20], "audio", 1.0, first, ratios)
     np.testing.assert_array_equal(some, whole[10:20])
-    for other, stream in ((Key(seed=1, epoch=3), "audio"), (Key(seed=2, epoch=2), "audio"), (first.key, "text")):
-        assert not np.allclose(Noise(other, 0.0, 20.0).add(IDS, stream, values, power=1.0), whole)
+    for other, stream in ((Key(seed=1, epoch=3), "audio"), (Key(seed=2, epoch=2), "audio"), (first, "text")):
+        assert not np.allclose(add_noise(values, IDS, stream, 1.0, other, ratios), whole)
 
 
 def test_training_hears_it_and_evaluation_does_not(tmp_path):

@@ -14,8 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score, mean_squared_error
 
 from affect.data.corpora.mer2023 import CLASSES
 from affect.task import Batch, measured
-from affect.tasks.multimodal_emotion.measures import MEASURES
-from affect.tasks.multimodal_emotion.rows import rows_of
+from affect.tasks.multimodal_emotion.measures import MEASURES, rows_of
 
 LABEL = st.sampled_from(CLASSES)
 NUMBER = st.integers(-20, 20).map(lambda k: k / 4)

@@ -1,21 +1,20 @@
-"""Fusion of audio, text and video features of an utterance into its emotion and valence."""
+"""Fusion of audio, text and video features of an utterance into its emotion and valence, and what it learns by."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-from affect.config import from_dict
+from affect.losses.alignment import alignment
+from affect.losses.imputed import imputed
+from affect.losses.masked import cross_entropy, squared_error
+from affect.losses.misa import misa_terms
+from affect.losses.mmim import mmim_terms
+from affect.task import Term
 from affect.tasks.multimodal_emotion.config import Model, Signature
-from affect.tasks.multimodal_emotion.models.attention import Attention
-from affect.tasks.multimodal_emotion.models.fusion import Fusion
-from affect.tasks.multimodal_emotion.models.lf_dnn import LateFusion
-from affect.tasks.multimodal_emotion.models.lmf import LowRankFusion
+from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE
+from affect.tasks.multimodal_emotion.models.fusion import LESS, Fusion
 from affect.tasks.multimodal_emotion.models.misa import MISA
-from affect.tasks.multimodal_emotion.models.mmim import MMIM
-from affect.tasks.multimodal_emotion.models.tfn import TensorFusion
-from affect.tasks.multimodal_emotion.models.topn import TopN
-
-__all__ = ["MODELS", "Fusion", "build", "restore"]
+from affect.tasks.multimodal_emotion.models.toolkit import MMIM, Attention, LateFusion, LowRankFusion, TensorFusion
 
 MODELS: dict[str, type[Fusion]] = {
     "attention": Attention,
@@ -25,7 +24,7 @@ MODELS: dict[str, type[Fusion]] = {
     "tfn": TensorFusion,
     "misa": MISA,
     "mmim": MMIM,
-    "topn": TopN,
+    "topn": Attention,
 }
 """The model of each of the configuration's names."""
 
@@ -35,6 +34,21 @@ def build(config: Model, data: Signature) -> Fusion:
     return MODELS[config.name](config, data)
 
 
-def restore(facts: dict[str, Any]) -> Fusion:
-    """Return the model that `Fusion.describe` described, with random weights."""
-    return build(from_dict(Model, facts["model"], "model"), from_dict(Signature, facts["data"], "data"))
+def terms_of(model: Model, streams: Sequence[str]) -> list[Term]:
+    """Return cross entropy plus squared error of valence, and the further terms; `streams` are their modalities."""
+    modalities = tuple(dict.fromkeys(streams))
+    terms = [cross_entropy(EMOTION), squared_error(VALENCE)]
+    if model.views:
+        terms += [
+            cross_entropy(EMOTION, output=LESS + EMOTION, name=f"{LESS}ce_{EMOTION}", weight=model.views),
+            squared_error(VALENCE, output=LESS + VALENCE, name=f"{LESS}mse_{VALENCE}", weight=model.views),
+        ]
+    if model.imputation:
+        terms.append(imputed(streams, weight=model.imputation))
+    if model.contrastive:
+        terms.append(alignment(modalities, temperature=model.temperature, weight=model.contrastive))
+    if model.name == "misa":
+        terms += misa_terms(modalities)
+    if model.name == "mmim":
+        terms += mmim_terms(modalities)
+    return terms

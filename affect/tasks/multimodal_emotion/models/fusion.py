@@ -1,4 +1,4 @@
-"""What all fusion models share: the inputs, the dropout draws, what stands in for a missing stream, the heads.
+"""What all fusion models share: the encoders, the dropout draws, what stands in for a missing stream, the heads.
 
 Legend: B examples, S streams, M modalities, D features of a stream, H hidden width, C classes, K stacked models.
 
@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from affect.config import to_dict
 from affect.errors import AffectError
 from affect.models.dropout import mask
 from affect.tasks.multimodal_emotion.config import MODALITIES, Model, Signature
 from affect.tasks.multimodal_emotion.models import modality_dropout
-from affect.tasks.multimodal_emotion.models.encoder import MLPEncoder
-from affect.tasks.multimodal_emotion.models.imputation import Imputation
 
 Noise = Mapping[str, Tensor]
 LESS = "less_"
@@ -35,6 +34,59 @@ class Hidden:
 
     vectors: list[Tensor]
     outputs: dict[str, Tensor]
+
+
+def two_layers(width: int, hidden: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """Return [width -> hidden -> hidden] with an activation in between."""
+    return nn.Sequential(nn.Linear(width, hidden), activation(), nn.Linear(hidden, hidden))
+
+
+class StreamEncoder(nn.Module):
+    """Three times (Linear, ReLU), all `hidden` wide; features of a missing stream never get past the first layer."""
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        # Drawn before the first layer: what a seed gives stays the same.
+        rest = nn.Sequential(nn.ReLU(), *two_layers(hidden, hidden), nn.ReLU())
+        self.first = nn.Linear(features, hidden)
+        self.rest = rest
+
+    def forward(self, features: Tensor | None, present: Tensor | None = None) -> Tensor:
+        """Return [B, H] of `features` [B, D]; a row whose `present` [B, 1] is 0 counts as zeros.
+
+        Masking the first layer's product is masking its input, for H values a row in place of D. Of None it returns
+        what it makes of a vector of zeros [1, H].
+        """
+        if features is None:
+            product = self.first.bias[None]
+        elif present is None:
+            product = self.first(features)
+        else:
+            product = torch.where(present > 0, F.linear(features, self.first.weight), 0.0) + self.first.bias
+        hidden: Tensor = self.rest(product)
+        return hidden
+
+
+class Imputation(nn.Module):
+    """A small MLP a stream (Linear, ReLU, Linear) predicts its hidden vector from the mean of the other ones."""
+
+    def __init__(self, streams: int, hidden: int) -> None:
+        super().__init__()
+        self.predictors = nn.ModuleList(two_layers(hidden, hidden) for _ in range(streams))
+
+    def forward(self, hidden: Tensor, kept: Tensor) -> Tensor:
+        """Return the predictions [B, S, H] from `hidden` [B, S, H] and which streams are there, `kept` [B, S].
+
+        A stream that has no other one to go by is predicted from a vector of zeros.
+        """
+        mean = others(hidden, kept)
+        return torch.stack([mlp(mean[..., s, :]) for s, mlp in enumerate(self.predictors)], dim=-2)
+
+
+def others(hidden: Tensor, kept: Tensor) -> Tensor:
+    """Return the mean [B, S, H] over the kept streams other than each one, zeros where there is none."""
+    weights = (1.0 - torch.eye(kept.shape[-1], dtype=kept.dtype, device=kept.device)) * kept[..., None, :]
+    return (weights / weights.sum(-1, keepdim=True).clamp(min=1.0)) @ hidden
 
 
 class Heads(nn.Module):
@@ -51,20 +103,18 @@ class Heads(nn.Module):
 
 
 class Fusion(nn.Module, ABC):
-    """A model of several streams of utterance features; a subclass makes `encoders` and says how they fuse."""
+    """A model of several streams of utterance features, an encoder each; a subclass says how they fuse."""
 
     def __init__(self, config: Model, data: Signature) -> None:
         super().__init__()
         config.check_streams(data.modalities)
         self.config, self.data = config, data
         self.sites: dict[str, tuple[int, float]] = {}
-        self.encoders: nn.ModuleList
         names = tuple(name for name in MODALITIES if name in data.modalities)
         self._modality = [names.index(name) for name in data.modalities]
-        shares = config.pattern_shares
-        self._shares = tuple(shares.values())
         # By the letter of each modality that the model has.
-        patterns = [[name[0].upper() in letters for name in names] for letters in shares]
+        patterns = [[name[0].upper() in letters for name in names] for letters in config.pattern_shares]
+        self._shares = tuple(config.pattern_shares.values())
         self._kept_sets = modality_dropout.kept_sets(len(names), patterns)
         self.begin(0)
         streams = len(data.streams)
@@ -76,34 +126,24 @@ class Fusion(nn.Module, ABC):
             for key, width in zip(data.keys, data.widths, strict=True):
                 self.register_buffer(f"mean_{key}", torch.zeros(width))
                 self.register_buffer(f"deviation_{key}", torch.ones(width))
-
-    # The parts that a subclass is made of.
+        self.encoders = nn.ModuleList(self.encoder(*stream) for stream in zip(data.keys, data.widths, strict=True))
 
     def site(self, name: str, width: int, p: float | None = None) -> None:
         """Register a dropout site of `width` values; its probability is the configuration's unless given."""
-        if name in self.sites:
-            raise ValueError(f"the dropout site {name} is there already")
         self.sites[name] = (width, self.config.dropout if p is None else p)
 
-    def encoder(self, name: str, width: int) -> MLPEncoder:
-        """Return a new MLP encoder of `width` features, and register the dropout site `name` on its input."""
+    def encoder(self, name: str, width: int) -> StreamEncoder:
+        """Return a new encoder of `width` features, and register the dropout site `name` on its input."""
         self.site(name, width)
-        return MLPEncoder(width, self.config.hidden)
-
-    def stream_encoders(self) -> nn.ModuleList:
-        """Return a new MLP encoder a stream, with a dropout site on its input."""
-        keys, widths = self.data.keys, self.data.widths
-        return nn.ModuleList(self.encoder(key, width) for key, width in zip(keys, widths, strict=True))
+        return StreamEncoder(width, self.config.hidden)
 
     @abstractmethod
     def fuse(self, hidden: Hidden, kept: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Return the outputs from the streams' hidden vectors; `kept` [B, S] is 1 where one is present and kept."""
 
     def describe(self) -> dict[str, Any]:
-        """Return what `restore` makes it of again, as JSON types."""
+        """Return what its task makes it of again, as JSON types."""
         return {"model": to_dict(self.config), "data": to_dict(self.data)}
-
-    # Randomness.
 
     def begin(self, epoch: int) -> dict[str, float]:
         """Set modality dropout's probability for an epoch (from 0) and return it, {} for a model without."""
@@ -133,8 +173,6 @@ class Fusion(nn.Module, ABC):
         """Return `x` [B, width], while training with the mask of the site `name`."""
         _, p = self.sites[name]
         return x * noise[name] if self.training and p > 0 else x
-
-    # The forward pass.
 
     def forward(self, present: Tensor, noise: Noise | None = None, **streams: Tensor) -> dict[str, Tensor]:
         """Return `emotion` logits [B, C], `valence` [B] and what the model adds, from features [B, D] by key.
@@ -196,9 +234,7 @@ class Fusion(nn.Module, ABC):
             features = streams[key]
             if self.config.normalise:
                 features = (features - getattr(self, f"mean_{key}")) / getattr(self, f"deviation_{key}")
-            if key in self.sites:
-                features = self.drop(features, key, noise)
-            own.append(self.encoders[s](features, present[..., s : s + 1]))
+            own.append(self.encoders[s](self.drop(features, key, noise), present[..., s : s + 1]))
         return own
 
     def _stand_in(self, own: list[Tensor], present: Tensor, kept: Tensor, stays: Tensor | None) -> Hidden:

@@ -56,8 +56,12 @@ class MISA(Fusion):
             raise AffectError("model.streams: misa tells what modalities share, it needs at least two")
         if hidden % HEADS:
             raise AffectError(f"model.hidden is {hidden}: misa's attention has {HEADS} heads, it has to be even")
-        self.encoders = self.stream_encoders()
-        self.projections = nn.ModuleDict({name: _projection(hidden) for name in data.modalities})
+        self.projections = nn.ModuleDict(
+            {
+                name: nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.LayerNorm(hidden))
+                for name in data.modalities
+            }
+        )
         self.privates = nn.ModuleDict({name: _part(hidden) for name in data.modalities})
         self.shared = _part(hidden)
         self.reconstructions = nn.ModuleDict({name: nn.Linear(hidden, hidden) for name in data.modalities})
@@ -111,10 +115,6 @@ class MISA(Fusion):
     def _drop_parts(self, x: Tensor, name: str, noise: Noise) -> Tensor:
         """Return `x` [B, ...] with the mask of a site whose width is all its values."""
         return self.drop(x.flatten(1), name, noise).reshape(x.shape)
-
-
-def _projection(width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.LayerNorm(width))
 
 
 def _part(width: int) -> nn.Sequential:

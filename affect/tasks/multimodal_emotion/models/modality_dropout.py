@@ -2,14 +2,9 @@
 
 Legend: B examples, M modalities of the model (at most three).
 
-A draw is one of six numbers, or `NONE`. Each stands for a set of modalities that stay, by what is there:
-
-- of three modalities, the six non-empty incomplete subsets, each with probability 1/6;
-- of two, either alone, each with probability 1/2;
-- one alone stays: there is nothing to leave out.
-
-So a modality that is left out of a draw's reach is never missed, each stays with probability 1/2 in an example of two
-or three, and something that is present always stays.
+A draw is one of six numbers, or `NONE`. Each stands for a set of modalities that stay, by what is there: of three one
+of the six non-empty incomplete subsets, of two either alone, each as often; one alone stays. So each modality stays
+with probability 1/2 in an example of two or three, and something that is present always stays.
 """
 
 from __future__ import annotations
@@ -43,19 +38,19 @@ def kept_sets(modalities: int, patterns: Sequence[Sequence[bool]] = ()) -> Tenso
     A set's index is the sum of 2^m over its modalities m. With `patterns` [choices, M] a draw leaves what is in one of
     them, or all that is there where that would be nothing; the last choice leaves out nothing.
     """
-    choices = len(patterns) or CHOICES
-    table = torch.zeros(2**modalities, choices + 1, modalities)
-    for bits in product((0, 1), repeat=modalities):
-        index = sum(bit << place for place, bit in enumerate(bits))
-        subsets = [s for s in product((0, 1), repeat=modalities) if any(s) and s != bits and _within(s, bits)]
-        for choice in range(choices):
-            if patterns:
-                left = [bit * int(stays) for bit, stays in zip(bits, patterns[choice], strict=True)]
-                table[index, choice] = torch.tensor(left if any(left) else bits).float()
-            else:
-                table[index, choice] = torch.tensor(subsets[choice % len(subsets)] if subsets else bits).float()
-        table[index, choices] = torch.tensor(bits).float()
-    return table
+    table = []
+    for index in range(2**modalities):
+        whole = [index >> place & 1 for place in range(modalities)]
+        if patterns:
+            left = [[bit * int(stays) for bit, stays in zip(whole, pattern, strict=True)] for pattern in patterns]
+            drawn = [part if any(part) else whole for part in left]
+        else:
+            subsets = [list(part) for part in product(*(range(bit + 1) for bit in whole)) if any(part)]
+            # The last is the whole set, which stays where there is no other.
+            subsets = subsets[:-1] or [whole]
+            drawn = [subsets[choice % len(subsets)] for choice in range(CHOICES)]
+        table.append([*drawn, whole])
+    return torch.tensor(table).float()
 
 
 def draw(rows: int, probability: float, shares: Sequence[float] = ()) -> Tensor:
@@ -75,7 +70,3 @@ def keep(table: Tensor, choice: Tensor, present: Tensor) -> Tensor:
     places = 2 ** torch.arange(present.shape[-1], device=present.device)
     index = ((present > 0) * places).sum(-1)
     return table[index, choice]
-
-
-def _within(subset: tuple[int, ...], bits: tuple[int, ...]) -> bool:
-    return all(one <= other for one, other in zip(subset, bits, strict=True))

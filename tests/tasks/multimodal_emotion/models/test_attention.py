@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from affect.config import from_dict
 from affect.errors import AffectError
 from affect.tasks.multimodal_emotion.config import Model, Signature
-from affect.tasks.multimodal_emotion.models.attention import Attention, weigh
+from affect.tasks.multimodal_emotion.models.toolkit import Attention, weigh
 from tests.tasks.multimodal_emotion.models.checks import PUBLIC, count, runs_side_by_side
 from tests.tasks.multimodal_emotion.models.streams import ROBUST, STREAMS, config, inputs, total
 
@@ -330,9 +330,9 @@ def test_fields_that_cannot_be_are_named(named, words):
     ("named", "words"),
     [
         (dict(streams=()), "streams must be 1 to 18"),
-        (dict(streams=(("sound", "a", 3),)), "streams must be of audio, text, video, not .'sound'"),
+        (dict(streams=(("sound", "a", 3),)), "streams must be of audio, text, video, in this order, not .'sound'"),
         (dict(streams=(("audio", "a", 0),)), "streams must have positive widths"),
-        (dict(streams=(("text", "t", 3), ("audio", "a", 3))), "streams must be in the order audio, text, video"),
+        (dict(streams=(("text", "t", 3), ("audio", "a", 3))), "streams must be of audio, text, video, in this order"),
         (dict(streams=(("audio", "a", 3), ("audio", "a", 3))), "streams must name each feature once"),
         (dict(streams=tuple(("audio", f"a{i}", 3) for i in range(19))), "streams must be 1 to 18"),
         (dict(classes=("happy",)), "classes must be at least two different names"),

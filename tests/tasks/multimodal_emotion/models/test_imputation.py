@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affect.tasks.multimodal_emotion.models.attention import Attention
-from affect.tasks.multimodal_emotion.models.imputation import Imputation, others
+from affect.tasks.multimodal_emotion.models.fusion import Imputation, others
+from affect.tasks.multimodal_emotion.models.toolkit import Attention
 from tests.tasks.multimodal_emotion.models.streams import config, inputs
 
 

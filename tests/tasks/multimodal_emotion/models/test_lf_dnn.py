@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from affect.tasks.multimodal_emotion.models.lf_dnn import LateFusion
+from affect.tasks.multimodal_emotion.models.toolkit import LateFusion
 from tests.tasks.multimodal_emotion.models.checks import (
     ENCODERS,
     PUBLIC,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from affect.errors import AffectError
-from affect.tasks.multimodal_emotion.models.lmf import LowRankFusion, LowRankProduct
+from affect.tasks.multimodal_emotion.models.toolkit import LowRankFusion, LowRankProduct
 from tests.tasks.multimodal_emotion.models.checks import (
     ENCODERS,
     PUBLIC,

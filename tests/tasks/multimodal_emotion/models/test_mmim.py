@@ -7,7 +7,7 @@ import torch
 
 from affect.errors import AffectError
 from affect.losses.mmim import mmim_terms
-from affect.tasks.multimodal_emotion.models.mmim import MMIM
+from affect.tasks.multimodal_emotion.models.toolkit import MMIM
 from tests.tasks.multimodal_emotion.models.checks import (
     ENCODERS,
     PUBLIC,

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affect.tasks.multimodal_emotion.models.attention import Attention
 from affect.tasks.multimodal_emotion.models.modality_dropout import CHOICES, NONE, draw, effective, keep, kept_sets
+from affect.tasks.multimodal_emotion.models.toolkit import Attention
 from tests.tasks.multimodal_emotion.models.streams import ROBUST, STREAMS, config, inputs
 
 

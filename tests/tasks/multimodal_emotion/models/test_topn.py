@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from affect.errors import AffectError
-from affect.tasks.multimodal_emotion.models.topn import TopN
+from affect.tasks.multimodal_emotion.models.toolkit import Attention
 from tests.tasks.multimodal_emotion.models.checks import (
     PUBLIC,
     STREAMS,
@@ -38,18 +38,18 @@ def restate(model, batch, noise):
 
 @pytest.mark.parametrize("streams", [STREAMS, FIVE, MOST, STREAMS[:1]], ids=["3", "5", "18", "1"])
 def test_forward_is_the_formula(streams):
-    is_restated(TopN, config("topn", streams=streams), restate)
+    is_restated(Attention, config("topn", streams=streams), restate)
 
 
 def test_it_stands_what_every_model_stands():
-    stands_everything(TopN, config("topn", streams=FIVE))
-    stands_everything(TopN, config("topn", streams=MOST, softmax="masked", missing="token"))
+    stands_everything(Attention, config("topn", streams=FIVE))
+    stands_everything(Attention, config("topn", streams=MOST, softmax="masked", missing="token"))
 
 
 def test_streams_go_by_the_names_of_their_inputs():
     facts = config("topn", streams=FIVE)
     assert facts.data.keys == ("audio", "audio_2", "text", "video", "video_2")
-    outputs = TopN(*facts).eval()(**inputs(facts))
+    outputs = Attention(*facts).eval()(**inputs(facts))
     assert outputs["attention"].shape == (6, 5)
     assert {"audio_h", "text_h", "video_h"} <= outputs.keys()
 
@@ -57,7 +57,7 @@ def test_streams_go_by_the_names_of_their_inputs():
 def test_modality_dropout_leaves_out_all_streams_of_a_modality():
     torch.manual_seed(0)
     facts = config("topn", streams=FIVE, softmax="masked", modality_dropout=0.9, dropout_kind="balanced")
-    model = TopN(*facts).train()
+    model = Attention(*facts).train()
     weights = model(**inputs(facts, rows=200, whole=True))["attention"] > 0
     assert bool((weights[:, 0] == weights[:, 1]).all())
     assert bool((weights[:, 3] == weights[:, 4]).all())
@@ -66,9 +66,11 @@ def test_modality_dropout_leaves_out_all_streams_of_a_modality():
 
 def test_parameters_of_the_public_widths():
     facts = config("topn", streams=PUBLIC, hidden=128)
-    assert count(TopN, facts) == 1_067_786
+    assert count(Attention, facts) == 1_067_786
     doubled = config("topn", streams=tuple((m, f + n, w) for m, f, w in PUBLIC for n in "12"), hidden=128)
-    assert count(TopN, doubled) == 2 * 984_192 + (6 * 128 + 1) * 128 + 2 * 129 * 128 + 129 * 6 + 129 * 7 == 2_101_517
+    assert (
+        count(Attention, doubled) == 2 * 984_192 + (6 * 128 + 1) * 128 + 2 * 129 * 128 + 129 * 6 + 129 * 7 == 2_101_517
+    )
 
 
 def test_only_topn_takes_more_than_one_stream_a_modality():
