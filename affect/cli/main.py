@@ -164,12 +164,12 @@ def _several(
 
 def _suite(name: str, made: Suite, experiments: dict[str, Experiment], given: list[str], script: list[str]) -> None:
     recipes, options, commands = _several(name, made, "members", experiments, given, script)
-    from affect.experiments import suite as suites
+    from affect.experiments import several
 
     if options.dry_run:
-        print(suites.dry_run(recipes, options))
+        print(several.dry_run(recipes, options))
         return
-    page, failed = suites.run(recipes, options, commands)
+    page, failed = several.run_suite(recipes, options, commands)
     if first() and page is not None:
         print(f"{page.read_text(encoding='utf-8')}\ncomparison: {page}")
     if failed:
@@ -178,12 +178,12 @@ def _suite(name: str, made: Suite, experiments: dict[str, Experiment], given: li
 
 def _sequence(name: str, made: Stages, experiments: dict[str, Experiment], given: list[str], script: list[str]) -> None:
     recipes, options, commands = _several(name, made, "stages", experiments, given, script)
-    from affect.experiments import sequence
+    from affect.experiments import several
 
     if options.dry_run:
-        print(sequence.dry_run(recipes, options))
+        print(several.dry_run(several.chained(recipes, options), options))
         return
-    top = sequence.run(recipes, options, commands)
+    top = several.run_sequence(recipes, options, commands)
     if options.report and first():
         print(f"\nreport: {top / 'report.md'}")
 

@@ -20,7 +20,7 @@ from affect.extraction import GENERATED, Extraction, IncompleteError
 from affect.inference import manifest
 from affect.inference.extractor import Extractor, Features
 from affect.training import run_dir
-from affect.training.distributed import Engine, is_out_of_memory
+from affect.training.distributed import Engine, is_out_of_memory, join
 
 _LOG = logging.getLogger("affect")
 
@@ -49,7 +49,7 @@ def run(settings: Extraction, command: str) -> Path:
     Reached by every rank. Raises AffectError for what the user can mend, and IncompleteError at the end where media
     could not be read.
     """
-    engine = Engine()
+    engine = join()
     source = engine.on_main(lambda: _source(settings))
     media, extractor = _read(engine, settings, source)
     file = settings.folder / manifest.FILE

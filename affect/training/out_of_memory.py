@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -24,6 +26,17 @@ LIMIT = "budget.json"
 def is_short(error: BaseException) -> bool:
     """Tell whether an exception says that memory ran out, here or, by a vote, on any rank."""
     return isinstance(error, OutVotedError) or is_out_of_memory(error)
+
+
+@contextlib.contextmanager
+def explained(folder: Path, advice: str) -> Iterator[None]:
+    """Raise AffectError, which says where it was and what to give, where memory runs out inside."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise AffectError(f"{folder}: out of memory ({first_line(error)}); {advice}") from error
 
 
 def halve(engine: Engine, state: State, shortest: float, checkpoints: Path, error: BaseException) -> None:

@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from affect.errors import AffectError
+from affect.tables import counted
 from affect.task import TRAIN, Batch, Evaluation, Row, Task, Term, Weighting, measured
 from affect.training import (
     checkpoint,
     early_stopping,
     micro_batch_size,
-    opening,
     optim,
     out_of_memory,
     prediction,
@@ -36,16 +36,23 @@ from affect.training.distributed import Engine
 from affect.training.run_logging import Journal
 from affect.training.schedule import Schedule
 from affect.training.step import Result
-from affect.training.watch import DivergedError, Watch
 
 _LOG = logging.getLogger("affect")
 _OVERFLOWS = 50
 """fp16 overflows in a row after which the loss scale can't be what is wrong."""
+_STEPS = 32
+"""Steps whose cuts the first words average."""
 STACK_ROWS = 256.0
 """Rows of a small model that are predicted at once: of three wide features 4,096 would be 100 MB."""
 
 Scores = dict[str, dict[str, float]]
 """Scores of evaluations, by evaluation and measure."""
+Watch = Callable[[int, float], None]
+"""Called on every rank after each evaluation with the epoch (from 0) and the score; what it raises ends the run."""
+
+
+class DivergedError(AffectError):
+    """A loss or gradient that is not a finite number; raised at the same step on every rank."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,14 +179,30 @@ class Run:
             alone=not self.start.stacked,
         )  # fmt: skip
         if not self.start.stacked:
-            rows = self.parts[TRAIN]
-            self.log(logging.INFO, opening.words(self.engine, self.schedule, len(rows), self.state.mode))
+            self.log(logging.INFO, self._first_words())
             over = self.schedule.over_budget()
             if len(over):
-                self.log(logging.WARNING, opening.over(over, self.schedule.budget, rows[int(over[0])]["id"]))
+                longest = self.parts[TRAIN][int(over[0])]["id"]
+                self.log(
+                    logging.WARNING,
+                    f"{len(over)} examples are over the budget of {self.schedule.budget:.4g} and travel alone "
+                    f"({longest} ...)",
+                )
         for line in self.opening:
             self.log(logging.INFO, line)
         return self
+
+    def _first_words(self) -> str:
+        """Return what the run computes on, and how its global batch is cut."""
+        engine, schedule, rows = self.engine, self.schedule, len(self.parts[TRAIN])
+        figures = schedule.figures(_STEPS)
+        return (
+            f"engine {engine.name}, {counted(engine.world, 'rank')} on {counted(engine.nodes, 'node')}, "
+            f"{engine.device.type}, precision {engine.precision}; global batch {min(schedule.batch, rows)} of {rows}, "
+            f"{schedule.per_epoch} steps an epoch, {schedule.steps} in all; cut by {schedule.budget:.4g} into "
+            f"{figures['micro_batches']:.1f} micro-batches a rank ({self.state.mode}), "
+            f"padding {100 * figures['padding']:.0f} %"
+        )
 
     def __exit__(self, *_: object) -> None:
         """Close what it writes to."""

@@ -19,9 +19,8 @@ from affect.errors import StoppedError
 from affect.task import Batch, Key, Stackable, StackableModel, Task
 from affect.training import signals
 from affect.training.distributed import Engine, seeds
-from affect.training.run import Run
+from affect.training.run import DivergedError, Run
 from affect.training.stack import Stack
-from affect.training.watch import DivergedError
 
 _LOG = logging.getLogger("affect")
 _CACHE = 24e6

@@ -16,8 +16,7 @@ from affect.experiments.optuna_study import Study
 from affect.experiments.pruning import PrunedError, Together
 from affect.options import Options
 from affect.training import stacked_trainer, trainer
-from affect.training.run import Run
-from affect.training.watch import DivergedError
+from affect.training.run import DivergedError, Run
 from tests.tasks.multimodal_emotion import small
 
 RANGES = ("optim.lr=1e-4..1e-2 log",)

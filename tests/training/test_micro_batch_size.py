@@ -12,7 +12,7 @@ from affect import tasks
 from affect.errors import AffectError
 from affect.recipe import Train
 from affect.training import micro_batch_size
-from affect.training.distributed import Engine
+from affect.training.distributed import join
 from tests.training import runs
 
 
@@ -22,7 +22,7 @@ class Setting:
         self.task = tasks.make(self.recipe).for_fold(0, 1)
         self.part = self.task.datasets()["train"]
         self.lengths = np.asarray(self.part["length"])
-        self.engine = Engine()
+        self.engine = join()
         torch.manual_seed(0)
         self.model = self.task.build_model()
 

@@ -18,11 +18,10 @@ from affect.errors import AffectError
 from affect.task import Evaluation
 from affect.training import early_stopping, run_dir
 from affect.training import run as runs_module
-from affect.training.distributed import Engine
-from affect.training.run import Run, Start
+from affect.training.distributed import join
+from affect.training.run import DivergedError, Run, Start
 from affect.training.stacked_trainer import StackedTrainer
 from affect.training.step import Result
-from affect.training.watch import DivergedError
 from tests.tasks.multimodal_emotion import small
 from tests.training import toy_task
 from tests.training.toy_task import ToyTask
@@ -38,7 +37,7 @@ def make(feature_corpus, tmp_path):
             folder = tmp_path / "seed0" / "fold1"
             run_dir.claim(folder, recipe, experiment="test", overwrite=False)
             start = Start(experiment="test", resume=resume, only=only, stacked=True)
-            return stack.enter_context(Run(Engine(folder), tasks.make(recipe).for_fold(0, 1), folder, start))
+            return stack.enter_context(Run(join(folder), tasks.make(recipe).for_fold(0, 1), folder, start))
 
         yield made
 

@@ -16,7 +16,7 @@ from affect.errors import AffectError
 from affect.experiments import folds
 from affect.options import Options
 from affect.training import stacked_trainer
-from affect.training.distributed import Engine
+from affect.training.distributed import join
 from tests.tasks.multimodal_emotion import small
 
 
@@ -381,7 +381,7 @@ def test_the_model_decides_how_many_make_a_stack(corpus, monkeypatch):
     for cache, named, wanted in ((2.5, None, 2), (0.5, None, 1), (1000, None, 60), (0.5, 3, 3)):
         monkeypatch.setattr(stacked_trainer, "_CACHE", cache * numbers * 16)
         task.together = named
-        assert stacked_trainer.width(Engine(), task) == wanted
+        assert stacked_trainer.width(join(), task) == wanted
 
 
 def test_who_can():
@@ -392,12 +392,12 @@ def test_who_can():
         return type("Engine", (Some,), changes)
 
     task = tasks.make(small.recipe("nowhere"))
-    assert stacked_trainer.can_stack(Engine(), task)
+    assert stacked_trainer.can_stack(join(), task)
     assert stacked_trainer.can_stack(engine(precision="bf16"), task)
     assert not stacked_trainer.can_stack(engine(world=2), task)
     assert not stacked_trainer.can_stack(engine(precision="fp16"), task)
     watched = small.with_(small.recipe("nowhere"), train__diagnostics_every=3)
-    assert not stacked_trainer.can_stack(Engine(), tasks.make(watched)), "diagnostics are the trainer's"
+    assert not stacked_trainer.can_stack(join(), tasks.make(watched)), "diagnostics are the trainer's"
     from affect.tasks.emotion.config import Emotion
 
-    assert not stacked_trainer.can_stack(Engine(), tasks.make(Emotion())), "no task of features"
+    assert not stacked_trainer.can_stack(join(), tasks.make(Emotion())), "no task of features"

@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import (
     DistributedDataParallelKwargs,
+    DistributedType,
     GradientAccumulationPlugin,
     InitProcessGroupKwargs,
     LoggerType,
@@ -29,17 +30,33 @@ from accelerate.utils import (
 
 from affect.errors import AffectError, first_line, nearest
 from affect.recipe import Recipe
+from affect.training.distributed.engine import Engine
 
 _PATIENCE = timedelta(hours=12)
 """How long a collective waits: one rank may fill a cache for hours. Training is watched more closely."""
-_HALVES = {"DEEPSPEED": "ZeRO", "FSDP": "FSDP"}
 
 
-def accelerator(folder: Path | None, trackers: Sequence[str], precision: str | None = None) -> Accelerator:
-    """Return the Accelerator of this process, in the recipe's `precision` where the launch file names none.
+def join(folder: Path | None = None, trackers: Sequence[str] = (), precision: str | None = None) -> Engine:
+    """Join the processes that the launcher started; the recipe's `precision` counts where the launch file names none.
 
-    Raises AffectError for what can't be had here.
+    Raises AffectError when their number or their engine is not what was asked for, and for what can't be had here.
     """
+    made = _accelerator(folder, trackers, precision)
+    kind = made.distributed_type
+    if kind == DistributedType.DEEPSPEED:
+        from affect.training.distributed.zero import Zero
+
+        return Zero(made)
+    if kind == DistributedType.FSDP:
+        from affect.training.distributed.fsdp import Sharded
+
+        return Sharded(made)
+    if kind in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+        return Engine(made)
+    raise AffectError(f"the engine {kind.value} is not supported: use one of accelerate_configs/")
+
+
+def _accelerator(folder: Path | None, trackers: Sequence[str], precision: str | None) -> Accelerator:
     if precision is not None and os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no":
         # A launch file that says nothing says "no".
         os.environ["ACCELERATE_MIXED_PRECISION"] = precision
@@ -78,10 +95,10 @@ def accelerator(folder: Path | None, trackers: Sequence[str], precision: str | N
         )
     if made.state.deepspeed_plugin is not None:
         _check_precision(made.state.deepspeed_plugin.deepspeed_config)
-    for kind, asked in (("DEEPSPEED", deepspeed), ("FSDP", fsdp)):
+    for kind, name, asked in (("DEEPSPEED", "ZeRO", deepspeed), ("FSDP", "FSDP", fsdp)):
         if asked and made.distributed_type.value != kind:
             raise AffectError(
-                f"the launch file asks for {_HALVES[kind]}, but the engine here is {made.distributed_type.value}: "
+                f"the launch file asks for {name}, but the engine here is {made.distributed_type.value}: "
                 "ZeRO takes use_cpu: false, FSDP needs a GPU; or launch with accelerate_configs/cpu_2.yaml"
             )
     return made
@@ -103,8 +120,8 @@ def _check(cuda: bool, deepspeed: bool, fsdp: bool) -> None:
         raise AffectError("precision fp16 is for one process and DDP: launch ZeRO and FSDP with bf16")
     if deepspeed and find_spec("deepspeed") is None:
         raise AffectError("the launch file asks for DeepSpeed: pip install 'affect[deepspeed]'")
-    if deepspeed:
-        _check_file(os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none"))
+    if deepspeed and (path := os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")) != "none":
+        _check_file(path)
     if deepspeed and not cuda and shutil.which(os.environ.get("CXX", "c++")) is None:
         raise AffectError("DeepSpeed on a CPU builds an operator, and no C++ compiler is here: apt-get install g++")
     if fsdp and os.environ.get("FSDP_VERSION", "1") != "2":
@@ -119,8 +136,6 @@ def _check(cuda: bool, deepspeed: bool, fsdp: bool) -> None:
 
 def _check_file(path: str) -> None:
     """Raise AffectError for a DeepSpeed configuration that Accelerate would stumble over without naming it."""
-    if path == "none":
-        return
     try:
         said = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -146,8 +161,7 @@ def _check_precision(said: Mapping[str, Any]) -> None:
         )
     if enabled["torch_autocast"] and not enabled["bf16"]:
         raise AffectError("the launch file's DeepSpeed configuration enables torch_autocast: enable bf16 there instead")
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if asked == "bf16" and not enabled["bf16"]:
+    if os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "bf16" and not enabled["bf16"]:
         raise AffectError(
             "the launch file says mixed_precision bf16, its DeepSpeed configuration bf16 disabled: keep one"
         )
