@@ -36,15 +36,13 @@ class Tail:
         try:
             with self.path.open("rb") as file:
                 number = self.path.stat().st_ino
-                if number != self._file:
-                    self._place, self._file = 0, number
-                file.seek(self._place)
-                text = file.read()
+                file.seek(self._place if number == self._file else 0)
+                start, text = file.tell(), file.read()
         except OSError:
             # Not there yet, or not readable: then the run itself says why.
             return []
         whole = text[: text.rfind(b"\n") + 1]
-        self._place += len(whole)
+        self._place, self._file = start + len(whole), number
         return [json.loads(line) for line in whole.splitlines()]
 
 

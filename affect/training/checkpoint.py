@@ -9,6 +9,7 @@ import json
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,33 +38,28 @@ def save(
 
     Raises AffectError when the disk is full; the checkpoints there before stay.
     """
-    weights, moments = engine.weights(model), engine.moments(model, optimizer)
-    averaged = None if average is None else engine.weights(average.model)
+    tensors = {MODEL: engine.weights(model), OPTIMIZER: engine.moments(model, optimizer)}
+    if average is not None:
+        tensors[AVERAGE] = engine.weights(average.model)
+    stands.averaged = None if average is None else average.count
+    stands.written_by = {"engine": engine.name, "world": engine.world}
+    scaler, recipe = engine.scaler_state(), where.parent / "recipe.json"
 
     def write() -> None:
         with run_dir.whole(where / f"step-{stands.step:07d}") as temporary:
             temporary.mkdir()
-            save_file(weights, str(temporary / MODEL))
-            save_file(moments, str(temporary / OPTIMIZER))
-            if averaged is not None:
-                save_file(averaged, str(temporary / AVERAGE))
-            _write_rest(engine, where.parent / "recipe.json", temporary, average, stands)
+            for name, held in tensors.items():
+                save_file(held, str(temporary / name))
+            if scaler is not None:
+                (temporary / SCALER).write_text(json.dumps(scaler) + "\n", encoding="utf-8")
+            (temporary / run_state.FILE).write_text(json.dumps(asdict(stands), indent=2) + "\n", encoding="utf-8")
+            if recipe.exists():
+                shutil.copyfile(recipe, temporary / recipe.name)
             checksums.write(temporary)
         resume.tidy(where, stands.step, keep)
         _tidy_candidates(where)
 
     engine.on_main(write)
-
-
-def _write_rest(engine: Engine, recipe: Path, folder: Path, average: Average | None, stands: State) -> None:
-    """Write the loss scaler, the state and a copy of the run's recipe."""
-    scaler = engine.scaler_state()
-    if scaler is not None:
-        (folder / SCALER).write_text(json.dumps(scaler) + "\n", encoding="utf-8")
-    averaged = None if average is None else average.count
-    run_state.write(folder, stands, averaged=averaged, engine=engine.name, world=engine.world)
-    if recipe.exists():
-        shutil.copyfile(recipe, folder / recipe.name)
 
 
 def save_best(
@@ -92,7 +88,7 @@ def _tidy_candidates(where: Path) -> None:
     """Remove the weights that no checkpoint here counts on: a run may go on from any of them."""
     held = list((where / CANDIDATES).glob("*.safetensors"))
     if held:
-        needed = {step for path in steps(where) for _, step in run_state.read(path)[0].candidates}
+        needed = {step for path in steps(where) for _, step in run_state.read(path).candidates}
         for path in held:
             if int(path.stem) not in needed:
                 path.unlink()
@@ -111,8 +107,8 @@ def mean_of_candidates(where: Path, steps: Sequence[int]) -> dict[str, Tensor]:
         except (OSError, SafetensorError) as error:
             raise AffectError(f"{path} can't be read: {first_line(error)}; --resume never trains anew") from error
         for name, value in held.items():
-            known = total.get(name)
-            total[name] = value.double() if known is None or not value.is_floating_point() else known + value
+            adds = name in total and value.is_floating_point()
+            total[name] = total[name] + value if adds else value.double()
         kinds = {name: value.dtype for name, value in held.items()}
     return {
         name: (value / len(steps) if kinds[name].is_floating_point else value).to(kinds[name])
@@ -125,62 +121,33 @@ def load(path: Path, engine: Engine, model: nn.Module, optimizer: Any, average: 
 
     Every rank reads the files itself. Raises AffectError on each when one can't, or they belong to another model.
     """
-    read = _Read(path, engine, average is not None)
-    engine.everywhere(read)
+    names = [MODEL, OPTIMIZER] if average is None else [MODEL, OPTIMIZER, AVERAGE]
+    state, tensors, scaler = engine.everywhere(lambda: _read(path, names, engine.rank))
     try:
-        engine.load_weights(model, read.tensors[MODEL])
+        engine.load_weights(model, tensors[MODEL])
         if average is not None:
-            average.model.load_state_dict(read.tensors[AVERAGE])
-            average.count = read.state.step if read.averaged is None else read.averaged
-        engine.load_moments(model, optimizer, _fitting(read.tensors[OPTIMIZER], read.tensors[MODEL]))
-        if read.scaler is not None:
-            engine.load_scaler(read.scaler)
+            average.model.load_state_dict(tensors[AVERAGE])
+            average.count = state.step if state.averaged is None else state.averaged
+        engine.load_moments(model, optimizer, tensors[OPTIMIZER])
+        if scaler is not None:
+            engine.load_scaler(scaler)
     except Exception as error:  # engines and torch each raise their own kinds
         raise _refused(path, error) from error
-    return read.state
+    return state
 
 
-class _Read:
-    """What is in a checkpoint's files, once called: reading comes before all that ranks do together."""
-
-    def __init__(self, path: Path, engine: Engine, average: bool):
-        self.path, self.engine = path, engine
-        self.names = [MODEL, OPTIMIZER, *([AVERAGE] if average else [])]
-        self.tensors: dict[str, dict[str, Tensor]] = {}
-        self.scaler: dict[str, Any] | None = None
-        self.state = State()
-        self.averaged: int | None = None
-
-    def __call__(self) -> None:
-        """Read everything. Raises AffectError."""
-        path = self.path
-        if not path.is_dir():
-            raise AffectError(
-                f"rank {self.engine.rank} on {platform.node()} sees no {path}: --runs must be on a disk of all machines"
-            )
-        try:
-            self.state, self.averaged = run_state.read(path)
-            self.tensors = {name: load_file(str(path / name)) for name in self.names}
-            if (path / SCALER).exists():
-                self.scaler = json.loads((path / SCALER).read_text(encoding="utf-8"))
-        except Exception as error:  # safetensors and JSON each raise their own kinds for a damaged file
-            raise _refused(path, error) from error
+def _read(
+    path: Path, names: Sequence[str], rank: int
+) -> tuple[State, dict[str, dict[str, Tensor]], dict[str, Any] | None]:
+    """Return what is in a checkpoint's files: reading comes before all that ranks do together. Raises AffectError."""
+    if not path.is_dir():
+        raise AffectError(f"rank {rank} on {platform.node()} sees no {path}: --runs must be on a disk of all machines")
+    try:
+        scaler = json.loads((path / SCALER).read_text(encoding="utf-8")) if (path / SCALER).exists() else None
+        return run_state.read(path), {name: load_file(str(path / name)) for name in names}, scaler
+    except Exception as error:  # safetensors and JSON each raise their own kinds for a damaged file
+        raise _refused(path, error) from error
 
 
 def _refused(path: Path, error: Exception) -> AffectError:
     return AffectError(f"{path} can't be resumed from: {first_line(error)}; name another with --resume, or --overwrite")
-
-
-def _fitting(moments: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return moments <kind>/<parameter>. Raises ValueError unless each kind is of the same parameters of the model."""
-    kinds: dict[str, set[str]] = {}
-    for key in moments:
-        kind, _, name = key.partition("/")
-        kinds.setdefault(name, set()).add(kind)
-    every = set().union(*kinds.values())
-    for name, found in kinds.items():
-        if name not in weights:
-            raise ValueError(f"{OPTIMIZER} has moments of {name}, which the model has not")
-        if found != every:
-            raise ValueError(f"{OPTIMIZER} lacks {min(every - found)}/{name}")
-    return moments

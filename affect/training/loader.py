@@ -80,14 +80,9 @@ class Loader:
 
     def _begin(self) -> Iterator[Batch | AffectError]:
         options: dict[str, Any] = {"prefetch_factor": 4, "worker_init_fn": _follow} if self.workers else {}
+        # A whole batch an order, which no collating changes.
         loader: DataLoader[Any] = DataLoader(
-            self.data,
-            batch_size=None,
-            sampler=self._orders,
-            num_workers=self.workers,
-            collate_fn=_same,
-            pin_memory=self.pin,
-            **options,
+            self.data, batch_size=None, sampler=self._orders, num_workers=self.workers, pin_memory=self.pin, **options
         )
         with _quiet():
             return iter(loader)
@@ -169,19 +164,14 @@ def _quiet() -> Iterator[None]:
 
 def _died(error: Exception) -> bool:
     """Tell whether an exception says that a worker is gone, not that it raised something."""
-    said = str(error)
     if isinstance(error, RuntimeError):
-        return said.startswith("DataLoader worker (pid")
+        return str(error).startswith("DataLoader worker (pid")
     # Its tensors could not be fetched from it: they are passed through a socket of its own.
     kinds = (ConnectionError, EOFError, FileNotFoundError)
-    return isinstance(error, kinds) and not said.startswith("Caught ")
+    return isinstance(error, kinds) and not str(error).startswith("Caught ")
 
 
 def _follow(_: int) -> None:
     """Let a worker end with its rank, and hear of no stop by itself: its rank does, and ends it."""
     process.die_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-
-
-def _same(item: Any) -> Any:
-    return item

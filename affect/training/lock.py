@@ -55,27 +55,23 @@ def _wait(folder: Path) -> int | None:
     """Return the handle of the lock, once nobody else has it; None where there can be none."""
     path, end = folder / NAME, time.monotonic() + _PATIENCE
     while True:
+        handle = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            if _take(handle, path):
+                return handle
+            os.close(handle)
         except OSError as error:
+            if handle is not None:
+                os.close(handle)
+                if error.errno not in _NO_LOCKS:
+                    raise
             # A disk that takes no file is no place to train on either: who writes next says so.
             if path.exists():
-                _without(folder, error)
+                why = error.strerror or error
+                _LOG.warning("%s can't be locked (%s): see to it that no other session trains it", folder, why)
             return None
-        kept = False
-        try:
-            kept = _take(handle, path)
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            _without(folder, error)
-            return None
-        finally:
-            if not kept:
-                os.close(handle)
-        if kept:
-            return handle
         if time.monotonic() > end:
             raise AffectError(f"{folder} is being trained by {_holder(path)}: wait for it, or end it")
         time.sleep(0.05)
@@ -107,7 +103,3 @@ def _holder(path: Path) -> str:
         return f"pid {who['pid']} on host {who['host']}{job}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another session"
-
-
-def _without(folder: Path, error: OSError) -> None:
-    _LOG.warning("%s can't be locked (%s): see to it that no other session trains it", folder, error.strerror or error)

@@ -144,7 +144,7 @@ def _examine(path: Path) -> State:
     """Return where a checkpoint stands, each of its files held against its checksum. Raises DamagedError."""
     checksums.check(path)
     try:
-        return run_state.read(path)[0]
+        return run_state.read(path)
     except (OSError, ValueError) as error:
         raise DamagedError(f"{run_state.FILE} can't be read ({first_line(error)})") from error
 

@@ -22,12 +22,12 @@ from affect.tables import counted
 from affect.task import TRAIN, Batch, Evaluation, Row, Task, Term, Weighting, measured
 from affect.training import (
     checkpoint,
-    early_stopping,
     micro_batch_size,
     optim,
     out_of_memory,
     prediction,
     run_dir,
+    run_state,
     signals,
     watchdog,
 )
@@ -206,7 +206,7 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         """Close what it writes to."""
-        self.journal.__exit__()
+        self.journal.close()
 
     @property
     def name(self) -> str:
@@ -275,7 +275,7 @@ class Run:
             if self.average is not None:
                 self.average.update(self.engine.tensors(self.model))
             if settings.clip_percentile is not None:
-                self.state.norms = [*self.state.norms, norm][-optim.WINDOW :]
+                self.state.norms = (*self.state.norms, norm)[-optim.WINDOW :]
         values = {name: float(value) for name, value in result.terms.items()}
         if self.weighting is not None:
             took_part = {name: value for name, value in values.items() if name not in result.undefined}
@@ -330,7 +330,7 @@ class Run:
         """Keep the weights if they are the best so far, and decide whether to stop early."""
         first = self.measures[0]
         score = selected(self.task, scores)
-        better, told = early_stopping.judge(self.state, score, first.sign, epoch, self.recipe)
+        better, told = run_state.judge(self.state, score, first.sign, epoch, self.recipe)
         for evaluation, found in scores.items():
             self.journal.evaluation(self.state.step, epoch, evaluation, found)
         self.journal.write(
@@ -371,7 +371,7 @@ class Run:
             return
         sign, most = self.measures[0].sign, self.recipe.train.average_best
         ranked = sorted([*self.state.candidates, (score, self.state.step)], key=lambda held: (-sign * held[0], held[1]))
-        self.state.candidates = ranked[:most]
+        self.state.candidates = tuple(ranked[:most])
         if (score, self.state.step) in self.state.candidates:
             weights = self.engine.weights(self._evaluated())
             self.engine.on_main(lambda: checkpoint.save_candidate(self.checkpoints, self.state.step, weights))

@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -53,11 +53,7 @@ class Journal:
             disable=None if alone else True,
         )  # fmt: skip
 
-    def __enter__(self) -> Self:
-        """Return the journal."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         """Close its files, log and bar."""
         for name, file in self._files.items():
             with self._guarded(f"{name}.jsonl"):

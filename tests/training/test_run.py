@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from affect import tasks
 from affect.errors import AffectError
 from affect.task import Evaluation
-from affect.training import early_stopping, run_dir
 from affect.training import run as runs_module
+from affect.training import run_dir, run_state
 from affect.training.distributed import join
 from affect.training.run import DivergedError, Run, Start
 from affect.training.stacked_trainer import StackedTrainer
@@ -194,8 +194,8 @@ def test_several_evaluations_choose_by_their_mean(make):
 def test_the_best_weights_are_those_of_their_epoch(make, monkeypatch):
     """And not what was trained since."""
     run = make(train__epochs=4, train__checkpoint_every=4)
-    real, scores = early_stopping.judge, iter([0.1, 0.9, 0.5, 0.2])
-    monkeypatch.setattr(early_stopping, "judge", lambda state, score, *rest: real(state, next(scores), *rest))
+    real, scores = run_state.judge, iter([0.1, 0.9, 0.5, 0.2])
+    monkeypatch.setattr(run_state, "judge", lambda state, score, *rest: real(state, next(scores), *rest))
     states = []
     for _ in range(4):
         epoch(run)

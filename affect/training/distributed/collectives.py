@@ -76,16 +76,20 @@ class Ranks:
         result: T = value
         return result
 
-    def everywhere(self, function: Callable[[], object]) -> None:
-        """Run `function` on every rank and wait for all. A collective; raises the first rank's AffectError on each."""
+    def everywhere(self, function: Callable[[], T]) -> T:
+        """Return what `function` returns here, once all ranks have run it. A collective.
+
+        Raises the first rank's AffectError on each.
+        """
         message: str | None = None
         try:
-            function()
+            value = function()
         except AffectError as error:
             message = str(error)
-        wrong = [said for said in self.gather_objects([message]) if said is not None]
+        wrong = [text for text in self.gather_objects([message]) if text is not None]
         if wrong:
             raise AffectError(wrong[0])
+        return value
 
     def wait(self) -> None:
         """Wait for all ranks. A collective."""
