@@ -50,7 +50,7 @@ MAY = {
     },
     "experiments": {
         *("task", "recipe", "errors", "options", "definitions", "extraction", "registry", "inference", "training"),
-        *("report", "data", "models", "metrics", "hub", "process", "tables"),
+        *("report", "data", "models", "metrics", "hub", "process", "tables", "findings", "figures"),
     },
     "launcher": {"errors"},
     "cli": {

@@ -155,13 +155,12 @@ class Display:
         self._console.print(line)
 
     def _line(self, run: Progress) -> None:
-        said = (run.state, run.said_scores())
-        if run.state == "waiting" or self._said.get(run.name) == said:
+        news = (run.state, run.said_scores())
+        if run.state == "waiting" or self._said.get(run.name) == news:
             return
-        self._said[run.name] = said
+        self._said[run.name] = news
         where = f" on {run.place}" if run.place else ""
-        parts = [f"{run.name}{where}: {run.state}"]
-        if run.step:
-            parts.append(f"epoch {run.epoch}/{run.epochs}, step {run.step}/{run.steps}")
-        parts += [run.said_scores(), run.speed(), f"{run.left()} left" if run.left() else ""]
+        place = f"epoch {run.epoch}/{run.epochs}, step {run.step}/{run.steps}" if run.step else ""
+        left = f"{run.left()} left" if run.left() else ""
+        parts = [f"{run.name}{where}: {run.state}", place, run.said_scores(), run.speed(), left]
         self.say(", ".join(part for part in parts if part))

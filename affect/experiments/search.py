@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -19,14 +20,13 @@ from affect.errors import AffectError, first_line
 from affect.experiments import folds
 from affect.experiments.definitions import Choice, Range, Search, changed, resolve
 from affect.experiments.optuna_study import Study, Trial
-from affect.experiments.pruning import PrunedError, Together, prune
 from affect.experiments.search_report import write
 from affect.options import Options
 from affect.recipe import Recipe
 from affect.task import Task
 from affect.training import run_dir, signals, stacked_trainer
 from affect.training.distributed import Engine
-from affect.training.run import DivergedError, selected
+from affect.training.run import DivergedError, Run, selected
 
 _LOG = logging.getLogger("affect")
 _HOPELESS = 3
@@ -217,3 +217,62 @@ def _words(name: str, value: Choice) -> list[str]:
         head, dot, last = name.rpartition(".")
         return [f"--{head}{dot}{'' if value else 'no-'}{last}"]
     return [f"--{name}", str(value)]
+
+
+class PrunedError(Exception):
+    """A trial whose validation score is under the median of those before it; raised on every rank."""
+
+
+def prune(number: int, epoch: int) -> NoReturn:
+    """End a trial after this epoch (from 0), and say so. Raises PrunedError."""
+    _LOG.info("trial %d: pruned after epoch %d, under the median of those before it", number, epoch + 1)
+    raise PrunedError
+
+
+class Together:
+    """Watches runs of a trial that train as one stack, by the mean of the best score of each up to an epoch.
+
+    Runs of the trial that ended before them count with their final scores: the mean is over more runs, stack by stack.
+    """
+
+    def __init__(self, study: Study, number: int, places: Sequence[Path], earlier: Sequence[float], task: Task):
+        """Watch the runs in the folders `places`; `earlier` are the scores of those that ended before them."""
+        self.study, self.number, self.earlier = study, number, list(earlier)
+        self.latest = task.recipe.train.choose == "last"
+        self.sign = task.measures[0].sign
+        # A run that an earlier session brought to the end of its training is not seen again.
+        self.courses = {place: _evaluated(place) for place in places}
+        self.stands: dict[Path, float] = {}
+        """The last epoch of the runs that were seen; of those that are over infinity."""
+
+    def __call__(self, runs: Sequence[Run]) -> None:
+        """Report an epoch that all runs have come to. Raises PrunedError."""
+        epoch = -1
+        for run in runs:
+            epoch = run.schedule.epoch(run.state.step - 1)
+            self.stands[run.folder] = math.inf if run.done else epoch
+            if run.state.best is not None:
+                self.courses[run.folder][epoch] = run.state.best
+        # Folds of other sizes have other epochs. One that was not seen is no further back: the hindmost train first.
+        if min(self.stands.values()) < epoch:
+            return
+        scores = [self._reached(course, epoch) for course in self.courses.values()]
+        known = [score for score in scores if score is not None]
+        if len(known) < len(scores):
+            return
+        counted = (len(self.earlier), len(self.earlier) + len(known))
+        if self.study.report(self.number, epoch, float(np.mean([*self.earlier, *known])), runs=counted):
+            prune(self.number, epoch)
+
+    def _reached(self, course: dict[int, float], epoch: int) -> float | None:
+        """Return the best score up to an epoch (the latest, where the last weights are kept); None before the first."""
+        past = {at: score for at, score in course.items() if at <= epoch}
+        if not past:
+            return None
+        return past[max(past)] if self.latest else max(past.values(), key=lambda score: self.sign * score)
+
+
+def _evaluated(folder: Path) -> dict[int, float]:
+    """Return the scores by epoch that an earlier session wrote to a run's folder and chose by."""
+    lines = [line for line in run_dir.read_lines(folder / "metrics.jsonl") if line.get("event") == "selection"]
+    return {line["epoch"]: line["score"] for line in lines if line["score"] is not None}

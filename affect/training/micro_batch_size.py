@@ -20,7 +20,6 @@ from affect.training.schedule import Schedule
 
 _CPU_BYTES = 256 * 2**20
 """What a micro-batch's graph may take on a CPU: larger ones are no faster there (docs/experiments.md)."""
-
 _DRAWS = 8
 """Draws of the augmentation of which the largest is measured."""
 
@@ -97,17 +96,15 @@ def _bytes_per_unit(
 
 def _inputs(engine: Engine, task: Task, part: Dataset, longest: int, rows: int) -> dict[str, Tensor]:
     data, micro = Collated(task, part), plan.Micro((longest,) * rows)
-    found = [data[Order(micro, Key(seed=0, epoch=epoch))] for epoch in range(_DRAWS)]
-    for batch in found:
+    batches: list[Batch] = []
+    for epoch in range(_DRAWS):
+        batch = data[Order(micro, Key(seed=0, epoch=epoch))]
         if isinstance(batch, Exception):
             raise batch
+        batches.append(batch)
     # Augmentation may make an example longer or shorter: what counts is the longest that it may become.
-    largest = max((batch for batch in found if isinstance(batch, Batch)), key=_size)
+    largest = max(batches, key=lambda batch: sum(tensor.numel() for tensor in batch.inputs.values()))
     return largest.to(engine.device).inputs
-
-
-def _size(batch: Batch) -> int:
-    return sum(tensor.numel() for tensor in batch.inputs.values())
 
 
 def _peak(engine: Engine, model: nn.Module, inputs: dict[str, Tensor]) -> float:
@@ -115,7 +112,8 @@ def _peak(engine: Engine, model: nn.Module, inputs: dict[str, Tensor]) -> float:
     model.zero_grad(set_to_none=True)
     torch.cuda.reset_peak_memory_stats(engine.device)
     before = torch.cuda.memory_allocated(engine.device)
-    _scalar(list(model(**inputs).values())).backward()  # type: ignore[no-untyped-call]
+    sums = [output.float().sum() for output in model(**inputs).values() if output.requires_grad]
+    torch.stack(sums).sum().backward()  # type: ignore[no-untyped-call]
     torch.cuda.synchronize(engine.device)
     return float(torch.cuda.max_memory_allocated(engine.device) - before)
 
@@ -132,10 +130,5 @@ def _saved(model: nn.Module, inputs: dict[str, Tensor]) -> float:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        outputs = model(**inputs)
-    del outputs
+        model(**inputs)
     return float(sum(kept.values()))
-
-
-def _scalar(outputs: Sequence[Tensor]) -> Tensor:
-    return torch.stack([t.float().sum() for t in outputs if t.requires_grad]).sum()

@@ -68,30 +68,21 @@ def halve(engine: Engine, state: State, shortest: float, checkpoints: Path, erro
 def settle(engine: Engine, named: Train, state: State, measured: State, checkpoints: Path) -> list[str]:
     """Let the budget and the mode of a resumed run be those named, or what memory there is here; return what is said.
 
-    A collective. Raises AffectError where the limit that an earlier session left can't be read.
+    A limit that an earlier session left holds, too. A budget that is `named` is believed, unless it is no smaller than
+    the one with which that session ran out of memory: the same command given again must not end in the same way. A
+    collective. Raises AffectError where the limit can't be read.
     """
     if named.budget != "auto" or state.budget > measured.budget:
         # Named anew, or a card with less memory than the one before.
         state.budget, state.mode = measured.budget, measured.mode
     if named.mode != "auto":
         state.mode = measured.mode
-    told = heed(engine, state, checkpoints, named=named.budget != "auto")
-    return [] if told is None else [told]
-
-
-def heed(engine: Engine, state: State, checkpoints: Path, *, named: bool = False) -> str | None:
-    """Lower the budget to what an earlier session left as its limit, and return that in words. A collective.
-
-    One that is `named` is believed, unless it is no smaller than the one with which that session ran out of memory:
-    the same command given again must not end in the same way. Raises AffectError where the limit can't be read.
-    """
     limit, failed = engine.on_main(lambda: _limit(checkpoints / LIMIT))
-    if limit >= state.budget or (named and state.budget < failed):
-        return None
-    state.budget = limit
-    if state.mode == "hold":
-        state.mode = "replay"
-    return f"an earlier session ran out of memory: budget {limit:.4g} at most, {state.mode} ({checkpoints / LIMIT})"
+    if limit >= state.budget or (named.budget != "auto" and state.budget < failed):
+        return []
+    state.budget, state.mode = limit, "replay" if state.mode == "hold" else state.mode
+    words = f"an earlier session ran out of memory: budget {limit:.4g} at most, {state.mode} ({checkpoints / LIMIT})"
+    return [words]
 
 
 def _limit(path: Path) -> tuple[float, float]:

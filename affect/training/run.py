@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,12 +84,12 @@ class Run:
         self.checkpoints = folder / "checkpoints"
         self.parts = task.datasets()
         every = list(task.evaluations())
-        self.evaluations = every if start.only is None else [e for e in every if e.name in start.only]
+        self.evaluations = [e for e in every if start.only is None or e.name in start.only]
         self.each_epoch = [e for e in every if e.when == "epoch"]
         self.measures = list(task.measures)
         self.terms: list[Term] = list(task.terms())
         self.weighting: Weighting | None = task.weighting()
-        self._epoch_rows: tuple[int, Dataset, NDArray[np.float64]] | None = None
+        self._of_epoch = lru_cache(maxsize=1)(self._rows_and_lengths)
         self._refuse_small()
         with engine.seeded(self.recipe.seed):
             model = task.build_model()
@@ -128,15 +129,15 @@ class Run:
     def _resume(self) -> None:
         """Take up the checkpoint that was asked for, and drop those that a new course makes untrue."""
         # What can't be resumed from is said on the terminal now, and in the run's log once it is open.
-        said: list[str] = []
-        found = self.engine.on_main(lambda: checkpoint.find(self.start.resume, self.checkpoints, said.append))
-        for line in said:
+        passed: list[str] = []
+        path = self.engine.on_main(lambda: checkpoint.find(self.start.resume, self.checkpoints, passed.append))
+        for line in passed:
             self.log(logging.WARNING, line)
-        self.opening += said
+        self.opening += passed
         chosen = self.state
-        if found is not None:
-            self.state = checkpoint.load(found, self.engine, self.model, self.optimizer, self.average)
-            self.opening.append(f"resuming {found} after step {self.state.step}")
+        if path is not None:
+            self.state = checkpoint.load(path, self.engine, self.model, self.optimizer, self.average)
+            self.opening.append(f"resuming {path} after step {self.state.step}")
             if self.weighting is not None and self.state.weighting is not None:
                 self.weighting.load(self.state.weighting)
         if self.start.stacked:
@@ -153,41 +154,35 @@ class Run:
         train = self.recipe.train
         self.schedule = Schedule(self.lengths, train, self.recipe.seed, self.engine.world, self.state.budget)
 
+    def _rows_and_lengths(self, epoch: int) -> tuple[Dataset, NDArray[np.float64]]:
+        rows = self.task.rows_of_epoch(self.parts[TRAIN], epoch)
+        if len(rows) != len(self.parts[TRAIN]):
+            raise AffectError(f"epoch {epoch + 1} has {len(rows)} training rows, not {len(self.parts[TRAIN])}")
+        return rows, np.asarray(rows["length"][:], dtype=np.float64)
+
     def rows(self, epoch: int) -> Dataset:
         """Return the training rows of an epoch."""
-        if self._epoch_rows is None or self._epoch_rows[0] != epoch:
-            part = self.task.rows_of_epoch(self.parts[TRAIN], epoch)
-            if len(part) != len(self.parts[TRAIN]):
-                raise AffectError(f"epoch {epoch + 1} has {len(part)} training rows, not {len(self.parts[TRAIN])}")
-            self._epoch_rows = (epoch, part, np.asarray(part["length"][:], dtype=np.float64))
-        return self._epoch_rows[1]
+        return self._of_epoch(epoch)[0]
 
     def lengths(self, epoch: int) -> NDArray[np.float64]:
         """Return what each training row of an epoch costs [n]."""
-        self.rows(epoch)
-        assert self._epoch_rows is not None
-        return self._epoch_rows[2]
+        return self._of_epoch(epoch)[1]
 
     # Its session.
 
     def __enter__(self) -> Self:
         """Open what it writes to, and say what it is."""
-        settings = {"experiment": self.start.experiment, **self.recipe.to_dict()}
-        label = self.name if self.start.stacked else f"{self.start.experiment} {self.name}"
         self.journal = Journal(
-            self.engine, self.folder, steps=self.schedule.steps, done=self.state.step, label=label, settings=settings,
-            alone=not self.start.stacked,
+            self.engine, self.folder, steps=self.schedule.steps, done=self.state.step, alone=not self.start.stacked,
+            label=f"{self.start.experiment} {self.folder.parent.name}/{self.folder.name}",
+            settings={"experiment": self.start.experiment, **self.recipe.to_dict()},
         )  # fmt: skip
         if not self.start.stacked:
             self.log(logging.INFO, self._first_words())
-            over = self.schedule.over_budget()
-            if len(over):
-                longest = self.parts[TRAIN][int(over[0])]["id"]
-                self.log(
-                    logging.WARNING,
-                    f"{len(over)} examples are over the budget of {self.schedule.budget:.4g} and travel alone "
-                    f"({longest} ...)",
-                )
+            if len(over := self.schedule.over_budget()):
+                budget, first = self.schedule.budget, self.parts[TRAIN][int(over[0])]["id"]
+                line = f"{len(over)} examples are over the budget of {budget:.4g} and travel alone ({first} ...)"
+                self.log(logging.WARNING, line)
         for line in self.opening:
             self.log(logging.INFO, line)
         return self
@@ -207,11 +202,6 @@ class Run:
     def __exit__(self, *_: object) -> None:
         """Close what it writes to."""
         self.journal.close()
-
-    @property
-    def name(self) -> str:
-        """The run's name in messages."""
-        return f"{self.folder.parent.name}/{self.folder.name}"
 
     def log(self, level: int, line: str) -> None:
         """Write a line to the log: of a run in a stack to its own alone."""
@@ -283,8 +273,8 @@ class Run:
             self.state.weighting = self.weighting.state()
         self.state.step += 1
         undefined = {"undefined": list(result.undefined)} if result.undefined else {}
-        told = {"epoch": line["epoch"], "loss": loss, "terms": values, "grad_norm": norm, **line, **undefined}
-        self.journal.step(now + 1, told | ({"skipped": True} if skipped else {}), timing)
+        record = {"epoch": line["epoch"], "loss": loss, "terms": values, "grad_norm": norm, **line, **undefined}
+        self.journal.step(now + 1, record | ({"skipped": True} if skipped else {}), timing)
 
     def _check(self, now: int, loss: float, norm: float, batches: Sequence[Batch]) -> None:
         """Raise DivergedError for a loss or gradient that is not a number; fp16 alone may overflow."""
@@ -311,10 +301,8 @@ class Run:
         return not any(line.get("event") == "selection" and line["step"] == done for line in lines)
 
     def _evaluates(self, step: int) -> bool:
-        """Tell whether it is evaluated after `step` (from 0), the last of an epoch."""
-        return (self.schedule.epoch(step) + 1) % self.recipe.train.evaluate_every == 0 or (
-            step + 1 == self.schedule.steps
-        )
+        last = step + 1 == self.schedule.steps
+        return last or (self.schedule.epoch(step) + 1) % self.recipe.train.evaluate_every == 0
 
     def end_epoch(self) -> None:
         """Evaluate and save as the recipe says. Reached by every rank."""
@@ -330,23 +318,23 @@ class Run:
         """Keep the weights if they are the best so far, and decide whether to stop early."""
         first = self.measures[0]
         score = selected(self.task, scores)
-        better, told = run_state.judge(self.state, score, first.sign, epoch, self.recipe)
-        for evaluation, found in scores.items():
-            self.journal.evaluation(self.state.step, epoch, evaluation, found)
+        better, news = run_state.judge(self.state, score, first.sign, epoch, self.recipe)
+        for evaluation, measures in scores.items():
+            self.journal.evaluation(self.state.step, epoch, evaluation, measures)
         self.journal.write(
             "metrics", {"event": "selection", "step": self.state.step, "epoch": epoch, "score": score, "kept": better}
         )
         if better:
             self._keep_best(scores)
         if self.recipe.train.average_best > 1:
-            self._keep_candidate(score, scores)
+            self._keep_candidate(score)
         shown = [measure.name for measure in self.measures if measure is first or measure.headline]
         main = next(iter(scores.values()))
         chosen = " ".join(f"{name} {main[name]:.3f}" for name in shown)
         self.log(logging.INFO, f"epoch {epoch + 1}: {chosen}{' *' if better else ''}")
         if not math.isfinite(score):
-            told = [f"{first.shown} is not defined on this evaluation, which chooses no weights", *told]
-        for line in told:
+            news = [f"{first.shown} is not defined on this evaluation, which chooses no weights", *news]
+        for line in news:
             self.log(logging.INFO, line)
         if self.start.watch is not None:
             self.start.watch(epoch, score)
@@ -365,14 +353,15 @@ class Run:
         if self.start.on_save is not None:
             self.start.on_save()
 
-    def _keep_candidate(self, score: float, scores: Scores) -> None:
+    def _keep_candidate(self, score: float) -> None:
         """Keep the weights if they are among the best ones that are averaged at the end."""
         if not math.isfinite(score):
             return
         sign, most = self.measures[0].sign, self.recipe.train.average_best
-        ranked = sorted([*self.state.candidates, (score, self.state.step)], key=lambda held: (-sign * held[0], held[1]))
+        own = (score, self.state.step)
+        ranked = sorted([*self.state.candidates, own], key=lambda held: (-sign * held[0], held[1]))
         self.state.candidates = tuple(ranked[:most])
-        if (score, self.state.step) in self.state.candidates:
+        if own in self.state.candidates:
             weights = self.engine.weights(self._evaluated())
             self.engine.on_main(lambda: checkpoint.save_candidate(self.checkpoints, self.state.step, weights))
 
@@ -411,9 +400,8 @@ class Run:
         self.engine.load_weights(self._evaluated(), weights)
         self._evaluated().eval()
         rows = {evaluation.name: self.predict(evaluation) for evaluation in self.evaluations}
-        scores = {name: measured(self.measures, mine) for name, mine in rows.items()}
-        kept = {e.name: rows[e.name] for e in self.evaluations if e.kept}
-        self.engine.on_main(lambda: self._write_rows(kept))
+        scores = {name: measured(self.measures, predicted) for name, predicted in rows.items()}
+        self.engine.on_main(lambda: self._write_rows(rows))
         state = self.state
         place = {"best_step": state.best_step, "best_epoch": state.best_epoch}
         self.journal.write("metrics", {"event": "end", "step": state.step, **place, "scores": scores})
@@ -426,10 +414,9 @@ class Run:
         """Return the best weights on every rank, the mean of the best few where the recipe asks for it."""
         best = self.checkpoints / checkpoint.BEST / checkpoint.MODEL
         if self.state.best is None:
-            first = self.measures[0]
             raise AffectError(
-                f"{self.folder}: {first.shown} was defined on no evaluation (fewer than two labels, or all the same), "
-                "so that no weights were chosen: --train.choose last keeps the last ones"
+                f"{self.folder}: {self.measures[0].shown} was defined on no evaluation (fewer than two labels, or all "
+                "the same), so that no weights were chosen: --train.choose last keeps the last ones"
             )
         if not best.is_file():
             raise AffectError(f"{self.checkpoints} holds no best weights: --resume never trains anew")
@@ -440,13 +427,13 @@ class Run:
             self.log(logging.INFO, f"the mean of the {len(steps)} best weights is kept (steps {sorted(steps)})")
         return load_file(str(best))
 
-    def _write_rows(self, kept: Mapping[str, list[Row]]) -> None:
-        for name, mine in kept.items():
-            run_dir.write_rows(self.folder, name, mine)
-        if self.start.only is None:
-            for evaluation, baselines in self.task.baselines().items():
-                for name, lines in baselines.items():
-                    run_dir.write_lines(self.folder / f"baseline-{name}-{evaluation}.jsonl", lines)
+    def _write_rows(self, rows: Mapping[str, list[Row]]) -> None:
+        for evaluation in self.evaluations:
+            if evaluation.kept:
+                run_dir.write_rows(self.folder, evaluation.name, rows[evaluation.name])
+        for part, baselines in self.task.baselines().items() if self.start.only is None else ():
+            for name, lines in baselines.items():
+                run_dir.write_lines(self.folder / f"baseline-{name}-{part}.jsonl", lines)
 
 
 def selected(task: Task, scores: Mapping[str, Mapping[str, float]]) -> float:

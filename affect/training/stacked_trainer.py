@@ -58,8 +58,19 @@ def train(runs: Sequence[Run], watch: Watching | None = None) -> dict[Run, str]:
     What each writes is what it would write alone, to rounding. Raises StoppedError, each run saved where it stands,
     where the process is asked to stop.
     """
+    trainer = StackedTrainer(runs, watch)
     with signals.heard():
-        return StackedTrainer(runs, watch).train()
+        try:
+            trainer.steps()
+        except StoppedError as stop:
+            trainer.release()
+            left = [run for run in runs if run not in trainer.failed]
+            for run in left:
+                if run.saved != run.state.step:
+                    run.save()
+                run.log(logging.INFO, f"stopped: saved at step {run.state.step}")
+            raise StoppedError(stop.number, f"{len(left)} runs saved where they are") from None
+    return trainer.failed
 
 
 class StackedTrainer:
@@ -69,28 +80,15 @@ class StackedTrainer:
         self.runs, self.watch = list(runs), watch
         self.engine = runs[0].engine
         self.failed: dict[Run, str] = {}
-        self._stack: tuple[tuple[Run, ...], Stack] | None = None
+        self._stack: tuple[list[Run], Stack] | None = None
         self._said = time.monotonic()
 
-    def train(self) -> dict[Run, str]:
-        """Take all steps that are left; see `train`."""
-        try:
-            return self._train()
-        except StoppedError as stop:
-            self._release()
-            left = [run for run in self.runs if run not in self.failed]
-            for run in left:
-                if run.saved != run.state.step:
-                    run.save()
-                run.log(logging.INFO, f"stopped: saved at step {run.state.step}")
-            raise StoppedError(stop.number, f"{len(left)} runs saved where they are") from None
-
-    def _train(self) -> dict[Run, str]:
+    def steps(self) -> None:
+        """Take all steps that are left."""
         for run in self.runs:
             if run.owes_evaluation():
                 run.end_epoch()
-        steps, before = (sum(values) for values in ([r.schedule.steps for r in self.runs],
-                                                    [r.state.step for r in self.runs]))  # fmt: skip
+        steps, before = sum(r.schedule.steps for r in self.runs), sum(r.state.step for r in self.runs)
         with tqdm(total=steps, initial=before, unit="step", dynamic_ncols=True, leave=False, disable=None) as bar:
             while active := [run for run in self.runs if not run.done and run not in self.failed]:
                 # The hindmost first: after an interruption not all stand at the same epoch.
@@ -99,8 +97,7 @@ class StackedTrainer:
                 for pace in sorted({run.schedule.per_epoch for run in level}):
                     self._epoch([run for run in level if run.schedule.per_epoch == pace], bar)
                 self._tell(bar, level[0].schedule.epoch(step))
-        self._release()
-        return self.failed
+        self.release()
 
     def _epoch(self, runs: list[Run], bar: tqdm[Any]) -> None:
         """Take the steps of an epoch with these runs, and let each evaluate."""
@@ -157,15 +154,15 @@ class StackedTrainer:
         noise = run.model.draw(len(batch.ids))
         return batch, {name: mask.to(self.engine.device) for name, mask in noise.items()}
 
-    def _stacked(self, runs: Sequence[Run]) -> Stack:
+    def _stacked(self, runs: list[Run]) -> Stack:
         """Return the runs' stack; it is made anew only when they are others."""
-        key = tuple(runs)
-        if self._stack is None or self._stack[0] != key:
-            self._release()
-            self._stack = (key, Stack([run.model for run in runs]))
+        if self._stack is None or self._stack[0] != runs:
+            self.release()
+            self._stack = (runs, Stack([run.model for run in runs]))
         return self._stack[1]
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Give the models that are stacked their parameters back."""
         if self._stack is not None:
             self._stack[1].release()
             self._stack = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -41,10 +42,10 @@ def test_what_others_can_not_repeat_is_left_to_the_next_session(tmp_path):
     assert lost.value.code == 75
     for budget, then in ((4.0, 1.5), (1.0, 1.0)):
         state = State(budget=budget, mode="hold")
-        told = out_of_memory.heed(engine(2), state, tmp_path)
+        told = out_of_memory.settle(engine(2), Train(), state, replace(state), tmp_path)
         assert state.budget == then
-        assert (told is None) == (budget == then)
-        assert state.mode == ("hold" if told is None else "replay")
+        assert (told == []) == (budget == then)
+        assert state.mode == ("hold" if told == [] else "replay")
 
 
 @pytest.mark.parametrize(("named", "then"), [(3.0, 1.5), (4.0, 1.5), (2.0, 2.0), (1.0, 1.0)])
@@ -70,10 +71,10 @@ def test_a_command_that_is_given_again_and_again_comes_to_an_end(tmp_path):
 
 
 def test_no_limit_and_an_unreadable_one(tmp_path):
-    assert out_of_memory.heed(engine(1), State(budget=3.0), tmp_path) is None
+    assert out_of_memory.settle(engine(1), Train(), State(budget=3.0), State(budget=3.0), tmp_path) == []
     (tmp_path / out_of_memory.LIMIT).write_text("{")
     with pytest.raises(AffectError, match="does not hold a budget: remove it"):
-        out_of_memory.heed(engine(1), State(budget=3.0), tmp_path)
+        out_of_memory.settle(engine(1), Train(), State(budget=3.0), State(budget=3.0), tmp_path)
 
 
 def test_other_errors_are_no_want_of_memory():

@@ -1,4 +1,4 @@
-"""The engine of a run: its processes, its precision, and how its weights are prepared, stepped and read.
+"""The engine of a run: its processes and what they tell each other, and how its weights are prepared, stepped, read.
 
 The engines that share weights out (zero.py, fsdp.py) differ from this one in what they must.
 """
@@ -6,11 +6,13 @@ The engines that share weights out (zero.py, fsdp.py) differ from this one in wh
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import random
 import resource
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,22 +21,34 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from affect.errors import AffectError
 from affect.recipe import Optim
 from affect.training import hardware
-from affect.training.distributed.collectives import Ranks
 
+T = TypeVar("T")
 Check = Callable[[float], None]
 
 
-class Engine(Ranks):
-    """One process of a run, or of several that each hold whole weights, gradients and moments (DDP)."""
+class Engine:
+    """One process of a run, or of several that each hold whole weights, gradients and moments (DDP).
+
+    Every rank must call its collectives, in the same order.
+    """
 
     votes = True
     """Whether ranks can repeat a step together after one of them ran out of memory: their forwards share nothing."""
 
     def __init__(self, accelerator: Accelerator):
         """Compute with what the launcher named. Raises AffectError where AFFECT_THREADS is no number of threads."""
-        super().__init__(accelerator)
+        self.accelerator = accelerator
+        self.world: int = accelerator.num_processes
+        self.rank: int = accelerator.process_index
+        self.main: bool = accelerator.is_main_process
+        # Of this machine alone, whose disk the others may not see.
+        self.local_rank: int = accelerator.local_process_index
+        self.local_world: int = hardware.local_world()
+        # torchrun counts groups of workers, one a machine; srun tells the same by the ranks of each.
+        self.nodes = int(os.environ.get("GROUP_WORLD_SIZE") or -(-self.world // self.local_world))
         self.name = "single" if self.world == 1 else "DDP"
         self.device: torch.device = accelerator.device
         self.precision: str = accelerator.mixed_precision
@@ -155,6 +169,69 @@ class Engine(Ranks):
             raise ValueError(f"a state of shape {list(value.shape)} for a parameter of {list(parameter.shape)}")
         # torch's fused optimisers want the number of steps on the device, too.
         return value.to(parameter.device, copy=True)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum over ranks. A collective."""
+        total: Tensor = values if self.world == 1 else self.accelerator.reduce(values, reduction="sum")
+        return total
+
+    def gather(self, table: Tensor) -> tuple[Tensor, int]:
+        """Return the rows of all ranks [N, C] in rank order, and where this rank's begin. A collective."""
+        if self.world == 1:
+            return table, 0
+        sizes = self.accelerator.gather(torch.tensor([len(table)], device=table.device)).tolist()
+        padded = table.new_zeros((max(sizes), table.shape[1]))
+        padded[: len(table)] = table
+        rows = self.accelerator.gather(padded).split(max(sizes))
+        return torch.cat([r[:n] for r, n in zip(rows, sizes, strict=True)]), sum(sizes[: self.rank])
+
+    def gather_objects(self, items: list[Any]) -> list[Any]:
+        """Return the items of all ranks in rank order. A collective."""
+        if self.world == 1:
+            return items
+        everyone: list[list[Any]] = [[] for _ in range(self.world)]
+        torch.distributed.all_gather_object(everyone, items)
+        return list(itertools.chain.from_iterable(everyone))
+
+    def smallest(self, value: float) -> float:
+        """Return the smallest value of all ranks. A collective."""
+        return float(min(self.gather_objects([value])))
+
+    def on_main(self, function: Callable[[], T]) -> T:
+        """Return on every rank what `function` returns on the main one. A collective.
+
+        Raises its AffectError on every rank: one that waited for a rank that has stopped would wait for ever.
+        """
+        outcome: list[Any] = []
+        if self.main:
+            try:
+                outcome.append((function(), None))
+            except AffectError as error:
+                outcome.append((None, str(error)))
+        value, message = self.gather_objects(outcome)[0]
+        if message is not None:
+            raise AffectError(message)
+        result: T = value
+        return result
+
+    def everywhere(self, function: Callable[[], T]) -> T:
+        """Return what `function` returns here, once all ranks have run it. A collective.
+
+        Raises the first rank's AffectError on each.
+        """
+        message: str | None = None
+        try:
+            value = function()
+        except AffectError as error:
+            message = str(error)
+        wrong = [text for text in self.gather_objects([message]) if text is not None]
+        if wrong:
+            raise AffectError(wrong[0])
+        return value
+
+    def wait(self) -> None:
+        """Wait for all ranks. A collective."""
+        self.accelerator.wait_for_everyone()
 
     def scaler_state(self) -> dict[str, float | int] | None:
         """Return the numbers of fp16's loss scaler, where there is one."""
