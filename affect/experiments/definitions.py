@@ -68,7 +68,6 @@ class Ensemble:
     every other --field of the command line goes to all of them."""
 
     def __post_init__(self) -> None:
-        """Check the members."""
         _check_several("members", self.members)
 
 
@@ -80,7 +79,6 @@ class Suite:
     """Experiments of this file; every other --field of the command line goes to all of them."""
 
     def __post_init__(self) -> None:
-        """Check the members."""
         _check_several("members", self.members)
 
 
@@ -95,7 +93,6 @@ class Sequence:
     """Experiments of this file, in their order; every other --field of the command line goes to all of them."""
 
     def __post_init__(self) -> None:
-        """Check the stages."""
         _check_several("stages", self.stages)
 
 

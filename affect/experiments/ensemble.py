@@ -19,7 +19,7 @@ from affect.experiments import folds
 from affect.metrics.average_predictions import combine
 from affect.options import Options
 from affect.recipe import Recipe
-from affect.tables import NONE, grid
+from affect.tables import grid, number
 from affect.task import TRAIN, VALID, Row, Task, measured
 from affect.training import run_dir, signals
 from affect.training.distributed import join
@@ -45,7 +45,16 @@ def run(name: str, members: Members, options: Options, command: str) -> Path:
         for member, chosen in members.items()
     }
     top = run_dir.experiment_folder(options.runs, name, options.name)
-    engine.on_main(lambda: _average(name, tops, top, units, options, command))
+
+    def average() -> None:
+        _claim(top, tops, options)
+        for unit in units:
+            _unit(name, tops, top, unit, command)
+        run_dir.write_text(top / "members.md", table(top) + "\n")
+        if options.report:
+            folds.conclude(options.runs, top)
+
+    engine.on_main(average)
     return top
 
 
@@ -82,14 +91,10 @@ def _part(part: str, scores: Mapping[str, Sequence[Mapping[str, float | None]]])
     mixed = scores["ensemble"]
     columns = [column for column in mixed[0] if any(one.get(column) is not None for one in mixed)]
     rows = [
-        [name, *(_mean([one.get(column) for one in found]) for column in columns)] for name, found in scores.items()
+        [name, *(number(np.array([one.get(column) for one in runs], dtype=float).mean()) for column in columns)]
+        for name, runs in scores.items()
     ]
     return grid([f"mean {part} scores of {len(mixed)} runs", *columns], rows)
-
-
-def _mean(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{np.mean(known):.3f}" if len(known) == len(values) else NONE
 
 
 def _free(members: Members, options: Options) -> None:
@@ -99,8 +104,8 @@ def _free(members: Members, options: Options) -> None:
             continue
         whole = tasks.make(chosen)
         top = run_dir.experiment_folder(options.runs, name, options.name)
-        for seed, number in _wanted(chosen, options):
-            folder, recipe = folds.folder_of(top, seed, number), whole.for_fold(seed, number).recipe
+        for seed, fold in _wanted(chosen, options):
+            folder, recipe = folds.folder_of(top, seed, fold), whole.for_fold(seed, fold).recipe
             try:
                 run_dir.claim(folder, recipe, experiment=name, overwrite=False)
             except AffectError:
@@ -120,17 +125,6 @@ def _folders(top: Path) -> dict[folds.Unit, Path]:
     return dict(sorted((folds.unit_of(path), path) for path in top.glob("seed[0-9]*/fold[0-9]*") if path.is_dir()))
 
 
-def _average(
-    name: str, tops: Mapping[str, Path], top: Path, units: Sequence[folds.Unit], options: Options, command: str
-) -> None:
-    _claim(top, tops, options)
-    for unit in units:
-        _unit(name, tops, top, unit, command)
-    run_dir.write_text(top / "members.md", table(top) + "\n")
-    if options.report:
-        folds.conclude(options.runs, top)
-
-
 def _units(members: Members, options: Options) -> list[folds.Unit]:
     """Return the seeds and folds that all members have or will have.
 
@@ -143,13 +137,13 @@ def _units(members: Members, options: Options) -> list[folds.Unit]:
     asking = [member for member, chosen in members.items() if isinstance(chosen, Recipe)]
     wanted = sorted({unit for member in asking or has for unit in has[member]})
     if not asking and options.seeds is not None:
-        wanted = [(seed, number) for seed in options.seeds for number in dict.fromkeys(n for _, n in wanted)]
+        wanted = [(seed, fold) for seed in options.seeds for fold in dict.fromkeys(f for _, f in wanted)]
     if not wanted:
         raise AffectError(f"{next(iter(members))} holds no finished runs")
-    for seed, number in wanted:
-        lacking = [member for member, units in has.items() if (seed, number) not in units]
+    for seed, fold in wanted:
+        lacking = [member for member, units in has.items() if (seed, fold) not in units]
         if lacking:
-            raise AffectError(f"{lacking[0]} has no finished seed{seed}/fold{number}, which the ensemble needs")
+            raise AffectError(f"{lacking[0]} has no finished seed{seed}/fold{fold}, which the ensemble needs")
     return wanted
 
 

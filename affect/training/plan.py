@@ -67,8 +67,7 @@ def cut(lengths: NDArray[np.float64], members: Sequence[int] | NDArray[np.int64]
     members = members[np.lexsort((members, -lengths[members]))]
     ordered = lengths[members]
     if world == 1:
-        bounds = _partition(ordered, budget)
-        return Cut((tuple(_micros(members, bounds)),))
+        return Cut((tuple(_micros(members, _partition(ordered, budget))),))
     return _balance(members, ordered, world, budget)
 
 
@@ -167,11 +166,11 @@ def _assign(
     heap: list[tuple[float, int, list[Micro]]] = [(0.0, rank, []) for rank in range(world)]
     full: list[tuple[float, int, list[Micro]]] = []
     for k in np.argsort(-costs, kind="stable"):
-        load, rank, mine = heapq.heappop(heap)
-        mine.append(micros[int(k)])
-        item = (load + float(costs[k]), rank, mine)
-        if len(mine) == each:
+        load, rank, own = heapq.heappop(heap)
+        own.append(micros[int(k)])
+        item = (load + float(costs[k]), rank, own)
+        if len(own) == each:
             full.append(item)
         else:
             heapq.heappush(heap, item)
-    return [(load, mine) for load, _, mine in sorted(full + heap, key=lambda item: item[1])]
+    return [(load, own) for load, _, own in sorted(full + heap, key=lambda item: item[1])]

@@ -8,7 +8,6 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from affect import checksums
 from affect.checksums import DamagedError
@@ -56,20 +55,16 @@ def clear(where: Path, after: int) -> bool:
     for path in steps(where):
         if _number(path) > after:
             _set_aside(path, f"aside-{_number(path):07d}")
-    if not best.is_dir():
-        return True
-    place = _place(best)
-    step = after + 1 if place is None else int(place["step"])
-    if step > after:
-        _set_aside(best, f"aside-best-{step:07d}")
-        return True
-    return False
+    step = _step_of(best)
+    if best.is_dir() and (step is None or step > after):
+        _set_aside(best, f"aside-best-{after + 1 if step is None else step:07d}")
+    return not best.is_dir()
 
 
 def tidy(where: Path, step: int, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints, and those set aside that the one of `step` makes needless."""
-    aside = [path for path in where.glob("aside-*") if path.name.removeprefix("aside-").isdigit()]
-    for path in [*steps(where)[:-keep], *(path for path in aside if _number(path) <= step)]:
+    aside = [path for path in where.glob("aside-[0-9]*") if _number(path) <= step]
+    for path in [*steps(where)[:-keep], *aside]:
         run_dir.discard(path)
 
 
@@ -158,19 +153,17 @@ def _lost(where: Path, stands: State) -> tuple[int, str] | None:
     if stands.best is None:
         return None
     if not best.is_dir():
-        aside = (path.name.removeprefix("aside-best-") for path in where.glob("aside-best-*"))
-        if any(name.isdigit() and int(name) > stands.step for name in aside):
+        if any(_number(path) > stands.step for path in where.glob("aside-best-[0-9]*")):
             return None
         return stands.best_step, "the best weights are missing"
-    place = _place(best)
+    step = _step_of(best)
     wrong = checksums.faults(best)
-    if place is None:
+    if step is None:
         wrong.setdefault(PLACE, f"{PLACE} can't be read")
-    if wrong or place is None:
+    if step is None or wrong:
         # What a damaged file says is not believed.
-        known = None if place is None or {PLACE, checksums.FILE} & wrong.keys() else int(place["step"])
-        return known or stands.best_step, f"the best weights are damaged ({next(iter(wrong.values()))})"
-    step = int(place["step"])
+        believed = None if {PLACE, checksums.FILE} & wrong.keys() else step
+        return believed or stands.best_step, f"the best weights are damaged ({next(iter(wrong.values()))})"
     if step <= stands.step and step != stands.best_step:
         return stands.best_step, f"the best weights are of step {step}, not {stands.best_step}"
     return None
@@ -194,13 +187,13 @@ def _set_aside(path: Path, name: str) -> None:
         raise AffectError(f"could not move {path} to {target.name}: {run_dir.reason(error)}") from error
 
 
-def _place(best: Path) -> dict[str, Any] | None:
-    """Return what best weights say of themselves, where it can be read and names their step."""
+def _step_of(best: Path) -> int | None:
+    """Return the step that best weights say they are of, where that can be read."""
     try:
         place = json.loads((best / PLACE).read_text(encoding="utf-8"))
-        return place if isinstance(place, dict) and isinstance(place.get("step"), int) else None
     except (OSError, ValueError):
         return None
+    return place["step"] if isinstance(place, dict) and isinstance(place.get("step"), int) else None
 
 
 def _number(path: Path) -> int:

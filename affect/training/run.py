@@ -89,7 +89,7 @@ class Run:
         self.measures = list(task.measures)
         self.terms: list[Term] = list(task.terms())
         self.weighting: Weighting | None = task.weighting()
-        self._of_epoch = lru_cache(maxsize=1)(self._rows_and_lengths)
+        self._of_epoch = lru_cache(maxsize=2)(self._rows_and_lengths)
         self._refuse_small()
         with engine.seeded(self.recipe.seed):
             model = task.build_model()
@@ -200,7 +200,6 @@ class Run:
         )
 
     def __exit__(self, *_: object) -> None:
-        """Close what it writes to."""
         self.journal.close()
 
     def log(self, level: int, line: str) -> None:

@@ -128,12 +128,10 @@ class Trainer:
         assert self.aggregator is not None
         if not gradients:
             return
+        shared = list(self.run.task.shared_parameters(self.run.engine.unwrap(self.run.model)))
         combined = self.aggregator(torch.stack(list(gradients.values())))
-        start = 0
-        for parameter in self.run.task.shared_parameters(self.run.engine.unwrap(self.run.model)):
-            size = parameter.numel()
-            parameter.grad = combined[start : start + size].view_as(parameter).to(parameter.dtype).clone()
-            start += size
+        for parameter, part in zip(shared, torch.split(combined, [p.numel() for p in shared]), strict=True):
+            parameter.grad = part.view_as(parameter).to(parameter.dtype).clone()
 
 
 class Meter:

@@ -94,7 +94,6 @@ class Watchdog:
             self._stores = [store.clone(), store.clone()]
 
     def __enter__(self) -> Watchdog:
-        """Begin to watch."""
         global _current
         _current = self
         self.mark(PHASES[0])
@@ -104,7 +103,6 @@ class Watchdog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Watch no more."""
         global _current
         _current = None
         self._over.set()

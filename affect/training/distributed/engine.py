@@ -180,8 +180,7 @@ class Engine:
         if self.world == 1:
             return table, 0
         sizes = self.accelerator.gather(torch.tensor([len(table)], device=table.device)).tolist()
-        padded = table.new_zeros((max(sizes), table.shape[1]))
-        padded[: len(table)] = table
+        padded = nn.functional.pad(table, (0, 0, 0, max(sizes) - len(table)))
         rows = self.accelerator.gather(padded).split(max(sizes))
         return torch.cat([r[:n] for r, n in zip(rows, sizes, strict=True)]), sum(sizes[: self.rank])
 
@@ -228,10 +227,6 @@ class Engine:
         if wrong:
             raise AffectError(wrong[0])
         return value
-
-    def wait(self) -> None:
-        """Wait for all ranks. A collective."""
-        self.accelerator.wait_for_everyone()
 
     def scaler_state(self) -> dict[str, float | int] | None:
         """Return the numbers of fp16's loss scaler, where there is one."""

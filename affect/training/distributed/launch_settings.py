@@ -137,24 +137,24 @@ def _check(cuda: bool, deepspeed: bool, fsdp: bool) -> None:
 def _check_file(path: str) -> None:
     """Raise AffectError for a DeepSpeed configuration that Accelerate would stumble over without naming it."""
     try:
-        said = json.loads(Path(path).read_text(encoding="utf-8"))
+        settings = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else first_line(error)
         raise AffectError(f"deepspeed_config_file {path} can't be read: {why}") from error
-    if not isinstance(said, dict):
-        raise AffectError(f"deepspeed_config_file {path} must hold a JSON object, not a {type(said).__name__}")
+    if not isinstance(settings, dict):
+        raise AffectError(f"deepspeed_config_file {path} must hold a JSON object, not a {type(settings).__name__}")
     for name in ("zero_optimization", "bf16", "fp16", "torch_autocast", "optimizer", "scheduler"):
-        if not isinstance(said.get(name, {}), dict):
-            raise AffectError(f"deepspeed_config_file {path}: {name} must be a JSON object, not {said[name]!r}")
+        if not isinstance(settings.get(name, {}), dict):
+            raise AffectError(f"deepspeed_config_file {path}: {name} must be a JSON object, not {settings[name]!r}")
 
 
-def _check_precision(said: Mapping[str, Any]) -> None:
+def _check_precision(settings: Mapping[str, Any]) -> None:
     """Raise AffectError where a DeepSpeed configuration of its own has another precision than this run would.
 
     `bf16` enabled there is the run's precision bf16: torch's autocast, the weights in float32. Accelerate takes no
     mixed_precision of the launch file beside it; the command line's it takes, and drops.
     """
-    enabled = {name: said.get(name, {}).get("enabled") is True for name in ("bf16", "fp16", "torch_autocast")}
+    enabled = {name: settings.get(name, {}).get("enabled") is True for name in ("bf16", "fp16", "torch_autocast")}
     if enabled["fp16"]:
         raise AffectError(
             "the launch file's DeepSpeed configuration enables fp16, which is for one process and DDP: enable bf16"
@@ -183,24 +183,24 @@ def agree(made: Accelerator, recipe: Recipe) -> None:
     for name in ("clip_value", "clip_percentile"):
         if getattr(recipe.optim, name) is not None:
             raise AffectError(f"optim.{name} needs whole gradients, which ZeRO does not keep: launch with ddp.yaml")
-    said: dict[str, Any] = plugin.deepspeed_config
+    settings: dict[str, Any] = plugin.deepspeed_config
     clip, batch = recipe.optim.clip, recipe.train.batch
-    numbers = {"gradient_clipping": ("optim.clip", clip), "train_batch_size": ("train.batch", batch)}
-    for name, (field, value) in numbers.items():
+    for name, field, value in (("gradient_clipping", "optim.clip", clip), ("train_batch_size", "train.batch", batch)):
         # A clip of 0 is DeepSpeed's word for none.
-        if said.get(name, "auto") != "auto" and float(said[name]) != float(value or 0):
-            raise AffectError(f"the launch file says {name} {said[name]}, the recipe {field} {value}: keep one")
-    for name, harmless in {"gradient_accumulation_steps": 1, "train_micro_batch_size_per_gpu": "auto"}.items():
-        if said.get(name, harmless) not in (harmless, "auto"):
+        if settings.get(name, "auto") != "auto" and float(settings[name]) != float(value or 0):
+            raise AffectError(f"the launch file says {name} {settings[name]}, the recipe {field} {value}: keep one")
+    for name, harmless in (("gradient_accumulation_steps", 1), ("train_micro_batch_size_per_gpu", "auto")):
+        if settings.get(name, harmless) not in (harmless, "auto"):
             raise AffectError(
-                f"the launch file says {name} {said[name]}, the recipe train.batch {batch}, which the step cuts "
+                f"the launch file says {name} {settings[name]}, the recipe train.batch {batch}, which the step cuts "
                 "itself: leave it out of the launch file"
             )
-    for name, field in {"optimizer": "optim.algorithm", "scheduler": "optim.schedule"}.items():
-        if name in said:
-            value = getattr(recipe.optim, field.removeprefix("optim."))
-            kind = said[name].get("type", name)
-            raise AffectError(f"the launch file has an {name} ({kind}), the recipe {field} {value}: keep the recipe's")
+    for name, field in (("optimizer", "algorithm"), ("scheduler", "schedule")):
+        if name in settings:
+            kind, value = settings[name].get("type", name), getattr(recipe.optim, field)
+            raise AffectError(
+                f"the launch file has an {name} ({kind}), the recipe optim.{field} {value}: keep the recipe's"
+            )
 
 
 def _asked(kind: str) -> bool:
