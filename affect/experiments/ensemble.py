@@ -30,10 +30,7 @@ Members = Mapping[str, Recipe | Path]
 
 @signals.stoppable
 def run(name: str, members: Members, options: Options, command: str) -> Path:
-    """Run the members that are not finished, average their predictions and return the ensemble's folder.
-
-    Raises AffectError where members differ in folds, ids or labels, naming the first difference.
-    """
+    """Run the unfinished members and return the ensemble's folder; AffectError where members differ, naming in what."""
     own = replace(options, overwrite=False)
     engines = [folds.join(recipe) for recipe in members.values() if isinstance(recipe, Recipe)] or [join()]
     engine = engines[0]
@@ -126,10 +123,7 @@ def _folders(top: Path) -> dict[folds.Unit, Path]:
 
 
 def _units(members: Members, options: Options) -> list[folds.Unit]:
-    """Return the seeds and folds that all members have or will have.
-
-    Raises AffectError where one lacks what another has; without an experiment, the folders say what there is.
-    """
+    """Return the seeds and folds of the members that are experiments (or of all); AffectError where one lacks some."""
     has = {
         member: _finished(chosen) if isinstance(chosen, Path) else _wanted(chosen, options)
         for member, chosen in members.items()

@@ -38,10 +38,7 @@ _PACKAGES = ("affect", "accelerate", "datasets", "numpy", "torch", "transformers
 
 @signals.stoppable
 def run(experiment: str, recipe: Recipe, options: Options, command: str) -> Path:
-    """Run every seed and fold that is not finished yet and return the experiment's folder, its report written.
-
-    Raises AffectError for what the user can mend; folds finished before that stay.
-    """
+    """Run every seed and fold that is not finished and return the experiment's folder, its report written."""
     engine = join(recipe)
     top = run_dir.experiment_folder(options.runs, experiment, options.name)
     whole = tasks.make(recipe)

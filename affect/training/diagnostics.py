@@ -1,7 +1,4 @@
-"""Diagnostics of a step: what a task says of its outputs, added up over micro-batches and ranks, and of gradients.
-
-Legend: P values of the shared parameters.
-"""
+"""Diagnostics of a step: what a task says of its outputs, added up, and gradients of P shared values."""
 
 from __future__ import annotations
 

@@ -39,10 +39,7 @@ class Cut:
 
 
 def steps_per_epoch(n: int, batch: int) -> int:
-    """Return how many global batches an epoch has: round(n / batch), at least 1.
-
-    Raises ValueError when there is nothing to draw from.
-    """
+    """Return an epoch's number of global batches: round(n / batch), at least 1. Raises ValueError where either is 0."""
     if n < 1 or batch < 1:
         raise ValueError(f"a plan needs at least one example and a batch of at least 1, not {n} and {batch}")
     return max(1, (2 * n + batch) // (2 * batch))

@@ -32,9 +32,9 @@ from affect.training import (
     signals,
     watchdog,
 )
-from affect.training.checkpoint import State
 from affect.training.distributed import Engine
 from affect.training.run_logging import Journal
+from affect.training.run_state import State
 from affect.training.schedule import Schedule
 from affect.training.step import Result
 
@@ -240,10 +240,7 @@ class Run:
     def update(
         self, result: Result, batches: Sequence[Batch], line: dict[str, Any], timing: Mapping[str, float]
     ) -> None:
-        """Clip, take the step of the gradient that is in the parameters, and record it; may not be repeated.
-
-        Raises DivergedError where the loss or the gradient is not a finite number.
-        """
+        """Clip, take the step and record it. Raises DivergedError for a loss or gradient that is no finite number."""
         now, settings = self.state.step, self.recipe.optim
         loss = float(result.loss)
 

@@ -35,10 +35,7 @@ class OutVotedError(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """What a step found, the same on every rank: the loss [] of the global batch and its terms' values [].
-
-    `undefined` are the terms that the batch told nothing, and that took no part.
-    """
+    """What a step found on every rank: the loss [], its terms' values [], and those that took no part (undefined)."""
 
     loss: Tensor
     terms: dict[str, Tensor]
@@ -248,10 +245,7 @@ class _OfBatch:
 
 
 def _voted(engine: Engine, work: Callable[[], T]) -> T:
-    """Return what `work` gives, which a rank does alone; raises OutVotedError on all where it ran out of memory on one.
-
-    A collective where there are several ranks and the engine can repeat a step.
-    """
+    """Return what `work` gives on this rank; OutVotedError on all where it ran out of memory on one. A collective."""
     if engine.world == 1 or not engine.votes:
         return work()
     outcome: T | None = None

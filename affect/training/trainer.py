@@ -144,10 +144,7 @@ class Meter:
     def time(
         self, lengths: NDArray[np.float64], cut: Cut, seconds: float, waited: float, memory: int
     ) -> dict[str, float]:
-        """Return the timing of a step of all ranks that took `seconds`, `waited` of them for data.
-
-        `lengths` are what all training rows cost [n].
-        """
+        """Return the timing of a step of rows of `lengths` [n] that took `seconds`, `waited` of them for data."""
         timing = {
             "seconds": seconds,
             "units_per_second": float(lengths[cut.indices].sum()) / seconds,

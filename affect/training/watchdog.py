@@ -78,10 +78,7 @@ class Watchdog:
     """Watches the ranks of a run while its block is open; `mark` (below) says that this one has moved."""
 
     def __init__(self, engine: Engine, log: Path, minutes: float):
-        """Watch for a rank that stays at a place for `minutes`; what ends the run is written to the file `log`.
-
-        Preparing may take longer.
-        """
+        """Watch for a rank that stays at a place for `minutes` (preparing: longer), of which the file `log` is told."""
         self.engine, self.log, self.seconds = engine, log, 60 * minutes
         self._at = (0, PHASES[0], time.monotonic())
         self._main = threading.get_ident()

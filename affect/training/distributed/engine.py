@@ -130,10 +130,7 @@ class Engine:
         return {name: kept(whole) for name, whole in self.tensors(model) if self.main}
 
     def load_weights(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
-        """Take over the whole state, given on every rank. A collective.
-
-        Raises RuntimeError or ValueError where names or shapes don't fit.
-        """
+        """Take over the whole state on every rank; RuntimeError or ValueError where it does not fit. A collective."""
         self.unwrap(model).load_state_dict(weights)
 
     def moments(self, model: nn.Module, optimizer: Any) -> dict[str, Tensor]:
@@ -147,10 +144,7 @@ class Engine:
         return {key: kept(whole) for key, whole in wholes if self.main}
 
     def load_moments(self, model: nn.Module, optimizer: Any, moments: dict[str, Tensor]) -> None:
-        """Take over the optimiser's state of any engine and world, given on every rank. A collective.
-
-        Raises ValueError where it does not fit.
-        """
+        """Take over the optimiser's state of any engine on every rank; ValueError if it does not fit. A collective."""
         parameters = self._trained(model)
         state = getattr(optimizer, "optimizer", optimizer).state
         for name, kinds in by_parameter(moments, parameters).items():
@@ -214,10 +208,7 @@ class Engine:
         return result
 
     def everywhere(self, function: Callable[[], T]) -> T:
-        """Return what `function` returns here, once all ranks have run it. A collective.
-
-        Raises the first rank's AffectError on each.
-        """
+        """Return what `function` returns here; raises the first rank's AffectError on each. A collective."""
         message: str | None = None
         try:
             value = function()

@@ -91,10 +91,7 @@ class Zero(Engine):
         self, model: nn.Module, optimizer: Any, parameters: Sequence[nn.Parameter], *, clip: float | None,
         clip_value: float | None, check: Check,
     ) -> tuple[float, bool]:  # fmt: skip
-        """Take the step, which clips; return the gradient's norm before clipping, and that it was not skipped.
-
-        `check` sees the norm after the step: a run that it stops has saved nothing since.
-        """
+        """Take the step, which clips; `check` sees the norm after it: a run that it stops has saved nothing since."""
         self._engine.step()
         norm = float(self._engine.get_global_grad_norm())
         check(norm)
@@ -130,10 +127,7 @@ class Zero(Engine):
                 safe_set_local_fp32_param(parameter, self._part(parameter, weights[name]))
 
     def _gathered(self, plain: nn.Module, writer: int | None = None) -> Iterator[tuple[str, Tensor]]:
-        """Yield the state, each tensor whole while it is looked at; what the rank `writer` changes is then everyone's.
-
-        Stages 1 and 2 have it whole.
-        """
+        """Yield the state, each tensor whole while it is looked at; what rank `writer` changes is then everyone's."""
         from deepspeed import zero
 
         parameters = dict(plain.named_parameters(remove_duplicate=False)) if self.stage == 3 else {}
