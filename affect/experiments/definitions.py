@@ -126,10 +126,7 @@ def parse(text: str) -> Range:
 
 
 def resolve(search: Search, recipe: Recipe) -> tuple[Range, ...]:
-    """Return the search's ranges in the types of the recipe's fields.
-
-    Raises AffectError for an unknown field, and for an end or a choice that the field does not take.
-    """
+    """Return the ranges in the types of the recipe's fields; AffectError for what these don't take."""
     return tuple(_resolve(parse(text), recipe) for text in search.ranges)
 
 

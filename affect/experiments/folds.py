@@ -23,7 +23,7 @@ from affect.models import saving
 from affect.options import Options
 from affect.recipe import Recipe
 from affect.task import TRAIN, VALID, Task
-from affect.training import distributed, lock, out_of_memory, run_dir, signals, stacked_trainer, trainer, watchdog
+from affect.training import distributed, lock, memory, run_dir, signals, stacked_trainer, trainer, watchdog
 from affect.training.distributed import Engine
 from affect.training.run import DivergedError, Run, Scores, Start, Watch
 from affect.training.schedule import Schedule
@@ -131,7 +131,7 @@ def run_one(
     that it is chosen by; `alone` says that its experiment has no other. Reached by every rank.
     """
     engine = distributed.join(folder, task.recipe.train.trackers)
-    short = out_of_memory.explained(folder, "give a smaller --train.budget")
+    short = memory.explained(folder, "give a smaller --train.budget")
     with contextlib.ExitStack() as held, contextlib.ExitStack() as ending, short:
         ending.callback(engine.end)
         scores = engine.on_main(lambda: claim(engine, experiment, task, folder, options, command, held))
@@ -172,14 +172,14 @@ def claim(
 
 def _surroundings(engine: Engine, task: Task) -> dict[str, Any]:
     """Return versions, hardware, processes, and the data's own description."""
-    device, memory = f"CPU ({machine()})", {}
+    device, card = f"CPU ({machine()})", {}
     if engine.device.type == "cuda":
         device = torch.cuda.get_device_name(engine.device)
         # Beside it the report sees how nearly full the card was.
-        memory = {"device_memory_bytes": torch.cuda.get_device_properties(engine.device).total_memory}
+        card = {"device_memory_bytes": torch.cuda.get_device_properties(engine.device).total_memory}
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"), "python": python_version(),
-        "packages": {name: version(name) for name in _PACKAGES}, "device": device, **memory,
+        "packages": {name: version(name) for name in _PACKAGES}, "device": device, **card,
         "threads": torch.get_num_threads(), "engine": engine.name, "world": engine.world,
         "precision": engine.precision, **task.describe(),
     }  # fmt: skip
@@ -203,7 +203,7 @@ def run_together(
     for task in made.values():
         task.datasets()
     engine = distributed.join()
-    with contextlib.ExitStack() as held, out_of_memory.explained(top, "give --together 1"):
+    with contextlib.ExitStack() as held, memory.explained(top, "give --together 1"):
         for unit, task in made.items():
             scores = claim(engine, experiment, task, folder_of(top, *unit), options, command, held)
             if scores is not None:

@@ -230,10 +230,7 @@ def prune(number: int, epoch: int) -> NoReturn:
 
 
 class Together:
-    """Watches runs of a trial that train as one stack, by the mean of the best score of each up to an epoch.
-
-    Runs of the trial that ended before them count with their final scores: the mean is over more runs, stack by stack.
-    """
+    """Watches runs of a trial that train as one stack, by the mean of each one's best score (and of those before)."""
 
     def __init__(self, study: Study, number: int, places: Sequence[Path], earlier: Sequence[float], task: Task):
         """Watch the runs in the folders `places`; `earlier` are the scores of those that ended before them."""

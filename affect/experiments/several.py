@@ -1,7 +1,4 @@
-"""Several experiments of a recipe file, one after another: a suite, or a sequence.
-
-Of a suite a page compares all; in a sequence each seed and fold starts from the weights of the one before.
-"""
+"""Experiments of a recipe file, one after another: a suite, compared on a page, or a sequence, each from the last."""
 
 from __future__ import annotations
 
@@ -24,10 +21,7 @@ _LOG = logging.getLogger("affect")
 def run_suite(
     members: Mapping[str, Recipe], options: Options, commands: Mapping[str, str]
 ) -> tuple[Path | None, dict[str, str]]:
-    """Run the members, and return the page that compares all experiments and what ended members before their time.
-
-    A member that fails leaves the others; `commands` are those that run each alone, for its report.
-    """
+    """Run the members, of which one may fail; return the page that compares all and why members failed, by name."""
     failed: dict[str, str] = {}
     for number, (name, recipe) in enumerate(members.items(), start=1):
         _LOG.info("%s (%d of %d)", name, number, len(members))
@@ -42,10 +36,7 @@ def run_suite(
 
 @signals.stoppable
 def run_sequence(stages: Mapping[str, Recipe], options: Options, commands: Mapping[str, str]) -> Path:
-    """Run the stages that are not finished and return the last one's folder; `commands` are those of each alone.
-
-    Raises AffectError where a stage can't be run, or has no run that the next one could start from.
-    """
+    """Run the unfinished stages and return the last one's folder; AffectError where a stage comes to nothing."""
     top = Path()
     for number, (name, recipe) in enumerate(chained(stages, options).items(), start=1):
         _LOG.info("%s (stage %d of %d)", name, number, len(stages))

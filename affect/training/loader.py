@@ -45,14 +45,10 @@ class Collated(TorchDataset[Batch | AffectError]):
     def __getitem__(self, order: Order) -> Batch | AffectError:
         """Return the batch, or the user's error: raised here, a worker would wrap it in a stack trace."""
         try:
-            rows = self._rows(list(order.micro.indices), order.key)
-            batch = self.task.collate(rows, order.key)
+            batch = self.task.collate(self._rows(list(order.micro.indices), order.key), order.key)
         except AffectError as error:
             return error
-        lengths = [float(row["length"]) for row in rows]
-        filler = order.micro.filler
-        length = 0.0 if filler else sum(lengths)
-        return replace(batch, length=length, padded=max(lengths) * len(rows), filler=filler)
+        return replace(batch, filler=order.micro.filler)
 
     def _rows(self, indices: list[int], key: Key | None) -> list[Row]:
         """Return rows of the part: of a training part those of the key's epoch."""
@@ -88,10 +84,7 @@ class Loader:
             return iter(loader)
 
     def take(self, count: int) -> list[Batch]:
-        """Return the next `count` batches.
-
-        Raises the AffectError of an example that can't be decoded, and one where workers die again and again.
-        """
+        """Return the next `count` batches; AffectError for an example's fault, or where workers die again and again."""
         start = time.perf_counter()
         batches = []
         for _ in range(count):
@@ -148,10 +141,7 @@ class _Orders:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch from raising a worker's death wherever the main thread is at that moment: in a collective, perhaps.
-
-    It is found out where a batch is waited for, some seconds later.
-    """
+    """Keep torch from raising a worker's death wherever the main thread is then: a wait for a batch finds it out."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

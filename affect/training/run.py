@@ -23,9 +23,8 @@ from affect.tables import counted
 from affect.task import TRAIN, Batch, Evaluation, Row, Task, Term, Weighting, measured
 from affect.training import (
     checkpoint,
-    micro_batch_size,
+    memory,
     optim,
-    out_of_memory,
     prediction,
     run_dir,
     run_state,
@@ -99,11 +98,10 @@ class Run:
         watchdog.mark("measuring")
         if start.stacked:
             # One micro-batch a step, whatever the recipe's budget: it decides no result.
-            chosen = micro_batch_size.Choice(float(len(self.parts[TRAIN])), "hold", "")
+            self.state = State(budget=float(len(self.parts[TRAIN])), mode="hold")
         else:
-            chosen = micro_batch_size.choose(engine, task, model, self.terms, self.parts[TRAIN], self.recipe)
-            self.opening.append(chosen.words)
-        self.state = State(budget=chosen.budget, mode=chosen.mode)
+            self.state, words = memory.choose(engine, task, model, self.terms, self.parts[TRAIN], self.recipe)
+            self.opening.append(words)
         self.average = optim.Average(model, self.recipe.optim.ema) if self.recipe.optim.ema else None
         optimizer = optim.make(task.param_groups(model), self.recipe.optim)
         self.model, self.optimizer = engine.prepare(model, optimizer, self.recipe.optim)
@@ -143,7 +141,7 @@ class Run:
         if self.start.stacked:
             self.state.budget, self.state.mode = chosen.budget, chosen.mode
         else:
-            self.opening += out_of_memory.settle(self.engine, self.recipe.train, self.state, chosen, self.checkpoints)
+            self.opening += memory.settle(self.engine, self.recipe.train, self.state, chosen, self.checkpoints)
         if self.engine.on_main(lambda: checkpoint.clear(self.checkpoints, after=self.state.step)):
             # The best weights were of a later step than this one: they are chosen anew.
             self.state.best = None

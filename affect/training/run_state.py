@@ -50,10 +50,7 @@ class State:
 
 
 def read(folder: Path) -> State:
-    """Return the state in a folder.
-
-    Raises OSError without the file, ValueError where a field is missing, unknown or of a wrong type.
-    """
+    """Return the state in a folder. Raises OSError without the file, ValueError where it holds something else."""
     data = json.loads((folder / FILE).read_text(encoding="utf-8"))
     if not isinstance(data, dict) or data.keys() != {item.name for item in fields(State)}:
         raise ValueError(f"{FILE} does not hold where a run stands")

@@ -1,7 +1,4 @@
-"""Several models of one shape as one: their parameters are slices of stacked tensors, their forwards one.
-
-Legend: K models, B rows of a micro-batch.
-"""
+"""Several (K) models of one shape as one: parameters are slices of stacked tensors, the forward is one."""
 
 from __future__ import annotations
 

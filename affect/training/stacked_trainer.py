@@ -1,7 +1,4 @@
-"""The stacked trainer: seeds and folds of a recipe whose model is small take their steps as one stack.
-
-As many as fit the cache together: a stack beyond it waits for memory, and its runs are faster one after another.
-"""
+"""The stacked trainer: runs of a small model take their steps as one stack, as many as the cache holds."""
 
 from __future__ import annotations
 

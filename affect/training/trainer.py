@@ -13,7 +13,7 @@ from torch import Tensor
 
 from affect.errors import AffectError, StoppedError
 from affect.task import TRAIN, Batch
-from affect.training import diagnostics, out_of_memory, signals, step, watchdog
+from affect.training import diagnostics, memory, signals, step, watchdog
 from affect.training.loader import Collated, Loader
 from affect.training.plan import Cut, padding
 from affect.training.run import Run, Scores
@@ -66,10 +66,10 @@ class Trainer:
                 batches = loader.take(len(run.schedule.cut(now).ranks[run.engine.rank]))
                 result, line = self._gradient(batches)
             except Exception as error:
-                if not out_of_memory.is_short(error):
+                if not memory.is_short(error):
                     raise
                 shortest = float(run.lengths(run.epoch).min())
-                out_of_memory.halve(run.engine, run.state, shortest, run.checkpoints, error)
+                memory.halve(run.engine, run.state, shortest, run.checkpoints, error)
                 run.optimizer.zero_grad(set_to_none=True)
                 run.cut_anew()
                 loader = self._loader()
@@ -94,10 +94,7 @@ class Trainer:
         return Loader(data, orders, workers=run.recipe.train.workers, pin=run.engine.device.type == "cuda")
 
     def _gradient(self, batches: list[Batch]) -> tuple[step.Result, dict[str, object]]:
-        """Leave the gradient of the next step in the parameters; may be repeated with another cut.
-
-        Returns it with the line of the log that the step begins.
-        """
+        """Leave the next step's gradient in the parameters, repeatable with another cut; return its log's line, too."""
         run = self.run
         line, factors = run.begin_step()
         run.optimizer.zero_grad(set_to_none=True)

@@ -79,10 +79,9 @@ class Examples:
             "valence": torch.from_numpy(self.valence[places]),
             "present": torch.from_numpy(by_modality),
         }
-        size = float(len(places))
         return Batch(
             ids=tuple(self.ids[place] for place in places), inputs=inputs, targets=targets,
-            rows=[self.rows[place] for place in places], length=size, padded=size,
+            rows=[self.rows[place] for place in places],
         )  # fmt: skip
 
     def _stream(self, s: int, key: str, places: Places, condition: str) -> NDArray[np.float32]:
