@@ -268,9 +268,9 @@ def tell(folder: Path, scores: Scores, extra: dict[str, Path] | None = None) -> 
 
 def scores_of(folder: Path) -> Scores:
     """Return the scores that a finished run wrote at its end."""
-    ends = [line for line in run_dir.read_lines(folder / "metrics.jsonl") if line.get("event") == "end"]
-    scores: Scores = ends[-1]["scores"]
-    return scores
+    lines = run_dir.read_lines(folder / "metrics.jsonl")
+    ends: list[Scores] = [line["scores"] for line in lines if line.get("event") == "end"]
+    return ends[-1]
 
 
 def conclude(runs: Path, top: Path) -> None:

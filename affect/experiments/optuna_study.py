@@ -51,10 +51,7 @@ class Study:
     """The trials of one search; used by one process, whatever number trains."""
 
     def __init__(self, folder: Path, search: Search, ranges: Sequence[Range], sign: int):
-        """Open or begin the study in `folder`; `sign` is 1 where higher scores are better, else -1.
-
-        Raises AffectError where another search runs there, or it is corrupt.
-        """
+        """Open or begin the study; `sign` is -1 where lower is better. AffectError if it is in use or corrupt."""
         self.search, self.ranges, self.sign = search, ranges, sign
         self._lock = FileLock(folder / "study.lock")
         try:

@@ -66,7 +66,6 @@ class Progress:
     recent: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def __post_init__(self) -> None:
-        """Open the files that the run will write."""
         self._metrics, self._timing = Tail(self.folder / "metrics.jsonl"), Tail(self.folder / "timing.jsonl")
 
     @property
@@ -120,7 +119,6 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the last table on the terminal."""
         if self._live is not None:
             self._live.stop()
 

@@ -49,6 +49,6 @@ def of_gradients(gradients: Mapping[str, Tensor]) -> dict[str, float]:
     found = {f"gradient_norm/{name}": norm for name, norm in norms.items()}
     for first, second in combinations(gradients, 2):
         both = norms[first] * norms[second]
-        cosine = float(gradients[first] @ gradients[second]) / both if both > 0 else 0.0
-        found[f"gradient_cosine/{first}/{second}"] = cosine
+        dot = float(gradients[first] @ gradients[second])
+        found[f"gradient_cosine/{first}/{second}"] = dot / both if both > 0 else 0.0
     return found

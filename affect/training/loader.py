@@ -62,11 +62,7 @@ class Collated(TorchDataset[Batch | AffectError]):
 
 
 class Loader:
-    """Iterates over batches for a stream of orders, and counts the seconds spent waiting for them.
-
-    Workers that die (the system took their memory, say) are replaced: what they make is a function of the order, so the
-    batches are the same.
-    """
+    """Gives the batches of a stream of orders, and times the wait; workers that die are replaced and make the same."""
 
     def __init__(self, data: Collated, orders: Iterable[Order], *, workers: int, pin: bool):
         self.data, self.workers, self.pin = data, workers, pin

@@ -55,23 +55,24 @@ def _wait(folder: Path) -> int | None:
     """Return the handle of the lock, once nobody else has it; None where there can be none."""
     path, end = folder / NAME, time.monotonic() + _PATIENCE
     while True:
-        handle = None
+        handle, kept = None, False
         try:
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            if _take(handle, path):
-                return handle
-            os.close(handle)
+            kept = _take(handle, path)
         except OSError as error:
-            if handle is not None:
-                os.close(handle)
-                if error.errno not in _NO_LOCKS:
-                    raise
+            if handle is not None and error.errno not in _NO_LOCKS:
+                raise
             # A disk that takes no file is no place to train on either: who writes next says so.
             if path.exists():
                 why = error.strerror or error
                 _LOG.warning("%s can't be locked (%s): see to it that no other session trains it", folder, why)
             return None
+        finally:
+            if handle is not None and not kept:
+                os.close(handle)
+        if kept:
+            return handle
         if time.monotonic() > end:
             raise AffectError(f"{folder} is being trained by {_holder(path)}: wait for it, or end it")
         time.sleep(0.05)
@@ -81,12 +82,9 @@ def _take(handle: int, path: Path) -> bool:
     """Take the lock and write who has it; False where another has, or the file is one that was let go of."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    try:
         if not os.path.samestat(os.fstat(handle), path.stat()):
             return False
-    except FileNotFoundError:
+    except (BlockingIOError, FileNotFoundError):
         return False
     who = {"pid": os.getpid(), "host": socket.gethostname(), "job": os.environ.get("SLURM_JOB_ID")}
     # A full disk leaves it nameless, and held all the same.

@@ -241,14 +241,11 @@ class Run:
         """Clip, take the step and record it. Raises DivergedError for a loss or gradient that is no finite number."""
         now, settings = self.state.step, self.recipe.optim
         loss = float(result.loss)
-
-        def check(norm: float) -> None:
-            self._check(now, loss, norm, batches)
-
         clip = settings.clip if settings.clip_percentile is None else optim.limit(self.state.norms, settings)
         norm, skipped = self.engine.update(
-            self.model, self.optimizer, self.parameters, clip=clip, clip_value=settings.clip_value, check=check
-        )
+            self.model, self.optimizer, self.parameters, clip=clip, clip_value=settings.clip_value,
+            check=lambda norm: self._check(now, loss, norm, batches),
+        )  # fmt: skip
         # A fused AdamW skips an overflow inside its step, which Accelerate's step_was_skipped does not see.
         skipped = skipped or not math.isfinite(norm)
         if skipped:
@@ -319,7 +316,8 @@ class Run:
             "metrics", {"event": "selection", "step": self.state.step, "epoch": epoch, "score": score, "kept": better}
         )
         if better:
-            self._keep_best(scores)
+            weights = self.engine.weights(self._evaluated())
+            self.engine.on_main(lambda: self._write_best(weights, scores))
         if self.recipe.train.average_best > 1:
             self._keep_candidate(score)
         shown = [measure.name for measure in self.measures if measure is first or measure.headline]
@@ -335,10 +333,6 @@ class Run:
 
     def _evaluated(self) -> torch.nn.Module:
         return self.model if self.average is None else self.average.model
-
-    def _keep_best(self, scores: Scores) -> None:
-        weights = self.engine.weights(self._evaluated())
-        self.engine.on_main(lambda: self._write_best(weights, scores))
 
     def _write_best(self, weights: Mapping[str, Tensor], scores: Scores) -> None:
         """Let the best weights be these, of the best step: a checkpoint counts on them by its number."""

@@ -20,12 +20,10 @@ from affect.training.run import DivergedError, Run
 from affect.training.stack import Stack
 
 _LOG = logging.getLogger("affect")
-_CACHE = 24e6
-"""Bytes of weights, gradients and moments that a CPU still reads fast: beyond, a stack's optimiser waits for memory."""
+_CACHE = 1.5e6
+"""Weights that a CPU reads fast, with gradients and two moments: beyond, a stack's optimiser waits for memory."""
 _MOST = 60
 """Runs of a stack at most: each keeps files open."""
-_BYTES = 16
-"""Of a weight, its gradient and its two moments."""
 _SAYS = 15.0
 """Seconds between lines on how far the runs are, where there is no bar."""
 
@@ -46,7 +44,7 @@ def width(engine: Engine, task: Task) -> int:
         return task.together
     if engine.device.type != "cpu":
         return _MOST
-    return max(1, min(_MOST, int(_CACHE // (_BYTES * sum(p.numel() for p in task.build_model().parameters())))))
+    return max(1, min(_MOST, int(_CACHE // sum(p.numel() for p in task.build_model().parameters()))))
 
 
 def train(runs: Sequence[Run], watch: Watching | None = None) -> dict[Run, str]:

@@ -27,10 +27,8 @@ from affect import process
 from affect.errors import AGAIN
 from affect.training.distributed import Engine
 
-PHASES = (
-    *("preparing", "measuring", "resuming"),
-    *("loading", "forward", "exchange", "backward", "update", "evaluating", "saving"),
-)  # fmt: skip
+PHASES = ("preparing", "measuring", "resuming",
+          "loading", "forward", "exchange", "backward", "update", "evaluating", "saving")  # fmt: skip
 """What a rank does before the first step, and in each, in their order."""
 _PREPARING = 12 * 3600.0
 """Seconds that preparing may take: one rank may fill the caches of a whole corpus while the others wait."""
@@ -78,7 +76,7 @@ class Watchdog:
     """Watches the ranks of a run while its block is open; `mark` (below) says that this one has moved."""
 
     def __init__(self, engine: Engine, log: Path, minutes: float):
-        """Watch for a rank that stays at a place for `minutes` (preparing: longer), of which the file `log` is told."""
+        """Watch for a rank that stays at a place for `minutes` (preparing: longer); what ends the run goes to `log`."""
         self.engine, self.log, self.seconds = engine, log, 60 * minutes
         self._at = (0, PHASES[0], time.monotonic())
         self._main = threading.get_ident()

@@ -379,7 +379,7 @@ def test_the_model_decides_how_many_make_a_stack(corpus, monkeypatch):
     task = tasks.make(robust(corpus)).for_fold(0, 1)
     numbers = sum(p.numel() for p in task.build_model().parameters())
     for cache, named, wanted in ((2.5, None, 2), (0.5, None, 1), (1000, None, 60), (0.5, 3, 3)):
-        monkeypatch.setattr(stacked_trainer, "_CACHE", cache * numbers * 16)
+        monkeypatch.setattr(stacked_trainer, "_CACHE", cache * numbers)
         task.together = named
         assert stacked_trainer.width(join(), task) == wanted
 

@@ -312,10 +312,7 @@ def call_alike(model: nn.Module) -> None:
 
 
 def by_parameter(moments: dict[str, Tensor], trained: Collection[str]) -> dict[str, dict[str, Tensor]]:
-    """Return the states <kind>/<parameter> by parameter and kind; one that was never stepped has none.
-
-    Raises ValueError unless they are of parameters that are trained, and all of the same kinds.
-    """
+    """Return the states <kind>/<parameter> by parameter and kind; ValueError for a strange or a missing one."""
     found: dict[str, dict[str, Tensor]] = {}
     for key, value in moments.items():
         kind, _, name = key.partition("/")

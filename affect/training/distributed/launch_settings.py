@@ -208,7 +208,6 @@ def _asked(kind: str) -> bool:
 
 
 def _trackers(names: Sequence[str]) -> list[str]:
-    """Return the trackers by name. Raises AffectError for one that is unknown or not installed."""
     known = {str(kind) for kind in LoggerType} - {"all"}
     here = {str(kind) for kind in get_available_trackers()}
     for name in names:
