@@ -252,7 +252,7 @@ def test_best_is_replaced_whole(tmp_path, small_corpus, monkeypatch):
     with torch.no_grad():
         next(run.model.parameters()).add_(1.0)
     with pytest.raises(AffectError, match="No space left"):
-        run._keep_best({"valid": {"ccc": 0.5}})
+        run._write_best(run.engine.weights(run.model), {"valid": {"ccc": 0.5}})
     assert best.read_bytes() == before
 
 

@@ -294,7 +294,7 @@ def ended(tmp_path, only=None, sizes=None, main=True):
     run.predict = lambda evaluation: asked.setdefault(evaluation.name, real(evaluation))
     with run:
         run.state.best = 0.5
-        run._keep_best({})
+        run._write_best(run.engine.weights(run.model), {})
         if not main:
             run.engine.on_main = lambda work: None
         before = set(run.folder.iterdir())

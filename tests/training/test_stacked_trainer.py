@@ -17,6 +17,7 @@ from affect.experiments import folds
 from affect.options import Options
 from affect.training import stacked_trainer
 from affect.training.distributed import join
+from affect.training.run import Run
 from tests.tasks.multimodal_emotion import small
 
 
@@ -248,6 +249,10 @@ def test_the_trainer_goes_on_where_a_stack_stopped(corpus, whole, tmp_path):
     compare(small.train(recipe, tmp_path / "cut", seeds=(0,), stacked=False), whole)
 
 
+def place(run: Run) -> str:
+    return f"{run.folder.parent.name}/{run.folder.name}"
+
+
 class Poison:
     """Makes the weights of some runs no numbers after their first epoch."""
 
@@ -256,7 +261,7 @@ class Poison:
 
     def __call__(self, runs):
         for run in runs:
-            if run.name in self.names and run.state.step == run.schedule.per_epoch:
+            if place(run) in self.names and run.state.step == run.schedule.per_epoch:
                 with torch.no_grad():
                     run.parameters[0].fill_(float("nan"))
 
@@ -367,7 +372,7 @@ def test_a_run_that_was_trained_and_not_ended_is_only_ended(corpus, tmp_path):
 def test_a_watch_sees_every_epoch_of_every_run(corpus, tmp_path):
     seen = []
     small.train(robust(corpus, together=3), tmp_path / "top", watch=lambda runs: seen.append(
-        [(run.name, run.state.step) for run in runs]))  # fmt: skip
+        [(place(run), run.state.step) for run in runs]))  # fmt: skip
     assert [len(group) for group in seen] == [3] * 3 + [1] * 3
     assert sorted(pair for group in seen for pair in group) == sorted(
         (f"seed{s}/fold{f}", step) for s in (0, 1) for f in (1, 2) for step in (3, 6, 9)
