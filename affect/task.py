@@ -52,16 +52,13 @@ class Key:
 class Batch:
     """A micro-batch: padded inputs [B, ...], targets [B, ...] (NaN or -100 where missing) and who is in it.
 
-    `length` is what its examples cost before padding (seconds of audio), `padded` with padding. A filler keeps the
-    ranks in step: no loss ever sees its rows.
+    A filler keeps the ranks in step: no loss ever sees its rows.
     """
 
     ids: tuple[str, ...]
     inputs: dict[str, Tensor]
     targets: dict[str, Tensor]
     rows: list[Row]
-    length: float = 0.0
-    padded: float = 0.0
     filler: bool = False
 
     def to(self, device: torch.device) -> Batch:

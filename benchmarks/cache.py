@@ -26,7 +26,7 @@ from affect.recipe import Optim, Train
 from affect.task import Key
 from affect.tasks.emotion.config import Data, Emotion, Model
 from affect.training import step
-from affect.training.distributed import Engine
+from affect.training.distributed import join
 from affect.training.loader import Collated, Order
 from affect.training.schedule import Schedule
 
@@ -73,7 +73,7 @@ def _row(folder: str, encoder: str, pooling: str, utterances: int) -> str:
 
 def _epochs(recipe: Emotion, count: int) -> tuple[list[float], float, int]:
     """Return the seconds of each epoch, those of filling the cache (scaled to the training part), and its bytes."""
-    engine = Engine()
+    engine = join()
     task = tasks.make(recipe).for_fold(0, 1)
     torch.manual_seed(0)
     model = task.build_model()

@@ -20,7 +20,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from affect import tasks
 from affect.task import Key
 from affect.training import plan, trainer
-from affect.training.distributed import Engine
+from affect.training.distributed import join
 from affect.training.loader import Collated, Order
 from affect.training.run import Run, Start
 
@@ -73,7 +73,7 @@ def worker(root: Path, budget: float) -> None:
     base = speed.recipe(root, "transformer", "hold")
     recipe = replace(base, train=replace(base.train, epochs=3, budget=budget))
     with tempfile.TemporaryDirectory() as folder:
-        engine = Engine(Path(folder))
+        engine = join(Path(folder))
         run = Run(engine, tasks.make(recipe).for_fold(0, 1), Path(folder), Start(experiment="bench", resume="never"))
         clock = Clock(run)
         marks: list[tuple[float, float]] = []

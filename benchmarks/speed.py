@@ -33,7 +33,7 @@ from affect.models import tiny
 from affect.recipe import Optim, Train
 from affect.tasks.emotion.config import Data, Emotion, Model
 from affect.training import trainer
-from affect.training.distributed import Engine
+from affect.training.distributed import join
 from affect.training.run import Run, Start
 
 BATCH, STEPS, BUDGET = 64, 2, 60.0
@@ -74,7 +74,7 @@ class Ours:
     def __init__(self, root: Path, train_encoder: str, mode: str):
         chosen = recipe(root, train_encoder, mode)
         self.folder = Path(tempfile.mkdtemp())
-        engine = Engine(self.folder)
+        engine = join(self.folder)
         start = Start(experiment="bench", resume="never")
         self.run = Run(engine, tasks.make(chosen).for_fold(0, 1), self.folder, start)
 

@@ -35,7 +35,7 @@ from affect.task import Stackable, Task
 from affect.tasks import make
 from affect.tasks.multimodal_emotion.config import Data, Model, MultimodalEmotion
 from affect.training import plan, stacked_trainer
-from affect.training.distributed import Engine
+from affect.training.distributed import join
 from affect.training.run import Run, Start
 
 BATCH = 32
@@ -135,7 +135,7 @@ def passes(task: Task, runs: Path) -> tuple[float, float]:
         evaluated.append(time.process_time() - first)
         first = time.process_time()
 
-    with Run(Engine(), task, runs / "seed0" / "fold1", START) as run:
+    with Run(join(), task, runs / "seed0" / "fold1", START) as run:
         ended = run.end_epoch
 
         def end_epoch() -> None:
@@ -172,7 +172,7 @@ def stacks(folder: Path) -> None:
             for k in range(size):
                 seed, fold = divmod(k, 5)
                 place = folder / f"r{size}-{hidden}" / f"seed{seed}" / f"fold{fold + 1}"
-                runs.append(Run(Engine(), one.for_fold(seed, fold + 1), place, START))
+                runs.append(Run(join(), one.for_fold(seed, fold + 1), place, START))
             steps = plan.steps_per_epoch(len(runs[0].parts["train"]), BATCH) * 3 * size
             begun = time.process_time()
             with contextlib.ExitStack() as opened:

@@ -40,7 +40,7 @@ MAY = {
     "registry": {"task", "recipe", "errors", "models"},
     "report": {"task", "findings", "tables", "figures", "errors", "metrics", "recipe", "registry"},
     "hub": {"task", "usage", "errors", "registry", "report", "models", "checksums", "tables", "data"},
-    "training": {"task", "recipe", "errors", "options", "process", "checksums"},
+    "training": {"task", "recipe", "config", "errors", "options", "process", "checksums", "tables"},
     "inference": {
         *("task", "usage", "recipe", "errors", "extraction", "registry", "hub", "models", "data", "training"),
     },
@@ -50,7 +50,7 @@ MAY = {
     },
     "experiments": {
         *("task", "recipe", "errors", "options", "definitions", "extraction", "registry", "inference", "training"),
-        *("report", "data", "models", "metrics", "hub", "process", "tables"),
+        *("report", "data", "models", "metrics", "hub", "process", "tables", "findings", "figures"),
     },
     "launcher": {"errors"},
     "cli": {
@@ -134,7 +134,7 @@ def label(path: Path) -> str:
 
 def test_the_walk_sees_imports():
     assert {"affect.task", "torch"} <= imports(ROOT / "affect/training/step.py")
-    assert rooms(ROOT / "affect/training/run.py") == {"errors", "task", "training"}
+    assert rooms(ROOT / "affect/training/run.py") == {"errors", "tables", "task", "training"}
     assert len(AFFECT) > 40
     assert "training" in rooms(ROOT / "affect/experiments/folds.py")
     assert "experiments" in rooms(ROOT / "affect/cli/main.py"), "imports inside functions count"

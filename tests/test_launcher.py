@@ -195,7 +195,7 @@ def test_a_task_of_several_is_no_run_of_its_own(monkeypatch, world):
     if world is not None:
         monkeypatch.setenv("WORLD_SIZE", world)
     with pytest.raises(AffectError, match=r"^srun started 3 tasks.*srun affect launch RECIPE\.py"):
-        launch_settings.accelerator(None, ())
+        launch_settings.join()
     for tasks, world in (("3", "3"), ("1", "1")):
         monkeypatch.setenv("SLURM_STEP_NUM_TASKS", tasks)
         monkeypatch.setenv("WORLD_SIZE", world)

@@ -170,12 +170,12 @@ def _several(call: _Call, made: Suite | Stages, field: str) -> tuple[dict[str, R
 
 def _suite(call: _Call, made: Suite) -> None:
     recipes, options, commands = _several(call, made, "members")
-    from affect.experiments import suite as suites
+    from affect.experiments import several
 
     if options.dry_run:
-        print(suites.dry_run(recipes, options))
+        print(several.dry_run(recipes, options))
         return
-    page, failed = suites.run(recipes, options, commands)
+    page, failed = several.run_suite(recipes, options, commands)
     if first() and page is not None:
         print(f"{page.read_text(encoding='utf-8')}\ncomparison: {page}")
     if failed:
@@ -184,12 +184,12 @@ def _suite(call: _Call, made: Suite) -> None:
 
 def _sequence(call: _Call, made: Stages) -> None:
     recipes, options, commands = _several(call, made, "stages")
-    from affect.experiments import sequence
+    from affect.experiments import several
 
     if options.dry_run:
-        print(sequence.dry_run(recipes, options))
+        print(several.dry_run(several.chained(recipes, options), options))
         return
-    top = sequence.run(recipes, options, commands)
+    top = several.run_sequence(recipes, options, commands)
     if options.report and first():
         print(f"\nreport: {top / 'report.md'}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from affect.errors import AffectError, nearest
@@ -68,9 +68,7 @@ class Ensemble:
     every other --field of the command line goes to all of them."""
 
     def __post_init__(self) -> None:
-        """Check the members."""
-        require(len(self.members) > 1, "members", "name at least two", self.members)
-        require(len(set(self.members)) == len(self.members), "members", "name each once", self.members)
+        _check_several("members", self.members)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +79,7 @@ class Suite:
     """Experiments of this file; every other --field of the command line goes to all of them."""
 
     def __post_init__(self) -> None:
-        """Check the members."""
-        require(len(self.members) > 1, "members", "name at least two", self.members)
-        require(len(set(self.members)) == len(self.members), "members", "name each once", self.members)
+        _check_several("members", self.members)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +93,16 @@ class Sequence:
     """Experiments of this file, in their order; every other --field of the command line goes to all of them."""
 
     def __post_init__(self) -> None:
-        """Check the stages."""
-        require(len(self.stages) > 1, "stages", "name at least two", self.stages)
-        require(len(set(self.stages)) == len(self.stages), "stages", "name each once", self.stages)
+        _check_several("stages", self.stages)
 
 
 Workflow = Search | Ensemble | Suite | Sequence
 """An experiment of more than one run."""
+
+
+def _check_several(field: str, names: tuple[str, ...]) -> None:
+    require(len(names) > 1, field, "name at least two", names)
+    require(len(set(names)) == len(names), field, "name each once", names)
 
 
 def parse(text: str) -> Range:
@@ -118,8 +117,7 @@ def parse(text: str) -> Range:
         require(len(distinct) == len(choices) and "" not in choices, "ranges", "list different choices", text)
         return Range(text=text, name=name, choices=choices)
     match = _SPAN.fullmatch(body)
-    if match is None:
-        require(False, "ranges", shape, text)
+    require(match is not None, "ranges", shape, text)
     assert match is not None
     low, high, log = float(match[1]), float(match[2]), bool(match[3])
     require(low < high, "ranges", "go from low to high", text)
@@ -128,10 +126,7 @@ def parse(text: str) -> Range:
 
 
 def resolve(search: Search, recipe: Recipe) -> tuple[Range, ...]:
-    """Return the search's ranges in the types of the recipe's fields.
-
-    Raises AffectError for an unknown field, and for an end or a choice that the field does not take.
-    """
+    """Return the ranges in the types of the recipe's fields; AffectError for what these don't take."""
     return tuple(_resolve(parse(text), recipe) for text in search.ranges)
 
 
@@ -154,16 +149,13 @@ def _resolve(found: Range, recipe: Recipe) -> Range:
     if found.name.split(".")[-1] in _EVALUATED:
         raise AffectError(f"ranges: {found.name} says what is evaluated: trials that differ in it can't be compared")
     if not found.choices:
-        kinds = _arms(_kind(type(recipe), found.name))
-        numeric = float if float in kinds else int if int in kinds else None
-        if numeric is None:
+        kinds = _kinds(type(recipe), found.name)
+        if not {int, float} & {*kinds}:
             raise AffectError(f"ranges: {found.name} takes no numbers: list its choices, as {found.name}=a|b")
-        ends = (found.low, found.high)
-        if numeric is int and not all(end.is_integer() for end in ends):
+        kind: type[int] | type[float] = float if float in kinds else int
+        if kind is int and not (found.low.is_integer() and found.high.is_integer()):
             raise AffectError(f"ranges: {found.name} takes whole numbers alone, not {found.text!r}")
-        found = Range(
-            text=found.text, name=found.name, kind=numeric, low=numeric(ends[0]), high=numeric(ends[1]), log=found.log
-        )
+        found = replace(found, kind=kind, low=kind(found.low), high=kind(found.high))
     for value in found.choices or (found.low, found.high):
         try:
             changed(recipe, {found.name: value})
@@ -172,13 +164,11 @@ def _resolve(found: Range, recipe: Recipe) -> Range:
     return found
 
 
-def _kind(cls: type, name: str) -> Any:
-    first, _, rest = name.partition(".")
-    kind: Any = get_type_hints(cls)[first]
-    return _kind(kind, rest) if rest else kind
-
-
-def _arms(kind: Any) -> tuple[Any, ...]:
+def _kinds(cls: type, name: str) -> tuple[Any, ...]:
+    """Return the types that a field takes, by its dotted name."""
+    kind: Any = cls
+    for part in name.split("."):
+        kind = get_type_hints(kind)[part]
     return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
 
 

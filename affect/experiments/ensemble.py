@@ -19,25 +19,20 @@ from affect.experiments import folds
 from affect.metrics.average_predictions import combine
 from affect.options import Options
 from affect.recipe import Recipe
-from affect.tables import NONE, grid
+from affect.tables import grid, number
 from affect.task import TRAIN, VALID, Row, Task, measured
 from affect.training import run_dir, signals
-from affect.training.distributed import Engine
+from affect.training.distributed import join
 
 Members = Mapping[str, Recipe | Path]
 """The members by name: an experiment's recipe, or the folder of a finished one."""
-Unit = tuple[int, int]
-"""Seed and fold."""
 
 
 @signals.stoppable
 def run(name: str, members: Members, options: Options, command: str) -> Path:
-    """Run the members that are not finished, average their predictions and return the ensemble's folder.
-
-    Raises AffectError where members differ in folds, ids or labels, naming the first difference.
-    """
+    """Run the unfinished members and return the ensemble's folder; AffectError where members differ, naming in what."""
     own = replace(options, overwrite=False)
-    engines = [folds.join(recipe) for recipe in members.values() if isinstance(recipe, Recipe)] or [Engine()]
+    engines = [folds.join(recipe) for recipe in members.values() if isinstance(recipe, Recipe)] or [join()]
     engine = engines[0]
     # Before anything is trained: a member that lacks a fold is known now.
     units = engine.on_main(lambda: _units(members, options))
@@ -47,7 +42,16 @@ def run(name: str, members: Members, options: Options, command: str) -> Path:
         for member, chosen in members.items()
     }
     top = run_dir.experiment_folder(options.runs, name, options.name)
-    engine.on_main(lambda: _average(name, tops, top, units, options, command))
+
+    def average() -> None:
+        _claim(top, tops, options)
+        for unit in units:
+            _unit(name, tops, top, unit, command)
+        run_dir.write_text(top / "members.md", table(top) + "\n")
+        if options.report:
+            folds.conclude(options.runs, top)
+
+    engine.on_main(average)
     return top
 
 
@@ -55,13 +59,13 @@ def dry_run(members: Members, options: Options) -> str:
     """Return where each member's runs stand and how many are finished, as text; nothing is trained."""
     lines = []
     for name, chosen in members.items():
-        top = chosen if isinstance(chosen, Path) else run_dir.experiment_folder(options.runs, name, options.name)
-        done = [unit for unit, folder in _folders(top).items() if run_dir.finished(folder)]
         if isinstance(chosen, Path):
-            lines.append(f"{name}: {len(done)} finished runs")
-        else:
-            wanted = _wanted(chosen, options)
-            lines.append(f"{name}: {top}, {len([u for u in wanted if u in done])} of {len(wanted)} runs finished")
+            lines.append(f"{name}: {len(_finished(chosen))} finished runs")
+            continue
+        top = run_dir.experiment_folder(options.runs, name, options.name)
+        wanted = _wanted(chosen, options)
+        done = len(set(wanted) & set(_finished(top)))
+        lines.append(f"{name}: {top}, {done} of {len(wanted)} runs finished")
     return "\n".join(lines)
 
 
@@ -84,14 +88,10 @@ def _part(part: str, scores: Mapping[str, Sequence[Mapping[str, float | None]]])
     mixed = scores["ensemble"]
     columns = [column for column in mixed[0] if any(one.get(column) is not None for one in mixed)]
     rows = [
-        [name, *(_mean([one.get(column) for one in found]) for column in columns)] for name, found in scores.items()
+        [name, *(number(np.array([one.get(column) for one in runs], dtype=float).mean()) for column in columns)]
+        for name, runs in scores.items()
     ]
     return grid([f"mean {part} scores of {len(mixed)} runs", *columns], rows)
-
-
-def _mean(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{np.mean(known):.3f}" if len(known) == len(values) else NONE
 
 
 def _free(members: Members, options: Options) -> None:
@@ -101,60 +101,43 @@ def _free(members: Members, options: Options) -> None:
             continue
         whole = tasks.make(chosen)
         top = run_dir.experiment_folder(options.runs, name, options.name)
-        for seed, number in _wanted(chosen, options):
-            folder, recipe = folds.folder_of(top, seed, number), whole.for_fold(seed, number).recipe
+        for seed, fold in _wanted(chosen, options):
+            folder, recipe = folds.folder_of(top, seed, fold), whole.for_fold(seed, fold).recipe
             try:
                 run_dir.claim(folder, recipe, experiment=name, overwrite=False)
             except AffectError:
                 run_dir.claim(folder, recipe, experiment=name, overwrite=True)
 
 
-def _wanted(recipe: Recipe, options: Options) -> list[Unit]:
-    numbers = folds.chosen(tasks.make(recipe).folds(), options)
-    return [(seed, number) for seed in recipe.seeds(options.seeds) for number in numbers]
+def _wanted(recipe: Recipe, options: Options) -> list[folds.Unit]:
+    return folds.units(recipe, tasks.make(recipe).folds(), options)
 
 
-def _folders(top: Path) -> dict[Unit, Path]:
+def _finished(top: Path) -> list[folds.Unit]:
+    return [unit for unit, folder in _folders(top).items() if run_dir.finished(folder)]
+
+
+def _folders(top: Path) -> dict[folds.Unit, Path]:
     """Return the run folders below an experiment's by seed and fold."""
-    if not top.is_dir():
-        return {}
-    found = [(int(p.parent.name[4:]), int(p.name[4:]), p) for p in top.glob("seed[0-9]*/fold[0-9]*") if p.is_dir()]
-    return {(seed, number): path for seed, number, path in sorted(found)}
+    return dict(sorted((folds.unit_of(path), path) for path in top.glob("seed[0-9]*/fold[0-9]*") if path.is_dir()))
 
 
-def _average(
-    name: str, tops: Mapping[str, Path], top: Path, units: Sequence[Unit], options: Options, command: str
-) -> None:
-    _claim(top, tops, options)
-    for unit in units:
-        _unit(name, tops, top, unit, command)
-    run_dir.write_text(top / "members.md", table(top) + "\n")
-    if options.report:
-        folds.conclude(options.runs, top)
-
-
-def _units(members: Members, options: Options) -> list[Unit]:
-    """Return the seeds and folds that all members have or will have.
-
-    Raises AffectError where one lacks what another has; without an experiment, the folders say what there is.
-    """
-    has: dict[str, list[Unit]] = {}
-    for member, chosen in members.items():
-        if isinstance(chosen, Path):
-            done = [unit for unit, folder in _folders(chosen).items() if run_dir.finished(folder)]
-            has[member] = done
-        else:
-            has[member] = _wanted(chosen, options)
+def _units(members: Members, options: Options) -> list[folds.Unit]:
+    """Return the seeds and folds of the members that are experiments (or of all); AffectError where one lacks some."""
+    has = {
+        member: _finished(chosen) if isinstance(chosen, Path) else _wanted(chosen, options)
+        for member, chosen in members.items()
+    }
     asking = [member for member, chosen in members.items() if isinstance(chosen, Recipe)]
     wanted = sorted({unit for member in asking or has for unit in has[member]})
     if not asking and options.seeds is not None:
-        wanted = [(seed, number) for seed in options.seeds for number in dict.fromkeys(n for _, n in wanted)]
+        wanted = [(seed, fold) for seed in options.seeds for fold in dict.fromkeys(f for _, f in wanted)]
     if not wanted:
         raise AffectError(f"{next(iter(members))} holds no finished runs")
-    for seed, number in wanted:
-        lacking = [member for member, units in has.items() if (seed, number) not in units]
+    for seed, fold in wanted:
+        lacking = [member for member, units in has.items() if (seed, fold) not in units]
         if lacking:
-            raise AffectError(f"{lacking[0]} has no finished seed{seed}/fold{number}, which the ensemble needs")
+            raise AffectError(f"{lacking[0]} has no finished seed{seed}/fold{fold}, which the ensemble needs")
     return wanted
 
 
@@ -174,7 +157,7 @@ def _claim(top: Path, tops: Mapping[str, Path], options: Options) -> None:
         shutil.rmtree(folder)
 
 
-def _unit(name: str, tops: Mapping[str, Path], top: Path, unit: Unit, command: str) -> None:
+def _unit(name: str, tops: Mapping[str, Path], top: Path, unit: folds.Unit, command: str) -> None:
     """Write the ensemble's folder of one seed and fold."""
     places = {member: folds.folder_of(place, *unit) for member, place in tops.items()}
     documents = {member: recipes.read(place / "recipe.json") for member, place in places.items()}
@@ -193,8 +176,8 @@ def _unit(name: str, tops: Mapping[str, Path], top: Path, unit: Unit, command: s
     started = datetime.now(UTC).isoformat(timespec="seconds")
     run_dir.write_json(folder / "environment.json", {**environment, "command": command, "started": started})
     shared = _shared(list(documents.values()))
-    said = {"experiment": name, "members": {member: str(place) for member, place in tops.items()}}
-    run_dir.write_json(folder / "recipe.json", {**shared, **said})
+    made_of = {"experiment": name, "members": {member: str(place) for member, place in tops.items()}}
+    run_dir.write_json(folder / "recipe.json", {**shared, **made_of})
     run_dir.write_lines(folder / "metrics.jsonl", [{"event": "end", "step": 0, "scores": scores}])
 
 
@@ -211,9 +194,9 @@ def _shared(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
     first, *others = documents
     kept: dict[str, Any] = {}
     for key, value in first.items():
-        mine = [other.get(key) for other in others]
-        if isinstance(value, dict) and all(isinstance(other, dict) for other in mine):
-            kept[key] = _shared([value, *(other for other in mine if isinstance(other, dict))])
-        elif all(other == value for other in mine):
+        theirs: list[Any] = [other.get(key) for other in others]
+        if all(isinstance(part, dict) for part in (value, *theirs)):
+            kept[key] = _shared([value, *theirs])
+        elif all(part == value for part in theirs):
             kept[key] = value
     return kept

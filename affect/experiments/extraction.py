@@ -21,7 +21,7 @@ from affect.extraction import GENERATED, Extraction, IncompleteError
 from affect.inference import manifest
 from affect.inference.extractor import Extractor, Features
 from affect.training import run_dir
-from affect.training.distributed import Engine, is_out_of_memory
+from affect.training.distributed import Engine, is_out_of_memory, join
 
 _LOG = logging.getLogger("affect")
 
@@ -50,7 +50,7 @@ def run(settings: Extraction, command: str) -> Path:
     Reached by every rank. Raises AffectError for what the user can mend, and IncompleteError at the end where media
     could not be read.
     """
-    engine = Engine()
+    engine = join()
     source = settings.source
     if source == GENERATED:
         source = engine.on_main(lambda: str(synthetic_media.write(settings.output / "media")))

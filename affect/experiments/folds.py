@@ -7,57 +7,54 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from platform import machine, python_version
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from affect import report, tasks
-from affect.errors import AffectError, first_line
+from affect.errors import AffectError
 from affect.models import saving
 from affect.options import Options
 from affect.recipe import Recipe
 from affect.task import TRAIN, VALID, Task
-from affect.training import environment, lock, run_dir, signals, stacked_trainer, trainer, watchdog
-from affect.training.distributed import Engine, is_out_of_memory
-from affect.training.run import Run, Scores, Start
+from affect.training import distributed, lock, memory, run_dir, signals, stacked_trainer, trainer, watchdog
+from affect.training.distributed import Engine
+from affect.training.run import DivergedError, Run, Scores, Start, Watch
 from affect.training.schedule import Schedule
-from affect.training.watch import DivergedError, Watch
 
 _LOG = logging.getLogger("affect")
 Unit = tuple[int, int]
 """Seed and fold."""
 _BUDGETS = (15.0, 30.0, 60.0, 120.0, 240.0)
 """Budgets shown by a dry run where the recipe leaves it to the memory probe."""
+_PACKAGES = ("affect", "accelerate", "datasets", "numpy", "torch", "transformers")
 
 
 @signals.stoppable
 def run(experiment: str, recipe: Recipe, options: Options, command: str) -> Path:
-    """Run every seed and fold that is not finished yet and return the experiment's folder, its report written.
-
-    Raises AffectError for what the user can mend; folds finished before that stay.
-    """
+    """Run every seed and fold that is not finished and return the experiment's folder, its report written."""
     engine = join(recipe)
     top = run_dir.experiment_folder(options.runs, experiment, options.name)
     whole = tasks.make(recipe)
     # The main rank first: it fills the caches that the others then read.
-    numbers = engine.on_main(whole.folds)
-    units = [(seed, number) for seed in recipe.seeds(options.seeds) for number in chosen(numbers, options)]
+    wanted = units(recipe, engine.on_main(whole.folds), options)
     diverged: DivergedError | None = None
     if stacked_trainer.can_stack(engine, whole):
         try:
-            run_together(experiment, whole, top, units, options, command)
+            run_together(experiment, whole, top, wanted, options, command)
         except DivergedError as error:
             # The others are at their end: their report is worth having.
             diverged = error
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            raise AffectError(f"{top}: out of memory ({first_line(error)}); give --together 1") from error
     else:
         # One fold of several is one of several repositories, too.
-        alone = len(units) == 1 and options.report and options.folds is None
-        for seed, number in units:
+        alone = len(wanted) == 1 and options.report and options.folds is None
+        for seed, number in wanted:
             folder = folder_of(top, seed, number)
             run_one(experiment, whole.for_fold(seed, number), folder, options, command, alone=alone)
     if options.report:
@@ -69,8 +66,8 @@ def run(experiment: str, recipe: Recipe, options: Options, command: str) -> Path
 
 def join(recipe: Recipe) -> Engine:
     """Return the engine of these processes. Raises AffectError when their launch file says something else."""
-    engine = Engine(precision=recipe.train.precision)
-    engine.agree(recipe)
+    engine = distributed.join(precision=recipe.train.precision)
+    distributed.agree(engine.accelerator, recipe)
     return engine
 
 
@@ -109,6 +106,11 @@ def chosen(numbers: Sequence[int], options: Options) -> list[int]:
     return [number for number in numbers if options.folds is None or number in options.folds]
 
 
+def units(recipe: Recipe, numbers: Sequence[int], options: Options) -> list[Unit]:
+    """Return the seeds and folds to run, of the folds `numbers` that there are; raises as `chosen` does."""
+    return [(seed, number) for seed in recipe.seeds(options.seeds) for number in chosen(numbers, options)]
+
+
 def folder_of(top: Path, seed: int, fold: int) -> Path:
     """Return the folder of one seed and fold of the experiment in `top`."""
     return top / f"seed{seed}" / f"fold{fold}"
@@ -128,33 +130,20 @@ def run_one(
     `only` are the evaluations at its end (None: all, and only then it is pushed to the Hub); `watch` sees the score
     that it is chosen by; `alone` says that its experiment has no other. Reached by every rank.
     """
-    engine = Engine(folder, task.recipe.train.trackers)
-    held = contextlib.ExitStack()
-    try:
+    engine = distributed.join(folder, task.recipe.train.trackers)
+    short = memory.explained(folder, "give a smaller --train.budget")
+    with contextlib.ExitStack() as held, contextlib.ExitStack() as ending, short:
+        ending.callback(engine.end)
         scores = engine.on_main(lambda: claim(engine, experiment, task, folder, options, command, held))
         if scores is not None:
             return scores
         with contextlib.ExitStack() as stack:
-            on_save: list[Callable[[], None] | None] = []
-            repo = task.recipe.push_to_hub if only is None else None
-            pushed = _pushing(repo, folder, private=task.recipe.hub_private, several=not alone)
-            engine.on_main(lambda: on_save.append(stack.enter_context(pushed)))
-            with watchdog.Watchdog(engine, folder / "train.log", task.recipe.train.timeout):
-                start = Start(
-                    experiment=experiment, resume=options.resume, only=only, watch=watch,
-                    on_save=on_save[0] if on_save else None, weights=initial_weights(task.recipe, *unit_of(folder)),
-                )  # fmt: skip
-                scores = trainer.train(Run(engine, task, folder, start))
+            start = _start(stack, engine, experiment, task, folder, options, only, several=not alone, watch=watch)
+            stack.enter_context(watchdog.Watchdog(engine, folder / "train.log", task.recipe.train.timeout))
+            scores = trainer.train(Run(engine, task, folder, start))
         if engine.main:
             tell(folder, scores)
         return scores
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise AffectError(f"{folder}: out of memory ({first_line(error)}); give a smaller --train.budget") from error
-    finally:
-        engine.end()
-        held.close()
 
 
 def claim(
@@ -171,14 +160,29 @@ def claim(
             _LOG.info("%s is finished: skipped (--overwrite runs it again)", folder)
             return scores_of(folder)
         held.push(now.pop_all())
-    said = {"command": command, **environment.describe(engine, task)}
+    surroundings = {"command": command, **_surroundings(engine, task)}
     earlier = folder / "environment.json"
     if earlier.is_file():
         # A run that goes on was started when it was started.
-        said["started"] = json.loads(earlier.read_text(encoding="utf-8")).get("started", said["started"])
-    run_dir.write_json(earlier, said)
+        surroundings |= {k: v for k, v in json.loads(earlier.read_text(encoding="utf-8")).items() if k == "started"}
+    run_dir.write_json(earlier, surroundings)
     run_dir.write_lines(folder / "exclusions.jsonl", task.exclusions())
     return None
+
+
+def _surroundings(engine: Engine, task: Task) -> dict[str, Any]:
+    """Return versions, hardware, processes, and the data's own description."""
+    device, card = f"CPU ({machine()})", {}
+    if engine.device.type == "cuda":
+        device = torch.cuda.get_device_name(engine.device)
+        # Beside it the report sees how nearly full the card was.
+        card = {"device_memory_bytes": torch.cuda.get_device_properties(engine.device).total_memory}
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"), "python": python_version(),
+        "packages": {name: version(name) for name in _PACKAGES}, "device": device, **card,
+        "threads": torch.get_num_threads(), "engine": engine.name, "world": engine.world,
+        "precision": engine.precision, **task.describe(),
+    }  # fmt: skip
 
 
 def run_together(
@@ -193,20 +197,22 @@ def run_together(
     if options.resume not in ("auto", "never"):
         raise AffectError("--resume PATH is of one run alone: give auto or never where several train together")
     found: dict[Unit, Scores] = {}
-    failed: dict[Unit, str] = {}
+    failed: list[str] = []
     made = {unit: whole.for_fold(*unit) for unit in units}
     # All of them first: a fold that can't be cut or a folder of another run is known before anything is begun.
     for task in made.values():
         task.datasets()
-    engine = Engine()
-    with contextlib.ExitStack() as held:
+    engine = distributed.join()
+    with contextlib.ExitStack() as held, memory.explained(top, "give --together 1"):
         for unit, task in made.items():
             scores = claim(engine, experiment, task, folder_of(top, *unit), options, command, held)
             if scores is not None:
                 found[unit] = scores
         left = [unit for unit in units if unit not in found]
-        if left and only is None:
-            _check_hub(whole.recipe.push_to_hub)
+        if left and only is None and whole.recipe.push_to_hub is not None:
+            from affect.hub import client
+
+            client.check(whole.recipe.push_to_hub)
         width = stacked_trainer.width(engine, made[left[0]]) if left else 1
         for first in range(0, len(left), width):
             chosen = left[first : first + width]
@@ -215,48 +221,41 @@ def run_together(
                 runs: dict[Unit, Run] = {}
                 for unit in chosen:
                     task, folder = made[unit], folder_of(top, *unit)
-                    engine = Engine(folder, task.recipe.train.trackers)
+                    engine = distributed.join(folder, task.recipe.train.trackers)
                     stack.callback(engine.end)
-                    repo = task.recipe.push_to_hub if only is None else None
-                    push = stack.enter_context(
-                        _pushing(repo, folder, private=task.recipe.hub_private, several=len(units) > 1)
-                    )
-                    start = Start(
-                        experiment=experiment, resume=options.resume, only=only, on_save=push,
-                        weights=initial_weights(task.recipe, *unit), stacked=True,
-                    )  # fmt: skip
+                    several = len(units) > 1
+                    start = _start(stack, engine, experiment, task, folder, options, only, several, stacked=True)
                     runs[unit] = stack.enter_context(Run(engine, task, folder, start))
                 log = folder_of(top, *chosen[0]) / "train.log"
                 stack.enter_context(watchdog.Watchdog(engine, log, whole.recipe.train.timeout))
                 ended = stacked_trainer.train(list(runs.values()), watch)
+                failed += ended.values()
                 for unit, run in runs.items():
-                    if run in ended:
-                        failed[unit] = ended[run]
-                    else:
+                    if run not in ended:
                         found[unit] = run.finish()
                         tell(run.folder, found[unit], extra={"run": run.folder})
     if failed:
-        raise DivergedError(f"{len(failed)} of {len(left)} runs diverged: {next(iter(failed.values()))}")
+        raise DivergedError(f"{len(failed)} of {len(left)} runs diverged: {failed[0]}")
     return found
 
 
-def _pushing(
-    repo: str | None, folder: Path, *, private: bool, several: bool
-) -> contextlib.AbstractContextManager[Callable[[], None] | None]:
-    """Push a run's folder beside its training where it has a repository; the Hub's client is loaded only then."""
-    if repo is None:
-        return contextlib.nullcontext(None)
-    from affect.hub.background import pushing
-
-    return pushing(repo, folder, private=private, several=several)
-
-
-def _check_hub(repo: str | None) -> None:
-    """Raise AffectError where a run could not be pushed to its repository."""
+def _start(
+    stack: contextlib.ExitStack, engine: Engine, experiment: str, task: Task, folder: Path, options: Options,
+    only: Sequence[str] | None, several: bool, *, watch: Watch | None = None, stacked: bool = False,
+) -> Start:  # fmt: skip
+    """Return how a run begins; where it has a repository, it is pushed there beside its training in `stack`."""
+    on_save: list[Callable[[], None]] = []
+    repo = task.recipe.push_to_hub if only is None else None
     if repo is not None:
-        from affect.hub import client
+        # Imported where it is used: it loads the Hub's client.
+        from affect.hub.background import pushing
 
-        client.check(repo)
+        pushed = pushing(repo, folder, private=task.recipe.hub_private, several=several)
+        engine.on_main(lambda: on_save.append(stack.enter_context(pushed)))
+    return Start(
+        experiment=experiment, resume=options.resume, only=only, watch=watch, stacked=stacked,
+        on_save=on_save[0] if on_save else None, weights=initial_weights(task.recipe, *unit_of(folder)),
+    )  # fmt: skip
 
 
 def tell(folder: Path, scores: Scores, extra: dict[str, Path] | None = None) -> None:
@@ -269,9 +268,9 @@ def tell(folder: Path, scores: Scores, extra: dict[str, Path] | None = None) -> 
 
 def scores_of(folder: Path) -> Scores:
     """Return the scores that a finished run wrote at its end."""
-    ends = [line for line in run_dir.read_lines(folder / "metrics.jsonl") if line.get("event") == "end"]
-    scores: Scores = ends[-1]["scores"]
-    return scores
+    lines = run_dir.read_lines(folder / "metrics.jsonl")
+    ends: list[Scores] = [line["scores"] for line in lines if line.get("event") == "end"]
+    return ends[-1]
 
 
 def conclude(runs: Path, top: Path) -> None:
@@ -290,11 +289,12 @@ def dry_run(recipe: Recipe, options: Options | None = None) -> str:
     numbers = chosen(whole.folds(), options or Options())
     parts = whole.for_fold(recipe.seed, numbers[0]).datasets()
     lengths = np.asarray(parts["train"]["length"], dtype=np.float64)
-    lines = [json.dumps(recipe.to_dict(), indent=2), ""]
-    lines.append(f"folds {numbers}; fold {numbers[0]}: " + ", ".join(f"{k} {len(part)}" for k, part in parts.items()))
-    lines.append(
-        f"train: mean {lengths.mean():.2f}, longest {lengths.max():.2f}, in all {lengths.sum():.0f} {whole.unit}"
-    )
+    lines = [
+        json.dumps(recipe.to_dict(), indent=2),
+        "",
+        f"folds {numbers}; fold {numbers[0]}: " + ", ".join(f"{name} {len(part)}" for name, part in parts.items()),
+        f"train: mean {lengths.mean():.2f}, longest {lengths.max():.2f}, in all {lengths.sum():.0f} {whole.unit}",
+    ]
     budgets = _BUDGETS if recipe.train.budget == "auto" else (float(recipe.train.budget),)
     for budget in budgets:
         plan = Schedule(lengths, recipe.train, recipe.seed, world, budget)

@@ -51,10 +51,7 @@ class Study:
     """The trials of one search; used by one process, whatever number trains."""
 
     def __init__(self, folder: Path, search: Search, ranges: Sequence[Range], sign: int):
-        """Open or begin the study in `folder`; `sign` is 1 where higher scores are better, else -1.
-
-        Raises AffectError where another search runs there, or it is corrupt.
-        """
+        """Open or begin the study; `sign` is -1 where lower is better. AffectError if it is in use or corrupt."""
         self.search, self.ranges, self.sign = search, ranges, sign
         self._lock = FileLock(folder / "study.lock")
         try:
@@ -76,33 +73,31 @@ class Study:
     def next(self) -> Trial | None:
         """Return the trial to run: one that was interrupted, else a new one, else None when all have been run."""
         with self._guarded():
-            for found in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                starts = int(found.user_attrs.get("starts", 0))
-                if starts >= _STARTS:
-                    self._tell(found.number, TrialState.FAIL, note=f"ended the search unfinished {starts} times")
-                else:
-                    return self._begin(optuna.trial.Trial(self._study, found._trial_id), starts)
+            for interrupted in self._in(TrialState.RUNNING):
+                starts = int(interrupted.user_attrs.get("starts", 0))
+                if starts < _STARTS:
+                    return self._begin(optuna.trial.Trial(self._study, interrupted._trial_id), starts)
+                self._tell(interrupted.number, TrialState.FAIL, note=f"ended the search unfinished {starts} times")
             while (count := len(self._study.get_trials(deepcopy=False))) < self.search.trials:
                 # A sampler a trial: what a resumed search draws is what the uninterrupted one would have drawn.
                 seed = int(np.random.SeedSequence((self.search.seed, count)).generate_state(1)[0])
                 self._study.sampler = optuna.samplers.TPESampler(seed=seed)
                 trial = self._begin(self._study.ask(), 0)
-                same = self._same(trial)
+                same = next((one for one in self._in(TrialState.COMPLETE) if one.params == trial.values), None)
                 if same is None:
                     return trial
                 # The same recipe gives the same score.
                 self.finish(trial.number, same.value, note=f"the values of trial {same.number}")
             return None
 
+    def _in(self, state: TrialState) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=(state,))
+
     def _begin(self, trial: optuna.trial.Trial, starts: int) -> Trial:
         trial.set_user_attr("starts", starts + 1)
         # A value that was drawn before an interruption is kept, not drawn again.
         values = {found.name: _suggest(trial, found) for found in self.ranges}
         return Trial(number=trial.number, values=values, state="interrupted" if starts else "new")
-
-    def _same(self, trial: Trial) -> FrozenTrial | None:
-        done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return next((other for other in done if other.params == trial.values), None)
 
     def report(self, number: int, epoch: int, score: float, *, runs: tuple[int, int] | None = None) -> bool:
         """Take note of a trial's validation score and tell whether it should be pruned.
@@ -113,14 +108,12 @@ class Study:
         """
         if not math.isfinite(score):
             return False
-        step = epoch
-        if runs is not None:
-            step += _EPOCHS * (runs[0] * _RUNS + runs[1])
+        step = epoch if runs is None else epoch + _EPOCHS * (runs[0] * _RUNS + runs[1])
         with self._guarded():
-            found = self._study.trials[number]
-            trial = optuna.trial.Trial(self._study, found._trial_id)
+            frozen = self._study.trials[number]
+            trial = optuna.trial.Trial(self._study, frozen._trial_id)
             # An epoch that a resumed trial repeats is known already.
-            if step not in found.intermediate_values:
+            if step not in frozen.intermediate_values:
                 trial.report(score, step)
             # How many runs train together depends on what is searched: of few trials a median tells nothing.
             enough = 1 if runs is None else _ENOUGH
@@ -134,22 +127,28 @@ class Study:
             self._tell(number, TrialState.COMPLETE if score is not None else failed, score, note)
 
     def _tell(self, number: int, state: TrialState, score: float | None = None, note: str = "") -> None:
-        found = self._study.trials[number]
-        optuna.trial.Trial(self._study, found._trial_id).set_user_attr("note", note)
+        frozen = self._study.trials[number]
+        optuna.trial.Trial(self._study, frozen._trial_id).set_user_attr("note", note)
         self._study.tell(number, score, state)
 
     def trials(self) -> list[Trial]:
         """Return all trials: finished ones, best first, then pruned, failed and interrupted ones."""
         with self._guarded():
-            found = [_trial(one, self.sign) for one in self._study.get_trials(deepcopy=False)]
+            trials = [self._trial(one) for one in self._study.get_trials(deepcopy=False)]
         order = [*dict.fromkeys(_STATES.values())]
-        return sorted(
-            found, key=lambda t: (order.index(t.state), -self.sign * (t.score if t.score is not None else 0), t.number)
-        )
+        return sorted(trials, key=lambda t: (order.index(t.state), -self.sign * (t.score or 0.0), t.number))
+
+    def _trial(self, frozen: FrozenTrial) -> Trial:
+        reached = max(frozen.intermediate_values.values(), key=lambda score: self.sign * score, default=None)
+        return Trial(
+            number=frozen.number, values=dict(frozen.params), state=_STATES[frozen.state],
+            score=frozen.value if frozen.state == TrialState.COMPLETE else reached,
+            note=str(frozen.user_attrs.get("note", "")),
+        )  # fmt: skip
 
     def importance(self) -> dict[str, float]:
         """Return the share of the score's variance that each range accounts for (fANOVA); empty where none can tell."""
-        done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        done = self._in(TrialState.COMPLETE)
         if len(done) < _TELLING or len({one.value for one in done}) < 2:
             return {}
         try:
@@ -163,10 +162,9 @@ class Study:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        errors = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
         try:
             yield
-        except errors as error:
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             cause = error.__cause__ or error
             raise AffectError(f"{self._path} can't be used: {first_line(cause)}") from error
 
@@ -178,12 +176,3 @@ def _suggest(trial: optuna.trial.Trial, found: Range) -> Choice:
     if found.kind is int:
         return trial.suggest_int(found.name, int(found.low), int(found.high), log=found.log)
     return trial.suggest_float(found.name, found.low, found.high, log=found.log)
-
-
-def _trial(found: FrozenTrial, sign: int) -> Trial:
-    reached = max(found.intermediate_values.values(), key=lambda score: sign * score, default=None)
-    score = found.value if found.state == TrialState.COMPLETE else reached
-    return Trial(
-        number=found.number, values=dict(found.params), state=_STATES[found.state],
-        score=score, note=str(found.user_attrs.get("note", "")),
-    )  # fmt: skip

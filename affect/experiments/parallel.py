@@ -1,15 +1,21 @@
-"""All seeds and folds of a recipe side by side: a process each, one a device or a few at once on a CPU."""
+"""All seeds and folds of a recipe as processes of their own: one a device, or a few at once on a CPU.
+
+Those that ran as jobs of a cluster are only concluded here: their report, and what did not come to its end.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from types import FrameType
 
@@ -22,7 +28,7 @@ from affect.experiments import folds
 from affect.experiments.progress_table import Display, Progress
 from affect.options import Options
 from affect.recipe import Recipe, differences
-from affect.training import run_dir, signals
+from affect.training import hardware, run_dir, signals
 from affect.training.schedule import Schedule
 
 _LOOK = 0.2
@@ -34,6 +40,7 @@ _SAVING = 110.0
 _LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 OUTPUT = "output.log"
 """What a run of `affect folds` wrote to its screen, in its folder."""
+_SLURM = re.compile(r"(srun|slurmstepd\S*|slurmd\S*): ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +72,7 @@ def slots(devices: str | None, jobs: int | None) -> list[Slot]:
         raise AffectError("--devices and --jobs are one or the other: a run a GPU, or N runs on a CPU")
     if jobs is not None and jobs < 1:
         raise AffectError(f"--jobs must be positive, not {jobs}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    there = _gpus()
+    cores, there = hardware.cores(), _gpus()
     if devices is None and (jobs is not None or not there):
         count = jobs or max(1, cores // 2)
         return [Slot(name="cpu", environment={"CUDA_VISIBLE_DEVICES": "", **_threads(cores // count)})] * count
@@ -112,7 +118,7 @@ def run(
         try:
             _work(jobs, places, extra, display)
         finally:
-            _stop([job for job in jobs if job.process is not None], signal.Signals(signals.asked() or signal.SIGINT))
+            _stop(jobs, signal.Signals(signals.asked() or signal.SIGINT))
     if options.report:
         folds.conclude(options.runs, top)
     return top, [job.progress for job in jobs]
@@ -126,36 +132,27 @@ def plan(
         raise AffectError(f"train.world asks for {recipe.train.world} processes, but each fold has one here")
     whole = tasks.make(recipe)
     jobs = []
-    for seed in recipe.seeds(options.seeds):
-        for number in folds.chosen(whole.folds(), options):
-            task = whole.for_fold(seed, number)
-            folder = folds.folder_of(top, seed, number)
-            done = run_dir.claim(folder, task.recipe, experiment=experiment, overwrite=options.overwrite)
-            lengths = np.asarray(task.datasets()["train"]["length"][:], dtype=np.float64)
-            schedule = Schedule(lengths, recipe.train, seed, 1, 1.0)
-            progress = Progress(
-                seed=seed, fold=number, folder=folder, steps=schedule.steps,
-                epochs=schedule.epoch(schedule.steps - 1) + 1, unit=whole.unit,
-                shown=tuple(measure.name for measure in whole.measures if measure.headline),
-            )  # fmt: skip
-            if done:
-                progress.state = "finished"
-                progress.look()
-            words = [str(script), experiment, *arguments, "--seeds", str(seed), "--no-report"]
-            jobs.append(Job(progress=progress, words=[*words, *_fold(recipe, task.recipe)]))
+    for seed, number in folds.units(recipe, whole.folds(), options):
+        task = whole.for_fold(seed, number)
+        folder = folds.folder_of(top, seed, number)
+        done = run_dir.claim(folder, task.recipe, experiment=experiment, overwrite=options.overwrite)
+        lengths = np.asarray(task.datasets()["train"]["length"][:], dtype=np.float64)
+        schedule = Schedule(lengths, recipe.train, seed, 1, 1.0)
+        progress = Progress(
+            seed=seed, fold=number, folder=folder, steps=schedule.steps,
+            epochs=schedule.epoch(schedule.steps - 1) + 1, unit=whole.unit,
+            shown=tuple(measure.name for measure in whole.measures if measure.headline),
+        )  # fmt: skip
+        if done:
+            progress.state = "finished"
+            progress.look()
+        words = [str(script), experiment, *arguments, "--seeds", str(seed), "--no-report"]
+        data = task.recipe.to_dict()
+        # What makes a fold's recipe differ from the experiment's; the seed has its own argument.
+        for name in differences(recipe.to_dict(), data):
+            words += [] if name == "seed" else [f"--{name}", str(reduce(getitem, name.split("."), data))]
+        jobs.append(Job(progress=progress, words=words))
     return jobs
-
-
-def _fold(recipe: Recipe, mine: Recipe) -> list[str]:
-    """Return the fields by which a fold's recipe differs from the experiment's, as arguments; the seed has its own."""
-    data = mine.to_dict()
-    words: list[str] = []
-    for name in differences(recipe.to_dict(), data):
-        value = data
-        for part in name.split("."):
-            value = value[part]
-        words += [] if name == "seed" else [f"--{name}", str(value)]
-    return words
 
 
 def _work(jobs: list[Job], places: Sequence[Slot], extra: dict[str, str], display: Display) -> None:
@@ -215,31 +212,36 @@ def _why(path: Path, begun: int, code: int) -> str:
         return f"killed by {name}" + (": out of memory, perhaps" if name == "SIGKILL" else "")
     with path.open("rb") as file:
         file.seek(begun)
-        lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        return last_words(file.read().decode("utf-8", "replace")) or f"ended with {code}"
+
+
+def last_words(text: str) -> str:
+    """Return why a process ended, in a line of its log: its own error, else why Slurm ended it, else its last words."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return (errors or lines or [f"ended with {code}"])[-1]
+    ended = [line.strip("* ") for line in lines if _SLURM.match(line) and " DUE TO " in line]
+    own = [line for line in lines if not _SLURM.match(line)]
+    return (errors or ended or own or lines or [""])[-1]
 
 
 def _stop(jobs: list[Job], number: signal.Signals) -> None:
     """Send runs the signal `number`, and kill what is left of them after a while."""
-    for job in jobs:
-        if job.process is not None and number == signal.SIGINT:
-            _kill(job.process, number)
-        elif job.process is not None:
+    running = [job.process for job in jobs if job.process is not None]
+    for child in running:
+        if number == signal.SIGINT:
+            _kill(child, number)
+        else:
             # Its workers still have to decode the step that it is in.
-            job.process.send_signal(number)
+            child.send_signal(number)
     end = time.monotonic() + (_PATIENCE if number == signal.SIGINT else _SAVING)
-    for job in jobs:
-        if job.process is None:
-            continue
+    for child in running:
         try:
             # An impatient second Ctrl-C ends the wait, not the killing.
             with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-                job.process.wait(max(0.0, end - time.monotonic()))
+                child.wait(max(0.0, end - time.monotonic()))
         finally:
-            _kill(job.process, signal.SIGKILL)
-            job.process.wait()
-            job.process = None
+            _kill(child, signal.SIGKILL)
+            child.wait()
 
 
 def _kill(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
@@ -254,8 +256,7 @@ def _interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGHUP)}
     try:
         yield
     finally:
@@ -273,3 +274,29 @@ def _gpus() -> list[str]:
 def _threads(share: int) -> dict[str, str]:
     most = os.environ.get("AFFECT_THREADS") or os.environ.get("OMP_NUM_THREADS") or str(max(1, share))
     return {name: os.environ.get(name) or most for name in ("AFFECT_THREADS", "OMP_NUM_THREADS")}
+
+
+def conclude(experiment: str, recipe: Recipe, options: Options, logs: str | None) -> tuple[Path | None, list[str]]:
+    """Write the report over the runs that are finished; return its folder (None of none) and why others are not.
+
+    The recipe says which seeds and folds there should be; `logs` is where the log of a fold's job is, with {fold} in
+    the place of its number. Nothing is trained.
+    """
+    top = run_dir.experiment_folder(options.runs, experiment, options.name)
+    units = folds.units(recipe, tasks.make(recipe).folds(), options)
+    left = [unit for unit in units if not run_dir.finished(folds.folder_of(top, *unit))]
+    if len(left) < len(units) and options.report:
+        folds.conclude(options.runs, top)
+    return (top if len(left) < len(units) else None), [_unfinished(top, *unit, logs) for unit in left]
+
+
+def _unfinished(top: Path, seed: int, fold: int, logs: str | None) -> str:
+    """Return in a line how far a run came that is not at its end, and why it ended."""
+    folder = folds.folder_of(top, seed, fold)
+    steps = [line["step"] for line in run_dir.read_lines(folder / "metrics.jsonl") if line.get("event") == "step"]
+    state = f"stopped after step {steps[-1]}" if steps else "did not begin"
+    log = folder / OUTPUT if logs is None else Path(logs.replace("{fold}", str(fold)))
+    why = f"there is no {log}"
+    if log.is_file():
+        why = f"{last_words(log.read_text(encoding='utf-8', errors='replace')) or 'its log is empty'} ({log})"
+    return f"seed{seed}/fold{fold} {state}: {why}"

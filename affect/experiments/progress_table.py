@@ -36,15 +36,13 @@ class Tail:
         try:
             with self.path.open("rb") as file:
                 number = self.path.stat().st_ino
-                if number != self._file:
-                    self._place, self._file = 0, number
-                file.seek(self._place)
-                text = file.read()
+                file.seek(self._place if number == self._file else 0)
+                start, text = file.tell(), file.read()
         except OSError:
             # Not there yet, or not readable: then the run itself says why.
             return []
         whole = text[: text.rfind(b"\n") + 1]
-        self._place += len(whole)
+        self._place, self._file = start + len(whole), number
         return [json.loads(line) for line in whole.splitlines()]
 
 
@@ -68,7 +66,6 @@ class Progress:
     recent: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def __post_init__(self) -> None:
-        """Open the files that the run will write."""
         self._metrics, self._timing = Tail(self.folder / "metrics.jsonl"), Tail(self.folder / "timing.jsonl")
 
     @property
@@ -90,7 +87,7 @@ class Progress:
         return [
             str(self.seed), str(self.fold), self.place, self.state,
             f"{self.epoch}/{self.epochs}" if self.epoch else "", f"{self.step}/{self.steps}" if self.step else "",
-            self.said_scores(), self.speed(), self.left(),
+            self.said_scores(), *self.pace(),
         ]  # fmt: skip
 
     def said_scores(self) -> str:
@@ -98,18 +95,13 @@ class Progress:
         kept = {name: value for name, value in self.scores.items() if name in self.shown and value is not None}
         return " ".join(f"{name} {value:.3f}" for name, value in kept.items())
 
-    def speed(self) -> str:
-        """Return the speed of the last steps while the run goes on."""
+    def pace(self) -> tuple[str, str]:
+        """Return the speed of the last steps, and the time that those to come would take, while the run goes on."""
         if self.state != "running" or not self.recent:
-            return ""
-        return f"{sum(t['units_per_second'] for t in self.recent) / len(self.recent):.1f} {self.unit} a second"
-
-    def left(self) -> str:
-        """Return the time that the steps to come would take; it may stop earlier."""
-        if self.state != "running" or not self.recent:
-            return ""
-        seconds = int((self.steps - self.step) * sum(t["seconds"] for t in self.recent) / len(self.recent))
-        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+            return "", ""
+        speed, seconds = (sum(t[n] for t in self.recent) / len(self.recent) for n in ("units_per_second", "seconds"))
+        left = int((self.steps - self.step) * seconds)
+        return f"{speed:.1f} {self.unit} a second", f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
 
 
 class Display:
@@ -122,13 +114,11 @@ class Display:
         self._said: dict[str, tuple[str, str]] = {}
 
     def __enter__(self) -> Self:
-        """Return the display, the terminal its own."""
         if self._live is not None:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the last table on the terminal."""
         if self._live is not None:
             self._live.stop()
 
@@ -137,33 +127,27 @@ class Display:
         if self._live is None:
             for run in runs:
                 self._line(run)
-            return
-        if now or time.monotonic() - self._drawn >= _EVERY:
+        elif now or time.monotonic() - self._drawn >= _EVERY:
             self._drawn = time.monotonic()
-            self._live.update(self._table(runs), refresh=True)
-
-    def _table(self, runs: Sequence[Progress]) -> Table:
-        # A table that is higher than the terminal could not be drawn over.
-        room = max(1, self._console.size.height - 6)
-        order = sorted(runs, key=lambda run: run.state != "running") if len(runs) > room else list(runs)
-        hidden = len(runs) - room
-        table = Table(*_HEAD, box=SIMPLE_HEAD, caption=f"... and {hidden} more" if hidden > 0 else None)
-        for run in order[:room]:
-            table.add_row(*run.row())
-        return table
+            # A table that is higher than the terminal could not be drawn over.
+            room = max(1, self._console.size.height - 6)
+            hidden = len(runs) - room
+            table = Table(*_HEAD, box=SIMPLE_HEAD, caption=f"... and {hidden} more" if hidden > 0 else None)
+            for run in sorted(runs, key=lambda run: hidden > 0 and run.state != "running")[:room]:
+                table.add_row(*run.row())
+            self._live.update(table, refresh=True)
 
     def say(self, line: str) -> None:
         """Write a line that stays, above the table."""
         self._console.print(line)
 
     def _line(self, run: Progress) -> None:
-        said = (run.state, run.said_scores())
-        if run.state == "waiting" or self._said.get(run.name) == said:
+        news = (run.state, run.said_scores())
+        if run.state == "waiting" or self._said.get(run.name) == news:
             return
-        self._said[run.name] = said
+        self._said[run.name] = news
         where = f" on {run.place}" if run.place else ""
-        parts = [f"{run.name}{where}: {run.state}"]
-        if run.step:
-            parts.append(f"epoch {run.epoch}/{run.epochs}, step {run.step}/{run.steps}")
-        parts += [run.said_scores(), run.speed(), f"{run.left()} left" if run.left() else ""]
+        place = f"epoch {run.epoch}/{run.epochs}, step {run.step}/{run.steps}" if run.step else ""
+        speed, left = run.pace()
+        parts = [f"{run.name}{where}: {run.state}", place, run.said_scores(), speed, f"{left} left" if left else ""]
         self.say(", ".join(part for part in parts if part))

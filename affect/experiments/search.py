@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -15,17 +18,15 @@ from affect import recipe as recipes
 from affect import tasks
 from affect.errors import AffectError, first_line
 from affect.experiments import folds
-from affect.experiments.definitions import Choice, Search, changed, resolve
+from affect.experiments.definitions import Choice, Range, Search, changed, resolve
 from affect.experiments.optuna_study import Study, Trial
-from affect.experiments.pruning import PrunedError, Together, prune
 from affect.experiments.search_report import write
 from affect.options import Options
 from affect.recipe import Recipe
 from affect.task import Task
 from affect.training import run_dir, signals, stacked_trainer
-from affect.training.distributed import Engine, is_out_of_memory
-from affect.training.run import selected
-from affect.training.watch import DivergedError, Watch
+from affect.training.distributed import Engine
+from affect.training.run import DivergedError, Run, selected
 
 _LOG = logging.getLogger("affect")
 _HOPELESS = 3
@@ -46,15 +47,11 @@ def run(name: str, search: Search, recipe: Recipe, options: Options, command: st
     if options.resume not in ("auto", "never"):
         raise AffectError("--resume PATH is of one run: a search takes auto or never")
     engine.on_main(lambda: _claim(top, search, recipe, options))
-    opened: list[Study] = []
-    # The main rank alone talks to the study.
-    engine.on_main(lambda: opened.append(Study(top, search, ranges, tasks.make(recipe).measures[0].sign)))
-    try:
-        _trials(engine, opened, search, recipe, replace(options, overwrite=False), command, top)
-        engine.on_main(lambda: _conclude(opened[0], search, recipe, options, top, again))
-    finally:
-        for study in opened:
-            study.close()
+    trials = _Trials(engine, search, recipe, replace(options, overwrite=False), command, top)
+    with contextlib.ExitStack() as stack:
+        engine.on_main(lambda: trials.open(ranges, stack))
+        trials.run()
+        engine.on_main(lambda: trials.conclude(again))
     return top
 
 
@@ -94,67 +91,119 @@ def _claim(top: Path, search: Search, recipe: Recipe, options: Options) -> None:
     run_dir.write_json(path, wanted)
 
 
-def _trials(
-    engine: Engine, opened: list[Study], search: Search, recipe: Recipe, options: Options, command: str, top: Path
-) -> None:
-    """Run trials until there are as many as asked for. Reached by every rank; `opened` has the main one's study."""
-    while True:
-        trial: Trial | None = engine.on_main(lambda: opened[0].next())
-        if trial is None:
-            return
-        _LOG.info("trial %d of %d: %s", trial.number, search.trials, said(trial.values))
-        folder = top / f"trial{trial.number}"
-        score, note, pruned = None, "", False
-        try:
-            score = _score(engine, opened, trial, search, recipe, options, command, folder)
-        except PrunedError:
-            pruned = True
-        except AffectError as error:
-            if not _of_the_trial(engine, error):
-                raise
-            note = first_line(error)
-        number, outcome = trial.number, (score, note, pruned)
-        engine.on_main(lambda n=number, o=outcome, f=folder: _record(opened[0], n, o, f, top))  # type: ignore[misc]
+class _Trials:
+    """The trials of a search, and what they have in common."""
 
+    study: Study
+    """On the main rank, which alone talks to it."""
 
-def _of_the_trial(engine: Engine, error: AffectError) -> bool:
-    """Tell whether an error is the trial's own, and the next may do better: divergence, memory, a model's fault.
+    def __init__(self, engine: Engine, search: Search, recipe: Recipe, options: Options, command: str, top: Path):
+        self.engine, self.search, self.recipe, self.options = engine, search, recipe, options
+        self.command, self.top = command, top
 
-    A disk that is full is not. Of several ranks one may have failed alone, and the others wait for it: there only
-    divergence, which all see at the same step, is survived.
-    """
-    if isinstance(error, DivergedError):
-        return True
-    cause = error.__cause__
-    return engine.world == 1 and not (isinstance(cause, Exception) and run_dir.failed_writing(cause))
+    def open(self, ranges: Sequence[Range], stack: contextlib.ExitStack) -> None:
+        self.study = Study(self.top, self.search, ranges, tasks.make(self.recipe).measures[0].sign)
+        stack.callback(self.study.close)
 
+    def run(self) -> None:
+        """Run trials until there are as many as asked for. Reached by every rank."""
+        while (trial := self.engine.on_main(lambda: self.study.next())) is not None:
+            values = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in trial.values.items())
+            _LOG.info("trial %d of %d: %s", trial.number, self.search.trials, values)
+            score, note, pruned = None, "", False
+            try:
+                score = self._score(trial)
+            except PrunedError:
+                pruned = True
+            except AffectError as error:
+                if not self._of_the_trial(error):
+                    raise
+                note = first_line(error)
+            self.engine.on_main(partial(self._record, trial.number, score, note, pruned))
 
-def _score(
-    engine: Engine, opened: list[Study], trial: Trial, search: Search, recipe: Recipe, options: Options, command: str,
-    folder: Path,
-) -> float:  # fmt: skip
-    """Return the mean validation score of a trial over its seeds and folds; its test parts are never looked at."""
-    whole = tasks.make(changed(recipe, trial.values))
-    numbers = folds.chosen(engine.on_main(whole.folds), options)
-    units = [(seed, n) for seed in recipe.seeds(options.seeds) for n in numbers]
-    if stacked_trainer.can_stack(engine, whole):
-        return _score_together(engine, opened[0], trial.number, search.of, whole, units, options, command, folder)
-    scores = []
-    for place, (seed, number) in enumerate(units):
-        # Scores of different folds can't be compared: the median is that of the first one.
-        watch = _watch(engine, opened, trial.number) if place == 0 else None
-        mine = folds.folder_of(folder, seed, number)
-        task = whole.for_fold(seed, number)
-        ends = folds.run_one(search.of, task, mine, options, command, only=_choosing(task), watch=watch)
-        scores.append(selected(task, ends))
-    return _mean(scores)
+    def _of_the_trial(self, error: AffectError) -> bool:
+        """Tell whether an error is the trial's own, and the next may do better: divergence, memory, a model's fault.
 
+        A disk that is full is not. Of several ranks one may have failed alone, and the others wait for it: there only
+        divergence, which all see at the same step, is survived.
+        """
+        cause = error.__cause__
+        of_the_disk = isinstance(cause, Exception) and run_dir.failed_writing(cause)
+        return isinstance(error, DivergedError) or (self.engine.world == 1 and not of_the_disk)
 
-def _mean(scores: Sequence[float]) -> float:
-    """Return the mean score of a trial. Raises AffectError where one is not defined."""
-    if not np.isfinite(scores).all():
-        raise AffectError("a validation score is not defined")
-    return float(np.mean(scores))
+    def _score(self, trial: Trial) -> float:
+        """Return the mean validation score of a trial over its seeds and folds; its test parts are never looked at."""
+        whole = tasks.make(changed(self.recipe, trial.values))
+        units = folds.units(self.recipe, self.engine.on_main(whole.folds), self.options)
+        folder = self.top / f"trial{trial.number}"
+        together = stacked_trainer.can_stack(self.engine, whole)
+        scores = (self._together if together else self._one_by_one)(trial.number, whole, units, folder)
+        if not np.isfinite(scores).all():
+            raise AffectError("a validation score is not defined")
+        return float(np.mean(scores))
+
+    def _one_by_one(self, number: int, whole: Task, units: Sequence[folds.Unit], folder: Path) -> list[float]:
+        def watch(epoch: int, score: float) -> None:
+            if self.engine.on_main(lambda: self.study.report(number, epoch, score)):
+                prune(number, epoch)
+
+        scores: list[float] = []
+        for unit in units:
+            task = whole.for_fold(*unit)
+            ends = folds.run_one(
+                self.search.of, task, folds.folder_of(folder, *unit), self.options, self.command, only=_choosing(task),
+                # Scores of different folds can't be compared: the median is that of the first one.
+                watch=None if scores else watch,
+            )  # fmt: skip
+            scores.append(selected(task, ends))
+        return scores
+
+    def _together(self, number: int, whole: Task, units: Sequence[folds.Unit], folder: Path) -> list[float]:
+        """As many runs as a stack takes train at once; only one process does that."""
+        first = whole.for_fold(*units[0])
+        width = stacked_trainer.width(self.engine, first)
+        scores: list[float] = []
+        for start in range(0, len(units), width):
+            chosen = units[start : start + width]
+            watch = Together(self.study, number, [folds.folder_of(folder, *unit) for unit in chosen], scores, whole)
+            ends = folds.run_together(
+                self.search.of, whole, folder, chosen, self.options, self.command, only=_choosing(first), watch=watch
+            )
+            scores += [selected(whole.for_fold(*unit), ends[unit]) for unit in chosen]
+        return scores
+
+    def _record(self, number: int, score: float | None, note: str, pruned: bool) -> None:
+        """Record what came of a trial, and keep the weights of the best one alone."""
+        self.study.finish(number, score, note=note, pruned=pruned)
+        if score is not None:
+            _LOG.info("trial %d: validation %.4f", number, score)
+        elif not pruned:
+            _LOG.warning("trial %d failed: %s", number, note)
+        trials = self.study.trials()
+        best = trials[0].number if trials[0].state == "finished" else None
+        for path in self.top.glob("trial*/seed*/fold*/checkpoints"):
+            if path.parents[2].name != f"trial{best}":
+                shutil.rmtree(path)
+        failed = [trial for trial in trials if trial.state == "failed"]
+        if len(failed) == len(trials) >= _HOPELESS:
+            raise AffectError(f"the first {len(failed)} trials failed; the last: {note or failed[-1].note}")
+
+    def conclude(self, again: Sequence[str]) -> None:
+        """Write best.json and the report."""
+        trials = self.study.trials()
+        best = trials[0]
+        summary: dict[str, Any] | None = None
+        if best.state == "finished":
+            words = [*again, *(word for name, value in best.values.items() for word in _words(name, value))]
+            summary = {
+                "trial": best.number, "score": best.score, "values": best.values, "folder": f"trial{best.number}",
+                "command": [*words, "--runs", str(self.options.runs), "--name", "best"],
+                "recipe": changed(self.recipe, best.values).to_dict(),
+            }  # fmt: skip
+            run_dir.write_json(self.top / "best.json", summary)
+        write(self.top, self.search, self.study.ranges, trials, self.study.importance(), summary, self.study.sign)
+        if self.options.report:
+            run_dir.point_latest(self.options.runs, self.top)
 
 
 def _choosing(task: Task) -> list[str]:
@@ -162,83 +211,65 @@ def _choosing(task: Task) -> list[str]:
     return [evaluation.name for evaluation in task.evaluations() if evaluation.selects]
 
 
-def _watch(engine: Engine, opened: list[Study], number: int) -> Watch:
-    def watch(epoch: int, score: float) -> None:
-        if engine.on_main(lambda: opened[0].report(number, epoch, score)):
-            prune(number, epoch)
-
-    return watch
-
-
-def _score_together(
-    engine: Engine, study: Study, number: int, experiment: str, whole: Task, units: Sequence[folds.Unit],
-    options: Options, command: str, folder: Path,
-) -> float:  # fmt: skip
-    """Return what `_score` does where as many runs as a stack takes train at once; only one process does."""
-    first = whole.for_fold(*units[0])
-    width = stacked_trainer.width(engine, first)
-    scores: list[float] = []
-    try:
-        for start in range(0, len(units), width):
-            chosen = units[start : start + width]
-            places = [folds.folder_of(folder, *unit) for unit in chosen]
-            watch = Together(study, number, places, scores, whole)
-            ends = folds.run_together(
-                experiment, whole, folder, chosen, options, command, only=_choosing(first), watch=watch
-            )  # fmt: skip
-            scores += [selected(whole.for_fold(*unit), ends[unit]) for unit in chosen]
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise AffectError(f"{folder}: out of memory ({first_line(error)}); give --together 1") from error
-    return _mean(scores)
-
-
-def _record(study: Study, number: int, outcome: tuple[float | None, str, bool], folder: Path, top: Path) -> None:
-    """Record what came of a trial, and keep the weights of the best one alone."""
-    score, note, pruned = outcome
-    study.finish(number, score, note=note, pruned=pruned)
-    if score is not None:
-        _LOG.info("trial %d: validation %.4f", number, score)
-    elif not pruned:
-        _LOG.warning("trial %d failed: %s", number, note)
-    trials = study.trials()
-    best = trials[0].number if trials[0].state == "finished" else None
-    for path in top.glob("trial*/seed*/fold*/checkpoints"):
-        if path.parents[2].name != f"trial{best}":
-            shutil.rmtree(path)
-    failed = [trial for trial in trials if trial.state == "failed"]
-    if len(failed) == len(trials) >= _HOPELESS:
-        raise AffectError(f"the first {len(failed)} trials failed; the last: {note or failed[-1].note}")
-
-
-def _conclude(study: Study, search: Search, recipe: Recipe, options: Options, top: Path, again: Sequence[str]) -> None:
-    trials = study.trials()
-    best = trials[0]
-    found: dict[str, Any] | None = None
-    if best.state == "finished":
-        words = [*again, *(word for name, value in best.values.items() for word in _words(name, value))]
-        found = {
-            "trial": best.number, "score": best.score, "values": best.values, "folder": f"trial{best.number}",
-            "command": [*words, "--runs", str(options.runs), "--name", "best"],
-            "recipe": changed(recipe, best.values).to_dict(),
-        }  # fmt: skip
-        run_dir.write_json(top / "best.json", found)
-    write(top, search, study.ranges, trials, study.importance(), found, study.sign)
-    if options.report:
-        run_dir.point_latest(options.runs, top)
-
-
 def _words(name: str, value: Choice) -> list[str]:
     """Return a field's value as a command line gives it."""
     if isinstance(value, bool):
-        head, _, last = name.rpartition(".")
-        return [f"--{head}{'.' if head else ''}{'' if value else 'no-'}{last}"]
+        head, dot, last = name.rpartition(".")
+        return [f"--{head}{dot}{'' if value else 'no-'}{last}"]
     return [f"--{name}", str(value)]
 
 
-def said(values: dict[str, Any]) -> str:
-    """Return a trial's values in words."""
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
-    )
+class PrunedError(Exception):
+    """A trial whose validation score is under the median of those before it; raised on every rank."""
+
+
+def prune(number: int, epoch: int) -> NoReturn:
+    """End a trial after this epoch (from 0), and say so. Raises PrunedError."""
+    _LOG.info("trial %d: pruned after epoch %d, under the median of those before it", number, epoch + 1)
+    raise PrunedError
+
+
+class Together:
+    """Watches runs of a trial that train as one stack, by the mean of each one's best score (and of those before)."""
+
+    def __init__(self, study: Study, number: int, places: Sequence[Path], earlier: Sequence[float], task: Task):
+        """Watch the runs in the folders `places`; `earlier` are the scores of those that ended before them."""
+        self.study, self.number, self.earlier = study, number, list(earlier)
+        self.latest = task.recipe.train.choose == "last"
+        self.sign = task.measures[0].sign
+        # A run that an earlier session brought to the end of its training is not seen again.
+        self.courses = {place: _evaluated(place) for place in places}
+        self.stands: dict[Path, float] = {}
+        """The last epoch of the runs that were seen; of those that are over infinity."""
+
+    def __call__(self, runs: Sequence[Run]) -> None:
+        """Report an epoch that all runs have come to. Raises PrunedError."""
+        epoch = -1
+        for run in runs:
+            epoch = run.schedule.epoch(run.state.step - 1)
+            self.stands[run.folder] = math.inf if run.done else epoch
+            if run.state.best is not None:
+                self.courses[run.folder][epoch] = run.state.best
+        # Folds of other sizes have other epochs. One that was not seen is no further back: the hindmost train first.
+        if min(self.stands.values()) < epoch:
+            return
+        scores = [self._reached(course, epoch) for course in self.courses.values()]
+        known = [score for score in scores if score is not None]
+        if len(known) < len(scores):
+            return
+        counted = (len(self.earlier), len(self.earlier) + len(known))
+        if self.study.report(self.number, epoch, float(np.mean([*self.earlier, *known])), runs=counted):
+            prune(self.number, epoch)
+
+    def _reached(self, course: dict[int, float], epoch: int) -> float | None:
+        """Return the best score up to an epoch (the latest, where the last weights are kept); None before the first."""
+        past = {at: score for at, score in course.items() if at <= epoch}
+        if not past:
+            return None
+        return past[max(past)] if self.latest else max(past.values(), key=lambda score: self.sign * score)
+
+
+def _evaluated(folder: Path) -> dict[int, float]:
+    """Return the scores by epoch that an earlier session wrote to a run's folder and chose by."""
+    lines = [line for line in run_dir.read_lines(folder / "metrics.jsonl") if line.get("event") == "selection"]
+    return {line["epoch"]: line["score"] for line in lines if line["score"] is not None}

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import matplotlib.style
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from affect.experiments.definitions import Range, Search
 from affect.experiments.optuna_study import Trial
+from affect.figures import COLOURS, save
+from affect.findings import Plot
 from affect.tables import grid, text
 from affect.training import run_dir
 
@@ -29,33 +29,28 @@ def write(
         command = shlex.join(best["command"])
         parts += ["## The best recipe", f"    {command}\n\nThe same as JSON, with the whole recipe: `best.json`."]
     parts += ["## Trials", _table(ranges, trials), "## What mattered", _importance(importance)]
-    finished = [trial for trial in trials if trial.state == "finished"]
-    if finished:
-        draw(trials, top / "plots" / "history.png", sign)
-        parts += ["## History", "![Validation score by trial, and the best so far](plots/history.png)"]
+    if best is not None:
+        caption = "Validation score by trial, and the best so far"
+        save([Plot(name="history", caption=caption, draw=lambda: _history(trials, sign))], top / "plots")
+        parts += ["## History", f"![{caption}](plots/history.png)"]
     parts += ["## Ranges", "\n".join(f"- `{found.text}`" for found in ranges)]
     run_dir.write_text(top / "report.md", "\n\n".join(parts) + "\n")
 
 
-def draw(trials: Sequence[Trial], path: Path, sign: int) -> None:
+def _history(trials: Sequence[Trial], sign: int) -> Figure:
     """Draw each finished trial's score by its number, and the best so far (`sign` -1: the lowest)."""
     done = sorted((t.number, t.score) for t in trials if t.state == "finished" and t.score is not None)
-    numbers, scores = [number for number, _ in done], [score for _, score in done]
-    best = [sign * max(sign * score for score in scores[: place + 1]) for place in range(len(scores))]
-    # The reader's own matplotlibrc must not change the bytes.
-    with matplotlib.style.context(["default", {"axes.spines.top": False, "axes.spines.right": False}]):
-        figure = Figure(figsize=(6, 3), layout="constrained")
-        axes = figure.add_subplot()
-        axes.plot(numbers, scores, "o", color="#0072B2", label="trial")
-        axes.step(numbers, best, where="post", color="#D55E00", label="best so far")
-        axes.set_xlabel("trial")
-        axes.set_ylabel("validation score")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False)
-        FigureCanvasAgg(figure)
-        with run_dir.whole(path) as temporary:
-            # matplotlib would write its version into the file.
-            figure.savefig(temporary, dpi=130, format="png", metadata={"Software": None})
+    numbers, scores = [number for number, _ in done], np.array([score for _, score in done])
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(numbers, scores, "o", color=COLOURS[0], label="trial")
+    best = sign * np.maximum.accumulate(sign * scores)
+    axes.step(numbers, best, where="post", color=COLOURS[1], label="best so far")
+    axes.set_xlabel("trial")
+    axes.set_ylabel("validation score")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend()
+    return figure
 
 
 def _result(trials: Sequence[Trial], best: dict[str, Any] | None) -> str:

@@ -1,10 +1,8 @@
-"""Diagnostics of a step: what a task says of its outputs, added up over micro-batches and ranks, and of gradients.
-
-Legend: P values of the shared parameters.
-"""
+"""Diagnostics of a step: what a task says of its outputs, added up, and gradients of P shared values."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from itertools import combinations
 
@@ -20,30 +18,29 @@ class Sums:
 
     def __init__(self, task: Task):
         self.task = task
-        self._sums: dict[str, float] = {}
-        self._counts: dict[str, float] = {}
+        self._sums: defaultdict[str, float] = defaultdict(float)
+        self._counts: defaultdict[str, float] = defaultdict(float)
 
     @torch.no_grad()
     def add(self, outputs: Mapping[str, Tensor], batch: Batch) -> None:
         """Take in a micro-batch."""
-        for name, found in self.task.diagnostics(outputs, batch).items():
-            total, count = found if isinstance(found, tuple) else (found, None)
-            self._sums[name] = self._sums.get(name, 0.0) + float(total)
-            if count is not None:
-                self._counts[name] = self._counts.get(name, 0.0) + float(count)
+        for name, value in self.task.diagnostics(outputs, batch).items():
+            total, *count = value if isinstance(value, tuple) else (value,)
+            self._sums[name] += float(total)
+            for part in count:
+                self._counts[name] += float(part)
 
     def means(self, engine: Engine) -> dict[str, float]:
         """Return the sums over all ranks, divided by the counts of those that have one. A collective."""
-        found: dict[str, float] = {}
-        sums: dict[str, float] = {}
-        counts: dict[str, float] = {}
-        for mine, theirs in engine.gather_objects([(self._sums, self._counts)]):
-            for held, given in ((sums, mine), (counts, theirs)):
+        sums: defaultdict[str, float] = defaultdict(float)
+        counts: defaultdict[str, float] = defaultdict(float)
+        for part in engine.gather_objects([(self._sums, self._counts)]):
+            for held, given in zip((sums, counts), part, strict=True):
                 for name, value in given.items():
-                    held[name] = held.get(name, 0.0) + value
-        for name in sorted(sums):
-            found[name] = sums[name] if name not in counts else sums[name] / counts[name] if counts[name] else 0.0
-        return found
+                    held[name] += value
+        for name, count in counts.items():
+            sums[name] = sums[name] / count if count else 0.0
+        return dict(sorted(sums.items()))
 
 
 def of_gradients(gradients: Mapping[str, Tensor]) -> dict[str, float]:
@@ -52,6 +49,6 @@ def of_gradients(gradients: Mapping[str, Tensor]) -> dict[str, float]:
     found = {f"gradient_norm/{name}": norm for name, norm in norms.items()}
     for first, second in combinations(gradients, 2):
         both = norms[first] * norms[second]
-        cosine = float(gradients[first] @ gradients[second]) / both if both > 0 else 0.0
-        found[f"gradient_cosine/{first}/{second}"] = cosine
+        dot = float(gradients[first] @ gradients[second])
+        found[f"gradient_cosine/{first}/{second}"] = dot / both if both > 0 else 0.0
     return found

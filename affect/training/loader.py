@@ -45,14 +45,10 @@ class Collated(TorchDataset[Batch | AffectError]):
     def __getitem__(self, order: Order) -> Batch | AffectError:
         """Return the batch, or the user's error: raised here, a worker would wrap it in a stack trace."""
         try:
-            rows = self._rows(list(order.micro.indices), order.key)
-            batch = self.task.collate(rows, order.key)
+            batch = self.task.collate(self._rows(list(order.micro.indices), order.key), order.key)
         except AffectError as error:
             return error
-        lengths = [float(row["length"]) for row in rows]
-        filler = order.micro.filler
-        length = 0.0 if filler else sum(lengths)
-        return replace(batch, length=length, padded=max(lengths) * len(rows), filler=filler)
+        return replace(batch, filler=order.micro.filler)
 
     def _rows(self, indices: list[int], key: Key | None) -> list[Row]:
         """Return rows of the part: of a training part those of the key's epoch."""
@@ -66,11 +62,7 @@ class Collated(TorchDataset[Batch | AffectError]):
 
 
 class Loader:
-    """Iterates over batches for a stream of orders, and counts the seconds spent waiting for them.
-
-    Workers that die (the system took their memory, say) are replaced: what they make is a function of the order, so the
-    batches are the same.
-    """
+    """Gives the batches of a stream of orders, and times the wait; workers that die are replaced and make the same."""
 
     def __init__(self, data: Collated, orders: Iterable[Order], *, workers: int, pin: bool):
         self.data, self.workers, self.pin = data, workers, pin
@@ -80,23 +72,15 @@ class Loader:
 
     def _begin(self) -> Iterator[Batch | AffectError]:
         options: dict[str, Any] = {"prefetch_factor": 4, "worker_init_fn": _follow} if self.workers else {}
+        # A whole batch an order, which no collating changes.
         loader: DataLoader[Any] = DataLoader(
-            self.data,
-            batch_size=None,
-            sampler=self._orders,
-            num_workers=self.workers,
-            collate_fn=_same,
-            pin_memory=self.pin,
-            **options,
+            self.data, batch_size=None, sampler=self._orders, num_workers=self.workers, pin_memory=self.pin, **options
         )
         with _quiet():
             return iter(loader)
 
     def take(self, count: int) -> list[Batch]:
-        """Return the next `count` batches.
-
-        Raises the AffectError of an example that can't be decoded, and one where workers die again and again.
-        """
+        """Return the next `count` batches; AffectError for an example's fault, or where workers die again and again."""
         start = time.perf_counter()
         batches = []
         for _ in range(count):
@@ -153,10 +137,7 @@ class _Orders:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch from raising a worker's death wherever the main thread is at that moment: in a collective, perhaps.
-
-    It is found out where a batch is waited for, some seconds later.
-    """
+    """Keep torch from raising a worker's death wherever the main thread is then: a wait for a batch finds it out."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -169,19 +150,14 @@ def _quiet() -> Iterator[None]:
 
 def _died(error: Exception) -> bool:
     """Tell whether an exception says that a worker is gone, not that it raised something."""
-    said = str(error)
     if isinstance(error, RuntimeError):
-        return said.startswith("DataLoader worker (pid")
+        return str(error).startswith("DataLoader worker (pid")
     # Its tensors could not be fetched from it: they are passed through a socket of its own.
     kinds = (ConnectionError, EOFError, FileNotFoundError)
-    return isinstance(error, kinds) and not said.startswith("Caught ")
+    return isinstance(error, kinds) and not str(error).startswith("Caught ")
 
 
 def _follow(_: int) -> None:
     """Let a worker end with its rank, and hear of no stop by itself: its rank does, and ends it."""
     process.die_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-
-
-def _same(item: Any) -> Any:
-    return item

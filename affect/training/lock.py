@@ -55,24 +55,21 @@ def _wait(folder: Path) -> int | None:
     """Return the handle of the lock, once nobody else has it; None where there can be none."""
     path, end = folder / NAME, time.monotonic() + _PATIENCE
     while True:
+        handle, kept = None, False
         try:
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            # A disk that takes no file is no place to train on either: who writes next says so.
-            if path.exists():
-                _without(folder, error)
-            return None
-        kept = False
-        try:
             kept = _take(handle, path)
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if handle is not None and error.errno not in _NO_LOCKS:
                 raise
-            _without(folder, error)
+            # A disk that takes no file is no place to train on either: who writes next says so.
+            if path.exists():
+                why = error.strerror or error
+                _LOG.warning("%s can't be locked (%s): see to it that no other session trains it", folder, why)
             return None
         finally:
-            if not kept:
+            if handle is not None and not kept:
                 os.close(handle)
         if kept:
             return handle
@@ -85,12 +82,9 @@ def _take(handle: int, path: Path) -> bool:
     """Take the lock and write who has it; False where another has, or the file is one that was let go of."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    try:
         if not os.path.samestat(os.fstat(handle), path.stat()):
             return False
-    except FileNotFoundError:
+    except (BlockingIOError, FileNotFoundError):
         return False
     who = {"pid": os.getpid(), "host": socket.gethostname(), "job": os.environ.get("SLURM_JOB_ID")}
     # A full disk leaves it nameless, and held all the same.
@@ -107,7 +101,3 @@ def _holder(path: Path) -> str:
         return f"pid {who['pid']} on host {who['host']}{job}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another session"
-
-
-def _without(folder: Path, error: OSError) -> None:
-    _LOG.warning("%s can't be locked (%s): see to it that no other session trains it", folder, error.strerror or error)

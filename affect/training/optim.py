@@ -61,20 +61,14 @@ def _one_cycle(share: float, step: int, steps: int) -> float:
 
 
 def limit(norms: Sequence[float], optim: Optim) -> float | None:
-    """Return the norm to clip to: a percentile of those of recent steps (AutoClip; Seetharaman et al. 2020).
-
-    None before there are any.
-    """
+    """Return the norm to clip to, a percentile of recent ones (AutoClip; Seetharaman et al. 2020); None of none."""
     if optim.clip_percentile is None or not norms:
         return None
     return float(np.percentile(norms, optim.clip_percentile))
 
 
 def take_over(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
-    """Load what fits a model of another run's weights, by name and shape, and return in a line what that was.
-
-    Raises AffectError where nothing fits.
-    """
+    """Load what fits a model of another run's weights, and return what that was; AffectError where nothing fits."""
     own = model.state_dict()
     fits = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     if not fits:

@@ -39,10 +39,7 @@ class Cut:
 
 
 def steps_per_epoch(n: int, batch: int) -> int:
-    """Return how many global batches an epoch has: round(n / batch), at least 1.
-
-    Raises ValueError when there is nothing to draw from.
-    """
+    """Return an epoch's number of global batches: round(n / batch), at least 1. Raises ValueError where either is 0."""
     if n < 1 or batch < 1:
         raise ValueError(f"a plan needs at least one example and a batch of at least 1, not {n} and {batch}")
     return max(1, (2 * n + batch) // (2 * batch))
@@ -67,8 +64,7 @@ def cut(lengths: NDArray[np.float64], members: Sequence[int] | NDArray[np.int64]
     members = members[np.lexsort((members, -lengths[members]))]
     ordered = lengths[members]
     if world == 1:
-        bounds = _partition(ordered, budget)
-        return Cut((tuple(_micros(members, bounds)),))
+        return Cut((tuple(_micros(members, _partition(ordered, budget))),))
     return _balance(members, ordered, world, budget)
 
 
@@ -169,11 +165,11 @@ def _assign(
     heap: list[tuple[float, int, list[Micro]]] = [(0.0, rank, []) for rank in range(world)]
     full: list[tuple[float, int, list[Micro]]] = []
     for k in np.argsort(-costs, kind="stable"):
-        load, rank, mine = heapq.heappop(heap)
-        mine.append(micros[int(k)])
-        item = (load + float(costs[k]), rank, mine)
-        if len(mine) == each:
+        load, rank, own = heapq.heappop(heap)
+        own.append(micros[int(k)])
+        item = (load + float(costs[k]), rank, own)
+        if len(own) == each:
             full.append(item)
         else:
             heapq.heappush(heap, item)
-    return [(load, mine) for load, _, mine in sorted(full + heap, key=lambda item: item[1])]
+    return [(load, own) for load, _, own in sorted(full + heap, key=lambda item: item[1])]

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,34 +19,40 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from affect.errors import AffectError
+from affect.tables import counted
 from affect.task import TRAIN, Batch, Evaluation, Row, Task, Term, Weighting, measured
 from affect.training import (
     checkpoint,
-    early_stopping,
-    micro_batch_size,
-    opening,
+    memory,
     optim,
-    out_of_memory,
     prediction,
     run_dir,
+    run_state,
     signals,
     watchdog,
 )
-from affect.training.checkpoint import State
 from affect.training.distributed import Engine
 from affect.training.run_logging import Journal
+from affect.training.run_state import State
 from affect.training.schedule import Schedule
 from affect.training.step import Result
-from affect.training.watch import DivergedError, Watch
 
 _LOG = logging.getLogger("affect")
 _OVERFLOWS = 50
 """fp16 overflows in a row after which the loss scale can't be what is wrong."""
+_STEPS = 32
+"""Steps whose cuts the first words average."""
 STACK_ROWS = 256.0
 """Rows of a small model that are predicted at once: of three wide features 4,096 would be 100 MB."""
 
 Scores = dict[str, dict[str, float]]
 """Scores of evaluations, by evaluation and measure."""
+Watch = Callable[[int, float], None]
+"""Called on every rank after each evaluation with the epoch (from 0) and the score; what it raises ends the run."""
+
+
+class DivergedError(AffectError):
+    """A loss or gradient that is not a finite number; raised at the same step on every rank."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +83,12 @@ class Run:
         self.checkpoints = folder / "checkpoints"
         self.parts = task.datasets()
         every = list(task.evaluations())
-        self.evaluations = every if start.only is None else [e for e in every if e.name in start.only]
+        self.evaluations = [e for e in every if start.only is None or e.name in start.only]
         self.each_epoch = [e for e in every if e.when == "epoch"]
         self.measures = list(task.measures)
         self.terms: list[Term] = list(task.terms())
         self.weighting: Weighting | None = task.weighting()
-        self._epoch_rows: tuple[int, Dataset, NDArray[np.float64]] | None = None
+        self._of_epoch = lru_cache(maxsize=2)(self._rows_and_lengths)
         self._refuse_small()
         with engine.seeded(self.recipe.seed):
             model = task.build_model()
@@ -91,11 +98,10 @@ class Run:
         watchdog.mark("measuring")
         if start.stacked:
             # One micro-batch a step, whatever the recipe's budget: it decides no result.
-            chosen = micro_batch_size.Choice(float(len(self.parts[TRAIN])), "hold", "")
+            self.state = State(budget=float(len(self.parts[TRAIN])), mode="hold")
         else:
-            chosen = micro_batch_size.choose(engine, task, model, self.terms, self.parts[TRAIN], self.recipe)
-            self.opening.append(chosen.words)
-        self.state = State(budget=chosen.budget, mode=chosen.mode)
+            self.state, words = memory.choose(engine, task, model, self.terms, self.parts[TRAIN], self.recipe)
+            self.opening.append(words)
         self.average = optim.Average(model, self.recipe.optim.ema) if self.recipe.optim.ema else None
         optimizer = optim.make(task.param_groups(model), self.recipe.optim)
         self.model, self.optimizer = engine.prepare(model, optimizer, self.recipe.optim)
@@ -121,21 +127,21 @@ class Run:
     def _resume(self) -> None:
         """Take up the checkpoint that was asked for, and drop those that a new course makes untrue."""
         # What can't be resumed from is said on the terminal now, and in the run's log once it is open.
-        said: list[str] = []
-        found = self.engine.on_main(lambda: checkpoint.find(self.start.resume, self.checkpoints, said.append))
-        for line in said:
+        passed: list[str] = []
+        path = self.engine.on_main(lambda: checkpoint.find(self.start.resume, self.checkpoints, passed.append))
+        for line in passed:
             self.log(logging.WARNING, line)
-        self.opening += said
+        self.opening += passed
         chosen = self.state
-        if found is not None:
-            self.state = checkpoint.load(found, self.engine, self.model, self.optimizer, self.average)
-            self.opening.append(f"resuming {found} after step {self.state.step}")
+        if path is not None:
+            self.state = checkpoint.load(path, self.engine, self.model, self.optimizer, self.average)
+            self.opening.append(f"resuming {path} after step {self.state.step}")
             if self.weighting is not None and self.state.weighting is not None:
                 self.weighting.load(self.state.weighting)
         if self.start.stacked:
             self.state.budget, self.state.mode = chosen.budget, chosen.mode
         else:
-            self.opening += out_of_memory.settle(self.engine, self.recipe.train, self.state, chosen, self.checkpoints)
+            self.opening += memory.settle(self.engine, self.recipe.train, self.state, chosen, self.checkpoints)
         if self.engine.on_main(lambda: checkpoint.clear(self.checkpoints, after=self.state.step)):
             # The best weights were of a later step than this one: they are chosen anew.
             self.state.best = None
@@ -146,49 +152,53 @@ class Run:
         train = self.recipe.train
         self.schedule = Schedule(self.lengths, train, self.recipe.seed, self.engine.world, self.state.budget)
 
+    def _rows_and_lengths(self, epoch: int) -> tuple[Dataset, NDArray[np.float64]]:
+        rows = self.task.rows_of_epoch(self.parts[TRAIN], epoch)
+        if len(rows) != len(self.parts[TRAIN]):
+            raise AffectError(f"epoch {epoch + 1} has {len(rows)} training rows, not {len(self.parts[TRAIN])}")
+        return rows, np.asarray(rows["length"][:], dtype=np.float64)
+
     def rows(self, epoch: int) -> Dataset:
         """Return the training rows of an epoch."""
-        if self._epoch_rows is None or self._epoch_rows[0] != epoch:
-            part = self.task.rows_of_epoch(self.parts[TRAIN], epoch)
-            if len(part) != len(self.parts[TRAIN]):
-                raise AffectError(f"epoch {epoch + 1} has {len(part)} training rows, not {len(self.parts[TRAIN])}")
-            self._epoch_rows = (epoch, part, np.asarray(part["length"][:], dtype=np.float64))
-        return self._epoch_rows[1]
+        return self._of_epoch(epoch)[0]
 
     def lengths(self, epoch: int) -> NDArray[np.float64]:
         """Return what each training row of an epoch costs [n]."""
-        self.rows(epoch)
-        assert self._epoch_rows is not None
-        return self._epoch_rows[2]
+        return self._of_epoch(epoch)[1]
 
     # Its session.
 
     def __enter__(self) -> Self:
         """Open what it writes to, and say what it is."""
-        settings = {"experiment": self.start.experiment, **self.recipe.to_dict()}
-        label = self.name if self.start.stacked else f"{self.start.experiment} {self.name}"
         self.journal = Journal(
-            self.engine, self.folder, steps=self.schedule.steps, done=self.state.step, label=label, settings=settings,
-            alone=not self.start.stacked,
+            self.engine, self.folder, steps=self.schedule.steps, done=self.state.step, alone=not self.start.stacked,
+            label=f"{self.start.experiment} {self.folder.parent.name}/{self.folder.name}",
+            settings={"experiment": self.start.experiment, **self.recipe.to_dict()},
         )  # fmt: skip
         if not self.start.stacked:
-            rows = self.parts[TRAIN]
-            self.log(logging.INFO, opening.words(self.engine, self.schedule, len(rows), self.state.mode))
-            over = self.schedule.over_budget()
-            if len(over):
-                self.log(logging.WARNING, opening.over(over, self.schedule.budget, rows[int(over[0])]["id"]))
+            self.log(logging.INFO, self._first_words())
+            if len(over := self.schedule.over_budget()):
+                budget, first = self.schedule.budget, self.parts[TRAIN][int(over[0])]["id"]
+                line = f"{len(over)} examples are over the budget of {budget:.4g} and travel alone ({first} ...)"
+                self.log(logging.WARNING, line)
         for line in self.opening:
             self.log(logging.INFO, line)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Close what it writes to."""
-        self.journal.__exit__()
+    def _first_words(self) -> str:
+        """Return what the run computes on, and how its global batch is cut."""
+        engine, schedule, rows = self.engine, self.schedule, len(self.parts[TRAIN])
+        figures = schedule.figures(_STEPS)
+        return (
+            f"engine {engine.name}, {counted(engine.world, 'rank')} on {counted(engine.nodes, 'node')}, "
+            f"{engine.device.type}, precision {engine.precision}; global batch {min(schedule.batch, rows)} of {rows}, "
+            f"{schedule.per_epoch} steps an epoch, {schedule.steps} in all; cut by {schedule.budget:.4g} into "
+            f"{figures['micro_batches']:.1f} micro-batches a rank ({self.state.mode}), "
+            f"padding {100 * figures['padding']:.0f} %"
+        )
 
-    @property
-    def name(self) -> str:
-        """The run's name in messages."""
-        return f"{self.folder.parent.name}/{self.folder.name}"
+    def __exit__(self, *_: object) -> None:
+        self.journal.close()
 
     def log(self, level: int, line: str) -> None:
         """Write a line to the log: of a run in a stack to its own alone."""
@@ -228,20 +238,14 @@ class Run:
     def update(
         self, result: Result, batches: Sequence[Batch], line: dict[str, Any], timing: Mapping[str, float]
     ) -> None:
-        """Clip, take the step of the gradient that is in the parameters, and record it; may not be repeated.
-
-        Raises DivergedError where the loss or the gradient is not a finite number.
-        """
+        """Clip, take the step and record it. Raises DivergedError for a loss or gradient that is no finite number."""
         now, settings = self.state.step, self.recipe.optim
         loss = float(result.loss)
-
-        def check(norm: float) -> None:
-            self._check(now, loss, norm, batches)
-
         clip = settings.clip if settings.clip_percentile is None else optim.limit(self.state.norms, settings)
         norm, skipped = self.engine.update(
-            self.model, self.optimizer, self.parameters, clip=clip, clip_value=settings.clip_value, check=check
-        )
+            self.model, self.optimizer, self.parameters, clip=clip, clip_value=settings.clip_value,
+            check=lambda norm: self._check(now, loss, norm, batches),
+        )  # fmt: skip
         # A fused AdamW skips an overflow inside its step, which Accelerate's step_was_skipped does not see.
         skipped = skipped or not math.isfinite(norm)
         if skipped:
@@ -252,7 +256,7 @@ class Run:
             if self.average is not None:
                 self.average.update(self.engine.tensors(self.model))
             if settings.clip_percentile is not None:
-                self.state.norms = [*self.state.norms, norm][-optim.WINDOW :]
+                self.state.norms = (*self.state.norms, norm)[-optim.WINDOW :]
         values = {name: float(value) for name, value in result.terms.items()}
         if self.weighting is not None:
             took_part = {name: value for name, value in values.items() if name not in result.undefined}
@@ -260,8 +264,8 @@ class Run:
             self.state.weighting = self.weighting.state()
         self.state.step += 1
         undefined = {"undefined": list(result.undefined)} if result.undefined else {}
-        told = {"epoch": line["epoch"], "loss": loss, "terms": values, "grad_norm": norm, **line, **undefined}
-        self.journal.step(now + 1, told | ({"skipped": True} if skipped else {}), timing)
+        record = {"epoch": line["epoch"], "loss": loss, "terms": values, "grad_norm": norm, **line, **undefined}
+        self.journal.step(now + 1, record | ({"skipped": True} if skipped else {}), timing)
 
     def _check(self, now: int, loss: float, norm: float, batches: Sequence[Batch]) -> None:
         """Raise DivergedError for a loss or gradient that is not a number; fp16 alone may overflow."""
@@ -288,10 +292,8 @@ class Run:
         return not any(line.get("event") == "selection" and line["step"] == done for line in lines)
 
     def _evaluates(self, step: int) -> bool:
-        """Tell whether it is evaluated after `step` (from 0), the last of an epoch."""
-        return (self.schedule.epoch(step) + 1) % self.recipe.train.evaluate_every == 0 or (
-            step + 1 == self.schedule.steps
-        )
+        last = step + 1 == self.schedule.steps
+        return last or (self.schedule.epoch(step) + 1) % self.recipe.train.evaluate_every == 0
 
     def end_epoch(self) -> None:
         """Evaluate and save as the recipe says. Reached by every rank."""
@@ -307,33 +309,30 @@ class Run:
         """Keep the weights if they are the best so far, and decide whether to stop early."""
         first = self.measures[0]
         score = selected(self.task, scores)
-        better, told = early_stopping.judge(self.state, score, first.sign, epoch, self.recipe)
-        for evaluation, found in scores.items():
-            self.journal.evaluation(self.state.step, epoch, evaluation, found)
+        better, news = run_state.judge(self.state, score, first.sign, epoch, self.recipe)
+        for evaluation, measures in scores.items():
+            self.journal.evaluation(self.state.step, epoch, evaluation, measures)
         self.journal.write(
             "metrics", {"event": "selection", "step": self.state.step, "epoch": epoch, "score": score, "kept": better}
         )
         if better:
-            self._keep_best(scores)
+            weights = self.engine.weights(self._evaluated())
+            self.engine.on_main(lambda: self._write_best(weights, scores))
         if self.recipe.train.average_best > 1:
-            self._keep_candidate(score, scores)
+            self._keep_candidate(score)
         shown = [measure.name for measure in self.measures if measure is first or measure.headline]
         main = next(iter(scores.values()))
         chosen = " ".join(f"{name} {main[name]:.3f}" for name in shown)
         self.log(logging.INFO, f"epoch {epoch + 1}: {chosen}{' *' if better else ''}")
         if not math.isfinite(score):
-            told = [f"{first.shown} is not defined on this evaluation, which chooses no weights", *told]
-        for line in told:
+            news = [f"{first.shown} is not defined on this evaluation, which chooses no weights", *news]
+        for line in news:
             self.log(logging.INFO, line)
         if self.start.watch is not None:
             self.start.watch(epoch, score)
 
     def _evaluated(self) -> torch.nn.Module:
         return self.model if self.average is None else self.average.model
-
-    def _keep_best(self, scores: Scores) -> None:
-        weights = self.engine.weights(self._evaluated())
-        self.engine.on_main(lambda: self._write_best(weights, scores))
 
     def _write_best(self, weights: Mapping[str, Tensor], scores: Scores) -> None:
         """Let the best weights be these, of the best step: a checkpoint counts on them by its number."""
@@ -342,14 +341,15 @@ class Run:
         if self.start.on_save is not None:
             self.start.on_save()
 
-    def _keep_candidate(self, score: float, scores: Scores) -> None:
+    def _keep_candidate(self, score: float) -> None:
         """Keep the weights if they are among the best ones that are averaged at the end."""
         if not math.isfinite(score):
             return
         sign, most = self.measures[0].sign, self.recipe.train.average_best
-        ranked = sorted([*self.state.candidates, (score, self.state.step)], key=lambda held: (-sign * held[0], held[1]))
-        self.state.candidates = ranked[:most]
-        if (score, self.state.step) in self.state.candidates:
+        own = (score, self.state.step)
+        ranked = sorted([*self.state.candidates, own], key=lambda held: (-sign * held[0], held[1]))
+        self.state.candidates = tuple(ranked[:most])
+        if own in self.state.candidates:
             weights = self.engine.weights(self._evaluated())
             self.engine.on_main(lambda: checkpoint.save_candidate(self.checkpoints, self.state.step, weights))
 
@@ -388,9 +388,8 @@ class Run:
         self.engine.load_weights(self._evaluated(), weights)
         self._evaluated().eval()
         rows = {evaluation.name: self.predict(evaluation) for evaluation in self.evaluations}
-        scores = {name: measured(self.measures, mine) for name, mine in rows.items()}
-        kept = {e.name: rows[e.name] for e in self.evaluations if e.kept}
-        self.engine.on_main(lambda: self._write_rows(kept))
+        scores = {name: measured(self.measures, predicted) for name, predicted in rows.items()}
+        self.engine.on_main(lambda: self._write_rows(rows))
         state = self.state
         place = {"best_step": state.best_step, "best_epoch": state.best_epoch}
         self.journal.write("metrics", {"event": "end", "step": state.step, **place, "scores": scores})
@@ -403,10 +402,9 @@ class Run:
         """Return the best weights on every rank, the mean of the best few where the recipe asks for it."""
         best = self.checkpoints / checkpoint.BEST / checkpoint.MODEL
         if self.state.best is None:
-            first = self.measures[0]
             raise AffectError(
-                f"{self.folder}: {first.shown} was defined on no evaluation (fewer than two labels, or all the same), "
-                "so that no weights were chosen: --train.choose last keeps the last ones"
+                f"{self.folder}: {self.measures[0].shown} was defined on no evaluation (fewer than two labels, or all "
+                "the same), so that no weights were chosen: --train.choose last keeps the last ones"
             )
         if not best.is_file():
             raise AffectError(f"{self.checkpoints} holds no best weights: --resume never trains anew")
@@ -417,12 +415,11 @@ class Run:
             self.log(logging.INFO, f"the mean of the {len(steps)} best weights is kept (steps {sorted(steps)})")
         return load_file(str(best))
 
-    def _write_rows(self, kept: Mapping[str, list[Row]]) -> None:
-        run_dir.write_rows(self.folder, kept)
-        if self.start.only is None:
-            for evaluation, baselines in self.task.baselines().items():
-                for name, lines in baselines.items():
-                    run_dir.write_lines(self.folder / f"baseline-{name}-{evaluation}.jsonl", lines)
+    def _write_rows(self, rows: Mapping[str, list[Row]]) -> None:
+        run_dir.write_rows(self.folder, {e.name: rows[e.name] for e in self.evaluations if e.kept})
+        for part, baselines in self.task.baselines().items() if self.start.only is None else ():
+            for name, lines in baselines.items():
+                run_dir.write_lines(self.folder / f"baseline-{name}-{part}.jsonl", lines)
 
 
 def selected(task: Task, scores: Mapping[str, Mapping[str, float]]) -> float:

@@ -8,11 +8,12 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from affect.errors import AffectError
+from affect.tables import flat
 from affect.training import run_dir
 from affect.training.distributed import Engine
 
@@ -46,18 +47,15 @@ class Journal:
         if not alone:
             self._handler.addFilter(lambda record: getattr(record, "run", folder) == folder)
         _LOG.addHandler(self._handler)
+        plain = {n: v if isinstance(v, (bool, int, float, str)) else str(v) for n, v in flat(settings).items()}
         with self._guarded("a tracker's file"):
-            engine.track(_flat(settings))
+            engine.track(plain)
         self._bar = tqdm(
             total=steps, initial=done, desc=label, unit="step", dynamic_ncols=True, leave=False,
             disable=None if alone else True,
         )  # fmt: skip
 
-    def __enter__(self) -> Self:
-        """Return the journal."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         """Close its files, log and bar."""
         for name, file in self._files.items():
             with self._guarded(f"{name}.jsonl"):
@@ -88,32 +86,17 @@ class Journal:
             self.write("timing", {"step": step, **timing})
         if not self.alone:
             return
-        rates = {f"lr/{name}": value for name, value in metrics["lr"].items()}
-        terms = {f"train/{name}": value for name, value in metrics["terms"].items()}
-        speed = {f"speed/{name}": value for name, value in timing.items()}
-        values = {"train/loss": metrics["loss"], "train/grad_norm": metrics["grad_norm"]}
-        values |= {f"diagnostics/{name}": value for name, value in metrics.get("diagnostics", {}).items()}
+        losses = {"loss": metrics["loss"], "grad_norm": metrics["grad_norm"], **metrics["terms"]}
+        groups = {"train": losses, "lr": metrics["lr"], "speed": timing, "diagnostics": metrics.get("diagnostics", {})}
         with self._guarded("a tracker's file"):
-            self.engine.log({**values, **terms, **rates, **speed}, step)
+            self.engine.log({f"{group}/{name}": v for group, part in groups.items() for name, v in part.items()}, step)
         if self._files:
             self._bar.update()
             self._bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
 
     def evaluation(self, step: int, epoch: int, name: str, scores: Mapping[str, float]) -> None:
         """Record the scores of an evaluation by its name."""
-        scores = dict(scores)
-        self.write("metrics", {"event": "eval", "evaluation": name, "step": step, "epoch": epoch, "scores": scores})
-        defined = {f"{name}/{measure}": value for measure, value in scores.items() if math.isfinite(value)}
+        line = {"event": "eval", "evaluation": name, "step": step, "epoch": epoch, "scores": dict(scores)}
+        self.write("metrics", line)
         with self._guarded("a tracker's file"):
-            self.engine.log(defined, step)
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings under dotted names, in the types that trackers take."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value if isinstance(value, (bool, int, float, str)) else str(value)
-    return flat
+            self.engine.log({f"{name}/{m}": value for m, value in scores.items() if math.isfinite(value)}, step)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import math
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from affect import config
+from affect.errors import AffectError
+from affect.recipe import Recipe
+
 FILE = "state.json"
-_RECORD = {"averaged", "written_by"}
-"""What the file holds beside the state: steps in the average; the engine and the world that wrote it."""
+_HALF = 0.5
 
 
 @dataclass(kw_only=True)
@@ -35,40 +39,64 @@ class State:
     """Early stopping has ended the training."""
     weighting: dict[str, Any] | None = None
     """What the weights of terms depend on, where they follow the terms' values."""
-    norms: list[float] = field(default_factory=list)
+    norms: tuple[float, ...] = ()
     """The gradient's norm in recent steps, where clipping follows them."""
-    candidates: list[tuple[float, int]] = field(default_factory=list)
+    candidates: tuple[tuple[float, int], ...] = ()
     """Score and step of the best weights so far, of which the mean is taken at the end."""
+    averaged: int | None = None
+    """Steps in the average of the weights."""
+    written_by: dict[str, Any] | None = None
+    """The engine and the world that wrote the file."""
 
 
-def write(folder: Path, state: State, *, averaged: int | None, engine: str, world: int) -> None:
-    """Write the state to a folder, with the steps its average has taken in and who wrote it."""
-    record = {"averaged": averaged, "written_by": {"engine": engine, "world": world}}
-    (folder / FILE).write_text(json.dumps({**asdict(state), **record}, indent=2) + "\n", encoding="utf-8")
-
-
-def read(folder: Path) -> tuple[State, int | None]:
-    """Return the state in a folder and the steps in its average.
-
-    Raises OSError without the file, ValueError where a field is missing, unknown or of a wrong type.
-    """
+def read(folder: Path) -> State:
+    """Return the state in a folder. Raises OSError without the file, ValueError where it holds something else."""
     data = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    blank = asdict(State())
-    if not isinstance(data, dict) or set(data) - _RECORD != set(blank):
+    if not isinstance(data, dict) or data.keys() != {item.name for item in fields(State)}:
         raise ValueError(f"{FILE} does not hold where a run stands")
-    record = {name: data.pop(name, None) for name in _RECORD}
-    number = (int, float)
-    score = (*number, type(None))
-    kinds: dict[str, Any] = {"best": score, "mark": score, "flat_mark": score, "reduction": number, "budget": number,
-                             "weighting": (dict, type(None))}  # fmt: skip
-    for name, value in data.items():
-        fits = isinstance(value, kinds.get(name, type(blank[name]))) and isinstance(value, bool) == (name == "stopped")
-        if not fits or (name == "step" and value < 0):
-            raise ValueError(f"{name} is {value!r} in {FILE}")
-    averaged = record["averaged"]
-    if averaged is not None and type(averaged) is not int:
-        raise ValueError(f"averaged is {averaged!r} in {FILE}")
-    if not all(isinstance(norm, number) for norm in data["norms"]):
-        raise ValueError(f"norms holds no numbers in {FILE}")
-    data["candidates"] = [(float(score), int(step)) for score, step in data["candidates"]]
-    return State(**data), averaged
+    try:
+        state = config.from_dict(State, data)
+    except AffectError as error:
+        raise ValueError(f"{error} in {FILE}") from None
+    if state.step < 0:
+        raise ValueError(f"step is {state.step} in {FILE}")
+    return state
+
+
+def judge(state: State, score: float, sign: int, epoch: int, recipe: Recipe) -> tuple[bool, list[str]]:
+    """Take a validation score into `state`; return whether the weights are the best so far, and what to tell.
+
+    `sign` is 1 where higher scores are better, else -1. A score that is not defined (NaN) is never better. The weights
+    kept, early stopping (`train.min_delta`) and the plateau schedule (`optim.plateau_delta`) each have a bar of their
+    own: a score that is barely better is kept, but does not put off the end.
+    """
+    train, optim = recipe.train, recipe.optim
+    last = train.choose == "last"
+
+    def beats(bar: float | None, margin: float = 0.0) -> bool:
+        return math.isfinite(score) and (bar is None or sign * (score - bar) > margin)
+
+    better = last or beats(state.best)
+    if better:
+        # Of the last weights a score is kept where there is one.
+        state.best, state.best_step, state.best_epoch = (score if math.isfinite(score) else 0.0), state.step, epoch
+    if last or beats(state.mark, train.min_delta):
+        state.mark, state.worse = (score if math.isfinite(score) else state.mark), 0
+    else:
+        state.worse += 1
+    if beats(state.flat_mark, optim.plateau_delta * abs(state.flat_mark or 0.0)):
+        state.flat_mark, state.flat = score, 0
+    else:
+        state.flat += 1
+    told = []
+    if optim.schedule == "plateau" and state.flat >= optim.plateau_patience:
+        # Counted anew from here, as torch's ReduceLROnPlateau does.
+        state.flat = 0
+        reduced = max(state.reduction * _HALF, min(1.0, optim.floor / optim.lr))
+        if reduced < state.reduction:
+            told.append(f"no better score for {optim.plateau_patience} evaluations: rates halved")
+        state.reduction = reduced
+    if train.patience is not None and state.worse * train.evaluate_every >= train.patience:
+        told.append(f"stopping early: no better validation score for {train.patience} epochs")
+        state.stopped = True
+    return better, told

@@ -55,10 +55,7 @@ class Schedule:
         return np.flatnonzero(self.lengths(0) > self.budget)
 
     def figures(self, steps: int) -> dict[str, float]:
-        """Return what the first `steps` steps (an epoch at most) cost.
-
-        That is micro-batches a rank, padding, and by how much the slowest rank is over the mean.
-        """
+        """Return the micro-batches, the padding and the ranks' loads of the first `steps` steps (an epoch at most)."""
         steps = min(steps, self.steps, self.per_epoch)
         cuts, lengths = [self.cut(step) for step in range(steps)], self.lengths(0)
         loads = [[plan.cost(lengths, rank) for rank in c.ranks] for c in cuts]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
-from typing import ParamSpec, TypeVar
 
 import torch
 
@@ -18,8 +16,6 @@ from affect import process
 from affect.errors import StoppedError
 from affect.training.distributed import Engine
 
-P = ParamSpec("P")
-R = TypeVar("R")
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 _IMPATIENCE = 5.0
 """Seconds after which a second SIGTERM is meant as one: a batch system and its launcher each send the first."""
@@ -85,15 +81,8 @@ def heard(*, at_once: bool = False) -> Iterator[None]:
                 _HEARD.number = 0
 
 
-def stoppable(work: Callable[P, R]) -> Callable[P, R]:
-    """Return `work` as what comes before a run's first step or after its last: SIGTERM and SIGUSR1 stop it at once."""
-
-    @functools.wraps(work)
-    def stopped(*args: P.args, **named: P.kwargs) -> R:
-        with heard(at_once=True):
-            return work(*args, **named)
-
-    return stopped
+stoppable = heard(at_once=True)
+"""Decorates what SIGTERM and SIGUSR1 stop at once."""
 
 
 def asked() -> int:

@@ -1,7 +1,4 @@
-"""Several models of one shape as one: their parameters are slices of stacked tensors, their forwards one.
-
-Legend: K models, B rows of a micro-batch.
-"""
+"""Several (K) models of one shape as one: parameters are slices of stacked tensors, the forward is one."""
 
 from __future__ import annotations
 
@@ -35,12 +32,12 @@ class Stack:
             return
         named = [dict(model.named_parameters()) for model in self.models]
         for name in named[0]:
-            together = torch.stack([mine[name].detach() for mine in named])
-            for mine, slice_ in zip(named, together, strict=True):
-                mine[name].data = slice_
+            together = torch.stack([parameters[name].detach() for parameters in named])
+            for parameters, slice_ in zip(named, together, strict=True):
+                parameters[name].data = slice_
             self._parameters[name] = together.requires_grad_(named[0][name].requires_grad)
         buffers = [dict(model.named_buffers()) for model in self.models]
-        self._buffers = {name: torch.stack([mine[name] for mine in buffers]) for name in buffers[0]}
+        self._buffers = {name: torch.stack([own[name] for own in buffers]) for name in buffers[0]}
         self._named = named
 
     def gradient(
@@ -64,15 +61,9 @@ class Stack:
         # What is a target and an input (a mask) is no label.
         labels = batches[0].targets.keys() - batches[0].inputs.keys()
         targets = _stacked([_padded(batch.targets, rows, labels) for batch in batches])
-        noise = _stacked([_padded(mine, rows) for mine in noises])
-
-        weights = {
-            term.name: torch.tensor(
-                [mine.get(term.name, 1.0) for mine in factors],
-                device=next(iter(inputs.values())).device,
-            )
-            for term in terms
-        }
+        noise = _stacked([_padded(masks, rows) for masks in noises])
+        device = next(iter(inputs.values())).device
+        weights = {t.name: torch.tensor([f.get(t.name, 1.0) for f in factors], device=device) for t in terms}
 
         def one(
             parameters: Tensors, buffers: Tensors, x: Tensors, y: Tensors, z: Tensors, w: Tensors
@@ -88,8 +79,8 @@ class Stack:
         for name, gradient in zip(learned, gradients, strict=True):
             # As its parameter lies in memory: torch's fused optimisers read another order as if it were this one.
             whole = None if gradient is None else gradient.contiguous()
-            for k, mine in enumerate(self._named):
-                mine[name].grad = None if whole is None else whole[k]
+            for k, parameters in enumerate(self._named):
+                parameters[name].grad = None if whole is None else whole[k]
         return [
             _result(totals[k], {n: v[k] for n, v in values.items()}, {n: v[k] for n, v in defined.items()})
             for k in range(len(self.models))
@@ -97,14 +88,14 @@ class Stack:
 
     def release(self) -> None:
         """Give each model its parameters back, so that it outlives the stack."""
-        for mine in self._named if len(self.models) > 1 else ():
-            for parameter in mine.values():
+        for parameters in self._named if len(self.models) > 1 else ():
+            for parameter in parameters.values():
                 parameter.data = parameter.data.clone()
                 parameter.grad = None
 
 
 def _result(total: Tensor, values: Tensors, defined: Tensors) -> Result:
-    undefined = tuple(name for name, known in defined.items() if not bool(known))
+    undefined = tuple(name for name, took_part in defined.items() if not bool(took_part))
     return Result(total.detach(), {name: value.detach() for name, value in values.items()}, undefined)
 
 

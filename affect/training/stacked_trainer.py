@@ -1,7 +1,4 @@
-"""The stacked trainer: seeds and folds of a recipe whose model is small take their steps as one stack.
-
-As many as fit the cache together: a stack beyond it waits for memory, and its runs are faster one after another.
-"""
+"""The stacked trainer: runs of a small model take their steps as one stack, as many as the cache holds."""
 
 from __future__ import annotations
 
@@ -19,17 +16,14 @@ from affect.errors import StoppedError
 from affect.task import Batch, Key, Stackable, StackableModel, Task
 from affect.training import signals
 from affect.training.distributed import Engine, seeds
-from affect.training.run import Run
+from affect.training.run import DivergedError, Run
 from affect.training.stack import Stack
-from affect.training.watch import DivergedError
 
 _LOG = logging.getLogger("affect")
-_CACHE = 24e6
-"""Bytes of weights, gradients and moments that a CPU still reads fast: beyond, a stack's optimiser waits for memory."""
+_CACHE = 1.5e6
+"""Weights that a CPU reads fast, with gradients and two moments: beyond, a stack's optimiser waits for memory."""
 _MOST = 60
 """Runs of a stack at most: each keeps files open."""
-_BYTES = 16
-"""Of a weight, its gradient and its two moments."""
 _SAYS = 15.0
 """Seconds between lines on how far the runs are, where there is no bar."""
 
@@ -50,7 +44,7 @@ def width(engine: Engine, task: Task) -> int:
         return task.together
     if engine.device.type != "cpu":
         return _MOST
-    return max(1, min(_MOST, int(_CACHE // (_BYTES * sum(p.numel() for p in task.build_model().parameters())))))
+    return max(1, min(_MOST, int(_CACHE // sum(p.numel() for p in task.build_model().parameters()))))
 
 
 def train(runs: Sequence[Run], watch: Watching | None = None) -> dict[Run, str]:
@@ -59,8 +53,19 @@ def train(runs: Sequence[Run], watch: Watching | None = None) -> dict[Run, str]:
     What each writes is what it would write alone, to rounding. Raises StoppedError, each run saved where it stands,
     where the process is asked to stop.
     """
+    trainer = StackedTrainer(runs, watch)
     with signals.heard():
-        return StackedTrainer(runs, watch).train()
+        try:
+            trainer.steps()
+        except StoppedError as stop:
+            trainer.release()
+            left = [run for run in runs if run not in trainer.failed]
+            for run in left:
+                if run.saved != run.state.step:
+                    run.save()
+                run.log(logging.INFO, f"stopped: saved at step {run.state.step}")
+            raise StoppedError(stop.number, f"{len(left)} runs saved where they are") from None
+    return trainer.failed
 
 
 class StackedTrainer:
@@ -70,28 +75,15 @@ class StackedTrainer:
         self.runs, self.watch = list(runs), watch
         self.engine = runs[0].engine
         self.failed: dict[Run, str] = {}
-        self._stack: tuple[tuple[Run, ...], Stack] | None = None
+        self._stack: tuple[list[Run], Stack] | None = None
         self._said = time.monotonic()
 
-    def train(self) -> dict[Run, str]:
-        """Take all steps that are left; see `train`."""
-        try:
-            return self._train()
-        except StoppedError as stop:
-            self._release()
-            left = [run for run in self.runs if run not in self.failed]
-            for run in left:
-                if run.saved != run.state.step:
-                    run.save()
-                run.log(logging.INFO, f"stopped: saved at step {run.state.step}")
-            raise StoppedError(stop.number, f"{len(left)} runs saved where they are") from None
-
-    def _train(self) -> dict[Run, str]:
+    def steps(self) -> None:
+        """Take all steps that are left."""
         for run in self.runs:
             if run.owes_evaluation():
                 run.end_epoch()
-        steps, before = (sum(values) for values in ([r.schedule.steps for r in self.runs],
-                                                    [r.state.step for r in self.runs]))  # fmt: skip
+        steps, before = sum(r.schedule.steps for r in self.runs), sum(r.state.step for r in self.runs)
         with tqdm(total=steps, initial=before, unit="step", dynamic_ncols=True, leave=False, disable=None) as bar:
             while active := [run for run in self.runs if not run.done and run not in self.failed]:
                 # The hindmost first: after an interruption not all stand at the same epoch.
@@ -100,8 +92,7 @@ class StackedTrainer:
                 for pace in sorted({run.schedule.per_epoch for run in level}):
                     self._epoch([run for run in level if run.schedule.per_epoch == pace], bar)
                 self._tell(bar, level[0].schedule.epoch(step))
-        self._release()
-        return self.failed
+        self.release()
 
     def _epoch(self, runs: list[Run], bar: tqdm[Any]) -> None:
         """Take the steps of an epoch with these runs, and let each evaluate."""
@@ -158,15 +149,15 @@ class StackedTrainer:
         noise = run.model.draw(len(batch.ids))
         return batch, {name: mask.to(self.engine.device) for name, mask in noise.items()}
 
-    def _stacked(self, runs: Sequence[Run]) -> Stack:
+    def _stacked(self, runs: list[Run]) -> Stack:
         """Return the runs' stack; it is made anew only when they are others."""
-        key = tuple(runs)
-        if self._stack is None or self._stack[0] != key:
-            self._release()
-            self._stack = (key, Stack([run.model for run in runs]))
+        if self._stack is None or self._stack[0] != runs:
+            self.release()
+            self._stack = (runs, Stack([run.model for run in runs]))
         return self._stack[1]
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Give the models that are stacked their parameters back."""
         if self._stack is not None:
             self._stack[1].release()
             self._stack = None

@@ -35,10 +35,7 @@ class OutVotedError(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """What a step found, the same on every rank: the loss [] of the global batch and its terms' values [].
-
-    `undefined` are the terms that the batch told nothing, and that took no part.
-    """
+    """What a step found on every rank: the loss [], its terms' values [], and those that took no part (undefined)."""
 
     loss: Tensor
     terms: dict[str, Tensor]
@@ -82,43 +79,34 @@ class _Step:
     ):  # fmt: skip
         self.engine, self.model, self.batches, self.key, self.see = engine, model, batches, key, see
         self.hold = mode == "hold"
-        self.factors = {term.name: factors.get(term.name, 1.0) for term in terms}
         self.order = [term.name for term in terms]
-        self.additive = _Additive(engine, [t for t in terms if t.additive], batches, self.factors)
-        self.of_batch = _OfBatch(engine, [term for term in terms if not term.additive], self.factors)
+        whole = {**dict.fromkeys(self.order, 1.0), **factors}
+        self.additive = _Additive(engine, [term for term in terms if term.additive], batches, whole)
+        self.of_batch = _OfBatch(engine, [term for term in terms if not term.additive], whole)
 
     def run(self) -> Result:
-        self.additive.count()
+        each = range(len(self.batches))
         if not self.of_batch.terms:
-            self._each(self._forward)
+            self._each()
         elif self.hold:
             with self.engine.alone(self.model):
-                outputs = _voted(self.engine, self._held)
+                outputs = _voted(self.engine, lambda: [self._forward(k) for k in each])
             gradients = self.of_batch.gradients([self.of_batch.read(o) for o in outputs], self.batches)
             shares = [self._share(o, b, g) for o, b, g in zip(outputs, self.batches, gradients, strict=True)]
             # One backward: several would make DDP reduce more than once.
             self._reduce(torch.stack(shares).sum())
         else:
             with self.engine.alone(self.model), torch.no_grad():
-                read = _voted(self.engine, self._read)
-            gradients = self.of_batch.gradients(read, self.batches)
-            self._each(self._forward, gradients)
+                # Nothing else of the outputs is kept until the next forward.
+                read = _voted(self.engine, lambda: [self.of_batch.read(self._forward(k)) for k in each])
+            self._each(self.of_batch.gradients(read, self.batches))
         return self._result()
 
-    def _held(self) -> list[dict[str, Tensor]]:
-        return [self._forward(k) for k in range(len(self.batches))]
-
-    def _read(self) -> list[dict[str, Tensor]]:
-        # Nothing else of the outputs is kept until the next forward.
-        return [self.of_batch.read(self._forward(k)) for k in range(len(self.batches))]
-
-    def _each(
-        self, forward: Callable[[int], dict[str, Tensor]], gradients: Sequence[dict[str, Tensor]] | None = None
-    ) -> None:
+    def _each(self, gradients: Sequence[dict[str, Tensor]] | None = None) -> None:
         """Forward and backpropagate one micro-batch at a time, the last one with what is reduced."""
 
         def share(k: int) -> Tensor:
-            return self._share(forward(k), self.batches[k], {} if gradients is None else gradients[k])
+            return self._share(self._forward(k), self.batches[k], {} if gradients is None else gradients[k])
 
         def alone() -> Tensor:
             for k in range(len(self.batches) - 1):
@@ -164,28 +152,25 @@ class _Additive:
     """The additive terms of a step: their counts over all ranks, shares of micro-batches, and values."""
 
     def __init__(self, engine: Engine, terms: Sequence[Term], batches: Sequence[Batch], factors: Mapping[str, float]):
-        self.engine, self.terms, self.batches, self.factors = engine, terms, batches, factors
-        self._counts = self._rows = self._sums = torch.zeros(0)
-
-    def count(self) -> None:
         """Add up the valid units of all ranks, before any forward. A collective where there are such terms."""
-        if not self.terms:
+        self.engine, self.terms, self.factors = engine, terms, factors
+        if not terms:
             return
         local = []
-        for batch in self.batches:
+        for batch in batches:
             targets = _real(batch.targets, batch)
-            counts = [term.count(targets) for term in self.terms if term.count is not None]
-            rows = torch.tensor(0 if batch.filler else len(batch.ids), device=self.engine.device)
+            counts = [term.count(targets) for term in terms if term.count is not None]
+            rows = torch.tensor(0 if batch.filler else len(batch.ids), device=engine.device)
             local.append(torch.stack([*counts, rows]))
-        totals = self.engine.sum(torch.stack(local).sum(0).to(_wide(self.engine)))
+        totals = engine.sum(torch.stack(local).sum(0).to(_wide(engine)))
         self._counts, self._rows = totals[:-1], totals[-1]
         # The terms' sums and, at the end, the log variances' shares of the loss.
-        self._sums = torch.zeros(len(self.terms) + 1, dtype=totals.dtype, device=totals.device)
+        self._sums = torch.zeros(len(terms) + 1, dtype=totals.dtype, device=totals.device)
 
     def share(self, outputs: dict[str, Tensor], batch: Batch) -> list[Tensor]:
         """Return a micro-batch's shares of the terms [], their graphs with them."""
         real, targets = _real(outputs, batch), _real(batch.targets, batch)
-        found = []
+        shares = []
         for k, term in enumerate(self.terms):
             assert term.sum is not None
             total = term.sum(real, targets)
@@ -199,8 +184,8 @@ class _Additive:
                 drift = torch.where(self._counts[k] > 0, s.sum() / self._rows.to(s.dtype), 0.0)
                 self._sums[-1] += (weighed - share + drift).detach()
                 share = weighed + drift
-            found.append(share)
-        return found
+            shares.append(share)
+        return shares
 
     def finish(self) -> tuple[Tensor, dict[str, Tensor], dict[str, bool]]:
         """Return the terms' weighed total [], their values [] and which were defined. A collective, as `count` is."""
@@ -211,9 +196,9 @@ class _Additive:
         total = sums[-1]
         for k, term in enumerate(self.terms):
             total = total + term.weight * self.factors[term.name] * values[k]
-        known = (self._counts > 0).tolist()
+        defined = (self._counts > 0).tolist()
         names = [term.name for term in self.terms]
-        return total.float(), dict(zip(names, values.unbind(), strict=True)), dict(zip(names, known, strict=True))
+        return total.float(), dict(zip(names, values.unbind(), strict=True)), dict(zip(names, defined, strict=True))
 
 
 class _OfBatch:
@@ -236,51 +221,46 @@ class _OfBatch:
         A collective: every rank must reach it, with the same outputs and targets by name.
         """
         watchdog.mark("exchange")
-        mine = {
+        own = {
             ("output", name): torch.cat([_real(h, b)[name].detach() for h, b in zip(held, batches, strict=True)])
             for name in self.outputs
         }
-        mine |= {("target", n): torch.cat([_real(b.targets, b)[n] for b in batches]) for n in self.targets}
-        everyone, start = _exchange(self.engine, mine)
+        own |= {("target", n): torch.cat([_real(b.targets, b)[n] for b in batches]) for n in self.targets}
+        everyone, start = _exchange(self.engine, own)
         leaves = {name: everyone["output", name].requires_grad_() for name in self.outputs}
         targets = {name: everyone["target", name] for name in self.targets}
         loss = self.loss = term_values.whole(self.terms, leaves, targets, self.factors)
         grads = torch.autograd.grad(loss.total, list(leaves.values()), allow_unused=True)
         whole = dict(zip(leaves, grads, strict=True))
-        found: list[dict[str, Tensor]] = []
+        shares: list[dict[str, Tensor]] = []
         for outputs, batch in zip(held, batches, strict=True):
             rows = 0 if batch.filler else len(batch.ids)
-            share = {}
-            for name in self.outputs:
-                share[name] = torch.zeros_like(outputs[name])
-                gradient = whole[name]
+            share = {name: torch.zeros_like(output) for name, output in outputs.items()}
+            for name, gradient in whole.items():
                 if rows and gradient is not None:
                     share[name][:rows] = gradient[start : start + rows]
             start += rows
-            found.append(share)
-        return found
+            shares.append(share)
+        return shares
 
 
 def _voted(engine: Engine, work: Callable[[], T]) -> T:
-    """Return what `work` gives, which a rank does alone; raises OutVotedError on all where it ran out of memory on one.
-
-    A collective where there are several ranks and the engine can repeat a step.
-    """
+    """Return what `work` gives on this rank; OutVotedError on all where it ran out of memory on one. A collective."""
     if engine.world == 1 or not engine.votes:
         return work()
-    found: T | None = None
-    said = ""
+    outcome: T | None = None
+    words = ""
     try:
-        found = work()
+        outcome = work()
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         # Its words alone: the error itself would keep the tensors of its frames.
-        said = f"rank {engine.rank}: {first_line(error)}"
-    if float(engine.sum(torch.tensor(float(bool(said)), device=engine.device))) > 0:
-        raise OutVotedError(said or "another rank ran out of memory")
-    assert found is not None
-    return found
+        words = f"rank {engine.rank}: {first_line(error)}"
+    if float(engine.sum(torch.tensor(float(bool(words)), device=engine.device))) > 0:
+        raise OutVotedError(words or "another rank ran out of memory")
+    assert outcome is not None
+    return outcome
 
 
 def _exchange(engine: Engine, tensors: dict[tuple[str, str], Tensor]) -> tuple[dict[tuple[str, str], Tensor], int]:

@@ -25,18 +25,24 @@ def whole(
 ) -> Loss:
     """Return the loss of one whole batch on one machine: the reference that every cut must equal.
 
-    `factors` multiply the terms' own weights.
+    `factors` multiply the terms' own weights. A term that is not defined adds exactly 0: its log variance must not
+    drift either.
     """
-    values, defined, weighed = {}, {}, []
+    values: dict[str, Tensor] = {}
+    defined: dict[str, Tensor] = {}
+    weighed = []
     for term in terms:
-        values[term.name], defined[term.name] = evaluated(term, outputs, targets)
-        s = None if term.log_variance is None else outputs[LOG_VARIANCE][:, term.log_variance].float().mean()
-        factor = 1.0 if factors is None else factors[term.name]
-        weighed.append(weigh(term, values[term.name], defined[term.name], factor, s))
+        value, takes_part = _evaluated(term, outputs, targets)
+        values[term.name], defined[term.name] = value, takes_part
+        share = term.weight * (1.0 if factors is None else factors[term.name]) * value
+        if term.log_variance is not None:
+            s = outputs[LOG_VARIANCE][:, term.log_variance].float().mean()
+            share = torch.exp(-s) * share + s
+        weighed.append(torch.where(takes_part, share, 0.0))
     return Loss(torch.stack(weighed).sum(), values, defined)
 
 
-def evaluated(term: Term, outputs: Outputs, targets: Targets) -> tuple[Tensor, Tensor]:
+def _evaluated(term: Term, outputs: Outputs, targets: Targets) -> tuple[Tensor, Tensor]:
     """Return a term's value [] of a whole batch, and whether it is defined []."""
     if term.sum is not None and term.count is not None:
         count = term.count(targets)
@@ -44,14 +50,3 @@ def evaluated(term: Term, outputs: Outputs, targets: Targets) -> tuple[Tensor, T
     assert term.value is not None
     value = term.value(outputs, targets)
     return value, torch.ones_like(value, dtype=torch.bool) if term.defined is None else term.defined(targets)
-
-
-def weigh(term: Term, value: Tensor, defined: Tensor, factor: float | Tensor, s: Tensor | None) -> Tensor:
-    """Return what a term adds to the loss []: weighed by its own weight, `factor` and its log variance `s` [].
-
-    One that is not defined adds exactly 0: its log variance must not drift either.
-    """
-    weighed = term.weight * factor * value
-    if s is not None:
-        weighed = torch.exp(-s) * weighed + s
-    return torch.where(defined, weighed, 0.0)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from affect.errors import AffectError, StoppedError
 from affect.task import TRAIN, Batch
-from affect.training import diagnostics, out_of_memory, signals, step, watchdog
+from affect.training import diagnostics, memory, signals, step, watchdog
 from affect.training.loader import Collated, Loader
+from affect.training.plan import Cut, padding
 from affect.training.run import Run, Scores
-from affect.training.step_timing import Meter
+
+_LOG = logging.getLogger("affect")
+_WAITING = 0.10
+"""Share of the time spent waiting for data above which the run says so."""
+_WARM = 10.0
+"""Seconds of training a line on speed speaks of at least: the first ones are spent starting the workers."""
 
 
 def train(run: Run) -> Scores:
@@ -57,10 +66,10 @@ class Trainer:
                 batches = loader.take(len(run.schedule.cut(now).ranks[run.engine.rank]))
                 result, line = self._gradient(batches)
             except Exception as error:
-                if not out_of_memory.is_short(error):
+                if not memory.is_short(error):
                     raise
                 shortest = float(run.lengths(run.epoch).min())
-                out_of_memory.halve(run.engine, run.state, shortest, run.checkpoints, error)
+                memory.halve(run.engine, run.state, shortest, run.checkpoints, error)
                 run.optimizer.zero_grad(set_to_none=True)
                 run.cut_anew()
                 loader = self._loader()
@@ -85,10 +94,7 @@ class Trainer:
         return Loader(data, orders, workers=run.recipe.train.workers, pin=run.engine.device.type == "cuda")
 
     def _gradient(self, batches: list[Batch]) -> tuple[step.Result, dict[str, object]]:
-        """Leave the gradient of the next step in the parameters; may be repeated with another cut.
-
-        Returns it with the line of the log that the step begins.
-        """
+        """Leave the next step's gradient in the parameters, repeatable with another cut; return its log's line, too."""
         run = self.run
         line, factors = run.begin_step()
         run.optimizer.zero_grad(set_to_none=True)
@@ -119,9 +125,52 @@ class Trainer:
         assert self.aggregator is not None
         if not gradients:
             return
+        shared = list(self.run.task.shared_parameters(self.run.engine.unwrap(self.run.model)))
         combined = self.aggregator(torch.stack(list(gradients.values())))
-        start = 0
-        for parameter in self.run.task.shared_parameters(self.run.engine.unwrap(self.run.model)):
-            size = parameter.numel()
-            parameter.grad = combined[start : start + size].view_as(parameter).to(parameter.dtype).clone()
-            start += size
+        for parameter, part in zip(shared, torch.split(combined, [p.numel() for p in shared]), strict=True):
+            parameter.grad = part.view_as(parameter).to(parameter.dtype).clone()
+
+
+class Meter:
+    """Times of steps: each for timing.jsonl, their sum for a line in the log."""
+
+    def __init__(self, unit: str, workers: int):
+        self.unit, self.workers = unit, workers
+        self._timings: list[dict[str, float]] = []
+
+    def time(
+        self, lengths: NDArray[np.float64], cut: Cut, seconds: float, waited: float, memory: int
+    ) -> dict[str, float]:
+        """Return the timing of a step of rows of `lengths` [n] that took `seconds`, `waited` of them for data."""
+        timing = {
+            "seconds": seconds,
+            "units_per_second": float(lengths[cut.indices].sum()) / seconds,
+            "padding": padding(lengths, [cut]),
+            "waiting": waited / seconds,
+            "memory_bytes": float(memory),
+        }
+        self._timings.append(timing)
+        return timing
+
+    def report(self, epoch: int, last: bool) -> None:
+        """Log what the steps since the last such line took; short epochs share a line."""
+        timings = self._timings
+        seconds = sum(t["seconds"] for t in timings)
+        if not timings or (seconds < _WARM and not last):
+            return
+        seconds_each = [t["seconds"] for t in timings]
+        speed, padded, waiting = (
+            np.average([t[name] for t in timings], weights=seconds_each)
+            for name in ("units_per_second", "padding", "waiting")
+        )
+        _LOG.info(
+            "epoch %d: %.1f %s a second, padding %.0f %%, waiting for data %.0f %%, memory %.2f GB",
+            epoch + 1, speed, self.unit, 100 * padded, 100 * waiting,
+            max(t["memory_bytes"] for t in timings) / 2**30,
+        )  # fmt: skip
+        if waiting > _WAITING and seconds > _WARM:
+            _LOG.warning(
+                "%.0f %% of the time was spent waiting for data, read or augmented: raise --train.workers (now %d)",
+                100 * waiting, self.workers,
+            )  # fmt: skip
+        timings.clear()

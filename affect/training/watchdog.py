@@ -27,10 +27,8 @@ from affect import process
 from affect.errors import AGAIN
 from affect.training.distributed import Engine
 
-PHASES = (
-    *("preparing", "measuring", "resuming"),
-    *("loading", "forward", "exchange", "backward", "update", "evaluating", "saving"),
-)  # fmt: skip
+PHASES = ("preparing", "measuring", "resuming",
+          "loading", "forward", "exchange", "backward", "update", "evaluating", "saving")  # fmt: skip
 """What a rank does before the first step, and in each, in their order."""
 _PREPARING = 12 * 3600.0
 """Seconds that preparing may take: one rank may fill the caches of a whole corpus while the others wait."""
@@ -58,19 +56,14 @@ class Place:
     beat: int
     """Publications so far: a rank that is stopped, or gone, publishes no more."""
 
-    @property
-    def order(self) -> tuple[int, int]:
-        """Where it is in the run: lower is further behind."""
-        return self.step, PHASES.index(self.phase)
-
 
 def hindmost(places: Sequence[Place], silent: Sequence[Place]) -> str:
     """Return in words which ranks keep the others waiting: those that are silent, else those furthest behind."""
     if silent:
         names = "; ".join(f"rank {p.rank} ({p.host}), last seen at step {p.step}, {p.phase}" for p in silent)
         return f"no sign of life from {names}"
-    least = min(place.order for place in places)
-    level = [place for place in places if place.order == least]
+    order = [(place.step, PHASES.index(place.phase)) for place in places]
+    level = [place for place, mine in zip(places, order, strict=True) if mine == min(order)]
     # Of several at the same place, those inside a collective wait for one that is not.
     behind = [place for place in level if not place.where.startswith(_COLLECTIVES)] or level
     return "; ".join(
@@ -80,51 +73,45 @@ def hindmost(places: Sequence[Place], silent: Sequence[Place]) -> str:
 
 
 class Watchdog:
-    """Watches the ranks of a run while its block is open; `at` and `mark` (below) say that this one has moved."""
+    """Watches the ranks of a run while its block is open; `mark` (below) says that this one has moved."""
 
     def __init__(self, engine: Engine, log: Path, minutes: float):
-        """Watch for a rank that stays at a place for `minutes`; what ends the run is written to the file `log`.
-
-        Preparing may take longer.
-        """
+        """Watch for a rank that stays at a place for `minutes` (preparing: longer); what ends the run goes to `log`."""
         self.engine, self.log, self.seconds = engine, log, 60 * minutes
         self._at = (0, PHASES[0], time.monotonic())
         self._main = threading.get_ident()
         self._over = threading.Event()
         self._beat = 0
-        store: Any = torch.distributed.distributed_c10d._get_default_store() if engine.world > 1 else None
-        # Clones: a request that waits for an answer keeps its connection, and each thread asks for itself.
-        self._stores = [store.clone(), store.clone()] if store is not None else []
+        self._stores: list[Any] = []
+        if engine.world > 1:
+            store: Any = torch.distributed.distributed_c10d._get_default_store()
+            # Clones: a request that waits for an answer keeps its connection, and each thread asks for itself.
+            self._stores = [store.clone(), store.clone()]
 
     def __enter__(self) -> Watchdog:
-        """Begin to watch."""
         global _current
         _current = self
-        self.at(self._at[0], PHASES[0])
+        self.mark(PHASES[0])
         if self._stores:
             threading.Thread(target=self._publish, name="places", daemon=True).start()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Watch no more."""
         global _current
         _current = None
         self._over.set()
 
-    def at(self, step: int, phase: str) -> None:
-        """Take note that this rank has come to a phase of a step (from 1)."""
-        self._at = (step, phase, time.monotonic())
-
-    def mark(self, phase: str) -> None:
-        """Take note that this rank has come to a phase of the step it is at."""
-        self._at = (self._at[0], phase, time.monotonic())
+    def mark(self, phase: str, step: int | None = None) -> None:
+        """Take note that this rank has come to a phase of its step, or of another (from 1)."""
+        self._at = (self._at[0] if step is None else step, phase, time.monotonic())
 
     def _place(self) -> Place:
         step, phase, since = self._at
-        frame = sys._current_frames().get(self._main)
-        last = traceback.extract_stack(frame, limit=1)[0] if frame is not None else None
-        where = f"{Path(last.filename).name}:{last.lineno} {last.name}" if last is not None else "an ended thread"
+        where = "an ended thread"
+        if frame := sys._current_frames().get(self._main):
+            last = traceback.extract_stack(frame, limit=1)[0]
+            where = f"{Path(last.filename).name}:{last.lineno} {last.name}"
         return Place(
             rank=self.engine.rank, host=socket.gethostname(), step=step, phase=phase,
             seconds=time.monotonic() - since, where=where, beat=self._beat,
@@ -146,16 +133,16 @@ class Watchdog:
 
     def _end(self) -> None:
         """Say who is behind, once for all ranks, and end the process."""
-        found: list[str] = []
-        asking = threading.Thread(target=lambda: found.append(self._ask()), daemon=True)
+        answers: list[str] = []
+        asking = threading.Thread(target=lambda: answers.append(self._ask()), daemon=True)
         asking.start()
         asking.join(_ANSWER + 3 * _EVERY)
-        said = found[0] if found else f"{_KEEPER} does not answer"
+        behind = answers[0] if answers else f"{_KEEPER} does not answer"
         if self._over.is_set():
             return
-        if said:
+        if behind:
             line = (
-                f"error: no progress for {time.monotonic() - self._at[2]:.0f} s (train.timeout): {said}; "
+                f"error: no progress for {time.monotonic() - self._at[2]:.0f} s (train.timeout): {behind}; "
                 "give the command again: it goes on from its last checkpoint\n"
             )
             # Not through the log, whose locks the main thread may hold.
@@ -167,9 +154,8 @@ class Watchdog:
 
     def _ask(self) -> str:
         """Return who is behind, or nothing where another rank says so."""
-        mine = self._place()
         if not self._stores:
-            return hindmost([mine], [])
+            return hindmost([self._place()], [])
         store = self._stores[1]
         store.set_timeout(timedelta(seconds=_ANSWER))
         try:
@@ -195,10 +181,8 @@ _current: Watchdog | None = None
 
 def mark(phase: str, step: int | None = None) -> None:
     """Tell the watchdog, where one watches, that this rank has come to a phase of its step, or of another (from 1)."""
-    if _current is not None and step is None:
-        _current.mark(phase)
-    elif _current is not None and step is not None:
-        _current.at(step, phase)
+    if _current is not None:
+        _current.mark(phase, step)
 
 
 def _key(rank: int) -> str:

@@ -22,7 +22,7 @@ from affect.experiments import folds
 from affect.options import Options
 from affect.recipe import Recipe
 from affect.training import trainer
-from affect.training.distributed import Engine
+from affect.training.distributed import Engine, join
 from tests.distributed.engine_worker import begun
 from tests.tasks.emotion.test_variants import variant
 from tests.tasks.multimodal_emotion import small
@@ -83,13 +83,13 @@ def share_out_everything(engine: Engine) -> None:
 
 def main() -> None:
     if sys.argv[1] == "engine":
-        Engine()
+        join()
         print("an engine was made", flush=True)
         return
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         # The one way into FSDP without a GPU: Accelerate would fall back to DDP.
         PartialState(cpu=True).distributed_type = DistributedType.MULTI_GPU
-    engine = Engine()
+    engine = join()
     share_out_everything(engine)
     roots = {"speech": Path(sys.argv[1]), "features": Path(sys.argv[2])}
     found = {Path(asked["folder"]).name: run(roots, asked) for asked in json.loads(sys.argv[3])}

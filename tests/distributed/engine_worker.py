@@ -23,7 +23,7 @@ from affect.cli import guarded
 from affect.recipe import Optim
 from affect.tasks.emotion.config import Emotion
 from affect.training import optim, run_dir, trainer
-from affect.training.distributed import Engine
+from affect.training.distributed import Engine, agree, join
 from affect.training.run import Run, Start
 from tests.training import runs
 
@@ -55,8 +55,8 @@ def kept(run: Run) -> int:
 def begun(recipe: Emotion, asked: dict[str, Any]) -> tuple[Engine, Run]:
     """Return the engine and the run of fold 1 that is asked for, its folder claimed and its checkpoint in place."""
     folder = Path(asked["folder"])
-    engine = Engine(folder)
-    engine.agree(recipe)
+    engine = join(folder)
+    agree(engine.accelerator, recipe)
 
     def begin() -> None:
         run_dir.claim(folder, recipe, experiment="test", overwrite=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 from affect.cli import guarded
 from affect.experiments import folds
 from affect.options import Options
-from affect.training.distributed import Engine
+from affect.training.distributed import join
 from tests.distributed.test_multimodal import RUNS, recipe
 from tests.tasks.multimodal_emotion import small
 
@@ -19,7 +19,7 @@ def main() -> None:
     for name in RUNS:
         options = Options(runs=top, seeds=(0,), report=False)
         folds.run(name, small.with_(recipe(root, name), train__budget=5.0), options, "a command")
-    engine = Engine()
+    engine = join()
     print(json.dumps({"rank": engine.rank, "world": engine.world, "engine": engine.name}), flush=True)
 
 

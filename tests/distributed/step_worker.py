@@ -11,7 +11,7 @@ import torch
 from affect.cli import guarded
 from affect.recipe import Optim
 from affect.training import step
-from affect.training.distributed import Engine
+from affect.training.distributed import join
 from affect.training.terms import whole
 from tests.training import toy
 
@@ -39,7 +39,7 @@ def drawn() -> list[tuple[str, dict[str, bool], tuple[tuple[int, ...], ...], str
 
 
 def main() -> None:
-    engine = Engine()
+    engine = join()
     x, given = toy.data(N)
     errors: dict[str, float] = {}
     undefined: dict[str, tuple[list[str], list[str]]] = {}

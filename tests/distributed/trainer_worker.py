@@ -13,7 +13,7 @@ from affect import tasks
 from affect.cli import guarded
 from affect.errors import AffectError
 from affect.training import run_dir, trainer
-from affect.training.distributed import Engine
+from affect.training.distributed import Engine, join
 from affect.training.prediction import predict
 from affect.training.run import Run, Start
 from tests.tasks.emotion.test_variants import variant
@@ -28,7 +28,7 @@ TOY = {"terms": ("ccc_valence", "mse_arousal", "contrastive"), "learned": ("ccc_
 
 def train(root: Path, folder: Path, budget: float, mode: str) -> dict[str, object]:
     recipe = runs.recipe(root, encoder="tiny", epochs=7, steps=STEPS, budget=budget, mode=mode)
-    engine = Engine(folder)
+    engine = join(folder)
     engine.on_main(lambda: run_dir.claim(folder, recipe, experiment="test", overwrite=False))
     task = tasks.make(recipe).for_fold(recipe.seed, 1)
     run = Run(engine, task, folder, Start(experiment="test", only=runs.EVALUATIONS))
@@ -44,7 +44,7 @@ def train_variant(root: Path, folder: Path, name: str) -> dict[str, object]:
     recipe = variant(root, name, epochs=1, steps=3, budget=2.0, mode="replay")
     still = {"dropout": 0.0, "encoder_dropout": 0.0, "text_dropout": 0.0 if recipe.model.text != "none" else None}
     recipe = replace(recipe, model=replace(recipe.model, **still))
-    engine = Engine(folder)
+    engine = join(folder)
     engine.on_main(lambda: run_dir.claim(folder, recipe, experiment="test", overwrite=False))
     task = tasks.make(recipe).for_fold(recipe.seed, 1)
     scores = trainer.train(Run(engine, task, folder, Start(experiment="test", only=runs.EVALUATIONS)))
@@ -81,7 +81,7 @@ def main() -> None:
     variants = {name: train_variant(root, folder / name, name) for name in VARIANTS}
     found = {f"{b}-{m}": train(root, folder / f"{b}-{m}", b, m) for b, m in ((100.0, "hold"), (0.9, "replay"))}
     train_toy(folder / "toy")
-    engine = Engine()
+    engine = join()
     said = {
         "rank": engine.rank,
         "world": engine.world,

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from affect import cli
-from affect.experiments.unfinished import last_words
+from affect.experiments.parallel import last_words
 from tests.experiments.conftest import RECIPE
 from tests.launching import assert_one_line, exit_code, own_log
 
@@ -79,4 +79,4 @@ def test_last_words():
     killed = "slurmstepd: error: *** STEP 5.0 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***"
     assert last_words(f"Traceback ...\nValueError: no\n{killed}\nsrun: error: n1: task 0: Killed\n") == "ValueError: no"
     assert last_words("srun: error: n1: task 0: Killed\n") == "srun: error: n1: task 0: Killed"
-    assert last_words("\n") == "its log is empty"
+    assert last_words("\n") == ""

@@ -13,11 +13,10 @@ import torch
 from affect.experiments import search as searching
 from affect.experiments.definitions import Search, resolve
 from affect.experiments.optuna_study import Study
-from affect.experiments.pruning import PrunedError, Together
+from affect.experiments.search import PrunedError, Together
 from affect.options import Options
 from affect.training import stacked_trainer, trainer
-from affect.training.run import Run
-from affect.training.watch import DivergedError
+from affect.training.run import DivergedError, Run
 from tests.tasks.multimodal_emotion import small
 
 RANGES = ("optim.lr=1e-4..1e-2 log",)

@@ -28,8 +28,7 @@ from affect.recipe import Optim
 from affect.tasks.emotion.config import Emotion
 from affect.tasks.emotion.task import EmotionTask
 from affect.training import trainer
-from affect.training.run import Run
-from affect.training.watch import DivergedError
+from affect.training.run import DivergedError, Run
 from tests.launching import ROOT, assert_one_line
 from tests.training import runs
 

@@ -32,13 +32,13 @@ def faulty(words: str) -> None:
     """Put faults around steps and predictions, and nowhere else; leave out the baselines, which take seconds."""
     from affect import tasks
     from affect.tasks.emotion.task import EmotionTask
-    from affect.training import micro_batch_size, prediction, signals, trainer, watchdog
+    from affect.training import memory, prediction, signals, trainer, watchdog
 
     EmotionTask.baselines = lambda self: {}
     faults = [word.partition("=") for word in words.split(",") if word]
     numbers = {name: float(value) for name, _, value in faults if value}
     places = [name.replace("@", ":").split(":") for name, _, value in faults if not value]
-    real, take, measure, make = trainer.step.accumulate, prediction.Loader.take, micro_batch_size.choose, tasks.make
+    real, take, measure, make = trainer.step.accumulate, prediction.Loader.take, memory.choose, tasks.make
 
     def hurry() -> None:
         if "timeout" in numbers and watchdog._current is not None:
@@ -82,7 +82,7 @@ def faulty(words: str) -> None:
         time.sleep(numbers["predict"] if loader.data.part is not loader.data.task.datasets()["train"] else 0.0)
         return take(loader, count)
 
-    trainer.step.accumulate, micro_batch_size.choose = accumulate, choose
+    trainer.step.accumulate, memory.choose = accumulate, choose
     if "read" in numbers:
         tasks.make = read
     if "predict" in numbers:

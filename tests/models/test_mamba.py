@@ -23,7 +23,7 @@ from affect.models.layer_stack import mask_frames
 from affect.models.mamba import UNDECAYED, Kernels, Mamba, MambaLayers
 from affect.task import Batch
 from affect.training import step
-from affect.training.distributed import Engine
+from affect.training.distributed import join
 
 
 def mixer(width: int = 24, **changes) -> MambaMixer:
@@ -304,7 +304,7 @@ def test_a_replayed_step_gives_holds_gradient_to_every_parameter():
     for mode in ("hold", "replay"):
         model.zero_grad()
         terms = [ccc_term("valence"), ccc_term("arousal")]
-        step.accumulate(Engine(), model, terms, batches, mode=mode, key=(5, 3))
+        step.accumulate(join(), model, terms, batches, mode=mode, key=(5, 3))
         found[mode] = torch.cat([value.grad.flatten() for value in model.parameters()])
         for name, value in model.named_parameters():
             assert value.grad is not None and float(value.grad.abs().max()) > 0, name

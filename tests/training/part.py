@@ -12,7 +12,7 @@ from torch import nn
 from affect.recipe import Optim
 from affect.training import checkpoint, optim
 from affect.training.checkpoint import State
-from affect.training.distributed import Engine
+from affect.training.distributed import join
 
 STATE: dict[str, Any] = {"best": 0.5, "best_step": 3, "worse": 2, "reduction": 0.25, "budget": 7.5, "mode": "replay"}
 
@@ -22,7 +22,7 @@ class Part:
 
     def __init__(self, steps: int = 3, width: int = 4, seed: int = 0):
         torch.manual_seed(seed)
-        self.engine = Engine()
+        self.engine = join()
         self.net = nn.Sequential(nn.Linear(width, 8), nn.LayerNorm(8), nn.Linear(8, 1))
         self.average = optim.Average(self.net, 0.9)
         groups = [

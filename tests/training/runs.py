@@ -13,7 +13,7 @@ from affect import tasks
 from affect.recipe import Optim, Train
 from affect.tasks.emotion.config import Data, Emotion, Model
 from affect.training import run_dir, step, trainer
-from affect.training.distributed import Engine
+from affect.training.distributed import join
 from affect.training.run import Run, Scores, Start
 
 EVALUATIONS = ("train", "valid", "test")
@@ -40,7 +40,7 @@ def make(recipe: Emotion, folder: Path, resume: str = "auto", **start: Any) -> R
 
     All of its evaluations are made and named, so that no baselines are: they take longer than such a run.
     """
-    engine = Engine(folder, recipe.train.trackers, recipe.train.precision)
+    engine = join(folder, recipe.train.trackers, recipe.train.precision)
     run_dir.claim(folder, recipe, experiment="test", overwrite=False)
     given = {"experiment": "test", "resume": resume, "only": EVALUATIONS, **start}
     return Run(engine, tasks.make(recipe).for_fold(recipe.seed, 1), folder, Start(**given))

@@ -12,7 +12,7 @@ from torch import Tensor
 from affect.errors import AffectError
 from affect.task import Batch
 from affect.training import diagnostics, trainer
-from affect.training.distributed import Engine
+from affect.training.distributed import join
 from tests.training import toy_task
 from tests.training.toy_task import ToyTask, lines, recipe, train
 
@@ -178,4 +178,4 @@ def test_several_processes_are_one_line(tmp_path, monkeypatch):
 def test_sums_are_of_all_ranks():
     """Of one process here; of two: tests/distributed/test_trainer.py."""
     sums = diagnostics.Sums(Watched(recipe()))
-    assert sums.means(Engine()) == {}
+    assert sums.means(join()) == {}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from affect.recipe import Optim, Recipe, Train
 from affect.training.checkpoint import State
-from affect.training.early_stopping import judge
+from affect.training.run_state import judge
 
 SCORES = st.lists(st.integers(1, 64).map(lambda k: k / 64), min_size=1, max_size=50)
 """In steps that floats hold exactly: a score on a bar is on it by either way of writing it."""

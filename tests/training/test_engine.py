@@ -14,14 +14,14 @@ import torch
 from affect.errors import AffectError
 from affect.recipe import Optim
 from affect.training import step, trainer
-from affect.training.distributed import Engine, is_out_of_memory
+from affect.training.distributed import Engine, is_out_of_memory, join
 from tests.launching import RECIPE, in_its_own_process, small
 from tests.training import runs, toy
 
 
 @pytest.fixture
 def engine() -> Engine:
-    return Engine()
+    return join()
 
 
 # What is refused
@@ -32,7 +32,7 @@ def test_fp16_without_a_gpu_is_one_line(monkeypatch):
         pytest.skip("there is a GPU")
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(AffectError, match="precision fp16 needs a GPU and none is here") as error:
-        Engine()
+        join()
     assert "\n" not in str(error.value)
 
 
@@ -40,7 +40,7 @@ def test_a_world_that_did_not_join_is_one_line(engine, monkeypatch):
     """A launcher that promised two processes and started one, which is alone already."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(AffectError, match="asked for 2 processes but 1 joined; see accelerate_configs/"):
-        Engine()
+        join()
 
 
 def test_two_processes_on_a_cpu_that_accelerate_makes_one_of(tmp_path, small_corpus):
@@ -58,7 +58,7 @@ def test_two_processes_on_a_cpu_that_accelerate_makes_one_of(tmp_path, small_cor
 def test_threads_that_are_no_number_are_one_line(engine, monkeypatch, threads):
     monkeypatch.setenv("AFFECT_THREADS", threads)
     with pytest.raises(AffectError, match="AFFECT_THREADS must be a positive number"):
-        Engine()
+        join()
 
 
 def test_threads_are_a_ranks_share_of_the_cores(engine, monkeypatch):
@@ -70,7 +70,7 @@ def test_threads_are_a_ranks_share_of_the_cores(engine, monkeypatch):
     for named, ranks in (("", "1"), ("", "3"), ("", "20"), ("5", "2")):
         monkeypatch.setenv("AFFECT_THREADS", named)
         monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
-        Engine()
+        join()
     assert set_to == [8, 2, 1, 5]
 
 
@@ -181,7 +181,7 @@ def test_a_scaled_gradient_unscaled_is_the_plain_one(engine, name, mode):
     def gradient(scale: float | None) -> torch.Tensor:
         torch.manual_seed(0)
         model = toy.Toy()
-        mine = Engine()
+        mine = join()
         mine.accelerator.scaler = None
         prepared, optimizer = (
             with_scaler(mine, model, scale)

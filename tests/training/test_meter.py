@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from affect.training.plan import Cut, Micro
-from affect.training.step_timing import Meter
+from affect.training.trainer import Meter
 
 LENGTHS = np.array([2.0, 4.0, 3.0])
 CUT = Cut(((Micro((0, 1)),), (Micro((2,)),)))

@@ -16,13 +16,12 @@ from safetensors.torch import load_file
 from affect import tasks
 from affect.errors import AffectError
 from affect.task import Evaluation
-from affect.training import early_stopping, run_dir
 from affect.training import run as runs_module
-from affect.training.distributed import Engine
-from affect.training.run import Run, Start
+from affect.training import run_dir, run_state
+from affect.training.distributed import join
+from affect.training.run import DivergedError, Run, Start
 from affect.training.stacked_trainer import StackedTrainer
 from affect.training.step import Result
-from affect.training.watch import DivergedError
 from tests.tasks.multimodal_emotion import small
 from tests.training import toy_task
 from tests.training.toy_task import ToyTask
@@ -38,7 +37,7 @@ def make(feature_corpus, tmp_path):
             folder = tmp_path / "seed0" / "fold1"
             run_dir.claim(folder, recipe, experiment="test", overwrite=False)
             start = Start(experiment="test", resume=resume, only=only, stacked=True)
-            return stack.enter_context(Run(Engine(folder), tasks.make(recipe).for_fold(0, 1), folder, start))
+            return stack.enter_context(Run(join(folder), tasks.make(recipe).for_fold(0, 1), folder, start))
 
         yield made
 
@@ -195,8 +194,8 @@ def test_several_evaluations_choose_by_their_mean(make):
 def test_the_best_weights_are_those_of_their_epoch(make, monkeypatch):
     """And not what was trained since."""
     run = make(train__epochs=4, train__checkpoint_every=4)
-    real, scores = early_stopping.judge, iter([0.1, 0.9, 0.5, 0.2])
-    monkeypatch.setattr(early_stopping, "judge", lambda state, score, *rest: real(state, next(scores), *rest))
+    real, scores = run_state.judge, iter([0.1, 0.9, 0.5, 0.2])
+    monkeypatch.setattr(run_state, "judge", lambda state, score, *rest: real(state, next(scores), *rest))
     states = []
     for _ in range(4):
         epoch(run)
@@ -295,7 +294,7 @@ def ended(tmp_path, only=None, sizes=None, main=True):
     run.predict = lambda evaluation: asked.setdefault(evaluation.name, real(evaluation))
     with run:
         run.state.best = 0.5
-        run._keep_best({})
+        run._write_best(run.engine.weights(run.model), {})
         if not main:
             run.engine.on_main = lambda work: None
         before = set(run.folder.iterdir())

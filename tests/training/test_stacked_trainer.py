@@ -16,7 +16,8 @@ from affect.errors import AffectError
 from affect.experiments import folds
 from affect.options import Options
 from affect.training import run_dir, stacked_trainer
-from affect.training.distributed import Engine
+from affect.training.distributed import join
+from affect.training.run import Run
 from tests.tasks.multimodal_emotion import small
 
 
@@ -248,6 +249,10 @@ def test_the_trainer_goes_on_where_a_stack_stopped(corpus, whole, tmp_path):
     compare(small.train(recipe, tmp_path / "cut", seeds=(0,), stacked=False), whole)
 
 
+def place(run: Run) -> str:
+    return f"{run.folder.parent.name}/{run.folder.name}"
+
+
 class Poison:
     """Makes the weights of some runs no numbers after their first epoch."""
 
@@ -256,7 +261,7 @@ class Poison:
 
     def __call__(self, runs):
         for run in runs:
-            if run.name in self.names and run.state.step == run.schedule.per_epoch:
+            if place(run) in self.names and run.state.step == run.schedule.per_epoch:
                 with torch.no_grad():
                     run.parameters[0].fill_(float("nan"))
 
@@ -367,7 +372,7 @@ def test_a_run_that_was_trained_and_not_ended_is_only_ended(corpus, tmp_path):
 def test_a_watch_sees_every_epoch_of_every_run(corpus, tmp_path):
     seen = []
     small.train(robust(corpus, together=3), tmp_path / "top", watch=lambda runs: seen.append(
-        [(run.name, run.state.step) for run in runs]))  # fmt: skip
+        [(place(run), run.state.step) for run in runs]))  # fmt: skip
     assert [len(group) for group in seen] == [3] * 3 + [1] * 3
     assert sorted(pair for group in seen for pair in group) == sorted(
         (f"seed{s}/fold{f}", step) for s in (0, 1) for f in (1, 2) for step in (3, 6, 9)
@@ -379,9 +384,9 @@ def test_the_model_decides_how_many_make_a_stack(corpus, monkeypatch):
     task = tasks.make(robust(corpus)).for_fold(0, 1)
     numbers = sum(p.numel() for p in task.build_model().parameters())
     for cache, named, wanted in ((2.5, None, 2), (0.5, None, 1), (1000, None, 60), (0.5, 3, 3)):
-        monkeypatch.setattr(stacked_trainer, "_CACHE", cache * numbers * 16)
+        monkeypatch.setattr(stacked_trainer, "_CACHE", cache * numbers)
         task.together = named
-        assert stacked_trainer.width(Engine(), task) == wanted
+        assert stacked_trainer.width(join(), task) == wanted
 
 
 def test_who_can():
@@ -392,12 +397,12 @@ def test_who_can():
         return type("Engine", (Some,), changes)
 
     task = tasks.make(small.recipe("nowhere"))
-    assert stacked_trainer.can_stack(Engine(), task)
+    assert stacked_trainer.can_stack(join(), task)
     assert stacked_trainer.can_stack(engine(precision="bf16"), task)
     assert not stacked_trainer.can_stack(engine(world=2), task)
     assert not stacked_trainer.can_stack(engine(precision="fp16"), task)
     watched = small.with_(small.recipe("nowhere"), train__diagnostics_every=3)
-    assert not stacked_trainer.can_stack(Engine(), tasks.make(watched)), "diagnostics are the trainer's"
+    assert not stacked_trainer.can_stack(join(), tasks.make(watched)), "diagnostics are the trainer's"
     from affect.tasks.emotion.config import Emotion
 
-    assert not stacked_trainer.can_stack(Engine(), tasks.make(Emotion())), "no task of features"
+    assert not stacked_trainer.can_stack(join(), tasks.make(Emotion())), "no task of features"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from affect.task import Batch, Term
 from affect.training import step
-from affect.training.distributed import Engine
+from affect.training.distributed import Engine, join
 from affect.training.terms import Loss, whole
 from tests.training import toy
 
@@ -23,7 +23,7 @@ CUTS = [(24,), (3, 8, 1, 12), (10, 0, 14, 0)]
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    return Engine()
+    return join()
 
 
 def reference(model: nn.Module, terms, x, targets, factors=None) -> tuple[Tensor, Loss]:
@@ -65,7 +65,7 @@ def test_gradient_and_values_are_those_of_the_whole_batch(engine, name, cut, mod
 def test_any_mix_of_terms_in_any_cut_is_the_batch_in_one_piece(sizes, chosen, mode, seed):
     x, targets = toy.data(sum(sizes) + 1, seed=seed)
     factors = {name: 0.5 + k / 4 for k, name in enumerate(chosen)}
-    hold(Engine(), toy.terms(chosen), x, targets, sizes, mode, factors=factors)
+    hold(join(), toy.terms(chosen), x, targets, sizes, mode, factors=factors)
 
 
 @settings(max_examples=40, deadline=None)
@@ -80,7 +80,7 @@ def test_terms_that_a_batch_tells_nothing_take_no_part(chosen, labels, value, cu
     terms = toy.terms(chosen)
     torch.manual_seed(1)
     model = toy.Toy()
-    hold(Engine(), terms, x, targets, cut, mode, model)
+    hold(join(), terms, x, targets, cut, mode, model)
     few = {*toy.GATHERED[:2]} if labels < 2 or value is not None else set()
     undefined = {name for name in chosen if name in few or (labels == 0 and name in toy.ADDITIVE)}
     drift = model.log_variance.grad

@@ -14,7 +14,7 @@ from affect.task import Batch
 from affect.tasks.emotion.config import Model, Signature
 from affect.tasks.emotion.model import EmotionModel
 from affect.training import step
-from affect.training.distributed import Engine
+from affect.training.distributed import join
 from tests.training import toy
 
 SIZES = (3, 2, 4)
@@ -43,7 +43,7 @@ def batches(sizes: tuple[int, ...] = SIZES) -> list[Batch]:
 
 
 def gradients(model: nn.Module, key: tuple[int, ...] = (5, 3)) -> dict[str, torch.Tensor]:
-    engine, found = Engine(), {}
+    engine, found = join(), {}
     for mode in ("hold", "replay"):
         model.zero_grad()
         step.accumulate(engine, model, TERMS, batches(), mode=mode, key=key)
@@ -81,7 +81,7 @@ def test_specaugment_does_not_depend_on_the_cut(name):
     others[0].inputs["seeds"] += 1
     for k, cut in enumerate([*cuts, others]):
         model.zero_grad()
-        step.accumulate(Engine(), model, TERMS, cut, mode="hold", key=(5, k))
+        step.accumulate(join(), model, TERMS, cut, mode="hold", key=(5, k))
         found.append(toy.gradient(model))
     assert max(toy.relative(other, found[0]) for other in found[1:3]) < 1e-3
     assert toy.relative(found[3], found[0]) > 0.02, "nothing was masked"

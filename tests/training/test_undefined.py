@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from affect.errors import AffectError
-from affect.training import early_stopping
+from affect.training import run_state
 from tests.training import toy_task
 from tests.training.toy_task import ToyTask, lines, recipe, train
 
@@ -90,12 +90,12 @@ def test_the_last_weights_need_no_score(tmp_path, value):
 
 def test_weights_are_chosen_among_the_scores_that_are_defined(tmp_path, monkeypatch):
     """A score in the middle that is none is neither kept nor a bar."""
-    real, given = early_stopping.judge, iter([0.1, math.nan, 0.3, math.nan])
+    real, given = run_state.judge, iter([0.1, math.nan, 0.3, math.nan])
 
     def judge(state, score, *rest):
         return real(state, next(given), *rest)
 
-    monkeypatch.setattr(early_stopping, "judge", judge)
+    monkeypatch.setattr(run_state, "judge", judge)
     train(ToyTask(recipe(train={"epochs": 4})), tmp_path / "run")
     assert [line["kept"] for line in lines(tmp_path / "run", "selection")] == [True, False, True, False]
     assert lines(tmp_path / "run", "end")[0]["best_step"] == 9

@@ -16,7 +16,7 @@ from affect.metrics import measures
 from affect.recipe import Optim, Recipe, Train
 from affect.task import Batch, Evaluation, Key, Measure, Row, Task, Term
 from affect.training import run_dir, trainer
-from affect.training.distributed import Engine
+from affect.training.distributed import join
 from affect.training.run import Run, Scores, Start
 from tests.training import toy
 
@@ -98,7 +98,7 @@ def recipe(*, optim: dict[str, Any] | None = None, train: dict[str, Any] | None 
 
 def make(task: Task, folder: Path, **start: Any) -> Run:
     """Return a run of a task in `folder`, claimed as the command line would."""
-    engine = Engine(folder, task.recipe.train.trackers)
+    engine = join(folder, task.recipe.train.trackers)
     engine.on_main(lambda: run_dir.claim(folder, task.recipe, experiment="toy", overwrite=False))
     return Run(engine, task, folder, Start(**{"experiment": "toy", **start}))
 

@@ -77,7 +77,7 @@ def folds(
 
 
 def _conclude(experiment: str, recipe: Recipe, options: Options, logs: str | None) -> None:
-    from affect.experiments.unfinished import conclude
+    from affect.experiments.parallel import conclude
     from affect.report import read, table
 
     top, left = conclude(experiment, recipe, options, logs)

@@ -170,10 +170,10 @@ class Model:
         require_each(
             self, "model", "not be negative", lambda value: value >= 0, "prosody_dim", "lora", "prosody_attention"
         )
-        require_each(self, "model", "be positive", lambda value: value > 0, "hidden", "segment", "state_dim", "mamba_dim",
-              "mamba_layers")  # fmt: skip
+        require_each(self, "model", "be positive", lambda value: value > 0, "hidden", "segment", "state_dim",
+                     "mamba_dim", "mamba_layers")  # fmt: skip
         require_each(self, "model", "lie in [0, 1)", lambda value: 0 <= value < 1, "dropout", "encoder_dropout",
-              "text_dropout", "layerdrop", "state_decay")  # fmt: skip
+                     "text_dropout", "layerdrop", "state_decay")  # fmt: skip
         # What would change nothing, or contradicts another field.
         mamba = self.dialogue != "none" or self.temporal != "none"
         frozen = self.train_encoder == "none"

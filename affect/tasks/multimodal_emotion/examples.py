@@ -70,9 +70,8 @@ class Examples:
             "valence": torch.from_numpy(self.valence[places]),
             "present": _tensor(self.modalities(there)),
         }
-        size = float(len(places))
         rows = [self.rows[place] for place in places]
-        return Batch(ids=tuple(ids), inputs=inputs, targets=targets, rows=rows, length=size, padded=size)
+        return Batch(ids=tuple(ids), inputs=inputs, targets=targets, rows=rows)
 
     def _changed(self, s: int, key: str, places: Places, condition: str) -> Features:
         """Return a stream's features [B, D] under a condition, without regard to what is missing."""

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from affect.training.distributed.engine import Engine, is_out_of_memory, seeds
+from affect.training.distributed.launch_settings import agree, join
 
-__all__ = ["Engine", "is_out_of_memory", "seeds"]
+__all__ = ["Engine", "agree", "is_out_of_memory", "join", "seeds"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,10 +13,10 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from affect.recipe import Optim
-from affect.training.distributed.data_parallel import Plain, call_alike, check_model
+from affect.training.distributed.engine import Engine, call_alike, check_model
 
 
-class Sharded(Plain):
+class Sharded(Engine):
     """torch's fully_shard under the step; computing is torch's autocast, as in the other engines."""
 
     votes = False
@@ -45,11 +45,6 @@ class Sharded(Plain):
         """Clip the gradient to a norm, and return the one that all shards have together."""
         return float(self.accelerator.clip_grad_norm_(parameters, float("inf") if clip is None else clip))
 
-    def tensors(self, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-        """Yield the model's state; one tensor at a time is gathered."""
-        for name, value in super().tensors(model):
-            yield name, self._whole(value)
-
     def load_weights(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
         """Take over the whole state, of which each rank keeps its share."""
         plain = self.unwrap(model)
@@ -61,11 +56,10 @@ class Sharded(Plain):
         return value.full_tensor() if isinstance(value, DTensor) else value
 
     def _share(self, value: Tensor, parameter: Tensor) -> Tensor:
+        whole = super()._share(value, parameter)
         if not isinstance(parameter, DTensor) or value.dim() == 0:
-            return super()._share(value, parameter)
-        if value.shape != parameter.shape:
-            raise ValueError(f"a tensor of {list(value.shape)} for a parameter of {list(parameter.shape)}")
-        mine: Tensor = distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
+            return whole
+        mine: Tensor = distribute_tensor(whole, parameter.device_mesh, parameter.placements)
         return mine
 
 

@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import (
     DistributedDataParallelKwargs,
+    DistributedType,
     GradientAccumulationPlugin,
     InitProcessGroupKwargs,
     LoggerType,
@@ -29,17 +30,33 @@ from accelerate.utils import (
 
 from affect.errors import AffectError, first_line, nearest
 from affect.recipe import Recipe
+from affect.training.distributed.engine import Engine
 
 _PATIENCE = timedelta(hours=12)
 """How long a collective waits: one rank may fill a cache for hours. Training is watched more closely."""
-_HALVES = {"DEEPSPEED": "ZeRO", "FSDP": "FSDP"}
 
 
-def accelerator(folder: Path | None, trackers: Sequence[str], precision: str | None = None) -> Accelerator:
-    """Return the Accelerator of this process, in the recipe's `precision` where the launch file names none.
+def join(folder: Path | None = None, trackers: Sequence[str] = (), precision: str | None = None) -> Engine:
+    """Join the processes that the launcher started; the recipe's `precision` counts where the launch file names none.
 
-    Raises AffectError for what can't be had here.
+    Raises AffectError when their number or their engine is not what was asked for, and for what can't be had here.
     """
+    made = _accelerator(folder, trackers, precision)
+    kind = made.distributed_type
+    if kind == DistributedType.DEEPSPEED:
+        from affect.training.distributed.zero import Zero
+
+        return Zero(made)
+    if kind == DistributedType.FSDP:
+        from affect.training.distributed.fsdp import Sharded
+
+        return Sharded(made)
+    if kind in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+        return Engine(made)
+    raise AffectError(f"the engine {kind.value} is not supported: use one of accelerate_configs/")
+
+
+def _accelerator(folder: Path | None, trackers: Sequence[str], precision: str | None) -> Accelerator:
     if precision is not None and os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no":
         # A launch file that says nothing says "no".
         os.environ["ACCELERATE_MIXED_PRECISION"] = precision
@@ -78,10 +95,10 @@ def accelerator(folder: Path | None, trackers: Sequence[str], precision: str | N
         )
     if made.state.deepspeed_plugin is not None:
         _check_precision(made.state.deepspeed_plugin.deepspeed_config)
-    for kind, asked in (("DEEPSPEED", deepspeed), ("FSDP", fsdp)):
+    for kind, name, asked in (("DEEPSPEED", "ZeRO", deepspeed), ("FSDP", "FSDP", fsdp)):
         if asked and made.distributed_type.value != kind:
             raise AffectError(
-                f"the launch file asks for {_HALVES[kind]}, but the engine here is {made.distributed_type.value}: "
+                f"the launch file asks for {name}, but the engine here is {made.distributed_type.value}: "
                 "ZeRO takes use_cpu: false, FSDP needs a GPU; or launch with accelerate_configs/cpu_2.yaml"
             )
     return made
@@ -103,8 +120,8 @@ def _check(cuda: bool, deepspeed: bool, fsdp: bool) -> None:
         raise AffectError("precision fp16 is for one process and DDP: launch ZeRO and FSDP with bf16")
     if deepspeed and find_spec("deepspeed") is None:
         raise AffectError("the launch file asks for DeepSpeed: pip install 'affect[deepspeed]'")
-    if deepspeed:
-        _check_file(os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none"))
+    if deepspeed and (path := os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")) != "none":
+        _check_file(path)
     if deepspeed and not cuda and shutil.which(os.environ.get("CXX", "c++")) is None:
         raise AffectError("DeepSpeed on a CPU builds an operator, and no C++ compiler is here: apt-get install g++")
     if fsdp and os.environ.get("FSDP_VERSION", "1") != "2":
@@ -119,35 +136,32 @@ def _check(cuda: bool, deepspeed: bool, fsdp: bool) -> None:
 
 def _check_file(path: str) -> None:
     """Raise AffectError for a DeepSpeed configuration that Accelerate would stumble over without naming it."""
-    if path == "none":
-        return
     try:
-        said = json.loads(Path(path).read_text(encoding="utf-8"))
+        settings = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else first_line(error)
         raise AffectError(f"deepspeed_config_file {path} can't be read: {why}") from error
-    if not isinstance(said, dict):
-        raise AffectError(f"deepspeed_config_file {path} must hold a JSON object, not a {type(said).__name__}")
+    if not isinstance(settings, dict):
+        raise AffectError(f"deepspeed_config_file {path} must hold a JSON object, not a {type(settings).__name__}")
     for name in ("zero_optimization", "bf16", "fp16", "torch_autocast", "optimizer", "scheduler"):
-        if not isinstance(said.get(name, {}), dict):
-            raise AffectError(f"deepspeed_config_file {path}: {name} must be a JSON object, not {said[name]!r}")
+        if not isinstance(settings.get(name, {}), dict):
+            raise AffectError(f"deepspeed_config_file {path}: {name} must be a JSON object, not {settings[name]!r}")
 
 
-def _check_precision(said: Mapping[str, Any]) -> None:
+def _check_precision(settings: Mapping[str, Any]) -> None:
     """Raise AffectError where a DeepSpeed configuration of its own has another precision than this run would.
 
     `bf16` enabled there is the run's precision bf16: torch's autocast, the weights in float32. Accelerate takes no
     mixed_precision of the launch file beside it; the command line's it takes, and drops.
     """
-    enabled = {name: said.get(name, {}).get("enabled") is True for name in ("bf16", "fp16", "torch_autocast")}
+    enabled = {name: settings.get(name, {}).get("enabled") is True for name in ("bf16", "fp16", "torch_autocast")}
     if enabled["fp16"]:
         raise AffectError(
             "the launch file's DeepSpeed configuration enables fp16, which is for one process and DDP: enable bf16"
         )
     if enabled["torch_autocast"] and not enabled["bf16"]:
         raise AffectError("the launch file's DeepSpeed configuration enables torch_autocast: enable bf16 there instead")
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if asked == "bf16" and not enabled["bf16"]:
+    if os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "bf16" and not enabled["bf16"]:
         raise AffectError(
             "the launch file says mixed_precision bf16, its DeepSpeed configuration bf16 disabled: keep one"
         )
@@ -169,24 +183,24 @@ def agree(made: Accelerator, recipe: Recipe) -> None:
     for name in ("clip_value", "clip_percentile"):
         if getattr(recipe.optim, name) is not None:
             raise AffectError(f"optim.{name} needs whole gradients, which ZeRO does not keep: launch with ddp.yaml")
-    said: dict[str, Any] = plugin.deepspeed_config
+    settings: dict[str, Any] = plugin.deepspeed_config
     clip, batch = recipe.optim.clip, recipe.train.batch
-    numbers = {"gradient_clipping": ("optim.clip", clip), "train_batch_size": ("train.batch", batch)}
-    for name, (field, value) in numbers.items():
+    for name, field, value in (("gradient_clipping", "optim.clip", clip), ("train_batch_size", "train.batch", batch)):
         # A clip of 0 is DeepSpeed's word for none.
-        if said.get(name, "auto") != "auto" and float(said[name]) != float(value or 0):
-            raise AffectError(f"the launch file says {name} {said[name]}, the recipe {field} {value}: keep one")
-    for name, harmless in {"gradient_accumulation_steps": 1, "train_micro_batch_size_per_gpu": "auto"}.items():
-        if said.get(name, harmless) not in (harmless, "auto"):
+        if settings.get(name, "auto") != "auto" and float(settings[name]) != float(value or 0):
+            raise AffectError(f"the launch file says {name} {settings[name]}, the recipe {field} {value}: keep one")
+    for name, harmless in (("gradient_accumulation_steps", 1), ("train_micro_batch_size_per_gpu", "auto")):
+        if settings.get(name, harmless) not in (harmless, "auto"):
             raise AffectError(
-                f"the launch file says {name} {said[name]}, the recipe train.batch {batch}, which the step cuts "
+                f"the launch file says {name} {settings[name]}, the recipe train.batch {batch}, which the step cuts "
                 "itself: leave it out of the launch file"
             )
-    for name, field in {"optimizer": "optim.algorithm", "scheduler": "optim.schedule"}.items():
-        if name in said:
-            value = getattr(recipe.optim, field.removeprefix("optim."))
-            kind = said[name].get("type", name)
-            raise AffectError(f"the launch file has an {name} ({kind}), the recipe {field} {value}: keep the recipe's")
+    for name, field in (("optimizer", "algorithm"), ("scheduler", "schedule")):
+        if name in settings:
+            kind, value = settings[name].get("type", name), getattr(recipe.optim, field)
+            raise AffectError(
+                f"the launch file has an {name} ({kind}), the recipe optim.{field} {value}: keep the recipe's"
+            )
 
 
 def _asked(kind: str) -> bool:
@@ -194,7 +208,6 @@ def _asked(kind: str) -> bool:
 
 
 def _trackers(names: Sequence[str]) -> list[str]:
-    """Return the trackers by name. Raises AffectError for one that is unknown or not installed."""
     known = {str(kind) for kind in LoggerType} - {"all"}
     here = {str(kind) for kind in get_available_trackers()}
     for name in names:

@@ -18,18 +18,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from affect.recipe import Optim
-from affect.training.distributed.data_parallel import (
-    Check,
-    Plain,
-    by_parameter,
-    call_alike,
-    check_model,
-    check_names,
-    kept,
-)
+from affect.training.distributed.engine import Check, Engine, by_parameter, call_alike, check_model, kept
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class Zero(Plain):
+class Zero(Engine):
     """DeepSpeed's engine under the step: it reduces with the backward, and clips and zeroes with the update."""
 
     votes = False
@@ -45,30 +39,32 @@ class Zero(Plain):
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, optim: Optim) -> tuple[nn.Module, Any]:
         """Return DeepSpeed's engine and optimiser."""
-        said = self.accelerator.state.deepspeed_plugin.deepspeed_config
+        settings = self.accelerator.state.deepspeed_plugin.deepspeed_config
         # As the launch file says it, for the run after this one.
-        original = copy.deepcopy(said)
-        said["gradient_clipping"] = 0.0 if optim.clip is None else optim.clip
+        original = copy.deepcopy(settings)
+        settings["gradient_clipping"] = 0.0 if optim.clip is None else optim.clip
         # DeepSpeed asks for them, and nothing follows from them: the step cuts the batch.
-        said["train_micro_batch_size_per_gpu"], said["gradient_accumulation_steps"] = 1, 1
-        said["train_batch_size"] = self.accelerator.num_processes
+        settings["train_micro_batch_size_per_gpu"], settings["gradient_accumulation_steps"] = 1, 1
+        settings["train_batch_size"] = self.world
         # torch's optimiser is kept with offloading: the moments are the same numbers then, and nothing is compiled.
-        said["zero_force_ds_cpu_optimizer"] = False
-        # Asked before it is switched off: Accelerate reads the precision from this very configuration.
-        half = self.accelerator.mixed_precision == "bf16"
+        settings["zero_force_ds_cpu_optimizer"] = False
         for name in ("bf16", "fp16"):
-            said[name] = {"enabled": False}
-        if half:
+            settings[name] = {"enabled": False}
+        if self.precision == "bf16":
             # No module's gradients travel in bf16.
-            said["torch_autocast"] = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
+            settings["torch_autocast"] = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
         if self.stage == 3:
             call_alike(model)
         try:
-            self._engine, wrapped = self.accelerator.prepare(model, optimizer)
+            self._engine, wrapped = super().prepare(model, optimizer, optim)
         finally:
-            said.clear()
-            said.update(original)
+            settings.clear()
+            settings.update(original)
         return self._engine, wrapped
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context of the run's precision; DeepSpeed has its own switch, and says so where both are on."""
+        return super().autocast() if self._engine is None else contextlib.nullcontext()
 
     def unwrap(self, model: nn.Module) -> nn.Module:
         """Return the model as the task made it."""
@@ -95,10 +91,7 @@ class Zero(Plain):
         self, model: nn.Module, optimizer: Any, parameters: Sequence[nn.Parameter], *, clip: float | None,
         clip_value: float | None, check: Check,
     ) -> tuple[float, bool]:  # fmt: skip
-        """Take the step, which clips; return the gradient's norm before clipping, and that it was not skipped.
-
-        `check` sees the norm after the step: a run that it stops has saved nothing since.
-        """
+        """Take the step, which clips; `check` sees the norm after it: a run that it stops has saved nothing since."""
         self._engine.step()
         norm = float(self._engine.get_global_grad_norm())
         check(norm)
@@ -108,67 +101,65 @@ class Zero(Plain):
         """Yield the model's state; stage 3 gathers one parameter at a time."""
         if self.stage < 3 or model is not self._engine:
             yield from super().tensors(model)
-            return
-        from deepspeed import zero
-
-        plain = self.unwrap(model)
-        parameters = dict(plain.named_parameters(remove_duplicate=False))
-        for name, value in plain.state_dict(keep_vars=True).items():
-            with zero.GatheredParameters([parameters[name]] if name in parameters else [], enabled=name in parameters):
-                yield name, value.detach()
+        else:
+            yield from self._gathered(self.unwrap(model))
 
     def load_weights(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
         """Take over the whole state: the module's, and the copies that the optimiser steps."""
         if model is not self._engine:
             super().load_weights(model, weights)
             return
-        from deepspeed import zero
-
         plain = self.unwrap(model)
-        parameters = dict(plain.named_parameters(remove_duplicate=False))
-        _check_weights(plain, weights, parameters)
-        for name, value in plain.state_dict(keep_vars=True).items():
-            held = [parameters[name]] if name in parameters and self.stage == 3 else []
-            with torch.no_grad(), zero.GatheredParameters(held, modifier_rank=0, enabled=bool(held)):
-                value.copy_(weights[name].to(value.device))
-        if self.stage == 3:
-            self._refresh(parameters, weights)
-        else:
+        state = plain.state_dict(keep_vars=True)
+        check_model(state, weights)
+        for name, value in state.items():
+            if weights[name].shape != _shape(value):
+                raise ValueError(f"the weights {name} are {list(weights[name].shape)}, not {list(_shape(value))}")
+        for name, value in self._gathered(plain, writer=0):
+            value.copy_(weights[name].to(value.device))
+        if self.stage < 3:
             self._inner.refresh_fp32_params()
-
-    def _refresh(self, parameters: dict[str, nn.Parameter], weights: dict[str, Tensor]) -> None:
+            return
         from deepspeed.utils import safe_set_local_fp32_param
 
-        for name, parameter in parameters.items():
+        for name, parameter in plain.named_parameters(remove_duplicate=False):
             if parameter.requires_grad:
                 safe_set_local_fp32_param(parameter, self._part(parameter, weights[name]))
+
+    def _gathered(self, plain: nn.Module, writer: int | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Yield the state, each tensor whole while it is looked at; what rank `writer` changes is then everyone's."""
+        from deepspeed import zero
+
+        parameters = dict(plain.named_parameters(remove_duplicate=False)) if self.stage == 3 else {}
+        for name, value in plain.state_dict(keep_vars=True).items():
+            held = [parameters[name]] if name in parameters else []
+            with zero.GatheredParameters(held, modifier_rank=writer, enabled=bool(held)):
+                yield name, value.detach()
 
     def _part(self, parameter: nn.Parameter, value: Tensor) -> Tensor:
         """Return this rank's part of a whole tensor, padded as stage 3 pads it (its own setter forgets to)."""
         size = int(parameter.ds_tensor.ds_numel)  # type: ignore[attr-defined]
-        rank = self.accelerator.process_index
-        flat = value.to(self.accelerator.device, torch.float32).flatten()
-        padded = torch.nn.functional.pad(flat, (0, size * self.accelerator.num_processes - flat.numel()))
+        rank = self.rank
+        flat = value.to(self.device, torch.float32).flatten()
+        padded = torch.nn.functional.pad(flat, (0, size * self.world - flat.numel()))
         return padded[rank * size : (rank + 1) * size]
 
     def moments(self, model: nn.Module, optimizer: Any) -> dict[str, Tensor]:
         """Return the optimiser's state as <kind>/<parameter>, whole and on the CPU, on the main rank. A collective."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        found: dict[str, Tensor] = {}
         steps = [state["step"] for state in self._inner.optimizer.state.values() if "step" in state]
         if not steps:
-            return found
+            return {}
         self._link()
-        for name, parameter in self.unwrap(model).named_parameters():
-            if not parameter.requires_grad:
-                continue
-            for kind in ("exp_avg", "exp_avg_sq"):
-                whole = safe_get_full_optimizer_state(parameter, kind)
-                if self.accelerator.is_main_process:
-                    found[f"{kind}/{name}"] = kept(whole.reshape(_shape(parameter)))
-            found[f"step/{name}"] = kept(steps[0])
-        return found if self.accelerator.is_main_process else {}
+        parameters = self._trained(model)
+        wholes = (
+            (kind, name, safe_get_full_optimizer_state(parameter, kind))
+            for name, parameter in parameters.items()
+            for kind in _MOMENTS
+        )
+        found = {f"{kind}/{n}": kept(whole.reshape(_shape(parameters[n]))) for kind, n, whole in wholes if self.main}
+        return found | {f"step/{name}": kept(steps[0]) for name in parameters if self.main}
 
     def load_moments(self, model: nn.Module, optimizer: Any, moments: dict[str, Tensor]) -> None:
         """Take over the optimiser's state, given on every rank. Raises ValueError where it does not fit."""
@@ -176,29 +167,24 @@ class Zero(Plain):
 
         if not moments:
             return
-        parameters = {n: p for n, p in self.unwrap(model).named_parameters() if p.requires_grad}
-        given = by_parameter(moments)
-        check_names(given, set(parameters))
+        parameters = self._trained(model)
+        given = by_parameter(moments, parameters)
         inner = self._inner
         # A fresh optimiser has no state before its first step.
-        flats = inner.fp32_partitioned_groups_flat if self.stage == 3 else inner.single_partition_of_fp32_groups
-        for flat in flats:
-            inner.optimizer.state[flat] = {
-                "step": next(iter(given.values()))["step"].to(flat.device, torch.float32, copy=True),
-                "exp_avg": torch.zeros_like(flat),
-                "exp_avg_sq": torch.zeros_like(flat),
-            }
+        for flat in inner.fp32_partitioned_groups_flat if self.stage == 3 else inner.single_partition_of_fp32_groups:
+            step = next(iter(given.values()))["step"].to(flat.device, torch.float32, copy=True)
+            inner.optimizer.state[flat] = {"step": step, **{kind: torch.zeros_like(flat) for kind in _MOMENTS}}
         self._link()
         for name, kinds in given.items():
             parameter = parameters[name]
-            for kind in ("exp_avg", "exp_avg_sq"):
+            for kind in _MOMENTS:
                 value = kinds[kind]
                 if value.shape != _shape(parameter):
                     raise ValueError(f"{kind}/{name} is {list(value.shape)}, not {list(_shape(parameter))}")
                 if self.stage == 3:
                     safe_set_local_optimizer_state(parameter, self._part(parameter, value), kind)
                 else:
-                    safe_set_full_optimizer_state(parameter, value.to(self.accelerator.device), kind)
+                    safe_set_full_optimizer_state(parameter, value.to(self.device), kind)
 
     def _link(self) -> None:
         """Let stages 1 and 2 find the moments of every group: they look once, when the first has been stepped."""
@@ -212,15 +198,6 @@ class Zero(Plain):
         return self._engine.optimizer
 
 
-def _shape(parameter: nn.Parameter) -> torch.Size:
+def _shape(parameter: Tensor) -> torch.Size:
     """Return the whole shape of a parameter, which stage 3 keeps beside an empty one."""
     return torch.Size(getattr(parameter, "ds_shape", parameter.shape))
-
-
-def _check_weights(plain: nn.Module, weights: dict[str, Tensor], parameters: dict[str, nn.Parameter]) -> None:
-    state = plain.state_dict(keep_vars=True)
-    check_model(state, weights)
-    for name, value in state.items():
-        shape = _shape(parameters[name]) if name in parameters else value.shape
-        if weights[name].shape != shape:
-            raise ValueError(f"the weights {name} are {list(weights[name].shape)}, not {list(shape)}")

@@ -16,8 +16,8 @@ from affect.errors import AffectError
 from affect.task import Key
 from affect.tasks.emotion.config import Augment, Emotion, Model
 from affect.tasks.emotion.predict import Graph, Predictor
-from affect.training import micro_batch_size, step, trainer
-from affect.training.distributed import Engine
+from affect.training import memory, step, trainer
+from affect.training.distributed import join
 from affect.training.terms import whole
 from tests.training import runs
 
@@ -252,7 +252,7 @@ def test_the_probe_measures_the_longest_that_an_example_may_become(small_corpus,
     part = task.datasets()["train"]
     lengths = np.asarray(part["length"])
     longest = int(lengths.argmax())
-    inputs = micro_batch_size._inputs(Engine(), task, part, longest, 1)
+    inputs = memory._inputs(join(), task, part, longest, 1)
     seconds = int(inputs["samples"][0]) / 16_000
     assert seconds > 0.9 * lengths[longest]
     assert seconds <= lengths[longest] + 1e-3

@@ -11,8 +11,8 @@ import torch
 from affect import tasks
 from affect.errors import AffectError
 from affect.recipe import Train
-from affect.training import micro_batch_size
-from affect.training.distributed import Engine
+from affect.training import memory
+from affect.training.distributed import join
 from tests.training import runs
 
 
@@ -22,13 +22,13 @@ class Setting:
         self.task = tasks.make(self.recipe).for_fold(0, 1)
         self.part = self.task.datasets()["train"]
         self.lengths = np.asarray(self.part["length"])
-        self.engine = Engine()
+        self.engine = join()
         torch.manual_seed(0)
         self.model = self.task.build_model()
 
     def choose(self, **train) -> tuple[float, str]:
         recipe = replace(self.recipe, train=Train(**{"batch": 8, **train}))
-        chosen = micro_batch_size.choose(self.engine, self.task, self.model, self.task.terms(), self.part, recipe)
+        chosen, _ = memory.choose(self.engine, self.task, self.model, self.task.terms(), self.part, recipe)
         return chosen.budget, chosen.mode
 
 
@@ -51,7 +51,7 @@ def limit(monkeypatch, setting: Setting, size: float) -> None:
 def longest(setting: Setting) -> float:
     """Return the bytes of the longest example's graph, as found in an unlimited probe."""
     index = int(setting.lengths.argmax())
-    return micro_batch_size._bytes_per_unit(
+    return memory._bytes_per_unit(
         setting.engine, setting.task, setting.model, setting.part, setting.lengths, index
     ) * float(setting.lengths[index])
 
@@ -61,7 +61,7 @@ def test_what_is_named_is_taken_and_nothing_is_run(ccc, monkeypatch, mode):
     def run(*_):
         raise AssertionError("the probe ran")
 
-    monkeypatch.setattr(micro_batch_size, "_bytes_per_unit", run)
+    monkeypatch.setattr(memory, "_bytes_per_unit", run)
     assert ccc.choose(budget=7, mode=mode) == (7.0, mode)
 
 
@@ -88,13 +88,13 @@ def test_the_budget_follows_the_memory(ccc, monkeypatch):
 
 def test_a_whole_batch_is_the_largest_budget(ccc, monkeypatch):
     limit(monkeypatch, ccc, 1e15)
-    monkeypatch.setattr(micro_batch_size, "_CPU_BYTES", 10**15)
+    monkeypatch.setattr(memory, "_CPU_BYTES", 10**15)
     assert ccc.choose(batch=4)[0] == pytest.approx(4 * float(ccc.lengths.max()))
 
 
 def test_a_cpu_takes_no_more_than_pays(ccc, monkeypatch):
     limit(monkeypatch, ccc, 1e15)
-    monkeypatch.setattr(micro_batch_size, "_CPU_BYTES", 3 * longest(ccc))
+    monkeypatch.setattr(memory, "_CPU_BYTES", 3 * longest(ccc))
     assert ccc.choose()[0] == pytest.approx(3 * float(ccc.lengths.max()), rel=0.02)
 
 
@@ -124,7 +124,7 @@ def test_too_little_memory_for_one_example_is_one_line(ccc, monkeypatch):
     def run(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(micro_batch_size, "_saved", run)
+    monkeypatch.setattr(memory, "_saved", run)
     with pytest.raises(AffectError, match=r"out of memory with the longest example alone \(Ses0"):
         ccc.choose()
 
@@ -148,5 +148,5 @@ def test_what_autograd_keeps_is_counted():
         def forward(self, x):
             return {"y": self.net(x)}
 
-    kept = micro_batch_size._saved(Named(), {"x": torch.randn(50, 10)})
+    kept = memory._saved(Named(), {"x": torch.randn(50, 10)})
     assert kept == (50 * 10 + 50 * 1000) * 4

@@ -1,0 +1,66 @@
+"""Experiments of a recipe file, one after another: a suite, compared on a page, or a sequence, each from the last."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from affect import report
+from affect.errors import AffectError
+from affect.experiments import folds
+from affect.options import Options
+from affect.recipe import Recipe
+from affect.training import run_dir, signals
+
+_LOG = logging.getLogger("affect")
+
+
+@signals.stoppable
+def run_suite(
+    members: Mapping[str, Recipe], options: Options, commands: Mapping[str, str]
+) -> tuple[Path | None, dict[str, str]]:
+    """Run the members, of which one may fail; return the page that compares all and why members failed, by name."""
+    failed: dict[str, str] = {}
+    for number, (name, recipe) in enumerate(members.items(), start=1):
+        _LOG.info("%s (%d of %d)", name, number, len(members))
+        try:
+            folds.run(name, recipe, options, commands[name])
+        except AffectError as error:
+            failed[name] = f"{name}: {error}"
+            _LOG.warning("%s; the other experiments go on", failed[name])
+    engine = folds.join(next(iter(members.values())))
+    return (engine.on_main(lambda: report.compare_all(options.runs)) if options.report else None), failed
+
+
+@signals.stoppable
+def run_sequence(stages: Mapping[str, Recipe], options: Options, commands: Mapping[str, str]) -> Path:
+    """Run the unfinished stages and return the last one's folder; AffectError where a stage comes to nothing."""
+    top = Path()
+    for number, (name, recipe) in enumerate(chained(stages, options).items(), start=1):
+        _LOG.info("%s (stage %d of %d)", name, number, len(stages))
+        top = folds.run(name, recipe, options, commands[name])
+    return top
+
+
+def chained(stages: Mapping[str, Recipe], options: Options) -> dict[str, Recipe]:
+    """Return the recipes of a sequence's stages, each of which starts from the experiment before it."""
+    found: dict[str, Recipe] = {}
+    before: str | None = None
+    for name, recipe in stages.items():
+        train = replace(recipe.train, init_from=before or recipe.train.init_from)
+        found[name] = replace(recipe, train=train)
+        before = str(run_dir.experiment_folder(options.runs, name, options.name))
+    return found
+
+
+def dry_run(recipes: Mapping[str, Recipe], options: Options) -> str:
+    """Return where each experiment's runs go, how many are finished and what they start from, as text."""
+    lines = []
+    for name, recipe in recipes.items():
+        top = run_dir.experiment_folder(options.runs, name, options.name)
+        done = sum(run_dir.finished(folder) for folder in top.glob("seed*/fold*"))
+        lines.append(f"{name}: {top}, seeds {' '.join(map(str, recipe.seeds(options.seeds)))}, {done} runs finished")
+    starts = {name: recipe.train.init_from for name, recipe in recipes.items()}
+    return "\n".join([*lines, *(f"{name} starts from {start}" for name, start in starts.items() if start)])
