@@ -88,9 +88,9 @@ class Train:
     budget: float | Literal["auto"] = "auto"
     """Largest padded cost (seconds of audio) of a micro-batch; auto measures memory before the first step.
     Decides memory and speed, never the result."""
-    mode: Literal["auto", "hold", "replay"] = "auto"
-    """hold keeps a step's graphs, replay forwards twice and keeps one micro-batch; auto chooses by memory.
-    A loss of additive terms alone (mse) needs neither: one pass."""
+    mode: Literal["auto", "hold", "replay"] | float = "auto"
+    """hold keeps a step's graphs, replay forwards twice and keeps one micro-batch's; a share (.5) of the largest step's
+    graphs may be kept, too; auto keeps as many as memory allows. A loss of additive terms alone (mse): one pass."""
     patience: int | None = None
     """Stop after this many epochs without a better validation score."""
     min_delta: float = 0.0
@@ -135,6 +135,8 @@ class Train:
         )  # fmt: skip
         require_each(self, "train", "not be negative", _not_negative, "workers", "min_delta")
         require(self.budget == "auto" or self.budget > 0, "train.budget", "be positive or 'auto'", self.budget)
+        share = isinstance(self.mode, str) or 0 < self.mode < 1
+        require(share, "train.mode", "be auto, hold, replay or a share between 0 and 1", self.mode)
         if self.choose == "last":
             why = "with choose=last, which takes the last weights"
             require(self.patience is None, "train.patience", f"be left out {why}", self.patience)

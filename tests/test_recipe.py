@@ -41,7 +41,7 @@ trains = st.builds(
     epochs=whole,
     steps=maybe(whole),
     budget=st.just("auto") | st.floats(0.1, 1e6) | whole,
-    mode=st.sampled_from(["auto", "hold", "replay"]),
+    mode=st.sampled_from(["auto", "hold", "replay"]) | st.floats(0.01, 0.99),
     patience=maybe(whole),
     workers=st.integers(0, 9),
     trackers=st.lists(st.sampled_from(["tensorboard", "wandb", "trackio"]), max_size=3).map(tuple),

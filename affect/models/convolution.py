@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from affect.models.frozen import once
+from affect.frozen import once
 from affect.models.group_norm import normalise_over_time
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from affect.errors import AffectError
+from affect.frozen import once
 from affect.models import pretrained
-from affect.models.frozen import once
 from affect.models.pretrained import Preprocessing
 from affect.models.waveform_encoder import WaveformEncoder
 from affect.models.whisper_encoder import LogMel, WhisperFrames

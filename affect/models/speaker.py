@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from affect.errors import AffectError, nearest
+from affect.frozen import once
 from affect.models import pretrained, tiny
-from affect.models.frozen import once
 from affect.models.layer_stack import mask_frames
 from affect.models.pretrained import Preprocessing
 from affect.models.waveform_encoder import WaveformEncoder

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from affect.errors import AffectError, nearest
-from affect.models.frozen import once
+from affect.frozen import once
 from affect.models.pooling import masked_mean
 from affect.models.pretrained import attempt
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from affect.models.frozen import once
+from affect.frozen import once
 from affect.models.layer_stack import additive_mask, mask_frames, run_layers
 from affect.models.spec_augment import draw_spans, require_seeds
 

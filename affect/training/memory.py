@@ -47,9 +47,9 @@ def choose(
     """
     train = recipe.train
     lengths = np.asarray(part["length"][:], dtype=np.float64)
-    mode = "one pass" if all(term.additive for term in terms) else train.mode
-    if train.budget != "auto" and mode != "auto":
-        return State(budget=float(train.budget), mode=mode), f"budget {train.budget:.4g} as named, {mode}"
+    asked: str | float = "one pass" if all(term.additive for term in terms) else train.mode
+    if train.budget != "auto" and isinstance(asked, str) and asked != "auto":
+        return State(budget=float(train.budget), mode=asked), f"budget {train.budget:.4g} as named, {asked}"
     longest = int(lengths.argmax())
     try:
         per_unit = _bytes_per_unit(engine, task, model, part, lengths, longest)
@@ -69,15 +69,18 @@ def choose(
         budget = engine.smallest(min(budget, float(lengths[longest] * train.batch)))
     else:
         budget = float(train.budget)
-    if mode == "auto":
+    mode, capacity = str(asked), 0.0
+    if asked == "auto" or isinstance(asked, float):
         schedule = Schedule(lengths, train, recipe.seed, engine.world, budget)
-        share = schedule.figures(schedule.per_epoch)["largest_share"]
-        mode = "hold" if engine.smallest(float(per_unit * share * 1.2 < free)) == 1.0 else "replay"
+        whole = schedule.figures(schedule.per_epoch)["largest_share"]
+        capacity = asked * whole if isinstance(asked, float) else engine.smallest(free / (1.2 * per_unit))
+        mode = "hold" if capacity > whole else "mixed" if capacity >= budget or isinstance(asked, float) else "replay"
+    kept = f"{mode}, {capacity:.4g} {task.unit} of graphs kept" if mode == "mixed" else mode
     words = (
         f"memory: {per_unit / 2**20:.1f} MB of graph per {task.unit}, {free / 2**30:.1f} GB free: "
-        f"budget {budget:.4g}, {mode}"
+        f"budget {budget:.4g}, {kept}"
     )
-    return State(budget=budget, mode=mode), words
+    return State(budget=budget, mode=mode, capacity=capacity), words
 
 
 def _bytes_per_unit(
@@ -162,7 +165,7 @@ def halve(engine: Engine, state: State, shortest: float, checkpoints: Path, erro
     before, halved = state.budget, state.budget / 2
     if halved < shortest:
         raise AffectError(f"out of memory even for single examples: {first_line(error)}") from error
-    mode = "replay" if state.mode == "hold" else state.mode
+    mode = "one pass" if state.mode == "one pass" else "replay"
     if engine.world > 1 and not isinstance(error, OutVotedError):
         # The others may be inside a collective already.
         run_dir.write_json(checkpoints / LIMIT, {"budget": halved, "mode": mode, "failed": before})
@@ -188,13 +191,13 @@ def settle(engine: Engine, named: Train, state: State, measured: State, checkpoi
     """
     if named.budget != "auto" or state.budget > measured.budget:
         # Named anew, or a card with less memory than the one before.
-        state.budget, state.mode = measured.budget, measured.mode
+        state.budget, state.mode, state.capacity = measured.budget, measured.mode, measured.capacity
     if named.mode != "auto":
-        state.mode = measured.mode
+        state.mode, state.capacity = measured.mode, measured.capacity
     limit, failed = engine.on_main(lambda: _limit(checkpoints / LIMIT))
     if limit >= state.budget or (named.budget != "auto" and state.budget < failed):
         return []
-    state.budget, state.mode = limit, "replay" if state.mode == "hold" else state.mode
+    state.budget, state.mode = limit, "one pass" if state.mode == "one pass" else "replay"
     words = f"an earlier session ran out of memory: budget {limit:.4g} at most, {state.mode} ({checkpoints / LIMIT})"
     return [words]
 

@@ -73,6 +73,12 @@ def cost(lengths: NDArray[np.float64], micros: Sequence[Micro]) -> float:
     return float(sum(len(m.indices) * lengths[list(m.indices)].max() for m in micros))
 
 
+def holdable(lengths: NDArray[np.float64], cut: Cut, capacity: float) -> int:
+    """Return how many of each rank's first micro-batches cost at most `capacity` together, on every rank."""
+    spent = [np.cumsum([cost(lengths, [micro]) for micro in rank]) for rank in cut.ranks]
+    return min(int(np.searchsorted(costs, capacity * (1 + 1e-9), side="right")) for costs in spent)
+
+
 def padding(lengths: NDArray[np.float64], cuts: Sequence[Cut]) -> float:
     """Return the share of the padded cost that is padding or filler, over all ranks of these cuts."""
     padded = sum(cost(lengths, rank) for c in cuts for rank in c.ranks)

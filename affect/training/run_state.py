@@ -35,6 +35,9 @@ class State:
     budget: float = 0.0
     """The budget in force: the plan is a function of it."""
     mode: str = ""
+    """What is kept between a step's two forwards: hold, replay, mixed; or one pass."""
+    capacity: float = 0.0
+    """Of a mixed step: what the micro-batches whose graphs a rank keeps may cost together."""
     stopped: bool = False
     """Early stopping has ended the training."""
     weighting: dict[str, Any] | None = None

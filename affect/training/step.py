@@ -2,13 +2,14 @@
 
 A rank has A micro-batches of the step. Additive terms take one pass: with the counts of all ranks known before any
 forward, each micro-batch's share is a plain sum. A batch term (CCC) is no sum, so its gradient is taken with respect to
-the gathered outputs and sent back through each micro-batch, either with all graphs kept (hold) or by forwarding again
-(replay); the additive terms' shares then go into the same backward. Legend: N examples of the global batch, W ranks,
-K additive terms, P values of the shared parameters.
+the gathered outputs and sent back through each micro-batch: through its graph where that was kept (hold), else by
+forwarding again (replay; what frozen parts gave is kept). The additive terms' shares go into the same backward.
+Legend: N examples of the global batch, W ranks, K additive terms, P values of the shared parameters.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from affect.errors import first_line
+from affect.frozen import Kept, keeping
 from affect.task import LOG_VARIANCE, Batch, Term
 from affect.training import terms as term_values
 from affect.training import watchdog
 from affect.training.distributed import Engine, is_out_of_memory
 
-Mode = Literal["hold", "replay"]
+Mode = Literal["hold", "replay"] | int
+"""How many of a rank's first micro-batches keep their graphs between a step's two forwards: all, none, or a number."""
 T = TypeVar("T")
 See = Callable[[dict[str, Tensor], Batch], None]
 """Sees the outputs of each micro-batch that is no filler."""
@@ -78,38 +81,55 @@ class _Step:
         key: tuple[int, ...], factors: Mapping[str, float], see: See | None,
     ):  # fmt: skip
         self.engine, self.model, self.batches, self.key, self.see = engine, model, batches, key, see
-        self.hold = mode == "hold"
+        self.held = len(batches) if mode == "hold" else 0 if mode == "replay" else min(mode, len(batches))
+        self.frozen: list[Kept] = [{} for _ in batches]
         self.order = [term.name for term in terms]
         whole = {**dict.fromkeys(self.order, 1.0), **factors}
         self.additive = _Additive(engine, [term for term in terms if term.additive], batches, whole)
         self.of_batch = _OfBatch(engine, [term for term in terms if not term.additive], whole)
 
     def run(self) -> Result:
-        each = range(len(self.batches))
         if not self.of_batch.terms:
-            self._each()
-        elif self.hold:
-            with self.engine.alone(self.model):
-                outputs = _voted(self.engine, lambda: [self._forward(k) for k in each])
-            gradients = self.of_batch.gradients([self.of_batch.read(o) for o in outputs], self.batches)
-            shares = [self._share(o, b, g) for o, b, g in zip(outputs, self.batches, gradients, strict=True)]
-            # One backward: several would make DDP reduce more than once.
-            self._reduce(torch.stack(shares).sum())
+            self._each(0)
+            return self._result()
+        with self.engine.alone(self.model):
+            graphs, read = _voted(self.engine, self._forward_all)
+        gradients = self.of_batch.gradients(read, self.batches)
+        held = [self._share(outputs, self.batches[k], gradients[k]) for k, outputs in enumerate(graphs)]
+        # One backward of all of them: several would make DDP reduce more than once.
+        total = torch.stack(held).sum() if held else None
+        del graphs, held
+        if total is not None and self.held == len(self.batches):
+            self._reduce(total)
         else:
-            with self.engine.alone(self.model), torch.no_grad():
-                # Nothing else of the outputs is kept until the next forward.
-                read = _voted(self.engine, lambda: [self.of_batch.read(self._forward(k)) for k in each])
-            self._each(self.of_batch.gradients(read, self.batches))
+            self._each(self.held, gradients, total)
         return self._result()
 
-    def _each(self, gradients: Sequence[dict[str, Tensor]] | None = None) -> None:
-        """Forward and backpropagate one micro-batch at a time, the last one with what is reduced."""
+    def _forward_all(self) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+        """Return the outputs of the micro-batches that keep their graphs, and what batch terms read of all."""
+        graphs = [self._forward(k) for k in range(self.held)]
+        with torch.no_grad():
+            # Nothing else of the outputs is kept until the next forward.
+            rest = [self.of_batch.read(self._forward(k)) for k in range(self.held, len(self.batches))]
+        return graphs, [self.of_batch.read(outputs) for outputs in graphs] + rest
+
+    def _each(
+        self, first: int, gradients: Sequence[dict[str, Tensor]] | None = None, held: Tensor | None = None
+    ) -> None:
+        """Forward and backpropagate micro-batches from `first` on one at a time, the last one with what is reduced.
+
+        Before them, so that its memory is free, what is `held` of those that kept their graphs.
+        """
 
         def share(k: int) -> Tensor:
-            return self._share(self._forward(k), self.batches[k], {} if gradients is None else gradients[k])
+            outputs = self._forward(k)
+            self.frozen[k].clear()
+            return self._share(outputs, self.batches[k], {} if gradients is None else gradients[k])
 
         def alone() -> Tensor:
-            for k in range(len(self.batches) - 1):
+            if held is not None:
+                self.engine.backward(self.engine.world * held)
+            for k in range(first, len(self.batches) - 1):
                 self.engine.backward(self.engine.world * share(k))
             return share(len(self.batches) - 1)
 
@@ -119,7 +139,9 @@ class _Step:
 
     def _forward(self, k: int) -> dict[str, Tensor]:
         watchdog.mark("forward")
-        with self.engine.seeded(*self.key, k, self.engine.rank), self.engine.autocast():
+        twice = k >= self.held and bool(self.of_batch.terms)
+        kept = keeping(self.frozen[k]) if twice else contextlib.nullcontext()
+        with self.engine.seeded(*self.key, k, self.engine.rank), self.engine.autocast(), kept:
             outputs: dict[str, Tensor] = self.model(**self.batches[k].inputs)
         # Losses are computed in float32, whatever the precision of what they are computed from.
         return {name: t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for name, t in outputs.items()}

@@ -15,7 +15,7 @@ from affect.errors import AffectError, StoppedError
 from affect.task import TRAIN, Batch
 from affect.training import diagnostics, memory, signals, step, watchdog
 from affect.training.loader import Collated, Loader
-from affect.training.plan import Cut, padding
+from affect.training.plan import Cut, holdable, padding
 from affect.training.run import Run, Scores
 
 _LOG = logging.getLogger("affect")
@@ -101,6 +101,9 @@ class Trainer:
         batches = [batch.to(run.engine.device) for batch in batches]
         watchdog.mark("forward")
         mode: step.Mode = "hold" if run.state.mode == "hold" else "replay"
+        if run.state.mode == "mixed":
+            cut = run.schedule.cut(run.state.step)
+            mode = holdable(run.lengths(run.epoch), cut, run.state.capacity)
         key = (run.recipe.seed, run.state.step)
         seen = diagnostics.Sums(run.task) if run.diagnoses() else None
         gradients: dict[str, Tensor] = {}

@@ -54,7 +54,7 @@ def main() -> None:
 
     engine.gather = counted  # type: ignore[method-assign]
     widths: dict[str, list[int]] = {}
-    for mode in ("hold", "replay"):
+    for mode in ("hold", "replay", 1):
         # One wrapped model for all cuts: a reducer left in a wrong state by one would spoil the next.
         model = copy.deepcopy(plain)
         prepared, _ = engine.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1), Optim())

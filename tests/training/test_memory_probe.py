@@ -28,8 +28,8 @@ class Setting:
 
     def choose(self, **train) -> tuple[float, str]:
         recipe = replace(self.recipe, train=Train(**{"batch": 8, **train}))
-        chosen, _ = memory.choose(self.engine, self.task, self.model, self.task.terms(), self.part, recipe)
-        return chosen.budget, chosen.mode
+        self.state, _ = memory.choose(self.engine, self.task, self.model, self.task.terms(), self.part, recipe)
+        return self.state.budget, self.state.mode
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +102,12 @@ def test_hold_where_a_ranks_whole_share_fits_else_replay(ccc, monkeypatch):
     one, top = longest(ccc), float(ccc.lengths.max())
     limit(monkeypatch, ccc, 20 * one)
     assert ccc.choose(budget=2 * top)[1] == "hold"
-    limit(monkeypatch, ccc, 3 * one)
+    limit(monkeypatch, ccc, 2.2 * one)
     assert ccc.choose(budget=2 * top) == (2 * top, "replay"), "a named budget stays"
+    limit(monkeypatch, ccc, 3 * one)
+    assert ccc.choose(budget=2 * top)[1] == "mixed", "some of the graphs fit"
+    assert ccc.state.capacity == pytest.approx(2.5 * top, rel=0.01)
+    assert ccc.choose(budget=2 * top, mode=0.5)[1] == "mixed"
     limit(monkeypatch, ccc, 20 * one)
     assert ccc.choose(budget=2 * top, mode="replay")[1] == "replay"
 

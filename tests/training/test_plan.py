@@ -255,3 +255,14 @@ def test_an_epoch_of_100_000_utterances_is_planned_within_two_seconds():
             if best < 2.0:
                 break
         assert best < 2.0
+
+
+@quick
+@given(batches(), st.floats(0.0, 300.0))
+def test_as_many_graphs_are_held_as_fit_on_every_rank(drawn, capacity):
+    lengths, members, world, budget = drawn
+    cut = plan.cut(lengths, members, world, budget)
+    held = plan.holdable(lengths, cut, capacity)
+    assert all(plan.cost(lengths, rank[:held]) <= capacity * (1 + 1e-6) for rank in cut.ranks)
+    more = [plan.cost(lengths, rank[: held + 1]) for rank in cut.ranks]
+    assert held == len(cut.ranks[0]) or max(more) > capacity

@@ -49,7 +49,7 @@ def hold(engine: Engine, terms: list[Term], x, targets, cut, mode, model: nn.Mod
     assert result.undefined == tuple(name for name, known in loss.defined.items() if not known)
 
 
-@pytest.mark.parametrize("mode", ["hold", "replay"])
+@pytest.mark.parametrize("mode", ["hold", "replay", 2])
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("name", toy.MIXES)
 def test_gradient_and_values_are_those_of_the_whole_batch(engine, name, cut, mode):
@@ -59,8 +59,8 @@ def test_gradient_and_values_are_those_of_the_whole_batch(engine, name, cut, mod
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any), toy.ANY_MIX, st.sampled_from(["hold", "replay"]),
-    st.integers(0, 1000),
+    st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any), toy.ANY_MIX,
+    st.sampled_from(["hold", "replay", 1, 2, 3]), st.integers(0, 1000),
 )  # fmt: skip
 def test_any_mix_of_terms_in_any_cut_is_the_batch_in_one_piece(sizes, chosen, mode, seed):
     x, targets = toy.data(sum(sizes) + 1, seed=seed)
@@ -71,7 +71,7 @@ def test_any_mix_of_terms_in_any_cut_is_the_batch_in_one_piece(sizes, chosen, mo
 @settings(max_examples=40, deadline=None)
 @given(
     toy.ANY_MIX, st.integers(0, 3), st.sampled_from([None, 1.0]), st.sampled_from([(4,), (1, 0, 3), (1, 1, 1, 1)]),
-    st.sampled_from(["hold", "replay"]),
+    st.sampled_from(["hold", "replay", 1, 2]),
 )  # fmt: skip
 def test_terms_that_a_batch_tells_nothing_take_no_part(chosen, labels, value, cut, mode):
     """Without labels, with one, with the same ones: gradient, log variance and loss are those of the other terms."""
@@ -91,7 +91,7 @@ def test_terms_that_a_batch_tells_nothing_take_no_part(chosen, labels, value, cu
         assert not toy.gradient(model).any()
 
 
-@pytest.mark.parametrize("mode", ["hold", "replay"])
+@pytest.mark.parametrize("mode", ["hold", "replay", 2])
 @pytest.mark.parametrize(("labels", "value"), [(0, None), (1, None), (4, 2.0)])
 def test_undefined_terms_are_named_and_leave_no_trace(engine, labels, value, mode):
     x, targets = toy.data(N)
@@ -149,7 +149,7 @@ READ = {
 """Columns of what is gathered: outputs and targets of batch terms, log variances where one of them has any."""
 
 
-@pytest.mark.parametrize("mode", ["hold", "replay"])
+@pytest.mark.parametrize("mode", ["hold", "replay", 2])
 @pytest.mark.parametrize("name", READ)
 def test_only_what_batch_terms_read_is_gathered(engine, monkeypatch, name, mode):
     tables = []
@@ -163,7 +163,7 @@ def test_only_what_batch_terms_read_is_gathered(engine, monkeypatch, name, mode)
 def test_every_micro_batch_that_is_no_filler_is_seen_once(engine):
     x, targets = toy.data(N + 1)
     for name in ("additive", "all"):
-        for mode in ("hold", "replay"):
+        for mode in ("hold", "replay", 1):
             seen: list[Batch] = []
 
             def see(outputs: dict[str, Tensor], batch: Batch, seen: list[Batch] = seen) -> None:
@@ -245,7 +245,7 @@ def test_bf16_gives_float32_losses_and_any_cut_the_same_gradient(engine, name):
 # Gradients by term
 
 
-@pytest.mark.parametrize("mode", ["hold", "replay"])
+@pytest.mark.parametrize("mode", ["hold", "replay", 2])
 def test_gradients_by_term_are_those_of_each_alone_and_add_up(engine, mode):
     torch.manual_seed(0)
     model, terms = toy.Toy(), toy.terms(toy.MIXES["both kinds"])

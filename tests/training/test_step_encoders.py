@@ -42,9 +42,18 @@ def batches(sizes: tuple[int, ...] = SIZES) -> list[Batch]:
     return made
 
 
-def gradients(model: nn.Module, key: tuple[int, ...] = (5, 3)) -> dict[str, torch.Tensor]:
-    engine, found = join(), {}
-    for mode in ("hold", "replay"):
+def with_text(made: list[Batch]) -> list[Batch]:
+    """Return micro-batches whose utterances say something, too."""
+    for batch in made:
+        tokens = torch.full((len(batch.ids), 6), 70)
+        batch.inputs.update(tokens=tokens, token_mask=torch.ones_like(tokens, dtype=torch.bool))
+    return made
+
+
+def gradients(model: nn.Module, key: tuple[int, ...] = (5, 3)) -> dict[str | int, torch.Tensor]:
+    engine = join()
+    found: dict[str | int, torch.Tensor] = {}
+    for mode in ("hold", "replay", 1):
         model.zero_grad()
         step.accumulate(engine, model, TERMS, batches(), mode=mode, key=key)
         found[mode] = toy.gradient(model)
@@ -65,7 +74,36 @@ def test_replay_repeats_dropout_layerdrop_and_specaugment(name, checkpointing):
     found = gradients(model)
     assert float(found["hold"].norm()) > 0
     assert toy.relative(found["replay"], found["hold"]) < 1e-6
+    assert toy.relative(found[1], found["hold"]) < 1e-6
     assert toy.relative(gradients(model, key=(5, 4))["hold"], found["hold"]) > 0.05, "nothing random was on"
+
+
+@pytest.mark.parametrize("train", ["transformer", "none"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-whisper"])
+def test_what_is_frozen_is_computed_once_a_step(name, train):
+    """The convolutions, or whole encoders, though a replayed micro-batch is forwarded twice; the gradient is hold's."""
+    torch.manual_seed(0)
+    section = Model(
+        encoder=name, train_encoder=train, text="tiny-text", train_text="none", prosody_dim=0, hidden=16, dropout=0.2
+    )
+    model = EmotionModel(section, Signature()).train()
+    backbone = model.encoder.backbone
+    parts = {"front": backbone.conv1 if "whisper" in name else backbone.convolution.conv_layers[0],
+             "layers": backbone.layers[0], "text": model.text.backbone.model}  # fmt: skip
+    calls: dict[str, int] = {}
+    for part, module in parts.items():
+        module.register_forward_hook(lambda *_, part=part: calls.update({part: calls.get(part, 0) + 1}))
+    counted, found = {}, {}
+    for mode in ("hold", "replay", 1):
+        calls.clear()
+        model.zero_grad()
+        step.accumulate(join(), model, TERMS, with_text(batches()), mode=mode, key=(5, 3))
+        counted[mode], found[mode] = dict(calls), toy.gradient(model)
+    again = {} if train == "none" else {"layers": 2 * counted["hold"]["layers"]}
+    assert counted["replay"] == counted["hold"] | again
+    assert counted[1]["front"] == counted["hold"]["front"]
+    assert toy.relative(found["replay"], found["hold"]) < 1e-6
+    assert toy.relative(found[1], found["hold"]) < 1e-6
 
 
 @pytest.mark.parametrize("name", [name for name in tiny.NAMES if name != "small"])
