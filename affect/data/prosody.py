@@ -121,12 +121,13 @@ def _read(folder: Path, width: int) -> dict[str, Array]:
     for path in sorted(folder.glob("*.arrow")):
         try:
             shard = store.Store(path)
-            if shard.shape("values") != (width,):
+            # Copied: a map would keep a file open, of which there may be many.
+            values = np.array(shard.array("values"))
+            if values.shape[1:] != (width,):
                 raise AffectError(f"{path} is not of this version")
         except AffectError as error:
             _LOG.warning("%s; it will be made again", error)
             path.unlink(missing_ok=True)
             continue
-        # Copied: a map would keep a file open, of which there may be many.
-        kept.update(zip(shard.ids, np.array(shard.array("values")), strict=True))
+        kept.update(zip(shard.ids, values, strict=True))
     return kept

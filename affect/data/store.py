@@ -2,9 +2,9 @@
 
 A file is Arrow IPC: a column `id`, and for each feature a large_list of its numbers, null where a row lacks it, and a
 column `<feature>.shape`. Type and rank of each feature are in the schema, a hash of all rows in the metadata of a last,
-empty batch. Reading is free of copies until `pad`.
+empty batch. Reading is free of copies.
 
-Legend: N rows, R dimensions of an array, T frames, D numbers of a frame, B arrays of a batch.
+Legend: N rows, R dimensions of an array.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ _BATCH = 16 * 2**20
 """Bytes of features that a record batch holds: what writing keeps in memory."""
 _MOST = 2.0**48
 """Numbers of the largest array, sides without any counted as one."""
-_STORED = {"float16": "<f2", "float32": "<f4", "float64": "<f8", "bfloat16": "<u2", "uint8": "u1"}
-"""What a file holds of each type. NumPy has no bfloat16: it is written from float32 and read as float32."""
+_TYPES = ("float16", "float32", "float64", "uint8")
 
 
 @dataclass(frozen=True)
@@ -45,18 +44,14 @@ class Feature:
     rank: int
 
     def __post_init__(self) -> None:
-        if self.dtype not in _STORED:
-            raise AffectError(f"a feature is not stored as {self.dtype}: {nearest(self.dtype, _STORED)}")
+        if self.dtype not in _TYPES:
+            raise AffectError(f"a feature is not stored as {self.dtype}: {nearest(self.dtype, _TYPES)}")
 
 
 def write(
-    path: Path,
-    features: Mapping[str, Feature],
-    rows: Iterable[tuple[str, Arrays]],
-    *,
-    facts: Mapping[str, str] | None = None,
-    batch_bytes: int = _BATCH,
-) -> None:
+    path: Path, features: Mapping[str, Feature], rows: Iterable[tuple[str, Arrays]], *,
+    facts: Mapping[str, str] | None = None, batch_bytes: int = _BATCH,
+) -> None:  # fmt: skip
     """Write rows of (id, {feature: array, None where missing}), whole or not at all, in bounded memory.
 
     `facts` are short texts to be kept with them. Raises AffectError for an id that comes twice, arrays of another type
@@ -82,9 +77,9 @@ def write(
 def _schema(features: Mapping[str, Feature]) -> pa.Schema:
     fields = [pa.field("id", pa.large_string())]
     for name, feature in features.items():
-        number = pa.from_numpy_dtype(np.dtype(_STORED[feature.dtype]))
         shape = pa.list_(pa.int64(), max(1, feature.rank))
-        fields += [pa.field(name, pa.large_list(number)), pa.field(f"{name}.shape", shape)]
+        numbers = pa.large_list(pa.from_numpy_dtype(np.dtype(feature.dtype)))
+        fields += [pa.field(name, numbers), pa.field(f"{name}.shape", shape)]
     return pa.schema(fields)
 
 
@@ -130,22 +125,13 @@ def _batches(rows: Iterable[tuple[str, Arrays]], most: int) -> Iterator[list[tup
 
 def _numbers(array: Array, feature: Feature, where: str) -> Array:
     """Return an array as it is stored; raises AffectError where it is not what the feature says."""
-    taken = np.dtype(np.float32 if feature.dtype == "bfloat16" else feature.dtype)
-    if array.dtype.newbyteorder("=") != taken or array.ndim != feature.rank:
-        held, due = f"{array.dtype} of {array.ndim} dimensions", f"{taken} of {feature.rank}"
+    if array.dtype.newbyteorder("=") != feature.dtype or array.ndim != feature.rank:
+        held, due = f"{array.dtype} of {array.ndim} dimensions", f"{feature.dtype} of {feature.rank}"
         raise AffectError(f"{where} is {held}, not {due} as its feature")
     if not np.isfinite(array).all():
         raise AffectError(f"{where} holds NaN or infinite values")
     # A copy: who yields rows may fill one array again and again.
-    plain = np.array(array, taken, order="C")
-    if feature.dtype != "bfloat16":
-        return plain
-    bits = plain.view(np.uint32).astype(np.uint64)
-    # To the nearest, ties to even; what rounds beyond the largest number becomes infinite, and is refused.
-    rounded = ((bits + 0x7FFF + (bits >> np.uint64(16) & np.uint64(1))) >> np.uint64(16)).astype(np.uint16)
-    if ((rounded & 0x7F80) == 0x7F80).any():
-        raise AffectError(f"{where} holds values that bfloat16 can't: keep them as float32")
-    return rounded
+    return np.array(array, feature.dtype, order="C")
 
 
 def _columns(features: Mapping[str, Feature], batch: Sequence[tuple[str, Arrays]]) -> list[pa.Array]:
@@ -153,7 +139,7 @@ def _columns(features: Mapping[str, Feature], batch: Sequence[tuple[str, Arrays]
     for name, feature in features.items():
         arrays = [row[name] for _, row in batch]
         # One of none, so that there is something to join where no row has the feature.
-        flat = [np.zeros(0, _STORED[feature.dtype]), *(array.reshape(-1) for array in arrays if array is not None)]
+        flat = [np.zeros(0, feature.dtype), *(array.reshape(-1) for array in arrays if array is not None)]
         offsets = np.cumsum([0, *(0 if array is None else array.size for array in arrays)], dtype=np.int64)
         missing = pa.array([array is None for array in arrays], pa.bool_())
         columns.append(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(flat)), mask=missing))
@@ -206,7 +192,6 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             reason = getattr(error, "strerror", None) or first_line(error)
             raise AffectError(f"{path} is no readable store of features ({reason})") from error
-        self._row_of = {id: row for row, id in enumerate(self.ids)}
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
         """Let another process open a map of its own."""
@@ -215,61 +200,37 @@ class Store:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def row(self, id: str) -> int:
-        """Return the row of an id; raises AffectError where there is none."""
-        if id not in self._row_of:
-            raise AffectError(f"{self.path} has no row {id!r}: {nearest(id, self.ids)}")
-        return self._row_of[id]
-
     def read(self, name: str, row: int) -> Array | None:
-        """Return a row's array, read-only (bfloat16: a copy), or None; raises AffectError for an unknown feature."""
-        array = self._stored(name, row)
-        if array is None or self.features[name].dtype != "bfloat16":
-            return array
-        return np.asarray((array.astype(np.uint32) << np.uint32(16)).view(np.float32))
-
-    def check(self) -> None:
-        """Read all of it against its hash; raises AffectError where a number is not what was written."""
-        digest = _digest(self.features)
-        for row, id in enumerate(self.ids):
-            _add(digest, id, {name: self._stored(name, row) for name in self.features})
-        if digest.hexdigest() != self.digest:
-            raise AffectError(f"{self.path} is damaged: its numbers are not those that were written")
-
-    def shape(self, name: str) -> tuple[int | None, ...]:
-        """Return the sizes of a feature's dimensions, None where its rows differ in one or there is no row with it."""
-        column = self._column(name)
-        shapes = column.shapes[column.start >= 0][:, : column.feature.rank]
-        return tuple(int(sides[0]) if len(sides) and (sides == sides[0]).all() else None for sides in shapes.T)
-
-    def array(self, name: str) -> Array:
-        """Return a feature of all rows [N, ...], mapped if it is one batch; raises AffectError where rows differ."""
-        column, shape = self._column(name), self.shape(name)
-        single = len(self) and (column.start >= 0).all() and None not in shape
-        if not single or column.feature.dtype == "bfloat16":
-            raise AffectError(f"{self.path}: {name} is no single array: its rows differ in shape, or are missing")
-        # The last batch has no rows.
-        first, *others = column.values[:-1]
-        whole = np.concatenate([first, *others]) if others else first
-        return whole.reshape(len(self), *column.shapes[0, : column.feature.rank])
-
-    def batch(self, name: str, rows: Sequence[int]) -> tuple[Array, NDArray[np.int64]]:
-        """Return a feature of some rows, padded as by `pad`; a missing one has no frames."""
-        tail = [side or 0 for side in self.shape(name)[1:]]
-        return pad([self.read(name, row) for row in rows], tail)
-
-    def release(self) -> None:
-        """Let the system take back the memory of features read so far; they are read again when they are needed."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
-
-    def _stored(self, name: str, row: int) -> Array | None:
+        """Return a row's array, read-only, None where it is missing; raises AffectError for an unknown feature."""
         column = self._column(name)
         start, shape = int(column.start[row]), column.shapes[row].tolist()
         if start < 0:
             return None
         array: Array = column.values[self._batch[row]][start : start + math.prod(shape)]
         return array.reshape(shape[: column.feature.rank])
+
+    def check(self) -> None:
+        """Read all of it against its hash; raises AffectError where a number is not what was written."""
+        digest = _digest(self.features)
+        for row, id in enumerate(self.ids):
+            _add(digest, id, {name: self.read(name, row) for name in self.features})
+        if digest.hexdigest() != self.digest:
+            raise AffectError(f"{self.path} is damaged: its numbers are not those that were written")
+
+    def array(self, name: str) -> Array:
+        """Return a feature of all rows [N, ...], mapped if it is one batch; raises AffectError where rows differ."""
+        column = self._column(name)
+        if not len(self) or (column.start < 0).any() or (column.shapes != column.shapes[0]).any():
+            raise AffectError(f"{self.path}: {name} is no single array: its rows differ in shape, or are missing")
+        # The last batch has no rows.
+        first, *others = column.values[:-1]
+        whole = np.concatenate([first, *others]) if others else first
+        return whole.reshape(len(self), *column.shapes[0, : column.feature.rank])
+
+    def release(self) -> None:
+        """Let the system take back the memory of features read so far; they are read again when they are needed."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
     def _column(self, name: str) -> _Column:
         if name not in self._columns:
@@ -295,22 +256,3 @@ def _column(name: str, feature: Feature, batches: Sequence[pa.RecordBatch]) -> _
         starts.append(np.where(there, offsets[:-1], -1))
         shapes.append(shape)
     return _Column(feature, values, np.concatenate(starts), np.concatenate(shapes))
-
-
-def pad(arrays: Sequence[Array | None], tail: Sequence[int] = ()) -> tuple[Array, NDArray[np.int64]]:
-    """Return arrays [T, D] (or [T, ...]) as one [B, T, D], zeros behind each, and their lengths [B].
-
-    None is an array without frames; `tail` are the sizes behind T, needed where there is nothing else. Raises
-    ValueError where the sizes behind T differ.
-    """
-    there = [array for array in arrays if array is not None]
-    ends = {array.shape[1:] for array in there} or {tuple(tail)}
-    if len(ends) > 1:
-        raise ValueError(f"arrays of the shapes {sorted(ends)} behind T can't be padded to one")
-    lengths = np.array([0 if array is None else len(array) for array in arrays], np.int64)
-    dtype = np.result_type(*there) if there else np.dtype(np.float32)
-    padded = np.zeros((len(arrays), int(lengths.max(initial=0)), *ends.pop()), dtype)
-    for place, array in zip(padded, arrays, strict=True):
-        if array is not None:
-            place[: len(array)] = array
-    return padded, lengths
