@@ -76,17 +76,10 @@ def frames(waveform: Array, rate: int = RATE) -> Array:
     cepstrum = scipy.fft.dct(bands / NEPER, axis=1, norm="ortho")[:, 1 : CEPSTRA + 1]
     energy = 10.0 * np.log10(power.mean(axis=1) + FLOOR)
     columns = [
-        _semitones(pitched),
-        pitched.voiced,
-        pitched.periodicity,
-        energy,
-        (mel**0.3).mean(axis=1),
-        *_balance(power, decibel, floor),
-        *_formants(power),
-        _first_harmonics(pitched),
-        *cepstrum.T,
+        _semitones(pitched), pitched.voiced, pitched.periodicity, energy, (mel**0.3).mean(axis=1),
+        *_balance(power, decibel, floor), *_formants(power), _first_harmonics(pitched), *cepstrum.T,
         *(bands - 10.0 * np.log10(max(loudest, floor))).T,
-    ]
+    ]  # fmt: skip
     return np.stack(columns, axis=1).astype(np.float32)
 
 

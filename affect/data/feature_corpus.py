@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from affect.data import store
 from affect.data.cache import lock
-from affect.data.corpus import Corpus
+from affect.data.corpus import Corpus, stream_keys
 from affect.data.label_file import read_header
 from affect.errors import AffectError, first_line, nearest
 
@@ -73,10 +73,8 @@ class FeatureCorpus(Corpus):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """A model's name of each stream: audio, text, video, and audio_2 ... for a modality's further ones."""
-        modalities = [stream.modality for stream in self.streams]
-        counts = [modalities[: k + 1].count(modality) for k, modality in enumerate(modalities)]
-        return tuple(m if count == 1 else f"{m}_{count}" for m, count in zip(modalities, counts, strict=True))
+        """A model's name of each stream."""
+        return stream_keys([stream.modality for stream in self.streams])
 
     def indices(self, part: str) -> NDArray[np.int64]:
         """Return the rows of a part, in order; raises AffectError for a part that the corpus does not have."""
@@ -217,6 +215,11 @@ def _vector(files: list[str] | None) -> NDArray[np.floating[Any]] | None:
     parts = [read_frames(path) for path in files]
     for path, part in zip(files, parts, strict=True):
         _check_widths(path, part.shape[1], files[0], parts[0].shape[1])
+    return mean_of(parts)
+
+
+def mean_of(parts: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.floating[Any]] | None:
+    """Return the mean [D] of frames [T, D], rounded to what their files hold; None where there is no frame."""
     frames = np.concatenate(parts)
     return np.asarray(frames.mean(axis=0, dtype=np.float64).astype(frames.dtype)) if len(frames) else None
 

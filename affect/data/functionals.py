@@ -58,17 +58,14 @@ def measure(track: Array) -> dict[str, float]:
 
 
 def _mean(x: NDArray[np.float64]) -> float:
-    """Return the mean, 0 of nothing."""
     return float(x.mean()) if x.size else 0.0
 
 
 def _deviation(x: NDArray[np.float64]) -> float:
-    """Return the standard deviation, 0 of nothing."""
     return float(x.std()) if x.size else 0.0
 
 
 def _moments(name: str, x: NDArray[np.float64]) -> dict[str, float]:
-    """Return mean and standard deviation, 0 of nothing."""
     return {f"{name}_mean": _mean(x), f"{name}_sd": _deviation(x)}
 
 

@@ -37,12 +37,9 @@ def description(generator: str, version: int, settings: DataclassInstance) -> di
 
 
 def write_once(
-    root: Path,
-    mark: str,
-    facts: dict[str, Any],
-    right: Callable[[dict[str, Any]], bool],
+    root: Path, mark: str, facts: dict[str, Any], right: Callable[[dict[str, Any]], bool],
     write: Callable[[Path], object],
-) -> None:
+) -> None:  # fmt: skip
     """Let `write` fill a folder beside `root`, which then takes its place, unless what is there is `right`.
 
     Its file `mark` holds `facts`, as `description` gives them; `right` is asked about those of the corpus at `root`.

@@ -27,19 +27,14 @@ def describe(corpus: Corpus, *, listed: int | None = LISTED) -> str:
     columns = {name: list(corpus.utterances[name]) for name in (*shown, *LABELS, *corpus.labels, *corpus.groups)}
     lines = [
         f"{corpus.name}: {len(corpus.utterances)} utterances, fingerprint {corpus.fingerprint}",
-        _scale(corpus, columns),
-        _durations(columns["duration"]),
-        _groups(columns),
-        *_counts(columns, corpus.groups),
+        _scale(corpus, columns), _durations(columns["duration"]), _groups(columns), *_counts(columns, corpus.groups),
         *(_numbers(name, np.asarray(columns[name], np.float64)) for name in (*LABELS, *corpus.labels)),
-        *_folds(corpus),
-        *_exclusions(corpus.exclusions, listed),
-    ]
+        *_folds(corpus), *_exclusions(corpus.exclusions, listed),
+    ]  # fmt: skip
     return "\n".join(line for line in lines if line)
 
 
 def _scale(corpus: Corpus, columns: Mapping[str, list[Any]]) -> str:
-    """Say the scale, and whether it was told, inferred or does not apply."""
     scale = f"scale: {corpus.scale[0]:g} to {corpus.scale[1]:g}"
     if not corpus.inferred:
         return f"{scale}, mapped from the emotion, not rated" if corpus.mapped else scale

@@ -25,6 +25,8 @@ from affect.errors import AffectError, first_line
 MOST = 32 * 2**20
 """Bytes that a file, or anything packed in it, may have: a hundred times what the labels of MER2023 take."""
 
+_UNREADABLE = (pickle.UnpicklingError, ValueError, TypeError, AttributeError, LookupError, EOFError, OverflowError,
+               MemoryError, RecursionError)  # fmt: skip
 _PARSER = threading.Lock()
 
 Labels = dict[str, dict[str, Any]]
@@ -92,10 +94,7 @@ def _labels(data: bytes, where: str) -> Labels:
     try:
         _check_places(data[stream.tell() :])
         array = _Unpickler(stream, where).load()
-    except (
-        *(pickle.UnpicklingError, ValueError, TypeError, AttributeError, LookupError, EOFError, OverflowError),
-        *(MemoryError, RecursionError),
-    ) as error:
+    except _UNREADABLE as error:
         raise AffectError(f"{where} is no readable pickle ({first_line(error)})") from error
     value = array.item if isinstance(array, _Array) else None
     # What the pickle made may refer to itself: only the two levels that are used are looked at.
@@ -207,11 +206,7 @@ def _encode(text: object, encoding: object) -> bytes:
 
 
 _ADMITTED: dict[tuple[str, str], Callable[..., object]] = {
-    ("numpy", "ndarray"): _ndarray,
-    ("numpy", "dtype"): _dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy._core.multiarray", "scalar"): _scalar,
-    ("_codecs", "encode"): _encode,
-}
+    ("numpy", "ndarray"): _ndarray, ("numpy", "dtype"): _dtype, ("_codecs", "encode"): _encode,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct, ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.multiarray", "scalar"): _scalar, ("numpy._core.multiarray", "scalar"): _scalar,
+}  # fmt: skip

@@ -112,9 +112,8 @@ def _dialogue(session: int, index: int, options: Options) -> tuple[str, list[_Tu
     first = "FM"[number % 2]
     dialogue = f"Ses{session:02d}{first}_{scene}"
     plot = random(options.seed, scene if index % 2 else dialogue)
-    angle = (
-        2.0 * np.pi * (plot.uniform() + plot.choice([-1.0, 1.0]) * np.arange(options.utterances) / options.utterances)
-    )
+    turn = plot.uniform() + plot.choice([-1.0, 1.0]) * np.arange(options.utterances) / options.utterances
+    angle = 2.0 * np.pi * turn
     radius = 0.65 + 0.3 * np.sin(angle * plot.integers(1, 3) + plot.uniform(0.0, 6.28))
     steps = random(options.seed, f"{dialogue} drift").normal(0.0, 0.08, (options.utterances - 1, 2))
     # A slow random walk around zero.

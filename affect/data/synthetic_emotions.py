@@ -27,15 +27,9 @@ _EVIDENCE: dict[str, tuple[tuple[float, ...], ...]] = {
     # pleasantness, talk of what may come
     "text": ((0.1, -0.5), (-1.0, -0.6), (1.2, -0.2), (-0.9, 0.2), (-0.5, 1.1), (0.4, 0.6)),
     # smile, wide eyes, frown
-    "video": (
-        (-0.3, -0.4, -0.6),
-        (-0.5, 0.1, 1.0),
-        (1.3, -0.1, -0.3),
-        (-0.4, -0.6, 0.3),
-        (-0.4, 0.1, 0.3),
-        (0.1, 1.5, -0.2),
-    ),
-}
+    "video": ((-0.3, -0.4, -0.6), (-0.5, 0.1, 1.0), (1.3, -0.1, -0.3), (-0.4, -0.6, 0.3), (-0.4, 0.1, 0.3),
+              (0.1, 1.5, -0.2)),
+}  # fmt: skip
 _DOUBT = 0.6
 """Standard deviation of the evidence about its emotion's mean, at noise 1."""
 _SPEAKERS = {"train": 40, "test1": 12, "test2": 12, "test3": 12}
@@ -54,10 +48,7 @@ _SIZE = {"audio": 0.3, "text": 1.0, "video": 0.4}
 _PEOPLE = (("我妈妈", "My mother"), ("老师", "The teacher"), ("他", "He"), ("她", "She"), ("那个孩子", "That child"))
 _SAYINGS: dict[str, tuple[tuple[str, str], ...]] = {
     "neutral": (("明天去上班", "goes to work tomorrow"), ("在门口等车", "is waiting for the bus at the door")),
-    "angry": (
-        ("凭什么这样骗我", "had no right to lie to me"),
-        ("再也不许进这个家", "must never come here again"),
-    ),
+    "angry": (("凭什么这样骗我", "had no right to lie to me"), ("再也不许进这个家", "must never come here again")),
     "happy": (("终于考上了", "passed the exam at last"), ("给我带来了好消息", "brought me good news")),
     "sad": (("再也不会回来了", "will never come back"), ("一个人哭了很久", "cried alone for a long time")),
     "worried": (("怎么还没有到家", "should have been home by now"), ("会不会出什么事", "may have come to harm")),

@@ -139,12 +139,8 @@ def wav(samples: NDArray[np.float32]) -> bytes:
 
 def _score(count: int, syllables: Sequence[str], who: Speaker, how: Manner, rng: Generator) -> tuple[_Score, int]:
     """Return what is to be spoken at `count` control points, and how many syllables that is."""
-    semitones, voiced, hiss, formants = (
-        np.zeros(count),
-        np.zeros(count),
-        np.zeros(count),
-        np.full((count, 4), VOWELS["e"]),
-    )
+    semitones, voiced, hiss = np.zeros((3, count))
+    formants = np.full((count, 4), VOWELS["e"])
     rate = RATE / HOP
     at, spoken = int(0.03 * rate), 0
     margin = count - int(0.05 * rate)

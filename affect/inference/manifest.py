@@ -30,13 +30,10 @@ def deciding(extractor: Extractor) -> dict[str, Any]:
     """Return all that the numbers depend on, as JSON values."""
     settings = dataclasses.asdict(extractor.settings)
     facts = {
-        "modality": extractor.settings.modality,
-        "weights_sha256": extractor.weights,
-        "width": extractor.encoder.width,
+        "modality": extractor.settings.modality, "weights_sha256": extractor.weights, "width": extractor.encoder.width,
         "settings": {name: value for name, value in settings.items() if name not in (*_WHERE, *_LOCATION)},
-        "mixed_precision": extractor.mixed,
-        "preprocessing": extractor.encoder.facts,
-    }
+        "mixed_precision": extractor.mixed, "preprocessing": extractor.encoder.facts,
+    }  # fmt: skip
     return cast(dict[str, Any], json.loads(json.dumps(facts)))
 
 

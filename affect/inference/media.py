@@ -17,7 +17,7 @@ from affect.data.feature_corpus import Stream
 from affect.data.media import Medium
 from affect.errors import AffectError
 from affect.inference import manifest
-from affect.inference.streams import Source, Utterance, Vector, check_width, read_vector
+from affect.inference.streams import Source, Utterance, Vector, check_width, read_vector, vector_of
 
 if TYPE_CHECKING:
     from affect.inference.extractor import Extractor
@@ -63,8 +63,7 @@ class Reader:
         boxes = bool(getattr(extractor.settings, "boxes", False))
         values = extractor.extract(_medium_of(source, self.streams[place], boxes=boxes))
         # As it would be in a file, whose frames are averaged when it is read.
-        mean = np.atleast_2d(values).mean(axis=0, dtype=np.float64).astype(values.dtype).astype(np.float32)
-        return mean if mean.any() else None
+        return vector_of([np.atleast_2d(values)])
 
 
 def _medium_of(source: Source, stream: Stream, *, boxes: bool) -> Medium:

@@ -9,12 +9,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data.feature_corpus import MODALITIES, Stream, read_frames
+from affect.data.feature_corpus import MODALITIES, Stream, mean_of, read_frames
 from affect.data.media import FILM, SOUND
 from affect.errors import AffectError
 
@@ -104,12 +104,13 @@ def read_vector(source: Source, stream: Stream) -> Vector | None:
     parts = [read_frames(file) for file in files]
     for file, part in zip(files, parts, strict=True):
         check_width(str(file), part.shape[1], stream)
-    frames = np.concatenate(parts)
-    if not len(frames):
-        return None
-    # As a corpus is read: the mean is rounded to what the files hold.
-    mean = frames.mean(axis=0, dtype=np.float64).astype(frames.dtype)
-    return mean.astype(np.float32) if mean.any() else None
+    return vector_of(parts)
+
+
+def vector_of(parts: Sequence[NDArray[np.floating[Any]]]) -> Vector | None:
+    """Return the mean [D] of frames [T, D], as a corpus has it; None where all are zero, or there is none."""
+    mean = mean_of(parts)
+    return mean.astype(np.float32) if mean is not None and mean.any() else None
 
 
 def check_width(what: str, width: int, stream: Stream) -> None:

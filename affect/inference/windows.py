@@ -124,7 +124,6 @@ def check_length(wave: Samples, rate: int, name: str) -> None:
 
 
 def _shown(blocks: Iterable[Samples], rate: int, length: float | None, name: str) -> Iterator[Samples]:
-    """Yield the blocks and show how far they are."""
     total = None if length is None else round(length)
     with tqdm(total=total, unit="s", desc=name, leave=False, file=sys.stderr) as bar:
         seconds = 0.0

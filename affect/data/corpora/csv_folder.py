@@ -25,13 +25,9 @@ OPTIONAL = ("id", "dominance", "emotion", "split", "session", "dialogue", "start
 
 
 def read(
-    root: str | Path,
-    *,
-    labels: str | None = None,
-    audio: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    root: str | Path, *, labels: str | None = None, audio: str | None = None, columns: Mapping[str, str] | None = None,
     scale: tuple[float, float] | None = None,
-) -> Corpus:
+) -> Corpus:  # fmt: skip
     """Return the rows of a CSV whose recording is sound and whose labels lie on `scale`; others are excluded.
 
     `labels` names the CSV and `audio` the folder of recordings, both below `root`; `columns` maps our names to the
@@ -96,11 +92,6 @@ def _row(cells: Mapping[str, str], folder: Path, scale: tuple[float, float] | No
 
 
 CORPUS = Layout(
-    name="csv_folder",
-    read=read,
-    columns=(*REQUIRED, *OPTIONAL),
-    options=("columns", "scale", "labels", "audio"),
-    holds=find_table,
-    sign="labels.csv",
-    about="Look at how it was recorded, by whom, and whether it was acted.",
-)
+    name="csv_folder", read=read, columns=(*REQUIRED, *OPTIONAL), options=("columns", "scale", "labels", "audio"),
+    holds=find_table, sign="labels.csv", about="Look at how it was recorded, by whom, and whether it was acted.",
+)  # fmt: skip

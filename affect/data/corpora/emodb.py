@@ -58,19 +58,10 @@ def read(root: str | Path) -> Corpus:
             continue
         speaker, sentence, emotion = match[1], match[2], EMOTIONS[match[3]]
         valence, arousal = VALENCE_AROUSAL[emotion]
-        rows.append(
-            {
-                "id": path.stem,
-                "script": sentence,
-                "speaker": speaker,
-                "gender": GENDERS.get(speaker),
-                "emotion": emotion,
-                "valence": valence,
-                "arousal": arousal,
-                "transcript": SENTENCES.get(sentence),
-                "path": str(path),
-            }
-        )
+        rows.append({
+            "id": path.stem, "script": sentence, "speaker": speaker, "gender": GENDERS.get(speaker), "emotion": emotion,
+            "valence": valence, "arousal": arousal, "transcript": SENTENCES.get(sentence), "path": str(path),
+        })  # fmt: skip
     return corpus_of_rows(CORPUS, *verified(CORPUS.name, rows, exclusions), root=folder)
 
 
@@ -84,15 +75,10 @@ def _recordings(root: Path) -> list[Path]:
 
 
 CORPUS = Layout(
-    name="emodb",
-    read=read,
+    name="emodb", read=read,
     columns=("session", "dialogue", "script", "speaker", "gender", "emotion", "valence", "arousal", "transcript"),
-    holds=_recordings,
-    sign="recording named like 03a01Fa.wav or wav/03a01Fa.wav",
-    scale=(-1.0, 1.0),
-    mapped=True,
-    language="de",
-    about="EmoDB is ten sentences acted by ten speakers in a studio, in German.",
+    holds=_recordings, sign="recording named like 03a01Fa.wav or wav/03a01Fa.wav", scale=(-1.0, 1.0), mapped=True,
+    language="de", about="EmoDB is ten sentences acted by ten speakers in a studio, in German.",
     licence="CC0-1.0, as audEERING publishes it",
     citation="Burkhardt et al. 2005, A Database of German Emotional Speech, Interspeech",
-)
+)  # fmt: skip

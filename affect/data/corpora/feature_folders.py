@@ -26,14 +26,9 @@ _SHOWN = 3
 
 
 def corpus_of_features(
-    layout: Layout,
-    root: Path,
-    rows: Sequence[Mapping[str, Any]],
-    asked: Mapping[str, Sequence[str]],
-    *,
-    scale: tuple[float, float],
-    widths: Sequence[int] | None = None,
-) -> FeatureCorpus:
+    layout: Layout, root: Path, rows: Sequence[Mapping[str, Any]], asked: Mapping[str, Sequence[str]], *,
+    scale: tuple[float, float], widths: Sequence[int] | None = None,
+) -> FeatureCorpus:  # fmt: skip
     """Return rows (id, part, emotion, valence) with the features `asked` for, by modality.
 
     `widths` are those that the streams must have, audio first. Raises AffectError for features that can't be used.
@@ -63,18 +58,11 @@ def corpus_of_features(
         digest.update(json.dumps([modality, feature, table.digest]).encode())
     states = np.stack([table.states for table in tables], 1) if tables else np.zeros((len(rows), 0), np.uint8)
     return FeatureCorpus(
-        name=layout.name,
-        fingerprint=digest.hexdigest()[:16],
-        classes=layout.classes,
-        scale=scale,
+        name=layout.name, fingerprint=digest.hexdigest()[:16], classes=layout.classes, scale=scale,
         utterances=Dataset.from_dict({key: [row[key] for row in rows] for key in _COLUMNS}, features=_COLUMNS),
-        streams=tuple(streams),
-        exclusions=absences,
-        present=states == PRESENT,
-        absent=states == ABSENT,
-        arrays=tuple(table.values for table in tables),
-        stores=tuple(table.store for table in tables),
-    )
+        streams=tuple(streams), exclusions=absences, present=states == PRESENT, absent=states == ABSENT,
+        arrays=tuple(table.values for table in tables), stores=tuple(table.store for table in tables),
+    )  # fmt: skip
 
 
 def features_below(root: Path) -> dict[str, str]:

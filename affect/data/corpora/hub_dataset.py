@@ -33,15 +33,9 @@ _AUDIO_COLUMNS = ("audio", "path", "file", "file_name", "wav")
 
 
 def read(
-    root: str | Path,
-    *,
-    columns: Mapping[str, str] | None = None,
-    scale: tuple[float, float] | None = None,
-    subset: str | None = None,
-    revision: str | None = None,
-    limit: int | None = None,
-    streaming: bool = False,
-) -> Corpus:
+    root: str | Path, *, columns: Mapping[str, str] | None = None, scale: tuple[float, float] | None = None,
+    subset: str | None = None, revision: str | None = None, limit: int | None = None, streaming: bool = False,
+) -> Corpus:  # fmt: skip
     """Return the rows of a `datasets` source whose audio is sound and whose labels lie on `scale`.
 
     `columns` maps our names to the source's (`{"valence": "EmoVal"}`); columns already called by our names need no
@@ -149,13 +143,9 @@ def _faults(rows: Sequence[Row], scale: tuple[float, float] | None) -> list[str]
 
 
 def _corpus(
-    rows: list[Row],
-    faults: list[str],
-    sound: Dataset,
-    root: Path,
-    scale: tuple[float, float] | None,
+    rows: list[Row], faults: list[str], sound: Dataset, root: Path, scale: tuple[float, float] | None,
     further: Sequence[str],
-) -> Corpus:
+) -> Corpus:  # fmt: skip
     """Return the corpus of rows without a fault whose audio, in files or in the rows of `sound`, is sound."""
     in_memory = any((row["audio"] or {}).get("bytes") is not None for row in sound)
     base = root.parent if root.is_file() else root
@@ -198,12 +188,7 @@ def _absence(base: Path, path: str) -> str:
 
 
 CORPUS = Layout(
-    name="hub",
-    read=read,
-    columns=KNOWN,
-    options=("columns", "scale", "subset", "revision", "limit", "streaming"),
-    holds=_is_saved,
-    sign="datasets folder",
-    on_hub=True,
+    name="hub", read=read, columns=KNOWN, options=("columns", "scale", "subset", "revision", "limit", "streaming"),
+    holds=_is_saved, sign="datasets folder", on_hub=True,
     about="Look at how it was recorded, by whom, and whether it was acted.",
-)
+)  # fmt: skip

@@ -23,13 +23,9 @@ _BUILDERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json
 
 
 def tables(
-    root: str,
-    *,
-    subset: str | None = None,
-    revision: str | None = None,
-    limit: int | None = None,
+    root: str, *, subset: str | None = None, revision: str | None = None, limit: int | None = None,
     streaming: bool = False,
-) -> dict[str, Dataset]:
+) -> dict[str, Dataset]:  # fmt: skip
     """Return the parts of a source by name ("" where it has none), together at most `limit` rows.
 
     `root` is a folder (audiofolder, parquet, csv, save_to_disk), a file, or a name on the Hub. Of a stream, the rows

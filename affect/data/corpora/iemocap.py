@@ -87,17 +87,11 @@ def _row(match: re.Match[str], name: re.Match[str], place: str, session: int, se
         raise UnusableError(f"in the folder of another session: {place}")
     prefix = f"Ses{session:02d}"
     return {
-        "id": utterance,
-        "session": prefix,
-        "dialogue": utterance.rpartition("_")[0],
+        "id": utterance, "session": prefix, "dialogue": utterance.rpartition("_")[0],
         # The scene that sessions share: script01_1b and impro05a are takes of script01_1 and impro05.
         "script": _SCRIPT.sub(r"\1", name[3]),
-        "speaker": prefix + name[4],
-        "gender": name[4],
-        "emotion": match[4],
-        "start": start,
-        **ratings,
-    }
+        "speaker": prefix + name[4], "gender": name[4], "emotion": match[4], "start": start, **ratings,
+    }  # fmt: skip
 
 
 def _lines(folder: Path) -> Iterator[tuple[str, str]]:
@@ -123,17 +117,12 @@ def _transcripts(folder: Path) -> dict[str, str]:
 
 
 CORPUS = Layout(
-    name="iemocap",
-    read=read,
+    name="iemocap", read=read,
     columns=("session", "dialogue", "script", "speaker", "gender", "emotion", *LABELS, "start", "transcript"),
-    holds=_sessions,
-    sign="Session1/dialog/EmoEvaluation",
-    part=r"Session\d+",
-    scale=SCALE,
+    holds=_sessions, sign="Session1/dialog/EmoEvaluation", part=r"Session\d+", scale=SCALE,
     # The four classes of nearly all reports: excited counts as happy.
     classes=("ang", "hap+exc", "neu", "sad"),
-    language="en",
-    about="IEMOCAP is acted and improvised by ten actors in a studio, in American English.",
+    language="en", about="IEMOCAP is acted and improvised by ten actors in a studio, in American English.",
     licence="given to researchers on request by USC's SAIL, for research",
     citation="Busso et al. 2008, doi 10.1007/s10579-008-9076-6",
-)
+)  # fmt: skip

@@ -21,11 +21,6 @@ def read(root: str | Path, **options: Any) -> Corpus:
 
 
 CORPUS = Layout(
-    name="synthetic",
-    read=read,
-    columns=iemocap.CORPUS.columns,
-    options=("dialogues", "utterances", "seconds"),
-    scale=iemocap.SCALE,
-    classes=iemocap.CORPUS.classes,
-    generated=True,
-)
+    name="synthetic", read=read, columns=iemocap.CORPUS.columns, options=("dialogues", "utterances", "seconds"),
+    scale=iemocap.SCALE, classes=iemocap.CORPUS.classes, generated=True,
+)  # fmt: skip

@@ -48,14 +48,9 @@ def verified(corpus: str, rows: Iterable[Row], exclusions: Sequence[Exclusion]) 
 
 
 def corpus_of_rows(
-    layout: Layout,
-    rows: Sequence[Row],
-    exclusions: Sequence[Exclusion],
-    *,
-    root: Path | str,
-    scale: tuple[float, float] | None = None,
-    further: Sequence[str] = (),
-) -> Corpus:
+    layout: Layout, rows: Sequence[Row], exclusions: Sequence[Exclusion], *, root: Path | str,
+    scale: tuple[float, float] | None = None, further: Sequence[str] = (),
+) -> Corpus:  # fmt: skip
     """Return the corpus of rows that can all be used; a scale that neither user nor layout knows is inferred.
 
     Without sessions or dialogues, both are the speaker. `further` are columns of the user's own: those of numbers alone
@@ -72,16 +67,10 @@ def corpus_of_rows(
     rows = [_complete(row, labels) for row in rows]
     scale = scale or layout.scale
     return Corpus(
-        name=layout.name,
-        utterances=dataset_of(rows, labels, groups),
-        exclusions=list(exclusions),
-        scale=scale or _inferred(layout.name, rows, labels),
-        inferred=scale is None,
-        mapped=layout.mapped,
-        labels=labels,
-        groups=groups,
-        fingerprint=_fingerprint(layout.name, rows, (*labels, *groups)),
-    )
+        name=layout.name, utterances=dataset_of(rows, labels, groups), exclusions=list(exclusions),
+        scale=scale or _inferred(layout.name, rows, labels), inferred=scale is None, mapped=layout.mapped,
+        labels=labels, groups=groups, fingerprint=_fingerprint(layout.name, rows, (*labels, *groups)),
+    )  # fmt: skip
 
 
 def _complete(row: Row, labels: Sequence[str]) -> Row:

@@ -26,12 +26,9 @@ def measures_of(targets: tuple[str, ...]) -> list[Measure]:
     each = [*cccs, measures.unweighted_accuracy(EMOTION)]
     first = [measures.mean("mean", each), measures.combined("ccc", cccs, np.mean, headline=False)] if cccs else []
     return [
-        *first,
-        *each,
-        *further,
-        measures.accuracy(EMOTION, f"wa_{EMOTION}", "WA", headline=False),
+        *first, *each, *further, measures.accuracy(EMOTION, f"wa_{EMOTION}", "WA", headline=False),
         measures.macro_f1(EMOTION, f"f1_{EMOTION}", "macro F1"),
-    ]
+    ]  # fmt: skip
 
 
 def rows_of(

@@ -277,16 +277,13 @@ class EmotionTask(EmotionReport, EmotionCard):
         # Of a split by scripts or by a column of parts the speakers are told.
         group = data.split if data.split in corpus.utterances.column_names and data.split != "script" else "speaker"
         return {
-            "corpus": corpus.identity,
-            "fingerprint": corpus.fingerprint,
-            "scale": list(corpus.scale),
-            "scale_inferred": corpus.inferred,
-            "mapped": corpus.mapped,
+            "corpus": corpus.identity, "fingerprint": corpus.fingerprint, "scale": list(corpus.scale),
+            "scale_inferred": corpus.inferred, "mapped": corpus.mapped,
             "utterances": {name: len(part) for name, part in self.parts.items()},
             "held_out": {name: sorted({str(value) for value in part[group]}) for name, part in self.parts.items()},
             "excluded": len(corpus.exclusions),
             "exclusions": dict(Counter(kind(exclusion) for exclusion in corpus.exclusions).most_common()),
-        }
+        }  # fmt: skip
 
     def exclusions(self) -> list[dict[str, str]]:
         """Return all that the corpus leaves out, of every part: `what` and the `reason`."""

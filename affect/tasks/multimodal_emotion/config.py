@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from affect.config import default_values, require, require_each
 from affect.data import corpora
+from affect.data.corpus import stream_keys
 from affect.recipe import Recipe
 
 MODALITIES = ("audio", "text", "video")
@@ -205,9 +206,8 @@ class Signature:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The input that holds each stream: its modality, for a second one of it `audio_2` and so on."""
-        numbers = [self.modalities[: k + 1].count(name) for k, name in enumerate(self.modalities)]
-        return tuple(m if n == 1 else f"{m}_{n}" for m, n in zip(self.modalities, numbers, strict=True))
+        """The input that holds each stream."""
+        return stream_keys(self.modalities)
 
     @property
     def widths(self) -> tuple[int, ...]:

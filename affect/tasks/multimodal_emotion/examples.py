@@ -38,7 +38,8 @@ class Examples:
         ]
         self.present = corpus.present
         # What is computed for all utterances at once; of an instance, not of the class.
-        self._kept = cache(self._keep)
+        whole = self.modalities(self.present)
+        self._kept = cache(lambda condition: conditions.keep(conditions.parse(condition), self.ids, whole))
         self._source = cache(self._shuffled)
         self._power = cache(self._measure)
 
@@ -82,9 +83,6 @@ class Examples:
         if named.kind == "snr":
             values = conditions.noise(named, [self.ids[place] for place in places], key, values, self._power(s))
         return values
-
-    def _keep(self, condition: str) -> Mask:
-        return conditions.keep(conditions.parse(condition), self.ids, self.modalities(self.present))
 
     def _shuffled(self, condition: str) -> Places:
         """Return whose features each utterance has: another's of the same part."""

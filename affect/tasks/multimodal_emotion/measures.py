@@ -21,12 +21,6 @@ _SUBSETS = ["".join(letter for k, letter in enumerate(MODALITIES) if code >> k &
 """The letters of the modalities that are there, by a bit each."""
 
 
-def _emoval(values: Sequence[float]) -> float:
-    """Return emoval of weighted F1 and squared error (numbers, or resamples [n] of both; Lian et al. 2023)."""
-    f1, mse = values
-    return f1 - 0.25 * mse
-
-
 def rows_of(outputs: Outputs, batch: Batch, classes: Sequence[str], modalities: Sequence[str]) -> list[Row]:
     """Return a row an example: emotion, valence, logits, attention by modality and what was there.
 
@@ -37,17 +31,11 @@ def rows_of(outputs: Outputs, batch: Batch, classes: Sequence[str], modalities: 
     # As lists at once: number by number takes several times as long.
     columns = zip(batch.ids, batch.rows, logits.argmax(1).tolist(), outputs[VALENCE].float().tolist(),
                   softmax(logits).tolist(), logits.tolist(), there.tolist(), strict=True)  # fmt: skip
-    rows: list[Row] = [
-        {
-            "id": name,
-            "prediction": {EMOTION: classes[best], VALENCE: valence},
-            "target": {EMOTION: labels[EMOTION], VALENCE: labels[VALENCE]},
-            "probability": {EMOTION: dict(zip(classes, shares, strict=True))},
-            "logits": logit,
-            "present": _SUBSETS[code],
-        }
-        for name, labels, best, valence, shares, logit, code in columns
-    ]
+    rows: list[Row] = [{
+        "id": name, "prediction": {EMOTION: classes[best], VALENCE: valence},
+        "target": {EMOTION: labels[EMOTION], VALENCE: labels[VALENCE]},
+        "probability": {EMOTION: dict(zip(classes, shares, strict=True))}, "logits": logit, "present": _SUBSETS[code],
+    } for name, labels, best, valence, shares, logit, code in columns]  # fmt: skip
     if "attention" in outputs:
         attention = outputs["attention"].float().cpu().numpy()
         for modality in dict.fromkeys(modalities):
@@ -75,6 +63,7 @@ F1 = measures.weighted_f1(EMOTION, "f1")
 ACCURACY = measures.accuracy(EMOTION, "acc")
 SQUARED_ERROR = replace(measures.mse(VALENCE, "mse", "val"), aliases=("val",))
 EMOVAL = measures.combined("emoval", (F1, SQUARED_ERROR), lambda values: values[0] - 0.25 * values[1], headline=False)
+"""Of numbers, or of resamples [n] (Lian et al. 2023)."""
 MEASURES = (
     EMOVAL,
     F1,

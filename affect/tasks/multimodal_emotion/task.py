@@ -209,17 +209,12 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
             presence[name] = dict(zip(MODALITIES, there.sum(0).tolist(), strict=True))
             presence[name]["all"] = int(there.all(1).sum())
         return {
-            "corpus": corpus.identity,
-            "fingerprint": corpus.fingerprint,
-            "scale": list(corpus.scale),
-            "classes": list(corpus.classes),
-            "features": {stream.name: stream.width for stream in corpus.streams},
-            "utterances": {name: len(places) for name, places in parts.items()},
-            "class_counts": counts,
-            "presence": presence,
-            "excluded": len(corpus.exclusions),
+            "corpus": corpus.identity, "fingerprint": corpus.fingerprint, "scale": list(corpus.scale),
+            "classes": list(corpus.classes), "features": {stream.name: stream.width for stream in corpus.streams},
+            "utterances": {name: len(places) for name, places in parts.items()}, "class_counts": counts,
+            "presence": presence, "excluded": len(corpus.exclusions),
             "exclusions": dict(Counter(exclusion.reason for exclusion in corpus.exclusions).most_common()),
-        }
+        }  # fmt: skip
 
     def exclusions(self) -> list[dict[str, str]]:
         """Return all that the corpus leaves out: `what` and the `reason`."""
