@@ -97,7 +97,8 @@ def _build(kind: Any, value: Any, name: str) -> Any:
     arms = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     fitting = next((arm for arm in arms if _fits(arm, value)), MISSING)
     if fitting is MISSING:
-        raise AffectError(f"{name} must be {' or '.join(map(_spell, arms))}, not {value!r}")
+        kinds = " or ".join(str(getattr(arm, "__name__", arm)).replace("typing.", "") for arm in arms)
+        raise AffectError(f"{name} must be {kinds}, not {value!r}")
     if get_origin(fitting) is tuple:
         inner = get_args(fitting)
         each = [inner[0]] * len(value) if inner[1:] == (Ellipsis,) else inner
@@ -130,10 +131,6 @@ def _fits(kind: Any, value: Any) -> bool:
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, origin or kind)
-
-
-def _spell(kind: Any) -> str:
-    return str(getattr(kind, "__name__", kind)).replace("typing.", "")
 
 
 def _dotted(prefix: str, key: str) -> str:

@@ -25,16 +25,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 GREY = "#767676"
 DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
 STYLE = {
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e5e5e5",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "axes.titlesize": 10.0,
-    "legend.frameon": False,
-}
+    "font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e5e5e5",
+    "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.titlesize": 10.0, "legend.frameon": False,
+}  # fmt: skip
 
 
 def lay_out(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:

@@ -28,12 +28,9 @@ _NAME = "search"
 _EPOCHS, _RUNS = 10**6, 10**4
 """More than a trial has of either: what of two trials can't be compared is reported at different steps."""
 _STATES = {
-    TrialState.COMPLETE: "finished",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "interrupted",
-    TrialState.WAITING: "interrupted",
-}
+    TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed",
+    TrialState.RUNNING: "interrupted", TrialState.WAITING: "interrupted",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

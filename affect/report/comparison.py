@@ -142,7 +142,6 @@ def preferred(studies: Sequence[Study]) -> str:
 
 
 def _tests(study: Study) -> list[str]:
-    """Return its tests; where it has none, what it has."""
     return study.tests or study.evaluations
 
 

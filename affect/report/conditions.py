@@ -13,7 +13,7 @@ import numpy as np
 
 from affect.findings import Plot, Section
 from affect.report.study import Study
-from affect.report.systems import Floats
+from affect.report.systems import Floats, Scored
 from affect.tables import escaped, filled, grid, slug, with_deviation
 
 if TYPE_CHECKING:
@@ -56,46 +56,43 @@ def value(condition: str) -> str:
     return condition.partition("=")[2] or condition
 
 
-def _summaries(study: Study, part: str, names: list[str]) -> list[str]:
-    """Return the summaries of a part whose members are conditions of these."""
-    return [s for s, members in study.summaries.items() if set(members) <= {f"{part}@{name}" for name in names}]
+def _means(study: Study, names: list[str]) -> list[str]:
+    """Return the summaries whose members are conditions of these, without their parts' names."""
+    under = [{f"{part}@{name}" for name in names} for part in study.evaluations]
+    found = (s for each in under for s, members in study.summaries.items() if each.issuperset(members))
+    return list(dict.fromkeys(s.partition("@")[2] for s in found))
 
 
 def _table(study: Study, names: list[str]) -> str:
     """Return a line a part: its score as it is, under each condition, and the means that the task takes."""
     assert study.main is not None
-    rows, means = (
-        [],
-        list(dict.fromkeys(s.partition("@")[2] for p in study.evaluations for s in _summaries(study, p, names))),
-    )
-    for part in study.evaluations:
-        if not study.conditions(part):
-            continue
-        each = [part, *(f"{part}@{name}" for name in names), *(f"{part}@{name}" for name in means)]
-        cells = []
-        for evaluation in each:
-            found = study.scored(evaluation, study.main) if evaluation in (*study.names, *study.summaries) else None
-            cells.append(with_deviation(found.mean, found.over_seeds) if found else "")
+    rows, means = [], _means(study, names)
+    for part in filter(study.conditions, study.evaluations):
+        scores = _scored(study, part, [CLEAN, *names, *means])
+        cells = [with_deviation(found.mean, found.over_seeds) if found else "" for found in scores]
         trivial = [f"{study.scored(part, study.main, model).mean:.3f}" for model in study.baselines]
         rows.append([part, *cells, *trivial])
     return grid(*filled(["part", CLEAN, *map(value, names), *means, *study.baselines], rows))
 
 
+def _scored(study: Study, part: str, names: list[str]) -> list[Scored | None]:
+    """Return the scores [K] of the main measure under conditions, None where it was not predicted under one."""
+    assert study.main is not None
+    known = {*study.names, *study.summaries}
+    each = [part if name == CLEAN else f"{part}@{name}" for name in names]
+    return [study.scored(name, study.main) if name in known else None for name in each]
+
+
 def scores_of(study: Study, part: str, names: list[str]) -> Floats:
     """Return mean and deviation over seeds [K, 2] of the main measure, NaN where it is unknown."""
-    assert study.main is not None
-    each = [part if name == CLEAN else f"{part}@{name}" for name in names]
-    known = {*study.names, *study.summaries}
-    found = [study.scored(e, study.main) if e in known else None for e in each]
-    return np.array([(s.mean, s.over_seeds) if s else (np.nan, np.nan) for s in found])
+    return np.array([(s.mean, s.over_seeds) if s else (np.nan, np.nan) for s in _scored(study, part, names)])
 
 
 def _matrix(study: Study, kind: str, names: list[str]) -> Figure | None:
     """Return the scores of parts and conditions [P, K] as a heat map."""
     from affect.figures import heat, lay_out
 
-    parts = [part for part in study.evaluations if study.conditions(part)]
-    means = list(dict.fromkeys(s.partition("@")[2] for part in parts for s in _summaries(study, part, names)))
+    parts, means = [part for part in study.evaluations if study.conditions(part)], _means(study, names)
     columns = [*names, CLEAN, *means]
     found = np.array([scores_of(study, part, columns)[:, 0] for part in parts])
     if not np.isfinite(found).any():

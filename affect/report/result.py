@@ -40,8 +40,7 @@ def _seeds(study: Study) -> str:
     if count == 1:
         return (
             "**A single run can't tell a better model from a luckier one**: with one seed nothing tells how much "
-            "another "
-            f"seed would change. {PAIRS} seeds are needed before a difference over seeds can be called real."
+            f"another seed would change. {PAIRS} seeds are needed before a difference over seeds can be called real."
         )
     return f"{count} seeds are few: {PAIRS} are needed to test a difference over seeds." if count < PAIRS else ""
 
@@ -62,14 +61,14 @@ def _reported(study: Study) -> str:
 
 
 def _reached(study: Study, name: str) -> str:
-    """Return one evaluation in words."""
     system = study.system(name)
     if not system.units:
         values = ", ".join(f"{m.shown} {number(study.scored(name, m).mean)}" for m in study.headline)
         return f"(as recorded, no rows): **{values}**."
     known = [(m, study.estimate(name, m)) for m in study.headline]
     values = ", ".join(f"{m.shown} {found.shown(number)}" for m, found in known if not math.isnan(found.value))
-    how = "the mean of the folds' models" if system.shared else "pooled" if _any_pooled(study, name) else "their mean"
+    pooled = any(study.pooled(name, measure) for measure in study.headline)
+    how = "the mean of the folds' models" if system.shared else "pooled" if pooled else "their mean"
     over = f"{counted(len(study.folds), 'fold')}, {how}; " if len(study.folds) > 1 else ""
     over += counted(system.size, "row") + (f"; mean of {len(study.seeds)} seeds" if len(study.seeds) > 1 else "")
     said = [f"({over}): **{values or 'no score'}**."]
@@ -79,10 +78,6 @@ def _reached(study: Study, name: str) -> str:
     if len(study.seeds) > 1:
         said.append(f"Over the seeds: {_listed(scored, folds=False)}.")
     return " ".join([*said, _against(study, name)]).rstrip()
-
-
-def _any_pooled(study: Study, name: str) -> bool:
-    return any(study.pooled(name, measure) for measure in study.headline)
 
 
 def _listed(scored: dict[Measure, Scored], folds: bool) -> str:
@@ -128,11 +123,9 @@ def scores(study: Study) -> str:
             # Of a summary the main measure alone: each of its members is resampled for it.
             shown = [m for m in study.headline if name not in study.summaries or m is study.main]
             cells = [cell(study, name, m, model) if m in shown else NONE for m in study.headline]
-            above = (
-                NONE
-                if model == NETWORK or study.main is None
-                else study.above(name, study.main, model)[0].shown(signed)
-            )
+            above = NONE
+            if model != NETWORK and study.main is not None:
+                above = study.above(name, study.main, model)[0].shown(signed)
             rows.append([name, model, _folds(study, plain, model), f"{system.size:,}", *cells, above])
     return grid(*filled(head, rows), left={1}) if rows else ""
 
@@ -156,7 +149,7 @@ def _folds(study: Study, name: str, model: str) -> str:
 def basis(study: Study) -> str:
     """Return what is pooled and what a mean, what intervals stand for, and who chose the epochs."""
     said = []
-    if any(not study.system(name).shared and _any_pooled(study, name) for name in study.evaluations):
+    if any(study.pooled(name, measure) for name in study.evaluations for measure in study.headline):
         said.append("Where folds hold out groups, scores are of all folds' rows pooled (the folds' own are below).")
     if any(study.system(name).shared for name in study.evaluations):
         said.append("A part that all folds predict is predicted by the mean of their models, once a seed.")
@@ -191,8 +184,7 @@ def chosen(study: Study) -> str:
         return "The weights of the last step were taken, whatever the validation scores; the tests were evaluated once."
     words = (
         f"Checkpoints were chosen on the validation part, by {escaped(study.measures[0].shown)}; the tests chose "
-        "nothing. "
-        "Validation scores are therefore the best of several and lean upwards."
+        "nothing. Validation scores are therefore the best of several and lean upwards."
     )
     tests = [name for name in study.evaluations if name != VALID]
     if any(event.get("evaluation") in tests for run in study.finished for event in run.evals):
@@ -215,12 +207,8 @@ def folds(study: Study) -> str:
     head += [m.shown if [name] == tests else f"{name} {m.shown}" for name, m in columns] + ["gap", "best epoch"]
     rows = []
     for run in sorted(study.finished, key=lambda run: (run.fold, run.seed)):
-        row = [
-            str(run.fold) if run.fold else NONE,
-            *([str(run.seed)] if several else []),
-            study.held_out(run, names[0]),
-        ]
-        row += [f"{len(run.predictions.get(names[0]) or {})}" if names[0] in run.predictions else NONE]
+        row = [str(run.fold or NONE), *([str(run.seed)] if several else []), study.held_out(run, names[0])]
+        row += [str(len(run.predictions[names[0]])) if names[0] in run.predictions else NONE]
         row += [number(study.of_run(run, name, m)) for name, m in columns]
         rows.append([*row, signed(gap(study, run, tests)), _kept(run)])
     blank = [""] * (3 if several else 2)
@@ -234,8 +222,7 @@ def folds(study: Study) -> str:
 
 FOLDS = (
     "`n`: rows of the first part. `gap`: validation minus test, of the main measure. The deviation is that of a "
-    "sample, "
-    "over folds (seeds averaged first)."
+    "sample, over folds (seeds averaged first)."
 )
 
 
@@ -269,21 +256,11 @@ def training(study: Study) -> str:
         said += f", of {last} at most." if last is not None else "."
     early = sum(ended(run) == "stopped early" for run in runs)
     said += f" {early} of {len(runs)} runs stopped early." if early else ""
-    rows = [
-        [
-            str(run.seed), str(run.fold), number(a), number(b), signed(a - b), _epoch(run.kept_epoch),
-            _epoch(run.last_epoch), ended(run),
-        ]
-        for run, a, b in found
-    ]  # fmt: skip
+    rows = [[str(run.seed), str(run.fold), number(a), number(b), signed(a - b), _epoch(run.kept_epoch),
+             _epoch(run.last_epoch), ended(run)] for run, a, b in found]  # fmt: skip
     head = ["seed", "fold", f"train {first.shown}", f"valid {first.shown}", "gap", "kept epoch", "last epoch", "end"]
-    note = (
-        "The training scores are as the trainer recorded them; all others are recomputed from "
-        "predictions. Epochs count from 1."
-    )
-    return "\n\n".join(
-        [escaped(said), grid(*filled(head, rows), left={7} if len(filled(head, rows)[0]) > 7 else False), note]
-    )
+    note = "The training scores are as the trainer recorded them; all others are recomputed from predictions. "
+    return "\n\n".join([escaped(said), grid(*filled(head, rows), left={7}), note + "Epochs count from 1."])
 
 
 def ended(run: Run) -> str:

@@ -97,9 +97,8 @@ def rows_of(path: Path, problems: list[str]) -> Rows:
         elif name in rows:
             twice.append(name)
         else:
-            record["id"] = name
-            record["prediction"], record["target"] = _values(prediction), _values(target)
-            rows[name] = record
+            prediction, target = ({k: _value(v) for k, v in side.items()} for side in (prediction, target))
+            rows[name] = record | {"id": name, "prediction": prediction, "target": target}
     if wrong:
         problems.append(f"{path.name}: {len(wrong)} row(s) without prediction and target, the first is {wrong[0]}")
     if twice:
@@ -107,12 +106,8 @@ def rows_of(path: Path, problems: list[str]) -> Rows:
     return rows
 
 
-def _values(values: Record) -> Record:
-    """Return numbers as floats, and null and an empty name as NaN; anything else is the task's own."""
-    return {name: _value(value) for name, value in values.items()}
-
-
 def _value(value: Any) -> Any:
+    """Return a number as a float, and null and an empty name as NaN; anything else is the task's own."""
     if isinstance(value, bool) or value is None or value == "":
         return math.nan
     return float(value) if isinstance(value, int) else value

@@ -123,21 +123,14 @@ def _run(path: Path, seed: int, fold: int, scores_only: bool) -> Run:
         except zipfile.BadZipFile as error:
             problems.append(f"{conditions.name} can't be read: {first_line(error)}")
     return Run(
-        name=f"seed{seed}/fold{fold}",
-        seed=seed,
-        fold=fold,
-        finished=bool(end),
-        recipe=_document(path / "recipe.json", problems),
-        environment=_document(path / "environment.json", problems),
+        name=f"seed{seed}/fold{fold}", seed=seed, fold=fold, finished=bool(end),
+        recipe=_document(path / "recipe.json", problems), environment=_document(path / "environment.json", problems),
         steps=[] if scores_only else _last_by_step(events, "step"),
-        evals=[] if scores_only else _last_by_step(events, "eval"),
-        end=end,
-        timing=[] if scores_only else lines(path / "timing.jsonl", problems),
-        predictions=Files(predictions, problems),
+        evals=[] if scores_only else _last_by_step(events, "eval"), end=end,
+        timing=[] if scores_only else lines(path / "timing.jsonl", problems), predictions=Files(predictions, problems),
         baselines={name: Files(files, problems) for name, files in baselines.items() if not scores_only},
-        problems=problems,
-        folder=path,
-    )
+        problems=problems, folder=path,
+    )  # fmt: skip
 
 
 def _last(path: Path) -> list[Record]:
@@ -157,16 +150,15 @@ def _last(path: Path) -> list[Record]:
 def _document(path: Path, problems: list[str]) -> Record:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+        problem = "holds no JSON object"
     except FileNotFoundError:
-        problems.append(f"{path.name} is missing")
-        return {}
+        problem = "is missing"
     except (ValueError, OSError) as error:
-        problems.append(f"{path.name} can't be read: {first_line(error)}")
-        return {}
-    if not isinstance(content, dict):
-        problems.append(f"{path.name} holds no JSON object")
-        return {}
-    return content
+        problem = f"can't be read: {first_line(error)}"
+    problems.append(f"{path.name} {problem}")
+    return {}
 
 
 def _last_by_step(events: list[Record], kind: str) -> list[Record]:

@@ -69,11 +69,7 @@ def predict(
 
 
 def export(
-    run: Annotated[Path, tyro.conf.Positional],
-    /,
-    format: str = "onnx",
-    output: Path | None = None,
-    opset: int = 18,
+    run: Annotated[Path, tyro.conf.Positional], /, format: str = "onnx", output: Path | None = None, opset: int = 18
 ) -> None:
     """Write a run's best weights in another format, for use without affect; which formats there are, its task says.
 

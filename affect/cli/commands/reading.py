@@ -19,10 +19,7 @@ else:
 
 
 def report(
-    runs: Annotated[list[Path], tyro.conf.Positional],
-    /,
-    against: Path | None = None,
-    target: tuple[str, ...] = (),
+    runs: Annotated[list[Path], tyro.conf.Positional], /, against: Path | None = None, target: tuple[str, ...] = ()
 ) -> None:
     """Write report.md, report.html and plots for experiments and print their tables; compare them all.
 
