@@ -13,12 +13,6 @@ LABELS = ("valence", "arousal", "dominance")
 """Columns of ratings that lie on a corpus's scale."""
 
 
-def stream_keys(modalities: Sequence[str]) -> tuple[str, ...]:
-    """Return a model's name of each stream: audio, text, video, and audio_2 ... for a modality's further ones."""
-    counts = [modalities[: k + 1].count(modality) for k, modality in enumerate(modalities)]
-    return tuple(m if count == 1 else f"{m}_{count}" for m, count in zip(modalities, counts, strict=True))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Exclusion:
     """Something of a corpus that is left out, and why (a file, an utterance or a line)."""

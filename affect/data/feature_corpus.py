@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from affect.data import store
 from affect.data.cache import lock
-from affect.data.corpus import Corpus, stream_keys
+from affect.data.corpora import stream_keys
+from affect.data.corpus import Corpus
 from affect.data.label_file import read_header
 from affect.errors import AffectError, first_line, nearest
 

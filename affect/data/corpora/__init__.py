@@ -76,6 +76,12 @@ def mapping(pairs: Sequence[str]) -> dict[str, str]:
     return columns
 
 
+def stream_keys(modalities: Sequence[str]) -> tuple[str, ...]:
+    """Return a model's name of each stream: audio, text, video, and audio_2 ... for a modality's further ones."""
+    counts = [modalities[: k + 1].count(modality) for k, modality in enumerate(modalities)]
+    return tuple(m if count == 1 else f"{m}_{count}" for m, count in zip(modalities, counts, strict=True))
+
+
 def read(corpus: str, root: str | Path, *, name: str | None = None, **options: Any) -> Corpus:
     """Return the corpus in folder `root` (or of that name on the Hub) as the reader of the layout `corpus` finds it.
 

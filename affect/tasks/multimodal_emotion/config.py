@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from affect.config import default_values, require, require_each
 from affect.data import corpora
-from affect.data.corpus import stream_keys
 from affect.recipe import Recipe
 
 MODALITIES = ("audio", "text", "video")
@@ -207,7 +206,7 @@ class Signature:
     @property
     def keys(self) -> tuple[str, ...]:
         """The input that holds each stream."""
-        return stream_keys(self.modalities)
+        return corpora.stream_keys(self.modalities)
 
     @property
     def widths(self) -> tuple[int, ...]:
