@@ -65,7 +65,7 @@ def _agree(first: str, row: Row, member: str, other: Row) -> None:
             owner = first if name in row["prediction"] else member
             raise AffectError(f"{first} and {member} predict different targets: {name} is in {owner} alone")
         ours, theirs = row["target"].get(name), other["target"].get(name)
-        if ours != theirs and not (_missing(ours) and _missing(theirs)):
+        if ours != theirs and not (missing(ours) and missing(theirs)):
             raise AffectError(f"{row['id']}: its {name} is {ours} in {first} and {theirs} in {member}")
     if row.get("present") != other.get("present"):
         raise AffectError(
@@ -128,5 +128,6 @@ def _attention(same: Sequence[Row]) -> dict[str, dict[str, float]]:
     return {_ATTENTION: {name: float(np.mean([one[name] for one in each])) for name in each[0]}}
 
 
-def _missing(value: object) -> bool:
+def missing(value: object) -> bool:
+    """Tell whether a label is missing: None or NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from affect.errors import AffectError
+from affect.metrics.average_predictions import missing
 from affect.metrics.paired import sign_flip
 from affect.report import asking
 from affect.report.judgement import PAIRS, Judgement, judge
@@ -326,7 +327,7 @@ def _labels(
     alike: dict[str, set[Key]] = {}
     for target in sorted({t for key in keys for t in ours[key]["target"]}):
         pairs = {key: (ours[key]["target"].get(target), theirs[key]["target"].get(target)) for key in keys}
-        labelled = {key: pair for key, pair in pairs.items() if not any(map(_missing, pair))}
+        labelled = {key: pair for key, pair in pairs.items() if not any(map(missing, pair))}
         wrong = {key: pair for key, pair in labelled.items() if not _same(*pair)}
         alike[target] = labelled.keys() - wrong.keys()
         if wrong:
@@ -336,10 +337,6 @@ def _labels(
                 f"(the first {first} and {second}), and left out."
             )
     return alike
-
-
-def _missing(label: object) -> bool:
-    return label is None or isinstance(label, float) and math.isnan(label)
 
 
 def _same(a: object, b: object) -> bool:
