@@ -43,6 +43,7 @@ format: $(VENV)/.done
 
 bench: $(VENV)/.done
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/hold.py
 	$(BIN)/python benchmarks/mamba.py
 	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/together.py --whole

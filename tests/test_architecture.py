@@ -27,6 +27,7 @@ MAY = {
     "options": {"recipe", "errors"},
     "definitions": {"recipe", "errors"},
     "extraction": {"recipe", "errors"},
+    "frozen": set(),
     "process": set(),
     "findings": set(),
     "tables": set(),

@@ -103,7 +103,7 @@ def test_an_interrupted_trial_goes_on(search, monkeypatch, tmp_path, method, cal
     real, calls = getattr(Run, method), []
 
     def interrupted(self, *arguments):
-        calls.append(self.name)
+        calls.append(self.folder)
         if len(calls) == call:
             raise KeyboardInterrupt
         return real(self, *arguments)

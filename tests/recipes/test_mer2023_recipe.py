@@ -276,4 +276,4 @@ def test_a_feature_of_two_modalities_is_one_line(capsys, tmp_path, monkeypatch):
 def test_a_folder_that_is_no_corpus_is_one_line(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _, err = launch(capsys, "baseline", "--data.root", str(tmp_path))
-    assert_one_line(code, err, "has neither label-6way.npz nor")
+    assert_one_line(code, err, "has no label-6way.npz, or train-label.csv")
