@@ -12,14 +12,9 @@ from affect.data.corpus import Corpus
 
 
 def read(
-    root: str | Path,
-    *,
-    dialogues: int = 4,
-    utterances: int = 12,
-    seconds: Sequence[float] = (1.0, 3.0),
-    noise: float = 0.05,
-    seed: int = 0,
-) -> Corpus:
+    root: str | Path, *, dialogues: int = 4, utterances: int = 12, seconds: Sequence[float] = (1.0, 3.0),
+    noise: float = 0.05, seed: int = 0,
+) -> Corpus:  # fmt: skip
     """Return the corpus under `root`, written first where it is absent or of other options; raises as that does."""
     # Imported here: it loads a synthesiser.
     from affect.data.synthetic import Options, generate
