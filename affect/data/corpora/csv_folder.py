@@ -92,6 +92,11 @@ def _row(cells: Mapping[str, str], folder: Path, scale: tuple[float, float] | No
 
 
 CORPUS = Layout(
-    name="csv_folder", read=read, columns=(*REQUIRED, *OPTIONAL), options=("columns", "scale", "labels", "audio"),
-    holds=find_table, sign="labels.csv", about="Look at how it was recorded, by whom, and whether it was acted.",
-)  # fmt: skip
+    name="csv_folder",
+    read=read,
+    columns=(*REQUIRED, *OPTIONAL),
+    options=("columns", "scale", "labels", "audio"),
+    holds=find_table,
+    sign="labels.csv",
+    about="Look at how it was recorded, by whom, and whether it was acted.",
+)

@@ -110,9 +110,15 @@ def _validating(documents: Sequence[str]) -> set[str]:
 
 
 CORPUS = Layout(
-    name="emobank", read=read,
+    name="emobank",
+    read=read,
     columns=("session", "dialogue", "valence", "arousal", "dominance", "transcript", "split"),
-    holds=lambda folder: _table(folder).is_file(), sign="emobank.csv or corpus/emobank.csv", scale=SCALE,
-    has_audio=False, language="en", about="EmoBank is English from news, letters, fiction and the web.",
-    licence="CC BY-SA 4.0", citation="Buechel and Hahn 2017, EmoBank, EACL",
-)  # fmt: skip
+    holds=lambda folder: _table(folder).is_file(),
+    sign="emobank.csv or corpus/emobank.csv",
+    scale=SCALE,
+    has_audio=False,
+    language="en",
+    about="EmoBank is English from news, letters, fiction and the web.",
+    licence="CC BY-SA 4.0",
+    citation="Buechel and Hahn 2017, EmoBank, EACL",
+)

@@ -75,10 +75,15 @@ def _recordings(root: Path) -> list[Path]:
 
 
 CORPUS = Layout(
-    name="emodb", read=read,
+    name="emodb",
+    read=read,
     columns=("session", "dialogue", "script", "speaker", "gender", "emotion", "valence", "arousal", "transcript"),
-    holds=_recordings, sign="recording named like 03a01Fa.wav or wav/03a01Fa.wav", scale=(-1.0, 1.0), mapped=True,
-    language="de", about="EmoDB is ten sentences acted by ten speakers in a studio, in German.",
+    holds=_recordings,
+    sign="recording named like 03a01Fa.wav or wav/03a01Fa.wav",
+    scale=(-1.0, 1.0),
+    mapped=True,
+    language="de",
+    about="EmoDB is ten sentences acted by ten speakers in a studio, in German.",
     licence="CC0-1.0, as audEERING publishes it",
     citation="Burkhardt et al. 2005, A Database of German Emotional Speech, Interspeech",
-)  # fmt: skip
+)

@@ -28,6 +28,11 @@ def read(
 
 
 CORPUS = Layout(
-    name="generated", read=read, columns=mer2023.CORPUS.columns, options=("train", "test", "noise", "generator_seed"),
-    scale=mer2023.SCALE, generated=True, usual=mer2023.CORPUS.usual,
-)  # fmt: skip
+    name="generated",
+    read=read,
+    columns=mer2023.CORPUS.columns,
+    options=("train", "test", "noise", "generator_seed"),
+    scale=mer2023.SCALE,
+    generated=True,
+    usual=mer2023.CORPUS.usual,
+)

@@ -188,7 +188,12 @@ def _absence(base: Path, path: str) -> str:
 
 
 CORPUS = Layout(
-    name="hub", read=read, columns=KNOWN, options=("columns", "scale", "subset", "revision", "limit", "streaming"),
-    holds=_is_saved, sign="datasets folder", on_hub=True,
+    name="hub",
+    read=read,
+    columns=KNOWN,
+    options=("columns", "scale", "subset", "revision", "limit", "streaming"),
+    holds=_is_saved,
+    sign="datasets folder",
+    on_hub=True,
     about="Look at how it was recorded, by whom, and whether it was acted.",
-)  # fmt: skip
+)

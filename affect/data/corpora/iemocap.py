@@ -117,12 +117,17 @@ def _transcripts(folder: Path) -> dict[str, str]:
 
 
 CORPUS = Layout(
-    name="iemocap", read=read,
+    name="iemocap",
+    read=read,
     columns=("session", "dialogue", "script", "speaker", "gender", "emotion", *LABELS, "start", "transcript"),
-    holds=_sessions, sign="Session1/dialog/EmoEvaluation", part=r"Session\d+", scale=SCALE,
+    holds=_sessions,
+    sign="Session1/dialog/EmoEvaluation",
+    part=r"Session\d+",
+    scale=SCALE,
     # The four classes of nearly all reports: excited counts as happy.
     classes=("ang", "hap+exc", "neu", "sad"),
-    language="en", about="IEMOCAP is acted and improvised by ten actors in a studio, in American English.",
+    language="en",
+    about="IEMOCAP is acted and improvised by ten actors in a studio, in American English.",
     licence="given to researchers on request by USC's SAIL, for research",
     citation="Busso et al. 2008, doi 10.1007/s10579-008-9076-6",
-)  # fmt: skip
+)

@@ -118,10 +118,17 @@ def _from_csv(root: Path) -> Iterator[tuple[Row, str]]:
 
 
 CORPUS = Layout(
-    name="mer2023", read=read, columns=("part", "emotion", "valence"), holds=_has_labels,
-    sign=f"{LABELS}, or {_TABLES[PARTS[0]]} beside a folder features", scale=SCALE, classes=CLASSES, language="zh",
+    name="mer2023",
+    read=read,
+    columns=("part", "emotion", "valence"),
+    holds=_has_labels,
+    sign=f"{LABELS}, or {_TABLES[PARTS[0]]} beside a folder features",
+    scale=SCALE,
+    classes=CLASSES,
+    language="zh",
     about="MER2023 is scenes of Chinese films and television, so acted, in Mandarin.",
     licence="by agreement with the challenge's organisers, for research",
-    citation="Lian et al. 2023, MER 2023, doi 10.1145/3581783.3612836", folder="data/mer2023-dataset-process",
+    citation="Lian et al. 2023, MER 2023, doi 10.1145/3581783.3612836",
+    folder="data/mer2023-dataset-process",
     usual=USUAL,
-)  # fmt: skip
+)

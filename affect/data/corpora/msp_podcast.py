@@ -120,11 +120,17 @@ def _row(cells: Cells, sounds: dict[str, Path]) -> Row:
 
 
 CORPUS = Layout(
-    name="msp_podcast", read=read, columns=("session", "dialogue", "speaker", "gender", "emotion", *LABELS, "split"),
-    holds=lambda folder: _table(folder).is_file(), sign=f"Labels/{TABLE}", part="(?i:labels|audios)", scale=SCALE,
+    name="msp_podcast",
+    read=read,
+    columns=("session", "dialogue", "speaker", "gender", "emotion", *LABELS, "split"),
+    holds=lambda folder: _table(folder).is_file(),
+    sign=f"Labels/{TABLE}",
+    part="(?i:labels|audios)",
+    scale=SCALE,
     # The eight classes of its challenges; "other" and no agreement are none.
     classes=("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
-    language="en", about="MSP-Podcast is podcasts in English, chosen for emotional passages.",
+    language="en",
+    about="MSP-Podcast is podcasts in English, chosen for emotional passages.",
     licence="by agreement with the University of Texas at Dallas, for research unless agreed otherwise",
     citation="Lotfian and Busso 2019, doi 10.1109/TAFFC.2017.2736999",
-)  # fmt: skip
+)

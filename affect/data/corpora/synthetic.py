@@ -25,6 +25,11 @@ def read(
 
 
 CORPUS = Layout(
-    name="synthetic", read=read, columns=iemocap.CORPUS.columns, options=("dialogues", "utterances", "seconds"),
-    scale=iemocap.SCALE, classes=iemocap.CORPUS.classes, generated=True,
-)  # fmt: skip
+    name="synthetic",
+    read=read,
+    columns=iemocap.CORPUS.columns,
+    options=("dialogues", "utterances", "seconds"),
+    scale=iemocap.SCALE,
+    classes=iemocap.CORPUS.classes,
+    generated=True,
+)
