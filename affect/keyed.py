@@ -23,8 +23,7 @@ import torch
 from torch import Tensor, nn
 
 GOLDEN, _CALL = 0x9E3779B97F4A7C15, 0x2545F4914F6CDD1D
-_ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
-"""Odd constants, and the shifts and factors of the last step of splitmix64 (Steele, Lea and Flood 2014)."""
+"""Odd constants: splitmix64's, and another."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,14 @@ def wrap(number: int) -> int:
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
+_ROUNDS = ((30, wrap(0xBF58476D1CE4E5B9)), (27, wrap(0x94D049BB133111EB)))
+"""Shifts and factors of the last step of splitmix64."""
+
+
 def scramble(numbers: Any) -> Any:
-    """Return int64 numbers, a tensor or an array of any shape, scrambled by the last step of splitmix64."""
+    """Return int64 numbers, a tensor or an array of any shape, scrambled (Steele, Lea and Flood 2014, splitmix64)."""
     for bits, factor in _ROUNDS:
-        numbers = (numbers ^ shift(numbers, bits)) * wrap(factor)
+        numbers = (numbers ^ shift(numbers, bits)) * factor
     return numbers ^ shift(numbers, 31)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,18 @@ from affect.keyed import GOLDEN, draw_keys, scramble, wrap
 STEPS = 1 << 16
 _CHUNK = 1 << 15
 """Words of 32 bits that are made at once on a CPU: they stay in its cache."""
-_MIX = ((16, 0x21F0AAAD), (15, 0xD35A2D97), (15, None))
-"""Shifts and factors of a 32-bit hash of two rounds (Wellons 2018, "Prospecting for Hash Functions")."""
-_AXIS = 0xA0761D6478BD642F
-"""Odd: its powers tell the axes of a mask apart."""
+_AXES = tuple(wrap(0xA0761D6478BD642F**k) for k in range(1, 8))
+"""What tells the axes of a mask apart: powers of an odd number."""
+
+
+def _int32(number: int) -> int:
+    """Return the int32 that has the last 32 bits of `number`."""
+    return (number + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
+_STEP = _int32(GOLDEN >> 32)
+_MIX = ((16, 0xFFFF, _int32(0x21F0AAAD)), (15, 0x1FFFF, _int32(0xD35A2D97)), (15, 0x1FFFF, None))
+"""Shifts, the bits that they leave, and factors of a 32-bit hash (Wellons 2018, "Prospecting for Hash Functions")."""
 
 
 def drop(x: Tensor, probability: float, module: nn.Module, *, shared: bool = False) -> Tensor:
@@ -28,27 +37,32 @@ def drop(x: Tensor, probability: float, module: nn.Module, *, shared: bool = Fal
     if not module.training or probability == 0:
         return x
     keys = draw_keys(module, x.shape, x.device, shared=shared)
-    kept, scale = factors(keys, (1, *x.shape) if shared else x.shape, probability)
-    kept = kept.view(x.shape)
+    shape = (1, *x.shape) if shared else x.shape
     if x.dtype == torch.float32:
-        return x * kept.mul_(scale)
+        return x * factors(keys, shape, probability).view(x.shape)
     # A scale that is rounded to 8 bits would move the mean.
-    return x * kept.to(x.dtype) * scale
+    kept = factors(keys, shape, probability, scaled=False).view(x.shape)
+    return x * kept.to(x.dtype) * _scale(probability)[1]
 
 
-def factors(keys: Tensor, shape: Sequence[int], probability: float) -> tuple[Tensor, float]:
-    """Return a mask of `shape` (float32: 1 where a value is kept, else 0), and what keeps the mean at 1.
+def factors(keys: Tensor, shape: Sequence[int], probability: float, *, scaled: bool = True) -> Tensor:
+    """Return a mask of `shape` (float32): 0 for a dropped value, else what keeps the mean at 1 (1 if not `scaled`).
 
     `shape` begins with that of `keys` (int64). The value at an index depends on its key and the rest of its index, not
     on the shape: of a longer or wider mask it is the same.
     """
-    dropped = min(max(round(probability * STEPS), 1), STEPS - 1)
+    least, scale = _scale(probability)
     rows = _rows(keys, shape)
-    last = shape[-1] if len(shape) > keys.ndim else 1
-    kept = torch.empty(len(rows), last, device=keys.device)
-    if kept.numel():
-        _fill(kept, rows, dropped - STEPS // 2)
-    return kept.view(*shape), STEPS / (STEPS - dropped)
+    mask = torch.empty(len(rows), shape[-1] if len(shape) > keys.ndim else 1, device=keys.device)
+    if mask.numel():
+        _fill(mask, rows, least, scale if scaled else 1.0)
+    return mask.view(*shape)
+
+
+def _scale(probability: float) -> tuple[int, float]:
+    """Return the least 16-bit number (from -32768) that is kept, and what keeps the mean at 1."""
+    dropped = min(max(round(probability * STEPS), 1), STEPS - 1)
+    return dropped - STEPS // 2, STEPS / (STEPS - dropped)
 
 
 def _as_arrays(device: torch.device) -> bool:
@@ -60,42 +74,44 @@ def _rows(keys: Tensor, shape: Sequence[int]) -> Tensor:
     """Return two halves of a key (int32) for each row of the last dimension [R, 2], of all the indices before it."""
     rows: Any = keys
     for k, size in enumerate(shape[keys.ndim : -1]):
-        rows = rows[..., None] + torch.arange(size, device=keys.device) * wrap(_AXIS ** (k + 1))
+        rows = rows[..., None] + torch.arange(size, device=keys.device) * _AXES[k]
     scrambled = torch.from_numpy(scramble(rows.numpy())) if _as_arrays(keys.device) else scramble(rows)
     return scrambled.reshape(-1, 1).view(torch.int32)
 
 
-def _fill(kept: Tensor, rows: Tensor, least: int) -> None:
-    """Set `kept` [R, N] to whether 16-bit numbers, two a word, of each row's key reach `least`."""
-    count, last = kept.shape
-    words, golden = (last + 1) // 2, _int32(GOLDEN >> 32)
-    counter = torch.arange(words, dtype=torch.int32, device=kept.device) * golden
-    step = count
-    if arrays := _as_arrays(kept.device):
-        step = max(1, min(count, _CHUNK // words))
-    buffers = torch.empty(2, step, words, dtype=torch.int32, device=kept.device)
-    here: Any = np if arrays else torch
-    shifted: Any = np.right_shift if arrays else torch.bitwise_right_shift
-    first, (word, spare), keys, masks = (t.numpy() if arrays else t for t in (counter, buffers, rows, kept))
+@lru_cache(maxsize=64)
+def _counter(words: int, device: torch.device) -> Tensor:
+    """Return the numbers [words] (int32) that a row's words begin with, before its key."""
+    return torch.arange(words, dtype=torch.int32, device=device) * _STEP
+
+
+def _fill(mask: Tensor, rows: Tensor, least: int, scale: float) -> None:
+    """Set `mask` [R, N] to `scale` where the 16-bit numbers, two a word, of each row's key reach `least`, else to 0."""
+    count, last = mask.shape
+    words, step = (last + 1) // 2, count
+    here: Any = torch
+    shifted: Any = torch.bitwise_right_shift
+    if arrays := _as_arrays(mask.device):
+        here, shifted, step = np, np.right_shift, max(1, min(count, _CHUNK // words))
+    buffers = torch.empty(2, step, words, dtype=torch.int32, device=mask.device)
+    tensors = (_counter(words, mask.device), buffers, rows, mask)
+    counter, (word, spare), keys, masks = (t.numpy() if arrays else t for t in tensors)
     for start in range(0, count, step):
         key, part = keys[start : start + step], masks[start : start + step]
         x, t = word[: len(part)], spare[: len(part)]
-        here.add(first, key[:, :1], out=x)
-        for k, (bits, factor) in enumerate(_MIX):
+        here.add(counter, key[:, :1], out=x)
+        for k, (bits, left, factor) in enumerate(_MIX):
             shifted(x, bits, out=t)
-            t &= (1 << (32 - bits)) - 1
+            t &= left
             x ^= t
             if factor is not None:
-                x *= _int32(factor)
+                x *= factor
             if k == 0:
                 # In the middle, so that no two keys have one sequence at different places.
                 x ^= key[:, 1:]
         part[...] = x.view(here.int16)[:, :last] >= least
-
-
-def _int32(number: int) -> int:
-    """Return the int32 that has the last 32 bits of `number`."""
-    return (number + (1 << 31)) % (1 << 32) - (1 << 31)
+        if scale != 1.0:
+            part *= scale
 
 
 class Dropout(nn.Module):

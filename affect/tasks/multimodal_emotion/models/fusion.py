@@ -166,8 +166,8 @@ class Fusion(nn.Module, ABC):
             widths = [self.sites[name][0] for name in names]
             # One draw for all sites: a third of the time of a draw each.
             shape = (rows, sum(widths))
-            kept, scale = factors(keyed.draw_keys(self, shape, here), shape, p)
-            noise |= dict(zip(names, torch.split(kept.mul_(scale), widths, dim=1), strict=True))
+            masks = torch.split(factors(keyed.draw_keys(self, shape, here), shape, p), widths, dim=1)
+            noise |= dict(zip(names, masks, strict=True))
         if self.config.modality_dropout:
             drawn = keyed.uniform(self, rows, 2, here)
             noise["modality"] = modality_dropout.draw(drawn, self.probability, self._shares)
