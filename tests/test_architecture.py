@@ -21,7 +21,6 @@ MAY = {
     "errors": set(),
     "config": {"errors"},
     "usage": set(),
-    "frozen": set(),
     "keyed": set(),
     "recipe": {"config", "errors"},
     # What a default of the base class needs, inside of functions.
