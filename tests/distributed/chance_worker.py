@@ -50,9 +50,9 @@ CUTS: dict[str, dict[str, Any]] = {
 
 def recipe_of(roots: dict[str, Path], name: str, cut: str) -> Recipe:
     """Return the recipe of a name in `NAMES` cut in a way of `CUTS`."""
-    train = {**CUTS[cut], "epochs": 7, "steps": STEPS}
+    train = {**CUTS[cut], "epochs": STEPS, "steps": STEPS}
     if name in FUSION:
-        base = small.recipe(roots["features"], dropout=0.35)
+        base = small.with_(small.recipe(roots["features"]), optim__lr=1e-4)
         rows = {"budget": CUTS[cut]["budget"] * 4}
         made = replace(base, model=Model(**{"hidden": 8, **FUSION[name]}), data=replace(base.data, fold=1))
         return replace(made, train=Train(**{"batch": 16, "workers": 0, "trackers": (), **train, **rows}))
