@@ -129,6 +129,31 @@ def test_what_other_parts_draw_follows_the_examples(parts):
     hold_any_cut(EmotionModel(section, Signature()).train())
 
 
+@pytest.mark.parametrize("train", ["all", "transformer"])
+def test_what_dialogues_draw_follows_the_utterances(train):
+    """They are encoded in groups of similar length; their states are rows of dialogues; convolutions may be frozen."""
+    torch.manual_seed(0)
+    section = Model(
+        encoder="tiny", train_encoder=train, encoder_dropout=0.2, layerdrop=0.3, spec_augment=True, dialogue="mamba",
+        segment=3, state_dim=4, mamba_dim=8, mamba_layers=1, prosody_dim=0, hidden=16,
+    )  # fmt: skip
+    model = EmotionModel(section, Signature()).train()
+    keyed.name_places(model)
+
+    def found(cut: tuple[int, ...], mode: step.Mode, now: int = 3) -> tuple[float, Tensor]:
+        made = batches(cut)
+        for one in made:
+            one.inputs["turns"] = torch.full((len(one.ids) // 3,), 3)
+        return gradient(model, made, mode, now)
+
+    loss, wanted = found((9,), "hold")
+    for cut, mode in (((3, 6), "hold"), ((6, 3), "replay"), ((3, 3, 3), 1)):
+        other, its = found(cut, mode)
+        assert other == pytest.approx(loss, abs=1e-5)
+        assert toy.relative(its, wanted) < 1e-4
+    assert toy.relative(found((9,), "hold", 4)[1], wanted) > 0.05
+
+
 TEXTS = {
     "bert": BertConfig, "roberta": RobertaConfig, "deberta-v2": DebertaV2Config, "distilbert": DistilBertConfig,
     "electra": ElectraConfig, "modernbert": ModernBertConfig,
