@@ -247,6 +247,16 @@ class Task(ABC):
     def build_model(self) -> nn.Module:
         """Return a new model: `model(**batch.inputs)` gives outputs [B, ...] by name."""
 
+    def new_model(self) -> nn.Module:
+        """Return a new model whose dropout, wherever it stands, follows the examples (`affect.keyed`)."""
+        from affect import keyed
+        from affect.models.dropout import replace_dropout
+
+        model = self.build_model()
+        replace_dropout(model)
+        keyed.name_places(model)
+        return model
+
     @abstractmethod
     def terms(self) -> Sequence[Term]:
         """Return the terms of the loss of a global batch."""

@@ -76,7 +76,7 @@ def _epochs(recipe: Emotion, count: int) -> tuple[list[float], float, int]:
     engine = join()
     task = tasks.make(recipe).for_fold(0, 1)
     torch.manual_seed(0)
-    model = task.build_model()
+    model = task.new_model()
     part = task.datasets()["train"]
     begun = time.perf_counter()
     task.on_train_start(model, 0, 1)

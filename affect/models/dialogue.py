@@ -11,12 +11,13 @@ import math
 import torch
 from torch import Tensor, nn
 
+from affect.keyed import rearranged
 from affect.models.mamba import MambaLayers
 from affect.models.selective_scan import selective_scan
 
 
 def in_rows(utterances: Tensor, turns: Tensor) -> Tensor:
-    """Return `utterances` [U, D] a dialogue a row [G, K, D], zeros after the last of its `turns` [G]."""
+    """Return `utterances` [U, ...] a dialogue a row [G, K, ...], zeros after the last of its `turns` [G]."""
     return nn.utils.rnn.pad_sequence(list(torch.split(utterances, turns.tolist())), batch_first=True)
 
 
@@ -59,7 +60,9 @@ class DialogueState(nn.Module):
             return self._states(projected[None])[0]
         rows = in_rows(projected, turns)
         # Padding stands after a dialogue's last utterance and everything is causal, so no state has seen it.
-        return in_line(self._states(rows), turns)
+        with rearranged(lambda keys: in_rows(keys, turns)):
+            states = self._states(rows)
+        return in_line(states, turns)
 
     def _states(self, rows: Tensor) -> Tensor:
         return moving_average(self.increment(self.layers(rows)), self.decay)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from affect.errors import AffectError
 from affect.frozen import once
+from affect.keyed import recomputation
 from affect.models import pretrained
 from affect.models.pretrained import Preprocessing
 from affect.models.waveform_encoder import WaveformEncoder
@@ -49,12 +50,12 @@ class SpeechEncoder(nn.Module):
         self.config = config
         self.architecture = pretrained.describe_config(model.config)
         self.preprocessing = preprocessing
-        self.layer_class = type(model.layers[0] if _is_whisper(model) else model.encoder.layers[0]).__name__
-        """The class of the transformer layers, for engines that wrap by class name."""
-        if config.gradient_checkpointing and config.train != "none":
+        if config.gradient_checkpointing and config.train != "none" and not _is_whisper(model):
             _checkpoint(model)
         depth = _depth(config, model)
         self.backbone = _backbone(config, model, preprocessing, depth)
+        self.layer_class = type(self.backbone.layers[0]).__name__
+        """The class of the transformer layers, for engines that wrap by class name."""
         self.width: int = self.backbone.width
         self.layer_weights: nn.Parameter | None = None
         if config.layers == "weighted":
@@ -91,23 +92,22 @@ class SpeechEncoder(nn.Module):
             self.backbone.eval()
         return self
 
-    def forward(self, waveform: Tensor, samples: Tensor, seeds: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, waveform: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Return frames [B, T, D] and their mask [B, T] (True where valid, at least one each).
 
         `waveform` [B, S] at `sampling_rate`, `samples` [B] valid samples; what lies beyond is ignored.
-        `seeds` [B] int64, a number an example that its SpecAugment is drawn from, is needed (AffectError) while
-        training with `spec_augment`. B batch, S samples, T frames of 20 ms, D channels.
+        B batch, S samples, T frames of 20 ms, D channels.
         """
-        states, mask = self.states(waveform, samples, seeds)
+        states, mask = self.states(waveform, samples)
         return self.mix(states), mask
 
-    def states(self, waveform: Tensor, samples: Tensor, seeds: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+    def states(self, waveform: Tensor, samples: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the states [B, T, D] that `mix` reads (the last one, or all that are weighted) and the mask [B, T]."""
         if self.config.train == "none":
             with torch.no_grad():
-                states, mask = once(self, lambda: self.backbone(waveform, samples, seeds))
+                states, mask = once(self, lambda: self.backbone(waveform, samples))
         else:
-            states, mask = self.backbone(waveform, samples, seeds)
+            states, mask = self.backbone(waveform, samples)
         return (states if self.layer_weights is not None else states[-1:]), mask
 
     def mix(self, states: Sequence[Tensor]) -> Tensor:
@@ -122,11 +122,12 @@ class SpeechEncoder(nn.Module):
 
 
 def _checkpoint(model: Any) -> None:
+    how = {"use_reentrant": False, "context_fn": recomputation}
     # transformers 5.23 renamed the method and its argument, and warns of the old name.
     if hasattr(model, "activation_checkpointing_enable"):
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
     else:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
 
 
 def _is_whisper(model: Any) -> bool:
@@ -175,6 +176,7 @@ def _backbone(
         freeze_convolution=frozen,
         layerdrop=config.layerdrop,
         spec_augment=config.spec_augment,
+        checkpointed=config.gradient_checkpointing and config.train != "none",
     )
 
 

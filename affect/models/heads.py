@@ -7,11 +7,13 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from affect.models.dropout import Dropout
+
 
 def _layers(features: int, hidden: Sequence[int], dropout: float, outputs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width in hidden:
-        layers += [nn.Linear(features, width), nn.LayerNorm(width), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(features, width), nn.LayerNorm(width), nn.ReLU(), Dropout(dropout)]
         features = width
     return nn.Sequential(*layers, nn.Linear(features, outputs))
 

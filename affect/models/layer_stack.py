@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from affect.keyed import coin
+
 
 def mask_frames(frames: Tensor, length: int) -> Tensor:
     """Return the mask [B, T] that is True on the first `frames` [B] of `length` T frames."""
@@ -30,12 +32,12 @@ def run_layers(
     """Return the states [B, T, D] before the first layer and after each one.
 
     A dropped layer is run and its result discarded: its parameters then get a gradient of zero and not
-    none, and ranks that drop different layers still gather and reduce the same parameters.
+    none, as engines want it. A step drops the same layers for all examples of its global batch.
     """
     states = [hidden]
-    for layer in layers:
+    for k, layer in enumerate(layers):
         new = call(layer, hidden)
-        dropped = training and layerdrop > 0 and bool(torch.rand([]) < layerdrop)
+        dropped = training and layerdrop > 0 and coin(layers, k) < layerdrop
         hidden = torch.where(torch.tensor(dropped, device=new.device), hidden, new) if dropped else new
         states.append(hidden)
     return states

@@ -10,10 +10,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from affect.keyed import draw_keys
 from affect.models.encoder import EncoderConfig, SpeechEncoder
 from affect.models.layer_stack import mask_frames
 from affect.models.pretrained import Preprocessing
-from affect.models.spec_augment import draw_spans, require_seeds
+from affect.models.spec_augment import draw_spans
 from affect.models.whisper_encoder import LogMel
 
 NAME = "mel"
@@ -32,7 +33,7 @@ class MelFrames(nn.Module):
         self.spec_augment = spec_augment
         self.log_mel = LogMel(bins=_BINS, n_fft=400, hop=160, sampling_rate=16_000)
 
-    def forward(self, waveform: Tensor, samples: Tensor, seeds: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+    def forward(self, waveform: Tensor, samples: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return one state [B, T, 2M] and the mask of valid frames [B, T], at least one each."""
         wave = waveform.float().masked_fill(~mask_frames(samples, waveform.shape[1]), 0)
         frame = 2 * self.log_mel.hop
@@ -41,13 +42,14 @@ class MelFrames(nn.Module):
         # One step more than asked for, so that the last frame sees silence and not the edge.
         mel = self.log_mel(wave, 2 * length + 1)[..., : 2 * length]
         if self.spec_augment and self.training:
-            mel = self._augment(mel, 2 * frames, require_seeds(seeds))
+            mel = self._augment(mel, 2 * frames)
         states = mel.transpose(1, 2).reshape(len(wave), length, self.width)
         return [states], mask_frames(frames, length)
 
-    def _augment(self, mel: Tensor, steps: Tensor, seeds: Tensor) -> Tensor:
-        spans = draw_spans(steps, mel.shape[2], **_TIME, seeds=seeds, stream=0)
-        bands = draw_spans(torch.full_like(steps, mel.shape[1]), mel.shape[1], **_BANDS, seeds=seeds, stream=1)
+    def _augment(self, mel: Tensor, steps: Tensor) -> Tensor:
+        keys = draw_keys(self, mel.shape[:1], mel.device)
+        spans = draw_spans(steps, mel.shape[2], **_TIME, keys=keys, stream=0)
+        bands = draw_spans(torch.full_like(steps, mel.shape[1]), mel.shape[1], **_BANDS, keys=keys, stream=1)
         return mel.masked_fill(spans[:, None], 0).masked_fill(bands[..., None], 0)
 
 

@@ -92,5 +92,5 @@ class NgramEncoder(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Return [B, D] of `tokens` [B, L] int64 and `mask` [B, L] (True where valid)."""
         shares = mask / mask.sum(1, keepdim=True).clamp(min=1).sqrt()
-        weights = drop(shares.to(self.vectors.weight.dtype), self.dropout, self.training)
+        weights = drop(shares.to(self.vectors.weight.dtype), self.dropout, self)
         return torch.einsum("bl,bld->bd", weights, self.vectors(tokens))

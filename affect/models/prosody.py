@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from affect.errors import AffectError
+from affect.models.dropout import Dropout
 
 
 class ProsodyBranch(nn.Module):
@@ -23,7 +24,7 @@ class ProsodyBranch(nn.Module):
         self.width = width
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("deviation", torch.ones(features))
-        self.network = nn.Sequential(nn.Linear(features, width), nn.LayerNorm(width), nn.ReLU(), nn.Dropout(dropout))
+        self.network = nn.Sequential(nn.Linear(features, width), nn.LayerNorm(width), nn.ReLU(), Dropout(dropout))
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set the training part's mean [P] and standard deviation [P].

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from affect.errors import AffectError, nearest
 from affect.frozen import once
+from affect.models.attention import use_keyed_attention
+from affect.models.dropout import replace_dropout
 from affect.models.pooling import masked_mean
 from affect.models.pretrained import attempt
 
@@ -157,6 +159,8 @@ class PretrainedText(nn.Module):
         if getattr(model, "pooler", None) is not None:
             # It reads the first token for a task of pretraining; here nothing would read it.
             model.pooler = None
+        use_keyed_attention(model)
+        replace_dropout(model)
         self.model = model
         self.width: int = model.config.hidden_size
         self.frozen = frozen

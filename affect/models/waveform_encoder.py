@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from affect.keyed import draw_keys
+from affect.models.attention import use_keyed_attention
 from affect.models.convolution import ConvStack, PositionalConvolution
 from affect.models.dropout import replace_dropout
 from affect.models.layer_stack import additive_mask, mask_frames, run_layers
-from affect.models.spec_augment import draw_spans, require_seeds
+from affect.models.spec_augment import draw_spans
 from affect.models.wavlm import GatedAttention
 
 
@@ -83,15 +85,16 @@ class WaveformEncoder(nn.Module):
         if self.gated:
             for layer in self.layers:
                 layer.attention = GatedAttention(layer.attention)
+        else:
+            use_keyed_attention(model)
         replace_dropout(self)
 
-    def forward(self, waveform: Tensor, samples: Tensor, seeds: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+    def forward(self, waveform: Tensor, samples: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the hidden states, first to last, each [B, T, D], and the mask of valid frames [B, T].
 
-        `waveform` [B, S] at 16 kHz, `samples` [B] valid samples, `seeds` [B] what SpecAugment's spans are drawn
-        from, needed (AffectError) while training with it. An utterance shorter than the first
-        frame's receptive field (400 samples, 25 ms) is padded with silence to one frame. The last state is
-        after the encoder's final norm, where it has one.
+        `waveform` [B, S] at 16 kHz, `samples` [B] valid samples. An utterance shorter than the first frame's
+        receptive field (400 samples, 25 ms) is padded with silence to one frame. The last state is after the
+        encoder's final norm, where it has one.
         """
         wave = normalise_waveform(waveform, samples, unit_variance=self.unit_variance)
         features, frames = self.convolution(wave, samples)
@@ -99,7 +102,7 @@ class WaveformEncoder(nn.Module):
         hidden = projected[0] if isinstance(projected, tuple) else projected
         mask = mask_frames(frames, hidden.shape[1])
         if self.spec_augment and self.training:
-            hidden = self.augment(hidden, frames, require_seeds(seeds))
+            hidden = self.augment(hidden, frames)
         hidden = hidden.masked_fill(~mask[..., None], 0)
         hidden = hidden + self.pos_conv_embed(hidden)
         if not self.stable and self.layer_norm is not None:
@@ -123,19 +126,20 @@ class WaveformEncoder(nn.Module):
 
         return run_layers(self.layers, hidden, call, layerdrop=self.layerdrop, training=self.training)
 
-    def augment(self, hidden: Tensor, frames: Tensor, seeds: Tensor) -> Tensor:
+    def augment(self, hidden: Tensor, frames: Tensor) -> Tensor:
         """Return `hidden` [B, T, D] with SpecAugment's spans of time and of channels masked."""
+        keys = draw_keys(self, hidden.shape[:1], hidden.device)
         probability, span, least = self.time_masks
         if probability > 0 and self.masked_spec_embed is not None:
             spans = draw_spans(
-                frames, hidden.shape[1], probability=probability, span=span, least=least, seeds=seeds, stream=0
+                frames, hidden.shape[1], probability=probability, span=span, least=least, keys=keys, stream=0
             )
             hidden = torch.where(spans[..., None], self.masked_spec_embed.to(hidden.dtype), hidden)
         probability, span, least = self.feature_masks
         if probability > 0:
             channels = torch.full_like(frames, self.width)
             spans = draw_spans(
-                channels, self.width, probability=probability, span=span, least=least, seeds=seeds, stream=1
+                channels, self.width, probability=probability, span=span, least=least, keys=keys, stream=1
             )
             hidden = hidden.masked_fill(spans[:, None], 0)
         return hidden

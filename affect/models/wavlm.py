@@ -123,11 +123,11 @@ class GatedAttention(nn.Module):
     def attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         """Return softmax(query key' / sqrt(d) + bias) value, each [B, H, T, d], `bias` [B, H, T, T]."""
         dropout = self.dropout if self.training else 0.0
-        # With dropout the way must not depend on gradients being on: a replayed forward has to draw the same mask.
-        if query.is_cuda or (dropout == 0.0 and not torch.is_grad_enabled()):
-            return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype), dropout_p=dropout)
+        # The fused kernels draw masks of their own.
+        if dropout == 0.0 and (query.is_cuda or not torch.is_grad_enabled()):
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
         # On a CPU the fused kernel has no gradient for the bias and torch falls back to a slower composition.
         scaled = (query * self.head_dim**-0.5).flatten(0, 1)
         scores = torch.baddbmm(bias.flatten(0, 1), scaled, key.flatten(0, 1).transpose(1, 2))
-        weights = drop(scores.softmax(-1), dropout, self.training)
+        weights = drop(scores.softmax(-1).view_as(bias), dropout, self).flatten(0, 1)
         return torch.bmm(weights.to(value.dtype), value.flatten(0, 1)).view_as(query)

@@ -8,10 +8,14 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from affect.frozen import once
+from affect.keyed import draw_keys, recomputation
+from affect.models.attention import use_keyed_attention
+from affect.models.dropout import Dropout
 from affect.models.layer_stack import additive_mask, mask_frames, run_layers
-from affect.models.spec_augment import draw_spans, require_seeds
+from affect.models.spec_augment import draw_spans
 
 
 def smaller(a: int, b: int) -> int:
@@ -57,6 +61,41 @@ class LogMel(nn.Module):
             return (torch.maximum(level, level.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
 
 
+class WhisperLayer(nn.Module):
+    """transformers' `WhisperEncoderLayer`, whose own dropout is no module: it takes over that layer's modules."""
+
+    def __init__(self, layer: Any, *, checkpointed: bool) -> None:
+        super().__init__()
+        self.checkpointed = checkpointed
+        self.self_attn: nn.Module = layer.self_attn
+        self.self_attn_layer_norm: nn.LayerNorm = layer.self_attn_layer_norm
+        self.fc1: nn.Linear = layer.fc1
+        self.fc2: nn.Linear = layer.fc2
+        self.final_layer_norm: nn.LayerNorm = layer.final_layer_norm
+        self.activation: nn.Module = layer.activation_fn
+        self.attention_dropout = Dropout(layer.dropout)
+        self.activation_dropout = Dropout(layer.activation_dropout)
+        self.output_dropout = Dropout(layer.dropout)
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """Return [B, T, D] of `hidden` [B, T, D]; `mask` [B, 1, 1, T] is added to the scores."""
+        if self.checkpointed and self.training and torch.is_grad_enabled():
+            again: Tensor = checkpoint(self.layer, hidden, mask, use_reentrant=False, context_fn=recomputation)
+            return again
+        return self.layer(hidden, mask)
+
+    def layer(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """Return what `forward` does, its activations kept."""
+        attended, _ = self.self_attn(hidden_states=self.self_attn_layer_norm(hidden), attention_mask=mask)
+        hidden = hidden + self.attention_dropout(attended)
+        inner = self.activation_dropout(self.activation(self.fc1(self.final_layer_norm(hidden))))
+        hidden = hidden + self.output_dropout(self.fc2(inner))
+        if hidden.dtype == torch.float16:
+            most = torch.finfo(hidden.dtype).max - 1000
+            hidden = hidden.clamp(-most, most)
+        return hidden
+
+
 class WhisperFrames(nn.Module):
     """The encoder of transformers' WhisperModel, run on the frames that hold speech.
 
@@ -78,16 +117,18 @@ class WhisperFrames(nn.Module):
         freeze_convolution: bool,
         layerdrop: float,
         spec_augment: bool,
+        checkpointed: bool = False,
         pad_to_window: bool = False,
     ) -> None:
         super().__init__()
         config = encoder.config
+        use_keyed_attention(encoder)
         self.width: int = config.d_model
         self.window_frames: int = config.max_source_positions
         self.layerdrop = layerdrop
         self.spec_augment = spec_augment
         self.pad_to_window = pad_to_window
-        self.input_dropout: float = config.dropout
+        self.dropout = Dropout(config.dropout)
         self.time_masks = (config.mask_time_prob, config.mask_time_length, config.mask_time_min_masks)
         self.feature_masks = (
             config.mask_feature_prob,
@@ -99,25 +140,25 @@ class WhisperFrames(nn.Module):
         self.conv1: nn.Conv1d = encoder.conv1
         self.conv2: nn.Conv1d = encoder.conv2
         self.embed_positions: nn.Embedding = encoder.embed_positions
-        self.layers = nn.ModuleList(list(encoder.layers)[:depth])
+        layers = list(encoder.layers)[:depth]
+        self.layers = nn.ModuleList(WhisperLayer(layer, checkpointed=checkpointed) for layer in layers)
         self.layer_norm: nn.LayerNorm | None = encoder.layer_norm if depth == len(encoder.layers) else None
         if freeze_convolution:
             self.conv1.requires_grad_(False)
             self.conv2.requires_grad_(False)
 
-    def forward(self, waveform: Tensor, samples: Tensor, seeds: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+    def forward(self, waveform: Tensor, samples: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the hidden states, first to last, each [B, T, D], and the mask of valid frames [B, T].
 
-        `waveform` [B, S] at 16 kHz, `samples` [B] valid samples; a frame is 20 ms. `seeds` [B] is what
-        SpecAugment's spans are drawn from, needed (AffectError) while training with it.
+        `waveform` [B, S] at 16 kHz, `samples` [B] valid samples; a frame is 20 ms.
         """
         wave = waveform.float().masked_fill(~mask_frames(samples, waveform.shape[1]), 0)
         size = self.window_frames * 2 * self.log_mel.hop
         if torch.compiler.is_exporting():
             return self.run_exported(wave, samples, size)
         windows = [
-            self.run_window(wave[:, start : start + size], (samples - start).clamp(0, size), seeds, number)
-            for number, start in enumerate(range(0, max(wave.shape[1], 1), size))
+            self.run_window(wave[:, start : start + size], (samples - start).clamp(0, size))
+            for start in range(0, max(wave.shape[1], 1), size)
         ]
         states = [torch.cat(parts, dim=1) for parts in zip(*(s for s, _ in windows), strict=True)]
         mask = torch.cat([mask for _, mask in windows], dim=1)
@@ -133,21 +174,19 @@ class WhisperFrames(nn.Module):
         width = smaller(length, size)
         wave = F.pad(wave, (0, count * width - length)).reshape(batch * count, width)
         valid = (samples[:, None] - size * torch.arange(count)).clamp(0, size).flatten()
-        states, mask = self.run_window(wave, valid, None, 0)
+        states, mask = self.run_window(wave, valid)
         steps = count * mask.shape[1]
         mask = mask.reshape(batch, steps)
         mask = torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], dim=1)
         return [state.reshape(batch, steps, self.width) for state in states], mask
 
-    def run_window(
-        self, wave: Tensor, samples: Tensor, seeds: Tensor | None, number: int
-    ) -> tuple[list[Tensor], Tensor]:
-        """Return the states and the mask of one window of at most 30 s, the `number`-th from 0."""
+    def run_window(self, wave: Tensor, samples: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the states and the mask of one window of at most 30 s."""
         frame = 2 * self.log_mel.hop
         length = max(1, (wave.shape[1] + frame - 1) // frame)
         mask = mask_frames(torch.div(samples + frame - 1, frame, rounding_mode="floor"), length)
         steps = self.window_frames if self.pad_to_window else length
-        hidden = self.embed(wave, samples, steps, seeds, number)
+        hidden = self.embed(wave, samples, steps)
         attended: Tensor | None = None
         if not self.pad_to_window:
             # A row with nothing in this window attends to its first frame: a softmax over nothing is NaN.
@@ -163,13 +202,13 @@ class WhisperFrames(nn.Module):
             states[-1] = self.layer_norm(states[-1])
         return [state[:, :length] for state in states], mask
 
-    def embed(self, wave: Tensor, samples: Tensor, length: int, seeds: Tensor | None, number: int) -> Tensor:
+    def embed(self, wave: Tensor, samples: Tensor, length: int) -> Tensor:
         """Return the input of the first layer [B, `length`, D]."""
         # One mel step more than asked for, so that the last frame sees silence and not the edge.
         steps = smaller(2 * length + 1, 2 * self.window_frames)
         mel = self.log_mel(wave, steps)
         if self.spec_augment and self.training:
-            mel = self.augment(mel, samples, require_seeds(seeds), number)
+            mel = self.augment(mel, samples)
         mel = mel.to(self.conv1.weight.dtype)
 
         def convolve() -> Tensor:
@@ -178,26 +217,26 @@ class WhisperFrames(nn.Module):
 
         if self.freeze_convolution:
             with torch.no_grad():
-                x = once(self, convolve, call=number)
+                x = once(self, convolve)
         else:
             x = convolve()
         hidden = x + self.embed_positions(torch.arange(length, device=x.device))
-        return F.dropout(hidden, self.input_dropout, self.training)
+        dropped: Tensor = self.dropout(hidden)
+        return dropped
 
-    def augment(self, mel: Tensor, samples: Tensor, seeds: Tensor, number: int) -> Tensor:
-        """Return `mel` [B, M, F] of the `number`-th window with SpecAugment's spans of time and of bins set to 0."""
+    def augment(self, mel: Tensor, samples: Tensor) -> Tensor:
+        """Return `mel` [B, M, F] of a window with SpecAugment's spans of time and of bins set to 0."""
+        keys = draw_keys(self, mel.shape[:1], mel.device)
         probability, span, least = self.time_masks
         if probability > 0:
             steps = torch.div(samples, self.log_mel.hop, rounding_mode="floor").clamp(max=mel.shape[2])
             spans = draw_spans(
-                steps, mel.shape[2], probability=probability, span=span, least=least, seeds=seeds, stream=2 * number
+                steps, mel.shape[2], probability=probability, span=span, least=least, keys=keys, stream=0
             )
             mel = mel.masked_fill(spans[:, None], 0)
         probability, span, least = self.feature_masks
         if probability > 0:
             bins = torch.full_like(samples, mel.shape[1])
-            spans = draw_spans(
-                bins, mel.shape[1], probability=probability, span=span, least=least, seeds=seeds, stream=2 * number + 1
-            )
+            spans = draw_spans(bins, mel.shape[1], probability=probability, span=span, least=least, keys=keys, stream=1)
             mel = mel.masked_fill(spans[..., None], 0)
         return mel

@@ -15,16 +15,20 @@ import numpy as np
 from affect.errors import AffectError
 from affect.metrics.average_predictions import missing
 from affect.metrics.paired import sign_flip
+from affect.recipe import FREE
 from affect.report import asking
 from affect.report.judgement import PAIRS, Judgement, judge
 from affect.report.rows import Record
 from affect.report.study import Study, identities
 from affect.report.systems import Cell, Estimate, Floats, Groups, Key, Sampled, System, spread
+from affect.tables import flat
 from affect.task import Measure
 
 Basis = Literal["rows", "folds", "mean", "reported"]
 """What a difference is taken over: paired rows, paired folds, the folds of one side against a mean, the rows of one."""
 
+_HARDWARE = ("device", "world", "engine", "threads")
+"""Facts of a run's environment that no result depends on, beyond rounding."""
 _LEAST = 0.05
 _SAME = 1e-6
 
@@ -163,7 +167,24 @@ def _left(ours: Study, theirs: Study) -> list[str]:
             f"Their data differ (fingerprints {prints[0]} and {prints[1]}: other features, files or labels): rows that "
             "are labelled alike are compared."
         )
+    elif one := _one_run(ours, theirs):
+        notes.append(one)
     return notes
+
+
+def _one_run(ours: Study, theirs: Study) -> str:
+    """Return that two experiments are the same run on other hardware, which changes no result; "" where they differ."""
+    free = {"experiment", "data.fold", "seed", *FREE}
+    recipes, facts = [], []
+    for study in (ours, theirs):
+        recipes.append({name: value for name, value in flat(study.recipe).items() if name not in free})
+        facts.append({name: study.environment.get(name) for name in ("fingerprint", "packages", "precision")})
+    if not recipes[0] or recipes[0] != recipes[1] or facts[0] != facts[1] or not {*ours.seeds} & {*theirs.seeds}:
+        return ""
+    values = [[study.environment.get(name) for study in (ours, theirs)] for name in _HARDWARE]
+    told = [f"{name} {a} and {b}" for name, (a, b) in zip(_HARDWARE, values, strict=True) if a != b]
+    where = f" on other hardware ({', '.join(told)})" if told else ""
+    return f"They are the same run{where}: no setting that decides a result differs, and hardware decides none."
 
 
 def _theirs(study: Study, measure: Measure) -> Measure | None:

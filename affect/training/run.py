@@ -91,7 +91,7 @@ class Run:
         self._of_epoch = lru_cache(maxsize=2)(self._rows_and_lengths)
         self._refuse_small()
         with engine.seeded(self.recipe.seed):
-            model = task.build_model()
+            model = task.new_model()
         self.opening = [] if start.weights is None else [optim.take_over(model, start.weights)]
         model = model.to(engine.device)
         engine.everywhere(lambda: task.on_train_start(model, engine.local_rank, engine.local_world))

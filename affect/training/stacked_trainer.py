@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from affect import keyed
 from affect.errors import StoppedError
 from affect.task import Batch, Key, Stackable, StackableModel, Task
 from affect.training import signals
-from affect.training.distributed import Engine, seeds
+from affect.training.distributed import Engine
 from affect.training.run import DivergedError, Run
 from affect.training.stack import Stack
 
@@ -136,18 +136,15 @@ class StackedTrainer:
         }  # fmt: skip
 
     def _draw(self, run: Run, places: Any) -> tuple[Batch, dict[str, Tensor]]:
-        """Return a run's next batch and its noise, the masks that `Trainer` gives its only micro-batch."""
+        """Return a run's next batch and its noise, the masks that `Trainer` gives its examples."""
         task = run.task
         assert isinstance(task, Stackable) and isinstance(run.model, StackableModel)
         now = run.state.step
         (micro,) = run.schedule.cut(now).ranks[0]
         key = Key(seed=run.recipe.seed, epoch=run.epoch)
         batch = task.batch(places[list(micro.indices)], key=key).to(self.engine.device)
-        # As the trainer seeds its micro-batch 0 on rank 0; of the generators the one that the noise comes from: to seed
-        # them all takes as long as a small layer.
-        torch.default_generator.manual_seed(seeds(run.recipe.seed, now, 0, 0)[2])
-        noise = run.model.draw(len(batch.ids))
-        return batch, {name: mask.to(self.engine.device) for name, mask in noise.items()}
+        with keyed.examples(run.recipe.seed, now, batch.ids, self.engine.device):
+            return batch, run.model.draw(len(batch.ids))
 
     def _stacked(self, runs: list[Run]) -> Stack:
         """Return the runs' stack; it is made anew only when they are others."""

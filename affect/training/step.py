@@ -18,6 +18,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from affect import keyed
 from affect.errors import first_line
 from affect.frozen import Kept, keeping
 from affect.task import LOG_VARIANCE, Batch, Term
@@ -47,13 +48,13 @@ class Result:
 
 def accumulate(
     engine: Engine, model: nn.Module, terms: Sequence[Term], batches: Sequence[Batch], *, mode: Mode,
-    key: tuple[int, ...], factors: Mapping[str, float] | None = None, see: See | None = None,
+    key: tuple[int, int], factors: Mapping[str, float] | None = None, see: See | None = None,
 ) -> Result:  # fmt: skip
     """Add the gradient of the global batch's loss to the model's parameters.
 
-    `batches` are this rank's micro-batches, as many as every other rank has. `key` fixes what is random inside
-    (dropout, LayerDrop, SpecAugment): the same key gives the same masks, which is what makes a replay exact. `factors`
-    multiply the terms' own weights.
+    `batches` are this rank's micro-batches, as many as every other rank has. `key` (the seed and the step) and the
+    examples' ids decide what is random inside (dropout, LayerDrop, SpecAugment), and nothing else does: neither the
+    cut nor a replay. `factors` multiply the terms' own weights.
     Raises OutVotedError on every rank where one ran out of memory in what ranks do alone, on engines that can repeat
     the step then.
     """
@@ -62,7 +63,7 @@ def accumulate(
 
 def by_term(
     engine: Engine, model: nn.Module, terms: Sequence[Term], batches: Sequence[Batch], *, mode: Mode,
-    key: tuple[int, ...], factors: Mapping[str, float] | None = None, parameters: Sequence[nn.Parameter],
+    key: tuple[int, int], factors: Mapping[str, float] | None = None, parameters: Sequence[nn.Parameter],
 ) -> dict[str, Tensor]:  # fmt: skip
     """Return each term's weighed gradient of `parameters`, flat [P], by name; of one process. No gradient is left."""
     found = {}
@@ -78,7 +79,7 @@ def by_term(
 class _Step:
     def __init__(
         self, engine: Engine, model: nn.Module, terms: Sequence[Term], batches: Sequence[Batch], mode: Mode,
-        key: tuple[int, ...], factors: Mapping[str, float], see: See | None,
+        key: tuple[int, int], factors: Mapping[str, float], see: See | None,
     ):  # fmt: skip
         self.engine, self.model, self.batches, self.key, self.see = engine, model, batches, key, see
         self.held = len(batches) if mode == "hold" else 0 if mode == "replay" else min(mode, len(batches))
@@ -139,10 +140,13 @@ class _Step:
 
     def _forward(self, k: int) -> dict[str, Tensor]:
         watchdog.mark("forward")
+        batch, place = self.batches[k], (*self.key, k, self.engine.rank)
         twice = k >= self.held and bool(self.of_batch.terms)
         kept = keeping(self.frozen[k]) if twice else contextlib.nullcontext()
-        with self.engine.seeded(*self.key, k, self.engine.rank), self.engine.autocast(), kept:
-            outputs: dict[str, Tensor] = self.model(**self.batches[k].inputs)
+        keys = keyed.examples(*self.key, batch.ids, self.engine.device)
+        # Seeded for a task's own model that draws from the generators: that follows the cut, and a replay repeats it.
+        with self.engine.seeded(*place), keys, self.engine.autocast(), kept:
+            outputs: dict[str, Tensor] = self.model(**batch.inputs)
         # Losses are computed in float32, whatever the precision of what they are computed from.
         return {name: t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for name, t in outputs.items()}
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from affect.errors import AffectError, StoppedError
 from affect.task import TRAIN, Batch
-from affect.training import diagnostics, memory, signals, step, watchdog
+from affect.training import diagnostics, memory, signals, step, unkeyed, watchdog
 from affect.training.loader import Collated, Loader
 from affect.training.plan import Cut, holdable, padding
 from affect.training.run import Run, Scores
@@ -48,6 +49,7 @@ class Trainer:
         self.run = run
         self.meter = Meter(run.task.unit, run.recipe.train.workers)
         self.aggregator = run.task.aggregator()
+        self.watches = True
         if self.aggregator is not None and run.engine.world > 1:
             raise AffectError("gradients of terms are combined in one process alone: launch with --num_processes 1")
 
@@ -64,7 +66,8 @@ class Trainer:
             watchdog.mark("loading", now + 1)
             try:
                 batches = loader.take(len(run.schedule.cut(now).ranks[run.engine.rank]))
-                result, line = self._gradient(batches)
+                with self._watched():
+                    result, line = self._gradient(batches)
             except Exception as error:
                 if not memory.is_short(error):
                     raise
@@ -86,6 +89,23 @@ class Trainer:
                 run.end_epoch()
             if signals.check(run.engine, f"after step {now + 1}", due=run.due()):
                 run.save()
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Say of a session's first step which modules draw what is not keyed by example."""
+        if not self.watches:
+            yield
+            return
+        run = self.run
+        with unkeyed.watched(run.engine.unwrap(run.model), run.engine.device) as names:
+            yield
+        self.watches = False
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            run.log(
+                logging.WARNING,
+                f"not keyed: {', '.join(names[:5])}{more}: what they draw depends on how a batch is cut",
+            )
 
     def _loader(self) -> Loader:
         run = self.run

@@ -31,24 +31,23 @@ from tests.training import runs
 FOLDS = (1, 2)
 STEPS = 4
 FUSED = {
-    "attention": {"name": "attention_robust"},
-    "balanced": {"modality_dropout": 0.5, "dropout_kind": "balanced"},
+    "attention": {"name": "attention_robust", "dropout": 0.35, "modality_dropout": 0.3},
+    "balanced": {"dropout": 0.2, "modality_dropout": 0.5, "dropout_kind": "balanced"},
 }
 """Models of the multimodal task; the second calls parts of its encoders by themselves."""
 
 
 def recipe_of(roots: dict[str, Path], asked: dict[str, Any]) -> Recipe:
-    """Return the recipe of a run, without dropout, whose masks ranks draw each for themselves."""
+    """Return the recipe of a run, whose dropout is on."""
     kind, name = asked["kind"], asked.get("name", "")
     if kind == "multimodal":
         base = small.with_(small.recipe(roots["features"], epochs=1, **FUSED[name]), data__fold=1, train__budget=5.0)
         return base
     if kind == "variant":
         made = variant(roots["speech"], name, epochs=2, steps=2, budget=2.0, mode="replay")
-        text = 0.0 if made.model.text != "none" else None
-        still = replace(made.model, dropout=0.0, encoder_dropout=0.0, text_dropout=text)
-        return replace(made, model=still, optim=replace(made.optim, clip_value=asked.get("clip_value")))
-    made = runs.recipe(roots["speech"], encoder="tiny", epochs=2, steps=asked.get("steps", STEPS), budget=0.9, keep=9)
+        return replace(made, optim=replace(made.optim, clip_value=asked.get("clip_value")))
+    train = {"epochs": 2, "steps": asked.get("steps", STEPS), "budget": 0.9, "keep": 9}
+    made = runs.recipe(roots["speech"], encoder="tiny", dropout=0.2, **train)
     made = replace(made, train=replace(made.train, mode=asked.get("mode", "replay")))
     if kind == "folds":
         return replace(made, data=replace(made.data, fold=None))

@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 from affect import tasks
 from affect.cli import guarded
 from affect.recipe import Optim
-from affect.tasks.emotion.config import Emotion
+from affect.tasks.emotion.config import Augment, Emotion
 from affect.training import optim, run_dir, trainer
 from affect.training.distributed import Engine, agree, join
 from affect.training.run import Run, Start
@@ -32,11 +32,13 @@ STEPS = 6
 
 
 def settings(root: Path, asked: dict[str, Any]) -> Emotion:
-    """Return a recipe that clips, with a rate for the encoder, parameters in the loss and, under AdamW, an average."""
-    made = runs.recipe(root, encoder="tiny", epochs=2, steps=STEPS, budget=asked["budget"], mode=asked["mode"], keep=9)
+    """Return a recipe with all that is random, clipping, a rate for the encoder, parameters in the loss, an average."""
+    train = {"epochs": 2, "steps": STEPS, "budget": asked["budget"], "mode": asked["mode"], "keep": 9}
+    made = runs.recipe(root, encoder="tiny", dropout=0.2, **train)
     sgd = asked["optimiser"] == "sgd"
     rates = Optim(lr=3e-2, encoder_lr=1e-2, clip=0.5) if sgd else Optim(lr=3e-3, encoder_lr=1e-3, clip=0.5, ema=0.9)
-    return replace(made, optim=rates, model=replace(made.model, uncertainty=True))
+    model = replace(made.model, uncertainty=True, layerdrop=0.2, spec_augment=True)
+    return replace(made, optim=rates, model=model, augment=Augment(mixup=0.4))
 
 
 def plain_sgd(groups: list[dict[str, Any]], _: Optim) -> torch.optim.Optimizer:

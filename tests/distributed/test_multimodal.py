@@ -15,19 +15,20 @@ from tests.tasks.multimodal_emotion import small
 
 HERE = Path(__file__).parent
 RUNS = {
-    "robust": {"name": "attention_robust"},
-    "ours": {"softmax": "masked", "missing": "token", "normalise": True},
+    "robust": {"name": "attention_robust", "modality_dropout": 0.3},
+    "ours": {"softmax": "masked", "missing": "token", "normalise": True, "modality_dropout": 0.5, "views": 0.3,
+             "patterns": ("ATV=.5", "AT=.3", "V=.2")},
     "contrastive": {"contrastive": 0.2},
-    "mmim": {"name": "mmim"},
-}
-"""An additive loss and gathered ones; nothing random, which is drawn by rank."""
+    "misa": {"name": "misa"},
+}  # fmt: skip
+"""An additive loss and gathered ones; each with dropout."""
 
 pytestmark = pytest.mark.distributed
 
 
 def recipe(root, name):
     """Return the recipe of fold 1 of a run, 6 steps."""
-    return small.with_(small.recipe(root, epochs=2, **RUNS[name]), data__fold=1)
+    return small.with_(small.recipe(root, epochs=2, dropout=0.35, **RUNS[name]), data__fold=1)
 
 
 @pytest.fixture(scope="module")

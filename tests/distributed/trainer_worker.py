@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,7 +26,7 @@ TOY = {"terms": ("ccc_valence", "mse_arousal", "contrastive"), "learned": ("ccc_
 
 
 def train(root: Path, folder: Path, budget: float, mode: str) -> dict[str, object]:
-    recipe = runs.recipe(root, encoder="tiny", epochs=7, steps=STEPS, budget=budget, mode=mode)
+    recipe = runs.recipe(root, encoder="tiny", dropout=0.2, epochs=7, steps=STEPS, budget=budget, mode=mode)
     engine = join(folder)
     engine.on_main(lambda: run_dir.claim(folder, recipe, experiment="test", overwrite=False))
     task = tasks.make(recipe).for_fold(recipe.seed, 1)
@@ -42,8 +41,6 @@ def train(root: Path, folder: Path, budget: float, mode: str) -> dict[str, objec
 def train_variant(root: Path, folder: Path, name: str) -> dict[str, object]:
     """Train a model with other parts: segments of dialogues, cached states, x-vectors."""
     recipe = variant(root, name, epochs=1, steps=3, budget=2.0, mode="replay")
-    still = {"dropout": 0.0, "encoder_dropout": 0.0, "text_dropout": 0.0 if recipe.model.text != "none" else None}
-    recipe = replace(recipe, model=replace(recipe.model, **still))
     engine = join(folder)
     engine.on_main(lambda: run_dir.claim(folder, recipe, experiment="test", overwrite=False))
     task = tasks.make(recipe).for_fold(recipe.seed, 1)

@@ -36,7 +36,7 @@ OPTIONS = [
 @pytest.mark.parametrize("name", KINDS)
 def test_every_trainable_parameter_gets_a_gradient(name, options):
     encoder, _ = make(name, **options)
-    frames, mask = encoder.train()(speech([8000, 500]), torch.tensor([8000, 500]), torch.tensor([1, 2]))
+    frames, mask = encoder.train()(speech([8000, 500]), torch.tensor([8000, 500]))
     (frames * torch.randn_like(frames))[mask].sum().backward()
     trainable = {key: entry for key, entry in encoder.named_parameters() if entry.requires_grad}
     assert trainable
@@ -72,8 +72,7 @@ def test_spec_augment_masks_only_while_training():
     wave, samples = speech([12_000, 9000]), torch.tensor([12_000, 9000])
     evaluated, _ = encoder.eval()(wave, samples)
     torch.testing.assert_close(evaluated, plain.train()(wave, samples)[0])
-    seeds = torch.arange(10).view(5, 2)
-    changed = [bool((encoder.train()(wave, samples, row)[0] != evaluated).any()) for row in seeds]
+    changed = [bool((encoder.train()(wave, samples)[0] != evaluated).any()) for _ in range(5)]
     assert any(changed)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from affect.models.dropout import Dropout
 from affect.models.heads import RegressionHead
 
 
@@ -17,7 +18,7 @@ def test_one_number_an_utterance(sigmoid):
     free = head.network(features)[:, 0]
     torch.testing.assert_close(values, free.sigmoid() if sigmoid else free)
     kinds = [type(layer) for layer in head.network]
-    assert kinds == [nn.Linear, nn.LayerNorm, nn.ReLU, nn.Dropout] * 2 + [nn.Linear]
+    assert kinds == [nn.Linear, nn.LayerNorm, nn.ReLU, Dropout] * 2 + [nn.Linear]
 
 
 def test_float32_under_autocast():

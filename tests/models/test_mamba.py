@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import MambaConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
+from affect import keyed
 from affect.errors import AffectError
 from affect.losses.ccc import ccc_term
 from affect.models import mamba
@@ -295,6 +296,7 @@ class Scores(nn.Module):
 def test_a_replayed_step_gives_holds_gradient_to_every_parameter():
     torch.manual_seed(0)
     model, batches = Scores().train(), []
+    keyed.name_places(model)
     for k, size in enumerate((3, 2, 4)):
         inputs = {"frames": torch.randn(size, 12 + k, 8), "count": torch.randint(3, 12, (size,))}
         labels = {name: torch.rand(size) for name in ("valence", "arousal")}

@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affect.errors import AffectError
-from affect.models import spec_augment, tiny
+from affect import keyed
 from affect.models.spec_augment import draw_spans
 from tests.models.encoders import KINDS, make, speech
 
@@ -36,7 +35,7 @@ def test_spans_are_whole_and_inside_valid_frames(lengths, spare, probability, sp
     options = {"probability": probability, "span": span, "least": least, "stream": stream}
     size = max(lengths) + spare + 1
     seeds = torch.full((len(lengths),), seed)
-    mask = draw_spans(torch.tensor(lengths), size, seeds=seeds, **options)
+    mask = draw_spans(torch.tensor(lengths), size, keys=seeds, **options)
     assert mask.shape == (len(lengths), size)
     for k, (row, length) in enumerate(zip(mask.tolist(), lengths, strict=True)):
         assert not any(row[length:])
@@ -45,19 +44,19 @@ def test_spans_are_whole_and_inside_valid_frames(lengths, spare, probability, sp
         assert all(len(run) >= span for run in runs)
         if length >= span and least > 0:
             assert any(row)
-        alone = draw_spans(torch.tensor([length]), length + 1, seeds=seeds[k : k + 1], **options)
+        alone = draw_spans(torch.tensor([length]), length + 1, keys=seeds[k : k + 1], **options)
         assert alone[0].tolist() == row[: length + 1], "a row in any batch and padding is the row alone"
 
 
 @pytest.mark.parametrize("probability", [0.05, 0.1, 0.123, 0.4])
 def test_share_of_masked_frames(probability):
     lengths = torch.full((4000,), 200)
-    mask = draw_spans(lengths, 200, probability=probability, span=1, least=0, seeds=numbers(4000), stream=0)
+    mask = draw_spans(lengths, 200, probability=probability, span=1, least=0, keys=numbers(4000), stream=0)
     # With spans of one step nothing overlaps: the share is the probability, rounded at random.
     share = mask.float().mean(1)
     assert abs(float(share.mean()) - probability) < 3e-4
     assert float((share - probability).abs().max()) <= 1 / 200 + 1e-6
-    mask = draw_spans(lengths, 200, probability=probability, span=10, least=0, seeds=numbers(4000), stream=0)
+    mask = draw_spans(lengths, 200, probability=probability, span=10, least=0, keys=numbers(4000), stream=0)
     # k spans of 10 out of 191 places leave a step in the middle free with a chance of about (1 - 10/191)^k.
     spans = probability * 20
     whole, rest = int(spans), spans - int(spans)
@@ -66,7 +65,7 @@ def test_share_of_masked_frames(probability):
 
 
 def test_every_place_is_as_likely():
-    mask = draw_spans(torch.full((20_000,), 40), 40, probability=0.1, span=1, least=0, seeds=numbers(20_000), stream=0)
+    mask = draw_spans(torch.full((20_000,), 40), 40, probability=0.1, span=1, least=0, keys=numbers(20_000), stream=0)
     hits = mask.float().mean(0)
     # 4 of 40 places: a standard error of .0021 each.
     assert float((hits - 0.1).abs().max()) < 5 * 0.0021
@@ -76,7 +75,7 @@ def test_neighbouring_seeds_and_streams_are_unrelated():
     lengths, seeds = torch.full((4000,), 100), torch.arange(4000)
 
     def draw(seeds, stream):
-        mask = draw_spans(lengths, 100, probability=0.3, span=1, least=0, seeds=seeds, stream=stream).float()
+        mask = draw_spans(lengths, 100, probability=0.3, span=1, least=0, keys=seeds, stream=stream).float()
         return mask - mask.mean()
 
     first = draw(seeds, 0)
@@ -94,7 +93,7 @@ def test_the_numbers_are_splitmix64s():
         return state ^ (state >> 31)
 
     states = numbers(500)
-    assert [value % 2**64 for value in spec_augment._scramble(states).tolist()] == [
+    assert [value % 2**64 for value in keyed.scramble(states).tolist()] == [
         reference(state % 2**64) for state in states.tolist()
     ]
 
@@ -103,32 +102,39 @@ def test_the_numbers_are_splitmix64s():
 def test_the_same_spans_on_another_device():
     lengths, seeds = torch.randint(0, 1500, (64,)), numbers(64)
     options = {"probability": 0.2, "span": 10, "least": 2, "stream": 3}
-    there = draw_spans(lengths.cuda(), 1500, seeds=seeds.cuda(), **options)
-    torch.testing.assert_close(there.cpu(), draw_spans(lengths, 1500, seeds=seeds, **options))
+    there = draw_spans(lengths.cuda(), 1500, keys=seeds.cuda(), **options)
+    torch.testing.assert_close(there.cpu(), draw_spans(lengths, 1500, keys=seeds, **options))
 
 
 def masked(name: str):
     """Return an encoder in training mode, whose only randomness is SpecAugment, strong enough to show."""
     encoder, _ = make(name, train="all", spec_augment=True, dropout=0.0)
     encoder.backbone.time_masks, encoder.backbone.feature_masks = (0.3, 2, 1), (0.2, 2, 1)
+    keyed.name_places(encoder)
     return encoder.train()
+
+
+def heard(encoder, wave, samples, names):
+    """Return frames and their mask as they are in training, of examples with these names."""
+    with keyed.examples(0, 0, list(names)):
+        return encoder(wave, samples)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_row_is_masked_alike_in_every_batch_and_padding(name):
     encoder = masked(name)
     counts = [16_000, 9000, 3000]
-    wave, samples, seeds = speech(counts), torch.tensor(counts), numbers(3)
+    wave, samples, names = speech(counts), torch.tensor(counts), "abc"
     torch.manual_seed(1)
-    frames, mask = encoder(wave, samples, seeds)
+    frames, mask = heard(encoder, wave, samples, names)
     torch.manual_seed(2)
     for row, count in enumerate(counts):
         part = slice(row, row + 1)
-        alone, _ = encoder(wave[part, :count], samples[part], seeds[part])
+        alone, _ = heard(encoder, wave[part, :count], samples[part], names[part])
         torch.testing.assert_close(frames[part][mask[part]], alone[0], atol=1e-4, rtol=1e-4)
-    other, _ = encoder(wave, samples, seeds.flip(0))
+    other, _ = heard(encoder, wave, samples, names[::-1])
     differ = [not torch.allclose(frames[row][mask[row]], other[row][mask[row]], atol=1e-2) for row in range(3)]
-    assert differ == [True, False, True], "the middle row keeps its seed"
+    assert differ == [True, False, True], "the middle row keeps its name"
 
 
 @pytest.mark.parametrize("off", ["time_masks", "feature_masks"])
@@ -140,33 +146,22 @@ def test_each_window_of_a_long_recording_is_masked_differently(off):
     original = encoder.backbone.log_mel.forward
     encoder.backbone.log_mel.forward = lambda wave, steps: original(wave, steps) * 0 + 1
     encoder.backbone.conv1.register_forward_pre_hook(lambda _, inputs: drawn.append(inputs[0][0] == 0))
-    encoder(torch.randn(1, 32_000), torch.tensor([32_000]), numbers(1))
+    heard(encoder, torch.randn(1, 32_000), torch.tensor([32_000]), "a")
     assert len(drawn) == 2
     assert all(bool(mask.any()) for mask in drawn)
     assert not torch.equal(*drawn)
-
-
-@pytest.mark.parametrize("name", ["tiny", "tiny-whisper"])
-def test_training_without_seeds_is_refused_in_one_line(name):
-    assert name in tiny.NAMES
-    encoder = masked(name)
-    wave, samples = speech([8000]), torch.tensor([8000])
-    with pytest.raises(AffectError, match="seeds") as caught:
-        encoder(wave, samples)
-    assert "\n" not in str(caught.value)
-    encoder.eval()(wave, samples)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_nothing_is_masked_in_evaluation(name):
     encoder = masked(name).eval()
     wave, samples = speech([12_000, 9000]), torch.tensor([12_000, 9000])
-    torch.testing.assert_close(encoder(wave, samples, numbers(2))[0], encoder(wave, samples)[0], atol=0, rtol=0)
+    torch.testing.assert_close(heard(encoder, wave, samples, "ab")[0], encoder(wave, samples)[0], atol=0, rtol=0)
 
 
 def test_the_global_generator_is_left_alone():
     encoder = masked("tiny")
     wave, samples = speech([8000]), torch.tensor([8000])
     before = torch.get_rng_state()
-    encoder(wave, samples, numbers(1))
+    heard(encoder, wave, samples, "a")
     assert torch.equal(torch.get_rng_state(), before)

@@ -357,6 +357,29 @@ def test_other_scales_and_data_are_never_one(tmp_path: Path, write_run) -> None:
     assert any("Their data differ (fingerprints abc and other" in note for note in notes)
 
 
+def test_runs_that_differ_in_hardware_alone_are_told_to_be_the_same(tmp_path: Path, write_run) -> None:
+    for name, facts in (
+        ("a", {}),
+        ("four", {"world": 4, "device": "NVIDIA H200"}),
+        ("bf16", {"world": 4, "precision": "bf16"}),
+        ("torch", {"world": 4, "packages": {"torch": "2.11.0"}}),
+        ("data", {"fingerprint": "other"}),
+    ):
+        write_run(tmp_path / name, 1, BOTH, size=40, environment=facts)
+    change = tmp_path / "rate"
+    path = write_run(change, 1, BOTH, size=40, environment={"world": 4}) / "recipe.json"
+    path.write_text(path.read_text().replace("0.0001", "0.0002"))
+
+    def said(name: str) -> list[str]:
+        return [note for note in compare(load(tmp_path / "a"), load(tmp_path / name)).notes if "the same run" in note]
+
+    assert said("four") == [
+        "They are the same run on other hardware (device None and NVIDIA H200, world 1 and 4): no setting that decides "
+        "a result differs, and hardware decides none."
+    ]
+    assert said("bf16") == said("torch") == said("data") == said("rate") == []
+
+
 def test_the_summary_says_percent(tmp_path: Path, write_run) -> None:
     write_run(tmp_path / "a", 1, {"valence": 0.55}, size=200)
     write_run(tmp_path / "b", 1, {"valence": 0.5}, size=200)

@@ -72,7 +72,7 @@ def whole(corpus, tmp_path_factory):
 
 
 def test_a_stack_one_after_another_and_the_trainer_are_one_run(corpus, whole, tmp_path):
-    """Without dropout, and on two processes, too: tests/distributed/test_multimodal.py."""
+    """On two processes, too: tests/distributed/test_multimodal.py."""
     recipe = robust(corpus)
     one = small.train(small.with_(recipe, together=1), tmp_path / "one", seeds=(0,))
     trained = small.train(recipe, tmp_path / "trainer", stacked=False)

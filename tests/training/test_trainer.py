@@ -38,8 +38,8 @@ def test_twelve_steps_give_the_same_losses_for_any_budget(small_corpus, tmp_path
     found = []
     for budget, mode in cuts:
         base = runs.recipe(
-            small_corpus, encoder="tiny", epochs=7, steps=STEPS, budget=budget, mode=mode, evaluate_every=7,
-            checkpoint_every=7,
+            small_corpus, encoder="tiny", dropout=0.2, epochs=7, steps=STEPS, budget=budget, mode=mode,
+            evaluate_every=7, checkpoint_every=7,
         )  # fmt: skip
         folder = tmp_path / f"{budget}-{mode}"
         runs.train(replace(base, loss=loss), folder, only=("valid",))
@@ -51,7 +51,8 @@ def test_twelve_steps_give_the_same_losses_for_any_budget(small_corpus, tmp_path
 
 @pytest.mark.parametrize("memory", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
 def test_running_out_of_memory_repeats_the_step_at_half_the_budget(small_corpus, tmp_path, monkeypatch, log, memory):
-    wanted = runs.losses(trained(runs.recipe(small_corpus, encoder="tiny", budget=3.0, epochs=1), tmp_path / "whole"))
+    recipe = runs.recipe(small_corpus, encoder="tiny", dropout=0.2, budget=3.0, epochs=1)
+    wanted = runs.losses(trained(recipe, tmp_path / "whole"))
     unlucky = int(np.random.default_rng().integers(len(wanted)))
     real, calls = step.accumulate, []
 
@@ -64,7 +65,7 @@ def test_running_out_of_memory_repeats_the_step_at_half_the_budget(small_corpus,
 
     monkeypatch.setattr(trainer.step, "accumulate", failing)
     folder = tmp_path / "short"
-    run = runs.make(runs.recipe(small_corpus, encoder="tiny", budget=3.0, epochs=1), folder)
+    run = runs.make(recipe, folder)
     trainer.train(run)
     np.testing.assert_allclose(runs.losses(folder), wanted, rtol=1e-5, err_msg=f"out of memory at step {unlucky + 1}")
     assert len(calls) == len(wanted) + 1

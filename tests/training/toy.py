@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affect import keyed
 from affect.losses.alignment import contrastive
 from affect.losses.arcface import arcface
 from affect.losses.ccc import ccc_term
 from affect.losses.masked import binary_cross_entropy, cross_entropy, squared_error
+from affect.models.dropout import Dropout
 from affect.task import Batch, Term
 
 WIDTH, SPEAKERS = 6, 5
@@ -60,12 +62,13 @@ ANY_MIX = st.dictionaries(st.sampled_from(tuple(MAKE)), st.booleans(), min_size=
 class Toy(nn.Module):
     def __init__(self, dropout: float = 0.0):
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(WIDTH, 16), nn.Tanh(), nn.Dropout(dropout), nn.Linear(16, 16), nn.Tanh())
+        self.body = nn.Sequential(nn.Linear(WIDTH, 16), nn.Tanh(), Dropout(dropout), nn.Linear(16, 16), nn.Tanh())
         self.heads = nn.ModuleDict({name: nn.Linear(16, 1) for name in (*TARGETS, "smile")})
         self.first, self.second = nn.Linear(16, 4), nn.Linear(16, 4)
         self.table = nn.Parameter(torch.randn(SPEAKERS, 16))
         self.log_variance = nn.Parameter(torch.tensor([0.3, -0.2, 0.1, 0.4, -0.1, 0.2, -0.3, 0.5]))
         self.forwards = 0
+        keyed.name_places(self)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         self.forwards += 1

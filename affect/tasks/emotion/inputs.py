@@ -53,9 +53,6 @@ class Inputs:
             waves = [self._wave(row, key, mix) for row, mix in zip(rows, mixes, strict=True)]
             inputs["waveform"] = nn.utils.rnn.pad_sequence(waves, batch_first=True)
             inputs["samples"] = torch.tensor([len(wave) for wave in waves])
-            if model.spec_augment and key is not None:
-                seeds = [augment.number(key.seed, key.epoch, row["id"], what="spec_augment") for row in rows]
-                inputs["seeds"] = torch.tensor(seeds)
         values = [self._mixed(row, mix) for row, mix in zip(rows, mixes, strict=True)]
         if model.prosody_dim:
             inputs["prosody"] = torch.from_numpy(np.stack([each["prosody"] for each in values]))

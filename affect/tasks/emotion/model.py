@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from affect.config import from_dict, to_dict
 from affect.errors import AffectError
+from affect.keyed import rearranged
 from affect.models.dialogue import DialogueState, TemporalMamba
 from affect.models.encoder import EncoderConfig, SpeechEncoder, backbone_parameters, by_length
 from affect.models.fusion import FiLM, Gate, ProsodyAttention
@@ -34,7 +35,7 @@ _MOST = 60
 class SpeechBranch(nn.Module):
     """Encoder, Mamba over frames, pooling, speaker modulation and the prosody's attention, as configured."""
 
-    INPUTS = ("waveform", "samples", "states", "frames", "speaker", "seeds")
+    INPUTS = ("waveform", "samples", "states", "frames", "speaker")
     """What it takes of a batch; the prosody branch's output comes beside."""
     by_row = True
     """Whether the utterances of dialogues may be encoded in several calls, see `ConvStack.by_row`."""
@@ -66,9 +67,9 @@ class SpeechBranch(nn.Module):
     def forward(self, heard: dict[str, Tensor], turns: Tensor | None = None) -> Tensor:
         """Return [U, D] of `waveform` [U, S] and `samples` [U], or `states` [U, L, T, D] and `frames` [U].
 
-        `heard` may also hold `speaker` [U, E], `rhythm` [U, P] (the prosody branch's) and `seeds` [U]. Utterances of
-        dialogues (`turns` given) are encoded in groups of similar length, and a few at a time, unless ranks must call
-        alike: all at once then, padded to the longest.
+        `heard` may also hold `speaker` [U, E] and `rhythm` [U, P] (the prosody branch's). Utterances of dialogues
+        (`turns` given) are encoded in groups of similar length, and a few at a time, unless ranks must call alike: all
+        at once then, padded to the longest.
         """
         lengths = heard.get("frames", heard.get("samples"))
         if lengths is None or not ("states" in heard or "waveform" in heard):
@@ -77,7 +78,10 @@ class SpeechBranch(nn.Module):
             return self._encode(heard)
         seconds = lengths / (self.encoder.sampling_rate if "samples" in heard else 50)
         groups = by_length(seconds, _MOST)
-        parts = [self._encode({name: value[group] for name, value in heard.items()}) for group in groups]
+        parts = []
+        for group in groups:
+            with rearranged(lambda keys, group=group: keys[group]):  # type: ignore[misc]
+                parts.append(self._encode({name: value[group] for name, value in heard.items()}))
         return torch.cat(parts)[torch.cat(groups).argsort()]
 
     def _encode(self, heard: dict[str, Tensor]) -> Tensor:
@@ -105,7 +109,7 @@ class SpeechBranch(nn.Module):
         waveform = heard["waveform"]
         if not torch.compiler.is_exporting():  # A graph's shapes may not follow from the values of its inputs.
             waveform = waveform[:, : int(heard["samples"].max())]
-        frames, mask = self.encoder(waveform, heard["samples"], heard.get("seeds"))
+        frames, mask = self.encoder(waveform, heard["samples"])
         return frames, mask
 
 
@@ -157,9 +161,9 @@ class EmotionModel(nn.Module):
         """Return a tensor [U] in float32 for each number, logits [U, C] for `emotion`, and `log_variance` [U, K].
 
         Speech is `waveform` [U, S] and `samples` [U] (valid samples), or a frozen encoder's `states` [U, L, T, D] and
-        `frames` [U] (valid ones); `seeds` [U] say what SpecAugment masks. `prosody` [U, P] are raw functionals,
-        `speaker` [U, E] embeddings, `tokens` [U, W] with `token_mask` [U, W] a text. `turns` [G] says how many
-        utterances of the batch each dialogue has (one each when not given). Raises AffectError if an input is missing.
+        `frames` [U] (valid ones). `prosody` [U, P] are raw functionals, `speaker` [U, E] embeddings, `tokens` [U, W]
+        with `token_mask` [U, W] a text. `turns` [G] says how many utterances of the batch each dialogue has (one each
+        when not given). Raises AffectError if an input is missing.
         """
         return self.judge(self.perceive(given, turns), turns)
 

@@ -282,15 +282,18 @@ class Engine:
 
     @contextlib.contextmanager
     def seeded(self, *key: int) -> Iterator[None]:
-        """Make what is drawn inside a function of `key`, on the CPU, the device and in NumPy.
+        """Make what is drawn inside from the generators of Python, NumPy, torch and the device a function of `key`.
 
         transformers' SpecAugment draws from NumPy: a replayed forward that restored torch's state alone would be masked
         differently, and its gradient silently wrong.
         """
         first, second, third = seeds(*key)
         random.seed(first)
-        np.random.seed(second)  # the generator that transformers draws from
-        torch.manual_seed(third)  # the CPU and every device
+        np.random.seed(second)
+        # torch.manual_seed asks for every kind of device there may be, which takes as long as a small layer.
+        torch.default_generator.manual_seed(third)
+        if self.device.type != "cpu":
+            torch.manual_seed(third)
         yield
 
 

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affect import keyed
 from affect.config import to_dict
 from affect.errors import AffectError
-from affect.models.dropout import mask
+from affect.models.dropout import factors
 from affect.tasks.multimodal_emotion.config import MODALITIES, Model, Signature
 from affect.tasks.multimodal_emotion.models import modality_dropout
 
@@ -152,21 +153,24 @@ class Fusion(nn.Module, ABC):
         return {"modality_dropout": self.probability} if p else {}
 
     def draw(self, rows: int) -> dict[str, Tensor]:
-        """Return the noise of a micro-batch from torch's CPU generator, {} in evaluation mode.
+        """Return the noise of a micro-batch, drawn for each example, {} in evaluation mode.
 
         Of each dropout site its scaled mask [B, width], and as `modality` the draws [B] of modality dropout.
         """
         if not self.training:
             return {}
         noise: dict[str, Tensor] = {}
+        here = keyed.keys_device()
         for p in sorted({p for _, p in self.sites.values() if p > 0}):
             names = [name for name, (_, own) in self.sites.items() if own == p]
-            sizes = [rows * self.sites[name][0] for name in names]
+            widths = [self.sites[name][0] for name in names]
             # One draw for all sites: a third of the time of a draw each.
-            factors = torch.split(mask(sum(sizes), p), sizes)
-            noise |= {name: own.view(rows, -1) for name, own in zip(names, factors, strict=True)}
+            shape = (rows, sum(widths))
+            masks = torch.split(factors(keyed.draw_keys(self, shape, here), shape, p), widths, dim=1)
+            noise |= dict(zip(names, masks, strict=True))
         if self.config.modality_dropout:
-            noise["modality"] = modality_dropout.draw(rows, self.probability, self._shares)
+            drawn = keyed.uniform(self, rows, 2, here)
+            noise["modality"] = modality_dropout.draw(drawn, self.probability, self._shares)
         return noise
 
     def drop(self, x: Tensor, name: str, noise: Noise) -> Tensor:

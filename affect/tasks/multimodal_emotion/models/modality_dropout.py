@@ -53,16 +53,15 @@ def kept_sets(modalities: int, patterns: Sequence[Sequence[bool]] = ()) -> Tenso
     return torch.tensor(table).float()
 
 
-def draw(rows: int, probability: float, shares: Sequence[float] = ()) -> Tensor:
+def draw(uniform: Tensor, probability: float, shares: Sequence[float] = ()) -> Tensor:
     """Return a draw an example [B] (int64): with `probability` one of the six numbers, each alike, else `NONE`.
 
-    With `shares` it is one of as many numbers, each as often as its share, else their count.
+    With `shares` it is one of as many numbers, each as often as its share, else their count. `uniform` [B, 2] are
+    numbers in [0, 1) that decide both.
     """
-    if shares:
-        choice = torch.multinomial(torch.tensor(shares), rows, replacement=True)
-    else:
-        choice = torch.randint(CHOICES, (rows,))
-    return torch.where(torch.rand(rows) < probability, choice, len(shares) or NONE)
+    ends = torch.tensor(shares or [1.0] * CHOICES, dtype=torch.float64, device=uniform.device).cumsum(0)
+    choice = torch.searchsorted(ends / ends[-1], uniform[:, 0].double().contiguous(), right=True)
+    return torch.where(uniform[:, 1] < probability, choice, len(ends))
 
 
 def keep(table: Tensor, choice: Tensor, present: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from affect import keyed
+from affect.models.dropout import Dropout
 from affect.task import Term
 from affect.tasks.multimodal_emotion.config import Model, Signature
 from affect.tasks.multimodal_emotion.models.fusion import Fusion
@@ -116,12 +118,17 @@ def stands_everything(make: Make, facts: Spec) -> None:
 
 
 def _is_the_same_alone(make: Make, facts: Spec) -> None:
-    model, batch = make(*facts).eval(), inputs(facts)
-    together = model(**batch)
-    for row in range(6):
-        alone = model(**{name: value[row : row + 1] for name, value in batch.items()})
-        for name, value in alone.items():
-            torch.testing.assert_close(value[0], together[name][row], rtol=1e-5, atol=1e-5)
+    model, batch, ids = make(*facts), inputs(facts), list("abcdef")
+    keyed.name_places(model)
+    for training in (True, False):
+        model.train(training)
+        with keyed.examples(0, 0, ids):
+            together = model(**batch)
+        for row in range(6):
+            with keyed.examples(0, 0, ids[row : row + 1]):
+                alone = model(**{name: value[row : row + 1] for name, value in batch.items()})
+            for name, value in alone.items():
+                torch.testing.assert_close(value[0], together[name][row], rtol=1e-5, atol=1e-5)
     nobody = model(**{name: value[:0] for name, value in batch.items()})
     assert nobody["emotion"].shape == (0, 6)
 
@@ -170,7 +177,9 @@ def _draws_all_that_is_random(make: Make, facts: Spec) -> None:
     for name in noise:
         other = model(**batch, noise={**noise, name: torch.rand_like(noise[name])})
         assert not torch.equal(other["emotion"], first["emotion"]), f"the masks of {name} change nothing"
-    assert not any(isinstance(module, nn.Dropout | nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    assert not any(
+        isinstance(module, nn.Dropout | Dropout | nn.modules.batchnorm._BatchNorm) for module in model.modules()
+    )
     model.eval()
     assert model.draw(6) == {}
     torch.testing.assert_close(model(**batch, noise=noise)["emotion"], model(**batch)["emotion"], rtol=0, atol=0)

@@ -70,11 +70,11 @@ def test_incomplete_subsets_of_what_is_there_are_equally_frequent(index):
 
 def test_draws_are_uniform_with_the_probability():
     torch.manual_seed(0)
-    choice = draw(60_000, 0.6)
+    choice = draw(torch.rand(60_000, 2), 0.6)
     shares = torch.bincount(choice, minlength=CHOICES + 1) / 60_000
     assert choice.dtype == torch.int64
     assert shares.tolist() == pytest.approx([0.1] * 6 + [0.4], abs=0.006)
-    assert (draw(1000, 0.0) == NONE).all()
+    assert (draw(torch.rand(1000, 2), 0.0) == NONE).all()
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=8), st.integers(0, 6))
@@ -160,14 +160,14 @@ def test_patterns_are_left_as_often_as_asked():
     table = kept_sets(3, [[letter in letters for letter in "ATV"] for letters in PATTERNS])
     assert table.shape == (8, 4, 3)
     torch.manual_seed(0)
-    choice = draw(20_000, 1.0, tuple(PATTERNS.values()))
+    choice = draw(torch.rand(20_000, 2), 1.0, tuple(PATTERNS.values()))
     shares = torch.bincount(choice, minlength=4) / len(choice)
     torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2, 0.0]), atol=0.015, rtol=0)
     whole = keep(table, torch.tensor([0, 1, 2, 3]), torch.ones(4, 3))
     assert whole.tolist() == [[1, 1, 1], [1, 1, 0], [0, 0, 1], [1, 1, 1]]
     audio_text = torch.tensor([[1.0, 1.0, 0.0]]).repeat(4, 1)
     assert keep(table, torch.tensor([0, 1, 2, 3]), audio_text).tolist() == [[1, 1, 0]] * 4
-    none = draw(50, 0.0, tuple(PATTERNS.values()))
+    none = draw(torch.rand(50, 2), 0.0, tuple(PATTERNS.values()))
     assert set(none.tolist()) == {3}, "the draw that leaves out nothing"
 
 

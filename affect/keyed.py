@@ -1,0 +1,180 @@
+"""Keyed randomness: what a training forward draws is a function of (seed, step, example id, place in the model) alone.
+
+Around a training forward stand the keys of its examples (`examples`). A module that draws takes them with its own
+place, and every number is a hash of both and of its index in what is drawn: padding, the order of the examples, the
+micro-batch, the rank, a replay and a recomputation (gradient checkpointing) change none, on any device. Without keys,
+as where a user calls a model in training mode by hand, they are drawn from torch's generator, which `manual_seed` sets.
+
+Legend: B examples of a micro-batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+GOLDEN, _CALL = 0x9E3779B97F4A7C15, 0x2545F4914F6CDD1D
+"""Odd constants: splitmix64's, and another."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What is drawn from: a key an example (int64), one for all examples of the step, and the calls of each place."""
+
+    examples: Tensor
+    step: int
+    calls: dict[int, int]
+
+
+_KEYS: ContextVar[Keys | None] = ContextVar("keys", default=None)
+
+
+def wrap(number: int) -> int:
+    """Return the int64 that has the last 64 bits of `number`."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+_ROUNDS = ((30, wrap(0xBF58476D1CE4E5B9)), (27, wrap(0x94D049BB133111EB)))
+"""Shifts and factors of the last step of splitmix64."""
+
+
+def scramble(numbers: Any) -> Any:
+    """Return int64 numbers, a tensor or an array of any shape, scrambled (Steele, Lea and Flood 2014, splitmix64)."""
+    for bits, factor in _ROUNDS:
+        numbers = (numbers ^ shift(numbers, bits)) * factor
+    return numbers ^ shift(numbers, 31)
+
+
+def shift(numbers: Any, bits: int) -> Any:
+    """Shift int64 numbers to the right, with zeros moving in whatever the sign."""
+    return (numbers >> bits) & ((1 << (64 - bits)) - 1)
+
+
+@lru_cache(maxsize=1 << 16)
+def number(*parts: str | int) -> int:
+    """Return an int64 that `parts` decide, on every machine alike."""
+    # repr keeps the parts apart: ("a", "bc") is not ("ab", "c").
+    digest = hashlib.blake2b(repr(parts).encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+# The keys of a forward.
+
+
+@contextlib.contextmanager
+def examples(seed: int, step: int, ids: Sequence[str], device: torch.device | str = "cpu") -> Iterator[None]:
+    """Let what is drawn inside follow the examples `ids` [B] of a step."""
+    place = number(seed, step)
+    keys = scramble(np.array([number(name) for name in ids], dtype=np.int64) + np.int64(place))
+    with _entered(Keys(torch.from_numpy(keys).to(device), place, {})):
+        yield
+
+
+@contextlib.contextmanager
+def rearranged(change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let the leading dimensions of what is drawn inside be those that `change` makes of the keys [B].
+
+    For what takes the examples in another arrangement: some of them, or as the rows of dialogues [G, K]. How many such
+    calls there are changes nothing: each begins with the same calls behind it.
+    """
+    keys = _KEYS.get()
+    with contextlib.nullcontext() if keys is None else _entered(_copy(replace(keys, examples=change(keys.examples)))):
+        yield
+
+
+def recomputation() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
+    """Return what `context_fn` of torch's checkpoint is to: the recomputation draws what its forward drew.
+
+    It runs in the backward, where the keys may be another micro-batch's, or none: those of the forward are held.
+    """
+    keys = _KEYS.get()
+    return contextlib.nullcontext(), _Recomputation(None if keys is None else _copy(keys))
+
+
+class _Recomputation(contextlib.AbstractContextManager[None]):
+    """Enters the keys of a forward; more than once where a graph is walked more than once."""
+
+    def __init__(self, keys: Keys | None):
+        self.keys = keys
+
+    def __enter__(self) -> None:
+        self.token = _KEYS.set(None if self.keys is None else _copy(self.keys))
+
+    def __exit__(self, *_: object) -> None:
+        _KEYS.reset(self.token)
+
+
+def _copy(keys: Keys) -> Keys:
+    return replace(keys, calls=dict(keys.calls))
+
+
+@contextlib.contextmanager
+def _entered(keys: Keys) -> Iterator[None]:
+    token = _KEYS.set(keys)
+    try:
+        yield
+    finally:
+        _KEYS.reset(token)
+
+
+# What modules draw from.
+
+
+def name_places(model: nn.Module) -> None:
+    """Give every module its place, a number of its qualified name; for a whole model, before an engine wraps it."""
+    for name, module in model.named_modules():
+        module._place = number(name)
+
+
+def draw_keys(module: nn.Module, shape: Sequence[int], device: torch.device, *, shared: bool = False) -> Tensor:
+    """Return the keys (int64) of one draw of `module` for something of `shape`, whose leading dimensions are theirs.
+
+    The n-th draw of a module in a forward is the n-th of each example. `shared`: one key [1] for all examples of the
+    step. Keys are drawn from torch's generator where there are none, and where the leading dimensions are not those of
+    the examples: whose rows they are is then unknown. Raises RuntimeError for a module without a place.
+    """
+    keys = _KEYS.get()
+    if keys is not None and (shared or tuple(shape[: keys.examples.ndim]) == keys.examples.shape):
+        place = getattr(module, "_place", None)
+        if place is None:
+            raise RuntimeError(f"{type(module).__name__} has no place in its model: call `name_places` with the model")
+        call = keys.calls.get(place, 0)
+        keys.calls[place] = call + 1
+        offset = wrap(place + call * _CALL)
+        if shared:
+            return torch.tensor([wrap(keys.step + offset)], device=device)
+        return keys.examples.to(device) + offset
+    drawn = torch.empty(1 if shared else shape[0], dtype=torch.int64).random_(-(1 << 63), None)
+    return drawn.to(device)
+
+
+def keys_device() -> torch.device:
+    """Return the device that the keys are on, the CPU where there are none: to draw there moves nothing."""
+    keys = _KEYS.get()
+    return torch.device("cpu") if keys is None else keys.examples.device
+
+
+def uniform(module: nn.Module, rows: int, count: int, device: torch.device) -> Tensor:
+    """Return numbers [B, `count`] (float32) in [0, 1), drawn for each of `rows` B examples."""
+    keys = draw_keys(module, (rows,), device)
+    numbers: Tensor = scramble(keys[:, None] + torch.arange(count, device=device) * wrap(GOLDEN))
+    drawn: Tensor = shift(numbers, 40)
+    return drawn.float() * 2.0**-24
+
+
+def coin(module: nn.Module, k: int) -> float:
+    """Return the `k`-th number in [0, 1) of `module` in a step: the same one for all examples of the global batch."""
+    keys = _KEYS.get()
+    if keys is None:
+        return float(torch.rand([]))
+    place: int = getattr(module, "_place")  # noqa: B009
+    return (number(keys.step, place, k) & ((1 << 53) - 1)) * 2.0**-53

@@ -1,0 +1,92 @@
+"""One rank: runs of 20 steps with all that is random, each cut in several ways, as the command line asks for."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
+
+from affect import tasks
+from affect.cli import guarded
+from affect.models import tiny
+from affect.recipe import Recipe, Train
+from affect.tasks.emotion.config import Augment
+from affect.tasks.multimodal_emotion.config import Model
+from affect.training import optim, run_dir, trainer
+from affect.training.distributed import join
+from affect.training.run import Run, Start
+from tests.distributed.corner_worker import share_out_everything
+from tests.distributed.engine_worker import ADAMW, plain_sgd
+from tests.tasks.emotion.test_variants import VARIANTS
+from tests.tasks.multimodal_emotion import small
+from tests.training import runs
+
+STEPS = 20
+RANDOM = {"layerdrop": 0.2, "spec_augment": True}
+SPEECH: dict[str, dict[str, Any]] = {
+    **{name: {"encoder": name, **RANDOM} for name in tiny.NAMES if name != "small"},
+    "checkpointing": {"checkpointing": True, **RANDOM},
+    **{name: VARIANTS[name] for name in ("temporal", "mel", "dialogue", "lora", "everything")},
+    "tiny-text": {"encoder": "none", "encoder_dropout": None, "text": "tiny-text", "text_dropout": 0.2},
+    "ngrams": {"encoder": "none", "encoder_dropout": None, "text": "ngrams"},
+}
+"""Sections `model` by name: each encoder, text alone, layers over frames and over dialogues, adapters, all of it."""
+FUSION: dict[str, dict[str, Any]] = {
+    name: {"name": name, "dropout": 0.35, "modality_dropout": 0.3}
+    for name in ("attention", "attention_robust", "lf_dnn", "lmf", "tfn", "misa", "mmim", "topn")
+}
+NAMES = (*SPEECH, *FUSION)
+CUTS: dict[str, dict[str, Any]] = {
+    "whole": {"budget": 100.0, "mode": "hold"}, "held": {"budget": 1.5, "mode": "hold"},
+    "replayed": {"budget": 0.9, "mode": "replay"}, "mixed": {"budget": 0.9, "mode": 0.5},
+}  # fmt: skip
+
+
+def recipe_of(roots: dict[str, Path], name: str, cut: str) -> Recipe:
+    """Return the recipe of a name in `NAMES` cut in a way of `CUTS`."""
+    train = {**CUTS[cut], "epochs": STEPS, "steps": STEPS}
+    if name in FUSION:
+        base = small.with_(small.recipe(roots["features"]), optim__lr=1e-4)
+        rows = {"budget": CUTS[cut]["budget"] * 4}
+        made = replace(base, model=Model(**{"hidden": 8, **FUSION[name]}), data=replace(base.data, fold=1))
+        return replace(made, train=Train(**{"batch": 16, "workers": 0, "trackers": (), **train, **rows}))
+    base = runs.recipe(roots["speech"], encoder="tiny", dropout=0.2, **train)
+    mixed = Augment(mixup=0.4) if "text" not in SPEECH[name] and "cache" not in SPEECH[name] else Augment()
+    return replace(base, model=replace(base.model, **SPEECH[name]), augment=mixed)
+
+
+def run(roots: dict[str, Path], name: str, cut: str, optimiser: str, folder: Path) -> None:
+    """Train what is named; `optimiser` is the recipe's, or sgd."""
+    recipe = recipe_of(roots, name, cut)
+    optim.make = plain_sgd if optimiser == "sgd" else ADAMW
+    try:
+        engine = join(folder)
+        share_out_everything(engine)
+        engine.on_main(lambda: run_dir.claim(folder, recipe, experiment="test", overwrite=False))
+        task = tasks.make(recipe).for_fold(recipe.seed, 1)
+        trainer.train(Run(engine, task, folder, Start(experiment="test", only=("valid",))))
+        engine.end()
+    finally:
+        optim.make = ADAMW
+
+
+def main() -> None:
+    """Train all that the JSON list [name, cut, optimiser] on the command line asks for, in the folder before it."""
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        # The one way into FSDP without a GPU: Accelerate would fall back to DDP.
+        PartialState(cpu=True).distributed_type = DistributedType.MULTI_GPU
+    roots, top = {"speech": Path(sys.argv[1]), "features": Path(sys.argv[2])}, Path(sys.argv[3])
+    for name, cut, optimiser in json.loads(sys.argv[4]):
+        run(roots, name, cut, optimiser, top / f"{name}-{cut}-{optimiser}")
+    engine = join()
+    print(json.dumps({"rank": engine.rank, "world": engine.world, "engine": engine.name}), flush=True)
+
+
+if __name__ == "__main__":
+    guarded(main)
