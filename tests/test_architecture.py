@@ -33,21 +33,25 @@ MAY = {
     "tables": set(),
     "figures": {"findings"},
     "checksums": set(),
+    "cache": {"errors"},
+    "frozen": set(),
     "losses": {"task", "errors"},
     "metrics": {"task", "errors"},
     "models": {"task", "frozen", "config", "errors", "checksums"},
-    "data": {"task", "errors"},
+    "data": {"task", "errors", "cache"},
     "baselines": {"errors", "metrics"},
     "registry": {"task", "recipe", "errors", "models"},
     "report": {"task", "findings", "tables", "figures", "errors", "metrics", "recipe", "registry"},
     "hub": {"task", "usage", "errors", "registry", "report", "models", "checksums", "tables", "data"},
-    "training": {"task", "frozen", "recipe", "config", "errors", "options", "process", "checksums", "tables"},
+    "training": {
+        *("task", "frozen", "recipe", "config", "errors", "options", "process", "checksums", "cache", "tables"),
+    },
     "inference": {
         *("task", "usage", "recipe", "errors", "extraction", "registry", "hub", "models", "data", "training"),
     },
     "tasks": {
         *("task", "usage", "config", "recipe", "errors", "registry", "inference", "findings", "tables", "figures"),
-        *("data", "models", "losses", "metrics", "baselines"),
+        *("cache", "data", "models", "losses", "metrics", "baselines"),
     },
     "experiments": {
         *("task", "recipe", "errors", "options", "definitions", "extraction", "registry", "inference", "training"),
