@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from affect import cache
+from affect.errors import AffectError
 from affect.recipe import Recipe
 from affect.task import Batch, Key, Task
 from affect.training import hardware, plan
@@ -29,7 +30,7 @@ from affect.training.distributed import Engine, is_out_of_memory
 from affect.training.loader import Collated, Order
 
 _LOG = logging.getLogger("affect")
-_SECONDS = 2.4
+_SECONDS = 2.6
 """Seconds that measuring takes at most, reading included; a shape that would take longer is left out."""
 _ROUNDS = 3
 """Times each shape is measured, time allowing: the least counts, for other programs only ever add to it."""
@@ -61,7 +62,10 @@ def costs(
         found, error = fit(samples)
         if found.second + found.square <= 0.0:
             return None
-        cache.write_json(path, {"costs": found.stored(), "sizes": sizes, "error": error, "samples": samples})
+        try:
+            cache.write_json(path, {"costs": found.stored(), "sizes": sizes, "error": error, "samples": samples})
+        except AffectError as refused:
+            _LOG.warning("%s; what a micro-batch costs is measured at each start", refused)
         return found, f"measured on {len(samples)} shapes, {100 * error:.0f} % off"
 
     return engine.on_main(find)
@@ -103,7 +107,7 @@ def _device_name(device: torch.device) -> str:
 def _shapes(lengths: Floats, budget: float) -> list[tuple[int, int]]:
     """Return (row of the part, how many of it) of the micro-batches that are measured, the most telling ones first."""
     short, middle, long, longest = (
-        int(np.abs(lengths - np.quantile(lengths, q)).argmin()) for q in (0.1, 0.5, 0.9, 1.0)
+        int(np.abs(lengths - np.quantile(lengths, q)).argmin()) for q in (0.1, 0.5, 0.97, 1.0)
     )
     chosen = [(short, 1), (middle, 1), (short, 4), (long, 1), (longest, 1), (middle, 4), (long, 2), (short, 12)]
     fits = [(k, min(rows, max(1, int(budget / float(lengths[k]))))) for k, rows in chosen]
@@ -116,48 +120,60 @@ def _measure(
     """Return (rows, longest, seconds) of forwards and backwards, those that the time allows."""
     ends, data = time.perf_counter() + _SECONDS, Collated(task, part)
     best: dict[tuple[int, int], float] = {}
-    batches: dict[tuple[int, int], Batch] = {}
     training = model.training
     model.train()
-    slowest = 0.0
-    """Seconds of a padded unit, of the slowest micro-batch so far."""
     with engine.seeded(0), engine.autocast():
+        batches: dict[tuple[int, int], Batch] = {}
         # The first one warms up: memory is taken, libraries are read.
-        for shape in [shapes[0], *shapes * _ROUNDS]:
-            row, rows = shape
-            padded = rows * float(lengths[row])
-            known = best.get(shape)
-            # Rows over the longest so far cost more than in proportion.
-            if (known or 2 * slowest * padded) > ends - time.perf_counter():
+        for turn, shape in enumerate([shapes[0], *shapes * _ROUNDS]):
+            if _expected(shape, best, lengths) > ends - time.perf_counter():
                 continue
             try:
                 if shape not in batches:
-                    batch = data[Order(plan.Micro((row,) * rows), Key(seed=0, epoch=0))]
-                    if isinstance(batch, Exception):
-                        raise batch
-                    batches[shape] = batch.to(engine.device)
+                    batches[shape] = _batch(data, shape).to(engine.device)
                 took = _time(engine, model, batches[shape])
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 continue
-            first = not best and not slowest
-            slowest = max(0.0 if first else slowest, took / padded)
-            if not first:
-                best[shape] = min(took, known or took)
+            if turn:
+                best[shape] = min(took, best.get(shape, took))
     model.zero_grad(set_to_none=True)
     model.train(training)
     return [(rows, float(lengths[row]), seconds) for (row, rows), seconds in best.items()]
 
 
+def _expected(shape: tuple[int, int], best: dict[tuple[int, int], float], lengths: Floats) -> float:
+    """Return the seconds that a shape will take at most: as it did, or by the longest so far, longer rows squared."""
+    if shape in best or not best:
+        return best.get(shape, 0.0)
+    row, rows = shape
+    (near, count), took = max(best.items(), key=lambda item: float(lengths[item[0][0]]) * item[0][1])
+    ratio = float(lengths[row]) / float(lengths[near])
+    return took * rows / count * ratio * max(1.0, ratio)
+
+
+def _batch(data: Collated, shape: tuple[int, int]) -> Batch:
+    row, rows = shape
+    batch = data[Order(plan.Micro((row,) * rows), Key(seed=0, epoch=0))]
+    if isinstance(batch, Exception):
+        raise batch
+    return batch
+
+
 def _time(engine: Engine, model: nn.Module, batch: Batch) -> float:
-    """Return the seconds of a forward and a backward."""
-    if engine.device.type == "cuda":
-        torch.cuda.synchronize(engine.device)
-    begun = time.perf_counter()
+    """Return the seconds of a forward and a backward: of one thread its own, whatever else runs here."""
+    alone = engine.device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
+    _wait(engine.device)
+    begun = clock()
     outputs = model(**batch.inputs)
     total = torch.stack([output.float().sum() for output in outputs.values() if output.requires_grad]).sum()
     total.backward()  # type: ignore[no-untyped-call]
-    if engine.device.type == "cuda":
-        torch.cuda.synchronize(engine.device)
-    return time.perf_counter() - begun
+    _wait(engine.device)
+    return clock() - begun
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

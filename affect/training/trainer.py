@@ -208,6 +208,11 @@ class Meter:
 
 
 def pace(timings: Iterable[Mapping[str, float]]) -> float | None:
-    """Return how many times as long as the costs say steps took, their median; None where costs are not known."""
-    ratios = [t["seconds"] * (1 - t["waiting"]) / t["predicted"] for t in timings if t.get("predicted")]
-    return float(np.median(ratios)) if ratios else None
+    """Return how many times as long as the costs say steps took, their median.
+
+    None where costs are not known, or the steps took too little time together to tell.
+    """
+    known = [t for t in timings if t.get("predicted")]
+    if sum(t["seconds"] for t in known) < _WARM:
+        return None
+    return float(np.median([t["seconds"] * (1 - t["waiting"]) / t["predicted"] for t in known]))
