@@ -138,8 +138,8 @@ class Train:
             self, "train", "be positive (or None)", _positive, "steps", "patience", "world", "diagnostics_every"
         )  # fmt: skip
         require_each(self, "train", "not be negative", _not_negative, "workers", "min_delta")
-        whole = not isinstance(self.costs, tuple) or (min(self.costs) >= 0 and sum(self.costs[1:]) > 0)
-        require(whole, "train.costs", "be 'auto', 'linear' or three numbers, none negative", self.costs)
+        costs = isinstance(self.costs, str) or (min(self.costs) >= 0 and sum(self.costs) > 0)
+        require(costs, "train.costs", "be auto, linear or three numbers, none negative nor all zero", self.costs)
         require(self.budget == "auto" or self.budget > 0, "train.budget", "be positive or 'auto'", self.budget)
         share = isinstance(self.mode, str) or 0 < self.mode < 1
         require(share, "train.mode", "be auto, hold, replay or a share between 0 and 1", self.mode)

@@ -60,8 +60,6 @@ def costs(
         if len(samples) < _FEWEST:
             return None
         found, error = fit(samples)
-        if found.second + found.square <= 0.0:
-            return None
         try:
             cache.write_json(path, {"costs": found.stored(), "sizes": sizes, "error": error, "samples": samples})
         except AffectError as refused:

@@ -49,7 +49,7 @@ def test_they_are_measured_in_little_time_and_leave_no_trace(setting):
     found, words = costs(setting)
     assert time.perf_counter() - begun < 4.0
     assert words.startswith("measured on ")
-    assert found.second + found.square > 0
+    assert found.second + found.square > 0, "an encoder takes longer for longer audio"
     assert all(torch.equal(before[name], value) for name, value in setting.model.state_dict().items())
     assert all(p.grad is None for p in setting.model.parameters())
     assert setting.model.training
@@ -134,7 +134,7 @@ def test_where_the_budget_is_measured_the_costs_are(setting):
     assert setting.state.costs == tuple(kept()[1]["costs"])
 
 
-@pytest.mark.parametrize("wrong", [(0.1, -1.0, 0.0), (0.1, 0.0, 0.0)])
+@pytest.mark.parametrize("wrong", [(0.1, -1.0, 0.0), (0.0, 0.0, 0.0)])
 def test_costs_that_say_nothing_are_refused(wrong):
     with pytest.raises(AffectError, match=r"train\.costs"):
         Train(costs=wrong)
