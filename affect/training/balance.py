@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 START = 0.02
 """What starting a micro-batch costs, as a share of the budget: tells a better cut from a merely finer one."""
-_SHARES = (1.0, 1.2, 0.8)
+_SHARES = (1.0, 1.2, 0.8, 1.1, 0.9, 1.3)
 """Of an equal part of a rank's time, what its groups before the last take: the mix of lengths in the rest differs."""
+_FEW = 64
+"""Ranks up to which all of these shares are tried; of more ranks three, for some rank always fits and time counts."""
 _WIDER = 3
 """Micro-batches a rank that are tried beyond what one rank alone would make of its share."""
 _FINE = 1.005
@@ -138,7 +140,8 @@ def by_cost(ordered: Floats, row_costs: Floats, start: float, world: int, budget
     """
     fewest, likely, bound = _bounds(ordered, row_costs, start, world, budget)
     search = _Search(row_costs, _most(ordered, budget), start, world)
-    ways = ((each, share) for each in range(fewest, likely + _WIDER) for share in (_SHARES if each > 1 else (1.0,)))
+    shares = _SHARES if world <= _FEW else _SHARES[:3]
+    ways = ((each, share) for each in range(fewest, likely + _WIDER) for share in (shares if each > 1 else shares[:1]))
     for each, share in ways:
         search.improve(bound, each, share)
         if search.slowest <= bound * _FINE:
@@ -198,11 +201,13 @@ class _Search:
 
     def improve(self, bound: float, each: int, share: float) -> None:
         """Look for a smaller limit into which `each` groups a rank fit, by bisection from the best so far."""
-        low, high = bound, min(self.slowest * 0.997, bound * 1.4)
+        # Each group more is a start more.
+        low = max(bound, self.rest[0] / self.world + each * self.start)
+        high = min(self.slowest * 0.997, bound * 1.4)
         # First whether there is anything to be had, then the least there can be.
-        if not self._take(high, each, share) or self._take(bound, each, share):
+        if low >= high or not self._take(high, each, share) or self._take(low, each, share):
             return
-        while high - low > 0.003 * bound and self.slowest > bound * _FINE:
+        while high - low > 0.003 * bound and self.slowest > low * _FINE:
             middle = (low + high) / 2
             if self._take(middle, each, share):
                 high = middle
