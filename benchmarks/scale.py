@@ -184,7 +184,9 @@ def predicted(run: dict[str, Any], costs: Costs) -> float:
     return float(np.mean([max(step) for step in loads])) + costs.update
 
 
-def measure(rounds: int, budget: float, given: Costs | None) -> tuple[dict[Way, list[dict[str, Any]]], Costs]:
+def measure(
+    rounds: int, budget: float, given: Costs | None, worlds: Sequence[int]
+) -> tuple[dict[Way, list[dict[str, Any]]], Costs]:
     """Return what runs of each way said, in turns, and the costs that one of them was balanced by."""
     import speed
 
@@ -194,25 +196,29 @@ def measure(rounds: int, budget: float, given: Costs | None) -> tuple[dict[Way, 
         if given is None:
             first = launch(root, 1, budget)
             given = fit([tuple(row) for row in first["samples"]], first["update"], first["megabytes"])
-        found: dict[Way, list[dict[str, Any]]] = {(w, by): [] for w in (1, 2) for by in ("linear", "cost")}
+        found: dict[Way, list[dict[str, Any]]] = {(w, by): [] for w in worlds for by in ("linear", "cost")}
         for k in range(rounds):
             for (world, by), runs in found.items():
                 runs.append(launch(root, world, budget, by if by == "linear" else ",".join(map(str, given.stored()))))
-                print(f"round {k + 1}: {world} ranks by {by}: {runs[-1]['step']:.2f} s a step", file=sys.stderr)
+                print(
+                    f"round {k + 1}: {world} ranks by {by}: {runs[-1]['step']:.2f} s a step",
+                    file=sys.stderr,
+                    flush=True,
+                )
     return found, given
 
 
 def print_measured(found: dict[Way, list[dict[str, Any]]], costs: Costs) -> None:
     """Print the table of medians over rounds."""
-    alone = [run["step"] for run in found[1, "linear"]]
-    print(f"\nglobal batch 64, medians of {len(alone)} rounds of 4 steps, one thread a rank; speed-up of rounds\n")
+    first = [run["step"] for run in next(iter(found.values()))]
+    print(f"\nglobal batch 64, medians of {len(first)} rounds of 4 steps, one thread a rank; speed-up of rounds\n")
     print("| ranks | balanced by | s a step (min to max) | CPU-s of the slowest rank | audio s/s | speed-up | waiting "
           "| the costs predict |")  # fmt: skip
     print("|---:|---|---:|---:|---:|---:|---:|---:|")
     for (world, by), runs in found.items():
         steps = [run["step"] for run in runs]
         step = statistics.median(steps)
-        faster = statistics.median(one / many for one, many in zip(alone, steps, strict=True))
+        faster = statistics.median(one / many for one, many in zip(first, steps, strict=True))
         waiting, busy = (statistics.median(run[name] for run in runs) for name in ("waiting", "busy"))
         cells = [f"{world}", by, f"{step:.2f} ({min(steps):.2f} to {max(steps):.2f})", f"{busy:.2f}"]
         cells += [f"{runs[0]['audio'] / step:.1f}", f"{faster:.2f}", f"{waiting:.1%}"]
@@ -224,6 +230,7 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="only measure (and fit the costs)")
     parser.add_argument("--simulate", action="store_true", help="only simulate")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks that are measured")
     parser.add_argument("--budget", type=float, default=60.0, help="padded seconds of the plan's micro-batches")
     parser.add_argument("--rows", type=int, default=8, help="rows of the random micro-batches")
     parser.add_argument("--steps", type=int, default=20, help="global batches that each simulated figure is a mean of")
@@ -235,7 +242,7 @@ def main() -> None:
     both = options.measure == options.simulate
     costs = Costs(*options.costs) if options.costs else None
     if both or options.measure or costs is None:
-        found, costs = measure(options.rounds if both or options.measure else 0, options.budget, costs)
+        found, costs = measure(options.rounds if both or options.measure else 0, options.budget, costs, options.ranks)
         if any(found.values()):
             print_measured(found, costs)
     print(f"\ncosts: {costs.start * 1e3:.2f} ms a micro-batch + {costs.second * 1e3:.3f} ms a padded second + "
