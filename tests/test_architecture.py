@@ -34,7 +34,6 @@ MAY = {
     "figures": {"findings"},
     "checksums": set(),
     "cache": {"errors"},
-    "frozen": set(),
     "losses": {"task", "errors"},
     "metrics": {"task", "errors"},
     "models": {"task", "frozen", "config", "errors", "checksums"},
