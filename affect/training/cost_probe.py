@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ from affect.training.loader import Collated, Order
 
 _LOG = logging.getLogger("affect")
 _SECONDS = 2.6
-"""Seconds that measuring takes at most, reading included; a shape that would take longer is left out."""
-_ROUNDS = 3
-"""Times each shape is measured, time allowing: the least counts, for other programs only ever add to it."""
+"""Seconds that measuring takes at most (of this thread, where it is one), reading included; a shape that would take longer is left out."""
+_TURNS = 4
+"""Turns of all shapes, time allowing: the least counts, for other programs only ever add to it."""
 _FEWEST = 4
 """Shapes below which nothing is fitted."""
 
@@ -56,7 +57,7 @@ def costs(
         found = _remembered(path, sizes)
         if found is not None:
             return found, "remembered"
-        samples = _measure(engine, task, model, part, _shapes(lengths, budget), lengths)
+        samples = _measure(engine, task, model, part, lengths, budget)
         if len(samples) < _FEWEST:
             return None
         found, error = fit(samples)
@@ -102,53 +103,57 @@ def _device_name(device: torch.device) -> str:
     return f"{device.type} {hardware.processor()}"
 
 
-def _shapes(lengths: Floats, budget: float) -> list[tuple[int, int]]:
-    """Return (row of the part, how many of it) of the micro-batches that are measured, the most telling ones first."""
-    short, middle, long, longest = (
-        int(np.abs(lengths - np.quantile(lengths, q)).argmin()) for q in (0.1, 0.5, 0.97, 1.0)
-    )
+def _shapes(lengths: Floats, budget: float, turn: int) -> list[tuple[int, int]]:
+    """Return (row of the part, how many of it) of the micro-batches of a turn, the most telling ones first.
+
+    Each turn has rows of other lengths: nearly every micro-batch of a run is the first one of its length, for which
+    libraries prepare, and one that is repeated is a third too fast (docs/experiments.md).
+    """
+    order = np.unique(lengths, return_index=True)[1]
+    last = len(order) - 1
+    places = [round(q * last) for q in (0.1, 0.5, 0.97, 1.0)]
+    short, middle, long, longest = (int(order[k - turn if k >= turn else min(k + turn, last)]) for k in places)
     chosen = [(short, 1), (middle, 1), (short, 4), (long, 1), (longest, 1), (middle, 4), (long, 2), (short, 12)]
-    fits = [(k, min(rows, max(1, int(budget / float(lengths[k]))))) for k, rows in chosen]
-    return list(dict.fromkeys(fits))
+    return [(k, min(rows, max(1, int(budget / float(lengths[k]))))) for k, rows in chosen]
 
 
 def _measure(
-    engine: Engine, task: Task, model: nn.Module, part: Dataset, shapes: list[tuple[int, int]], lengths: Floats
+    engine: Engine, task: Task, model: nn.Module, part: Dataset, lengths: Floats, budget: float
 ) -> list[tuple[int, float, float]]:
-    """Return (rows, longest, seconds) of forwards and backwards, those that the time allows."""
-    ends, data = time.perf_counter() + _SECONDS, Collated(task, part)
-    best: dict[tuple[int, int], float] = {}
+    """Return (rows, longest, seconds) of forwards and backwards, of each kind of shape the quickest turn's."""
+    clock = _clock(engine)
+    ends, data = clock() + _SECONDS, Collated(task, part)
+    best: dict[int, tuple[int, float, float]] = {}
     training = model.training
     model.train()
     with engine.seeded(0), engine.autocast():
-        batches: dict[tuple[int, int], Batch] = {}
-        # The first one warms up: memory is taken, libraries are read.
-        for turn, shape in enumerate([shapes[0], *shapes * _ROUNDS]):
-            if _expected(shape, best, lengths) > ends - time.perf_counter():
-                continue
-            try:
-                if shape not in batches:
-                    batches[shape] = _batch(data, shape).to(engine.device)
-                took = _time(engine, model, batches[shape])
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                continue
-            if turn:
-                best[shape] = min(took, best.get(shape, took))
+        for turn in range(_TURNS):
+            # The first turn warms up, with one shape: memory is taken, libraries are read.
+            for kind, (row, rows) in enumerate(_shapes(lengths, budget, turn)[: None if turn else 1]):
+                length = float(lengths[row])
+                if _expected(rows, length, list(best.values())) > ends - clock():
+                    continue
+                try:
+                    seconds = _time(engine, model, _batch(data, (row, rows)).to(engine.device))
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    continue
+                if turn and (
+                    kind not in best or seconds / rows / length < best[kind][2] / best[kind][0] / best[kind][1]
+                ):
+                    best[kind] = (rows, length, seconds)
     model.zero_grad(set_to_none=True)
     model.train(training)
-    return [(rows, float(lengths[row]), seconds) for (row, rows), seconds in best.items()]
+    return list(best.values())
 
 
-def _expected(shape: tuple[int, int], best: dict[tuple[int, int], float], lengths: Floats) -> float:
-    """Return the seconds that a shape will take at most: as it did, or by the longest so far, longer rows squared."""
-    if shape in best or not best:
-        return best.get(shape, 0.0)
-    row, rows = shape
-    (near, count), took = max(best.items(), key=lambda item: float(lengths[item[0][0]]) * item[0][1])
-    ratio = float(lengths[row]) / float(lengths[near])
-    return took * rows / count * ratio * max(1.0, ratio)
+def _expected(rows: int, length: float, samples: list[tuple[int, float, float]]) -> float:
+    """Return the seconds that a shape will take at most, by the largest so far: longer rows count squared."""
+    if not samples:
+        return 0.0
+    count, near, seconds = max(samples, key=lambda sample: sample[0] * sample[1])
+    return seconds * rows / count * length / near * max(1.0, length / near)
 
 
 def _batch(data: Collated, shape: tuple[int, int]) -> Batch:
@@ -160,9 +165,8 @@ def _batch(data: Collated, shape: tuple[int, int]) -> Batch:
 
 
 def _time(engine: Engine, model: nn.Module, batch: Batch) -> float:
-    """Return the seconds of a forward and a backward: of one thread its own, whatever else runs here."""
-    alone = engine.device.type == "cpu" and torch.get_num_threads() == 1
-    clock = time.process_time if alone else time.perf_counter
+    """Return the seconds of a forward and a backward."""
+    clock = _clock(engine)
     _wait(engine.device)
     begun = clock()
     outputs = model(**batch.inputs)
@@ -170,6 +174,12 @@ def _time(engine: Engine, model: nn.Module, batch: Batch) -> float:
     total.backward()  # type: ignore[no-untyped-call]
     _wait(engine.device)
     return clock() - begun
+
+
+def _clock(engine: Engine) -> Callable[[], float]:
+    """Return the clock that is read: of one thread its own time, whatever else runs here."""
+    alone = engine.device.type == "cpu" and torch.get_num_threads() == 1
+    return time.process_time if alone else time.perf_counter
 
 
 def _wait(device: torch.device) -> None:

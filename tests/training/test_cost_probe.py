@@ -95,20 +95,20 @@ def test_rows_of_one_length_are_not_measured(setting):
 
 
 def test_what_may_take_too_long_is_expected_to():
-    lengths = np.array([2.0, 4.0, 30.0])
-    best = {(0, 1): 0.04, (1, 1): 0.1}
-    assert cost_probe._expected((1, 1), best, lengths) == 0.1
-    assert cost_probe._expected((2, 1), best, lengths) == pytest.approx(0.1 * 7.5**2)
-    assert cost_probe._expected((0, 8), best, lengths) == pytest.approx(0.1 * 8 / 2)
-    assert cost_probe._expected((2, 1), {}, lengths) == 0.0
+    samples = [(1, 2.0, 0.04), (1, 4.0, 0.1)]
+    assert cost_probe._expected(1, 30.0, samples) == pytest.approx(0.1 * 7.5**2)
+    assert cost_probe._expected(8, 2.0, samples) == pytest.approx(0.1 * 8 / 2)
+    assert cost_probe._expected(1, 30.0, []) == 0.0
 
 
-def test_shapes_are_of_the_corpus_and_within_the_budget():
+def test_shapes_are_of_the_corpus_and_within_the_budget_and_each_turn_has_others():
     lengths = np.random.default_rng(0).uniform(1.0, 9.0, 200)
-    shapes = cost_probe._shapes(lengths, 20.0)
-    assert len(set(shapes)) == len(shapes) >= 6
-    assert all(rows == 1 or rows * lengths[row] <= 20.0 for row, rows in shapes)
-    assert int(lengths.argmax()) in {row for row, _ in shapes}
+    turns = [cost_probe._shapes(lengths, 20.0, turn) for turn in range(4)]
+    for shapes in turns:
+        assert all(rows == 1 or rows * lengths[row] <= 20.0 for row, rows in shapes)
+    assert int(lengths.argmax()) in {row for row, _ in turns[0]}
+    assert all(len({row for row, _ in kind}) == 4 for kind in zip(*turns, strict=True))
+    assert all(0 <= row < 2 for turn in range(4) for row, _ in cost_probe._shapes(np.array([1.0, 2.0]), 20.0, turn))
 
 
 @pytest.mark.parametrize(
