@@ -21,7 +21,7 @@ from affect.errors import AffectError
 __all__ = ["FREE", "Optim", "Recipe", "Train", "differences", "field_names", "read", "require"]
 
 FREE = (
-    *(f"train.{name}" for name in ("budget", "mode", "workers", "trackers", "world", "keep", "timeout")),
+    *(f"train.{name}" for name in ("budget", "mode", "costs", "workers", "trackers", "world", "keep", "timeout")),
     *("train.checkpoint_minutes", "together", "push_to_hub", "hub_private"),
 )
 """Fields that may change between the sessions of a run, and differ between runs that are compared: they decide no
@@ -91,6 +91,10 @@ class Train:
     mode: Literal["auto", "hold", "replay"] | float = "auto"
     """hold keeps a step's graphs, replay forwards twice and keeps one micro-batch's; a share (.5) of the largest step's
     graphs may be kept, too; auto keeps as many as memory allows. A loss of additive terms alone (mse): one pass."""
+    costs: Literal["auto", "linear"] | tuple[float, float, float] = "auto"
+    """What ranks and micro-batches are balanced by: linear is padded length alone; three numbers are the seconds of a
+    micro-batch, of a padded second (or frame, or row) and of a row's second squared. auto measures them where budget
+    or mode are measured, and else takes linear. Decides speed, never the result beyond rounding."""
     patience: int | None = None
     """Stop after this many epochs without a better validation score."""
     min_delta: float = 0.0
@@ -134,6 +138,8 @@ class Train:
             self, "train", "be positive (or None)", _positive, "steps", "patience", "world", "diagnostics_every"
         )  # fmt: skip
         require_each(self, "train", "not be negative", _not_negative, "workers", "min_delta")
+        costs = isinstance(self.costs, str) or (min(self.costs) >= 0 and sum(self.costs) > 0)
+        require(costs, "train.costs", "be auto, linear or three numbers, none negative nor all zero", self.costs)
         require(self.budget == "auto" or self.budget > 0, "train.budget", "be positive or 'auto'", self.budget)
         share = isinstance(self.mode, str) or 0 < self.mode < 1
         require(share, "train.mode", "be auto, hold, replay or a share between 0 and 1", self.mode)

@@ -3,14 +3,17 @@
     AFFECT_THREADS=1 python benchmarks/scale.py [--measure] [--simulate]      # both by default; about five minutes
 
 Measured: DDP over gloo, one thread a rank, the small WavLM of benchmarks/speed.py with a CCC loss on files of
-IEMOCAP-like durations, the same global batch of 64 for one rank and for two, which take turns. Waiting is time inside
-collectives, and at the end of the backward until the gradients of all ranks are there.
+IEMOCAP-like durations, the same global batch of 64 for one rank and for two, balanced by cost and by padded length,
+which take turns. Waiting is time inside collectives, and at the end of the backward until the gradients of all ranks
+are there.
 
-Simulated: a step of affect's plan against the same random global batch dealt out in equal counts and cut into
-micro-batches of --rows. A micro-batch takes start + second * padded seconds + square * rows * longest^2, fitted here
-or given by --costs. A step is as long as its slowest rank, then the ring's all-reduce of the gradients, not overlapped
-with the backward: 2 (W - 1) (bytes / W / bandwidth + latency); then the update. Not simulated: reading, evaluation,
-stragglers, contention, ZeRO's and FSDP's collectives. The global batch is the larger of 64 and 8 a rank.
+Simulated: a step of affect's plan, by cost and by padded length alone (train.costs linear), and the same random global
+batch dealt out in equal counts and cut into micro-batches of --rows, beside what no cut can be below: the longest
+utterance alone, or the mean share of the best cut of one rank. A micro-batch takes start + second * padded seconds +
+square * rows * longest^2, fitted here or given by --costs. A step is as long as its slowest rank, then the ring's
+all-reduce of the gradients, not overlapped with the backward: 2 (W - 1) (bytes / W / bandwidth + latency); then the
+update. Not simulated: reading, evaluation, stragglers, contention, ZeRO's and FSDP's collectives. The global batch is
+the larger of 64 and 8 a rank.
 """
 
 from __future__ import annotations
@@ -30,34 +33,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.training import plan
+from affect.training import balance, costs, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 WORLDS = tuple(2**k for k in range(10))
 Floats = NDArray[np.float64]
 Rank = tuple[plan.Micro, ...]
+Way = tuple[int, str]
+"""Ranks, and what they are balanced by: linear (padded length) or cost."""
 
 
 # Simulated
 
 
 @dataclass(frozen=True)
-class Costs:
-    """Seconds of a micro-batch (`start`, per padded `second`, per row and `square` second), of an update; megabytes."""
+class Costs(costs.Costs):
+    """Seconds of a micro-batch as a run fits them, seconds of an update, and the gradients' megabytes."""
 
-    start: float
-    second: float
-    square: float
     update: float
     megabytes: float
 
     def rank(self, lengths: Floats, micros: Sequence[plan.Micro]) -> float:
         """Return the seconds of forward and backward of a rank's micro-batches."""
-        return sum(self.micro(len(m.indices), float(lengths[list(m.indices)].max())) for m in micros)
+        return plan.seconds(lengths, micros, self)
 
-    def micro(self, rows: int, longest: float) -> float:
-        """Return the seconds of forward and backward of rows padded to the longest."""
-        return self.start + rows * (self.second * longest + self.square * longest**2)
+    def bound(self, lengths: Floats, members: NDArray[np.int64], world: int, budget: float) -> float:
+        """Return the seconds that no cut's slowest rank can be below."""
+        ordered = np.sort(lengths[members])[::-1]
+        return balance.bound(ordered, self.rows(ordered), self.start, world, budget)
 
     def reduce(self, world: int, bandwidth: float, latency: float) -> float:
         """Return the seconds of a ring's all-reduce of the gradients; bandwidth in GB/s, latency in s a message."""
@@ -103,13 +106,14 @@ def figures(lengths: Floats, steps: Sequence[tuple[Rank, ...]], costs: Costs) ->
 def simulate(
     lengths: Floats, world: int, costs: Costs, *, budget: float, rows: int, steps: int, network: tuple[float, float]
 ) -> dict[str, float]:
-    """Return the figures of steps of `world` ranks with the plan and with random batches of equal counts."""
+    """Return the figures of steps of `world` ranks cut by cost, by length, and at random in equal counts."""
     batch = max(64, 8 * world)
     drawn = [members for _, members in zip(range(steps), batches(lengths, batch), strict=False)]
     found = {"world": float(world), "batch": float(batch)}
     after = costs.reduce(world, *network) + costs.update
     ways: dict[str, Callable[[NDArray[np.int64]], tuple[Rank, ...]]] = {
-        "plan": lambda members: plan.cut(lengths, members, world, budget).ranks,
+        "plan": lambda members: plan.cut(lengths, members, world, budget, costs).ranks,
+        "length": lambda members: plan.cut(lengths, members, world, budget).ranks,
         "random": lambda members: deal(members, world, rows),
     }
     for name, cut in ways.items():
@@ -117,6 +121,7 @@ def simulate(
         found |= {f"{name}_{key}": value for key, value in mine.items()}
         found[f"{name}_step"] = mine["slowest"] + after
     audio = float(np.mean([lengths[members].sum() for members in drawn]))
+    found["bound"] = float(np.mean([costs.bound(lengths, members, world, budget) for members in drawn]))
     found["speed"] = audio / found["plan_step"] / world
     return found
 
@@ -125,18 +130,20 @@ def print_simulated(costs: Costs, options: argparse.Namespace) -> None:
     """Print a table for each corpus."""
     for name, lengths in (("IEMOCAP-like", iemocap_like()), ("MSP-Podcast-like", podcast_like())):
         print(f"\n{name}: {len(lengths)} utterances, mean {lengths.mean():.2f} s, longest {lengths.max():.1f} s; means "
-              f"of {options.steps} steps; waiting: slowest rank above the mean\n")  # fmt: skip
-        print("| ranks | batch | step, plan | waiting | padding | step, random | waiting | padding | plan is faster by "
-              "| plan, audio s/s a rank |")  # fmt: skip
-        print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+              f"of {options.steps} steps; waiting: slowest rank above the mean; of bound: its multiple\n")  # fmt: skip
+        print("| ranks | batch | bound | step by cost (of bound) | waiting | padding | step by length | waiting "
+              "| cost to length | step, random | cost is faster by | audio s/s a rank |")  # fmt: skip
+        print("|---:" * 12 + "|")
         for world in WORLDS:
             f = simulate(
                 lengths, world, costs, budget=options.budget, rows=options.rows, steps=options.steps,
                 network=(options.bandwidth, options.latency * 1e-6),
             )  # fmt: skip
-            cells = [f"{world}", f"{f['batch']:.0f}"]
-            for way in ("plan", "random"):
-                cells += [f"{f[f'{way}_step']:#.3g} s", f"{f[f'{way}_waiting']:.1%}", f"{f[f'{way}_padding']:.1%}"]
+            cells = [f"{world}", f"{f['batch']:.0f}", f"{f['bound']:#.3g} s"]
+            cells += [f"{f['plan_step']:#.3g} s ({f['plan_slowest'] / f['bound']:.3f})"]
+            cells += [f"{f['plan_waiting']:.1%}", f"{f['plan_padding']:.1%}"]
+            cells += [f"{f['length_step']:#.3g} s", f"{f['length_waiting']:.1%}"]
+            cells += [f"{f['plan_step'] / f['length_step']:.2f}", f"{f['random_step']:#.3g} s"]
             cells += [f"{f['random_step'] / f['plan_step']:.2f}", f"{f['speed']:.1f}"]
             print(f"| {' | '.join(cells)} |", flush=True)
 
@@ -144,14 +151,17 @@ def print_simulated(costs: Costs, options: argparse.Namespace) -> None:
 # Measured
 
 
-def launch(root: Path, ranks: int, budget: float) -> dict[str, Any]:
-    """Return what rank 0 of a run with `ranks` processes says. Raises RuntimeError with the run's last words."""
+def launch(root: Path, ranks: int, budget: float, by: str = "linear") -> dict[str, Any]:
+    """Return what rank 0 of a run with `ranks` processes says, balanced `by` costs (linear, or three numbers).
+
+    Raises RuntimeError with the run's last words.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "AFFECT_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     environment |= {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "AFFECT_CACHE": str(root / "cache")}
     # One rank alone is a plain process: torch.distributed.run would make it DDP's.
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
     done = subprocess.run(
-        [sys.executable, *launcher, str(ROOT / "benchmarks" / "scale_worker.py"), str(root), str(budget)],
+        [sys.executable, *launcher, str(ROOT / "benchmarks" / "scale_worker.py"), str(root), str(budget), by],
         capture_output=True, text=True, env=environment, timeout=600, check=False,
     )  # fmt: skip
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"world"')]
@@ -164,19 +174,8 @@ def launch(root: Path, ranks: int, budget: float) -> dict[str, Any]:
 
 def fit(samples: Sequence[tuple[float, float, float]], update: float, megabytes: float) -> Costs:
     """Return the costs, none below zero, of least relative squared error on (rows, longest, seconds)."""
-    from scipy.optimize import nnls
-
-    rows, longest, seconds = np.array(samples, dtype=np.float64).T
-    terms = np.stack([np.ones_like(rows), rows * longest, rows * longest**2], 1)
-    (start, second, square), _ = nnls(terms / seconds[:, None], np.ones_like(seconds))
-    return Costs(float(start), float(second), float(square), update, megabytes)
-
-
-def pooled(runs: Sequence[dict[str, Any]]) -> Costs:
-    """Return the costs fitted to the medians over runs."""
-    each = np.median([run["samples"] for run in runs], axis=0)
-    update = statistics.median(run["update"] for run in runs)
-    return fit([tuple(row) for row in each.tolist()], update, runs[0]["megabytes"])
+    found, _ = costs.fit([(int(rows), longest, seconds) for rows, longest, seconds in samples])
+    return Costs(*found.stored(), update, megabytes)
 
 
 def predicted(run: dict[str, Any], costs: Costs) -> float:
@@ -185,32 +184,43 @@ def predicted(run: dict[str, Any], costs: Costs) -> float:
     return float(np.mean([max(step) for step in loads])) + costs.update
 
 
-def measure(rounds: int, budget: float, worlds: Sequence[int] = (1, 2)) -> dict[int, list[dict[str, Any]]]:
-    """Return what runs of each world said, in turns."""
+def measure(
+    rounds: int, budget: float, given: Costs | None, worlds: Sequence[int]
+) -> tuple[dict[Way, list[dict[str, Any]]], Costs]:
+    """Return what runs of each way said, in turns, and the costs that one of them was balanced by."""
     import speed
 
-    found: dict[int, list[dict[str, Any]]] = {world: [] for world in worlds}
     with tempfile.TemporaryDirectory() as folder:
-        speed.write_corpus(Path(folder), speed.BATCH * speed.STEPS)
+        root = Path(folder)
+        speed.write_corpus(root, speed.BATCH * speed.STEPS)
+        if given is None:
+            first = launch(root, 1, budget)
+            given = fit([tuple(row) for row in first["samples"]], first["update"], first["megabytes"])
+        found: dict[Way, list[dict[str, Any]]] = {(w, by): [] for w in worlds for by in ("linear", "cost")}
         for k in range(rounds):
-            for world, runs in found.items():
-                runs.append(launch(Path(folder), world, budget))
-                print(f"round {k + 1}: {world} ranks: {runs[-1]['step']:.2f} s a step", file=sys.stderr, flush=True)
-    return found
+            for (world, by), runs in found.items():
+                runs.append(launch(root, world, budget, by if by == "linear" else ",".join(map(str, given.stored()))))
+                print(
+                    f"round {k + 1}: {world} ranks by {by}: {runs[-1]['step']:.2f} s a step",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    return found, given
 
 
-def print_measured(found: dict[int, list[dict[str, Any]]], costs: Costs) -> None:
+def print_measured(found: dict[Way, list[dict[str, Any]]], costs: Costs) -> None:
     """Print the table of medians over rounds."""
-    alone = [run["step"] for run in found[1]]
-    print(f"\nglobal batch 64, medians of {len(alone)} rounds of 4 steps, one thread a rank; speed-up of rounds\n")
-    print("| ranks | s a step (min to max) | samples/s | audio s/s | speed-up | waiting | the costs predict |")
-    print("|---:|---:|---:|---:|---:|---:|---:|")
-    for world, runs in found.items():
+    first = [run["step"] for run in next(iter(found.values()))]
+    print(f"\nglobal batch 64, medians of {len(first)} rounds of 4 steps, one thread a rank; speed-up of rounds\n")
+    print("| ranks | balanced by | s a step (min to max) | CPU-s of the slowest rank | audio s/s | speed-up | waiting "
+          "| the costs predict |")  # fmt: skip
+    print("|---:|---|---:|---:|---:|---:|---:|---:|")
+    for (world, by), runs in found.items():
         steps = [run["step"] for run in runs]
         step = statistics.median(steps)
-        faster = statistics.median(one / many for one, many in zip(alone, steps, strict=True))
-        waiting = statistics.median(run["waiting"] for run in runs)
-        cells = [f"{world}", f"{step:.2f} ({min(steps):.2f} to {max(steps):.2f})", f"{runs[0]['rows'] / step:.1f}"]
+        faster = statistics.median(one / many for one, many in zip(first, steps, strict=True))
+        waiting, busy = (statistics.median(run[name] for run in runs) for name in ("waiting", "busy"))
+        cells = [f"{world}", by, f"{step:.2f} ({min(steps):.2f} to {max(steps):.2f})", f"{busy:.2f}"]
         cells += [f"{runs[0]['audio'] / step:.1f}", f"{faster:.2f}", f"{waiting:.1%}"]
         print(f"| {' | '.join(cells)} | {predicted(runs[0], costs):.2f} s |")
 
@@ -220,6 +230,7 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="only measure (and fit the costs)")
     parser.add_argument("--simulate", action="store_true", help="only simulate")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks that are measured")
     parser.add_argument("--budget", type=float, default=60.0, help="padded seconds of the plan's micro-batches")
     parser.add_argument("--rows", type=int, default=8, help="rows of the random micro-batches")
     parser.add_argument("--steps", type=int, default=20, help="global batches that each simulated figure is a mean of")
@@ -230,11 +241,10 @@ def main() -> None:
     options = parser.parse_args()
     both = options.measure == options.simulate
     costs = Costs(*options.costs) if options.costs else None
-    if both or options.measure:
-        found = measure(options.rounds, options.budget)
-        costs = costs or pooled(found[1])
-        print_measured(found, costs)
-    costs = costs or pooled(measure(1, options.budget, worlds=(1,))[1])
+    if both or options.measure or costs is None:
+        found, costs = measure(options.rounds if both or options.measure else 0, options.budget, costs, options.ranks)
+        if any(found.values()):
+            print_measured(found, costs)
     print(f"\ncosts: {costs.start * 1e3:.2f} ms a micro-batch + {costs.second * 1e3:.3f} ms a padded second + "
           f"{costs.square * 1e3:.4f} ms a row's second squared; update {costs.update * 1e3:.1f} ms; "
           f"gradients {costs.megabytes:.1f} MB")  # fmt: skip

@@ -67,25 +67,28 @@ class Clock:
         return call
 
 
-def worker(root: Path, budget: float) -> None:
+def worker(root: Path, budget: float, by: str) -> None:
     """Train as one of the ranks: an epoch to warm up, then two that count; rank 0 says what was found."""
     warnings.filterwarnings("ignore")
     base = speed.recipe(root, "transformer", "hold")
-    recipe = replace(base, train=replace(base.train, epochs=3, budget=budget))
+    costs: Any = "linear" if by == "linear" else tuple(map(float, by.split(",")))
+    recipe = replace(base, train=replace(base.train, epochs=3, budget=budget, costs=costs))
     with tempfile.TemporaryDirectory() as folder:
         engine = join(Path(folder))
         run = Run(engine, tasks.make(recipe).for_fold(0, 1), Path(folder), Start(experiment="bench", resume="never"))
         clock = Clock(run)
-        marks: list[tuple[float, float]] = []
-        run.end_epoch = lambda: marks.append((time.perf_counter(), clock.waited))  # type: ignore[method-assign]
+        marks: list[tuple[float, float, float]] = []
+        run.end_epoch = lambda: marks.append((time.perf_counter(), clock.waited, time.process_time()))  # type: ignore[method-assign]
         run.finish = dict  # type: ignore[method-assign]
         trainer.train(run)
         lengths = run.lengths(0)
-        seconds, waited = (after - before for before, after in zip(marks[0], marks[-1], strict=True))
+        seconds, waited, busy = (after - before for before, after in zip(marks[0], marks[-1], strict=True))
         said = {
             "world": engine.world,
             "step": seconds / (2 * run.schedule.per_epoch),
             "waiting": float(np.mean(engine.gather_objects([waited / seconds]))),
+            # Of a rank that waits for another, the CPU has nothing to do.
+            "busy": max(engine.gather_objects([busy])) / (2 * run.schedule.per_epoch),
             "rows": len(lengths) / run.schedule.per_epoch,
             "audio": float(lengths.sum()) / run.schedule.per_epoch,
             # [steps that count, ranks, micro-batches, (rows, longest)]
@@ -107,15 +110,15 @@ def costs_of(run: Run) -> dict[str, Any]:
         chosen = np.argsort(np.abs(lengths - seconds), kind="stable")[:rows]
         batch = data[Order(plan.Micro(tuple(chosen.tolist())), Key(seed=0, epoch=0))]
         for _ in range(2):
-            begun = time.perf_counter()
+            begun = time.process_time()
             torch.stack([output.sum() for output in run.model(**batch.inputs).values()]).sum().backward()
-            samples.append((rows, float(lengths[chosen].max()), time.perf_counter() - begun))
-    begun = time.perf_counter()
+            samples.append((rows, float(lengths[chosen].max()), time.process_time() - begun))
+    begun = time.process_time()
     torch.nn.utils.clip_grad_norm_(run.parameters, 1.0)
     run.optimizer.step()
-    update = time.perf_counter() - begun
+    update = time.process_time() - begun
     return {"samples": samples, "update": update, "megabytes": sum(p.numel() for p in run.parameters) * 4e-6}
 
 
 if __name__ == "__main__":
-    worker(Path(sys.argv[1]), float(sys.argv[2]))
+    worker(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3])

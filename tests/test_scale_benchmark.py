@@ -92,6 +92,8 @@ def test_the_plan_pads_and_waits_less_than_random_batches(name: str, world: int)
     assert found["batch"] == max(64, 8 * world)
     assert 0 <= found["plan_padding"] < found["random_padding"] < 1
     assert found["plan_waiting"] <= found["random_waiting"]
+    assert found["bound"] <= found["plan_slowest"] * (1 + 1e-9)
+    assert found["plan_slowest"] <= found["length_slowest"] * (1 + 1e-9)
     assert found["plan_step"] < found["random_step"]
 
 

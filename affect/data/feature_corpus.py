@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from affect.cache import lock
 from affect.data import store
-from affect.data.cache import lock
 from affect.data.corpora import stream_keys
 from affect.data.corpus import Corpus
 from affect.data.label_file import read_header

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data.cache import replace_file
+from affect.cache import replace_file
 from affect.errors import AffectError, first_line
 
 _LOG = logging.getLogger("affect")

@@ -18,8 +18,8 @@ from datasets import Dataset, List, Value
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from affect.cache import cache_folder, lock
 from affect.data import audio, egemaps, store
-from affect.data.cache import cache_folder, lock
 from affect.data.functionals import FUNCTIONAL_NAMES, functionals
 from affect.errors import AffectError, nearest
 

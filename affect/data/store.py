@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from affect.data.cache import replace_file
+from affect.cache import replace_file
 from affect.errors import AffectError, first_line, nearest
 
 Array = NDArray[Any]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from affect.cache import replace_file
 from affect.data import voice
-from affect.data.cache import replace_file
 
 COUNT = 6
 SYLLABLES = ("ma ", "ni", "lo ", "ke", "su ", "ta")

@@ -23,7 +23,8 @@ from affect.models import saving
 from affect.options import Options
 from affect.recipe import Recipe
 from affect.task import TRAIN, VALID, Task
-from affect.training import distributed, lock, memory, run_dir, signals, stacked_trainer, trainer, watchdog
+from affect.training import cost_probe, distributed, lock, memory, run_dir, signals, stacked_trainer, trainer, watchdog
+from affect.training.costs import Costs
 from affect.training.distributed import Engine
 from affect.training.run import DivergedError, Run, Scores, Start, Watch
 from affect.training.schedule import Schedule
@@ -295,9 +296,12 @@ def dry_run(recipe: Recipe, options: Options | None = None) -> str:
         f"folds {numbers}; fold {numbers[0]}: " + ", ".join(f"{name} {len(part)}" for name, part in parts.items()),
         f"train: mean {lengths.mean():.2f}, longest {lengths.max():.2f}, in all {lengths.sum():.0f} {whole.unit}",
     ]
+    costs = _known_costs(whole, recipe)
+    if costs is not None:
+        lines.append(costs.words(whole.unit))
     budgets = _BUDGETS if recipe.train.budget == "auto" else (float(recipe.train.budget),)
     for budget in budgets:
-        plan = Schedule(lengths, recipe.train, recipe.seed, world, budget)
+        plan = Schedule(lengths, recipe.train, recipe.seed, world, budget, costs)
         if budget == budgets[0]:
             lines.append(f"{plan.per_epoch} steps an epoch, {plan.steps} in all, {world} ranks")
         figures = plan.figures(plan.per_epoch)
@@ -308,3 +312,13 @@ def dry_run(recipe: Recipe, options: Options | None = None) -> str:
     if recipe.train.budget == "auto":
         lines.append("the budget is measured before the first step; it decides speed and memory, not the result")
     return "\n".join(lines)
+
+
+def _known_costs(task: Task, recipe: Recipe) -> Costs | None:
+    """Return what ranks would be balanced by, where the recipe names it or a run here has measured it."""
+    train = recipe.train
+    if isinstance(train.costs, tuple):
+        return Costs(*train.costs)
+    # As the memory probe: where budget and mode are named, nothing is measured.
+    measures = train.costs == "auto" and "auto" in (train.budget, train.mode)
+    return cost_probe.remembered(task, recipe) if measures else None

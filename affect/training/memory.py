@@ -1,4 +1,4 @@
-"""Memory: how long a micro-batch may be, and what is done when it runs out.
+"""Memory: how long a micro-batch may be, and what is done when it runs out. What it costs is measured beside.
 
 Half the budget is tried then, by all ranks together, or left for the next session: it decides no result.
 """
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from affect.errors import AffectError, LostError, first_line
 from affect.recipe import Recipe, Train
 from affect.task import Batch, Key, Task, Term
-from affect.training import plan, run_dir
+from affect.training import cost_probe, plan, run_dir
+from affect.training.costs import Costs
 from affect.training.distributed import Engine, is_out_of_memory
 from affect.training.loader import Collated, Order
 from affect.training.run_state import State
@@ -39,17 +40,19 @@ LIMIT = "budget.json"
 def choose(
     engine: Engine, task: Task, model: nn.Module, terms: Sequence[Term], part: Dataset, recipe: Recipe
 ) -> tuple[State, str]:
-    """Return a state with the budget and the mode that the recipe names, or that the memory here allows; and why.
+    """Return a state with budget, mode and costs as the recipe names them, or as they are measured here; and why.
 
     Runs the longest example forward (on a GPU also backward) before there is an optimiser's state, which is counted in.
-    A collective: all ranks take the smallest budget, since the plan is a function of it. Raises AffectError when
-    even the longest example alone does not fit.
+    A collective: all ranks take the smallest budget and the main rank's costs, since the plan is a function of both.
+    Raises AffectError when even the longest example alone does not fit.
     """
     train = recipe.train
     lengths = np.asarray(part["length"][:], dtype=np.float64)
     asked: str | float = "one pass" if all(term.additive for term in terms) else train.mode
     if train.budget != "auto" and isinstance(asked, str) and asked != "auto":
-        return State(budget=float(train.budget), mode=asked), f"budget {train.budget:.4g} as named, {asked}"
+        named = train.costs if isinstance(train.costs, tuple) else None
+        words = f"budget {train.budget:.4g} as named, {asked}"
+        return State(budget=float(train.budget), mode=asked, costs=named), words
     longest = int(lengths.argmax())
     try:
         per_unit = _bytes_per_unit(engine, task, model, part, lengths, longest)
@@ -69,18 +72,30 @@ def choose(
         budget = engine.smallest(min(budget, float(lengths[longest] * train.batch)))
     else:
         budget = float(train.budget)
+    costs, told = _costs(engine, task, model, part, lengths, budget, recipe)
     mode, capacity = str(asked), 0.0
     if asked == "auto" or isinstance(asked, float):
-        schedule = Schedule(lengths, train, recipe.seed, engine.world, budget)
+        schedule = Schedule(lengths, train, recipe.seed, engine.world, budget, costs)
         whole = schedule.figures(schedule.per_epoch)["largest_share"]
         capacity = asked * whole if isinstance(asked, float) else engine.smallest(free / (1.2 * per_unit))
         mode = "hold" if capacity > whole else "mixed" if capacity >= budget or isinstance(asked, float) else "replay"
     kept = f"{mode}, {capacity:.4g} {task.unit} of graphs kept" if mode == "mixed" else mode
     words = (
         f"memory: {per_unit / 2**20:.1f} MB of graph per {task.unit}, {free / 2**30:.1f} GB free: "
-        f"budget {budget:.4g}, {kept}"
+        f"budget {budget:.4g}, {kept}{told}"
     )
-    return State(budget=budget, mode=mode, capacity=capacity), words
+    return State(budget=budget, mode=mode, capacity=capacity, costs=None if costs is None else costs.stored()), words
+
+
+def _costs(
+    engine: Engine, task: Task, model: nn.Module, part: Dataset, lengths: np.ndarray, budget: float, recipe: Recipe
+) -> tuple[Costs | None, str]:
+    """Return the costs that the recipe names, or that are measured here, and what is said of them."""
+    named = recipe.train.costs
+    if isinstance(named, tuple):
+        return Costs(*named), "; costs as named"
+    found = None if named == "linear" else cost_probe.costs(engine, task, model, part, lengths, budget, recipe)
+    return (None, "") if found is None else (found[0], f"; costs {found[1]}")
 
 
 def _bytes_per_unit(
@@ -183,7 +198,7 @@ def halve(engine: Engine, state: State, shortest: float, checkpoints: Path, erro
 
 
 def settle(engine: Engine, named: Train, state: State, measured: State, checkpoints: Path) -> list[str]:
-    """Let the budget and the mode of a resumed run be those named, or what memory there is here; return what is said.
+    """Let budget, mode and costs of a resumed run be those named, or what memory there is here; return what is said.
 
     A limit that an earlier session left holds, too. A budget that is `named` is believed, unless it is no smaller than
     the one with which that session ran out of memory: the same command given again must not end in the same way. A
@@ -194,6 +209,9 @@ def settle(engine: Engine, named: Train, state: State, measured: State, checkpoi
         state.budget, state.mode, state.capacity = measured.budget, measured.mode, measured.capacity
     if named.mode != "auto":
         state.mode, state.capacity = measured.mode, measured.capacity
+    if named.costs != "auto":
+        # Else those that the run began with: what is measured here may differ, and the plan with it.
+        state.costs = measured.costs
     limit, failed = engine.on_main(lambda: _limit(checkpoints / LIMIT))
     if limit >= state.budget or (named.budget != "auto" and state.budget < failed):
         return []

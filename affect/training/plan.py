@@ -1,21 +1,21 @@
 """The plan: which examples form each global batch, and how a global batch is cut into micro-batches.
 
 The draw decides what is optimised and depends on (n, batch, seed, epoch) alone. The cut decides speed and memory
-and cannot change the result. A length is what an example costs (seconds, frames or rows), the cost of a
-micro-batch is its rows times its longest length, and the budget is the largest cost a micro-batch may have.
+and cannot change the result. A length is in seconds, frames or rows, the padded cost of a micro-batch
+is its rows times its longest length, and the budget is the largest one it may have. Where it is known what a
+micro-batch takes (`Costs`), groups and ranks are chosen by that, within the budget.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-_START = 0.02
-"""What starting a micro-batch costs, as a share of the budget: tells a better cut from a merely finer one."""
+from affect.training import balance
+from affect.training.costs import Costs
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,15 @@ def draw(n: int, batch: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
     return np.array_split(order, steps_per_epoch(n, batch))
 
 
-def cut(lengths: NDArray[np.float64], members: Sequence[int] | NDArray[np.int64], world: int, budget: float) -> Cut:
+def cut(
+    lengths: NDArray[np.float64], members: Sequence[int] | NDArray[np.int64], world: int, budget: float,
+    costs: Costs | None = None,
+) -> Cut:  # fmt: skip
     """Cut the global batch `members` into micro-batches of at most `budget`, balanced over `world` ranks.
 
-    Every rank gets the same number of micro-batches. An example longer than the budget travels alone.
-    Raises ValueError when the budget is not positive.
+    Every rank gets the same number of micro-batches. An example longer than the budget travels alone. What is balanced
+    is the seconds that `costs` say, or where they are not known the padded length. Raises ValueError when the budget
+    is not positive.
     """
     if not budget > 0:
         raise ValueError(f"the budget must be positive, not {budget}")
@@ -63,14 +67,28 @@ def cut(lengths: NDArray[np.float64], members: Sequence[int] | NDArray[np.int64]
     # Longest first, ties by index: the cut is a pure function of what is in the batch, not of its order.
     members = members[np.lexsort((members, -lengths[members]))]
     ordered = lengths[members]
+    row_costs, start = (ordered, balance.START * budget) if costs is None else (costs.rows(ordered), costs.start)
     if world == 1:
-        return Cut((tuple(_micros(members, _partition(ordered, budget))),))
-    return _balance(members, ordered, world, budget)
+        bounds = balance.partition(ordered, row_costs, start, budget)
+        ranks = [list(zip(bounds[:-1], bounds[1:], strict=True))]
+    elif costs is None:
+        ranks = balance.by_length(ordered, world, budget)
+    else:
+        ranks = balance.by_cost(ordered, row_costs, start, world, budget)
+    each, indices = max(map(len, ranks)), members.tolist()
+    filler = Micro((indices[-1],), filler=True)
+    micros = [[Micro(tuple(indices[first:end])) for first, end in groups] for groups in ranks]
+    return Cut(tuple((*mine, *[filler] * (each - len(mine))) for mine in micros))
 
 
 def cost(lengths: NDArray[np.float64], micros: Sequence[Micro]) -> float:
     """Return the padded cost of micro-batches: the sum of rows times longest length."""
     return float(sum(len(m.indices) * lengths[list(m.indices)].max() for m in micros))
+
+
+def seconds(lengths: NDArray[np.float64], micros: Sequence[Micro], costs: Costs) -> float:
+    """Return the seconds that micro-batches take, one after another, forward and backward."""
+    return sum(costs.micro(len(m.indices), float(lengths[list(m.indices)].max())) for m in micros)
 
 
 def holdable(lengths: NDArray[np.float64], cut: Cut, capacity: float) -> int:
@@ -83,99 +101,3 @@ def padding(lengths: NDArray[np.float64], cuts: Sequence[Cut]) -> float:
     """Return the share of the padded cost that is padding or filler, over all ranks of these cuts."""
     padded = sum(cost(lengths, rank) for c in cuts for rank in c.ranks)
     return 1.0 - float(sum(lengths[c.indices].sum() for c in cuts)) / padded if padded else 0.0
-
-
-def _micros(members: NDArray[np.int64], bounds: Sequence[int]) -> list[Micro]:
-    return [Micro(tuple(members[a:b].tolist())) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
-
-
-def _partition(ordered: NDArray[np.float64], budget: float) -> list[int]:
-    """Return bounds of the contiguous groups of least padded cost (plus overhead), each within the budget.
-
-    Dynamic programme over lengths sorted longest first: best[j] = min over i of best[i] + cost of group i..j.
-    """
-    n = len(ordered)
-    overhead = _START * budget
-    if n and ordered[0] * n <= budget and ordered[0] * n - ordered.sum() < overhead:
-        return [0, n]  # a second group would cost its overhead and could save the padding at most
-    best = np.full(n + 1, np.inf)
-    best[0] = 0.0
-    previous = np.zeros(n + 1, dtype=np.int64)
-    # floor with a tolerance, else 60 / 2.4 = 24.999... rows
-    most = np.maximum(1, np.floor(budget / np.maximum(ordered, 1e-12) + 1e-9)).clip(max=n).astype(np.int64)
-    rows = np.arange(1, n + 1)
-    for i in range(n):
-        stop = min(n, i + int(most[i]))
-        candidate = best[i] + ordered[i] * rows[: stop - i] + overhead
-        better = candidate < best[i + 1 : stop + 1]
-        best[i + 1 : stop + 1][better] = candidate[better]
-        previous[i + 1 : stop + 1][better] = i
-    bounds = [n]
-    while bounds[-1] > 0:
-        bounds.append(int(previous[bounds[-1]]))
-    return bounds[::-1]
-
-
-def _pack(ordered: NDArray[np.float64], cap: float) -> list[int]:
-    """Return bounds of contiguous groups, longest first, each filled up to `cap` (a longer example alone)."""
-    bounds, start = [0], 0
-    n = len(ordered)
-    while start < n:
-        start = min(n, start + max(1, int(cap / max(float(ordered[start]), 1e-12) + 1e-9)))
-        bounds.append(start)
-    return bounds
-
-
-def _balance(members: NDArray[np.int64], ordered: NDArray[np.float64], world: int, budget: float) -> Cut:
-    """Return the cut whose slowest rank is fastest, over a few numbers of micro-batches a rank."""
-    fewest = -(-(len(_pack(ordered, budget)) - 1) // world)
-    best: tuple[float, Cut] | None = None
-    for each in range(fewest, fewest + 3):
-        bounds = _into(ordered, each * world, budget)
-        ranks = _assign(_micros(members, bounds), ordered, bounds, world, each)
-        slowest = max(load for load, _ in ranks) + each * _START * budget
-        if best is None or slowest < best[0] - 1e-12:
-            filler = Micro((int(members[-1]),), filler=True)
-            rows = tuple(tuple(micros + [filler] * (each - len(micros))) for _, micros in ranks)
-            best = (slowest, Cut(rows))
-    assert best is not None
-    return best[1]
-
-
-def _into(ordered: NDArray[np.float64], groups: int, budget: float) -> list[int]:
-    """Return bounds of at most `groups` contiguous groups of nearly equal cost, the smallest cap that allows it."""
-    # Never above the budget: with most examples longer than it, half their mean would be.
-    low, high = min(float(ordered.mean()) * 0.5, budget), budget
-    for _ in range(12):
-        middle = (low + high) / 2
-        if len(_pack(ordered, middle)) - 1 <= groups:
-            high = middle
-        else:
-            low = middle
-    bounds = _pack(ordered, high)
-    while len(bounds) - 1 < groups:  # split the dearest group that can be split: fewer fillers, less padding
-        sizes = np.diff(bounds)
-        costs = np.where(sizes > 1, ordered[bounds[:-1]] * sizes, 0.0)
-        k = int(costs.argmax())
-        if costs[k] == 0.0:
-            break
-        bounds.insert(k + 1, bounds[k] + int(sizes[k]) // 2)
-    return bounds
-
-
-def _assign(
-    micros: list[Micro], ordered: NDArray[np.float64], bounds: Sequence[int], world: int, each: int
-) -> list[tuple[float, list[Micro]]]:
-    """Return (load, micro-batches) of every rank: dearest first to the least loaded rank that has room."""
-    costs = ordered[list(bounds[:-1])] * np.diff(bounds)
-    heap: list[tuple[float, int, list[Micro]]] = [(0.0, rank, []) for rank in range(world)]
-    full: list[tuple[float, int, list[Micro]]] = []
-    for k in np.argsort(-costs, kind="stable"):
-        load, rank, own = heapq.heappop(heap)
-        own.append(micros[int(k)])
-        item = (load + float(costs[k]), rank, own)
-        if len(own) == each:
-            full.append(item)
-        else:
-            heapq.heappush(heap, item)
-    return [(load, own) for load, _, own in sorted(full + heap, key=lambda item: item[1])]

@@ -31,6 +31,7 @@ from affect.training import (
     signals,
     watchdog,
 )
+from affect.training.costs import Costs
 from affect.training.distributed import Engine
 from affect.training.run_logging import Journal
 from affect.training.run_state import State
@@ -139,7 +140,7 @@ class Run:
             if self.weighting is not None and self.state.weighting is not None:
                 self.weighting.load(self.state.weighting)
         if self.start.stacked:
-            self.state.budget, self.state.mode = chosen.budget, chosen.mode
+            self.state.budget, self.state.mode, self.state.costs = chosen.budget, chosen.mode, None
         else:
             self.opening += memory.settle(self.engine, self.recipe.train, self.state, chosen, self.checkpoints)
         if self.engine.on_main(lambda: checkpoint.clear(self.checkpoints, after=self.state.step)):
@@ -148,9 +149,10 @@ class Run:
         self.saved = self.state.step
 
     def cut_anew(self) -> None:
-        """Make the schedule of the budget in force."""
-        train = self.recipe.train
-        self.schedule = Schedule(self.lengths, train, self.recipe.seed, self.engine.world, self.state.budget)
+        """Make the schedule of the budget and the costs in force."""
+        train, state = self.recipe.train, self.state
+        costs = None if state.costs is None else Costs(*state.costs)
+        self.schedule = Schedule(self.lengths, train, self.recipe.seed, self.engine.world, state.budget, costs)
 
     def _rows_and_lengths(self, epoch: int) -> tuple[Dataset, NDArray[np.float64]]:
         rows = self.task.rows_of_epoch(self.parts[TRAIN], epoch)
@@ -163,7 +165,7 @@ class Run:
         return self._of_epoch(epoch)[0]
 
     def lengths(self, epoch: int) -> NDArray[np.float64]:
-        """Return what each training row of an epoch costs [n]."""
+        """Return the length of each training row of an epoch [n]."""
         return self._of_epoch(epoch)[1]
 
     # Its session.
@@ -188,13 +190,15 @@ class Run:
     def _first_words(self) -> str:
         """Return what the run computes on, and how its global batch is cut."""
         engine, schedule, rows = self.engine, self.schedule, len(self.parts[TRAIN])
-        figures = schedule.figures(_STEPS)
+        figures, costs = schedule.figures(_STEPS), schedule.costs
+        over = f", the slowest rank {100 * figures['slowest_rank']:.0f} % over the mean" if engine.world > 1 else ""
         return (
             f"engine {engine.name}, {counted(engine.world, 'rank')} on {counted(engine.nodes, 'node')}, "
             f"{engine.device.type}, precision {engine.precision}; global batch {min(schedule.batch, rows)} of {rows}, "
             f"{schedule.per_epoch} steps an epoch, {schedule.steps} in all; cut by {schedule.budget:.4g} into "
             f"{figures['micro_batches']:.1f} micro-batches a rank ({self.state.mode}), "
-            f"padding {100 * figures['padding']:.0f} %"
+            f"padding {100 * figures['padding']:.0f} %{over}"
+            f"{'' if costs is None else '; ' + costs.words(self.task.unit)}"
         )
 
     def __exit__(self, *_: object) -> None:

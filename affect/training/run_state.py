@@ -38,6 +38,8 @@ class State:
     """What is kept between a step's two forwards: hold, replay, mixed; or one pass."""
     capacity: float = 0.0
     """Of a mixed step: what the micro-batches whose graphs a rank keeps may cost together."""
+    costs: tuple[float, float, float] | None = None
+    """The costs in force for the whole run (start, second, square): the plan is a function of them, too."""
     stopped: bool = False
     """Early stopping has ended the training."""
     weighting: dict[str, Any] | None = None

@@ -11,18 +11,22 @@ from numpy.typing import NDArray
 from affect.recipe import Train
 from affect.task import Key
 from affect.training import plan
+from affect.training.costs import Costs
 from affect.training.loader import Order
+
+_SHOWN = 256
+"""Steps whose cuts figures are made of, at most: of a long epoch all would take seconds."""
 
 
 class Schedule:
-    """What a run does at each step: a pure function of lengths, recipe, seed, world and budget."""
+    """What a run does at each step: a pure function of lengths, recipe, seed, world, budget and costs."""
 
     def __init__(
         self, lengths: NDArray[np.float64] | Callable[[int], NDArray[np.float64]], train: Train, seed: int, world: int,
-        budget: float,
+        budget: float, costs: Costs | None = None,
     ):  # fmt: skip
-        """`lengths` are what the training rows cost [n], or a function of the epoch that gives them."""
-        self.batch, self.seed, self.world, self.budget = train.batch, seed, world, budget
+        """`lengths` are those of the training rows [n], or a function of the epoch that gives them."""
+        self.batch, self.seed, self.world, self.budget, self.costs = train.batch, seed, world, budget, costs
         self.lengths = lengths if callable(lengths) else lambda epoch: lengths
         n = len(self.lengths(0))
         self.per_epoch = plan.steps_per_epoch(n, train.batch)
@@ -41,7 +45,7 @@ class Schedule:
 
     def _cut(self, step: int) -> plan.Cut:
         epoch, k = divmod(step, self.per_epoch)
-        return plan.cut(self.lengths(epoch), self._draw(epoch)[k], self.world, self.budget)
+        return plan.cut(self.lengths(epoch), self._draw(epoch)[k], self.world, self.budget, self.costs)
 
     def orders(self, rank: int, start: int) -> Iterator[Order]:
         """Yield the micro-batches of a rank from step `start` to the end of the run."""
@@ -55,13 +59,17 @@ class Schedule:
         return np.flatnonzero(self.lengths(0) > self.budget)
 
     def figures(self, steps: int) -> dict[str, float]:
-        """Return the micro-batches, the padding and the ranks' loads of the first `steps` steps (an epoch at most)."""
-        steps = min(steps, self.steps, self.per_epoch)
-        cuts, lengths = [self.cut(step) for step in range(steps)], self.lengths(0)
-        loads = [[plan.cost(lengths, rank) for rank in c.ranks] for c in cuts]
+        """Return the micro-batches, the padding and the ranks' loads of the first steps (256 or an epoch at most).
+
+        The slowest rank is over the mean in seconds where they are known, else in padded length, as the largest share.
+        """
+        steps = min(steps, self.steps, self.per_epoch, _SHOWN)
+        cuts, lengths, costs = [self.cut(step) for step in range(steps)], self.lengths(0), self.costs
+        padded = [[plan.cost(lengths, rank) for rank in c.ranks] for c in cuts]
+        loads = padded if costs is None else [[plan.seconds(lengths, r, costs) for r in c.ranks] for c in cuts]
         return {
             "micro_batches": float(np.mean([len(c.ranks[0]) for c in cuts])),
             "padding": plan.padding(lengths, cuts),
             "slowest_rank": float(np.mean([max(mine) / np.mean(mine) for mine in loads])) - 1.0,
-            "largest_share": max(max(mine) for mine in loads),
+            "largest_share": max(max(mine) for mine in padded),
         }

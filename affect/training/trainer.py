@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from affect.errors import AffectError, StoppedError
 from affect.task import TRAIN, Batch
-from affect.training import diagnostics, memory, signals, step, unkeyed, watchdog
+from affect.training import diagnostics, memory, plan, run_dir, signals, step, unkeyed, watchdog
+from affect.training.costs import Costs
 from affect.training.loader import Collated, Loader
 from affect.training.plan import Cut, holdable, padding
 from affect.training.run import Run, Scores
@@ -22,6 +23,8 @@ from affect.training.run import Run, Scores
 _LOG = logging.getLogger("affect")
 _WAITING = 0.10
 """Share of the time spent waiting for data above which the run says so."""
+_DRIFT = 1.5
+"""How many times longer, or shorter, than at first steps may take for what the costs say before the run says so."""
 _WARM = 10.0
 """Seconds of training a line on speed speaks of at least: the first ones are spent starting the workers."""
 
@@ -47,7 +50,9 @@ class Trainer:
 
     def __init__(self, run: Run):
         self.run = run
-        self.meter = Meter(run.task.unit, run.recipe.train.workers)
+        timings = run_dir.read_lines(run.folder / "timing.jsonl") if run.state.step else ()
+        first = [line for line in timings if line["step"] <= run.schedule.per_epoch]
+        self.meter = Meter(run.task.unit, run.recipe.train.workers, pace(first))
         self.aggregator = run.task.aggregator()
         self.watches = True
         if self.aggregator is not None and run.engine.world > 1:
@@ -78,10 +83,10 @@ class Trainer:
                 loader = self._loader()
                 continue
             watchdog.mark("update")
-            seconds = time.perf_counter() - begun
+            took = time.perf_counter() - begun
             lengths = run.lengths(run.schedule.epoch(now))
             timing = self.meter.time(
-                lengths, run.schedule.cut(now), seconds, loader.waited - waited, run.engine.memory()
+                lengths, run.schedule.cut(now), took, loader.waited - waited, run.engine.memory(), run.schedule.costs
             )
             run.update(result, batches, line, timing)
             if run.schedule.ends_epoch(now):
@@ -157,14 +162,19 @@ class Trainer:
 class Meter:
     """Times of steps: each for timing.jsonl, their sum for a line in the log."""
 
-    def __init__(self, unit: str, workers: int):
-        self.unit, self.workers = unit, workers
+    def __init__(self, unit: str, workers: int, usual: float | None = None):
+        """`usual` is how a resumed run's steps compared with its costs in its first epoch (`pace`)."""
+        self.unit, self.workers, self.usual = unit, workers, usual
         self._timings: list[dict[str, float]] = []
 
     def time(
-        self, lengths: NDArray[np.float64], cut: Cut, seconds: float, waited: float, memory: int
-    ) -> dict[str, float]:
-        """Return the timing of a step of rows of `lengths` [n] that took `seconds`, `waited` of them for data."""
+        self, lengths: NDArray[np.float64], cut: Cut, seconds: float, waited: float, memory: int,
+        costs: Costs | None = None,
+    ) -> dict[str, float]:  # fmt: skip
+        """Return the timing of a step of rows of `lengths` [n] that took `seconds`, `waited` of them for data.
+
+        Where costs are known, `predicted` are the seconds that they say of the slowest rank.
+        """
         timing = {
             "seconds": seconds,
             "units_per_second": float(lengths[cut.indices].sum()) / seconds,
@@ -172,14 +182,16 @@ class Meter:
             "waiting": waited / seconds,
             "memory_bytes": float(memory),
         }
+        if costs is not None:
+            timing["predicted"] = max(plan.seconds(lengths, rank, costs) for rank in cut.ranks)
         self._timings.append(timing)
         return timing
 
     def report(self, epoch: int, last: bool) -> None:
         """Log what the steps since the last such line took; short epochs share a line."""
         timings = self._timings
-        seconds = sum(t["seconds"] for t in timings)
-        if not timings or (seconds < _WARM and not last):
+        took = sum(t["seconds"] for t in timings)
+        if not timings or (took < _WARM and not last):
             return
         seconds_each = [t["seconds"] for t in timings]
         speed, padded, waiting = (
@@ -191,9 +203,36 @@ class Meter:
             epoch + 1, speed, self.unit, 100 * padded, 100 * waiting,
             max(t["memory_bytes"] for t in timings) / 2**30,
         )  # fmt: skip
-        if waiting > _WAITING and seconds > _WARM:
+        if waiting > _WAITING and took > _WARM:
             _LOG.warning(
                 "%.0f %% of the time was spent waiting for data, read or augmented: raise --train.workers (now %d)",
                 100 * waiting, self.workers,
             )  # fmt: skip
+        self._tell_drift(epoch)
         timings.clear()
+
+    def _tell_drift(self, epoch: int) -> None:
+        """Log where steps take another multiple of what the costs say than at first, once for each such change."""
+        found = pace(self._timings)
+        if found is None:
+            return
+        if self.usual is not None and 1 / _DRIFT <= found / self.usual <= _DRIFT:
+            return
+        if self.usual is not None:
+            _LOG.warning(
+                "epoch %d: steps take %.2f times what the costs say, and took %.2f times before: another device, or "
+                "one that is busy; ranks are balanced by the costs that the run began with, and the loss is the same",
+                epoch + 1, found, self.usual,
+            )  # fmt: skip
+        self.usual = found
+
+
+def pace(timings: Iterable[Mapping[str, float]]) -> float | None:
+    """Return how many times as long as the costs say steps took, their median.
+
+    None where costs are not known, or the steps took too little time together to tell.
+    """
+    known = [t for t in timings if t.get("predicted")]
+    if sum(t["seconds"] for t in known) < _WARM:
+        return None
+    return float(np.median([t["seconds"] * (1 - t["waiting"]) / t["predicted"] for t in known]))

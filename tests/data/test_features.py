@@ -229,7 +229,7 @@ def test_processes_that_write_and_read_at_once(tmp_path):
 
 def test_a_killed_writer_leaves_nothing_that_counts(tmp_path):
     code = (
-        "import os, signal, sys\nimport numpy as np\nfrom affect.data import cache, features\n"
+        "import os, signal, sys\nimport numpy as np\nfrom affect import cache\nfrom affect.data import features\n"
         "store = features.FeatureStore(sys.argv[1], {})\n"
         "cache.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "store.write(sys.argv[2], np.zeros((100, 100), np.float16))\n"

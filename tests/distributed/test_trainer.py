@@ -15,7 +15,7 @@ from tests.training import runs, toy_task
 from tests.training.test_diagnostics import Watched
 
 HERE = Path(__file__).parent
-CUTS = ("100.0-hold", "0.9-replay")
+CUTS = ("100.0-hold", "0.9-replay", "auto-hold")
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,14 @@ def test_the_toy_task_writes_what_one_process_writes(two, tmp_path):
     assert sum(line["diagnostics"]["rows"] for line in wanted if "diagnostics" in line) == 48
     for mine, its in zip(found, wanted, strict=True):
         close(mine, its, its["event"], tolerance=1e-5 if its["event"] == "step" else 1e-4)
+
+
+def test_costs_are_those_of_the_main_rank_on_both(two):
+    first, second = (rank["runs"] for rank in two[1])
+    assert first["auto-hold"]["costs"] == second["auto-hold"]["costs"] is not None
+    assert first["0.9-replay"]["costs"] is None, "budget and mode were named"
+    (saved, *_) = (two[0] / "auto-hold" / "checkpoints").glob("step-*/state.json")
+    assert json.loads(saved.read_text())["costs"] == first["auto-hold"]["costs"]
 
 
 def test_an_error_on_the_main_rank_reaches_both(two):

@@ -1,10 +1,11 @@
-"""One rank: short runs of the real task and the toy task at two budgets, and what collectives return here."""
+"""One rank: short runs of the real task and the toy task at several budgets, and what collectives return here."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -25,17 +26,18 @@ TOY = {"terms": ("ccc_valence", "mse_arousal", "contrastive"), "learned": ("ccc_
 """Batch and additive terms, fixed and learned weights; batches that tell a term nothing."""
 
 
-def train(root: Path, folder: Path, budget: float, mode: str) -> dict[str, object]:
+def train(root: Path, folder: Path, budget: float | Literal["auto"], mode: str) -> dict[str, object]:
     recipe = runs.recipe(root, encoder="tiny", dropout=0.2, epochs=7, steps=STEPS, budget=budget, mode=mode)
     engine = join(folder)
     engine.on_main(lambda: run_dir.claim(folder, recipe, experiment="test", overwrite=False))
     task = tasks.make(recipe).for_fold(recipe.seed, 1)
     run = Run(engine, task, folder, Start(experiment="test", only=runs.EVALUATIONS))
     scores = trainer.train(run)
-    rows = predict(engine, task, run.model, run.parts["test"], budget=budget, workers=0)
+    rows = predict(engine, task, run.model, run.parts["test"], budget=run.state.budget, workers=0)
     weights = torch.cat([p.detach().flatten().double() for p in run.model.parameters()])
     engine.end()
-    return {"scores": scores, "rows": rows, "weights": [float(weights.sum()), float(weights.norm())]}
+    sums = [float(weights.sum()), float(weights.norm())]
+    return {"scores": scores, "rows": rows, "weights": sums, "costs": run.state.costs}
 
 
 def train_variant(root: Path, folder: Path, name: str) -> dict[str, object]:
@@ -76,7 +78,8 @@ def gathered(engine: Engine, sizes: tuple[int, int]) -> tuple[list[list[float]],
 def main() -> None:
     root, folder = Path(sys.argv[1]), Path(sys.argv[2])
     variants = {name: train_variant(root, folder / name, name) for name in VARIANTS}
-    found = {f"{b}-{m}": train(root, folder / f"{b}-{m}", b, m) for b, m in ((100.0, "hold"), (0.9, "replay"))}
+    cuts = ((100.0, "hold"), (0.9, "replay"), ("auto", "hold"))
+    found = {f"{b}-{m}": train(root, folder / f"{b}-{m}", b, m) for b, m in cuts}
     train_toy(folder / "toy")
     engine = join()
     said = {

@@ -24,7 +24,7 @@ def small() -> Emotion:
         data=Data(corpus="synthetic", root="data", dialogues=1, utterances=8, seconds=(0.3, 0.7), fold=1),
         model=Model(encoder="none", prosody_dim=8, hidden=8, dropout=0.3),
         optim=Optim(lr=1e-3, ema=0.9),
-        train=Train(batch=8, epochs=6, workers=0, budget=1.5, mode="replay", trackers=()),
+        train=Train(batch=8, epochs=6, workers=0, budget=1.5, mode="replay", costs=(0.002, 0.01, 0.02), trackers=()),
     )
 
 

@@ -247,11 +247,11 @@ def test_an_epoch_of_100_000_utterances_is_planned_within_two_seconds():
     lengths = durations(100_000)
     for batch, world in ((64, 1), (1024, 64)):
         best = np.inf
-        for epoch in range(3):  # the best of three: other programs run here too
-            begun = time.perf_counter()
+        for epoch in range(3):  # the best of three, of this process: other programs run here too
+            begun = time.process_time()
             for members in plan.draw(len(lengths), batch, 0, epoch):
                 plan.cut(lengths, members, world, 60.0)
-            best = min(best, time.perf_counter() - begun)
+            best = min(best, time.process_time() - begun)
             if best < 2.0:
                 break
         assert best < 2.0

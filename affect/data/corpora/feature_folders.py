@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, Features, Value
 
-from affect.data.cache import cache_folder
+from affect.cache import cache_folder
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
 from affect.data.feature_corpus import ABSENT, MODALITIES, PRESENT, FeatureCorpus, Stream, Table, read_table

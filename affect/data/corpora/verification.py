@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from affect.cache import cache_folder, read_json, write_json
 from affect.data import audio
-from affect.data.cache import cache_folder, read_json, write_json
 from affect.errors import AffectError
 
 _LOG = logging.getLogger("affect")

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from affect.cache import cache_folder, lock
 from affect.data import audio
-from affect.data.cache import cache_folder, lock
 from affect.data.features import FeatureStore
 from affect.models.encoder import by_length
 from affect.models.extractors.loading import fingerprint

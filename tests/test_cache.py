@@ -1,6 +1,6 @@
 import pytest
 
-from affect.data import cache
+from affect import cache
 from affect.errors import AffectError
 
 

@@ -1,0 +1,188 @@
+"""What a micro-batch costs here, measured on a few shapes of the corpus's own lengths.
+
+It is remembered by model and device, so that a second start of the same model measures nothing, and two runs on one
+machine are cut alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from torch import nn
+
+from affect import cache
+from affect.errors import AffectError
+from affect.recipe import Recipe
+from affect.task import Batch, Key, Task
+from affect.training import hardware, plan
+from affect.training.costs import Costs, fit
+from affect.training.distributed import Engine, is_out_of_memory
+from affect.training.loader import Collated, Order
+
+_LOG = logging.getLogger("affect")
+_SECONDS = 2.6
+"""Seconds that measuring takes at most (of this thread, where it is one), reading included; a shape that would take
+longer is left out."""
+_TURNS = 4
+"""Turns of all shapes, time allowing: the least counts, for other programs only ever add to it."""
+_FEWEST = 4
+"""Shapes below which nothing is fitted."""
+
+Floats = NDArray[np.float64]
+
+
+def costs(
+    engine: Engine, task: Task, model: nn.Module, part: Dataset, lengths: Floats, budget: float, recipe: Recipe
+) -> tuple[Costs, str] | None:
+    """Return what a micro-batch of the training part costs, remembered or measured, and which of it, in words.
+
+    None where all rows are of one length, or nothing could be measured. A collective: those of the main rank count.
+    """
+    if lengths.max() <= lengths.min():
+        return None
+    sizes = [sum(p.numel() for p in model.parameters() if p.requires_grad is kind) for kind in (True, False)]
+    path = _path(task, recipe, _device_name(engine.device), engine.precision)
+
+    def find() -> tuple[Costs, str] | None:
+        found = _remembered(path, sizes)
+        if found is not None:
+            return found, "remembered"
+        samples = _measure(engine, task, model, part, lengths, budget)
+        if len(samples) < _FEWEST:
+            return None
+        found, error = fit(samples)
+        try:
+            cache.write_json(path, {"costs": found.stored(), "sizes": sizes, "error": error, "samples": samples})
+        except AffectError as refused:
+            _LOG.warning("%s; what a micro-batch costs is measured at each start", refused)
+        return found, f"measured on {len(samples)} shapes, {100 * error:.0f} % off"
+
+    return engine.on_main(find)
+
+
+def remembered(task: Task, recipe: Recipe) -> Costs | None:
+    """Return the costs that are known of a recipe's model on this machine's device, measured by an earlier run."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION") or recipe.train.precision or "no"
+    return _remembered(_path(task, recipe, _device_name(device), precision))
+
+
+def _path(task: Task, recipe: Recipe, device: str, precision: str) -> Path:
+    """Return the file that holds the costs of a model on a device."""
+    model = recipe.to_dict().get("model")
+    key = [recipe.task, task.unit, model, device, hardware.threads(), precision, torch.__version__]
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return cache.cache_folder() / "costs" / f"{digest}.json"
+
+
+def _remembered(path: Path, sizes: list[int] | None = None) -> Costs | None:
+    """Return the costs in a file, where it is of a model with these trained and frozen weights."""
+    known: Any = cache.read_json(path)
+    if not isinstance(known, dict) or (sizes is not None and known.get("sizes") != sizes):
+        return None
+    try:
+        return Costs.read(known.get("costs"))
+    except ValueError:
+        _LOG.warning("%s holds no costs; they are measured again", path)
+        return None
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} {hardware.processor()}"
+
+
+def _shapes(lengths: Floats, budget: float, turn: int) -> list[tuple[int, int]]:
+    """Return (row of the part, how many of it) of the micro-batches of a turn, the most telling ones first.
+
+    Each turn has rows of other lengths: nearly every micro-batch of a run is the first one of its length, for which
+    libraries prepare, and one that is repeated is a third too fast (docs/experiments.md).
+    """
+    order = np.unique(lengths, return_index=True)[1]
+    last = len(order) - 1
+    places = [round(q * last) for q in (0.1, 0.5, 0.97, 1.0)]
+    short, middle, long, longest = (int(order[k - turn if k >= turn else min(k + turn, last)]) for k in places)
+    chosen = [(short, 1), (middle, 1), (short, 4), (long, 1), (longest, 1), (middle, 4), (long, 2), (short, 12)]
+    return [(k, min(rows, max(1, int(budget / float(lengths[k]))))) for k, rows in chosen]
+
+
+def _measure(
+    engine: Engine, task: Task, model: nn.Module, part: Dataset, lengths: Floats, budget: float
+) -> list[tuple[int, float, float]]:
+    """Return (rows, longest, seconds) of forwards and backwards, of each kind of shape the quickest turn's."""
+    clock = _clock(engine)
+    ends, data = clock() + _SECONDS, Collated(task, part)
+    best: dict[int, tuple[int, float, float]] = {}
+    training = model.training
+    model.train()
+    with engine.seeded(0), engine.autocast():
+        for turn in range(_TURNS):
+            # The first turn warms up, with one shape: memory is taken, libraries are read.
+            for kind, (row, rows) in enumerate(_shapes(lengths, budget, turn)[: None if turn else 1]):
+                length = float(lengths[row])
+                if _expected(rows, length, list(best.values())) > ends - clock():
+                    continue
+                try:
+                    seconds = _time(engine, model, _batch(data, (row, rows)).to(engine.device))
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    continue
+                if turn and (
+                    kind not in best or seconds / rows / length < best[kind][2] / best[kind][0] / best[kind][1]
+                ):
+                    best[kind] = (rows, length, seconds)
+    model.zero_grad(set_to_none=True)
+    model.train(training)
+    return list(best.values())
+
+
+def _expected(rows: int, length: float, samples: list[tuple[int, float, float]]) -> float:
+    """Return the seconds that a shape will take at most, by the largest so far: longer rows count squared."""
+    if not samples:
+        return 0.0
+    count, near, seconds = max(samples, key=lambda sample: sample[0] * sample[1])
+    return seconds * rows / count * length / near * max(1.0, length / near)
+
+
+def _batch(data: Collated, shape: tuple[int, int]) -> Batch:
+    row, rows = shape
+    batch = data[Order(plan.Micro((row,) * rows), Key(seed=0, epoch=0))]
+    if isinstance(batch, Exception):
+        raise batch
+    return batch
+
+
+def _time(engine: Engine, model: nn.Module, batch: Batch) -> float:
+    """Return the seconds of a forward and a backward."""
+    clock = _clock(engine)
+    _wait(engine.device)
+    begun = clock()
+    outputs = model(**batch.inputs)
+    total = torch.stack([output.float().sum() for output in outputs.values() if output.requires_grad]).sum()
+    total.backward()  # type: ignore[no-untyped-call]
+    _wait(engine.device)
+    return clock() - begun
+
+
+def _clock(engine: Engine) -> Callable[[], float]:
+    """Return the clock that is read: of one thread its own time, whatever else runs here."""
+    alone = engine.device.type == "cpu" and torch.get_num_threads() == 1
+    return time.process_time if alone else time.perf_counter
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
