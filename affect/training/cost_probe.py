@@ -32,7 +32,7 @@ from affect.training.loader import Collated, Order
 
 _LOG = logging.getLogger("affect")
 _SECONDS = 2.6
-"""Seconds that measuring takes at most (of this thread, where it is one), reading included; a shape that would take
+"""Seconds that measuring takes at most, reading included (of this thread, where it is one); a shape that would take
 longer is left out."""
 _TURNS = 4
 """Turns of all shapes, time allowing: the least counts, for other programs only ever add to it."""
