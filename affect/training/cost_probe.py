@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from affect import cache
 from affect.errors import AffectError
 from affect.recipe import Recipe
 from affect.task import Batch, Key, Task
-from affect.training import hardware, plan
+from affect.training import balance, hardware, plan
 from affect.training.costs import Costs, fit
 from affect.training.distributed import Engine, is_out_of_memory
 from affect.training.loader import Collated, Order
@@ -68,7 +69,18 @@ def costs(
             _LOG.warning("%s; what a micro-batch costs is measured at each start", refused)
         return found, f"measured on {len(samples)} shapes, {100 * error:.0f} % off"
 
-    return engine.on_main(find)
+    known = engine.on_main(find)
+    return None if known is None else (_started(known[0], lengths, budget), known[1])
+
+
+def _started(costs: Costs, lengths: Floats, budget: float) -> Costs:
+    """Return costs whose start is at least what the plan by length takes it to be.
+
+    Repeats show less of it than a run has, whose every micro-batch is the first one of its length; and too low a start
+    cuts too finely, which costs more than a cut that is a little too coarse.
+    """
+    least = balance.START * budget * (costs.second + costs.square * float(lengths.mean()))
+    return replace(costs, start=max(costs.start, least))
 
 
 def remembered(task: Task, recipe: Recipe) -> Costs | None:
