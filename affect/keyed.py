@@ -75,7 +75,11 @@ def examples(seed: int, step: int, ids: Sequence[str], device: torch.device | st
     """Let what is drawn inside follow the examples `ids` [B] of a step."""
     place = number(seed, step)
     keys = scramble(np.array([number(name) for name in ids], dtype=np.int64) + np.int64(place))
-    with _entered(Keys(torch.from_numpy(keys).to(device), place, {})):
+    own = torch.from_numpy(keys)
+    if torch.device(device).type != "cpu":
+        # From pinned memory: else the host would wait for what is queued, in each forward.
+        own = own.pin_memory().to(device, non_blocking=True)
+    with _entered(Keys(own, place, {})):
         yield
 
 
@@ -151,7 +155,7 @@ def draw_keys(module: nn.Module, shape: Sequence[int], device: torch.device, *, 
         keys.calls[place] = call + 1
         offset = wrap(place + call * _CALL)
         if shared:
-            return torch.tensor([wrap(keys.step + offset)], device=device)
+            return torch.full((1,), wrap(keys.step + offset), device=device)
         return keys.examples.to(device) + offset
     drawn = torch.empty(1 if shared else shape[0], dtype=torch.int64).random_(-(1 << 63), None)
     return drawn.to(device)

@@ -174,10 +174,11 @@ def claim(
 def _surroundings(engine: Engine, task: Task) -> dict[str, Any]:
     """Return versions, hardware, processes, and the data's own description."""
     device, card = f"CPU ({machine()})", {}
-    if engine.device.type == "cuda":
-        device = torch.cuda.get_device_name(engine.device)
+    if engine.accelerated:
+        module = torch.get_device_module(engine.device)
+        device = module.get_device_name(engine.device)
         # Beside it the report sees how nearly full the card was.
-        card = {"device_memory_bytes": torch.cuda.get_device_properties(engine.device).total_memory}
+        card = {"device_memory_bytes": module.get_device_properties(engine.device).total_memory}
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"), "python": python_version(),
         "packages": {name: version(name) for name in _PACKAGES}, "device": device, **card,

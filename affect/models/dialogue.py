@@ -58,6 +58,8 @@ class DialogueState(nn.Module):
         projected = self.project(utterances)
         if torch.compiler.is_exporting():  # A graph's shapes may not follow from values: all are one dialogue.
             return self._states(projected[None])[0]
+        # Rows are shapes, which the host makes: it reads the numbers once.
+        turns = turns.cpu()
         rows = in_rows(projected, turns)
         # Padding stands after a dialogue's last utterance and everything is causal, so no state has seen it.
         with rearranged(lambda keys: in_rows(keys, turns)):

@@ -188,6 +188,8 @@ def backbone_parameters(encoder: SpeechEncoder) -> list[nn.Parameter]:
 def by_length(lengths: Tensor, most: float) -> list[Tensor]:
     """Return groups of indices into `lengths` [U], longest first: padded within `most`, a fifth of it at most waste.
 
+    The groups are made by the host, which has to have the lengths.
+
     An index whose length is over `most` is a group of its own.
     """
     order = lengths.argsort(descending=True, stable=True)
@@ -199,4 +201,4 @@ def by_length(lengths: Tensor, most: float) -> list[Tensor]:
         else:
             groups.append([index])
             longest = length
-    return [torch.tensor(group, device=lengths.device) for group in groups]
+    return [torch.tensor(group) for group in groups]

@@ -38,6 +38,6 @@ def run_layers(
     for k, layer in enumerate(layers):
         new = call(layer, hidden)
         dropped = training and layerdrop > 0 and coin(layers, k) < layerdrop
-        hidden = torch.where(torch.tensor(dropped, device=new.device), hidden, new) if dropped else new
+        hidden = torch.where(torch.ones((), dtype=torch.bool, device=new.device), hidden, new) if dropped else new
         states.append(hidden)
     return states

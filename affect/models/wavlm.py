@@ -124,7 +124,7 @@ class GatedAttention(nn.Module):
         """Return softmax(query key' / sqrt(d) + bias) value, each [B, H, T, d], `bias` [B, H, T, T]."""
         dropout = self.dropout if self.training else 0.0
         # The fused kernels draw masks of their own.
-        if dropout == 0.0 and (query.is_cuda or not torch.is_grad_enabled()):
+        if dropout == 0.0 and (query.device.type != "cpu" or not torch.is_grad_enabled()):
             return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
         # On a CPU the fused kernel has no gradient for the bias and torch falls back to a slower composition.
         scaled = (query * self.head_dim**-0.5).flatten(0, 1)

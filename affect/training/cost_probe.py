@@ -111,8 +111,9 @@ def _remembered(path: Path, sizes: list[int] | None = None) -> Costs | None:
 
 
 def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        name: str = torch.get_device_module(device).get_device_name(device)
+        return name
     return f"{device.type} {hardware.processor()}"
 
 
@@ -196,5 +197,5 @@ def _clock(engine: Engine) -> Callable[[], float]:
 
 
 def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize(device)

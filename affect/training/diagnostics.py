@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from affect.task import Batch, Task
+from affect.training import terms
 from affect.training.distributed import Engine
 
 
@@ -18,23 +19,24 @@ class Sums:
 
     def __init__(self, task: Task):
         self.task = task
-        self._sums: defaultdict[str, float] = defaultdict(float)
-        self._counts: defaultdict[str, float] = defaultdict(float)
+        # Left where they are until all are there: reading each would wait for the device in every micro-batch.
+        self._sums: defaultdict[str, list[Tensor]] = defaultdict(list)
+        self._counts: defaultdict[str, list[Tensor]] = defaultdict(list)
 
     @torch.no_grad()
     def add(self, outputs: Mapping[str, Tensor], batch: Batch) -> None:
         """Take in a micro-batch."""
         for name, value in self.task.diagnostics(outputs, batch).items():
             total, *count = value if isinstance(value, tuple) else (value,)
-            self._sums[name] += float(total)
+            self._sums[name].append(total)
             for part in count:
-                self._counts[name] += float(part)
+                self._counts[name].append(part)
 
     def means(self, engine: Engine) -> dict[str, float]:
         """Return the sums over all ranks, divided by the counts of those that have one. A collective."""
         sums: defaultdict[str, float] = defaultdict(float)
         counts: defaultdict[str, float] = defaultdict(float)
-        for part in engine.gather_objects([(self._sums, self._counts)]):
+        for part in engine.gather_objects([self._added()]):
             for held, given in zip((sums, counts), part, strict=True):
                 for name, value in given.items():
                     held[name] += value
@@ -42,13 +44,28 @@ class Sums:
             sums[name] = sums[name] / count if count else 0.0
         return dict(sorted(sums.items()))
 
+    def _added(self) -> list[dict[str, float]]:
+        """Return what sums and counts of the micro-batches add up to on this rank."""
+        kinds = (self._sums, self._counts)
+        read = iter(_read([number for held in kinds for numbers in held.values() for number in numbers]))
+        return [{name: sum((next(read) for _ in numbers), 0.0) for name, numbers in held.items()} for held in kinds]
+
+
+def _read(numbers: list[Tensor]) -> list[float]:
+    """Return numbers [] of a device, in one copy."""
+    wide = torch.stack([number.to(terms.wide(number.device)) for number in numbers]) if numbers else torch.empty(0)
+    values: list[float] = wide.tolist()
+    return values
+
 
 def of_gradients(gradients: Mapping[str, Tensor]) -> dict[str, float]:
     """Return the norm of each term's gradient of the shared parameters [P], and the cosine of each pair."""
-    norms = {name: float(gradient.norm()) for name, gradient in gradients.items()}
+    pairs = list(combinations(gradients, 2))
+    products = [gradients[first] @ gradients[second] for first, second in pairs]
+    read = _read([*(gradient.norm() for gradient in gradients.values()), *products])
+    norms = dict(zip(gradients, read, strict=False))
     found = {f"gradient_norm/{name}": norm for name, norm in norms.items()}
-    for first, second in combinations(gradients, 2):
+    for (first, second), dot in zip(pairs, read[len(norms) :], strict=True):
         both = norms[first] * norms[second]
-        dot = float(gradients[first] @ gradients[second])
         found[f"gradient_cosine/{first}/{second}"] = dot / both if both > 0 else 0.0
     return found

@@ -104,7 +104,7 @@ def _bytes_per_unit(
     training = model.training
     model.train()
     with engine.seeded(0), engine.autocast():
-        if engine.device.type == "cuda":
+        if engine.accelerated:
             once, twice = (_peak(engine, model, _inputs(engine, task, part, longest, n)) for n in (1, 2))
             # The difference leaves out what does not grow with the batch: gradients, casts of the weights.
             taken = twice - once
@@ -131,12 +131,13 @@ def _inputs(engine: Engine, task: Task, part: Dataset, longest: int, rows: int) 
 def _peak(engine: Engine, model: nn.Module, inputs: dict[str, Tensor]) -> float:
     """Return the most bytes that a forward and backward take beyond what is there."""
     model.zero_grad(set_to_none=True)
-    torch.cuda.reset_peak_memory_stats(engine.device)
-    before = torch.cuda.memory_allocated(engine.device)
+    module = torch.get_device_module(engine.device)
+    module.reset_peak_memory_stats(engine.device)
+    before = module.memory_allocated(engine.device)
     sums = [output.float().sum() for output in model(**inputs).values() if output.requires_grad]
     torch.stack(sums).sum().backward()  # type: ignore[no-untyped-call]
-    torch.cuda.synchronize(engine.device)
-    return float(torch.cuda.max_memory_allocated(engine.device) - before)
+    module.synchronize(engine.device)
+    return float(module.max_memory_allocated(engine.device) - before)
 
 
 def _saved(model: nn.Module, inputs: dict[str, Tensor]) -> float:
@@ -188,8 +189,8 @@ def halve(engine: Engine, state: State, shortest: float, checkpoints: Path, erro
             f"rank {engine.rank} ran out of memory; give the command again: it goes on from the last checkpoint with a "
             f"budget of {halved:.4g} at most instead of {before:.4g}, and the loss it optimises is the same"
         ) from error
-    if engine.device.type == "cuda":
-        torch.cuda.empty_cache()
+    if engine.accelerated:
+        torch.get_device_module(engine.device).empty_cache()
     state.budget, state.mode = halved, mode
     _LOG.warning(
         "step %d: out of memory; repeating it with a budget of %.4g instead of %.4g (%s), which changes no loss",

@@ -24,9 +24,8 @@ def make(groups: list[dict[str, Any]], optim: Optim) -> torch.optim.Optimizer:
     """Return the optimiser over a task's parameter groups; each group remembers its peak rate as `peak`."""
     for group in groups:
         group["peak"] = group["lr"]
-    device = groups[0]["params"][0].device
     kind = torch.optim.AdamW if optim.algorithm == "adamw" else torch.optim.Adam
-    return kind(groups, betas=optim.betas, fused=device.type in ("cpu", "cuda"))
+    return kind(groups, betas=optim.betas, fused=True)
 
 
 def factor(optim: Optim, step: int, steps: int) -> float:

@@ -29,7 +29,7 @@ def predict(
     micros = plan.cut(lengths, np.arange(len(part)), engine.world, budget).ranks[engine.rank]
     # Fillers are only forwarded; the rows are told apart by id.
     orders = [Order(micro, None) for micro in micros]
-    loader = Loader(Collated(task, part, condition), orders, workers=workers, pin=engine.device.type == "cuda")
+    loader = Loader(Collated(task, part, condition), orders, workers=workers, pin=engine.accelerated)
     rows: list[Row] = []
     training = model.training
     if training:

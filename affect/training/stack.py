@@ -55,7 +55,7 @@ class Stack:
             outputs = self.base(**batch.inputs, noise=noises[0])
             loss = term_values.whole(terms, outputs, batch.targets, factors[0] or None)
             loss.total.backward()  # type: ignore[no-untyped-call]
-            return [_result(loss.total, loss.values, loss.defined)]
+            return [Result.read(loss.total, loss.values, loss.defined)]
         rows = max(len(batch.ids) for batch in batches)
         inputs = _stacked([_padded(batch.inputs, rows) for batch in batches])
         # What is a target and an input (a mask) is no label.
@@ -63,7 +63,12 @@ class Stack:
         targets = _stacked([_padded(batch.targets, rows, labels) for batch in batches])
         noise = _stacked([_padded(masks, rows) for masks in noises])
         device = next(iter(inputs.values())).device
-        weights = {t.name: torch.tensor([f.get(t.name, 1.0) for f in factors], device=device) for t in terms}
+        plain = torch.ones(len(batches), device=device)
+        # Copied to a device, which its host waits for, only where a task weighs its terms.
+        weights = {
+            t.name: torch.tensor([f.get(t.name, 1.0) for f in factors], device=device) if any(factors) else plain
+            for t in terms
+        }
 
         def one(
             parameters: Tensors, buffers: Tensors, x: Tensors, y: Tensors, z: Tensors, w: Tensors
@@ -81,10 +86,7 @@ class Stack:
             whole = None if gradient is None else gradient.contiguous()
             for k, parameters in enumerate(self._named):
                 parameters[name].grad = None if whole is None else whole[k]
-        return [
-            _result(totals[k], {n: v[k] for n, v in values.items()}, {n: v[k] for n, v in defined.items()})
-            for k in range(len(self.models))
-        ]
+        return _results(totals, values, defined)
 
     def release(self) -> None:
         """Give each model its parameters back, so that it outlives the stack."""
@@ -94,9 +96,17 @@ class Stack:
                 parameter.grad = None
 
 
-def _result(total: Tensor, values: Tensors, defined: Tensors) -> Result:
-    undefined = tuple(name for name, took_part in defined.items() if not bool(took_part))
-    return Result(total.detach(), {name: value.detach() for name, value in values.items()}, undefined)
+def _results(totals: Tensor, values: Tensors, defined: Tensors) -> list[Result]:
+    """Return what each of K models' steps found, of losses, values and what was defined, each [K], in one copy."""
+    on_device = [totals, *values.values(), *(defined[name].to(totals.dtype) for name in values)]
+    table = torch.stack([row.detach() for row in on_device]).cpu()
+    took_part = table[1 + len(values) :].tolist()
+    results = []
+    for k, column in enumerate(table[: 1 + len(values)].unbind(1)):
+        total, *rest = column.unbind()
+        undefined = tuple(name for name, flags in zip(values, took_part, strict=True) if not flags[k])
+        results.append(Result(total, dict(zip(values, rest, strict=True)), undefined))
+    return results
 
 
 def _stacked(parts: Sequence[Tensors]) -> Tensors:

@@ -142,7 +142,10 @@ class StackedTrainer:
         now = run.state.step
         (micro,) = run.schedule.cut(now).ranks[0]
         key = Key(seed=run.recipe.seed, epoch=run.epoch)
-        batch = task.batch(places[list(micro.indices)], key=key).to(self.engine.device)
+        batch = task.batch(places[list(micro.indices)], key=key)
+        if self.engine.accelerated:
+            batch = batch.pin_memory()
+        batch = batch.to(self.engine.device)
         with keyed.examples(run.recipe.seed, now, batch.ids, self.engine.device):
             return batch, run.model.draw(len(batch.ids))
 

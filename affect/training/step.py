@@ -39,11 +39,26 @@ class OutVotedError(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """What a step found on every rank: the loss [], its terms' values [], and those that took no part (undefined)."""
+    """What a step found on every rank: the loss [], its terms' values [], and those that took no part (undefined).
+
+    All of it is in the host's memory.
+    """
 
     loss: Tensor
     terms: dict[str, Tensor]
     undefined: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, loss: Tensor, terms: Mapping[str, Tensor], defined: Mapping[str, Tensor]) -> Result:
+        """Return what is on a device, each [], in one copy: the host waits once, whatever the number of terms."""
+        on_device = [loss, *terms.values(), *(defined[name] for name in terms)]
+        # Stacked they have the widest of their types.
+        read = torch.stack([value.detach() for value in on_device]).cpu()
+        took_part = read[1 + len(terms) :].tolist()
+        total, *wide = read[: 1 + len(terms)].unbind()
+        values = [value.to(term.dtype) for value, term in zip(wide, terms.values(), strict=True)]
+        undefined = tuple(name for name, part in zip(terms, took_part, strict=True) if not part)
+        return cls(total.to(loss.dtype), dict(zip(terms, values, strict=True)), undefined)
 
 
 def accumulate(
@@ -167,11 +182,10 @@ class _Step:
     def _result(self) -> Result:
         loss, values, defined = self.additive.finish()
         if self.of_batch.loss is not None:
-            loss = loss + self.of_batch.loss.total.detach()
-            values |= {name: value.detach() for name, value in self.of_batch.loss.values.items()}
-            defined |= {name: bool(value) for name, value in self.of_batch.loss.defined.items()}
-        undefined = tuple(name for name in self.order if not defined[name])
-        return Result(loss, {name: values[name] for name in self.order}, undefined)
+            loss = loss + self.of_batch.loss.total
+            values |= self.of_batch.loss.values
+            defined |= self.of_batch.loss.defined
+        return Result.read(loss, {name: values[name] for name in self.order}, defined)
 
 
 class _Additive:
@@ -186,9 +200,10 @@ class _Additive:
         for batch in batches:
             targets = _real(batch.targets, batch)
             counts = [term.count(targets) for term in terms if term.count is not None]
-            rows = torch.tensor(0 if batch.filler else len(batch.ids), device=engine.device)
+            # Made there: a copy of a number of the host would wait for what is queued.
+            rows = torch.full((), 0 if batch.filler else len(batch.ids), device=engine.device)
             local.append(torch.stack([*counts, rows]))
-        totals = engine.sum(torch.stack(local).sum(0).to(_wide(engine)))
+        totals = engine.sum(torch.stack(local).sum(0).to(term_values.wide(engine.device)))
         self._counts, self._rows = totals[:-1], totals[-1]
         # The terms' sums and, at the end, the log variances' shares of the loss.
         self._sums = torch.zeros(len(terms) + 1, dtype=totals.dtype, device=totals.device)
@@ -213,8 +228,8 @@ class _Additive:
             shares.append(share)
         return shares
 
-    def finish(self) -> tuple[Tensor, dict[str, Tensor], dict[str, bool]]:
-        """Return the terms' weighed total [], their values [] and which were defined. A collective, as `count` is."""
+    def finish(self) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Return the terms' weighed total [], their values [] and which took part []. A collective, as counts are."""
         if not self.terms:
             return torch.zeros((), device=self.engine.device), {}, {}
         sums = self.engine.sum(self._sums)
@@ -222,8 +237,7 @@ class _Additive:
         total = sums[-1]
         for k, term in enumerate(self.terms):
             total = total + term.weight * self.factors[term.name] * values[k]
-        defined = (self._counts > 0).tolist()
-        names = [term.name for term in self.terms]
+        names, defined = [term.name for term in self.terms], (self._counts > 0).unbind()
         return total.float(), dict(zip(names, values.unbind(), strict=True)), dict(zip(names, defined, strict=True))
 
 
@@ -301,7 +315,7 @@ def _exchange(engine: Engine, tensors: dict[tuple[str, str], Tensor]) -> tuple[d
         raise ValueError(f"the {odd[0]} {odd[1]} has {rows[odd]} rows, others that terms read {max(rows.values())}")
     # A rank of fillers has no rows: -1 would be ambiguous there.
     flat = {key: t.reshape(len(t), math.prod(t.shape[1:])) for key, t in tensors.items()}
-    table, start = engine.gather(torch.cat([t.to(_wide(engine)) for t in flat.values()], dim=1))
+    table, start = engine.gather(torch.cat([t.to(term_values.wide(engine.device)) for t in flat.values()], dim=1))
     columns = torch.split(table, [t.shape[1] for t in flat.values()], dim=1)
     whole = {
         key: column.reshape(len(table), *tensors[key].shape[1:]).to(tensors[key].dtype)
@@ -313,8 +327,3 @@ def _exchange(engine: Engine, tensors: dict[tuple[str, str], Tensor]) -> tuple[d
 def _real(tensors: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
     """Return the rows that belong to the global batch: none of a filler's, with their graph."""
     return {name: t[:0] for name, t in tensors.items()} if batch.filler else tensors
-
-
-def _wide(engine: Engine) -> torch.dtype:
-    """Return float64 where the device has it."""
-    return torch.float32 if engine.device.type == "mps" else torch.float64

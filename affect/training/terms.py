@@ -20,6 +20,11 @@ class Loss:
     defined: dict[str, Tensor]
 
 
+def wide(device: torch.device) -> torch.dtype:
+    """Return float64 where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def whole(
     terms: Sequence[Term], outputs: Outputs, targets: Targets, factors: Mapping[str, float | Tensor] | None = None
 ) -> Loss:

@@ -116,7 +116,7 @@ class Trainer:
         run = self.run
         data = Collated(run.task, run.parts[TRAIN])
         orders = run.schedule.orders(run.engine.rank, run.state.step)
-        return Loader(data, orders, workers=run.recipe.train.workers, pin=run.engine.device.type == "cuda")
+        return Loader(data, orders, workers=run.recipe.train.workers, pin=run.engine.accelerated)
 
     def _gradient(self, batches: list[Batch]) -> tuple[step.Result, dict[str, object]]:
         """Leave the next step's gradient in the parameters, repeatable with another cut; return its log's line, too."""

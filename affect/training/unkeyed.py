@@ -55,6 +55,6 @@ class _Watch:
     def _states(self) -> tuple[object, ...]:
         _, key, place, *_ = np.random.get_state(legacy=True)
         states: tuple[object, ...] = (torch.get_rng_state().numpy().tobytes(), np.asarray(key).tobytes(), place)
-        if self.device.type == "cuda":
-            states = (*states, torch.cuda.get_rng_state(self.device).numpy().tobytes())
+        if self.device.type != "cpu":
+            states = (*states, torch.get_device_module(self.device).get_rng_state(self.device).numpy().tobytes())
         return states

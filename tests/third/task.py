@@ -141,7 +141,7 @@ class ActivityTask(Task):
 
     def diagnostics(self, outputs: Any, batch: Batch) -> dict[str, Any]:
         valid = batch.targets["active"].isfinite()
-        return {"positive_rate": (batch.targets["active"][valid].sum(), valid.sum()), "frames": valid.sum()}
+        return {"positive_rate": (batch.targets["active"].nansum(), valid.sum()), "frames": valid.sum()}
 
     takes = ("FILES",)
     exporters = {"npz": "tests.third.use:export_npz"}

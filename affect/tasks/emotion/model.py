@@ -76,16 +76,19 @@ class SpeechBranch(nn.Module):
             raise AffectError("this model takes audio: waveform and samples are missing")
         if turns is None or not self.by_row:
             return self._encode(heard)
-        seconds = lengths / (self.encoder.sampling_rate if "samples" in heard else 50)
-        groups = by_length(seconds, _MOST)
+        # Groups are shapes, which the host makes: it reads the lengths once, and copies all places at once.
+        counts = lengths.cpu()
+        groups = by_length(counts / (self.encoder.sampling_rate if "samples" in heard else 50), _MOST)
+        places = torch.cat(groups).to(lengths.device)
         parts = []
-        for group in groups:
-            with rearranged(lambda keys, group=group: keys[group]):  # type: ignore[misc]
-                parts.append(self._encode({name: value[group] for name, value in heard.items()}))
-        return torch.cat(parts)[torch.cat(groups).argsort()]
+        for group, place in zip(groups, torch.split(places, [len(group) for group in groups]), strict=True):
+            with rearranged(lambda keys, place=place: keys[place]):  # type: ignore[misc]
+                own = {name: value[place] for name, value in heard.items()}
+                parts.append(self._encode(own, int(counts[group[0]])))
+        return torch.cat(parts)[places.argsort()]
 
-    def _encode(self, heard: dict[str, Tensor]) -> Tensor:
-        frames, mask = self._frames(heard)
+    def _encode(self, heard: dict[str, Tensor], longest: int | None = None) -> Tensor:
+        frames, mask = self._frames(heard, longest)
         if self.temporal is not None:
             frames = self.temporal(frames)
         vector: Tensor = self.pooling(frames, mask)
@@ -101,15 +104,15 @@ class SpeechBranch(nn.Module):
         attended = self.attention(heard["rhythm"].to(frames.dtype), frames, mask)
         return torch.cat([vector, attended.to(vector.dtype)], dim=-1)
 
-    def _frames(self, heard: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _frames(self, heard: dict[str, Tensor], longest: int | None) -> tuple[Tensor, Tensor]:
+        """Return frames [U, T, D] and their mask [U, T] of inputs that are cut to the `longest`, where that is given.
+
+        A batch as it was collated has no more padding than that already: to look would make a device's host wait.
+        """
         if "states" in heard:
-            longest = int(heard["frames"].max())
             states = heard["states"][:, :, :longest]
-            return self.encoder.mix(states.unbind(1)), mask_frames(heard["frames"], longest)
-        waveform = heard["waveform"]
-        if not torch.compiler.is_exporting():  # A graph's shapes may not follow from the values of its inputs.
-            waveform = waveform[:, : int(heard["samples"].max())]
-        frames, mask = self.encoder(waveform, heard["samples"])
+            return self.encoder.mix(states.unbind(1)), mask_frames(heard["frames"], states.shape[2])
+        frames, mask = self.encoder(heard["waveform"][:, :longest], heard["samples"])
         return frames, mask
 
 
@@ -190,6 +193,7 @@ class EmotionModel(nn.Module):
         others = [perceived[name] for name in ("speech", "text") if name in perceived]
         features = _join([*others, rhythm])
         if self.dialogue is not None:
+            # In the host's memory, which is where turns are read.
             alone = torch.ones(features.shape[0], dtype=torch.long)
             others.append(self.dialogue(features, alone if turns is None else turns))
             features = _join([*others, rhythm])

@@ -111,9 +111,10 @@ class Graph(nn.Module):
 
     def run(self, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return `outputs` as an open file does."""
+        device = next(self.parameters()).device
         with torch.inference_mode():
-            outputs = self.outputs({name: torch.from_numpy(value) for name, value in given.items()})
-        return {name: value.numpy() for name, value in outputs.items()}
+            outputs = self.outputs({name: torch.from_numpy(value).to(device) for name, value in given.items()})
+        return {name: value.cpu().numpy() for name, value in outputs.items()}
 
 
 class Predictor:

@@ -51,9 +51,11 @@ class Engine:
         self.nodes = int(os.environ.get("GROUP_WORLD_SIZE") or -(-self.world // self.local_world))
         self.name = "single" if self.world == 1 else "DDP"
         self.device: torch.device = accelerator.device
+        self.accelerated = self.device.type != "cpu"
+        """Whether it computes beside the host, in memory of its own that pinned batches are copied to."""
         self.precision: str = accelerator.mixed_precision
         self._prepared = False
-        if self.device.type == "cpu":
+        if not self.accelerated:
             # The launcher leaves one thread a process, or all of them to each: both are several times too slow.
             torch.set_num_threads(hardware.threads())
 
@@ -241,16 +243,18 @@ class Engine:
 
     def memory(self) -> int:
         """Return the most memory used so far, in bytes: of the device, or of this process on a CPU."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
+        if self.accelerated:
+            most: int = torch.get_device_module(self.device).max_memory_allocated(self.device)
+            return most
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def free_memory(self) -> int:
         """Return how many bytes this rank may still take, a margin left to others."""
-        if self.device.type == "cuda":
+        if self.accelerated:
+            module = torch.get_device_module(self.device)
             # What the allocator holds and does not use is as good as free.
-            held = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-            return int((torch.cuda.mem_get_info(self.device)[0] + held) * 0.9)
+            held = module.memory_reserved(self.device) - module.memory_allocated(self.device)
+            return int((module.mem_get_info(self.device)[0] + held) * 0.9)
         return int(hardware.free_memory() * 0.5) // self.local_world
 
     def track(self, config: dict[str, Any]) -> None:
