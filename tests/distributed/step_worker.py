@@ -76,8 +76,19 @@ def main() -> None:
             errors[f"{name} {mode}"] = max(error, abs(float(result.loss) - value) / max(abs(value), 1e-3))
             known = [term for term, defined in loss.defined.items() if not defined]
             undefined[f"{name} {mode}"] = (list(result.undefined), known)
-    said = {"rank": engine.rank, "world": engine.world, "engine": engine.name, "errors": errors,
-            "undefined": undefined, "widths": widths}  # fmt: skip
+    # Short: two ranks' longer lines would be written into each other.
+    worst = max(errors, key=lambda name: errors[name])
+    named = [known for _, known in undefined.values()]
+    said = {
+        "rank": engine.rank,
+        "world": engine.world,
+        "engine": engine.name,
+        "cases": len(errors),
+        "worst": [worst, errors[worst]],
+        "undefined": sum(map(bool, named)),
+        "other": [name for name, (mine, known) in undefined.items() if mine != known],
+        "widths": {name.removesuffix(" ((12,), (12,))"): widths[name] for name in widths if "((12,), (12,))" in name},
+    }
     print(json.dumps(said), flush=True)
 
 

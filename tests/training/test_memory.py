@@ -18,7 +18,7 @@ SHORT = torch.OutOfMemoryError("CUDA out of memory.")
 
 
 def engine(world: int) -> SimpleNamespace:
-    return SimpleNamespace(world=world, rank=1, device=torch.device("cpu"), on_main=lambda work: work())
+    return SimpleNamespace(world=world, rank=1, accelerated=False, on_main=lambda work: work())
 
 
 @pytest.mark.parametrize(("mode", "then"), [("hold", "replay"), ("replay", "replay"), ("one pass", "one pass")])
