@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import inspect
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
@@ -161,7 +162,14 @@ def _first_message(box: str) -> str:
             message.append(inside)
         elif inside and message:
             break
-    return " ".join(message) or box.strip()
+    words = " ".join(message) or box.strip()
+    if several := re.match(
+        r"Error parsing --(\S+): no type matching (.+?) could be instantiated from \[(.*?)\]\.", words
+    ):
+        # What follows is why each of the field's types refused it.
+        field, kinds, given = several.groups()
+        return f"--{field} must be {kinds.replace('|', ' or ')}, not {given}"
+    return words
 
 
 def _check(fields: list[str], arguments: Sequence[str], also: Sequence[str] = ()) -> None:
