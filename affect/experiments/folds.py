@@ -300,9 +300,11 @@ def dry_run(recipe: Recipe, options: Options | None = None) -> str:
     costs = _known_costs(whole, recipe)
     if costs is not None:
         lines.append(costs.words(whole.unit))
+    named = isinstance(recipe.train.costs, tuple)
     budgets = _BUDGETS if recipe.train.budget == "auto" else (float(recipe.train.budget),)
     for budget in budgets:
-        plan = Schedule(lengths, recipe.train, recipe.seed, world, budget, costs)
+        own = costs if costs is None or named else cost_probe.started(costs, lengths, budget)
+        plan = Schedule(lengths, recipe.train, recipe.seed, world, budget, own)
         if budget == budgets[0]:
             lines.append(f"{plan.per_epoch} steps an epoch, {plan.steps} in all, {world} ranks")
         figures = plan.figures(plan.per_epoch)

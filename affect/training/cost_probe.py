@@ -6,12 +6,13 @@ machine are cut alike.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from affect import cache
 from affect.errors import AffectError
@@ -70,10 +71,10 @@ def costs(
         return found, f"measured on {len(samples)} shapes, {100 * error:.0f} % off"
 
     known = engine.on_main(find)
-    return None if known is None else (_started(known[0], lengths, budget), known[1])
+    return None if known is None else (started(known[0], lengths, budget), known[1])
 
 
-def _started(costs: Costs, lengths: Floats, budget: float) -> Costs:
+def started(costs: Costs, lengths: Floats, budget: float) -> Costs:
     """Return costs whose start is at least what the plan by length takes it to be.
 
     Repeats show less of it than a run has, whose every micro-batch is the first one of its length; and too low a start
@@ -138,9 +139,7 @@ def _measure(
     clock = _clock(engine)
     ends, data = clock() + _SECONDS, Collated(task, part)
     best: dict[int, tuple[int, float, float]] = {}
-    training = model.training
-    model.train()
-    with engine.seeded(0), engine.autocast():
+    with probing(engine, model):
         for turn in range(_TURNS):
             # The first turn warms up, with one shape: memory is taken, libraries are read.
             for kind, (row, rows) in enumerate(_shapes(lengths, budget, turn)[: None if turn else 1]):
@@ -148,7 +147,8 @@ def _measure(
                 if _expected(rows, length, list(best.values())) > ends - clock():
                     continue
                 try:
-                    seconds = _time(engine, model, _batch(data, (row, rows)).to(engine.device))
+                    order = Order(plan.Micro((row,) * rows), Key(seed=0, epoch=0))
+                    seconds = _time(engine, model, data.batch(order).to(engine.device))
                 except Exception as error:
                     if not is_out_of_memory(error):
                         raise
@@ -157,8 +157,6 @@ def _measure(
                     kind not in best or seconds / rows / length < best[kind][2] / best[kind][0] / best[kind][1]
                 ):
                     best[kind] = (rows, length, seconds)
-    model.zero_grad(set_to_none=True)
-    model.train(training)
     return list(best.values())
 
 
@@ -170,32 +168,43 @@ def _expected(rows: int, length: float, samples: list[tuple[int, float, float]])
     return seconds * rows / count * length / near * max(1.0, length / near)
 
 
-def _batch(data: Collated, shape: tuple[int, int]) -> Batch:
-    row, rows = shape
-    batch = data[Order(plan.Micro((row,) * rows), Key(seed=0, epoch=0))]
-    if isinstance(batch, Exception):
-        raise batch
-    return batch
-
-
 def _time(engine: Engine, model: nn.Module, batch: Batch) -> float:
     """Return the seconds of a forward and a backward."""
     clock = _clock(engine)
-    _wait(engine.device)
+    wait(engine)
     begun = clock()
-    outputs = model(**batch.inputs)
-    total = torch.stack([output.float().sum() for output in outputs.values() if output.requires_grad]).sum()
-    total.backward()  # type: ignore[no-untyped-call]
-    _wait(engine.device)
+    forward_backward(model, batch.inputs)
+    wait(engine)
     return clock() - begun
 
 
 def _clock(engine: Engine) -> Callable[[], float]:
     """Return the clock that is read: of one thread its own time, whatever else runs here."""
-    alone = engine.device.type == "cpu" and torch.get_num_threads() == 1
+    alone = not engine.accelerated and torch.get_num_threads() == 1
     return time.process_time if alone else time.perf_counter
 
 
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.get_device_module(device).synchronize(device)
+# What the memory probe does alike.
+
+
+@contextlib.contextmanager
+def probing(engine: Engine, model: nn.Module) -> Iterator[None]:
+    """Let a model be tried in training: with the run's precision, and no trace left in gradients or generators."""
+    training = model.training
+    model.train()
+    with engine.seeded(0), engine.autocast():
+        yield
+    model.zero_grad(set_to_none=True)
+    model.train(training)
+
+
+def forward_backward(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
+    """Run a model forward and backward, of the sum of its outputs."""
+    sums = [output.float().sum() for output in model(**inputs).values() if output.requires_grad]
+    torch.stack(sums).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def wait(engine: Engine) -> None:
+    """Wait for what is queued on the device."""
+    if engine.accelerated:
+        torch.get_device_module(engine.device).synchronize(engine.device)

@@ -45,9 +45,13 @@ class Collated(TorchDataset[Batch | AffectError]):
     def __getitem__(self, order: Order) -> Batch | AffectError:
         """Return the batch, or the user's error: raised here, a worker would wrap it in a stack trace."""
         try:
-            batch = self.task.collate(self._rows(list(order.micro.indices), order.key), order.key)
+            return self.batch(order)
         except AffectError as error:
             return error
+
+    def batch(self, order: Order) -> Batch:
+        """Return the batch. Raises the AffectError of an example that can't be decoded."""
+        batch = self.task.collate(self._rows(list(order.micro.indices), order.key), order.key)
         return replace(batch, filler=order.micro.filler)
 
     def _rows(self, indices: list[int], key: Key | None) -> list[Row]:

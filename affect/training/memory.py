@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from affect.errors import AffectError, LostError, first_line
 from affect.recipe import Recipe, Train
-from affect.task import Batch, Key, Task, Term
+from affect.task import Key, Task, Term
 from affect.training import cost_probe, plan, run_dir
 from affect.training.costs import Costs
 from affect.training.distributed import Engine, is_out_of_memory
@@ -101,28 +101,19 @@ def _costs(
 def _bytes_per_unit(
     engine: Engine, task: Task, model: nn.Module, part: Dataset, lengths: np.ndarray, longest: int
 ) -> float:
-    training = model.training
-    model.train()
-    with engine.seeded(0), engine.autocast():
+    with cost_probe.probing(engine, model):
         if engine.accelerated:
             once, twice = (_peak(engine, model, _inputs(engine, task, part, longest, n)) for n in (1, 2))
             # The difference leaves out what does not grow with the batch: gradients, casts of the weights.
             taken = twice - once
         else:
             taken = _saved(model, _inputs(engine, task, part, longest, 1))
-    model.zero_grad(set_to_none=True)
-    model.train(training)
     return max(1.0, taken) / float(lengths[longest])
 
 
 def _inputs(engine: Engine, task: Task, part: Dataset, longest: int, rows: int) -> dict[str, Tensor]:
     data, micro = Collated(task, part), plan.Micro((longest,) * rows)
-    batches: list[Batch] = []
-    for epoch in range(_DRAWS):
-        batch = data[Order(micro, Key(seed=0, epoch=epoch))]
-        if isinstance(batch, Exception):
-            raise batch
-        batches.append(batch)
+    batches = [data.batch(Order(micro, Key(seed=0, epoch=epoch))) for epoch in range(_DRAWS)]
     # Augmentation may make an example longer or shorter: what counts is the longest that it may become.
     largest = max(batches, key=lambda batch: sum(tensor.numel() for tensor in batch.inputs.values()))
     return largest.to(engine.device).inputs
@@ -134,9 +125,8 @@ def _peak(engine: Engine, model: nn.Module, inputs: dict[str, Tensor]) -> float:
     module = torch.get_device_module(engine.device)
     module.reset_peak_memory_stats(engine.device)
     before = module.memory_allocated(engine.device)
-    sums = [output.float().sum() for output in model(**inputs).values() if output.requires_grad]
-    torch.stack(sums).sum().backward()  # type: ignore[no-untyped-call]
-    module.synchronize(engine.device)
+    cost_probe.forward_backward(model, inputs)
+    cost_probe.wait(engine)
     return float(module.max_memory_allocated(engine.device) - before)
 
 
@@ -181,7 +171,7 @@ def halve(engine: Engine, state: State, shortest: float, checkpoints: Path, erro
     before, halved = state.budget, state.budget / 2
     if halved < shortest:
         raise AffectError(f"out of memory even for single examples: {first_line(error)}") from error
-    mode = "one pass" if state.mode == "one pass" else "replay"
+    mode = _without_graphs(state.mode)
     if engine.world > 1 and not isinstance(error, OutVotedError):
         # The others may be inside a collective already.
         run_dir.write_json(checkpoints / LIMIT, {"budget": halved, "mode": mode, "failed": before})
@@ -216,9 +206,14 @@ def settle(engine: Engine, named: Train, state: State, measured: State, checkpoi
     limit, failed = engine.on_main(lambda: _limit(checkpoints / LIMIT))
     if limit >= state.budget or (named.budget != "auto" and state.budget < failed):
         return []
-    state.budget, state.mode = limit, "one pass" if state.mode == "one pass" else "replay"
+    state.budget, state.mode = limit, _without_graphs(state.mode)
     words = f"an earlier session ran out of memory: budget {limit:.4g} at most, {state.mode} ({checkpoints / LIMIT})"
     return [words]
+
+
+def _without_graphs(mode: str) -> str:
+    """Return the mode of a step that keeps no graphs, where it kept some."""
+    return "one pass" if mode == "one pass" else "replay"
 
 
 def _limit(path: Path) -> tuple[float, float]:
