@@ -59,6 +59,18 @@ def shift(numbers: Any, bits: int) -> Any:
     return (numbers >> bits) & ((1 << (64 - bits)) - 1)
 
 
+def sequence(keys: Tensor, count: int) -> Tensor:
+    """Return the first `count` numbers (int64) of the sequence of each of `keys` [B], [B, `count`]."""
+    numbers: Tensor = scramble(keys[:, None] + torch.arange(count, device=keys.device) * wrap(GOLDEN))
+    return numbers
+
+
+def fractions(numbers: Tensor) -> Tensor:
+    """Return int64 numbers of any shape as numbers in [0, 1) (float32)."""
+    high: Tensor = shift(numbers, 40)
+    return high.float() * 2.0**-24
+
+
 @lru_cache(maxsize=1 << 16)
 def number(*parts: str | int) -> int:
     """Return an int64 that `parts` decide, on every machine alike."""
@@ -139,6 +151,13 @@ def name_places(model: nn.Module) -> None:
         module._place = number(name)
 
 
+def _place(module: nn.Module) -> int:
+    place: int | None = getattr(module, "_place", None)
+    if place is None:
+        raise RuntimeError(f"{type(module).__name__} has no place in its model: call `name_places` with the model")
+    return place
+
+
 def draw_keys(module: nn.Module, shape: Sequence[int], device: torch.device, *, shared: bool = False) -> Tensor:
     """Return the keys (int64) of one draw of `module` for something of `shape`, whose leading dimensions are theirs.
 
@@ -148,9 +167,7 @@ def draw_keys(module: nn.Module, shape: Sequence[int], device: torch.device, *, 
     """
     keys = _KEYS.get()
     if keys is not None and (shared or tuple(shape[: keys.examples.ndim]) == keys.examples.shape):
-        place = getattr(module, "_place", None)
-        if place is None:
-            raise RuntimeError(f"{type(module).__name__} has no place in its model: call `name_places` with the model")
+        place = _place(module)
         call = keys.calls.get(place, 0)
         keys.calls[place] = call + 1
         offset = wrap(place + call * _CALL)
@@ -169,10 +186,7 @@ def keys_device() -> torch.device:
 
 def uniform(module: nn.Module, rows: int, count: int, device: torch.device) -> Tensor:
     """Return numbers [B, `count`] (float32) in [0, 1), drawn for each of `rows` B examples."""
-    keys = draw_keys(module, (rows,), device)
-    numbers: Tensor = scramble(keys[:, None] + torch.arange(count, device=device) * wrap(GOLDEN))
-    drawn: Tensor = shift(numbers, 40)
-    return drawn.float() * 2.0**-24
+    return fractions(sequence(draw_keys(module, (rows,), device), count))
 
 
 def coin(module: nn.Module, k: int) -> float:
@@ -180,5 +194,4 @@ def coin(module: nn.Module, k: int) -> float:
     keys = _KEYS.get()
     if keys is None:
         return float(torch.rand([]))
-    place: int = getattr(module, "_place")  # noqa: B009
-    return (number(keys.step, place, k) & ((1 << 53) - 1)) * 2.0**-53
+    return (number(keys.step, _place(module), k) & ((1 << 53) - 1)) * 2.0**-53

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from affect.keyed import GOLDEN, scramble, shift, wrap
+from affect.keyed import fractions, scramble, sequence, shift, wrap
 
 _STREAM = 0xD1342543DE82EF95
 _LARGEST = (1 << 63) - 1
@@ -24,9 +24,8 @@ def draw_spans(
     """
     rows: Tensor = scramble(keys.to(lengths.device) + wrap(_STREAM * (stream + 1)))
     # Number 0 of a row's sequence rounds its count, number t + 1 is the score of place t.
-    counters = torch.arange(size + 1, device=lengths.device) * wrap(GOLDEN)
-    numbers: Tensor = scramble(rows[:, None] + counters)
-    uniform: Tensor = shift(numbers[:, 0], 40).float() * 2.0**-24
+    numbers = sequence(rows, size + 1)
+    uniform = fractions(numbers[:, 0])
     places = (lengths - span + 1).clamp(min=0)
     wanted = (probability * lengths.float() / span + uniform).floor()
     wanted = torch.minimum(wanted.clamp(min=least), places)

@@ -69,7 +69,7 @@ def loads(ranks: Sequence[Groups], row_costs: Floats, start: float) -> Floats:
 def by_length(ordered: Floats, world: int, budget: float) -> list[Groups]:
     """Return the groups of each rank whose slowest rank has the least padded length, over a few numbers of groups."""
     lengths = ordered.tolist()
-    fewest = -(-(len(_pack(lengths, budget)) - 1) // world)
+    fewest = _fewest(lengths, world, budget)
     best: tuple[float, list[Groups]] | None = None
     for each in range(fewest, fewest + 3):
         bounds = _into(ordered, lengths, each * world, budget)
@@ -79,6 +79,11 @@ def by_length(ordered: Floats, world: int, budget: float) -> list[Groups]:
             best = (slowest, [groups for _, groups in ranks])
     assert best is not None
     return best[1]
+
+
+def _fewest(lengths: list[float], world: int, budget: float) -> int:
+    """Return the fewest groups a rank that the budget allows."""
+    return -(-(len(_pack(lengths, budget)) - 1) // world)
 
 
 def _pack(lengths: list[float], cap: float) -> list[int]:
@@ -138,15 +143,15 @@ def by_cost(ordered: Floats, row_costs: Floats, start: float, world: int, budget
     `row_costs` [n] is what a row costs that is padded to each of the sorted lengths, `start` what a group costs beside.
     Never slower than the cut by padded length, which is taken where the search finds nothing better.
     """
-    fewest, likely, bound = _bounds(ordered, row_costs, start, world, budget)
+    fewest, likely, least = _bounds(ordered, row_costs, start, world, budget)
     search = _Search(row_costs, _most(ordered, budget), start, world)
     shares = _SHARES if world <= _FEW else _SHARES[:3]
     ways = ((each, share) for each in range(fewest, likely + _WIDER) for share in (shares if each > 1 else shares[:1]))
     for each, share in ways:
-        search.improve(bound, each, share)
-        if search.slowest <= bound * _FINE:
+        search.improve(least, each, share)
+        if search.slowest <= least * _FINE:
             break
-    if search.ranks is not None and search.slowest <= bound * (1 + 1e-9):
+    if search.ranks is not None and search.slowest <= least * (1 + 1e-9):
         return search.ranks
     plain = by_length(ordered, world, budget)
     if search.ranks is None or float(loads(plain, row_costs, start).max()) < search.slowest:
@@ -159,23 +164,31 @@ def bound(ordered: Floats, row_costs: Floats, start: float, world: int, budget: 
 
     The best cut of a rank alone counts the padding and the starts that are never saved.
     """
-    bounds = partition(ordered, row_costs, start, budget)
-    alone = sum(start + (b - a) * float(row_costs[a]) for a, b in zip(bounds[:-1], bounds[1:], strict=True))
-    fewest = -(-(len(_pack(ordered.tolist(), budget)) - 1) // world)
-    return max(start + float(row_costs[0]), alone / world, float(np.cumsum(row_costs)[-1]) / world + fewest * start)
+    fewest = _fewest(ordered.tolist(), world, budget)
+    whole = _alone(partition(ordered, row_costs, start, budget), row_costs, start)
+    return max(_least_time(row_costs, start, world, fewest), whole / world)
+
+
+def _least_time(row_costs: Floats, start: float, world: int, fewest: int) -> float:
+    """Return what the slowest rank cannot be below: the longest row alone, or its share without any padding."""
+    # Added up one by one: the same on every processor, as the plan must be.
+    return max(start + float(row_costs[0]), float(np.cumsum(row_costs)[-1]) / world + fewest * start)
+
+
+def _alone(bounds: Sequence[int], row_costs: Floats, start: float) -> float:
+    """Return what contiguous groups cost one rank."""
+    return sum(start + (b - a) * float(row_costs[a]) for a, b in zip(bounds[:-1], bounds[1:], strict=True))
 
 
 def _bounds(ordered: Floats, row_costs: Floats, start: float, world: int, budget: float) -> tuple[int, int, float]:
     """Return the fewest groups a rank that are tried, a likely number of them, and a lower bound of the slowest."""
-    n, fewest = len(ordered), -(-(len(_pack(ordered.tolist(), budget)) - 1) // world)
-    # Added up one by one: the same on every processor, as the plan must be.
-    least = max(start + float(row_costs[0]), float(np.cumsum(row_costs)[-1]) / world + fewest * start)
-    every = 1 + n // _SAMPLE
+    fewest = _fewest(ordered.tolist(), world, budget)
+    least = _least_time(row_costs, start, world, fewest)
+    every = 1 + len(ordered) // _SAMPLE
     sample = slice(every - 1, None, every)
     groups = partition(ordered[sample], row_costs[sample], start / every, budget / every)
     if every == 1:
-        pairs = zip(groups[:-1], groups[1:], strict=True)
-        least = max(least, sum(start + (b - a) * float(row_costs[a]) for a, b in pairs) / world)
+        least = max(least, _alone(groups, row_costs, start) / world)
     likely = max(fewest, -(-(len(groups) - 1) // world))
     return max(fewest, likely - 1), likely, least
 
@@ -199,15 +212,15 @@ class _Search:
         self.rest: list[float] = np.cumsum(row_costs[::-1])[::-1].tolist()
         self.slowest, self.ranks = np.inf, None  # type: float, list[Groups] | None
 
-    def improve(self, bound: float, each: int, share: float) -> None:
+    def improve(self, least: float, each: int, share: float) -> None:
         """Look for a smaller limit into which `each` groups a rank fit, by bisection from the best so far."""
         # Each group more is a start more.
-        low = max(bound, self.rest[0] / self.world + each * self.start)
-        high = min(self.slowest * 0.997, bound * 1.4)
+        low = max(least, self.rest[0] / self.world + each * self.start)
+        high = min(self.slowest * 0.997, least * 1.4)
         # First whether there is anything to be had, then the least there can be.
         if low >= high or not self._take(high, each, share) or self._take(low, each, share):
             return
-        while high - low > 0.003 * bound and self.slowest > low * _FINE:
+        while high - low > 0.003 * least and self.slowest > low * _FINE:
             middle = (low + high) / 2
             if self._take(middle, each, share):
                 high = middle

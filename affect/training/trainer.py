@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -51,7 +52,7 @@ class Trainer:
     def __init__(self, run: Run):
         self.run = run
         timings = run_dir.read_lines(run.folder / "timing.jsonl") if run.state.step else ()
-        first = [line for line in timings if line["step"] <= run.schedule.per_epoch]
+        first = itertools.takewhile(lambda line: line["step"] <= run.schedule.per_epoch, timings)
         self.meter = Meter(run.task.unit, run.recipe.train.workers, pace(first))
         self.aggregator = run.task.aggregator()
         self.watches = True

@@ -6,6 +6,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def segments(part: Dataset, places: Mapping[str, int], size: int | None) -> Data
         _LOG.warning("%d of %d dialogues have no start times: their utterances go by id", len(untimed), len(dialogues))
     found = []
     for key in sorted(dialogues):
-        ordered = sorted(dialogues[key], key=lambda row: (0.0 if key in untimed else row["start"], row["id"]))  # noqa: B023
+        ordered = sorted(dialogues[key], key=itemgetter("id") if key in untimed else itemgetter("start", "id"))
         step = size or len(ordered)
         for first in range(0, len(ordered), step):
             members = ordered[first : first + step]

@@ -7,6 +7,7 @@ K targets, C classes, G dialogues (or segments of them).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ class SpeechBranch(nn.Module):
         places = torch.cat(groups).to(lengths.device)
         parts = []
         for group, place in zip(groups, torch.split(places, [len(group) for group in groups]), strict=True):
-            with rearranged(lambda keys, place=place: keys[place]):  # type: ignore[misc]
+            with rearranged(itemgetter(place)):
                 own = {name: value[place] for name, value in heard.items()}
                 parts.append(self._encode(own, int(counts[group[0]])))
         return torch.cat(parts)[places.argsort()]

@@ -113,7 +113,7 @@ class Engine:
         check(norm)
         if self.accelerator.scaler is None:
             # Accelerate's own step looks through the installed packages for an optimiser's, twice each time.
-            getattr(optimizer, "optimizer", optimizer).step()
+            _unwrapped(optimizer).step()
             return norm, False
         optimizer.step()
         return norm, bool(optimizer.step_was_skipped)
@@ -141,7 +141,7 @@ class Engine:
 
     def moments(self, model: nn.Module, optimizer: Any) -> dict[str, Tensor]:
         """Return the optimiser's state as <kind>/<parameter>, whole and on the CPU, on the main rank. A collective."""
-        state = getattr(optimizer, "optimizer", optimizer).state
+        state = _unwrapped(optimizer).state
         wholes = (
             (f"{kind}/{name}", self._whole(value))
             for name, parameter in self.unwrap(model).named_parameters()
@@ -152,7 +152,7 @@ class Engine:
     def load_moments(self, model: nn.Module, optimizer: Any, moments: dict[str, Tensor]) -> None:
         """Take over the optimiser's state of any engine on every rank; ValueError if it does not fit. A collective."""
         parameters = self._trained(model)
-        state = getattr(optimizer, "optimizer", optimizer).state
+        state = _unwrapped(optimizer).state
         for name, kinds in by_parameter(moments, parameters).items():
             parameter = parameters[name]
             state[parameter] = {kind: self._share(value, parameter) for kind, value in kinds.items()}
@@ -343,6 +343,11 @@ def check_model(state: Iterable[str], weights: Iterable[str]) -> None:
     strange = sorted(set(state) ^ set(weights))
     if strange:
         raise ValueError(f"the weights are of another model: {', '.join(strange[:3])}")
+
+
+def _unwrapped(optimizer: Any) -> Any:
+    """Return torch's optimiser inside Accelerate's."""
+    return getattr(optimizer, "optimizer", optimizer)
 
 
 def kept(value: Tensor) -> Tensor:
