@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
-from affect import cli
 from affect.experiments.parallel import last_words
 from tests.experiments.conftest import RECIPE
-from tests.launching import assert_one_line, exit_code, own_log
+from tests.launching import assert_one_line
 
 ALL = ("base", "--data.fold", "None", "--train.epochs", "1")
 
 
 @pytest.fixture
-def concluded(capsys, monkeypatch, where):
+def concluded(affect, where):
     """Run `affect folds ... --only-report`: exit code, standard output and standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["affect", "folds", str(RECIPE), *ALL, "--only-report", *arguments])
-        capsys.readouterr()
-        with own_log():
-            code = exit_code(cli.main)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+    return lambda *arguments: affect("folds", RECIPE, *ALL, "--only-report", *arguments)
 
 
 def test_folds_alone_and_their_report(launch, concluded, where):

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,16 +20,8 @@ ALL = ("--data.fold", "None")
 
 
 @pytest.fixture
-def affect(capsys, monkeypatch):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["affect", "folds", *map(str, arguments)])
-        capsys.readouterr()
-        with own_log():
-            code = exit_code(cli.main)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+def affect(affect):
+    return lambda *arguments: affect("folds", *arguments)
 
 
 def test_side_by_side_is_one_after_another_byte_for_byte(affect, where, capsys):

@@ -18,23 +18,8 @@ from affect.losses.weighting import FAMO, DynamicWeightAverage, RandomLossWeight
 from affect.options import Options
 from affect.task import Weighting
 from affect.training import run_logging, step, trainer
-from tests.training import toy_task
-from tests.training.toy_task import ToyTask, lines, recipe, train
-
-
-def interrupted(task: ToyTask, folder, monkeypatch, at: int) -> None:
-    """Train a run until its step `at` (from 1) is begun."""
-    real, seen = step.accumulate, []
-
-    def counted(*arguments, **named):
-        seen.append(1)
-        if len(seen) == at:
-            raise KeyboardInterrupt
-        return real(*arguments, **named)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer.step, "accumulate", counted)
-        train(task, folder)
+from tests.training import runs, toy_task
+from tests.training.toy_task import ToyTask, lines, make, recipe, train
 
 
 def same(one, other) -> None:
@@ -87,7 +72,7 @@ def test_of_one_the_best_is_kept(tmp_path):
 @pytest.mark.parametrize("at", [8, 14])
 def test_an_averaged_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, averaged, at):
     task, folder = ToyTask(recipe(optim={"lr": 0.05}, train=AVERAGED)), tmp_path / "run"
-    interrupted(task, folder, monkeypatch, at)
+    runs.interrupt(make(task, folder), at, monkeypatch)
     train(task, folder)
     same(folder, averaged)
 
@@ -149,7 +134,7 @@ def test_clipping_follows_the_norms_of_earlier_steps_through_a_resume(tmp_path, 
     assert seen[1:] == [pytest.approx(np.percentile(norms[:k], 30.0)) for k in range(1, 12)]
     state = json.loads((whole / "checkpoints" / "step-0000012" / "state.json").read_text())
     assert state["norms"] == norms
-    interrupted(ToyTask(base), tmp_path / "run", monkeypatch, 8)
+    runs.interrupt(make(ToyTask(base), tmp_path / "run"), 8, monkeypatch)
     train(ToyTask(base), tmp_path / "run")
     same(tmp_path / "run", whole)
 
@@ -185,7 +170,7 @@ def test_weighed_terms_go_on_to_the_byte(tmp_path, monkeypatch, kind, every):
         assert line["loss"] == pytest.approx(weighed, rel=1e-5)
     assert len({line["weights"]["ccc_valence"] for line in steps}) >= 3, "they follow"
     assert any("undefined" in line for line in steps) == (every > 1)
-    interrupted(task(), tmp_path / "cut", monkeypatch, 11)
+    runs.interrupt(make(task(), tmp_path / "cut"), 11, monkeypatch)
     train(task(), tmp_path / "cut")
     same(tmp_path / "cut", tmp_path / "whole")
 
@@ -226,7 +211,7 @@ def test_rows_drawn_anew_do_not_depend_on_the_cut_or_on_a_resume(tmp_path, monke
     train(Redrawn(toy_task.with_(base, budget=3.0, mode="replay")), tmp_path / "cut")
     wanted = [line["loss"] for line in lines(tmp_path / "whole", "step")]
     np.testing.assert_allclose([line["loss"] for line in lines(tmp_path / "cut", "step")], wanted, rtol=1e-5)
-    interrupted(Redrawn(base), tmp_path / "run", monkeypatch, 6)
+    runs.interrupt(make(Redrawn(base), tmp_path / "run"), 6, monkeypatch)
     train(Redrawn(base), tmp_path / "run")
     same(tmp_path / "run", tmp_path / "whole")
 
