@@ -13,7 +13,6 @@ from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 
 from affect import tasks
-from affect.cli import guarded
 from affect.models import tiny
 from affect.recipe import Recipe, Train
 from affect.tasks.emotion.config import Augment
@@ -86,7 +85,3 @@ def main() -> None:
         run(roots, name, cut, optimiser, top / f"{name}-{cut}-{optimiser}")
     engine = join()
     print(json.dumps({"rank": engine.rank, "world": engine.world, "engine": engine.name}), flush=True)
-
-
-if __name__ == "__main__":
-    guarded(main)

@@ -19,7 +19,6 @@ from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 
 from affect import tasks
-from affect.cli import guarded
 from affect.recipe import Optim
 from affect.tasks.emotion.config import Augment, Emotion
 from affect.training import optim, run_dir, trainer
@@ -92,7 +91,3 @@ def main() -> None:
     for asked in json.loads(sys.argv[2]):
         engine, found[Path(asked["folder"]).name] = run(Path(sys.argv[1]), asked)
     print(json.dumps({"rank": engine.rank, "world": engine.world, "engine": engine.name, "runs": found}), flush=True)
-
-
-if __name__ == "__main__":
-    guarded(main)

@@ -1,20 +1,83 @@
-"""Starts a worker script in several real processes and returns what each printed."""
+"""Runs a worker on several real ranks and returns what each printed."""
 
 from __future__ import annotations
 
+import gc
 import json
+import multiprocessing
 import os
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch.distributed.run as torchrun
+from accelerate.commands.launch import launch_command, launch_command_parser
+
+from affect.cli import guarded
+from tests import forked
+
 ROOT = Path(__file__).parents[2]
+Said = list[dict[str, Any]]
 
 
-def launch(script: str, *arguments: str, ranks: int = 2, timeout: float = 240) -> list[dict[str, Any]]:
-    """Return the last JSON line of each rank, in rank order; asserts that the world has `ranks` ranks."""
+def launch(
+    main: Callable[[], object], *words: str, ranks: int = 2, accelerate: Sequence[str] | None = None,
+    timeout: float = 300,
+) -> Said:  # fmt: skip
+    """Return the last JSON line of each rank, in rank order, of ranks forked from here that call `main` with `words`.
+
+    `accelerate` are options of `accelerate launch`, which reads its file and sets the environment as ever: only
+    torchrun, which it would call in the end, is replaced. Without them the ranks find DDP. Asserts that all end well.
+    """
+    forked.preload()
+    # No TemporaryDirectory: each rank's end would remove it, too.
+    folder = Path(tempfile.mkdtemp())
+    out, err = folder / "out.txt", folder / "err.txt"
+    given = (main, words, ranks, accelerate, out, err)
+    process = multiprocessing.get_context("fork").Process(target=_begin, args=given)
+    process.start()
+    process.join(timeout)
+    try:
+        if process.exitcode is None:
+            assert process.pid is not None
+            os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+            pytest.fail(f"not done within {timeout:.0f} s: {err.read_text()[-3000:]}")
+        assert process.exitcode == 0, err.read_text()[-4000:]
+        return said_by(out.read_text(), ranks)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _begin(
+    main: Callable[[], object], words: Sequence[str], ranks: int, accelerate: Sequence[str] | None, out: Path, err: Path
+) -> None:
+    forked.speak(out, err)
+    # What is loaded is no garbage: each end of a run looks for some.
+    gc.freeze()
+    sys.argv = ["worker", *words]
+    os.environ.update({"OMP_NUM_THREADS": "1", "AFFECT_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
+
+    def begin(_: object = None) -> None:
+        sys.exit(forked.world(ranks, lambda: guarded(main)))
+
+    if accelerate is None:
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+        begin()
+    else:
+        torchrun.run = begin
+        command = [*accelerate, "--num_processes", str(ranks), *sys.argv]
+        launch_command(launch_command_parser().parse_args(command))
+
+
+def started(script: str, *arguments: str, ranks: int = 2, timeout: float = 240) -> Said:
+    """Return the last JSON line of each rank, in rank order, of programs of their own that torchrun starts."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     environment["PYTHONPATH"] = str(ROOT)
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--standalone"]
@@ -25,7 +88,7 @@ def launch(script: str, *arguments: str, ranks: int = 2, timeout: float = 240) -
     return said_by(done.stdout, ranks)
 
 
-def said_by(text: str, ranks: int) -> list[dict[str, Any]]:
+def said_by(text: str, ranks: int) -> Said:
     """Return the last JSON line of each rank, in rank order; asserts that the world has `ranks` ranks."""
     found = {said["rank"]: said for said in _objects(text) if "rank" in said}
     assert sorted(found) == list(range(ranks)), f"expected {ranks} ranks, heard of {sorted(found)}"

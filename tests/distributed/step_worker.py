@@ -8,7 +8,6 @@ import json
 import numpy as np
 import torch
 
-from affect.cli import guarded
 from affect.recipe import Optim
 from affect.training import step
 from affect.training.distributed import join
@@ -90,6 +89,3 @@ def main() -> None:
         "widths": {name.removesuffix(" ((12,), (12,))"): widths[name] for name in widths if "((12,), (12,))" in name},
     }
     print(json.dumps(said), flush=True)
-
-
-guarded(main)

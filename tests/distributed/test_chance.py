@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from tests.distributed import chance_worker
 from tests.distributed.chance_worker import CUTS, NAMES, STEPS, run
-from tests.distributed.launch import said_by
-from tests.distributed.test_engine_corners import CONFIGS, launched
+from tests.distributed.launch import launch
+from tests.distributed.test_engine_corners import CONFIGS
 from tests.tasks.multimodal_emotion import small
 from tests.training import runs
 
-WORKER = str(Path(__file__).parent / "chance_worker.py")
 ENGINES = {"DDP": "cpu_2", "ZeRO-2": "zero2", "ZeRO-3": "zero3_offload", "FSDP2": "fsdp2"}
 OPTIMISERS = ("recipe", "sgd")
 
@@ -68,10 +68,10 @@ def test_ranks_of_every_engine(roots, single, tmp_path, engine, ranks, name):
     # Caches are filled by one process first.
     wanted = {optimiser: single(name, optimiser) for optimiser in OPTIMISERS}
     asked = [(name, cut, optimiser) for cut, optimiser in product(("held", "replayed"), OPTIMISERS)]
-    command = ["-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / f"{ENGINES[engine]}.yaml")]
-    command += ["--num_processes", str(ranks), *([] if engine == "DDP" else ["--mixed_precision", "no"]), WORKER]
-    done = launched(*command, str(roots["speech"]), str(roots["features"]), str(tmp_path), json.dumps(asked))
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert [said["engine"] for said in said_by(done.stdout, ranks)] == [engine] * ranks
+    options = ["--config_file", str(CONFIGS / f"{ENGINES[engine]}.yaml")]
+    options += [] if engine == "DDP" else ["--mixed_precision", "no"]
+    words = (str(roots["speech"]), str(roots["features"]), str(tmp_path), json.dumps(asked))
+    found = launch(chance_worker.main, *words, ranks=ranks, accelerate=options)
+    assert [said["engine"] for said in found] == [engine] * ranks
     for _, cut, optimiser in asked:
         hold(tmp_path / f"{name}-{cut}-{optimiser}", wanted[optimiser], optimiser)

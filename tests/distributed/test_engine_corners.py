@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from tests.distributed import corner_worker
 from tests.distributed.corner_worker import FOLDS, STEPS, run
-from tests.distributed.launch import said_by
+from tests.distributed.launch import launch
 from tests.launching import RECIPE
 from tests.launching import small as options
 from tests.tasks.multimodal_emotion import small
@@ -123,9 +124,8 @@ class Runs:
                     self.single(name, one)
             path = CONFIGS / f"{config}.yaml" if config else zero_file(top, IN_BF16)
             roots = (str(self.roots["speech"]), str(self.roots["features"]))
-            done = with_accelerate(path, *given, WORKER, *roots, json.dumps(asked))
-            assert done.returncode == 0, done.stderr[-4000:]
-            self.said[place] = said_by(done.stdout, 2)
+            options = ("--config_file", str(path), *given)
+            self.said[place] = launch(corner_worker.main, *roots, json.dumps(asked), accelerate=options)
             del self.failed[place]
         return top
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +10,12 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from tests.distributed import engine_worker
 from tests.distributed.engine_worker import run
-from tests.distributed.launch import said_by
+from tests.distributed.launch import launch
 from tests.training import runs
 
 ROOT = Path(__file__).parents[2]
-WORKER = str(Path(__file__).parent / "engine_worker.py")
 CONFIGS = ROOT / "accelerate_configs"
 # A threshold of 0: stage 3 would leave every parameter of a small model whole, and prove nothing.
 STAGE_3 = {
@@ -76,18 +73,10 @@ class Place:
         return self
 
     def _start(self, engine: str) -> list[dict[str, Any]]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "AFFECT_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        environment["PYTHONPATH"] = str(ROOT)
-        command = ["-m", "accelerate.commands.launch", "--config_file", str(self._config(engine))]
+        options = ["--config_file", str(self._config(engine))]
         if engine not in ("DDP", "ZeRO-3"):
-            command += ["--mixed_precision", "no"]
-        arguments = ["--num_processes", "2", WORKER, str(self.corpus), json.dumps(self.asked(engine))]
-        done = subprocess.run(
-            [sys.executable, *command, *arguments], capture_output=True, text=True, timeout=300, env=environment,
-            check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-4000:]
-        return said_by(done.stdout, 2)
+            options += ["--mixed_precision", "no"]
+        return launch(engine_worker.main, str(self.corpus), json.dumps(self.asked(engine)), accelerate=options)
 
     def _config(self, engine: str) -> Path:
         if engine != "ZeRO-3":

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.launch import launch
+from tests.distributed.launch import started
 
 WORKER = str(Path(__file__).parent / "leave_worker.py")
 
 
 @pytest.mark.distributed
 def test_everything_that_waits_for_the_end_runs_and_nothing_after_it():
-    assert [rank["left"] for rank in launch(WORKER)] == [True, True]
+    assert [rank["left"] for rank in started(WORKER)] == [True, True]
 
 
 @pytest.mark.distributed
 def test_a_mistake_ends_every_rank_with_2():
     with pytest.raises(AssertionError, match=r"(?s)error: a mistake.*exitcode +: 2"):
-        launch(WORKER, "wrong")
+        started(WORKER, "wrong")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from affect.data.conditions import NAMES
+from affect.experiments import folds
+from affect.options import Options
 from affect.training import run_dir
+from affect.training.distributed import join
 from tests.distributed.launch import launch
 from tests.tasks.multimodal_emotion import small
 
-HERE = Path(__file__).parent
 RUNS = {
     "robust": {"name": "attention_robust", "modality_dropout": 0.3},
     "ours": {"softmax": "masked", "missing": "token", "normalise": True, "modality_dropout": 0.5, "views": 0.3,
@@ -29,6 +32,15 @@ pytestmark = pytest.mark.distributed
 def recipe(root, name):
     """Return the recipe of fold 1 of a run, 6 steps."""
     return small.with_(small.recipe(root, epochs=2, dropout=0.35, **RUNS[name]), data__fold=1)
+
+
+def train_on_this_rank():
+    """Be one of several ranks: train all, in micro-batches of five, by what a command line starts."""
+    for name in RUNS:
+        options = Options(runs=Path(sys.argv[2]), seeds=(0,), report=False)
+        folds.run(name, small.with_(recipe(sys.argv[1], name), train__budget=5.0), options, "a command")
+    engine = join()
+    print(json.dumps({"rank": engine.rank, "world": engine.world, "engine": engine.name}), flush=True)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +66,7 @@ def alone(root, tmp_path_factory):
 def two(root, tmp_path_factory, one):
     """Folders of the runs of two processes, which cut each batch in micro-batches of five, and what each rank said."""
     top = tmp_path_factory.mktemp("two")
-    said = launch(str(HERE / "multimodal_worker.py"), str(root), str(top))
+    said = launch(train_on_this_rank, str(root), str(top))
     return {name: top / name for name in RUNS}, said
 
 

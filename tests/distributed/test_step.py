@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
+from tests.distributed import step_worker
 from tests.distributed.launch import launch
 from tests.training import toy
-
-HERE = Path(__file__).parent
 
 pytestmark = pytest.mark.distributed
 
 
 @pytest.fixture(scope="module")
 def ranks():
-    return launch(str(HERE / "step_worker.py"))
+    return launch(step_worker.main)
 
 
 def test_gradients_of_two_ranks_equal_the_single_batch(ranks):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.distributed import trainer_worker
 from tests.distributed.launch import launch
 from tests.distributed.trainer_worker import STEPS, TOY, VARIANTS
 from tests.tasks.emotion.test_variants import variant
 from tests.training import runs, toy_task
 from tests.training.test_diagnostics import Watched
 
-HERE = Path(__file__).parent
 CUTS = ("100.0-hold", "0.9-replay", "auto-hold")
 
 
@@ -30,7 +29,7 @@ def one(small_corpus, tmp_path_factory):
 def two(small_corpus, tmp_path_factory, one):
     """The folder of the runs of two processes, and what each rank said. `one` has filled the caches."""
     folder = tmp_path_factory.mktemp("two")
-    return folder, launch(str(HERE / "trainer_worker.py"), str(small_corpus), str(folder))
+    return folder, launch(trainer_worker.main, str(small_corpus), str(folder))
 
 
 pytestmark = pytest.mark.distributed

@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 
 from affect import tasks
-from affect.cli import guarded
 from affect.errors import AffectError
 from affect.training import run_dir, trainer
 from affect.training.distributed import Engine, join
@@ -96,7 +95,3 @@ def main() -> None:
         "sum": engine.sum(torch.tensor([1.0, engine.rank])).tolist(),
     }
     print(json.dumps(said), flush=True)
-
-
-if __name__ == "__main__":
-    guarded(main)

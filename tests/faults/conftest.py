@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import time
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import forked
 from tests.faults.harness import ENGINES, Forked, Launched
 
 NAMES = {"ddp": "DDP", "zero2": "ZeRO-2"}
@@ -21,10 +20,7 @@ NAMES = {"ddp": "DDP", "zero2": "ZeRO-2"}
 def whole(small_corpus, tmp_path_factory) -> Path:
     """The folder of an uninterrupted run of one process."""
     # Loaded once, not by every process that is forked from here.
-    importlib.import_module("affect.experiments.folds")
-    importlib.import_module("affect.tasks.emotion.model")
-    if importlib.util.find_spec("deepspeed"):
-        importlib.import_module("deepspeed")
+    forked.preload()
     session = Forked(small_corpus, tmp_path_factory.mktemp("whole"))
     assert session.end() == 0, session.text()
     return session.folder

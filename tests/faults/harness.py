@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
-from accelerate.state import AcceleratorState, GradientState, PartialState
-from tqdm import tqdm
 
 from affect import cli
-from affect.process import PARENT
+from tests import forked
 from tests.faults import recipe
 
 ROOT = Path(__file__).parents[2]
@@ -34,8 +28,6 @@ _TORCHRUN = ["-m", "torch.distributed.run", f"--nproc_per_node={WORLD}", "--stan
 _ZERO = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}
 ENGINES = {"ddp": {"ACCELERATE_USE_CPU": "true"}, "zero2": {**_ZERO, "ACCELERATE_MIXED_PRECISION": "no"}}
 """What the ranks of an engine have in their environment."""
-_GRACE = 3.0
-"""Seconds that the other ranks have when one has failed, as with srun --kill-on-bad-exit."""
 
 
 class Session:
@@ -157,7 +149,7 @@ class Forked(Session):
         self.process.start()
 
     def _begin(self, given: list[str], fault: str) -> None:
-        _speak(self.said)
+        forked.speak(self.said, self.said)
         _run(given, fault)
 
     def poll(self, timeout: float = 0.0) -> int | None:
@@ -185,64 +177,13 @@ class Ranked(Forked):
         return sorted(psutil.Process(self.process.pid).children(), key=lambda child: child.pid)
 
     def _begin(self, given: list[str], fault: str) -> None:
-        _speak(self.said)
-        for state in (AcceleratorState, PartialState, GradientState):
-            state._reset_state()
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port = found.getsockname()[1]
-        world = {"WORLD_SIZE": str(WORLD), "LOCAL_WORLD_SIZE": str(WORLD), "MASTER_ADDR": "127.0.0.1"}
-        os.environ.update({**ENGINES[self.engine], **world, "MASTER_PORT": str(port), PARENT: str(os.getpid())})
-        left: dict[int, int] = {}
-        for rank in range(WORLD):
-            child = os.fork()
-            if child == 0:
-                os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank)})
-                try:
-                    _run(given, fault)
-                    os._exit(0)
-                except SystemExit as end:
-                    os._exit(int(end.code or 0))
-                finally:
-                    # Only after an exception; a program of its own would end with 1, too.
-                    traceback.print_exc()
-                    os._exit(1)
-            left[child] = rank
-        sys.exit(_wait(left))
-
-
-def _wait(left: dict[int, int]) -> int:
-    """Wait for ranks by their process ids, end the others when one has failed, and return the highest exit code."""
-    highest, deadline = 0, float("inf")
-    while left:
-        child, status = os.waitpid(-1, os.WNOHANG)
-        if child:
-            code = os.waitstatus_to_exitcode(status)
-            print(f"rank {left.pop(child)}\n  exitcode : {code}", flush=True)
-            highest = max(highest, code if code >= 0 else 128 - code)
-            deadline = time.monotonic() + _GRACE if code and deadline == float("inf") else deadline
-        elif time.monotonic() > deadline:
-            for pid in left:
-                os.kill(pid, signal.SIGTERM if time.monotonic() < deadline + _GRACE else signal.SIGKILL)
-            time.sleep(0.2)
-        time.sleep(0.01)
-    return highest
-
-
-def _speak(said: Path) -> None:
-    """Let a forked process be the first of a session of its own, and write all it says to a file."""
-    os.setsid()
-    with said.open("wb") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), line_buffering=True)
-    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), line_buffering=True)
+        forked.speak(self.said, self.said)
+        os.environ.update(ENGINES[self.engine])
+        sys.exit(forked.world(WORLD, lambda: _run(given, fault)))
 
 
 def _run(given: list[str], fault: str) -> None:
     """Be a process of a forked session."""
-    # tqdm's own is shared by all that are forked from one process: one that is killed inside would keep it for ever.
-    tqdm.set_lock(threading.RLock())
     sys.argv = [str(RECIPE)]
     recipe.faulty(fault)
     cli.launch({"small": recipe.small}, given)
