@@ -1,20 +1,26 @@
-"""Several ranks forked from a process whose libraries are loaded: they begin at once, and cost no imports."""
+"""Programs forked from a process whose libraries are loaded: they begin at once, and cost no imports."""
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import io
+import multiprocessing
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from tqdm import tqdm
 
@@ -24,11 +30,43 @@ _GRACE = 3.0
 """Seconds that the other ranks have when one has failed, as with srun --kill-on-bad-exit."""
 
 
+_EVERYWHERE = ("tyro", "torch._dynamo", "affect.experiments.folds", "affect.tasks.emotion.model", "affect.data.prosody")
+_WITH_DEEPSPEED = ("transformers.integrations.deepspeed", "deepspeed.runtime.zero.muon.muon_optimizer")
+"""What DeepSpeed loads for every engine: most of torch's compiler."""
+
+
 def preload() -> None:
     """Load here once what every forked process would load."""
-    for name in ("affect.experiments.folds", "affect.tasks.emotion.model", "torch._dynamo", "deepspeed"):
-        if importlib.util.find_spec(name.partition(".")[0]):
-            importlib.import_module(name)
+    for name in (*_EVERYWHERE, *(_WITH_DEEPSPEED if importlib.util.find_spec("deepspeed") else ())):
+        importlib.import_module(name)
+
+
+def program(work: Callable[[], object], timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Return how a process ends that is forked from here to do `work` as a program of its own would."""
+    preload()
+    # No TemporaryDirectory: the end of the forked process would remove it, too.
+    folder = Path(tempfile.mkdtemp())
+    out, err = folder / "out.txt", folder / "err.txt"
+
+    def begin() -> None:
+        speak(out, err)
+        # What is loaded is no garbage: each end of a run looks for some.
+        gc.freeze()
+        os.environ.update({"OMP_NUM_THREADS": "1", "AFFECT_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
+        _be(work)
+
+    process = multiprocessing.get_context("fork").Process(target=begin)
+    process.start()
+    process.join(timeout)
+    try:
+        if process.exitcode is None:
+            assert process.pid is not None
+            os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+            pytest.fail(f"not done within {timeout:.0f} s: {err.read_text()[-3000:]}")
+        return subprocess.CompletedProcess([], process.exitcode, out.read_text(), err.read_text())
+    finally:
+        shutil.rmtree(folder)
 
 
 def speak(out: Path, err: Path) -> None:
@@ -68,16 +106,19 @@ def world(ranks: int, work: Callable[[], object]) -> int:
 
 
 def _be(work: Callable[[], object]) -> None:
-    """Do a rank's work, and end as a program of its own would."""
+    """Do what a process was forked for, and end as a program of its own would."""
+    code = 1
     try:
         work()
-        os._exit(0)
+        code = 0
     except SystemExit as end:
-        os._exit(int(end.code or 0))
-    finally:
-        # Only after an exception.
+        code = int(end.code or 0)
+    except BaseException:
         traceback.print_exc()
-        os._exit(1)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _wait(left: dict[int, int]) -> int:

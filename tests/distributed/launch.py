@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import multiprocessing
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch.distributed.run as torchrun
 from accelerate.commands.launch import launch_command, launch_command_parser
 
@@ -26,54 +20,36 @@ ROOT = Path(__file__).parents[2]
 Said = list[dict[str, Any]]
 
 
-def launch(
-    main: Callable[[], object], *words: str, ranks: int = 2, accelerate: Sequence[str] | None = None,
-    timeout: float = 300,
-) -> Said:  # fmt: skip
-    """Return the last JSON line of each rank, in rank order, of ranks forked from here that call `main` with `words`.
+def launch(main: Callable[[], object], *words: str, ranks: int = 2, accelerate: Sequence[str] | None = None) -> Said:
+    """Return the last JSON line of each rank, in rank order, of `ranks_of`; asserts that all end well."""
+    done = ranks_of(main, *words, ranks=ranks, accelerate=accelerate)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return said_by(done.stdout, ranks)
+
+
+def ranks_of(
+    main: Callable[[], object], *words: str, ranks: int = 2, accelerate: Sequence[str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Return how several ranks end that are forked from here and call `main` with `words` as their arguments.
 
     `accelerate` are options of `accelerate launch`, which reads its file and sets the environment as ever: only
-    torchrun, which it would call in the end, is replaced. Without them the ranks find DDP. Asserts that all end well.
+    torchrun, which it would call in the end, is replaced. Without them the ranks find DDP.
     """
-    forked.preload()
-    # No TemporaryDirectory: each rank's end would remove it, too.
-    folder = Path(tempfile.mkdtemp())
-    out, err = folder / "out.txt", folder / "err.txt"
-    given = (main, words, ranks, accelerate, out, err)
-    process = multiprocessing.get_context("fork").Process(target=_begin, args=given)
-    process.start()
-    process.join(timeout)
-    try:
-        if process.exitcode is None:
-            assert process.pid is not None
-            os.killpg(process.pid, signal.SIGKILL)
-            process.join()
-            pytest.fail(f"not done within {timeout:.0f} s: {err.read_text()[-3000:]}")
-        assert process.exitcode == 0, err.read_text()[-4000:]
-        return said_by(out.read_text(), ranks)
-    finally:
-        shutil.rmtree(folder)
-
-
-def _begin(
-    main: Callable[[], object], words: Sequence[str], ranks: int, accelerate: Sequence[str] | None, out: Path, err: Path
-) -> None:
-    forked.speak(out, err)
-    # What is loaded is no garbage: each end of a run looks for some.
-    gc.freeze()
-    sys.argv = ["worker", *words]
-    os.environ.update({"OMP_NUM_THREADS": "1", "AFFECT_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
 
     def begin(_: object = None) -> None:
         sys.exit(forked.world(ranks, lambda: guarded(main)))
 
-    if accelerate is None:
-        os.environ["ACCELERATE_USE_CPU"] = "true"
-        begin()
-    else:
-        torchrun.run = begin
-        command = [*accelerate, "--num_processes", str(ranks), *sys.argv]
-        launch_command(launch_command_parser().parse_args(command))
+    def work() -> None:
+        sys.argv = ["worker", *words]
+        if accelerate is None:
+            os.environ["ACCELERATE_USE_CPU"] = "true"
+            begin()
+        else:
+            torchrun.run = begin
+            command = [*accelerate, "--num_processes", str(ranks), *sys.argv]
+            launch_command(launch_command_parser().parse_args(command))
+
+    return forked.program(work)
 
 
 def started(script: str, *arguments: str, ranks: int = 2, timeout: float = 240) -> Said:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shlex
 import sqlite3
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +27,8 @@ from affect.tasks.emotion.config import Emotion
 from affect.tasks.emotion.task import EmotionTask
 from affect.training import trainer
 from affect.training.run import DivergedError, Run
-from tests.launching import ROOT, assert_one_line
+from tests.distributed.launch import ranks_of
+from tests.launching import assert_one_line
 from tests.training import runs
 
 RECIPE = Path(__file__).with_name("two_runs.py")
@@ -377,12 +376,7 @@ def test_two_processes_agree_on_the_trial(launch, where):
     # Dropout draws other masks on other ranks, so it is left out.
     options = ["search", "--trials", "2", *FAST, "--ranges", "optim.lr=1e-4..1e-1 log", "train.batch=8|24"]
     assert launch(*options, "--name", "one")[0] == 0
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(RECIPE)]
-    done = subprocess.run(
-        [*command, *options], env=environment, capture_output=True, text=True, timeout=200,
-        check=False,
-    )  # fmt: skip
+    done = ranks_of(lambda: cli.launch(experiments_in(RECIPE), sys.argv[1:]), *options)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("# search: a search over base") == 1
     one, two = stored(where / "runs" / "search-one"), stored(where / "runs" / "search")

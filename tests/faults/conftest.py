@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import forked
-from tests.faults.harness import ENGINES, Forked, Launched
+from tests.faults.harness import ENGINES, Forked, Launched, Ranked
 
 NAMES = {"ddp": "DDP", "zero2": "ZeRO-2"}
 """What a run says that it is on."""
@@ -35,7 +35,9 @@ def engine(request) -> str:
 @pytest.fixture(scope="module")
 def whole_of_two(engine, small_corpus, whole, tmp_path_factory) -> Path:
     """The folder of an uninterrupted run of two ranks; `whole` has filled the caches."""
-    session = Launched(engine, small_corpus, tmp_path_factory.mktemp(engine))
+    # By torchrun where nothing else is there to look at; it costs imports.
+    begin = Launched if engine == "ddp" else Ranked
+    session = begin(engine, small_corpus, tmp_path_factory.mktemp(engine))
     assert session.end() == 0, session.text()
     assert f"engine {NAMES[engine]}, 2 ranks" in session.text()
     return session.folder

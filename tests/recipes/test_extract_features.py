@@ -17,6 +17,7 @@ import transformers
 from affect import cli
 from affect.extraction import AudioExtraction, Extraction, TextExtraction, VideoExtraction
 from affect.models import tiny
+from tests.distributed.launch import ranks_of
 from tests.launching import assert_one_line, exit_code, in_its_own_process, own_log
 
 ROOT = Path(__file__).parents[2]
@@ -124,20 +125,14 @@ def test_bad_media_end_with_1(capsys, tmp_path):
     assert len(features(tmp_path / "features" / "again")) == 5
 
 
-def processes(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    environment["PYTHONPATH"] = str(ROOT)
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--standalone", str(RECIPE)]
-    return subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, timeout=240, env=environment, check=False
-    )
-
-
 @pytest.mark.distributed
 def test_two_processes_write_what_one_writes(capsys, tmp_path):
+    def begin():
+        cli.launch(experiments(), sys.argv[1:])
+
     code, _, err = launch(capsys, "demo", "--output", str(tmp_path / "one"))
     assert code == 0, err
-    done = processes(2, "demo", "--output", str(tmp_path / "two"))
+    done = ranks_of(begin, "demo", "--output", str(tmp_path / "two"))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("features:") == 1
     one, two = (tmp_path / name / "features" / "tiny-audio-UTT" for name in ("one", "two"))
@@ -152,9 +147,7 @@ def test_two_processes_write_what_one_writes(capsys, tmp_path):
     (tmp_path / "two/media/utterance_1.wav").write_bytes(b"")
     (two / "utterance_1.npy").unlink()
     (two / "utterance_4.npy").unlink()
-    done = processes(
-        2, "demo", "--output", str(tmp_path / "two"), "--source", str(tmp_path / "two/media/media.csv")
-    )  # fmt: skip
+    done = ranks_of(begin, "demo", "--output", str(tmp_path / "two"), "--source", str(tmp_path / "two/media/media.csv"))
     assert done.returncode == 1
     assert done.stderr.count("error: 1 of 6 media have no features (utterance_1: ") == 1
     assert "1 written, 4 there already, 1 failed" in done.stderr

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from affect import cli
+from affect.training import step
+from tests import forked
+
 ROOT = Path(__file__).parents[2]
 RECIPE = str(ROOT / "tests" / "third" / "recipes.py")
-AFFECT = ("-c", "from affect.cli import main; main()")
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +35,38 @@ def place(tmp_path_factory) -> Path:
     return top
 
 
-def run(place: Path, *words: str, fails: bool = False, **more: str) -> str:
-    """Run a program in the folder and return what it printed (or its error)."""
-    paths = os.pathsep.join([str(ROOT), str(place / "site")])
-    environment = {**os.environ, "PYTHONPATH": paths, "AFFECT_THREADS": "1", **more}
-    done = subprocess.run([sys.executable, *words], cwd=place, env=environment, capture_output=True, text=True)
+def run(place: Path, *words: str, fails: bool = False, steps: int | None = None) -> str:
+    """Run `affect` or the recipe file in the folder and return what it printed (or its error).
+
+    It is interrupted in the step after `steps`.
+    """
+
+    def work() -> None:
+        os.chdir(place)
+        sys.path.insert(0, str(place / "site"))
+        sys.argv = list(words)
+        if steps is not None:
+            interrupt_after(steps)
+        if words[0] == "affect":
+            cli.main()
+        else:
+            runpy.run_path(words[0], run_name="__main__")
+
+    done = forked.program(work)
     assert (done.returncode != 0) == fails, done.stderr
     return done.stderr if fails else done.stdout
+
+
+def interrupt_after(steps: int) -> None:
+    real, seen = step.accumulate, []
+
+    def cut(*given, **named):
+        seen.append(1)
+        if len(seen) > steps:
+            raise KeyboardInterrupt
+        return real(*given, **named)
+
+    step.accumulate = cut
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +109,7 @@ def test_a_second_stage_starts_from_the_first_ones_weights(place, trained):
 
 def test_an_interrupted_run_goes_on_byte_for_byte(place, trained):
     """The state of the scheduled weights is in the checkpoint."""
-    program = (
-        "import runpy, sys\nfrom affect.training import step\nreal, seen = step.accumulate, []\n"
-        "def cut(*a, **k):\n    seen.append(1)\n    if len(seen) == 20:\n        raise KeyboardInterrupt\n"
-        "    return real(*a, **k)\nstep.accumulate = cut\n"
-        f"sys.argv = [{RECIPE!r}, 'demo', '--runs', 'cut']\nrunpy.run_path({RECIPE!r}, run_name='__main__')"
-    )
-    run(place, "-c", program, fails=True)
+    run(place, RECIPE, "demo", "--runs", "cut", steps=19, fails=True)
     assert 6 < len(lines(place / "cut" / "demo" / "seed0" / "fold1", "step")) < 12
     run(place, RECIPE, "demo", "--runs", "cut")
     resumed = place / "cut" / "demo" / "seed0" / "fold1"
@@ -95,7 +118,7 @@ def test_an_interrupted_run_goes_on_byte_for_byte(place, trained):
 
 def test_it_is_reported_and_compared(place, trained):
     run(place, RECIPE, "wide")
-    said = run(place, *AFFECT, "report", "runs/wide", "--against", "demo", "--target", "error=.01")
+    said = run(place, "affect", "report", "runs/wide", "--against", "demo", "--target", "error=.01")
     assert "error rate" in said and "Against demo" in said and "not reached" in said
     page = (place / "runs" / "wide" / "report.md").read_text()
     for words in ("## Frames", "frames were tested", "one recording room", "### loud", "made-up recordings"):
@@ -106,15 +129,19 @@ def test_it_is_reported_and_compared(place, trained):
 
 def test_recordings_are_predicted_and_weights_exported(place, trained):
     np.save(place / "call.npy", np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32))
-    (line,) = map(json.loads, run(place, *AFFECT, "predict", str(trained), "call.npy").splitlines())
+    (line,) = map(json.loads, run(place, "affect", "predict", str(trained), "call.npy").splitlines())
     assert len(line["active"]) == 9
-    refused = run(place, *AFFECT, "predict", str(trained), "--text", "hello", fails=True)
+    refused = run(place, "affect", "predict", str(trained), "--text", "hello", fails=True)
     assert refused.count("\n") == 1 and "--text" in refused
-    assert "model.npz" in run(place, *AFFECT, "export", str(trained), "--format", "npz")
+    assert "model.npz" in run(place, "affect", "export", str(trained), "--format", "npz")
     assert "body.0.weight" in np.load(trained / "export" / "model.npz").files
-    assert "unknown format 'onnx'" in run(place, *AFFECT, "export", str(trained), "--format", "onnx", fails=True)
+    assert "unknown format 'onnx'" in run(place, "affect", "export", str(trained), "--format", "onnx", fails=True)
 
 
 def test_it_adds_a_subcommand(place):
-    assert "rooms" in run(place, *AFFECT, "--help")
-    assert run(place, *AFFECT, "rooms", "--count", "2") == "room0 room1\n"
+    assert "rooms" in run(place, "affect", "--help")
+    # As a user's own shell would find it.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(place / "site")])}
+    command = (sys.executable, "-c", "from affect.cli import main; main()", "rooms", "--count", "2")
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "room0 room1\n"), done.stderr
