@@ -163,7 +163,6 @@ def check(folder: Path, name: str) -> None:
     assert [line["event"] for line in lines] == ["step"] * 3 + ["eval", "selection", "end"]
     assert all(line["grad_norm"] > 0 for line in lines[:3])
     assert (folder / "checkpoints" / "best" / "model.safetensors").exists()
-    assert (folder.parents[1] / "report.md").exists()
     assert len((folder / "predictions-test.jsonl").read_text().splitlines()) >= 4
     assert json.loads((folder / "recipe.json").read_text())["experiment"] == name
 
@@ -186,9 +185,12 @@ def test_three_steps_on_the_generated_corpus(capsys, tmp_path, monkeypatch, smal
         options += ["--data.split", "session"]
     # 24 utterances are 6 segments.
     options += ["--train.batch", "2"] if recipe.model.dialogue != "none" else []
-    code, out, err = launch(capsys, name, *options, "--data.prosody", "default")
+    # Most of a report's time is its plots; the launched demo has one, too.
+    reported = name in ("emotion", "speech_text")
+    code, out, err = launch(capsys, name, *options, "--data.prosody", "default", *([] if reported else ["--no-report"]))
     assert code == 0, err
-    assert "CCC-V" in out
+    assert (tmp_path / "runs" / name / "report.md").exists() == reported
+    assert ("CCC-V" in out) == reported
     check(tmp_path / "runs" / name / "seed0" / "fold1", name)
 
 

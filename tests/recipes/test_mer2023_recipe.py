@@ -197,7 +197,6 @@ def check(folder: Path, name: str) -> None:
     assert lines[2]["grad_norm"] > 0
     assert (folder / "checkpoints" / "best" / "model.safetensors").exists()
     assert run_dir.read_rows(folder, "test2@snr=5")
-    assert (folder.parents[1] / "report.md").exists()
     for part, size in (("valid", 45), ("test1", 20), ("test2", 20), ("test3", 20)):
         assert len(small.read(folder / f"predictions-{part}.jsonl")) == size
     assert json.loads((folder / "recipe.json").read_text())["experiment"] == name
@@ -206,9 +205,12 @@ def check(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_three_steps_on_the_generated_corpus(capsys, tmp_path, monkeypatch, corpus, name):
     monkeypatch.chdir(tmp_path)
-    code, out, err = launch(capsys, name, *options(corpus))
+    # Most of a report's time is its plots; the launched demo has one, too.
+    reported = name == "robust_ours"
+    code, out, err = launch(capsys, name, *options(corpus), *([] if reported else ["--no-report"]))
     assert code == 0, err
-    assert f"report: runs/{name}/report.md" in out
+    assert (f"report: runs/{name}/report.md" in out) == reported
+    assert (tmp_path / "runs" / name / "report.md").exists() == reported
     check(tmp_path / "runs" / name / "seed0" / "fold1", name)
 
 
