@@ -6,6 +6,7 @@ Legend: N examples of the global batch, M modalities (audio, text, video), H dim
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 
 import torch
@@ -28,38 +29,39 @@ def contrastive(first: str, second: str, *, temperature: float = 0.1, weight: fl
     return Term(name="contrastive", outputs=(first, second), weight=weight, value=value)
 
 
-def alignment(modalities: Sequence[str] = MODALITIES, *, temperature: float = 0.1, weight: float = 1.0) -> Term:
+def alignment(
+    modalities: Sequence[str] = MODALITIES, *, columns: Sequence[str] = MODALITIES, temperature: float = 0.1,
+    weight: float = 1.0,
+) -> Term:  # fmt: skip
     """Return InfoNCE between the outputs `<modality>_h` [N, H] of every pair of modalities.
 
-    An example counts for a pair if both are there by the target `present` [N, M], as a row and as a negative of the
-    others. The mean is over such rows of all pairs: with everything present, that of `contrastive` over the pairs.
-    Fewer than two such examples of every pair tell it nothing. Raises AffectError if the modalities that the model has
-    are fewer than two or unknown.
+    An example counts for a pair if both are there by the target `present` [N, M], whose `columns` are named, as a row
+    and as a negative of the others. The mean is over such rows of all pairs: with everything present, that of
+    `contrastive` over the pairs. Fewer than two such examples of every pair tell it nothing. Raises AffectError if the
+    modalities that the model has are fewer than two or unknown.
     """
-    if len(set(modalities)) < 2 or not set(modalities) <= set(MODALITIES):
-        raise AffectError(
-            f"alignment needs two or more of {', '.join(MODALITIES)}, not {', '.join(modalities) or 'none'}"
-        )
+    if len(set(modalities)) < 2 or not set(modalities) <= set(columns):
+        raise AffectError(f"alignment needs two or more of {', '.join(columns)}, not {', '.join(modalities) or 'none'}")
     if temperature <= 0:
         raise AffectError(f"the temperature of the alignment is {temperature}: it has to be over 0")
-    pairs = list(combinations(modalities, 2))
+    pairs, there = list(combinations(modalities, 2)), partial(present, columns=columns)
 
     def value(outputs: Outputs, targets: Targets) -> Tensor:
         views = {
             # A row that does not count is replaced before it is normalised, so that nothing of it gets through.
-            name: F.normalize(torch.where(present(targets, name)[:, None], outputs[f"{name}_h"].float(), 0.0), dim=-1)
+            name: F.normalize(torch.where(there(targets, name)[:, None], outputs[f"{name}_h"].float(), 0.0), dim=-1)
             for name in modalities
         }
         total = views[modalities[0]].new_zeros(())
         count = torch.zeros_like(total)
         for first, second in pairs:
-            valid = present(targets, first, second)
+            valid = there(targets, first, second)
             total = total + _both_ways(views[first] @ views[second].T / temperature, valid)
             count = count + valid.sum()
         return total / count.clamp(min=1.0)
 
     def defined(targets: Targets) -> Tensor:
-        return torch.stack([present(targets, *pair).sum() > 1 for pair in pairs]).any()
+        return torch.stack([there(targets, *pair).sum() > 1 for pair in pairs]).any()
 
     return Term(
         name="alignment", outputs=tuple(f"{name}_h" for name in modalities), targets=("present",), weight=weight,

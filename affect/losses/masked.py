@@ -5,7 +5,7 @@ Legend: N examples, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from operator import and_
 from typing import Any
@@ -17,12 +17,12 @@ from torch.nn import functional as F
 from affect.task import Outputs, Targets, Term
 
 MODALITIES = ("audio", "text", "video")
-"""The columns of the target `present` [N, M]."""
+"""The columns of the target `present` [N, M], where a task names no others."""
 
 
-def present(targets: Targets, *modalities: str) -> Tensor:
-    """Return which examples [N] have all of some modalities, by the target `present` [N, M]."""
-    return reduce(and_, [targets["present"][:, MODALITIES.index(name)] > 0 for name in modalities])
+def present(targets: Targets, *modalities: str, columns: Sequence[str] = MODALITIES) -> Tensor:
+    """Return which examples [N] have all of some modalities, by the target `present` [N, M] and its `columns`."""
+    return reduce(and_, [targets["present"][:, columns.index(name)] > 0 for name in modalities])
 
 
 def squared_error(target: str, **facts: Any) -> Term:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TASKS = {
     "emotion": "affect.tasks.emotion.task:EmotionTask",
     "multimodal_emotion": "affect.tasks.multimodal_emotion.task:MultimodalEmotionTask",
+    "talking_face": "affect.tasks.talking_face.task:TalkingFaceTask",
 }
 """Each task's class by the name that its recipes have; other packages add theirs as entry points."""
 

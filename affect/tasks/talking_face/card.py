@@ -1,0 +1,60 @@
+"""What a pushed model says of itself: its inputs and outputs, and a program that feeds it. Loads no tensor library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from affect.config import from_dict
+from affect.task import Task
+from affect.tasks.talking_face.config import FRAMES, Model, Signature
+from affect.usage import Card
+
+
+class TalkingFaceCard(Task):
+    """The part of the task that the Hub asks."""
+
+    @classmethod
+    def preprocessing(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the features that the model takes, and what its outputs mean."""
+        model, data = from_dict(Model, config["model"], "model"), from_dict(Signature, config["data"], "data")
+        features = [
+            {"feature": name, "width": width, "frames": f"{name} [B, T, {width}], {name}{FRAMES} [B], 0: missing"}
+            for name, width in data.features
+        ]  # fmt: skip
+        scaling = "in the model, by statistics of training" if model.normalise else "none"
+        scales = {name: [low, high] for name, low, high in data.scores}
+        return {"task": config["task"], "features": features, "scaling": scaling, "scales": scales,
+                "outputs": "each score [B] on its scale"}  # fmt: skip
+
+    @classmethod
+    def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
+        """Return the facts for the model's card on the Hub."""
+        data = from_dict(Signature, config["data"], "data")
+        scores = ", ".join(f"{name} ({low:g} to {high:g})" for name, low, high in data.scores)
+        return Card(
+            title=f"The quality of talking-face videos: {scores}",
+            task_type="talking-face-quality-assessment",
+            task_name="talking-face quality",
+            command="CLIP.npz",
+            program="\n".join(_program(data, repo)),
+            tags=("talking-face", "quality-assessment", "affect"),
+        )
+
+
+def _program(data: Signature, repo: str) -> list[str]:
+    """Return the lines of a program that feeds the model a clip and reads what it says."""
+    return [
+        "import numpy as np", "import torch", "", "from affect.hub import from_pretrained", "",
+        f'model = from_pretrained("{repo}")  # in evaluation mode, on the CPU',
+        "inputs = {}",
+        f'with np.load("CLIP.npz") as clip:  # frames [T, width] of {", ".join(f"{n} ({w})" for n, w in data.features)}',
+        "    for name, width in model.data.features:",
+        "        frames = clip[name] if name in clip else np.zeros((0, width))",
+        "        inputs[name] = torch.zeros(1, max(1, len(frames)), width)",
+        "        inputs[name][0, : len(frames)] = torch.from_numpy(frames)",
+        f'        inputs[name + "{FRAMES}"] = torch.tensor([len(frames)])  # 0: the clip lacks it',
+        "with torch.inference_mode():",
+        "    outputs = model(**inputs)",
+        "for name, low, high in model.data.scores:",
+        '    print(f"{name} {float(outputs[name]):.2f} on a scale of {low:g} to {high:g}")',
+    ]  # fmt: skip

@@ -1,0 +1,129 @@
+"""Micro-batches of clips: features padded, scores, and in training augmentation that follows the epoch and the clip.
+
+Legend: B clips, M features, T frames, W numbers of a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from affect.data import augment
+from affect.data.store import Store
+from affect.task import Batch, Key, Row
+from affect.tasks.talking_face.config import FRAMES, Augment, Feature
+
+Frames = NDArray[np.float32]
+
+
+class Clips:
+    """What makes micro-batches of the rows of a corpus; features stay where they are until a batch needs them."""
+
+    def __init__(
+        self, store: Store, features: Sequence[Feature], scores: Sequence[str], groups: Sequence[str],
+        change: Augment, train: Sequence[Row] = (),
+    ):  # fmt: skip
+        """Take the features and scores that are used; clips are mixed with those of `train`."""
+        self.store, self.features, self.scores, self.groups, self.change = store, features, scores, groups, change
+        self._place = {name: place for place, name in enumerate(store.ids)}
+        self._train = {row["id"]: row for row in train} if change.mixup else {}
+        self._ids = list(self._train)
+
+    def frames(self, id: str, name: str) -> Frames | None:
+        """Return a clip's frames [T, W] of a feature, one of a vector; None where it has none."""
+        array = self.store.read(name, self._place[id])
+        return np.atleast_2d(array).astype(np.float32, copy=False) if array is not None and array.size else None
+
+    def batch(self, rows: Sequence[Row], key: Key | None) -> Batch:
+        """Return rows as a micro-batch; with a key they are changed as the recipe asks for."""
+        ids = tuple(row["id"] for row in rows)
+        clips = [{name: self.frames(id, name) for name, _ in self.features} for id in ids]
+        labels = [np.array([row[score] for score in self.scores], np.float32) for row in rows]
+        if key is not None and self.change.mixup:
+            for k, id in enumerate(ids):
+                clips[k], labels[k] = self._mixed(id, clips[k], labels[k], key)
+        if key is not None and self.change.mask:
+            clips = [self._masked(id, clip, key) for id, clip in zip(ids, clips, strict=True)]
+        inputs: dict[str, torch.Tensor] = {}
+        for name, width in self.features:
+            inputs |= padded(name, width, [clip[name] for clip in clips])
+        columns = torch.from_numpy(np.stack(labels, axis=1))
+        targets = dict(zip(self.scores, columns, strict=True))
+        targets["present"] = torch.stack([inputs[name + FRAMES] > 0 for name, _ in self.features], dim=1).float()
+        return Batch(ids=ids, inputs=inputs, targets=targets, rows=[self._said(row) for row in rows])
+
+    def _said(self, row: Row) -> Row:
+        return {group: row[group] for group in self.groups}
+
+    def _masked(self, id: str, clip: Mapping[str, Frames | None], key: Key) -> dict[str, Frames | None]:
+        """Return a clip with one stretch of each feature replaced by the feature's mean frame in this clip."""
+        changed = dict(clip)
+        for name, frames in clip.items():
+            random = augment.generator(key.seed, key.epoch, id, name, what="mask")
+            if frames is not None and (length := round(random.uniform(0, self.change.mask) * len(frames))):
+                start = int(random.integers(len(frames) - length + 1))
+                changed[name] = copied = frames.copy()
+                copied[start : start + length] = frames.mean(0)
+        return changed
+
+    def _mixed(
+        self, id: str, clip: Mapping[str, Frames | None], labels: Frames, key: Key
+    ) -> tuple[dict[str, Frames | None], Frames]:
+        """Return a clip mixed with another one of training, whose frames are taken at the same share of its length.
+
+        What one of the two lacks stays as the clip has it; scores that one lacks are missing.
+        """
+        other = self._train[self._ids[augment.partner(self._ids, key.seed, key.epoch, id)]]
+        share = np.float32(augment.share(self.change.mixup, key.seed, key.epoch, id, other["id"]))
+        mixed: dict[str, Frames | None] = {}
+        for name, frames in clip.items():
+            theirs = self.frames(other["id"], name)
+            mixed[name] = frames
+            if frames is not None and theirs is not None:
+                at = np.arange(len(frames)) * len(theirs) // len(frames)
+                mixed[name] = share * frames + (1 - share) * theirs[at]
+        return mixed, share * labels + (1 - share) * np.array([other[score] for score in self.scores], np.float32)
+
+
+def padded(name: str, width: int, clips: Sequence[Frames | None]) -> dict[str, torch.Tensor]:
+    """Return the frames [B, T, W] of a feature, at least one each, and how many of them count [B]."""
+    counts = [0 if frames is None else len(frames) for frames in clips]
+    whole = np.zeros((len(clips), max(1, *counts), width), np.float32)
+    for row, frames in zip(whole, clips, strict=True):
+        if frames is not None:
+            row[: len(frames)] = frames
+    return {name: torch.from_numpy(whole), name + FRAMES: torch.tensor(counts)}
+
+
+def statistics(clips: Clips, ids: Sequence[str]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return mean and deviation [W] of the frames of each feature over clips; a constant one is only centred.
+
+    Of a feature that no clip has they are zeros and ones.
+    """
+    found = []
+    for name, width in clips.features:
+        count, total, squares = 0, np.zeros(width), np.zeros(width)
+        for id in ids:
+            if (frames := clips.frames(id, name)) is not None:
+                count += len(frames)
+                total += frames.sum(0, dtype=np.float64)
+                squares += np.einsum("tw,tw->w", frames, frames, dtype=np.float64)
+        mean = total / max(1, count)
+        variance = squares / max(1, count) - mean**2
+        # What is left of a constant by rounding is no deviation.
+        deviation = np.sqrt(np.where(variance > 1e-9 * np.maximum(mean**2, 1e-30), variance, 1.0))
+        found.append((torch.from_numpy(mean).float(), torch.from_numpy(deviation).float()))
+    return found
+
+
+def means(clips: Clips, ids: Sequence[str]) -> NDArray[np.float64]:
+    """Return the mean frame of all features side by side [N, D], zeros for what a clip lacks."""
+    columns: list[Any] = []
+    for name, width in clips.features:
+        frames = [clips.frames(id, name) for id in ids]
+        columns.append([np.zeros(width) if own is None else own.mean(0, dtype=np.float64) for own in frames])
+    return np.concatenate([np.array(column) for column in columns], axis=1)

@@ -1,0 +1,189 @@
+"""The recipe of talking-face quality: data, model, loss and augmentation. Imports no tensor library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from affect.config import require, require_each
+from affect.recipe import Recipe
+
+SCORES = ("lip_sync_score", "expression_score", "audio_quality_score", "cross_modal_score", "overall_score")
+"""The scores of report 003's data."""
+
+FRAMES, HIDDEN, SPREAD = "_frames", "_h", "_spread"
+"""After a feature's name: how many frames of it there are, its vector for alignment; after a score's: its deviation."""
+
+Feature = tuple[str, int]
+"""(name, numbers a frame)."""
+Scale = tuple[str, float, float]
+"""(score, lowest, highest)."""
+
+
+AGGREGATORS = ("upgrad", "pcgrad", "cagrad")
+"""Weights that combine the gradients of the scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The clips, what of them is read and predicted, and what is held out."""
+
+    corpus: Literal["scores", "generated"] = "scores"
+    """scores: a folder that `affect convert` wrote, or a table; generated: a small one, made at `root`."""
+    root: str = "data/ac"
+    """Folder or file of the clips."""
+    name: str | None = None
+    """What reports and cards call the corpus, in place of its layout's name."""
+    features: tuple[str, ...] = ()
+    """Features that are read, NAME or NAME=WIDTH, which has to be its numbers a frame; all where none are named."""
+    scores: tuple[str, ...] = SCORES
+    """Scores that are predicted."""
+    scale: tuple[float, float] | None = None
+    """Lowest and highest value of every score; of each as its training labels have it when not given."""
+    split: str = "auto"
+    """file: the parts that the file says; a column: its groups are held out, or `generator`, one at a time. auto: file
+    where it says parts, else identity, else source."""
+    folds: int = 5
+    """Folds of a split by groups, each of which is tested once; of one by generator as many as there are."""
+    fold: int | None = None
+    """Run this fold alone, from 1."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(bool(self.root), "data.root", "name a folder", self.root)
+        require(self.name != "", "data.name", "be a name", self.name)
+        for name, given in (("features", [*self.widths]), ("scores", self.scores)):
+            require(len(set(given)) == len(getattr(self, name)), f"data.{name}", "name each once", getattr(self, name))
+        require(bool(self.scores), "data.scores", "name one at least", self.scores)
+        sound = all(width is None or width > 0 for width in self.widths.values())
+        require(sound, "data.features", "be NAME or NAME=WIDTH", self.features)
+        scale = self.scale
+        require(scale is None or scale[0] < scale[1], "data.scale", "go from low to high", scale)
+        require(self.folds >= 3, "data.folds", "be at least 3: to train, validate and test", self.folds)
+        require(self.fold is None or self.fold > 0, "data.fold", "count from 1", self.fold)
+
+    @property
+    def widths(self) -> dict[str, int | None]:
+        """The width that each named feature has to have, None where any will do."""
+        pairs = (text.partition("=") for text in self.features)
+        return {
+            name: None if not equals else int(width) if width.isdecimal() else 0 for name, equals, width in pairs
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """What is learned of each score, and how the scores are weighed."""
+
+    kind: Literal["mse", "mae", "huber"] = "mse"
+    weights: Literal["equal", "fixed", "uncertainty", "dwa", "rlw", "famo", "upgrad", "pcgrad", "cagrad"] = "equal"
+    """fixed: by `fixed`; uncertainty: learned with the model; dwa, rlw, famo: by the scores' earlier losses; upgrad,
+    pcgrad, cagrad combine the scores' gradients (one process, the extra `aggregation`)."""
+    fixed: tuple[float, ...] = ()
+    """A weight a score, in the order of `data.scores`."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        given = bool(self.fixed)
+        require(given == (self.weights == "fixed"), "loss.fixed", "be given with weights=fixed alone", self.fixed)
+        require(all(weight > 0 for weight in self.fixed), "loss.fixed", "be positive", self.fixed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """What is changed about training clips, a function of the epoch and the clip; all off by default."""
+
+    mask: float = 0.0
+    """Largest share of a clip's frames, in one stretch of each feature, that are replaced by their mean."""
+    mixup: float = 0.0
+    """Alpha of the Beta distribution by which two clips, and the scores that both have, are mixed."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(0 <= self.mask < 1, "augment.mask", "lie in [0, 1)", self.mask)
+        require(self.mixup >= 0, "augment.mixup", "not be negative", self.mixup)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Encoders of frames, a transformer over all of them, pooling and a head a score."""
+
+    encoder_dim: int = 512
+    """Width of encoded frames, of the transformer and of what is fused."""
+    encoder_layers: int = 3
+    residual: bool = True
+    """Add a linear projection of each frame to what its encoder makes of it."""
+    norm: bool = True
+    """LayerNorm after each linear layer of encoders and fusion."""
+    layers: int = 4
+    """Blocks of the transformer over the frames of all features."""
+    heads: int = 8
+    temporal_attention: bool = True
+    """Self-attention over the frames of each feature before they are pooled."""
+    pooling: tuple[Literal["mean", "max"], ...] = ("mean", "max")
+    """What is taken over time, side by side."""
+    dropout: float = 0.3
+    modality_dropout: float = 0.0
+    """Probability that a clip loses each of its features in a training step; one always stays."""
+    alignment: float = 0.0
+    """Weight of the contrastive loss that aligns the features of a clip; 0 has none."""
+    temperature: float = 0.1
+    """Of the contrastive loss."""
+    output: Literal["sigmoid", "affine"] = "sigmoid"
+    """sigmoid keeps scores inside their scale, affine leaves them free around its middle."""
+    heteroscedastic: bool = False
+    """Predict a deviation beside each score, learned by the Gaussian likelihood in place of `loss.kind`."""
+    normalise: bool = True
+    """Standardise features by the frames of the training part."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        positive = ("encoder_dim", "encoder_layers", "heads", "temperature")
+        require_each(self, "model", "be positive", lambda value: value > 0, *positive)
+        require_each(self, "model", "not be negative", lambda value: value >= 0, "layers", "alignment")
+        require_each(self, "model", "lie in [0, 1)", lambda value: 0 <= value < 1, "dropout", "modality_dropout")
+        fits = self.encoder_dim % self.heads == 0 and self.encoder_dim % 2 == 0
+        require(fits, "model.encoder_dim", f"be even and a multiple of model.heads ({self.heads})", self.encoder_dim)
+        kinds = self.pooling
+        require(bool(kinds) and len(set(kinds)) == len(kinds), "model.pooling", "name each kind once", kinds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """What a model has to know of the data it is for; it is saved with the model's section."""
+
+    features: tuple[Feature, ...]
+    scores: tuple[Scale, ...]
+    log_variances: int = 0
+    """Learned log variances of the terms of the loss."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        names = [name for name, _ in self.features]
+        require(bool(names) and len(set(names)) == len(names), "features", "name each feature once", names)
+        require(all(width > 0 for _, width in self.features), "features", "have positive widths", self.features)
+        names = [name for name, _, _ in self.scores]
+        require(bool(names) and len(set(names)) == len(names), "scores", "name each score once", names)
+        require(all(low < high for _, low, high in self.scores), "scores", "go from low to high", self.scores)
+        require(self.log_variances >= 0, "log_variances", "not be negative", self.log_variances)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TalkingFace(Recipe):
+    """The quality of talking-face clips: several scores, any of which may be missing."""
+
+    task: ClassVar[str] = "talking_face"
+
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    loss: Loss = field(default_factory=Loss)
+    augment: Augment = field(default_factory=Augment)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
+        fixed, scores = self.loss.fixed, self.data.scores
+        require(len(fixed) in (0, len(scores)), "loss.fixed", f"give one weight a score ({', '.join(scores)})", fixed)
+        if len(self.data.features) == 1:
+            must = "be 0 with one feature"
+            require_each(self.model, "model", must, lambda value: not value, "alignment", "modality_dropout")

@@ -1,0 +1,173 @@
+"""The task of talking-face quality: clips, what is held out, model, loss and measures.
+
+What needs a tensor library is imported where it is needed: reports ask a task without one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from affect.config import from_dict
+from affect.task import Batch, Evaluation, Key, Measure, Outputs, Row, Term, Weighting, evaluations_of
+from affect.tasks.talking_face.card import TalkingFaceCard
+from affect.tasks.talking_face.config import SPREAD, Feature, Model, Scale, Signature, TalkingFace
+from affect.tasks.talking_face.measures import measures_of
+from affect.tasks.talking_face.report import TalkingFaceReport
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+    from torch import nn
+
+    from affect.data.score_corpus import ScoreCorpus
+    from affect.inference.opening import Opened
+    from affect.tasks.talking_face.clips import Clips
+    from affect.usage import UserInputs
+
+
+class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
+    """A recipe's clips and, once `for_fold` has chosen it, one of its seeds and folds."""
+
+    recipe_class = TalkingFace
+    recipe: TalkingFace
+    unit = "frames"
+    takes = ("FILES",)
+
+    @cached_property
+    def measures(self) -> Sequence[Measure]:
+        """SRCC and further measures of each score; first the mean that chooses."""
+        return measures_of(self.recipe.data.scores)
+
+    @cached_property
+    def corpus(self) -> ScoreCorpus:
+        """The corpus as read from disk; read once, and shared by all seeds and folds."""
+        from affect.tasks.talking_face.corpus import read_corpus
+
+        return read_corpus(self.recipe.data)
+
+    def folds(self) -> list[int]:
+        """Return the folds that the recipe asks for, from 1."""
+        from affect.tasks.talking_face.corpus import folds_of
+
+        count, fold = folds_of(self.corpus, self.recipe.data), self.recipe.data.fold
+        return list(range(1, count + 1)) if fold is None else [fold]
+
+    def for_fold(self, seed: int, fold: int) -> TalkingFaceTask:
+        """Return the task of one seed and fold, on the same corpus."""
+        task = TalkingFaceTask(replace(self.recipe, seed=seed, data=replace(self.recipe.data, fold=fold)))
+        task.corpus = self.corpus
+        return task
+
+    @cached_property
+    def parts(self) -> DatasetDict:
+        """Train, valid and test of the recipe's fold."""
+        from affect.tasks.talking_face.corpus import parts_of
+
+        return parts_of(self.corpus, self.recipe.data)
+
+    def datasets(self) -> DatasetDict:
+        """Return train, valid and test; a clip's length is its frames."""
+        return self.parts
+
+    @property
+    def features(self) -> list[Feature]:
+        """The features that the model takes."""
+        names = self.recipe.data.widths or self.corpus.features
+        return [(name, self.corpus.features[name]) for name in names]
+
+    @property
+    def scales(self) -> list[Scale]:
+        """The scores with their lowest and highest values."""
+        return [(score, *self.corpus.scores[score]) for score in self.recipe.data.scores]
+
+    @cached_property
+    def clips(self) -> Clips:
+        """What makes micro-batches of rows."""
+        from affect.tasks.talking_face.clips import Clips
+
+        recipe, corpus = self.recipe, self.corpus
+        train = list(self.parts["train"]) if recipe.augment.mixup else []
+        return Clips(corpus.store, self.features, recipe.data.scores, corpus.groups, recipe.augment, train)
+
+    def collate(self, rows: list[Row], key: Key | None) -> Batch:
+        """Return rows as a micro-batch; in training they are changed where the recipe asks for it."""
+        return self.clips.batch(rows, key)
+
+    def release(self) -> None:
+        """Let go of the memory of features read so far."""
+        self.corpus.store.release()
+
+    def build_model(self) -> nn.Module:
+        """Return a new model, its features standardised by the training part where the recipe asks for it."""
+        from affect.tasks.talking_face.clips import statistics
+        from affect.tasks.talking_face.model import build
+
+        recipe = self.recipe
+        learned = len(self.scales) if recipe.loss.weights == "uncertainty" else 0
+        data = Signature(features=tuple(self.features), scores=tuple(self.scales), log_variances=learned)
+        model = build(recipe.model, data)
+        if recipe.model.normalise:
+            model.standardise(statistics(self.clips, self.parts["train"]["id"]))
+        return model
+
+    def terms(self) -> Sequence[Term]:
+        """Return a term a score, and what the recipe adds."""
+        from affect.tasks.talking_face.losses import terms_of
+
+        return terms_of(self.recipe, self.features, self.scales)
+
+    def weighting(self) -> Weighting | None:
+        """Return what weighs the scores by their earlier losses, where the recipe asks for it."""
+        from affect.tasks.talking_face.losses import weighting_of
+
+        return weighting_of(self.recipe)
+
+    def evaluations(self) -> Sequence[Evaluation]:
+        """Return training, validation and the test part."""
+        return evaluations_of(["test"])
+
+    def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
+        """Return predictions and labels on the scores' own scales, and where the model has them deviations."""
+        rows = super().rows(outputs, batch)
+        for score in self.recipe.data.scores if self.recipe.model.heteroscedastic else ():
+            for row, spread in zip(rows, outputs[score + SPREAD].float().tolist(), strict=True):
+                row.setdefault("spread", {})[score] = spread
+        return rows
+
+    @classmethod
+    def model_of(cls, config: dict[str, Any]) -> nn.Module:
+        """Return the model that a config.json describes, with random weights."""
+        from affect.tasks.talking_face.model import build
+
+        return build(from_dict(Model, config["model"], "model"), from_dict(Signature, config["data"], "data"))
+
+    @classmethod
+    def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+        """Yield a line for each clip."""
+        from affect.tasks.talking_face import predict
+
+        return predict.infer(cls, opened, inputs, progress=progress)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is known of the corpus: features, scores with their scales, and by part clips and labels."""
+        corpus, parts, scales = self.corpus, self.parts, self.scales
+        shared = {(low, high) for _, low, high in scales}
+        return {
+            "corpus": corpus.identity, "fingerprint": corpus.fingerprint,
+            **({"scale": [*shared.pop()]} if len(shared) == 1 else {}),
+            "scales": {score: [low, high] for score, low, high in scales}, "features": dict(self.features),
+            "utterances": {name: len(part) for name, part in parts.items()},
+            "labelled": {
+                name: {score: sum(value == value for value in part[score]) for score, *_ in scales}
+                for name, part in parts.items()
+            },
+            "excluded": len(corpus.exclusions),
+            "exclusions": dict(Counter(exclusion.reason for exclusion in corpus.exclusions).most_common()),
+        }  # fmt: skip
+
+    def exclusions(self) -> list[dict[str, str]]:
+        """Return all that the corpus leaves out: `what` and the `reason`."""
+        return [{"what": exclusion.what, "reason": exclusion.reason} for exclusion in self.corpus.exclusions]
