@@ -43,11 +43,12 @@ class TalkingFaceCard(Task):
 
 def _program(data: Signature, repo: str) -> list[str]:
     """Return the lines of a program that feeds the model a clip and reads what it says."""
+    features = ", ".join(f"{name} ({width})" for name, width in data.features)
     return [
         "import numpy as np", "import torch", "", "from affect.hub import from_pretrained", "",
         f'model = from_pretrained("{repo}")  # in evaluation mode, on the CPU',
         "inputs = {}",
-        f'with np.load("CLIP.npz") as clip:  # frames [T, width] of {", ".join(f"{n} ({w})" for n, w in data.features)}',
+        f'with np.load("CLIP.npz") as clip:  # frames [T, width] of {features}',
         "    for name, width in model.data.features:",
         "        frames = clip[name] if name in clip else np.zeros((0, width))",
         "        inputs[name] = torch.zeros(1, max(1, len(frames)), width)",

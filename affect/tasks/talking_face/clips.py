@@ -29,19 +29,18 @@ class Clips:
     ):  # fmt: skip
         """Take the features and scores that are used; clips are mixed with those of `train`."""
         self.store, self.features, self.scores, self.groups, self.change = store, features, scores, groups, change
-        self._place = {name: place for place, name in enumerate(store.ids)}
         self._train = {row["id"]: row for row in train} if change.mixup else {}
         self._ids = list(self._train)
 
-    def frames(self, id: str, name: str) -> Frames | None:
-        """Return a clip's frames [T, W] of a feature, one of a vector; None where it has none."""
-        array = self.store.read(name, self._place[id])
+    def frames(self, row: int, name: str) -> Frames | None:
+        """Return the frames [T, W] of a feature of the store's `row`, one of a vector; None where it has none."""
+        array = self.store.read(name, row)
         return np.atleast_2d(array).astype(np.float32, copy=False) if array is not None and array.size else None
 
     def batch(self, rows: Sequence[Row], key: Key | None) -> Batch:
         """Return rows as a micro-batch; with a key they are changed as the recipe asks for."""
         ids = tuple(row["id"] for row in rows)
-        clips = [{name: self.frames(id, name) for name, _ in self.features} for id in ids]
+        clips = [{name: self.frames(row["row"], name) for name, _ in self.features} for row in rows]
         labels = [np.array([row[score] for score in self.scores], np.float32) for row in rows]
         if key is not None and self.change.mixup:
             for k, id in enumerate(ids):
@@ -81,7 +80,7 @@ class Clips:
         share = np.float32(augment.share(self.change.mixup, key.seed, key.epoch, id, other["id"]))
         mixed: dict[str, Frames | None] = {}
         for name, frames in clip.items():
-            theirs = self.frames(other["id"], name)
+            theirs = self.frames(other["row"], name)
             mixed[name] = frames
             if frames is not None and theirs is not None:
                 at = np.arange(len(frames)) * len(theirs) // len(frames)
@@ -99,16 +98,16 @@ def padded(name: str, width: int, clips: Sequence[Frames | None]) -> dict[str, t
     return {name: torch.from_numpy(whole), name + FRAMES: torch.tensor(counts)}
 
 
-def statistics(clips: Clips, ids: Sequence[str]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return mean and deviation [W] of the frames of each feature over clips; a constant one is only centred.
+def statistics(clips: Clips, rows: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return mean and deviation [W] of the frames of each feature over rows of the store.
 
-    Of a feature that no clip has they are zeros and ones.
+    A constant one is only centred; of a feature that none has they are zeros and ones.
     """
     found = []
     for name, width in clips.features:
         count, total, squares = 0, np.zeros(width), np.zeros(width)
-        for id in ids:
-            if (frames := clips.frames(id, name)) is not None:
+        for row in rows:
+            if (frames := clips.frames(row, name)) is not None:
                 count += len(frames)
                 total += frames.sum(0, dtype=np.float64)
                 squares += np.einsum("tw,tw->w", frames, frames, dtype=np.float64)
@@ -120,10 +119,10 @@ def statistics(clips: Clips, ids: Sequence[str]) -> list[tuple[torch.Tensor, tor
     return found
 
 
-def means(clips: Clips, ids: Sequence[str]) -> NDArray[np.float64]:
-    """Return the mean frame of all features side by side [N, D], zeros for what a clip lacks."""
+def means(clips: Clips, rows: Sequence[int]) -> NDArray[np.float64]:
+    """Return the mean frame of all features side by side [N, D], zeros for what a row lacks."""
     columns: list[Any] = []
     for name, width in clips.features:
-        frames = [clips.frames(id, name) for id in ids]
+        frames = [clips.frames(row, name) for row in rows]
         columns.append([np.zeros(width) if own is None else own.mean(0, dtype=np.float64) for own in frames])
     return np.concatenate([np.array(column) for column in columns], axis=1)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from affect.config import require, require_each
+from affect.config import default_values, require, require_each
+from affect.data import corpora
 from affect.recipe import Recipe
 
 SCORES = ("lip_sync_score", "expression_score", "audio_quality_score", "cross_modal_score", "overall_score")
@@ -20,18 +21,22 @@ Scale = tuple[str, float, float]
 """(score, lowest, highest)."""
 
 
-AGGREGATORS = ("upgrad", "pcgrad", "cagrad")
-"""Weights that combine the gradients of the scores."""
+if TYPE_CHECKING:
+    CorpusName = str
+else:
+    # Help and errors list what there is.
+    CorpusName = Literal[tuple(corpora.SCORES)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """The clips, what of them is read and predicted, and what is held out."""
 
-    corpus: Literal["scores", "generated"] = "scores"
-    """scores: a folder that `affect convert` wrote, or a table; generated: a small one, made at `root`."""
+    corpus: CorpusName = next(iter(corpora.SCORES))
+    """score_folder: what `affect convert` wrote; generated_scores: a small corpus, made at `root` where it is not there
+    yet."""
     root: str = "data/ac"
-    """Folder or file of the clips."""
+    """Folder of the clips."""
     name: str | None = None
     """What reports and cards call the corpus, in place of its layout's name."""
     features: tuple[str, ...] = ()
@@ -41,17 +46,28 @@ class Data:
     scale: tuple[float, float] | None = None
     """Lowest and highest value of every score; of each as its training labels have it when not given."""
     split: str = "auto"
-    """file: the parts that the file says; a column: its groups are held out, or `generator`, one at a time. auto: file
-    where it says parts, else identity, else source."""
-    folds: int = 5
-    """Folds of a split by groups, each of which is tested once; of one by generator as many as there are."""
+    """own: the parts that the data names; a column (generator): its groups are held out. auto: own where the data names
+    parts, else identity, else source."""
+    folds: int | None = None
+    """Folds of a split by groups, each of which is tested once: 5 of auto, of a named column one a group, unless given.
+    """
     fold: int | None = None
     """Run this fold alone, from 1."""
+    clips: int = 400
+    """Clips of the generated corpus."""
+    frames: tuple[int, int] = (15, 60)
+    """Frames of its shortest and longest clip."""
+    generated_widths: tuple[int, int, int, int] = (512, 192, 351, 17)
+    """Numbers a frame of its features visual, audio, keypoint and au: 2048 768 1404 17 in the report's file."""
+    noise: float = 1.0
+    """How noisy its features and ratings are."""
+    generator_seed: int = 0
 
     def __post_init__(self) -> None:
         """Check every field."""
         require(bool(self.root), "data.root", "name a folder", self.root)
         require(self.name != "", "data.name", "be a name", self.name)
+        corpora.check_options(self.corpus, vars(self), default_values(self))
         for name, given in (("features", [*self.widths]), ("scores", self.scores)):
             require(len(set(given)) == len(getattr(self, name)), f"data.{name}", "name each once", getattr(self, name))
         require(bool(self.scores), "data.scores", "name one at least", self.scores)
@@ -59,7 +75,7 @@ class Data:
         require(sound, "data.features", "be NAME or NAME=WIDTH", self.features)
         scale = self.scale
         require(scale is None or scale[0] < scale[1], "data.scale", "go from low to high", scale)
-        require(self.folds >= 3, "data.folds", "be at least 3: to train, validate and test", self.folds)
+        require(self.folds is None or self.folds > 1, "data.folds", "be at least 2", self.folds)
         require(self.fold is None or self.fold > 0, "data.fold", "count from 1", self.fold)
 
     @property

@@ -58,13 +58,14 @@ class FrameEncoder(nn.Module):
     def forward(self, frames: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return [B, T, E] of `frames` [B, T, W] and which of them count [B, T]; of 0 `counts` [B] the token does."""
         places = torch.arange(frames.shape[1], device=frames.device)
-        frames = torch.where((places < counts[:, None])[..., None], (frames - self.mean) / self.deviation, 0.0)
-        lacking = (counts[:, None] == 0) & (places == 0)
-        frames = torch.where(lacking[..., None], self.token, frames)
+        there, lacking = places < counts[:, None], (counts[:, None] == 0) & (places == 0)
+        scaled = (frames - cast(Tensor, self.mean)) / cast(Tensor, self.deviation)
+        # Padding may hold values that are not finite.
+        frames = torch.where(there[..., None], scaled, torch.where(lacking[..., None], self.token, 0.0))
         encoded: Tensor = self.network(frames)
         if self.residual is not None:
             encoded = encoded + self.residual(frames)
-        return encoded, (places < counts[:, None]) | lacking
+        return encoded, there | lacking
 
 
 class TemporalAttention(nn.Module):
@@ -150,7 +151,7 @@ class TalkingFaceModel(nn.Module):
         for block in self.blocks:
             joined = block(joined, mask)
         joined = joined.take_along_dim(order.argsort(dim=1)[..., None], dim=1)
-        return list(joined.split([part.shape[1] for part in frames], dim=1))
+        return list(torch.split(joined, [part.shape[1] for part in frames], dim=1))
 
     def _check(self, inputs: dict[str, Tensor]) -> None:
         for name, width in self.data.features:
@@ -164,7 +165,8 @@ class TalkingFaceModel(nn.Module):
         p = self.config.modality_dropout
         if not self.training or not p:
             return torch.ones_like(counts, dtype=torch.bool)
-        drawn = keyed.uniform(self, *counts.shape, counts.device)
+        rows, features = counts.shape
+        drawn = keyed.uniform(self, rows, features, counts.device)
         # What is not there can't be the one that stays.
         return (drawn >= p) | (drawn == drawn.where(counts > 0, -1.0).amax(1, keepdim=True))
 

@@ -39,7 +39,7 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
         except AffectError as error:
             yield {"id": file.name, "error": str(error)}
             continue
-        given = {}
+        given: dict[str, torch.Tensor] = {}
         for name, width in data.features:
             given |= padded(name, width, [clip.get(name)])
         with torch.inference_mode():

@@ -50,9 +50,9 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
 
     def folds(self) -> list[int]:
         """Return the folds that the recipe asks for, from 1."""
-        from affect.tasks.talking_face.corpus import folds_of
+        from affect.tasks.talking_face.corpus import way_of
 
-        count, fold = folds_of(self.corpus, self.recipe.data), self.recipe.data.fold
+        count, fold = way_of(self.corpus, self.recipe.data).folds, self.recipe.data.fold
         return list(range(1, count + 1)) if fold is None else [fold]
 
     def for_fold(self, seed: int, fold: int) -> TalkingFaceTask:
@@ -98,7 +98,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
 
     def release(self) -> None:
         """Let go of the memory of features read so far."""
-        self.corpus.store.release()
+        self.corpus.release()
 
     def build_model(self) -> nn.Module:
         """Return a new model, its features standardised by the training part where the recipe asks for it."""
@@ -110,7 +110,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         data = Signature(features=tuple(self.features), scores=tuple(self.scales), log_variances=learned)
         model = build(recipe.model, data)
         if recipe.model.normalise:
-            model.standardise(statistics(self.clips, self.parts["train"]["id"]))
+            model.standardise(statistics(self.clips, self.parts["train"]["row"]))
         return model
 
     def terms(self) -> Sequence[Term]:

@@ -148,9 +148,8 @@ def test_a_wrong_field_is_named(fields, said):
 
 
 def test_a_saved_model_is_the_same(tmp_path):
-    from affect.tasks.talking_face.task import TalkingFaceTask
-
     from affect.models import saving
+    from affect.tasks.talking_face.task import TalkingFaceTask
 
     model = made("everything").eval()
     saving.save(model.state_dict(), {"task": "talking_face", **model.describe()}, tmp_path)
