@@ -13,9 +13,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from affect.cli import experiments_of, launch
-from affect.experiments import Ensemble, Search, Suite
 from affect.recipe import Optim, Train
-from affect.tasks.talking_face.config import Augment, Data, Loss, Model, TalkingFace
+from affect.tasks.talking_face.config import Data, Loss, Model, TalkingFace
 
 
 def demo() -> TalkingFace:

@@ -1,9 +1,278 @@
-"""What the report shows of talking-face quality beyond its core. Imports no tensor library."""
+"""What the report shows of talking-face quality beyond its core: scores beside each other, generators, calibration.
+
+Imports no tensor library. Legend: R rows, K scores.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affect.findings import Flag, Plot, Section, finite
+from affect.metrics.quality import srcc, within_srcc
+from affect.metrics.regression import pearson
+from affect.tables import grid, inside, number, signed
 from affect.task import Task
+from affect.tasks.talking_face.config import TalkingFace
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from affect.report.study import Study
+
+GENERATOR = "generator"
+ALIKE = 0.15
+"""By how much scores may be more alike in the predictions than in the labels, in the mean over pairs, unflagged."""
+KNOWS, RANKS = 0.4, 0.1
+"""From which pooled SRCC a model has to rank clips of one generator better than this."""
+STANDS, FALLS = 0.02, 0.2
+"""A loss that falls by a smaller share of itself stands still, by a larger one it falls."""
+_BINS = 8
+"""Of a calibration plot, each with as many predictions."""
+_FEWEST = 3
+"""Rows of a generator that define a row of the table."""
+
+Floats = NDArray[np.float64]
+Columns = dict[str, tuple[Floats, Floats]]
+"""Predictions and labels [R] (NaN: missing) by score."""
+
+_ADVICE = {
+    "stands still": "a rate of 5e-4 (--optim.lr 5e-4, report 003), then one three times as high; look at whether the "
+    "baselines find anything in these features",
+    "rising loss": "a rate of 5e-4 (--optim.lr 5e-4, report 003)",
+    "overfitting": "more dropout (.2 to .5, report 003), a narrower model (--model.encoder_dim 256), augmentation "
+    "(augmented)",
+    "exploding": "clip gradients (--optim.clip 1.0, report 003) and lower the rate to 5e-4",
+    "memory nearly full": "nothing has to change: the batch is exact however it is cut; --train.budget at half of what "
+    "train.log names needs less",
+}
+_GENERATED = (
+    "> **A generated corpus.** Its clips were made up: the scores say how systems compare on it, and nothing about real "
+    "generators."
+)
 
 
 class TalkingFaceReport(Task):
     """The part of the task that reports ask."""
+
+    recipe: TalkingFace
+
+    def sections(self, study: Study) -> Sequence[Section]:
+        """Return the scales, how alike the scores are, what is told within generators, errors and calibration."""
+        generated = inside(study.recipe, "data").get("corpus") == "generated_scores"
+        found = [Section(markdown=_GENERATED)] if generated else []
+        part = next(iter(study.tests), None)
+        if not study.finished or part is None:
+            return found
+        columns = columns_of(study, part)
+        plots = [
+            Plot(name="scatter", caption=f"Predicted against true ({part})", draw=partial(_scatter, columns)),
+            Plot(name="calibration", caption="Mean label by predicted score, an eighth of the predictions a point",
+                 draw=partial(_calibration, columns)),
+        ]  # fmt: skip
+        return [
+            *found,
+            Section(title="The scores", markdown=_scales(study, part, columns), plots=plots),
+            *_alike(columns),
+            *_generators(study, part, columns),
+        ]
+
+    def flags(self, study: Study) -> Iterator[Flag]:
+        """Yield scores predicted as one, models that tell generators alone, and losses that stand still."""
+        for part in study.tests if study.finished else ():
+            columns = columns_of(study, part)
+            pairs = pairs_of(columns)
+            gap = float(np.mean([p - t for _, p, t in pairs])) if pairs else 0.0
+            if gap > ALIKE:
+                words = f"scores correlate by {signed(gap)} more in the predictions than in the labels"
+                yield Flag("scores predicted as one", part, words, "loss.consistency 0, a wider fusion", gap)
+            kinds = kinds_of(study, part)
+            for score, (p, t) in columns.items():
+                pooled, within = srcc(p, t), within_srcc(p, t, kinds)
+                if pooled >= KNOWS and within < RANKS:
+                    words = f"{score}: SRCC {number(pooled)}, within a generator {number(within)}"
+                    advice = "it tells generators, not clips: --data.split generator shows what that is worth"
+                    yield Flag("tells generators alone", part, words, advice, pooled - within)
+        for run in study.runs:
+            for name, own, others in still(run.steps):
+                words = f"{name} fell by {100 * own:.0f} % while others fell by {100 * others:.0f} %"
+                advice = "weights that follow the losses (--loss.weights famo or uncertainty)"
+                yield Flag("a score stands still", run.name, words, advice, others - own)
+
+    def advice(self) -> dict[str, str]:
+        """Return what report 003 advises about flags."""
+        return _ADVICE
+
+
+def columns_of(study: Study, part: str) -> Columns:
+    """Return predictions and labels of a part's rows, by score."""
+    rows = study.system(part).rows()
+
+    def make(name: str, side: str) -> Floats:
+        values = (row[side].get(name) for row in rows)
+        return np.array([v if finite(v) else np.nan for v in values], np.float64)
+
+    found = {name: (make(name, "prediction"), make(name, "target")) for name in study.numeric}
+    return {name: (p, t) for name, (p, t) in found.items() if np.isfinite(p).all()}
+
+
+def kinds_of(study: Study, part: str) -> list[str]:
+    """Return the generator of each of a part's rows, "" where it is unknown."""
+    return [str(row.get(GENERATOR) or "") for row in study.system(part).rows()]
+
+
+def pairs_of(columns: Columns) -> list[tuple[str, float, float]]:
+    """Return for each pair of scores the correlation of predictions and of labels, over rows that have both labels."""
+    found = []
+    for one, other in combinations(columns, 2):
+        (p, t), (q, u) = columns[one], columns[other]
+        both = np.isfinite(t) & np.isfinite(u)
+        if both.sum() > 1 and not np.isnan(truth := pearson(t[both], u[both])):
+            found.append((f"{one}, {other}", pearson(p[both], q[both]), truth))
+    return found
+
+
+def still(steps: Sequence[dict[str, Any]]) -> Iterator[tuple[str, float, float]]:
+    """Yield each loss that stood still while others fell: its name, by which share it fell, and the others' mean."""
+    series: dict[str, list[float]] = defaultdict(list)
+    for step in steps:
+        for name, value in inside(step, "terms").items():
+            if finite(value) and name not in (step.get("undefined") or ()):
+                series[name].append(float(value))
+    fell = {}
+    for name, values in series.items():
+        tenth = max(1, len(values) // 10)
+        first = float(np.mean(values[:tenth]))
+        if len(values) >= 10 and first > 0:
+            fell[name] = 1 - float(np.mean(values[-tenth:])) / first
+    for name, own in fell.items():
+        others = [share for other, share in fell.items() if other != name]
+        if own < STANDS and others and np.mean(others) > FALLS:
+            yield name, own, float(np.mean(others))
+
+
+def _scales(study: Study, part: str, columns: Columns) -> str:
+    scales, rows = inside(study.environment, "scales"), []
+    for name, (p, t) in columns.items():
+        low, high = scales.get(name) or (np.nan, np.nan)
+        known = np.isfinite(t)
+        error = p[known] - t[known]
+        rows.append([
+            name, f"{low:g} to {high:g}", f"{known.sum():,}", number(float(t[known].mean())), number(float(p.mean())),
+            number(float(np.abs(error).mean())), signed(float(error.mean())),
+        ])  # fmt: skip
+    head = ["score", "scale", f"labels ({part})", "mean label", "mean prediction", "mean error", "bias"]
+    return grid(head, rows)
+
+
+def _alike(columns: Columns) -> list[Section]:
+    pairs = pairs_of(columns)
+    if not pairs:
+        return []
+    rows = [[names, number(truth), number(own), signed(own - truth)] for names, own, truth in pairs]
+    words = (
+        "Correlation of two scores over the clips that have both. Where predictions are much more alike than labels, "
+        "the model says one thing under several names."
+    )
+    table = grid(["scores", "labels", "predictions", "difference"], rows)
+    drawn = Plot(name="alike", caption="Correlation between scores", draw=partial(_matrices, columns))
+    return [Section(title="How alike the scores are", markdown=f"{words}\n\n{table}", plots=[drawn])]
+
+
+def _generators(study: Study, part: str, columns: Columns) -> list[Section]:
+    kinds = np.array(kinds_of(study, part))
+    names = [name for name in np.unique(kinds) if name and (kinds == name).sum() >= _FEWEST]
+    if len(names) < 2:
+        return []
+    rows = [
+        ["all", f"{len(kinds):,}", *(number(srcc(p, t)) for p, t in columns.values())],
+        ["within a generator", "", *(number(within_srcc(p, t, kinds)) for p, t in columns.values())],
+    ]
+    for name in names:
+        own = kinds == name
+        rows.append([name, f"{own.sum():,}", *(number(srcc(p[own], t[own])) for p, t in columns.values())])
+    words = (
+        "SRCC over all clips, within generators (their mean, by labels), and of each. Who knows a clip's generator alone "
+        "has 0 within each."
+    )
+    drawn = Plot(name="residuals", caption="Prediction less label, by generator",
+                 draw=partial(_residuals, columns, kinds, names))  # fmt: skip
+    table = grid(["generator", "rows", *columns], rows)
+    return [Section(title="Within generators", markdown=f"{words}\n\n{table}", plots=[drawn])]
+
+
+def _panels(columns: Columns, height: float = 2.4) -> tuple[Figure, Iterator[tuple[Any, str, Floats, Floats]]]:
+    from affect.figures import lay_out, plain
+
+    figure, panels = lay_out(len(columns), 2.4, height)
+
+    def each() -> Iterator[tuple[Any, str, Floats, Floats]]:
+        for axes, (name, (p, t)) in zip(panels, columns.items(), strict=True):
+            known = np.isfinite(t)
+            axes.set_title(plain(name))
+            yield axes, name, p[known], t[known]
+
+    return figure, each()
+
+
+def _scatter(columns: Columns) -> Figure | None:
+    from affect.figures import COLOURS, GREY
+
+    figure, panels = _panels(columns)
+    for axes, _, p, t in panels:
+        axes.plot(t, p, ".", color=COLOURS[0], ms=4, alpha=0.5)
+        if t.size:
+            ends = [min(t.min(), p.min()), max(t.max(), p.max())]
+            axes.plot(ends, ends, color=GREY, lw=1)
+        axes.set(xlabel="label", ylabel="prediction")
+    return figure
+
+
+def _calibration(columns: Columns) -> Figure | None:
+    from affect.figures import COLOURS, GREY
+
+    figure, panels = _panels(columns)
+    for axes, _, p, t in panels:
+        bins = [part for part in np.array_split(np.argsort(p), _BINS) if part.size]
+        points = np.array([(p[part].mean(), t[part].mean()) for part in bins]).reshape(-1, 2)
+        axes.plot(points[:, 0], points[:, 1], "o-", color=COLOURS[0], ms=4)
+        if points.size:
+            ends = [points.min(), points.max()]
+            axes.plot(ends, ends, color=GREY, lw=1)
+        axes.set(xlabel="prediction", ylabel="mean label")
+    return figure
+
+
+def _residuals(columns: Columns, kinds: NDArray[np.str_], names: Sequence[str]) -> Figure | None:
+    from affect.figures import GREY, lay_out, plain
+
+    figure, panels = lay_out(len(columns), 2.4, 0.6 + 0.28 * len(names))
+    for axes, (name, (p, t)) in zip(panels, columns.items(), strict=True):
+        parts = [(p - t)[(kinds == kind) & np.isfinite(t)] for kind in names]
+        axes.boxplot(parts, orientation="horizontal", widths=0.6, flierprops={"ms": 2})
+        axes.axvline(0, color=GREY, lw=1)
+        axes.set_yticks(range(1, len(names) + 1), [plain(kind) for kind in names] if axes is panels[0] else [])
+        axes.set_title(plain(name))
+    return figure
+
+
+def _matrices(columns: Columns) -> Figure | None:
+    from affect.figures import heat, lay_out
+
+    places = {name: k for k, name in enumerate(columns)}
+    figure, panels = lay_out(2, 0.9 * len(places) + 1.6, 0.5 * len(places) + 1.2)
+    labels, predictions = (np.eye(len(places)) for _ in range(2))
+    for names, own, truth in pairs_of(columns):
+        i, j = (places[name] for name in names.split(", "))
+        labels[i, j] = labels[j, i] = truth
+        predictions[i, j] = predictions[j, i] = own
+    for axes, title, matrix in zip(panels, ("labels", "predictions"), (labels, predictions), strict=True):
+        heat(axes, matrix, [*places], [*places] if len(places) < 3 else [str(k + 1) for k in range(len(places))])
+        axes.set_title(title)
+    return figure

@@ -1,0 +1,159 @@
+"""The task from its corpus to predicted rows, over every way in which a batch may be cut."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from affect import keyed, tasks
+from affect.errors import AffectError
+from affect.task import Key
+from affect.tasks.talking_face.config import FRAMES, SCORES, Augment
+from affect.training.terms import whole
+from tests.tasks.talking_face import small
+from tests.tasks.talking_face.small import VARIANTS
+from tests.training import runs
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_it_trains_in_one_piece_as_cut_and_replayed_and_what_it_saves_predicts_the_same(clips_root, tmp_path, name):
+    small.train(small.recipe(clips_root, name, mode="replay", budget=40.0, steps=3), tmp_path / "cut")
+    run = small.run(small.recipe(clips_root, name, mode="hold", budget=1e4, steps=3), tmp_path / "whole")
+    found = small.trainer.train(run)
+    assert runs.losses(tmp_path / "cut") == pytest.approx(runs.losses(tmp_path / "whole"), rel=1e-4)
+    assert "not keyed" not in (tmp_path / "whole" / "train.log").read_text()
+    assert set(found) == {"train", "valid", "test"}
+    assert np.isfinite(found["test"][run.task.measures[0].name])
+    again = tasks.load(tmp_path / "whole" / "checkpoints" / "best")
+    part = run.task.datasets()["test"]
+    batch = run.task.collate([part[k] for k in range(3)], None)
+    with torch.no_grad():
+        for target, values in run.engine.unwrap(run.model).eval()(**batch.inputs).items():
+            torch.testing.assert_close(again(**batch.inputs)[target], values, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_parameter_learns(clips_root, name):
+    task = small.task(clips_root, name)
+    torch.manual_seed(0)
+    model = task.new_model().train()
+    part = task.datasets()["train"]
+    batch = task.collate(list(part), Key(seed=0, epoch=0))
+    with keyed.examples(0, 0, batch.ids):
+        whole(task.terms(), model(**batch.inputs), batch.targets).total.backward()
+    still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    # Of a feature that each clip has the token stands still.
+    complete = [f"encoders.{k}.token" for k, (f, _) in enumerate(task.features) if (batch.inputs[f + FRAMES] > 0).all()]
+    assert still == ([] if task.recipe.model.modality_dropout else complete)
+
+
+def test_a_part_without_a_label_of_a_score_is_no_nan(clips_root):
+    task = small.task(clips_root)
+    part = task.datasets()["train"]
+    batch = task.collate([part[k] for k in range(4)], None)
+    gone = {**batch.targets, "lip_sync_score": torch.full((4,), torch.nan)}
+    model = task.new_model().train()
+    loss = whole(task.terms(), model(**batch.inputs), gone)
+    loss.total.backward()
+    assert loss.total.isfinite()
+    assert not loss.defined["mse_lip_sync_score"]
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_id(clips_root):
+    task = small.task(clips_root, augment=Augment(mask=0.5, mixup=1.0))
+    rows = list(task.datasets()["train"])[:6]
+    together = task.collate(rows, Key(seed=3, epoch=2))
+    for k in (5, 0):
+        alone = task.collate([rows[k]], Key(seed=3, epoch=2))
+        for name, _ in task.features:
+            count = int(alone.inputs[name + FRAMES][0])
+            assert torch.equal(alone.inputs[name][0, :count], together.inputs[name][k, :count])
+    for other in (Key(seed=4, epoch=2), Key(seed=3, epoch=1), None):
+        batch = task.collate(rows, other)
+        assert not torch.equal(batch.inputs["au"], together.inputs["au"])
+    plain = task.collate(rows, None)
+    assert torch.equal(plain.inputs["visual" + FRAMES], together.inputs["visual" + FRAMES])
+
+
+def test_mixup_mixes_the_scores_that_both_have(clips_root):
+    task = small.task(clips_root, augment=Augment(mixup=1.0))
+    rows = list(task.datasets()["train"])
+    plain, mixed = (task.collate(rows, key).targets for key in (None, Key(seed=0, epoch=0)))
+    for score in SCORES:
+        low, high = np.nanmin(plain[score]), np.nanmax(plain[score])
+        known = mixed[score][mixed[score].isfinite()]
+        assert ((known >= low) & (known <= high)).all()
+        assert mixed[score][plain[score].isnan()].isnan().all()
+    moved = (mixed["overall_score"] != plain["overall_score"]) & mixed["overall_score"].isfinite()
+    assert moved.float().mean() > 0.5
+
+
+def test_a_mask_takes_a_stretch_and_leaves_the_rest(clips_root):
+    task = small.task(clips_root, augment=Augment(mask=0.9))
+    rows = list(task.datasets()["train"])
+    plain, masked = (task.collate(rows, key).inputs for key in (None, Key(seed=0, epoch=0)))
+    changed = (plain["audio"] != masked["audio"]).any(-1)
+    assert 0.1 < changed.float().mean() < 0.7
+    row = int(changed.sum(1).argmax())
+    count = int(plain["audio" + FRAMES][row])
+    places = changed[row].nonzero().flatten()
+    assert (places.diff() == 1).all()
+    torch.testing.assert_close(masked["audio"][row, places[0]], plain["audio"][row, :count].mean(0))
+
+
+def test_a_width_that_the_data_does_not_have_is_said_before_a_model_is_built(clips_root):
+    wrong = replace(small.recipe(clips_root), data=small.data(clips_root, features=("visual=163", "audio")))
+    with pytest.raises(AffectError, match=r"visual.*12.*163"):
+        tasks.make(wrong).folds()
+    chosen = replace(small.recipe(clips_root), data=small.data(clips_root, features=("visual=12", "au")))
+    assert tasks.make(chosen).features == [("visual", 12), ("au", 8)]
+
+
+def test_generators_are_left_out_one_by_one(clips_root):
+    made = tasks.make(replace(small.recipe(clips_root), data=small.data(clips_root, split="generator")))
+    assert made.folds() == list(range(1, 9))
+    parts = made.for_fold(0, 2).datasets()
+    held = {name: set(part["generator"]) for name, part in parts.items()}
+    assert len(held["test"]) == 1
+    assert not held["test"] & (held["train"] | held["valid"])
+
+
+def test_a_score_that_nobody_rated_is_one_line(clips_root, tmp_path):
+    import shutil
+
+    folder = tmp_path / "ac"
+    shutil.copytree(next(path.parent for path in clips_root.rglob("rows.csv")), folder)
+    lines = (folder / "rows.csv").read_text().splitlines()
+    place = lines[0].split(",").index("expression_score")
+    part = lines[0].split(",").index("part")
+    cells = [line.split(",") for line in lines[1:]]
+    for row in cells:
+        row[place] = "" if row[part] == "valid" else row[place]
+    (folder / "rows.csv").write_text("\n".join([lines[0], *map(",".join, cells)]) + "\n")
+    data = replace(small.data(folder), corpus="score_folder")
+    with pytest.raises(AffectError, match="no clip of the valid part has a expression_score"):
+        tasks.make(replace(small.recipe(clips_root), data=data)).for_fold(0, 1).datasets()
+
+
+def test_rows_have_scores_groups_and_deviations(clips_root, tmp_path):
+    small.train(small.recipe(clips_root, "heteroscedastic", steps=1), tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "predictions-test.jsonl").read_text().splitlines()]
+    assert rows
+    for row in rows:
+        assert set(row["prediction"]) == set(SCORES) == set(row["spread"])
+        assert {"source", "identity", "generator"} <= row.keys()
+        assert all(1 <= value <= 5 for value in row["prediction"].values())
+
+
+def test_what_a_run_says_of_its_data(clips_root):
+    said = small.task(clips_root).describe()
+    assert said["features"] == {"visual": 12, "audio": 9, "keypoint": 10, "au": 8}
+    assert set(said["scales"]) == set(SCORES)
+    assert sum(said["utterances"].values()) == 60
+    for part, counts in said["labelled"].items():
+        assert all(0 < count <= said["utterances"][part] for count in counts.values())
