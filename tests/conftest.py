@@ -77,6 +77,14 @@ def feature_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small.corpus(tmp_path_factory.mktemp("features") / "generated")
 
 
+@pytest.fixture(scope="session")
+def clips_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated corpus of clips with scores for the task of talking faces."""
+    from tests.tasks.talking_face import small
+
+    return small.corpus(tmp_path_factory.mktemp("clips") / "generated")
+
+
 @pytest.fixture
 def real_data() -> Path:
     """The folder of real data; skips where it is absent."""

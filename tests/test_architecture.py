@@ -271,6 +271,7 @@ def reached(path: Path) -> set[str]:
 TASK_MODELS = [
     ROOT / "affect/tasks/emotion/model.py",
     ROOT / "affect/tasks/multimodal_emotion/models/__init__.py",
+    ROOT / "affect/tasks/talking_face/model.py",
 ]
 
 

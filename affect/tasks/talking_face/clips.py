@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from affect.data import augment
 from affect.data.store import Store
 from affect.task import Batch, Key, Row
-from affect.tasks.talking_face.config import FRAMES, Augment, Feature
-
-Frames = NDArray[np.float32]
+from affect.tasks.talking_face.config import FRAMES, WORSE, Augment, Feature
+from affect.tasks.talking_face.corruptions import Frames, corrupted, offset
 
 
 class Clips:
@@ -25,10 +24,14 @@ class Clips:
 
     def __init__(
         self, store: Store, features: Sequence[Feature], scores: Sequence[str], groups: Sequence[str],
-        change: Augment, train: Sequence[Row] = (),
+        change: Augment, train: Sequence[Row] = (), *, worse: bool = False,
     ):  # fmt: skip
-        """Take the features and scores that are used; clips are mixed with those of `train`."""
+        """Take the features and scores that are used; clips are mixed with those of `train`.
+
+        With `worse` a training batch has each clip made worse, too.
+        """
         self.store, self.features, self.scores, self.groups, self.change = store, features, scores, groups, change
+        self.worse = worse
         self._train = {row["id"]: row for row in train} if change.mixup else {}
         self._ids = list(self._train)
 
@@ -38,22 +41,34 @@ class Clips:
         return np.atleast_2d(array).astype(np.float32, copy=False) if array is not None and array.size else None
 
     def batch(self, rows: Sequence[Row], key: Key | None) -> Batch:
-        """Return rows as a micro-batch; with a key they are changed as the recipe asks for."""
+        """Return rows as a micro-batch; with a key they are changed as the recipe asks for.
+
+        Under the condition `offset=N` sound is so many frames late.
+        """
         ids = tuple(row["id"] for row in rows)
         clips = [{name: self.frames(row["row"], name) for name, _ in self.features} for row in rows]
+        if by := rows[0].get("condition"):
+            clips = [offset(clip, int(by.partition("=")[2])) for clip in clips]
         labels = [np.array([row[score] for score in self.scores], np.float32) for row in rows]
         if key is not None and self.change.mixup:
             for k, id in enumerate(ids):
                 clips[k], labels[k] = self._mixed(id, clips[k], labels[k], key)
         if key is not None and self.change.mask:
             clips = [self._masked(id, clip, key) for id, clip in zip(ids, clips, strict=True)]
-        inputs: dict[str, torch.Tensor] = {}
-        for name, width in self.features:
-            inputs |= padded(name, width, [clip[name] for clip in clips])
+        inputs = self._padded(clips)
+        if key is not None and self.worse:
+            made = self._padded([corrupted(id, clip, key) for id, clip in zip(ids, clips, strict=True)])
+            inputs |= {WORSE + name: value for name, value in made.items()}
         columns = torch.from_numpy(np.stack(labels, axis=1))
         targets = dict(zip(self.scores, columns, strict=True))
         targets["present"] = torch.stack([inputs[name + FRAMES] > 0 for name, _ in self.features], dim=1).float()
         return Batch(ids=ids, inputs=inputs, targets=targets, rows=[self._said(row) for row in rows])
+
+    def _padded(self, clips: Sequence[Mapping[str, Frames | None]]) -> dict[str, torch.Tensor]:
+        inputs: dict[str, torch.Tensor] = {}
+        for name, width in self.features:
+            inputs |= padded(name, width, [clip[name] for clip in clips])
+        return inputs
 
     def _said(self, row: Row) -> Row:
         return {group: row[group] for group in self.groups}

@@ -14,6 +14,12 @@ SCORES = ("lip_sync_score", "expression_score", "audio_quality_score", "cross_mo
 
 FRAMES, HIDDEN, SPREAD = "_frames", "_h", "_spread"
 """After a feature's name: how many frames of it there are, its vector for alignment; after a score's: its deviation."""
+WORSE, MARGIN = "worse_", "margin"
+"""Before a feature's name: the same of the clip made worse; and by how much the clip is better than that."""
+SOUND = "audio"
+"""What the name of a feature of sound has in it."""
+OFFSETS = (2, 4, 8, 16)
+"""Frames by which sound is late in the evaluations that ask whether scores fall."""
 
 Feature = tuple[str, int]
 """(name, numbers a frame)."""
@@ -91,7 +97,18 @@ class Data:
 class Loss:
     """What is learned of each score, and how the scores are weighed."""
 
-    kind: Literal["mse", "mae", "huber"] = "mse"
+    kind: Literal["mse", "mae", "huber", "corruption"] = "mse"
+    """corruption needs no labels: a clip has to be better than itself made worse (sound moved, frames frozen, blurred,
+    noisy)."""
+    plcc: float = 0.0
+    """Weight of (1 - PLCC) / 2 of each score over the global batch; 0 has none."""
+    rank: float = 0.0
+    """Weight of the pairwise rank loss of each score over the global batch; 0 has none."""
+    smoothing: Literal["none", "inverse", "sqrt"] = "none"
+    """Weigh labels by how rare their neighbourhood is (label-distribution smoothing): label smoothing has no meaning
+    for numbers."""
+    consistency: float = 0.0
+    """Weight of what pulls a clip's scores together; it may erase what they tell apart."""
     weights: Literal["equal", "fixed", "uncertainty", "dwa", "rlw", "famo", "upgrad", "pcgrad", "cagrad"] = "equal"
     """fixed: by `fixed`; uncertainty: learned with the model; dwa, rlw, famo: by the scores' earlier losses; upgrad,
     pcgrad, cagrad combine the scores' gradients (one process, the extra `aggregation`)."""
@@ -100,6 +117,7 @@ class Loss:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        require_each(self, "loss", "not be negative", lambda value: value >= 0, "plcc", "rank", "consistency")
         given = bool(self.fixed)
         require(given == (self.weights == "fixed"), "loss.fixed", "be given with weights=fixed alone", self.fixed)
         require(all(weight > 0 for weight in self.fixed), "loss.fixed", "be positive", self.fixed)
@@ -199,6 +217,19 @@ class TalkingFace(Recipe):
         """Check every field."""
         super().__post_init__()
         fixed, scores = self.loss.fixed, self.data.scores
+        if self.loss.kind == "corruption":
+            must = "be left out with loss.kind=corruption, which learns no score"
+            off = {"plcc": 0, "rank": 0, "smoothing": "none", "consistency": 0, "weights": "equal"}
+            for name, value in off.items():
+                require(getattr(self.loss, name) == value, f"loss.{name}", must, getattr(self.loss, name))
+            require(not self.model.heteroscedastic, "model.heteroscedastic", must, True)
+        if self.model.heteroscedastic:
+            must = "be left out with model.heteroscedastic, whose likelihood"
+            require(self.loss.kind == "mse", "loss.kind", f"{must} takes its place", self.loss.kind)
+            smoothing, weights = self.loss.smoothing, self.loss.weights
+            require(smoothing == "none", "loss.smoothing", f"{must} takes no weights of labels", smoothing)
+            negative = weights in ("uncertainty", "dwa", "famo")
+            require(not negative, "loss.weights", f"not be {weights} {must[12:]} may be negative", weights)
         require(len(fixed) in (0, len(scores)), "loss.fixed", f"give one weight a score ({', '.join(scores)})", fixed)
         if len(self.data.features) == 1:
             must = "be 0 with one feature"

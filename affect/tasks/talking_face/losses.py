@@ -5,33 +5,82 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
 from affect.losses.alignment import alignment
-from affect.losses.masked import squared_error
+from affect.losses.consistency import consistency
+from affect.losses.gaussian import gaussian
+from affect.losses.label_distribution import label_weights
+from affect.losses.masked import absolute_error, huber, squared_error
+from affect.losses.plcc import plcc_term
+from affect.losses.rank import rank_term
 from affect.losses.weighting import FAMO, DynamicWeightAverage, RandomLossWeighting
-from affect.task import Term, Weighting
-from affect.tasks.talking_face.config import Feature, Scale, TalkingFace
+from affect.task import Outputs, Targets, Term, Weighting
+from affect.tasks.talking_face.config import MARGIN, Feature, Scale, TalkingFace
 
-KINDS: dict[str, Callable[..., Term]] = {"mse": squared_error}
+_BETA = 0.5
+"""Of the Gaussian likelihood: what is hard to predict is not given up."""
+_KINDS: dict[str, Callable[..., Term]] = {"mse": squared_error, "mae": absolute_error, "huber": huber}
 
 
-def terms_of(recipe: TalkingFace, features: Sequence[Feature], scales: Sequence[Scale]) -> list[Term]:
-    """Return a term a score, and the further ones that the recipe asks for.
+def terms_of(
+    recipe: TalkingFace, features: Sequence[Feature], scales: Sequence[Scale], labels: Mapping[str, Sequence[float]]
+) -> list[Term]:
+    """Return a term a score, and the further ones that the recipe asks for; `labels` [N] are those of training.
 
     Errors count in units of the mean scale: of scores on one scale alike they are as they stand.
     """
     loss = recipe.loss
-    width = sum(high - low for _, low, high in scales) / len(scales)
+    if loss.kind == "corruption":
+        return [clean_above_worse(), *_aligned(recipe, features)]
     terms = []
+    width = sum(high - low for _, low, high in scales) / len(scales)
     for k, (score, low, high) in enumerate(scales):
-        unit = (width / (high - low)) ** (2 if loss.kind == "mse" else 1)
-        weight = unit * (loss.fixed[k] if loss.fixed else 1.0)
-        column = k if loss.weights == "uncertainty" else None
-        terms.append(KINDS[loss.kind](score, weight=weight, log_variance=column))
-    if recipe.model.alignment:
-        names = tuple(name for name, _ in features)
-        facts = {"temperature": recipe.model.temperature, "weight": recipe.model.alignment}
-        terms.append(alignment(names, columns=names, **facts))
-    return terms
+        facts = {"log_variance": k if loss.weights == "uncertainty" else None}
+        own, unit = loss.fixed[k] if loss.fixed else 1.0, width / (high - low)
+        if recipe.model.heteroscedastic:
+            terms.append(gaussian(score, beta=_BETA, weight=own, **facts))
+        else:
+            kind = loss.smoothing
+            weigh = None if kind == "none" else label_weights(labels[score], (low, high), kind=kind)
+            # A square grows with the square of the unit.
+            weight = own * unit ** (2 if loss.kind == "mse" else 1)
+            terms.append(_KINDS[loss.kind](score, weight=weight, weigh=weigh, **facts))
+        terms += [plcc_term(score, weight=own * loss.plcc, **facts)] if loss.plcc else []
+        terms += [rank_term(score, weight=own * unit * loss.rank, **facts)] if loss.rank else []
+    if loss.consistency:
+        terms.append(consistency({name: (low, high) for name, low, high in scales}, weight=loss.consistency))
+    return [*terms, *_aligned(recipe, features)]
+
+
+def _aligned(recipe: TalkingFace, features: Sequence[Feature]) -> list[Term]:
+    model, names = recipe.model, tuple(name for name, _ in features)
+    if not model.alignment:
+        return []
+    return [alignment(names, columns=names, temperature=model.temperature, weight=model.alignment)]
+
+
+def clean_above_worse(sharpness: float = 10.0) -> Term:
+    """Return the logistic loss of the output `margin` [N]: by how much a clip is better than itself made worse.
+
+    `sharpness` is by how much a margin of the whole scale counts.
+    """
+
+    def total(outputs: Outputs, targets: Targets) -> Tensor:
+        losses = softplus(-sharpness * outputs[MARGIN].float())
+        return torch.where(_any(targets), losses, 0.0).sum()
+
+    return Term(
+        name="clean_above_worse", outputs=(MARGIN,), targets=("present",), sum=total,
+        count=lambda targets: _any(targets).sum(),
+    )  # fmt: skip
+
+
+def _any(targets: Targets) -> Tensor:
+    """Return which clips [N] have a feature at all."""
+    return (targets["present"] > 0).any(1)
 
 
 def weighting_of(recipe: TalkingFace) -> Weighting | None:

@@ -1,17 +1,45 @@
-"""The measures of talking-face quality: of each score, and their means over the scores."""
+"""The measures of talking-face quality: their means over the scores, and those of each score."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from affect.metrics import measures
 from affect.task import Measure
 
-GROUPS = ("identity", "source")
-"""What a bootstrap draws."""
+GENERATOR = "generator"
+"""The column that names what made a clip."""
+_KINDS: dict[str, tuple[str, Callable[[str], Measure]]] = {
+    "srcc": ("SRCC", measures.srcc),
+    "plcc": ("PLCC", measures.plcc),
+    "within": (f"SRCC within a {GENERATOR}", lambda score: measures.within_srcc(score, GENERATOR)),
+    "krcc": ("KRCC", measures.krcc),
+    "pearson": ("Pearson", measures.pearson),
+    "r2": ("R2", measures.r2),
+    "mse": ("MSE", lambda score: measures.mse(score, f"mse_{score}")),
+    "mae": ("MAE", measures.mae),
+    "rmse": ("RMSE", measures.rmse),
+    "rmse_fitted": ("RMSE after the logistic", measures.rmse_fitted),
+}
+_MAIN = ("srcc", "plcc", "within", "mse")
+"""Whose means stand in the main tables."""
 
 
-def measures_of(scores: Sequence[str]) -> list[Measure]:
-    """Return the mean of Pearson over the scores, by which the checkpoint is chosen, and the measures of each."""
-    pearson = [measures.pearson(score) for score in scores]
-    return [measures.mean("pearson", pearson, "mean Pearson"), *pearson, *(measures.rmse(score) for score in scores)]
+def measures_of(scores: Sequence[str], split: str) -> list[Measure]:
+    """Return the mean SRCC over the scores, by which the checkpoint is chosen, further means, and each score's own.
+
+    A bootstrap draws the groups that the recipe's `split` holds out, else identities or sources.
+    """
+    held_out = () if split in ("auto", "own", GENERATOR) else (split,)
+    groups = (*held_out, *(name for name in ("identity", "source") if name not in held_out))
+    means: dict[str, Measure] = {}
+    own: list[Measure] = []
+    for kind, (title, make) in _KINDS.items():
+        parts = [replace(make(score), groups=groups, headline=False) for score in scores]
+        better, chance = parts[0].better, parts[0].chance
+        mean = measures.mean(kind, parts, f"mean {title}" if len(scores) > 1 else title)
+        means[kind] = replace(mean, groups=groups, better=better, chance=chance, headline=kind in _MAIN)
+        own += parts if len(scores) > 1 else []
+    challenge = measures.mean("quality", [means["srcc"], means["plcc"]], "(SRCC + PLCC) / 2")
+    return [*means.values(), replace(challenge, groups=groups, headline=False), *own]

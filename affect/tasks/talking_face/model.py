@@ -23,7 +23,7 @@ from affect.models.heads import RegressionHead
 from affect.models.pooling import masked_mean
 from affect.models.transformer import SelfAttention, TransformerBlock
 from affect.task import LOG_VARIANCE
-from affect.tasks.talking_face.config import FRAMES, HIDDEN, SPREAD, Model, Signature
+from affect.tasks.talking_face.config import FRAMES, HIDDEN, MARGIN, SPREAD, WORSE, Model, Signature
 
 _ALIGNED = 64
 """Width of the vectors that the alignment of features compares."""
@@ -125,8 +125,21 @@ class TalkingFaceModel(nn.Module):
         """Return each score [B] on its own scale, and what the configuration adds.
 
         Of each feature it takes frames [B, T, W] by its name and how many there are [B] by its name and `_frames`; 0
-        where a clip lacks it. Raises AffectError for a feature that is not given or of another width.
+        where a clip lacks it. Given the same of the clips made worse, it also says by how much they are better [B].
+        Raises AffectError for a feature that is not given or of another width.
         """
+        outputs = self._scored(inputs)
+        worse = {name.removeprefix(WORSE): value for name, value in inputs.items() if name.startswith(WORSE)}
+        if worse:
+            outputs[MARGIN] = self._mean_share(outputs) - self._mean_share(self._scored(worse))
+        return outputs
+
+    def _mean_share(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Return where scores lie on their scales [B], from 0 to 1, in the mean over the scores."""
+        shares = [(outputs[name] - low) / (high - low) for name, low, high in self.data.scores]
+        return torch.stack(shares).mean(0)
+
+    def _scored(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         self._check(inputs)
         counts = torch.stack([inputs[name + FRAMES] for name, _ in self.data.features], dim=1)
         given = counts * self._kept(counts)

@@ -20,13 +20,13 @@ from affect.metrics.regression import pearson
 from affect.tables import grid, inside, number, signed
 from affect.task import Task
 from affect.tasks.talking_face.config import TalkingFace
+from affect.tasks.talking_face.measures import GENERATOR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from affect.report.study import Study
 
-GENERATOR = "generator"
 ALIKE = 0.15
 """By how much scores may be more alike in the predictions than in the labels, in the mean over pairs, unflagged."""
 KNOWS, RANKS = 0.4, 0.1
@@ -81,6 +81,7 @@ class TalkingFaceReport(Task):
             Section(title="The scores", markdown=_scales(study, part, columns), plots=plots),
             *_alike(columns),
             *_generators(study, part, columns),
+            *_late(study, part),
         ]
 
     def flags(self, study: Study) -> Iterator[Flag]:
@@ -99,6 +100,12 @@ class TalkingFaceReport(Task):
                     words = f"{score}: SRCC {number(pooled)}, within a generator {number(within)}"
                     advice = "it tells generators, not clips: --data.split generator shows what that is worth"
                     yield Flag("tells generators alone", part, words, advice, pooled - within)
+            levels = by_offset(study, part)
+            rises = [name for name, means in levels.items() if means[max(means)] >= means[0]]
+            if levels and len(rises) == len(levels):
+                words = f"no score is lower with sound {max(max(means) for means in levels.values())} frames late"
+                advice = "it does not compare sound and picture: more transformer blocks, pretraining (pretrained)"
+                yield Flag("deaf to late sound", part, words, advice)
         for run in study.runs:
             for name, own, others in still(run.steps):
                 words = f"{name} fell by {100 * own:.0f} % while others fell by {100 * others:.0f} %"
@@ -125,6 +132,22 @@ def columns_of(study: Study, part: str) -> Columns:
 def kinds_of(study: Study, part: str) -> list[str]:
     """Return the generator of each of a part's rows, "" where it is unknown."""
     return [str(row.get(GENERATOR) or "") for row in study.system(part).rows()]
+
+
+def by_offset(study: Study, part: str) -> dict[str, dict[int, float]]:
+    """Return each score's mean prediction by the frames that sound was late (0: as it is); {} where none was moved."""
+    late = [name for name in study.conditions(part) if name.startswith("offset=")]
+
+    def make() -> dict[str, dict[int, float]]:
+        found: dict[str, dict[int, float]] = {}
+        for condition in ["", *late]:
+            rows = study.system(f"{part}@{condition}" if condition else part).rows()
+            for name in rows[0]["prediction"] if rows else ():
+                values = [row["prediction"][name] for row in rows]
+                found.setdefault(name, {})[int(condition.partition("=")[2] or 0)] = float(np.mean(values))
+        return found
+
+    return study.remember(("offsets", part), make) if late else {}
 
 
 def pairs_of(columns: Columns) -> list[tuple[str, float, float]]:
@@ -205,6 +228,33 @@ def _generators(study: Study, part: str, columns: Columns) -> list[Section]:
                  draw=partial(_residuals, columns, kinds, names))  # fmt: skip
     table = grid(["generator", "rows", *columns], rows)
     return [Section(title="Within generators", markdown=f"{words}\n\n{table}", plots=[drawn])]
+
+
+def _late(study: Study, part: str) -> list[Section]:
+    levels = by_offset(study, part)
+    if not levels:
+        return []
+    offsets = sorted({by for means in levels.values() for by in means})
+    rows = [[name, *(number(means.get(by, np.nan)) for by in offsets)] for name, means in levels.items()]
+    words = (
+        f"Mean prediction ({part}) where the features of sound are so many frames late. A score of sync should fall, one "
+        "of sound alone should not."
+    )
+    table = grid(["score", "as it is", *(f"{by} late" for by in offsets[1:])], rows)
+    drawn = Plot(name="late_sound", caption="Mean prediction with late sound", draw=partial(_swept, levels))
+    return [Section(title="Late sound", markdown=f"{words}\n\n{table}", plots=[drawn])]
+
+
+def _swept(levels: dict[str, dict[int, float]]) -> Figure | None:
+    from affect.figures import COLOURS, lay_out, plain
+
+    figure, (axes,) = lay_out(1, 5.0, 2.6)
+    for k, (name, means) in enumerate(levels.items()):
+        axes.plot(sorted(means), [means[by] for by in sorted(means)], "o-", ms=4, color=COLOURS[k % len(COLOURS)],
+                  label=plain(name))  # fmt: skip
+    axes.set(xlabel="frames that sound is late", ylabel="mean prediction")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
 
 
 def _panels(columns: Columns, height: float = 2.4) -> tuple[Figure, Iterator[tuple[Any, str, Floats, Floats]]]:

@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from affect.config import from_dict
-from affect.task import Batch, Evaluation, Key, Measure, Outputs, Row, Term, Weighting, evaluations_of
+from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Term, Weighting, evaluations_of
 from affect.tasks.talking_face.card import TalkingFaceCard
-from affect.tasks.talking_face.config import SPREAD, Feature, Model, Scale, Signature, TalkingFace
+from affect.tasks.talking_face.config import OFFSETS, SOUND, SPREAD, Feature, Model, Scale, Signature, TalkingFace
 from affect.tasks.talking_face.measures import measures_of
 from affect.tasks.talking_face.report import TalkingFaceReport
 
@@ -39,7 +39,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
     @cached_property
     def measures(self) -> Sequence[Measure]:
         """SRCC and further measures of each score; first the mean that chooses."""
-        return measures_of(self.recipe.data.scores)
+        return measures_of(self.recipe.data.scores, self.recipe.data.split)
 
     @cached_property
     def corpus(self) -> ScoreCorpus:
@@ -90,7 +90,9 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
 
         recipe, corpus = self.recipe, self.corpus
         train = list(self.parts["train"]) if recipe.augment.mixup else []
-        return Clips(corpus.store, self.features, recipe.data.scores, corpus.groups, recipe.augment, train)
+        worse = recipe.loss.kind == "corruption"
+        facts = (self.features, recipe.data.scores, corpus.groups, recipe.augment, train)
+        return Clips(corpus.store, *facts, worse=worse)
 
     def collate(self, rows: list[Row], key: Key | None) -> Batch:
         """Return rows as a micro-batch; in training they are changed where the recipe asks for it."""
@@ -117,7 +119,8 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         """Return a term a score, and what the recipe adds."""
         from affect.tasks.talking_face.losses import terms_of
 
-        return terms_of(self.recipe, self.features, self.scales)
+        labels = {score: self.parts["train"][score] for score in self.recipe.data.scores}
+        return terms_of(self.recipe, self.features, self.scales, labels)
 
     def weighting(self) -> Weighting | None:
         """Return what weighs the scores by their earlier losses, where the recipe asks for it."""
@@ -126,8 +129,10 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         return weighting_of(self.recipe)
 
     def evaluations(self) -> Sequence[Evaluation]:
-        """Return training, validation and the test part."""
-        return evaluations_of(["test"])
+        """Return training, validation and the test part, where there is sound and more also with late sound."""
+        heard = len(self.features) > 1 and any(SOUND in name for name, _ in self.features)
+        late = [Evaluation(name=f"test@offset={by}", part="test", condition=f"offset={by}") for by in OFFSETS]
+        return [*evaluations_of([name for name in self.parts if name not in (TRAIN, VALID)]), *(late if heard else [])]
 
     def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
         """Return predictions and labels on the scores' own scales, and where the model has them deviations."""

@@ -9,6 +9,7 @@ from typing import Any
 from affect import tasks
 from affect.recipe import Optim, Train
 from affect.tasks.talking_face.config import Augment, Data, Loss, Model, TalkingFace
+from affect.tasks.talking_face.corpus import read_corpus
 from affect.tasks.talking_face.task import TalkingFaceTask
 from affect.training import run_dir, trainer
 from affect.training.distributed import join
@@ -21,7 +22,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "uncertainty": {"loss": {"weights": "uncertainty"}},
     "famo": {"loss": {"weights": "famo"}, "model": {"alignment": 0.1}},
     "heteroscedastic": {"model": {"heteroscedastic": True}},
+    "every_term": {"loss": {"kind": "huber", "plcc": 0.5, "rank": 0.5, "smoothing": "sqrt", "consistency": 0.1}},
+    "corruption": {"loss": {"kind": "corruption"}},
 }
+
+
+def corpus(root: Path) -> Path:
+    """Make the corpus at `root` and return it."""
+    read_corpus(data(root))
+    return root
 
 
 def data(root: Path, **named: Any) -> Data:

@@ -1,0 +1,75 @@
+"""Clips made worse, without a label: the clean one has to rank above. And one feature moved in time against the others.
+
+Legend: T frames, W numbers of a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from affect.data import augment
+from affect.task import Key
+from affect.tasks.talking_face.config import SOUND
+
+Frames = NDArray[np.float32]
+Clip = Mapping[str, Frames | None]
+
+_LEAST = 0.3
+"""Of a corruption's strength, which is drawn up to 1: of a weak one nobody could tell which is which."""
+_LATEST = 16
+"""Frames by which sound is moved at most."""
+
+
+def late(frames: Frames, by: int) -> Frames:
+    """Return frames [T, W] moved by so many; the first or the last one stands in for what is not there."""
+    return frames[np.clip(np.arange(len(frames)) - by, 0, len(frames) - 1)]
+
+
+def offset(clip: Clip, by: int) -> dict[str, Frames | None]:
+    """Return a clip whose features of sound are `by` frames late."""
+    return {n: late(f, by) if f is not None and SOUND in n else f for n, f in clip.items()}
+
+
+def frozen(frames: Frames, strength: float, random: Generator) -> Frames:
+    """Return frames [T, W] of which a share of up to `strength` is the one before, as where a video drops them."""
+    kept = random.uniform(size=len(frames)) >= 0.8 * strength
+    kept[:1] = True
+    return frames[np.maximum.accumulate(np.where(kept, np.arange(len(frames)), 0))]
+
+
+def blurred(frames: Frames, strength: float, random: Generator) -> Frames:
+    """Return frames [T, W] averaged over up to nine neighbours."""
+    half = max(1, round(4 * strength))
+    totals = np.cumsum(np.pad(frames, ((half + 1, half), (0, 0)), mode="edge"), axis=0, dtype=np.float64)
+    width = 2 * half + 1
+    return np.asarray((totals[width:] - totals[:-width]) / width, np.float32)
+
+
+def noisy(frames: Frames, strength: float, random: Generator) -> Frames:
+    """Return frames [T, W] with noise of up to twice each number's own deviation in the clip."""
+    deviation = 2 * strength * frames.std(0, dtype=np.float64)
+    return np.asarray(frames + deviation * random.standard_normal(frames.shape), np.float32)
+
+
+_OF_FRAMES: tuple[Callable[[Frames, float, Generator], Frames], ...] = (frozen, blurred, noisy)
+
+
+def corrupted(id: str, clip: Clip, key: Key) -> dict[str, Frames | None]:
+    """Return a clip made worse: its sound is moved, or one of its features frozen, blurred or noisy."""
+    random = augment.generator(key.seed, key.epoch, id, what="corruption")
+    there = sorted(name for name, frames in clip.items() if frames is not None)
+    if not there:
+        return dict(clip)
+    strength = float(random.uniform(_LEAST, 1))
+    heard = any(SOUND in name for name in there) and len(there) > 1
+    kind = int(random.integers(len(_OF_FRAMES) + heard))
+    if kind == len(_OF_FRAMES):
+        return offset(clip, int(random.choice([-1, 1])) * max(1, round(_LATEST * strength)))
+    name = there[int(random.integers(len(there)))]
+    frames = clip[name]
+    assert frames is not None
+    return {**clip, name: _OF_FRAMES[kind](frames, strength, random)}

@@ -1,0 +1,153 @@
+"""Every experiment of recipes/talking_face.py has the report's values and runs; its command line is frozen."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from affect import cli
+from affect.experiments import definitions
+from affect.experiments.definitions import Ensemble, Search, Sequence, Suite
+from affect.recipe import field_names
+from affect.tasks import make, read_recipe
+from affect.tasks.talking_face.config import TalkingFace
+from tests.launching import assert_one_line, exit_code, own_log
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "talking_face.py"
+OWN = [
+    "data.corpus", "data.root", "data.name", "data.features", "data.scores", "data.scale", "data.split", "data.folds",
+    "data.fold", "data.clips", "data.frames", "data.generated_widths", "data.noise", "data.generator_seed",
+    "model.encoder_dim", "model.encoder_layers", "model.residual", "model.norm", "model.layers", "model.heads",
+    "model.temporal_attention", "model.pooling", "model.dropout", "model.modality_dropout", "model.alignment",
+    "model.temperature", "model.output", "model.heteroscedastic", "model.normalise", "loss.kind", "loss.plcc",
+    "loss.rank", "loss.smoothing", "loss.consistency", "loss.weights", "loss.fixed", "augment.mask", "augment.mixup",
+]  # fmt: skip
+ABLATIONS = {
+    "encoder": {"model.encoder_layers": 1, "model.residual": False},
+    "encoder_dim": {"model.encoder_dim": 256},
+    "layers": {"model.layers": 3},
+    "temporal_attention": {"model.temporal_attention": False},
+    "pooling": {"model.pooling": ["mean"]},
+    "regularisation": {"model.norm": False, "model.dropout": 0.0},
+    "batch": {"train.batch": 1},
+    "lr": {"optim.lr": 1e-4},
+    "adamw": {"optim.algorithm": "adam", "optim.weight_decay": 0.0},
+    "onecycle": {"optim.schedule": "constant", "optim.warmup": 0.0},
+    "clipping": {"optim.clip": None},
+    "weights": {"loss.weights": "equal"},
+    "smoothing": {"loss.smoothing": "none"},
+    "consistency": {"loss.consistency": 0.0},
+    "precision": {"train.precision": None},
+}
+SYSTEMS = [
+    "demo", "original", "optimized", "low_memory", "quick", *(f"ablation_{name}" for name in ABLATIONS), "augmented",
+    "aligned", "pretrain", "finetune",
+]  # fmt: skip
+
+
+def experiments() -> dict:
+    specification = importlib.util.spec_from_file_location("talking_face", RECIPE)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return cli.experiments_of(vars(module), "talking_face")
+
+
+def launch(capsys, *arguments: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    with own_log():
+        code = exit_code(lambda: cli.launch(experiments(), list(arguments)))
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def options(root: Path) -> list[str]:
+    """Return the options of two steps on the small generated corpus."""
+    data = ["--data.corpus", "generated_scores", "--data.root", str(root), "--data.clips", "60", "--data.frames", "9",
+            "14", "--data.generated-widths", "12", "9", "10", "8"]  # fmt: skip
+    model = ["--model.encoder-dim", "16", "--model.heads", "2", "--model.layers", "1"]
+    train = ["--train.batch", "12", "--train.steps", "2", "--train.workers", "0", "--train.trackers", "--no-report"]
+    return [*data, *model, *train, "--train.precision", "None"]
+
+
+def test_the_command_line_is_frozen():
+    """A field that goes or changes its name breaks commands and old runs: change this list with care."""
+    names = field_names(TalkingFace)
+    assert [name for name in names if name.split(".")[0] in ("data", "model", "loss", "augment")] == OWN
+
+
+def test_the_experiments_are_these():
+    several = ["ablations", "pretrained", "ensemble", "search"]
+    assert sorted(experiments()) == sorted([*SYSTEMS, *several])
+    assert next(iter(experiments())) == "demo"
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_system_is_whole(name):
+    recipe = experiments()[name]()
+    assert TalkingFace.from_dict(recipe.to_dict()) == recipe
+    assert make(recipe).recipe == recipe
+    assert len(recipe.data.scores) == 5
+    assert (experiments()[name].__doc__ or "").strip()
+
+
+def test_the_reports_two_systems_have_its_values():
+    before, after = experiments()["original"](), experiments()["optimized"]()
+    assert (before.model.encoder_dim, before.model.encoder_layers, before.model.layers) == (256, 1, 3)
+    assert (before.train.batch, before.optim.lr, before.optim.schedule) == (1, 1e-4, "constant")
+    assert (after.model.encoder_dim, after.model.encoder_layers, after.model.layers) == (512, 3, 4)
+    assert (after.train.batch, after.optim.lr, after.optim.algorithm) == (16, 1e-3, "adamw")
+    assert (after.optim.schedule, after.train.precision, after.model.pooling) == ("onecycle", "bf16", ("mean", "max"))
+    less, quick = experiments()["low_memory"](), experiments()["quick"]()
+    assert (less.train.batch, less.model.encoder_dim) == (8, 256)
+    assert (quick.train.epochs, quick.train.checkpoint_every) == (50, 5)
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_takes_back_one_change(name):
+    """To what the original has, and nothing else."""
+    made = {key: experiments()[key]().to_dict() for key in ("original", "optimized", f"ablation_{name}")}
+    flat = {key: {f"{s}.{f}": v for s, part in recipe.items() if isinstance(part, dict) for f, v in part.items()}
+            for key, recipe in made.items()}  # fmt: skip
+    changed = {k: v for k, v in flat[f"ablation_{name}"].items() if v != flat["optimized"][k]}
+    assert changed == ABLATIONS[name]
+    assert all(flat["original"][field] == value for field, value in changed.items())
+
+
+def test_workflows_name_experiments_that_are_there():
+    made = {name: experiments()[name]() for name in ("ablations", "pretrained", "ensemble", "search")}
+    assert isinstance(made["ablations"], Suite) and isinstance(made["pretrained"], Sequence)
+    assert isinstance(made["ensemble"], Ensemble) and isinstance(made["search"], Search)
+    assert list(made["ablations"].members) == ["optimized", *(f"ablation_{name}" for name in ABLATIONS)]
+    assert {*made["ensemble"].members, *made["pretrained"].stages} <= {*SYSTEMS}
+    found = definitions.resolve(made["search"], experiments()[made["search"].of]())
+    assert {one.name for one in found} == {"train.batch", "model.encoder_dim", "model.dropout", "optim.lr"}
+
+
+@pytest.mark.parametrize("name", ["demo", "original", "optimized", "augmented", "aligned", "pretrain"])
+def test_two_steps_on_the_generated_corpus(capsys, tmp_path, monkeypatch, clips_root, name):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = launch(capsys, name, *options(clips_root))
+    assert code == 0, err
+    folder = tmp_path / "runs" / name / "seed0" / "fold1"
+    assert read_recipe(folder / "recipe.json").model.encoder_dim == 16
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines].count("step") == 2
+    assert (folder / "predictions-test.jsonl").exists()
+
+
+def test_pretraining_and_fine_tuning_follow_each_other(capsys, tmp_path, monkeypatch, clips_root):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = launch(capsys, "pretrained", *options(clips_root))
+    assert code == 0, err
+    log = next(tmp_path.glob("runs/**/finetune*/seed0/fold1/train.log")).read_text()
+    assert "pretrain" in log
+
+
+def test_a_width_that_the_data_lacks_is_one_line(capsys, tmp_path, monkeypatch, clips_root):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = launch(capsys, "demo", *options(clips_root), "--data.features", "visual=163", "audio")
+    assert_one_line(code, err, "visual", "12", "163")
+    assert not list(tmp_path.glob("runs/*/seed0"))

@@ -1,0 +1,117 @@
+"""What the report says of runs of talking-face quality, held on runs whose faults are known."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from affect import report
+from affect.report import Study
+from affect.tasks.talking_face.config import TalkingFace
+from affect.tasks.talking_face.report import by_offset, columns_of, pairs_of, still
+
+SCORES = ("lip_sync_score", "expression_score", "overall_score")
+
+
+def written(
+    folder: Path, *, alike: float = 0.0, only_generators: bool = False, falls: float | None = None
+) -> Study:
+    """Write a finished run of 160 tested clips of four generators and return its study."""
+    random = np.random.default_rng(0)
+    path = folder / "seed0" / "fold1"
+    path.mkdir(parents=True)
+    maker = np.arange(160) % 4
+    labels = 3 + 0.5 * (maker[:, None] - 1.5) + 0.5 * random.standard_normal((160, 3))
+    predictions = labels + 0.3 * random.standard_normal((160, 3))
+    if only_generators:
+        predictions = 3 + 0.5 * (maker[:, None] - 1.5) + 0.01 * random.standard_normal((160, 3))
+    predictions = (1 - alike) * predictions + alike * predictions[:, :1]
+    labels[random.uniform(size=labels.shape) < 0.1] = np.nan
+    rows = [
+        {"id": f"c{k}", "prediction": dict(zip(SCORES, predictions[k], strict=True)),
+         "target": dict(zip(SCORES, labels[k], strict=True)), "generator": f"g{maker[k]}", "source": f"s{k % 20}"}
+        for k in range(160)
+    ]  # fmt: skip
+    for part in ("valid", "test"):
+        (path / f"predictions-{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for by in (2, 4) if falls is not None else ():
+        moved = [{**row, "prediction": {n: v - by * falls for n, v in row["prediction"].items()}} for row in rows]
+        with zipfile.ZipFile(path / "predictions-conditions.zip", "a") as archive:
+            archive.writestr(f"test@offset={by}.jsonl", "".join(json.dumps(row) + "\n" for row in moved))
+    (path / "recipe.json").write_text(json.dumps(TalkingFace().to_dict() | {"experiment": "made up"}))
+    scales = {score: [1.0, 5.0] for score in SCORES}
+    (path / "environment.json").write_text(json.dumps({"corpus": "clips", "scales": scales, "scale": [1.0, 5.0]}))
+    steps = [
+        {"event": "step", "step": k + 1, "epoch": k // 5, "loss": 1.0, "grad_norm": 1.0, "undefined": [],
+         "terms": {"mse_lip_sync_score": 2.0 ** (-k / 8), "mse_expression_score": 1.0}}
+        for k in range(20)
+    ]  # fmt: skip
+    evals = [{"event": "eval", "evaluation": "valid", "step": 20, "epoch": 3, "scores": {"srcc": 0.5}}]
+    end = [{"event": "end", "step": 20, "best_step": 20, "best_epoch": 3, "scores": {"train": {"srcc": 0.5}}}]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*steps, *evals, *end]))
+    return Study(runs=report.read(folder), name="made up")
+
+
+def test_sections_tell_scales_likeness_generators_and_plot_them(tmp_path):
+    from affect import figures
+
+    study = written(tmp_path / "runs", falls=0.1)
+    sections = study.task.sections(study)
+    assert [section.title for section in sections] == [
+        "The scores", "How alike the scores are", "Within generators", "Late sound",
+    ]  # fmt: skip
+    assert "1 to 5" in sections[0].markdown
+    assert "lip_sync_score, overall_score" in sections[1].markdown
+    assert all(f"| g{k} " in sections[2].markdown for k in range(4))
+    plots = [plot for section in sections for plot in section.plots]
+    assert set(figures.save(plots, tmp_path / "plots")) == {
+        "scatter", "calibration", "alike", "residuals", "late_sound",
+    }  # fmt: skip
+    means = by_offset(study, "test")["lip_sync_score"]
+    assert [means[0] - means[by] for by in (2, 4)] == pytest.approx([0.2, 0.4])
+
+
+def test_the_correlation_between_scores_is_over_rows_with_both_labels(tmp_path):
+    columns = columns_of(written(tmp_path), "test")
+    (p, t), (q, u) = columns["lip_sync_score"], columns["overall_score"]
+    both = ~np.isnan(t) & ~np.isnan(u)
+    (_, own, truth) = next(pair for pair in pairs_of(columns) if pair[0] == "lip_sync_score, overall_score")
+    assert own == pytest.approx(np.corrcoef(p[both], q[both])[0, 1])
+    assert truth == pytest.approx(np.corrcoef(t[both], u[both])[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("faults", "kinds"),
+    [
+        ({}, {"a score stands still"}),
+        ({"alike": 1.0}, {"a score stands still", "scores predicted as one"}),
+        ({"falls": 0.1}, {"a score stands still"}),
+        ({"falls": 0.0}, {"a score stands still", "deaf to late sound"}),
+        ({"only_generators": True}, {"a score stands still", "scores predicted as one", "tells generators alone"}),
+    ],
+)
+def test_flags_tell_the_faults(tmp_path, faults, kinds):
+    study = written(tmp_path, **faults)
+    assert {flag.kind for flag in study.task.flags(study)} == kinds
+
+
+def test_a_loss_stands_still_only_beside_others_that_fall():
+    falls, rests = [1.0 - 0.04 * k for k in range(20)], [1.0] * 20
+
+    def steps(**terms):
+        return [{"terms": {name: values[k] for name, values in terms.items()}} for k in range(20)]
+
+    assert [name for name, *_ in still(steps(a=falls, b=rests))] == ["b"]
+    assert list(still(steps(a=rests, b=rests))) == []
+    assert list(still(steps(a=falls, b=falls))) == []
+    assert list(still(steps(b=rests))) == []
+
+
+def test_advice_is_the_reports(tmp_path):
+    advice = written(tmp_path).task.advice()
+    assert "5e-4" in advice["stands still"]
+    assert "the batch is exact" in advice["memory nearly full"]
