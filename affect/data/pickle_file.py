@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -117,14 +116,14 @@ def _apart(path: Path, out: Path | None, labels: Sequence[str]) -> str:
 
 def _limit(size: int) -> None:
     """Bound what this process may take for a file of this size: memory, seconds of computing, and files written."""
-    with open("/proc/self/statm") as file:
-        mapped = int(file.read().split()[0]) * resource.getpagesize()
-    for kind, most in (
-        (resource.RLIMIT_AS, mapped + 4 * size + _ROOM),
-        (resource.RLIMIT_CPU, _SECONDS + size // _SLOWEST),
-        (resource.RLIMIT_FSIZE, 5 * size + 2**26),
-        (resource.RLIMIT_CORE, 0),
-    ):
+    import resource
+
+    seconds = _SECONDS + size // _SLOWEST
+    limits = {resource.RLIMIT_CPU: seconds, resource.RLIMIT_FSIZE: 5 * size + 2**26, resource.RLIMIT_CORE: 0}
+    if sys.platform == "linux":
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        limits[resource.RLIMIT_AS] = mapped + 4 * size + _ROOM
+    for kind, most in limits.items():
         resource.setrlimit(kind, (most, most))
 
 

@@ -73,12 +73,13 @@ class ScoreCorpus(Corpus):
 
 def read_folder(
     folder: Path, name: str, *, features: Sequence[str] = (), scores: Sequence[str] = (), scale: Pair | None = None,
-    widths: Mapping[str, int] | None = None,
+    widths: Mapping[str, int] | None = None, where: str | None = None,
 ) -> ScoreCorpus:  # fmt: skip
     """Return the corpus that `score_samples.write` wrote, or some features and scores of it (all where none are named).
 
-    Scales are `scale`, or inferred from the scores to train on. Raises AffectError where the folder's files don't
-    belong together, for names that are not there, widths other than `widths`, and scores off the scale.
+    Scales are `scale`, or inferred from the scores to train on; `where` is what errors call the folder. Raises
+    AffectError where the folder's files don't belong together, for names that are not there, widths other than
+    `widths`, and scores off the scale.
     """
     schema = _schema(folder)
     columns, records = read_csv(folder / ROWS, (*FIXED, *schema["scores"]))
@@ -86,17 +87,18 @@ def read_folder(
     rows = [cells for _, cells in records]
     if [row["id"] for row in rows] != kept.ids:
         raise AffectError(f"{folder}: {ROWS} and {FEATURES} are of other clips: convert the file again")
-    wanted = _chosen(folder, "score", scores, schema["scores"])
-    chosen = _chosen(folder, "feature", features, schema["features"])
+    where = where or str(folder)
+    wanted = _chosen(where, "score", scores, schema["scores"])
+    chosen = _chosen(where, "feature", features, schema["features"])
     found = {each: schema["features"][each]["width"] for each in chosen}
-    check_widths(found, widths or {}, str(folder))
+    check_widths(found, widths or {}, where)
     groups = tuple(column for column in columns if column not in (*FIXED, *schema["scores"]) and column)
     table = _table(rows, groups, wanted, folder)
     scales = {each: scale or _inferred(table, each) for each in wanted}
     for each, (low, high) in scales.items() if scale else ():
         off = next((value for value in table[each] if not within(value, (low, high))), None)
         if off is not None:
-            raise AffectError(f"{folder}: the score {each} {off:g} is not on the scale {low:g} to {high:g}")
+            raise AffectError(f"{where}: the score {each} {off:g} is not on the scale {low:g} to {high:g}")
     digest = hashlib.sha256(f"{name} {kept.digest} {sorted(found)}".encode())
     digest.update(json.dumps([[str(value) for value in table[key]] for key in table]).encode())
     types = {key: Value("int64" if key == "row" else "float64" if key in ("length", *wanted) else "string")
@@ -133,11 +135,11 @@ def _schema(folder: Path) -> dict[str, Any]:
     return said
 
 
-def _chosen(folder: Path, kind: str, asked: Sequence[str], there: Sequence[str] | Mapping[str, Any]) -> list[str]:
+def _chosen(where: str, kind: str, asked: Sequence[str], there: Sequence[str] | Mapping[str, Any]) -> list[str]:
     """Return the names asked for, all that are there where none are."""
     for name in asked:
         if name not in there:
-            raise AffectError(f"{folder} has no {kind} {name!r}: {nearest(name, there)}")
+            raise AffectError(f"{where} has no {kind} {name!r}: {nearest(name, there)}")
     return list(dict.fromkeys(asked or there))
 
 

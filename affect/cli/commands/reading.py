@@ -75,10 +75,11 @@ def inspect(
     """Describe a corpus: counts, labels, durations, what is left out and why, and its folds.
 
     Of a corpus of features: the features there, how many vectors of each are missing in each part, and how often
-    each set of modalities is there.
+    each set of modalities is there. Of clips with scores, also in a pickle, which is read without trusting it: their
+    features, scores and groups, and which groups its parts share.
 
     Args:
-        root: The corpus's folder, or the name of a source on the Hub.
+        root: The corpus's folder, a pickle, or the name of a source on the Hub.
         corpus: Its layout; auto looks.
         scale: Lowest and highest label of your own data; inferred from the labels when not given.
         columns: OURS=THEIRS for each column that has another name in your own data.
@@ -93,6 +94,11 @@ def inspect(
         video_feature: Features that are video's.
         every: List all that is left out, not the first ten.
     """
+    from affect.data import pickle_file
+
+    if corpus == "auto" and root.suffix in pickle_file.SUFFIXES and not root.is_dir():
+        print(pickle_file.describe(root))
+        return
     from affect.data import inspect as inspection
 
     if scale is not None and not scale[0] < scale[1]:
@@ -105,8 +111,14 @@ def inspect(
     }  # fmt: skip
     # A limit of 0 is a mistake for the reader to name, not one that was not given.
     given = {name: value for name, value in asked.items() if value or value == 0 and name == "limit"}
-    listed = None if every else inspection.LISTED
+    print(_described(kind, root, given, None if every else inspection.LISTED))
+
+
+def _described(kind: str, root: Path, given: dict[str, Any], listed: int | None) -> str:
+    from affect.data import inspect as inspection
+
+    if kind in corpora.SCORES:
+        return corpora.read_scores(kind, root, **given).describe()
     if kind in corpora.FEATURES:
-        print(inspection.describe_features(*inspection.features_of(kind, root, given), listed=listed))
-        return
-    print(inspection.describe(corpora.read(kind, root, **given), listed=listed))
+        return inspection.describe_features(*inspection.features_of(kind, root, given), listed=listed)
+    return inspection.describe(corpora.read(kind, root, **given), listed=listed)

@@ -36,6 +36,6 @@ CORPUS = Layout(
     name="generated_scores",
     read=read,
     columns=score_folder.CORPUS.columns,
-    options=("clips", "frames", "generated_widths", "noise", "generator_seed"),
+    options=("clips", "frames", "generated_widths", "noise", "generator_seed", *score_folder.CORPUS.options),
     generated=True,
 )
