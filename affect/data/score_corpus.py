@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, DatasetDict, Features, Value
+from numpy.typing import NDArray
 
 from affect.data import inspect_scores
 from affect.data.corpora.labels import infer_scale, number, read_csv, within
@@ -36,6 +37,7 @@ PARTS = ("train", "valid", "test")
 _FOLDS = 5
 
 Pair = tuple[float, float]
+Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -194,10 +196,13 @@ def way(corpus: ScoreCorpus, kind: str | None = None, folds: int | None = None) 
         raise AffectError(f"{corpus.name}: the {column} of {values.count('')} of {len(values)} clips is empty")
     if len(groups) < 3:
         shown = ", ".join(sorted(groups))
-        raise AffectError(f"{corpus.name} has {len(groups)} {column}s ({shown}): to train, choose and test takes three")
+        words = f"has {len(groups)} values of {column} ({shown})"
+        raise AffectError(f"{corpus.name} {words}: to train, choose and test takes three")
     most = folds or (len(groups) if kind else min(_FOLDS, len(groups)))
     if not 2 <= most <= len(groups):
-        raise AffectError(f"{corpus.name}: {most} folds of {len(groups)} {column}s: give from 2 to {len(groups)}")
+        raise AffectError(
+            f"{corpus.name}: {most} folds of {len(groups)} values of {column}: give from 2 to {len(groups)}"
+        )
     return Way(column, most)
 
 
@@ -231,18 +236,20 @@ def _missing(corpus: ScoreCorpus) -> str:
     raise AffectError(f"{corpus.name} has no part to validate on, and no identity or source to hold out for it")
 
 
-def _dealt(corpus: ScoreCorpus, column: str, rows: Any, folds: int) -> Any:
-    """Return the fold, from 0, of each of these rows: whole groups, folds of nearly the same size."""
-    from sklearn.model_selection import GroupKFold
+def _dealt(corpus: ScoreCorpus, column: str, rows: Rows, folds: int) -> Rows:
+    """Return the fold, from 0, of each of these rows: the largest group goes to the smallest fold.
 
-    groups = np.array(corpus.utterances[column])[rows]
-    dealt = np.zeros(len(rows), np.int64)
-    for fold, (_, test) in enumerate(GroupKFold(folds).split(rows, groups=groups)):
-        dealt[test] = fold
-    return dealt
+    The same as scikit-learn's GroupKFold without shuffling.
+    """
+    _, group, counts = np.unique(np.array(corpus.utterances[column])[rows], return_inverse=True, return_counts=True)
+    sizes, fold_of = np.zeros(folds), np.zeros(len(counts), np.intp)
+    for each in np.argsort(counts)[::-1]:
+        fold_of[each] = sizes.argmin()
+        sizes[fold_of[each]] += counts[each]
+    return fold_of[group]
 
 
-def _choose(corpus: ScoreCorpus, column: str, rows: Any, fold: int) -> dict[str, Any]:
+def _choose(corpus: ScoreCorpus, column: str, rows: Rows, fold: int) -> dict[str, Rows]:
     """Return these rows as train and valid: a fifth of the groups, others in each fold."""
     count = min(_FOLDS, len(set(np.array(corpus.utterances[column])[rows].tolist())))
     valid = _dealt(corpus, column, rows, count) == (fold - 1) % count

@@ -77,7 +77,9 @@ def samples_of(
     taken = list(scores) or score_columns(columns)
     if not taken:
         raise AffectError(f"{table} has no column of scores (score, MOS, ..._score); it has: {', '.join(columns)}")
-    others = [column for column in columns if column and column not in (name, *taken, *_PARTS, *groups)]
+    # Scores that are not asked for are no features.
+    known = (name, *taken, *score_columns(columns), *_PARTS, *groups)
+    others = [column for column in columns if column and column not in known]
     plain = [column for column in others if _numeric([cells[column] for _, cells in records])]
     own = [*groups, *(column for column in others if column not in plain)]
 
@@ -165,6 +167,7 @@ def corpus_of(
 
 def _numeric(cells: Sequence[str]) -> bool:
     try:
-        return any(value == value for value in map(number, cells))
+        values = [number(cell) for cell in cells]
     except ValueError:
         return False
+    return any(value == value for value in values)
