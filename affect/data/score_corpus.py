@@ -64,12 +64,12 @@ class ScoreCorpus(Corpus):
         there = set(self.utterances["part"][:])
         return tuple(part for part in PARTS if part in there)
 
-    def describe(self) -> str:
-        """Return what `affect inspect` prints."""
+    def describe(self, listed: int | None = None) -> str:
+        """Return what `affect inspect` prints; of what is left out the first `listed` (None: all) are named."""
         rows: list[dict[str, Any]] = self.utterances.to_list()
         seen = {**self.schema, "features": {name: self.schema["features"][name] for name in self.features}}
         given = None if self.inferred else self.scores
-        text = inspect_scores.describe(self.name, rows, {**seen, "scores": list(self.scores)}, given)
+        text = inspect_scores.describe(self.name, rows, {**seen, "scores": list(self.scores)}, given, listed)
         return f"{text}\nfingerprint {self.fingerprint}"
 
 
@@ -216,6 +216,10 @@ def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
     if how.column == "part":
         given = np.array(data["part"])
         rows = {part: np.flatnonzero(given == part) for part in corpus.parts}
+        if left := int((given == "").sum()):
+            _LOG.warning("%s: %d of %d clips name no part, and are in none", corpus.name, left, len(data))
+        if copies := corpus.schema["copies"]:
+            _LOG.warning("%s: %d clips have the features of a clip of another part", corpus.name, len(copies))
         if "valid" not in rows:
             inner = way(corpus, next((name for name in USUAL if name in corpus.groups), None) or _missing(corpus))
             rows |= _choose(corpus, inner.column, rows["train"], 1)

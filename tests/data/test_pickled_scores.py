@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from affect.data import pickle_file
+from affect.data.safe_pickle import UNREADABLE, check_places
 from affect.data.score_samples import Sample, frames_of, survey
 from affect.errors import AffectError
 
@@ -166,7 +169,7 @@ BAD = {
     "empty": (b"", "no readable pickle"),
     "truncated": (damaged(), "no readable pickle .*cut off"),
     "text": (b"hello, this is text", "no readable pickle"),
-    "number": (3, "holds a int, not splits"),
+    "number": (3, "holds an int, not splits"),
     "empty list": ([], "has no sample"),
     "no splits": ({"a": [sample()]}, "has no split 'train'; it has: 'a'"),
     "empty train": (splits([]), "split 'train' is empty"),
@@ -292,11 +295,31 @@ def test_a_process_of_its_own_converts_whole_or_not_at_all(tmp_path):
     assert not list((tmp_path / "b").iterdir())
 
 
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_damaged_pickles_are_one_line_or_samples(tmp_path_factory, data):
+    payload = bytearray(pickle.dumps(splits(), protocol=data.draw(st.sampled_from([0, 2, 4, 5]))))
+    for _ in range(data.draw(st.integers(1, 3))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    path = write(tmp_path_factory.getbasetemp(), bytes(payload))
+    try:
+        # This process has no limits.
+        check_places(bytes(payload))
+    except UNREADABLE:
+        return
+    try:
+        made, _ = pickle_file.read(path)
+    except AffectError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert all(isinstance(each, Sample) for each in made)
+
+
 def test_limits_of_memory_and_time(tmp_path, monkeypatch):
     # An object remembered under a number for which a list of 16 GB would be made.
     with pytest.raises(AffectError, match=r"^ac.pkl needs more memory"):
         pickle_file.describe(write(tmp_path, b"\x80\x04]r\x00\x00\x00\x40."))
-    with pytest.raises(AffectError, match="there is no file"):
+    with pytest.raises(AffectError, match="no pickle"):
         pickle_file.describe(tmp_path / "none.pkl")
     monkeypatch.setattr(pickle_file, "MOST", 10)
     with pytest.raises(AffectError, match="is larger than"):

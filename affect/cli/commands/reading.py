@@ -94,16 +94,10 @@ def inspect(
         video_feature: Features that are video's.
         every: List all that is left out, not the first ten.
     """
-    from affect.data import pickle_file
-
-    if corpus == "auto" and root.suffix in pickle_file.SUFFIXES and not root.is_dir():
-        print(pickle_file.describe(root))
-        return
     from affect.data import inspect as inspection
 
     if scale is not None and not scale[0] < scale[1]:
         raise AffectError(f"--scale must be low then high, not {scale[0]:g} {scale[1]:g}")
-    kind = corpora.detect(root) if corpus == "auto" else corpus
     asked: dict[str, Any] = {
         "scale": scale, "columns": corpora.mapping(columns), "labels": labels, "audio": audio, "subset": subset,
         "revision": revision, "limit": limit, "streaming": streaming,
@@ -111,14 +105,20 @@ def inspect(
     }  # fmt: skip
     # A limit of 0 is a mistake for the reader to name, not one that was not given.
     given = {name: value for name, value in asked.items() if value or value == 0 and name == "limit"}
-    print(_described(kind, root, given, None if every else inspection.LISTED))
+    print(_described(corpus, root, given, None if every else inspection.LISTED))
 
 
-def _described(kind: str, root: Path, given: dict[str, Any], listed: int | None) -> str:
+def _described(corpus: str, root: Path, given: dict[str, Any], listed: int | None) -> str:
     from affect.data import inspect as inspection
+    from affect.data import pickle_file
 
+    if corpus == "auto" and root.suffix in pickle_file.SUFFIXES and not root.is_dir():
+        for name in given:
+            raise AffectError(f"--{name.replace('_', '-')} has no use for a pickle, which is described as it is")
+        return pickle_file.describe(root)
+    kind = corpora.detect(root) if corpus == "auto" else corpus
     if kind in corpora.SCORES:
-        return corpora.read_scores(kind, root, **given).describe()
+        return corpora.read_scores(kind, root, **given).describe(listed=listed)
     if kind in corpora.FEATURES:
         return inspection.describe_features(*inspection.features_of(kind, root, given), listed=listed)
     return inspection.describe(corpora.read(kind, root, **given), listed=listed)
