@@ -17,9 +17,12 @@ _MOST = 24
 
 def describe(
     name: str, rows: Sequence[Row], schema: Mapping[str, Any],
-    scales: Mapping[str, tuple[float, float]] | None = None,
+    scales: Mapping[str, tuple[float, float]] | None = None, listed: int | None = None,
 ) -> str:  # fmt: skip
-    """Return what `affect inspect` prints; `scales` are those in use, else they are inferred."""
+    """Return what `affect inspect` prints; `scales` are those in use, else they are inferred.
+
+    Of what is left out the first `listed` (None: all) are named.
+    """
     parts = list(dict.fromkeys(row["part"] for row in rows))
     by_part = {part: [row for row in rows if row["part"] == part] for part in parts}
     own = [f"{part} {len(each)}" for part, each in by_part.items() if part]
@@ -41,7 +44,10 @@ def describe(
             f"copies: {len(schema['copies'])} clips have the features of one in another part, "
             f"{first['id']} ({first['part']}) those of {first['as']} ({first['of']}) for one"
         )
-    lines += [f"left out: {what}: {reason}" for what, reason in schema["left_out"].items()]
+    left_out = [f"left out: {what}: {reason}" for what, reason in schema["left_out"].items()]
+    lines += left_out[:listed]
+    if listed is not None and len(left_out) > listed:
+        lines.append(f"left out: {len(left_out) - listed} more (--all lists them)")
     return "\n".join(lines)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import pickletools
 import threading
 import zipfile
 import zlib
@@ -18,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from affect.data.safe_pickle import SCALARS, UNREADABLE, Kind, Names, Unpickler, check_start, refusal
+from affect.data.safe_pickle import SCALARS, UNREADABLE, Kind, Names, Unpickler, check_places, check_start, refusal
 from affect.errors import AffectError, first_line
 
 MOST = 32 * 2**20
@@ -86,7 +85,7 @@ def _labels(data: bytes, where: str) -> Labels:
     if shape != () or dtype.kind != "O":
         raise AffectError(f"{where} is an array of {dtype} of the shape {list(shape)}, not one dictionary of labels")
     try:
-        _check_places(data[stream.tell() :])
+        check_places(data[stream.tell() :])
         array = Unpickler(stream, _ADMITTED, refusal(where, "labels")).load()
     except UNREADABLE as error:
         raise AffectError(f"{where} is no readable pickle ({first_line(error)})") from error
@@ -95,13 +94,6 @@ def _labels(data: bytes, where: str) -> Labels:
     if type(value) is not dict or not all(type(k) is str and type(v) is dict for k, v in value.items()):
         raise AffectError(f"{where} holds no dictionary of a dictionary of labels for each utterance")
     return value
-
-
-def _check_places(payload: bytes) -> None:
-    """Raise UnpicklingError for a number of an object above a pickle's length: Python makes room for all below it."""
-    for opcode, argument, _ in pickletools.genops(payload):
-        if opcode.name.endswith("PUT") and not 0 <= (argument or 0) <= len(payload):
-            raise pickle.UnpicklingError(f"it numbers an object {argument}")
 
 
 class _Array:

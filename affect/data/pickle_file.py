@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from affect.data import inspect_scores, score_samples
 from affect.data.pickled_scores import samples_of
 from affect.data.safe_pickle import ARRAYS, UNREADABLE, Unpickler, refusal
 from affect.data.score_samples import Sample
-from affect.errors import AffectError, first_line
+from affect.errors import AffectError, first_line, no_file
 
 SUFFIXES = (".pkl", ".pickle")
 MOST = 64 * 2**30
@@ -92,13 +91,15 @@ def work(path: Path, out: Path | None, labels: Sequence[str]) -> str:
 def _apart(path: Path, out: Path | None, labels: Sequence[str]) -> str:
     """Let a process of its own do `work`; raises its AffectError."""
     if not path.is_file():
-        raise AffectError(f"there is no file {path}")
+        raise no_file("pickle", path)
     size = path.stat().st_size
     if size > MOST:
         raise AffectError(f"{path} is larger than {MOST >> 30} GiB: save it as several files")
     seconds = _SECONDS + size // _SLOWEST
-    words = [sys.executable, "-m", __name__, str(path), str(out or ""), *labels]
-    given = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    # Without the working folder (-P): a file of a library's name beside the pickle is not imported.
+    words = [sys.executable, "-P", "-m", __name__, str(path), str(out or ""), *labels]
+    known = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    given = {"PYTHONPATH": os.pathsep.join(known), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
             words, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=2 * seconds,
@@ -117,14 +118,14 @@ def _apart(path: Path, out: Path | None, labels: Sequence[str]) -> str:
 
 def _limit(size: int) -> None:
     """Bound what this process may take for a file of this size: memory, seconds of computing, and files written."""
-    with open("/proc/self/statm") as file:
-        mapped = int(file.read().split()[0]) * resource.getpagesize()
-    for kind, most in (
-        (resource.RLIMIT_AS, mapped + 4 * size + _ROOM),
-        (resource.RLIMIT_CPU, _SECONDS + size // _SLOWEST),
-        (resource.RLIMIT_FSIZE, 5 * size + 2**26),
-        (resource.RLIMIT_CORE, 0),
-    ):
+    import resource
+
+    seconds = _SECONDS + size // _SLOWEST
+    limits = {resource.RLIMIT_CPU: seconds, resource.RLIMIT_FSIZE: 5 * size + 2**26, resource.RLIMIT_CORE: 0}
+    if sys.platform == "linux":
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        limits[resource.RLIMIT_AS] = mapped + 4 * size + _ROOM
+    for kind, most in limits.items():
         resource.setrlimit(kind, (most, most))
 
 

@@ -237,7 +237,8 @@ def _flag(value: Any) -> bool:
 def _kind(value: Any) -> str:
     if isinstance(value, Array):
         return f"an array {list(value.shape)}"
-    return "nothing" if value is None else f"a {type(value).__name__}"
+    name = type(value).__name__
+    return "nothing" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _shown(value: Any) -> str:

@@ -8,6 +8,7 @@ are not called either: a crafted state of `numpy.dtype` makes them read memory t
 from __future__ import annotations
 
 import pickle
+import pickletools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NoReturn
@@ -85,6 +86,16 @@ def check_start(kind: object, shape: object, code: object) -> None:
     """Raise UnpicklingError unless `_reconstruct` is to make an empty array, which a state then fills."""
     if type(kind) is not Stand or kind.function is not ndarray or shape != (0,) or code != b"b":
         raise pickle.UnpicklingError("an array of it does not start empty")
+
+
+def check_places(payload: bytes) -> None:
+    """Raise UnpicklingError for a number of an object above a pickle's length: Python makes room for all below it.
+
+    A process whose memory is bounded does not need it.
+    """
+    for opcode, argument, _ in pickletools.genops(payload):
+        if opcode.name.endswith("PUT") and not 0 <= (argument or 0) <= len(payload):
+            raise pickle.UnpicklingError(f"it numbers an object {argument}")
 
 
 def _dtype(code: object, align: object = False, copy: object = True) -> Kind:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, DatasetDict, Features, Value
+from numpy.typing import NDArray
 
 from affect.data import inspect_scores
 from affect.data.corpora.labels import infer_scale, number, read_csv, within
@@ -36,6 +37,7 @@ PARTS = ("train", "valid", "test")
 _FOLDS = 5
 
 Pair = tuple[float, float]
+Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,23 +64,24 @@ class ScoreCorpus(Corpus):
         there = set(self.utterances["part"][:])
         return tuple(part for part in PARTS if part in there)
 
-    def describe(self) -> str:
-        """Return what `affect inspect` prints."""
+    def describe(self, listed: int | None = None) -> str:
+        """Return what `affect inspect` prints; of what is left out the first `listed` (None: all) are named."""
         rows: list[dict[str, Any]] = self.utterances.to_list()
         seen = {**self.schema, "features": {name: self.schema["features"][name] for name in self.features}}
         given = None if self.inferred else self.scores
-        text = inspect_scores.describe(self.name, rows, {**seen, "scores": list(self.scores)}, given)
+        text = inspect_scores.describe(self.name, rows, {**seen, "scores": list(self.scores)}, given, listed)
         return f"{text}\nfingerprint {self.fingerprint}"
 
 
 def read_folder(
     folder: Path, name: str, *, features: Sequence[str] = (), scores: Sequence[str] = (), scale: Pair | None = None,
-    widths: Mapping[str, int] | None = None,
+    widths: Mapping[str, int] | None = None, where: str | None = None,
 ) -> ScoreCorpus:  # fmt: skip
     """Return the corpus that `score_samples.write` wrote, or some features and scores of it (all where none are named).
 
-    Scales are `scale`, or inferred from the scores to train on. Raises AffectError where the folder's files don't
-    belong together, for names that are not there, widths other than `widths`, and scores off the scale.
+    Scales are `scale`, or inferred from the scores to train on; `where` is what errors call the folder. Raises
+    AffectError where the folder's files don't belong together, for names that are not there, widths other than
+    `widths`, and scores off the scale.
     """
     schema = _schema(folder)
     columns, records = read_csv(folder / ROWS, (*FIXED, *schema["scores"]))
@@ -86,17 +89,18 @@ def read_folder(
     rows = [cells for _, cells in records]
     if [row["id"] for row in rows] != kept.ids:
         raise AffectError(f"{folder}: {ROWS} and {FEATURES} are of other clips: convert the file again")
-    wanted = _chosen(folder, "score", scores, schema["scores"])
-    chosen = _chosen(folder, "feature", features, schema["features"])
+    where = where or str(folder)
+    wanted = _chosen(where, "score", scores, schema["scores"])
+    chosen = _chosen(where, "feature", features, schema["features"])
     found = {each: schema["features"][each]["width"] for each in chosen}
-    check_widths(found, widths or {}, str(folder))
+    check_widths(found, widths or {}, where)
     groups = tuple(column for column in columns if column not in (*FIXED, *schema["scores"]) and column)
     table = _table(rows, groups, wanted, folder)
     scales = {each: scale or _inferred(table, each) for each in wanted}
     for each, (low, high) in scales.items() if scale else ():
         off = next((value for value in table[each] if not within(value, (low, high))), None)
         if off is not None:
-            raise AffectError(f"{folder}: the score {each} {off:g} is not on the scale {low:g} to {high:g}")
+            raise AffectError(f"{where}: the score {each} {off:g} is not on the scale {low:g} to {high:g}")
     digest = hashlib.sha256(f"{name} {kept.digest} {sorted(found)}".encode())
     digest.update(json.dumps([[str(value) for value in table[key]] for key in table]).encode())
     types = {key: Value("int64" if key == "row" else "float64" if key in ("length", *wanted) else "string")
@@ -133,11 +137,11 @@ def _schema(folder: Path) -> dict[str, Any]:
     return said
 
 
-def _chosen(folder: Path, kind: str, asked: Sequence[str], there: Sequence[str] | Mapping[str, Any]) -> list[str]:
+def _chosen(where: str, kind: str, asked: Sequence[str], there: Sequence[str] | Mapping[str, Any]) -> list[str]:
     """Return the names asked for, all that are there where none are."""
     for name in asked:
         if name not in there:
-            raise AffectError(f"{folder} has no {kind} {name!r}: {nearest(name, there)}")
+            raise AffectError(f"{where} has no {kind} {name!r}: {nearest(name, there)}")
     return list(dict.fromkeys(asked or there))
 
 
@@ -192,10 +196,13 @@ def way(corpus: ScoreCorpus, kind: str | None = None, folds: int | None = None) 
         raise AffectError(f"{corpus.name}: the {column} of {values.count('')} of {len(values)} clips is empty")
     if len(groups) < 3:
         shown = ", ".join(sorted(groups))
-        raise AffectError(f"{corpus.name} has {len(groups)} {column}s ({shown}): to train, choose and test takes three")
+        words = f"has {len(groups)} values of {column} ({shown})"
+        raise AffectError(f"{corpus.name} {words}: to train, choose and test takes three")
     most = folds or (len(groups) if kind else min(_FOLDS, len(groups)))
     if not 2 <= most <= len(groups):
-        raise AffectError(f"{corpus.name}: {most} folds of {len(groups)} {column}s: give from 2 to {len(groups)}")
+        raise AffectError(
+            f"{corpus.name}: {most} folds of {len(groups)} values of {column}: give from 2 to {len(groups)}"
+        )
     return Way(column, most)
 
 
@@ -209,6 +216,10 @@ def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
     if how.column == "part":
         given = np.array(data["part"])
         rows = {part: np.flatnonzero(given == part) for part in corpus.parts}
+        if left := int((given == "").sum()):
+            _LOG.warning("%s: %d of %d clips name no part, and are in none", corpus.name, left, len(data))
+        if copies := corpus.schema["copies"]:
+            _LOG.warning("%s: %d clips have the features of a clip of another part", corpus.name, len(copies))
         if "valid" not in rows:
             inner = way(corpus, next((name for name in USUAL if name in corpus.groups), None) or _missing(corpus))
             rows |= _choose(corpus, inner.column, rows["train"], 1)
@@ -229,18 +240,20 @@ def _missing(corpus: ScoreCorpus) -> str:
     raise AffectError(f"{corpus.name} has no part to validate on, and no identity or source to hold out for it")
 
 
-def _dealt(corpus: ScoreCorpus, column: str, rows: Any, folds: int) -> Any:
-    """Return the fold, from 0, of each of these rows: whole groups, folds of nearly the same size."""
-    from sklearn.model_selection import GroupKFold
+def _dealt(corpus: ScoreCorpus, column: str, rows: Rows, folds: int) -> Rows:
+    """Return the fold, from 0, of each of these rows: the largest group goes to the smallest fold.
 
-    groups = np.array(corpus.utterances[column])[rows]
-    dealt = np.zeros(len(rows), np.int64)
-    for fold, (_, test) in enumerate(GroupKFold(folds).split(rows, groups=groups)):
-        dealt[test] = fold
-    return dealt
+    The same as scikit-learn's GroupKFold without shuffling.
+    """
+    _, group, counts = np.unique(np.array(corpus.utterances[column])[rows], return_inverse=True, return_counts=True)
+    sizes, fold_of = np.zeros(folds), np.zeros(len(counts), np.intp)
+    for each in np.argsort(counts)[::-1]:
+        fold_of[each] = sizes.argmin()
+        sizes[fold_of[each]] += counts[each]
+    return fold_of[group]
 
 
-def _choose(corpus: ScoreCorpus, column: str, rows: Any, fold: int) -> dict[str, Any]:
+def _choose(corpus: ScoreCorpus, column: str, rows: Rows, fold: int) -> dict[str, Rows]:
     """Return these rows as train and valid: a fifth of the groups, others in each fold."""
     count = min(_FOLDS, len(set(np.array(corpus.utterances[column])[rows].tolist())))
     valid = _dealt(corpus, column, rows, count) == (fold - 1) % count

@@ -201,11 +201,11 @@ def _features(
     frames = int(rng.integers(low, high + 1))
     lip, expression, voice, face = quality
     late = round(_LATE / (1.0 + np.exp(1.5 * lip)))
-    envelope = _smooth(rng.standard_normal(frames + _LATE), 3)
+    envelope = _smooth(rng, frames + _LATE, 3)
     tells = {
         "envelope": envelope[_LATE:],
         "mouth": envelope[_LATE - late : _LATE - late + frames] + 0.5 * np.exp(-lip) * rng.standard_normal(frames),
-        "smile": np.exp(0.7 * expression) * _smooth(rng.standard_normal(frames), 9),
+        "smile": np.exp(0.7 * expression) * _smooth(rng, frames, 9),
     }
     levels = {"lips": lip, "liveliness": expression, "hiss": -voice, "blur": -face}
     for name, level in levels.items():
@@ -215,6 +215,6 @@ def _features(
     return {name: worlds[name].frames(np.asarray(told[name], np.float32), rng) for name in WIDTHS}
 
 
-def _smooth(noise: NDArray[np.float64], frames: int) -> NDArray[np.float64]:
-    """Return noise [T] as a curve of variance 1 that changes within so many frames."""
-    return np.convolve(noise, np.full(frames, frames**-0.5), "same")
+def _smooth(rng: Generator, frames: int, within: int) -> NDArray[np.float64]:
+    """Return a random curve [T] of variance 1 that changes within so many frames."""
+    return np.convolve(rng.standard_normal(frames + within - 1), np.full(within, within**-0.5), "valid")

@@ -34,13 +34,16 @@ FEATURES = {"mer2023": "affect.data.corpora.mer2023", "generated": "affect.data.
 """The file of each corpus that is features alone."""
 SCORES = {
     "score_folder": "affect.data.corpora.score_folder",
+    "thqa": "affect.data.corpora.thqa",
+    "thqa_ntire": "affect.data.corpora.thqa_ntire",
+    "score_table": "affect.data.corpora.score_table",
     "generated_scores": "affect.data.corpora.generated_scores",
 }
 """The file of each corpus of clips with scores; the first one is what recipes take when none is named."""
 ALL = UTTERANCES | FEATURES | SCORES
 INSPECTED = tuple(name for name in ALL if name not in ("synthetic", "generated", "generated_scores"))
 """What `affect inspect` reads; generated corpora are read in the layout that they are written in."""
-GUESSED_LAST = ("hub", "csv_folder")
+GUESSED_LAST = ("score_table", "hub", "csv_folder")
 """Layouts of your own data: any corpus may look like them."""
 
 
