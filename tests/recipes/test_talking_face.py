@@ -18,7 +18,8 @@ from tests.launching import assert_one_line, exit_code, own_log
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "talking_face.py"
 OWN = [
-    "data.corpus", "data.root", "data.name", "data.features", "data.scores", "data.scale", "data.split", "data.folds",
+    "data.corpus", "data.root", "data.table", "data.clip", "data.groups", "data.pattern", "data.frames_of",
+    "data.name", "data.features", "data.scores", "data.scale", "data.split", "data.folds",
     "data.fold", "data.clips", "data.frames", "data.generated_widths", "data.noise", "data.generator_seed",
     "model.encoder_dim", "model.encoder_layers", "model.residual", "model.norm", "model.layers", "model.heads",
     "model.temporal_attention", "model.pooling", "model.dropout", "model.modality_dropout", "model.alignment",
@@ -80,7 +81,8 @@ def test_the_command_line_is_frozen():
 
 def test_the_experiments_are_these():
     several = ["ablations", "pretrained", "ensemble", "search"]
-    assert sorted(experiments()) == sorted([*SYSTEMS, *several])
+    real = ["thqa", "thqa_generators"]
+    assert sorted(experiments()) == sorted([*SYSTEMS, *real, *several])
     assert next(iter(experiments())) == "demo"
 
 

@@ -39,10 +39,20 @@ class Data:
     """The clips, what of them is read and predicted, and what is held out."""
 
     corpus: CorpusName = next(iter(corpora.SCORES))
-    """score_folder: what `affect convert` wrote; generated_scores: a small corpus, made at `root` where it is not there
-    yet."""
+    """score_folder: what `affect convert` wrote; score_table: CSV files of your own; generated_scores: a small corpus,
+    made at `root` where it is not there yet."""
     root: str = "data/ac"
     """Folder of the clips."""
+    table: str | None = None
+    """Of a score_table the file with the scores, below `root`; found by its columns when not given."""
+    clip: str | None = None
+    """Of a score_table the column of the clips' names; the first one when not given."""
+    groups: tuple[str, ...] = ()
+    """Of a score_table columns of numbers that name groups."""
+    pattern: str | None = None
+    """Of a score_table a regular expression whose named groups are those of a clip's name."""
+    frames_of: str | None = None
+    """Of a score_table the CSV, or the folder of one a clip (py-feat, OpenFace), with frames, below `root`."""
     name: str | None = None
     """What reports and cards call the corpus, in place of its layout's name."""
     features: tuple[str, ...] = ()
@@ -72,7 +82,7 @@ class Data:
     def __post_init__(self) -> None:
         """Check every field."""
         require(bool(self.root), "data.root", "name a folder", self.root)
-        require(self.name != "", "data.name", "be a name", self.name)
+        require_each(self, "data", "be a name", bool, "name", "table", "clip", "pattern", "frames_of")
         corpora.check_options(self.corpus, vars(self), default_values(self))
         for name, given in (("features", [*self.widths]), ("scores", self.scores)):
             require(len(set(given)) == len(getattr(self, name)), f"data.{name}", "name each once", getattr(self, name))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from affect.losses.aggregation import aggregator
 from affect.losses.alignment import alignment
 from affect.losses.consistency import consistency
 from affect.losses.gaussian import gaussian
@@ -90,6 +91,12 @@ def weighting_of(recipe: TalkingFace) -> Weighting | None:
     }  # fmt: skip
     name = recipe.loss.weights
     return OfScores(make[name](), recipe.data.scores) if name in make else None
+
+
+def aggregator_of(recipe: TalkingFace) -> Callable[[Tensor], Tensor] | None:
+    """Return what combines the gradients of the terms, where the recipe asks for it."""
+    kind = recipe.loss.weights
+    return aggregator(kind) if kind in ("upgrad", "pcgrad", "cagrad") else None
 
 
 class OfScores:

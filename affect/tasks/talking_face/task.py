@@ -6,7 +6,7 @@ What needs a tensor library is imported where it is needed: reports ask a task w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from affect.tasks.talking_face.report import TalkingFaceReport
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
-    from torch import nn
+    from torch import Tensor, nn
 
     from affect.data.score_corpus import ScoreCorpus
     from affect.inference.opening import Opened
@@ -127,6 +127,17 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         from affect.tasks.talking_face.losses import weighting_of
 
         return weighting_of(self.recipe)
+
+    def aggregator(self) -> Callable[[Tensor], Tensor] | None:
+        """Return what combines the gradients of the scores, where the recipe asks for it."""
+        from affect.tasks.talking_face.losses import aggregator_of
+
+        return aggregator_of(self.recipe)
+
+    def shared_parameters(self, model: nn.Module) -> list[nn.Parameter]:
+        """Return the parameters of all but the heads, which are of one score each."""
+        own = ("heads.", "spreads.", "log_variances")
+        return [p for name, p in model.named_parameters() if p.requires_grad and not name.startswith(own)]
 
     def evaluations(self) -> Sequence[Evaluation]:
         """Return training, validation and the test part, where there is sound and more also with late sound."""
