@@ -13,8 +13,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from affect.cli import experiments_of, launch
+from affect.experiments import Ensemble, Search, Sequence, Suite
 from affect.recipe import Optim, Train
-from affect.tasks.talking_face.config import Data, Loss, Model, TalkingFace
+from affect.tasks.talking_face.config import Augment, Data, Loss, Model, TalkingFace
 
 
 def demo() -> TalkingFace:
@@ -70,97 +71,97 @@ def quick() -> TalkingFace:
 
 
 def ablation_encoder() -> TalkingFace:
-    """optimized with the original's encoders: one layer each, no residual projection."""
+    """The optimized system with the original's encoders: one layer each, no residual projection."""
     base = optimized()
     return replace(base, model=replace(base.model, encoder_layers=1, residual=False))
 
 
 def ablation_encoder_dim() -> TalkingFace:
-    """optimized with the original's width of 256."""
+    """The optimized system with the original's width of 256."""
     base = optimized()
     return replace(base, model=replace(base.model, encoder_dim=256))
 
 
 def ablation_layers() -> TalkingFace:
-    """optimized with the original's three transformer blocks."""
+    """The optimized system with the original's three transformer blocks."""
     base = optimized()
     return replace(base, model=replace(base.model, layers=3))
 
 
 def ablation_temporal_attention() -> TalkingFace:
-    """optimized without self-attention over the frames of each feature."""
+    """The optimized system without self-attention over the frames of each feature."""
     base = optimized()
     return replace(base, model=replace(base.model, temporal_attention=False))
 
 
 def ablation_pooling() -> TalkingFace:
-    """optimized with the mean over time alone, not beside the largest values."""
+    """The optimized system with the mean over time alone, not beside the largest values."""
     base = optimized()
     return replace(base, model=replace(base.model, pooling=("mean",)))
 
 
 def ablation_regularisation() -> TalkingFace:
-    """optimized without LayerNorm and dropout in encoders and fusion."""
+    """The optimized system without LayerNorm and dropout in encoders and fusion."""
     base = optimized()
     return replace(base, model=replace(base.model, norm=False, dropout=0.0))
 
 
 def ablation_batch() -> TalkingFace:
-    """optimized with the original's one clip a step."""
+    """The optimized system with the original's one clip a step."""
     base = optimized()
     return replace(base, train=replace(base.train, batch=1))
 
 
 def ablation_lr() -> TalkingFace:
-    """optimized at the original's rate of 1e-4."""
+    """The optimized system at the original's rate of 1e-4."""
     base = optimized()
     return replace(base, optim=replace(base.optim, lr=1e-4))
 
 
 def ablation_adamw() -> TalkingFace:
-    """optimized by Adam without weight decay."""
+    """The optimized system by Adam without weight decay."""
     base = optimized()
     return replace(base, optim=replace(base.optim, algorithm="adam", weight_decay=0.0))
 
 
 def ablation_onecycle() -> TalkingFace:
-    """optimized at a constant rate."""
+    """The optimized system at a constant rate."""
     base = optimized()
     return replace(base, optim=replace(base.optim, schedule="constant", warmup=0.0))
 
 
 def ablation_clipping() -> TalkingFace:
-    """optimized without gradient clipping."""
+    """The optimized system without gradient clipping."""
     base = optimized()
     return replace(base, optim=replace(base.optim, clip=None))
 
 
 def ablation_weights() -> TalkingFace:
-    """optimized with the five scores weighed alike."""
+    """The optimized system with the five scores weighed alike."""
     base = optimized()
     return replace(base, loss=replace(base.loss, weights="equal"))
 
 
 def ablation_smoothing() -> TalkingFace:
-    """optimized with all labels weighed alike: without label-distribution smoothing."""
+    """The optimized system with all labels weighed alike: without label-distribution smoothing."""
     base = optimized()
     return replace(base, loss=replace(base.loss, smoothing="none"))
 
 
 def ablation_consistency() -> TalkingFace:
-    """optimized without what pulls a clip's scores together."""
+    """The optimized system without what pulls a clip's scores together."""
     base = optimized()
     return replace(base, loss=replace(base.loss, consistency=0.0))
 
 
 def ablation_precision() -> TalkingFace:
-    """optimized in float32 throughout."""
+    """The optimized system in float32 throughout."""
     base = optimized()
     return replace(base, train=replace(base.train, precision=None))
 
 
 def ablations() -> Suite:
-    """optimized and each of the report's changes taken back alone, one after another, and a page that compares them.
+    """The optimized system, and each of the report's changes taken back alone, and a page that compares them.
 
     At a reduced size: `--data.corpus generated_scores --data.root data/talking-face-generated --model.encoder-dim 128`,
     which is the width of all; ablation_encoder_dim then by itself with 64.
@@ -176,13 +177,13 @@ def ablations() -> Suite:
 
 
 def augmented() -> TalkingFace:
-    """optimized on clips of which stretches are masked, and which are mixed with others."""
+    """The optimized system on clips of which stretches are masked, and which are mixed with others."""
     base = optimized()
     return replace(base, augment=Augment(mask=0.3, mixup=0.2))
 
 
 def aligned() -> TalkingFace:
-    """optimized with a contrastive term between the features of a clip, which also learns to do without some of them.
+    """The optimized system with a contrastive term between a clip's features, which also learns to do without some.
 
     The report's next step, alignment across modalities.
     """
@@ -202,13 +203,13 @@ def pretrain() -> TalkingFace:
 
 
 def finetune() -> TalkingFace:
-    """optimized at a third of its rate, for weights that know something already."""
+    """The optimized system at a third of its rate, for weights that know something already."""
     base = optimized()
     return replace(base, optim=replace(base.optim, lr=3e-4))
 
 
 def pretrained() -> Sequence:
-    """pretrain, then finetune from its weights, seed by seed."""
+    """First pretrain, then finetune from its weights, seed by seed."""
     return Sequence(stages=("pretrain", "finetune"))
 
 
@@ -227,7 +228,7 @@ def thqa() -> TalkingFace:
 
 
 def thqa_generators() -> TalkingFace:
-    """thqa with each of its eight generators left out in turn: what is told of a generator that nobody rated."""
+    """Thqa with each of its eight generators left out in turn: what is told of a generator that nobody rated."""
     base = thqa()
     return replace(base, data=replace(base.data, split="generator"))
 

@@ -144,8 +144,10 @@ def test_pretraining_and_fine_tuning_follow_each_other(capsys, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     code, _, err = launch(capsys, "pretrained", *options(clips_root))
     assert code == 0, err
-    log = next(tmp_path.glob("runs/**/finetune*/seed0/fold1/train.log")).read_text()
-    assert "pretrain" in log
+    folders = [tmp_path / "runs" / name / "seed0" / "fold1" for name in ("pretrain", "finetune")]
+    assert [read_recipe(folder / "recipe.json").train.init_from for folder in folders] == [None, "runs/pretrain"]
+    first = json.loads((folders[0] / "metrics.jsonl").read_text().splitlines()[0])
+    assert list(first["terms"]) == ["clean_above_worse"]
 
 
 def test_a_width_that_the_data_lacks_is_one_line(capsys, tmp_path, monkeypatch, clips_root):

@@ -6,11 +6,9 @@ Legend: B clips, M features, T frames, W numbers of a frame.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from affect.data import augment
 from affect.data.store import Store
@@ -132,12 +130,3 @@ def statistics(clips: Clips, rows: Sequence[int]) -> list[tuple[torch.Tensor, to
         deviation = np.sqrt(np.where(variance > 1e-9 * np.maximum(mean**2, 1e-30), variance, 1.0))
         found.append((torch.from_numpy(mean).float(), torch.from_numpy(deviation).float()))
     return found
-
-
-def means(clips: Clips, rows: Sequence[int]) -> NDArray[np.float64]:
-    """Return the mean frame of all features side by side [N, D], zeros for what a row lacks."""
-    columns: list[Any] = []
-    for name, width in clips.features:
-        frames = [clips.frames(row, name) for row in rows]
-        columns.append([np.zeros(width) if own is None else own.mean(0, dtype=np.float64) for own in frames])
-    return np.concatenate([np.array(column) for column in columns], axis=1)

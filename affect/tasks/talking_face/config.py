@@ -98,9 +98,7 @@ class Data:
     def widths(self) -> dict[str, int | None]:
         """The width that each named feature has to have, None where any will do."""
         pairs = (text.partition("=") for text in self.features)
-        return {
-            name: None if not equals else int(width) if width.isdecimal() else 0 for name, equals, width in pairs
-        }
+        return {name: None if not equals else int(width) if width.isdecimal() else 0 for name, equals, width in pairs}
 
 
 @dataclass(frozen=True, kw_only=True)

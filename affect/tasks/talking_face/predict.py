@@ -14,8 +14,9 @@ from affect import tasks
 from affect.errors import AffectError, first_line
 from affect.inference.opening import Opened
 from affect.task import Row, Task
-from affect.tasks.talking_face.clips import Frames, padded
+from affect.tasks.talking_face.clips import padded
 from affect.tasks.talking_face.config import Signature
+from affect.tasks.talking_face.corruptions import Frames
 from affect.tasks.talking_face.model import TalkingFaceModel
 from affect.usage import UserInputs
 

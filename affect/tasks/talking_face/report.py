@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from affect.data import corpora
 from affect.findings import Flag, Plot, Section, finite
 from affect.metrics.quality import srcc, within_srcc
 from affect.metrics.regression import pearson
@@ -53,8 +54,8 @@ _ADVICE = {
     "train.log names needs less",
 }
 _GENERATED = (
-    "> **A generated corpus.** Its clips were made up: the scores say how systems compare on it, and nothing about real "
-    "generators."
+    "> **A generated corpus.** Its clips were made up: the scores say how systems compare on it, and nothing about "
+    "real generators."
 )
 
 
@@ -65,8 +66,8 @@ class TalkingFaceReport(Task):
 
     def sections(self, study: Study) -> Sequence[Section]:
         """Return the scales, how alike the scores are, what is told within generators, errors and calibration."""
-        generated = inside(study.recipe, "data").get("corpus") == "generated_scores"
-        found = [Section(markdown=_GENERATED)] if generated else []
+        layout = corpora.known(inside(study.recipe, "data").get("corpus"))
+        found = [Section(markdown=_GENERATED)] if layout is not None and layout.generated else []
         part = next(iter(study.tests), None)
         if not study.finished or part is None:
             return found
@@ -221,8 +222,8 @@ def _generators(study: Study, part: str, columns: Columns) -> list[Section]:
         own = kinds == name
         rows.append([name, f"{own.sum():,}", *(number(srcc(p[own], t[own])) for p, t in columns.values())])
     words = (
-        "SRCC over all clips, within generators (their mean, by labels), and of each. Who knows a clip's generator alone "
-        "has 0 within each."
+        "SRCC over all clips, within generators (their mean, by labels), and of each. Who knows a clip's generator "
+        "alone has 0 within each."
     )
     drawn = Plot(name="residuals", caption="Prediction less label, by generator",
                  draw=partial(_residuals, columns, kinds, names))  # fmt: skip
@@ -237,8 +238,8 @@ def _late(study: Study, part: str) -> list[Section]:
     offsets = sorted({by for means in levels.values() for by in means})
     rows = [[name, *(number(means.get(by, np.nan)) for by in offsets)] for name, means in levels.items()]
     words = (
-        f"Mean prediction ({part}) where the features of sound are so many frames late. A score of sync should fall, one "
-        "of sound alone should not."
+        f"Mean prediction ({part}) where the features of sound are so many frames late. A score of sync should fall, "
+        "one of sound alone should not."
     )
     table = grid(["score", "as it is", *(f"{by} late" for by in offsets[1:])], rows)
     drawn = Plot(name="late_sound", caption="Mean prediction with late sound", draw=partial(_swept, levels))

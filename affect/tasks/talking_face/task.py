@@ -167,6 +167,14 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
 
         return predict.infer(cls, opened, inputs, progress=progress)
 
+    def baselines(self) -> dict[str, dict[str, list[Row]]]:
+        """Return the test rows as trivial models predict them: two means, a ridge and a forest on pooled features."""
+        from affect.tasks.talking_face.baselines import predicted
+
+        if "test" not in self.parts:
+            return {}
+        return {"test": predicted(self.clips, self.parts["train"], self.parts["test"])}
+
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus: features, scores with their scales, and by part clips and labels."""
         corpus, parts, scales = self.corpus, self.parts, self.scales
