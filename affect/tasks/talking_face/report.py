@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.data import corpora
+from affect.errors import AffectError
 from affect.findings import Flag, Plot, Section, finite
+from affect.metrics.conformal import calibrate, coverage
 from affect.metrics.quality import srcc, within_srcc
 from affect.metrics.regression import pearson
-from affect.tables import grid, inside, number, signed
-from affect.task import Task
+from affect.tables import counted, grid, inside, number, signed
+from affect.task import VALID, Task
 from affect.tasks.talking_face.config import TalkingFace
 from affect.tasks.talking_face.measures import GENERATOR
 
@@ -34,6 +36,10 @@ KNOWS, RANKS = 0.4, 0.1
 """From which pooled SRCC a model has to rank clips of one generator better than this."""
 STANDS, FALLS = 0.02, 0.2
 """A loss that falls by a smaller share of itself stands still, by a larger one it falls."""
+HEARD = 0.1
+"""By how much of its labels' deviation some score has to fall where sound is late."""
+LEVEL = 0.9
+"""Of intervals."""
 _BINS = 8
 """Of a calibration plot, each with as many predictions."""
 _FEWEST = 3
@@ -71,15 +77,13 @@ class TalkingFaceReport(Task):
         part = next(iter(study.tests), None)
         if not study.finished or part is None:
             return found
-        columns = columns_of(study, part)
-        plots = [
-            Plot(name="scatter", caption=f"Predicted against true ({part})", draw=partial(_scatter, columns)),
-            Plot(name="calibration", caption="Mean label by predicted score, an eighth of the predictions a point",
-                 draw=partial(_calibration, columns)),
-        ]  # fmt: skip
+        columns = self._columns(study, part)
+        caption = "Mean label by predicted score, an eighth of the predictions a point"
+        drawn = Plot(name="calibration", caption=caption, draw=partial(_calibration, columns))
         return [
             *found,
-            Section(title="The scores", markdown=_scales(study, part, columns), plots=plots),
+            Section(title="The scores", markdown=_scales(study, part, columns), plots=[drawn]),
+            *_intervals(study, part, columns),
             *_alike(columns),
             *_generators(study, part, columns),
             *_late(study, part),
@@ -88,7 +92,7 @@ class TalkingFaceReport(Task):
     def flags(self, study: Study) -> Iterator[Flag]:
         """Yield scores predicted as one, models that tell generators alone, and losses that stand still."""
         for part in study.tests if study.finished else ():
-            columns = columns_of(study, part)
+            columns = self._columns(study, part)
             pairs = pairs_of(columns)
             gap = float(np.mean([p - t for _, p, t in pairs])) if pairs else 0.0
             if gap > ALIKE:
@@ -102,32 +106,36 @@ class TalkingFaceReport(Task):
                     advice = "it tells generators, not clips: --data.split generator shows what that is worth"
                     yield Flag("tells generators alone", part, words, advice, pooled - within)
             levels = by_offset(study, part)
-            rises = [name for name, means in levels.items() if means[max(means)] >= means[0]]
-            if levels and len(rises) == len(levels):
-                words = f"no score is lower with sound {max(max(means) for means in levels.values())} frames late"
+            fell = [(m[0] - m[max(m)]) / d for n, m in levels.items() if (d := np.nanstd(columns[n][1])) > 0]
+            if fell and max(fell) < HEARD:
+                words = f"the latest sound lowers no score by more than {max(fell):.2f} of its labels' deviation"
                 advice = "it does not compare sound and picture: more transformer blocks, pretraining (pretrained)"
                 yield Flag("deaf to late sound", part, words, advice)
+        scores = tuple(f"_{score}" for score in self.recipe.data.scores)
         for run in study.runs:
-            for name, own, others in still(run.steps):
+            for name, own, others in still(run.steps, scores):
                 words = f"{name} fell by {100 * own:.0f} % while others fell by {100 * others:.0f} %"
                 advice = "weights that follow the losses (--loss.weights famo or uncertainty)"
                 yield Flag("a score stands still", run.name, words, advice, others - own)
+
+    def _columns(self, study: Study, part: str) -> Columns:
+        return columns_of(study, part, self.recipe.data.scores)
 
     def advice(self) -> dict[str, str]:
         """Return what report 003 advises about flags."""
         return _ADVICE
 
 
-def columns_of(study: Study, part: str) -> Columns:
-    """Return predictions and labels of a part's rows, by score."""
+def columns_of(study: Study, part: str, scores: Sequence[str]) -> Columns:
+    """Return predictions and labels of a part's rows, by score; without scores that nothing or no number predicts."""
     rows = study.system(part).rows()
 
     def make(name: str, side: str) -> Floats:
         values = (row[side].get(name) for row in rows)
         return np.array([v if finite(v) else np.nan for v in values], np.float64)
 
-    found = {name: (make(name, "prediction"), make(name, "target")) for name in study.numeric}
-    return {name: (p, t) for name, (p, t) in found.items() if np.isfinite(p).all()}
+    found = {name: (make(name, "prediction"), make(name, "target")) for name in scores}
+    return {name: (p, t) for name, (p, t) in found.items() if np.isfinite(p).all() and np.isfinite(t).any()}
 
 
 def kinds_of(study: Study, part: str) -> list[str]:
@@ -162,12 +170,15 @@ def pairs_of(columns: Columns) -> list[tuple[str, float, float]]:
     return found
 
 
-def still(steps: Sequence[dict[str, Any]]) -> Iterator[tuple[str, float, float]]:
-    """Yield each loss that stood still while others fell: its name, by which share it fell, and the others' mean."""
+def still(steps: Sequence[dict[str, Any]], scores: tuple[str, ...]) -> Iterator[tuple[str, float, float]]:
+    """Yield each loss that stood still while others fell: its name, by which share it fell, and the others' mean.
+
+    They are those whose names end as `scores` say.
+    """
     series: dict[str, list[float]] = defaultdict(list)
     for step in steps:
         for name, value in inside(step, "terms").items():
-            if finite(value) and name not in (step.get("undefined") or ()):
+            if name.endswith(scores) and finite(value) and name not in (step.get("undefined") or ()):
                 series[name].append(float(value))
     fell = {}
     for name, values in series.items():
@@ -193,6 +204,27 @@ def _scales(study: Study, part: str, columns: Columns) -> str:
         ])  # fmt: skip
     head = ["score", "scale", f"labels ({part})", "mean label", "mean prediction", "mean error", "bias"]
     return grid(head, rows)
+
+
+def _intervals(study: Study, part: str, columns: Columns) -> list[Section]:
+    """Return how wide intervals are that the validation rows calibrate, and how many test labels are within."""
+    valid = columns_of(study, VALID, [*columns])
+    unit = next((name for name in ("identity", "source") if any(r.get(name) for r in study.system(VALID).rows())), "")
+    groups = len({row.get(unit) for row in study.system(VALID).rows()}) if unit else 0
+    scales, rows = inside(study.environment, "scales"), []
+    for name, (p, t) in columns.items():
+        try:
+            found = calibrate(*valid[name], LEVEL, scale=tuple(scales[name]) if name in scales else None)
+        except (KeyError, AffectError):
+            continue
+        share = coverage(found(p), t)
+        rows.append([name, f"± {number(found.half_width)}", f"{found.rows:,}", f"{100 * share:.0f} %"])
+    if not rows:
+        return []
+    words = f"Half the width of a {100 * LEVEL:.0f} % interval by split conformal prediction on the validation rows"
+    words += f" (of {counted(groups, 'group')}: few groups cover less than that)" if groups else ""
+    table = grid(["score", "interval", "calibrated by", f"labels within ({part})"], rows)
+    return [Section(title="Intervals", markdown=f"{words}.\n\n{table}")]
 
 
 def _alike(columns: Columns) -> list[Section]:
@@ -270,19 +302,6 @@ def _panels(columns: Columns, height: float = 2.4) -> tuple[Figure, Iterator[tup
             yield axes, name, p[known], t[known]
 
     return figure, each()
-
-
-def _scatter(columns: Columns) -> Figure | None:
-    from affect.figures import COLOURS, GREY
-
-    figure, panels = _panels(columns)
-    for axes, _, p, t in panels:
-        axes.plot(t, p, ".", color=COLOURS[0], ms=4, alpha=0.5)
-        if t.size:
-            ends = [min(t.min(), p.min()), max(t.max(), p.max())]
-            axes.plot(ends, ends, color=GREY, lw=1)
-        axes.set(xlabel="label", ylabel="prediction")
-    return figure
 
 
 def _calibration(columns: Columns) -> Figure | None:

@@ -60,21 +60,21 @@ def test_sections_tell_scales_likeness_generators_and_plot_them(tmp_path):
     study = written(tmp_path / "runs", falls=0.1)
     sections = study.task.sections(study)
     assert [section.title for section in sections] == [
-        "The scores", "How alike the scores are", "Within generators", "Late sound",
+        "The scores", "Intervals", "How alike the scores are", "Within generators", "Late sound",
     ]  # fmt: skip
     assert "1 to 5" in sections[0].markdown
-    assert "lip_sync_score, overall_score" in sections[1].markdown
-    assert all(f"| g{k} " in sections[2].markdown for k in range(4))
+    assert "lip_sync_score, overall_score" in sections[2].markdown
+    assert all(f"| g{k} " in sections[3].markdown for k in range(4))
     plots = [plot for section in sections for plot in section.plots]
     assert set(figures.save(plots, tmp_path / "plots")) == {
-        "scatter", "calibration", "alike", "residuals", "late_sound",
+        "calibration", "alike", "residuals", "late_sound",
     }  # fmt: skip
     means = by_offset(study, "test")["lip_sync_score"]
     assert [means[0] - means[by] for by in (2, 4)] == pytest.approx([0.2, 0.4])
 
 
 def test_the_correlation_between_scores_is_over_rows_with_both_labels(tmp_path):
-    columns = columns_of(written(tmp_path), "test")
+    columns = columns_of(written(tmp_path), "test", SCORES)
     (p, t), (q, u) = columns["lip_sync_score"], columns["overall_score"]
     both = ~np.isnan(t) & ~np.isnan(u)
     (_, own, truth) = next(pair for pair in pairs_of(columns) if pair[0] == "lip_sync_score, overall_score")
@@ -100,13 +100,13 @@ def test_flags_tell_the_faults(tmp_path, faults, kinds):
 def test_a_loss_stands_still_only_beside_others_that_fall():
     falls, rests = [1.0 - 0.04 * k for k in range(20)], [1.0] * 20
 
-    def steps(**terms):
-        return [{"terms": {name: values[k] for name, values in terms.items()}} for k in range(20)]
+    def steps(**terms) -> list[str]:
+        made = [{"terms": {f"mse_{name}": values[k] for name, values in terms.items()}} for k in range(20)]
+        return [name for name, *_ in still(made, ("_a", "_b"))]
 
-    assert [name for name, *_ in still(steps(a=falls, b=rests))] == ["b"]
-    assert list(still(steps(a=rests, b=rests))) == []
-    assert list(still(steps(a=falls, b=falls))) == []
-    assert list(still(steps(b=rests))) == []
+    assert steps(a=falls, b=rests) == ["mse_b"]
+    assert steps(a=falls, b=rests, consistency=rests) == ["mse_b"]
+    assert steps(a=rests, b=rests) == steps(a=falls, b=falls) == steps(b=rests) == []
 
 
 def test_advice_is_the_reports(tmp_path):
