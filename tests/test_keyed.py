@@ -114,7 +114,7 @@ def test_a_module_without_a_place_is_refused_and_rows_of_no_example_are_drawn_fr
 def test_the_numbers_stay_what_they_are():
     """A checkpoint is resumed by another version, or on another machine: its masks may not change."""
     with keyed.examples(3, 14, ["a", "Ses01F_impro01_F000"]):
-        held = keyed._KEYS.get()
+        held = keyed._keys
         assert held is not None
         assert held.examples.tolist() == [1278542229473923858, -8461380177157949140]
     assert keyed.number("layers.3.dropout") == 3932058414281807391
