@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 GOLDEN, _CALL = 0x9E3779B97F4A7C15, 0x2545F4914F6CDD1D
 """Odd constants: splitmix64's, and another."""
@@ -115,12 +116,20 @@ def rearranged(change: Callable[[Tensor], Tensor]) -> Iterator[None]:
         yield
 
 
-def recomputation() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
+def recomputation() -> tuple[contextlib.AbstractContextManager[Any], contextlib.AbstractContextManager[Any]]:
     """Return what `context_fn` of torch's checkpoint is to: the recomputation draws what its forward drew.
 
     It runs in the backward, where the keys may be another micro-batch's, or none: those of the forward are held.
     """
+    if torch.compiler.is_compiling():
+        # There they are inputs of both, and a compiler takes modes alone.
+        return _Nothing(), _Nothing()  # type: ignore[no-untyped-call]
     return contextlib.nullcontext(), _Recomputation(None if _keys is None else _copy(_keys))
+
+
+class _Nothing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **kwargs or {})
 
 
 class _Recomputation(contextlib.AbstractContextManager[None]):

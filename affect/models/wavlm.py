@@ -127,6 +127,10 @@ class GatedAttention(nn.Module):
         if dropout == 0.0 and (query.device.type != "cpu" or not torch.is_grad_enabled()):
             return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
         # On a CPU the fused kernel has no gradient for the bias and torch falls back to a slower composition.
+        return self.composed(query, key, value, bias, dropout)
+
+    def composed(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float) -> Tensor:
+        """Return what `attend` does, written out, with `dropout` keyed by example."""
         scaled = (query * self.head_dim**-0.5).flatten(0, 1)
         scores = torch.baddbmm(bias.flatten(0, 1), scaled, key.flatten(0, 1).transpose(1, 2))
         weights = drop(scores.softmax(-1).view_as(bias), dropout, self).flatten(0, 1)

@@ -36,6 +36,12 @@ def test_fp16_without_a_gpu_is_one_line(monkeypatch):
     assert "\n" not in str(error.value)
 
 
+def test_a_launch_file_that_compiles_is_one_line(engine, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    with pytest.raises(AffectError, match="asks for torch.compile .dynamo_backend inductor., which runs do not take"):
+        join()
+
+
 def test_a_world_that_did_not_join_is_one_line(engine, monkeypatch):
     """A launcher that promised two processes and started one, which is alone already."""
     monkeypatch.setenv("WORLD_SIZE", "2")
