@@ -27,6 +27,11 @@ def engine() -> Engine:
 # What is refused
 
 
+def test_the_attention_whose_backward_may_be_nan_with_a_mask_is_off(engine):
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert torch.backends.cuda.mem_efficient_sdp_enabled()
+
+
 def test_fp16_without_a_gpu_is_one_line(monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
