@@ -310,7 +310,7 @@ def aim(setting: Setting) -> Iterator[Case]:
         name, (speed, share) = max(setting.speeds.items(), key=lambda item: item[1])
         hours = FOLDS * EPOCHS * UTTERANCES * MEAN * EPOCH / speed / 3600
         return (
-            f"{share:.0%} of the product's (aim {AIM:.0%}); {hours:.2f} h for {FOLDS} folds x {EPOCHS} epochs "
+            f"{share} (aim {AIM:.0%}); {hours:.2f} h for {FOLDS} folds x {EPOCHS} epochs "
             f"of report 002 one after another (aim 1 h), at {speed:.4g} audio s/s: {name}"
         )
 

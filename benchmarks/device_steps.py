@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -48,8 +47,8 @@ class Setting:
     ends: float
     peak: float = 0.0
     """TFLOP/s of a large product in bf16."""
-    speeds: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Audio seconds a second, and the share of the peak, of the whole large model by case."""
+    speeds: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """Audio seconds a second, and the share of the peak in words, of the whole large model by case."""
     compiling: float = 0.0
     """Seconds that the first steps of a compiled model of few layers took."""
 
@@ -233,10 +232,10 @@ def timed(setting: Setting, steps: Steps, operations: int, name: str | None = No
     setting.forget()
     taken = setting.seconds(steps.take, 2) / len(steps.cuts)
     speed, achieved = steps.audio / taken, operations / taken * 1e-12
-    share = achieved / setting.peak if setting.peak else math.nan
+    share = f"{achieved / setting.peak:.0%} of the product's" if setting.peak else "no peak measured"
     if name is not None:
         setting.speeds[name] = speed, share
     return (
-        f"{speed:.4g} audio s/s, {achieved:.3g} TFLOP/s, {share:.0%} of the product's, peak "
+        f"{speed:.4g} audio s/s, {achieved:.3g} TFLOP/s, {share}, peak memory "
         f"{setting.engine.memory() / 2**30:.1f} GiB, {len(steps.cuts[0])} micro-batches, {steps.mode}"
     )
