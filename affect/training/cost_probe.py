@@ -15,11 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -31,6 +30,9 @@ from affect.training import balance, hardware, plan
 from affect.training.costs import Costs, fit
 from affect.training.distributed import Engine, is_out_of_memory
 from affect.training.loader import Collated, Order
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _LOG = logging.getLogger("affect")
 _SECONDS = 2.6

@@ -55,6 +55,9 @@ class Engine:
         """Whether it computes beside the host, in memory of its own that pinned batches are copied to."""
         self.precision: str = accelerator.mixed_precision
         self._prepared = False
+        # Its backward gives NaN with a mask at some lengths (pytorch issue 196678, torch 2.11 on, H100 and H200), where
+        # torch prefers it; the memory-efficient kernel takes its place.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         if not self.accelerated:
             # The launcher leaves one thread a process, or all of them to each: both are several times too slow.
             torch.set_num_threads(hardware.threads())
