@@ -31,8 +31,15 @@ class Keys:
     """What is drawn from: a key an example (int64), one for all examples of the step, and the calls of each place."""
 
     examples: Tensor
-    step: int
+    step: int | None
     calls: dict[int, int]
+
+    @property
+    def shared(self) -> int:
+        """The key of the step. Raises RuntimeError where the examples are of several."""
+        if self.step is None:
+            raise RuntimeError("examples of several steps share no draw")
+        return self.step
 
 
 _KEYS: ContextVar[Keys | None] = ContextVar("keys", default=None)
@@ -83,15 +90,20 @@ def number(*parts: str | int) -> int:
 
 
 @contextlib.contextmanager
-def examples(seed: int, step: int, ids: Sequence[str], device: torch.device | str = "cpu") -> Iterator[None]:
-    """Let what is drawn inside follow the examples `ids` [B] of a step."""
-    place = number(seed, step)
-    keys = scramble(np.array([number(name) for name in ids], dtype=np.int64) + np.int64(place))
+def examples(
+    seed: int, step: int | Sequence[int], ids: Sequence[str], device: torch.device | str = "cpu"
+) -> Iterator[None]:
+    """Let what is drawn inside follow the examples `ids` [B] of a step, or of the step of each [B].
+
+    Of several steps nothing can be drawn that all examples of one share.
+    """
+    places = [number(seed, one) for one in ([step] if isinstance(step, int) else step)]
+    keys = scramble(np.array([number(name) for name in ids], dtype=np.int64) + np.array(places, dtype=np.int64))
     own = torch.from_numpy(keys)
     if torch.device(device).type != "cpu":
         # From pinned memory: else the host would wait for what is queued, in each forward.
         own = own.pin_memory().to(device, non_blocking=True)
-    with _entered(Keys(own, place, {})):
+    with _entered(Keys(own, places[0] if isinstance(step, int) else None, {})):
         yield
 
 
@@ -172,7 +184,7 @@ def draw_keys(module: nn.Module, shape: Sequence[int], device: torch.device, *, 
         keys.calls[place] = call + 1
         offset = wrap(place + call * _CALL)
         if shared:
-            return torch.full((1,), wrap(keys.step + offset), device=device)
+            return torch.full((1,), wrap(keys.shared + offset), device=device)
         return keys.examples.to(device) + offset
     drawn = torch.empty(1 if shared else shape[0], dtype=torch.int64).random_(-(1 << 63), None)
     return drawn.to(device)
@@ -194,4 +206,4 @@ def coin(module: nn.Module, k: int) -> float:
     keys = _KEYS.get()
     if keys is None:
         return float(torch.rand([]))
-    return (number(keys.step, _place(module), k) & ((1 << 53) - 1)) * 2.0**-53
+    return (number(keys.shared, _place(module), k) & ((1 << 53) - 1)) * 2.0**-53
