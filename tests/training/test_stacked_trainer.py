@@ -84,8 +84,10 @@ def test_a_stack_one_after_another_and_the_trainer_are_one_run(corpus, whole, tm
     assert all(len(losses) == 9 for losses in runs)
 
 
-def test_alone_it_is_the_trainers_to_the_byte(corpus, tmp_path):
+@pytest.mark.parametrize("traced_from", [1, 2000])
+def test_alone_it_is_the_trainers_to_the_byte(corpus, tmp_path, monkeypatch, traced_from):
     """Weights, scores and predictions, under conditions too; of the lines, losses and norms are rounded otherwise."""
+    monkeypatch.setattr(stacked_trainer, "_MANY", traced_from)
     recipe = robust(corpus, train__epochs=2, data__fold=1)
     one = small.train(small.with_(recipe, together=1), tmp_path / "one", seeds=(0,), only=None)
     loop = small.train(recipe, tmp_path / "loop", seeds=(0,), only=None, stacked=False)
