@@ -113,8 +113,10 @@ class Engine:
         check(norm)
         if self.accelerator.scaler is None:
             # Accelerate's own step looks through the installed packages for an optimiser's, twice each time.
-            own = inner(optimizer)
-            own.step() if self.accelerated else optim.take_step(own)
+            if self.name == "single" and not self.accelerated:
+                optim.take_step(inner(optimizer))
+            else:
+                inner(optimizer).step()
             return norm, False
         optimizer.step()
         return norm, bool(optimizer.step_was_skipped)
