@@ -31,8 +31,15 @@ class Keys:
     """What is drawn from: a key an example (int64), one [1] for all of the step, and the calls of each place."""
 
     examples: Tensor
-    step: Tensor
+    step: Tensor | None
     calls: dict[int, int]
+
+    @property
+    def shared(self) -> Tensor:
+        """The key of the step [1]. Raises RuntimeError where the examples are of several."""
+        if self.step is None:
+            raise RuntimeError("examples of several steps share no draw")
+        return self.step
 
 
 _keys: Keys | None = None
@@ -92,15 +99,20 @@ def number(*parts: str | int) -> int:
 
 
 @contextlib.contextmanager
-def examples(seed: int, step: int, ids: Sequence[str], device: torch.device | str = "cpu") -> Iterator[None]:
-    """Let what is drawn inside follow the examples `ids` [B] of a step."""
-    place = number(seed, step)
-    keys = scramble(np.array([number(name) for name in ids], dtype=np.int64) + np.int64(place))
-    own = torch.from_numpy(np.append(keys, place))
+def examples(
+    seed: int, step: int | Sequence[int], ids: Sequence[str], device: torch.device | str = "cpu"
+) -> Iterator[None]:
+    """Let what is drawn inside follow the examples `ids` [B] of a step, or of the step of each [B].
+
+    Of several steps nothing can be drawn that all examples of one share.
+    """
+    places = [number(seed, one) for one in ([step] if isinstance(step, int) else step)]
+    keys = scramble(np.array([number(name) for name in ids], dtype=np.int64) + np.array(places, dtype=np.int64))
+    own = torch.from_numpy(np.append(keys, places[0]))
     if torch.device(device).type != "cpu":
         # From pinned memory: else the host would wait for what is queued, in each forward.
         own = own.pin_memory().to(device, non_blocking=True)
-    with _entered(Keys(own[:-1], own[-1:], {})):
+    with _entered(Keys(own[:-1], own[-1:] if isinstance(step, int) else None, {})):
         yield
 
 
@@ -190,7 +202,7 @@ def draw_keys(module: nn.Module, shape: Sequence[int], device: torch.device, *, 
         call = keys.calls.get(place, 0)
         keys.calls[place] = call + 1
         offset = wrap(place + call * _CALL)
-        return (keys.step if shared else keys.examples).to(device) + offset
+        return (keys.shared if shared else keys.examples).to(device) + offset
     drawn = torch.empty(1 if shared else shape[0], dtype=torch.int64).random_(-(1 << 63), None)
     return drawn.to(device)
 
@@ -212,4 +224,4 @@ def coin(module: nn.Module, k: int) -> Tensor:
     """
     if _keys is None:
         return torch.rand([])
-    return fractions(scramble(_keys.step + wrap(_place(module) + k * _CALL)))[0]
+    return fractions(scramble(_keys.shared + wrap(_place(module) + k * _CALL)))[0]

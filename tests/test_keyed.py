@@ -38,6 +38,15 @@ def test_a_mask_follows_seed_step_example_and_place():
     assert not any(torch.equal(row, mine) for other in others for row, mine in zip(other, wanted, strict=True))
 
 
+def test_examples_of_several_steps_draw_what_they_draw_in_theirs():
+    net = network()
+    apart = [drawn(net["first"], IDS[:2], step=4), drawn(net["first"], IDS, step=5)]
+    with keyed.examples(0, [4, 4, 5, 5, 5], IDS[:2] + IDS):
+        assert torch.equal(net["first"](torch.ones(5, 60)), torch.cat(apart))
+        with pytest.raises(RuntimeError, match="several steps"):
+            keyed.coin(net["first"], 0)
+
+
 def test_the_calls_of_a_place_differ_and_are_the_same_in_any_arrangement():
     net = network()
     x = torch.ones(3, 60)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from affect import keyed
 from affect.errors import StoppedError
 from affect.task import Batch, Key, Stackable, StackableModel, Task
-from affect.training import signals
-from affect.training.distributed import Engine
+from affect.training import flat, signals
+from affect.training.distributed import Engine, inner
 from affect.training.run import DivergedError, Run
 from affect.training.stack import Stack
 
@@ -24,6 +26,10 @@ _CACHE = 1.5e6
 """Weights that a CPU reads fast, with gradients and two moments: beyond, a stack's optimiser waits for memory."""
 _MOST = 60
 """Runs of a stack at most: each keeps files open."""
+_MANY = 2000
+"""Steps from which a trace, which takes a second and saves a fifth of each, is worth it."""
+_AHEAD = 128
+"""Rows whose batches and masks are made at once: most of what a small one costs is not its numbers."""
 _SAYS = 15.0
 """Seconds between lines on how far the runs are, where there is no bar."""
 
@@ -97,12 +103,12 @@ class StackedTrainer:
     def _epoch(self, runs: list[Run], bar: tqdm[Any]) -> None:
         """Take the steps of an epoch with these runs, and let each evaluate."""
         begun, count = time.perf_counter(), len(runs)
-        places = {run: np.asarray(run.rows(run.epoch)["row"][:], dtype=np.intp) for run in runs}
+        draws = {run: self._draws(run, max(1, _AHEAD // (count * run.schedule.batch))) for run in runs}
         ended = False
         while runs and not ended:
             ended = runs[0].schedule.ends_epoch(runs[0].state.step)
             started = [run.begin_step() for run in runs]
-            drawn = [self._draw(run, places[run]) for run in runs]
+            drawn = [next(draws[run]) for run in runs]
             batches, noises = [batch for batch, _ in drawn], [noise for _, noise in drawn]
             with self.engine.autocast():
                 results = self._stacked(runs).gradient(
@@ -135,26 +141,38 @@ class StackedTrainer:
             "waiting": 0.0, "memory_bytes": float(self.engine.memory()), "together": together,
         }  # fmt: skip
 
-    def _draw(self, run: Run, places: Any) -> tuple[Batch, dict[str, Tensor]]:
-        """Return a run's next batch and its noise, the masks that `Trainer` gives its examples."""
-        task = run.task
-        assert isinstance(task, Stackable) and isinstance(run.model, StackableModel)
-        now = run.state.step
-        (micro,) = run.schedule.cut(now).ranks[0]
-        key = Key(seed=run.recipe.seed, epoch=run.epoch)
-        batch = task.batch(places[list(micro.indices)], key=key)
-        if self.engine.accelerated:
-            batch = batch.pin_memory()
-        batch = batch.to(self.engine.device)
-        with keyed.examples(run.recipe.seed, now, batch.ids, self.engine.device):
-            return batch, run.model.draw(len(batch.ids))
+    def _draws(self, run: Run, steps: int) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
+        """Yield the batches of a run's epoch and their noise, the masks that `Trainer` gives: `steps` at a time."""
+        task, model, seed, epoch = run.task, run.model, run.recipe.seed, run.epoch
+        assert isinstance(task, Stackable) and isinstance(model, StackableModel)
+        places = np.asarray(run.rows(epoch)["row"][:], dtype=np.intp)
+        for first in itertools.count(run.state.step, steps):
+            now = [k for k in range(first, min(first + steps, run.schedule.steps)) if run.schedule.epoch(k) == epoch]
+            members = [run.schedule.cut(k).ranks[0][0].indices for k in now]
+            sizes = [len(rows) for rows in members]
+            whole = task.batch(places[np.concatenate(members)], key=Key(seed=seed, epoch=epoch))
+            if self.engine.accelerated:
+                whole = whole.pin_memory()
+            whole = whole.to(self.engine.device)
+            with keyed.examples(seed, np.repeat(now, sizes).tolist(), whole.ids, self.engine.device):
+                noise = {name: torch.split(masks, sizes) for name, masks in model.draw(len(whole.ids)).items()}
+            for k, batch in enumerate(whole.split(sizes)):
+                yield batch, {name: masks[k] for name, masks in noise.items()}
 
     def _stacked(self, runs: list[Run]) -> Stack:
         """Return the runs' stack; it is made anew only when they are others."""
         if self._stack is None or self._stack[0] != runs:
             self.release()
             self._stack = (runs, Stack([run.model for run in runs]))
+        elif len(runs) == 1 and not self._stack[1].traces and self._is_worth(runs[0]):
+            flat.lay_out(inner(runs[0].optimizer))
+            self._stack[1].traces = True
         return self._stack[1]
+
+    def _is_worth(self, run: Run) -> bool:
+        """Tell whether a run that has taken a step here has so many to come that they are traced."""
+        left = run.schedule.steps - run.state.step
+        return left >= _MANY and not self.engine.accelerated and flat.usable(inner(run.optimizer))
 
     def release(self) -> None:
         """Give the models that are stacked their parameters back."""
