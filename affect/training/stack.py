@@ -11,6 +11,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from affect.task import Batch, Term
+from affect.training import clock
 from affect.training import terms as term_values
 from affect.training.step import Result
 
@@ -49,11 +50,13 @@ class Stack:
         Batches of fewer rows than the largest are padded with rows without a label, which no term counts. `factors`
         multiply the terms' own weights, model by model; none leaves them.
         """
+        clock.mark("forward")
         if len(self.models) == 1:
             batch = batches[0]
             self.base.zero_grad(set_to_none=True)
             outputs = self.base(**batch.inputs, noise=noises[0])
             loss = term_values.whole(terms, outputs, batch.targets, factors[0] or None)
+            clock.mark("backward")
             loss.total.backward()  # type: ignore[no-untyped-call]
             return [Result.read(loss.total, loss.values, loss.defined)]
         rows = max(len(batch.ids) for batch in batches)
@@ -79,6 +82,7 @@ class Stack:
 
         totals, values, defined = vmap(one)(self._parameters, self._buffers, inputs, targets, noise, weights)
         learned = {name: leaf for name, leaf in self._parameters.items() if leaf.requires_grad}
+        clock.mark("backward")
         # Each model's loss depends on its own slice alone: the gradient of the sum is the gradients side by side.
         gradients = torch.autograd.grad(totals.sum(), list(learned.values()), allow_unused=True)
         for name, gradient in zip(learned, gradients, strict=True):
