@@ -15,7 +15,7 @@ from pathlib import Path
 from affect import tasks
 from affect.errors import AffectError
 from affect.report import runs, speed
-from affect.tables import escaped, inside
+from affect.tables import counted, escaped, inside
 
 HEAD = (
     "model", "device", "ranks", "precision", "global batch", "speed", "TFLOP/s", "of the peak", "peak memory",
@@ -33,8 +33,11 @@ def row(folder: Path, model: str | None = None) -> list[str]:
     unit = tasks.make(tasks.read_recipe(run.recipe)).unit
     most = max(line["memory_bytes"] for line in run.timing if "memory_bytes" in line)
     precision = {"no": "float32"}.get(str(environment["precision"]), str(environment["precision"]))
+    device = str(environment["device"])
+    if device.startswith("CPU"):
+        device += f", {counted(environment['threads'], 'thread')}"
     return [
-        model or str(run.recipe["experiment"]), str(environment["device"]), str(environment["world"]), precision,
+        model or str(run.recipe["experiment"]), device, str(environment["world"]), precision,
         str(inside(run.recipe, "train")["batch"]), f"{known['units_per_second']:,.4g} {unit} a second",
         f"{known['tflops_per_second']:.3g}", f"{100 * known['peak_share']:.2g} %", f"{most / 2**30:.2f} GB",
         ", ".join(f"{name} {packages[name]}" for name in ("torch", "transformers")), str(environment["started"])[:10],

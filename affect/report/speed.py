@@ -38,8 +38,8 @@ def table(study: Study) -> str:
         rows.append([run.name, *seconds, rate, NONE if share is None else f"{100 * share:.2g} %"])
     head = ["run", "s a step", *_PHASES, "TFLOP/s", "of the peak"]
     # Runs of before have the seconds alone.
-    known = any(row[-2] != NONE for row in rows)
-    return f"{grid(*filled(head, rows))}\n\n{_NOTE}" if known else ""
+    told = any(row[-2] != NONE for row in rows)
+    return f"{grid(*filled(head, rows))}\n\n{_NOTE}" if told else ""
 
 
 def _shown(known: dict[str, float], name: str) -> str:

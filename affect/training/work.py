@@ -51,7 +51,7 @@ class Work:
     again: Curve
     """The forward that a replayed micro-batch takes again, without what frozen parts kept of the first one."""
     peak: float
-    """Operations a second of one rank's device, in the largest product at the run's precision."""
+    """Operations a second of one rank's device, in a large product at the run's precision."""
 
     def needed(self, lengths: Floats) -> float:
         """Return what rows of these lengths [n] need, each forward and backward once."""
@@ -177,6 +177,9 @@ def peak(engine: Engine) -> float:
     known = cache.read_json(path)
     if not isinstance(known, float):
         known = _timed_product(engine)
+        if engine.accelerated:
+            # What it took is no memory of the run's.
+            torch.get_device_module(engine.device).reset_peak_memory_stats(engine.device)
         cost_probe.keep(path, known, "the peak of a product is measured")
     return known
 
