@@ -35,12 +35,16 @@ class Counter(TorchDispatchMode):
     ) -> Any:
         """Run an operation and count it."""
         formula = _FORMULAS.get(func.overloadpacket)
-        if formula is None:
+        if formula is None and func not in _PLAIN:
             # Without autograd (inference mode) composed operations (linear, matmul, lstm) come here whole.
             with self:
                 parts = func.decompose(*args, **kwargs or {})
-            return func(*args, **kwargs or {}) if parts is NotImplemented else parts
+            if parts is not NotImplemented:
+                return parts
+            _PLAIN.add(func)
         output = func(*args, **kwargs or {})
+        if formula is None:
+            return output
         # A backward runs without a graph of its own, what it recomputes of the forward with one.
         if torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled():
             self.recomputed += formula(args, output)
@@ -49,6 +53,8 @@ class Counter(TorchDispatchMode):
         return output
 
 
+_PLAIN: set[Any] = set()
+"""Operations seen that are not composed of others."""
 Formula = Callable[[tuple[Any, ...], Any], int]
 """Counts an operation by its arguments and its output."""
 

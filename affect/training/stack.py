@@ -12,6 +12,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from affect.task import Batch, Term
+from affect.training import clock
 from affect.training import terms as term_values
 from affect.training.step import Result
 from affect.training.traced import Traced, shape_of
@@ -55,6 +56,7 @@ class Stack:
         Batches of fewer rows than the largest are padded with rows without a label, which no term counts. `factors`
         multiply the terms' own weights, model by model; none leaves them.
         """
+        clock.mark("forward")
         if len(self.models) == 1:
             loss = self._alone(terms, batches[0], noises[0], factors[0])
             return [Result.read(loss.total, loss.values, loss.defined)]
@@ -81,6 +83,7 @@ class Stack:
 
         totals, values, defined = vmap(one)(self._parameters, self._buffers, inputs, targets, noise, weights)
         learned = {name: leaf for name, leaf in self._parameters.items() if leaf.requires_grad}
+        clock.mark("backward")
         # Each model's loss depends on its own slice alone: the gradient of the sum is the gradients side by side.
         gradients = torch.autograd.grad(totals.sum(), list(learned.values()), allow_unused=True)
         for name, gradient in zip(learned, gradients, strict=True):
@@ -106,6 +109,7 @@ class Stack:
             elif parameter.grad is not None:
                 parameter.grad.zero_()
         loss = term_values.whole(terms, self.base(**batch.inputs, noise=noise), batch.targets, factors or None)
+        clock.mark("backward")
         loss.total.backward()  # type: ignore[no-untyped-call]
         return loss
 

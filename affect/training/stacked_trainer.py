@@ -6,6 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from tqdm import tqdm
 from affect import keyed
 from affect.errors import StoppedError
 from affect.task import Batch, Key, Stackable, StackableModel, Task
-from affect.training import flat, signals
+from affect.training import clock, flat, signals
+from affect.training.clock import Clock
 from affect.training.distributed import Engine, inner
 from affect.training.run import DivergedError, Run
 from affect.training.stack import Stack
@@ -62,7 +64,8 @@ def train(runs: Sequence[Run], watch: Watching | None = None) -> dict[Run, str]:
     trainer = StackedTrainer(runs, watch)
     with signals.heard():
         try:
-            trainer.steps()
+            with trainer.clock:
+                trainer.steps()
         except StoppedError as stop:
             trainer.release()
             left = [run for run in runs if run not in trainer.failed]
@@ -81,6 +84,7 @@ class StackedTrainer:
         self.runs, self.watch = list(runs), watch
         self.engine = runs[0].engine
         self.failed: dict[Run, str] = {}
+        self.clock = Clock(self.engine.device)
         self._stack: tuple[list[Run], Stack] | None = None
         self._said = time.monotonic()
 
@@ -103,6 +107,7 @@ class StackedTrainer:
     def _epoch(self, runs: list[Run], bar: tqdm[Any]) -> None:
         """Take the steps of an epoch with these runs, and let each evaluate."""
         begun, count = time.perf_counter(), len(runs)
+        clock.mark("loading")
         draws = {run: self._draws(run, max(1, _AHEAD // (count * run.schedule.batch))) for run in runs}
         ended = False
         while runs and not ended:
@@ -114,16 +119,19 @@ class StackedTrainer:
                 results = self._stacked(runs).gradient(
                     runs[0].terms, batches, noises, [factors for _, factors in started]
                 )
-            share = (time.perf_counter() - begun) / count
+            clock.mark("update")
+            share, phases = (time.perf_counter() - begun) / count, self.clock.read() if ended else {}
             for run, result, batch, (line, _) in zip(runs, results, batches, started, strict=True):
                 try:
-                    run.update(result, [batch], line, self._timing(run, share, count) if ended else {})
+                    timed = partial(self._timing, run, share, count, phases) if ended else dict
+                    run.update(result, [batch], line, timed)
                 except DivergedError as error:
                     self.failed[run] = str(error)
                     _LOG.warning("%s; the other runs go on", error)
             bar.update(len(runs))
             runs = [run for run in runs if run not in self.failed]
             if not ended:
+                clock.mark("loading")
                 # Between steps, and not before an evaluation: that one is asked itself.
                 signals.check(self.engine, "between two steps")
                 for run in runs:
@@ -134,12 +142,15 @@ class StackedTrainer:
         if self.watch is not None and runs:
             self.watch(runs)
 
-    def _timing(self, run: Run, seconds: float, together: int) -> dict[str, float]:
-        """Return the timing of an epoch, of whose time `seconds` are this run's share."""
-        return {
+    def _timing(self, run: Run, seconds: float, together: int, phases: dict[str, float]) -> dict[str, float]:
+        """Return the timing of an epoch, of whose time `seconds` are this run's share, but for its last update."""
+        timing = {
             "seconds": seconds, "units_per_second": len(run.parts["train"]) / max(seconds, 1e-9), "padding": 0.0,
             "waiting": 0.0, "memory_bytes": float(self.engine.memory()), "together": together,
         }  # fmt: skip
+        if run.work is not None:
+            timing |= run.work.speed(run.work.needed(run.lengths(run.schedule.epoch(run.state.step - 1))), seconds, 1)
+        return timing | {phase: taken / together for phase, taken in phases.items()}
 
     def _draws(self, run: Run, steps: int) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
         """Yield the batches of a run's epoch and their noise, the masks that `Trainer` gives: `steps` at a time."""
