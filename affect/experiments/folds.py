@@ -142,7 +142,7 @@ def run_one(
     `only` are the evaluations at its end (None: all, and only then it is pushed to the Hub); `watch` sees the score
     that it is chosen by; `alone` says that its experiment has no other. Reached by every rank.
     """
-    engine = distributed.join(folder, task.recipe.train.trackers)
+    engine = distributed.join(folder, task.recipe.train.trackers, task.recipe.train.precision)
     short = memory.explained(folder, "give a smaller --train.budget")
     with contextlib.ExitStack() as held, contextlib.ExitStack() as ending, short:
         ending.callback(engine.end)
@@ -215,7 +215,8 @@ def run_together(
     # All of them first: a fold that can't be cut or a folder of another run is known before anything is begun.
     for task in made.values():
         task.datasets()
-    engine = distributed.join()
+    precision = whole.recipe.train.precision
+    engine = distributed.join(precision=precision)
     with contextlib.ExitStack() as held, memory.explained(top, "give --together 1"):
         for unit, task in made.items():
             scores = claim(engine, experiment, task, folder_of(top, *unit), options, command, held)
@@ -234,7 +235,7 @@ def run_together(
                 runs: dict[Unit, Run] = {}
                 for unit in chosen:
                     task, folder = made[unit], folder_of(top, *unit)
-                    engine = distributed.join(folder, task.recipe.train.trackers)
+                    engine = distributed.join(folder, task.recipe.train.trackers, precision)
                     stack.callback(engine.end)
                     several = len(units) > 1
                     start = _start(stack, engine, experiment, task, folder, options, only, several, stacked=True)

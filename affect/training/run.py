@@ -149,7 +149,7 @@ class Run:
             self.opening += memory.settle(self.engine, self.recipe.train, self.state, chosen, self.checkpoints)
         if self.engine.on_main(lambda: checkpoint.clear(self.checkpoints, after=self.state.step)):
             # The best weights were of a later step than this one: they are chosen anew.
-            self.state.best = None
+            self.state.best, self.state.best_step = None, 0
         self.saved = self.state.step
 
     def cut_anew(self) -> None:
@@ -413,7 +413,7 @@ class Run:
     def _best_weights(self) -> dict[str, Tensor]:
         """Return the best weights on every rank, the mean of the best few where the recipe asks for it."""
         best = self.checkpoints / checkpoint.BEST / checkpoint.MODEL
-        if self.state.best is None:
+        if not self.state.best_step:
             raise AffectError(
                 f"{self.folder}: {self.measures[0].shown} was defined on no evaluation (fewer than two labels, or all "
                 "the same), so that no weights were chosen: --train.choose last keeps the last ones"

@@ -157,6 +157,7 @@ class Trainer:
         key = (run.recipe.seed, run.state.step)
         seen = diagnostics.Sums(run.task) if run.diagnoses() else None
         gradients: dict[str, Tensor] = {}
+        # With one term they are the step's own; of several processes none has them whole.
         if self.aggregator is not None or (seen is not None and run.engine.world == 1 and len(run.terms) > 1):
             gradients = step.by_term(
                 run.engine, run.model, run.terms, batches, mode=mode, key=key, factors=factors,
@@ -170,7 +171,7 @@ class Trainer:
             # A row of zeros would be the least of all gradients to some of them, and stop the others.
             self._combine({name: row for name, row in gradients.items() if name not in result.undefined})
         if seen is not None:
-            line["diagnostics"] = seen.means(run.engine) | diagnostics.of_gradients(gradients)
+            line["diagnostics"] = seen.means(run.engine) | diagnostics.of_gradients(gradients, run.engine.loss_scale())
         return result, line
 
     def _combine(self, gradients: Mapping[str, Tensor]) -> None:

@@ -43,8 +43,7 @@ def make(feature_corpus, tmp_path):
 
 
 def draw(run: Run):
-    places = np.asarray(run.rows(run.epoch)["row"][:], dtype=np.intp)
-    return StackedTrainer([run])._draw(run, places)
+    return next(StackedTrainer([run])._draws(run, 1))
 
 
 def step(run: Run) -> Result:
@@ -293,7 +292,7 @@ def ended(tmp_path, only=None, sizes=None, main=True):
     real = run.predict
     run.predict = lambda evaluation: asked.setdefault(evaluation.name, real(evaluation))
     with run:
-        run.state.best = 0.5
+        run.state.best, run.state.best_step = 0.5, 1
         run._write_best(run.engine.weights(run.model), {})
         if not main:
             run.engine.on_main = lambda work: None

@@ -225,6 +225,14 @@ def test_an_interrupted_experiment_goes_on_as_if_nothing_had_been(corpus, tmp_pa
         assert small.weights(mine) == small.weights(its)
 
 
+def test_what_a_kill_costs_is_bounded_inside_an_epoch_too(corpus, tmp_path):
+    recipe = robust(corpus, together=4, train__checkpoint_every=100, train__checkpoint_minutes=1e-9)
+    with pytest.raises(KeyboardInterrupt):
+        small.train(recipe, tmp_path / "cut", watch=Stop(1))
+    for folder in small.folders(tmp_path / "cut"):
+        assert sorted(path.name for path in folder.glob("checkpoints/step-*")) == ["step-0000001", "step-0000002"]
+
+
 def test_runs_that_stand_at_different_epochs_catch_up(corpus, whole, tmp_path):
     """One had taken two epochs, three none: those go first, and the last epochs are of all."""
     recipe = robust(corpus)

@@ -341,7 +341,7 @@ def test_timing_holds_what_is_not_reproducible(small_corpus, tmp_path):
 def test_tensorboard_gets_losses_rates_speeds_and_scores(small_corpus, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = runs.make(runs.recipe(small_corpus, trackers=("tensorboard",)), tmp_path / "run")
+    run = runs.make(runs.recipe(small_corpus, trackers=("tensorboard",), diagnostics_every=1), tmp_path / "run")
     trainer.train(run)
     run.engine.end()
     events = EventAccumulator(str(next(tmp_path.glob("run/affect/events.*"))))
@@ -355,6 +355,7 @@ def test_tensorboard_gets_losses_rates_speeds_and_scores(small_corpus, tmp_path)
         "speed/peak_share",
         "speed/forward_seconds",
         "valid/ccc",
+        "diagnostics/gradient_norm/ccc_valence",
     } <= set(named)
     assert [round(e.value, 5) for e in events.Scalars("train/loss")] == [
         round(value, 5) for value in runs.losses(tmp_path / "run")

@@ -231,6 +231,11 @@ class Engine:
             raise AffectError(wrong[0])
         return value
 
+    def loss_scale(self) -> float:
+        """Return what losses are multiplied by before their backward: 1 without fp16."""
+        scaler = self.accelerator.scaler
+        return float(scaler.get_scale()) if scaler else 1.0
+
     def scaler_state(self) -> dict[str, float | int] | None:
         """Return the numbers of fp16's loss scaler, where there is one."""
         scaler = self.accelerator.scaler
