@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from platform import machine, python_version
+from platform import python_version
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,18 @@ from affect.models import saving
 from affect.options import Options
 from affect.recipe import Recipe
 from affect.task import TRAIN, VALID, Task
-from affect.training import cost_probe, distributed, lock, memory, run_dir, signals, stacked_trainer, trainer, watchdog
+from affect.training import (
+    cost_probe,
+    distributed,
+    hardware,
+    lock,
+    memory,
+    run_dir,
+    signals,
+    stacked_trainer,
+    trainer,
+    watchdog,
+)
 from affect.training.costs import Costs
 from affect.training.distributed import Engine
 from affect.training.run import DivergedError, Run, Scores, Start, Watch
@@ -173,7 +184,7 @@ def claim(
 
 def _surroundings(engine: Engine, task: Task) -> dict[str, Any]:
     """Return versions, hardware, processes, and the data's own description."""
-    device, card = f"CPU ({machine()})", {}
+    device, card = f"CPU ({hardware.processor()})", {}
     if engine.accelerated:
         module = torch.get_device_module(engine.device)
         device = module.get_device_name(engine.device)

@@ -27,6 +27,11 @@ def engine() -> Engine:
 # What is refused
 
 
+def test_the_attention_whose_backward_may_be_nan_with_a_mask_is_off(engine):
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert torch.backends.cuda.mem_efficient_sdp_enabled()
+
+
 def test_fp16_without_a_gpu_is_one_line(monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -34,6 +39,12 @@ def test_fp16_without_a_gpu_is_one_line(monkeypatch):
     with pytest.raises(AffectError, match="precision fp16 needs a GPU and none is here") as error:
         join()
     assert "\n" not in str(error.value)
+
+
+def test_a_launch_file_that_compiles_is_one_line(engine, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    with pytest.raises(AffectError, match="asks for torch.compile .dynamo_backend inductor., which runs do not take"):
+        join()
 
 
 def test_a_world_that_did_not_join_is_one_line(engine, monkeypatch):

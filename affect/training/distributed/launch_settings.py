@@ -114,6 +114,11 @@ def _check(cuda: bool, deepspeed: bool, fsdp: bool) -> None:
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision not in ("no", "bf16", "fp16"):
         raise AffectError(f"mixed_precision {precision} is not supported: use no, bf16 or fp16")
+    if (compiler := os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()) != "no":
+        # It would wrap the model, whose weights then have other names in every checkpoint.
+        raise AffectError(
+            f"the launch file asks for torch.compile (dynamo_backend {compiler}), which runs do not take: leave it out"
+        )
     if precision == "fp16" and not cuda:
         raise AffectError("precision fp16 needs a GPU and none is here: launch with --mixed_precision no or bf16")
     if precision == "fp16" and (deepspeed or fsdp):
