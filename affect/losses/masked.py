@@ -28,9 +28,23 @@ def present(targets: Targets, *modalities: str) -> Tensor:
 def squared_error(target: str, **facts: Any) -> Term:
     """Return the mean squared error over the labels that are not NaN, of any shape [N, ...].
 
-    `facts` are those of `cross_entropy`: `weight`, `output`, `name`, `log_variance`.
+    `facts` are those of `cross_entropy`: `weight`, `output`, `name`, `log_variance`; and `weigh`, which gives the
+    weight [N, ...] of each label's error (`label_distribution`): the mean is still over the number of labels.
     """
     return _elementwise(lambda output, label: (output - label).square(), "mse", target, **facts)
+
+
+def absolute_error(target: str, **facts: Any) -> Term:
+    """Return the mean absolute error over the labels that are not NaN; `facts` as `squared_error`'s."""
+    return _elementwise(lambda output, label: (output - label).abs(), "mae", target, **facts)
+
+
+def huber(target: str, *, delta: float = 1.0, **facts: Any) -> Term:
+    """Return the mean Huber loss over the labels that are not NaN: half the square up to `delta`, in their unit.
+
+    Beyond, it is delta * (|error| - delta / 2); `facts` as `squared_error`'s.
+    """
+    return _elementwise(partial(F.huber_loss, reduction="none", delta=delta), "huber", target, **facts)
 
 
 def binary_cross_entropy(target: str, **facts: Any) -> Term:
@@ -68,7 +82,7 @@ def cross_entropy(
 
 def _elementwise(
     loss: Callable[[Tensor, Tensor], Tensor], prefix: str, target: str, *, output: str | None = None,
-    name: str | None = None, **facts: Any,
+    name: str | None = None, weigh: Callable[[Tensor], Tensor] | None = None, **facts: Any,
 ) -> Term:  # fmt: skip
     """Return the mean of an elementwise loss over the labels of `target` that are not NaN; `output` is read for it."""
     read = output or target
@@ -76,7 +90,10 @@ def _elementwise(
     def total(outputs: Outputs, targets: Targets) -> Tensor:
         valid = torch.isfinite(targets[target])
         # The label is replaced before the loss, else a NaN would reach the gradient.
-        losses = loss(outputs[read].float(), torch.where(valid, targets[target], 0.0))
+        label = torch.where(valid, targets[target], 0.0)
+        losses = loss(outputs[read].float(), label)
+        if weigh is not None:
+            losses = losses * weigh(label)
         return torch.where(valid, losses, 0.0).sum()
 
     return Term(

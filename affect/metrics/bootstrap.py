@@ -59,6 +59,20 @@ def replicates_mean(groups: ArrayLike, values: ArrayLike, *, n: int = 1000, seed
     return means
 
 
+def replicates_variance(groups: ArrayLike, values: ArrayLike, *, n: int = 1000, seed: int = 0) -> Floats:
+    """Return the variance of n resamples [n] of `values` [N] (NaN: missing) over `groups` [N], as `replicates_mean`.
+
+    0 where all values of a resample are the same.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    # Centred on the whole sample's mean, as raw squares would cancel.
+    x = x - (x[~np.isnan(x)].mean() if not np.isnan(x).all() else 0.0)
+    mean, square = (replicates_mean(groups, power, n=n, seed=seed) for power in (x, x * x))
+    variance = square - mean**2
+    # What rounding leaves of a constant's variance counts as 0.
+    return np.where(variance <= 1e-12 * square, 0.0, variance)
+
+
 def percentiles(samples: Floats) -> tuple[float, float]:
     """Return the bounds that hold the middle 95 % of `samples` [n]."""
     low, high = np.quantile(samples, [(1 - 0.95) / 2, (1 + 0.95) / 2])

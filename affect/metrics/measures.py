@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.errors import AffectError
-from affect.metrics import bootstrap, classification, regression
+from affect.metrics import bootstrap, classification, quality, regression
 from affect.metrics.regression import Floats
 from affect.task import Measure, Replicates, Row
 
@@ -75,6 +75,70 @@ def mse(target: str, name: str, title: str = "") -> Measure:
     return _measure(numbers, target, regression.mse, replicates, name=name, title=title, better="lower")
 
 
+def mae(target: str) -> Measure:
+    """Return the mean absolute error of a number, in its unit."""
+
+    def replicates(groups: NDArray[np.intp], predicted: Floats, true: Floats) -> Floats:
+        return bootstrap.replicates_mean(groups, np.abs(predicted - true))
+
+    facts: dict[str, Any] = {"name": f"mae_{target}", "better": "lower", "headline": False}
+    return _measure(numbers, target, regression.mae, replicates, **facts)
+
+
+def r2(target: str) -> Measure:
+    """Return the share of a number's variance that is explained; predicting the mean reaches 0."""
+
+    def replicates(groups: NDArray[np.intp], predicted: Floats, true: Floats) -> Floats:
+        error = bootstrap.replicates_mean(groups, np.square(predicted - true))
+        variance = bootstrap.replicates_variance(groups, true)
+        return 1 - np.divide(error, variance, out=np.full_like(error, np.nan), where=variance > 0)
+
+    return _measure(numbers, target, regression.r2, replicates, name=f"r2_{target}", chance=0.0, headline=False)
+
+
+def srcc(target: str, title: str = "") -> Measure:
+    """Return Spearman's rank correlation of a number."""
+    facts: dict[str, Any] = {"name": f"srcc_{target}", "title": title, "chance": 0.0}
+    return _measure(numbers, target, quality.srcc, quality.replicates_srcc, **facts)
+
+
+def krcc(target: str, title: str = "") -> Measure:
+    """Return Kendall's rank correlation (tau-b) of a number."""
+    facts: dict[str, Any] = {"name": f"krcc_{target}", "title": title, "chance": 0.0, "headline": False}
+    return _measure(numbers, target, quality.krcc, quality.replicates_krcc, **facts)
+
+
+def plcc(target: str, title: str = "") -> Measure:
+    """Return Pearson's correlation of a number after a logistic curve; NaN of fewer than ten labels.
+
+    Chance is not 0: of few labels the curve finds a relation in noise.
+    """
+    return _measure(numbers, target, quality.plcc, quality.replicates_plcc, name=f"plcc_{target}", title=title)
+
+
+def rmse_fitted(target: str) -> Measure:
+    """Return the root mean squared error of a number after a logistic curve, in its unit; NaN as `plcc`."""
+    facts: dict[str, Any] = {"name": f"rmse_fitted_{target}", "better": "lower", "headline": False}
+    return _measure(numbers, target, quality.rmse_fitted, quality.replicates_rmse_fitted, **facts)
+
+
+def srcc_and_plcc(target: str, title: str = "") -> Measure:
+    """Return the mean of SRCC and of PLCC after a logistic curve, by which challenges of quality prediction rank."""
+    return mean(f"quality_{target}", [srcc(target), plcc(target)], title or "(SRCC + PLCC) / 2")
+
+
+def within_srcc(target: str, column: str, title: str = "") -> Measure:
+    """Return the SRCC of a number within a kind (a generator), which the rows name as `column`: a mean over kinds."""
+
+    def read(rows: Sequence[Row], name: str) -> tuple[Floats, Floats, list[str]]:
+        return *numbers(rows, name), [str(row.get(column) or "") for row in rows]
+
+    return _measure(
+        read, target, quality.within_srcc, quality.replicates_within_srcc, name=f"srcc_{target}_within_{column}",
+        title=title or f"SRCC within a {column}", chance=0.0,
+    )  # fmt: skip
+
+
 def unweighted_accuracy(target: str, title: str = "UA") -> Measure:
     """Return the mean recall of a target's classes."""
     score = classification.unweighted_accuracy
@@ -127,10 +191,10 @@ def mean(name: str, parts: Sequence[Measure], title: str = "mean") -> Measure:
 
 
 def _measure(
-    read: Callable[[Sequence[Row], str], tuple[Any, Any]], target: str, score: Callable[..., float],
+    read: Callable[[Sequence[Row], str], tuple[Any, ...]], target: str, score: Callable[..., float],
     replicates: Callable[..., Floats] | None = None, **facts: Any,
 ) -> Measure:  # fmt: skip
-    """Return the measure of what `read` takes of rows: predictions and targets, for `replicates` behind the groups."""
+    """Return the measure of what `read` takes of rows, predictions and targets first; `replicates` has groups first."""
 
     def resampled(rows: Sequence[Row], groups: NDArray[np.intp]) -> Floats:
         assert replicates is not None

@@ -2,8 +2,8 @@
 
 Legend: N examples. A NaN target is a missing label and is left out; a prediction that is NaN or infinite is
 a fault of the model and raises ValueError. With fewer than two labelled examples, or where all labels are the
-same, a correlation (CCC, Pearson) is not defined, and NaN: 0.0 would read as a bad one. Constant predictions of
-labels that differ have a CCC of 0.0, as Lin's formula says, and no Pearson. An error (MSE, RMSE) of no example is
+same, a correlation (CCC, Pearson) or R2 is not defined, and NaN: 0.0 would read as a bad one. Constant predictions of
+labels that differ have a CCC of 0.0, as Lin's formula says, and no Pearson. An error (MSE, RMSE, MAE) of no example is
 NaN, as 0.0 would read as perfect.
 """
 
@@ -53,6 +53,21 @@ def mse(prediction: ArrayLike, target: ArrayLike) -> float:
     """Return the mean squared error in the labels' unit squared; raises as `ccc` does."""
     x, y = valid(prediction, target)
     return float(np.mean((x - y) ** 2)) if x.size else float("nan")
+
+
+def mae(prediction: ArrayLike, target: ArrayLike) -> float:
+    """Return the mean absolute error in the labels' unit; raises as `ccc` does."""
+    x, y = valid(prediction, target)
+    return float(np.mean(np.abs(x - y))) if x.size else float("nan")
+
+
+def r2(prediction: ArrayLike, target: ArrayLike) -> float:
+    """Return the share of the labels' variance that is explained (at most 1, negative where worse than their mean).
+
+    Raises as `ccc` does.
+    """
+    x, y = valid(prediction, target)
+    return float("nan") if _flat(y) else float(1.0 - np.mean((x - y) ** 2) / np.var(y))
 
 
 def valid(prediction: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:

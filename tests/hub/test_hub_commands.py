@@ -18,7 +18,7 @@ from tests.hub.double import TOKEN, Hub
 from tests.inference.asking import ask
 from tests.launching import ROOT
 
-MODULES = ("ccc", "emoval", "der")
+MODULES = ("ccc", "emoval", "der", "quality")
 CODE = """
 import json, sys
 from affect.cli import main
@@ -29,13 +29,14 @@ for command in json.loads(sys.argv[1]):
 
 import evaluate
 
-ccc, emoval, der = (evaluate.load(f"someone/{name}") for name in ("ccc", "emoval", "der"))
+ccc, emoval, der, quality = (evaluate.load(f"someone/{name}") for name in ("ccc", "emoval", "der", "quality"))
 happy, sad = {"emotion": "happy", "valence": 2.0}, {"emotion": "sad", "valence": None}
 found = [
     ccc.compute(predictions=[1, 2, 4], references=[1, 2, 3]),
     emoval.compute(predictions=[{**happy, "valence": 1.0}, {**sad, "valence": -2.0}], references=[happy, sad]),
     der.compute(predictions=[[{"start": 0, "end": 8, "speaker": "x"}]],
                 references=[[{"start": 0, "end": 6, "speaker": "a"}, {"start": 6, "end": 10, "speaker": "b"}]]),
+    quality.compute(predictions=[1, 3, 2, 7], references=[1, 3, 5, 4]),
 ]
 print(json.dumps(found))
 """
@@ -82,19 +83,20 @@ def test_push_and_predict_by_name(server, said, spoken, tmp_path):
 
 
 def test_each_pushed_metric_module_is_loaded_by_its_name(server, said):
-    for name, line in zip(MODULES, said[2:5], strict=True):
+    for name, line in zip(MODULES, said[2:6], strict=True):
         assert line.startswith(f"{server.url}/spaces/someone/{name} (commit ")
         repo = server.repos[f"someone/{name}"]
         assert repo.sdk == "static"
         folder = ROOT / "affect" / "metrics" / "evaluate_modules" / name
         assert repo.files == {file: (folder / file).read_bytes() for file in ("README.md", f"{name}.py")}
         assert any(f"/spaces/someone/{name}/resolve/" in line for line in server.log)
-    ccc, emoval, der = json.loads(said[5])
+    ccc, emoval, der, quality = json.loads(said[6])
     assert ccc == {"ccc": pytest.approx(6 / 7)}
     assert emoval == {"emoval": 0.75, "weighted_f1": 1.0, "mse": 1.0}
     # Of 10 s, 2 are missed and 2 are the wrong speaker's; the speakers' Jaccard errors are 1/4 and 1.
     assert der["der"] == pytest.approx(0.4)
     assert der["jer"] == pytest.approx(0.625)
+    assert quality["srcc"] == pytest.approx(0.4)
 
 
 def test_a_dry_run_shows_files_and_card_and_asks_nobody(hub, spoken, capsys):

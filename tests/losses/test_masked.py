@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from affect.losses.masked import binary_cross_entropy, cross_entropy, squared_error
+from affect.losses.masked import absolute_error, binary_cross_entropy, cross_entropy, huber, squared_error
 from affect.task import Term
 from affect.training.terms import whole
 
@@ -30,6 +32,8 @@ def sample(kind: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 TERMS = {
     "squared": (squared_error, F.mse_loss),
+    "absolute": (absolute_error, F.l1_loss),
+    "huber": (partial(huber, delta=0.7), partial(F.huber_loss, delta=0.7)),
     "binary": (binary_cross_entropy, F.binary_cross_entropy_with_logits),
     "cross_entropy": (cross_entropy, F.cross_entropy),
 }
@@ -54,7 +58,7 @@ def test_value_and_gradient_are_torchs_over_what_is_there(name):
 @names
 def test_it_is_additive_and_reads_what_it_says(name):
     make = TERMS[name][0]
-    short = {"squared": "mse", "binary": "bce", "cross_entropy": "ce"}[name]
+    short = {"squared": "mse", "absolute": "mae", "huber": "huber", "binary": "bce", "cross_entropy": "ce"}[name]
     term = make("t")
     assert term.additive
     assert (term.name, term.outputs, term.targets, term.weight) == (f"{short}_t", ("t",), ("t",), 1.0)
@@ -107,6 +111,17 @@ def test_constant_and_extreme_outputs_have_finite_gradients(name, constant):
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(output.grad).all()
+
+
+@pytest.mark.parametrize("make", [squared_error, absolute_error, huber])
+def test_labels_may_weigh_and_are_counted_all_the_same(make):
+    """As the public code of label-distribution smoothing: the mean of weight times error."""
+    output, target = torch.tensor([1.0, 2.0, 5.0, 4.0]), torch.tensor([2.0, 4.0, NAN, 4.5])
+    term = make("t", weigh=lambda label: label**2)
+    plain = torch.stack([make("t").sum({"t": output[k : k + 1]}, {"t": target[k : k + 1]}) for k in range(4)])
+    found = whole([term], {"t": output}, {"t": target}).total
+    assert float(found) == pytest.approx(float(plain @ torch.tensor([4.0, 16.0, 0.0, 20.25])) / 3)
+    assert int(term.count({"t": target})) == 3
 
 
 def test_each_target_has_its_own_count():

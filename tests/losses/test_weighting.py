@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affect.losses.weighting import FAMO, DynamicWeightAverage, RandomLossWeighting
-from affect.task import Weighting
+from affect.task import Term, Weighting
+from affect.training.terms import whole
 
 NAMES = ("a", "b", "c")
 VALUES = st.dictionaries(st.sampled_from(NAMES), st.floats(0.0, 10.0), max_size=3)
@@ -131,6 +132,30 @@ def test_a_term_that_is_absent_leaves_famos_other_weights_alone():
     without.observe({"a": 0.7, "b": 1.3}, 0)
     assert with_it.logits("c") == 0.0, "its first value says nothing of how it falls"
     assert [with_it.logits(name) for name in "ab"] == [without.logits(name) for name in "ab"]
+
+
+# Uncertainty
+
+
+def test_uncertainty_is_twice_the_reference():
+    """Sum of L / (2 e^s) + s / 2 for L = 1, 2, .5 and s = -.5 there; e^-s L + s here, where s = log L is best, too."""
+    values = torch.tensor([1.0, 2.0, 0.5], requires_grad=True)
+    level = torch.full((3,), -0.5, requires_grad=True)
+    terms = [
+        Term(name=name, outputs=(name,), value=lambda outputs, _, name=name: outputs[name].mean(), log_variance=k)
+        for k, name in enumerate(NAMES)
+    ]
+    outputs = {name: values[k].expand(2) for k, name in enumerate(NAMES)}
+    total = whole(terms, {**outputs, "log_variance": level.expand(2, -1)}, {}).total
+    total.backward()
+    assert float(total.detach()) / 2 == pytest.approx(2.135262, abs=1e-6)
+    assert (level.grad / 2).tolist() == pytest.approx([-0.324361, -1.148721, 0.087820], abs=1e-6)
+    assert (values.grad / 2).tolist() == pytest.approx([0.824361] * 3, abs=1e-6)
+    with torch.no_grad():
+        level.copy_(values.log())
+    level.grad = None
+    whole(terms, {**outputs, "log_variance": level.expand(2, -1)}, {}).total.backward()
+    assert level.grad.tolist() == pytest.approx([0, 0, 0], abs=1e-6)
 
 
 # All of them

@@ -14,7 +14,12 @@ from affect import keyed
 from affect.losses.alignment import contrastive
 from affect.losses.arcface import arcface
 from affect.losses.ccc import ccc_term
-from affect.losses.masked import binary_cross_entropy, cross_entropy, squared_error
+from affect.losses.consistency import consistency
+from affect.losses.gaussian import gaussian
+from affect.losses.label_distribution import LabelWeights
+from affect.losses.masked import absolute_error, binary_cross_entropy, cross_entropy, huber, squared_error
+from affect.losses.plcc import plcc_term
+from affect.losses.rank import rank_term
 from affect.models.dropout import Dropout
 from affect.task import Batch, Term
 
@@ -23,15 +28,23 @@ TARGETS = ("valence", "arousal")
 MAKE: dict[str, Callable[[], Term]] = {
     "ccc_valence": lambda: ccc_term("valence"),
     "ccc_arousal": lambda: ccc_term("arousal", weight=0.7),
+    "plcc_valence": lambda: plcc_term("valence"),
+    "rank_arousal": lambda: rank_term("arousal", weight=0.7),
     "contrastive": lambda: contrastive("first", "second"),
     "mse_valence": lambda: squared_error("valence"),
     "mse_arousal": lambda: squared_error("arousal", weight=0.7),
     "bce_smile": lambda: binary_cross_entropy("smile", weight=2.0),
     "ce_label": lambda: cross_entropy("label"),
     "arcface_speaker": lambda: arcface("speaker"),
+    "mae_valence": lambda: absolute_error("valence", weigh=LabelWeights(1.0, 5.0, (2.0, 1.0, 0.5, 1.5))),
+    "huber_arousal": lambda: huber("arousal", delta=0.5),
+    "nll_valence": lambda: gaussian("valence", beta=0.25),
+    "consistency": lambda: consistency({"valence": (1.0, 5.0), "arousal": (0.0, 6.0)}, weight=3.0),
 }
-"""Terms by name: three of the batch, five additive."""
-GATHERED, ADDITIVE = tuple(MAKE)[:3], tuple(MAKE)[3:]
+"""Terms by name: five of the batch, nine additive."""
+GATHERED, ADDITIVE = tuple(MAKE)[:5], tuple(MAKE)[5:]
+VARIED, LABELLED = GATHERED[:4], ADDITIVE[:-1]
+"""Those that need two labels that differ, and those that need one."""
 
 
 def terms(chosen: dict[str, bool]) -> list[Term]:
@@ -64,9 +77,10 @@ class Toy(nn.Module):
         super().__init__()
         self.body = nn.Sequential(nn.Linear(WIDTH, 16), nn.Tanh(), Dropout(dropout), nn.Linear(16, 16), nn.Tanh())
         self.heads = nn.ModuleDict({name: nn.Linear(16, 1) for name in (*TARGETS, "smile")})
+        self.spread = nn.Linear(16, 1)
         self.first, self.second = nn.Linear(16, 4), nn.Linear(16, 4)
         self.table = nn.Parameter(torch.randn(SPEAKERS, 16))
-        self.log_variance = nn.Parameter(torch.tensor([0.3, -0.2, 0.1, 0.4, -0.1, 0.2, -0.3, 0.5]))
+        self.log_variance = nn.Parameter(torch.tensor([0.3, -0.2, 0.1, 0.4, -0.1, 0.2, -0.3] * 2))
         self.forwards = 0
         keyed.name_places(self)
 
@@ -75,6 +89,7 @@ class Toy(nn.Module):
         h = self.body(x)
         scalars = {name: head(h).squeeze(-1) for name, head in self.heads.items()}
         cosine = F.normalize(h, dim=-1) @ F.normalize(self.table, dim=-1).T
+        scalars["valence_spread"] = F.softplus(self.spread(h).squeeze(-1))
         rest = {"first": self.first(h), "second": self.second(h), "speaker": cosine, "label": 5 * cosine}
         # A zero for every parameter: DDP wants each to take part, whichever loss is asked for.
         unused = sum(p.sum() for p in self.parameters()) * 0.0
