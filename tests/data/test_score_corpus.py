@@ -99,7 +99,9 @@ def test_rows_may_be_edited_and_a_damaged_folder_is_one_line(made, tmp_path):
     first, *others = text.splitlines()
     rows.write_text("\n".join([f"{first},room", *(f"{line},r{k % 4}" for k, line in enumerate(others))]))
     corpus = read_folder(tmp_path / "c", "mine")
-    assert corpus.groups[-1] == "room" and way(corpus, "room").folds == 4
+    assert corpus.groups[-1] == "room" and way(corpus, "room").folds == 4 and "by room: r0 6" in corpus.describe()
+    rows.write_text(text.replace("g2,2,", "g2,-1,"))
+    assert np.isnan(read_folder(tmp_path / "c", "mine").utterances[5]["lip"])
     for damaged, words in (
         (text.replace("c05", "c55"), "are of other clips"),
         (text.replace(",,", ",x,", 1), "is no number|has the part 'x'"),
