@@ -98,10 +98,13 @@ def read_folder(
     groups = tuple(column for column in columns if column not in (*FIXED, *schema["scores"]) and column)
     table = _table(rows, groups, wanted, folder)
     scales = {each: scale or _inferred(table, each) for each in wanted}
-    for each, (low, high) in scales.items() if scale else ():
+    for each, (low, high) in scales.items():
         off = next((value for value in table[each] if not within(value, (low, high))), None)
         if off is not None:
-            raise AffectError(f"{where}: the score {each} {off:g} is not on the scale {low:g} to {high:g}")
+            words = f"{where}: the score {each} {off:g} is not on the scale {low:g} to {high:g}"
+            if scale is not None:
+                raise AffectError(words)
+            _LOG.warning("%s of the clips to train on (--data.scale says another)", words)
     digest = hashlib.sha256(f"{name} {kept.digest} {sorted(found)}".encode())
     digest.update(json.dumps([[str(value) for value in table[key]] for key in table]).encode())
     types = {key: Value("int64" if key == "row" else "float64" if key in ("length", *wanted) else "string")
