@@ -46,6 +46,7 @@ bench: $(VENV)/.done
 	$(BIN)/python benchmarks/hold.py
 	$(BIN)/python benchmarks/mamba.py
 	$(BIN)/python benchmarks/cache.py
+	$(BIN)/python benchmarks/convert.py
 	$(BIN)/python benchmarks/together.py --whole
 	$(BIN)/python benchmarks/scale.py
 

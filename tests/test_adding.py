@@ -54,7 +54,7 @@ def where(path: Path) -> str:
 def experiments() -> set[str]:
     """Where the experiments are whose names have an underscore: others (demo, temporal) are words, too."""
     files = sorted((ROOT / "recipes").glob("*.py"))
-    names = {name for path in files for name in cli.experiments_in(path) if "_" in name} - {*corpora.UTTERANCES}
+    names = {name for path in files for name in cli.experiments_in(path) if "_" in name} - {*corpora.ALL}
     table = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
     told = {"recipes/README.md"} if any(f"`{name}`" in table for name in names) else set()
     return that_name(names, "affect", "recipes", "tests/recipes") | told
@@ -62,7 +62,7 @@ def experiments() -> set[str]:
 
 def readers() -> set[str]:
     """Where the corpora are; generated, synthetic and hub are words, too."""
-    names = {*corpora.UTTERANCES, *corpora.FEATURES} - {"generated", "synthetic", "hub"}
+    names = {*corpora.ALL} - {"generated", "synthetic", "hub"}
     return that_name(names, "affect") | that_say("affect.data.corpora", "tests/data/corpora/test_")
 
 

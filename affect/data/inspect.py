@@ -15,6 +15,7 @@ from affect.data.corpora.feature_folders import features_below
 from affect.data.corpora.utterances import kind
 from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.data.feature_corpus import MODALITIES, FeatureCorpus
+from affect.data.inspect_scores import numbers
 from affect.errors import AffectError
 
 LISTED = 10
@@ -28,7 +29,7 @@ def describe(corpus: Corpus, *, listed: int | None = LISTED) -> str:
     lines = [
         f"{corpus.name}: {len(corpus.utterances)} utterances, fingerprint {corpus.fingerprint}",
         _scale(corpus, columns), _durations(columns["duration"]), _groups(columns), *_counts(columns, corpus.groups),
-        *(_numbers(name, np.asarray(columns[name], np.float64)) for name in (*LABELS, *corpus.labels)),
+        *(numbers(name, np.asarray(columns[name], np.float64)) for name in (*LABELS, *corpus.labels)),
         *_folds(corpus), *_exclusions(corpus.exclusions, listed),
     ]  # fmt: skip
     return "\n".join(line for line in lines if line)
@@ -74,7 +75,7 @@ def describe_features(corpus: FeatureCorpus, there: Mapping[str, str], *, listed
         counts = Counter(emotions[rows[part]].tolist())
         shown = [f"{name or '(none)'} {counts[name]}" for name in (*corpus.classes, "") if name or counts[name]]
         lines.append(f"emotion, {part}: {', '.join(shown)}")
-    lines += [_numbers(f"valence, {part}", valences[rows[part]]) for part in parts]
+    lines += [numbers(f"valence, {part}", valences[rows[part]]) for part in parts]
     lines.append(f"features: {len(there)}")
     lines += [f"  {name}: {text}" for name, text in there.items()]
     lines += _presence(corpus, rows)
@@ -134,17 +135,6 @@ def _counts(columns: dict[str, list[Any]], further: Sequence[str]) -> list[str]:
         more = f", and {len(ordered) - 24} more" if len(ordered) > 24 else ""
         lines.append(f"by {name}: {shown}{more}")
     return lines
-
-
-def _numbers(title: str, values: NDArray[np.float64]) -> str:
-    given = values[np.isfinite(values)]
-    if not len(given):
-        return f"{title}: none"
-    missing = f", missing for {len(values) - len(given)}" if len(given) < len(values) else ""
-    return (
-        f"{title}: mean {given.mean():.3f}, deviation {given.std():.3f}, "
-        f"from {given.min():.3f} to {given.max():.3f}{missing}"
-    )
 
 
 def _folds(corpus: Corpus) -> list[str]:

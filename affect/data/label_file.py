@@ -1,39 +1,32 @@
 """Labels that numpy pickled into an .npz file, read without trusting the pickle.
 
-A pickle names functions, and who reads it calls them. Here the few names that an object array of plain dictionaries
-needs mean objects of this module, which check what they are given; every other name is refused. numpy's own functions
-are not called either: a crafted state of `numpy.dtype` makes them read memory that is not theirs.
+They are read by `affect.data.safe_pickle`, which calls nothing that a pickle names.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-import pickletools
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from affect.data.safe_pickle import SCALARS, UNREADABLE, Kind, Names, Unpickler, check_places, check_start, refusal
 from affect.errors import AffectError, first_line
 
 MOST = 32 * 2**20
 """Bytes that a file, or anything packed in it, may have: a hundred times what the labels of MER2023 take."""
 
-_UNREADABLE = (pickle.UnpicklingError, ValueError, TypeError, AttributeError, LookupError, EOFError, OverflowError,
-               MemoryError, RecursionError)  # fmt: skip
 _PARSER = threading.Lock()
 
 Labels = dict[str, dict[str, Any]]
 """By utterance, a dictionary of its labels."""
-
-_NUMBERS = frozenset(("f2", "f4", "f8", "b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"))
-"""Types of numbers that labels may have."""
 
 
 def read_labels(path: str | Path, keys: Sequence[str] | None = None) -> dict[str, Labels]:
@@ -92,41 +85,15 @@ def _labels(data: bytes, where: str) -> Labels:
     if shape != () or dtype.kind != "O":
         raise AffectError(f"{where} is an array of {dtype} of the shape {list(shape)}, not one dictionary of labels")
     try:
-        _check_places(data[stream.tell() :])
-        array = _Unpickler(stream, where).load()
-    except _UNREADABLE as error:
+        check_places(data[stream.tell() :])
+        array = Unpickler(stream, _ADMITTED, refusal(where, "labels")).load()
+    except UNREADABLE as error:
         raise AffectError(f"{where} is no readable pickle ({first_line(error)})") from error
     value = array.item if isinstance(array, _Array) else None
     # What the pickle made may refer to itself: only the two levels that are used are looked at.
     if type(value) is not dict or not all(type(k) is str and type(v) is dict for k, v in value.items()):
         raise AffectError(f"{where} holds no dictionary of a dictionary of labels for each utterance")
     return value
-
-
-def _check_places(payload: bytes) -> None:
-    """Raise UnpicklingError for a number of an object above a pickle's length: Python makes room for all below it."""
-    for opcode, argument, _ in pickletools.genops(payload):
-        if opcode.name.endswith("PUT") and not 0 <= (argument or 0) <= len(payload):
-            raise pickle.UnpicklingError(f"it numbers an object {argument}")
-
-
-class _Unpickler(pickle.Unpickler):
-    """Knows the names that arrays of dictionaries need, and refuses all others before anything is imported."""
-
-    def __init__(self, stream: BinaryIO, where: str) -> None:
-        super().__init__(stream)
-        self._where = where
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in _ADMITTED:
-            raise AffectError(
-                f"{self._where} is not labels alone: its pickle asks for {f'{module}.{name}'[:100]!r}, "
-                "which was refused; don't use this file"
-            )
-        return _Stand(_ADMITTED[module, name])
-
-    def persistent_load(self, pid: object) -> NoReturn:
-        raise pickle.UnpicklingError("it refers to objects outside itself")
 
 
 class _Array:
@@ -139,74 +106,18 @@ class _Array:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, _, items = state
-        if shape != () or type(dtype) is not _Kind or not dtype.code.startswith("O") or type(items) is not list:
+        if shape != () or type(dtype) is not Kind or not dtype.code.startswith("O") or type(items) is not list:
             raise pickle.UnpicklingError("an array of it is not a single object")
         (self.item,) = items
 
 
-class _Kind:
-    """A dtype: its code without the order of bytes (`f8`, `U5`, `O8`), and that order."""
-
-    __slots__ = ("code", "order")
-
-    def __init__(self, code: str) -> None:
-        self.code, self.order = code, "<"
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        if state[1] in (">", "<"):
-            self.order = state[1]
-
-
-class _Stand:
-    """Stands for what a pickle names. A new one each time: a pickle can set attributes of what it is given."""
-
-    __slots__ = ("function",)
-
-    def __init__(self, function: Callable[..., object]) -> None:
-        self.function = function
-
-    def __call__(self, *arguments: object) -> object:
-        return self.function(*arguments)
-
-
-def _ndarray(*_: object) -> NoReturn:
-    # It is only ever an argument.
-    raise pickle.UnpicklingError("an array of it does not start empty")
-
-
 def _reconstruct(kind: object, shape: object, code: object) -> _Array:
     """Make an empty array, which a state then fills."""
-    if type(kind) is not _Stand or kind.function is not _ndarray or shape != (0,) or code != b"b":
-        raise pickle.UnpicklingError("an array of it does not start empty")
+    check_start(kind, shape, code)
     return _Array()
 
 
-def _dtype(code: object, align: object = False, copy: object = True) -> _Kind:
-    if type(code) is not str:
-        raise pickle.UnpicklingError("a type of it is no code")
-    return _Kind(code)
-
-
-def _scalar(kind: object, data: object) -> object:
-    """Make Python's own of a numpy number or string."""
-    if type(kind) is not _Kind or type(data) is not bytes:
-        raise pickle.UnpicklingError("a number of it is not written as bytes")
-    if kind.code.startswith("U"):
-        return data.decode("utf-32-le" if kind.order == "<" else "utf-32-be").rstrip("\0")
-    if kind.code not in _NUMBERS:
-        raise pickle.UnpicklingError(f"a value of it has the type {kind.code[:20]!r}")
-    return np.frombuffer(data, kind.order + kind.code).item()
-
-
-def _encode(text: object, encoding: object) -> bytes:
-    """Make bytes, which protocol 2 writes as text."""
-    if type(text) is not str or encoding != "latin1":
-        raise pickle.UnpicklingError("bytes of it are not in latin1")
-    return text.encode("latin-1")
-
-
-_ADMITTED: dict[tuple[str, str], Callable[..., object]] = {
-    ("numpy", "ndarray"): _ndarray, ("numpy", "dtype"): _dtype, ("_codecs", "encode"): _encode,
+_ADMITTED: Names = {
+    **SCALARS,
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct, ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy.core.multiarray", "scalar"): _scalar, ("numpy._core.multiarray", "scalar"): _scalar,
 }  # fmt: skip

@@ -75,10 +75,11 @@ def inspect(
     """Describe a corpus: counts, labels, durations, what is left out and why, and its folds.
 
     Of a corpus of features: the features there, how many vectors of each are missing in each part, and how often
-    each set of modalities is there.
+    each set of modalities is there. Of clips with scores, also in a pickle, which is read without trusting it: their
+    features, scores and groups, and which groups its parts share.
 
     Args:
-        root: The corpus's folder, or the name of a source on the Hub.
+        root: The corpus's folder, a pickle, or the name of a source on the Hub.
         corpus: Its layout; auto looks.
         scale: Lowest and highest label of your own data; inferred from the labels when not given.
         columns: OURS=THEIRS for each column that has another name in your own data.
@@ -97,7 +98,6 @@ def inspect(
 
     if scale is not None and not scale[0] < scale[1]:
         raise AffectError(f"--scale must be low then high, not {scale[0]:g} {scale[1]:g}")
-    kind = corpora.detect(root) if corpus == "auto" else corpus
     asked: dict[str, Any] = {
         "scale": scale, "columns": corpora.mapping(columns), "labels": labels, "audio": audio, "subset": subset,
         "revision": revision, "limit": limit, "streaming": streaming,
@@ -105,8 +105,20 @@ def inspect(
     }  # fmt: skip
     # A limit of 0 is a mistake for the reader to name, not one that was not given.
     given = {name: value for name, value in asked.items() if value or value == 0 and name == "limit"}
-    listed = None if every else inspection.LISTED
+    print(_described(corpus, root, given, None if every else inspection.LISTED))
+
+
+def _described(corpus: str, root: Path, given: dict[str, Any], listed: int | None) -> str:
+    from affect.data import inspect as inspection
+    from affect.data import pickle_file
+
+    if corpus == "auto" and root.suffix in pickle_file.SUFFIXES and not root.is_dir():
+        for name in given:
+            raise AffectError(f"--{name.replace('_', '-')} has no use for a pickle, which is described as it is")
+        return pickle_file.describe(root)
+    kind = corpora.detect(root) if corpus == "auto" else corpus
+    if kind in corpora.SCORES:
+        return corpora.read_scores(kind, root, **given).describe(listed=listed)
     if kind in corpora.FEATURES:
-        print(inspection.describe_features(*inspection.features_of(kind, root, given), listed=listed))
-        return
-    print(inspection.describe(corpora.read(kind, root, **given), listed=listed))
+        return inspection.describe_features(*inspection.features_of(kind, root, given), listed=listed)
+    return inspection.describe(corpora.read(kind, root, **given), listed=listed)

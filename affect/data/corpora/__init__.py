@@ -1,6 +1,6 @@
 """Readers of corpora: one file a layout on disk, whose object `CORPUS` says all that affect knows of it.
 
-Those of recordings or texts return a `Corpus`, those of features a `FeatureCorpus`.
+Those of recordings or texts return a `Corpus`, those of features a `FeatureCorpus`, those of scores a `ScoreCorpus`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from affect.errors import AffectError, nearest
 if TYPE_CHECKING:
     from affect.data.corpus import Corpus
     from affect.data.feature_corpus import FeatureCorpus
+    from affect.data.score_corpus import ScoreCorpus
 
 UTTERANCES = {
     "iemocap": "affect.data.corpora.iemocap",
@@ -31,23 +32,31 @@ UTTERANCES = {
 """The file of each corpus of recordings or texts; the first one is what recipes take when none is named."""
 FEATURES = {"mer2023": "affect.data.corpora.mer2023", "generated": "affect.data.corpora.generated"}
 """The file of each corpus that is features alone."""
-INSPECTED = tuple(name for name in UTTERANCES | FEATURES if name not in ("synthetic", "generated"))
+SCORES = {
+    "score_folder": "affect.data.corpora.score_folder",
+    "thqa": "affect.data.corpora.thqa",
+    "thqa_ntire": "affect.data.corpora.thqa_ntire",
+    "score_table": "affect.data.corpora.score_table",
+    "generated_scores": "affect.data.corpora.generated_scores",
+}
+"""The file of each corpus of clips with scores; the first one is what recipes take when none is named."""
+ALL = UTTERANCES | FEATURES | SCORES
+INSPECTED = tuple(name for name in ALL if name not in ("synthetic", "generated", "generated_scores"))
 """What `affect inspect` reads; generated corpora are read in the layout that they are written in."""
-GUESSED_LAST = ("hub", "csv_folder")
+GUESSED_LAST = ("score_table", "hub", "csv_folder")
 """Layouts of your own data: any corpus may look like them."""
 
 
 def layout(name: str) -> Layout:
     """Return what a corpus says of itself; raises AffectError, with the nearest name, for an unknown one."""
-    files = UTTERANCES | FEATURES
-    if name not in files:
-        raise AffectError(f"unknown corpus {name!r}: {nearest(name, files)}")
-    return cast(Layout, importlib.import_module(files[name]).CORPUS)
+    if name not in ALL:
+        raise AffectError(f"unknown corpus {name!r}: {nearest(name, ALL)}")
+    return cast(Layout, importlib.import_module(ALL[name]).CORPUS)
 
 
 def known(name: object) -> Layout | None:
     """Return what a corpus says of itself, None where `name` is no layout's (a paper's corpus, a user's name)."""
-    return layout(name) if isinstance(name, str) and name in UTTERANCES | FEATURES else None
+    return layout(name) if isinstance(name, str) and name in ALL else None
 
 
 def check_options(name: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
@@ -56,7 +65,8 @@ def check_options(name: str, given: Mapping[str, Any], defaults: Mapping[str, An
     Defaults pass, and so do options of generated corpora: a demo may be pointed at a real one.
     """
     own = layout(name).options
-    others = [layout(each) for each in (UTTERANCES if name in UTTERANCES else FEATURES)]
+    sort = next(each for each in (UTTERANCES, FEATURES, SCORES) if name in each)
+    others = [layout(each) for each in sort]
     for option, value in given.items():
         owners = [other.name for other in others if option in other.options and not other.generated]
         if owners and option not in own and value != defaults[option]:
@@ -87,7 +97,7 @@ def read(corpus: str, root: str | Path, *, name: str | None = None, **options: A
 
     `name` is the user's name for it. Raises AffectError for an unknown layout or option, and what the reader raises.
     """
-    if corpus in FEATURES:
+    if corpus in FEATURES or corpus in SCORES:
         raise AffectError(f"corpus {corpus!r} is of features, not of the recordings or texts that this task needs")
     return cast("Corpus", _read(corpus, root, name, options))
 
@@ -96,7 +106,16 @@ def read_features(corpus: str, root: str | Path, *, name: str | None = None, **o
     """Return the corpus of features in folder `root` as the reader of `corpus` finds it; raises as `read` does."""
     if corpus in UTTERANCES:
         raise AffectError(f"corpus {corpus!r} is of recordings or texts, not of the features that this task needs")
+    if corpus in SCORES:
+        raise AffectError(f"corpus {corpus!r} is of clips with scores, not of the utterances that this task needs")
     return cast("FeatureCorpus", _read(corpus, root, name, options))
+
+
+def read_scores(corpus: str, root: str | Path, *, name: str | None = None, **options: Any) -> ScoreCorpus:
+    """Return the corpus of clips with scores in `root` as the reader of `corpus` finds it; raises as `read` does."""
+    if corpus in ALL and corpus not in SCORES:
+        raise AffectError(f"corpus {corpus!r} is not of the clips with scores that this task needs")
+    return cast("ScoreCorpus", _read(corpus, root, name, options))
 
 
 def _read(corpus: str, root: str | Path, name: str | None, options: Mapping[str, Any]) -> Any:

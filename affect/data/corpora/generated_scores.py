@@ -1,0 +1,41 @@
+"""The generated clips of `affect.data.synthetic_scores`, converted as any pickle is, as a corpus of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from affect.data.corpora import score_folder
+from affect.data.corpora.layout import Layout
+
+if TYPE_CHECKING:
+    from affect.data.score_corpus import ScoreCorpus
+
+
+def read(
+    root: str | Path, *, clips: int = 400, frames: tuple[int, int] = (15, 60),
+    generated_widths: tuple[int, int, int, int] = (512, 192, 351, 17), noise: float = 1.0, generator_seed: int = 0,
+    **options: Any,
+) -> ScoreCorpus:  # fmt: skip
+    """Return the corpus of these settings under `root`, made first where it is not there yet.
+
+    Raises AffectError where `root` holds anything else, and as `score_folder` does, which takes the `options`.
+    """
+    from affect.data import synthetic_scores
+
+    settings = synthetic_scores.GeneratorSettings(
+        clips=clips, frames=frames, widths=generated_widths, noise=noise, seed=generator_seed
+    )
+    folder = synthetic_scores.generate_converted(Path(root), settings)
+    corpus = score_folder.read(folder, **options)
+    return replace(corpus, name=f"{CORPUS.name} (noise {noise:g}, seed {generator_seed})")
+
+
+CORPUS = Layout(
+    name="generated_scores",
+    read=read,
+    columns=score_folder.CORPUS.columns,
+    options=("clips", "frames", "generated_widths", "noise", "generator_seed", *score_folder.CORPUS.options),
+    generated=True,
+)

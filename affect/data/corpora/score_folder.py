@@ -1,0 +1,59 @@
+"""Clips with features and scores as `affect convert` writes them: features.arrow, rows.csv and schema.json.
+
+A pickle is never read here: training refuses it, and says how to convert it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from affect.data.corpora.layout import Layout
+from affect.errors import AffectError
+
+if TYPE_CHECKING:
+    from affect.data.score_corpus import ScoreCorpus
+
+
+def read(
+    root: str | Path, *, features: Sequence[str] = (), scores: Sequence[str] = (),
+    scale: tuple[float, float] | None = None, widths: Mapping[str, int] | None = None,
+) -> ScoreCorpus:  # fmt: skip
+    """Return the corpus in folder `root`, or some features and scores of it (all where none are named).
+
+    `scale` is that of all scores, inferred where it is not given, `widths` what features must have. Raises AffectError
+    for a pickle, for files that don't belong together and for names that are not there.
+    """
+    from affect.data.pickle_file import SUFFIXES, refuse
+    from affect.data.score_corpus import read_folder
+
+    path = Path(root)
+    if path.suffix in SUFFIXES and not path.is_dir():
+        raise refuse(path)
+    if not holds(path):
+        if pickles := sorted(each for suffix in SUFFIXES for each in path.glob(f"*{suffix}")):
+            raise refuse(pickles[0])
+        raise AffectError(f"{path} has no {CORPUS.sign}: `affect convert` writes it")
+    return read_folder(path, CORPUS.name, features=features, scores=scores, scale=scale, widths=widths)
+
+
+def holds(path: Path) -> bool:
+    """Whether a folder is one that `affect convert` wrote."""
+    try:
+        said = json.loads((path / "schema.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and str(said.get("format", "")).startswith("affect.scores.")
+
+
+CORPUS = Layout(
+    name="score_folder",
+    read=read,
+    columns=("part", "length"),
+    options=("features", "scores", "scale", "widths"),
+    holds=holds,
+    sign="schema.json that affect convert wrote",
+    about="These are clips of talking faces with their scores, a collection of your own.",
+)

@@ -1,0 +1,108 @@
+"""Clips of your own with scores in CSV files: a line a clip, its name first.
+
+Columns called score, MOS or ..._score are scores, `split` or `part` says the part, other texts are groups, and other
+numbers together the feature `clip`. Files called train.csv, val.csv (valid.csv) and test.csv are parts. Groups may be
+told by the names (`pattern`), and frames lie beside: a CSV with several lines a clip, or a folder with a CSV of py-feat
+or OpenFace a clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from affect.data.corpora.layout import Layout
+from affect.errors import AffectError
+
+if TYPE_CHECKING:
+    from affect.data.score_corpus import ScoreCorpus
+
+_PARTS = {"train": "train", "val": "valid", "valid": "valid", "test": "test"}
+
+
+def read(
+    root: str | Path, *, table: str | None = None, clip: str | None = None, groups: Sequence[str] = (),
+    pattern: str | None = None, frames_of: str | None = None, features: Sequence[str] = (), scores: Sequence[str] = (),
+    scale: tuple[float, float] | None = None, widths: Mapping[str, int] | None = None,
+) -> ScoreCorpus:  # fmt: skip
+    """Return the clips of the tables in folder `root`, or of the file `table` there.
+
+    `clip` is the column of names (the first one), `groups` are columns of numbers that are groups, `pattern` is a
+    regular expression whose named groups are those of a clip's name, `frames_of` the CSV or folder of frames, below
+    `root`. Raises AffectError for tables, columns and patterns that can't be used.
+    """
+    from affect.data import score_tables
+    from affect.data.score_samples import Sample
+
+    folder = Path(root)
+    tables = _tables(folder, table)
+    place = None if frames_of is None else folder / frames_of
+    if place is not None and not place.exists():
+        raise AffectError(f"{folder} has no {frames_of}")
+    named = None if pattern is None else score_tables.named_groups(pattern)
+
+    def make() -> score_tables.Made:
+        samples: list[Sample] = []
+        left_out: dict[str, str] = {}
+        for path, part in tables.items():
+            own, less = score_tables.samples_of(path, clip=clip, scores=scores, groups=groups, named=named, part=part)
+            samples += own
+            left_out |= less
+        if place is not None:
+            add = score_tables.with_faces if place.is_dir() else score_tables.with_frames
+            samples = add(samples, place)
+        return samples, left_out
+
+    beside = [] if place is None else sorted(place.glob("*.csv")) if place.is_dir() else [place]
+    return score_tables.corpus_of(
+        CORPUS.name, folder, [*tables, *beside], make, (clip, groups, pattern, scores), features=features,
+        scores=scores, scale=scale, widths=widths,
+    )  # fmt: skip
+
+
+def _tables(folder: Path, table: str | None) -> dict[Path, str]:
+    """Return the tables and the part that each of them is of ("": its lines say it, or nothing does)."""
+    if table is not None:
+        if not (folder / table).is_file():
+            raise AffectError(f"{folder} has no file {table}")
+        return {folder / table: ""}
+    if not folder.is_dir():
+        raise AffectError(f"{folder} is not a folder")
+    parts = {folder / f"{name}.csv": part for name, part in _PARTS.items() if (folder / f"{name}.csv").is_file()}
+    if parts:
+        return parts
+    found = [path for path in sorted(folder.glob("*.csv")) if _scored(path)]
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found[:5])
+        words = f"has {len(found)} tables of scores ({names}): name one" if found else "has no table of scores"
+        raise AffectError(f"{folder} {words}")
+    return {found[0]: ""}
+
+
+def _scored(path: Path, *, unless: str = "") -> bool:
+    """Whether a table has a column of scores, and none called `unless`."""
+    from affect.data.score_tables import score_columns
+
+    try:
+        head = path.read_text(encoding="utf-8-sig").partition("\n")[0]
+    except (OSError, ValueError):
+        return False
+    columns = [cell.strip() for cell in head.split(max(",;\t", key=head.count))]
+    return bool(score_columns(columns)) and unless not in columns
+
+
+def _holds(folder: Path) -> bool:
+    # With a path to each recording it is a table of another layout.
+    return any(_scored(path, unless="path") for path in folder.glob("*.csv"))
+
+
+CORPUS = Layout(
+    name="score_table",
+    read=read,
+    columns=("part", "length"),
+    options=("table", "clip", "groups", "pattern", "frames_of", "features", "scores", "scale", "widths"),
+    holds=_holds,
+    sign="CSV with a column of scores (score, MOS, ..._score)",
+    about="These are clips of talking faces with their scores, a collection of your own.",
+)

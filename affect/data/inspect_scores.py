@@ -1,0 +1,100 @@
+"""What a corpus of scores holds, in words: the same of a pickle, of a folder and of a corpus in use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affect.data.corpora.labels import infer_scale
+
+Row = Mapping[str, Any]
+_MOST = 24
+
+
+def describe(
+    name: str, rows: Sequence[Row], schema: Mapping[str, Any],
+    scales: Mapping[str, tuple[float, float]] | None = None, listed: int | None = None,
+) -> str:  # fmt: skip
+    """Return what `affect inspect` prints; `scales` are those in use, else they are inferred.
+
+    Of what is left out the first `listed` (None: all) are named.
+    """
+    parts = list(dict.fromkeys(row["part"] for row in rows))
+    by_part = {part: [row for row in rows if row["part"] == part] for part in parts}
+    own = [f"{part} {len(each)}" for part, each in by_part.items() if part]
+    lines = [
+        f"{name}: {len(rows)} clips, {len(schema['features'])} features, {len(schema['scores'])} scores",
+        f"by part: {', '.join(own)}" if own else "by part: the file names no split",
+        *(_feature(feature, facts, len(rows)) for feature, facts in schema["features"].items()),
+    ]
+    for score in schema["scores"]:
+        lines += _score(score, by_part, (scales or {}).get(score))
+    for group in schema["groups"]:
+        counts = sorted(Counter(row[group] or "(none)" for row in rows).items())
+        more = f", and {len(counts) - _MOST} more" if len(counts) > _MOST else ""
+        lines.append(f"by {group}: {', '.join(f'{value} {count}' for value, count in counts[:_MOST])}{more}")
+    lines += leaks(rows, schema["groups"]) or ["shared by parts: nothing that the groups tell"] * (len(own) > 1)
+    if schema["copies"]:
+        first = schema["copies"][0]
+        lines.append(
+            f"copies: {len(schema['copies'])} clips have the features of one in another part, "
+            f"{first['id']} ({first['part']}) those of {first['as']} ({first['of']}) for one"
+        )
+    left_out = [f"left out: {what}: {reason}" for what, reason in schema["left_out"].items()]
+    lines += left_out[:listed]
+    if listed is not None and len(left_out) > listed:
+        lines.append(f"left out: {len(left_out) - listed} more (--all lists them)")
+    return "\n".join(lines)
+
+
+def leaks(rows: Sequence[Row], groups: Sequence[str]) -> list[str]:
+    """Return a line for each group column and pair of parts that share groups: how many, and of how many clips."""
+    lines = []
+    by_part: dict[str, list[Row]] = {}
+    for row in rows:
+        by_part.setdefault(row["part"], []).append(row)
+    for group in groups:
+        for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
+            known = {row[group] for row in by_part.get(first, ())} - {""}
+            there = by_part.get(second, [])
+            shared = {row[group] for row in there} & known
+            if shared:
+                count = sum(row[group] in shared for row in there)
+                clips = f"{count} of the {len(there)} clips of {second}"
+                lines.append(f"shared by {first} and {second}: {len(shared)} values of {group}, with {clips}")
+    return lines
+
+
+def numbers(title: str, values: NDArray[np.float64]) -> str:
+    """Return a line about numbers, NaN where missing."""
+    given = values[np.isfinite(values)]
+    if not len(given):
+        return f"{title}: none"
+    missing = f", missing for {len(values) - len(given)}" if len(given) < len(values) else ""
+    return (
+        f"{title}: mean {given.mean():.3f}, deviation {given.std():.3f}, "
+        f"from {given.min():.3f} to {given.max():.3f}{missing}"
+    )
+
+
+def _feature(name: str, facts: Mapping[str, Any], clips: int) -> str:
+    shortest, longest = facts["frames"]
+    filled = f", {facts['filled']} frames without numbers filled" if facts["filled"] else ""
+    return (
+        f"feature {name}: {facts['width']} numbers a frame ({facts['dtype']}), {shortest} to {longest} frames, "
+        f"of {facts['clips']} of {clips} clips{filled}"
+    )
+
+
+def _score(name: str, by_part: Mapping[str, Sequence[Row]], scale: tuple[float, float] | None) -> list[str]:
+    columns = {part: np.array([row[name] for row in rows], np.float64) for part, rows in by_part.items()}
+    low, high = scale or infer_scale(columns.get("train", np.concatenate(list(columns.values()))).tolist())
+    said = "" if scale else ", inferred: the narrowest usual one that holds the labels to train on"
+    lines = [f"score {name}: scale {low:g} to {high:g}{said}"]
+    for part, values in columns.items():
+        lines.append(f"  {numbers(part or 'all', values)} ({100 * np.isnan(values).mean():.0f} %)")
+    return lines

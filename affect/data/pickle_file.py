@@ -1,0 +1,145 @@
+"""A pickle of talking faces: described, or converted to a folder that is read without one, by a process of its own.
+
+That process admits the names of numpy's arrays alone (`safe_pickle`), and has limits of memory, time and size of what
+it writes. What it makes takes its place when all of it is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from affect.data import inspect_scores, score_samples
+from affect.data.pickled_scores import samples_of
+from affect.data.safe_pickle import ARRAYS, UNREADABLE, Unpickler, refusal
+from affect.data.score_samples import Sample
+from affect.errors import AffectError, first_line, no_file
+
+SUFFIXES = (".pkl", ".pickle")
+MOST = 64 * 2**30
+"""Bytes that a file may have."""
+_ROOM = 2**30
+"""Bytes of memory beside four times the file's size: texts are held twice, and what is written once more."""
+_SECONDS = 60
+_SLOWEST = 5 * 2**20
+"""Bytes a second that any machine reads, after these seconds."""
+
+
+def describe(path: Path) -> str:
+    """Return what a pickle holds, in words; raises AffectError, in one line, where it is none of talking faces."""
+    return _apart(path, None, ())
+
+
+def convert(path: Path, out: Path, labels: Sequence[str] = ()) -> str:
+    """Write what a pickle holds to the new folder `out`, whole or not at all, and return what it holds, in words.
+
+    `labels` are the scores to take, all where none are named. Raises AffectError as `describe` does, and where `out`
+    is there already.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise AffectError(f"{out} is there already: name a new folder")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as partial:
+            said = _apart(path, Path(partial) / "made", labels)
+            (Path(partial) / "made").replace(out)
+    except OSError as error:
+        raise AffectError(f"{out} cannot be written ({error.strerror or error})") from error
+    return said
+
+
+def refuse(path: Path) -> AffectError:
+    """Return the error of a training on a pickle, which says how to make it one on a folder."""
+    out = path.with_suffix("")
+    return AffectError(
+        f"{path} is a pickle, which is not trained on: convert it once (affect convert {path} {out}) and give {out}"
+    )
+
+
+def read(path: Path, labels: Sequence[str] = ()) -> tuple[list[Sample], dict[str, str]]:
+    """Return the samples of a pickle, read by this process, and what of it is not taken over and why.
+
+    Raises AffectError, in one line, for what is no pickle, or one of anything else; nothing that it names is called.
+    """
+    where = path.name
+    try:
+        with path.open("rb") as file:
+            data: Any = Unpickler(file, ARRAYS, refusal(where, "arrays of numbers")).load()
+        return samples_of(data, where, labels)
+    except MemoryError as error:
+        raise AffectError(f"{where} needs more memory to be read than four times its size") from error
+    except UNREADABLE as error:
+        raise AffectError(f"{where} is no readable pickle ({first_line(error)}): is it cut off?") from error
+    except OSError as error:
+        raise AffectError(f"{path} cannot be read ({error.strerror or error})") from error
+
+
+def work(path: Path, out: Path | None, labels: Sequence[str]) -> str:
+    """Describe a pickle and, where `out` is given, write the folder; all of it in this process."""
+    samples, left_out = read(path, labels)
+    if out is None:
+        return inspect_scores.describe(path.name, *score_samples.look(samples, where=path.name, left_out=left_out))
+    return inspect_scores.describe(path.name, *score_samples.write(out, samples, where=path.name, left_out=left_out))
+
+
+def _apart(path: Path, out: Path | None, labels: Sequence[str]) -> str:
+    """Let a process of its own do `work`; raises its AffectError."""
+    if not path.is_file():
+        raise no_file("pickle", path)
+    size = path.stat().st_size
+    if size > MOST:
+        raise AffectError(f"{path} is larger than {MOST >> 30} GiB: save it as several files")
+    seconds = _SECONDS + size // _SLOWEST
+    # Without the working folder (-P): a file of a library's name beside the pickle is not imported.
+    words = [sys.executable, "-P", "-m", __name__, str(path), str(out or ""), *labels]
+    known = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    given = {"PYTHONPATH": os.pathsep.join(known), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            words, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=2 * seconds,
+            env={**os.environ, **given},
+        )  # fmt: skip
+        answer = json.loads(done.stdout) if done.returncode == 0 else {}
+    except subprocess.TimeoutExpired:
+        raise AffectError(f"{path.name} took more than {2 * seconds} s to be read, and was given up") from None
+    except ValueError:
+        answer = {}
+    if "said" not in answer:
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+        raise AffectError(answer.get("error") or f"{path.name} could not be read within its limits ({last[:100]})")
+    return str(answer["said"])
+
+
+def _limit(size: int) -> None:
+    """Bound what this process may take for a file of this size: memory, seconds of computing, and files written."""
+    import resource
+
+    seconds = _SECONDS + size // _SLOWEST
+    limits = {resource.RLIMIT_CPU: seconds, resource.RLIMIT_FSIZE: 5 * size + 2**26, resource.RLIMIT_CORE: 0}
+    if sys.platform == "linux":
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        limits[resource.RLIMIT_AS] = mapped + 4 * size + _ROOM
+    for kind, most in limits.items():
+        resource.setrlimit(kind, (most, most))
+
+
+def _main() -> None:
+    path, out, *labels = sys.argv[1:]
+    _limit(Path(path).stat().st_size)
+    try:
+        answer = {"said": work(Path(path), Path(out) if out else None, labels)}
+    except AffectError as error:
+        answer = {"error": str(error)}
+    except MemoryError:
+        answer = {"error": f"{path} needs more memory to be converted than four times its size"}
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,244 @@
+"""Samples of what a pickle of talking faces holds: splits of samples, or of columns, or a flat list.
+
+    {"train": [sample, ...], "val" or "valid": [...], "test": [...]}      rows
+    {"train": {"features": {name: arrays}, "labels": {name: values}, "valid_masks": {name: flags}}, ...}    columns
+    [sample with "split", ...]                                            flat, also without splits
+
+A sample has dictionaries `features` and `labels`, an id, and texts, which become groups (source, identity, generator).
+A label is missing where it is -1, NaN, None, absent, or its mask is false: all of them become NaN.
+
+Legend: N samples, K scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affect.data.safe_pickle import Array
+from affect.data.score_samples import MISSING, SPLITS, TAKEN, Sample
+from affect.errors import AffectError
+
+IDS = ("id", "video_id", "video", "clip_id", "clip", "name", "filename", "file", "video_name")
+"""What samples may call their id, and columns theirs; in columns also as plurals (ids, video_ids)."""
+_MASKS = ("valid_masks", "valid_mask", "masks", "mask")
+_NAMES = ("label_names", "task_names")
+
+
+class _Reader:
+    """Reads the samples of one file: `where` is what errors call it, `labels` the scores to take (all: none named)."""
+
+    def __init__(self, where: str, labels: Sequence[str]) -> None:
+        self.where, self.labels = where, tuple(labels)
+        self.left_out: dict[str, str] = {}
+
+    def fault(self, place: str, words: str) -> AffectError:
+        # Names in it may hold anything: it stays one line.
+        return AffectError(" ".join(f"{self.where}: {place} {words}".split()))
+
+    def samples(self, data: Any) -> list[Sample]:
+        """Return all samples of what the pickle holds."""
+        if isinstance(data, list):
+            return self._rows(data, None, "sample ")
+        if not isinstance(data, dict):
+            raise self.fault("it", f"holds {_kind(data)}, not splits of samples (train, val, test) or a list of them")
+        if "features" in data or "labels" in data:
+            return self._rows(self._from_columns(data, "the file"), None, "sample ")
+        found: list[Sample] = []
+        seen: dict[str, str] = {}
+        for key, value in data.items():
+            part = SPLITS.get(str(key).strip().lower())
+            if part is None:
+                self.left_out[str(key)[:60]] = "no split: train, val (valid) and test are read"
+                continue
+            if part in seen:
+                raise self.fault(f"the splits {seen[part]!r} and {key!r}", "are the same part")
+            seen[part] = str(key)
+            rows = self._from_columns(value, f"split {key!r}") if isinstance(value, dict) else value
+            if not isinstance(rows, (list, tuple)):
+                raise self.fault(f"split {key!r}", f"holds {_kind(rows)}, not a list of samples")
+            if not rows:
+                raise self.fault(f"split {key!r}", "is empty")
+            found += self._rows(rows, part, f"{key} ")
+        if "train" not in seen:
+            there = ", ".join(map(repr, data)) or "none"
+            raise self.fault("it", f"has no split 'train'; it has: {there[:100]}")
+        return found
+
+    def _from_columns(self, data: Mapping[str, Any], place: str) -> list[dict[str, Any]]:
+        """Return the samples [N] of columns."""
+        for key in ("features", "labels"):
+            if key not in data:
+                raise self.fault(place, f"has no {key!r}; it has: {', '.join(map(str, data))[:100] or 'nothing'}")
+        labels = data["labels"]
+        columns: dict[str, list[Any]] = {}
+        given = next((_items(data[key]) for key in _NAMES if key in data), None) or self.labels
+        scores = list(map(str, given or (labels if isinstance(labels, dict) else ())))
+        for key, value in data.items():
+            name = _singular(str(key))
+            if key in _NAMES:
+                continue
+            if key == "features" or key == "labels" or key in _MASKS:
+                wanted = scores if key != "features" else []
+                columns["mask" if key in _MASKS else key] = self._split_up(value, f"{place}, {key}", wanted)
+            elif isinstance(value, (list, tuple, Array)) and _items(value) is not None:
+                columns[name] = _items(value)
+            else:
+                self.left_out[f"{key} of {place}"[:60]] = f"no column: it is {_kind(value)}"
+        count = len(columns["labels"])
+        for key, values in columns.items():
+            if len(values) != count:
+                raise self.fault(place, f"has {len(values)} {key} and {count} labels: a column has a value a sample")
+        return [{key: values[k] for key, values in columns.items()} for k in range(count)]
+
+    def _split_up(self, value: Any, place: str, scores: Sequence[str]) -> list[Any]:
+        """Return columns by name, a table [N, K] or a list of dictionaries as a dictionary a sample."""
+        if isinstance(value, (list, tuple)):
+            return list(value)
+        if isinstance(value, Array):
+            table = self.array(value, place)
+            if table.ndim != 2 or table.shape[1] != len(scores):
+                shape = list(table.shape)
+                raise self.fault(place, f"is an array {shape}: name its columns (label_names in it, or --labels A B)")
+            return [dict(zip(scores, row, strict=True)) for row in table.tolist()]
+        if not isinstance(value, dict):
+            raise self.fault(place, f"is {_kind(value)}, not columns by name")
+        columns = {}
+        for name, column in value.items():
+            items = self._values(column, f"{place} {name}") if isinstance(column, Array) else column
+            if not isinstance(items, (list, tuple)):
+                raise self.fault(f"{place} {name}", f"is {_kind(column)}, not a column")
+            columns[name] = items
+        counts = {name: len(items) for name, items in columns.items()}
+        if len(set(counts.values())) > 1:
+            (a, m), (b, n) = min(counts.items(), key=lambda c: c[1]), max(counts.items(), key=lambda c: c[1])
+            raise self.fault(place, f"has {m} values of {a} and {n} of {b}: a column has a value a sample")
+        return [{name: items[k] for name, items in columns.items()} for k in range(next(iter(counts.values()), 0))]
+
+    def _values(self, column: Array, place: str) -> list[Any]:
+        array = self.array(column, place)
+        return array.tolist() if array.ndim < 2 else list(array)
+
+    def _rows(self, rows: Sequence[Any], part: str | None, place: str) -> list[Sample]:
+        return [self._sample(row, part, f"{place}{k}") for k, row in enumerate(rows)]
+
+    def _sample(self, row: Any, part: str | None, place: str) -> Sample:
+        if not isinstance(row, dict):
+            raise self.fault(place, f"is {_kind(row)}, not a dictionary of features and labels")
+        for key in ("features", "labels"):
+            if not isinstance(row.get(key), dict):
+                held = f"as 'labels' {_kind(row[key])}" if key in row else f"no {key!r}"
+                there = ", ".join(map(str, row))[:100]
+                raise self.fault(place, f"has {held.replace('labels', key)}, not a dictionary; it has: {there}")
+        id = next((name for name in (_text(row.get(key)) for key in IDS) if name), None)
+        if part is None:
+            given = row.get("split", "")
+            part = SPLITS.get(str(given).strip().lower(), "")
+            if given and not part:
+                raise self.fault(place, f"is of the split {given!r}: train, val (valid) and test are read")
+        named = id or f"{part or 'sample'}{place.rpartition(' ')[2]}"
+        mask: Any = next((row[key] for key in _MASKS if row.get(key) is not None), {})
+        if not isinstance(mask, dict):
+            raise self.fault(place, f"has as mask {_kind(mask)}, not a dictionary by label")
+        place = f"{place} ({named})"
+        return Sample(
+            id=named, part=part, groups=self._groups(row), scores=self._scores(row["labels"], mask, place),
+            features=dict(self._features(row["features"], place)),
+        )  # fmt: skip
+
+    def _groups(self, row: Mapping[str, Any]) -> dict[str, str]:
+        groups = {}
+        for key, value in row.items():
+            if value is None or key in (*IDS, *_MASKS, *TAKEN, "features", "labels", "split"):
+                continue
+            text = _text(value)
+            if text is None:
+                self.left_out[str(key)[:60]] = f"no group: it is {_kind(value)}"
+            else:
+                groups[str(key)] = text
+        return groups
+
+    def _scores(self, labels: Mapping[str, Any], mask: Mapping[str, Any], place: str) -> dict[str, float]:
+        scores = {}
+        for name in self.labels or labels:
+            value = labels.get(name)
+            if isinstance(value, (Array, np.ndarray)):
+                numbers = self.array(value, f"{place}: {name}")
+                value = numbers.item() if numbers.size == 1 else list(numbers.shape)
+            if value is None or not _flag(mask.get(name, True)):
+                value = math.nan
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isinf(value):
+                raise self.fault(place, f"has the label {name} {_shown(value)}, which is no number")
+            scores[str(name)] = math.nan if value == MISSING else float(value)
+        return scores
+
+    def _features(self, features: Mapping[str, Any], place: str) -> Iterator[tuple[str, NDArray[Any]]]:
+        for name, value in features.items():
+            if value is None:
+                continue
+            if isinstance(value, (list, tuple)):
+                frames = [self.array(v, f"{name} of {place}") if isinstance(v, Array) else v for v in value]
+                try:
+                    yield str(name), np.array(frames, np.float32)
+                except (ValueError, TypeError):
+                    words = "is a ragged list: its frames must be numbers, equally many in each"
+                    raise self.fault(f"{name} of {place}", words) from None
+            elif isinstance(value, (Array, np.ndarray)):
+                yield str(name), self.array(value, f"{name} of {place}")
+            else:
+                raise self.fault(f"{name} of {place}", f"is {_kind(value)}, not an array of numbers")
+
+    def array(self, value: Array | NDArray[Any], place: str) -> NDArray[Any]:
+        """Return an array's numbers; raises AffectError for one of objects, records or dates."""
+        if isinstance(value, np.ndarray):
+            return value
+        if value.fault:
+            raise self.fault(place, f"holds {value.fault}: save arrays of numbers, one a sample (a list of them)")
+        return value.numbers()
+
+
+def samples_of(data: Any, where: str, labels: Sequence[str] = ()) -> tuple[list[Sample], dict[str, str]]:
+    """Return the samples of what `safe_pickle` read, and what is not taken over and why.
+
+    `labels` are the scores to take (all where none are named), and the columns of a table of labels without names.
+    Raises AffectError, in one line, for anything that is no such data.
+    """
+    reader = _Reader(where, labels)
+    return reader.samples(data), reader.left_out
+
+
+def _items(value: Any) -> Any:
+    """Return a list, or an array of texts or numbers as one; None for what is neither."""
+    if isinstance(value, Array):
+        return None if value.fault or len(value.shape) != 1 else value.numbers().tolist()
+    return list(value) if isinstance(value, (list, tuple)) else None
+
+
+def _singular(name: str) -> str:
+    return name[:-1] if name.endswith("s") and name[:-1] in (*IDS, "split", "source", "generator") else name
+
+
+def _text(value: Any) -> str | None:
+    """Return a text or whole number as a name, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return None
+    return str(value).strip()
+
+
+def _flag(value: Any) -> bool:
+    return bool(value.numbers().all()) if isinstance(value, Array) and not value.fault else bool(value)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Array):
+        return f"an array {list(value.shape)}"
+    name = type(value).__name__
+    return "nothing" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:40]

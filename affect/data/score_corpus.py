@@ -1,0 +1,265 @@
+"""A corpus of clips with scores and features, some of either missing, and the parts that it is trained and tested on.
+
+Ways to split it: its own, which the rows' column `part` says; or any group column, whose groups are dealt into folds
+(`folds`), or are left out one after another.
+
+Legend: T frames, D numbers of a frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict, Features, Value
+from numpy.typing import NDArray
+
+from affect.data import inspect_scores
+from affect.data.corpora.labels import infer_scale, number, read_csv, within
+from affect.data.corpus import Corpus, Exclusion
+from affect.data.score_samples import FEATURES, FIXED, FORMAT, MISSING, ROWS, SCHEMA
+from affect.data.store import Store
+from affect.errors import AffectError, nearest
+
+_LOG = logging.getLogger("affect")
+
+OWN = "own"
+"""The split that the rows themselves name."""
+USUAL = ("identity", "source")
+"""Groups that are held out where the rows name no part: the first of these that there is."""
+PARTS = ("train", "valid", "test")
+_FOLDS = 5
+
+Pair = tuple[float, float]
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoreCorpus(Corpus):
+    """Clips with scores, and a feature's frames [T, D] in `store` by the column `row`, None where a clip lacks it.
+
+    `utterances` has the columns id, row, length (frames of the longest feature, 1 without any), part (train, valid,
+    test or ""), groups (texts, "" where missing) and scores (NaN where missing). `features` are widths D by name,
+    `scores` the scale of each, `schema` what was seen when the features were written.
+    """
+
+    store: Store
+    features: Mapping[str, int]
+    scores: Mapping[str, Pair]
+    schema: Mapping[str, Any]
+
+    def release(self) -> None:
+        """Let the system take back the memory of features read so far; they are read again when they are needed."""
+        self.store.release()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that the rows name, in the order of `PARTS`."""
+        there = set(self.utterances["part"][:])
+        return tuple(part for part in PARTS if part in there)
+
+    def describe(self, listed: int | None = None) -> str:
+        """Return what `affect inspect` prints; of what is left out the first `listed` (None: all) are named."""
+        rows: list[dict[str, Any]] = self.utterances.to_list()
+        features = {name: self.schema["features"][name] for name in self.features}
+        seen = {**self.schema, "features": features, "scores": list(self.scores), "groups": list(self.groups)}
+        text = inspect_scores.describe(self.name, rows, seen, None if self.inferred else self.scores, listed)
+        return f"{text}\nfingerprint {self.fingerprint}"
+
+
+def read_folder(
+    folder: Path, name: str, *, features: Sequence[str] = (), scores: Sequence[str] = (), scale: Pair | None = None,
+    widths: Mapping[str, int] | None = None, where: str | None = None,
+) -> ScoreCorpus:  # fmt: skip
+    """Return the corpus that `score_samples.write` wrote, or some features and scores of it (all where none are named).
+
+    Scales are `scale`, or inferred from the scores to train on; `where` is what errors call the folder. Raises
+    AffectError where the folder's files don't belong together, for names that are not there, widths other than
+    `widths`, and scores off the scale.
+    """
+    schema = _schema(folder)
+    columns, records = read_csv(folder / ROWS, (*FIXED, *schema["scores"]))
+    kept = Store(folder / FEATURES)
+    rows = [cells for _, cells in records]
+    if [row["id"] for row in rows] != kept.ids or {*schema["features"]} != {*kept.features}:
+        raise AffectError(f"{folder}: {ROWS} and {FEATURES} are of other clips: convert the file again")
+    where = where or str(folder)
+    wanted = _chosen(where, "score", scores, schema["scores"])
+    chosen = _chosen(where, "feature", features, schema["features"])
+    found = {each: schema["features"][each]["width"] for each in chosen}
+    check_widths(found, widths or {}, where)
+    groups = tuple(column for column in columns if column not in (*FIXED, *schema["scores"]) and column)
+    table = _table(rows, groups, wanted, folder)
+    scales = {each: scale or _inferred(table, each) for each in wanted}
+    for each, (low, high) in scales.items():
+        off = next((value for value in table[each] if not within(value, (low, high))), None)
+        if off is not None:
+            words = f"{where}: the score {each} {off:g} is not on the scale {low:g} to {high:g}"
+            if scale is not None:
+                raise AffectError(words)
+            _LOG.warning("%s of the clips to train on (--data.scale says another)", words)
+    digest = hashlib.sha256(f"{name} {kept.digest} {sorted(found)}".encode())
+    digest.update(json.dumps([[str(value) for value in table[key]] for key in table]).encode())
+    types = {key: Value("int64" if key == "row" else "float64" if key in ("length", *wanted) else "string")
+             for key in table}  # fmt: skip
+    return ScoreCorpus(
+        name=name, utterances=Dataset.from_dict(table, features=Features(types)), store=kept, features=found,
+        scores=scales, scale=(min(low for low, _ in scales.values()), max(high for _, high in scales.values())),
+        inferred=scale is None, labels=tuple(wanted), groups=groups, schema=schema, fingerprint=digest.hexdigest()[:16],
+        exclusions=[Exclusion(what=what, reason=reason) for what, reason in schema["left_out"].items()],
+    )  # fmt: skip
+
+
+def check_widths(found: Mapping[str, int], asked: Mapping[str, int], where: str) -> None:
+    """Raise AffectError, with both numbers, where a feature's frames are not as wide as they are `asked` to be."""
+    for name, width in asked.items():
+        if name not in found:
+            raise AffectError(f"{where} has no feature {name!r}: {nearest(name, found)}")
+        if found[name] != width:
+            raise AffectError(
+                f"the feature {name} of {where} has {found[name]} numbers a frame, not the {width} asked for"
+            )
+
+
+def _schema(folder: Path) -> dict[str, Any]:
+    try:
+        said: dict[str, Any] = json.loads((folder / SCHEMA).read_bytes())
+        known = said["format"] == FORMAT and all(key in said for key in ("features", "scores", "left_out", "copies"))
+    except OSError as error:
+        raise AffectError(f"{folder / SCHEMA} cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise AffectError(f"{folder / SCHEMA} is of another program, or of another version: convert the file again")
+    return said
+
+
+def _chosen(where: str, kind: str, asked: Sequence[str], there: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """Return the names asked for, all that are there where none are."""
+    for name in asked:
+        if name not in there:
+            raise AffectError(f"{where} has no {kind} {name!r}: {nearest(name, there)}")
+    return list(dict.fromkeys(asked or there))
+
+
+def _table(
+    rows: Sequence[Mapping[str, str]], groups: Sequence[str], scores: Sequence[str], folder: Path
+) -> dict[str, list[Any]]:
+    table: dict[str, list[Any]] = {"id": [row["id"] for row in rows], "row": list(range(len(rows)))}
+    for name in ("length", *scores):
+        try:
+            values = [number(row[name]) for row in rows]
+        except ValueError as error:
+            raise AffectError(f"{folder / ROWS}: {name} is no number ({error})") from error
+        table[name] = [math.nan if value == MISSING else value for value in values]
+    odd = next((row["part"] for row in rows if row["part"] not in (*PARTS, "")), None)
+    if odd is not None:
+        raise AffectError(f"{folder / ROWS} has the part {odd!r}: {nearest(odd, PARTS)}")
+    return table | {name: [row[name] for row in rows] for name in ("part", *groups)}
+
+
+def _inferred(table: Mapping[str, Sequence[Any]], score: str) -> Pair:
+    """Return the scale of a score, from the rows to train on, or from all where none says what it is for."""
+    values = [value for value, part in zip(table[score], table["part"], strict=True) if part == "train"]
+    return infer_scale(values or table[score])
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a corpus is split: by which column ("part": its own), into how many folds."""
+
+    column: str
+    folds: int
+
+
+def way(corpus: ScoreCorpus, kind: str | None = None, folds: int | None = None) -> Way:
+    """Return how a corpus is split: `kind` is own or a group column, None takes its own, else the usual groups.
+
+    The groups of a named column are left out one by one, of the usual ones in five folds, unless `folds` says another
+    number. Raises AffectError, with the nearest name, for a column that isn't there, and where its groups are too few.
+    """
+    own = "train" in corpus.parts and len(corpus.parts) > 1
+    if kind == OWN or (kind is None and own):
+        if not own:
+            raise AffectError(f"{corpus.name} names no parts to train and to test on: give a group column to split by")
+        return Way("part", 1)
+    column = kind or next((name for name in USUAL if name in corpus.groups), None)
+    if column is None or column not in corpus.groups:
+        there = ", ".join(corpus.groups) or "none"
+        words = f"no column {column!r} ({nearest(column, corpus.groups)})" if column else "no identity or source"
+        raise AffectError(f"{corpus.name} has {words} to hold out; its groups are: {there}")
+    values = list(corpus.utterances[column])
+    groups = set(values)
+    if "" in groups:
+        raise AffectError(f"{corpus.name}: the {column} of {values.count('')} of {len(values)} clips is empty")
+    if len(groups) < 3:
+        shown = ", ".join(sorted(groups))
+        words = f"has {len(groups)} values of {column} ({shown})"
+        raise AffectError(f"{corpus.name} {words}: to train, choose and test takes three")
+    most = folds or (len(groups) if kind else min(_FOLDS, len(groups)))
+    if not 2 <= most <= len(groups):
+        raise AffectError(
+            f"{corpus.name}: {most} folds of {len(groups)} values of {column}: give from 2 to {len(groups)}"
+        )
+    return Way(column, most)
+
+
+def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
+    """Return the parts of fold `fold`, from 1; what is shared by them is logged.
+
+    Of groups those of the fold are tested, and a fifth of the others validates. An own split that has no part to
+    validate on takes a fifth of its usual groups' from training. Raises AffectError where a part would be empty.
+    """
+    data = corpus.utterances
+    if how.column == "part":
+        given = np.array(data["part"])
+        rows = {part: np.flatnonzero(given == part) for part in corpus.parts}
+        if left := int((given == "").sum()):
+            _LOG.warning("%s: %d of %d clips name no part, and are in none", corpus.name, left, len(data))
+        if copies := corpus.schema["copies"]:
+            _LOG.warning("%s: %d clips have the features of a clip of another part", corpus.name, len(copies))
+        if "valid" not in rows:
+            inner = way(corpus, next((name for name in USUAL if name in corpus.groups), None) or _missing(corpus))
+            rows |= _choose(corpus, inner.column, rows["train"], 1)
+    else:
+        if not 1 <= fold <= how.folds:
+            raise AffectError(f"fold {fold} does not exist: a split by {how.column} has folds 1 to {how.folds} here")
+        dealt = _dealt(corpus, how.column, np.arange(len(data)), how.folds)
+        rows = {**_choose(corpus, how.column, np.flatnonzero(dealt != fold - 1), fold)}
+        rows["test"] = np.flatnonzero(dealt == fold - 1)
+    parts = DatasetDict({part: data.select(own) for part, own in rows.items()})
+    told = [{**row, "part": part} for part, own in parts.items() for row in own.select_columns([*corpus.groups])]
+    for line in inspect_scores.leaks(told, [name for name in corpus.groups if name in USUAL]):
+        _LOG.warning("%s: %s", corpus.name, line)
+    return parts
+
+
+def _missing(corpus: ScoreCorpus) -> str:
+    raise AffectError(f"{corpus.name} has no part to validate on, and no identity or source to hold out for it")
+
+
+def _dealt(corpus: ScoreCorpus, column: str, rows: Rows, folds: int) -> Rows:
+    """Return the fold, from 0, of each of these rows: the largest group goes to the smallest fold.
+
+    The same as scikit-learn's GroupKFold without shuffling.
+    """
+    _, group, counts = np.unique(np.array(corpus.utterances[column])[rows], return_inverse=True, return_counts=True)
+    sizes, fold_of = np.zeros(folds), np.zeros(len(counts), np.intp)
+    for each in np.argsort(counts)[::-1]:
+        fold_of[each] = sizes.argmin()
+        sizes[fold_of[each]] += counts[each]
+    return fold_of[group]
+
+
+def _choose(corpus: ScoreCorpus, column: str, rows: Rows, fold: int) -> dict[str, Rows]:
+    """Return these rows as train and valid: a fifth of the groups, others in each fold."""
+    count = min(_FOLDS, len(set(np.array(corpus.utterances[column])[rows].tolist())))
+    valid = _dealt(corpus, column, rows, count) == (fold - 1) % count
+    return {"train": rows[~valid], "valid": rows[valid]}

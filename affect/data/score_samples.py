@@ -1,0 +1,268 @@
+"""Clips with features and scores, from wherever they come, into one folder: features.arrow, rows.csv, schema.json.
+
+rows.csv has the columns id, part, length (frames of the longest feature), groups and scores (empty where missing), and
+may be edited: groups added, a label mended. schema.json says what is in the folder.
+
+Legend: T frames, D numbers of a frame, K points of C coordinates.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affect.data import store
+from affect.errors import AffectError
+
+FORMAT = "affect.scores.1"
+FEATURES, ROWS, SCHEMA = "features.arrow", "rows.csv", "schema.json"
+FIXED = ("id", "part", "length")
+"""Columns that every row has."""
+TAKEN = (*FIXED, "row")
+"""No group and no score is called so."""
+MISSING = -1.0
+"""What stands for a missing label."""
+SPLITS = {"train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid",
+          "dev": "valid", "test": "test"}  # fmt: skip
+"""Names of parts in files, in lower case."""
+_LEADING = 4096
+"""Bytes of each feature by which two clips with the same ones are known."""
+
+Array = NDArray[Any]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A clip: its part ("" where nothing says it), groups, scores (NaN where missing) and the features that it has.
+
+    An array is a vector [D], frames [T, D] or points [T, K, C]; [1, T, D] is a batch of one.
+    """
+
+    id: str
+    part: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, float]
+    features: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass
+class Seen:
+    """What a feature turned out to be: numbers of a frame, type, clips that have it, and how long it is in these.
+
+    `filled` are frames that held NaN or infinite values, in whose place is the frame before (or else the next).
+    """
+
+    width: int
+    dtype: str
+    batched: bool
+    clips: int = 0
+    shortest: int = 0
+    longest: int = 0
+    filled: int = 0
+
+    def add(self, frames: int, filled: int) -> None:
+        """Count a clip that has this many frames."""
+        self.shortest = min(frames, self.shortest) if self.clips else frames
+        self.longest = max(frames, self.longest)
+        self.clips += 1
+        self.filled += filled
+
+
+def check(samples: Sequence[Sample], where: str) -> None:
+    """Raise AffectError for ids that come twice, names that can't be, a score without a label to train on."""
+    if not samples:
+        raise AffectError(f"{where} has no sample")
+    first: dict[str, str] = {}
+    for sample in samples:
+        if sample.id in first:
+            twice = [part or "the file" for part in dict.fromkeys((first[sample.id], sample.part))]
+            raise AffectError(f"{where}: the id {sample.id!r} comes twice, in {' and in '.join(twice)}")
+        first[sample.id] = sample.part
+        bad = next((text for text in (sample.id, *sample.groups.values()) if not text.isprintable()), None)
+        if bad is not None or not sample.id:
+            raise AffectError(f"{where}: {(bad or sample.id)[:40]!r} is no name of a clip or group")
+    scores = names(samples, "scores")
+    if not scores:
+        raise AffectError(f"{where} has no score: labels are what is learned")
+    for kind in ("groups", "scores", "features"):
+        taken = {"groups": (*TAKEN, *scores), "scores": TAKEN, "features": ("id",)}[kind]
+        for name in names(samples, kind):
+            # The store has a column <feature>.shape.
+            if not name or not name.isprintable() or name != name.strip() or name in taken or name.endswith(".shape"):
+                raise AffectError(f"{where}: {name[:40]!r} can't be the name of one of the {kind}")
+    trained = [sample for sample in samples if sample.part == "train"] or samples
+    for name in scores:
+        if all(np.isnan(sample.scores.get(name, np.nan)) for sample in trained):
+            others = " ".join(each for each in scores if each != name)
+            hint = f"name the others to leave it out, --labels {others}" if others else "there is nothing to learn"
+            raise AffectError(f"{where}: no sample to train on has a label {name}: {hint}")
+
+
+def names(samples: Sequence[Sample], kind: str) -> list[str]:
+    """Return the names of the groups, scores or features of samples, each once, in their order."""
+    return list(dict.fromkeys(name for sample in samples for name in getattr(sample, kind)))
+
+
+def survey(samples: Sequence[Sample], where: str) -> dict[str, Seen]:
+    """Return what each feature is; raises AffectError, with both numbers, where its frames differ in width."""
+    seen: dict[str, Seen] = {}
+    for name in names(samples, "features"):
+        arrays = [(sample.id, sample.features[name]) for sample in samples if name in sample.features]
+        for id, array in arrays:
+            if array.dtype.kind not in "fiub":
+                raise AffectError(f"{where}: {name} of {id} is of {array.dtype}, not of numbers")
+            if array.ndim not in (1, 2, 3):
+                shape = list(array.shape)
+                raise AffectError(f"{where}: {name} of {id} has the shape {shape}: [D], [T, D] or [T, K, C] is read")
+        arrays = [(id, array) for id, array in arrays if array.size]
+        if not arrays:
+            continue
+        batched = _batched([array.shape for _, array in arrays])
+        first, width = arrays[0][0], _width(arrays[0][1].shape, batched)
+        for id, array in arrays:
+            if (own := _width(array.shape, batched)) != width:
+                raise AffectError(
+                    f"{where}: the feature {name} has {width} numbers a frame in {first} and {own} in {id}: "
+                    "all clips must have the same"
+                )
+        halves = all(array.dtype == np.float16 for _, array in arrays)
+        seen[name] = Seen(width, "float16" if halves else "float32", batched)
+    return seen
+
+
+def _batched(shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether arrays are [1, T, D]: as points [T, K, C] they would differ in width, and all are one long."""
+    if any(len(shape) != 3 or shape[0] != 1 for shape in shapes):
+        return False
+    return len({shape[1:] for shape in shapes}) > 1 and len({shape[2] for shape in shapes}) == 1
+
+
+def _width(shape: tuple[int, ...], batched: bool) -> int:
+    return shape[-1] if len(shape) < 3 or batched else shape[1] * shape[2]
+
+
+def frames_of(array: Array, seen: Seen) -> tuple[Array, int] | None:
+    """Return an array as finite frames [T, D] of its feature's type, and how many were filled; None where none is."""
+    if not array.size:
+        return None
+    frames = array.reshape(-1, seen.width)
+    with np.errstate(over="ignore"):
+        frames = frames.astype(seen.dtype, copy=False)
+    if np.isfinite(frames).all():
+        return frames, 0
+    sound = np.isfinite(frames).all(axis=1)
+    if not sound.any():
+        return None
+    places = np.maximum.accumulate(np.where(sound, np.arange(len(frames)), -1))
+    places[places < 0] = sound.argmax()
+    return frames[places], int((~sound).sum())
+
+
+def rows_of(samples: Sequence[Sample], seen: Mapping[str, Seen]) -> Iterator[tuple[Row, dict[str, Array | None]]]:
+    """Yield each sample as a row of rows.csv, and its features; counts these in `seen`."""
+    groups, scores = names(samples, "groups"), names(samples, "scores")
+    for sample in samples:
+        arrays: dict[str, Array | None] = {}
+        for name, own in seen.items():
+            made = frames_of(sample.features[name], own) if name in sample.features else None
+            arrays[name] = None if made is None else made[0]
+            if made is not None:
+                own.add(len(made[0]), made[1])
+        length = max((len(array) for array in arrays.values() if array is not None), default=1)
+        row: Row = {"id": sample.id, "part": sample.part, "length": length}
+        row |= {name: sample.groups.get(name, "") for name in groups}
+        yield row | {name: sample.scores.get(name, np.nan) for name in scores}, arrays
+
+
+def write(
+    folder: Path, samples: Sequence[Sample], *, where: str, left_out: Mapping[str, str] | None = None
+) -> tuple[list[Row], dict[str, Any]]:
+    """Write the folder's three files, features as a stream, and return its rows and what schema.json says.
+
+    `where` is what errors call the samples' source, `left_out` what of it is not taken over, and why. Raises
+    AffectError as `check` and `survey` do; the caller removes what was written until then.
+    """
+    check(samples, where)
+    seen = survey(samples, where)
+    rows: list[Row] = []
+    copies = Copies()
+
+    def each() -> Iterator[tuple[str, dict[str, Array | None]]]:
+        for row, arrays in rows_of(samples, seen):
+            rows.append(row)
+            copies.add(row, arrays)
+            yield row["id"], arrays
+
+    folder.mkdir(parents=True, exist_ok=True)
+    features = {name: store.Feature(own.dtype, 2) for name, own in seen.items()}
+    store.write(folder / FEATURES, features, each())
+    with (folder / ROWS).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        # What is missing is an empty cell.
+        writer.writerows({name: "" if value != value else value for name, value in row.items()} for row in rows)
+    said = schema(samples, seen, copies.found, where, left_out or {})
+    (folder / SCHEMA).write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return rows, said
+
+
+def look(
+    samples: Sequence[Sample], *, where: str, left_out: Mapping[str, str] | None = None
+) -> tuple[list[Row], dict[str, Any]]:
+    """Return the rows that `write` would write, and what schema.json would say, and write nothing."""
+    check(samples, where)
+    seen, copies, rows = survey(samples, where), Copies(), []
+    for row, arrays in rows_of(samples, seen):
+        copies.add(row, arrays)
+        rows.append(row)
+    return rows, schema(samples, seen, copies.found, where, left_out or {})
+
+
+class Copies:
+    """Finds clips of another part with the very same features, by shapes and the beginnings of all of them."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._first: dict[Any, Row] = {}
+        self.found: list[dict[str, str]] = []
+
+    def add(self, row: Row, arrays: Mapping[str, Array | None]) -> None:
+        """Look at a row."""
+        known = {name: array for name, array in arrays.items() if array is not None}
+        if not known:
+            return
+        key = tuple((name, a.shape, a.reshape(-1)[: _LEADING // a.itemsize].tobytes()) for name, a in known.items())
+        first = self._first.setdefault(hash(key), row)
+        if first["part"] != row["part"]:
+            self.found.append({"id": row["id"], "part": row["part"], "as": first["id"], "of": first["part"]})
+
+
+def schema(
+    samples: Sequence[Sample], seen: Mapping[str, Seen], copies: Sequence[Mapping[str, str]], where: str,
+    left_out: Mapping[str, str],
+) -> dict[str, Any]:  # fmt: skip
+    """Return what schema.json says, as JSON types."""
+    empty = {f"feature {name}": "no clip has a frame of it" for name in names(samples, "features") if name not in seen}
+    return {
+        "format": FORMAT,
+        "source": where,
+        "groups": names(samples, "groups"),
+        "scores": names(samples, "scores"),
+        "features": {
+            name: {
+                "width": own.width, "dtype": own.dtype, "clips": own.clips, "frames": [own.shortest, own.longest],
+                "filled": own.filled,
+            }
+            for name, own in seen.items()
+        },
+        "copies": list(copies),
+        "left_out": {**left_out, **empty},
+    }  # fmt: skip

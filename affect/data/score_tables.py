@@ -1,0 +1,172 @@
+"""Clips with scores from CSV files: a line a clip, its name, scores, texts (groups) and numbers (the feature `clip`).
+
+Frames come from another CSV (several lines a clip, the feature `frames`), or from a folder with a CSV of py-feat or
+OpenFace a clip (`visual`, `au`). Names may tell groups, by a pattern. What was read is kept in the cache as a folder,
+which is then read as any other; it is made anew when a file has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affect.cache import cache_folder, lock
+from affect.data import score_samples
+from affect.data.corpora.labels import Cells, UnusableError, label, number, read_csv, rows_of
+from affect.data.frame_csv import frame_numbers, numbers, read_faces
+from affect.data.score_corpus import ScoreCorpus, read_folder
+from affect.data.score_samples import MISSING, SCHEMA, SPLITS, Sample
+from affect.errors import AffectError
+
+_VERSION = b"1"
+"""To be raised when the same files give other clips."""
+_SCORE = re.compile(r"(.+_)?(score|mos)", re.IGNORECASE)
+_PARTS = ("split", "part")
+
+GroupsOf = Callable[[str], Mapping[str, str]]
+Made = tuple[list[Sample], dict[str, str]]
+
+
+def score_columns(columns: Sequence[str]) -> list[str]:
+    """Return the columns that are scores by their names: score, MOS, anything_score."""
+    return [column for column in columns if _SCORE.fullmatch(column)]
+
+
+def named_groups(pattern: str) -> GroupsOf:
+    """Return what finds the groups of a clip's name by the named groups of a regular expression.
+
+    Raises AffectError for one that is none, or names none.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise AffectError(f"the pattern {pattern!r} is no regular expression ({error})") from error
+    if not compiled.groupindex:
+        raise AffectError(f"the pattern {pattern!r} names no group: write (?P<source>...)")
+
+    def groups(name: str) -> Mapping[str, str]:
+        found = compiled.search(name)
+        if found is None:
+            raise UnusableError(f"the pattern does not fit the name: {name[:60]}")
+        return {group: value or "" for group, value in found.groupdict().items()}
+
+    return groups
+
+
+def samples_of(
+    table: Path, *, clip: str | None = None, scores: Sequence[str] = (), groups: Sequence[str] = (),
+    named: GroupsOf | None = None, part: str = "",
+) -> Made:  # fmt: skip
+    """Return the clips of a table, and what of it is left out, and why.
+
+    `clip` is the column of their names (the first one), `scores` those of scores (by their names), `groups` further
+    columns that are groups although they hold numbers; `named` finds groups in names. Raises AffectError for columns
+    that are not there.
+    """
+    columns, records = read_csv(table, (*filter(None, [clip]), *scores, *groups), separators=",;\t")
+    name = clip or next(iter(columns), "")
+    taken = list(scores) or score_columns(columns)
+    if not taken:
+        raise AffectError(f"{table} has no column of scores (score, MOS, ..._score); it has: {', '.join(columns)}")
+    # Scores that are not asked for are no features.
+    known = (name, *taken, *score_columns(columns), *_PARTS, *groups)
+    others = [column for column in columns if column and column not in known]
+    plain = [column for column in others if _numeric([cells[column] for _, cells in records])]
+    own = [*groups, *(column for column in others if column not in plain)]
+
+    def make(cells: Cells) -> dict[str, Any]:
+        values = {score: label(score, cells[score], None) for score in taken}
+        given = next((cells[column] for column in _PARTS if cells.get(column)), "")
+        if given and given.lower() not in SPLITS:
+            raise UnusableError(f"unknown split: {given[:40]!r}")
+        found = {column: cells[column] for column in own} | dict(named(cells[name]) if named else {})
+        features = {"clip": numbers([cells], plain, table)} if plain else {}
+        scored = {score: np.nan if value == MISSING else value for score, value in values.items()}
+        return {"id": cells[name], "part": SPLITS.get(given.lower(), part), "groups": found, "scores": scored,
+                "features": features}  # fmt: skip
+
+    rows, exclusions = rows_of(records, make, name, table)
+    return [Sample(**row) for row in rows], {each.what: each.reason for each in exclusions}
+
+
+def with_frames(samples: Sequence[Sample], table: Path) -> list[Sample]:
+    """Return the samples with the feature `frames` [T, D] of a table whose first column is their name.
+
+    Lines are in the order of the column `frame`, else in that of the table. Raises AffectError where no sample has one.
+    """
+    columns, records = read_csv(table, ())
+    name = next(iter(columns), "")
+    of_clip: dict[str, list[Cells]] = {}
+    for _, cells in records:
+        of_clip.setdefault(cells[name], []).append(cells)
+    others = [column for column in columns if column not in (name, "frame")]
+    plain = [column for column in others if _numeric([cells[column] for _, cells in records])]
+    found: dict[str, NDArray[np.float32]] = {}
+    for clip, rows in of_clip.items():
+        order = np.argsort(frame_numbers(rows, table), kind="stable")
+        found[clip] = numbers([rows[k] for k in order], plain, table)
+    return _added(samples, {id: {"frames": frames} for id, frames in found.items()}, table)
+
+
+def with_faces(samples: Sequence[Sample], folder: Path) -> list[Sample]:
+    """Return the samples with what `<name>.csv` in a folder says of their faces.
+
+    Raises AffectError where no sample has a file, and as `read_faces` does.
+    """
+    paths = {sample.id: folder / f"{Path(sample.id).stem}.csv" for sample in samples}
+    return _added(samples, {id: read_faces(path) for id, path in paths.items() if path.is_file()}, folder)
+
+
+def _added(samples: Sequence[Sample], further: Mapping[str, Mapping[str, Any]], where: Path) -> list[Sample]:
+    if not any(sample.id in further for sample in samples):
+        raise AffectError(f"{where} has none of the {len(samples)} clips, {samples[0].id!r} for one")
+    return [
+        Sample(
+            id=each.id, part=each.part, groups=each.groups, scores=each.scores,
+            features={**each.features, **further.get(each.id, {})},
+        )
+        for each in samples
+    ]  # fmt: skip
+
+
+def corpus_of(
+    name: str, root: Path, files: Sequence[Path], make: Callable[[], Made], settings: object = (), **options: Any
+) -> ScoreCorpus:
+    """Return the corpus of what `make` reads from `files` by these `settings`, from the cache where it is there.
+
+    The `options` are `read_folder`'s. Several processes may ask at once: one reads, the others wait. Raises AffectError
+    as `make` and `read_folder` do.
+    """
+    digest = hashlib.sha256(_VERSION + repr((name, settings)).encode())
+    for path in files:
+        try:
+            about = path.stat()
+        except OSError as error:
+            raise AffectError(f"{path} cannot be read ({error.strerror or error})") from error
+        digest.update(repr((os.path.realpath(path), about.st_size, about.st_mtime_ns)).encode())
+    folder = cache_folder() / "scores" / digest.hexdigest()[:24]
+    if not (folder / "made" / SCHEMA).is_file():
+        with lock(folder, f"the scores of {root}"):
+            if not (folder / "made" / SCHEMA).is_file():
+                for left_by_a_kill in (folder / "partial", folder / "made"):
+                    shutil.rmtree(left_by_a_kill, ignore_errors=True)
+                samples, left_out = make()
+                score_samples.write(folder / "partial", samples, where=str(root), left_out=left_out)
+                (folder / "partial").rename(folder / "made")
+    return read_folder(folder / "made", name, where=str(root), **options)
+
+
+def _numeric(cells: Sequence[str]) -> bool:
+    try:
+        values = [number(cell) for cell in cells]
+    except ValueError:
+        return False
+    return any(value == value for value in values)

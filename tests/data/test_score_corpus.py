@@ -1,0 +1,234 @@
+"""A corpus of clips with scores: what it holds, what of it is asked for, and how it is split."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from affect.data import corpora, score_samples
+from affect.data.score_corpus import read_folder, split, way
+from affect.data.score_samples import Sample
+from affect.errors import AffectError
+
+MISSING = float("nan")
+
+
+def clips(count: int = 24, parts: dict[int, str] | None = None, **columns) -> list[Sample]:
+    """Clips of 8 sources (of 4 identities) and 3 generators, the first of each four with other features and scores."""
+    groups = columns or {
+        "source": lambda k: f"s{k % 8}", "identity": lambda k: f"p{k % 8 // 2}", "generator": lambda k: f"g{k % 3}",
+    }  # fmt: skip
+    return [
+        Sample(
+            id=f"c{k:02d}", part=(parts or {}).get(k % 8, "train") if parts is not None else "",
+            groups={name: of(k) for name, of in groups.items()},
+            scores={"lip": MISSING if k % 4 == 0 else 1 + k % 4, "all": k / count * 5},
+            features={"visual": np.full((2 + k % 3, 3), k, np.float32)} | ({"au": np.ones(2)} if k % 4 else {}),
+        )
+        for k in range(count)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def made(tmp_path):
+    def make(samples, **options):
+        score_samples.write(tmp_path / "c", samples, where="f")
+        return read_folder(tmp_path / "c", "mine", **options)
+
+    return make
+
+
+OWN = {6: "valid", 7: "test"}
+
+
+def test_what_was_written_is_read(made):
+    corpus = made(clips(parts=OWN))
+    assert corpus.features == {"visual": 3, "au": 2} and corpus.scores == {"lip": (1, 5), "all": (0, 5)}
+    assert corpus.groups == ("source", "identity", "generator") and corpus.inferred and corpus.scale == (0, 5)
+    row = corpus.utterances[4]
+    assert (row["id"], row["row"], row["length"], row["part"], row["source"]) == ("c04", 4, 3.0, "train", "s4")
+    assert np.isnan(row["lip"]) and row["all"] == 4 / 24 * 5
+    assert corpus.store.read("au", 4) is None and corpus.store.read("au", 5).shape == (1, 2)
+    np.testing.assert_array_equal(corpus.store.read("visual", 4), np.full((3, 3), 4))
+    text = corpus.describe()
+    for words in (
+        "mine: 24 clips, 2 features, 2 scores", "by part: train 18, valid 3, test 3", "2 to 4 frames, of 24 of 24",
+        "feature au: 2 numbers a frame (float32), 1 to 1 frames, of 18 of 24", "score lip: scale 1 to 5, inferred",
+        "missing for 6 (33 %)", "by generator: g0 8, g1 8, g2 8",
+        "shared by train and test: 3 values of generator, with 3 of the 3 clips of test",
+        "shared by valid and test: 1 values of identity, with 3 of the 3 clips of test",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+def test_a_part_of_it_and_another_fingerprint(made):
+    samples = clips()
+    whole = made(samples)
+    some = made(samples, features=["au"], scores=["all"], scale=(0, 10), widths={"au": 2})
+    assert some.features == {"au": 2} and some.scores == {"all": (0, 10)} and not some.inferred
+    assert "visual" not in some.describe()
+    seen = {whole.fingerprint, some.fingerprint}
+    samples[3] = Sample(id="c03", groups=samples[3].groups, scores={"lip": 1.0}, features=samples[3].features)
+    seen.add(made(samples).fingerprint)
+    samples[3].features["visual"][0, 0] += 1
+    seen.add(made(samples).fingerprint)
+    assert len(seen) == 4 and made(samples).fingerprint in seen
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"features": ["audio"]}, "has no feature 'audio': "),
+        ({"scores": ["lips"]}, "has no score 'lips': did you mean 'lip'"),
+        ({"widths": {"visual": 163}}, "the feature visual of .* has 3 numbers a frame, not the 163 asked for"),
+        ({"scale": (1, 5)}, "the score all 0 is not on the scale 1 to 5"),
+    ],
+)
+def test_what_is_not_there(made, options, words):
+    with pytest.raises(AffectError, match=words):
+        made(clips(), **options)
+
+
+def test_a_score_off_the_scale_that_training_has_is_told(made, caplog):
+    samples = clips(parts=OWN)
+    samples[7] = Sample(id="c07", part="test", scores={"lip": 7.0, "all": 1.0}, features=samples[7].features)
+    corpus = made(samples)
+    assert corpus.scores["lip"] == (1, 5)
+    assert "the score lip 7 is not on the scale 1 to 5 of the clips to train on" in caplog.text
+    with pytest.raises(AffectError, match="the score lip 7 is not on the scale 0 to 5"):
+        made(samples, scale=(0, 5))
+
+
+def test_rows_may_be_edited_and_a_damaged_folder_is_one_line(made, tmp_path):
+    made(clips())
+    rows = tmp_path / "c" / "rows.csv"
+    text = rows.read_text()
+    first, *others = text.splitlines()
+    rows.write_text("\n".join([f"{first},room", *(f"{line},r{k % 4}" for k, line in enumerate(others))]))
+    corpus = read_folder(tmp_path / "c", "mine")
+    assert corpus.groups[-1] == "room" and way(corpus, "room").folds == 4 and "by room: r0 6" in corpus.describe()
+    rows.write_text(text.replace("g2,2,", "g2,-1,"))
+    assert np.isnan(read_folder(tmp_path / "c", "mine").utterances[5]["lip"])
+    for damaged, words in (
+        (text.replace("c05", "c55"), "are of other clips"),
+        (text.replace(",,", ",x,", 1), "is no number|has the part 'x'"),
+        (text.replace("lip", "lap"), "has no column 'lip'"),
+    ):
+        rows.write_text(damaged)
+        with pytest.raises(AffectError, match=words):
+            read_folder(tmp_path / "c", "mine")
+    rows.write_text(text)
+    schema = tmp_path / "c" / "schema.json"
+    for said in ("{", "[]", json.dumps({"format": "affect.scores.9"})):
+        schema.write_text(said)
+        with pytest.raises(AffectError, match="another version"):
+            read_folder(tmp_path / "c", "mine")
+
+
+def of(parts, name):
+    return {part: sorted(set(rows[name])) for part, rows in parts.items()}
+
+
+def test_its_own_split_and_what_it_shares(made, caplog):
+    corpus = made(clips(parts=OWN))
+    how = way(corpus)
+    assert (how.column, how.folds) == ("part", 1)
+    with caplog.at_level(logging.WARNING):
+        parts = split(corpus, how, 1)
+    assert of(parts, "source") == {"train": [f"s{k}" for k in range(6)], "valid": ["s6"], "test": ["s7"]}
+    assert [r.getMessage() for r in caplog.records] == [
+        "mine: shared by valid and test: 1 values of identity, with 3 of the 3 clips of test"
+    ]
+
+
+def test_an_own_split_without_a_part_to_validate_on(made):
+    corpus = made(clips(parts={7: "test", 6: "test"}))
+    parts = split(corpus, way(corpus), 1)
+    told = of(parts, "identity")
+    assert told["test"] == ["p3"] and len(told["valid"]) == 1 and not {*told["train"]} & {*told["valid"], "p3"}
+    with pytest.raises(AffectError, match="no part to validate on, and no identity or source"):
+        alone = made(clips(parts={7: "test"}, generator=lambda k: f"g{k % 3}"))
+        split(alone, way(alone), 1)
+
+
+def test_groups_are_held_out_where_nothing_else_is_said(made):
+    corpus = made(clips())
+    how = way(corpus)
+    assert (how.column, how.folds) == ("identity", 4)
+    tested = []
+    for fold in range(1, 5):
+        parts = split(corpus, how, fold)
+        told = of(parts, "identity")
+        assert len({*told["train"], *told["valid"], *told["test"]}) == 4 == sum(map(len, told.values()))
+        assert sum(len(rows) for rows in parts.values()) == 24
+        tested += parts["test"]["id"]
+    assert sorted(tested) == corpus.utterances["id"][:]
+    with pytest.raises(AffectError, match="fold 5 does not exist: a split by identity has folds 1 to 4"):
+        split(corpus, how, 5)
+
+
+def test_groups_are_dealt_as_scikit_learn_deals_them(made):
+    from sklearn.model_selection import GroupKFold
+
+    corpus = made(clips(40, identity=lambda k: f"p{(k * k) % 13 % 9}"))
+    groups = corpus.utterances["identity"][:]
+    theirs = [test.tolist() for _, test in GroupKFold(4).split(groups, groups=groups)]
+    assert [split(corpus, way(corpus, None, 4), fold)["test"]["row"][:] for fold in range(1, 5)] == theirs
+
+
+def test_a_generator_is_left_out(made):
+    corpus = made(clips(parts=OWN))
+    how = way(corpus, "generator")
+    assert (how.column, how.folds) == ("generator", 3)
+    assert [of(split(corpus, how, fold), "generator")["test"] for fold in (1, 2, 3)] == [["g2"], ["g1"], ["g0"]]
+    assert way(corpus, "source", 2).folds == 2 and way(corpus, "source").folds == 8
+
+
+@pytest.mark.parametrize(
+    ("groups", "kind", "folds", "words"),
+    [
+        (
+            {"identity": lambda k: "p0"},
+            None,
+            None,
+            r"has 1 values of identity \(p0\): to train, choose and test takes three",
+        ),
+        ({"identity": lambda k: f"p{k % 2}"}, "identity", None, "has 2 values of identity"),
+        ({"room": lambda k: f"r{k % 4}"}, None, None, "no identity or source to hold out; its groups are: room"),
+        ({"source": lambda k: f"s{k % 4}"}, "sorce", None, "no column 'sorce' .*did you mean 'source'"),
+        ({"source": lambda k: f"s{k % 4}" if k else ""}, None, None, "the source of 1 of 24 clips is empty"),
+        ({"source": lambda k: f"s{k % 4}"}, None, 9, "9 folds of 4 values of source: give from 2 to 4"),
+        ({"source": lambda k: f"s{k % 4}"}, "own", None, "names no parts to train and to test on"),
+    ],
+)
+def test_splits_that_can_not_be(made, groups, kind, folds, words):
+    with pytest.raises(AffectError, match=words):
+        way(made(clips(**groups)), kind, folds)
+
+
+def test_clips_with_the_same_features_in_two_parts_are_said(made):
+    samples = clips(parts=OWN)
+    samples[7] = Sample(id="c07", part="test", scores=samples[7].scores, features=samples[5].features)
+    assert "copies: 1 clips have the features of one in another part, c07 (test) those of c05 (train)" in made(
+        samples
+    ).describe().replace(" for one", "")
+
+
+def test_a_generated_corpus_is_made_once_and_read(tmp_path):
+    options = {"clips": 20, "frames": (2, 4), "generated_widths": (9, 8, 8, 8)}
+    corpus = corpora.read_scores("generated_scores", tmp_path / "g", **options, scores=("overall_score",))
+    assert corpus.parts == ("train", "valid", "test") and corpus.features == dict(visual=9, audio=8, keypoint=8, au=8)
+    before = (tmp_path / "g" / "ac.pkl").stat().st_mtime_ns
+    again = corpora.read_scores("generated_scores", tmp_path / "g", **options, scores=("overall_score",))
+    assert again.identity == corpus.identity and (tmp_path / "g" / "ac.pkl").stat().st_mtime_ns == before
+    assert corpora.detect(tmp_path / "g" / "converted") == "score_folder"
+    for place in ("g", "g/ac.pkl"):
+        with pytest.raises(AffectError, match=r"is a pickle, which is not trained on: .*affect convert .*ac.pkl"):
+            corpora.read_scores("score_folder", tmp_path / place)
+    with pytest.raises(AffectError, match="has no schema.json"):
+        corpora.read_scores("score_folder", tmp_path)
+    with pytest.raises(AffectError, match="is not of the clips with scores"):
+        corpora.read_scores("iemocap", tmp_path)
