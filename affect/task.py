@@ -399,7 +399,7 @@ class Task(ABC):
     """The options of `affect predict` that its models take (FILES, --text), none where it has no `infer`."""
     exporters: ClassVar[Mapping[str, str]] = {}
     """What exports a folder of weights, "module:function", by the format's name: a function of the folder, the file to
-    write and `opset`, which returns what was `Exported`."""
+    write and `opset`, which returns what was `Exported`; its keyword-only numbers are what `--options` may set."""
     commands: ClassVar[tuple[str, ...]] = ()
     """The subcommands that it adds to `affect`, as "module:function" of modules that load no torch."""
 
@@ -411,6 +411,11 @@ class Task(ABC):
         """
         sections = {name: part for name, part in config.items() if name in ("model", "data")}
         return cls(cls.recipe_class.from_dict(sections)).build_model()
+
+    @classmethod
+    def pushed_config(cls, config: dict[str, Any], run: Path) -> dict[str, Any]:
+        """Return config.json as the best weights of the run in a folder are pushed with it; here as it is."""
+        return config
 
     @classmethod
     def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:

@@ -65,3 +65,5 @@ class Exported:
     path: Path
     size: int
     difference: float
+    lines: tuple[str, ...] = ()
+    """What else was measured of it, for the user to read."""

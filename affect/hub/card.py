@@ -19,7 +19,7 @@ def write(source: Source, recipe: Record, repo: str, last: bool) -> str:
     """Return the card of a run, metadata first; `recipe` is the one without paths, `last` whether last/ is there."""
     data = tables.inside(recipe, "data")
     corpus = str(data.get("corpus", "unknown"))
-    card = source.task.card(source.config, recipe, repo)
+    card = source.task.card(source.pushed, recipe, repo)
     name = repo.rsplit("/", 1)[-1]
     sections = [
         f"# {name}", _opening(source, card), _state(source, last), _results(source), _experiment(source),

@@ -25,12 +25,12 @@ def write(source: Source, folder: Path, repo: str) -> None:
     """
     folder.mkdir(parents=True)
     _link(source.best / WEIGHTS, folder / WEIGHTS)
-    _describe(source, folder)
+    _describe(source, source.pushed, folder)
     last = source.last
     if last is not None:
         (folder / LAST).mkdir()
         _link(last, folder / LAST / WEIGHTS)
-        _describe(source, folder / LAST)
+        _describe(source, source.config, folder / LAST)
     recipe = clean.scrub(source.run.recipe)
     _json(folder / "recipe.json", recipe)
     _json(folder / "scores.json", {"finished": source.run.finished, "step": source.step,
@@ -38,10 +38,10 @@ def write(source: Source, folder: Path, repo: str) -> None:
     (folder / "README.md").write_text(card.write(source, recipe, repo, last is not None), encoding="utf-8")
 
 
-def _describe(source: Source, folder: Path) -> None:
+def _describe(source: Source, config: dict[str, Any], folder: Path) -> None:
     """Write beside weights what a model is built and fed by."""
-    _json(folder / CONFIG, source.config)
-    _json(folder / "preprocessor_config.json", source.task.preprocessing(source.config))
+    _json(folder / CONFIG, config)
+    _json(folder / "preprocessor_config.json", source.task.preprocessing(config))
     tokenizer = source.best / TOKENIZER
     if tokenizer.is_dir():
         shutil.copytree(tokenizer, folder / TOKENIZER)

@@ -71,6 +71,11 @@ class Source:
             raise AffectError(f"{self.best / CONFIG} is not readable: the run can't be pushed") from error
         return config
 
+    @cached_property
+    def pushed(self) -> Record:
+        """The configuration that the best weights are pushed with: what the task says of it, of a finished run."""
+        return self.task.pushed_config(self.config, self.folder) if self.run.finished else self.config
+
     @property
     def task(self) -> type[Task]:
         """The model's task."""

@@ -93,7 +93,7 @@ def write(
     """
     try:
         # In two steps: left to itself the exporter tries other ways, of which one gives graphs that are wrong.
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             captured = torch.export.export(graph, (batch,), dynamic_shapes=(sizes,), strict=False)
             program = torch.onnx.export(
                 captured, dynamo=True, opset_version=opset, input_names=list(batch), output_names=outputs, verbose=False
@@ -106,12 +106,12 @@ def write(
         raise AffectError("torch exported nothing")
     program.model.metadata_props[METADATA] = json.dumps(facts)
     size = sum(value.numel() * value.element_size() for value in graph.state_dict().values())
-    with _quiet():
+    with quiet():
         program.save(str(path), external_data=size > _LARGEST)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep what the exporter says of its own insides from the user."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

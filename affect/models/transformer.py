@@ -18,15 +18,16 @@ class SelfAttention(nn.Module):
     The attention's weights are not dropped out: a fused kernel computes them.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
-        """Raise AffectError where `width` is no multiple of `heads`."""
+    def __init__(self, width: int, heads: int, head_width: int | None = None) -> None:
+        """Raise AffectError where `width` is no multiple of `heads` and their own width is not given."""
         super().__init__()
-        if width % heads:
+        if head_width is None and width % heads:
             raise AffectError(f"the attention's width {width} has to be a multiple of its {heads} heads")
+        inner = heads * (head_width or width // heads)
         self.heads = heads
         self.norm = nn.LayerNorm(width)
-        self.project = nn.Linear(width, 3 * width)
-        self.output = nn.Linear(width, width)
+        self.project = nn.Linear(width, 3 * inner)
+        self.output = nn.Linear(inner, width)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Return [B, T, D] of `frames` [B, T, D], of which those count where `mask` [B, T] is True."""
@@ -40,9 +41,9 @@ class SelfAttention(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention and two layers for each frame, each behind a LayerNorm and beside its input."""
 
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float, head_width: int | None = None) -> None:
         super().__init__()
-        self.attention = SelfAttention(width, heads)
+        self.attention = SelfAttention(width, heads, head_width)
         self.network = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), Dropout(dropout), nn.Linear(hidden, width)
         )

@@ -22,6 +22,7 @@ OWN = [
     "data.name", "data.features", "data.scores", "data.scale", "data.split", "data.folds",
     "data.fold", "data.clips", "data.frames", "data.generated_widths", "data.noise", "data.generator_seed",
     "model.encoder_dim", "model.encoder_layers", "model.residual", "model.norm", "model.layers", "model.heads",
+    "model.head_width", "model.hidden",
     "model.temporal_attention", "model.pooling", "model.dropout", "model.modality_dropout", "model.alignment",
     "model.temperature", "model.output", "model.heteroscedastic", "model.normalise", "loss.kind", "loss.plcc",
     "loss.rank", "loss.smoothing", "loss.consistency", "loss.weights", "loss.fixed", "augment.mask", "augment.mixup",

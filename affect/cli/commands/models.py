@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -69,9 +71,17 @@ def predict(
 
 
 def export(
-    run: Annotated[Path, tyro.conf.Positional], /, format: str = "onnx", output: Path | None = None, opset: int = 18
+    run: Annotated[Path, tyro.conf.Positional],
+    /,
+    format: str = "onnx",
+    output: Path | None = None,
+    opset: int = 18,
+    options: tuple[str, ...] = (),
 ) -> None:
     """Write a run's best weights in another format, for use without affect; which formats there are, its task says.
+
+    A format's own options, such as how much a score may change, are given as --options NAME=VALUE ...; an unknown name
+    lists them.
 
     onnx, of models of speech: a graph for any batch and length, checked against torch by onnxruntime. Inputs: waveform
     [B, S] float32, samples [B] int64 (valid samples), prosody [B, P] float32 (the raw functionals), speaker [B, E]
@@ -88,6 +98,7 @@ def export(
         format: What to write.
         output: The file to write, config.json beside it; RUN/export/model.FORMAT when not given.
         opset: Version of ONNX's operators.
+        options: The format's own numbers, NAME=VALUE each.
     """
     from affect import tasks
     from affect.inference import opening
@@ -101,8 +112,28 @@ def export(
     if format not in exporters:
         raise AffectError(f"unknown format {format!r}; {nearest(format, exporters)}")
     path = run / "export" / f"model.{format}" if output is None else output
-    made = tasks.attribute(exporters[format])(folder, path, opset)
+    exporter = tasks.attribute(exporters[format])
+    made = exporter(folder, path, opset, **_numbers(exporter, format, options))
+    for line in made.lines:
+        print(line)
     print(f"{made.path}: {made.size / 1e6:.1f} MB, differs from torch by {made.difference:.1g} at most")
+
+
+def _numbers(exporter: Callable[..., Any], format: str, options: Sequence[str]) -> dict[str, float]:
+    """Return NAME=VALUE as the keyword-only arguments of a format's function."""
+    given: dict[str, float] = {}
+    known = {name: item.default for name, item in inspect.signature(exporter).parameters.items()
+             if item.kind is inspect.Parameter.KEYWORD_ONLY}  # fmt: skip
+    for option in options:
+        name, _, value = option.partition("=")
+        if name not in known:
+            there = ", ".join(f"{each}={default:g}" for each, default in known.items()) or "none"
+            raise AffectError(f"the format {format} has no option {name!r}; its options and their defaults: {there}")
+        try:
+            given[name] = float(value)
+        except ValueError as error:
+            raise AffectError(f"--options {option}: {value!r} is no number") from error
+    return given
 
 
 def push(

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from affect.config import from_dict
 from affect.task import Task
+from affect.tasks.talking_face import intervals
 from affect.tasks.talking_face.config import FRAMES, Model, Signature
 from affect.usage import Card
+
+_LIMITS = (
+    "The scores are what the raters of one corpus gave to clips of its generators, on the scales named above. A clip "
+    "of another generator or person, or with features made in another way, may be scored wrongly, and no score tells "
+    "whether a video is genuine."
+)
 
 
 class TalkingFaceCard(Task):
     """The part of the task that the Hub asks."""
+
+    @classmethod
+    def pushed_config(cls, config: dict[str, Any], run: Path) -> dict[str, Any]:
+        """Return config.json with the intervals that the run's validation rows calibrate."""
+        return {**config, intervals.FIELD: intervals.of_folder(run / "checkpoints" / "best", config)}
 
     @classmethod
     def preprocessing(cls, config: dict[str, Any]) -> dict[str, Any]:
@@ -24,7 +37,7 @@ class TalkingFaceCard(Task):
         scaling = "in the model, by statistics of training" if model.normalise else "none"
         scales = {name: [low, high] for name, low, high in data.scores}
         return {"task": config["task"], "features": features, "scaling": scaling, "scales": scales,
-                "outputs": "each score [B] on its scale"}  # fmt: skip
+                "outputs": "each score [B] on its scale", intervals.FIELD: config.get(intervals.FIELD, {})}  # fmt: skip
 
     @classmethod
     def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
@@ -37,6 +50,7 @@ class TalkingFaceCard(Task):
             task_name="talking-face quality",
             command="CLIP.npz",
             program="\n".join(_program(data, repo)),
+            use="## Limits\n\n" + " ".join(filter(None, [_LIMITS, intervals.words(config.get(intervals.FIELD, {}))])),
             tags=("talking-face", "quality-assessment", "affect"),
         )
 

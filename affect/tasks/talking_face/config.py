@@ -160,6 +160,10 @@ class Model:
     layers: int = 4
     """Blocks of the transformer over the frames of all features."""
     heads: int = 8
+    head_width: int | None = None
+    """Numbers of a head; encoder_dim / heads when not given."""
+    hidden: int | None = None
+    """Numbers between the two layers of a block; twice encoder_dim when not given."""
     temporal_attention: bool = True
     """Self-attention over the frames of each feature before they are pooled."""
     pooling: tuple[Literal["mean", "max"], ...] = ("mean", "max")
@@ -184,7 +188,11 @@ class Model:
         require_each(self, "model", "be positive", lambda value: value > 0, *positive)
         require_each(self, "model", "not be negative", lambda value: value >= 0, "layers", "alignment")
         require_each(self, "model", "lie in [0, 1)", lambda value: 0 <= value < 1, "dropout", "modality_dropout")
-        fits = self.encoder_dim % self.heads == 0 and self.encoder_dim % 2 == 0
+        for name in ("head_width", "hidden"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"model.{name}", "be positive", value)
+        divides = self.head_width is not None or self.encoder_dim % self.heads == 0
+        fits = divides and self.encoder_dim % 2 == 0
         require(fits, "model.encoder_dim", f"be even and a multiple of model.heads ({self.heads})", self.encoder_dim)
         kinds = self.pooling
         require(bool(kinds) and len(set(kinds)) == len(kinds), "model.pooling", "name each kind once", kinds)

@@ -73,7 +73,7 @@ class TemporalAttention(nn.Module):
 
     def __init__(self, config: Model) -> None:
         super().__init__()
-        self.attention = SelfAttention(config.encoder_dim, config.heads)
+        self.attention = SelfAttention(config.encoder_dim, config.heads, config.head_width)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
@@ -92,8 +92,10 @@ class TalkingFaceModel(nn.Module):
         self.encoders = nn.ModuleList(FrameEncoder(size, config) for _, size in data.features)
         self.kinds = nn.Parameter(0.02 * torch.randn(features, width))
         """Tells the transformer whose frame one is."""
+        hidden = config.hidden or 2 * width
         self.blocks = nn.ModuleList(
-            TransformerBlock(width, config.heads, 2 * width, config.dropout) for _ in range(config.layers)
+            TransformerBlock(width, config.heads, hidden, config.dropout, config.head_width)
+            for _ in range(config.layers)
         )
         self.temporal = nn.ModuleList(TemporalAttention(config) for _ in data.features if config.temporal_attention)
         pooled = features * len(config.pooling) * width
@@ -159,12 +161,18 @@ class TalkingFaceModel(nn.Module):
         if not self.blocks:
             return frames
         joined, mask = torch.cat(frames, dim=1), torch.cat(masks, dim=1)
+        lengths = [part.shape[1] for part in frames]
+        if not self.training:
+            # Nothing is drawn, and attention knows no places.
+            for block in self.blocks:
+                joined = block(joined, mask)
+            return list(torch.split(joined, lengths, dim=1))
         order = (~mask).byte().argsort(dim=1, stable=True)
         joined, mask = joined.take_along_dim(order[..., None], dim=1), mask.take_along_dim(order, dim=1)
         for block in self.blocks:
             joined = block(joined, mask)
         joined = joined.take_along_dim(order.argsort(dim=1)[..., None], dim=1)
-        return list(torch.split(joined, [part.shape[1] for part in frames], dim=1))
+        return list(torch.split(joined, lengths, dim=1))
 
     def _check(self, inputs: dict[str, Tensor]) -> None:
         for name, width in self.data.features:

@@ -35,6 +35,11 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
     recipe: TalkingFace
     unit = "frames"
     takes = ("FILES",)
+    exporters = {
+        "onnx": "affect.tasks.talking_face.export:onnx",
+        "int8": "affect.tasks.talking_face.export:int8",
+        "pruned": "affect.tasks.talking_face.export:pruned",
+    }
 
     @cached_property
     def measures(self) -> Sequence[Measure]:

@@ -1,0 +1,220 @@
+"""Export of a run's best weights: an ONNX graph, one with int8 weights, or a model with fewer units and heads.
+
+Each is scored on clips of the run beside the model that it is made of, and kept where it is within the limits; it has
+intervals of its own, calibrated by the run's validation clips. Legend: B clips, T frames of a feature.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from affect import tasks
+from affect.config import to_dict
+from affect.errors import AffectError, first_line
+from affect.inference import onnx as graphs
+from affect.models import saving
+from affect.task import TRAIN
+from affect.tasks.talking_face import intervals
+from affect.tasks.talking_face.clips import padded
+from affect.tasks.talking_face.config import SPREAD, Signature, TalkingFace
+from affect.tasks.talking_face.gate import Limits, RunClips, judge
+from affect.tasks.talking_face.model import TalkingFaceModel
+from affect.tasks.talking_face.predict import inputs_of, score, score_exported
+from affect.tasks.talking_face.prune import pruned as prune
+from affect.usage import Exported
+
+TOLERANCE = 1e-4
+"""The largest difference from torch that a graph in float32 may have, as a share of a score's scale."""
+_EXAMPLE = (9, 5)
+"""Frames of the example's clips: what is 1 in it would be 1 in every graph."""
+_CHECKED = ((1,), (0,), (40, 1, 7), (2, 130, 0, 8))
+"""Frames of the clips of each batch that a graph is held against torch with; 0: the clip has no feature at all."""
+_SEEN = 64
+"""Training clips by which it is chosen what is cut out."""
+
+
+class Graph(nn.Module):
+    """A model as the exporter wants it: of a dictionary to a tuple."""
+
+    def __init__(self, model: TalkingFaceModel) -> None:
+        super().__init__()
+        self.model = model
+        scores = [name for name, _, _ in model.data.scores]
+        self.outputs = scores + [name + SPREAD for name in scores if model.config.heteroscedastic]
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """Return the `outputs` [B] of what the model takes."""
+        found = self.model(**batch)
+        return tuple(found[name] for name in self.outputs)
+
+
+def onnx(
+    folder: Path, path: Path, opset: int, *, max_error: float = TOLERANCE, mean_error: float = TOLERANCE,
+    srcc_drop: float = 1e-3, size: float = math.inf, latency: float = math.inf,
+) -> Exported:  # fmt: skip
+    """Write the model in `folder` as ONNX to `path`, for any B and T.
+
+    Its inputs are each feature [B, T, W] and its number of frames [B] (NAME_frames, 0: missing), its outputs the scores
+    [B] on their scales. Raises AffectError where it differs from torch or exceeds a limit; nothing is left then.
+    """
+    limits = Limits(max_error=max_error, mean_error=mean_error, srcc_drop=srcc_drop, size=size, latency=latency)
+    return _graph(folder, path, opset, limits, integers=False)
+
+
+def int8(
+    folder: Path, path: Path, opset: int, *, max_error: float = 0.05, mean_error: float = 0.01,
+    srcc_drop: float = 0.02, size: float = 1.0, latency: float = math.inf,
+) -> Exported:  # fmt: skip
+    """Write what `onnx` does with weights of 8 bits a channel, and products of 8 bits, to `path`.onnx.
+
+    A clip's activations share their steps with those of its batch: its scores are the same only where it is alone.
+    """
+    limits = Limits(max_error=max_error, mean_error=mean_error, srcc_drop=srcc_drop, size=size, latency=latency)
+    path = path if path.suffix == ".onnx" else path.with_name(f"{path.name}.onnx")
+    return _graph(folder, path, opset, limits, integers=True)
+
+
+def pruned(
+    folder: Path, path: Path, opset: int, *, hidden: float = 0.5, heads: float = 0.5, max_error: float = 0.2,
+    mean_error: float = 0.03, srcc_drop: float = 0.02, size: float = 1.0, latency: float = math.inf,
+) -> Exported:  # fmt: skip
+    """Write a smaller model to the folder `path`: these shares of its blocks' hidden units and of its heads are kept.
+
+    It is loaded and predicted with as any folder of weights. `opset` is of no use here.
+    """
+    if not (0 < hidden <= 1 and 0 < heads <= 1):
+        raise AffectError(f"hidden and heads are shares that are kept, over 0 and up to 1: not {hidden:g}, {heads:g}")
+    limits = Limits(max_error=max_error, mean_error=mean_error, srcc_drop=srcc_drop, size=size, latency=latency)
+    if path.exists() and not (path / saving.WEIGHTS).is_file():
+        raise AffectError(f"{path} is there and holds no model: give --output another folder")
+    clips, model = RunClips(folder), cast(TalkingFaceModel, tasks.load(folder))
+    data = model.data
+    seen = (inputs_of(data, [clips.clip(row)]) for row in clips.rows(TRAIN, _SEEN))
+    small = prune(model, seen, hidden, heads)
+    after = partial(score, small, data)
+    with _draft(path) as draft:
+        config = {"task": TalkingFace.task, **small.describe()}
+        saving.save(small.state_dict(), config, draft)
+        sizes = ((folder / saving.WEIGHTS).stat().st_size, (draft / saving.WEIGHTS).stat().st_size)
+        judged = judge(clips, data, partial(score, model, data), after, sizes, limits)
+        config[intervals.FIELD] = clips.intervals(after, data)
+        (draft / saving.CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return Exported(path=path, size=sizes[1], difference=judged.difference, lines=judged.lines)
+
+
+@contextlib.contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """Yield a place beside `path` from which what is written moves there at the end; of a failure nothing is left.
+
+    Raises AffectError where it can't be written.
+    """
+    there = path.parent.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as made:
+            draft = Path(made) / path.name
+            yield draft
+            if path.is_dir():
+                shutil.rmtree(path)
+            os.replace(draft, path)
+    except OSError as error:
+        raise AffectError(f"{path}: cannot be written ({error.strerror or first_line(error)})") from error
+    finally:
+        if not there:
+            # One that something is in stays.
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+
+
+def _graph(folder: Path, path: Path, opset: int, limits: Limits, integers: bool) -> Exported:
+    graphs.check_opset(opset)
+    if path.suffix != ".onnx":
+        raise AffectError(f"output is {path}: its name has to end in .onnx")
+    clips, model = RunClips(folder), cast(TalkingFaceModel, tasks.load(folder))
+    data = model.data
+    with _draft(path) as draft:
+        write(model, draft, opset)
+        if integers:
+            quantize(draft)
+        after = partial(score_exported, graphs.Session(draft), data)
+        sizes = ((folder / saving.WEIGHTS).stat().st_size, draft.stat().st_size)
+        judged = judge(clips, data, partial(score, model, data), after, sizes, limits)
+        _describe(draft, data, clips.intervals(after, data))
+    return Exported(path=path, size=path.stat().st_size, difference=judged.difference, lines=judged.lines)
+
+
+def write(model: TalkingFaceModel, path: Path, opset: int) -> None:
+    """Write a model as an ONNX graph in float32.
+
+    Raises AffectError where torch can't, where it is too large for one file, and where the graph differs from torch.
+    """
+    graph, batch = Graph(model), example(model.data, _EXAMPLE, seed=0)
+    size = torch.export.Dim.DYNAMIC
+    sizes: dict[str, dict[int, Any]] = {
+        name: {0: size, 1: size} if value.ndim == 3 else {0: size} for name, value in batch.items()
+    }
+    facts = {"task": TalkingFace.task, "data": to_dict(model.data), intervals.FIELD: {}}
+    graphs.write(graph, batch, sizes, graph.outputs, facts, path, opset)
+    if any(other != path for other in path.parent.iterdir()):
+        raise AffectError("the model is too large for one ONNX file")
+    session, scales = graphs.Session(path), {name: high - low for name, low, high in model.data.scores}
+    for seed, frames in enumerate(_CHECKED, 1):
+        batch = example(model.data, frames, seed)
+        found = session.run({name: value.numpy() for name, value in batch.items()})
+        with torch.inference_mode():
+            wanted = model(**batch)
+        for name, scale in scales.items():
+            difference = float(np.abs(found[name] - wanted[name].numpy()).max()) / scale
+            if not difference <= TOLERANCE:
+                raise AffectError(f"the graph's {name} differs from torch by {difference:.2g} of its scale: not kept")
+
+
+def example(data: Signature, frames: tuple[int, ...], seed: int) -> dict[str, Tensor]:
+    """Return a batch of noise, features of a clip one frame shorter than those before them, down to none."""
+    random = np.random.default_rng(seed)
+    batch: dict[str, Tensor] = {}
+    for k, (name, width) in enumerate(data.features):
+        clips = [random.normal(size=(max(0, length - k), width)).astype(np.float32) for length in frames]
+        batch |= padded(name, width, clips)
+    return batch
+
+
+def quantize(path: Path) -> None:
+    """Make a graph one whose products of weights are of 8 bits, a scale a channel; metadata stay."""
+    onnx_module, quantization = graphs.require("onnx"), graphs.require("onnxruntime.quantization")
+    model = onnx_module.load(path)
+    kept = {entry.key: entry.value for entry in model.metadata_props}
+    # Shapes that the exporter inferred are of the model before, and stop onnxruntime.
+    del model.graph.value_info[:]
+    with graphs.quiet():
+        quantization.quantize_dynamic(model, path, per_channel=True, weight_type=quantization.QuantType.QInt8)
+    _set(path, kept)
+
+
+def _describe(path: Path, data: Signature, found: dict[str, Any]) -> None:
+    facts = {"task": TalkingFace.task, "data": to_dict(data), intervals.FIELD: found}
+    _set(path, {graphs.METADATA: json.dumps(facts)})
+
+
+def _set(path: Path, facts: dict[str, str]) -> None:
+    """Let a file's metadata say `facts`."""
+    onnx_module = graphs.require("onnx")
+    model = onnx_module.load(path)
+    for node in model.graph.node:
+        # Where in the source each came from: more than the weights of a small model.
+        del node.metadata_props[:]
+    onnx_module.helper.set_model_props(model, facts)
+    onnx_module.save(model, path)
