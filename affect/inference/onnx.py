@@ -113,7 +113,7 @@ def write(
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep what the exporter says of its own insides from the user."""
-    before = logging.root.manager.disable
+    before, handlers = logging.root.manager.disable, [*logging.root.handlers]
     logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -121,3 +121,5 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+        # logging.warning gives the root one where it has none.
+        logging.root.handlers[:] = handlers

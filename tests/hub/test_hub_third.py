@@ -24,6 +24,8 @@ def test_a_run_of_a_third_task_is_pushed_and_loaded(hub, tmp_path, monkeypatch):
     push.run(top / "seed0" / "fold1", "someone/frames")
     files = hub.repos["someone/frames"].files
     assert json.loads(files["config.json"])["task"] == "activity"
+    assert json.loads(files["config.json"])["run"] == "fold1", "what the task adds to it"
+    assert "run" not in json.loads(files["last/config.json"]), "is of the best weights"
     card = files["README.md"].decode()
     assert "A model of activity, trained on made-up recordings" in card
     assert "affect predict" not in card, "its card names no program of its own"

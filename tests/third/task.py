@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -146,6 +147,10 @@ class ActivityTask(Task):
     takes = ("FILES",)
     exporters = {"npz": "tests.third.use:export_npz"}
     commands = ("tests.third.commands:rooms",)
+
+    @classmethod
+    def pushed_config(cls, config: dict[str, Any], run: Path) -> dict[str, Any]:
+        return {**config, "run": run.name}
 
     @classmethod
     def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:

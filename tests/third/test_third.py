@@ -134,7 +134,14 @@ def test_recordings_are_predicted_and_weights_exported(place, trained):
     refused = run(place, "affect", "predict", str(trained), "--text", "hello", fails=True)
     assert refused.count("\n") == 1 and "--text" in refused
     assert "model.npz" in run(place, "affect", "export", str(trained), "--format", "npz")
-    assert "body.0.weight" in np.load(trained / "export" / "model.npz").files
+    arrays = dict(np.load(trained / "export" / "model.npz"))
+    assert "body.0.weight" in arrays
+    told = run(place, "affect", "export", str(trained), "--format", "npz", "--options", "scale=2")
+    assert told.startswith(f"{len(arrays)} arrays\n")
+    assert (np.load(trained / "export" / "model.npz")["body.0.weight"] == 2 * arrays["body.0.weight"]).all()
+    for option, words in (("size=2", "no option 'size'; its options and their defaults: scale=1"),
+                          ("scale=big", "'big' is no number")):  # fmt: skip
+        assert words in run(place, "affect", "export", str(trained), "--format", "npz", "--options", option, fails=True)
     assert "unknown format 'onnx'" in run(place, "affect", "export", str(trained), "--format", "onnx", fails=True)
 
 

@@ -22,8 +22,9 @@ def active_frames(folder: Path, file: Path, block: int) -> list[float]:
     return found
 
 
-def export_npz(folder: Path, path: Path, opset: int) -> Exported:
-    """Write the weights as arrays by name."""
+def export_npz(folder: Path, path: Path, opset: int, *, scale: float = 1.0) -> Exported:
+    """Write the weights, times `scale`, as arrays by name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **{name: value.numpy() for name, value in saving.read_weights(folder).items()})
-    return Exported(path=path, size=path.stat().st_size, difference=0.0)
+    weights = saving.read_weights(folder)
+    np.savez(path, **{name: scale * value.numpy() for name, value in weights.items()})
+    return Exported(path=path, size=path.stat().st_size, difference=0.0, lines=(f"{len(weights)} arrays",))

@@ -140,8 +140,8 @@ def _correlations(
         target = np.asarray(rows[name], np.float64)
         own = srcc(old[name], target)
         if math.isfinite(own):
-            other = srcc(new[name], target)
-            # A constant has none: all of it is lost.
+            # A constant has none, and what is no number tells nothing: all of it is lost.
+            other = srcc(new[name], target) if np.isfinite(new[name]).all() else math.nan
             drops.append(own - other if math.isfinite(other) else own)
             told.append(f"{name} {own:.3f} to {other:.3f}")
     return drops, ", ".join(told) or "not defined on these clips"

@@ -28,7 +28,6 @@ from affect.tasks.talking_face import intervals
 from affect.tasks.talking_face.clips import padded
 from affect.tasks.talking_face.config import SPREAD, Signature
 from affect.tasks.talking_face.corruptions import Frames
-from affect.tasks.talking_face.report import LEVEL
 from affect.usage import UserInputs
 
 _DIGITS = 4
@@ -47,6 +46,7 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
     """
     if not inputs.files:
         raise AffectError("this model takes files of a clip's features: .npz, .npy, or a folder")
+    _refuse_pickles(inputs.files)
     data, scorers, stored = _models(opened)
     scales = {name: [low, high] for name, low, high in data.scores}
     for name, read in clips_of(inputs.files, data):
@@ -63,7 +63,7 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
         line |= {"scale": scales, "features": sorted(clip)}
         if within:
             line["interval"] = {score: [round(value, _DIGITS) for value in pair] for score, pair in within.items()}
-            line["level"] = LEVEL
+            line["level"] = next(iter(stored.values()))["level"]
         yield line
 
 
@@ -100,17 +100,20 @@ def inputs_of(data: Signature, clips: Sequence[Clip]) -> dict[str, torch.Tensor]
     return given
 
 
-def clips_of(files: Sequence[Path], data: Signature) -> Iterator[tuple[str, Callable[[], Clip]]]:
-    """Yield the name of each clip and what reads it.
-
-    A clip is a .npz file with frames [T, W] by the names of features; or the .npy files NAME.npy of one folder, which
-    is given or whose files are. A folder that `affect convert` wrote has many. Raises AffectError for a pickle.
-    """
+def _refuse_pickles(files: Sequence[Path]) -> None:
     for file in files:
         if file.suffix in SUFFIXES and not file.is_dir():
             out = file.with_suffix("")
             words = f"convert it once (affect convert {file} {out}) and give {out}"
             raise AffectError(f"{file} is a pickle, which is not predicted from: {words}")
+
+
+def clips_of(files: Sequence[Path], data: Signature) -> Iterator[tuple[str, Callable[[], Clip]]]:
+    """Yield the name of each clip and what reads it.
+
+    A clip is a .npz file with frames [T, W] by the names of features; or the .npy files NAME.npy of one folder, which
+    is given or whose files are. A folder that `affect convert` wrote has many; of other files each is a clip.
+    """
     alone: dict[Path, list[Path]] = {}
     for file in files:
         if file.suffix == ".npy" and not file.is_dir():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from affect import tasks
+from affect.tasks.talking_face import intervals
 from tests.tasks.talking_face import small
 
 
@@ -71,6 +72,80 @@ def test_what_can_not_be_read_is_a_line_and_the_others_go_on(affect, runs, clip,
     assert "the model takes [T, 12]" in found["narrow.npz"]["error"]
     assert found["one.npz"]["features"] == ["audio"]
     assert "prediction" in found["clip.npz"]
+
+
+def test_features_come_in_several_ways(affect, runs, clip, clips_root, tmp_path):
+    """An archive, a folder of arrays, arrays alone and a converted folder give one line."""
+    run, (file, name) = runs / "seed0" / "fold1", clip
+    folder = tmp_path / "arrays"
+    folder.mkdir()
+    with np.load(file) as arrays:
+        for feature in arrays:
+            np.save(folder / f"{feature}.npy", arrays[feature])
+    np.save(folder / "notes.npy", np.array([None]), allow_pickle=True)
+    code, out, err = affect("predict", run, file, folder, *sorted(folder.glob("*.npy")), clips_root / "converted")
+    assert code == 0, err
+    one, two, three, *many = lines(out)
+    assert (one["id"], two["id"], three["id"]) == ("clip.npz", "arrays", "arrays")
+    four = next(line for line in many if line["id"] == name)
+    assert len(many) == 60
+    for other in (two, three, four):
+        assert {**other, "id": ""} == {**one, "id": ""}
+    (folder / "visual.npy").write_bytes(b"no array")
+    code, out, _ = affect("predict", run, folder)
+    assert code == 1 and "visual.npy is no readable array" in lines(out)[0]["error"]
+
+
+def test_a_pickle_is_refused_with_the_command_that_converts_it(affect, runs, clips_root):
+    code, out, err = affect("predict", runs / "seed0" / "fold1", clips_root / "ac.pkl")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1 and f"affect convert {clips_root}/ac.pkl {clips_root}/ac" in err
+
+
+def test_an_interval_is_that_of_the_validation_rows(affect, runs, clip, caplog):
+    """Half a width is the ceil(.9 (n + 1))-th smallest error; a score with too few labels has none, which is said."""
+    run = runs / "seed0" / "fold1"
+    _, out, _ = affect("predict", run, clip[0])
+    (line,) = lines(out)
+    rows = [json.loads(text) for text in (run / "predictions-valid.jsonl").read_text().splitlines()]
+    told = 0
+    for score, value in line["prediction"].items():
+        off = sorted(abs(row["prediction"][score] - row["target"][score])
+                     for row in rows if row["target"][score] is not None)  # fmt: skip
+        if len(off) < 9:
+            told += 1
+            assert score not in line["interval"]
+            assert f"no interval of {score}: an interval of 90 % needs 9 calibration rows with a label" in caplog.text
+            continue
+        half = off[int(np.ceil(0.9 * (len(off) + 1) - 1e-9)) - 1]
+        low, high = line["scale"][score]
+        assert line["interval"][score] == pytest.approx([max(low, value - half), min(high, value + half)], abs=2e-4)
+    assert line["level"] == 0.9
+    assert 0 < told < 5, "both kinds are tested"
+
+
+def test_intervals_of_models_and_of_spreads():
+    """Errors are those of a clip's mean over the runs, in units of the model's own spread where it has one."""
+    rows = [[{"id": str(k), "prediction": {"s": 3.0 + k / 10 + sign}, "target": {"s": 3.0}, "spread": {"s": 2.0}}
+             for k in range(1, 10)] for sign in (-0.5, 0.5)]  # fmt: skip
+    mean = intervals._averaged([*rows, [{**rows[0][0], "id": "alone"}]])
+    assert [row["id"] for row in mean] == [*map(str, range(1, 10)), "alone"]
+    found = intervals.calibrated(mean[:9], "s", (1.0, 5.0))
+    assert (found.rows, found.normalised) == (9, True)
+    assert found.half_width == pytest.approx(0.45)
+    stored = {"s": found.to_dict()}
+    assert intervals.bounds(json.loads(json.dumps(stored)), {"s": 4.0}, {"s": 1.0})["s"] == pytest.approx([3.55, 4.45])
+    assert "0.45 spreads that the model predicts" in intervals.words(stored)
+    assert intervals.words({}) == ""
+
+
+def test_weights_without_their_run_have_no_interval_and_say_so(affect, runs, clip, tmp_path, caplog):
+    import shutil
+
+    alone = shutil.copytree(runs / "seed0" / "fold1" / "checkpoints" / "best", tmp_path / "x" / "y" / "alone")
+    code, out, _ = affect("predict", alone, clip[0])
+    assert code == 0 and "no intervals: " in caplog.text
+    assert {"interval", "level"}.isdisjoint(lines(out)[0])
 
 
 def test_the_program_on_a_card_runs(runs, clip, capsys, monkeypatch):
