@@ -20,7 +20,8 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "talking_face.py"
 OWN = [
     "data.corpus", "data.root", "data.table", "data.clip", "data.groups", "data.pattern", "data.frames_of",
     "data.name", "data.features", "data.scores", "data.scale", "data.split", "data.folds",
-    "data.fold", "data.clips", "data.frames", "data.generated_widths", "data.noise", "data.generator_seed",
+    "data.fold", "data.train_all", "data.clips", "data.frames", "data.generated_widths", "data.noise",
+    "data.generator_seed",
     "model.encoder_dim", "model.encoder_layers", "model.residual", "model.norm", "model.layers", "model.heads",
     "model.head_width", "model.hidden",
     "model.temporal_attention", "model.pooling", "model.dropout", "model.modality_dropout", "model.alignment",

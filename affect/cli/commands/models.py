@@ -40,6 +40,10 @@ def predict(
     by file name. Where a modality has several features, NAME=FILE says which. Raw files and words need the
     manifest.json that recipes/extract_features.py writes.
 
+    A model of clips takes FILES of features: a .npz of frames [T, D] by the features' names, .npy files called by them
+    or a folder of those, or a folder that affect convert wrote. One line a clip: each score, its scale, and an interval
+    where validation rows of the run calibrate one.
+
     Of an experiment or a seed the predictions of its runs are averaged, those of classes by their logits or
     probabilities.
 
@@ -48,6 +52,7 @@ def predict(
             experiment's or a seed's (runs/<experiment>[/seed<S>]), user/name on the Hub, or an exported model
             (model.onnx) or its folder.
         files: Audio files, any rate and number of channels; - is standard input (a wav, or raw samples with --rate).
+            Of a model of clips their features.
         window: Longest stretch predicted at once, in seconds; a longer recording gives one line a window.
         hop: Seconds from one window's start to the next; the window when not given.
         rate: Sampling rate in Hz of raw samples on standard input, one channel.
@@ -92,6 +97,10 @@ def export(
     metadata hold what affect predict has to know (targets, scale, rate, classes), so it can be moved alone (from 1.8 GB
     of weights on with model.onnx.data beside it); config.json says the same to people. Models of text can't be
     exported. Needs pip install 'affect[onnx]'.
+
+    Of models of clips' features: onnx, int8 (a graph with weights of 8 bits) and pruned (a folder of weights, with
+    fewer hidden units and heads). Each is held against the run's own test clips: size, latency, errors, fall of SRCC
+    are printed, and nothing is kept where one is over its limit.
 
     Args:
         run: A run's folder (runs/<experiment>/seed<S>/fold<F>) or one with model.safetensors and config.json.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets import DatasetDict
+from datasets import DatasetDict, concatenate_datasets
 
 from affect.data import corpora, score_corpus
 from affect.data.score_corpus import ScoreCorpus, Way
@@ -39,4 +39,6 @@ def parts_of(corpus: ScoreCorpus, data: Data) -> DatasetDict:
             # A missing one is NaN.
             if not any(value == value for value in parts[name][score]):
                 raise AffectError(f"{data.root}: no clip of the {name} part has a {score}: leave it out of data.scores")
+    if data.train_all:
+        parts["train"] = concatenate_datasets([parts["train"], parts["valid"]])
     return parts

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from affect import recipe as recipes
 from affect.config import from_dict
 from affect.errors import AffectError
 from affect.metrics.conformal import Intervals, calibrate
@@ -44,8 +45,11 @@ def of_folders(folders: Sequence[Path], config: Mapping[str, Any]) -> dict[str, 
     """
     if len(folders) == 1 and FIELD in config:
         return dict(config[FIELD])
-    runs = [rows_of(folder.absolute().parents[1]) for folder in folders]
-    rows = _averaged(runs)
+    places = [folder.absolute().parents[1] for folder in folders]
+    if any(trained_on(place) for place in places):
+        _LOG.warning("no intervals: the validation clips of %s were trained on (data.train_all)", folders[0])
+        return {}
+    rows = _averaged([rows_of(place) for place in places])
     if not rows:
         _LOG.warning("no intervals: %s belongs to no finished run with validation rows", folders[0])
         return {}
@@ -76,6 +80,12 @@ def calibrated(rows: Sequence[Row], score: str, scale: tuple[float, float]) -> I
     unit = next((name for name in _UNITS if all(row.get(name) for row in rows)), None)
     sources = None if unit is None else [str(row[unit]) for row in rows]
     return calibrate(prediction, target, LEVEL, spread=spread, scale=scale, sources=sources)
+
+
+def trained_on(run: Path) -> bool:
+    """Whether a run trained on its validation clips, too: their errors are too small then."""
+    path = run / "recipe.json"
+    return path.is_file() and bool(recipes.read(path)["data"].get("train_all"))
 
 
 def rows_of(run: Path) -> list[Row]:
