@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,7 +100,7 @@ def pruned(
     limits = Limits(max_error=max_error, mean_error=mean_error, srcc_drop=srcc_drop, size=size, latency=latency)
     if path.exists() and not (path / saving.WEIGHTS).is_file():
         raise AffectError(f"{path} is there and holds no model: give --output another folder")
-    clips, model = RunClips(folder), cast(TalkingFaceModel, tasks.load(folder))
+    model, clips = _load(folder), RunClips(folder)
     data = model.data
     seen = (inputs_of(data, [clips.clip(row)]) for row in clips.rows(TRAIN, _SEEN))
     small = prune(model, seen, hidden, heads)
@@ -139,11 +139,18 @@ def _draft(path: Path) -> Iterator[Path]:
                 path.parent.rmdir()
 
 
+def _load(folder: Path) -> TalkingFaceModel:
+    model = tasks.load(folder)
+    if not isinstance(model, TalkingFaceModel):
+        raise AffectError("a model that sees or hears clips itself can't be exported, only one of features")
+    return model
+
+
 def _graph(folder: Path, path: Path, opset: int, limits: Limits, integers: bool) -> Exported:
     graphs.check_opset(opset)
     if path.suffix != ".onnx":
         raise AffectError(f"output is {path}: its name has to end in .onnx")
-    clips, model = RunClips(folder), cast(TalkingFaceModel, tasks.load(folder))
+    model, clips = _load(folder), RunClips(folder)
     data = model.data
     with _draft(path) as draft:
         write(model, draft, opset)

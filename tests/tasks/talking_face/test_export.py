@@ -214,7 +214,7 @@ def test_what_says_nothing_is_what_is_cut():
             torch.testing.assert_close(same(**batch)[name], value, atol=1e-6, rtol=1e-6)
 
 
-def test_wrong_asks_are_one_line(best, tmp_path):
+def test_wrong_asks_are_one_line(best, tmp_path, monkeypatch):
     with pytest.raises(AffectError, match="over 0 and up to 1"):
         export.pruned(best, tmp_path / "small", 18, hidden=0)
     with pytest.raises(AffectError, match="has to end in .onnx"):
@@ -226,3 +226,6 @@ def test_wrong_asks_are_one_line(best, tmp_path):
     with pytest.raises(AffectError, match="is of no run's folder"):
         export.pruned(alone, tmp_path / "small", 18)
     assert not (tmp_path / "small").exists()
+    monkeypatch.setattr(tasks, "load", lambda folder: torch.nn.Linear(1, 1))
+    with pytest.raises(AffectError, match="only one of features"):
+        export.pruned(best, tmp_path / "small", 18)
