@@ -236,10 +236,9 @@ class TalkingFace(Recipe):
         """Check every field."""
         super().__post_init__()
         fixed, scores = self.loss.fixed, self.data.scores
-        last = not self.data.train_all or self.train.choose == "last"
-        require(
-            last, "train.choose", "be last with data.train_all, which leaves nothing to choose by", self.train.choose
-        )
+        choose = self.train.choose
+        last = not self.data.train_all or choose == "last"
+        require(last, "train.choose", "be last with data.train_all, which leaves nothing to choose by", choose)
         if self.loss.kind == "corruption":
             must = "be left out with loss.kind=corruption, which learns no score"
             off = {"plcc": 0, "rank": 0, "smoothing": "none", "consistency": 0, "weights": "equal"}

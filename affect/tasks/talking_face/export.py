@@ -32,7 +32,7 @@ from affect.tasks.talking_face.clips import padded
 from affect.tasks.talking_face.config import SPREAD, Signature, TalkingFace
 from affect.tasks.talking_face.gate import Limits, RunClips, judge
 from affect.tasks.talking_face.model import TalkingFaceModel
-from affect.tasks.talking_face.predict import inputs_of, score, score_exported
+from affect.tasks.talking_face.predict import score, score_exported
 from affect.tasks.talking_face.prune import pruned as prune
 from affect.usage import Exported
 
@@ -102,14 +102,14 @@ def pruned(
         raise AffectError(f"{path} is there and holds no model: give --output another folder")
     model, clips = _load(folder), RunClips(folder)
     data = model.data
-    seen = (inputs_of(data, [clips.clip(row)]) for row in clips.rows(TRAIN, _SEEN))
+    seen = (clips.inputs(row) for row in clips.rows(TRAIN, _SEEN))
     small = prune(model, seen, hidden, heads)
-    after = partial(score, small, data)
+    after = partial(score, small)
     with _draft(path) as draft:
         config = {"task": TalkingFace.task, **small.describe()}
         saving.save(small.state_dict(), config, draft)
         sizes = ((folder / saving.WEIGHTS).stat().st_size, (draft / saving.WEIGHTS).stat().st_size)
-        judged = judge(clips, data, partial(score, model, data), after, sizes, limits)
+        judged = judge(clips, data, partial(score, model), after, sizes, limits)
         config[intervals.FIELD] = clips.intervals(after, data)
         (draft / saving.CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return Exported(path=path, size=sizes[1], difference=judged.difference, lines=judged.lines)
@@ -156,9 +156,9 @@ def _graph(folder: Path, path: Path, opset: int, limits: Limits, integers: bool)
         write(model, draft, opset)
         if integers:
             quantize(draft)
-        after = partial(score_exported, graphs.Session(draft), data)
+        after = partial(score_exported, graphs.Session(draft))
         sizes = ((folder / saving.WEIGHTS).stat().st_size, draft.stat().st_size)
-        judged = judge(clips, data, partial(score, model, data), after, sizes, limits)
+        judged = judge(clips, data, partial(score, model), after, sizes, limits)
         _describe(draft, data, clips.intervals(after, data))
     return Exported(path=path, size=path.stat().st_size, difference=judged.difference, lines=judged.lines)
 

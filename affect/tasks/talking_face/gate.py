@@ -21,7 +21,7 @@ from affect.metrics.quality import srcc
 from affect.task import VALID, Row
 from affect.tasks.talking_face import intervals
 from affect.tasks.talking_face.config import SPREAD, Signature
-from affect.tasks.talking_face.predict import Clip, Scorer
+from affect.tasks.talking_face.predict import Inputs, Scorer
 from affect.tasks.talking_face.task import TalkingFaceTask
 
 _MOST = 500
@@ -65,15 +65,15 @@ class RunClips:
         whole = self.task.parts[part]
         return whole.select(np.linspace(0, len(whole) - 1, min(len(whole), most)).astype(int))
 
-    def clip(self, row: Row) -> Clip:
-        """Return the features of a row."""
-        return {name: self.task.clips.frames(row["row"], name) for name, _ in self.task.features}
+    def inputs(self, row: Row) -> Inputs:
+        """Return what the model takes of a row."""
+        return self.task.clips.batch([row], None).inputs
 
     def intervals(self, scorer: Scorer, data: Signature) -> dict[str, object]:
         """Return the intervals that the validation clips, unless trained on, calibrate of this very model."""
         if self.task.recipe.data.train_all:
             return {}
-        scored = [(row, scorer(self.clip(row))) for row in self.rows(VALID)]
+        scored = [(row, scorer(self.inputs(row))) for row in self.rows(VALID)]
         groups = self.task.corpus.groups
         found: list[Row] = []
         for row, outputs in scored:
@@ -124,10 +124,10 @@ def _both(
     found: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
     seconds: tuple[list[float], list[float]] = ([], [])
     for row in rows:
-        clip = clips.clip(row)
+        given = clips.inputs(row)
         for k, scorer in enumerate((before, after)):
             start = time.perf_counter()
-            found[k].append(scorer(clip))
+            found[k].append(scorer(given))
             seconds[k].append(time.perf_counter() - start)
     old, new = ({name: np.array([one[name] for one in each]) for name in each[0]} for each in found)
     return old, new, (float(np.median(seconds[0])), float(np.median(seconds[1])))

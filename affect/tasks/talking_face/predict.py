@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -30,11 +30,16 @@ from affect.tasks.talking_face.config import SPREAD, Signature
 from affect.tasks.talking_face.corruptions import Frames
 from affect.usage import UserInputs
 
+if TYPE_CHECKING:
+    from affect.inference.onnx import Session
+
 _DIGITS = 4
 
 Clip = Mapping[str, Frames | None]
 """Frames [T, W] by feature; what a clip lacks is None or not there."""
-Scorer = Callable[[Clip], dict[str, float]]
+Inputs = Mapping[str, torch.Tensor]
+"""What a model takes of one clip."""
+Scorer = Callable[[Inputs], dict[str, float]]
 """The outputs of one model for one clip."""
 
 
@@ -55,7 +60,8 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
         except AffectError as error:
             yield {"id": name, "error": str(error)}
             continue
-        each = [score(clip) for score in scorers]
+        given = inputs_of(data, clip)
+        each = [score(given) for score in scorers]
         mean = {output: float(np.mean([found[output] for found in each])) for output in each[0]}
         spread = {score: mean[score + SPREAD] for score in scales if score + SPREAD in mean}
         within = intervals.bounds(stored, mean, spread)
@@ -72,31 +78,31 @@ def _models(opened: Opened) -> tuple[Signature, list[Scorer], dict[str, Any]]:
     if opened.exported is not None:
         facts = opened.exported.facts
         data = from_dict(Signature, facts["data"], "data")
-        return data, [partial(score_exported, opened.exported, data)], facts[intervals.FIELD]
+        return data, [partial(score_exported, opened.exported)], facts[intervals.FIELD]
     models = [tasks.load(folder) for folder in opened.folders]
     data = cast(Signature, models[0].data)
     stored = intervals.of_folders(opened.folders, saving.read_config(opened.folders[0]))
-    return data, [partial(score, model, data) for model in models], stored
+    return data, [partial(score, model) for model in models], stored
 
 
-def score(model: torch.nn.Module, data: Signature, clip: Clip) -> dict[str, float]:
+def score(model: torch.nn.Module, given: Inputs) -> dict[str, float]:
     """Return a model's outputs of a number a clip."""
     with torch.inference_mode():
-        outputs = model(**inputs_of(data, [clip]))
+        outputs = model(**given)
     return {name: float(value) for name, value in outputs.items() if value.ndim == 1}
 
 
-def score_exported(session: Any, data: Signature, clip: Clip) -> dict[str, float]:
+def score_exported(session: Session, given: Inputs) -> dict[str, float]:
     """Return an exported model's outputs of a clip."""
-    found = session.run({name: value.numpy() for name, value in inputs_of(data, [clip]).items()})
+    found = session.run({name: value.numpy() for name, value in given.items()})
     return {name: float(value[0]) for name, value in found.items()}
 
 
-def inputs_of(data: Signature, clips: Sequence[Clip]) -> dict[str, torch.Tensor]:
-    """Return what the model takes of clips."""
+def inputs_of(data: Signature, clip: Clip) -> dict[str, torch.Tensor]:
+    """Return what the model takes of a clip's features."""
     given: dict[str, torch.Tensor] = {}
     for name, width in data.features:
-        given |= padded(name, width, [clip.get(name) for clip in clips])
+        given |= padded(name, width, [clip.get(name)])
     return given
 
 

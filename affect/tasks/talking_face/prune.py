@@ -6,7 +6,7 @@ units, or the heads), K numbers of a group, D outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -56,7 +56,7 @@ class Pair:
 
 
 def pruned(
-    model: TalkingFaceModel, clips: Iterable[dict[str, Tensor]], hidden: float, heads: float
+    model: TalkingFaceModel, clips: Iterable[Mapping[str, Tensor]], hidden: float, heads: float
 ) -> TalkingFaceModel:
     """Return a model with these shares of a block's hidden units and of all heads, one at least of each.
 
