@@ -173,8 +173,8 @@ def write(model: TalkingFaceModel, path: Path, opset: int) -> None:
     sizes: dict[str, dict[int, Any]] = {
         name: {0: size, 1: size} if value.ndim == 3 else {0: size} for name, value in batch.items()
     }
-    facts = {"task": TalkingFace.task, "data": to_dict(model.data), intervals.FIELD: {}}
-    graphs.write(graph, batch, sizes, graph.outputs, facts, path, opset)
+    graphs.write(graph, batch, sizes, graph.outputs, {"task": TalkingFace.task}, path, opset)
+    _describe(path, model.data, {})
     if any(other != path for other in path.parent.iterdir()):
         raise AffectError("the model is too large for one ONNX file")
     session, scales = graphs.Session(path), {name: high - low for name, low, high in model.data.scores}

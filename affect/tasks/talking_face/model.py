@@ -218,7 +218,7 @@ class TalkingFaceModel(nn.Module):
             spread = nn.functional.softplus(head(fused)) + _LEAST_SPREAD
             outputs[name + SPREAD] = (high - low) * spread
         if self.log_variances is not None:
-            outputs[LOG_VARIANCE] = self.log_variances.expand(len(fused), -1)
+            outputs[LOG_VARIANCE] = self.log_variances.expand(fused.shape[0], -1)
         return outputs
 
 

@@ -28,7 +28,7 @@ SCORES = ("overall_score", "audio_quality_score")
 @pytest.fixture(scope="module")
 def run(clips_root, tmp_path_factory):
     """The folder of a run of two features, two scores and few layers: its graph is quickly written."""
-    recipe = small.recipe(clips_root, steps=4)
+    recipe = small.recipe(clips_root, "uncertainty", steps=4)
     model = replace(recipe.model, encoder_layers=1, temporal_attention=False, pooling=("mean",))
     data = replace(recipe.data, features=("visual", "audio"), scores=SCORES)
     folder = tmp_path_factory.mktemp("export") / "quality" / "seed0" / "fold1"
