@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 GOLDEN, _CALL = 0x9E3779B97F4A7C15, 0x2545F4914F6CDD1D
 """Odd constants: splitmix64's, and another."""
@@ -28,14 +28,23 @@ GOLDEN, _CALL = 0x9E3779B97F4A7C15, 0x2545F4914F6CDD1D
 
 @dataclass(frozen=True)
 class Keys:
-    """What is drawn from: a key an example (int64), one for all examples of the step, and the calls of each place."""
+    """What is drawn from: a key an example (int64), one [1] for all of the step, and the calls of each place."""
 
     examples: Tensor
-    step: int
+    step: Tensor | None
     calls: dict[int, int]
 
+    @property
+    def shared(self) -> Tensor:
+        """The key of the step [1]. Raises RuntimeError where the examples are of several."""
+        if self.step is None:
+            raise RuntimeError("examples of several steps share no draw")
+        return self.step
 
-_KEYS: ContextVar[Keys | None] = ContextVar("keys", default=None)
+
+_keys: Keys | None = None
+"""Those of the forward that runs. A plain global, whose tensors a compiled forward takes as inputs: of a context
+variable it would know nothing."""
 
 
 def wrap(number: int) -> int:
@@ -59,9 +68,16 @@ def shift(numbers: Any, bits: int) -> Any:
     return (numbers >> bits) & ((1 << (64 - bits)) - 1)
 
 
+def advance(keys: Tensor, count: int, step: int) -> Tensor:
+    """Return keys [..., `count`] (int64): those given [...] plus 0, 1, ... times an odd `step`."""
+    # Not as a sum of multiples: those of `arange` alone are indices to a compiler, which it takes to be small.
+    start = keys[..., None] * wrap(pow(step, -1, 1 << 64))
+    return (start + torch.arange(count, device=keys.device)) * wrap(step)
+
+
 def sequence(keys: Tensor, count: int) -> Tensor:
     """Return the first `count` numbers (int64) of the sequence of each of `keys` [B], [B, `count`]."""
-    numbers: Tensor = scramble(keys[:, None] + torch.arange(count, device=keys.device) * wrap(GOLDEN))
+    numbers: Tensor = scramble(advance(keys, count, GOLDEN))
     return numbers
 
 
@@ -83,15 +99,20 @@ def number(*parts: str | int) -> int:
 
 
 @contextlib.contextmanager
-def examples(seed: int, step: int, ids: Sequence[str], device: torch.device | str = "cpu") -> Iterator[None]:
-    """Let what is drawn inside follow the examples `ids` [B] of a step."""
-    place = number(seed, step)
-    keys = scramble(np.array([number(name) for name in ids], dtype=np.int64) + np.int64(place))
-    own = torch.from_numpy(keys)
+def examples(
+    seed: int, step: int | Sequence[int], ids: Sequence[str], device: torch.device | str = "cpu"
+) -> Iterator[None]:
+    """Let what is drawn inside follow the examples `ids` [B] of a step, or of the step of each [B].
+
+    Of several steps nothing can be drawn that all examples of one share.
+    """
+    places = [number(seed, one) for one in ([step] if isinstance(step, int) else step)]
+    keys = scramble(np.array([number(name) for name in ids], dtype=np.int64) + np.array(places, dtype=np.int64))
+    own = torch.from_numpy(np.append(keys, places[0]))
     if torch.device(device).type != "cpu":
         # From pinned memory: else the host would wait for what is queued, in each forward.
         own = own.pin_memory().to(device, non_blocking=True)
-    with _entered(Keys(own, place, {})):
+    with _entered(Keys(own[:-1], own[-1:] if isinstance(step, int) else None, {})):
         yield
 
 
@@ -102,18 +123,25 @@ def rearranged(change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     For what takes the examples in another arrangement: some of them, or as the rows of dialogues [G, K]. How many such
     calls there are changes nothing: each begins with the same calls behind it.
     """
-    keys = _KEYS.get()
+    keys = _keys
     with contextlib.nullcontext() if keys is None else _entered(_copy(replace(keys, examples=change(keys.examples)))):
         yield
 
 
-def recomputation() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
+def recomputation() -> tuple[contextlib.AbstractContextManager[Any], contextlib.AbstractContextManager[Any]]:
     """Return what `context_fn` of torch's checkpoint is to: the recomputation draws what its forward drew.
 
     It runs in the backward, where the keys may be another micro-batch's, or none: those of the forward are held.
     """
-    keys = _KEYS.get()
-    return contextlib.nullcontext(), _Recomputation(None if keys is None else _copy(keys))
+    if torch.compiler.is_compiling():
+        # There they are inputs of both, and a compiler takes modes alone.
+        return _Nothing(), _Nothing()  # type: ignore[no-untyped-call]
+    return contextlib.nullcontext(), _Recomputation(None if _keys is None else _copy(_keys))
+
+
+class _Nothing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **kwargs or {})
 
 
 class _Recomputation(contextlib.AbstractContextManager[None]):
@@ -123,10 +151,12 @@ class _Recomputation(contextlib.AbstractContextManager[None]):
         self.keys = keys
 
     def __enter__(self) -> None:
-        self.token = _KEYS.set(None if self.keys is None else _copy(self.keys))
+        global _keys
+        self.before, _keys = _keys, None if self.keys is None else _copy(self.keys)
 
     def __exit__(self, *_: object) -> None:
-        _KEYS.reset(self.token)
+        global _keys
+        _keys = self.before
 
 
 def _copy(keys: Keys) -> Keys:
@@ -135,11 +165,12 @@ def _copy(keys: Keys) -> Keys:
 
 @contextlib.contextmanager
 def _entered(keys: Keys) -> Iterator[None]:
-    token = _KEYS.set(keys)
+    global _keys
+    before, _keys = _keys, keys
     try:
         yield
     finally:
-        _KEYS.reset(token)
+        _keys = before
 
 
 # What modules draw from.
@@ -165,23 +196,20 @@ def draw_keys(module: nn.Module, shape: Sequence[int], device: torch.device, *, 
     step. Keys are drawn from torch's generator where there are none, and where the leading dimensions are not those of
     the examples: whose rows they are is then unknown. Raises RuntimeError for a module without a place.
     """
-    keys = _KEYS.get()
+    keys = _keys
     if keys is not None and (shared or tuple(shape[: keys.examples.ndim]) == keys.examples.shape):
         place = _place(module)
         call = keys.calls.get(place, 0)
         keys.calls[place] = call + 1
         offset = wrap(place + call * _CALL)
-        if shared:
-            return torch.full((1,), wrap(keys.step + offset), device=device)
-        return keys.examples.to(device) + offset
+        return (keys.shared if shared else keys.examples).to(device) + offset
     drawn = torch.empty(1 if shared else shape[0], dtype=torch.int64).random_(-(1 << 63), None)
     return drawn.to(device)
 
 
 def keys_device() -> torch.device:
     """Return the device that the keys are on, the CPU where there are none: to draw there moves nothing."""
-    keys = _KEYS.get()
-    return torch.device("cpu") if keys is None else keys.examples.device
+    return torch.device("cpu") if _keys is None else _keys.examples.device
 
 
 def uniform(module: nn.Module, rows: int, count: int, device: torch.device) -> Tensor:
@@ -189,9 +217,11 @@ def uniform(module: nn.Module, rows: int, count: int, device: torch.device) -> T
     return fractions(sequence(draw_keys(module, (rows,), device), count))
 
 
-def coin(module: nn.Module, k: int) -> float:
-    """Return the `k`-th number in [0, 1) of `module` in a step: the same one for all examples of the global batch."""
-    keys = _KEYS.get()
-    if keys is None:
-        return float(torch.rand([]))
-    return (number(keys.step, _place(module), k) & ((1 << 53) - 1)) * 2.0**-53
+def coin(module: nn.Module, k: int) -> Tensor:
+    """Return the `k`-th number [] in [0, 1) of `module` in a step: the same one for all examples of the global batch.
+
+    On the device of the keys, so that neither a host waits for it nor a compiled forward depends on it.
+    """
+    if _keys is None:
+        return torch.rand([])
+    return fractions(scramble(_keys.shared + wrap(_place(module) + k * _CALL)))[0]

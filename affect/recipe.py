@@ -1,6 +1,6 @@
 """Recipes: frozen dataclasses that say what to run. Importing them loads no tensor library.
 
-A kind of problem extends `Recipe` with its data and model (affect/tasks/<task>/recipe.py). A wrong value is an
+A kind of problem extends `Recipe` with its data and model (affect/tasks/<task>/config.py). A wrong value is an
 AffectError that names its field, raised where the recipe is made and so before anything is loaded.
 """
 
@@ -117,8 +117,7 @@ class Train:
     checkpoint_every: int = 1
     """Epochs between checkpoints."""
     checkpoint_minutes: float = 30.0
-    """Minutes after a checkpoint at which one is saved inside an epoch, too: what a kill costs at most. Of runs that
-    train together the epochs are short, and have none inside."""
+    """Minutes after a checkpoint at which one is saved inside an epoch, too: what a kill costs at most."""
     workers: int = 2
     """Processes a rank that decode ahead; 0 decodes between steps."""
     trackers: tuple[str, ...] = ("tensorboard",)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
@@ -68,6 +69,15 @@ class Batch:
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory (called by the data loader)."""
         return self._map(lambda tensor: tensor.pin_memory())
+
+    def split(self, sizes: Sequence[int]) -> list[Batch]:
+        """Return the batch in parts of these many rows, views of it."""
+        ends = list(accumulate(sizes))
+
+        def part(rows: slice) -> Batch:
+            return replace(self._map(lambda tensor: tensor[rows]), ids=self.ids[rows], rows=self.rows[rows])
+
+        return [part(slice(end - size, end)) for end, size in zip(ends, sizes, strict=True)]
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         inputs = {name: change(tensor) for name, tensor in self.inputs.items()}

@@ -1,11 +1,12 @@
 """What a training pass over MER2023-sized features costs, and the whole protocol: 100 epochs, five folds, all tests.
 
-    AFFECT_THREADS=1 python benchmarks/together.py [--epochs 5] [--whole]
+    AFFECT_THREADS=1 python benchmarks/together.py [--epochs 5] [--pass-only] [--whole]
 
 The features are generated, in the public sizes (1024, 5120 and 768 numbers; 3,373 utterances to train on, 552 in each
 test). Prints, of the report's `baseline`: CPU-seconds of a pass over a fold's 2,698 utterances, by a bare PyTorch
-loop with torch's dropout and fused Adam, and by affect with and without its evaluation of the fold (medians); with
---whole also seconds and peak memory of a complete run of five folds. Then what stacking does to small models.
+loop with torch's dropout and fused Adam, and in turn with it by affect, with and without its evaluation of the fold
+(medians); with --whole also seconds and peak memory of a complete run of five folds. Then what stacking does to small
+models.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -46,6 +48,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=5, help="passes that each median is of")
+    parser.add_argument("--pass-only", action="store_true", help="leave out what stacking does")
     parser.add_argument("--whole", action="store_true", help="train the whole protocol, too (minutes)")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -56,15 +59,16 @@ def main() -> None:
         os.environ["AFFECT_CACHE"] = name + "/cache"
         root = Path(name) / "corpus"
         generate(root, GeneratorSettings(train=3373, test=552, widths=(1024, 5120, 768)))
-        task = make(recipe(root, given.epochs)).for_fold(0, 1)
-        bare = bare_loop(task, given.epochs)
-        ours, evaluated = passes(task, Path(name) / "runs")
+        task = make(recipe(root, 100)).for_fold(0, 1)
+        columns = list(zip(*passes(task, Path(name) / "runs", given.epochs), strict=True))
         print("| a pass over 2,698 utterances | CPU-seconds | of the bare loop's |\n| --- | ---: | ---: |")
-        for what, seconds in (("bare loop, fused Adam", bare), ("affect", ours), ("affect, with its fold", evaluated)):
-            print(f"| {what} | {seconds:.3f} | {seconds / bare:.2f} |", flush=True)
+        for what, seconds in zip(("bare loop, fused Adam", "affect", "affect, with its fold"), columns, strict=True):
+            ratio = median(own / bare for own, bare in zip(seconds, columns[0], strict=True))
+            print(f"| {what} | {median(seconds):.3f} | {ratio:.2f} |", flush=True)
         if given.whole:
             subprocess.run([sys.executable, __file__, "--run", str(root)], check=True)
-        stacks(Path(name))
+        if not given.pass_only:
+            stacks(Path(name))
 
 
 def recipe(root: Path, epochs: int) -> MultimodalEmotion:
@@ -100,8 +104,8 @@ class Plain(nn.Module):
         return self.emotion(fused), self.valence(fused)[:, 0]
 
 
-def bare_loop(task: Task, epochs: int) -> float:
-    """Return the CPU-seconds of a pass of a bare loop over tensors in memory."""
+def bare_loop(task: Task) -> Callable[[], float]:
+    """Return a function that takes a pass of a bare loop over tensors in memory, and returns its CPU-seconds."""
     assert isinstance(task, Stackable)
     rows = np.asarray(task.datasets()["train"]["row"][:])
     batch = task.batch(rows)
@@ -110,8 +114,8 @@ def bare_loop(task: Task, epochs: int) -> float:
     torch.manual_seed(0)
     model = Plain(tuple(x.shape[1] for x in streams))
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-4, weight_decay=1e-5, fused=True)
-    found = []
-    for _ in range(epochs):
+
+    def one_pass() -> float:
         begun = time.process_time()
         order = torch.randperm(len(rows))
         for start in range(0, len(rows), BATCH):
@@ -121,30 +125,45 @@ def bare_loop(task: Task, epochs: int) -> float:
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        found.append(time.process_time() - begun)
-    return median(found)
+        return time.process_time() - begun
+
+    return one_pass
 
 
-def passes(task: Task, runs: Path) -> tuple[float, float]:
-    """Return the CPU-seconds of a pass of affect's, without and with the evaluation of the fold."""
-    plain, evaluated = [], []
-    first = time.process_time()
+class _EnoughError(Exception):
+    """As many passes as were asked for."""
 
-    def watch(runs: object) -> None:
-        nonlocal first
-        evaluated.append(time.process_time() - first)
-        first = time.process_time()
 
-    with Run(join(), task, runs / "seed0" / "fold1", START) as run:
+def passes(task: Task, runs: Path, epochs: int) -> list[tuple[float, float, float]]:
+    """Return the CPU-seconds of passes: the bare loop's, then affect's without and with the evaluation of the fold.
+
+    They take turns; affect's first pass, in which its steps are traced, is left out.
+    """
+    bare = bare_loop(task)
+    found: list[tuple[float, float, float]] = []
+    begun, plain, before = time.process_time(), 0.0, 0.0
+
+    def watch(_: object) -> None:
+        nonlocal begun, before
+        evaluated = time.process_time() - begun
+        if before:
+            found.append((before, plain, evaluated))
+        if len(found) == epochs:
+            raise _EnoughError
+        before = bare()
+        begun = time.process_time()
+
+    with Run(join(), task, runs / "seed0" / "fold1", START) as run, contextlib.suppress(_EnoughError):
         ended = run.end_epoch
 
         def end_epoch() -> None:
-            plain.append(time.process_time() - first)
+            nonlocal plain
+            plain = time.process_time() - begun
             ended()
 
         run.end_epoch = end_epoch  # type: ignore[method-assign]
         stacked_trainer.train([run], watch)
-    return median(plain), median(evaluated)
+    return found
 
 
 def whole(root: Path) -> None:

@@ -81,7 +81,9 @@ def measures() -> set[str]:
 def tasks() -> set[str]:
     """Where the tasks are: their packages, and the names of those that are no label's name, too."""
     package = rf"affect\.tasks\.({'|'.join(TASKS)})\b"
-    return that_say(package, "affect", "recipes", "tests/tasks") | that_name(set(TASKS) - {"emotion"}, "affect")
+    return that_say(package, "affect", "recipes", "tests/tasks", "tests/recipes") | that_name(
+        set(TASKS) - {"emotion"}, "affect"
+    )
 
 
 KINDS: dict[str, Callable[[], set[str]]] = {

@@ -38,6 +38,15 @@ def test_a_mask_follows_seed_step_example_and_place():
     assert not any(torch.equal(row, mine) for other in others for row, mine in zip(other, wanted, strict=True))
 
 
+def test_examples_of_several_steps_draw_what_they_draw_in_theirs():
+    net = network()
+    apart = [drawn(net["first"], IDS[:2], step=4), drawn(net["first"], IDS, step=5)]
+    with keyed.examples(0, [4, 4, 5, 5, 5], IDS[:2] + IDS):
+        assert torch.equal(net["first"](torch.ones(5, 60)), torch.cat(apart))
+        with pytest.raises(RuntimeError, match="several steps"):
+            keyed.coin(net["first"], 0)
+
+
 def test_the_calls_of_a_place_differ_and_are_the_same_in_any_arrangement():
     net = network()
     x = torch.ones(3, 60)
@@ -114,7 +123,40 @@ def test_a_module_without_a_place_is_refused_and_rows_of_no_example_are_drawn_fr
 def test_the_numbers_stay_what_they_are():
     """A checkpoint is resumed by another version, or on another machine: its masks may not change."""
     with keyed.examples(3, 14, ["a", "Ses01F_impro01_F000"]):
-        held = keyed._KEYS.get()
+        held = keyed._keys
         assert held is not None
         assert held.examples.tolist() == [1278542229473923858, -8461380177157949140]
     assert keyed.number("layers.3.dropout") == 3932058414281807391
+
+
+class Checkpointed(nn.Module):
+    """Dropouts in a part that is recomputed, one of them called twice, between values that a compiler can fuse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = Dropout(0.5), Dropout(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        def body(x: Tensor) -> Tensor:
+            return self.second(self.first(x).sin()) + self.first(x)
+
+        recomputed: Tensor = checkpoint(body, self.first(x), use_reentrant=False, context_fn=keyed.recomputation)
+        return recomputed
+
+
+@torch._dynamo.config.patch(skip_fwd_side_effects_in_bwd_under_checkpoint=True)
+def test_a_compiled_forward_draws_what_a_plain_one_draws():
+    """In one graph, at every step, length and size of the batch; a recomputation and the backward, too."""
+    torch._dynamo.reset()
+    net = Checkpointed()
+    keyed.name_places(net)
+    compiled = torch.compile(net, backend="eager", dynamic=True, fullgraph=True)
+    for step, rows, length in ((0, 3, 7), (1, 3, 7), (2, 2, 9)):
+        found = []
+        for run in (net, compiled):
+            x = torch.ones(rows, length, 5, requires_grad=True)
+            with keyed.examples(0, step, IDS[:rows]):
+                y = run(x)
+            y.square().sum().backward()
+            found.append((y, x.grad))
+        torch.testing.assert_close(found[1], found[0])

@@ -69,6 +69,7 @@ models = st.builds(
     prosody_dim=st.integers(0, 99),
     dropout=share,
     encoder_dropout=maybe(share),
+    attention_dropout=maybe(share),
     sigmoid=st.booleans(),
     layerdrop=share,
 )

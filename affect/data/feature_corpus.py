@@ -57,15 +57,21 @@ class FeatureCorpus(Corpus):
     says which vectors are there, `absent` [N, S] which have no file (the others that aren't there are all zero);
     `exclusions` names each absent file. `arrays` hold the vectors [N, D] of each stream, read-only, zeros if missing;
     `stores` are the files that they are mapped from. `fingerprint` changes when any label or vector changes, wherever
-    the corpus lies.
+    the corpus lies; `labelled` when an utterance or a label does, and not a vector.
     """
 
+    labelled: str
     classes: tuple[str, ...]
     streams: tuple[Stream, ...]
     present: NDArray[np.bool_]
     absent: NDArray[np.bool_]
     arrays: tuple[NDArray[np.floating[Any]], ...]
     stores: tuple[store.Store, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """What reports and comparisons call it: runs on other features of the same utterances are compared."""
+        return f"{self.name}@{self.labelled[:8]}"
 
     def release(self) -> None:
         """Let the system take back the memory of vectors read so far; they are read again when they are needed."""

@@ -84,7 +84,7 @@ def describe_features(corpus: FeatureCorpus, there: Mapping[str, str], *, listed
 
 
 def _patterns(corpus: FeatureCorpus, rows: NDArray[np.int64]) -> str:
-    """Say how often each set of modalities is there among rows, the commonest first: ATV 71 %, AT 20 % ..."""
+    """Say how often each set of modalities is there among rows, the commonest first, as a recipe takes it: ATV=.714."""
     modalities = list(dict.fromkeys(stream.modality for stream in corpus.streams))
     there = [corpus.present[rows][:, [s.modality == m for s in corpus.streams]].any(axis=1) for m in modalities]
     counts = Counter(
@@ -92,7 +92,7 @@ def _patterns(corpus: FeatureCorpus, rows: NDArray[np.int64]) -> str:
         for row in np.stack(there, axis=1).tolist()
     )
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{pattern} {100 * count / len(rows):.3g} % ({count})" for pattern, count in ordered)
+    return " ".join(f"{pattern}={count / len(rows):.3g} ({count})" for pattern, count in ordered)
 
 
 def _presence(corpus: FeatureCorpus, rows: dict[str, NDArray[np.int64]]) -> list[str]:

@@ -20,15 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.data.safe_pickle import Array
-from affect.data.score_samples import FIXED, Sample
+from affect.data.score_samples import MISSING, SPLITS, TAKEN, Sample
 from affect.errors import AffectError
 
-MISSING = -1.0
-"""What stands for a missing label."""
 IDS = ("id", "video_id", "video", "clip_id", "clip", "name", "filename", "file", "video_name")
 """What samples may call their id, and columns theirs; in columns also as plurals (ids, video_ids)."""
-SPLITS = {"train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid",
-          "dev": "valid", "test": "test"}  # fmt: skip
 _MASKS = ("valid_masks", "valid_mask", "masks", "mask")
 _NAMES = ("label_names", "task_names")
 
@@ -41,7 +37,8 @@ class _Reader:
         self.left_out: dict[str, str] = {}
 
     def fault(self, place: str, words: str) -> AffectError:
-        return AffectError(f"{self.where}: {place} {words}")
+        # Names in it may hold anything: it stays one line.
+        return AffectError(" ".join(f"{self.where}: {place} {words}".split()))
 
     def samples(self, data: Any) -> list[Sample]:
         """Return all samples of what the pickle holds."""
@@ -144,7 +141,9 @@ class _Reader:
             if given and not part:
                 raise self.fault(place, f"is of the split {given!r}: train, val (valid) and test are read")
         named = id or f"{part or 'sample'}{place.rpartition(' ')[2]}"
-        mask: dict[str, Any] = next((row[key] for key in _MASKS if isinstance(row.get(key), dict)), {})
+        mask: Any = next((row[key] for key in _MASKS if row.get(key) is not None), {})
+        if not isinstance(mask, dict):
+            raise self.fault(place, f"has as mask {_kind(mask)}, not a dictionary by label")
         place = f"{place} ({named})"
         return Sample(
             id=named, part=part, groups=self._groups(row), scores=self._scores(row["labels"], mask, place),
@@ -154,7 +153,7 @@ class _Reader:
     def _groups(self, row: Mapping[str, Any]) -> dict[str, str]:
         groups = {}
         for key, value in row.items():
-            if key in (*IDS, *_MASKS, *FIXED, "features", "labels", "split"):
+            if value is None or key in (*IDS, *_MASKS, *TAKEN, "features", "labels", "split"):
                 continue
             text = _text(value)
             if text is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from affect.data import inspect_scores
 from affect.data.corpora.labels import infer_scale, number, read_csv, within
 from affect.data.corpus import Corpus, Exclusion
-from affect.data.score_samples import FEATURES, FIXED, FORMAT, ROWS, SCHEMA
+from affect.data.score_samples import FEATURES, FIXED, FORMAT, MISSING, ROWS, SCHEMA
 from affect.data.store import Store
 from affect.errors import AffectError, nearest
 
@@ -67,9 +68,9 @@ class ScoreCorpus(Corpus):
     def describe(self, listed: int | None = None) -> str:
         """Return what `affect inspect` prints; of what is left out the first `listed` (None: all) are named."""
         rows: list[dict[str, Any]] = self.utterances.to_list()
-        seen = {**self.schema, "features": {name: self.schema["features"][name] for name in self.features}}
-        given = None if self.inferred else self.scores
-        text = inspect_scores.describe(self.name, rows, {**seen, "scores": list(self.scores)}, given, listed)
+        features = {name: self.schema["features"][name] for name in self.features}
+        seen = {**self.schema, "features": features, "scores": list(self.scores), "groups": list(self.groups)}
+        text = inspect_scores.describe(self.name, rows, seen, None if self.inferred else self.scores, listed)
         return f"{text}\nfingerprint {self.fingerprint}"
 
 
@@ -87,7 +88,7 @@ def read_folder(
     columns, records = read_csv(folder / ROWS, (*FIXED, *schema["scores"]))
     kept = Store(folder / FEATURES)
     rows = [cells for _, cells in records]
-    if [row["id"] for row in rows] != kept.ids:
+    if [row["id"] for row in rows] != kept.ids or {*schema["features"]} != {*kept.features}:
         raise AffectError(f"{folder}: {ROWS} and {FEATURES} are of other clips: convert the file again")
     where = where or str(folder)
     wanted = _chosen(where, "score", scores, schema["scores"])
@@ -97,10 +98,13 @@ def read_folder(
     groups = tuple(column for column in columns if column not in (*FIXED, *schema["scores"]) and column)
     table = _table(rows, groups, wanted, folder)
     scales = {each: scale or _inferred(table, each) for each in wanted}
-    for each, (low, high) in scales.items() if scale else ():
+    for each, (low, high) in scales.items():
         off = next((value for value in table[each] if not within(value, (low, high))), None)
         if off is not None:
-            raise AffectError(f"{where}: the score {each} {off:g} is not on the scale {low:g} to {high:g}")
+            words = f"{where}: the score {each} {off:g} is not on the scale {low:g} to {high:g}"
+            if scale is not None:
+                raise AffectError(words)
+            _LOG.warning("%s of the clips to train on (--data.scale says another)", words)
     digest = hashlib.sha256(f"{name} {kept.digest} {sorted(found)}".encode())
     digest.update(json.dumps([[str(value) for value in table[key]] for key in table]).encode())
     types = {key: Value("int64" if key == "row" else "float64" if key in ("length", *wanted) else "string")
@@ -151,9 +155,10 @@ def _table(
     table: dict[str, list[Any]] = {"id": [row["id"] for row in rows], "row": list(range(len(rows)))}
     for name in ("length", *scores):
         try:
-            table[name] = [number(row[name]) for row in rows]
+            values = [number(row[name]) for row in rows]
         except ValueError as error:
             raise AffectError(f"{folder / ROWS}: {name} is no number ({error})") from error
+        table[name] = [math.nan if value == MISSING else value for value in values]
     odd = next((row["part"] for row in rows if row["part"] not in (*PARTS, "")), None)
     if odd is not None:
         raise AffectError(f"{folder / ROWS} has the part {odd!r}: {nearest(odd, PARTS)}")

@@ -24,7 +24,14 @@ from affect.errors import AffectError
 FORMAT = "affect.scores.1"
 FEATURES, ROWS, SCHEMA = "features.arrow", "rows.csv", "schema.json"
 FIXED = ("id", "part", "length")
-"""Columns that every row has: no group and no score is called so."""
+"""Columns that every row has."""
+TAKEN = (*FIXED, "row")
+"""No group and no score is called so."""
+MISSING = -1.0
+"""What stands for a missing label."""
+SPLITS = {"train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid",
+          "dev": "valid", "test": "test"}  # fmt: skip
+"""Names of parts in files, in lower case."""
 _LEADING = 4096
 """Bytes of each feature by which two clips with the same ones are known."""
 
@@ -85,14 +92,18 @@ def check(samples: Sequence[Sample], where: str) -> None:
     scores = names(samples, "scores")
     if not scores:
         raise AffectError(f"{where} has no score: labels are what is learned")
-    clash = next((name for name in names(samples, "groups") if name in (*FIXED, *scores)), None)
-    if clash is not None:
-        raise AffectError(f"{where}: {clash!r} can't be the name of a group")
+    for kind in ("groups", "scores", "features"):
+        taken = {"groups": (*TAKEN, *scores), "scores": TAKEN, "features": ("id",)}[kind]
+        for name in names(samples, kind):
+            # The store has a column <feature>.shape.
+            if not name or not name.isprintable() or name != name.strip() or name in taken or name.endswith(".shape"):
+                raise AffectError(f"{where}: {name[:40]!r} can't be the name of one of the {kind}")
     trained = [sample for sample in samples if sample.part == "train"] or samples
     for name in scores:
         if all(np.isnan(sample.scores.get(name, np.nan)) for sample in trained):
-            left = f"leave it out (--labels {' '.join(each for each in scores if each != name)})"
-            raise AffectError(f"{where}: no sample to train on has a label {name}: {left}")
+            others = " ".join(each for each in scores if each != name)
+            hint = f"name the others to leave it out, --labels {others}" if others else "there is nothing to learn"
+            raise AffectError(f"{where}: no sample to train on has a label {name}: {hint}")
 
 
 def names(samples: Sequence[Sample], kind: str) -> list[str]:
@@ -239,6 +250,7 @@ def schema(
     left_out: Mapping[str, str],
 ) -> dict[str, Any]:  # fmt: skip
     """Return what schema.json says, as JSON types."""
+    empty = {f"feature {name}": "no clip has a frame of it" for name in names(samples, "features") if name not in seen}
     return {
         "format": FORMAT,
         "source": where,
@@ -252,5 +264,5 @@ def schema(
             for name, own in seen.items()
         },
         "copies": list(copies),
-        "left_out": dict(left_out),
+        "left_out": {**left_out, **empty},
     }  # fmt: skip

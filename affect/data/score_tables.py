@@ -22,9 +22,8 @@ from affect.cache import cache_folder, lock
 from affect.data import score_samples
 from affect.data.corpora.labels import Cells, UnusableError, label, number, read_csv, rows_of
 from affect.data.frame_csv import frame_numbers, numbers, read_faces
-from affect.data.pickled_scores import MISSING, SPLITS
 from affect.data.score_corpus import ScoreCorpus, read_folder
-from affect.data.score_samples import SCHEMA, Sample
+from affect.data.score_samples import MISSING, SCHEMA, SPLITS, Sample
 from affect.errors import AffectError
 
 _VERSION = b"1"

@@ -71,7 +71,7 @@ class GeneratorSettings:
     def __post_init__(self) -> None:
         rules = {
             "clips": (self.clips >= self.sources, "at least one a source"),
-            "sources": (self.sources >= 10, "at least 10"),
+            "sources": (self.sources >= 10 and self.sources % 2 == 0, "even, at least 10"),
             "generators": (self.generators >= 2, "at least 2"),
             "frames": (2 <= self.frames[0] <= self.frames[1], "shortest and longest, at least 2"),
             "widths": (len(self.widths) == len(WIDTHS) and min(self.widths) >= 8, "four numbers of at least 8"),
@@ -145,7 +145,7 @@ def made(settings: GeneratorSettings) -> dict[str, list[dict[str, Any]]]:
     looks = rng.normal(0.0, 1.0, (sources // 2 + 1, _TRAITS))
     world = {name: _World(name, width, settings) for name, width in zip(WIDTHS, settings.widths, strict=True)}
     samples: dict[str, list[dict[str, Any]]] = {name: [] for name in _NAMES}
-    # The identities of a tenth of the sources or more each are held out.
+    # About a fifth of the sources validates and as many are tested, both of an identity.
     held = max(2, sources // 10 * 2)
     for index in range(settings.clips):
         source, maker = index % sources, (index // sources + index) % most

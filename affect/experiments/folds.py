@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from platform import machine, python_version
+from platform import python_version
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,18 @@ from affect.models import saving
 from affect.options import Options
 from affect.recipe import Recipe
 from affect.task import TRAIN, VALID, Task
-from affect.training import cost_probe, distributed, lock, memory, run_dir, signals, stacked_trainer, trainer, watchdog
+from affect.training import (
+    cost_probe,
+    distributed,
+    hardware,
+    lock,
+    memory,
+    run_dir,
+    signals,
+    stacked_trainer,
+    trainer,
+    watchdog,
+)
 from affect.training.costs import Costs
 from affect.training.distributed import Engine
 from affect.training.run import DivergedError, Run, Scores, Start, Watch
@@ -131,7 +142,7 @@ def run_one(
     `only` are the evaluations at its end (None: all, and only then it is pushed to the Hub); `watch` sees the score
     that it is chosen by; `alone` says that its experiment has no other. Reached by every rank.
     """
-    engine = distributed.join(folder, task.recipe.train.trackers)
+    engine = distributed.join(folder, task.recipe.train.trackers, task.recipe.train.precision)
     short = memory.explained(folder, "give a smaller --train.budget")
     with contextlib.ExitStack() as held, contextlib.ExitStack() as ending, short:
         ending.callback(engine.end)
@@ -173,7 +184,7 @@ def claim(
 
 def _surroundings(engine: Engine, task: Task) -> dict[str, Any]:
     """Return versions, hardware, processes, and the data's own description."""
-    device, card = f"CPU ({machine()})", {}
+    device, card = f"CPU ({hardware.processor()})", {}
     if engine.accelerated:
         module = torch.get_device_module(engine.device)
         device = module.get_device_name(engine.device)
@@ -204,7 +215,8 @@ def run_together(
     # All of them first: a fold that can't be cut or a folder of another run is known before anything is begun.
     for task in made.values():
         task.datasets()
-    engine = distributed.join()
+    precision = whole.recipe.train.precision
+    engine = distributed.join(precision=precision)
     with contextlib.ExitStack() as held, memory.explained(top, "give --together 1"):
         for unit, task in made.items():
             scores = claim(engine, experiment, task, folder_of(top, *unit), options, command, held)
@@ -223,7 +235,7 @@ def run_together(
                 runs: dict[Unit, Run] = {}
                 for unit in chosen:
                     task, folder = made[unit], folder_of(top, *unit)
-                    engine = distributed.join(folder, task.recipe.train.trackers)
+                    engine = distributed.join(folder, task.recipe.train.trackers, precision)
                     stack.callback(engine.end)
                     several = len(units) > 1
                     start = _start(stack, engine, experiment, task, folder, options, only, several, stacked=True)

@@ -40,6 +40,8 @@ class Intervals:
     normalised: bool = False
     scale: tuple[float, float] | None = None
     """What intervals are clipped to."""
+    sources: int | None = None
+    """How many recordings, people or pictures the calibration rows are of, which is what the level rests on."""
 
     def __call__(
         self, prediction: ArrayLike, *, groups: Sequence[str] | None = None, spread: ArrayLike | None = None
@@ -70,13 +72,14 @@ class Intervals:
 
 def calibrate(
     prediction: ArrayLike, target: ArrayLike, level: float = 0.9, *, groups: Sequence[str] | None = None,
-    spread: ArrayLike | None = None, scale: tuple[float, float] | None = None,
+    spread: ArrayLike | None = None, scale: tuple[float, float] | None = None, sources: Sequence[str] | None = None,
 ) -> Intervals:  # fmt: skip
     """Return intervals that hold a share `level` of new rows, by the errors of `prediction` [N] (NaN label: left out).
 
     Half a width is the ceil((n + 1) level)-th smallest error. `groups` [N] have widths of their own where they have
-    enough rows; others, and unseen ones, have that of all rows. With the model's `spread` [N] errors are in
-    units of it. Raises AffectError for a level outside (0, 1), for too few rows and as `Intervals` does.
+    enough rows; others, and unseen ones, have that of all rows. With the model's `spread` [N] errors are in its units.
+    `sources` [N] (people, pictures) are counted. Raises AffectError for a level outside (0, 1), for too few rows and as
+    `Intervals` does.
     """
     if not 0 < level < 1:
         raise AffectError(f"the level of an interval lies between 0 and 1, not at {level}")
@@ -92,8 +95,10 @@ def calibrate(
         )
     names = np.full(len(errors), "") if groups is None else np.asarray(groups, dtype=np.str_)[labelled]
     parts = {} if groups is None else {str(name): errors[names == name] for name in np.unique(names)}
+    counted = None if sources is None else len(np.unique(np.asarray(sources, dtype=np.str_)[labelled]))
     return Intervals(
         level=level, half_width=_quantile(errors, level), rows=len(errors), normalised=spread is not None, scale=scale,
+        sources=counted,
         groups={name: _quantile(part, level) for name, part in parts.items() if len(part) >= least},
     )  # fmt: skip
 

@@ -28,9 +28,7 @@ def numbers(rows: Sequence[Row], target: str) -> tuple[Floats, Floats]:
     A prediction that no target asks for is 0 where it is missing. Raises AffectError naming the first ids whose
     prediction is not finite.
     """
-    predicted, true = (
-        np.array([_number(row[side].get(target)) for row in rows], np.float64) for side in ("prediction", "target")
-    )
+    predicted, true = (_numbers([row[side].get(target) for row in rows]) for side in ("prediction", "target"))
     absent = np.array([not row["prediction"] for row in rows], bool) & np.isnan(true)
     predicted[absent] = 0.0
     _refuse(rows, ~np.isfinite(predicted), target)
@@ -42,10 +40,9 @@ def names(rows: Sequence[Row], target: str) -> tuple[list[str], list[str]]:
 
     Raises AffectError naming the first ids that have a label and no prediction.
     """
-    predicted, true = (
-        [value if isinstance(value := row[side].get(target), str) else "" for row in rows]
-        for side in ("prediction", "target")
-    )
+    predicted, true = (_strings([row[side].get(target) for row in rows]) for side in ("prediction", "target"))
+    if all(predicted):
+        return predicted, true
     absent = [not p and (bool(t) or bool(row["prediction"])) for p, t, row in zip(predicted, true, rows, strict=True)]
     _refuse(rows, np.array(absent, bool), target)
     return predicted, true
@@ -208,8 +205,16 @@ def _measure(
     )  # fmt: skip
 
 
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+def _numbers(values: list[Any]) -> Floats:
+    """Return what there is of numbers, NaN for all else."""
+    if not {float, type(None)}.issuperset(map(type, values)):
+        values = [v if isinstance(v, (int, float)) and not isinstance(v, bool) else math.nan for v in values]
+    return np.array(values, np.float64)
+
+
+def _strings(values: list[Any]) -> list[str]:
+    """Return what there is of strings, "" for all else."""
+    return values if {str}.issuperset(map(type, values)) else [v if isinstance(v, str) else "" for v in values]
 
 
 def _refuse(rows: Sequence[Row], wrong: NDArray[np.bool_], target: str) -> None:

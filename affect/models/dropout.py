@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from affect.keyed import GOLDEN, draw_keys, scramble, wrap
+from affect.keyed import GOLDEN, advance, draw_keys, scramble
 
 STEPS = 1 << 16
 _CHUNK = 1 << 15
 """Words of 32 bits that are made at once on a CPU: they stay in its cache."""
-_AXES = tuple(wrap(0xA0761D6478BD642F**k) for k in range(1, 8))
+_AXES = tuple(0xA0761D6478BD642F**k % (1 << 64) for k in range(1, 8))
 """What tells the axes of a mask apart: powers of an odd number."""
 
 
@@ -52,10 +52,13 @@ def factors(keys: Tensor, shape: Sequence[int], probability: float, *, scaled: b
     on the shape: of a longer or wider mask it is the same.
     """
     least, scale = _scale(probability)
+    scale, last = scale if scaled else 1.0, shape[-1] if len(shape) > keys.ndim else 1
+    if torch.compiler.is_compiling():
+        return (_traced(keys, shape, last) >= least).float().view(*shape) * scale
     rows = _rows(keys, shape)
-    mask = torch.empty(len(rows), shape[-1] if len(shape) > keys.ndim else 1, device=keys.device)
+    mask = torch.empty(len(rows), last, device=keys.device)
     if mask.numel():
-        _fill(mask, rows, least, scale if scaled else 1.0)
+        _fill(mask, rows, least, scale)
     return mask.view(*shape)
 
 
@@ -70,13 +73,35 @@ def _as_arrays(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
-def _rows(keys: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return two halves of a key (int32) for each row of the last dimension [R, 2], of all the indices before it."""
-    rows: Any = keys
+def _indexed(keys: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the keys (int64) of the rows of the last dimension: of all the indices before it."""
     for k, size in enumerate(shape[keys.ndim : -1]):
-        rows = rows[..., None] + torch.arange(size, device=keys.device) * _AXES[k]
+        keys = advance(keys, size, _AXES[k])
+    return keys
+
+
+def _rows(keys: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return two halves of a key (int32) for each row of the last dimension [R, 2]."""
+    rows = _indexed(keys, shape)
     scrambled = torch.from_numpy(scramble(rows.numpy())) if _as_arrays(keys.device) else scramble(rows)
     return scrambled.reshape(-1, 1).view(torch.int32)
+
+
+def _traced(keys: Tensor, shape: Sequence[int], last: int) -> Tensor:
+    """Return the 16-bit numbers [..., `last`] (int32) that `_fill` makes, as one expression.
+
+    A compiler makes one loop of it with what reads the mask, and keeps the keys alone for the backward.
+    """
+    scrambled: Tensor = scramble(_indexed(keys, shape))[..., None]
+    low, high = scrambled.int(), (scrambled >> 32).int()
+    place = torch.arange(last, dtype=torch.int32, device=keys.device)
+    # As in `advance`: no multiple of `arange` alone.
+    x = (low * _int32(pow(_STEP, -1, 1 << 32)) + (place >> 1)) * _STEP
+    for k, (bits, left, factor) in enumerate(_MIX):
+        x = x ^ ((x >> bits) & left)
+        x = x if factor is None else x * factor
+        x = x ^ high if k == 0 else x
+    return torch.where(place & 1 == 0, x << 16, x) >> 16
 
 
 @lru_cache(maxsize=64)

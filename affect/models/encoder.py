@@ -26,8 +26,8 @@ class EncoderConfig:
     `transformer`, with the convolutional part frozen; `none`, frozen and always in evaluation mode. `layers`:
     `last`, the number of a layer (1 the first; negative from the end; the layers above it are dropped), or
     `weighted` (a learned softmax-weighted sum of all hidden states). `dropout` replaces the encoder's own
-    rates unless None. `layerdrop` replaces the encoder's own rate. `spec_augment` turns on the encoder's own
-    masking while training.
+    rates unless None, and `attention_dropout` the one inside attention. `layerdrop` replaces the encoder's own
+    rate. `spec_augment` turns on the encoder's own masking while training.
     """
 
     name: str = "tiny"
@@ -36,6 +36,7 @@ class EncoderConfig:
     layers: Literal["last", "weighted"] | int = "last"
     gradient_checkpointing: bool = False
     dropout: float | None = None
+    attention_dropout: float | None = None
     layerdrop: float = 0.0
     spec_augment: bool = False
 
@@ -67,7 +68,9 @@ class SpeechEncoder(nn.Module):
     @classmethod
     def build(cls, config: EncoderConfig) -> SpeechEncoder:
         """Read or make the encoder that `config` names; raises AffectError if it can't be had."""
-        model, preprocessing = pretrained.read_encoder(config.name, config.revision, config.dropout)
+        model, preprocessing = pretrained.read_encoder(
+            config.name, config.revision, config.dropout, config.attention_dropout
+        )
         return cls(config, model, preprocessing)
 
     @classmethod

@@ -37,7 +37,7 @@ def run_layers(
     states = [hidden]
     for k, layer in enumerate(layers):
         new = call(layer, hidden)
-        dropped = training and layerdrop > 0 and coin(layers, k) < layerdrop
-        hidden = torch.where(torch.ones((), dtype=torch.bool, device=new.device), hidden, new) if dropped else new
+        drops = training and layerdrop > 0
+        hidden = torch.where(coin(layers, k).to(new.device) < layerdrop, hidden, new) if drops else new
         states.append(hidden)
     return states

@@ -42,16 +42,18 @@ class Preprocessing:
     hop_length: int = 160
 
 
-def read_encoder(name: str, revision: str | None, dropout: float | None) -> tuple[Any, Preprocessing]:
+def read_encoder(
+    name: str, revision: str | None, dropout: float | None, attention_dropout: float | None = None
+) -> tuple[Any, Preprocessing]:
     """Return transformers' model named on the hub, in a folder, or in `tiny.NAMES`, and its preprocessing.
 
-    `dropout` replaces every dropout rate of the encoder. Raises AffectError if there is no such encoder, or
-    it is of a kind that is not supported.
+    `dropout` replaces every dropout rate of the encoder, `attention_dropout` the one inside attention. Raises
+    AffectError if there is no such encoder, or it is of a kind that is not supported.
     """
     if name in tiny.NAMES:
         config, normalised = tiny.architecture(name)
         preprocessing = Preprocessing(do_normalize=normalised)
-        return build_encoder(with_dropout(config, dropout)), preprocessing
+        return build_encoder(with_dropout(config, dropout, attention_dropout)), preprocessing
     folder = Path(name).expanduser()
     if folder.is_dir():
         name = str(folder)
@@ -65,7 +67,7 @@ def read_encoder(name: str, revision: str | None, dropout: float | None) -> tupl
     config = attempt(name, "config.json", AutoConfig.from_pretrained, **where)
     check_config(config, name)
     extractor = attempt(name, "preprocessor_config.json", AutoFeatureExtractor.from_pretrained, **where)
-    config = with_dropout(config, dropout)
+    config = with_dropout(config, dropout, attention_dropout)
     # float32, or weights that are stored as halves would be trained as halves.
     model = attempt(name, "weights", AutoModel.from_pretrained, **where, config=config, dtype=torch.float32)
     return (model.encoder if config.model_type == "whisper" else model), read_preprocessing(extractor)
@@ -118,11 +120,14 @@ def describe_config(config: PreTrainedConfig) -> dict[str, Any]:
     return facts
 
 
-def with_dropout(config: PreTrainedConfig, dropout: float | None) -> PreTrainedConfig:
-    """Set every dropout rate of `config` to `dropout`, unless that is None, and return it."""
+def with_dropout(
+    config: PreTrainedConfig, dropout: float | None, attention_dropout: float | None = None
+) -> PreTrainedConfig:
+    """Set every dropout rate of `config` to `dropout`, that inside attention to its own, unless None, and return it."""
     for name in DROPOUTS:
-        if dropout is not None and hasattr(config, name):
-            setattr(config, name, dropout)
+        rate = attention_dropout if name == "attention_dropout" and attention_dropout is not None else dropout
+        if rate is not None and hasattr(config, name):
+            setattr(config, name, rate)
     return config
 
 

@@ -31,6 +31,16 @@ def relative_buckets(length: int, *, buckets: int, max_distance: int) -> Tensor:
     return (distance > 0).long() * half + torch.where(size < exact, size, far)
 
 
+def skewed(values: Tensor, length: int) -> Tensor:
+    """Return [1, H, T, T] whose row i is `values` [H, 2T - 1] from T - 1 - i on, for `length` T.
+
+    For a compiler, which makes a graph for each length of a window (`unfold`). Rows of 2T, read as rows of 2T - 1,
+    begin one later each.
+    """
+    rows = F.pad(values, (0, 1))[:, None].expand(-1, length, -1).flatten(1)
+    return rows[:, : length * (2 * length - 1)].view(-1, length, 2 * length - 1)[None, :, :, length - 1 :]
+
+
 class GatedAttention(nn.Module):
     """Multi-head self-attention with gated relative position bias, equal to transformers' `WavLMAttention`.
 
@@ -101,6 +111,8 @@ class GatedAttention(nn.Module):
             self.buckets = table.to(device)
         buckets = self.buckets[known - length : known + length - 1]
         values: Tensor = self.rel_attn_embed(buckets).t()
+        if torch.compiler.is_compiling():
+            return skewed(values, length)
         # Row i of the matrix is the window that starts at distance -i: windows in reverse order.
         return values.unfold(1, length, 1).flip(1)[None]
 
@@ -127,6 +139,10 @@ class GatedAttention(nn.Module):
         if dropout == 0.0 and (query.device.type != "cpu" or not torch.is_grad_enabled()):
             return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
         # On a CPU the fused kernel has no gradient for the bias and torch falls back to a slower composition.
+        return self.composed(query, key, value, bias, dropout)
+
+    def composed(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float) -> Tensor:
+        """Return what `attend` does, written out, with `dropout` keyed by example."""
         scaled = (query * self.head_dim**-0.5).flatten(0, 1)
         scores = torch.baddbmm(bias.flatten(0, 1), scaled, key.flatten(0, 1).transpose(1, 2))
         weights = drop(scores.softmax(-1).view_as(bias), dropout, self).flatten(0, 1)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from affect.report.compare import Comparison, Difference
-from affect.report.judgement import GROUPS, PAIRS, few
+from affect.report.significance import GROUPS, PAIRS, few
 from affect.tables import NONE, counted, escaped, filled, grid, number, probability, signed
 
 

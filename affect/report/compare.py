@@ -17,9 +17,9 @@ from affect.metrics.average_predictions import missing
 from affect.metrics.paired import sign_flip
 from affect.recipe import FREE
 from affect.report import asking
-from affect.report.judgement import PAIRS, Judgement, judge
 from affect.report.rows import Record
-from affect.report.study import Study, identities
+from affect.report.significance import PAIRS, Judgement, judge
+from affect.report.study import Study, called, identities
 from affect.report.systems import Cell, Estimate, Floats, Groups, Key, Sampled, System, spread
 from affect.tables import flat
 from affect.task import Measure
@@ -142,11 +142,9 @@ def t_interval(values: Floats) -> Estimate:
 def _same_data(ours: Study, theirs: Study, pair: str) -> None:
     """Raise AffectError for experiments of different corpora, or of labels on different scales."""
     here, there = identities(ours), identities(theirs)
-    # A recipe calls a corpus by a shorter name than the corpus itself; papers know that one.
-    short = [str((study.recipe.get("data") or {}).get("corpus") or "") for study in (ours, theirs)]
     for kind, value in here.items():
         other = there.get(kind, "")
-        alike = kind == "corpus" and (ours.reported or theirs.reported) and {here[kind], short[0]} & {other, short[1]}
+        alike = kind == "corpus" and (ours.reported or theirs.reported) and called(ours) & called(theirs)
         if value and other and value != other and not alike:
             what = "" if kind == "corpus" else f"{kind} "
             raise AffectError(f"{pair} have nothing in common: one is of {what}{value}, the other of {what}{other}")

@@ -14,9 +14,9 @@ from affect.recipe import FREE
 from affect.report import reported
 from affect.report.compare import Comparison, compare
 from affect.report.experiment import experiments_in, load, replace_file
-from affect.report.judgement import GROUPS, PAIRS
 from affect.report.runs import VALID
-from affect.report.study import Study, identities
+from affect.report.significance import GROUPS, PAIRS
+from affect.report.study import Study, called, identities
 from affect.report.systems import spread
 from affect.tables import NONE, escaped, filled, flat, grid, inside, signed, text, with_deviation
 from affect.task import Measure
@@ -179,8 +179,7 @@ def _groups(studies: Sequence[Study]) -> dict[tuple[str, tuple[str, ...]], list[
         measures, data = _measures(study), _data(study)
         alike = [other for other in studies if not other.reported and _measures(other) == measures]
         if study.reported:
-            short = (_data(other) for other in alike if inside(other.recipe, "data").get("corpus", "") == data)
-            data = next(short, data)
+            data = next((_data(other) for other in alike if called(other) & called(study)), data)
         known = {_data(other) for other in alike} - {""}
         groups.setdefault((data or (known.pop() if len(known) == 1 else ""), measures), []).append(study)
     return groups

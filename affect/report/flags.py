@@ -10,7 +10,7 @@ import numpy as np
 
 from affect.findings import Flag, gathered
 from affect.recipe import FREE
-from affect.report import courses, gaps, leaks, ranges
+from affect.report import gaps, leaks, learning_curves, ranges
 from affect.report.compare import Comparison
 from affect.report.study import Study
 from affect.report.systems import spread
@@ -176,8 +176,8 @@ def _unsure(study: Study, comparison: Comparison) -> Iterator[Flag]:
 
 
 _FINDERS: tuple[Callable[[Study], Iterable[Flag]], ...] = (
-    _unfinished, _mixed, leaks.leaks, ranges.predictions, ranges.averages, courses.losses, ranges.scales,
-    courses.scores_over_epochs, courses.choices, _seeds, courses.waiting, courses.memory,
-    gaps.train_and_valid,
+    _unfinished, _mixed, leaks.leaks, ranges.predictions, ranges.averages, learning_curves.losses, ranges.scales,
+    learning_curves.scores_over_epochs, learning_curves.choices, _seeds, learning_curves.waiting,
+    learning_curves.memory, gaps.train_and_valid,
 )  # fmt: skip
 """What looks for flags of runs, in the order of what is read."""

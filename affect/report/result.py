@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from affect.report.compare import sign_flips
-from affect.report.judgement import PAIRS, few, judge
 from affect.report.runs import TRAIN, VALID, Run
+from affect.report.significance import PAIRS, few, judge
 from affect.report.study import NETWORK, Study
 from affect.report.systems import ROW, Scored, spread
 from affect.tables import NONE, counted, escaped, filled, goal, grid, inside, number, signed, with_deviation

@@ -352,9 +352,21 @@ class Study:
 
 
 def identities(study: Study) -> dict[str, str]:
-    """Return what makes scores comparable: the corpus and the scale of its labels, as far as they are known."""
-    scale = study.environment.get("scale")
-    return {"corpus": study.corpus} | ({"scale": text(scale)} if scale is not None else {})
+    """Return what makes scores comparable: the corpus and the scale of its labels, as far as they are known.
+
+    A corpus is its name and what tells its data from others' of this name: NAME@FINGERPRINT.
+    """
+    scale, data, corpus = study.environment.get("scale"), study.environment.get("fingerprint"), study.corpus
+    if corpus and data and "@" not in corpus:
+        corpus = f"{corpus}@{str(data)[:8]}"
+    return {"corpus": corpus} | ({"scale": text(scale)} if scale is not None else {})
+
+
+def called(study: Study) -> set[str]:
+    """Return the names that a corpus goes by: a paper knows no fingerprint, and calls a public one as recipes do."""
+    data = inside(study.recipe, "data")
+    layout = data.get("corpus") if not data.get("name") else None
+    return {study.corpus, study.corpus.partition("@")[0], str(layout or "")} - {""}
 
 
 def _source(run: Run, model: str) -> Mapping[str, Rows]:

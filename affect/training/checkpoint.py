@@ -268,7 +268,7 @@ def _examine(path: Path) -> State:
 def _lost(where: Path, stands: State) -> tuple[int, str] | None:
     """Return the step of best weights that a checkpoint counts on and can't use, and what is wrong; else None."""
     best = where / BEST
-    if stands.best is None:
+    if not stands.best_step:
         return None
     if not best.is_dir():
         if any(_number(path) > stands.step for path in where.glob("aside-best-[0-9]*")):

@@ -15,11 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -31,6 +30,9 @@ from affect.training import balance, hardware, plan
 from affect.training.costs import Costs, fit
 from affect.training.distributed import Engine, is_out_of_memory
 from affect.training.loader import Collated, Order
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _LOG = logging.getLogger("affect")
 _SECONDS = 2.6
@@ -54,7 +56,7 @@ def costs(
     if lengths.max() <= lengths.min():
         return None
     sizes = [sum(p.numel() for p in model.parameters() if p.requires_grad is kind) for kind in (True, False)]
-    path = _path(task, recipe, _device_name(engine.device), engine.precision)
+    path = cache_path("costs", task, recipe, engine.device, engine.precision)
 
     def find() -> tuple[Costs, str] | None:
         found = _remembered(path, sizes)
@@ -64,10 +66,8 @@ def costs(
         if len(samples) < _FEWEST:
             return None
         found, error = fit(samples)
-        try:
-            cache.write_json(path, {"costs": found.stored(), "sizes": sizes, "error": error, "samples": samples})
-        except AffectError as refused:
-            _LOG.warning("%s; what a micro-batch costs is measured at each start", refused)
+        known = {"costs": found.stored(), "sizes": sizes, "error": error, "samples": samples}
+        keep(path, known, "what a micro-batch costs is measured")
         return found, f"measured on {len(samples)} shapes, {100 * error:.0f} % off"
 
     known = engine.on_main(find)
@@ -88,15 +88,27 @@ def remembered(task: Task, recipe: Recipe) -> Costs | None:
     """Return the costs that are known of a recipe's model on this machine's device, measured by an earlier run."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION") or recipe.train.precision or "no"
-    return _remembered(_path(task, recipe, _device_name(device), precision))
+    return _remembered(cache_path("costs", task, recipe, device, precision))
 
 
-def _path(task: Task, recipe: Recipe, device: str, precision: str) -> Path:
-    """Return the file that holds the costs of a model on a device."""
-    model = recipe.to_dict().get("model")
-    key = [recipe.task, task.unit, model, device, hardware.threads(), precision, torch.__version__]
+def cache_path(kind: str, task: Task, recipe: Recipe, device: torch.device, precision: str, *more: Any) -> Path:
+    """Return the file that holds a kind of facts on a model on a device, which follow `more`, too."""
+    return device_path(kind, device, precision, recipe.task, task.unit, recipe.to_dict().get("model"), *more)
+
+
+def device_path(kind: str, device: torch.device, precision: str, *more: Any) -> Path:
+    """Return the file that holds a kind of facts on a device, which follow `more`, too."""
+    key = [*more, _device_name(device), hardware.threads(), precision, torch.__version__]
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    return cache.cache_folder() / "costs" / f"{digest}.json"
+    return cache.cache_folder() / kind / f"{digest}.json"
+
+
+def keep(path: Path, facts: Any, what: str) -> None:
+    """Write facts to the cache; where it refuses, the log says `what` is done at each start."""
+    try:
+        cache.write_json(path, facts)
+    except AffectError as refused:
+        _LOG.warning("%s; %s at each start", refused, what)
 
 
 def _remembered(path: Path, sizes: list[int] | None = None) -> Costs | None:
@@ -136,15 +148,15 @@ def _measure(
     engine: Engine, task: Task, model: nn.Module, part: Dataset, lengths: Floats, budget: float
 ) -> list[tuple[int, float, float]]:
     """Return (rows, longest, seconds) of forwards and backwards, of each kind of shape the quickest turn's."""
-    clock = _clock(engine)
-    ends, data = clock() + _SECONDS, Collated(task, part)
+    now = host_clock(engine)
+    ends, data = now() + _SECONDS, Collated(task, part)
     best: dict[int, tuple[int, float, float]] = {}
     with probing(engine, model):
         for turn in range(_TURNS):
             # The first turn warms up, with one shape: memory is taken, libraries are read.
             for kind, (row, rows) in enumerate(_shapes(lengths, budget, turn)[: None if turn else 1]):
                 length = float(lengths[row])
-                if _expected(rows, length, list(best.values())) > ends - clock():
+                if _expected(rows, length, list(best.values())) > ends - now():
                     continue
                 try:
                     order = Order(plan.Micro((row,) * rows), Key(seed=0, epoch=0))
@@ -170,15 +182,15 @@ def _expected(rows: int, length: float, samples: list[tuple[int, float, float]])
 
 def _time(engine: Engine, model: nn.Module, batch: Batch) -> float:
     """Return the seconds of a forward and a backward."""
-    clock = _clock(engine)
+    now = host_clock(engine)
     wait(engine)
-    begun = clock()
+    begun = now()
     forward_backward(model, batch.inputs)
     wait(engine)
-    return clock() - begun
+    return now() - begun
 
 
-def _clock(engine: Engine) -> Callable[[], float]:
+def host_clock(engine: Engine) -> Callable[[], float]:
     """Return the clock that is read: of one thread its own time, whatever else runs here."""
     alone = not engine.accelerated and torch.get_num_threads() == 1
     return time.process_time if alone else time.perf_counter
@@ -200,7 +212,12 @@ def probing(engine: Engine, model: nn.Module) -> Iterator[None]:
 
 def forward_backward(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
     """Run a model forward and backward, of the sum of its outputs."""
-    sums = [output.float().sum() for output in model(**inputs).values() if output.requires_grad]
+    backward_of(model(**inputs))
+
+
+def backward_of(outputs: Mapping[str, Tensor]) -> None:
+    """Backpropagate the sum of a model's outputs."""
+    sums = [output.float().sum() for output in outputs.values() if output.requires_grad]
     torch.stack(sums).sum().backward()  # type: ignore[no-untyped-call]
 
 

@@ -58,13 +58,16 @@ def _read(numbers: list[Tensor]) -> list[float]:
     return values
 
 
-def of_gradients(gradients: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return the norm of each term's gradient of the shared parameters [P], and the cosine of each pair."""
+def of_gradients(gradients: Mapping[str, Tensor], scale: float = 1.0) -> dict[str, float]:
+    """Return the norm of each term's gradient of the shared parameters [P], and the cosine of each pair.
+
+    The gradients are those of `scale` times the loss.
+    """
     pairs = list(combinations(gradients, 2))
     products = [gradients[first] @ gradients[second] for first, second in pairs]
     read = _read([*(gradient.norm() for gradient in gradients.values()), *products])
     norms = dict(zip(gradients, read, strict=False))
-    found = {f"gradient_norm/{name}": norm for name, norm in norms.items()}
+    found = {f"gradient_norm/{name}": norm / scale for name, norm in norms.items()}
     for (first, second), dot in zip(pairs, read[len(norms) :], strict=True):
         both = norms[first] * norms[second]
         found[f"gradient_cosine/{first}/{second}"] = dot / both if both > 0 else 0.0

@@ -10,9 +10,8 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
@@ -20,6 +19,9 @@ from affect import process
 from affect.errors import AffectError, first_line
 from affect.task import Batch, Key, Row, Task
 from affect.training import plan
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _LOG = logging.getLogger("affect")
 _DEATHS = 3

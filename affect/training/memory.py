@@ -11,10 +11,10 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
 
 from affect.errors import AffectError, LostError, first_line
@@ -27,6 +27,9 @@ from affect.training.loader import Collated, Order
 from affect.training.run_state import State
 from affect.training.schedule import Schedule
 from affect.training.step import OutVotedError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _LOG = logging.getLogger("affect")
 _CPU_BYTES = 256 * 2**20

@@ -28,6 +28,29 @@ def make(groups: list[dict[str, Any]], optim: Optim) -> torch.optim.Optimizer:
     return kind(groups, betas=optim.betas, fused=True)
 
 
+@torch.no_grad()
+def take_step(optimizer: torch.optim.Optimizer) -> None:
+    """Take a step of what `make` gave, on a CPU: torch's own without what it looks up anew in each."""
+    moves = []
+    for group in optimizer.param_groups:
+        parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+        moves.append((group, parameters, [optimizer.state[parameter] for parameter in parameters]))
+    if not all(state for _, _, states in moves for state in states):
+        # The first one makes the moments.
+        optimizer.step()
+        return
+    for group, parameters, states in moves:
+        kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+        means, squares, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
+        torch._foreach_add_(steps, 1)
+        beta1, beta2 = group["betas"]
+        kernel(
+            parameters, [parameter.grad for parameter in parameters], means, squares, [], steps, lr=group["lr"],
+            beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False,
+            maximize=False,
+        )  # fmt: skip
+
+
 def factor(optim: Optim, step: int, steps: int) -> float:
     """Return what the peak rates are multiplied by at `step` (from 0) of `steps`; plateau halves it further.
 

@@ -30,6 +30,7 @@ from affect.training import (
     run_state,
     signals,
     watchdog,
+    work,
 )
 from affect.training.costs import Costs
 from affect.training.distributed import Engine
@@ -103,6 +104,9 @@ class Run:
         else:
             self.state, words = memory.choose(engine, task, model, self.terms, self.parts[TRAIN], self.recipe)
             self.opening.append(words)
+        self.work = work.measure(engine, task, model, self.parts[TRAIN], self.recipe)
+        if self.work is not None:
+            self.opening.append(self.work.words(self.lengths(0)))
         self.average = optim.Average(model, self.recipe.optim.ema) if self.recipe.optim.ema else None
         optimizer = optim.make(task.param_groups(model), self.recipe.optim)
         self.model, self.optimizer = engine.prepare(model, optimizer, self.recipe.optim)
@@ -145,7 +149,7 @@ class Run:
             self.opening += memory.settle(self.engine, self.recipe.train, self.state, chosen, self.checkpoints)
         if self.engine.on_main(lambda: checkpoint.clear(self.checkpoints, after=self.state.step)):
             # The best weights were of a later step than this one: they are chosen anew.
-            self.state.best = None
+            self.state.best, self.state.best_step = None, 0
         self.saved = self.state.step
 
     def cut_anew(self) -> None:
@@ -240,9 +244,13 @@ class Run:
         return every is not None and (self.state.step + 1) % every == 0
 
     def update(
-        self, result: Result, batches: Sequence[Batch], line: dict[str, Any], timing: Mapping[str, float]
-    ) -> None:
-        """Clip, take the step and record it. Raises DivergedError for a loss or gradient that is no finite number."""
+        self, result: Result, batches: Sequence[Batch], line: dict[str, Any],
+        timing: Callable[[], Mapping[str, float]],
+    ) -> None:  # fmt: skip
+        """Clip, take the step and record it, with the timing as it is then.
+
+        Raises DivergedError for a loss or gradient that is no finite number.
+        """
         now, settings = self.state.step, self.recipe.optim
         loss = float(result.loss)
         clip = settings.clip if settings.clip_percentile is None else optim.limit(self.state.norms, settings)
@@ -269,7 +277,7 @@ class Run:
         self.state.step += 1
         undefined = {"undefined": list(result.undefined)} if result.undefined else {}
         record = {"epoch": line["epoch"], "loss": loss, "terms": values, "grad_norm": norm, **line, **undefined}
-        self.journal.step(now + 1, record | ({"skipped": True} if skipped else {}), timing)
+        self.journal.step(now + 1, record | ({"skipped": True} if skipped else {}), timing())
 
     def _check(self, now: int, loss: float, norm: float, batches: Sequence[Batch]) -> None:
         """Raise DivergedError for a loss or gradient that is not a number; fp16 alone may overflow."""
@@ -405,7 +413,7 @@ class Run:
     def _best_weights(self) -> dict[str, Tensor]:
         """Return the best weights on every rank, the mean of the best few where the recipe asks for it."""
         best = self.checkpoints / checkpoint.BEST / checkpoint.MODEL
-        if self.state.best is None:
+        if not self.state.best_step:
             raise AffectError(
                 f"{self.folder}: {self.measures[0].shown} was defined on no evaluation (fewer than two labels, or all "
                 "the same), so that no weights were chosen: --train.choose last keeps the last ones"

@@ -23,6 +23,7 @@ class State:
     step: int = 0
     best: float | None = None
     best_step: int = 0
+    """Of the weights that are kept: 0 where none are yet."""
     best_epoch: int = 0
     worse: int = 0
     """Evaluations since the score rose over `mark`, from which early stopping counts."""
@@ -83,8 +84,8 @@ def judge(state: State, score: float, sign: int, epoch: int, recipe: Recipe) -> 
 
     better = last or beats(state.best)
     if better:
-        # Of the last weights a score is kept where there is one.
-        state.best, state.best_step, state.best_epoch = (score if math.isfinite(score) else 0.0), state.step, epoch
+        # The last weights are kept without a score, too.
+        state.best, state.best_step, state.best_epoch = (score if math.isfinite(score) else None), state.step, epoch
     if last or beats(state.mark, train.min_delta):
         state.mark, state.worse = (score if math.isfinite(score) else state.mark), 0
     else:

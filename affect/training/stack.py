@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,10 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from affect.task import Batch, Term
+from affect.training import clock
 from affect.training import terms as term_values
 from affect.training.step import Result
+from affect.training.traced import Traced, shape_of
 
 Tensors = dict[str, Tensor]
 
@@ -25,10 +28,14 @@ class Stack:
 
     def __init__(self, models: Sequence[nn.Module]):
         self.models = list(models)
+        self.traces = False
+        self._traced: dict[Any, Traced] = {}
         self.base = self.models[0]
         self._parameters: Tensors = {}
         self._buffers: Tensors = {}
         if len(self.models) == 1:
+            # Kept: to look through the modules takes as long as a layer.
+            self._leaves = list(self.base.parameters())
             return
         named = [dict(model.named_parameters()) for model in self.models]
         for name in named[0]:
@@ -49,12 +56,9 @@ class Stack:
         Batches of fewer rows than the largest are padded with rows without a label, which no term counts. `factors`
         multiply the terms' own weights, model by model; none leaves them.
         """
+        clock.mark("forward")
         if len(self.models) == 1:
-            batch = batches[0]
-            self.base.zero_grad(set_to_none=True)
-            outputs = self.base(**batch.inputs, noise=noises[0])
-            loss = term_values.whole(terms, outputs, batch.targets, factors[0] or None)
-            loss.total.backward()  # type: ignore[no-untyped-call]
+            loss = self._alone(terms, batches[0], noises[0], factors[0])
             return [Result.read(loss.total, loss.values, loss.defined)]
         rows = max(len(batch.ids) for batch in batches)
         inputs = _stacked([_padded(batch.inputs, rows) for batch in batches])
@@ -79,6 +83,7 @@ class Stack:
 
         totals, values, defined = vmap(one)(self._parameters, self._buffers, inputs, targets, noise, weights)
         learned = {name: leaf for name, leaf in self._parameters.items() if leaf.requires_grad}
+        clock.mark("backward")
         # Each model's loss depends on its own slice alone: the gradient of the sum is the gradients side by side.
         gradients = torch.autograd.grad(totals.sum(), list(learned.values()), allow_unused=True)
         for name, gradient in zip(learned, gradients, strict=True):
@@ -87,6 +92,26 @@ class Stack:
             for k, parameters in enumerate(self._named):
                 parameters[name].grad = None if whole is None else whole[k]
         return _results(totals, values, defined)
+
+    def _alone(
+        self, terms: Sequence[Term], batch: Batch, noise: Tensors, factors: Mapping[str, float]
+    ) -> term_values.Loss:
+        """Leave the gradient of the only model in its parameters and return its loss."""
+        if self.traces and not factors:
+            shape = shape_of(batch, noise)
+            if shape not in self._traced:
+                self._traced[shape] = Traced(self.base, terms, batch, noise)
+            return self._traced[shape](batch, noise)
+        for parameter in self._leaves:
+            # A trace writes to the gradients that there are.
+            if not self.traces:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad.zero_()
+        loss = term_values.whole(terms, self.base(**batch.inputs, noise=noise), batch.targets, factors or None)
+        clock.mark("backward")
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        return loss
 
     def release(self) -> None:
         """Give each model its parameters back, so that it outlives the stack."""

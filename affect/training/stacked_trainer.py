@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from affect import keyed
 from affect.errors import StoppedError
 from affect.task import Batch, Key, Stackable, StackableModel, Task
-from affect.training import signals
-from affect.training.distributed import Engine
+from affect.training import clock, flat, signals
+from affect.training.clock import Clock
+from affect.training.distributed import Engine, inner
 from affect.training.run import DivergedError, Run
 from affect.training.stack import Stack
 
@@ -24,6 +28,10 @@ _CACHE = 1.5e6
 """Weights that a CPU reads fast, with gradients and two moments: beyond, a stack's optimiser waits for memory."""
 _MOST = 60
 """Runs of a stack at most: each keeps files open."""
+_MANY = 2000
+"""Steps from which a trace, which takes a second and saves a fifth of each, is worth it."""
+_AHEAD = 128
+"""Rows whose batches and masks are made at once: most of what a small one costs is not its numbers."""
 _SAYS = 15.0
 """Seconds between lines on how far the runs are, where there is no bar."""
 
@@ -56,7 +64,8 @@ def train(runs: Sequence[Run], watch: Watching | None = None) -> dict[Run, str]:
     trainer = StackedTrainer(runs, watch)
     with signals.heard():
         try:
-            trainer.steps()
+            with trainer.clock:
+                trainer.steps()
         except StoppedError as stop:
             trainer.release()
             left = [run for run in runs if run not in trainer.failed]
@@ -75,6 +84,7 @@ class StackedTrainer:
         self.runs, self.watch = list(runs), watch
         self.engine = runs[0].engine
         self.failed: dict[Run, str] = {}
+        self.clock = Clock(self.engine.device)
         self._stack: tuple[list[Run], Stack] | None = None
         self._said = time.monotonic()
 
@@ -97,27 +107,31 @@ class StackedTrainer:
     def _epoch(self, runs: list[Run], bar: tqdm[Any]) -> None:
         """Take the steps of an epoch with these runs, and let each evaluate."""
         begun, count = time.perf_counter(), len(runs)
-        places = {run: np.asarray(run.rows(run.epoch)["row"][:], dtype=np.intp) for run in runs}
+        clock.mark("loading")
+        draws = {run: self._draws(run, max(1, _AHEAD // (count * run.schedule.batch))) for run in runs}
         ended = False
         while runs and not ended:
             ended = runs[0].schedule.ends_epoch(runs[0].state.step)
             started = [run.begin_step() for run in runs]
-            drawn = [self._draw(run, places[run]) for run in runs]
+            drawn = [next(draws[run]) for run in runs]
             batches, noises = [batch for batch, _ in drawn], [noise for _, noise in drawn]
             with self.engine.autocast():
                 results = self._stacked(runs).gradient(
                     runs[0].terms, batches, noises, [factors for _, factors in started]
                 )
-            share = (time.perf_counter() - begun) / count
+            clock.mark("update")
+            share, phases = (time.perf_counter() - begun) / count, self.clock.read() if ended else {}
             for run, result, batch, (line, _) in zip(runs, results, batches, started, strict=True):
                 try:
-                    run.update(result, [batch], line, self._timing(run, share, count) if ended else {})
+                    timed = partial(self._timing, run, share, count, phases) if ended else dict
+                    run.update(result, [batch], line, timed)
                 except DivergedError as error:
                     self.failed[run] = str(error)
                     _LOG.warning("%s; the other runs go on", error)
             bar.update(len(runs))
             runs = [run for run in runs if run not in self.failed]
             if not ended:
+                clock.mark("loading")
                 # Between steps, and not before an evaluation: that one is asked itself.
                 signals.check(self.engine, "between two steps")
                 for run in runs:
@@ -128,33 +142,48 @@ class StackedTrainer:
         if self.watch is not None and runs:
             self.watch(runs)
 
-    def _timing(self, run: Run, seconds: float, together: int) -> dict[str, float]:
-        """Return the timing of an epoch, of whose time `seconds` are this run's share."""
-        return {
+    def _timing(self, run: Run, seconds: float, together: int, phases: dict[str, float]) -> dict[str, float]:
+        """Return the timing of an epoch, of whose time `seconds` are this run's share, but for its last update."""
+        timing = {
             "seconds": seconds, "units_per_second": len(run.parts["train"]) / max(seconds, 1e-9), "padding": 0.0,
             "waiting": 0.0, "memory_bytes": float(self.engine.memory()), "together": together,
         }  # fmt: skip
+        if run.work is not None:
+            timing |= run.work.speed(run.work.needed(run.lengths(run.schedule.epoch(run.state.step - 1))), seconds, 1)
+        return timing | {phase: taken / together for phase, taken in phases.items()}
 
-    def _draw(self, run: Run, places: Any) -> tuple[Batch, dict[str, Tensor]]:
-        """Return a run's next batch and its noise, the masks that `Trainer` gives its examples."""
-        task = run.task
-        assert isinstance(task, Stackable) and isinstance(run.model, StackableModel)
-        now = run.state.step
-        (micro,) = run.schedule.cut(now).ranks[0]
-        key = Key(seed=run.recipe.seed, epoch=run.epoch)
-        batch = task.batch(places[list(micro.indices)], key=key)
-        if self.engine.accelerated:
-            batch = batch.pin_memory()
-        batch = batch.to(self.engine.device)
-        with keyed.examples(run.recipe.seed, now, batch.ids, self.engine.device):
-            return batch, run.model.draw(len(batch.ids))
+    def _draws(self, run: Run, steps: int) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
+        """Yield the batches of a run's epoch and their noise, the masks that `Trainer` gives: `steps` at a time."""
+        task, model, seed, epoch = run.task, run.model, run.recipe.seed, run.epoch
+        assert isinstance(task, Stackable) and isinstance(model, StackableModel)
+        places = np.asarray(run.rows(epoch)["row"][:], dtype=np.intp)
+        for first in itertools.count(run.state.step, steps):
+            now = [k for k in range(first, min(first + steps, run.schedule.steps)) if run.schedule.epoch(k) == epoch]
+            members = [run.schedule.cut(k).ranks[0][0].indices for k in now]
+            sizes = [len(rows) for rows in members]
+            whole = task.batch(places[np.concatenate(members)], key=Key(seed=seed, epoch=epoch))
+            if self.engine.accelerated:
+                whole = whole.pin_memory()
+            whole = whole.to(self.engine.device)
+            with keyed.examples(seed, np.repeat(now, sizes).tolist(), whole.ids, self.engine.device):
+                noise = {name: torch.split(masks, sizes) for name, masks in model.draw(len(whole.ids)).items()}
+            for k, batch in enumerate(whole.split(sizes)):
+                yield batch, {name: masks[k] for name, masks in noise.items()}
 
     def _stacked(self, runs: list[Run]) -> Stack:
         """Return the runs' stack; it is made anew only when they are others."""
         if self._stack is None or self._stack[0] != runs:
             self.release()
             self._stack = (runs, Stack([run.model for run in runs]))
+        elif len(runs) == 1 and not self._stack[1].traces and self._is_worth(runs[0]):
+            flat.lay_out(inner(runs[0].optimizer))
+            self._stack[1].traces = True
         return self._stack[1]
+
+    def _is_worth(self, run: Run) -> bool:
+        """Tell whether a run that has taken a step here has so many to come that they are traced."""
+        left = run.schedule.steps - run.state.step
+        return left >= _MANY and not self.engine.accelerated and flat.usable(inner(run.optimizer))
 
     def release(self) -> None:
         """Give the models that are stacked their parameters back."""

@@ -22,8 +22,8 @@ from affect import keyed
 from affect.errors import first_line
 from affect.frozen import Kept, keeping
 from affect.task import LOG_VARIANCE, Batch, Term
+from affect.training import clock, watchdog
 from affect.training import terms as term_values
-from affect.training import watchdog
 from affect.training.distributed import Engine, is_out_of_memory
 
 Mode = Literal["hold", "replay"] | int
@@ -144,9 +144,9 @@ class _Step:
 
         def alone() -> Tensor:
             if held is not None:
-                self.engine.backward(self.engine.world * held)
+                self._backward(held)
             for k in range(first, len(self.batches) - 1):
-                self.engine.backward(self.engine.world * share(k))
+                self._backward(share(k))
             return share(len(self.batches) - 1)
 
         with self.engine.alone(self.model):
@@ -177,9 +177,15 @@ class _Step:
         """Backpropagate the last share of a step, with which gradients are reduced between ranks."""
         watchdog.mark("backward")
         with self.engine.reducing(self.model):
-            self.engine.backward(self.engine.world * last)
+            self._backward(last)
+
+    def _backward(self, share: Tensor) -> None:
+        # A rank that hangs is named by the last of its collectives: of the others the clock alone is told.
+        clock.mark("backward")
+        self.engine.backward(self.engine.world * share)
 
     def _result(self) -> Result:
+        clock.mark("exchange")
         loss, values, defined = self.additive.finish()
         if self.of_batch.loss is not None:
             loss = loss + self.of_batch.loss.total
@@ -196,6 +202,7 @@ class _Additive:
         self.engine, self.terms, self.factors = engine, terms, factors
         if not terms:
             return
+        clock.mark("exchange")
         local = []
         for batch in batches:
             targets = _real(batch.targets, batch)
@@ -297,6 +304,7 @@ def _voted(engine: Engine, work: Callable[[], T]) -> T:
             raise
         # Its words alone: the error itself would keep the tensors of its frames.
         words = f"rank {engine.rank}: {first_line(error)}"
+    clock.mark("exchange")
     if float(engine.sum(torch.tensor(float(bool(words)), device=engine.device))) > 0:
         raise OutVotedError(words or "another rank ran out of memory")
     assert outcome is not None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor
 from affect.errors import AffectError, StoppedError
 from affect.task import TRAIN, Batch
 from affect.training import diagnostics, memory, plan, run_dir, signals, step, unkeyed, watchdog
+from affect.training.clock import Clock
 from affect.training.costs import Costs
 from affect.training.loader import Collated, Loader
 from affect.training.plan import Cut, holdable, padding
@@ -34,7 +37,9 @@ def train(run: Run) -> Scores:
     """Train a run to its end and return its scores. Reached by every rank."""
     with signals.heard(), run:
         try:
-            Trainer(run).steps()
+            trainer = Trainer(run)
+            with trainer.clock:
+                trainer.steps()
         except StoppedError as stop:
             # Raised by all ranks at the same place.
             if run.saved != run.state.step:
@@ -54,6 +59,7 @@ class Trainer:
         timings = run_dir.read_lines(run.folder / "timing.jsonl") if run.state.step else ()
         first = itertools.takewhile(lambda line: line["step"] <= run.schedule.per_epoch, timings)
         self.meter = Meter(run.task.unit, run.recipe.train.workers, pace(first))
+        self.clock = Clock(run.engine.device)
         self.aggregator = run.task.aggregator()
         self.watches = True
         if self.aggregator is not None and run.engine.world > 1:
@@ -84,17 +90,38 @@ class Trainer:
                 loader = self._loader()
                 continue
             watchdog.mark("update")
-            took = time.perf_counter() - begun
-            lengths = run.lengths(run.schedule.epoch(now))
-            timing = self.meter.time(
-                lengths, run.schedule.cut(now), took, loader.waited - waited, run.engine.memory(), run.schedule.costs
-            )
-            run.update(result, batches, line, timing)
+            run.update(result, batches, line, partial(self._timing, now, begun, loader.waited - waited))
             if run.schedule.ends_epoch(now):
                 self.meter.report(run.schedule.epoch(now), last=run.state.step == run.schedule.steps)
                 run.end_epoch()
             if signals.check(run.engine, f"after step {now + 1}", due=run.due()):
                 run.save()
+
+    def _timing(self, now: int, begun: float, waited: float) -> dict[str, float]:
+        """Return the timing of step `now`, which has updated and began at `begun`, `waited` seconds of it for data."""
+        run, phases = self.run, self.clock.read()
+        lengths, cut = run.lengths(run.schedule.epoch(now)), run.schedule.cut(now)
+        timing = self.meter.time(
+            lengths, cut, time.perf_counter() - begun, waited, run.engine.memory(), run.schedule.costs
+        )
+        if run.work is not None:
+            timing |= run.work.speed(run.work.needed(lengths[cut.indices]), timing["seconds"], run.engine.world)
+            timing["computed_flops"] = run.work.computed(lengths, cut, self._once(now))
+        timing |= phases
+        return timing
+
+    def _once(self, now: int) -> float:
+        """Return how many of a rank's first micro-batches of step `now` go forward once: the others are replayed."""
+        mode = self._mode(now)
+        if mode == "hold" or all(term.additive for term in self.run.terms):
+            return math.inf
+        return 0 if mode == "replay" else mode
+
+    def _mode(self, now: int) -> step.Mode:
+        run = self.run
+        if run.state.mode != "mixed":
+            return "hold" if run.state.mode == "hold" else "replay"
+        return holdable(run.lengths(run.schedule.epoch(now)), run.schedule.cut(now), run.state.capacity)
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
@@ -126,13 +153,11 @@ class Trainer:
         run.optimizer.zero_grad(set_to_none=True)
         batches = [batch.to(run.engine.device) for batch in batches]
         watchdog.mark("forward")
-        mode: step.Mode = "hold" if run.state.mode == "hold" else "replay"
-        if run.state.mode == "mixed":
-            cut = run.schedule.cut(run.state.step)
-            mode = holdable(run.lengths(run.epoch), cut, run.state.capacity)
+        mode = self._mode(run.state.step)
         key = (run.recipe.seed, run.state.step)
         seen = diagnostics.Sums(run.task) if run.diagnoses() else None
         gradients: dict[str, Tensor] = {}
+        # With one term they are the step's own; of several processes none has them whole.
         if self.aggregator is not None or (seen is not None and run.engine.world == 1 and len(run.terms) > 1):
             gradients = step.by_term(
                 run.engine, run.model, run.terms, batches, mode=mode, key=key, factors=factors,
@@ -146,7 +171,7 @@ class Trainer:
             # A row of zeros would be the least of all gradients to some of them, and stop the others.
             self._combine({name: row for name, row in gradients.items() if name not in result.undefined})
         if seen is not None:
-            line["diagnostics"] = seen.means(run.engine) | diagnostics.of_gradients(gradients)
+            line["diagnostics"] = seen.means(run.engine) | diagnostics.of_gradients(gradients, run.engine.loss_scale())
         return result, line
 
     def _combine(self, gradients: Mapping[str, Tensor]) -> None:
@@ -200,9 +225,9 @@ class Meter:
             for name in ("units_per_second", "padding", "waiting")
         )
         _LOG.info(
-            "epoch %d: %.1f %s a second, padding %.0f %%, waiting for data %.0f %%, memory %.2f GB",
+            "epoch %d: %.1f %s a second, padding %.0f %%, waiting for data %.0f %%, memory %.2f GB%s",
             epoch + 1, speed, self.unit, 100 * padded, 100 * waiting,
-            max(t["memory_bytes"] for t in timings) / 2**30,
+            max(t["memory_bytes"] for t in timings) / 2**30, _computing(timings),
         )  # fmt: skip
         if waiting > _WAITING and took > _WARM:
             _LOG.warning(
@@ -226,6 +251,18 @@ class Meter:
                 epoch + 1, found, self.usual,
             )  # fmt: skip
         self.usual = found
+
+
+def _computing(timings: Sequence[Mapping[str, float]]) -> str:
+    """Return how much of its device's peak a run took, in words ("": its operations are not known)."""
+    known = [t for t in timings if "flops" in t]
+    if not known:
+        return ""
+    rate, share = (
+        np.average([t[name] for t in known], weights=[t["seconds"] for t in known])
+        for name in ("tflops_per_second", "peak_share")
+    )
+    return f", {rate:.3g} TFLOP/s ({100 * share:.2g} % of the peak)"
 
 
 def pace(timings: Iterable[Mapping[str, float]]) -> float | None:

@@ -25,10 +25,10 @@ import torch
 
 from affect import process
 from affect.errors import AGAIN
+from affect.training import clock
 from affect.training.distributed import Engine
 
-PHASES = ("preparing", "measuring", "resuming",
-          "loading", "forward", "exchange", "backward", "update", "evaluating", "saving")  # fmt: skip
+PHASES = ("preparing", "measuring", "resuming", *clock.STEP, "evaluating", "saving")
 """What a rank does before the first step, and in each, in their order."""
 _PREPARING = 12 * 3600.0
 """Seconds that preparing may take: one rank may fill the caches of a whole corpus while the others wait."""
@@ -180,7 +180,8 @@ _current: Watchdog | None = None
 
 
 def mark(phase: str, step: int | None = None) -> None:
-    """Tell the watchdog, where one watches, that this rank has come to a phase of its step, or of another (from 1)."""
+    """Tell the watchdog and the clock, where there are any, that this rank has come to a phase of a step (from 1)."""
+    clock.mark(phase)
     if _current is not None:
         _current.mark(phase, step)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affect.data import pickle_file
+from affect.data import pickle_file, score_samples
 from affect.data.safe_pickle import UNREADABLE, check_places
 from affect.data.score_samples import Sample, frames_of, survey
 from affect.errors import AffectError
@@ -182,10 +182,11 @@ BAD = {
     "label of words": (several({"labels": {"a": "good"}}), r"train 0 \(c5\) has the label a 'good', which is no num"),
     "label is infinite": (several({"labels": {"a": float("inf")}}), "label a inf"),
     "label of several": (several({"labels": {"a": np.ones(2)}}), r"label a \[2\]"),
+    "mask of words": (several({"valid_masks": [True]}), "train 0 has as mask a list"),
     "no label": (several({"labels": {}}), r"no sample to train on has a label lip_sync_score"),
     "a score never rated": (
         splits([sample(0, labels={"a": 1.0, "b": -1})], val=[sample(1, labels={"b": 2.0})]),
-        r"no sample to train on has a label b: leave it out \(--labels a",
+        r"no sample to train on has a label b: name the others to leave it out, --labels a",
     ),
     "feature of words": (several({"features": {"v": "x"}}), r"v of train 0 \(c5\) is a str"),
     "feature of text": (several({"features": {"v": np.array(["a"])}}), "v of c5 is of <U1"),
@@ -205,7 +206,11 @@ BAD = {
     ),
     "twice in a split": (splits([sample(0), sample(0)]), "the id 'c0' comes twice, in train"),
     "twice in two splits": (splits([sample(3)]), "the id 'c3' comes twice, in train and in test"),
-    "group called id": (several({"lip_sync_score": "x"}), "'lip_sync_score' can't be the name of a group"),
+    "group called as a score": (several({"lip_sync_score": "x"}), "'lip_sync_score' can't be the name of one"),
+    "score called row": (several({"labels": {"row": 1.0}}), "'row' can't be the name of one of the scores"),
+    "feature called id": (several({"features": {"id": X}}), "'id' can't be the name of one of the features"),
+    "feature called a shape": (several({"features": {"v": X, "v.shape": X}}), "'v.shape' can't be the name"),
+    "names of two lines": (splits([sample(video_id="0\n1", labels={"a\nb": "bad"})]), "has the label a b 'bad'"),
     "unprintable": (several({"source": "a\nb"}), "is no name of a clip or group"),
     "odd split": ([sample(split="dev2")], "is of the split 'dev2'"),
     "columns of two lengths": (
@@ -276,9 +281,13 @@ def test_frames_without_numbers_are_filled_and_counted():
 
 
 def test_what_is_not_taken_over_is_said(tmp_path):
-    data = splits([sample(0, fps=25.0), sample(1)], notes="made by hand")
-    _, left = pickle_file.read(write(tmp_path, data))
-    assert left == {"fps": "no group: it is a float", "notes": "no split: train, val (valid) and test are read"}
+    data = splits(notes="made by hand")
+    data["train"][0] |= {"fps": 25.0, "features": {"visual": X, "face": np.zeros((0, 3))}}
+    told = {"fps": "no group: it is a float", "notes": "no split: train, val (valid) and test are read"}
+    samples, left = pickle_file.read(write(tmp_path, data))
+    assert left == told
+    _, schema = score_samples.look(samples, where="f", left_out=left)
+    assert schema["left_out"] == {**told, "feature face": "no clip has a frame of it"}
 
 
 def test_a_process_of_its_own_converts_whole_or_not_at_all(tmp_path):

@@ -92,6 +92,16 @@ def test_what_is_not_there(made, options, words):
         made(clips(), **options)
 
 
+def test_a_score_off_the_scale_that_training_has_is_told(made, caplog):
+    samples = clips(parts=OWN)
+    samples[7] = Sample(id="c07", part="test", scores={"lip": 7.0, "all": 1.0}, features=samples[7].features)
+    corpus = made(samples)
+    assert corpus.scores["lip"] == (1, 5)
+    assert "the score lip 7 is not on the scale 1 to 5 of the clips to train on" in caplog.text
+    with pytest.raises(AffectError, match="the score lip 7 is not on the scale 0 to 5"):
+        made(samples, scale=(0, 5))
+
+
 def test_rows_may_be_edited_and_a_damaged_folder_is_one_line(made, tmp_path):
     made(clips())
     rows = tmp_path / "c" / "rows.csv"
@@ -99,7 +109,9 @@ def test_rows_may_be_edited_and_a_damaged_folder_is_one_line(made, tmp_path):
     first, *others = text.splitlines()
     rows.write_text("\n".join([f"{first},room", *(f"{line},r{k % 4}" for k, line in enumerate(others))]))
     corpus = read_folder(tmp_path / "c", "mine")
-    assert corpus.groups[-1] == "room" and way(corpus, "room").folds == 4
+    assert corpus.groups[-1] == "room" and way(corpus, "room").folds == 4 and "by room: r0 6" in corpus.describe()
+    rows.write_text(text.replace("g2,2,", "g2,-1,"))
+    assert np.isnan(read_folder(tmp_path / "c", "mine").utterances[5]["lip"])
     for damaged, words in (
         (text.replace("c05", "c55"), "are of other clips"),
         (text.replace(",,", ",x,", 1), "is no number|has the part 'x'"),

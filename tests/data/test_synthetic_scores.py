@@ -91,7 +91,8 @@ def test_the_mouth_follows_the_voice_the_closer_the_better_the_lip_sync():
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"sources": 4}, "sources=4 must be at least 10"),
+        ({"sources": 4}, "sources=4 must be even, at least 10"),
+        ({"sources": 11}, "sources=11 must be even, at least 10"),
         ({"clips": 5}, "clips=5 must be at least one a source"),
         ({"frames": (9, 5)}, "frames"),
         ({"widths": (2, 8, 8, 8)}, "widths"),

@@ -356,7 +356,7 @@ def waits_of_a_step(recipe: Emotion, folder: Path) -> tuple[dict[str, int], int]
                 batches = loader.take(count)
                 accelerator.waits.clear()
                 result, line = taken._gradient(batches)
-                run.update(result, batches, line, {})
+                run.update(result, batches, line, dict)
                 # Read before anything else asks.
                 waits = dict(accelerator.waits)
     return waits, count

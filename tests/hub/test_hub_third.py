@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import torch
 
@@ -25,7 +26,11 @@ def test_a_run_of_a_third_task_is_pushed_and_loaded(hub, tmp_path, monkeypatch):
     assert json.loads(files["config.json"])["task"] == "activity"
     card = files["README.md"].decode()
     assert "A model of activity, trained on made-up recordings" in card
-    assert "affect predict" not in card, "it can't be predicted from files"
+    assert "affect predict" not in card, "its card names no program of its own"
     model = from_pretrained("someone/frames")
     assert isinstance(model, FrameModel)
     assert model(torch.zeros(1, 2, 5))["active"].shape == (1, 2)
+    start = replace(recipe, train=replace(train, init_from="someone/frames"))
+    weights = folds.initial_weights(start, 0, 1)
+    assert weights is not None and weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())

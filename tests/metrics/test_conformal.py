@@ -77,6 +77,8 @@ def test_missing_labels_are_left_out() -> None:
     wanted = calibrate(x[there], y[there], 0.8, groups=list(np.array(groups)[there]), spread=spread[there])
     assert some == wanted
     assert some.rows == 45
+    sources = ["left out" if k % 4 == 0 else str(k % 3) for k in range(60)]
+    assert calibrate(x, holes, 0.8, sources=sources).sources == 3
 
 
 def test_it_is_stored_as_json() -> None:

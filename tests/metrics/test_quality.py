@@ -140,6 +140,10 @@ def test_it_is_curve_fits_curve_where_that_converges_and_never_below_the_line() 
 def test_the_scale_of_predictions_changes_nothing(scale, offset) -> None:
     """Its sign neither, which is why it never stands without SRCC."""
     assert plcc(scale * POINTS + offset, BENT) == pytest.approx(0.990030, abs=1e-6)
+    found = fit(scale * POINTS + offset, BENT)
+    assert found(scale * POINTS + offset) == pytest.approx(fit(POINTS, BENT)(POINTS), abs=1e-4)
+    assert found.parameters[3] > 0
+    assert (found.parameters[0] > found.parameters[1]) == (scale > 0)
 
 
 def test_a_straight_relation_is_a_line_and_which_was_taken_is_said() -> None:

@@ -116,6 +116,16 @@ def test_half_precision_weights_are_read_in_float32(tmp_path):
     assert {entry.dtype for entry in encoder.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_the_rate_inside_attention_is_one_of_its_own(name):
+    model, _ = pretrained.read_encoder(name, None, 0.2, 0.0)
+    rates = {key: getattr(model.config, key) for key in pretrained.DROPOUTS if hasattr(model.config, key)}
+    assert rates.pop("attention_dropout") == 0
+    assert set(rates.values()) == {0.2}
+    inside = [part.dropout for part in model.modules() if type(part).__name__.endswith("Attention")]
+    assert set(inside) == {0.0}
+
+
 def one_line(error: AffectError) -> str:
     text = str(error)
     assert "\n" not in text

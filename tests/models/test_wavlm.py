@@ -4,9 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._dynamo.testing import CompileCounter
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
-from affect.models.wavlm import FIRST_LENGTH, GatedAttention, relative_buckets
+from affect.keyed import examples, name_places
+from affect.models.wavlm import FIRST_LENGTH, GatedAttention, relative_buckets, skewed
 
 
 def pair(first_layer: bool = True) -> tuple[GatedAttention, WavLMAttention]:
@@ -34,6 +36,29 @@ def test_position_bias_equals_transformers(length):
     ours, theirs = pair()
     bias = ours.position_bias(length, torch.device("cpu"))
     torch.testing.assert_close(bias[0], theirs.compute_bias(length, length), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_the_windows_of_a_compiled_bias_are_those_of_a_plain_one(length):
+    values = torch.randn(3, 2 * length - 1)
+    assert torch.equal(skewed(values, length), values.unfold(1, length, 1).flip(1)[None])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_compiled_layer_is_one_graph_for_all_lengths(dropout):
+    torch._dynamo.reset()
+    ours, _ = pair()
+    ours.dropout = dropout
+    name_places(ours)
+    counter = CompileCounter()
+    compiled = torch.compile(ours, backend=counter, dynamic=True, fullgraph=True)
+    for rows, length in ((2, 9), (3, 14)):
+        x = torch.randn(rows, length, 32)
+        with examples(0, length, [str(row) for row in range(rows)]):
+            expected = ours(x)[0]
+        with examples(0, length, [str(row) for row in range(rows)]):
+            torch.testing.assert_close(compiled(x)[0], expected)
+    assert counter.frame_count == 1
 
 
 def test_bucket_table_grows_and_is_reused():

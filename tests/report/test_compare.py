@@ -21,8 +21,8 @@ from affect.report import comparison, goals
 from affect.report.against import section, summary
 from affect.report.compare import Comparison, Difference, compare, sign_flips, t_interval
 from affect.report.experiment import load
-from affect.report.judgement import judge
 from affect.report.plots import differences
+from affect.report.significance import judge
 from affect.report.systems import Estimate
 
 BOTH = {"valence": 0.5, "arousal": 0.6}
@@ -353,7 +353,14 @@ def test_other_scales_and_data_are_never_one(tmp_path: Path, write_run) -> None:
         write_run(tmp_path / name, 1, BOTH, size=40, environment=facts)
     with pytest.raises(AffectError, match="one is of scale 1 5, the other of scale 0 1"):
         compare(load(tmp_path / "a"), load(tmp_path / "b"))
-    notes = compare(load(tmp_path / "a"), load(tmp_path / "c")).notes
+    with pytest.raises(AffectError, match="one is of iemocap@abc, the other of iemocap@other"):
+        compare(load(tmp_path / "a"), load(tmp_path / "c"))
+
+
+def test_other_features_of_the_same_labels_are_compared_and_told(tmp_path: Path, write_run) -> None:
+    for name in ("abc", "other"):
+        write_run(tmp_path / name, 1, BOTH, size=40, environment={"corpus": "calls@1234", "fingerprint": name})
+    notes = compare(load(tmp_path / "abc"), load(tmp_path / "other")).notes
     assert any("Their data differ (fingerprints abc and other" in note for note in notes)
 
 
@@ -365,9 +372,9 @@ def test_runs_that_differ_in_hardware_alone_are_told_to_be_the_same(tmp_path: Pa
         ("torch", {"world": 4, "packages": {"torch": "2.11.0"}}),
         ("data", {"fingerprint": "other"}),
     ):
-        write_run(tmp_path / name, 1, BOTH, size=40, environment=facts)
+        write_run(tmp_path / name, 1, BOTH, size=40, environment={"corpus": "calls@1234"} | facts)
     change = tmp_path / "rate"
-    path = write_run(change, 1, BOTH, size=40, environment={"world": 4}) / "recipe.json"
+    path = write_run(change, 1, BOTH, size=40, environment={"corpus": "calls@1234", "world": 4}) / "recipe.json"
     path.write_text(path.read_text().replace("0.0001", "0.0002"))
 
     def said(name: str) -> list[str]:

@@ -120,8 +120,8 @@ def test_other_corpora_and_unfinished_folds(three: Path, write_run) -> None:
     change(three / "other", started="2026-01-05", data__corpus="emodb")
     write_run(three / "c", 4, {"valence": 0.5, "arousal": 0.5}, finished=False)
     text = comparison.page(three)
-    assert "## CCC-V, CCC-A, mean of iemocap" in text
-    assert "## CCC-V, CCC-A, mean of emodb" in text
+    assert "## CCC-V, CCC-A, mean of iemocap@abc" in text
+    assert "## CCC-V, CCC-A, mean of emodb@abc" in text
     rows = cells(text)
     assert rows["a"][-1] == rows["other"][-1] == "best on tests and validation"
     assert rows["c"][1] == "3 of 4 runs"

@@ -17,8 +17,8 @@ from affect.findings import Flag
 from affect.recipe import FREE
 from affect.report import Run, read
 from affect.report import flags as all_flags
-from affect.report.courses import fall, still
 from affect.report.gaps import by_chance, outlying, surprise
+from affect.report.learning_curves import fall, still
 from affect.report.study import Study
 from affect.tasks.emotion.config import Emotion
 from affect.tasks.emotion.task import EmotionTask

@@ -358,7 +358,7 @@ def test_a_reported_number_is_never_beaten_for_sure(six: Path, tmp_path: Path) -
     back = of(compare(paper, ours), "test2")
     assert back.estimate == Estimate(-one.estimate.value, -one.estimate.high, -one.estimate.low)
     (tmp_path / "v3" / "reported.json").write_text(json.dumps(REPORTED | {"corpus": "other"}))
-    with pytest.raises(AffectError, match="one is of mer2023, the other of other"):
+    with pytest.raises(AffectError, match="one is of mer2023@abc, the other of other"):
         compare(ours, load(tmp_path / "v3"))
 
 

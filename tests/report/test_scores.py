@@ -13,8 +13,8 @@ from sklearn import metrics as sk
 
 from affect.metrics.regression import ccc
 from affect.report import details, read, result, table
-from affect.report.judgement import judge
 from affect.report.runs import Run
+from affect.report.significance import judge
 from affect.report.study import Study
 from affect.report.systems import Estimate, Groups, System, unit_of
 from affect.tables import grid, number, signed

@@ -83,6 +83,8 @@ def test_norms_and_cosines_by_hand():
         "gradient_norm/a": 5.0, "gradient_norm/b": 5.0, "gradient_norm/c": 0.0, "gradient_cosine/a/b": 24 / 25,
         "gradient_cosine/a/c": 0.0, "gradient_cosine/b/c": 0.0,
     })  # fmt: skip
+    scaled = diagnostics.of_gradients({name: 8 * row for name, row in rows.items()}, 8.0)
+    assert scaled == pytest.approx(found), "under fp16's loss scale"
 
 
 # Aggregators

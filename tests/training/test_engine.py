@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from affect.errors import AffectError
-from affect.recipe import Optim
+from affect.experiments import folds
+from affect.recipe import Optim, Train
 from affect.training import step, trainer
 from affect.training.distributed import Engine, is_out_of_memory, join
+from tests import forked
 from tests.launching import RECIPE, in_its_own_process, small
-from tests.training import runs, toy
+from tests.training import runs, toy, toy_task
 
 
 @pytest.fixture
@@ -27,6 +29,11 @@ def engine() -> Engine:
 # What is refused
 
 
+def test_the_attention_whose_backward_may_be_nan_with_a_mask_is_off(engine):
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert torch.backends.cuda.mem_efficient_sdp_enabled()
+
+
 def test_fp16_without_a_gpu_is_one_line(monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -34,6 +41,12 @@ def test_fp16_without_a_gpu_is_one_line(monkeypatch):
     with pytest.raises(AffectError, match="precision fp16 needs a GPU and none is here") as error:
         join()
     assert "\n" not in str(error.value)
+
+
+def test_a_launch_file_that_compiles_is_one_line(engine, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    with pytest.raises(AffectError, match="asks for torch.compile .dynamo_backend inductor., which runs do not take"):
+        join()
 
 
 def test_a_world_that_did_not_join_is_one_line(engine, monkeypatch):
@@ -190,6 +203,7 @@ def test_a_scaled_gradient_unscaled_is_the_plain_one(engine, name, mode):
         )
         terms = toy.terms(toy.MIXES[name])
         step.accumulate(mine, prepared, terms, toy.batches(x, targets, (5, 7, 12)), mode=mode, key=(0, 0))
+        assert mine.loss_scale() == (scale or 1.0)
         if scale:
             scaled = toy.gradient(model).norm()
             mine.accelerator.scaler.unscale_(optimizer.optimizer)
@@ -250,34 +264,28 @@ def test_an_overflow_is_a_skipped_step_and_training_goes_on(small_corpus, tmp_pa
 
 # The recipe's precision
 
-ASKED = """
-import sys
-from affect.recipe import Recipe, Train
-from affect.experiments import folds
-from affect.errors import AffectError
-
-class Mine(Recipe):
-    task = "mine"
-
-try:
-    engine = folds.join(Mine(train=Train(precision=sys.argv[1] if sys.argv[1] != "None" else None)))
-    with engine.autocast():
-        import torch
-        print(engine.precision, (torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
-except AffectError as error:
-    print(error)
-"""
+REFUSED = "the launch file says mixed_precision bf16, the recipe train.precision no: keep one"
 
 
 @pytest.mark.parametrize(
     ("launched", "asked", "said"),
     [
-        ("no", "bf16", "bf16 torch.bfloat16"),
-        ("bf16", "None", "bf16 torch.bfloat16"),
-        ("bf16", "no", "the launch file says mixed_precision bf16, the recipe train.precision no: keep one"),
+        ("no", ("bf16", None, "no"), ["bf16 torch.bfloat16", "no torch.float32", "no torch.float32"]),
+        ("bf16", (None, "bf16", "no"), ["bf16 torch.bfloat16", "bf16 torch.bfloat16", REFUSED]),
     ],
 )
-def test_precision_is_the_recipes_where_the_launch_file_names_none(tmp_path, monkeypatch, launched, asked, said):
+def test_precision_is_each_recipes_where_the_launch_file_names_none(monkeypatch, launched, asked, said):
+    """Of several recipes in one process (a suite, a sequence), too."""
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
-    done = in_its_own_process(tmp_path, "-c", ASKED, asked)
-    assert done.stdout.splitlines()[-1] == said, done.stderr
+
+    def joined(precision):
+        try:
+            engine = folds.join(toy_task.ToyRecipe(train=Train(precision=precision)))
+            again = join(precision=precision)
+            with engine.autocast(), again.autocast():
+                print(engine.precision, (torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+        except AffectError as error:
+            print(error)
+
+    done = forked.program(lambda: [joined(precision) for precision in asked])
+    assert done.stdout.splitlines() == said, done.stderr

@@ -125,25 +125,29 @@ def test_average_is_a_model_of_its_own():
     assert torch.equal(average.model.state_dict()["0.weight"], before["0.weight"])
 
 
-def trained(optimizer: torch.optim.Optimizer, model: nn.Module, steps: int = 6) -> torch.Tensor:
+def trained(optimizer: torch.optim.Optimizer, model: nn.Module, *, direct: bool = False) -> torch.Tensor:
     """Return the weights after a few steps of gradients drawn by a seed."""
     drawn = torch.Generator().manual_seed(3)
-    for _ in range(steps):
+    for _ in range(6):
         for p in model.parameters():
             p.grad = torch.randn(p.shape, generator=drawn)
-        optimizer.step()
+        if direct:
+            optim.take_step(optimizer)
+        else:
+            optimizer.step()
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
+@pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize("algorithm", ["adam", "adamw"])
-def test_the_algorithm_is_torchs(algorithm):
+def test_the_algorithm_is_torchs(algorithm, direct):
     """adam adds the decay to the gradient (L2), adamw takes it from the weights."""
     torch.manual_seed(0)
     first = nn.Linear(5, 4)
     second, other = copy.deepcopy(first), copy.deepcopy(first)
     named = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     found = trained(optim.make([{"name": "all", "params": list(first.parameters()), "lr": 1e-2, "weight_decay": 0.5}],
-                               Optim(algorithm=algorithm)), first)  # fmt: skip
+                               Optim(algorithm=algorithm)), first, direct=direct)  # fmt: skip
     wanted = trained(named.pop(algorithm)(second.parameters(), lr=1e-2, weight_decay=0.5, foreach=False), second)
     unlike = trained(named.popitem()[1](other.parameters(), lr=1e-2, weight_decay=0.5), other)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)

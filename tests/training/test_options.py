@@ -274,6 +274,18 @@ def test_a_folder_of_weights_or_a_run_is_a_place_to_start_from(tmp_path, average
     assert "\n" not in str(error.value)
 
 
+def test_each_fold_starts_from_its_own_fold_which_has_not_seen_its_test_part(tmp_path):
+    for seed, fold in ((0, 1), (0, 2), (1, 1)):
+        place = folds.folder_of(tmp_path / "before", seed, fold) / "checkpoints" / "best"
+        place.mkdir(parents=True)
+        save_file({"seen": torch.tensor([seed, fold])}, place / "model.safetensors")
+    after = recipe(train={"init_from": str(tmp_path / "before")})
+    for seed, fold in ((0, 1), (0, 2), (1, 1)):
+        assert folds.initial_weights(after, seed, fold)["seen"].tolist() == [seed, fold]
+    with pytest.raises(AffectError, match=r"before has several runs and no seed1/fold2: name one$"):
+        folds.initial_weights(after, 1, 2)
+
+
 def test_a_run_starts_from_what_its_recipe_names_and_goes_on_from_itself(tmp_path, monkeypatch):
     torch.manual_seed(9)
     source = tmp_path / "source"

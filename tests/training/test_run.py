@@ -43,8 +43,7 @@ def make(feature_corpus, tmp_path):
 
 
 def draw(run: Run):
-    places = np.asarray(run.rows(run.epoch)["row"][:], dtype=np.intp)
-    return StackedTrainer([run])._draw(run, places)
+    return next(StackedTrainer([run])._draws(run, 1))
 
 
 def step(run: Run) -> Result:
@@ -52,7 +51,7 @@ def step(run: Run) -> Result:
     line, factors = run.begin_step()
     batch, noise = draw(run)
     (result,) = StackedTrainer([run])._stacked([run]).gradient(run.terms, [batch], [noise], [factors])
-    run.update(result, [batch], line, {})
+    run.update(result, [batch], line, dict)
     return result
 
 
@@ -118,7 +117,7 @@ def test_clipping_by_norm_and_by_value(make, clip):
     for p in run.parameters:
         p.grad = torch.ones_like(p)
     before = math.sqrt(sum(p.numel() for p in run.parameters))
-    run.update(result(), [], run.begin_step()[0], {})
+    run.update(result(), [], run.begin_step()[0], dict)
     (line,) = small.lines(run.folder, "step")
     assert line["grad_norm"] == pytest.approx(before, rel=1e-5), "the norm is that before it was clipped"
     wanted = min((clip or math.inf) / before, 1e-4)
@@ -133,7 +132,7 @@ def test_a_loss_that_is_no_number_takes_no_step(make, value):
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
     batch, _ = draw(run)
     with pytest.raises(DivergedError) as error:
-        run.update(result(value), [batch], run.begin_step()[0], {})
+        run.update(result(value), [batch], run.begin_step()[0], dict)
     assert str(error.value) == (
         f"{run.folder}: step 2: the loss is not a finite number; lower the rates or optim.clip; last good checkpoint: "
         f"none; examples on rank 0: {', '.join(batch.ids)}"
@@ -150,7 +149,7 @@ def test_a_gradient_that_is_no_number_is_never_saved(make, clip):
     for p in run.parameters:
         p.grad = torch.full_like(p, math.nan)
     with pytest.raises(DivergedError, match="the gradient is not a finite number"):
-        run.update(result(), [], run.begin_step()[0], {})
+        run.update(result(), [], run.begin_step()[0], dict)
     assert all(p.isfinite().all() for p in run.parameters)
 
 
@@ -293,7 +292,7 @@ def ended(tmp_path, only=None, sizes=None, main=True):
     real = run.predict
     run.predict = lambda evaluation: asked.setdefault(evaluation.name, real(evaluation))
     with run:
-        run.state.best = 0.5
+        run.state.best, run.state.best_step = 0.5, 1
         run._write_best(run.engine.weights(run.model), {})
         if not main:
             run.engine.on_main = lambda work: None

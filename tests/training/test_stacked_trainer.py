@@ -84,8 +84,10 @@ def test_a_stack_one_after_another_and_the_trainer_are_one_run(corpus, whole, tm
     assert all(len(losses) == 9 for losses in runs)
 
 
-def test_alone_it_is_the_trainers_to_the_byte(corpus, tmp_path):
+@pytest.mark.parametrize("traced_from", [1, 2000])
+def test_alone_it_is_the_trainers_to_the_byte(corpus, tmp_path, monkeypatch, traced_from):
     """Weights, scores and predictions, under conditions too; of the lines, losses and norms are rounded otherwise."""
+    monkeypatch.setattr(stacked_trainer, "_MANY", traced_from)
     recipe = robust(corpus, train__epochs=2, data__fold=1)
     one = small.train(small.with_(recipe, together=1), tmp_path / "one", seeds=(0,), only=None)
     loop = small.train(recipe, tmp_path / "loop", seeds=(0,), only=None, stacked=False)
@@ -206,8 +208,9 @@ class Stop:
 
 
 @pytest.mark.parametrize(("width", "calls", "every"), [(4, 2, 2), (2, 5, 1), (1, 8, 2)])
-def test_an_interrupted_experiment_goes_on_as_if_nothing_had_been(corpus, tmp_path, width, calls, every):
-    """Also where some had come to their end, and others had not begun."""
+def test_an_interrupted_experiment_goes_on_as_if_nothing_had_been(corpus, tmp_path, monkeypatch, width, calls, every):
+    """Also where some had come to their end, and others had not begun; a run alone is traced from its second step."""
+    monkeypatch.setattr(stacked_trainer, "_MANY", 1)
     recipe = robust(corpus, together=width, train__checkpoint_every=every, optim__ema=0.9)
     whole = small.train(recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -220,6 +223,14 @@ def test_an_interrupted_experiment_goes_on_as_if_nothing_had_been(corpus, tmp_pa
         assert (mine / "metrics.jsonl").read_bytes() == (its / "metrics.jsonl").read_bytes()
         assert (mine / "predictions-valid.jsonl").read_bytes() == (its / "predictions-valid.jsonl").read_bytes()
         assert small.weights(mine) == small.weights(its)
+
+
+def test_what_a_kill_costs_is_bounded_inside_an_epoch_too(corpus, tmp_path):
+    recipe = robust(corpus, together=4, train__checkpoint_every=100, train__checkpoint_minutes=1e-9)
+    with pytest.raises(KeyboardInterrupt):
+        small.train(recipe, tmp_path / "cut", watch=Stop(1))
+    for folder in small.folders(tmp_path / "cut"):
+        assert sorted(path.name for path in folder.glob("checkpoints/step-*")) == ["step-0000001", "step-0000002"]
 
 
 def test_runs_that_stand_at_different_epochs_catch_up(corpus, whole, tmp_path):

@@ -11,6 +11,7 @@ import torch
 
 from affect.errors import AffectError
 from affect.training import checkpoint, step, trainer
+from affect.training.clock import STEP
 from affect.training.prediction import predict
 from tests.training import runs
 
@@ -280,7 +281,7 @@ def test_both_rates_clipping_and_decay_reach_the_optimiser(small_corpus, tmp_pat
     taken = trainer.Trainer(run)
     batches = taken._loader().take(len(run.schedule.cut(0).ranks[0]))
     with run:
-        run.update(*taken._gradient(batches)[:1], batches, taken.run.begin_step()[0], {})
+        run.update(*taken._gradient(batches)[:1], batches, taken.run.begin_step()[0], dict)
     assert runs.lines(tmp_path / "run", "step")[0]["grad_norm"] > 1e-3
     clipped = torch.cat([p.grad.flatten() for p in run.parameters if p.grad is not None]).norm()
     assert float(clipped) == pytest.approx(1e-3, rel=1e-3)
@@ -308,6 +309,8 @@ def test_the_first_line_says_what_runs_where(small_corpus, tmp_path, log):
     text = (tmp_path / "run" / "train.log").read_text()
     assert line in text.splitlines()[0]
     assert "s of audio a second, padding" in text
+    assert "TFLOP/s (" in text
+    assert "GFLOP forward and backward; a large product here does" in text
 
 
 def test_predictions_are_in_order_alone_as_batched(small_corpus, tmp_path):
@@ -327,18 +330,33 @@ def test_timing_holds_what_is_not_reproducible(small_corpus, tmp_path):
     assert [line["step"] for line in timing] == list(range(1, 7))
     assert all(line["seconds"] > 0 and 0 <= line["waiting"] <= 1 and 0 <= line["padding"] < 1 for line in timing)
     assert "seconds" not in (folder / "metrics.jsonl").read_text()
+    for line in timing:
+        phases = [line[f"{phase}_seconds"] for phase in STEP]
+        assert all(seconds >= 0 for seconds in phases)
+        assert sum(phases) == pytest.approx(line["seconds"], rel=0.1)
+        assert line["tflops_per_second"] == pytest.approx(line["flops"] / line["seconds"] / 1e12)
+        assert line["computed_flops"] >= line["flops"] > 0 < line["peak_share"]
 
 
 def test_tensorboard_gets_losses_rates_speeds_and_scores(small_corpus, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = runs.make(runs.recipe(small_corpus, trackers=("tensorboard",)), tmp_path / "run")
+    run = runs.make(runs.recipe(small_corpus, trackers=("tensorboard",), diagnostics_every=1), tmp_path / "run")
     trainer.train(run)
     run.engine.end()
     events = EventAccumulator(str(next(tmp_path.glob("run/affect/events.*"))))
     events.Reload()
     named = events.Tags()["scalars"]
-    assert {"train/loss", "train/grad_norm", "lr/head", "speed/waiting", "valid/ccc"} <= set(named)
+    assert {
+        "train/loss",
+        "train/grad_norm",
+        "lr/head",
+        "speed/waiting",
+        "speed/peak_share",
+        "speed/forward_seconds",
+        "valid/ccc",
+        "diagnostics/gradient_norm/ccc_valence",
+    } <= set(named)
     assert [round(e.value, 5) for e in events.Scalars("train/loss")] == [
         round(value, 5) for value in runs.losses(tmp_path / "run")
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 
@@ -83,6 +84,8 @@ def test_the_last_weights_need_no_score(tmp_path, value):
     (end,) = lines(folder, "end")
     assert end["scores"]["valid"]["ccc_valence"] is None
     assert (end["step"], end["best_step"], end["best_epoch"]) == (6, 6, 1)
+    state = json.loads((folder / "checkpoints" / "step-0000006" / "state.json").read_text())
+    assert state["best"] is None, "0 would be the best of all errors"
     last = load_file(folder / "checkpoints" / "step-0000006" / "model.safetensors")
     kept = load_file(folder / "checkpoints" / "best" / "model.safetensors")
     assert all(bool((kept[name] == value).all()) for name, value in last.items())

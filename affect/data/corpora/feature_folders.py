@@ -44,6 +44,7 @@ def corpus_of_features(
     digest = hashlib.sha256(layout.name.encode())
     for row in rows:
         digest.update(json.dumps([row["id"], row["part"], row["emotion"], str(row["valence"])]).encode())
+    labelled = digest.hexdigest()[:16]
     streams: list[Stream] = []
     tables: list[Table] = []
     absences: list[Exclusion] = []
@@ -58,7 +59,8 @@ def corpus_of_features(
         digest.update(json.dumps([modality, feature, table.digest]).encode())
     states = np.stack([table.states for table in tables], 1) if tables else np.zeros((len(rows), 0), np.uint8)
     return FeatureCorpus(
-        name=layout.name, fingerprint=digest.hexdigest()[:16], classes=layout.classes, scale=scale,
+        name=layout.name, fingerprint=digest.hexdigest()[:16], labelled=labelled, classes=layout.classes,
+        scale=scale,
         utterances=Dataset.from_dict({key: [row[key] for row in rows] for key in _COLUMNS}, features=_COLUMNS),
         streams=tuple(streams), exclusions=absences, present=states == PRESENT, absent=states == ABSENT,
         arrays=tuple(table.values for table in tables), stores=tuple(table.store for table in tables),

@@ -80,15 +80,21 @@ def _tables(folder: Path, table: str | None) -> dict[Path, str]:
     return {found[0]: ""}
 
 
-def _scored(path: Path) -> bool:
+def _scored(path: Path, *, unless: str = "") -> bool:
+    """Whether a table has a column of scores, and none called `unless`."""
     from affect.data.score_tables import score_columns
 
     try:
         head = path.read_text(encoding="utf-8-sig").partition("\n")[0]
     except (OSError, ValueError):
         return False
-    separator = max(",;\t", key=head.count)
-    return bool(score_columns([cell.strip() for cell in head.split(separator)]))
+    columns = [cell.strip() for cell in head.split(max(",;\t", key=head.count))]
+    return bool(score_columns(columns)) and unless not in columns
+
+
+def _holds(folder: Path) -> bool:
+    # With a path to each recording it is a table of another layout.
+    return any(_scored(path, unless="path") for path in folder.glob("*.csv"))
 
 
 CORPUS = Layout(
@@ -96,7 +102,7 @@ CORPUS = Layout(
     read=read,
     columns=("part", "length"),
     options=("table", "clip", "groups", "pattern", "frames_of", "features", "scores", "scale", "widths"),
-    holds=lambda folder: any(map(_scored, folder.glob("*.csv"))),
+    holds=_holds,
     sign="CSV with a column of scores (score, MOS, ..._score)",
     about="These are clips of talking faces with their scores, a collection of your own.",
 )

@@ -116,6 +116,8 @@ class Model:
     """Of the heads and the prosody branch."""
     encoder_dropout: float | None = None
     """Replaces the encoder's own dropout rates; None leaves them."""
+    attention_dropout: float | None = None
+    """Replaces the encoder's rate inside attention alone; with 0 a GPU takes its fused attention."""
     sigmoid: bool = True
     """Bound the outputs to the label scale."""
     uncertainty: bool = False
@@ -173,7 +175,7 @@ class Model:
         require_each(self, "model", "be positive", lambda value: value > 0, "hidden", "segment", "state_dim",
                      "mamba_dim", "mamba_layers")  # fmt: skip
         require_each(self, "model", "lie in [0, 1)", lambda value: 0 <= value < 1, "dropout", "encoder_dropout",
-                     "text_dropout", "layerdrop", "state_decay")  # fmt: skip
+                     "attention_dropout", "text_dropout", "layerdrop", "state_decay")  # fmt: skip
         # What would change nothing, or contradicts another field.
         mamba = self.dialogue != "none" or self.temporal != "none"
         frozen = self.train_encoder == "none"
@@ -200,7 +202,7 @@ class Model:
         require(fits, "model.prosody_attention", f"divide model.mamba_dim ({self.mamba_dim})", heads)
 
 
-_OF_PRETRAINED = ("layers", "checkpointing", "layerdrop", "encoder_dropout", "lora")
+_OF_PRETRAINED = ("layers", "checkpointing", "layerdrop", "encoder_dropout", "attention_dropout", "lora")
 _OF_ENCODERS = ("layers", "checkpointing", "layerdrop", "spec_augment", "lora", "temporal", "prosody_attention",
                 "speaker", "cache")  # fmt: skip
 _OF_DIALOGUES = ("segment", "state_dim", "state_decay")

@@ -256,7 +256,8 @@ def encoder_options(config: Model) -> EncoderConfig:
     """Return which speech encoder a section `model` asks for, and how it is used."""
     return EncoderConfig(
         name=config.encoder, train=config.train_encoder, layers=config.layers, dropout=config.encoder_dropout,
-        gradient_checkpointing=config.checkpointing, layerdrop=config.layerdrop, spec_augment=config.spec_augment,
+        attention_dropout=config.attention_dropout, gradient_checkpointing=config.checkpointing,
+        layerdrop=config.layerdrop, spec_augment=config.spec_augment,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ Legend: N utterances, B of a micro-batch, S streams, M = 3 modalities, D feature
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -34,7 +35,9 @@ class Examples:
         self.labels = np.array([corpus.classes.index(name) if name else -100 for name in emotions], np.int64)
         self.valence = np.array(valences, np.float32)
         self.rows: list[Row] = [
-            {"emotion": name or None, "valence": float(value)} for name, value in zip(emotions, valences, strict=True)
+            # None as files have it: NaN would make each row's line twice.
+            {"emotion": name or None, "valence": None if math.isnan(value) else float(value)}
+            for name, value in zip(emotions, valences, strict=True)
         ]
         self.present = corpus.present
         # What is computed for all utterances at once; of an instance, not of the class.

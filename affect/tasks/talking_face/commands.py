@@ -9,9 +9,11 @@ import tyro
 
 
 def convert(
-    file: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional], /,
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")],
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
+    /,
     labels: tuple[str, ...] = (),
-) -> None:  # fmt: skip
+) -> None:
     """Convert a pickle of talking faces to a folder to train on, and describe it.
 
     It is read by a process of its own, which calls nothing that the pickle names and has limits of memory and time. The

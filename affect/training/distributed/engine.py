@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from affect.errors import AffectError
 from affect.recipe import Optim
-from affect.training import hardware
+from affect.training import hardware, optim
 
 T = TypeVar("T")
 Check = Callable[[float], None]
@@ -55,6 +55,9 @@ class Engine:
         """Whether it computes beside the host, in memory of its own that pinned batches are copied to."""
         self.precision: str = accelerator.mixed_precision
         self._prepared = False
+        # Its backward gives NaN with a mask at some lengths (pytorch issue 196678, torch 2.11 on, H100 and H200), where
+        # torch prefers it; the memory-efficient kernel takes its place.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         if not self.accelerated:
             # The launcher leaves one thread a process, or all of them to each: both are several times too slow.
             torch.set_num_threads(hardware.threads())
@@ -113,7 +116,10 @@ class Engine:
         check(norm)
         if self.accelerator.scaler is None:
             # Accelerate's own step looks through the installed packages for an optimiser's, twice each time.
-            _unwrapped(optimizer).step()
+            if self.name == "single" and not self.accelerated:
+                optim.take_step(inner(optimizer))
+            else:
+                inner(optimizer).step()
             return norm, False
         optimizer.step()
         return norm, bool(optimizer.step_was_skipped)
@@ -141,7 +147,7 @@ class Engine:
 
     def moments(self, model: nn.Module, optimizer: Any) -> dict[str, Tensor]:
         """Return the optimiser's state as <kind>/<parameter>, whole and on the CPU, on the main rank. A collective."""
-        state = _unwrapped(optimizer).state
+        state = inner(optimizer).state
         wholes = (
             (f"{kind}/{name}", self._whole(value))
             for name, parameter in self.unwrap(model).named_parameters()
@@ -152,7 +158,7 @@ class Engine:
     def load_moments(self, model: nn.Module, optimizer: Any, moments: dict[str, Tensor]) -> None:
         """Take over the optimiser's state of any engine on every rank; ValueError if it does not fit. A collective."""
         parameters = self._trained(model)
-        state = _unwrapped(optimizer).state
+        state = inner(optimizer).state
         for name, kinds in by_parameter(moments, parameters).items():
             parameter = parameters[name]
             state[parameter] = {kind: self._share(value, parameter) for kind, value in kinds.items()}
@@ -224,6 +230,11 @@ class Engine:
         if wrong:
             raise AffectError(wrong[0])
         return value
+
+    def loss_scale(self) -> float:
+        """Return what losses are multiplied by before their backward: 1 without fp16."""
+        scaler = self.accelerator.scaler
+        return float(scaler.get_scale()) if scaler else 1.0
 
     def scaler_state(self) -> dict[str, float | int] | None:
         """Return the numbers of fp16's loss scaler, where there is one."""
@@ -345,7 +356,7 @@ def check_model(state: Iterable[str], weights: Iterable[str]) -> None:
         raise ValueError(f"the weights are of another model: {', '.join(strange[:3])}")
 
 
-def _unwrapped(optimizer: Any) -> Any:
+def inner(optimizer: Any) -> Any:
     """Return torch's optimiser inside Accelerate's."""
     return getattr(optimizer, "optimizer", optimizer)
 

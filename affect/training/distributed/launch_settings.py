@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import (
     DistributedDataParallelKwargs,
@@ -26,6 +27,7 @@ from accelerate.utils import (
     InitProcessGroupKwargs,
     LoggerType,
     ProjectConfiguration,
+    patch_environment,
 )
 
 from affect.errors import AffectError, first_line, nearest
@@ -39,9 +41,16 @@ _PATIENCE = timedelta(hours=12)
 def join(folder: Path | None = None, trackers: Sequence[str] = (), precision: str | None = None) -> Engine:
     """Join the processes that the launcher started; the recipe's `precision` counts where the launch file names none.
 
-    Raises AffectError when their number or their engine is not what was asked for, and for what can't be had here.
+    The launch file's "no" is none: it says so, too, where it says nothing. Raises AffectError when their number or
+    their engine is not what was asked for, and for what can't be had here.
     """
-    made = _accelerator(folder, trackers, precision)
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    wanted = precision or launched if launched == "no" else launched
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:
+        # Of an earlier run of this process: a new Accelerator would take it over.
+        AcceleratorState._reset_state()
+    with patch_environment(accelerate_mixed_precision=wanted):
+        made = _accelerator(folder, trackers)
     kind = made.distributed_type
     if kind == DistributedType.DEEPSPEED:
         from affect.training.distributed.zero import Zero
@@ -56,10 +65,7 @@ def join(folder: Path | None = None, trackers: Sequence[str] = (), precision: st
     raise AffectError(f"the engine {kind.value} is not supported: use one of accelerate_configs/")
 
 
-def _accelerator(folder: Path | None, trackers: Sequence[str], precision: str | None) -> Accelerator:
-    if precision is not None and os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no":
-        # A launch file that says nothing says "no".
-        os.environ["ACCELERATE_MIXED_PRECISION"] = precision
+def _accelerator(folder: Path | None, trackers: Sequence[str]) -> Accelerator:
     cuda = torch.cuda.is_available()
     deepspeed, fsdp = _asked("DEEPSPEED"), _asked("FSDP")
     _check(cuda, deepspeed, fsdp)
@@ -114,6 +120,11 @@ def _check(cuda: bool, deepspeed: bool, fsdp: bool) -> None:
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision not in ("no", "bf16", "fp16"):
         raise AffectError(f"mixed_precision {precision} is not supported: use no, bf16 or fp16")
+    if (compiler := os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()) != "no":
+        # It would wrap the model, whose weights then have other names in every checkpoint.
+        raise AffectError(
+            f"the launch file asks for torch.compile (dynamo_backend {compiler}), which runs do not take: leave it out"
+        )
     if precision == "fp16" and not cuda:
         raise AffectError("precision fp16 needs a GPU and none is here: launch with --mixed_precision no or bf16")
     if precision == "fp16" and (deepspeed or fsdp):

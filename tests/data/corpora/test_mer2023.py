@@ -315,8 +315,8 @@ def test_the_command_describes_it(affect, root, options):
         f"  text {T} (6): train 6 / 1 / 0, test1 3 / 0 / 0, test2 2 / 0 / 0, test3 4 / 0 / 0",
         f"  video {V} (4): train 6 / 0 / 1, test1 3 / 0 / 0, test2 2 / 0 / 0, test3 4 / 0 / 0",
         "  all of them: train 5, test1 3, test2 2, test3 4",
-        "patterns, train: ATV 71.4 % (5), AT 14.3 % (1), AV 14.3 % (1)",
-        "patterns, test1: ATV 100 % (3)",
+        "patterns, train: ATV=0.714 (5) AT=0.143 (1) AV=0.143 (1)",
+        "patterns, test1: ATV=1 (3)",
         "exclusions: 1",
         "  1 absent feature file",
     ):

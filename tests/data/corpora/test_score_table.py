@@ -58,6 +58,9 @@ def test_files_that_are_parts(tmp_path):
         "c0": "train", "c1": "valid", "c2": "test",
     }  # fmt: skip
     assert corpora.detect(tmp_path) == "score_table"
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "labels.csv").write_text("path,speaker,valence,arousal,score\n")
+    assert corpora.detect(tmp_path / "own") == "csv_folder"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Flags of the course of a training: its losses, gradients and validation scores, its loading and its memory.
+"""Flags of the learning curves of a training: its losses, gradients and validation scores, its loading and its memory.
 
 Legend: E evaluations, N logged steps.
 """
