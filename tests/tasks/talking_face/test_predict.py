@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from affect import tasks
+from affect.tasks.talking_face.config import SCORES
 from tests.tasks.talking_face import small
 
 
@@ -48,6 +49,25 @@ def test_a_file_is_predicted_as_the_run_predicted_the_clip(affect, runs, clip):
     wanted = next(row["prediction"] for row in kept if row["id"] == name)
     assert line["prediction"] == pytest.approx(wanted, abs=1e-4)
     assert set(line["scale"]) == set(wanted)
+
+
+def test_an_interval_is_that_of_the_validation_rows(affect, runs, clip, tmp_path):
+    import shutil
+
+    run = tmp_path / "fold1"
+    shutil.copytree(runs / "seed0" / "fold1", run)
+    rows = [{"id": f"v{k}", "prediction": dict.fromkeys(SCORES, 3.0), "target": dict.fromkeys(SCORES, 3.0 + k / 100)}
+            for k in range(1, 20)]  # fmt: skip
+    rows[0]["target"]["overall_score"] = float("nan")
+    for row in rows[:12]:
+        row["target"]["lip_sync_score"] = float("nan")
+    (run / "predictions-valid.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (line,) = lines(affect("predict", run, clip[0])[1])
+    assert line["level"] == 0.9
+    assert set(line["interval"]) == set(SCORES) - {"lip_sync_score"}
+    low, high = line["interval"]["expression_score"]
+    assert (high - low) / 2 == pytest.approx(0.18, abs=1e-4), "the 18th of 19 errors"
+    assert (low + high) / 2 == pytest.approx(line["prediction"]["expression_score"], abs=1e-4)
 
 
 def test_the_models_of_an_experiment_are_averaged(affect, runs, clip):
