@@ -25,17 +25,20 @@ def read(
     root: str | Path, *, table: str | None = None, clip: str | None = None, groups: Sequence[str] = (),
     pattern: str | None = None, frames_of: str | None = None, features: Sequence[str] = (), scores: Sequence[str] = (),
     scale: tuple[float, float] | None = None, widths: Mapping[str, int] | None = None,
+    videos: str | None = None, boxes: str | None = None,
 ) -> ScoreCorpus:  # fmt: skip
     """Return the clips of the tables in folder `root`, or of the file `table` there.
 
     `clip` is the column of names (the first one), `groups` are columns of numbers that are groups, `pattern` is a
     regular expression whose named groups are those of a clip's name, `frames_of` the CSV or folder of frames, below
-    `root`. Raises AffectError for tables, columns and patterns that can't be used.
+    `root`, `videos` the folder of the clips themselves and `boxes` that of a CSV a clip with its faces: a clip without
+    a video that can be read is then left out. Raises AffectError for tables, columns and patterns that can't be used.
     """
-    from affect.data import score_tables
+    from affect.data import score_clips, score_tables
     from affect.data.score_samples import Sample
 
     folder = Path(root)
+    films = {} if videos is None else score_clips.videos_in(folder / videos)
     tables = _tables(folder, table)
     place = None if frames_of is None else folder / frames_of
     if place is not None and not place.exists():
@@ -52,13 +55,17 @@ def read(
         if place is not None:
             add = score_tables.with_faces if place.is_dir() else score_tables.with_frames
             samples = add(samples, place)
+        if films:
+            samples, less = score_clips.looked_at(samples, films)
+            left_out |= less
         return samples, left_out
 
     beside = [] if place is None else sorted(place.glob("*.csv")) if place.is_dir() else [place]
-    return score_tables.corpus_of(
-        CORPUS.name, folder, [*tables, *beside], make, (clip, groups, pattern, scores), features=features,
-        scores=scores, scale=scale, widths=widths,
+    corpus = score_tables.corpus_of(
+        CORPUS.name, folder, [*tables, *beside, *films.values()], make, (clip, groups, pattern, scores),
+        features=features, scores=scores, scale=scale, widths=widths,
     )  # fmt: skip
+    return score_clips.with_videos(corpus, films, None if boxes is None else folder / boxes) if films else corpus
 
 
 def _tables(folder: Path, table: str | None) -> dict[Path, str]:
@@ -101,7 +108,19 @@ CORPUS = Layout(
     name="score_table",
     read=read,
     columns=("part", "length"),
-    options=("table", "clip", "groups", "pattern", "frames_of", "features", "scores", "scale", "widths"),
+    options=(
+        "table",
+        "clip",
+        "groups",
+        "pattern",
+        "frames_of",
+        "features",
+        "scores",
+        "scale",
+        "widths",
+        "videos",
+        "boxes",
+    ),  # fmt: skip
     holds=_holds,
     sign="CSV with a column of scores (score, MOS, ..._score)",
     about="These are clips of talking faces with their scores, a collection of your own.",
