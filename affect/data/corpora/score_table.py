@@ -3,12 +3,13 @@
 Columns called score, MOS or ..._score are scores, `split` or `part` says the part, other texts are groups, and other
 numbers together the feature `clip`. Files called train.csv, val.csv (valid.csv) and test.csv are parts. Groups may be
 told by the names (`pattern`), and frames lie beside: a CSV with several lines a clip, or a folder with a CSV of py-feat
-or OpenFace a clip.
+or OpenFace a clip, or with what `recipes/extract_features.py --store` made of the clips.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ def read(
     """
     from affect.data import score_clips, score_tables
     from affect.data.score_samples import Sample
+    from affect.data.store import Store
 
     folder = Path(root)
     films = {} if videos is None else score_clips.videos_in(folder / videos)
@@ -43,6 +45,7 @@ def read(
     place = None if frames_of is None else folder / frames_of
     if place is not None and not place.exists():
         raise AffectError(f"{folder} has no {frames_of}")
+    stores = [] if place is None else [Store(path) for path in score_tables.stores_in(place)]
     named = None if pattern is None else score_tables.named_groups(pattern)
 
     def make() -> score_tables.Made:
@@ -52,7 +55,9 @@ def read(
             own, less = score_tables.samples_of(path, clip=clip, scores=scores, groups=groups, named=named, part=part)
             samples += own
             left_out |= less
-        if place is not None:
+        if stores:
+            samples = score_tables.with_stores(samples, stores)
+        elif place is not None:
             add = score_tables.with_faces if place.is_dir() else score_tables.with_frames
             samples = add(samples, place)
         if films:
@@ -61,10 +66,13 @@ def read(
         return samples, left_out
 
     beside = [] if place is None else sorted(place.glob("*.csv")) if place.is_dir() else [place]
+    beside = [store.path for store in stores] or beside
     corpus = score_tables.corpus_of(
         CORPUS.name, folder, [*tables, *beside, *films.values()], make, (clip, groups, pattern, scores),
         features=features, scores=scores, scale=scale, widths=widths,
     )  # fmt: skip
+    made_by = score_tables.manifests_of(stores)
+    corpus = replace(corpus, schema={**corpus.schema, "made_by": made_by}) if made_by else corpus
     return score_clips.with_videos(corpus, films, None if boxes is None else folder / boxes) if films else corpus
 
 

@@ -54,7 +54,8 @@ class Data:
     pattern: str | None = None
     """Of a score_table a regular expression whose named groups are those of a clip's name."""
     frames_of: str | None = None
-    """Of a score_table the CSV, or the folder of one a clip (py-feat, OpenFace), with frames, below `root`."""
+    """Of a score_table the CSV, or the folder of one a clip (py-feat, OpenFace), with frames, below `root`; or the
+    folder `features` of what recipes/extract_features.py made with --store."""
     videos: str | None = None
     """Of a score_table the folder of the clips themselves, below `root`, for a model that sees them (`model.media`)."""
     boxes: str | None = None

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from affect.data.media import Medium
+from affect.data.video import starts
 from affect.errors import AffectError
 from affect.tasks.talking_face.config import Signature
 from affect.tasks.talking_face.corruptions import Frames
@@ -41,7 +42,10 @@ def made(video: Path, makers: Makers) -> dict[str, Frames]:
     """
     faces = video.with_suffix(".csv")
     clip = {}
+    silent = starts(video).sound is None
     for name, maker in makers.items():
+        if silent and maker.settings.modality == "audio":
+            continue
         boxes = bool(getattr(maker.settings, "boxes", False))
         if boxes and not faces.is_file():
             raise AffectError(f"{video}: {name} is of faces: {faces} (py-feat's or OpenFace's) has to lie beside it")
