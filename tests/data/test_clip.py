@@ -131,3 +131,15 @@ def test_what_can_not_be_seen_is_one_line(source, words):
     with pytest.raises(AffectError, match=words) as caught:
         read(source)
     assert "\n" not in str(caught.value)
+
+
+def test_a_container_that_was_decoded_for_one_stream_has_nothing_for_the_other():
+    """Why each stream has a container of its own: without a word there would be no image."""
+    data = moved()
+    with av.open(io.BytesIO(data)) as container:
+        assert list(container.decode(audio=0))
+        assert not list(container.decode(video=0))
+    made = read(data)
+    assert made.images is not None and len(made.images) == len(LEVELS) and len(made.sound) == 2 * RATE
+    with av.open(io.BytesIO(data)) as container:
+        assert container.streams.video[0].frames == 0, "a header that counts no frames"

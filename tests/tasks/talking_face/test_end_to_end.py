@@ -248,3 +248,17 @@ def test_a_corpus_without_videos_is_refused_before_a_model_is_built(tmp_path):
     task = tasks.make(replace(base, model=Model(**SMALL, media=Media(video="tiny"))))
     with pytest.raises(AffectError, match="no row names a video"):
         _ = task.corpus
+
+
+def test_its_card_has_a_program_that_runs(root, trained, tmp_path, monkeypatch, capsys):
+    config = json.loads((trained / "checkpoints" / "best" / "config.json").read_text())
+    assert TalkingFaceTask.preprocessing(config)["clip"]["faces"] is True
+    card = TalkingFaceTask.card(config, {}, str(trained / "checkpoints" / "best"))
+    assert card.command == "CLIP.mp4"
+    row = json.loads((trained / "predictions-test.jsonl").read_text().splitlines()[0])
+    for folder, ending in (("clips", "mp4"), ("boxes", "csv")):
+        (tmp_path / f"CLIP.{ending}").write_bytes((root / folder / f"{row['id']}.{ending}").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec(card.program, {})
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"{name} {value:.2f} on a scale of 1 to 5" for name, value in row["prediction"].items()]
