@@ -274,16 +274,21 @@ def pretrained() -> Sequence:
 
 
 def thqa() -> TalkingFace:
-    """THQA's mean opinion score from its 24 numbers a clip and 21 a frame: five folds, grouped by picture.
+    """THQA's mean opinion score from 24 numbers a clip: five folds, grouped by picture.
 
-    A small model with the order of pairs in its loss: there are 640 clips of 16 pictures.
+    Nearly linear and much regularised, since there are 640 clips of 16 pictures. Chosen by the folds' validation
+    pictures at their last epoch (SRCC .661 pooled, .607 with frames, a transformer block and less dropout); what is
+    tested is then trained on those pictures, too, as the ridge beside it is.
     """
     return TalkingFace(
-        data=Data(corpus="thqa", root="data/thqa", scores=("Score",)),
-        model=Model(encoder_dim=64, encoder_layers=1, layers=1, heads=4, temporal_attention=False, dropout=0.3),
+        data=Data(corpus="thqa", root="data/thqa", scores=("Score",), features=("clip",), train_all=True),
+        model=Model(
+            encoder_dim=64, heads=4, layers=0, temporal_attention=False, norm=False, pooling=("mean",), dropout=0.5
+        ),
         loss=Loss(kind="mse", rank=1.0),
-        optim=Optim(lr=1e-3, weight_decay=1e-2, schedule="onecycle", warmup=0.3),
-        train=Train(batch=32, epochs=40, workers=0),
+        optim=Optim(lr=1e-3, weight_decay=0.3, schedule="onecycle", warmup=0.3),
+        augment=Augment(mixup=0.4),
+        train=Train(batch=64, epochs=40, choose="last", workers=0),
     )
 
 

@@ -145,3 +145,14 @@ def test_half_precision_is_widened():
 def test_what_cannot_be_aligned_is_named(modalities, temperature, words):
     with pytest.raises(AffectError, match=words):
         alignment(modalities, temperature=temperature)
+
+
+def test_a_task_may_name_columns_of_its_own():
+    outputs = sample()
+    named = {name.replace("text", "keypoints"): values for name, values in outputs.items()}
+    present = torch.tensor([[1.0, 0.0, 1.0]] * 4 + [[1.0, 1.0, 1.0]] * 5)
+    columns = ("audio", "keypoints", "video")
+    found = alignment(columns, columns=columns).value(named, {"present": present})
+    assert float(found) == pytest.approx(float(value(outputs, present)), rel=1e-6)
+    with pytest.raises(AffectError, match="two or more of audio, keypoints, video, not text"):
+        alignment(("text",), columns=columns)

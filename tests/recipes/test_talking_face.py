@@ -20,8 +20,8 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "talking_face.py"
 OWN = [
     "data.corpus", "data.root", "data.table", "data.clip", "data.groups", "data.pattern", "data.frames_of",
     "data.videos", "data.boxes", "data.name", "data.features", "data.scores", "data.scale", "data.split", "data.folds",
-    "data.fold", "data.clips", "data.frames", "data.generated_widths",
-    "data.clip_seconds", "data.noise", "data.generator_seed",
+    "data.fold", "data.train_all", "data.clips", "data.frames", "data.generated_widths", "data.clip_seconds",
+    "data.noise", "data.generator_seed",
     "model.encoder_dim", "model.encoder_layers", "model.residual", "model.norm", "model.layers", "model.heads",
     "model.temporal_attention", "model.pooling", "model.dropout", "model.modality_dropout", "model.alignment",
     "model.temperature", "model.output", "model.heteroscedastic", "model.normalise",
@@ -152,7 +152,8 @@ def test_two_steps_on_clips_that_it_sees_and_hears(capsys, tmp_path, monkeypatch
     code, _, err = launch(capsys, "end_to_end_demo", *small, "--train.trackers", "--no-report")
     assert code == 0, err
     folder = tmp_path / "runs" / "end_to_end_demo" / "seed0" / "fold1"
-    assert len((folder / "predictions-test@offset=16.jsonl").read_text().splitlines()) > 0
+    end = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"test", "test@offset=2", "test@offset=16"} <= end["scores"].keys()
 
 
 def test_pretraining_and_fine_tuning_follow_each_other(capsys, tmp_path, monkeypatch, clips_root):

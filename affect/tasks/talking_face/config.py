@@ -76,6 +76,9 @@ class Data:
     """
     fold: int | None = None
     """Run this fold alone, from 1."""
+    train_all: bool = False
+    """Train on the validation clips, too, where there are too few to give some away: settings and epochs are fixed
+    before, and what validation then says is of training."""
     clips: int = 400
     """Clips of the generated corpus."""
     frames: tuple[int, int] = (15, 60)
@@ -254,6 +257,9 @@ class TalkingFace(Recipe):
         """Check every field."""
         super().__post_init__()
         fixed, scores = self.loss.fixed, self.data.scores
+        choose = self.train.choose
+        last = not self.data.train_all or choose == "last"
+        require(last, "train.choose", "be last with data.train_all, which leaves nothing to choose by", choose)
         if self.loss.kind == "corruption":
             must = "be left out with loss.kind=corruption, which learns no score"
             off = {"plcc": 0, "rank": 0, "smoothing": "none", "consistency": 0, "weights": "equal"}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import DatasetDict
+from datasets import DatasetDict, concatenate_datasets
 
 from affect.data import corpora, score_corpus
 from affect.data.score_corpus import ScoreCorpus, Way
@@ -47,6 +47,8 @@ def parts_of(corpus: ScoreCorpus, data: Data) -> DatasetDict:
             # A missing one is NaN.
             if not any(value == value for value in parts[name][score]):
                 raise AffectError(f"{data.root}: no clip of the {name} part has a {score}: leave it out of data.scores")
+    if data.train_all:
+        parts["train"] = concatenate_datasets([parts["train"], parts["valid"]])
     return parts
 
 

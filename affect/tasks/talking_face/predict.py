@@ -15,6 +15,7 @@ from typing import cast
 import numpy as np
 import torch
 
+from affect import recipe as recipes
 from affect import tasks
 from affect.errors import AffectError, first_line
 from affect.inference.opening import Opened
@@ -99,8 +100,10 @@ def calibrated(folders: Sequence[Path], data: Signature) -> dict[str, Intervals]
     """Return the intervals of each score by the validation rows beside the weights; none of a score with too few."""
     rows: list[Row] = []
     for folder in folders:
-        path = folder.parent.parent / f"predictions-{VALID}.jsonl"
-        if not path.is_file():
+        run = folder.parent.parent
+        path, recipe = run / f"predictions-{VALID}.jsonl", run / "recipe.json"
+        # What was trained on has too small errors.
+        if not path.is_file() or recipes.read(recipe)["data"].get("train_all"):
             return {}
         rows += map(json.loads, path.read_text(encoding="utf-8").splitlines())
     found = {}

@@ -208,6 +208,8 @@ def _scales(study: Study, part: str, columns: Columns) -> str:
 
 def _intervals(study: Study, part: str, columns: Columns) -> list[Section]:
     """Return how wide intervals are that the validation rows calibrate, and how many test labels are within."""
+    if inside(study.recipe, "data").get("train_all") is True:
+        return []
     valid = columns_of(study, VALID, [*columns])
     unit = next((name for name in ("identity", "source") if any(r.get(name) for r in study.system(VALID).rows())), "")
     groups = len({row.get(unit) for row in study.system(VALID).rows()}) if unit else 0

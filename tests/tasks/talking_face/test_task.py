@@ -114,6 +114,16 @@ def test_a_width_that_the_data_does_not_have_is_said_before_a_model_is_built(cli
     assert tasks.make(chosen).features == [("visual", 12), ("au", 8)]
 
 
+def test_validation_clips_may_be_trained_on_where_nothing_is_chosen_by_them(clips_root):
+    recipe = small.recipe(clips_root, choose="last")
+    every = replace(recipe, data=small.data(clips_root, train_all=True))
+    parts = tasks.make(every).for_fold(0, 1).datasets()
+    assert {*parts["valid"]["id"]} < {*parts["train"]["id"]}
+    assert not {*parts["test"]["id"]} & {*parts["train"]["id"]}
+    with pytest.raises(AffectError, match="train.choose must be last with data.train_all"):
+        replace(every, train=replace(every.train, choose="best"))
+
+
 def test_generators_are_left_out_one_by_one(clips_root):
     made = tasks.make(replace(small.recipe(clips_root), data=small.data(clips_root, split="generator")))
     assert made.folds() == list(range(1, 9))
