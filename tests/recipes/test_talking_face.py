@@ -148,7 +148,19 @@ def test_two_steps_on_the_generated_corpus(capsys, tmp_path, monkeypatch, clips_
 
 def test_two_steps_on_clips_that_it_sees_and_hears(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small = ["--data.clips", "14", "--data.clip-seconds", "0.3", "0.5", "--train.batch", "4", "--train.steps", "2"]
+    small = [
+        "--data.clips",
+        "14",
+        "--data.clip-seconds",
+        "0.3",
+        "0.5",
+        "--train.batch",
+        "4",
+        "--train.steps",
+        "2",
+        "--train.costs",
+        "linear",
+    ]
     code, _, err = launch(capsys, "end_to_end_demo", *small, "--train.trackers", "--no-report")
     assert code == 0, err
     folder = tmp_path / "runs" / "end_to_end_demo" / "seed0" / "fold1"
