@@ -189,7 +189,7 @@ def end_to_end() -> TalkingFace:
     A table with a line a clip, its name first, beside the folders of the videos and of their faces (py-feat, OpenFace).
     Of THQA the picture is the number that names begin with, the generator their end: `--data.scores Score
     --data.pattern '^(?P<source>[0-9]+)_.*_(?P<generator>[^_]+)$'`. Without tables of faces: `--data.boxes None
-    --model.media.faces False`.
+    --model.media.no-faces`.
     """
     base = optimized()
     media = Media(

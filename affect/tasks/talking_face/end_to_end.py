@@ -34,20 +34,21 @@ class EndToEndModel(nn.Module):
         self.fusion = TalkingFaceModel(config, data)
 
     @classmethod
-    def build(
-        cls, config: Model, given: Sequence[Feature], scores: Sequence[Scale], log_variances: int
-    ) -> EndToEndModel:
+    def build(cls, config: Model, given: Sequence[Feature], scores: Sequence[Scale], **facts: Any) -> EndToEndModel:
         """Return a new model of clips that also bring along the features `given`; reads or makes the encoders.
 
-        Raises AffectError if one can't be had.
+        `facts` are further fields of its `Signature`. Raises AffectError if an encoder can't be had, and for a given
+        feature that is called as one that the model makes.
         """
         media = config.media
+        if taken := {name for name, _ in given} & {*media.taken}:
+            raise AffectError(f"the model makes {min(taken)} itself, and clips bring along another one: leave it out")
         images = ImageEncoder.build(_images(media)) if media.video else None
         speech = SpeechEncoder.build(_speech(media)) if media.audio else None
         if speech is not None and speech.sampling_rate != SOUND_RATE:
             raise AffectError(f"encoder {media.audio!r} takes sound at {speech.sampling_rate} Hz, not {SOUND_RATE}")
         made = [(name, coder.width) for name, coder in ((VIDEO, images), (AUDIO, speech)) if coder is not None]
-        data = Signature(features=(*given, *made), scores=tuple(scores), log_variances=log_variances)
+        data = Signature(features=(*given, *made), scores=tuple(scores), **facts)
         return cls(config, data, images, speech)
 
     @classmethod

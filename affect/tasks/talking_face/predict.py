@@ -86,6 +86,8 @@ class Reader:
             faces = file.with_suffix(".csv")
             own = films.read(file, self._media, faces if faces.is_file() else None, str(file))
             given |= films.inputs_of([own], self._media)
+        if self.seen:
+            clip = made(file, self._makers) if self._makers else {}
         elif self._makers and file.suffix.lower() != ".npz":
             clip = made(file, self._makers)
         else:

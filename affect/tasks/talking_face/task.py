@@ -123,17 +123,14 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
 
         recipe = self.recipe
         learned = len(self.scales) if recipe.loss.weights == "uncertainty" else 0
+        facts: dict[str, Any] = {"log_variances": learned, "made_by": made_of(self.corpus, self.features)}
         model: EndToEndModel | TalkingFaceModel
         if recipe.model.media.taken:
             from affect.tasks.talking_face.end_to_end import EndToEndModel
 
-            model = EndToEndModel.build(recipe.model, self.features, self.scales, learned)
+            model = EndToEndModel.build(recipe.model, self.features, self.scales, **facts)
         else:
-            data = Signature(
-                features=tuple(self.features), scores=tuple(self.scales), log_variances=learned,
-                made_by=made_of(self.corpus, self.features),
-            )  # fmt: skip
-            model = build(recipe.model, data)
+            model = build(recipe.model, Signature(features=tuple(self.features), scores=tuple(self.scales), **facts))
         if recipe.model.normalise:
             model.standardise(statistics(self.clips, self.parts["train"]["row"]))
         return model

@@ -43,7 +43,7 @@ EVERY = range(len(COUNTS))
 def made(name: str, **fields) -> EndToEndModel:
     torch.manual_seed(0)
     config = Model(**{**SMALL, **fields}, media=Media(**VARIANTS[name]))
-    model = EndToEndModel.build(config, (), SCORES, 0)
+    model = EndToEndModel.build(config, (), SCORES)
     replace_dropout(model)
     keyed.name_places(model)
     return model

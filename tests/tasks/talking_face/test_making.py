@@ -18,6 +18,8 @@ from affect.experiments import extraction
 from affect.extraction import AudioExtraction, VideoExtraction
 from affect.inference import opening
 from affect.tasks.talking_face.config import Augment, Data
+from affect.tasks.talking_face.end_to_end import EndToEndModel
+from affect.tasks.talking_face.media import Media
 from affect.usage import UserInputs
 from tests.data.films import film
 from tests.tasks.talking_face import small
@@ -79,6 +81,22 @@ def test_a_clip_is_predicted_as_the_run_predicted_its_features(root, tmp_path):
         assert line["features"] == list(NAMES.values())
     assert "error" not in without and without["features"] == [NAMES["video"]]
     assert "bad.mp4" in bad["error"]
+
+
+def test_a_model_that_hears_clips_takes_extracted_features_beside(root, tmp_path):
+    base = small.recipe(root)
+    data = replace(table(root), videos="clips", features=(NAMES["video"],))
+    model = replace(base.model, media=Media(audio="tiny", features=True))
+    small.train(replace(base, data=data, model=model, train=replace(base.train, batch=6, epochs=1)), tmp_path / "run")
+    row = json.loads((tmp_path / "run" / "predictions-test.jsonl").read_text().splitlines()[0])
+    output = io.StringIO()
+    file = root / "clips" / f"{row['id']}.mp4"
+    opening.predict(tmp_path / "run" / "checkpoints" / "best", UserInputs(files=(file,)), output)
+    line = json.loads(output.getvalue())
+    assert line["prediction"] == pytest.approx(row["prediction"], abs=2e-3)
+    assert line["features"] == [NAMES["video"], "audio"]
+    with pytest.raises(AffectError, match="the model makes audio itself"):
+        EndToEndModel.build(model, (("audio", 3),), (("MOS", 1.0, 5.0),))
 
 
 def test_a_run_that_goes_on_takes_what_the_file_has(root, tmp_path):
