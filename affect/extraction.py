@@ -52,6 +52,9 @@ class Extraction:
     """utterance: one vector [D], the mean. frame: all of them [T, D]."""
     precision: Literal["float32", "float16"] = "float32"
     """Of the numbers in the files."""
+    store: bool = False
+    """Put all of them into one file, features.arrow, in place of a file an utterance: what a score_table's frames are
+    read from (`data.frames_of`)."""
     budget: float
     """What goes through the encoder at once; decides speed and memory."""
     overwrite: bool = False

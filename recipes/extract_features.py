@@ -49,5 +49,27 @@ def video() -> VideoExtraction:
     return VideoExtraction(encoder="openai/clip-vit-large-patch14", source="media.csv")
 
 
+def audio_frames() -> AudioExtraction:
+    """Every frame of speech through WavLM-large, 1024 numbers each 20 ms, in one file: for recipes/talking_face.py.
+
+    The last 4 hidden layers are summed. A score of sync is tested by moving features called audio.
+    """
+    return AudioExtraction(
+        encoder="microsoft/wavlm-large", source="data/clips/videos", output=Path("data/clips"), name="audio",
+        level="frame", store=True, precision="float16",
+    )  # fmt: skip
+
+
+def video_frames() -> VideoExtraction:
+    """Every image of videos through CLIP ViT-L/14, 768 numbers each fifth of a second, in one file.
+
+    For recipes/talking_face.py; `--boxes` sees faces alone.
+    """
+    return VideoExtraction(
+        encoder="openai/clip-vit-large-patch14", source="data/clips/videos", output=Path("data/clips"), name="video",
+        level="frame", store=True, precision="float16",
+    )  # fmt: skip
+
+
 if __name__ == "__main__":
     launch(experiments_of(globals(), __name__))

@@ -8,6 +8,7 @@ which is then read as any other; it is made anew when a file has changed.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -22,8 +23,10 @@ from affect.cache import cache_folder, lock
 from affect.data import score_samples
 from affect.data.corpora.labels import Cells, UnusableError, label, number, read_csv, rows_of
 from affect.data.frame_csv import frame_numbers, numbers, read_faces
+from affect.data.score_clips import stem
 from affect.data.score_corpus import ScoreCorpus, read_folder
 from affect.data.score_samples import MISSING, SCHEMA, SPLITS, Sample
+from affect.data.store import Store
 from affect.errors import AffectError
 
 _VERSION = b"1"
@@ -123,6 +126,35 @@ def with_faces(samples: Sequence[Sample], folder: Path) -> list[Sample]:
     """
     paths = {sample.id: folder / f"{Path(sample.id).stem}.csv" for sample in samples}
     return _added(samples, {id: read_faces(path) for id, path in paths.items() if path.is_file()}, folder)
+
+
+def stores_in(folder: Path) -> list[Path]:
+    """Return the files of features that `recipes/extract_features.py` made, of a folder or of those right below it."""
+    return sorted([*folder.glob("features.arrow"), *folder.glob("*/features.arrow")])
+
+
+def with_stores(samples: Sequence[Sample], stores: Sequence[Store]) -> list[Sample]:
+    """Return the samples with the features of stores whose rows have their names.
+
+    Raises AffectError for one feature in two stores, and where a store has none of the samples.
+    """
+    seen: set[str] = set()
+    for store in stores:
+        if twice := seen & {*store.features}:
+            raise AffectError(f"{store.path}: the feature {min(twice)} is in another file, too")
+        seen |= {*store.features}
+        found: dict[str, dict[str, NDArray[Any]]] = {}
+        for row, id in enumerate(store.ids):
+            arrays = {name: store.read(name, row) for name in store.features}
+            found[id] = {name: array for name, array in arrays.items() if array is not None}
+        own = {each.id: found[stem(each.id)] for each in samples if stem(each.id) in found}
+        samples = _added(samples, own, store.path)
+    return list(samples)
+
+
+def manifests_of(stores: Sequence[Store]) -> dict[str, Any]:
+    """Return what made each feature of stores, where they say it."""
+    return {name: json.loads(store.facts[name]) for store in stores for name in store.features if name in store.facts}
 
 
 def _added(samples: Sequence[Sample], further: Mapping[str, Mapping[str, Any]], where: Path) -> list[Sample]:

@@ -63,6 +63,42 @@ def frames(
         raise AffectError(f"{name}: every face box lies outside the image; are they of another video?")
 
 
+class Starts(NamedTuple):
+    """When the first image and the first sound of a file are, in seconds of its own clock; None where it has none."""
+
+    image: float | None
+    sound: float | None
+
+
+def starts(source: Path | bytes, *, name: str | None = None) -> Starts:
+    """Return when a file's images and its sound begin: often not together, and images not at 0.
+
+    Raises AffectError where the file is missing, empty, cut off or damaged before either begins.
+    """
+    name = named(source, name, "media")
+    found: list[float | None] = []
+    for sound in (False, True):
+        # Each in a container of its own: what was decoded for one is lost to the other.
+        with _opened(source, name) as container:
+            stream = next(iter(container.streams.audio), None) if sound else _picture(container)
+            frames = (frame for packet in container.demux(stream) for frame in _whole(packet, name)) if stream else ()
+            first = next(iter(frames), None)
+            found.append(None if first is None else first.time or 0.0)
+    return Starts(*found)
+
+
+def seconds_of(source: Path | bytes, *, name: str | None = None) -> float:
+    """Return about how long a file is: as its header says, or by its packets where that says nothing.
+
+    Raises AffectError where the file is missing, empty, no media or cut off.
+    """
+    with _opened(source, named(source, name, "media")) as container:
+        if container.duration:
+            return container.duration / av.time_base
+        times = [float(packet.pts * packet.time_base) for packet in container.demux() if packet.pts is not None]
+        return max(times) - min(times) if times else 0.0
+
+
 def audio_of(source: Path | bytes, rate: int = 16_000, *, name: str | None = None) -> Samples:
     """Return the samples [S] at `rate` Hz, channels averaged, of a video's first sound track or of a sound file.
 
@@ -97,12 +133,18 @@ def _opened(source: Path | bytes, name: str) -> Iterator[InputContainer]:
 
 
 def _video(container: InputContainer, name: str) -> VideoStream:
-    """Return the first moving picture: the cover of a song is a video stream to FFmpeg too."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return stream
+    """Return the first moving picture."""
+    stream = _picture(container)
+    if stream is not None:
+        return stream
     heard = ", only sound" if container.streams.audio else ""
     raise AffectError(f"{name}: has no video stream{heard}")
+
+
+def _picture(container: InputContainer) -> VideoStream | None:
+    """Return the first moving picture, None without any: the cover of a song is a video stream to FFmpeg too."""
+    moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+    return next(moving, None)
 
 
 def _sampled(source: Path | bytes, rate: float, name: str) -> Iterator[tuple[int, Frame]]:

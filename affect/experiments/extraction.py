@@ -16,6 +16,8 @@ from tqdm import tqdm
 from affect.data import synthetic_media
 from affect.data.corpora import mapping
 from affect.data.media import Medium, read_media
+from affect.data.store import Feature, Store
+from affect.data.store import write as write_store
 from affect.errors import AffectError, first_line
 from affect.extraction import GENERATED, Extraction, IncompleteError
 from affect.inference import manifest
@@ -25,7 +27,7 @@ from affect.training.distributed import Engine, is_out_of_memory, join
 
 _LOG = logging.getLogger("affect")
 
-FAILURES = "failures.jsonl"
+FAILURES, STORE = "failures.jsonl", "features.arrow"
 _ROUND = 64
 """Media a process between two meetings: what is wrong on one is then known to all, and none waits for long."""
 
@@ -75,7 +77,9 @@ def run(settings: Extraction, command: str) -> Path:
             (folder / FAILURES).unlink(missing_ok=True)
         counts = Counter(done for _, done, _ in reports)
         absent = {reason: count for reason, count in sorted(counts.items()) if reason not in ("", _WRITTEN, _THERE)}
-        files = sum(1 for _ in folder.glob("*.npy"))
+        if settings.store:
+            _pack(extractor, [medium.name for medium in media])
+        files = len(_packed(folder) or ()) + sum(1 for _ in folder.glob("*.npy"))
         end = {"finished": True, "files": files, "all_zero": absent, "failed": len(failed)}
         run_dir.write_json(folder / manifest.FILE, manifest.describe(extractor, **start, **end))
         zeros = "".join(f", {count} all zero ({reason})" for reason, count in absent.items())
@@ -100,7 +104,9 @@ def dry_run(settings: Extraction) -> str:
         count = f"{synthetic_media.COUNT} generated media"
     else:
         media = _media(settings, settings.source)
-        there = sum((settings.folder / f"{medium.name}.npy").exists() for medium in media)
+        packed = _packed(settings.folder)
+        held = {*(packed.ids if packed else ()), *(path.stem for path in settings.folder.glob("*.npy"))}
+        there = sum(medium.name in held for medium in media)
         count = f"{len(media)} media, {there} of them there already"
     return f"{json.dumps({'modality': settings.modality, **shown}, indent=2)}\n\n{count} -> {settings.folder}"
 
@@ -124,13 +130,13 @@ def _claim(extractor: Extractor, start: dict[str, object]) -> None:
         raise AffectError(f"{folder} holds features of {other}: give another --name")
     if settings.overwrite:
         try:
-            for path in (*folder.glob("*.npy"), folder / FAILURES, file):
+            for path in (*folder.glob("*.npy"), folder / STORE, folder / FAILURES, file):
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise AffectError(f"{folder}: cannot be emptied ({error.strerror or first_line(error)})") from error
     elif held is not None:
         manifest.check(held, manifest.deciding(extractor), file, "give --overwrite or another --name")
-    elif any(folder.glob("*.npy")):
+    elif any(folder.glob("*.npy")) or (folder / STORE).exists():
         raise AffectError(f"{folder} holds features and no {manifest.FILE}: give --overwrite or another --name")
     # Now, for a run that is stopped to know its files by.
     run_dir.write_json(file, manifest.describe(extractor, **start, finished=False))
@@ -156,10 +162,15 @@ def _rounds(engine: Engine, extractor: Extractor, media: Sequence[Medium]) -> li
 def _extract(extractor: Extractor, media: Iterable[Medium], done: list[Report]) -> None:
     """Write the features of those media that have none, and add what became of each to `done`."""
     folder = extractor.settings.folder
+    packed = _packed(folder)
+    places = {} if packed is None else {name: row for row, name in enumerate(packed.ids)}
 
     def missing() -> Iterator[Medium]:
         for medium in media:
             held = _load(folder / f"{medium.name}.npy", extractor)
+            if held is None and packed is not None and medium.name in places:
+                array = packed.read(extractor.settings.feature, places[medium.name])
+                held = extractor.nothing() if array is None else array
             if held is None:
                 yield medium
             else:
@@ -175,6 +186,32 @@ def _extract(extractor: Extractor, media: Iterable[Medium], done: list[Report]) 
         if not is_out_of_memory(error):
             raise
         raise AffectError(f"out of memory ({first_line(error)}); give a smaller --budget") from error
+
+
+def _packed(folder: Path) -> Store | None:
+    """Return the file of all features, None where there is none; raises AffectError where it is damaged."""
+    return Store(folder / STORE) if (folder / STORE).exists() else None
+
+
+def _pack(extractor: Extractor, names: Iterable[str]) -> None:
+    """Put the features that are there into one file, with what made them, and remove the others."""
+    settings, packed = extractor.settings, _packed(extractor.settings.folder)
+    places = {} if packed is None else {name: row for row, name in enumerate(packed.ids)}
+
+    def rows() -> Iterator[tuple[str, dict[str, Features | None]]]:
+        for name in dict.fromkeys((*places, *names)):
+            held = _load(settings.folder / f"{name}.npy", extractor)
+            if held is not None:
+                # Zeros are the mark of what is missing.
+                yield name, {settings.feature: held if held.any() else None}
+            elif packed is not None and name in places:
+                yield name, {settings.feature: packed.read(settings.feature, places[name])}
+
+    kind = {settings.feature: Feature(settings.precision, extractor.nothing().ndim)}
+    facts = {settings.feature: json.dumps(manifest.describe(extractor))}
+    write_store(settings.folder / STORE, kind, rows(), facts=facts)
+    for path in settings.folder.glob("*.npy"):
+        path.unlink()
 
 
 def _load(path: Path, extractor: Extractor) -> Features | None:

@@ -67,7 +67,11 @@ class Extractor:
         Raises AffectError where the manifest can't be read, or the encoder's weights or preprocessing are others.
         """
         file = path / manifest.FILE if path.is_dir() else path
-        facts = manifest.read(file)
+        return cls.from_facts(manifest.read(file), file, device)
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any], file: Path, device: torch.device | str = "cpu") -> Extractor:
+        """Return the extractor of a manifest that was read before, which errors call `file`; raises as those do."""
         settings, mixed = manifest.settings_of(facts, file)
         made = cls(settings, device, mixed)
         manifest.check(facts, manifest.deciding(made), file, "give the encoder that made the features")

@@ -20,7 +20,7 @@ FILE = "manifest.json"
 KINDS = {kind.modality: kind for kind in (AudioExtraction, TextExtraction, VideoExtraction)}
 PACKAGES = ("affect", "torch", "transformers", "tokenizers", "numpy", "soundfile", "soxr", "av", "pillow")
 
-_WHERE = ("source", "columns", "root", "output", "name", "budget", "overwrite", "dry_run")
+_WHERE = ("source", "columns", "root", "output", "name", "store", "budget", "overwrite", "dry_run")
 """Settings that say where from and where to, and how fast."""
 _LOCATION = ("encoder", "revision")
 """Settings by which the weights are found; that they are the same, their hash says."""

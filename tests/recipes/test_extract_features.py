@@ -48,10 +48,16 @@ def test_the_experiments_are_the_report_s():
     made = {name: experiment() for name, experiment in experiments().items()}
     assert {name: type(one) for name, one in made.items()} == {
         "demo": AudioExtraction, "audio": AudioExtraction, "text": TextExtraction, "video": VideoExtraction,
+        "audio_frames": AudioExtraction, "video_frames": VideoExtraction,
     }  # fmt: skip
     assert {made[name].feature for name in ("audio", "text", "video")} == {
         "chinese-hubert-large-UTT", "Baichuan-13B-Base-UTT", "clip-vit-large-patch14-UTT",
     }  # fmt: skip
+    frames = [made[name] for name in ("audio_frames", "video_frames")]
+    assert all(one.level == "frame" and one.store for one in frames) and [one.name for one in frames] == [
+        "audio",
+        "video",
+    ]
     assert (made["audio"].layers, made["text"].layers) == (4, 4)
     assert not made["text"].trust_remote_code
     assert all(isinstance(one, Extraction) for one in made.values())

@@ -19,14 +19,19 @@ from tests.launching import assert_one_line, exit_code, own_log
 RECIPE = Path(__file__).parents[2] / "recipes" / "talking_face.py"
 OWN = [
     "data.corpus", "data.root", "data.table", "data.clip", "data.groups", "data.pattern", "data.frames_of",
-    "data.name", "data.features", "data.scores", "data.scale", "data.split", "data.folds",
-    "data.fold", "data.train_all", "data.clips", "data.frames", "data.generated_widths", "data.noise",
-    "data.generator_seed",
+    "data.videos", "data.boxes", "data.name", "data.features", "data.scores", "data.scale", "data.split", "data.folds",
+    "data.fold", "data.train_all", "data.clips", "data.frames", "data.generated_widths", "data.clip_seconds",
+    "data.noise", "data.generator_seed",
     "model.encoder_dim", "model.encoder_layers", "model.residual", "model.norm", "model.layers", "model.heads",
     "model.head_width", "model.hidden",
     "model.temporal_attention", "model.pooling", "model.dropout", "model.modality_dropout", "model.alignment",
-    "model.temperature", "model.output", "model.heteroscedastic", "model.normalise", "loss.kind", "loss.plcc",
+    "model.temperature", "model.output", "model.heteroscedastic", "model.normalise",
+    *(f"model.media.{name}" for name in (
+        "video", "audio", "video_revision", "audio_revision", "train_video", "train_audio", "lr", "rate", "side",
+        "faces", "margin", "seconds", "features",
+    )), "loss.kind", "loss.plcc",
     "loss.rank", "loss.smoothing", "loss.consistency", "loss.weights", "loss.fixed", "augment.mask", "augment.mixup",
+    "augment.gain", "augment.noise", "augment.speed", "augment.crop", "augment.flip", "augment.drop",
 ]  # fmt: skip
 ABLATIONS = {
     "encoder": {"model.encoder_layers": 1, "model.residual": False},
@@ -47,7 +52,7 @@ ABLATIONS = {
 }
 SYSTEMS = [
     "demo", "original", "optimized", "low_memory", "quick", *(f"ablation_{name}" for name in ABLATIONS), "augmented",
-    "aligned", "pretrain", "finetune",
+    "aligned", "pretrain", "finetune", "end_to_end", "end_to_end_augmented", "extracted",
 ]  # fmt: skip
 
 
@@ -83,7 +88,7 @@ def test_the_command_line_is_frozen():
 
 def test_the_experiments_are_these():
     several = ["ablations", "pretrained", "ensemble", "search"]
-    real = ["thqa", "thqa_generators"]
+    real = ["thqa", "thqa_generators", "end_to_end_demo"]
     assert sorted(experiments()) == sorted([*SYSTEMS, *real, *several])
     assert next(iter(experiments())) == "demo"
 
@@ -140,6 +145,28 @@ def test_two_steps_on_the_generated_corpus(capsys, tmp_path, monkeypatch, clips_
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines].count("step") == 2
     assert (folder / "predictions-test.jsonl").exists()
+
+
+def test_two_steps_on_clips_that_it_sees_and_hears(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = [
+        "--data.clips",
+        "14",
+        "--data.clip-seconds",
+        "0.3",
+        "0.5",
+        "--train.batch",
+        "4",
+        "--train.steps",
+        "2",
+        "--train.costs",
+        "linear",
+    ]
+    code, _, err = launch(capsys, "end_to_end_demo", *small, "--train.trackers", "--no-report")
+    assert code == 0, err
+    folder = tmp_path / "runs" / "end_to_end_demo" / "seed0" / "fold1"
+    end = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"test", "test@offset=2", "test@offset=16"} <= end["scores"].keys()
 
 
 def test_pretraining_and_fine_tuning_follow_each_other(capsys, tmp_path, monkeypatch, clips_root):

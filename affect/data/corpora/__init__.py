@@ -38,10 +38,12 @@ SCORES = {
     "thqa_ntire": "affect.data.corpora.thqa_ntire",
     "score_table": "affect.data.corpora.score_table",
     "generated_scores": "affect.data.corpora.generated_scores",
+    "generated_clips": "affect.data.corpora.generated_clips",
 }
 """The file of each corpus of clips with scores; the first one is what recipes take when none is named."""
 ALL = UTTERANCES | FEATURES | SCORES
-INSPECTED = tuple(name for name in ALL if name not in ("synthetic", "generated", "generated_scores"))
+_GENERATED = ("synthetic", "generated", "generated_scores", "generated_clips")
+INSPECTED = tuple(name for name in ALL if name not in _GENERATED)
 """What `affect inspect` reads; generated corpora are read in the layout that they are written in."""
 GUESSED_LAST = ("score_table", "hub", "csv_folder")
 """Layouts of your own data: any corpus may look like them."""

@@ -3,12 +3,13 @@
 Columns called score, MOS or ..._score are scores, `split` or `part` says the part, other texts are groups, and other
 numbers together the feature `clip`. Files called train.csv, val.csv (valid.csv) and test.csv are parts. Groups may be
 told by the names (`pattern`), and frames lie beside: a CSV with several lines a clip, or a folder with a CSV of py-feat
-or OpenFace a clip.
+or OpenFace a clip, or with what `recipes/extract_features.py --store` made of the clips.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,21 +26,26 @@ def read(
     root: str | Path, *, table: str | None = None, clip: str | None = None, groups: Sequence[str] = (),
     pattern: str | None = None, frames_of: str | None = None, features: Sequence[str] = (), scores: Sequence[str] = (),
     scale: tuple[float, float] | None = None, widths: Mapping[str, int] | None = None,
+    videos: str | None = None, boxes: str | None = None,
 ) -> ScoreCorpus:  # fmt: skip
     """Return the clips of the tables in folder `root`, or of the file `table` there.
 
     `clip` is the column of names (the first one), `groups` are columns of numbers that are groups, `pattern` is a
     regular expression whose named groups are those of a clip's name, `frames_of` the CSV or folder of frames, below
-    `root`. Raises AffectError for tables, columns and patterns that can't be used.
+    `root`, `videos` the folder of the clips themselves and `boxes` that of a CSV a clip with its faces: a clip without
+    a video that can be read is then left out. Raises AffectError for tables, columns and patterns that can't be used.
     """
-    from affect.data import score_tables
+    from affect.data import score_clips, score_tables
     from affect.data.score_samples import Sample
+    from affect.data.store import Store
 
     folder = Path(root)
+    films = {} if videos is None else score_clips.videos_in(folder / videos)
     tables = _tables(folder, table)
     place = None if frames_of is None else folder / frames_of
     if place is not None and not place.exists():
         raise AffectError(f"{folder} has no {frames_of}")
+    stores = [] if place is None else [Store(path) for path in score_tables.stores_in(place)]
     named = None if pattern is None else score_tables.named_groups(pattern)
 
     def make() -> score_tables.Made:
@@ -49,16 +55,25 @@ def read(
             own, less = score_tables.samples_of(path, clip=clip, scores=scores, groups=groups, named=named, part=part)
             samples += own
             left_out |= less
-        if place is not None:
+        if stores:
+            samples = score_tables.with_stores(samples, stores)
+        elif place is not None:
             add = score_tables.with_faces if place.is_dir() else score_tables.with_frames
             samples = add(samples, place)
+        if films:
+            samples, less = score_clips.looked_at(samples, films)
+            left_out |= less
         return samples, left_out
 
     beside = [] if place is None else sorted(place.glob("*.csv")) if place.is_dir() else [place]
-    return score_tables.corpus_of(
-        CORPUS.name, folder, [*tables, *beside], make, (clip, groups, pattern, scores), features=features,
-        scores=scores, scale=scale, widths=widths,
+    beside = [store.path for store in stores] or beside
+    corpus = score_tables.corpus_of(
+        CORPUS.name, folder, [*tables, *beside, *films.values()], make, (clip, groups, pattern, scores),
+        features=features, scores=scores, scale=scale, widths=widths,
     )  # fmt: skip
+    made_by = score_tables.manifests_of(stores)
+    corpus = replace(corpus, schema={**corpus.schema, "made_by": made_by}) if made_by else corpus
+    return score_clips.with_videos(corpus, films, None if boxes is None else folder / boxes) if films else corpus
 
 
 def _tables(folder: Path, table: str | None) -> dict[Path, str]:
@@ -101,7 +116,19 @@ CORPUS = Layout(
     name="score_table",
     read=read,
     columns=("part", "length"),
-    options=("table", "clip", "groups", "pattern", "frames_of", "features", "scores", "scale", "widths"),
+    options=(
+        "table",
+        "clip",
+        "groups",
+        "pattern",
+        "frames_of",
+        "features",
+        "scores",
+        "scale",
+        "widths",
+        "videos",
+        "boxes",
+    ),  # fmt: skip
     holds=_holds,
     sign="CSV with a column of scores (score, MOS, ..._score)",
     about="These are clips of talking faces with their scores, a collection of your own.",

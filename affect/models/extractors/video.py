@@ -6,7 +6,7 @@ Legend: F images, H, W height and width in pixels, D channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -41,11 +41,7 @@ class VideoExtractor(nn.Module):
 
     def __init__(self, model: Any, processor: Any, name: str) -> None:
         super().__init__()
-        for part in ("text_model", "text_projection"):
-            # Half of a CLIP, which no image passes through.
-            if hasattr(model, "vision_model") and hasattr(model, part):
-                setattr(model, part, None)
-        self.model: Any = model
+        self.model: Any = self.halved(model)
         frozen(self)
         self.processor: Any = processor
         plain = (str, int, float, bool, dict, list, type(None))
@@ -57,6 +53,14 @@ class VideoExtractor(nn.Module):
         # What models raise that want more than pixels, or other ones.
         except (TypeError, ValueError, AttributeError, KeyError, RuntimeError) as error:
             raise AffectError(f"encoder {name!r} makes no vector of an image: {first_line(error)}") from error
+
+    @staticmethod
+    def halved(model: Any) -> Any:
+        """Return a model without the half of a CLIP that no image passes through."""
+        for part in ("text_model", "text_projection"):
+            if hasattr(model, "vision_model") and hasattr(model, part):
+                setattr(model, part, None)
+        return model
 
     @classmethod
     def build(cls, name: str, revision: str | None) -> VideoExtractor:
@@ -85,18 +89,20 @@ class VideoExtractor(nn.Module):
         """Return the vectors [F, D] of images that were prepared."""
         first = next(self.parameters())
         pixels = torch.stack(list(images)).to(first.device, first.dtype)
-        output = getattr(self.model, "get_image_features", self.model)(pixel_values=pixels)
-        vectors: Tensor
-        if hasattr(self.model, "get_image_features"):
-            vectors = output if isinstance(output, Tensor) else output.pooler_output
-        elif getattr(output, "image_embeds", None) is not None:
-            vectors = output.image_embeds
-        else:
-            # Convolutional networks keep the image's two axes, and their channels before them.
-            state = output.last_hidden_state
-            vectors = state.mean((2, 3) if state.ndim == 4 else 1)
-        made: NDArray[np.float32] = vectors.float().cpu().numpy()
+        made: NDArray[np.float32] = vectors_of(self.model, pixels).float().cpu().numpy()
         return made
+
+
+def vectors_of(model: Any, pixels: Tensor) -> Tensor:
+    """Return the vectors [F, D] that an image model makes of prepared images [F, 3, H, W]."""
+    output = getattr(model, "get_image_features", model)(pixel_values=pixels)
+    if hasattr(model, "get_image_features"):
+        return output if isinstance(output, Tensor) else cast(Tensor, output.pooler_output)
+    if getattr(output, "image_embeds", None) is not None:
+        return cast(Tensor, output.image_embeds)
+    # Convolutional networks keep the image's two axes, and their channels before them.
+    state: Tensor = output.last_hidden_state
+    return state.mean((2, 3) if state.ndim == 4 else 1)
 
 
 def _class_of(config: Any) -> Any:

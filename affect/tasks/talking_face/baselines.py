@@ -15,11 +15,14 @@ from affect.tasks.talking_face.clips import Clips
 from affect.tasks.talking_face.measures import GENERATOR
 
 Floats = NDArray[np.float64]
-_KINDS = "kind_mean"
+_KINDS, _FITTED = "kind_mean", ("ridge", "forest")
 
 
 def predicted(clips: Clips, train: Dataset, test: Dataset) -> dict[str, list[Row]]:
-    """Return the rows of `test` by the name of the model; the generator's mean only where clips name theirs."""
+    """Return the rows of `test` by the name of the model.
+
+    The generator's mean is only there where clips name theirs, the ridge and the forest where there are features.
+    """
     known = GENERATOR in clips.groups
     kinds = [list(part[GENERATOR]) if known else None for part in (train, test)]
     own = next((list(train[name]) for name in ("identity", "source") if name in clips.groups), None)
@@ -28,7 +31,7 @@ def predicted(clips: Clips, train: Dataset, test: Dataset) -> dict[str, list[Row
     targets = np.array([test[score] for score in clips.scores], np.float64).T.tolist()
     found = {}
     for name in baselines.NAMES:
-        if name == _KINDS and not known:
+        if (name == _KINDS and not known) or (name in _FITTED and not clips.features):
             continue
         facts = {"groups": own, "kinds_train": kinds[0], "kinds_test": kinds[1]}
         values = baselines.predict(name, x, labels, new, **facts).tolist()
@@ -45,4 +48,4 @@ def pooled(clips: Clips, part: Dataset) -> Floats:
     columns = [
         baselines.pooled([clips.frames(row, name) for row in part["row"]], width) for name, width in clips.features
     ]
-    return np.concatenate(columns, axis=1)
+    return np.concatenate([np.zeros((len(part), 0)), *columns], axis=1)

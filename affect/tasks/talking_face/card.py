@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from affect.config import from_dict
+from affect.config import from_dict, to_dict
 from affect.task import Task
 from affect.tasks.talking_face import intervals
 from affect.tasks.talking_face.config import FRAMES, Model, Signature
+from affect.tasks.talking_face.media import Media
 from affect.usage import Card
 
 _LIMITS = (
@@ -16,6 +17,12 @@ _LIMITS = (
     "of another generator or person, or with features made in another way, may be scored wrongly, and no score tells "
     "whether a video is genuine."
 )
+
+_SAID = (
+    "with torch.inference_mode():", "    outputs = model(**inputs)", "for name, low, high in model.data.scores:",
+    '    print(f"{name} {float(outputs[name]):.2f} on a scale of {low:g} to {high:g}")',
+)  # fmt: skip
+"""The lines of a program that ask the model and print what it says."""
 
 
 class TalkingFaceCard(Task):
@@ -36,20 +43,25 @@ class TalkingFaceCard(Task):
         ]  # fmt: skip
         scaling = "in the model, by statistics of training" if model.normalise else "none"
         scales = {name: [low, high] for name, low, high in data.scores}
+        if model.media.taken:
+            kept = [each for each in features if each["feature"] not in model.media.taken]
+            return {"task": config["task"], "clip": to_dict(model.media), "features": kept, "scales": scales,
+                    "outputs": "each score [B] on its scale",
+                    intervals.FIELD: config.get(intervals.FIELD, {})}  # fmt: skip
         return {"task": config["task"], "features": features, "scaling": scaling, "scales": scales,
                 "outputs": "each score [B] on its scale", intervals.FIELD: config.get(intervals.FIELD, {})}  # fmt: skip
 
     @classmethod
     def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
         """Return the facts for the model's card on the Hub."""
-        data = from_dict(Signature, config["data"], "data")
+        data, media = from_dict(Signature, config["data"], "data"), from_dict(Model, config["model"], "model").media
         scores = ", ".join(f"{name} ({low:g} to {high:g})" for name, low, high in data.scores)
         return Card(
             title=f"The quality of talking-face videos: {scores}",
             task_type="talking-face-quality-assessment",
             task_name="talking-face quality",
-            command="CLIP.npz",
-            program="\n".join(_program(data, repo)),
+            command="CLIP.mp4" if media.taken or data.made_by else "CLIP.npz",
+            program="\n".join(_program_of_clips(media, data, repo) if media.taken else _program(data, repo)),
             use="## Limits\n\n" + " ".join(filter(None, [_LIMITS, intervals.words(config.get(intervals.FIELD, {}))])),
             tags=("talking-face", "quality-assessment", "affect"),
         )
@@ -68,8 +80,22 @@ def _program(data: Signature, repo: str) -> list[str]:
         "        inputs[name] = torch.zeros(1, max(1, len(frames)), width)",
         "        inputs[name][0, : len(frames)] = torch.from_numpy(frames)",
         f'        inputs[name + "{FRAMES}"] = torch.tensor([len(frames)])  # 0: the clip lacks it',
-        "with torch.inference_mode():",
-        "    outputs = model(**inputs)",
-        "for name, low, high in model.data.scores:",
-        '    print(f"{name} {float(outputs[name]):.2f} on a scale of {low:g} to {high:g}")',
+        *_SAID,
+    ]  # fmt: skip
+
+
+def _program_of_clips(media: Media, data: Signature, repo: str) -> list[str]:
+    """Return the lines of a program that lets the model see and hear a clip and reads what it says."""
+    faces = 'Path("CLIP.csv")' if media.faces else "None"
+    given = [name for name, _ in data.features if name not in media.taken]
+    lacking = ", ".join(f"{name} ({dict(data.features)[name]})" for name in given)
+    return [
+        "from pathlib import Path", "", "import torch", "", "from affect.hub import from_pretrained",
+        "from affect.tasks.talking_face.films import inputs_of, read", "",
+        f'model = from_pretrained("{repo}")  # in evaluation mode, on the CPU',
+        f'clip = read(Path("CLIP.mp4"), model.config.media, {faces}, "CLIP.mp4")',
+        "inputs = inputs_of([clip], model.config.media)",
+        *([f"for name, width in model.data.features[:{len(given)}]:  # {lacking}: missing here",
+           f'    inputs |= {{name: torch.zeros(1, 1, width), name + "{FRAMES}": torch.tensor([0])}}'] if given else []),
+        *_SAID,
     ]  # fmt: skip

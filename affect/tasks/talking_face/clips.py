@@ -33,6 +33,15 @@ class Clips:
         self._train = {row["id"]: row for row in train} if change.mixup else {}
         self._ids = list(self._train)
 
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The names of all features that the model fuses."""
+        return tuple(name for name, _ in self.features)
+
+    def media(self, rows: Sequence[Row], key: Key | None) -> dict[str, torch.Tensor]:
+        """Return the inputs of rows that no feature of the store gives; here none."""
+        return {}
+
     def frames(self, row: int, name: str) -> Frames | None:
         """Return the frames [T, W] of a feature of the store's `row`, one of a vector; None where it has none."""
         array = self.store.read(name, row)
@@ -53,13 +62,13 @@ class Clips:
                 clips[k], labels[k] = self._mixed(id, clips[k], labels[k], key)
         if key is not None and self.change.mask:
             clips = [self._masked(id, clip, key) for id, clip in zip(ids, clips, strict=True)]
-        inputs = self._padded(clips)
+        inputs = self._padded(clips) | self.media(rows, key)
         if key is not None and self.worse:
             made = self._padded([corrupted(id, clip, key) for id, clip in zip(ids, clips, strict=True)])
             inputs |= {WORSE + name: value for name, value in made.items()}
         columns = torch.from_numpy(np.stack(labels, axis=1))
         targets = dict(zip(self.scores, columns, strict=True))
-        targets["present"] = torch.stack([inputs[name + FRAMES] > 0 for name, _ in self.features], dim=1).float()
+        targets["present"] = torch.stack([inputs[name + FRAMES] > 0 for name in self.streams], dim=1).float()
         return Batch(ids=ids, inputs=inputs, targets=targets, rows=[self._said(row) for row in rows])
 
     def _padded(self, clips: Sequence[Mapping[str, Frames | None]]) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from affect.config import default_values, require, require_each
 from affect.data import corpora
 from affect.recipe import Recipe
+from affect.tasks.talking_face.media import Media
 
 SCORES = ("lip_sync_score", "expression_score", "audio_quality_score", "cross_modal_score", "overall_score")
 """The scores of report 003's data."""
@@ -26,6 +27,7 @@ Feature = tuple[str, int]
 Scale = tuple[str, float, float]
 """(score, lowest, highest)."""
 
+_NAMES = ("name", "table", "clip", "pattern", "frames_of", "videos", "boxes")
 
 if TYPE_CHECKING:
     CorpusName = str
@@ -39,8 +41,8 @@ class Data:
     """The clips, what of them is read and predicted, and what is held out."""
 
     corpus: CorpusName = next(iter(corpora.SCORES))
-    """score_folder: what `affect convert` wrote; score_table: CSV files of your own; generated_scores: a small corpus,
-    made at `root` where it is not there yet."""
+    """score_folder: what `affect convert` wrote; score_table: CSV files of your own; generated_scores and
+    generated_clips: a small corpus of features, or of videos, made at `root` where it is not there yet."""
     root: str = "data/ac"
     """Folder of the clips."""
     table: str | None = None
@@ -52,7 +54,12 @@ class Data:
     pattern: str | None = None
     """Of a score_table a regular expression whose named groups are those of a clip's name."""
     frames_of: str | None = None
-    """Of a score_table the CSV, or the folder of one a clip (py-feat, OpenFace), with frames, below `root`."""
+    """Of a score_table the CSV, or the folder of one a clip (py-feat, OpenFace), with frames, below `root`; or the
+    folder `features` of what recipes/extract_features.py made with --store."""
+    videos: str | None = None
+    """Of a score_table the folder of the clips themselves, below `root`, for a model that sees them (`model.media`)."""
+    boxes: str | None = None
+    """Of a score_table the folder of a CSV a clip with the boxes of its faces (py-feat, OpenFace), below `root`."""
     name: str | None = None
     """What reports and cards call the corpus, in place of its layout's name."""
     features: tuple[str, ...] = ()
@@ -78,6 +85,8 @@ class Data:
     """Frames of its shortest and longest clip."""
     generated_widths: tuple[int, int, int, int] = (512, 192, 351, 17)
     """Numbers a frame of its features visual, audio, keypoint and au: 2048 768 1404 17 in the report's file."""
+    clip_seconds: tuple[float, float] = (1.0, 2.0)
+    """Shortest and longest of the generated clips that are videos."""
     noise: float = 1.0
     """How noisy its features and ratings are."""
     generator_seed: int = 0
@@ -85,7 +94,7 @@ class Data:
     def __post_init__(self) -> None:
         """Check every field."""
         require(bool(self.root), "data.root", "name a folder", self.root)
-        require_each(self, "data", "be a name", bool, "name", "table", "clip", "pattern", "frames_of")
+        require_each(self, "data", "be a name", bool, *_NAMES)
         corpora.check_options(self.corpus, vars(self), default_values(self))
         for name, given in (("features", [*self.widths]), ("scores", self.scores)):
             require(len(set(given)) == len(getattr(self, name)), f"data.{name}", "name each once", getattr(self, name))
@@ -142,9 +151,25 @@ class Augment:
     """Largest share of a clip's frames, in one stretch of each feature, that are replaced by their mean."""
     mixup: float = 0.0
     """Alpha of the Beta distribution by which two clips, and the scores that both have, are mixed."""
+    gain: float = 0.0
+    """Largest change of the sound's level, in dB; this and what follows is of clips (`model.media`)."""
+    noise: tuple[float, float] | None = None
+    """Lowest and highest ratio of sound to added noise, in dB."""
+    speed: float = 0.0
+    """Largest change of speed, of images and sound alike: .1 is up to a tenth faster or slower."""
+    crop: float = 0.0
+    """Largest share of the images' side that is cut away."""
+    flip: bool = False
+    """Turn left and right in every other clip."""
+    drop: float = 0.0
+    """Largest share of a clip's images in whose place the one before is shown."""
 
     def __post_init__(self) -> None:
         """Check every field."""
+        require_each(self, "augment", "lie in [0, 1)", lambda value: 0 <= value < 1, "speed", "crop", "drop")
+        require(0 <= self.gain < 60, "augment.gain", "lie in [0, 60)", self.gain)
+        range_ = self.noise
+        require(range_ is None or range_[0] <= range_[1], "augment.noise", "go from low to high", range_)
         require(0 <= self.mask < 1, "augment.mask", "lie in [0, 1)", self.mask)
         require(self.mixup >= 0, "augment.mixup", "not be negative", self.mixup)
 
@@ -184,6 +209,8 @@ class Model:
     """Predict a deviation beside each score, learned by the Gaussian likelihood in place of `loss.kind`."""
     normalise: bool = True
     """Standardise features by the frames of the training part."""
+    media: Media = field(default_factory=Media)
+    """Encoders of the clip itself, which make a model end to end."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -209,6 +236,8 @@ class Signature:
     scores: tuple[Scale, ...]
     log_variances: int = 0
     """Learned log variances of the terms of the loss."""
+    made_by: tuple[tuple[str, str], ...] = ()
+    """(feature, manifest): what made a feature of clips, by which it is made of others, as JSON."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -253,6 +282,18 @@ class TalkingFace(Recipe):
             negative = weights in ("uncertainty", "dwa", "famo")
             require(not negative, "loss.weights", f"not be {weights} {must[12:]} may be negative", weights)
         require(len(fixed) in (0, len(scores)), "loss.fixed", f"give one weight a score ({', '.join(scores)})", fixed)
-        if len(self.data.features) == 1:
+        media, of_clips = self.model.media, ("gain", "noise", "speed", "crop", "flip", "drop")
+        for name in () if media.taken else of_clips:
+            given = getattr(self.augment, name)
+            require(not given, f"augment.{name}", "be left out without model.media, which takes clips", given)
+        faces = media.faces and self.data.boxes is None
+        require(not faces, "model.media.faces", "be left out without data.boxes, which tells where they are", True)
+        if media.taken:
+            must = "be left out with model.media, which takes clips"
+            require(self.loss.kind != "corruption", "loss.kind", must, self.loss.kind)
+            require(not self.augment.mixup, "augment.mixup", must, self.augment.mixup)
+            require(media.features or not self.augment.mask, "augment.mask", must, self.augment.mask)
+        streams = self.data.features if not media.taken else () if media.features else media.taken
+        if len(streams) == 1:
             must = "be 0 with one feature"
             require_each(self.model, "model", must, lambda value: not value, "alignment", "modality_dropout")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import DatasetDict, concatenate_datasets
@@ -9,18 +11,24 @@ from datasets import DatasetDict, concatenate_datasets
 from affect.data import corpora, score_corpus
 from affect.data.score_corpus import ScoreCorpus, Way
 from affect.errors import AffectError
-from affect.tasks.talking_face.config import Data
+from affect.tasks.talking_face.config import Data, Feature
 
 
-def read_corpus(data: Data) -> ScoreCorpus:
+def read_corpus(data: Data, *, seen: bool = False) -> ScoreCorpus:
     """Return the corpus of a recipe, made first where it is a generated one.
 
-    Raises AffectError for a corpus that can't be read, and for features of other widths than the recipe says.
+    `seen` says that the model takes the clips themselves. Raises AffectError for a corpus that can't be read, for
+    features of other widths than the recipe says, and for clips without videos where these are seen.
     """
     own = {name: getattr(data, name) for name in corpora.layout(data.corpus).options if name != "widths"}
     own["features"] = tuple(data.widths)
     widths = {name: width for name, width in data.widths.items() if width is not None}
-    return corpora.read_scores(data.corpus, Path(data.root), name=data.name, widths=widths, **own)
+    corpus = corpora.read_scores(data.corpus, Path(data.root), name=data.name, widths=widths, **own)
+    if seen and "path" not in corpus.utterances.column_names:
+        raise AffectError(
+            f"{data.root}: no row names a video, which model.media takes: data.videos says where they are"
+        )
+    return corpus
 
 
 def way_of(corpus: ScoreCorpus, data: Data) -> Way:
@@ -42,3 +50,9 @@ def parts_of(corpus: ScoreCorpus, data: Data) -> DatasetDict:
     if data.train_all:
         parts["train"] = concatenate_datasets([parts["train"], parts["valid"]])
     return parts
+
+
+def made_of(corpus: ScoreCorpus, features: Sequence[Feature]) -> tuple[tuple[str, str], ...]:
+    """Return the manifest, as JSON, of each of the features that `recipes/extract_features.py` made."""
+    manifests = corpus.schema.get("made_by", {})
+    return tuple((name, json.dumps(manifests[name], sort_keys=True)) for name, _ in features if name in manifests)

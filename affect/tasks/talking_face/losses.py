@@ -19,7 +19,7 @@ from affect.losses.plcc import plcc_term
 from affect.losses.rank import rank_term
 from affect.losses.weighting import FAMO, DynamicWeightAverage, RandomLossWeighting
 from affect.task import Outputs, Targets, Term, Weighting
-from affect.tasks.talking_face.config import MARGIN, Feature, Scale, TalkingFace
+from affect.tasks.talking_face.config import MARGIN, Scale, TalkingFace
 
 _BETA = 0.5
 """Of the Gaussian likelihood: what is hard to predict is not given up."""
@@ -27,7 +27,7 @@ _KINDS: dict[str, Callable[..., Term]] = {"mse": squared_error, "mae": absolute_
 
 
 def terms_of(
-    recipe: TalkingFace, features: Sequence[Feature], scales: Sequence[Scale], labels: Mapping[str, Sequence[float]]
+    recipe: TalkingFace, features: Sequence[str], scales: Sequence[Scale], labels: Mapping[str, Sequence[float]]
 ) -> list[Term]:
     """Return a term a score, and the further ones that the recipe asks for; `labels` [N] are those of training.
 
@@ -56,8 +56,8 @@ def terms_of(
     return [*terms, *_aligned(recipe, features)]
 
 
-def _aligned(recipe: TalkingFace, features: Sequence[Feature]) -> list[Term]:
-    model, names = recipe.model, tuple(name for name, _ in features)
+def _aligned(recipe: TalkingFace, features: Sequence[str]) -> list[Term]:
+    model, names = recipe.model, tuple(features)
     if not model.alignment:
         return []
     return [alignment(names, columns=names, temperature=model.temperature, weight=model.alignment)]

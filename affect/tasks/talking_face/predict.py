@@ -24,10 +24,13 @@ from affect.errors import AffectError, first_line
 from affect.inference.opening import Opened
 from affect.models import saving
 from affect.task import Row, Task
-from affect.tasks.talking_face import intervals
+from affect.tasks.talking_face import films, intervals
 from affect.tasks.talking_face.clips import padded
-from affect.tasks.talking_face.config import SPREAD, Signature
+from affect.tasks.talking_face.config import FRAMES, SPREAD, Signature
 from affect.tasks.talking_face.corruptions import Frames
+from affect.tasks.talking_face.making import Makers, made, makers_of
+from affect.tasks.talking_face.media import Media
+from affect.tasks.talking_face.model import TalkingFaceModel
 from affect.usage import UserInputs
 
 if TYPE_CHECKING:
@@ -46,43 +49,84 @@ Scorer = Callable[[Inputs], dict[str, float]]
 def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
     """Yield a line for each clip: its scores, the scale of each, and an interval where validation rows calibrate it.
 
-    What a clip is, `clips_of` says; what it lacks is missing. One that can't be read gives a line with `error`. Raises
+    What a clip is, `Reader` says; what it lacks is missing. One that can't be read gives a line with `error`. Raises
     AffectError where no file is given, or a pickle.
     """
-    if not inputs.files:
-        raise AffectError("this model takes files of a clip's features: .npz, .npy, or a folder")
     _refuse_pickles(inputs.files)
-    data, scorers, stored = _models(opened)
+    reader, scorers, stored = _models(opened)
+    data = reader.data
+    if not inputs.files:
+        raise AffectError(f"this model takes files: {reader.takes}")
     scales = {name: [low, high] for name, low, high in data.scores}
-    for name, read in clips_of(inputs.files, data):
+    for name, read in reader.clips(inputs.files):
         try:
-            clip = read()
+            given = read()
         except AffectError as error:
             yield {"id": name, "error": str(error)}
             continue
-        given = inputs_of(data, clip)
         each = [score(given) for score in scorers]
         mean = {output: float(np.mean([found[output] for found in each])) for output in each[0]}
         spread = {score: mean[score + SPREAD] for score in scales if score + SPREAD in mean}
         within = intervals.bounds(stored, mean, spread)
         line: Row = {"id": name, "prediction": {score: round(mean[score], _DIGITS) for score in scales}}
-        line |= {"scale": scales, "features": sorted(clip)}
+        line |= {"scale": scales, "features": [f for f, _ in data.features if given[f + FRAMES].any()]}
         if within:
             line["interval"] = {score: [round(value, _DIGITS) for value in pair] for score, pair in within.items()}
             line["level"] = next(iter(stored.values()))["level"]
         yield line
 
 
-def _models(opened: Opened) -> tuple[Signature, list[Scorer], dict[str, Any]]:
-    """Return what models take, what asks each of them, and the stored intervals of their mean."""
+def _models(opened: Opened) -> tuple[Reader, list[Scorer], dict[str, Any]]:
+    """Return what reads the models' inputs, what asks each of them, and the stored intervals of their mean."""
     if opened.exported is not None:
         facts = opened.exported.facts
         data = from_dict(Signature, facts["data"], "data")
-        return data, [partial(score_exported, opened.exported)], facts[intervals.FIELD]
-    models = [tasks.load(folder) for folder in opened.folders]
-    data = cast(Signature, models[0].data)
+        return Reader(data, Media()), [partial(score_exported, opened.exported)], facts[intervals.FIELD]
+    models = [cast(TalkingFaceModel, tasks.load(folder)) for folder in opened.folders]
+    reader = Reader(models[0].data, models[0].config.media)
     stored = intervals.of_folders(opened.folders, saving.read_config(opened.folders[0]))
-    return data, [partial(score, model) for model in models], stored
+    return reader, [partial(score, model) for model in models], stored
+
+
+class Reader:
+    """Inputs of models from the files of clips.
+
+    A clip is a video, where the model itself sees it or `recipes/extract_features.py` made its features: with the CSV
+    of its faces (py-feat, OpenFace) beside it, called as the video, these are what is seen. Else it is what `clips_of`
+    takes.
+    """
+
+    def __init__(self, data: Signature, media: Media) -> None:
+        """Read the encoders that made the features; raises AffectError where one can't be had."""
+        self.data, self._media = data, media
+        self._makers = makers_of(data)
+        self._seen = bool(media.taken)
+        kinds = ["videos"] if self._seen or self._makers else []
+        kinds += [] if self._seen else ["a clip's features [T, W], .npz, .npy called by them, or a folder of either"]
+        self.takes = ", or ".join(kinds)
+
+    def clips(self, files: Sequence[Path]) -> Iterator[tuple[str, Callable[[], Inputs]]]:
+        """Yield the name of each clip and what reads it, which raises AffectError where it can't."""
+        if self._seen:
+            yield from ((file.name, partial(self._film, file)) for file in files)
+            return
+        for name, read_clip in clips_of(files, self.data, self._makers):
+            yield name, partial(self._features, read_clip)
+
+    def _features(self, read_clip: Callable[[], Clip]) -> Inputs:
+        return inputs_of(self.data, read_clip())
+
+    def _film(self, file: Path) -> Inputs:
+        if not file.is_file():
+            raise AffectError(f"{file}: no such file")
+        faces = file.with_suffix(".csv")
+        own = films.read(file, self._media, faces if faces.is_file() else None, str(file))
+        clip = made(file, self._makers) if self._makers else {}
+        given = films.inputs_of([own], self._media)
+        for name, width in self.data.features:
+            if name + FRAMES not in given:
+                given |= padded(name, width, [clip.get(name)])
+        return given
 
 
 def score(model: torch.nn.Module, given: Inputs) -> dict[str, float]:
@@ -114,11 +158,12 @@ def _refuse_pickles(files: Sequence[Path]) -> None:
             raise AffectError(f"{file} is a pickle, which is not predicted from: {words}")
 
 
-def clips_of(files: Sequence[Path], data: Signature) -> Iterator[tuple[str, Callable[[], Clip]]]:
+def clips_of(files: Sequence[Path], data: Signature, makers: Makers) -> Iterator[tuple[str, Callable[[], Clip]]]:
     """Yield the name of each clip and what reads it.
 
     A clip is a .npz file with frames [T, W] by the names of features; or the .npy files NAME.npy of one folder, which
-    is given or whose files are. A folder that `affect convert` wrote has many; of other files each is a clip.
+    is given or whose files are. A folder that `affect convert` wrote has many. Any other file is a video, where
+    `makers` make features of it.
     """
     alone: dict[Path, list[Path]] = {}
     for file in files:
@@ -131,9 +176,16 @@ def clips_of(files: Sequence[Path], data: Signature) -> Iterator[tuple[str, Call
         elif file.is_dir():
             yield file.name, partial(_arrays, sorted(file.glob("*.npy")), file, data)
         elif file.suffix != ".npy":
-            yield file.name, partial(read, file, data)
+            of_video = makers and file.suffix.lower() != ".npz"
+            yield file.name, partial(_made, file, makers) if of_video else partial(read, file, data)
         elif own := alone.pop(file.parent, None):
             yield file.absolute().parent.name, partial(_arrays, own, file.parent, data)
+
+
+def _made(file: Path, makers: Makers) -> Clip:
+    if not file.is_file():
+        raise AffectError(f"{file}: no such file")
+    return made(file, makers)
 
 
 def read(file: Path, data: Signature) -> Clip:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from affect.config import from_dict
 from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Term, Weighting, evaluations_of
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from affect.data.score_corpus import ScoreCorpus
     from affect.inference.opening import Opened
     from affect.tasks.talking_face.clips import Clips
+    from affect.tasks.talking_face.end_to_end import EndToEndModel
+    from affect.tasks.talking_face.model import TalkingFaceModel
     from affect.usage import UserInputs
 
 
@@ -51,7 +53,13 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         """The corpus as read from disk; read once, and shared by all seeds and folds."""
         from affect.tasks.talking_face.corpus import read_corpus
 
-        return read_corpus(self.recipe.data)
+        media = self.recipe.model.media
+        corpus = read_corpus(self.recipe.data, seen=bool(media.taken))
+        if not media.taken:
+            return corpus
+        from affect.tasks.talking_face.films import timed
+
+        return timed(corpus, media)
 
     def folds(self) -> list[int]:
         """Return the folds that the recipe asks for, from 1."""
@@ -79,8 +87,9 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
 
     @property
     def features(self) -> list[Feature]:
-        """The features that the model takes."""
-        names = self.recipe.data.widths or self.corpus.features
+        """The features of the corpus that the model takes."""
+        media = self.recipe.model.media
+        names = self.recipe.data.widths or self.corpus.features if media.features or not media.taken else ()
         return [(name, self.corpus.features[name]) for name in names]
 
     @property
@@ -97,6 +106,10 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         train = list(self.parts["train"]) if recipe.augment.mixup else []
         worse = recipe.loss.kind == "corruption"
         facts = (self.features, recipe.data.scores, corpus.groups, recipe.augment, train)
+        if recipe.model.media.taken:
+            from affect.tasks.talking_face.films import FilmClips
+
+            return FilmClips(corpus.store, *facts, media=recipe.model.media)
         return Clips(corpus.store, *facts, worse=worse)
 
     def collate(self, rows: list[Row], key: Key | None) -> Batch:
@@ -110,12 +123,19 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
     def build_model(self) -> nn.Module:
         """Return a new model, its features standardised by the training part where the recipe asks for it."""
         from affect.tasks.talking_face.clips import statistics
+        from affect.tasks.talking_face.corpus import made_of
         from affect.tasks.talking_face.model import build
 
         recipe = self.recipe
         learned = len(self.scales) if recipe.loss.weights == "uncertainty" else 0
-        data = Signature(features=tuple(self.features), scores=tuple(self.scales), log_variances=learned)
-        model = build(recipe.model, data)
+        facts: dict[str, Any] = {"log_variances": learned, "made_by": made_of(self.corpus, self.features)}
+        model: EndToEndModel | TalkingFaceModel
+        if recipe.model.media.taken:
+            from affect.tasks.talking_face.end_to_end import EndToEndModel
+
+            model = EndToEndModel.build(recipe.model, self.features, self.scales, **facts)
+        else:
+            model = build(recipe.model, Signature(features=tuple(self.features), scores=tuple(self.scales), **facts))
         if recipe.model.normalise:
             model.standardise(statistics(self.clips, self.parts["train"]["row"]))
         return model
@@ -125,7 +145,20 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         from affect.tasks.talking_face.losses import terms_of
 
         labels = {score: self.parts["train"][score] for score in self.recipe.data.scores}
-        return terms_of(self.recipe, self.features, self.scales, labels)
+        return terms_of(self.recipe, self.clips.streams, self.scales, labels)
+
+    def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Return the optimiser's groups; encoders of clips have their own rate where the recipe gives one."""
+        groups, rate = super().param_groups(model), self.recipe.model.media.lr
+        if rate is None:
+            return groups
+        coders = {id(parameter) for parameter in cast("EndToEndModel", model).coders()}
+        split = []
+        for group in groups:
+            for name, own, lr in (("", False, group["lr"]), ("encoders_", True, rate)):
+                params = [parameter for parameter in group["params"] if (id(parameter) in coders) == own]
+                split += [{**group, "name": name + group["name"], "params": params, "lr": lr}] if params else []
+        return split
 
     def weighting(self) -> Weighting | None:
         """Return what weighs the scores by their earlier losses, where the recipe asks for it."""
@@ -146,7 +179,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
 
     def evaluations(self) -> Sequence[Evaluation]:
         """Return training, validation and the test part, where there is sound and more also with late sound."""
-        heard = len(self.features) > 1 and any(SOUND in name for name, _ in self.features)
+        heard = len(self.clips.streams) > 1 and any(SOUND in name for name in self.clips.streams)
         late = [Evaluation(name=f"test@offset={by}", part="test", condition=f"offset={by}") for by in OFFSETS]
         return [*evaluations_of([name for name in self.parts if name not in (TRAIN, VALID)]), *(late if heard else [])]
 
@@ -163,7 +196,12 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         """Return the model that a config.json describes, with random weights."""
         from affect.tasks.talking_face.model import build
 
-        return build(from_dict(Model, config["model"], "model"), from_dict(Signature, config["data"], "data"))
+        model, data = from_dict(Model, config["model"], "model"), from_dict(Signature, config["data"], "data")
+        if not model.media.taken:
+            return build(model, data)
+        from affect.tasks.talking_face.end_to_end import EndToEndModel
+
+        return EndToEndModel.restore(model, data, config["encoders"])
 
     @classmethod
     def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:

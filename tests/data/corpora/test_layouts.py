@@ -15,9 +15,10 @@ from affect.errors import AffectError
 
 ROOT = Path(__file__).parents[3] / "affect"
 ALL = corpora.ALL
-WORDS = ("hub", "synthetic", "generated", "score_folder", "score_table", "generated_scores")
+WORDS = ("hub", "synthetic", "generated", "score_folder", "score_table", "generated_scores", "generated_clips")
 """Names that are words, too, or that help explains: counted where code has them as they stand, not in a text."""
-BUILT_ON = {"synthetic": "iemocap", "generated": "mer2023", "generated_scores": "score_folder"}
+BUILT_ON = {"synthetic": "iemocap", "generated": "mer2023", "generated_scores": "score_folder",
+            "generated_clips": "score_table"}  # fmt: skip
 """Generated corpora, and the layout in which they are written."""
 
 

@@ -8,6 +8,7 @@ import pytest
 from affect.data import corpora, frame_csv
 from affect.data.frame_csv import AU, VISUAL, read_faces
 from affect.errors import AffectError
+from tests.data.films import film
 
 TABLE = """name,lip_score,MOS,split,room,take,blur,sharp
 a_1_x,2,3.5,train,A,1,.5,1
@@ -152,3 +153,40 @@ def test_real_files_of_both_programs(real_data):
     assert first[0] == np.float32(355.59026655374674) and abs(first[-7:].sum() - 1) < 1e-3
     assert read_faces(folder / "OpenFace_Test.csv")["au"][0, 0] == np.float32(0.6773)
     assert len(frame_csv.VISUAL) == 163
+
+
+def test_clips_with_their_videos_and_faces(tmp_path):
+    (tmp_path / "mos.csv").write_text("Image,MOS\n1_x.mp4,1\n2_y,2\n3_z,3\n4_w,4\n5_v,5\n")
+    (tmp_path / "films").mkdir()
+    (tmp_path / "faces").mkdir()
+    for name in ("1_x", "2_y", "5_v"):
+        (tmp_path / "films" / f"{name}.mp4").write_bytes(film(range(10)))
+    (tmp_path / "films" / "3_z.mp4").write_bytes(b"no video")
+    (tmp_path / "faces" / "1_x.csv").write_text("frame\n0\n")
+    (tmp_path / "faces" / "2_y.csv").write_text("frame\n0\n")
+    corpus = read(tmp_path, videos="films", pattern=r"^(?P<picture>\d+)_")
+    rows = corpus.utterances.to_list()
+    assert [(row["id"], row["picture"], row["boxes"]) for row in rows] == [
+        ("1_x.mp4", "1", ""), ("2_y", "2", ""), ("5_v", "5", ""),
+    ]  # fmt: skip
+    assert rows[0]["path"] == str(tmp_path / "films" / "1_x.mp4")
+    assert [row["seconds"] for row in rows] == pytest.approx([1.0] * 3, abs=0.11)
+    told = {each.what: each.reason for each in corpus.exclusions}
+    assert told["4_w"] == "no video of this name" and told["3_z"].startswith("unreadable video: ")
+    faces = read(tmp_path, videos="films", boxes="faces")
+    assert [row["boxes"] for row in faces.utterances] == [str(tmp_path / "faces" / f"{n}.csv") for n in ("1_x", "2_y")]
+    assert {each.what: each.reason for each in faces.exclusions}["5_v"] == "no table of faces"
+    assert faces.fingerprint != corpus.fingerprint
+    for folder, said in (("films", "has no CSV of a clip"), ("empty", "has no CSV of a clip")):
+        with pytest.raises(AffectError, match=said):
+            read(tmp_path, videos="films", boxes=folder)
+    (tmp_path / "films" / "1_x.webm").write_bytes(film(range(10), form="matroska"))
+    with pytest.raises(AffectError, match=r"1_x.mp4 and 1_x.webm: names must differ"):
+        read(tmp_path, videos="films")
+    for folder, said in (("faces", "has no video"), ("none", "is not a folder")):
+        with pytest.raises(AffectError, match=said):
+            read(tmp_path, videos=folder)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "9_q.mp4").write_bytes(film(range(3)))
+    with pytest.raises(AffectError, match="has none of the 5 clips"):
+        read(tmp_path, videos="other")

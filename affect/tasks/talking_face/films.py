@@ -1,0 +1,144 @@
+"""Micro-batches of clips as they were recorded: images and sound on one clock, changed in training as recipes ask.
+
+Legend: B clips, T images, S pixels of a side, N samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from affect.data import augment, clip
+from affect.data.clip import Clip
+from affect.data.faces import read_boxes
+from affect.data.score_corpus import ScoreCorpus
+from affect.errors import AffectError
+from affect.task import Key, Row
+from affect.tasks.talking_face.clips import Clips
+from affect.tasks.talking_face.config import FRAMES, Augment
+from affect.tasks.talking_face.media import AUDIO, FRAMES_A_SECOND, IMAGES, SAMPLES, SOUND_RATE, VIDEO, Media
+
+
+class FilmClips(Clips):
+    """What makes micro-batches of clips that are read when a batch needs them, beside features of the store."""
+
+    def __init__(self, *given: Any, media: Media) -> None:
+        """Take what `Clips` does, and what of a clip is seen and heard."""
+        super().__init__(*given)
+        self._media = media
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The names of all features that the model fuses."""
+        return (*super().streams, *self._media.taken)
+
+    def media(self, rows: Sequence[Row], key: Key | None) -> dict[str, torch.Tensor]:
+        """Return images and sound of rows; with a key they are changed as the recipe asks for.
+
+        Under the condition `offset=N` sound is as late as N images last. Raises AffectError for a clip that can't be
+        read.
+        """
+        clips = []
+        for row in rows:
+            own = read(Path(row["path"]), self._media, Path(row["boxes"]) if row["boxes"] else None, row["id"])
+            if key is not None:
+                own = changed(row["id"], own, self.change, key)
+            if (by := row.get("condition")) and own.sound is not None:
+                late = round(int(by.partition("=")[2]) / self._media.rate * SOUND_RATE)
+                own = own._replace(sound=np.concatenate([np.zeros(late, np.float32), own.sound])[: len(own.sound)])
+            clips.append(own)
+        return inputs_of(clips, self._media)
+
+
+def read(path: Path, media: Media, boxes: Path | None, id: str) -> Clip:
+    """Return what a model sees and hears of a video, by the `boxes` of its faces where these are what it sees.
+
+    Raises AffectError as `clip.read` does, and where there are no boxes of a clip whose face is seen.
+    """
+    if media.faces and boxes is None:
+        raise AffectError(f"{id}: its face is what is seen, and no CSV (py-feat's or OpenFace's) tells where it is")
+    return clip.read(
+        path, rate=media.rate, seconds=media.seconds, side=media.side if media.video else None,
+        sampling_rate=SOUND_RATE if media.audio else None, boxes=read_boxes(boxes) if media.faces and boxes else None,
+        margin=media.margin,
+    )  # fmt: skip
+
+
+def inputs_of(clips: Sequence[Clip], media: Media) -> dict[str, torch.Tensor]:
+    """Return clips as the model takes them, padded with zeros: one image, one sample at least."""
+    inputs: dict[str, torch.Tensor] = {}
+    kinds: tuple[tuple[str, str, tuple[int, ...], Any], ...] = (
+        (VIDEO, IMAGES, (media.side, media.side, 3), np.uint8), (AUDIO, SAMPLES, (), np.float32),
+    )  # fmt: skip
+    for kind, name, shape, dtype in kinds:
+        if kind not in media.taken:
+            continue
+        given = [own.images if kind == VIDEO else own.sound for own in clips]
+        counts = [0 if values is None else len(values) for values in given]
+        whole = np.zeros((len(clips), max(1, *counts), *shape), dtype)
+        for row, values in zip(whole, given, strict=True):
+            if values is not None:
+                row[: len(values)] = values
+        inputs |= {name: torch.from_numpy(whole), kind + FRAMES: torch.tensor(counts)}
+    return inputs
+
+
+def timed(corpus: ScoreCorpus, media: Media) -> ScoreCorpus:
+    """Return a corpus of videos with the length of each clip in the frames of the encoder that has the most."""
+    a_second = FRAMES_A_SECOND if media.audio else media.rate
+    rows = corpus.utterances
+    lengths = []
+    for seconds, frames in zip(rows["seconds"], rows["length"], strict=True):
+        own = math.ceil(min(seconds, media.seconds) * a_second)
+        lengths.append(float(max(1, own, frames if media.features else 1)))
+    return replace(corpus, utterances=rows.remove_columns("length").add_column("length", lengths))
+
+
+def changed(id: str, own: Clip, change: Augment, key: Key) -> Clip:
+    """Return a clip changed by the recipe, a function of the seed, the epoch and the clip's id."""
+    images, sound = own
+
+    def random(what: str) -> np.random.Generator:
+        return augment.generator(key.seed, key.epoch, id, what=what)
+
+    if change.speed:
+        factor = (1 + change.speed) ** random("speed").uniform(-1, 1)
+        images = None if images is None else faster(images, factor)
+        sound = None if sound is None else faster(sound, factor)
+    if sound is not None and change.noise is not None:
+        sound = augment.add_noise(sound, change.noise, random("noise"))
+    if sound is not None and change.gain:
+        sound = augment.gain(sound, change.gain, random("gain"))
+    if images is not None and change.drop:
+        drawn = random("drop")
+        kept = drawn.random(len(images)) >= drawn.uniform(0, change.drop)
+        images = images[np.maximum.accumulate(np.where(kept, np.arange(len(images)), 0))]
+    if images is not None and change.flip and random("flip").random() < 0.5:
+        images = images[:, :, ::-1]
+    if images is not None and change.crop:
+        images = cropped(images, change.crop, random("crop"))
+    return Clip(images, sound)
+
+
+def faster(values: NDArray[Any], factor: float) -> NDArray[Any]:
+    """Return images [T, ...], the nearest ones, or sound [N], interpolated, so many times as fast: one at least."""
+    places = np.minimum(np.arange(max(1, round(len(values) / factor))) * factor, len(values) - 1)
+    if values.ndim > 1:
+        return np.asarray(values[np.round(places).astype(np.intp)])
+    made: NDArray[Any] = np.interp(places, np.arange(len(values)), values).astype(values.dtype)
+    return made
+
+
+def cropped(images: NDArray[np.uint8], most: float, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a square of images [T, S, S, 3], the same of all, of which up to `most` is cut away, at their size."""
+    side = images.shape[1]
+    edge = max(1, round(side * (1 - random.uniform(0, most))))
+    top, left = random.integers(side - edge + 1, size=2).tolist()
+    return np.stack([clip.square(image[top : top + edge, left : left + edge], side) for image in images])

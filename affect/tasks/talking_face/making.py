@@ -1,0 +1,58 @@
+"""Features of a video by the encoders that made those that a model was trained on (`recipes/extract_features.py`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from affect.data.media import Medium
+from affect.data.video import starts
+from affect.errors import AffectError
+from affect.tasks.talking_face.config import Signature
+from affect.tasks.talking_face.corruptions import Frames
+
+if TYPE_CHECKING:
+    from affect.inference.extractor import Extractor
+
+Makers = Mapping[str, "Extractor"]
+"""What makes a feature, by its name."""
+
+
+def makers_of(data: Signature) -> Makers:
+    """Return what makes the features of which it is known; raises AffectError where an encoder can't be had."""
+    if not data.made_by:
+        return {}
+    # Loads transformers, which a prediction from features does without.
+    from affect.inference.extractor import Extractor
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return {name: Extractor.from_facts(json.loads(text), Path(name), device) for name, text in data.made_by}
+
+
+def made(video: Path, makers: Makers) -> dict[str, Frames]:
+    """Return the frames [T, W] of a video's features that can be made of it.
+
+    Raises AffectError for a file that can't be read, one of whose faces nothing is known where a feature is of faces,
+    and one of which nothing can be made.
+    """
+    faces = video.with_suffix(".csv")
+    clip = {}
+    silent = starts(video).sound is None
+    for name, maker in makers.items():
+        if silent and maker.settings.modality == "audio":
+            continue
+        boxes = bool(getattr(maker.settings, "boxes", False))
+        if boxes and not faces.is_file():
+            raise AffectError(f"{video}: {name} is of faces: {faces} (py-feat's or OpenFace's) has to lie beside it")
+        frames = np.atleast_2d(maker.extract(Medium(name=video.stem, video=video, boxes=faces if boxes else None)))
+        # Zeros are the mark of what is missing.
+        if frames.any():
+            clip[name] = np.asarray(frames, np.float32)
+    if not clip:
+        raise AffectError(f"{video}: nothing of it can be made: it has neither sound nor faces")
+    return clip

@@ -1,0 +1,64 @@
+"""The recipe's section of what a model itself sees and hears of a clip. Imports no tensor library."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from affect.config import require, require_each
+
+VIDEO, AUDIO = "video", "audio"
+"""Features that the model makes of images and of sound."""
+IMAGES, SAMPLES = "video_images", "audio_samples"
+"""Inputs of the model: images as bytes, and sound; how many there are of each is called as that of a feature."""
+SOUND_RATE, FRAMES_A_SECOND = 16_000, 50.0
+"""What speech encoders take in Hz, and what they make of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Media:
+    """Encoders of images and sound inside the model, which then takes clips (`data.videos`); off by default."""
+
+    video: str | None = None
+    """Image encoder: a name on the Hub (owner/model), a folder of transformers, or tiny (random weights)."""
+    audio: str | None = None
+    """Speech encoder: a name on the Hub, a folder, or tiny, small and their like (random weights)."""
+    video_revision: str | None = None
+    audio_revision: str | None = None
+    train_video: bool = False
+    """Whether the image encoder learns, too."""
+    train_audio: Literal["none", "transformer", "all"] = "none"
+    """Which part of the speech encoder learns, too."""
+    lr: float | None = None
+    """Learning rate of encoders that learn; that of all else when not given."""
+    rate: float = 5.0
+    """Images a second."""
+    side: int = 112
+    """Pixels of the images' side as they are read; the encoder's own size is made of them."""
+    faces: bool = False
+    """See the faces that tables of boxes tell of (`data.boxes`), not the square in the middle of the picture."""
+    margin: float = 0.3
+    """How much more than a face's box is cut out, as a share of its longer side."""
+    seconds: float = 10.0
+    """What is taken of a clip, from its beginning."""
+    features: bool = False
+    """Take the features of the corpus, too."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require_each(self, "media", "be a name or left out", bool, "video", "audio")
+        for name in ("rate", "seconds", "lr"):
+            require_each(self, "media", "be positive", lambda value: 0 < value < math.inf, name)
+        require(self.side >= 16, "media.side", "be at least 16", self.side)
+        require(0 <= self.margin < math.inf, "media.margin", "not be negative", self.margin)
+        for kind in (VIDEO, AUDIO):
+            own = (f"{kind}_revision", f"train_{kind}")
+            for name in own if getattr(self, kind) is None else ():
+                given = getattr(self, name)
+                require(given in (None, False, "none"), f"media.{name}", f"be left out without media.{kind}", given)
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """The features that the model makes itself."""
+        return tuple(name for name in (VIDEO, AUDIO) if getattr(self, name) is not None)

@@ -1,0 +1,264 @@
+"""Models that see and hear clips themselves: each clip's own scores, gradients, training, prediction from a file."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from affect import keyed, tasks
+from affect.data.clip import Clip
+from affect.errors import AffectError
+from affect.inference import opening
+from affect.models.dropout import replace_dropout
+from affect.task import Key
+from affect.tasks.talking_face.config import FRAMES, Augment, Data, Model, TalkingFace
+from affect.tasks.talking_face.end_to_end import EndToEndModel
+from affect.tasks.talking_face.films import FilmClips, changed, inputs_of
+from affect.tasks.talking_face.media import AUDIO, IMAGES, SAMPLES, VIDEO, Media
+from affect.tasks.talking_face.task import TalkingFaceTask
+from affect.usage import UserInputs
+from tests.tasks.talking_face import small
+
+SCORES = (("lip_sync_score", 1.0, 5.0), ("overall_score", 0.0, 100.0))
+SMALL = {"encoder_dim": 16, "heads": 2, "layers": 1, "encoder_layers": 1, "dropout": 0.1}
+LEARNED = {"video": "tiny", "audio": "tiny", "train_video": True, "train_audio": "all", "side": 32}
+VARIANTS: dict[str, dict] = {
+    "both": LEARNED,
+    "frozen": {"video": "tiny", "audio": "tiny", "side": 24},
+    "seen": {"video": "tiny", "train_video": True, "side": 32},
+    "heard": {"audio": "tiny-group", "train_audio": "transformer"},
+}
+COUNTS = ((3, 8000), (2, 0), (0, 4800), (5, 100))
+"""Images and samples by clip; a whole modality may be missing."""
+IDS = tuple(f"clip{k}" for k in range(len(COUNTS)))
+EVERY = range(len(COUNTS))
+
+
+def made(name: str, **fields) -> EndToEndModel:
+    torch.manual_seed(0)
+    config = Model(**{**SMALL, **fields}, media=Media(**VARIANTS[name]))
+    model = EndToEndModel.build(config, (), SCORES)
+    replace_dropout(model)
+    keyed.name_places(model)
+    return model
+
+
+def clips(model: EndToEndModel, places=EVERY) -> dict[str, torch.Tensor]:
+    given = []
+    for place in places:
+        rng = np.random.default_rng(place)
+        images, samples = COUNTS[place]
+        side = model.config.media.side
+        shown = rng.integers(0, 256, (images, side, side, 3)).astype(np.uint8)
+        given.append(
+            Clip(shown if images else None, rng.normal(0, 0.1, samples).astype(np.float32) if samples else None)
+        )
+    return inputs_of(given, model.config.media)
+
+
+def heard(model: EndToEndModel, places=EVERY) -> dict[str, torch.Tensor]:
+    with torch.no_grad(), keyed.examples(0, 7, [IDS[place] for place in places]):
+        return model(**clips(model, places))
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_clip_is_the_same_alone_and_in_another_order(name, training):
+    model = made(name).train(training)
+    together, turned = heard(model), heard(model, EVERY[::-1])
+    alone = [heard(model, [place]) for place in EVERY]
+    for output, values in together.items():
+        assert torch.isfinite(values).all(), output
+        for others in (turned[output].flip(0), torch.cat([one[output] for one in alone])):
+            torch.testing.assert_close(others, values, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("places", [EVERY, [1], [2]])
+def test_every_parameter_that_learns_has_a_gradient_in_every_forward(name, places):
+    model = made(name, modality_dropout=0.2, alignment=0.1).train()
+    with keyed.examples(0, 7, [IDS[place] for place in places]):
+        outputs = model(**clips(model, places))
+    torch.stack([(value - 0.3).square().mean() for value in outputs.values()]).sum().backward()
+    for parameter_name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, parameter_name
+            assert torch.isfinite(parameter.grad).all(), parameter_name
+    coders = model.coders()
+    assert any(p.requires_grad for p in coders) == (name != "frozen")
+    if places == EVERY:
+        assert all(p.grad.any() for p in coders if p.requires_grad and p.ndim > 1)
+
+
+def test_what_is_missing_is_its_token_and_what_is_not_given_is_one_line():
+    model = made("both").eval()
+    before = heard(model)["overall_score"]
+    with torch.no_grad():
+        model.fusion.encoders[1].token.fill_(2.0)
+    assert (heard(model)["overall_score"] != before).tolist() == [not samples for _, samples in COUNTS]
+    given = clips(model)
+    for name in (IMAGES, SAMPLES, VIDEO + FRAMES, AUDIO + FRAMES):
+        with pytest.raises(AffectError, match="the model takes"):
+            model(**{key: value for key, value in given.items() if key != name})
+
+
+CHANGES = Augment(gain=6.0, noise=(5.0, 20.0), speed=0.2, crop=0.3, flip=True, drop=0.5)
+
+
+def test_augmentation_follows_the_seed_the_epoch_and_the_clip():
+    rng = np.random.default_rng(0)
+    own = Clip(
+        rng.integers(0, 256, (8, 16, 16, 3)).astype(np.uint8), rng.normal(0, 0.1, 12_800).astype(np.float32)
+    )  # fmt: skip
+    key = Key(seed=0, epoch=1)
+    first, again = (changed("a", own, CHANGES, key) for _ in range(2))
+    assert np.array_equal(first.images, again.images) and np.array_equal(first.sound, again.sound)
+    for others in (changed("b", own, CHANGES, key), changed("a", own, CHANGES, Key(seed=0, epoch=2))):
+        assert len(others.sound) != len(first.sound)
+    ratio = len(first.sound) / len(own.sound)
+    assert ratio != 1 and len(first.images) == pytest.approx(8 * ratio, abs=0.51), "both at one speed"
+    assert changed("a", own, Augment(), key) == own
+    assert changed("a", Clip(None, None), CHANGES, key) == Clip(None, None)
+    flips = [changed(f"{k}", own, Augment(flip=True), key).images for k in range(40)]
+    turned = [np.array_equal(images, own.images[:, :, ::-1]) for images in flips]
+    assert 8 < sum(turned) < 32
+    assert all(t or np.array_equal(images, own.images) for t, images in zip(turned, flips, strict=True))
+    dropped = [changed(f"{k}", own, Augment(drop=0.5), key).images for k in range(40)]
+    held = np.mean([[np.array_equal(i[t], i[t - 1]) for t in range(1, 8)] for i in dropped])
+    assert 0.15 < held < 0.35
+    assert all(np.array_equal(images[0], own.images[0]) for images in dropped)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("clips") / "generated"
+
+
+def recipe(root: Path, **fields) -> TalkingFace:
+    base = small.recipe(root)
+    data = Data(
+        corpus="generated_clips", root=str(root), clips=18, clip_seconds=(0.4, 0.8), boxes="boxes",
+        scores=("lip_sync_score", "overall_score"),
+    )  # fmt: skip
+    model = Model(**SMALL, media=Media(**{**LEARNED, "faces": True, "lr": 1e-4}))
+    train = replace(base.train, batch=6, epochs=1)
+    return replace(base, data=data, model=model, train=train, augment=CHANGES, **fields)
+
+
+@pytest.fixture(scope="module")
+def trained(root, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "run"
+    small.train(recipe(root), folder)
+    return folder
+
+
+def lines(folder: Path, *files: Path) -> list[dict]:
+    output = io.StringIO()
+    opening.predict(folder, UserInputs(files=files), output)
+    return [json.loads(line) for line in output.getvalue().splitlines()]
+
+
+def test_a_clip_is_predicted_as_the_run_predicted_it(root, trained, tmp_path):
+    wanted = [json.loads(line) for line in (trained / "predictions-test.jsonl").read_text().splitlines()]
+    for row in wanted:
+        for folder, ending in (("clips", "mp4"), ("boxes", "csv")):
+            (tmp_path / f"{row['id']}.{ending}").write_bytes((root / folder / f"{row['id']}.{ending}").read_bytes())
+    bare = tmp_path / "bare.mp4"
+    bare.write_bytes((tmp_path / f"{wanted[0]['id']}.mp4").read_bytes())
+    *found, lacks, gone = lines(trained, *(tmp_path / f"{row['id']}.mp4" for row in wanted), bare, tmp_path / "no.mp4")
+    for line, row in zip(found, wanted, strict=True):
+        assert line["prediction"] == pytest.approx(row["prediction"], abs=1e-3)
+        assert line["features"] == ["video", "audio"] and set(line["scale"]) == set(row["prediction"])
+    assert "no CSV (py-feat's or OpenFace's) tells where it is" in lacks["error"]
+    assert "no such file" in gone["error"]
+    with pytest.raises(AffectError, match="this model takes files: videos"):
+        lines(trained)
+
+
+def test_cut_into_micro_batches_it_takes_the_same_steps(root, trained, tmp_path):
+    whole = recipe(root)
+    cut = replace(whole, train=replace(whole.train, budget=60.0, mode="replay"))
+    small.train(cut, tmp_path / "cut")
+    rows = [[json.loads(x) for x in (f / "predictions-test.jsonl").read_text().splitlines()]
+            for f in (trained, tmp_path / "cut")]  # fmt: skip
+    for row, other in zip(*rows, strict=True):
+        assert row["prediction"] == pytest.approx(other["prediction"], abs=5e-3)
+
+
+def test_the_task_tells_lengths_rates_of_encoders_and_moves_sound(root):
+    task = tasks.make(recipe(root)).for_fold(0, 1)
+    assert isinstance(task, TalkingFaceTask) and isinstance(task.clips, FilmClips)
+    rows = list(task.parts["test"])
+    assert all(row["length"] == pytest.approx(50 * row["seconds"], abs=1) for row in rows)
+    groups = {group["name"]: group["lr"] for group in task.param_groups(task.new_model())}
+    assert groups == {"decayed": 3e-3, "encoders_decayed": 1e-4, "not_decayed": 3e-3, "encoders_not_decayed": 1e-4}
+    plain = task.collate(rows[:2], None).inputs
+    late = task.collate([{**row, "condition": "offset=2"} for row in rows[:2]], None).inputs
+    by = round(2 / 5 * 16_000)
+    for before, after, count in zip(plain[SAMPLES], late[SAMPLES], plain[AUDIO + FRAMES], strict=True):
+        assert torch.equal(after[by:count], before[: count - by]) and not after[:by].any()
+    assert torch.equal(late[IMAGES], plain[IMAGES])
+    assert [each.name for each in task.evaluations()][-4:] == [f"test@offset={by}" for by in (2, 4, 8, 16)]
+    assert set(task.baselines()["test"]) == {"mean", "generator_mean"}
+    assert task.corpus.exclusions == [] and set(task.corpus.groups) == {"identity", "source", "generator"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": Model(media=Media(video="tiny"), alignment=0.1)}, "model.alignment must be 0 with one feature"),
+        (
+            {"model": Model(media=Media(video="tiny", faces=True)), "boxes": None},
+            "media.faces must be left out without",
+        ),
+        ({"augment": Augment(mixup=0.2)}, "augment.mixup must be left out with model.media"),
+        ({"augment": Augment(mask=0.2)}, "augment.mask must be left out with model.media"),
+        ({"model": Model(**SMALL)}, "augment.gain must be left out without model.media"),
+    ],
+)
+def test_what_does_not_fit_clips_is_named(root, changes, said):
+    base = recipe(root)
+    boxes = changes.pop("boxes", base.data.boxes)
+    with pytest.raises(AffectError, match=said):
+        replace(base, data=replace(base.data, boxes=boxes), **changes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"video": ""}, "media.video must be a name"),
+        ({"rate": 0.0}, "media.rate must be positive"),
+        ({"side": 8}, "media.side must be at least 16"),
+        ({"train_video": True}, "media.train_video must be left out without media.video"),
+    ],
+)
+def test_a_wrong_field_is_named(fields, said):
+    with pytest.raises(AffectError, match=said):
+        Media(**fields)
+
+
+def test_a_corpus_without_videos_is_refused_before_a_model_is_built(tmp_path):
+    base = small.recipe(small.corpus(tmp_path / "features"))
+    task = tasks.make(replace(base, model=Model(**SMALL, media=Media(video="tiny"))))
+    with pytest.raises(AffectError, match="no row names a video"):
+        _ = task.corpus
+
+
+def test_its_card_has_a_program_that_runs(root, trained, tmp_path, monkeypatch, capsys):
+    config = json.loads((trained / "checkpoints" / "best" / "config.json").read_text())
+    assert TalkingFaceTask.preprocessing(config)["clip"]["faces"] is True
+    card = TalkingFaceTask.card(config, {}, str(trained / "checkpoints" / "best"))
+    assert card.command == "CLIP.mp4"
+    row = json.loads((trained / "predictions-test.jsonl").read_text().splitlines()[0])
+    for folder, ending in (("clips", "mp4"), ("boxes", "csv")):
+        (tmp_path / f"CLIP.{ending}").write_bytes((root / folder / f"{row['id']}.{ending}").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec(card.program, {})
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"{name} {value:.2f} on a scale of 1 to 5" for name, value in row["prediction"].items()]

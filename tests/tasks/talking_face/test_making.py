@@ -1,0 +1,124 @@
+"""Features that were extracted from clips, frame by frame, trained on, and made again of a clip to be predicted."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from affect import tasks
+from affect.data import corpora
+from affect.data.store import Store
+from affect.errors import AffectError
+from affect.experiments import extraction
+from affect.extraction import AudioExtraction, VideoExtraction
+from affect.inference import opening
+from affect.tasks.talking_face.config import Augment, Data
+from affect.tasks.talking_face.end_to_end import EndToEndModel
+from affect.tasks.talking_face.media import Media
+from affect.usage import UserInputs
+from tests.data.films import film
+from tests.tasks.talking_face import small
+
+SETTINGS = {"clips": 18, "clip_seconds": (0.4, 0.8)}
+NAMES = {"audio": "tiny-audio-FRA", "video": "tiny-video-FRA"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("made") / "generated"
+    corpora.read_scores("generated_clips", root, **SETTINGS)
+    common = {"encoder": "tiny", "source": str(root / "clips"), "output": root, "level": "frame", "store": True}
+    extraction.run(AudioExtraction(layers=2, precision="float16", **common), "command")
+    extraction.run(VideoExtraction(rate=5.0, **common), "command")
+    return root
+
+
+def table(root: Path) -> Data:
+    return Data(
+        corpus="score_table", root=str(root), table="scores.csv", groups=("identity", "source"),
+        frames_of="features", scores=("lip_sync_score", "overall_score"),
+    )  # fmt: skip
+
+
+def test_all_frames_are_in_one_file_and_a_corpus_of_scores(root):
+    for kind, name in NAMES.items():
+        folder = root / "features" / name
+        assert sorted(path.name for path in folder.iterdir()) == ["features.arrow", "manifest.json"]
+        assert json.loads((folder / "manifest.json").read_text())["files"] == 18
+        store = Store(folder / "features.arrow")
+        assert store.features[name].rank == 2 and len(store) == 18
+        facts = json.loads(store.facts[name])
+        assert facts["modality"] == kind and str(root) not in store.facts[name], "it goes into models"
+    corpus = tasks.make(replace(small.recipe(root), data=table(root))).corpus
+    assert corpus.features == {NAMES["audio"]: 32, NAMES["video"]: 16} and set(corpus.schema["made_by"]) == {
+        *NAMES.values()
+    }
+    row = corpus.utterances[0]
+    frames = corpus.store.read(NAMES["audio"], 0)
+    assert frames.dtype == np.float16 or frames.dtype == np.float32
+    assert row["length"] == len(frames) > 15
+
+
+def test_a_clip_is_predicted_as_the_run_predicted_its_features(root, tmp_path):
+    base = small.recipe(root)
+    recipe = replace(base, data=table(root), train=replace(base.train, batch=6, epochs=1), augment=Augment())
+    small.train(recipe, tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "predictions-test.jsonl").read_text().splitlines()]
+    silent = tmp_path / "silent.mp4"
+    silent.write_bytes(film(range(0, 200, 20)))
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    files = [*(root / "clips" / f"{row['id']}.mp4" for row in rows), silent, tmp_path / "bad.mp4"]
+    output = io.StringIO()
+    opening.predict(tmp_path / "run" / "checkpoints" / "best", UserInputs(files=tuple(files)), output)
+    *found, without, bad = (json.loads(line) for line in output.getvalue().splitlines())
+    for line, row in zip(found, rows, strict=True):
+        assert line["prediction"] == pytest.approx(row["prediction"], abs=2e-3)
+        assert line["features"] == list(NAMES.values())
+    assert "error" not in without and without["features"] == [NAMES["video"]]
+    assert "bad.mp4" in bad["error"]
+
+
+def test_a_model_that_hears_clips_takes_extracted_features_beside(root, tmp_path):
+    base = small.recipe(root)
+    data = replace(table(root), videos="clips", features=(NAMES["video"],))
+    model = replace(base.model, media=Media(audio="tiny", features=True))
+    small.train(replace(base, data=data, model=model, train=replace(base.train, batch=6, epochs=1)), tmp_path / "run")
+    row = json.loads((tmp_path / "run" / "predictions-test.jsonl").read_text().splitlines()[0])
+    output = io.StringIO()
+    file = root / "clips" / f"{row['id']}.mp4"
+    opening.predict(tmp_path / "run" / "checkpoints" / "best", UserInputs(files=(file,)), output)
+    line = json.loads(output.getvalue())
+    assert line["prediction"] == pytest.approx(row["prediction"], abs=2e-3)
+    assert line["features"] == [NAMES["video"], "audio"]
+    with pytest.raises(AffectError, match="the model makes audio itself"):
+        EndToEndModel.build(model, (("audio", 3),), (("MOS", 1.0, 5.0),))
+
+
+def test_a_run_that_goes_on_takes_what_the_file_has(root, tmp_path):
+    (tmp_path / "clips").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "clips" / f"{name}.mp4").write_bytes(film(range(0, 200, 20)))
+    common = {"encoder": "tiny", "source": str(tmp_path / "clips"), "output": tmp_path, "level": "frame", "store": True}
+    settings = VideoExtraction(**common)
+    folder = extraction.run(settings, "command")
+    before = Store(folder / "features.arrow").read(settings.feature, 0).copy()
+    (tmp_path / "clips" / "c.mp4").write_bytes(film(range(200, 0, -20)))
+    assert "3 media, 2 of them there already" in extraction.dry_run(settings)
+    extraction.run(settings, "command")
+    store = Store(folder / "features.arrow")
+    assert store.ids == ["a", "b", "c"] and np.array_equal(store.read(settings.feature, 0), before)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(AffectError, match="holds features and no manifest.json"):
+        extraction.run(settings, "command")
+    extraction.run(replace(settings, overwrite=True), "command")
+    (tmp_path / "scores.csv").write_text("name,MOS\nz,1\ny,2\n")
+    with pytest.raises(AffectError, match="has none of the 2 clips"):
+        corpora.read_scores("score_table", tmp_path, frames_of="features")
+    (tmp_path / "scores.csv").write_text("name,MOS\na.mp4,1\nb,2\nx,3\n")
+    found = corpora.read_scores("score_table", tmp_path, frames_of="features").store
+    assert [found.read(settings.feature, row) is None for row in range(3)] == [False, False, True]
