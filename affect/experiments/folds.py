@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affect import report, tasks
+from affect import tasks
 from affect.errors import AffectError
 from affect.models import saving
 from affect.options import Options
@@ -289,6 +289,9 @@ def scores_of(folder: Path) -> Scores:
 
 def conclude(runs: Path, top: Path) -> None:
     """Write the report of the experiment in `top` and let runs/latest point at it."""
+    # Loaded where it is needed: a rank's start need not wait for it.
+    from affect import report
+
     run_dir.point_latest(runs, top)
     report.write(top)
 

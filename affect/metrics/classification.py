@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
 from affect.metrics.bootstrap import draws, grouped
@@ -100,7 +99,10 @@ def replicates_f1(groups: ArrayLike, prediction: ArrayLike, target: ArrayLike, n
 
 def softmax(logits: ArrayLike) -> Floats:
     """Return the probabilities [.., C] of `logits` [.., C], in float64."""
-    probabilities: Floats = scipy.special.softmax(np.asarray(logits, dtype=np.float64), axis=-1)
+    # Loaded where it is needed: it takes half a second, which a run without classes need not wait for.
+    from scipy.special import softmax
+
+    probabilities: Floats = softmax(np.asarray(logits, dtype=np.float64), axis=-1)
     return probabilities
 
 
