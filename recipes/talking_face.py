@@ -220,7 +220,7 @@ def end_to_end_augmented() -> TalkingFace:
 def end_to_end_demo() -> TalkingFace:
     """Small random encoders that learn on drawn clips of talking faces, two scores: a minute on a core."""
     base = demo()
-    media = Media(video="tiny", audio="tiny", train_video=True, train_audio="all", faces=True, side=32)
+    media = Media(video="tiny", audio="tiny", train_video=True, train_audio="all", lr=3e-4, faces=True, side=32)
     return replace(
         base,
         data=Data(
@@ -229,7 +229,7 @@ def end_to_end_demo() -> TalkingFace:
         ),
         model=replace(base.model, encoder_dim=32, layers=1, encoder_layers=1, media=media),
         loss=Loss(kind="mse"),
-        train=replace(base.train, epochs=15),
+        train=replace(base.train, epochs=12),
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Generated clips of a talking face, drawn, with scores: to try a model of clips without any data.
 
-The mouth opens with the voice: late where lip sync is bad. The picture is blurred and the voice noisy where the clip is
-bad altogether. A clip is a source through a generator, and both have a quality. Scores of it say nothing of real ones.
+The mouth opens with the voice: late where lip sync is bad. The picture is blurred and pale, and the voice noisy, where
+the clip is bad altogether. A clip is a source through a generator, and both have a quality. Scores of it say nothing of
+real ones.
 """
 
 from __future__ import annotations
@@ -132,7 +133,8 @@ def _face(open_: float, left: int, skin: NDArray[np.float64], blur: float, rng: 
     if reach:
         moved = [np.roll(image, (down, across), (0, 1)) for down in (-reach, 0, reach) for across in (-reach, 0, reach)]
         image = np.mean(moved, axis=0)
-    return np.asarray(np.clip(image, 0, 255), np.uint8)
+    pale = 110 + (image - 110) * (1 - blur / 4)
+    return np.asarray(np.clip(pale, 0, 255), np.uint8)
 
 
 def _faces(left: int, count: int) -> str:

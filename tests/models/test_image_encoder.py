@@ -49,11 +49,13 @@ def test_it_is_rebuilt_from_what_it_says_of_itself():
 
 def test_a_whole_model_loses_what_no_image_passes_through(tmp_path):
     """Parameters of a ViT that its mean state doesn't depend on (the pooler, the mask's token) are frozen."""
-    from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
+    from transformers import ViTConfig, ViTModel
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     facts = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     ViTModel(ViTConfig(image_size=16, patch_size=8, **facts)).save_pretrained(tmp_path)
-    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(tmp_path)
+    side = {"height": 16, "width": 16}
+    CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=side).save_pretrained(tmp_path)
     encoder = ImageEncoder.build(ImageEncoderConfig(name=str(tmp_path), train=True))
     frozen = [name for name, parameter in encoder.named_parameters() if not parameter.requires_grad]
     assert frozen and all("pooler" in name for name in frozen)
