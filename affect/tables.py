@@ -62,7 +62,12 @@ def probability(p: float) -> str:
 
 def counted(count: int, unit: str) -> str:
     """Return a number of things in words (1 speaker, 6 speakers)."""
-    return f"{count:,} {unit}" + ("" if count == 1 else "s")
+    return f"{count:,} {unit if count == 1 else plural(unit)}"
+
+
+def plural(unit: str) -> str:
+    """Return the word for several things (speakers, identities)."""
+    return f"{unit[:-1]}ies" if unit.endswith("y") and unit[-2:-1] not in "aeiou" else f"{unit}s"
 
 
 def escaped(name: str) -> str:

@@ -18,6 +18,14 @@ os.environ.setdefault("AFFECT_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+_LONG = ("distributed", "device", "faults", "slurm", "experiments", "recipes", "report", "third", "test_export.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no process ends with one of them alone."""
+    items.sort(key=lambda item: not any(part in _LONG for part in item.path.parts))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Keep what tests compute out of the user's cache, and shared between them."""

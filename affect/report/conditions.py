@@ -14,7 +14,7 @@ import numpy as np
 from affect.findings import Plot, Section
 from affect.report.study import Study
 from affect.report.systems import Floats, Scored
-from affect.tables import escaped, filled, grid, slug, with_deviation
+from affect.tables import escaped, filled, grid, number, slug, with_deviation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +70,7 @@ def _table(study: Study, names: list[str]) -> str:
     for part in filter(study.conditions, study.evaluations):
         scores = _scored(study, part, [CLEAN, *names, *means])
         cells = [with_deviation(found.mean, found.over_seeds) if found else "" for found in scores]
-        trivial = [f"{study.scored(part, study.main, model).mean:.3f}" for model in study.baselines]
+        trivial = [number(study.scored(part, study.main, model).mean) for model in study.baselines]
         rows.append([part, *cells, *trivial])
     return grid(*filled(["part", CLEAN, *map(value, names), *means, *study.baselines], rows))
 

@@ -10,7 +10,7 @@ from affect.report.runs import TRAIN, VALID, Run
 from affect.report.significance import PAIRS, few, judge
 from affect.report.study import NETWORK, Study
 from affect.report.systems import ROW, Scored, spread
-from affect.tables import NONE, counted, escaped, filled, goal, grid, inside, number, signed, with_deviation
+from affect.tables import NONE, counted, escaped, filled, goal, grid, inside, number, plural, signed, with_deviation
 from affect.task import Measure
 
 
@@ -166,9 +166,9 @@ def _intervals(study: Study) -> list[str]:
         return ["There is only one group of rows, so there are no intervals."]
     unit, first = groups.unit, escaped(study.evaluations[0])
     said = [
-        f"Intervals are 95 % percentile intervals of 1,000 resamples of an evaluation's {unit}s ({first}: "
-        f"{groups.count:,}); they say how much the choice of test {unit}s matters, not that of the seed. Differences "
-        f"are paired: both on the same resamples. {few(groups.count, unit)}".rstrip()
+        f"Intervals are 95 % percentile intervals of 1,000 resamples of an evaluation's {plural(unit)} ({first}: "
+        f"{groups.count:,}); they say how much the choice of test {plural(unit)} matters, not that of the seed. "
+        f"Differences are paired: both on the same resamples. {few(groups.count, unit)}".rstrip()
     ]
     if unit == ROW and study.main.groups:
         named = " nor ".join(study.main.groups)

@@ -291,6 +291,7 @@ def corpus(*streams: Stream) -> FeatureCorpus:
     return FeatureCorpus(
         name="toy",
         fingerprint="0",
+        labelled="1",
         scale=(-5.0, 5.0),
         classes=("sad", "happy"),
         utterances=Dataset.from_dict({"id": ["a", "b", "c"], "part": ["train", "test1", "train"]}),

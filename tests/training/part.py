@@ -42,7 +42,10 @@ class Part:
         self.average.update(self.net.state_dict().items())
 
     def save(self, where: Path, step: int, keep: int = 1, **changes: Any) -> State:
-        state = State(step=step, **{**STATE, **changes})
+        settings = {**STATE, **changes}
+        # Without a score no weights were kept.
+        settings["best_step"] = 0 if settings["best"] is None else settings["best_step"]
+        state = State(step=step, **settings)
         checkpoint.save(self.engine, where, self.model, self.optimizer, self.average, state, keep=keep)
         return state
 

@@ -171,4 +171,5 @@ def test_a_score_that_is_not_defined_is_never_better(scores, sign):
     assert found[-1][2].best == ((max if sign == 1 else min)(defined) if defined else None)
     last = course(scores, recipe(choose="last"), sign)[-1][2]
     assert last.best_epoch == len(scores) - 1
-    assert last.best is not None, "the last weights are kept whatever their score"
+    assert last.best_step > 0, "the last weights are kept whatever their score"
+    assert last.best == (scores[-1] if math.isfinite(scores[-1]) else None)
