@@ -2,9 +2,10 @@
 # One would guess: the logistic curve of video quality (ITU, VQEG: PLCC and RMSE are taken after it) may be started at the
 # mean of the predictions, as is usual, and a mean of 8e-17 of centred predictions is as good a start as 0.
 # Seen: scipy.optimize.curve_fit leaves that parameter where it was, to the last bit, and warns of nothing but a covariance
-# that "could not be estimated", which few who fit such a curve ask for: MINPACK's difference step is the value times 1.5e-8, which changes no residual, and only a start of exactly 0 has a step of its own. The fit
-# that comes back is worse (PLCC .980 in place of .990, RMSE .292 in place of .206); standardised predictions, which are
-# what one would give a solver, have such a mean. Start at exactly 0, or give `diff_step` (method trf) or the derivative.
+# that "could not be estimated", which few who fit such a curve ask for: MINPACK's difference step is the value times
+# 1.5e-8, which changes no residual, and only a start of exactly 0 has a step of its own. The fit that comes back is worse
+# (PLCC .980 in place of .990, RMSE .292 in place of .206); standardised predictions, which are what one would give a
+# solver, have such a mean. Start at exactly 0, or give `diff_step` (method trf) or the derivative.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
