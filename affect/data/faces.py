@@ -18,8 +18,8 @@ Image = NDArray[np.uint8]
 Cells = Mapping[str, float]
 
 _PYFEAT: tuple[str, ...] = ("frame", "FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight", "FaceScore")
-_LANDMARKS = tuple(f"{axis}_{point}" for axis in "xy" for point in range(68))
-_OPENFACE: tuple[str, ...] = ("frame", "confidence", "success", *_LANDMARKS)
+LANDMARKS = tuple(f"{axis}_{point}" for axis in "xy" for point in range(68))
+_OPENFACE: tuple[str, ...] = ("frame", "confidence", "success", *LANDMARKS)
 _LEAST = 0.5
 """The lowest score of a face that counts."""
 _SHOWN = 6

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.data.corpora.labels import Cells, number, read_csv
+from affect.data.faces import LANDMARKS
 from affect.errors import AffectError
 
-_POINTS = tuple(f"{axis}_{k}" for axis in "xy" for k in range(68))
 _UNITS = ("01", "02", "04", "05", "06", "07", "09", "10", "11", "12", "14", "15", "17", "20", "23", "24", "25", "26",
           "28", "43")  # fmt: skip
 _EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
-VISUAL = (*_POINTS, *(f"AU{unit}" for unit in _UNITS), *_EMOTIONS)
+VISUAL = (*LANDMARKS, *(f"AU{unit}" for unit in _UNITS), *_EMOTIONS)
 """Columns of py-feat, in the order in which they are read."""
 _INTENSE = ("01", "02", "04", "05", "06", "07", "09", "10", "12", "14", "15", "17", "20", "23", "25", "26", "45")
 AU = tuple(f"AU{unit}_r" for unit in _INTENSE)

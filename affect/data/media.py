@@ -50,6 +50,14 @@ class Medium:
         return self.video if self.audio is None else self.audio
 
 
+def film(video: Path, feature: str, *, boxes: bool) -> Medium:
+    """Return a video, with `boxes` and the CSV of faces beside it; raises AffectError where `feature` lacks that."""
+    faces = video.with_suffix(".csv")
+    if boxes and not faces.is_file():
+        raise AffectError(f"{video}: {feature} is of faces: {faces} (py-feat's or OpenFace's) has to lie beside it")
+    return Medium(name=video.stem, video=video, boxes=faces if boxes else None)
+
+
 def read_media(source: str, *, columns: Mapping[str, str] | None = None, root: Path | None = None) -> Sequence[Medium]:
     """Return the media of a CSV (or TSV), a folder of files, or a `datasets` source, in its order.
 

@@ -54,11 +54,16 @@ def convert(path: Path, out: Path, labels: Sequence[str] = ()) -> str:
     return said
 
 
-def refuse(path: Path) -> AffectError:
-    """Return the error of a training on a pickle, which says how to make it one on a folder."""
+def is_pickle(path: Path) -> bool:
+    """Tell whether a path is called as a pickle is, and is no folder."""
+    return path.suffix in SUFFIXES and not path.is_dir()
+
+
+def refuse(path: Path, use: str = "trained on") -> AffectError:
+    """Return the error of a pickle that was to be `use`, which says how to make it a folder."""
     out = path.with_suffix("")
     return AffectError(
-        f"{path} is a pickle, which is not trained on: convert it once (affect convert {path} {out}) and give {out}"
+        f"{path} is a pickle, which is not {use}: convert it once (affect convert {path} {out}) and give {out}"
     )
 
 

@@ -13,10 +13,8 @@ from affect.data import video
 from affect.data.corpus import Exclusion
 from affect.data.media import FILM
 from affect.data.score_corpus import ScoreCorpus
-from affect.data.score_samples import Sample
+from affect.data.score_samples import Made, Sample
 from affect.errors import AffectError, first_line
-
-Made = tuple[list[Sample], dict[str, str]]
 
 
 def videos_in(folder: Path) -> dict[str, Path]:
@@ -75,7 +73,8 @@ def with_videos(corpus: ScoreCorpus, videos: Mapping[str, Path], boxes: Path | N
     faces = [tables.get(name, "") for name in names]
     if boxes is not None and not any(faces):
         raise AffectError(f"{boxes} has no CSV of a clip, {names[0]}.csv for one")
-    kept = [k for k, face in enumerate(faces) if face or boxes is None]
+    there = [bool(face) or boxes is None for face in faces]
+    kept = [k for k, has in enumerate(there) if has]
     names, faces = [names[k] for k in kept], [faces[k] for k in kept]
     paths = [videos[name] for name in names]
     digest = hashlib.sha256(corpus.fingerprint.encode())
@@ -83,7 +82,8 @@ def with_videos(corpus: ScoreCorpus, videos: Mapping[str, Path], boxes: Path | N
         digest.update(repr((name, path.stat().st_size, box and Path(box).stat().st_size)).encode())
     columns = {"path": [str(path) for path in paths], "boxes": faces, "seconds": [video.seconds_of(p) for p in paths]}
     rows = corpus.utterances
-    left_out = [Exclusion(what=id, reason="no table of faces") for k, id in enumerate(rows["id"]) if k not in {*kept}]
+    told = zip(rows["id"], there, strict=True)
+    left_out = [Exclusion(what=id, reason="no table of faces") for id, has in told if not has]
     table = {name: [values[k] for k in kept] for name, values in rows.to_dict().items()} | columns
     types = {**rows.features, "path": Value("string"), "boxes": Value("string"), "seconds": Value("float64")}
     return replace(

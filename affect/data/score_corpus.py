@@ -190,7 +190,7 @@ def way(corpus: ScoreCorpus, kind: str | None = None, folds: int | None = None) 
         if not own:
             raise AffectError(f"{corpus.name} names no parts to train and to test on: give a group column to split by")
         return Way("part", 1)
-    column = kind or next((name for name in USUAL if name in corpus.groups), None)
+    column = kind or _usual(corpus)
     if column is None or column not in corpus.groups:
         there = ", ".join(corpus.groups) or "none"
         words = f"no column {column!r} ({nearest(column, corpus.groups)})" if column else "no identity or source"
@@ -226,13 +226,19 @@ def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
         if copies := corpus.schema["copies"]:
             _LOG.warning("%s: %d clips have the features of a clip of another part", corpus.name, len(copies))
         if "valid" not in rows:
-            inner = way(corpus, next((name for name in USUAL if name in corpus.groups), None) or _missing(corpus))
-            rows |= _choose(corpus, inner.column, rows["train"], 1)
+            column = _usual(corpus)
+            if column is None:
+                raise AffectError(
+                    f"{corpus.name} has no part to validate on, and no identity or source to hold out for it"
+                )
+            # It raises where the clips can't be split by the column.
+            way(corpus, column)
+            rows |= _choose(corpus, column, rows["train"], 1)
     else:
         if not 1 <= fold <= how.folds:
             raise AffectError(f"fold {fold} does not exist: a split by {how.column} has folds 1 to {how.folds} here")
         dealt = _dealt(corpus, how.column, np.arange(len(data)), how.folds)
-        rows = {**_choose(corpus, how.column, np.flatnonzero(dealt != fold - 1), fold)}
+        rows = _choose(corpus, how.column, np.flatnonzero(dealt != fold - 1), fold)
         rows["test"] = np.flatnonzero(dealt == fold - 1)
     parts = DatasetDict({part: data.select(own) for part, own in rows.items()})
     told = [{**row, "part": part} for part, own in parts.items() for row in own.select_columns([*corpus.groups])]
@@ -241,8 +247,9 @@ def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
     return parts
 
 
-def _missing(corpus: ScoreCorpus) -> str:
-    raise AffectError(f"{corpus.name} has no part to validate on, and no identity or source to hold out for it")
+def _usual(corpus: ScoreCorpus) -> str | None:
+    """Return the usual group column that is held out, None where there is none."""
+    return next((name for name in USUAL if name in corpus.groups), None)
 
 
 def _dealt(corpus: ScoreCorpus, column: str, rows: Rows, folds: int) -> Rows:

@@ -53,6 +53,10 @@ class Sample:
     features: Mapping[str, Array] = field(default_factory=dict)
 
 
+Made = tuple[list[Sample], dict[str, str]]
+"""Clips, and what is left out and why."""
+
+
 @dataclass
 class Seen:
     """What a feature turned out to be: numbers of a frame, type, clips that have it, and how long it is in these.

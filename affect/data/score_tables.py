@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from affect.data.corpora.labels import Cells, UnusableError, label, number, read
 from affect.data.frame_csv import frame_numbers, numbers, read_faces
 from affect.data.score_clips import stem
 from affect.data.score_corpus import ScoreCorpus, read_folder
-from affect.data.score_samples import MISSING, SCHEMA, SPLITS, Sample
+from affect.data.score_samples import MISSING, SCHEMA, SPLITS, Made, Sample
 from affect.data.store import Store
 from affect.errors import AffectError
 
@@ -35,7 +36,6 @@ _SCORE = re.compile(r"(.+_)?(score|mos)", re.IGNORECASE)
 _PARTS = ("split", "part")
 
 GroupsOf = Callable[[str], Mapping[str, str]]
-Made = tuple[list[Sample], dict[str, str]]
 
 
 def score_columns(columns: Sequence[str]) -> list[str]:
@@ -160,13 +160,7 @@ def manifests_of(stores: Sequence[Store]) -> dict[str, Any]:
 def _added(samples: Sequence[Sample], further: Mapping[str, Mapping[str, Any]], where: Path) -> list[Sample]:
     if not any(sample.id in further for sample in samples):
         raise AffectError(f"{where} has none of the {len(samples)} clips, {samples[0].id!r} for one")
-    return [
-        Sample(
-            id=each.id, part=each.part, groups=each.groups, scores=each.scores,
-            features={**each.features, **further.get(each.id, {})},
-        )
-        for each in samples
-    ]  # fmt: skip
+    return [replace(each, features={**each.features, **further.get(each.id, {})}) for each in samples]
 
 
 def corpus_of(

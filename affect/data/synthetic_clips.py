@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from affect.data import generator, voice
 from affect.data.generator import random
+from affect.data.synthetic_media import SYLLABLES
 
 VERSION = 1
 """To be raised whenever the same settings give other clips."""
 MARK, TABLE, FOLDER, BOXES = "generator.json", "scores.csv", "clips", "boxes"
 FPS, SIDE = 10, 48
-SYLLABLES = ("ma ", "ni", "lo ", "ke", "su ", "ta")
 _LATE = 0.6
 """Seconds by which the mouth is late at most."""
 _NAMES = ("train", "val", "test")

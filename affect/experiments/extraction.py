@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def run(settings: Extraction, command: str) -> Path:
         absent = {reason: count for reason, count in sorted(counts.items()) if reason not in ("", _WRITTEN, _THERE)}
         if settings.store:
             _pack(extractor, [medium.name for medium in media])
-        files = len(_packed(folder) or ()) + sum(1 for _ in folder.glob("*.npy"))
+        files = len(_packed(settings)) + sum(1 for _ in folder.glob("*.npy"))
         end = {"finished": True, "files": files, "all_zero": absent, "failed": len(failed)}
         run_dir.write_json(folder / manifest.FILE, manifest.describe(extractor, **start, **end))
         zeros = "".join(f", {count} all zero ({reason})" for reason, count in absent.items())
@@ -104,8 +104,7 @@ def dry_run(settings: Extraction) -> str:
         count = f"{synthetic_media.COUNT} generated media"
     else:
         media = _media(settings, settings.source)
-        packed = _packed(settings.folder)
-        held = {*(packed.ids if packed else ()), *(path.stem for path in settings.folder.glob("*.npy"))}
+        held = {*_packed(settings), *(path.stem for path in settings.folder.glob("*.npy"))}
         there = sum(medium.name in held for medium in media)
         count = f"{len(media)} media, {there} of them there already"
     return f"{json.dumps({'modality': settings.modality, **shown}, indent=2)}\n\n{count} -> {settings.folder}"
@@ -145,12 +144,15 @@ def _claim(extractor: Extractor, start: dict[str, object]) -> None:
 def _rounds(engine: Engine, extractor: Extractor, media: Sequence[Medium]) -> list[Report]:
     """Return what became of every medium, on every rank: shares are fixed by place, a round at a time."""
     reports: list[Report] = []
+    packed: dict[str, Features | None] = {}
+    # A rank that can't read it leaves no other waiting.
+    engine.everywhere(lambda: packed.update(_packed(extractor.settings)))
     step = _ROUND * engine.world
     with tqdm(total=len(media), desc=extractor.settings.feature, disable=None if engine.main else True) as bar:
         for start in range(0, len(media), step):
             share = range(start + engine.rank, min(start + step, len(media)), engine.world)
             done: list[Report] = []
-            engine.everywhere(partial(_extract, extractor, (media[place] for place in share), done))
+            engine.everywhere(partial(_extract, extractor, (media[place] for place in share), packed, done))
             # Every rank must reach this.
             of_all = engine.gather_objects(done)
             reports += of_all
@@ -159,17 +161,17 @@ def _rounds(engine: Engine, extractor: Extractor, media: Sequence[Medium]) -> li
     return sorted(reports)
 
 
-def _extract(extractor: Extractor, media: Iterable[Medium], done: list[Report]) -> None:
+def _extract(
+    extractor: Extractor, media: Iterable[Medium], packed: Mapping[str, Features | None], done: list[Report]
+) -> None:
     """Write the features of those media that have none, and add what became of each to `done`."""
     folder = extractor.settings.folder
-    packed = _packed(folder)
-    places = {} if packed is None else {name: row for row, name in enumerate(packed.ids)}
 
     def missing() -> Iterator[Medium]:
         for medium in media:
             held = _load(folder / f"{medium.name}.npy", extractor)
-            if held is None and packed is not None and medium.name in places:
-                array = packed.read(extractor.settings.feature, places[medium.name])
+            if held is None and medium.name in packed:
+                array = packed[medium.name]
                 held = extractor.nothing() if array is None else array
             if held is None:
                 yield medium
@@ -188,29 +190,33 @@ def _extract(extractor: Extractor, media: Iterable[Medium], done: list[Report]) 
         raise AffectError(f"out of memory ({first_line(error)}); give a smaller --budget") from error
 
 
-def _packed(folder: Path) -> Store | None:
-    """Return the file of all features, None where there is none; raises AffectError where it is damaged."""
-    return Store(folder / STORE) if (folder / STORE).exists() else None
+def _packed(settings: Extraction) -> dict[str, Features | None]:
+    """Return what the file of all features has by name, None for zeros; raises AffectError where it is damaged."""
+    if not (settings.folder / STORE).exists():
+        return {}
+    store = Store(settings.folder / STORE)
+    return {name: store.read(settings.feature, row) for row, name in enumerate(store.ids)}
 
 
 def _pack(extractor: Extractor, names: Iterable[str]) -> None:
     """Put the features that are there into one file, with what made them, and remove the others."""
-    settings, packed = extractor.settings, _packed(extractor.settings.folder)
-    places = {} if packed is None else {name: row for row, name in enumerate(packed.ids)}
+    settings, packed = extractor.settings, _packed(extractor.settings)
+    files = sorted(settings.folder.glob("*.npy"))
 
     def rows() -> Iterator[tuple[str, dict[str, Features | None]]]:
-        for name in dict.fromkeys((*places, *names)):
+        # Those of another source, too: all files are removed.
+        for name in dict.fromkeys((*packed, *names, *(path.stem for path in files))):
             held = _load(settings.folder / f"{name}.npy", extractor)
             if held is not None:
                 # Zeros are the mark of what is missing.
                 yield name, {settings.feature: held if held.any() else None}
-            elif packed is not None and name in places:
-                yield name, {settings.feature: packed.read(settings.feature, places[name])}
+            elif name in packed:
+                yield name, {settings.feature: packed[name]}
 
     kind = {settings.feature: Feature(settings.precision, extractor.nothing().ndim)}
     facts = {settings.feature: json.dumps(manifest.describe(extractor))}
     write_store(settings.folder / STORE, kind, rows(), facts=facts)
-    for path in settings.folder.glob("*.npy"):
+    for path in files:
         path.unlink()
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from affect.data.feature_corpus import Stream
-from affect.data.media import Medium
+from affect.data.media import Medium, film
 from affect.errors import AffectError
 from affect.inference import manifest
 from affect.inference.streams import Source, Utterance, Vector, check_width, read_vector, vector_of
@@ -82,10 +82,7 @@ def _medium_of(source: Source, stream: Stream, *, boxes: bool) -> Medium:
             raise AffectError(f"{path}: cannot be read ({error.strerror or error})") from error
     if stream.modality == "audio":
         return Medium(name=path.stem, audio=path)
-    faces = path.with_suffix(".csv")
-    if boxes and not faces.is_file():
-        raise AffectError(f"{path}: {stream.name} is of faces: {faces} (py-feat's or OpenFace's) has to lie beside it")
-    return Medium(name=path.stem, video=path, boxes=faces if boxes else None)
+    return film(path, stream.name, boxes=boxes)
 
 
 def _root_of(weights: Path) -> Path | None:

@@ -10,6 +10,9 @@ import importlib
 import io
 import json
 import logging
+import os
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -81,6 +84,38 @@ def check_opset(opset: int) -> None:
     highest = require("onnx").defs.onnx_opset_version()
     if not OPSET <= opset <= highest:
         raise AffectError(f"opset is {opset}: it has to be from {OPSET} to {highest}")
+
+
+def check_name(path: Path) -> None:
+    """Raise AffectError for the place of a graph that is not called as one."""
+    if path.suffix != ".onnx":
+        raise AffectError(f"output is {path}: its name has to end in .onnx")
+
+
+@contextlib.contextmanager
+def draft(path: Path) -> Iterator[Path]:
+    """Yield a place in a folder beside `path`, from which all moves there at the end; of a failure nothing is left.
+
+    Raises AffectError where it can't be written.
+    """
+    there = path.parent.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Beside its place, so that moving it there is one step.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as made:
+            yield Path(made) / path.name
+            for entry in Path(made).iterdir():
+                place = path.parent / entry.name
+                if entry.is_dir() and place.is_dir():
+                    shutil.rmtree(place)
+                os.replace(entry, place)
+    except OSError as error:
+        raise AffectError(f"{path}: cannot be written ({error.strerror or first_line(error)})") from error
+    finally:
+        if not there:
+            # One that something is in stays.
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
 
 
 def write(

@@ -5,10 +5,12 @@ Legend: N examples of the global batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from affect.task import Outputs, Targets, Term
+from affect.task import Term
 
 
 def ccc(prediction: Tensor, target: Tensor) -> Tensor:
@@ -38,13 +40,17 @@ def ccc(prediction: Tensor, target: Tensor) -> Tensor:
 
 def ccc_term(target: str, *, weight: float = 1.0, log_variance: int | None = None) -> Term:
     """Return 1 - CCC of the output `target` [N]; fewer than two labels, or equal ones, tell it nothing."""
+    return statistic("ccc", target, lambda x, y: 1.0 - ccc(x, y), weight=weight, log_variance=log_variance)
 
-    def value(outputs: Outputs, targets: Targets) -> Tensor:
-        return 1.0 - ccc(outputs[target], targets[target])
 
+def statistic(
+    kind: str, target: str, value: Callable[[Tensor, Tensor], Tensor], *, weight: float, log_variance: int | None
+) -> Term:
+    """Return `value` of the output `target` [N] and its labels; fewer than two, or equal ones, tell it nothing."""
     return Term(
-        name=f"ccc_{target}", outputs=(target,), targets=(target,), weight=weight, log_variance=log_variance,
-        value=value, defined=lambda targets: varied(targets[target]),
+        name=f"{kind}_{target}", outputs=(target,), targets=(target,), weight=weight, log_variance=log_variance,
+        value=lambda outputs, targets: value(outputs[target], targets[target]),
+        defined=lambda targets: varied(targets[target]),
     )  # fmt: skip
 
 

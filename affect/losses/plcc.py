@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from affect.losses.ccc import varied
-from affect.task import Outputs, Targets, Term
+from affect.losses.ccc import statistic
+from affect.task import Term
 
 _FLAT = 1e-12
 """Predictions whose variance is under this part of the labels' count as constant: their correlation is rounding."""
@@ -37,14 +37,7 @@ def plcc_term(target: str, *, weight: float = 1.0, log_variance: int | None = No
 
     The offset and the scale of predictions are left to other terms.
     """
-
-    def value(outputs: Outputs, targets: Targets) -> Tensor:
-        return (1.0 - plcc(outputs[target], targets[target])) / 2
-
-    return Term(
-        name=f"plcc_{target}", outputs=(target,), targets=(target,), weight=weight, log_variance=log_variance,
-        value=value, defined=lambda targets: varied(targets[target]),
-    )  # fmt: skip
+    return statistic("plcc", target, lambda x, y: (1.0 - plcc(x, y)) / 2, weight=weight, log_variance=log_variance)
 
 
 def _centred(values: Tensor, valid: Tensor, count: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from affect.losses.ccc import varied
-from affect.task import Outputs, Targets, Term
+from affect.losses.ccc import statistic
+from affect.task import Term
 
 
 def pairwise_rank(prediction: Tensor, target: Tensor) -> Tensor:
@@ -31,11 +31,4 @@ def pairwise_rank(prediction: Tensor, target: Tensor) -> Tensor:
 
 def rank_term(target: str, *, weight: float = 1.0, log_variance: int | None = None) -> Term:
     """Return `pairwise_rank` of the output `target` [N]; fewer than two labels, or equal ones, tell it nothing."""
-
-    def value(outputs: Outputs, targets: Targets) -> Tensor:
-        return pairwise_rank(outputs[target], targets[target])
-
-    return Term(
-        name=f"rank_{target}", outputs=(target,), targets=(target,), weight=weight, log_variance=log_variance,
-        value=value, defined=lambda targets: varied(targets[target]),
-    )  # fmt: skip
+    return statistic("rank", target, pairwise_rank, weight=weight, log_variance=log_variance)

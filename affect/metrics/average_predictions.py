@@ -18,7 +18,8 @@ from affect.metrics.classification import softmax
 if TYPE_CHECKING:
     from affect.task import Row
 
-_ATTENTION = "attention"
+_BESIDE = ("attention", "spread")
+"""What rows say by name beside predictions."""
 
 
 def combine(members: Mapping[str, Sequence[Row]], average: Callable[[Sequence[Sequence[Row]]], list[Row]]) -> list[Row]:
@@ -45,7 +46,7 @@ def mean_rows(models: Sequence[Sequence[Row]]) -> list[Row]:
 
     Numbers, and lists of them, are averaged. A class is the one of the highest mean logit where rows have `logits`, and
     its probability the softmax of their mean (the public protocol of MER2023); else probabilities are averaged.
-    Attention is averaged where all models have it. Raises AffectError for what has no mean.
+    Attention and spreads are averaged where all models have them. Raises AffectError for what has no mean.
     """
     lacking = {"logits" not in row for rows in models for row in rows}
     if len(lacking) > 1:
@@ -53,8 +54,8 @@ def mean_rows(models: Sequence[Sequence[Row]]) -> list[Row]:
     mixed = []
     for same in zip(*models, strict=True):
         logits = np.mean([np.array(row["logits"], np.float64) for row in same], axis=0) if False in lacking else None
-        kept = {name: value for name, value in same[0].items() if name != _ATTENTION}
-        mixed.append({**kept, **_mean(same, logits), **_attention(same)})
+        kept = {name: value for name, value in same[0].items() if name not in _BESIDE}
+        mixed.append({**kept, **_mean(same, logits), **_beside(same)})
     return mixed
 
 
@@ -120,12 +121,14 @@ def _classes(same: Sequence[Row], name: str, *, ordered: bool) -> list[str]:
     return list(same[0]["probability"][name])
 
 
-def _attention(same: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Return the mean attention; none where a model has none, or of other modalities."""
-    each = [row.get(_ATTENTION) or {} for row in same]
-    if not each[0] or any(one.keys() != each[0].keys() for one in each):
-        return {}
-    return {_ATTENTION: {name: float(np.mean([one[name] for one in each])) for name in each[0]}}
+def _beside(same: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Return the mean attention and spread; none where a model has none, or of other names."""
+    found = {}
+    for what in _BESIDE:
+        each = [row.get(what) or {} for row in same]
+        if each[0] and all(one.keys() == each[0].keys() for one in each):
+            found[what] = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    return found
 
 
 def missing(value: object) -> bool:

@@ -55,7 +55,7 @@ def costs(
     """
     if lengths.max() <= lengths.min():
         return None
-    sizes = [sum(p.numel() for p in model.parameters() if p.requires_grad is kind) for kind in (True, False)]
+    sizes = sizes_of(model)
     path = cache_path("costs", task, recipe, engine.device, engine.precision)
 
     def find() -> tuple[Costs, str] | None:
@@ -101,6 +101,11 @@ def device_path(kind: str, device: torch.device, precision: str, *more: Any) -> 
     key = [*more, _device_name(device), hardware.threads(), precision, torch.__version__]
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return cache.cache_folder() / kind / f"{digest}.json"
+
+
+def sizes_of(model: nn.Module) -> list[int]:
+    """Return how many weights of a model learn, and how many don't: where these change, facts on it are others."""
+    return [sum(p.numel() for p in model.parameters() if p.requires_grad is learns) for learns in (True, False)]
 
 
 def keep(path: Path, facts: Any, what: str) -> None:

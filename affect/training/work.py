@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -27,6 +26,9 @@ from affect.training.costs import fit
 from affect.training.distributed import Engine, is_out_of_memory
 from affect.training.flops import Counter
 from affect.training.loader import Collated, Order
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 Floats = NDArray[np.float64]
 Curve = tuple[float, float, float]
@@ -85,7 +87,7 @@ def measure(engine: Engine, task: Task, model: nn.Module, part: Dataset, recipe:
     None where no row could be counted. A collective: the main rank counts.
     """
     lengths = np.asarray(part["length"][:], dtype=np.float64)
-    sizes = [sum(p.numel() for p in model.parameters() if p.requires_grad is kind) for kind in (True, False)]
+    sizes = cost_probe.sizes_of(model)
     data = recipe.to_dict().get("data")
     path = cost_probe.cache_path("flops", task, recipe, engine.device, engine.precision, data, sizes)
 

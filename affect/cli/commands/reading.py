@@ -112,7 +112,7 @@ def _described(corpus: str, root: Path, given: dict[str, Any], listed: int | Non
     from affect.data import inspect as inspection
     from affect.data import pickle_file
 
-    if corpus == "auto" and root.suffix in pickle_file.SUFFIXES and not root.is_dir():
+    if corpus == "auto" and pickle_file.is_pickle(root):
         for name in given:
             raise AffectError(f"--{name.replace('_', '-')} has no use for a pickle, which is described as it is")
         return pickle_file.describe(root)

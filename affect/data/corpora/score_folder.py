@@ -26,11 +26,11 @@ def read(
     `scale` is that of all scores, inferred where it is not given, `widths` what features must have. Raises AffectError
     for a pickle, for files that don't belong together and for names that are not there.
     """
-    from affect.data.pickle_file import SUFFIXES, refuse
+    from affect.data.pickle_file import SUFFIXES, is_pickle, refuse
     from affect.data.score_corpus import read_folder
 
     path = Path(root)
-    if path.suffix in SUFFIXES and not path.is_dir():
+    if is_pickle(path):
         raise refuse(path)
     if not holds(path):
         if pickles := sorted(each for suffix in SUFFIXES for each in path.glob(f"*{suffix}")):

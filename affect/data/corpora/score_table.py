@@ -36,7 +36,7 @@ def read(
     a video that can be read is then left out. Raises AffectError for tables, columns and patterns that can't be used.
     """
     from affect.data import score_clips, score_tables
-    from affect.data.score_samples import Sample
+    from affect.data.score_samples import Made, Sample
     from affect.data.store import Store
 
     folder = Path(root)
@@ -48,7 +48,7 @@ def read(
     stores = [] if place is None else [Store(path) for path in score_tables.stores_in(place)]
     named = None if pattern is None else score_tables.named_groups(pattern)
 
-    def make() -> score_tables.Made:
+    def make() -> Made:
         samples: list[Sample] = []
         left_out: dict[str, str] = {}
         for path, part in tables.items():

@@ -30,11 +30,12 @@ def read(
     can't be used.
     """
     from affect.data import score_tables
+    from affect.data.score_samples import Made
 
     folder = CORPUS.find(root)
     frames = folder / FRAMES
 
-    def make() -> score_tables.Made:
+    def make() -> Made:
         samples, left_out = score_tables.samples_of(folder / TABLE, named=score_tables.named_groups(PATTERN))
         return (score_tables.with_frames(samples, frames) if frames.is_file() else samples), left_out
 

@@ -49,11 +49,12 @@ def read(
     Raises AffectError for tables that can't be used.
     """
     from affect.data import score_tables
+    from affect.data.score_samples import Made
 
     folder = CORPUS.find(root)
     files = {part: folder / name for part, name in TABLES.items()}
 
-    def make() -> score_tables.Made:
+    def make() -> Made:
         made = [score_tables.samples_of(path, named=groups_of, part=part) for part, path in files.items()]
         return sum((samples for samples, _ in made), []), {what: why for _, own in made for what, why in own.items()}
 

@@ -6,8 +6,6 @@ Legend: B batch, S samples, P functionals, N utterances that were said before, C
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from affect import tasks
 from affect.config import to_dict
-from affect.errors import AffectError, first_line
+from affect.errors import AffectError
 from affect.inference import onnx
 from affect.inference.onnx import Session
 from affect.models.saving import CONFIG
@@ -47,8 +45,7 @@ def export(folder: Path, path: Path, opset: int = onnx.OPSET) -> Exported:
     missing, the model reads a text, or the place is taken.
     """
     onnx.check_opset(opset)
-    if path.suffix != ".onnx":
-        raise AffectError(f"output is {path}: its name has to end in .onnx")
+    onnx.check_name(path)
     _check_place(path)
     model = cast(EmotionModel, tasks.load(folder))
     if model.text is not None:
@@ -65,21 +62,13 @@ def export(folder: Path, path: Path, opset: int = onnx.OPSET) -> Exported:
     sizes: dict[str, dict[int, Any]] = {name: {0: torch.export.Dim.DYNAMIC} for name in batch}
     if graph.facts.hears_waveform:
         sizes["waveform"][1] = torch.export.Dim.DYNAMIC
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Beside its place, so that moving it there is one step and a failure leaves nothing.
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as made:
-            draft = Path(made) / path.name
-            onnx.write(graph, batch, sizes, list(outputs), {"task": Emotion.task, **facts}, draft, opset)
-            difference = compare(graph, Session(draft))
-            size = sum(entry.stat().st_size for entry in draft.parent.iterdir())
-            described = {"file": path.name, **facts, "inputs": inputs, "outputs": outputs, "opset": opset}
-            described["largest_difference"] = difference
-            (draft.parent / CONFIG).write_text(json.dumps(described, indent=2) + "\n")
-            for entry in draft.parent.iterdir():
-                os.replace(entry, path.parent / entry.name)
-    except OSError as error:
-        raise AffectError(f"{path}: cannot be written ({error.strerror or first_line(error)})") from error
+    with onnx.draft(path) as draft:
+        onnx.write(graph, batch, sizes, list(outputs), {"task": Emotion.task, **facts}, draft, opset)
+        difference = compare(graph, Session(draft))
+        size = sum(entry.stat().st_size for entry in draft.parent.iterdir())
+        described = {"file": path.name, **facts, "inputs": inputs, "outputs": outputs, "opset": opset}
+        described["largest_difference"] = difference
+        (draft.parent / CONFIG).write_text(json.dumps(described, indent=2) + "\n")
     return Exported(path=path, size=size, difference=difference)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from affect.baselines import scores as baselines
 from affect.task import Row
 from affect.tasks.talking_face.clips import Clips
-from affect.tasks.talking_face.measures import GENERATOR
+from affect.tasks.talking_face.measures import GENERATOR, SOURCES
 
 Floats = NDArray[np.float64]
 _KINDS, _FITTED = "kind_mean", ("ridge", "forest")
@@ -25,7 +25,7 @@ def predicted(clips: Clips, train: Dataset, test: Dataset) -> dict[str, list[Row
     """
     known = GENERATOR in clips.groups
     kinds = [list(part[GENERATOR]) if known else None for part in (train, test)]
-    own = next((list(train[name]) for name in ("identity", "source") if name in clips.groups), None)
+    own = next((list(train[name]) for name in SOURCES if name in clips.groups), None)
     x, new = pooled(clips, train), pooled(clips, test)
     labels = np.array([train[score] for score in clips.scores], np.float64).T
     targets = np.array([test[score] for score in clips.scores], np.float64).T.tolist()

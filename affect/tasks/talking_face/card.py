@@ -43,13 +43,12 @@ class TalkingFaceCard(Task):
         ]  # fmt: skip
         scaling = "in the model, by statistics of training" if model.normalise else "none"
         scales = {name: [low, high] for name, low, high in data.scores}
+        own: dict[str, Any] = {"features": features, "scaling": scaling}
         if model.media.taken:
             kept = [each for each in features if each["feature"] not in model.media.taken]
-            return {"task": config["task"], "clip": to_dict(model.media), "features": kept, "scales": scales,
-                    "outputs": "each score [B] on its scale",
-                    intervals.FIELD: config.get(intervals.FIELD, {})}  # fmt: skip
-        return {"task": config["task"], "features": features, "scaling": scaling, "scales": scales,
-                "outputs": "each score [B] on its scale", intervals.FIELD: config.get(intervals.FIELD, {})}  # fmt: skip
+            own = {"clip": to_dict(model.media), "features": kept}
+        return {"task": config["task"], **own, "scales": scales, "outputs": "each score [B] on its scale",
+                intervals.FIELD: config.get(intervals.FIELD, {})}  # fmt: skip
 
     @classmethod
     def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:

@@ -6,9 +6,11 @@ Legend: B clips, M features, T frames, W numbers of a frame.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from affect.data import augment
 from affect.data.store import Store
@@ -112,12 +114,20 @@ class Clips:
 
 def padded(name: str, width: int, clips: Sequence[Frames | None]) -> dict[str, torch.Tensor]:
     """Return the frames [B, T, W] of a feature, at least one each, and how many of them count [B]."""
-    counts = [0 if frames is None else len(frames) for frames in clips]
-    whole = np.zeros((len(clips), max(1, *counts), width), np.float32)
-    for row, frames in zip(whole, clips, strict=True):
-        if frames is not None:
-            row[: len(frames)] = frames
-    return {name: torch.from_numpy(whole), name + FRAMES: torch.tensor(counts)}
+    frames, counts = side_by_side(clips, (width,), np.float32)
+    return {name: frames, name + FRAMES: counts}
+
+
+def side_by_side(
+    sequences: Sequence[NDArray[Any] | None], shape: tuple[int, ...], dtype: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return sequences [T, *shape] padded with zeros [B, T, *shape], to one at least, and how long each is [B]."""
+    counts = [0 if values is None else len(values) for values in sequences]
+    whole = np.zeros((len(sequences), max(1, *counts), *shape), dtype)
+    for row, values in zip(whole, sequences, strict=True):
+        if values is not None:
+            row[: len(values)] = values
+    return torch.from_numpy(whole), torch.tensor(counts)
 
 
 def statistics(clips: Clips, rows: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:

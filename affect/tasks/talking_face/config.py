@@ -214,13 +214,10 @@ class Model:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        positive = ("encoder_dim", "encoder_layers", "heads", "temperature")
+        positive = ("encoder_dim", "encoder_layers", "heads", "head_width", "hidden", "temperature")
         require_each(self, "model", "be positive", lambda value: value > 0, *positive)
         require_each(self, "model", "not be negative", lambda value: value >= 0, "layers", "alignment")
         require_each(self, "model", "lie in [0, 1)", lambda value: 0 <= value < 1, "dropout", "modality_dropout")
-        for name in ("head_width", "hidden"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"model.{name}", "be positive", value)
         divides = self.head_width is not None or self.encoder_dim % self.heads == 0
         fits = divides and self.encoder_dim % 2 == 0
         require(fits, "model.encoder_dim", f"be even and a multiple of model.heads ({self.heads})", self.encoder_dim)

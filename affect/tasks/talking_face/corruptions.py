@@ -6,6 +6,7 @@ Legend: T frames, W numbers of a frame.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -17,6 +18,7 @@ from affect.tasks.talking_face.config import SOUND
 
 Frames = NDArray[np.float32]
 Clip = Mapping[str, Frames | None]
+"""Frames [T, W] by feature; what a clip lacks is None or not there."""
 
 _LEAST = 0.3
 """Of a corruption's strength, which is drawn up to 1: of a weak one nobody could tell which is which."""
@@ -36,8 +38,11 @@ def offset(clip: Clip, by: int) -> dict[str, Frames | None]:
 
 def frozen(frames: Frames, strength: float, random: Generator) -> Frames:
     """Return frames [T, W] of which a share of up to `strength` is the one before, as where a video drops them."""
-    kept = random.uniform(size=len(frames)) >= 0.8 * strength
-    kept[:1] = True
+    return held(frames, random.uniform(size=len(frames)) >= 0.8 * strength)
+
+
+def held(frames: NDArray[Any], kept: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return frames [T, ...], the one before in place of each that is not `kept` [T]; the first one stays."""
     return frames[np.maximum.accumulate(np.where(kept, np.arange(len(frames)), 0))]
 
 

@@ -6,13 +6,8 @@ intervals of its own, calibrated by the run's validation clips. Legend: B clips,
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +18,7 @@ from torch import Tensor, nn
 
 from affect import tasks
 from affect.config import to_dict
-from affect.errors import AffectError, first_line
+from affect.errors import AffectError
 from affect.inference import onnx as graphs
 from affect.models import saving
 from affect.task import TRAIN
@@ -105,7 +100,7 @@ def pruned(
     seen = (clips.inputs(row) for row in clips.rows(TRAIN, _SEEN))
     small = prune(model, seen, hidden, heads)
     after = partial(score, small)
-    with _draft(path) as draft:
+    with graphs.draft(path) as draft:
         config = {"task": TalkingFace.task, **small.describe()}
         saving.save(small.state_dict(), config, draft)
         sizes = ((folder / saving.WEIGHTS).stat().st_size, (draft / saving.WEIGHTS).stat().st_size)
@@ -113,30 +108,6 @@ def pruned(
         config[intervals.FIELD] = clips.intervals(after, data)
         (draft / saving.CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return Exported(path=path, size=sizes[1], difference=judged.difference, lines=judged.lines)
-
-
-@contextlib.contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """Yield a place beside `path` from which what is written moves there at the end; of a failure nothing is left.
-
-    Raises AffectError where it can't be written.
-    """
-    there = path.parent.exists()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as made:
-            draft = Path(made) / path.name
-            yield draft
-            if path.is_dir():
-                shutil.rmtree(path)
-            os.replace(draft, path)
-    except OSError as error:
-        raise AffectError(f"{path}: cannot be written ({error.strerror or first_line(error)})") from error
-    finally:
-        if not there:
-            # One that something is in stays.
-            with contextlib.suppress(OSError):
-                path.parent.rmdir()
 
 
 def _load(folder: Path) -> TalkingFaceModel:
@@ -148,11 +119,10 @@ def _load(folder: Path) -> TalkingFaceModel:
 
 def _graph(folder: Path, path: Path, opset: int, limits: Limits, integers: bool) -> Exported:
     graphs.check_opset(opset)
-    if path.suffix != ".onnx":
-        raise AffectError(f"output is {path}: its name has to end in .onnx")
+    graphs.check_name(path)
     model, clips = _load(folder), RunClips(folder)
     data = model.data
-    with _draft(path) as draft:
+    with graphs.draft(path) as draft:
         write(model, draft, opset)
         if integers:
             quantize(draft)
@@ -174,9 +144,9 @@ def write(model: TalkingFaceModel, path: Path, opset: int) -> None:
         name: {0: size, 1: size} if value.ndim == 3 else {0: size} for name, value in batch.items()
     }
     graphs.write(graph, batch, sizes, graph.outputs, {"task": TalkingFace.task}, path, opset)
-    _describe(path, model.data, {})
     if any(other != path for other in path.parent.iterdir()):
         raise AffectError("the model is too large for one ONNX file")
+    _describe(path, model.data, {})
     session, scales = graphs.Session(path), {name: high - low for name, low, high in model.data.scores}
     for seed, frames in enumerate(_CHECKED, 1):
         batch = example(model.data, frames, seed)

@@ -21,8 +21,9 @@ from affect.data.faces import read_boxes
 from affect.data.score_corpus import ScoreCorpus
 from affect.errors import AffectError
 from affect.task import Key, Row
-from affect.tasks.talking_face.clips import Clips
+from affect.tasks.talking_face.clips import Clips, side_by_side
 from affect.tasks.talking_face.config import FRAMES, Augment
+from affect.tasks.talking_face.corruptions import held
 from affect.tasks.talking_face.media import AUDIO, FRAMES_A_SECOND, IMAGES, SAMPLES, SOUND_RATE, VIDEO, Media
 
 
@@ -81,12 +82,7 @@ def inputs_of(clips: Sequence[Clip], media: Media) -> dict[str, torch.Tensor]:
         if kind not in media.taken:
             continue
         given = [own.images if kind == VIDEO else own.sound for own in clips]
-        counts = [0 if values is None else len(values) for values in given]
-        whole = np.zeros((len(clips), max(1, *counts), *shape), dtype)
-        for row, values in zip(whole, given, strict=True):
-            if values is not None:
-                row[: len(values)] = values
-        inputs |= {name: torch.from_numpy(whole), kind + FRAMES: torch.tensor(counts)}
+        inputs[name], inputs[kind + FRAMES] = side_by_side(given, shape, dtype)
     return inputs
 
 
@@ -119,7 +115,7 @@ def changed(id: str, own: Clip, change: Augment, key: Key) -> Clip:
     if images is not None and change.drop:
         drawn = random("drop")
         kept = drawn.random(len(images)) >= drawn.uniform(0, change.drop)
-        images = images[np.maximum.accumulate(np.where(kept, np.arange(len(images)), 0))]
+        images = held(images, kept)
     if images is not None and change.flip and random("flip").random() < 0.5:
         images = images[:, :, ::-1]
     if images is not None and change.crop:

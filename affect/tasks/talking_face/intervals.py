@@ -17,15 +17,15 @@ import numpy as np
 from affect import recipe as recipes
 from affect.config import from_dict
 from affect.errors import AffectError
+from affect.metrics.average_predictions import mean_rows
 from affect.metrics.conformal import Intervals, calibrate
 from affect.task import VALID, Row
 from affect.tasks.talking_face.config import Signature
+from affect.tasks.talking_face.measures import SOURCES
 from affect.tasks.talking_face.report import LEVEL
 
 FIELD = "intervals"
 """Of config.json and of an exported file's metadata."""
-_UNITS = ("identity", "source")
-"""Columns that say of how many people or recordings the rows are."""
 _LOG = logging.getLogger("affect")
 
 
@@ -77,7 +77,7 @@ def calibrated(rows: Sequence[Row], score: str, scale: tuple[float, float]) -> I
         for side in ("prediction", "target")
     )
     spread = [row["spread"][score] for row in rows] if all("spread" in row for row in rows) else None
-    unit = next((name for name in _UNITS if all(row.get(name) for row in rows)), None)
+    unit = next((name for name in SOURCES if all(row.get(name) for row in rows)), None)
     sources = None if unit is None else [str(row[unit]) for row in rows]
     return calibrate(prediction, target, LEVEL, spread=spread, scale=scale, sources=sources)
 
@@ -127,12 +127,4 @@ def _averaged(runs: Sequence[Sequence[Row]]) -> list[Row]:
     same: dict[str, list[Row]] = {}
     for row in (row for rows in runs for row in rows):
         same.setdefault(row["id"], []).append(row)
-    return [rows[0] if len(rows) == 1 else _mean(rows) for rows in same.values()]
-
-
-def _mean(rows: Sequence[Row]) -> Row:
-    made = dict(rows[0])
-    for side in ("prediction", "spread"):
-        if side in made:
-            made[side] = {name: float(np.mean([row[side][name] for row in rows])) for name in made[side]}
-    return made
+    return [rows[0] if len(rows) == 1 else mean_rows([[row] for row in rows])[0] for rows in same.values()]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from affect.data.media import Medium
+from affect.data.media import film
 from affect.data.video import starts
 from affect.errors import AffectError
 from affect.tasks.talking_face.config import Signature
@@ -40,16 +40,13 @@ def made(video: Path, makers: Makers) -> dict[str, Frames]:
     Raises AffectError for a file that can't be read, one of whose faces nothing is known where a feature is of faces,
     and one of which nothing can be made.
     """
-    faces = video.with_suffix(".csv")
     clip = {}
     silent = starts(video).sound is None
     for name, maker in makers.items():
         if silent and maker.settings.modality == "audio":
             continue
         boxes = bool(getattr(maker.settings, "boxes", False))
-        if boxes and not faces.is_file():
-            raise AffectError(f"{video}: {name} is of faces: {faces} (py-feat's or OpenFace's) has to lie beside it")
-        frames = np.atleast_2d(maker.extract(Medium(name=video.stem, video=video, boxes=faces if boxes else None)))
+        frames = np.atleast_2d(maker.extract(film(video, name, boxes=boxes)))
         # Zeros are the mark of what is missing.
         if frames.any():
             clip[name] = np.asarray(frames, np.float32)

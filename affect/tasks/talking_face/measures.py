@@ -22,6 +22,8 @@ _KINDS: dict[str, tuple[str, Callable[[str], Measure]]] = {
     "rmse": ("RMSE", measures.rmse),
     "rmse_fitted": ("RMSE after the logistic", measures.rmse_fitted),
 }
+SOURCES = ("identity", "source")
+"""Columns that say of how many people or recordings clips are: the first that there is."""
 _MAIN = ("srcc", "plcc", "within", "mse")
 """Whose means stand in the main tables."""
 
@@ -32,7 +34,7 @@ def measures_of(scores: Sequence[str], split: str) -> list[Measure]:
     A bootstrap draws the groups that the recipe's `split` holds out, else identities or sources.
     """
     held_out = () if split in ("auto", "own", GENERATOR) else (split,)
-    groups = (*held_out, *(name for name in ("identity", "source") if name not in held_out))
+    groups = (*held_out, *(name for name in SOURCES if name not in held_out))
     means: dict[str, Measure] = {}
     own: list[Measure] = []
     for kind, (title, make) in _KINDS.items():

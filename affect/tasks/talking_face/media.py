@@ -48,8 +48,7 @@ class Media:
     def __post_init__(self) -> None:
         """Check every field."""
         require_each(self, "media", "be a name or left out", bool, "video", "audio")
-        for name in ("rate", "seconds", "lr"):
-            require_each(self, "media", "be positive", lambda value: 0 < value < math.inf, name)
+        require_each(self, "media", "be positive", lambda value: 0 < value < math.inf, "rate", "seconds", "lr")
         require(self.side >= 16, "media.side", "be at least 16", self.side)
         require(0 <= self.margin < math.inf, "media.margin", "not be negative", self.margin)
         for kind in (VIDEO, AUDIO):

@@ -17,7 +17,7 @@ import torch
 from affect import tasks
 from affect.config import from_dict
 from affect.data.corpora import score_folder
-from affect.data.pickle_file import SUFFIXES
+from affect.data.pickle_file import is_pickle, refuse
 from affect.data.score_samples import FEATURES
 from affect.data.store import Store
 from affect.errors import AffectError, first_line
@@ -27,7 +27,7 @@ from affect.task import Row, Task
 from affect.tasks.talking_face import films, intervals
 from affect.tasks.talking_face.clips import padded
 from affect.tasks.talking_face.config import FRAMES, SPREAD, Signature
-from affect.tasks.talking_face.corruptions import Frames
+from affect.tasks.talking_face.corruptions import Clip, Frames
 from affect.tasks.talking_face.making import Makers, made, makers_of
 from affect.tasks.talking_face.media import Media
 from affect.tasks.talking_face.model import TalkingFaceModel
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 _DIGITS = 4
 
-Clip = Mapping[str, Frames | None]
-"""Frames [T, W] by feature; what a clip lacks is None or not there."""
 Inputs = Mapping[str, torch.Tensor]
 """What a model takes of one clip."""
 Scorer = Callable[[Inputs], dict[str, float]]
@@ -52,7 +50,8 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
     What a clip is, `Reader` says; what it lacks is missing. One that can't be read gives a line with `error`. Raises
     AffectError where no file is given, or a pickle.
     """
-    _refuse_pickles(inputs.files)
+    if pickle := next(filter(is_pickle, inputs.files), None):
+        raise refuse(pickle, "predicted from")
     reader, scorers, stored = _models(opened)
     data = reader.data
     if not inputs.files:
@@ -148,14 +147,6 @@ def inputs_of(data: Signature, clip: Clip) -> dict[str, torch.Tensor]:
     for name, width in data.features:
         given |= padded(name, width, [clip.get(name)])
     return given
-
-
-def _refuse_pickles(files: Sequence[Path]) -> None:
-    for file in files:
-        if file.suffix in SUFFIXES and not file.is_dir():
-            out = file.with_suffix("")
-            words = f"convert it once (affect convert {file} {out}) and give {out}"
-            raise AffectError(f"{file} is a pickle, which is not predicted from: {words}")
 
 
 def clips_of(files: Sequence[Path], data: Signature, makers: Makers) -> Iterator[tuple[str, Callable[[], Clip]]]:

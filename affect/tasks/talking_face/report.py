@@ -23,7 +23,7 @@ from affect.metrics.regression import pearson
 from affect.tables import counted, grid, inside, number, signed
 from affect.task import VALID, Task
 from affect.tasks.talking_face.config import TalkingFace
-from affect.tasks.talking_face.measures import GENERATOR
+from affect.tasks.talking_face.measures import GENERATOR, SOURCES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -211,7 +211,7 @@ def _intervals(study: Study, part: str, columns: Columns) -> list[Section]:
     if inside(study.recipe, "data").get("train_all") is True:
         return []
     valid = columns_of(study, VALID, [*columns])
-    unit = next((name for name in ("identity", "source") if any(r.get(name) for r in study.system(VALID).rows())), "")
+    unit = next((name for name in SOURCES if any(r.get(name) for r in study.system(VALID).rows())), "")
     groups = len({row.get(unit) for row in study.system(VALID).rows()}) if unit else 0
     scales, rows = inside(study.environment, "scales"), []
     for name, (p, t) in columns.items():
@@ -292,25 +292,13 @@ def _swept(levels: dict[str, dict[int, float]]) -> Figure | None:
     return figure
 
 
-def _panels(columns: Columns, height: float = 2.4) -> tuple[Figure, Iterator[tuple[Any, str, Floats, Floats]]]:
-    from affect.figures import lay_out, plain
-
-    figure, panels = lay_out(len(columns), 2.4, height)
-
-    def each() -> Iterator[tuple[Any, str, Floats, Floats]]:
-        for axes, (name, (p, t)) in zip(panels, columns.items(), strict=True):
-            known = np.isfinite(t)
-            axes.set_title(plain(name))
-            yield axes, name, p[known], t[known]
-
-    return figure, each()
-
-
 def _calibration(columns: Columns) -> Figure | None:
-    from affect.figures import COLOURS, GREY
+    from affect.figures import COLOURS, GREY, lay_out, plain
 
-    figure, panels = _panels(columns)
-    for axes, _, p, t in panels:
+    figure, panels = lay_out(len(columns), 2.4, 2.4)
+    for axes, (name, (predicted, labels)) in zip(panels, columns.items(), strict=True):
+        known = np.isfinite(labels)
+        p, t = predicted[known], labels[known]
         bins = [part for part in np.array_split(np.argsort(p), _BINS) if part.size]
         points = np.array([(p[part].mean(), t[part].mean()) for part in bins]).reshape(-1, 2)
         axes.plot(points[:, 0], points[:, 1], "o-", color=COLOURS[0], ms=4)
@@ -318,6 +306,7 @@ def _calibration(columns: Columns) -> Figure | None:
             ends = [points.min(), points.max()]
             axes.plot(ends, ends, color=GREY, lw=1)
         axes.set(xlabel="prediction", ylabel="mean label")
+        axes.set_title(plain(name))
     return figure
 
 
