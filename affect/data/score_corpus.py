@@ -55,6 +55,12 @@ class ScoreCorpus(Corpus):
     scores: Mapping[str, Pair]
     schema: Mapping[str, Any]
 
+    @property
+    def identity(self) -> str:
+        """What reports and comparisons call it: runs on other features of the same clips are compared."""
+        columns = [[str(value) for value in self.utterances[name]] for name in ("id", "part", *self.scores)]
+        return f"{self.name}@{hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:8]}"
+
     def release(self) -> None:
         """Let the system take back the memory of features read so far; they are read again when they are needed."""
         self.store.release()

@@ -72,7 +72,10 @@ def test_a_part_of_it_and_another_fingerprint(made):
     assert "visual" not in some.describe()
     seen = {whole.fingerprint, some.fingerprint}
     samples[3] = Sample(id="c03", groups=samples[3].groups, scores={"lip": 1.0}, features=samples[3].features)
-    seen.add(made(samples).fingerprint)
+    mended = made(samples)
+    seen.add(mended.fingerprint)
+    assert made(clips(), features=["au"]).identity == whole.identity, "of other features it is the same corpus"
+    assert mended.identity != whole.identity, "and of other labels it is not"
     samples[3].features["visual"][0, 0] += 1
     seen.add(made(samples).fingerprint)
     assert len(seen) == 4 and made(samples).fingerprint in seen

@@ -72,6 +72,13 @@ def test_attention_is_averaged_where_all_have_it():
         assert "attention" not in combine(members, mean_rows)[0]
 
 
+def test_spreads_are_averaged_as_predictions_are():
+    one, two = ({"id": "a", "prediction": {"s": 1.0}, "target": {"s": 1.0}, "spread": {"s": value}} for value in (1, 3))
+    (found,) = combine({"a": [one], "b": [two]}, mean_rows)
+    assert found["spread"] == {"s": 2.0}
+    assert "spread" not in combine({"a": [one], "b": [{**two, "spread": {}}]}, mean_rows)[0]
+
+
 @pytest.mark.parametrize(
     ("other", "words"),
     [

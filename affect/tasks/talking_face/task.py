@@ -175,7 +175,9 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
     def shared_parameters(self, model: nn.Module) -> list[nn.Parameter]:
         """Return the parameters of all but the heads, which are of one score each."""
         own = ("heads.", "spreads.", "log_variances")
-        return [p for name, p in model.named_parameters() if p.requires_grad and not name.startswith(own)]
+        # A model of clips themselves has them in its fusion.
+        named = ((name.removeprefix("fusion."), p) for name, p in model.named_parameters())
+        return [p for name, p in named if p.requires_grad and not name.startswith(own)]
 
     def evaluations(self) -> Sequence[Evaluation]:
         """Return training, validation and the test part, where there is sound and more also with late sound."""

@@ -67,6 +67,13 @@ def heard(model: EndToEndModel, places=EVERY) -> dict[str, torch.Tensor]:
         return model(**clips(model, places))
 
 
+def test_heads_are_of_one_score_each_and_not_shared():
+    model = made("both", heteroscedastic=True)
+    shared = {id(p) for p in TalkingFaceTask(TalkingFace()).shared_parameters(model)}
+    own = {name for name, p in model.named_parameters() if p.requires_grad and id(p) not in shared}
+    assert own and all(name.startswith(("fusion.heads.", "fusion.spreads.")) for name in own)
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_clip_is_the_same_alone_and_in_another_order(name, training):

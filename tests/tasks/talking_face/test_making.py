@@ -99,6 +99,17 @@ def test_a_model_that_hears_clips_takes_extracted_features_beside(root, tmp_path
         EndToEndModel.build(model, (("audio", 3),), (("MOS", 1.0, 5.0),))
 
 
+def test_features_of_another_source_stay_when_all_are_put_into_one_file(tmp_path):
+    for source, name in (("first", "a"), ("second", "b")):
+        (tmp_path / source).mkdir()
+        (tmp_path / source / f"{name}.mp4").write_bytes(film(range(0, 200, 20)))
+    settings = VideoExtraction(encoder="tiny", source=str(tmp_path / "first"), output=tmp_path, level="frame")
+    extraction.run(settings, "command")
+    folder = extraction.run(replace(settings, source=str(tmp_path / "second"), store=True), "command")
+    assert sorted(Store(folder / "features.arrow").ids) == ["a", "b"]
+    assert not [*folder.glob("*.npy")]
+
+
 def test_a_run_that_goes_on_takes_what_the_file_has(root, tmp_path):
     (tmp_path / "clips").mkdir()
     for name in ("a", "b"):
