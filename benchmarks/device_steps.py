@@ -23,7 +23,7 @@ from affect.recipe import Optim
 from affect.task import Batch, Key
 from affect.tasks.emotion.config import Model, Signature
 from affect.tasks.emotion.model import EmotionModel
-from affect.training import optim, plan, step
+from affect.training import cost_probe, optim, plan, step
 from affect.training.distributed import Engine
 from affect.training.flops import Counter
 
@@ -59,8 +59,7 @@ class Setting:
 
     def wait(self) -> None:
         """Wait for what is queued."""
-        if self.engine.accelerated:
-            torch.get_device_module(self.device).synchronize(self.device)
+        cost_probe.wait(self.engine)
 
     def seconds(self, work: Callable[[], Any], times: int = 5) -> float:
         """Return the median seconds of `work`, once warmed up."""

@@ -1,7 +1,7 @@
 """What keyed randomness costs: CPU-seconds of a training step, beside a checkout of another commit.
 
     python benchmarks/keyed.py --beside ../before     # both in turn, five pairs a case
-    python benchmarks/keyed.py --case wavlm           # the seconds of one, in this checkout
+    python benchmarks/keyed.py --case wavlm           # the milliseconds of one, in this checkout
 
 Random weights and inputs; dropout is on everywhere. CPU-seconds and not seconds: a busy machine counts less.
 """
@@ -9,14 +9,12 @@ Random weights and inputs; dropout is on everywhere. CPU-seconds and not seconds
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+import beside
 import torch
 from torch import Tensor, nn
 
@@ -108,32 +106,17 @@ def seconds(name: str) -> float:
     return median(taken[2:])
 
 
-def measured(root: Path, name: str) -> float:
-    """Return what a checkout measures in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "AFFECT_THREADS": "1"}
-    command = [sys.executable, str(Path(__file__).resolve()), "--case", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=root)
-    return float(done.stdout.split()[-1])
-
-
 def main() -> None:
-    """Print the seconds of one case, or a table of all beside another checkout."""
+    """Print the milliseconds of one case, or a table of all beside another checkout."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beside", type=Path)
     parser.add_argument("--case", choices=tuple(CASES), action="append")
     options = parser.parse_args()
-    if options.beside is None:
-        for name in options.case or CASES:
-            print(f"{seconds(name):.6f}", flush=True)
+    if options.beside is not None:
+        beside.table(__file__, options.beside, options.case or CASES, PAIRS)
         return
-    here, there = Path(__file__).resolve().parents[1], options.beside.resolve()
-    print("| step | before, CPU ms | keyed, CPU ms | ratio of a pair, median (least to most) |\n|---|---|---|---|")
     for name in options.case or CASES:
-        pairs = [(measured(there, name), measured(here, name)) for _ in range(PAIRS)]
-        ratios = sorted(after / before for before, after in pairs)
-        before, after = (1e3 * median(column) for column in zip(*pairs, strict=True))
-        spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-        print(f"| {name} | {before:.1f} | {after:.1f} | {median(ratios):.3f} ({spread}) |", flush=True)
+        print(f"{1e3 * seconds(name):.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+import beside
 import numpy as np
 
 from affect import tasks
@@ -86,14 +84,6 @@ def count(name: str, folder: Path) -> str:
     return f"{name}: {took:.3f} CPU-s, rows within {100 * max(map(abs, errors)):.2f} %, {found.peak / 1e9:.1f} GFLOP/s"
 
 
-def measured(root: Path, name: str) -> float:
-    """Return what a checkout measures in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "AFFECT_THREADS": "1"}
-    command = [sys.executable, str(Path(__file__).resolve()), "--case", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=root)
-    return float(done.stdout.split()[-1])
-
-
 def main() -> None:
     """Print the milliseconds of one case, a table of all beside another checkout, or lines on counting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -101,17 +91,10 @@ def main() -> None:
     parser.add_argument("--case", choices=tuple(CASES), action="append")
     parser.add_argument("--count", action="store_true")
     options = parser.parse_args()
-    here = Path(__file__).resolve().parents[1]
     if options.beside is not None:
-        print("| step | before, CPU ms | after, CPU ms | ratio of a pair, median (least to most) |\n|---|---|---|---|")
+        beside.table(__file__, options.beside, options.case or CASES, PAIRS)
+        return
     for name in options.case or CASES:
-        if options.beside is not None:
-            pairs = [(measured(options.beside.resolve(), name), measured(here, name)) for _ in range(PAIRS)]
-            ratios = sorted(after / before for before, after in pairs)
-            before, after = (median(column) for column in zip(*pairs, strict=True))
-            spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-            print(f"| {name} | {before:.2f} | {after:.2f} | {median(ratios):.3f} ({spread}) |", flush=True)
-            continue
         with tempfile.TemporaryDirectory() as folder:
             os.environ["AFFECT_CACHE"] = f"{folder}/cache"
             print(count(name, Path(folder)) if options.count else f"{milliseconds(name, Path(folder)):.4f}", flush=True)

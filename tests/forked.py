@@ -30,6 +30,8 @@ _GRACE = 3.0
 """Seconds that the other ranks have when one has failed, as with srun --kill-on-bad-exit."""
 
 
+_LONGEST = 300
+"""Seconds that a program may take: one that hangs is ended."""
 _EVERYWHERE = ("tyro", "torch._dynamo", "affect.experiments.folds", "affect.tasks.emotion.model", "affect.data.prosody")
 _WITH_DEEPSPEED = ("transformers.integrations.deepspeed", "deepspeed.runtime.zero.muon.muon_optimizer")
 """What DeepSpeed loads for every engine: most of torch's compiler."""
@@ -41,7 +43,7 @@ def preload() -> None:
         importlib.import_module(name)
 
 
-def program(work: Callable[[], object], timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def program(work: Callable[[], object]) -> subprocess.CompletedProcess[str]:
     """Return how a process ends that is forked from here to do `work` as a program of its own would."""
     preload()
     # No TemporaryDirectory: the end of the forked process would remove it, too.
@@ -57,13 +59,13 @@ def program(work: Callable[[], object], timeout: float = 300) -> subprocess.Comp
 
     process = multiprocessing.get_context("fork").Process(target=begin)
     process.start()
-    process.join(timeout)
+    process.join(_LONGEST)
     try:
         if process.exitcode is None:
             assert process.pid is not None
             os.killpg(process.pid, signal.SIGKILL)
             process.join()
-            pytest.fail(f"not done within {timeout:.0f} s: {err.read_text()[-3000:]}")
+            pytest.fail(f"not done within {_LONGEST} s: {err.read_text()[-3000:]}")
         return subprocess.CompletedProcess([], process.exitcode, out.read_text(), err.read_text())
     finally:
         shutil.rmtree(folder)

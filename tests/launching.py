@@ -1,15 +1,15 @@
-"""Runs the real command line of recipes/finetune_wavlm.py in this process or in one of its own."""
+"""Runs the real command line of a recipe file in this process or in one of its own."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -20,14 +20,9 @@ ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "finetune_wavlm.py"
 
 
-def experiments() -> dict[str, Callable[[], Recipe]]:
-    """Return the experiments of the recipe file, as running it would find them."""
-    specification = importlib.util.spec_from_file_location("finetune_wavlm", RECIPE)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return cli.experiments_of(vars(module), "finetune_wavlm")
+def experiments(recipe: Path = RECIPE) -> dict[str, Callable[[], Recipe]]:
+    """Return the experiments of a recipe file, as running it would find them."""
+    return cast(dict[str, Callable[[], Recipe]], cli.experiments_in(recipe))
 
 
 def small(root: Path, *, encoder: str = "none", steps: int = 2) -> list[str]:
@@ -38,11 +33,11 @@ def small(root: Path, *, encoder: str = "none", steps: int = 2) -> list[str]:
     return [*corpus, "--data.seconds", "0.3", "0.7", "--data.fold", "1", *model, *train]
 
 
-def launch(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Return the exit code, standard output and standard error of a command line."""
+def launch(capsys: pytest.CaptureFixture[str], *arguments: str, recipe: Path = RECIPE) -> tuple[int, str, str]:
+    """Return the exit code, standard output and standard error of a recipe file's command line."""
     capsys.readouterr()
     with own_log():
-        code = exit_code(lambda: cli.launch(experiments(), list(arguments)))
+        code = exit_code(lambda: cli.launch(experiments(recipe), list(arguments)))
     said = capsys.readouterr()
     return code, said.out, said.err
 

@@ -56,27 +56,29 @@ FILED = pytest.param("ZeRO-2 file", marks=pytest.mark.soak)
 pytestmark = pytest.mark.distributed
 
 
-def launched(*command: str, timeout: float = 400, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a session of its own, which is ended whole when it takes too long: ranks that wait for ever."""
-    given = {**os.environ, "OMP_NUM_THREADS": "1", "AFFECT_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
+_LONGEST = 400
+"""Seconds that a launch may take: ranks may wait for ever."""
+
+
+def with_accelerate(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Launch two processes with a launch file, in a session of their own that is ended whole when it takes too long.
+
+    `arguments` are the script and its own.
+    """
+    command = ["-m", "accelerate.commands.launch", "--config_file", str(config), "--num_processes", "2", *arguments]
+    given = {**os.environ, "OMP_NUM_THREADS": "1", "AFFECT_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     given["PYTHONPATH"] = str(ROOT)
     with subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=given,
         start_new_session=True,
     ) as process:  # fmt: skip
         try:
-            out, err = process.communicate(timeout=timeout)
+            out, err = process.communicate(timeout=_LONGEST)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
-            pytest.fail(f"not done within {timeout:.0f} s: {err[-3000:]}")
+            pytest.fail(f"not done within {_LONGEST} s: {err[-3000:]}")
     return subprocess.CompletedProcess(command, process.returncode, out, err)
-
-
-def with_accelerate(config: Path, *arguments: str, **named: Any) -> subprocess.CompletedProcess[str]:
-    """Launch two processes with a launch file; `arguments` are the launcher's other options, the script and its own."""
-    launcher = ("-m", "accelerate.commands.launch", "--config_file", str(config), "--num_processes", "2")
-    return launched(*launcher, *arguments, **named)
 
 
 def zero_file(folder: Path, settings: dict[str, Any], stage: int = 2) -> Path:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from affect import cli
 from affect.baselines import features
-from affect.cli.arguments import experiments_in
-from tests.launching import ROOT, exit_code, own_log
+from tests import launching
+from tests.launching import ROOT
 
 RECIPE = Path(__file__).with_name("two_runs.py")
 
@@ -28,11 +27,4 @@ def where(tmp_path, monkeypatch, small_corpus):
 
 @pytest.fixture
 def launch(capsys, where):
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with own_log():
-            code = exit_code(lambda: cli.launch(experiments_in(RECIPE), list(arguments)))
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+    return lambda *arguments: launching.launch(capsys, *arguments, recipe=RECIPE)

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from affect import cli
 from affect.errors import AffectError
 from affect.experiments import parallel, progress_table
-from tests.launching import assert_one_line, exit_code, own_log
+from tests.launching import assert_one_line
 
 RECIPE = Path(__file__).with_name("two_runs.py")
 ALL = ("--data.fold", "None")
@@ -24,15 +23,9 @@ def affect(affect):
     return lambda *arguments: affect("folds", *arguments)
 
 
-def one_after_another(capsys, *arguments):
-    """Run the recipe file in this process."""
-    with own_log():
-        code = exit_code(lambda: cli.launch(cli.experiments_in(RECIPE), list(arguments)))
-    assert code == 0, capsys.readouterr().err
-
-
-def test_side_by_side_is_one_after_another_byte_for_byte(affect, where, capsys):
-    one_after_another(capsys, "base", *ALL, "--runs", "alone", "--train.epochs", "1")
+def test_side_by_side_is_one_after_another_byte_for_byte(affect, where, launch):
+    code, _, err = launch("base", *ALL, "--runs", "alone", "--train.epochs", "1")
+    assert code == 0, err
     for fold in ("fold1", "fold2", "fold3"):
         shutil.copytree(where / "alone" / "base" / "seed0" / fold, where / "runs" / "base" / "seed0" / fold)
     code, out, err = affect(RECIPE, "base", *ALL, "--jobs", "2", "--train.epochs", "1")
@@ -112,8 +105,9 @@ def test_a_recipe_file_that_can_not_be_read_is_one_line(affect, where):
     assert_one_line(*affect("empty.py", "demo")[::2], "empty.py holds no experiments")
 
 
-def test_another_recipe_in_the_folder_stops_it_before_anything_starts(affect, where, capsys):
-    one_after_another(capsys, "base", "--train.steps", "1")
+def test_another_recipe_in_the_folder_stops_it_before_anything_starts(affect, where, launch):
+    code, _, err = launch("base", "--train.steps", "1")
+    assert code == 0, err
     code, out, err = affect(RECIPE, "base", "--jobs", "1", "--seeds", "0", "1", "--optim.lr", "0.5")
     assert_one_line(code, err, "differs in optim.lr", "train.steps", "--overwrite")
     assert not (where / "runs" / "base" / "seed1").exists()

@@ -10,16 +10,9 @@ from hypothesis import strategies as st
 
 from affect.losses.plcc import plcc, plcc_term
 from affect.training.terms import whole
+from tests.losses.correlations import hold_finite_differences, sample
 
 NAN = float("nan")
-
-
-def sample(n: int, seed: int, offset: float = 0.0, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return correlated predictions and targets [N] in float32."""
-    random = np.random.default_rng(seed)
-    y = random.normal(size=n)
-    x = 0.6 * y + 0.5 * random.normal(size=n) + 0.3
-    return tuple(torch.tensor(offset + scale * v, dtype=torch.float32) for v in (x, y))
 
 
 @settings(max_examples=40, deadline=None)
@@ -31,15 +24,7 @@ def test_value_is_numpys(n, seed, offset, scale):
 
 
 def test_gradient_is_the_finite_difference():
-    x, y = (v.double() for v in sample(12, 1))
-    x.requires_grad_()
-    plcc(x, y).backward()
-    for i in range(12):
-        step = torch.zeros(12, dtype=torch.float64)
-        step[i] = 1e-3
-        with torch.no_grad():
-            slope = (float(plcc(x + step, y)) - float(plcc(x - step, y))) / 2e-3
-        assert float(x.grad[i]) == pytest.approx(slope, abs=2e-4)  # the value is rounded to float32
+    hold_finite_differences(plcc)
 
 
 @pytest.mark.parametrize(("offset", "scale"), [(1e4, 1.0), (-3e5, 1.0), (1e-4, 1e-6)])

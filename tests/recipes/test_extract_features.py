@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,27 +17,17 @@ import transformers
 from affect import cli
 from affect.extraction import AudioExtraction, Extraction, TextExtraction, VideoExtraction
 from affect.models import tiny
+from tests import launching
 from tests.distributed.launch import ranks_of
-from tests.launching import assert_one_line, exit_code, in_its_own_process, own_log
+from tests.launching import assert_one_line, in_its_own_process
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "extract_features.py"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def experiments() -> dict:
-    specification = importlib.util.spec_from_file_location("extract_features", RECIPE)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return cli.experiments_of(vars(module), "extract_features")
-
-
-def launch(capsys, *arguments: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    with own_log():
-        code = exit_code(lambda: cli.launch(experiments(), list(arguments)))
-    said = capsys.readouterr()
-    return code, said.out, said.err
+experiments = partial(launching.experiments, RECIPE)
+launch = partial(launching.launch, recipe=RECIPE)
 
 
 def features(folder: Path) -> dict[str, np.ndarray]:

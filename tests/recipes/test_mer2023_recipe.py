@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from affect import cli
 from affect.experiments import definitions
 from affect.experiments.definitions import Ensemble, Search, Suite
 from affect.options import Options
@@ -18,7 +17,8 @@ from affect.recipe import field_names
 from affect.tasks import make, read_recipe
 from affect.tasks.multimodal_emotion.config import MultimodalEmotion
 from affect.training import run_dir
-from tests.launching import assert_one_line, exit_code, in_its_own_process, own_log
+from tests import launching
+from tests.launching import assert_one_line, in_its_own_process
 from tests.tasks.multimodal_emotion import small
 
 ROOT = Path(__file__).parents[2]
@@ -46,19 +46,8 @@ SYSTEMS = [
 HEAVY = ["torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", "matplotlib", "pandas"]
 
 
-def experiments() -> dict:
-    specification = importlib.util.spec_from_file_location("mer2023", RECIPE)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return cli.experiments_of(vars(module), "mer2023")
-
-
-def launch(capsys, *arguments: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    with own_log():
-        code = exit_code(lambda: cli.launch(experiments(), list(arguments)))
-    said = capsys.readouterr()
-    return code, said.out, said.err
+experiments = partial(launching.experiments, RECIPE)
+launch = partial(launching.launch, recipe=RECIPE)
 
 
 @pytest.fixture(scope="module")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from affect import cli
 from affect.experiments import definitions
 from affect.experiments.definitions import Ensemble, Search, Sequence, Suite
 from affect.recipe import field_names
+from affect.tables import flat
 from affect.tasks import make, read_recipe
 from affect.tasks.talking_face.config import TalkingFace
-from tests.launching import assert_one_line, exit_code, own_log
+from tests import launching
+from tests.launching import assert_one_line
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "talking_face.py"
 OWN = [
@@ -56,19 +57,8 @@ SYSTEMS = [
 ]  # fmt: skip
 
 
-def experiments() -> dict:
-    specification = importlib.util.spec_from_file_location("talking_face", RECIPE)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return cli.experiments_of(vars(module), "talking_face")
-
-
-def launch(capsys, *arguments: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    with own_log():
-        code = exit_code(lambda: cli.launch(experiments(), list(arguments)))
-    said = capsys.readouterr()
-    return code, said.out, said.err
+experiments = partial(launching.experiments, RECIPE)
+launch = partial(launching.launch, recipe=RECIPE)
 
 
 def options(root: Path) -> list[str]:
@@ -117,12 +107,10 @@ def test_the_reports_two_systems_have_its_values():
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_takes_back_one_change(name):
     """To what the original has, and nothing else."""
-    made = {key: experiments()[key]().to_dict() for key in ("original", "optimized", f"ablation_{name}")}
-    flat = {key: {f"{s}.{f}": v for s, part in recipe.items() if isinstance(part, dict) for f, v in part.items()}
-            for key, recipe in made.items()}  # fmt: skip
-    changed = {k: v for k, v in flat[f"ablation_{name}"].items() if v != flat["optimized"][k]}
+    made = {key: flat(experiments()[key]().to_dict()) for key in ("original", "optimized", f"ablation_{name}")}
+    changed = {k: v for k, v in made[f"ablation_{name}"].items() if v != made["optimized"][k]}
     assert changed == ABLATIONS[name]
-    assert all(flat["original"][field] == value for field, value in changed.items())
+    assert all(made["original"][field] == value for field, value in changed.items())
 
 
 def test_workflows_name_experiments_that_are_there():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,18 +53,25 @@ def train(recipe: Emotion, folder: Path, resume: str = "auto", **start: Any) -> 
     return trainer.train(make(recipe, folder, resume, **start))
 
 
-def interrupt(run: Run, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train `run` until its step `at` (from 1) is begun."""
+@contextlib.contextmanager
+def interrupted(at: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let what is trained inside be interrupted when its step `at` (from 1) is begun."""
     real, seen = step.accumulate, []
 
-    def interrupted(*arguments: Any, **named: Any) -> Any:
+    def cut(*arguments: Any, **named: Any) -> Any:
         seen.append(1)
         if len(seen) == at:
             raise KeyboardInterrupt
         return real(*arguments, **named)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer.step, "accumulate", interrupted)
+        patch.setattr(trainer.step, "accumulate", cut)
+        yield
+
+
+def interrupt(run: Run, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train `run` until its step `at` (from 1) is begun."""
+    with interrupted(at, monkeypatch):
         trainer.train(run)
 
 

@@ -261,17 +261,7 @@ def test_the_budget_in_force_is_resumed(tmp_path, small_corpus, monkeypatch):
     run = runs.make(recipe, tmp_path / "run")
     run.state.budget, run.state.mode = 0.75, "replay"
     run.cut_anew()
-    real, seen = trainer.step.accumulate, []
-
-    def interrupted(*arguments, **named):
-        seen.append(1)
-        if len(seen) > 4:
-            raise KeyboardInterrupt
-        return real(*arguments, **named)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer.step, "accumulate", interrupted)
-        trainer.train(run)
+    runs.interrupt(run, 5, monkeypatch)
     saved = json.loads((tmp_path / "run" / "checkpoints" / "step-0000003" / "state.json").read_text())
     assert (saved["step"], saved["budget"], saved["mode"]) == (3, 0.75, "replay")
     again = runs.make(recipe, tmp_path / "run")

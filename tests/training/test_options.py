@@ -301,16 +301,7 @@ def test_a_run_starts_from_what_its_recipe_names_and_goes_on_from_itself(tmp_pat
     train(ToyTask(recipe(train={"epochs": 3})), tmp_path / "plain")
     losses = [[line["loss"] for line in lines(folder, "step")] for folder in (whole, tmp_path / "plain")]
     assert losses[0] != losses[1]
-    real, seen = step.accumulate, []
-
-    def counted(*arguments, **named):
-        seen.append(1)
-        if len(seen) == 5:
-            raise KeyboardInterrupt
-        return real(*arguments, **named)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer.step, "accumulate", counted)
+    with runs.interrupted(5, monkeypatch):
         run_one(tmp_path / "cut")
     run_one(tmp_path / "cut")
     same(tmp_path / "cut" / "seed0" / "fold1", whole)

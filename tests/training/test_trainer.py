@@ -88,18 +88,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(small_corpus, tmp_path, monkeypa
     recipe = runs.with_optim(runs.recipe(small_corpus, encoder=encoder, dropout=0.3, epochs=2), ema=0.9)
     whole = trained(recipe, tmp_path / "whole")
     folder = tmp_path / "cut"
-    real = step.accumulate
-    seen = []
-
-    def interrupted(*arguments, **named):
-        seen.append(1)
-        if len(seen) == 5:
-            raise KeyboardInterrupt
-        return real(*arguments, **named)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer.step, "accumulate", interrupted)
-        runs.train(recipe, folder)
+    runs.interrupt(runs.make(recipe, folder), 5, monkeypatch)
     assert len(runs.losses(folder)) == 4, "a step past the checkpoint of epoch 1 was written"
     runs.train(recipe, folder)
     assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()

@@ -16,7 +16,7 @@ from affect.errors import AffectError
 from affect.task import Key
 from affect.tasks.emotion.config import Augment, Emotion, Model
 from affect.tasks.emotion.predict import Graph, Predictor
-from affect.training import memory, step, trainer
+from affect.training import memory, trainer
 from affect.training.distributed import join
 from affect.training.terms import whole
 from tests.training import runs
@@ -102,19 +102,9 @@ def test_an_interrupted_run_resumes_bit_for_bit(small_corpus, tmp_path, monkeypa
     recipe = replace(recipe, optim=replace(recipe.optim, ema=0.9))
     whole, folder = tmp_path / "whole" / "seed0" / "fold1", tmp_path / "cut" / "seed0" / "fold1"
     runs.train(recipe, whole)
-    real, seen = step.accumulate, []
+    run = runs.make(recipe, folder)
     # In the second epoch, past a checkpoint.
-    last = runs.make(recipe, folder).schedule.per_epoch + 1
-
-    def interrupted(*arguments, **named):
-        seen.append(1)
-        if len(seen) > last:
-            raise KeyboardInterrupt
-        return real(*arguments, **named)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer.step, "accumulate", interrupted)
-        runs.train(recipe, folder)
+    runs.interrupt(run, run.schedule.per_epoch + 2, monkeypatch)
     runs.train(recipe, folder)
     for file in ("metrics.jsonl", "predictions-test.jsonl"):
         assert (folder / file).read_bytes() == (whole / file).read_bytes()
