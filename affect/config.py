@@ -78,6 +78,11 @@ def field_names(cls: type, prefix: str = "") -> list[str]:
     return names
 
 
+def types_in(annotation: Any) -> tuple[Any, ...]:
+    """Return the types that an annotation allows: those of a union, else itself."""
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
 def refuse_unfinite(part: Any, name: str = "") -> None:
     """Raise AffectError for the first number in a dataclass that is NaN or infinite."""
     if dataclasses.is_dataclass(part):
@@ -94,7 +99,7 @@ def _build(kind: Any, value: Any, name: str) -> Any:
     """Return `value` (JSON types) as the annotated type `kind`."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _section(kind, value, name)
-    arms = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    arms = types_in(kind)
     fitting = next((arm for arm in arms if _fits(arm, value)), MISSING)
     if fitting is MISSING:
         kinds = " or ".join(str(getattr(arm, "__name__", arm)).replace("typing.", "") for arm in arms)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from affect import config
-from affect.config import differences, field_names, refuse_unfinite, require, require_each
+from affect.config import differences, field_names, refuse_unfinite, require, require_each, types_in
 from affect.errors import AffectError
 
-__all__ = ["FREE", "Optim", "Recipe", "Train", "differences", "field_names", "read", "require"]
+__all__ = ["FREE", "Optim", "Recipe", "Train", "differences", "field_names", "read", "require", "types_in"]
 
 FREE = (
     *(f"train.{name}" for name in ("budget", "mode", "costs", "workers", "trackers", "world", "keep", "timeout")),

@@ -400,6 +400,8 @@ class Task(ABC):
     exporters: ClassVar[Mapping[str, str]] = {}
     """What exports a folder of weights, "module:function", by the format's name: a function of the folder, the file to
     write and `opset`, which returns what was `Exported`; its keyword-only numbers are what `--options` may set."""
+    helps: ClassVar[Mapping[str, str]] = {}
+    """A paragraph about its models in the help of `predict`, what they take and give, and one in that of `export`."""
     commands: ClassVar[tuple[str, ...]] = ()
     """The subcommands that it adds to `affect`, as "module:function" of modules that load no torch."""
 
@@ -421,7 +423,8 @@ class Task(ABC):
     def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
         """Yield a line of JSON types for each prediction of a user's inputs; of a bad one with `error`.
 
-        `progress` tells whether to show some. Raises AffectError where the inputs are not what the models take.
+        `progress` tells whether to show some; further keyword-only arguments are options of the task alone, which
+        `affect predict --options NAME=VALUE` sets. Raises AffectError where the inputs are not what the models take.
         """
         raise AffectError(f"models of {cls.recipe_class.task} can't be predicted from files")
 

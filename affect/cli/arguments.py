@@ -11,13 +11,13 @@ import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast, get_origin
 
 from affect.errors import AffectError, first_line, nearest, no_file
 from affect.experiments.definitions import Workflow
 from affect.extraction import Extraction
 from affect.options import Options
-from affect.recipe import Recipe, field_names
+from affect.recipe import Recipe, field_names, types_in
 
 Experiment = Callable[[], Recipe | Workflow | Extraction]
 T = TypeVar("T")
@@ -135,6 +135,36 @@ def split(arguments: Sequence[str], names: Iterable[str]) -> tuple[list[str], li
 def without(arguments: Sequence[str], *names: str) -> list[str]:
     """Return the arguments without those that give the fields `names`."""
     return split(arguments, names)[1]
+
+
+def named_values(
+    given: Sequence[str], function: Callable[..., Any], of: str, but: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return NAME=VALUE, each `given`, as keyword-only arguments of a function of `of`, all `but` some.
+
+    A sequence is a,b and a mapping a:1,b:2. Raises AffectError naming what there is, and for what is not of its type.
+    """
+    import tyro
+
+    parameters = inspect.signature(function).parameters.values()
+    known = {each.name: each for each in parameters if each.kind is each.KEYWORD_ONLY and each.name not in but}
+    values = {}
+    for option in given:
+        name, equals, value = option.partition("=")
+        if name not in known or not equals:
+            there = ", ".join(f"{each.name}={each.default}" for each in known.values()) or "none"
+            raise AffectError(f"{of} has no option {option!r}; its options and their defaults, NAME=VALUE: {there}")
+        kind = known[name].annotation
+        # Written as text where annotations are not evaluated; what it names is in the function's module.
+        kind = eval(kind, inspect.unwrap(function).__globals__) if isinstance(kind, str) else kind
+        several = any(get_origin(arm) in (tuple, Sequence, Mapping) for arm in types_in(kind))
+        parser = functools.partial(tyro.cli, Annotated[kind, tyro.conf.Positional, tyro.conf.arg(name=name)])
+        try:
+            values[name] = read(parser, re.split("[,:]", value) if several else [value], prog="", description="")
+        except AffectError:
+            asked = inspect.formatannotation(known[name].annotation).strip("'")
+            raise AffectError(f"--options {option}: {name} must be {asked}, not {value!r}") from None
+    return values
 
 
 def read(parser: Callable[..., T], arguments: Sequence[str], *, prog: str, description: str) -> T:

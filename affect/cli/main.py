@@ -226,7 +226,12 @@ def _main() -> None:
     # What follows their own words is for the recipe file.
     split = {"folds": commands.own_words, "launch": commands.launch_words}.get(named_command)
     words, rest = (words, []) if split is None else split(words)
-    parser = functools.partial(tyro.extras.subcommand_cli_from_dict, {k: _later(f) for k, f in functions.items()})
+    later = {name: _later(function) for name, function in functions.items()}
+    if named_command and {"-h", "--help"} & {*words}:
+        text, arguments, described = (inspect.getdoc(functions[named_command]) or "").partition("Args:")
+        paragraphs = [text.rstrip(), *tasks.helps(named_command), arguments + described]
+        later[named_command].__doc__ = "\n\n".join(paragraphs)
+    parser = functools.partial(tyro.extras.subcommand_cli_from_dict, later)
     about = "Folds side by side, ranks under Slurm, reports, predictions, exports, the Hub."
     run = read(parser, words, prog="affect", description=about)
     if named_command == "folds":

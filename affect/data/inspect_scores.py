@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from affect.data import corpora
 from affect.data.corpora.labels import infer_scale
 
 Row = Mapping[str, Any]
 _MOST = 24
+
+
+def scores(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
+    """Return what `affect inspect` prints of the corpus `name`; `options` are its reader's. Raises as that does."""
+    return corpora.read(corpora.SCORES, name, root, **options).describe(listed)
 
 
 def describe(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import types
 from dataclasses import dataclass, replace
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from affect.errors import AffectError, nearest
-from affect.recipe import Recipe, field_names, require
+from affect.recipe import Recipe, field_names, require, types_in
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _SPAN = re.compile(rf"({_NUMBER})\.\.({_NUMBER})( +log)?")
@@ -169,7 +168,7 @@ def _kinds(cls: type, name: str) -> tuple[Any, ...]:
     kind: Any = cls
     for part in name.split("."):
         kind = get_type_hints(kind)[part]
-    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    return types_in(kind)
 
 
 def _value(word: str) -> Choice:

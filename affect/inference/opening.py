@@ -7,7 +7,7 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from affect import tasks
 from affect.errors import AffectError
@@ -32,20 +32,19 @@ class Opened:
     exported: Session | None = None
 
 
-def predict(name: Path, inputs: UserInputs, output: TextIO) -> int:
-    """Write a JSON line for each prediction and return the number of lines with an error.
+def predict(opened: Opened, inputs: UserInputs, output: TextIO, **own: Any) -> int:
+    """Write a JSON line for each prediction and return the number of lines with an error; `own` are the task's options.
 
     Of an experiment or a seed the predictions of its runs are averaged, as the task does. What can't be read gives a
-    line with `error` and the others go on. Raises AffectError where `find` does, or the model takes something else.
+    line with `error` and the others go on. Raises AffectError where the model takes something else.
     """
-    opened = find(name)
     takes = opened.task.takes
     for option in inputs.given:
         if takes and option not in takes:
             raise AffectError(f"{option} is for other models: this one takes {', '.join(takes)}")
     progress = sys.stderr.isatty() and not output.isatty()
     bad = 0
-    for line in opened.task.infer(opened, inputs, progress=progress):
+    for line in opened.task.infer(opened, inputs, progress=progress, **own):
         bad += "error" in line
         output.write(json.dumps(line) + "\n")
         output.flush()

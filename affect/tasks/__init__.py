@@ -48,6 +48,11 @@ def attribute(place: str) -> Any:
     return getattr(import_module(module), name)
 
 
+def helps(command: str) -> list[str]:
+    """Return the paragraphs that installed tasks add to the help of a subcommand."""
+    return [text for name in names() if (text := task_class(name).helps.get(command))]
+
+
 def commands() -> dict[str, Callable[..., None]]:
     """Return the subcommands that installed tasks add to `affect`, by name."""
     found = (attribute(place) for name in names() for place in task_class(name).commands)

@@ -222,16 +222,16 @@ def test_clips_with_the_same_features_in_two_parts_are_said(made):
 
 def test_a_generated_corpus_is_made_once_and_read(tmp_path):
     options = {"clips": 20, "frames": (2, 4), "generated_widths": (9, 8, 8, 8)}
-    corpus = corpora.read_scores("generated_scores", tmp_path / "g", **options, scores=("overall_score",))
+    corpus = corpora.read(corpora.SCORES, "generated_scores", tmp_path / "g", **options, scores=("overall_score",))
     assert corpus.parts == ("train", "valid", "test") and corpus.features == dict(visual=9, audio=8, keypoint=8, au=8)
     before = (tmp_path / "g" / "ac.pkl").stat().st_mtime_ns
-    again = corpora.read_scores("generated_scores", tmp_path / "g", **options, scores=("overall_score",))
+    again = corpora.read(corpora.SCORES, "generated_scores", tmp_path / "g", **options, scores=("overall_score",))
     assert again.identity == corpus.identity and (tmp_path / "g" / "ac.pkl").stat().st_mtime_ns == before
     assert corpora.detect(tmp_path / "g" / "converted") == "score_folder"
     for place in ("g", "g/ac.pkl"):
         with pytest.raises(AffectError, match=r"is a pickle, which is not trained on: .*affect convert .*ac.pkl"):
-            corpora.read_scores("score_folder", tmp_path / place)
+            corpora.read(corpora.SCORES, "score_folder", tmp_path / place)
     with pytest.raises(AffectError, match="has no schema.json"):
-        corpora.read_scores("score_folder", tmp_path)
+        corpora.read(corpora.SCORES, "score_folder", tmp_path)
     with pytest.raises(AffectError, match="is not of the clips with scores"):
-        corpora.read_scores("iemocap", tmp_path)
+        corpora.read(corpora.SCORES, "iemocap", tmp_path)

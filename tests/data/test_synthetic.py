@@ -4,6 +4,7 @@ import re
 import shutil
 import threading
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from affect.data import corpora, prosody, synthetic
 from affect.data.synthetic import Options, generate
 from affect.errors import AffectError
 
+read = partial(corpora.read, corpora.UTTERANCES, "synthetic")
 SMALL = {"dialogues": 2, "utterances": 4, "seconds": (0.4, 0.6)}
 LINE = re.compile(r"\[(\d+\.\d{4}) - (\d+\.\d{4})\]\t(\S+)\t(\w{3})\t\[(\d\.\d{4}), (\d\.\d{4}), (\d\.\d{4})\]")
 
@@ -37,7 +39,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def default(tmp_path_factory):
-    return corpora.read("synthetic", tmp_path_factory.mktemp("default") / "corpus")
+    return read(tmp_path_factory.mktemp("default") / "corpus")
 
 
 def blocks(file):
@@ -91,7 +93,7 @@ def test_brackets_are_the_evaluators_mean_and_majority(small):
 
 
 def test_the_iemocap_reader_takes_all_of_it(small):
-    corpus = corpora.read("synthetic", small, **SMALL)
+    corpus = read(small, **SMALL)
     rows = corpus.utterances
     assert corpus.name == "synthetic" and corpus.exclusions == [] and corpus.scale == (1.0, 5.0)
     assert len(rows) == 40 and len(set(rows["id"])) == 40
@@ -122,7 +124,9 @@ def test_scripts_repeat_across_sessions_and_improvisations_do_not(small):
 
 @pytest.mark.parametrize("options", [{}, {"seed": 1, "dialogues": 2}, {"utterances": 20, "dialogues": 1}])
 def test_valence_tells_nothing_of_arousal(options, tmp_path):
-    corpus = corpora.read("synthetic", tmp_path / "c", **{"seconds": (0.3, 0.3), **options}).utterances
+    corpus = corpora.read(
+        corpora.UTTERANCES, "synthetic", tmp_path / "c", **{"seconds": (0.3, 0.3), **options}
+    ).utterances
     valence, arousal = np.array(corpus["valence"]), np.array(corpus["arousal"])
     assert abs(np.corrcoef(valence, arousal)[0, 1]) < 0.3
     assert valence.std() > 0.6 and arousal.std() > 0.6
@@ -170,16 +174,16 @@ def _ccc(x, y):
 
 def test_a_corpus_is_written_once(small):
     stamp = (small / "synthetic.json").stat().st_mtime_ns
-    corpora.read("synthetic", small, **{**SMALL, "seconds": [0.4, 0.6]})
+    read(small, **{**SMALL, "seconds": [0.4, 0.6]})
     assert (small / "synthetic.json").stat().st_mtime_ns == stamp
 
 
 def test_other_options_write_it_anew(tmp_path):
     root = tmp_path / "c"
     options = {"dialogues": 1, "utterances": 2, "seconds": (0.3, 0.3)}
-    assert len(corpora.read("synthetic", root, **options).utterances) == 10
+    assert len(read(root, **options).utterances) == 10
     (tmp_path / ".c.partial" / "Session1").mkdir(parents=True)  # as a killed run leaves it
-    assert len(corpora.read("synthetic", root, **{**options, "utterances": 3}).utterances) == 15
+    assert len(read(root, **{**options, "utterances": 3}).utterances) == 15
     assert json.loads((root / "synthetic.json").read_text())["settings"]["utterances"] == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == [".c.lock", "c"]
 
@@ -195,10 +199,7 @@ def test_of_several_at_once_one_writes(tmp_path, monkeypatch):
     found = []
     options = {"dialogues": 1, "utterances": 2, "seconds": (0.3, 0.3)}
     threads = [
-        threading.Thread(
-            target=lambda: found.append(len(corpora.read("synthetic", tmp_path / "c", **options).utterances))
-        )
-        for _ in range(3)
+        threading.Thread(target=lambda: found.append(len(read(tmp_path / "c", **options).utterances))) for _ in range(3)
     ]
     for thread in threads:
         thread.start()
@@ -234,7 +235,7 @@ def test_what_is_not_a_generated_corpus_is_left_alone(small, tmp_path):
 )
 def test_bad_options_are_named(options, message, tmp_path):
     with pytest.raises(AffectError, match=message):
-        corpora.read("synthetic", tmp_path / "c", **options)
+        read(tmp_path / "c", **options)
     assert list(tmp_path.iterdir()) == []
 
 

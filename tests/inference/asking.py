@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from affect.inference.opening import predict
+from affect.inference.opening import find, predict
 from affect.usage import UserInputs
 
 
@@ -15,5 +15,5 @@ def ask(run: Path, *files: Path | str, **named: Any) -> tuple[int, list[dict[str
     """Return how many lines have an error, and the lines; `named` are fields of `UserInputs`, values by modality."""
     output = io.StringIO()
     several = {name: tuple(map(str, named.pop(name))) for name in ("text", "audio", "video") if name in named}
-    bad = predict(Path(run), UserInputs(files=tuple(map(Path, files)), **several, **named), output)
+    bad = predict(find(Path(run)), UserInputs(files=tuple(map(Path, files)), **several, **named), output)
     return bad, [json.loads(line) for line in output.getvalue().splitlines()]

@@ -15,7 +15,7 @@ import soundfile
 
 from affect.data import audio
 from affect.errors import AffectError
-from affect.inference.opening import predict
+from affect.inference.opening import find, predict
 from affect.tasks.emotion.predict import Predictor
 from affect.usage import UserInputs
 from tests.inference.asking import ask
@@ -178,7 +178,7 @@ def test_the_first_line_is_out_before_the_file_is_read(run, tmp_path, monkeypatc
 
     monkeypatch.setattr(audio, "_mono_blocks", counted)
     output = Watched(read)
-    assert predict(run, UserInputs(files=(path,), window=10.0), output) == 0
+    assert predict(find(run), UserInputs(files=(path,), window=10.0), output) == 0
     assert output.at[0] <= 18 * RATE
     assert output.at[-1] == 120 * RATE
     assert output.at == sorted(output.at)
@@ -253,7 +253,7 @@ def test_progress_is_shown_on_a_terminal_that_shows_no_lines(run, tmp_path, monk
     path = tmp_path / "some.wav"
     soundfile.write(path, tone(seconds), RATE)
     monkeypatch.setattr("sys.stderr", Terminal())
-    assert predict(run, UserInputs(files=(path,)), output()) == 0
+    assert predict(find(run), UserInputs(files=(path,)), output()) == 0
     assert ("some.wav" in sys.stderr.getvalue()) == shown
 
 

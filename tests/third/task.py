@@ -145,6 +145,7 @@ class ActivityTask(Task):
         return {"positive_rate": (batch.targets["active"].nansum(), valid.sum()), "frames": valid.sum()}
 
     takes = ("FILES",)
+    helps = {"predict": "A model of frames takes FILES, recordings in .npy."}
     exporters = {"npz": "tests.third.use:export_npz"}
     commands = ("tests.third.commands:rooms",)
 
@@ -153,12 +154,13 @@ class ActivityTask(Task):
         return {**config, "run": run.name}
 
     @classmethod
-    def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
-        """Yield a line a recording (.npy of features [T, D]): the frames that are active, some at a time."""
+    def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool, threshold: float = 0.5) -> Iterator[Row]:
+        """Yield a line a recording (.npy of features [T, D]): the frames above a threshold, some at a time."""
         from tests.third.use import active_frames
 
         for file in inputs.files:
-            yield {"file": str(file), "active": active_frames(opened.folders[0], file, BLOCK)}
+            active = active_frames(opened.folders[0], file, BLOCK)
+            yield {"file": str(file), "active": active, "count": sum(value > threshold for value in active)}
 
     def sections(self, study: Study) -> Sequence[Section]:
         frames = sum(len(row["target"]["active"]) for row in study.system("test").rows()) if study.finished else 0

@@ -131,6 +131,10 @@ def test_recordings_are_predicted_and_weights_exported(place, trained):
     np.save(place / "call.npy", np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32))
     (line,) = map(json.loads, run(place, "affect", "predict", str(trained), "call.npy").splitlines())
     assert len(line["active"]) == 9
+    again = json.loads(run(place, "affect", "predict", str(trained), "call.npy", "--options", "threshold=0"))
+    assert again["active"] == line["active"] and again["count"] == 9 >= line["count"]
+    told = run(place, "affect", "predict", str(trained), "call.npy", "--options", "limit=1", fails=True)
+    assert "a model of third has no option 'limit=1'" in told and "threshold=0.5" in told
     refused = run(place, "affect", "predict", str(trained), "--text", "hello", fails=True)
     assert refused.count("\n") == 1 and "--text" in refused
     assert "model.npz" in run(place, "affect", "export", str(trained), "--format", "npz")
@@ -139,8 +143,8 @@ def test_recordings_are_predicted_and_weights_exported(place, trained):
     told = run(place, "affect", "export", str(trained), "--format", "npz", "--options", "scale=2")
     assert told.startswith(f"{len(arrays)} arrays\n")
     assert (np.load(trained / "export" / "model.npz")["body.0.weight"] == 2 * arrays["body.0.weight"]).all()
-    for option, words in (("size=2", "no option 'size'; its options and their defaults: scale=1"),
-                          ("scale=big", "'big' is no number")):  # fmt: skip
+    for option, words in (("size=2", "no option 'size=2'; its options and their defaults, NAME=VALUE: scale=1"),
+                          ("scale=big", "--options scale=big: scale must be float, not 'big'")):  # fmt: skip
         assert words in run(place, "affect", "export", str(trained), "--format", "npz", "--options", option, fails=True)
     assert "unknown format 'onnx'" in run(place, "affect", "export", str(trained), "--format", "onnx", fails=True)
 

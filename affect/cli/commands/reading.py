@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from affect import tasks
+from affect.cli.arguments import named_values
 from affect.data import corpora
 from affect.errors import AffectError
+
+LISTED = 10
+"""Exclusions that are named unless all are asked for."""
 
 if TYPE_CHECKING:
     LayoutName = str
@@ -67,6 +72,7 @@ def inspect(
     revision: str | None = None,
     limit: int | None = None,
     streaming: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    options: tuple[str, ...] = (),
     audio_feature: tuple[str, ...] = (),
     text_feature: tuple[str, ...] = (),
     video_feature: tuple[str, ...] = (),
@@ -89,13 +95,12 @@ def inspect(
         revision: The version of a source on the Hub.
         limit: Rows of a source on the Hub to read at most.
         streaming: Fetch a source on the Hub row by row.
+        options: What else the layout's reader takes, NAME=VALUE each (a,b for several); an unknown name lists all.
         audio_feature: Features that are audio's; with no --...-feature the usual ones.
         text_feature: Features that are text's.
         video_feature: Features that are video's.
         every: List all that is left out, not the first ten.
     """
-    from affect.data import inspect as inspection
-
     if scale is not None and not scale[0] < scale[1]:
         raise AffectError(f"--scale must be low then high, not {scale[0]:g} {scale[1]:g}")
     asked: dict[str, Any] = {
@@ -105,20 +110,18 @@ def inspect(
     }  # fmt: skip
     # A limit of 0 is a mistake for the reader to name, not one that was not given.
     given = {name: value for name, value in asked.items() if value or value == 0 and name == "limit"}
-    print(_described(corpus, root, given, None if every else inspection.LISTED))
+    print(_described(corpus, root, given, options, None if every else LISTED))
 
 
-def _described(corpus: str, root: Path, given: dict[str, Any], listed: int | None) -> str:
-    from affect.data import inspect as inspection
-    from affect.data import pickle_file
-
-    if corpus == "auto" and pickle_file.is_pickle(root):
-        for name in given:
-            raise AffectError(f"--{name.replace('_', '-')} has no use for a pickle, which is described as it is")
-        return pickle_file.describe(root)
-    kind = corpora.detect(root) if corpus == "auto" else corpus
-    if kind in corpora.SCORES:
-        return corpora.read_scores(kind, root, **given).describe(listed=listed)
-    if kind in corpora.FEATURES:
-        return inspection.describe_features(*inspection.features_of(kind, root, given), listed=listed)
-    return inspection.describe(corpora.read(kind, root, **given), listed=listed)
+def _described(corpus: str, root: Path, given: dict[str, Any], options: tuple[str, ...], listed: int | None) -> str:
+    if corpus == "auto" and root.is_file():
+        for layout in map(corpora.layout, corpora.INSPECTED):
+            if layout.describe_file is not None and (text := layout.describe_file(root)) is not None:
+                for name in [*given, *["options"] * bool(options)]:
+                    raise AffectError(f"--{name.replace('_', '-')} has no use for a file, which is described as it is")
+                return text
+    name = corpora.detect(root) if corpus == "auto" else corpus
+    layout = corpora.layout(name)
+    own = named_values(options, layout.read, f"corpus {name!r}", but=given)
+    described: str = tasks.attribute(layout.kind.describe)(name, root, {**given, **own}, listed)
+    return described

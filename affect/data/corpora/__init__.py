@@ -1,6 +1,7 @@
 """Readers of corpora: one file a layout on disk, whose object `CORPUS` says all that affect knows of it.
 
-Those of recordings or texts return a `Corpus`, those of features a `FeatureCorpus`, those of scores a `ScoreCorpus`.
+What its rows are, its kind says (`kinds`), and so what `read` returns: a `Corpus` of recordings or texts, a
+`FeatureCorpus`, a `ScoreCorpus` of clips.
 """
 
 from __future__ import annotations
@@ -10,17 +11,16 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from affect.data.corpora.kinds import FEATURES as FEATURES
+from affect.data.corpora.kinds import SCORES as SCORES
+from affect.data.corpora.kinds import UTTERANCES as UTTERANCES
+from affect.data.corpora.kinds import C, Kind
 from affect.data.corpora.layout import Layout
 from affect.errors import AffectError, nearest
 
-if TYPE_CHECKING:
-    from affect.data.corpus import Corpus
-    from affect.data.feature_corpus import FeatureCorpus
-    from affect.data.score_corpus import ScoreCorpus
-
-UTTERANCES = {
+ALL = {
     "iemocap": "affect.data.corpora.iemocap",
     "emodb": "affect.data.corpora.emodb",
     "msp_podcast": "affect.data.corpora.msp_podcast",
@@ -28,11 +28,8 @@ UTTERANCES = {
     "csv_folder": "affect.data.corpora.csv_folder",
     "hub": "affect.data.corpora.hub_dataset",
     "synthetic": "affect.data.corpora.synthetic",
-}
-"""The file of each corpus of recordings or texts; the first one is what recipes take when none is named."""
-FEATURES = {"mer2023": "affect.data.corpora.mer2023", "generated": "affect.data.corpora.generated"}
-"""The file of each corpus that is features alone."""
-SCORES = {
+    "mer2023": "affect.data.corpora.mer2023",
+    "generated": "affect.data.corpora.generated",
     "score_folder": "affect.data.corpora.score_folder",
     "thqa": "affect.data.corpora.thqa",
     "thqa_ntire": "affect.data.corpora.thqa_ntire",
@@ -40,8 +37,7 @@ SCORES = {
     "generated_scores": "affect.data.corpora.generated_scores",
     "generated_clips": "affect.data.corpora.generated_clips",
 }
-"""The file of each corpus of clips with scores; the first one is what recipes take when none is named."""
-ALL = UTTERANCES | FEATURES | SCORES
+"""The file of each corpus; the first one of a kind is what recipes take when none is named."""
 _GENERATED = ("synthetic", "generated", "generated_scores", "generated_clips")
 INSPECTED = tuple(name for name in ALL if name not in _GENERATED)
 """What `affect inspect` reads; generated corpora are read in the layout that they are written in."""
@@ -61,14 +57,18 @@ def known(name: object) -> Layout | None:
     return layout(name) if isinstance(name, str) and name in ALL else None
 
 
+def names(kind: Kind[Any]) -> tuple[str, ...]:
+    """Return the names of all corpora of a kind, the usual one first."""
+    return tuple(name for name in ALL if layout(name).kind is kind)
+
+
 def check_options(name: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Raise AffectError for an option `given` that `name` does not take, and another corpus of its sort does.
+    """Raise AffectError for an option `given` that `name` does not take, and another corpus of its kind does.
 
     Defaults pass, and so do options of generated corpora: a demo may be pointed at a real one.
     """
     own = layout(name).options
-    sort = next(each for each in (UTTERANCES, FEATURES, SCORES) if name in each)
-    others = [layout(each) for each in sort]
+    others = [layout(each) for each in names(layout(name).kind)]
     for option, value in given.items():
         owners = [other.name for other in others if option in other.options and not other.generated]
         if owners and option not in own and value != defaults[option]:
@@ -94,42 +94,23 @@ def stream_keys(modalities: Sequence[str]) -> tuple[str, ...]:
     return tuple(m if count == 1 else f"{m}_{count}" for m, count in zip(modalities, counts, strict=True))
 
 
-def read(corpus: str, root: str | Path, *, name: str | None = None, **options: Any) -> Corpus:
+def read(kind: Kind[C], corpus: str, root: str | Path, *, name: str | None = None, **options: Any) -> C:
     """Return the corpus in folder `root` (or of that name on the Hub) as the reader of the layout `corpus` finds it.
 
-    `name` is the user's name for it. Raises AffectError for an unknown layout or option, and what the reader raises.
+    `name` is the user's name for it. Raises AffectError for an unknown layout or option, a layout of another kind, and
+    what the reader raises.
     """
-    if corpus in FEATURES or corpus in SCORES:
-        raise AffectError(f"corpus {corpus!r} is of features, not of the recordings or texts that this task needs")
-    return cast("Corpus", _read(corpus, root, name, options))
-
-
-def read_features(corpus: str, root: str | Path, *, name: str | None = None, **options: Any) -> FeatureCorpus:
-    """Return the corpus of features in folder `root` as the reader of `corpus` finds it; raises as `read` does."""
-    if corpus in UTTERANCES:
-        raise AffectError(f"corpus {corpus!r} is of recordings or texts, not of the features that this task needs")
-    if corpus in SCORES:
-        raise AffectError(f"corpus {corpus!r} is of clips with scores, not of the utterances that this task needs")
-    return cast("FeatureCorpus", _read(corpus, root, name, options))
-
-
-def read_scores(corpus: str, root: str | Path, *, name: str | None = None, **options: Any) -> ScoreCorpus:
-    """Return the corpus of clips with scores in `root` as the reader of `corpus` finds it; raises as `read` does."""
-    if corpus in ALL and corpus not in SCORES:
-        raise AffectError(f"corpus {corpus!r} is not of the clips with scores that this task needs")
-    return cast("ScoreCorpus", _read(corpus, root, name, options))
-
-
-def _read(corpus: str, root: str | Path, name: str | None, options: Mapping[str, Any]) -> Any:
-    reader = layout(corpus).read
-    _, *parameters = inspect.signature(reader).parameters.values()
-    names = [parameter.name for parameter in parameters]
-    unknown = [option for option in options if option not in names]
+    found = layout(corpus)
+    if found.kind is not kind:
+        raise AffectError(f"corpus {corpus!r} is of {found.kind.rows}, not of the {kind.rows} that this task needs")
+    _, *parameters = inspect.signature(found.read).parameters.values()
+    known = [parameter.name for parameter in parameters]
+    unknown = [option for option in options if option not in known]
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        hint = nearest(unknown[0], names) if names else "it has none"
+        hint = nearest(unknown[0], known) if known else "it has none"
         raise AffectError(f"corpus {corpus!r} has no option {unknown[0]!r}: {hint}")
-    made = reader(str(root), **options)
-    return made if name is None else replace(made, name=name)
+    made = found.read(str(root), **options)
+    return cast(C, made if name is None else replace(made, name=name))
 
 
 def detect(root: str | Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affect.data.corpora import mer2023
+from affect.data.corpora.kinds import FEATURES
 from affect.data.corpora.layout import Layout
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def read(
 CORPUS = Layout(
     name="generated",
     read=read,
+    kind=FEATURES,
     columns=mer2023.CORPUS.columns,
     options=("train", "test", "noise", "generator_seed"),
     scale=mer2023.SCALE,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affect.data.corpora import score_table
+from affect.data.corpora.kinds import SCORES
 from affect.data.corpora.layout import Layout
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def read(
 CORPUS = Layout(
     name="generated_clips",
     read=read,
+    kind=SCORES,
     columns=score_table.CORPUS.columns,
     options=("clips", "clip_seconds", "generator_seed", *score_table.CORPUS.options),
     generated=True,

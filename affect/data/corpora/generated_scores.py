@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affect.data.corpora import score_folder
+from affect.data.corpora.kinds import SCORES
 from affect.data.corpora.layout import Layout
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def read(
 CORPUS = Layout(
     name="generated_scores",
     read=read,
+    kind=SCORES,
     columns=score_folder.CORPUS.columns,
     options=("clips", "frames", "generated_widths", "noise", "generator_seed", *score_folder.CORPUS.options),
     generated=True,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from affect.data.corpora.kinds import UTTERANCES, Kind
 from affect.errors import AffectError, nearest
 
 _LOG = logging.getLogger("affect")
@@ -24,7 +25,9 @@ class Layout:
     name: str
     """As recipes name it, and as `corpora/__init__.py` lists it."""
     read: Callable[..., Any]
-    """`read(root, *, options) -> Corpus` (or FeatureCorpus)."""
+    """`read(root, *, options)` returns a corpus of its kind."""
+    kind: Kind[Any] = UTTERANCES
+    """What its rows are."""
     options: tuple[str, ...] = ()
     """Fields of a recipe's `Data` that `read` takes, and other corpora don't."""
     columns: tuple[str, ...] = ()
@@ -58,6 +61,8 @@ class Layout:
     """The publication that describes it."""
     folder: str = ""
     """Where it usually lies, below the working folder."""
+    describe_file: Callable[[Path], str | None] | None = None
+    """What `affect inspect` says of a file that the corpus is made from, None of any other file."""
     usual: Mapping[str, str] = field(default_factory=dict)
     """Of a corpus of features: the usual one of each modality."""
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from affect.data.corpora.kinds import FEATURES
 from affect.data.corpora.labels import SURPLUS, UnusableError, label, read_csv
 from affect.data.corpora.layout import Layout
 from affect.errors import AffectError, nearest
@@ -120,6 +121,7 @@ def _from_csv(root: Path) -> Iterator[tuple[Row, str]]:
 CORPUS = Layout(
     name="mer2023",
     read=read,
+    kind=FEATURES,
     columns=("part", "emotion", "valence"),
     holds=_has_labels,
     sign=f"{LABELS}, or {_TABLES[PARTS[0]]} beside a folder features",

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from affect.data.corpora.kinds import SCORES
 from affect.data.corpora.layout import Layout
 from affect.errors import AffectError
 
@@ -39,6 +40,13 @@ def read(
     return read_folder(path, CORPUS.name, features=features, scores=scores, scale=scale, widths=widths)
 
 
+def describe_file(path: Path) -> str | None:
+    """Return what a pickle holds, which `affect convert` takes, in words; None of any other file."""
+    from affect.data import pickle_file
+
+    return pickle_file.describe(path) if pickle_file.is_pickle(path) else None
+
+
 def holds(path: Path) -> bool:
     """Whether a folder is one that `affect convert` wrote."""
     try:
@@ -51,9 +59,11 @@ def holds(path: Path) -> bool:
 CORPUS = Layout(
     name="score_folder",
     read=read,
+    kind=SCORES,
     columns=("part", "length"),
     options=("features", "scores", "scale", "widths"),
     holds=holds,
+    describe_file=describe_file,
     sign="schema.json that affect convert wrote",
     about="These are clips of talking faces with their scores, a collection of your own.",
 )

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from affect.data.corpora.kinds import SCORES
 from affect.data.corpora.layout import Layout
 from affect.errors import AffectError
 
@@ -115,6 +116,7 @@ def _holds(folder: Path) -> bool:
 CORPUS = Layout(
     name="score_table",
     read=read,
+    kind=SCORES,
     columns=("part", "length"),
     options=(
         "table",

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from affect.data.corpora.kinds import SCORES
 from affect.data.corpora.layout import Layout
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def read(
 CORPUS = Layout(
     name="thqa",
     read=read,
+    kind=SCORES,
     columns=("part", "length"),
     options=("features", "scores", "scale", "widths"),
     holds=lambda folder: (folder / TABLE).is_file(),

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from affect.data.corpora.kinds import SCORES
 from affect.data.corpora.layout import Layout
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def _holds(folder: Path) -> bool:
 CORPUS = Layout(
     name="thqa_ntire",
     read=read,
+    kind=SCORES,
     columns=("part", "length"),
     options=("features", "scores", "scale", "widths"),
     holds=_holds,

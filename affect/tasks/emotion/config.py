@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     CorpusName = str
 else:
     # Help and errors list what there is.
-    CorpusName = Literal[tuple(corpora.UTTERANCES)]
+    CorpusName = Literal[corpora.names(corpora.UTTERANCES)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """The corpus, what is held out, and the features."""
 
-    corpus: CorpusName = next(iter(corpora.UTTERANCES))
+    corpus: CorpusName = corpora.names(corpora.UTTERANCES)[0]
     """Layout of the corpus, or of your own data."""
     root: str
     """Folder of the corpus, or a source's name on the Hub; a generated corpus is written there."""

@@ -75,7 +75,7 @@ def read_corpus(recipe: Emotion) -> tuple[Corpus, Classes | None]:
     options = {name: getattr(data, name) for name in data.layout.options if getattr(data, name) is not None}
     if "columns" in options:
         options["columns"] = corpora.mapping(data.columns)
-    corpus = corpora.read(data.corpus, data.root, name=data.name, **options)
+    corpus = corpora.read(corpora.UTTERANCES, data.corpus, data.root, name=data.name, **options)
     rows: Dataset = corpus.utterances
     classes = choose(data.classes, data.corpus, rows["emotion"]) if EMOTION in targets else None
     labels = [np.isfinite(np.asarray(rows[name], dtype=np.float64)) for name in recipe.numbers]

@@ -40,6 +40,24 @@ class EmotionTask(EmotionReport, EmotionCard):
     recipe_class = Emotion
     recipe: Emotion
     takes = ("FILES", "--text", "--window", "--hop", "--rate", "--raw")
+    helps = {
+        "predict": (
+            "A model of sound takes FILES: one line a window, scale and order stated. Files are read bit by bit "
+            "and each window is printed at once: a recording may be of any length."
+        ),
+        "export": (
+            "onnx, of models of speech: a graph for any batch and length, checked against torch by onnxruntime. "
+            "Inputs: waveform [B, S] float32, samples [B] int64 (valid samples), prosody [B, P] float32 (the raw "
+            "functionals), speaker [B, E] float32 (embeddings of the corpus; an x-vector model is in the graph), "
+            "those that the model takes. Outputs: each target on the scale of the labels, and as target_unit on 0 "
+            "to 1; the probabilities of classes. A model with a state over the dialogue also takes said_speech "
+            "and said_prosody [N, D], the outputs heard_speech and heard_prosody of the N utterances before (N is "
+            "0 at the start). A file that differs from torch by more than 1e-4 is not kept. Its metadata hold "
+            "what affect predict has to know (targets, scale, rate, classes), so it can be moved alone (from 1.8 "
+            "GB of weights on with model.onnx.data beside it); config.json says the same to people. Models of "
+            "text can't be exported. Needs pip install 'affect[onnx]'."
+        ),
+    }
     exporters = {"onnx": "affect.tasks.emotion.export:export"}
 
     def __init__(self, recipe: Emotion):

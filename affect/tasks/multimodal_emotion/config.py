@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     CorpusName = str
 else:
     # Help and errors list what there is.
-    CorpusName = Literal[tuple(corpora.FEATURES)]
+    CorpusName = Literal[corpora.names(corpora.FEATURES)]
 
-_FIRST = corpora.layout(next(iter(corpora.FEATURES)))
+_FIRST = corpora.layout(corpora.names(corpora.FEATURES)[0])
 
 
 @dataclass(frozen=True, kw_only=True)

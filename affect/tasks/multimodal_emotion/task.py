@@ -48,6 +48,15 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
     unit = "utterances"
     measures: Sequence[Measure] = MEASURES
     takes = ("--audio", "--text", "--video", "--features")
+    helps = {
+        "predict": (
+            "A model of features takes --audio, --text and --video, any of them, and no FILES: one line an "
+            "utterance, with the probability of each class, the attention and what was present (ATV). An option "
+            "may name several files, one an utterance in the same order ('' for a missing one, as all zeros are), "
+            "or a folder of features, matched by file name. Where a modality has several features, NAME=FILE says "
+            "which. Raw files and words need the manifest.json that recipes/extract_features.py writes."
+        ),
+    }
 
     def __init__(self, recipe: MultimodalEmotion):
         """Take a recipe; reads nothing yet."""
@@ -231,7 +240,7 @@ def read_corpus(recipe: MultimodalEmotion) -> FeatureCorpus:
     data = recipe.data
     root = Path(data.root)
     own = {name: getattr(data, name) for name in corpora.layout(data.corpus).options}
-    corpus = corpora.read_features(
+    corpus = corpora.read(corpora.FEATURES, 
         data.corpus, root, name=data.name, audio=data.audio, text=data.text, video=data.video, labels=data.labels,
         widths=data.widths, **own,
     )  # fmt: skip

@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     CorpusName = str
 else:
     # Help and errors list what there is.
-    CorpusName = Literal[tuple(corpora.SCORES)]
+    CorpusName = Literal[corpora.names(corpora.SCORES)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """The clips, what of them is read and predicted, and what is held out."""
 
-    corpus: CorpusName = next(iter(corpora.SCORES))
+    corpus: CorpusName = corpora.names(corpora.SCORES)[0]
     """score_folder: what `affect convert` wrote; score_table: CSV files of your own; generated_scores and
     generated_clips: a small corpus of features, or of videos, made at `root` where it is not there yet."""
     root: str = "data/ac"

@@ -23,7 +23,7 @@ def read_corpus(data: Data, *, seen: bool = False) -> ScoreCorpus:
     own = {name: getattr(data, name) for name in corpora.layout(data.corpus).options if name != "widths"}
     own["features"] = tuple(data.widths)
     widths = {name: width for name, width in data.widths.items() if width is not None}
-    corpus = corpora.read_scores(data.corpus, Path(data.root), name=data.name, widths=widths, **own)
+    corpus = corpora.read(corpora.SCORES, data.corpus, Path(data.root), name=data.name, widths=widths, **own)
     if seen and "path" not in corpus.utterances.column_names:
         raise AffectError(
             f"{data.root}: no row names a video, which model.media takes: data.videos says where they are"

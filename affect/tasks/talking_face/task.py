@@ -37,6 +37,18 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
     recipe: TalkingFace
     unit = "frames"
     takes = ("FILES",)
+    helps = {
+        "predict": (
+            "A model of clips takes FILES of features: a .npz of frames [T, D] by the features' names, .npy files "
+            "called by them or a folder of those, or a folder that affect convert wrote. One line a clip: each "
+            "score, its scale, and an interval where validation rows of the run calibrate one."
+        ),
+        "export": (
+            "Of models of clips' features: onnx, int8 (a graph with weights of 8 bits) and pruned (a folder of "
+            "weights, with fewer hidden units and heads). Each is held against the run's own test clips: size, "
+            "latency, errors, fall of SRCC are printed, and nothing is kept where one is over its limit."
+        ),
+    }
     exporters = {
         "onnx": "affect.tasks.talking_face.export:onnx",
         "int8": "affect.tasks.talking_face.export:int8",

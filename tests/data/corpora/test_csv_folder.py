@@ -4,7 +4,7 @@ import pytest
 from iemocap_tree import write_wav
 
 from affect.data import inspect, splits
-from affect.data.corpora import csv_folder, read
+from affect.data.corpora import UTTERANCES, csv_folder, read
 from affect.errors import AffectError
 
 
@@ -75,7 +75,7 @@ def test_another_corpus_by_a_column_map(tmp_path):
     names = {"path": "FileName", "valence": "EmoVal", "arousal": "EmoAct", "dominance": "EmoDom", "speaker": "SpkrID"}
     names |= {"gender": "Gender", "split": "Split_Set", "emotion": "EmoClass"}
     options = {"labels": "Labels/labels_consensus.csv", "audio": "Audios", "columns": names, "scale": (1, 7)}
-    corpus = read("csv_folder", tmp_path, **options)
+    corpus = read(UTTERANCES, "csv_folder", tmp_path, **options)
     assert corpus.utterances["valence"][:] == [3.0, 4.0, 5.0, 6.0]
     assert corpus.scale == (1, 7)
     assert splits.folds(corpus.utterances, "column") == ["Test1", "Test2"]
@@ -119,8 +119,8 @@ def test_a_scale_that_is_not_given_is_inferred_and_said(tmp_path, caplog):
 
 def test_the_name_that_a_user_gives(tmp_path):
     write_table(tmp_path, "path,speaker,valence,arousal\na.wav,s1,2,3\n")
-    own = read("csv_folder", tmp_path, name="calls")
-    plain = read("csv_folder", tmp_path)
+    own = read(UTTERANCES, "csv_folder", tmp_path, name="calls")
+    plain = read(UTTERANCES, "csv_folder", tmp_path)
     assert own.identity == f"calls@{plain.fingerprint[:8]}"
     assert plain.identity == f"csv_folder@{plain.fingerprint[:8]}"
 
@@ -152,6 +152,6 @@ def test_bad_folders(tmp_path):
     with pytest.raises(AffectError, match="has no file z.csv"):
         csv_folder.read(tmp_path, labels="z.csv")
     with pytest.raises(AffectError, match="did you mean 'columns'"):
-        read("csv_folder", tmp_path, column={})
+        read(UTTERANCES, "csv_folder", tmp_path, column={})
     with pytest.raises(AffectError, match="did you mean 'csv_folder'"):
-        read("csv_foldr", tmp_path)
+        read(UTTERANCES, "csv_foldr", tmp_path)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from affect.data import corpora, inspect, splits
-from affect.data.corpora import emobank, read
+from affect.data.corpora import UTTERANCES, emobank, read
 from affect.errors import AffectError
 
 HEADER = ["id", "split", "V", "A", "D", "text"]
@@ -34,7 +34,7 @@ def test_a_sentence_has_its_columns(tmp_path):
         ],
         mark="\ufeff",
     )
-    corpus = read("emobank", root)
+    corpus = read(UTTERANCES, "emobank", root)
     rows = {row["id"]: row for row in corpus.utterances}
     row = rows["wsj_0158_1951_2032"]
     assert (row["valence"], row["arousal"], row["transcript"], row["split"]) == (1.5, 4.0, text, "train")
@@ -100,7 +100,7 @@ def test_bad_files(tmp_path):
     with pytest.raises(AffectError, match=r"is not UTF-8 \(byte 9\)"):
         emobank.read(tmp_path)
     with pytest.raises(AffectError, match="has no option 'scale': it has none"):
-        read("emobank", tmp_path, scale=(1, 7))
+        read(UTTERANCES, "emobank", tmp_path, scale=(1, 7))
 
 
 def test_the_official_folder_is_found(tmp_path):
@@ -180,7 +180,7 @@ def test_the_fingerprint_follows_texts_and_labels(tmp_path):
 
 
 def test_inspect_says_that_there_is_no_audio(tmp_path):
-    text = inspect.describe(read("emobank", write(tmp_path, many())))
+    text = inspect.describe(read(UTTERANCES, "emobank", write(tmp_path, many())))
     assert "durations: none, there is no audio" in text
     assert "mean nan" not in text
     assert "valence: mean 3.000" in text

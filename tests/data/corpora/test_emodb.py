@@ -5,7 +5,7 @@ import pytest
 from iemocap_tree import write_wav
 
 from affect.data import audio, splits
-from affect.data.corpora import emodb, read
+from affect.data.corpora import UTTERANCES, emodb, read
 from affect.errors import AffectError
 
 
@@ -52,7 +52,7 @@ def test_not_emodb(tmp_path):
 
 
 def test_the_real_recordings(real_emodb):
-    corpus = read("emodb", real_emodb)
+    corpus = read(UTTERANCES, "emodb", real_emodb)
     data = corpus.utterances
     assert len(data) == 304
     assert not corpus.exclusions

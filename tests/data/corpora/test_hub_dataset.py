@@ -8,7 +8,7 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from iemocap_tree import write_wav
 
 from affect.data import audio, splits
-from affect.data.corpora import hub_dataset, read
+from affect.data.corpora import UTTERANCES, hub_dataset, read
 from affect.errors import AffectError
 
 NAMES = {"valence": "EmoVal", "arousal": "EmoAct", "speaker": "who", "emotion": "label"}
@@ -64,7 +64,7 @@ def check_bytes_corpus(corpus, ids):
 
 def test_parquet_folder_with_bytes(tmp_path):
     byte_dataset().to_parquet(tmp_path / "corpus" / "train-00000-of-00001.parquet")
-    corpus = read("hub", tmp_path / "corpus", columns=NAMES)
+    corpus = read(UTTERANCES, "hub", tmp_path / "corpus", columns=NAMES)
     check_bytes_corpus(corpus, [f"train-{i:06d}" for i in range(4)])
     assert set(corpus.utterances["split"]) == {"train"}
     again = hub_dataset.read(tmp_path / "corpus" / "train-00000-of-00001.parquet", columns=NAMES)
@@ -77,9 +77,9 @@ def test_subsets_of_a_folder(tmp_path):
     configs = "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in ("read", "spoken"))
     (tmp_path / "corpus" / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
     for name, count in (("read", 3), ("spoken", 2)):
-        assert len(read("hub", tmp_path / "corpus", columns=NAMES, subset=name).utterances) == count
+        assert len(read(UTTERANCES, "hub", tmp_path / "corpus", columns=NAMES, subset=name).utterances) == count
     with pytest.raises(AffectError, match="datasets cannot read") as caught:
-        read("hub", tmp_path / "corpus", columns=NAMES)
+        read(UTTERANCES, "hub", tmp_path / "corpus", columns=NAMES)
     assert "spoken" in str(caught.value)
 
 
@@ -97,7 +97,7 @@ def test_audio_without_the_audio_feature_may_lack_its_path(tmp_path, drop):
     bare = Dataset.from_dict(columns)
     assert bare.features["audio"] != Audio()
     bare.to_parquet(tmp_path / "corpus" / "train.parquet")
-    corpus = read("hub", tmp_path / "corpus", columns=NAMES)
+    corpus = read(UTTERANCES, "hub", tmp_path / "corpus", columns=NAMES)
     check_bytes_corpus(corpus, [f"train-{i:06d}" for i in range(4)])
 
 
@@ -107,7 +107,7 @@ def test_audio_without_the_audio_feature_may_lack_its_bytes(tmp_path, extra):
     sound = [{**extra, "path": "a.wav"}, None, {**extra, "path": "b.wav"}]
     table = Dataset.from_dict({"sound": sound, "speaker": list("abc"), "valence": [2.0] * 3})
     table.to_parquet(tmp_path / "table.parquet")
-    corpus = read("hub", tmp_path / "table.parquet", columns={"audio": "sound"})
+    corpus = read(UTTERANCES, "hub", tmp_path / "table.parquet", columns={"audio": "sound"})
     assert corpus.utterances["path"][:] == [str(tmp_path / "a.wav")]
     assert [exclusion.reason for exclusion in corpus.exclusions] == ["no audio", "missing audio file: b.wav"]
 
@@ -116,7 +116,7 @@ def test_audio_without_the_audio_feature_may_lack_its_bytes(tmp_path, extra):
 def test_another_struct_is_no_audio(tmp_path, sound):
     Dataset.from_dict({"audio": [sound], "valence": [2.0]}).to_parquet(tmp_path / "table.parquet")
     with pytest.raises(AffectError, match="column 'audio' is no audio"):
-        read("hub", tmp_path / "table.parquet")
+        read(UTTERANCES, "hub", tmp_path / "table.parquet")
 
 
 def test_streaming_takes_only_what_is_needed(tmp_path):
@@ -156,7 +156,7 @@ def test_further_columns_are_labels_and_groups(tmp_path, caplog):
     made = made.add_column("source", ["x", "x", None, "y"]).add_column("clean", [True, False, True, True])
     made = made.add_column("box", [[1, 2]] * 4).add_column("duration", [9.0] * 4)
     made.to_parquet(tmp_path / "corpus" / "train.parquet")
-    corpus = read("hub", tmp_path / "corpus", columns=NAMES)
+    corpus = read(UTTERANCES, "hub", tmp_path / "corpus", columns=NAMES)
     assert (corpus.labels, corpus.groups) == (("quality", "take"), ("source", "clean"))
     rows = corpus.utterances
     np.testing.assert_array_equal(rows["quality"][:], [1.5, np.nan, 3.0, 4.5])
@@ -165,7 +165,7 @@ def test_further_columns_are_labels_and_groups(tmp_path, caplog):
     assert "affect fills columns of these names itself: duration" in caplog.text
     assert "neither numbers nor texts: box" in caplog.text
     assert splits.folds(rows, "take") == ["1", "2"]
-    plain = read("hub", tmp_path / "corpus", columns={**NAMES, "script": "take", "transcript": "source"})
+    plain = read(UTTERANCES, "hub", tmp_path / "corpus", columns={**NAMES, "script": "take", "transcript": "source"})
     assert plain.labels == ("quality",) and plain.fingerprint != corpus.fingerprint
     assert (corpus.scale, corpus.inferred) == ((1.0, 5.0), True)
 

@@ -2,13 +2,13 @@ import pytest
 from iemocap_tree import write_tree, write_wav
 
 from affect.data import inspect
-from affect.data.corpora import detect, read
+from affect.data.corpora import UTTERANCES, detect, read
 from affect.errors import AffectError
 
 
 def test_describe_an_iemocap(tmp_path):
     root = write_tree(tmp_path / "corpus")
-    text = inspect.describe(read("iemocap", root))
+    text = inspect.describe(read(UTTERANCES, "iemocap", root))
     lines = text.splitlines()
     assert lines[0].startswith("iemocap: 64 utterances, fingerprint ")
     assert "scale: 1 to 5" in lines
@@ -32,11 +32,11 @@ def test_describe_lists_ten_exclusions_and_counts_all(tmp_path):
     rows = "".join(f"{i}.wav,s,1,1\n" for i in range(13))
     (tmp_path / "labels.csv").write_text("path,speaker,valence,arousal\na.wav,s,1,2\n" + rows)
     write_wav(tmp_path / "a.wav")
-    text = inspect.describe(read("csv_folder", tmp_path))
+    text = inspect.describe(read(UTTERANCES, "csv_folder", tmp_path))
     assert "exclusions: 13" in text
     assert text.count("missing audio file") == 11
     assert "... and 3 more (--all lists them)" in text
-    every = inspect.describe(read("csv_folder", tmp_path), listed=None)
+    every = inspect.describe(read(UTTERANCES, "csv_folder", tmp_path), listed=None)
     assert every.count("missing audio file") == 14
     assert "12.wav: missing audio file" in every
     assert "more" not in every
@@ -45,7 +45,7 @@ def test_describe_lists_ten_exclusions_and_counts_all(tmp_path):
 
 
 def test_describe_says_that_labels_are_mapped(real_emodb):
-    text = inspect.describe(read("emodb", real_emodb))
+    text = inspect.describe(read(UTTERANCES, "emodb", real_emodb))
     assert "scale: -1 to 1, mapped from the emotion, not rated" in text
     assert "exclusions: none" in text
     assert "by emotion: anger 72, neutral 52" in text

@@ -49,7 +49,7 @@ def test_a_layout_says_what_it_is(name):
     if not layout.generated:
         assert layout.about.endswith(".") and (layout.language is None) == (layout.scale is None)
         assert bool(layout.licence) == bool(layout.citation) == (layout.scale is not None)
-    if name in corpora.FEATURES:
+    if layout.kind is corpora.FEATURES:
         assert set(layout.usual) == {"audio", "text", "video"}
 
 
@@ -65,7 +65,8 @@ def test_columns_are_those_that_rows_fill(tmp_path, real_data, cache):
     roots |= {"iemocap": write_tree(tmp_path / "i"), "synthetic": tmp_path / "s"}
     for name, root in roots.items():
         options = {"dialogues": 1, "utterances": 2} if name == "synthetic" else {}
-        assert filled(corpora.read(name, root, **options)) == set(corpora.layout(name).columns), name
+        corpus = corpora.read(corpora.UTTERANCES, name, root, **options)
+        assert filled(corpus) == set(corpora.layout(name).columns), name
 
 
 def test_asking_a_layout_loads_no_heavy_library():
@@ -82,7 +83,7 @@ def test_names_that_are_not_there():
     with pytest.raises(AffectError, match="unknown corpus 'iemocpa': did you mean 'iemocap'"):
         corpora.layout("iemocpa")
     with pytest.raises(AffectError, match="is of recordings or texts"):
-        corpora.read_features("emodb", ".")
+        corpora.read(corpora.FEATURES, "emodb", ".")
 
 
 def test_options_of_another_corpus_are_refused():

@@ -284,13 +284,13 @@ def test_detect(root):
 
 
 def test_readers_of_features_and_of_recordings_are_kept_apart(root):
-    assert corpora.read_features("mer2023", root, audio=[A]).keys == ("audio",)
+    assert corpora.read(corpora.FEATURES, "mer2023", root, audio=[A]).keys == ("audio",)
     with pytest.raises(AffectError, match="'mer2023' is of features, not of the recordings"):
-        corpora.read("mer2023", root)
+        corpora.read(corpora.UTTERANCES, "mer2023", root)
     with pytest.raises(AffectError, match="did you mean 'mer2023'"):
-        corpora.read_features("mer2024", root)
+        corpora.read(corpora.FEATURES, "mer2024", root)
     with pytest.raises(AffectError, match="'mer2023' has no option 'vidoe': did you mean 'video'"):
-        corpora.read_features("mer2023", root, vidoe=[V])
+        corpora.read(corpora.FEATURES, "mer2023", root, vidoe=[V])
 
 
 @pytest.mark.parametrize("options", [[], ["--corpus", "mer2023", "--labels", "npz"]])

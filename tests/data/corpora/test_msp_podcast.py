@@ -9,7 +9,7 @@ import pytest
 from iemocap_tree import write_wav
 
 from affect.data import corpora, inspect, splits
-from affect.data.corpora import msp_podcast, read
+from affect.data.corpora import UTTERANCES, msp_podcast, read
 from affect.errors import AffectError
 
 HEADER = ("FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender", "Split_Set")
@@ -76,7 +76,7 @@ def rows_of(corpus):
 
 
 def test_rows_and_their_labels(tree):
-    corpus = read("msp_podcast", tree)
+    corpus = read(UTTERANCES, "msp_podcast", tree)
     rows = rows_of(corpus)
     assert sorted(rows) == sorted(name.removesuffix(".wav") for name in GOOD)
     assert corpus.scale == (1.0, 7.0)

@@ -21,7 +21,7 @@ f_2_z,1,1,later,B,6,.75,6
 
 
 def read(folder, **options):
-    return corpora.read_scores("score_table", folder, **options)
+    return corpora.read(corpora.SCORES, "score_table", folder, **options)
 
 
 @pytest.fixture

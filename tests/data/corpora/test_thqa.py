@@ -9,7 +9,7 @@ from affect.data.score_corpus import split, way
 
 
 def test_thqa(real_data):
-    corpus = corpora.read_scores("thqa", real_data / "thqa")
+    corpus = corpora.read(corpora.SCORES, "thqa", real_data / "thqa")
     assert len(corpus.utterances) == 640 and corpus.features == {"clip": 24, "frames": 21}
     assert corpus.scores == {"Score": (0, 5)} and corpus.groups == ("source", "sentence", "generator")
     counts = {name: len(set(corpus.utterances[name])) for name in corpus.groups}
@@ -25,7 +25,7 @@ def test_thqa(real_data):
 
 
 def test_pictures_and_generators_are_held_out(real_data):
-    corpus = corpora.read_scores("thqa", real_data / "thqa", features=("clip",))
+    corpus = corpora.read(corpora.SCORES, "thqa", real_data / "thqa", features=("clip",))
     how = way(corpus)
     assert (how.column, how.folds, way(corpus, "generator").folds) == ("source", 5, 8)
     sizes = [{part: len(rows) for part, rows in split(corpus, how, fold).items()} for fold in range(1, 6)]

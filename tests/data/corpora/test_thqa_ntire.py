@@ -31,7 +31,7 @@ def test_a_name_of_no_known_kind():
 
 
 def test_the_published_labels(real_data, caplog):
-    corpus = corpora.read_scores("thqa_ntire", real_data / "thqa_ntire")
+    corpus = corpora.read(corpora.SCORES, "thqa_ntire", real_data / "thqa_ntire")
     rows = corpus.utterances.to_pandas()
     assert rows["part"].value_counts().to_dict() == {"train": 8927, "valid": 1714} and corpus.features == {}
     assert corpus.scores == {"Score": (0, 5)} and not corpus.exclusions and set(rows["length"]) == {1.0}

@@ -95,7 +95,7 @@ def test_every_option_reaches_the_hub_reader(monkeypatch):
     class Read(Exception):  # noqa: N818
         pass
 
-    def read(corpus, root, **options):
+    def read(kind, corpus, root, **options):
         raise Read(corpus, root, options)
 
     monkeypatch.setattr("affect.tasks.emotion.corpus.corpora.read", read)

@@ -20,7 +20,7 @@ def test_a_pickle_is_described_and_converted(pickled, tmp_path, capsys, affect):
     convert(pickled, tmp_path / "out", ("lip_sync_score", "overall_score"))
     said = capsys.readouterr().out
     assert "ac.pkl: 20 clips, 4 features, 2 scores" in said and f"folder: {tmp_path / 'out'}" in said
-    corpus = corpora.read_scores("score_folder", tmp_path / "out", widths={"visual": 163})
+    corpus = corpora.read(corpora.SCORES, "score_folder", tmp_path / "out", widths={"visual": 163})
     assert tuple(corpus.scores) == ("lip_sync_score", "overall_score") and len(corpus.utterances) == 20
     code, out, _ = affect("inspect", pickled)
     assert code == 0 and out.startswith("ac.pkl: 20 clips, 4 features, 5 scores")
@@ -30,4 +30,4 @@ def test_a_pickle_is_described_and_converted(pickled, tmp_path, capsys, affect):
     code, _, err = affect("inspect", pickled, "--scale", "1", "5")
     assert code == 2 and "--scale has no use for a pickle" in err
     with pytest.raises(AffectError, match="the feature visual of .* has 163 numbers a frame, not the 2048 asked for"):
-        corpora.read_scores("score_folder", tmp_path / "out", widths={"visual": 2048})
+        corpora.read(corpora.SCORES, "score_folder", tmp_path / "out", widths={"visual": 2048})

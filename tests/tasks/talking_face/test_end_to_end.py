@@ -167,7 +167,7 @@ def trained(root, tmp_path_factory) -> Path:
 
 def lines(folder: Path, *files: Path) -> list[dict]:
     output = io.StringIO()
-    opening.predict(folder, UserInputs(files=files), output)
+    opening.predict(opening.find(folder), UserInputs(files=files), output)
     return [json.loads(line) for line in output.getvalue().splitlines()]
 
 

@@ -31,7 +31,7 @@ NAMES = {"audio": "tiny-audio-FRA", "video": "tiny-video-FRA"}
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("made") / "generated"
-    corpora.read_scores("generated_clips", root, **SETTINGS)
+    corpora.read(corpora.SCORES, "generated_clips", root, **SETTINGS)
     common = {"encoder": "tiny", "source": str(root / "clips"), "output": root, "level": "frame", "store": True}
     extraction.run(AudioExtraction(layers=2, precision="float16", **common), "command")
     extraction.run(VideoExtraction(rate=5.0, **common), "command")
@@ -74,7 +74,7 @@ def test_a_clip_is_predicted_as_the_run_predicted_its_features(root, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     files = [*(root / "clips" / f"{row['id']}.mp4" for row in rows), silent, tmp_path / "bad.mp4"]
     output = io.StringIO()
-    opening.predict(tmp_path / "run" / "checkpoints" / "best", UserInputs(files=tuple(files)), output)
+    opening.predict(opening.find(tmp_path / "run" / "checkpoints" / "best"), UserInputs(files=tuple(files)), output)
     *found, without, bad = (json.loads(line) for line in output.getvalue().splitlines())
     for line, row in zip(found, rows, strict=True):
         assert line["prediction"] == pytest.approx(row["prediction"], abs=2e-3)
@@ -91,7 +91,7 @@ def test_a_model_that_hears_clips_takes_extracted_features_beside(root, tmp_path
     row = json.loads((tmp_path / "run" / "predictions-test.jsonl").read_text().splitlines()[0])
     output = io.StringIO()
     file = root / "clips" / f"{row['id']}.mp4"
-    opening.predict(tmp_path / "run" / "checkpoints" / "best", UserInputs(files=(file,)), output)
+    opening.predict(opening.find(tmp_path / "run" / "checkpoints" / "best"), UserInputs(files=(file,)), output)
     line = json.loads(output.getvalue())
     assert line["prediction"] == pytest.approx(row["prediction"], abs=2e-3)
     assert line["features"] == [NAMES["video"], "audio"]
@@ -129,7 +129,7 @@ def test_a_run_that_goes_on_takes_what_the_file_has(root, tmp_path):
     extraction.run(replace(settings, overwrite=True), "command")
     (tmp_path / "scores.csv").write_text("name,MOS\nz,1\ny,2\n")
     with pytest.raises(AffectError, match="has none of the 2 clips"):
-        corpora.read_scores("score_table", tmp_path, frames_of="features")
+        corpora.read(corpora.SCORES, "score_table", tmp_path, frames_of="features")
     (tmp_path / "scores.csv").write_text("name,MOS\na.mp4,1\nb,2\nx,3\n")
-    found = corpora.read_scores("score_table", tmp_path, frames_of="features").store
+    found = corpora.read(corpora.SCORES, "score_table", tmp_path, frames_of="features").store
     assert [found.read(settings.feature, row) is None for row in range(3)] == [False, False, True]
