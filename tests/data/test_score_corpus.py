@@ -233,5 +233,5 @@ def test_a_generated_corpus_is_made_once_and_read(tmp_path):
             corpora.read(corpora.SCORES, "score_folder", tmp_path / place)
     with pytest.raises(AffectError, match="has no schema.json"):
         corpora.read(corpora.SCORES, "score_folder", tmp_path)
-    with pytest.raises(AffectError, match="is not of the clips with scores"):
+    with pytest.raises(AffectError, match="not of the clips with scores"):
         corpora.read(corpora.SCORES, "iemocap", tmp_path)

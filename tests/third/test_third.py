@@ -134,7 +134,7 @@ def test_recordings_are_predicted_and_weights_exported(place, trained):
     again = json.loads(run(place, "affect", "predict", str(trained), "call.npy", "--options", "threshold=0"))
     assert again["active"] == line["active"] and again["count"] == 9 >= line["count"]
     told = run(place, "affect", "predict", str(trained), "call.npy", "--options", "limit=1", fails=True)
-    assert "a model of third has no option 'limit=1'" in told and "threshold=0.5" in told
+    assert "a model of activity has no option 'limit=1'" in told and "threshold=0.5" in told
     refused = run(place, "affect", "predict", str(trained), "--text", "hello", fails=True)
     assert refused.count("\n") == 1 and "--text" in refused
     assert "model.npz" in run(place, "affect", "export", str(trained), "--format", "npz")

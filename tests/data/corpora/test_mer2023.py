@@ -285,7 +285,7 @@ def test_detect(root):
 
 def test_readers_of_features_and_of_recordings_are_kept_apart(root):
     assert corpora.read(corpora.FEATURES, "mer2023", root, audio=[A]).keys == ("audio",)
-    with pytest.raises(AffectError, match="'mer2023' is of features, not of the recordings"):
+    with pytest.raises(AffectError, match="'mer2023' is of features of utterances, not of the recordings"):
         corpora.read(corpora.UTTERANCES, "mer2023", root)
     with pytest.raises(AffectError, match="did you mean 'mer2023'"):
         corpora.read(corpora.FEATURES, "mer2024", root)

@@ -28,6 +28,6 @@ def test_a_pickle_is_described_and_converted(pickled, tmp_path, capsys, affect):
     code, out, _ = affect("inspect", tmp_path / "out")
     assert code == 0 and out.startswith("score_folder: 20 clips, 4 features, 2 scores") and "fingerprint" in out
     code, _, err = affect("inspect", pickled, "--scale", "1", "5")
-    assert code == 2 and "--scale has no use for a pickle" in err
+    assert code == 2 and "--scale has no use for a file" in err
     with pytest.raises(AffectError, match="the feature visual of .* has 163 numbers a frame, not the 2048 asked for"):
         corpora.read(corpora.SCORES, "score_folder", tmp_path / "out", widths={"visual": 2048})
