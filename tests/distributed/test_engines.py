@@ -26,6 +26,12 @@ STAGE_3 = {
 }
 ENGINES = {"DDP": "cpu_2", "ZeRO-1": "zero1", "ZeRO-2": "zero2", "ZeRO-3": "", "FSDP2": "fsdp2"}
 CUTS = {"hold": ("hold", 100.0), "replay": ("replay", 0.9), "many": ("hold", 0.9)}
+SAMPLED = {
+    "DDP": ("hold", "replay", "many"), "ZeRO-1": ("hold",), "ZeRO-2": ("replay", "many"), "ZeRO-3": ("hold", "many"),
+    "FSDP2": ("hold", "replay"),
+}  # fmt: skip
+"""Cuts of plain SGD, each engine with some; the AdamW runs of all engines are replayed."""
+PAIRS = [(engine, cut) for engine, cuts in SAMPLED.items() for cut in cuts]
 MIDDLE = "step-0000003"
 
 pytestmark = pytest.mark.distributed
@@ -45,10 +51,11 @@ class Place:
         return self.top / engine / name
 
     def asked(self, engine: str) -> list[dict[str, Any]]:
-        """Return the runs of an engine: three cuts under SGD, AdamW with its average, and that from its middle on."""
+        """Return the runs of an engine: its cuts under SGD, AdamW with its average, and that from its middle on."""
         found: list[dict[str, Any]] = [
             {"folder": str(self.run(engine, name)), "optimiser": "sgd", "mode": mode, "budget": budget}
             for name, (mode, budget) in CUTS.items()
+            if name in SAMPLED.get(engine, CUTS)
         ]
         found.append({"folder": str(self.run(engine, "adamw")), **ADAMW})
         found.append({"folder": str(self.run(engine, "resumed")), **ADAMW, "from": self.middle(engine)})
@@ -112,14 +119,13 @@ def test_two_ranks_ran_on_the_engine_that_was_asked_for(place, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_weights_are_shared_out_where_the_engine_says_so(place, engine):
-    whole = place.said["single"][0]["runs"]["hold"]["kept"]
+    whole = place.said["single"][0]["runs"]["adamw"]["kept"]
     for rank in place.said[engine]:
-        found = rank["runs"]["hold"]["kept"]
+        found = rank["runs"]["adamw"]["kept"]
         assert found < 0.6 * whole if engine in ("ZeRO-3", "FSDP2") else found == whole
 
 
-@pytest.mark.parametrize("cut", CUTS)
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("engine", "cut"), PAIRS)
 def test_all_steps_are_those_of_one_process(place, engine, cut):
     wanted, found = place.run("single", cut), place.run(engine, cut)
     losses = numbers(wanted, "loss")
@@ -135,8 +141,7 @@ def test_all_steps_are_those_of_one_process(place, engine, cut):
     assert all(set(term) == set(runs.lines(wanted, "step")[0]["terms"]) for term in terms)
 
 
-@pytest.mark.parametrize("cut", CUTS)
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("engine", "cut"), PAIRS)
 def test_exported_weights_are_those_of_one_process(place, engine, cut):
     last = "step-0000006/model.safetensors"
     wanted = load_file(place.run("single", cut) / "checkpoints" / last)
