@@ -15,7 +15,7 @@ from dataclasses import replace
 from affect.cli import experiments_of, launch
 from affect.experiments import Ensemble, Search, Sequence, Suite
 from affect.recipe import Optim, Train
-from affect.tasks.talking_face.config import Augment, Data, Loss, Model, TalkingFace
+from affect.tasks.talking_face.config import Augment, Continual, Data, Loss, Model, TalkingFace
 from affect.tasks.talking_face.media import Media
 
 
@@ -271,6 +271,33 @@ def finetune() -> TalkingFace:
 def pretrained() -> Sequence:
     """First pretrain, then finetune from its weights, seed by seed."""
     return Sequence(stages=("pretrain", "finetune"))
+
+
+def continual_1() -> TalkingFace:
+    """The first stage of continual: the clips of the first third of the generators."""
+    base = optimized()
+    return replace(base, continual=Continual(by="generator", batches=3, arrived=1))
+
+
+def continual_2() -> TalkingFace:
+    """The second stage: the next generators' clips and a fifth of the earlier ones, at a third of the rate."""
+    base = finetune()
+    return replace(base, continual=Continual(by="generator", batches=3, arrived=2, replay=0.2))
+
+
+def continual_3() -> TalkingFace:
+    """The third stage: the last generators' clips and a fifth of the earlier ones."""
+    base = continual_2()
+    return replace(base, continual=replace(base.continual, arrived=3))
+
+
+def continual() -> Sequence:
+    """Labelled clips arrive in three batches of generators; each stage goes on from the last one's weights.
+
+    The last stage's report says what was forgotten. `--continual.replay 0 --runs runs/no-replay`: without replay
+    (of the first stage the share means nothing). Your own batches: `--continual.by COLUMN`, in the order of its values.
+    """
+    return Sequence(stages=("continual_1", "continual_2", "continual_3"))
 
 
 def thqa() -> TalkingFace:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from affect.errors import AffectError, nearest
 from affect.report import reported
-from affect.report.runs import read
+from affect.report.runs import Run, read
 from affect.report.study import Study
+from affect.tables import inside
 
 _LOG = logging.getLogger("affect")
 
@@ -37,7 +39,17 @@ def load(path: Path, beside: Path | None = None, *, scores_only: bool = False) -
         if not holds_runs(path):
             return _reported(found, path)
         _LOG.warning("%s holds runs: they count, %s does not", path, reported.FILE)
-    return Study(name=path.resolve().name, folder=path, runs=read(path, scores_only=scores_only))
+    runs = read(path, scores_only=scores_only)
+    return Study(name=path.resolve().name, folder=path, runs=runs, before=partial(_before, path, runs))
+
+
+def _before(folder: Path, runs: Sequence[Run]) -> Study | None:
+    """Return the experiment from whose weights the runs of a folder started: where it was named, or beside it."""
+    start = inside(next((run.recipe for run in runs if run.recipe), {}), "train").get("init_from")
+    places = [Path(start), folder.resolve().parent / Path(start).name] if isinstance(start, str) and start else []
+    found = next((place for place in places if is_experiment(place)), None)
+    same = found is None or found.resolve() == folder.resolve()
+    return None if same or found is None else load(found, scores_only=True)
 
 
 def holds_runs(folder: Path) -> bool:

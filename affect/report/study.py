@@ -57,6 +57,8 @@ class Study:
     other: Study | None = None
     given: Task | None = None
     """The task, where it is known without a recipe."""
+    before: Callable[[], Study | None] = lambda: None
+    """Reads the experiment from whose weights it started, None where it started from no experiment's."""
     _held: dict[tuple[object, ...], Any] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -168,6 +170,12 @@ class Study:
     def tests(self) -> list[str]:
         """The parts but validation."""
         return [name for name in self.evaluations if name != VALID]
+
+    @cached_property
+    def earlier(self) -> list[Study]:
+        """The experiments that it goes back to by the weights that they started from, the first one first."""
+        before = self.before()
+        return [] if before is None else [*before.earlier, before]
 
     def conditions(self, part: str) -> list[str]:
         """Return the conditions that a part was predicted under, without its name (snr=10)."""

@@ -33,6 +33,7 @@ OWN = [
     )), "loss.kind", "loss.plcc",
     "loss.rank", "loss.smoothing", "loss.consistency", "loss.weights", "loss.fixed", "augment.mask", "augment.mixup",
     "augment.gain", "augment.noise", "augment.speed", "augment.crop", "augment.flip", "augment.drop",
+    "continual.by", "continual.batches", "continual.arrived", "continual.replay",
 ]  # fmt: skip
 ABLATIONS = {
     "encoder": {"model.encoder_layers": 1, "model.residual": False},
@@ -54,6 +55,7 @@ ABLATIONS = {
 SYSTEMS = [
     "demo", "original", "optimized", "low_memory", "quick", *(f"ablation_{name}" for name in ABLATIONS), "augmented",
     "aligned", "pretrain", "finetune", "end_to_end", "end_to_end_augmented", "extracted",
+    *(f"continual_{stage}" for stage in (1, 2, 3)),
 ]  # fmt: skip
 
 
@@ -73,11 +75,11 @@ def options(root: Path) -> list[str]:
 def test_the_command_line_is_frozen():
     """A field that goes or changes its name breaks commands and old runs: change this list with care."""
     names = field_names(TalkingFace)
-    assert [name for name in names if name.split(".")[0] in ("data", "model", "loss", "augment")] == OWN
+    assert [name for name in names if name.split(".")[0] in ("data", "model", "loss", "augment", "continual")] == OWN
 
 
 def test_the_experiments_are_these():
-    several = ["ablations", "pretrained", "ensemble", "search"]
+    several = ["ablations", "pretrained", "continual", "ensemble", "search"]
     real = ["thqa", "thqa_generators", "end_to_end_demo"]
     assert sorted(experiments()) == sorted([*SYSTEMS, *real, *several])
     assert next(iter(experiments())) == "demo"
@@ -114,11 +116,11 @@ def test_an_ablation_takes_back_one_change(name):
 
 
 def test_workflows_name_experiments_that_are_there():
-    made = {name: experiments()[name]() for name in ("ablations", "pretrained", "ensemble", "search")}
+    made = {name: experiments()[name]() for name in ("ablations", "pretrained", "continual", "ensemble", "search")}
     assert isinstance(made["ablations"], Suite) and isinstance(made["pretrained"], Sequence)
     assert isinstance(made["ensemble"], Ensemble) and isinstance(made["search"], Search)
     assert list(made["ablations"].members) == ["optimized", *(f"ablation_{name}" for name in ABLATIONS)]
-    assert {*made["ensemble"].members, *made["pretrained"].stages} <= {*SYSTEMS}
+    assert {*made["ensemble"].members, *made["pretrained"].stages, *made["continual"].stages} <= {*SYSTEMS}
     found = definitions.resolve(made["search"], experiments()[made["search"].of]())
     assert {one.name for one in found} == {"train.batch", "model.encoder_dim", "model.dropout", "optim.lr"}
 
@@ -165,6 +167,21 @@ def test_pretraining_and_fine_tuning_follow_each_other(capsys, tmp_path, monkeyp
     assert [read_recipe(folder / "recipe.json").train.init_from for folder in folders] == [None, "runs/pretrain"]
     first = json.loads((folders[0] / "metrics.jsonl").read_text().splitlines()[0])
     assert list(first["terms"]) == ["clean_above_worse"]
+
+
+def test_batches_arrive_one_after_another_and_the_last_report_tells_what_was_forgotten(
+    capsys, tmp_path, monkeypatch, clips_root
+):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = launch(capsys, "continual", *(o for o in options(clips_root) if o != "--no-report"))
+    assert code == 0, err
+    folders = [tmp_path / "runs" / f"continual_{k}" / "seed0" / "fold1" for k in (1, 2, 3)]
+    starts = [read_recipe(folder / "recipe.json").train.init_from for folder in folders]
+    assert starts == [None, "runs/continual_1", "runs/continual_2"]
+    page = (tmp_path / "runs" / "continual_3" / "report.md").read_text()
+    assert "## Stages, and what was forgotten" in page and "backward transfer" in page
+    for k in (1, 2, 3):
+        assert f"| continual_{k} |" in page
 
 
 def test_a_width_that_the_data_lacks_is_one_line(capsys, tmp_path, monkeypatch, clips_root):

@@ -175,6 +175,30 @@ class Augment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Continual:
+    """Labelled batches that arrive one after another, a stage each; off by default."""
+
+    by: str | None = None
+    """The group column whose values arrive (generator), in their order by name."""
+    batches: int = 3
+    """Batches that the values are put into."""
+    arrived: int | None = None
+    """The newest batch that has arrived, from 1: this stage's. All when not given."""
+    replay: float = 0.0
+    """Share of the training clips of earlier batches that are trained on again."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(self.by != "", "continual.by", "be a name", self.by)
+        require(self.batches > 1, "continual.batches", "be at least 2", self.batches)
+        among = self.arrived is None or 0 < self.arrived <= self.batches
+        require(among, "continual.arrived", f"lie in 1 to {self.batches} (continual.batches)", self.arrived)
+        require(0 <= self.replay <= 1, "continual.replay", "lie in [0, 1]", self.replay)
+        unused = self.by is not None or (self.arrived is None and self.replay == 0)
+        require(unused, "continual.by", "name the column that arrives", self.by)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """Encoders of frames, a transformer over all of them, pooling and a head a score."""
 
@@ -257,6 +281,7 @@ class TalkingFace(Recipe):
     model: Model = field(default_factory=Model)
     loss: Loss = field(default_factory=Loss)
     augment: Augment = field(default_factory=Augment)
+    continual: Continual = field(default_factory=Continual)
 
     def __post_init__(self) -> None:
         """Check every field."""

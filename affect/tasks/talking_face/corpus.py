@@ -11,7 +11,8 @@ from datasets import DatasetDict, concatenate_datasets
 from affect.data import corpora, score_corpus
 from affect.data.score_corpus import ScoreCorpus, Way
 from affect.errors import AffectError
-from affect.tasks.talking_face.config import Data, Feature
+from affect.tasks.talking_face.config import Continual, Data, Feature
+from affect.tasks.talking_face.continual import arrived, batches_of
 
 
 def read_corpus(data: Data, *, seen: bool = False) -> ScoreCorpus:
@@ -36,12 +37,14 @@ def way_of(corpus: ScoreCorpus, data: Data) -> Way:
     return score_corpus.way(corpus, None if data.split == "auto" else data.split, data.folds)
 
 
-def parts_of(corpus: ScoreCorpus, data: Data) -> DatasetDict:
-    """Return the parts of a recipe's fold.
+def parts_of(corpus: ScoreCorpus, data: Data, stage: Continual | None = None) -> DatasetDict:
+    """Return the parts of a recipe's fold, of a `stage` of continual learning what has arrived.
 
     Raises AffectError where a part would be empty, or where no clip to train or validate on has a score.
     """
     parts = score_corpus.split(corpus, way_of(corpus, data), data.fold or 1)
+    if stage is not None and stage.by is not None:
+        arrived(parts, batches_of(corpus, stage), stage)
     for name in ("train", "valid"):
         for score in data.scores:
             # A missing one is NaN.

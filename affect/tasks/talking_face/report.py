@@ -22,6 +22,7 @@ from affect.metrics.quality import srcc, within_srcc
 from affect.metrics.regression import pearson
 from affect.tables import counted, grid, inside, number, signed
 from affect.task import VALID, Task
+from affect.tasks.talking_face import continual
 from affect.tasks.talking_face.config import TalkingFace
 from affect.tasks.talking_face.measures import GENERATOR, SOURCES
 
@@ -87,6 +88,7 @@ class TalkingFaceReport(Task):
             *_alike(columns),
             *_generators(study, part, columns),
             *_late(study, part),
+            *continual.section(study),
         ]
 
     def flags(self, study: Study) -> Iterator[Flag]:
@@ -111,6 +113,7 @@ class TalkingFaceReport(Task):
                 words = f"the latest sound lowers no score by more than {max(fell):.2f} of its labels' deviation"
                 advice = "it does not compare sound and picture: more transformer blocks, pretraining (pretrained)"
                 yield Flag("deaf to late sound", part, words, advice)
+        yield from continual.flags(study)
         scores = tuple(f"_{score}" for score in self.recipe.data.scores)
         for run in study.runs:
             for name, own, others in still(run.steps, scores):

@@ -91,7 +91,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         """Train, valid and test of the recipe's fold."""
         from affect.tasks.talking_face.corpus import parts_of
 
-        return parts_of(self.corpus, self.recipe.data)
+        return parts_of(self.corpus, self.recipe.data, self.recipe.continual)
 
     def datasets(self) -> DatasetDict:
         """Return train, valid and test; a clip's length is its frames."""
@@ -234,7 +234,10 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus: features, scores with their scales, and by part clips and labels."""
+        from affect.tasks.talking_face.continual import batches_of
+
         corpus, parts, scales = self.corpus, self.parts, self.scales
+        stage = self.recipe.continual
         shared = {(low, high) for _, low, high in scales}
         return {
             "corpus": corpus.identity, "fingerprint": corpus.fingerprint,
@@ -245,6 +248,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
                 name: {score: sum(value == value for value in part[score]) for score, *_ in scales}
                 for name, part in parts.items()
             },
+            **({"batches": batches_of(corpus, stage)} if stage.by is not None else {}),
             "excluded": len(corpus.exclusions),
             "exclusions": dict(Counter(exclusion.reason for exclusion in corpus.exclusions).most_common()),
         }  # fmt: skip
