@@ -18,6 +18,7 @@ from affect.data import corpora
 from affect.errors import AffectError
 from affect.findings import Flag, Plot, Section, finite
 from affect.metrics.conformal import coverage
+from affect.metrics.logistic import FEWEST, fit
 from affect.metrics.quality import srcc, within_srcc
 from affect.metrics.regression import pearson
 from affect.tables import filled, grid, inside, number, signed
@@ -77,7 +78,7 @@ class TalkingFaceReport(Task):
         if not study.finished or part is None:
             return found
         columns = self._columns(study, part)
-        caption = "Mean label by predicted score, an eighth of the predictions a point"
+        caption = "Mean label by predicted score, an eighth of the predictions a point, and the curve of PLCC"
         drawn = Plot(name="calibration", caption=caption, draw=partial(_calibration, columns))
         return [
             *found,
@@ -322,7 +323,10 @@ def _calibration(columns: Columns) -> Figure | None:
         p, t = predicted[known], labels[known]
         bins = [part for part in np.array_split(np.argsort(p), _BINS) if part.size]
         points = np.array([(p[part].mean(), t[part].mean()) for part in bins]).reshape(-1, 2)
-        axes.plot(points[:, 0], points[:, 1], "o-", color=COLOURS[0], ms=4)
+        axes.plot(points[:, 0], points[:, 1], "o", color=COLOURS[0], ms=4)
+        if len(p) >= FEWEST and np.ptp(p) > 0:
+            across = np.linspace(p.min(), p.max(), 50)
+            axes.plot(across, fit(p, t)(across), color=COLOURS[0], lw=1)
         if points.size:
             ends = [points.min(), points.max()]
             axes.plot(ends, ends, color=GREY, lw=1)
