@@ -22,6 +22,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("AFFECT_CACHE") or "~/.cache/affect").expanduser()
 
 
+def stamp(path: Path) -> tuple[str, int, int]:
+    """Return what changes with a file: where it is, its size and when it was written; AffectError where it can't be."""
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise AffectError(f"{path} cannot be read ({error.strerror or error})") from error
+    return os.path.realpath(path), about.st_size, about.st_mtime_ns
+
+
 def lock(folder: Path, what: str) -> FileLock:
     """Return a folder's lock; logs that `what` is waited for, if it is. Raises AffectError where the disk refuses."""
     try:

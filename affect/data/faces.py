@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from affect.cache import cache_folder, read_json, stamp, write_json
 from affect.data.corpora.labels import read_csv
 from affect.errors import AffectError
 
 Image = NDArray[np.uint8]
 Cells = Mapping[str, float]
 
+_VERSION = 1
+"""To be raised when the same table gives other boxes."""
 _PYFEAT: tuple[str, ...] = ("frame", "FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight", "FaceScore")
 LANDMARKS = tuple(f"{axis}_{point}" for axis in "xy" for point in range(68))
 _OPENFACE: tuple[str, ...] = ("frame", "confidence", "success", *LANDMARKS)
@@ -103,6 +107,18 @@ def read_boxes(path: Path) -> Boxes:
     numbers = np.array(sorted(largest), np.int64)
     step = int(np.diff(numbers).min()) if len(numbers) > 1 else 1
     return Boxes(numbers=numbers, boxes=np.array([largest[number] for number in numbers.tolist()]), step=step)
+
+
+def kept_boxes(path: Path) -> Boxes:
+    """Return what `read_boxes` does, from the cache where the file was read and has not changed since."""
+    digest = hashlib.sha256(repr((_VERSION, stamp(path))).encode()).hexdigest()
+    place = cache_folder() / "boxes" / digest[:2] / f"{digest[2:24]}.json"
+    facts = read_json(place)
+    if facts is None:
+        read = read_boxes(path)
+        facts = {"numbers": read.numbers.tolist(), "boxes": read.boxes.tolist(), "step": read.step}
+        write_json(place, facts)
+    return Boxes(np.array(facts["numbers"], np.int64), np.array(facts["boxes"], np.float64), facts["step"])
 
 
 def _listed(names: Sequence[str]) -> str:

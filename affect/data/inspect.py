@@ -14,6 +14,7 @@ from affect.data.corpora.utterances import kind
 from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.data.inspect_scores import numbers
 from affect.errors import AffectError
+from affect.tables import counted
 
 
 def utterances(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
@@ -51,9 +52,9 @@ def _durations(durations: list[float]) -> str:
 
 
 def _groups(columns: dict[str, list[Any]]) -> str:
-    counted = ", ".join(f"{len(set(columns[name]) - {''})} {name}s" for name in ("session", "dialogue", "speaker"))
+    groups = ", ".join(counted(len(set(columns[name]) - {""}), name) for name in ("session", "dialogue", "speaker"))
     words = sum(map(bool, columns["transcript"]))
-    return f"groups: {counted}; {words} utterances with a transcript"
+    return f"groups: {groups}; {words} utterances with a transcript"
 
 
 def _counts(columns: dict[str, list[Any]], further: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datasets import Dataset, Features, Value
 
+from affect.cache import cache_folder, read_json, stamp, write_json
 from affect.data import video
 from affect.data.corpus import Exclusion
 from affect.data.media import FILM
@@ -63,6 +64,16 @@ def looked_at(samples: Sequence[Sample], videos: Mapping[str, Path]) -> Made:
     return kept, left_out
 
 
+def _seconds(paths: Sequence[Path]) -> list[float]:
+    """Return about how long videos are; those that have not changed since they were asked for are not opened again."""
+    digest = hashlib.sha256(repr([stamp(path) for path in paths]).encode()).hexdigest()
+    place = cache_folder() / "seconds" / f"{digest[:24]}.json"
+    found: list[float] | None = read_json(place)
+    if found is None:
+        write_json(place, found := [video.seconds_of(path) for path in paths])
+    return found
+
+
 def with_videos(corpus: ScoreCorpus, videos: Mapping[str, Path], boxes: Path | None) -> ScoreCorpus:
     """Return the corpus with the columns `path`, `boxes` (CSV of its faces, "" for none) and `seconds` of each clip.
 
@@ -80,7 +91,7 @@ def with_videos(corpus: ScoreCorpus, videos: Mapping[str, Path], boxes: Path | N
     digest = hashlib.sha256(corpus.fingerprint.encode())
     for name, path, box in zip(names, paths, faces, strict=True):
         digest.update(repr((name, path.stat().st_size, box and Path(box).stat().st_size)).encode())
-    columns = {"path": [str(path) for path in paths], "boxes": faces, "seconds": [video.seconds_of(p) for p in paths]}
+    columns = {"path": [str(path) for path in paths], "boxes": faces, "seconds": _seconds(paths)}
     rows = corpus.utterances
     told = zip(rows["id"], there, strict=True)
     left_out = [Exclusion(what=id, reason="no table of faces") for id, has in told if not has]

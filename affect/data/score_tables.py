@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.cache import cache_folder, lock
+from affect.cache import cache_folder, lock, stamp
 from affect.data import score_samples
 from affect.data.corpora.labels import Cells, UnusableError, label, number, read_csv, rows_of
 from affect.data.frame_csv import frame_numbers, numbers, read_faces
@@ -173,11 +172,7 @@ def corpus_of(
     """
     digest = hashlib.sha256(_VERSION + repr((name, settings)).encode())
     for path in files:
-        try:
-            about = path.stat()
-        except OSError as error:
-            raise AffectError(f"{path} cannot be read ({error.strerror or error})") from error
-        digest.update(repr((os.path.realpath(path), about.st_size, about.st_mtime_ns)).encode())
+        digest.update(repr(stamp(path)).encode())
     folder = cache_folder() / "scores" / digest.hexdigest()[:24]
     if not (folder / "made" / SCHEMA).is_file():
         with lock(folder, f"the scores of {root}"):

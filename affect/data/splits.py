@@ -25,6 +25,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 
 from affect.errors import AffectError, nearest
+from affect.tables import plural
 
 _LOG = logging.getLogger("affect")
 
@@ -163,7 +164,7 @@ def _refuse_shared(
             shared = sorted(members[first] & members[second])
             if not shared or (dyad and key == "dialogue" and first == "valid"):
                 continue
-            message = f"{first} and {second} share {len(shared)} of the {key}s, {shared[0]!r} for one"
+            message = f"{first} and {second} share {len(shared)} of the {plural(key)}, {shared[0]!r} for one"
             if not allow_shared:
                 raise AffectError(f"a split by {kind} leaks: {message} (allow_shared accepts it)")
             _LOG.warning("a split by %s leaks, as allowed: %s", kind, message)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from affect.report.compare import Comparison, Difference
 from affect.report.significance import GROUPS, PAIRS, few
-from affect.tables import NONE, counted, escaped, filled, grid, number, probability, signed
+from affect.tables import NONE, counted, escaped, filled, grid, number, plural, probability, signed
 
 
 def section(comparison: Comparison) -> str:
@@ -44,7 +44,8 @@ def table(comparison: Comparison) -> str:
         [
             one.evaluation, one.measure.shown, number(one.ours), number(one.theirs), signed(one.estimate.value),
             _percent(one), one.estimate.bounds(signed) or NONE,
-            NONE if math.isnan(one.p) else f"{probability(one.p)} (n {len(one.pairs)} {one.per}s)", one.judged.said(),
+            NONE if math.isnan(one.p) else f"{probability(one.p)} (n {len(one.pairs)} {plural(one.per)})",
+            one.judged.said(),
         ]
         for one in _known(comparison)
     ]  # fmt: skip
@@ -81,7 +82,7 @@ def basis(known: Sequence[Difference]) -> str:
         )
         fewest = min(len(one.pairs) for one in paired)
         nothing = ", so it decides nothing there" if fewest < PAIRS else ""
-        least = f"Of {fewest} {paired[0].per}s p can't be under {2 / 2**fewest:.3g}{nothing}."
+        least = f"Of {fewest} {plural(paired[0].per)} p can't be under {2 / 2**fewest:.3g}{nothing}."
         words += [least] if fewest <= PAIRS else []
     if by_basis["rows"]:
         words.append(

@@ -9,7 +9,7 @@ from affect.findings import Flag
 from affect.report.rows import Record
 from affect.report.runs import VALID, Run
 from affect.report.study import Study
-from affect.tables import counted, inside
+from affect.tables import counted, inside, plural
 
 _ADVICE = "the scores are too good: split by {names} (--data.split), without data.allow_shared"
 _UNSPLIT_ADVICE = "the scores are too good, and the rows name neither session nor speaker to split by: add them"
@@ -54,7 +54,7 @@ def _advice(runs: Sequence[Run], shared: set[str]) -> str:
     if any(d.get("allow_shared") is True or d.get("split") == "column" for d in data):
         kinds = " and ".join(_KINDS[kind] for kind in _KINDS if kind in shared) or "documents or speakers"
         words = _KNOWN_ADVICE.format(kinds=kinds)
-        return words + (f"; --data.split {names[-1]} tells about new {names[-1]}s" if names else "")
+        return words + (f"; --data.split {names[-1]} tells about new {plural(names[-1])}" if names else "")
     return _ADVICE.format(names=" or ".join(names)) if names else _UNSPLIT_ADVICE
 
 

@@ -24,7 +24,7 @@ from affect.report import asking
 from affect.report.rows import Record, Rows
 from affect.report.runs import TRAIN, VALID, Run
 from affect.report.systems import ROW, Estimate, Floats, Groups, Sampled, Scored, System, score
-from affect.tables import inside, text
+from affect.tables import counted, inside, text
 from affect.task import Measure
 
 if TYPE_CHECKING:
@@ -308,13 +308,20 @@ class Study:
 
     def above(self, evaluation: str, measure: Measure, model: str) -> tuple[Estimate, Floats]:
         """Return a score minus a trivial model's on the rows of both, and the differences of folds (or seeds)."""
-        ours, theirs = self.system(evaluation), self.system(evaluation, model)
+        whole = {name: self.system(evaluation, name) for name in (NETWORK, model)}
+        ours, theirs = whole[NETWORK], whole[model]
         if not ours.units or not theirs.units:
             return Estimate(math.nan), np.zeros(0)
         if ours.shared == theirs.shared:
             ours, theirs = ours.within(theirs), theirs.within(ours)
         pooled, groups = self.pooled(evaluation, measure), self.groups(evaluation, measure)
-        here, there = (system.sampled(measure, groups, pooled) for system in (ours, theirs))
+        # Of whole systems the resamples are there already.
+        here, there = (
+            self.sampled(evaluation, measure, name)
+            if system is whole[name]
+            else system.sampled(measure, groups, pooled)
+            for name, system in ((NETWORK, ours), (model, theirs))
+        )
         difference, pairs = here.minus(there, pooled)
         return difference, np.array(list(pairs.values()), np.float64)
 
@@ -337,7 +344,7 @@ class Study:
         keys = ("speaker", "session") if "speaker" in split else ("session", "speaker")
         named = [sorted({str(row[k]) for row in rows.values() if row.get(k) not in (None, "")}) for k in keys]
         few = next((" ".join(names) for names in named if 0 < len(names) <= 2), "")
-        return few or (f"{len(named[1])} {keys[1]}s" if named[1] else "")
+        return few or (counted(len(named[1]), keys[1]) if named[1] else "")
 
     @cached_property
     def crossed(self) -> list[str]:

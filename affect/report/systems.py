@@ -178,7 +178,9 @@ class System:
         return System(units={cell: rows for cell, rows in cut.items() if rows}, shared=self.shared)
 
     def within(self, other: System) -> System:
-        """Return the rows that another one has of the same seed and fold."""
+        """Return the rows that another one has of the same seed and fold; itself where that has all of them."""
+        if all(rows.keys() <= other.units.get(cell, {}).keys() for cell, rows in self.units.items()):
+            return self
         return self.cut(lambda cell, row: row if row["id"] in other.units.get(cell, {}) else None)
 
     def scored(self, measure: Measure) -> Scored:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from affect.data import faces
-from affect.data.faces import Box, crop, read_boxes
+from affect.data.faces import Box, crop, kept_boxes, read_boxes
 from affect.errors import AffectError
 
 PYFEAT = "frame,FaceRectX,FaceRectY,FaceRectWidth,FaceRectHeight,FaceScore,approx_time,input"
@@ -199,3 +199,16 @@ def test_a_real_table_of_openface(real_data):
     expected[~good] = math.nan
     np.testing.assert_allclose(boxes.boxes, expected)
     assert (faces.crop(np.zeros((480, 640, 3), np.uint8), boxes.at(0)).shape) == (134, 134, 3)
+
+
+def test_a_table_is_parsed_once_until_it_changes(tmp_path, monkeypatch):
+    path = pyfeat(tmp_path, "0,10,20,30,40,.99,0,a", "2,,,,,,0,a")
+    monkeypatch.setenv("AFFECT_CACHE", str(tmp_path / "cache"))
+    first = kept_boxes(path)
+    with monkeypatch.context() as closed:
+        closed.setattr(faces, "read_csv", lambda *given: pytest.fail("read again"))
+        again = kept_boxes(path)
+    for kept in (first, again):
+        assert kept.step == 2 and kept.at(0) == Box(10, 20, 30, 40) and kept.at(2) is None
+    pyfeat(tmp_path, "0,11,20,30,40,.99,0,a", "1,11,20,30,40,.99,0,a")
+    assert kept_boxes(path).at(1) == Box(11, 20, 30, 40)

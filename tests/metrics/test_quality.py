@@ -12,7 +12,7 @@ from scipy.optimize import curve_fit
 from scipy.stats import kendalltau, spearmanr
 
 from affect.metrics import measures, quality
-from affect.metrics.bootstrap import percentiles
+from affect.metrics.bootstrap import draws, percentiles
 from affect.metrics.logistic import fit
 from affect.metrics.quality import krcc, plcc, rmse_fitted, srcc, within_srcc
 from affect.metrics.regression import pearson, rmse
@@ -166,6 +166,27 @@ def test_fewer_than_ten_labels_have_no_curve() -> None:
     for few, labels in ((x, y), (np.ones(21), BENT)):
         with pytest.raises(ValueError, match="a curve needs 10 labelled pairs with predictions that differ"):
             fit(few, labels)
+
+
+def test_resamples_are_fitted_at_once_to_scipys_optimum() -> None:
+    apart = []
+    for rows, r in ((160, 0.7), (320, 0.9)):
+        groups, x, y = corpus(rows, rows, r)
+        for often, found in zip(draws(10, 12, 0), quality.replicates_plcc(groups, x, y, n=12), strict=True):
+            there = np.repeat(np.arange(rows), np.where(np.isnan(y), 0, often[groups]))
+            z = (x[there] - x[there].mean()) / x[there].std()
+            with warnings.catch_warnings(action="ignore"):
+                b, _ = curve_fit(curve, z, y[there], (y[there].max(), y[there].min(), 0.01, 0.7), maxfev=20_000)
+            apart.append(abs(found - pearson(curve(z, *b), y[there])))
+    assert np.median(apart) < 1e-7
+    assert max(apart) < 1e-3, "there are other minima"
+
+
+def test_a_relation_that_bends_to_one_side_alone_costs_no_digits() -> None:
+    """Of an exponential the share is nearly 0 everywhere: its variance must not cancel."""
+    x = np.linspace(0, 4, 40)
+    assert plcc(x, np.exp(x)) == pytest.approx(1.0, abs=1e-5)
+    assert plcc(x, -np.exp(-2 * x) + 1e4) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_noise_has_a_relation_to_the_curve() -> None:

@@ -10,7 +10,7 @@ import json
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,14 +18,17 @@ from torch import Tensor, nn
 
 from affect import tasks
 from affect.config import to_dict
+from affect.data.clip import Clip
 from affect.errors import AffectError
 from affect.inference import onnx as graphs
 from affect.models import saving
 from affect.task import TRAIN
-from affect.tasks.talking_face import intervals
+from affect.tasks.talking_face import films, intervals
 from affect.tasks.talking_face.clips import padded
-from affect.tasks.talking_face.config import SPREAD, Signature, TalkingFace
+from affect.tasks.talking_face.config import SPREAD, TalkingFace
+from affect.tasks.talking_face.end_to_end import EndToEndModel
 from affect.tasks.talking_face.gate import Limits, RunClips, judge
+from affect.tasks.talking_face.media import SOUND_RATE, Media
 from affect.tasks.talking_face.model import TalkingFaceModel
 from affect.tasks.talking_face.predict import score, score_exported
 from affect.tasks.talking_face.prune import pruned as prune
@@ -41,10 +44,13 @@ _SEEN = 64
 """Training clips by which it is chosen what is cut out."""
 
 
+Exportable = TalkingFaceModel | EndToEndModel
+
+
 class Graph(nn.Module):
     """A model as the exporter wants it: of a dictionary to a tuple."""
 
-    def __init__(self, model: TalkingFaceModel) -> None:
+    def __init__(self, model: Exportable) -> None:
         super().__init__()
         self.model = model
         scores = [name for name, _, _ in model.data.scores]
@@ -63,7 +69,8 @@ def onnx(
     """Write the model in `folder` as ONNX to `path`, for any B and T.
 
     Its inputs are each feature [B, T, W] and its number of frames [B] (NAME_frames, 0: missing), its outputs the scores
-    [B] on their scales. Raises AffectError where it differs from torch or exceeds a limit; nothing is left then.
+    [B] on their scales; of a model of clips itself it has the encoders in it, and takes images and sound as that does.
+    Raises AffectError where it differs from torch or exceeds a limit; nothing is left then.
     """
     limits = Limits(max_error=max_error, mean_error=mean_error, srcc_drop=srcc_drop, size=size, latency=latency)
     return _graph(folder, path, opset, limits, integers=False)
@@ -95,7 +102,7 @@ def pruned(
     limits = Limits(max_error=max_error, mean_error=mean_error, srcc_drop=srcc_drop, size=size, latency=latency)
     if path.exists() and not (path / saving.WEIGHTS).is_file():
         raise AffectError(f"{path} is there and holds no model: give --output another folder")
-    model, clips = _load(folder), RunClips(folder)
+    model, clips = _of_features(folder, "pruned"), RunClips(folder)
     data = model.data
     seen = (clips.inputs(row) for row in clips.rows(TRAIN, _SEEN))
     small = prune(model, seen, hidden, heads)
@@ -110,18 +117,21 @@ def pruned(
     return Exported(path=path, size=sizes[1], difference=judged.difference, lines=judged.lines)
 
 
-def _load(folder: Path) -> TalkingFaceModel:
+def _of_features(folder: Path, kind: str) -> TalkingFaceModel:
     model = tasks.load(folder)
     if not isinstance(model, TalkingFaceModel):
-        raise AffectError("a model that sees or hears clips itself can't be exported, only one of features")
+        raise AffectError(
+            f"a model that sees or hears clips itself is exported as onnx alone: for {kind} train one on features that "
+            "recipes/extract_features.py makes (the experiment extracted)"
+        )
     return model
 
 
 def _graph(folder: Path, path: Path, opset: int, limits: Limits, integers: bool) -> Exported:
     graphs.check_opset(opset)
     graphs.check_name(path)
-    model, clips = _load(folder), RunClips(folder)
-    data = model.data
+    model = _of_features(folder, "int8") if integers else cast(Exportable, tasks.load(folder))
+    clips, data = RunClips(folder), model.data
     with graphs.draft(path) as draft:
         write(model, draft, opset)
         if integers:
@@ -129,27 +139,27 @@ def _graph(folder: Path, path: Path, opset: int, limits: Limits, integers: bool)
         after = partial(score_exported, graphs.Session(draft))
         sizes = ((folder / saving.WEIGHTS).stat().st_size, draft.stat().st_size)
         judged = judge(clips, data, partial(score, model), after, sizes, limits)
-        _describe(draft, data, clips.intervals(after, data))
+        _describe(draft, model, clips.intervals(after, data))
     return Exported(path=path, size=path.stat().st_size, difference=judged.difference, lines=judged.lines)
 
 
-def write(model: TalkingFaceModel, path: Path, opset: int) -> None:
+def write(model: Exportable, path: Path, opset: int) -> None:
     """Write a model as an ONNX graph in float32.
 
     Raises AffectError where torch can't, where it is too large for one file, and where the graph differs from torch.
     """
-    graph, batch = Graph(model), example(model.data, _EXAMPLE, seed=0)
+    graph, batch = Graph(model), example(model, _EXAMPLE, seed=0)
     size = torch.export.Dim.DYNAMIC
     sizes: dict[str, dict[int, Any]] = {
-        name: {0: size, 1: size} if value.ndim == 3 else {0: size} for name, value in batch.items()
+        name: {0: size, 1: size} if value.ndim > 1 else {0: size} for name, value in batch.items()
     }
     graphs.write(graph, batch, sizes, graph.outputs, {"task": TalkingFace.task}, path, opset)
     if any(other != path for other in path.parent.iterdir()):
         raise AffectError("the model is too large for one ONNX file")
-    _describe(path, model.data, {})
+    _describe(path, model, {})
     session, scales = graphs.Session(path), {name: high - low for name, low, high in model.data.scores}
     for seed, frames in enumerate(_CHECKED, 1):
-        batch = example(model.data, frames, seed)
+        batch = example(model, frames, seed)
         found = session.run({name: value.numpy() for name, value in batch.items()})
         with torch.inference_mode():
             wanted = model(**batch)
@@ -159,14 +169,26 @@ def write(model: TalkingFaceModel, path: Path, opset: int) -> None:
                 raise AffectError(f"the graph's {name} differs from torch by {difference:.2g} of its scale: not kept")
 
 
-def example(data: Signature, frames: tuple[int, ...], seed: int) -> dict[str, Tensor]:
-    """Return a batch of noise, features of a clip one frame shorter than those before them, down to none."""
-    random = np.random.default_rng(seed)
+def example(model: Exportable, frames: tuple[int, ...], seed: int) -> dict[str, Tensor]:
+    """Return a batch of noise, features of a clip one frame shorter than those before them, down to none.
+
+    Of what is seen and heard, images are as many as frames and sound lasts as long, up to what is taken of a clip.
+    """
+    random, media = np.random.default_rng(seed), model.config.media
     batch: dict[str, Tensor] = {}
-    for k, (name, width) in enumerate(data.features):
+    given = [feature for feature in model.data.features if feature[0] not in media.taken]
+    for k, (name, width) in enumerate(given):
         clips = [random.normal(size=(max(0, length - k), width)).astype(np.float32) for length in frames]
         batch |= padded(name, width, clips)
-    return batch
+    return batch | films.inputs_of([_noise(media, length, random) for length in frames], media)
+
+
+def _noise(media: Media, frames: int, random: np.random.Generator) -> Clip:
+    """Return a clip of noise; of no frames one without images and sound."""
+    count = min(frames, math.ceil(media.rate * media.seconds))
+    images = random.integers(0, 256, (count, media.side, media.side, 3), np.uint8)
+    sound = random.normal(0, 0.1, math.ceil(count / media.rate * SOUND_RATE)).astype(np.float32)
+    return Clip(images, sound) if count else Clip(None, None)
 
 
 def quantize(path: Path) -> None:
@@ -181,8 +203,9 @@ def quantize(path: Path) -> None:
     _set(path, kept)
 
 
-def _describe(path: Path, data: Signature, found: dict[str, Any]) -> None:
-    facts = {"task": TalkingFace.task, "data": to_dict(data), intervals.FIELD: found}
+def _describe(path: Path, model: Exportable, found: dict[str, Any]) -> None:
+    facts = {"task": TalkingFace.task, "data": to_dict(model.data), "media": to_dict(model.config.media)}
+    facts[intervals.FIELD] = found
     _set(path, {graphs.METADATA: json.dumps(facts)})
 
 

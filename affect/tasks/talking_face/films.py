@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from affect.data import augment, clip
 from affect.data.clip import Clip
-from affect.data.faces import read_boxes
+from affect.data.faces import kept_boxes
 from affect.data.score_corpus import ScoreCorpus
 from affect.errors import AffectError
 from affect.task import Key, Row
@@ -67,7 +67,7 @@ def read(path: Path, media: Media, boxes: Path | None, id: str) -> Clip:
         raise AffectError(f"{id}: its face is what is seen, and no CSV (py-feat's or OpenFace's) tells where it is")
     return clip.read(
         path, rate=media.rate, seconds=media.seconds, side=media.side if media.video else None,
-        sampling_rate=SOUND_RATE if media.audio else None, boxes=read_boxes(boxes) if media.faces and boxes else None,
+        sampling_rate=SOUND_RATE if media.audio else None, boxes=kept_boxes(boxes) if media.faces and boxes else None,
         margin=media.margin,
     )  # fmt: skip
 

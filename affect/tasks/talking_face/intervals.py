@@ -22,8 +22,9 @@ from affect.metrics.conformal import Intervals, calibrate
 from affect.task import VALID, Row
 from affect.tasks.talking_face.config import Signature
 from affect.tasks.talking_face.measures import SOURCES
-from affect.tasks.talking_face.report import LEVEL
 
+LEVEL = 0.9
+"""Of intervals."""
 FIELD = "intervals"
 """Of config.json and of an exported file's metadata."""
 _LOG = logging.getLogger("affect")

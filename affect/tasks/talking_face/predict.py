@@ -80,7 +80,11 @@ def _models(opened: Opened) -> tuple[Reader, list[Scorer], dict[str, Any]]:
     if opened.exported is not None:
         facts = opened.exported.facts
         data = from_dict(Signature, facts["data"], "data")
-        return Reader(data, Media()), [partial(score_exported, opened.exported)], facts[intervals.FIELD]
+        return (
+            Reader(data, from_dict(Media, facts.get("media", {}), "media")),
+            [partial(score_exported, opened.exported)],
+            facts[intervals.FIELD],
+        )
     models = [cast(TalkingFaceModel, tasks.load(folder)) for folder in opened.folders]
     reader = Reader(models[0].data, models[0].config.media)
     stored = intervals.of_folders(opened.folders, saving.read_config(opened.folders[0]))

@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from affect.data import corpora
 from affect.errors import AffectError
 from affect.findings import Flag, Plot, Section, finite
-from affect.metrics.conformal import calibrate, coverage
+from affect.metrics.conformal import coverage
+from affect.metrics.logistic import FEWEST, fit
 from affect.metrics.quality import srcc, within_srcc
 from affect.metrics.regression import pearson
-from affect.tables import counted, grid, inside, number, signed
+from affect.tables import filled, grid, inside, number, signed
 from affect.task import VALID, Task
 from affect.tasks.talking_face import continual
 from affect.tasks.talking_face.config import TalkingFace
-from affect.tasks.talking_face.measures import GENERATOR, SOURCES
+from affect.tasks.talking_face.intervals import LEVEL, calibrated
+from affect.tasks.talking_face.measures import GENERATOR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,8 +41,6 @@ STANDS, FALLS = 0.02, 0.2
 """A loss that falls by a smaller share of itself stands still, by a larger one it falls."""
 HEARD = 0.1
 """By how much of its labels' deviation some score has to fall where sound is late."""
-LEVEL = 0.9
-"""Of intervals."""
 _BINS = 8
 """Of a calibration plot, each with as many predictions."""
 _FEWEST = 3
@@ -79,7 +79,7 @@ class TalkingFaceReport(Task):
         if not study.finished or part is None:
             return found
         columns = self._columns(study, part)
-        caption = "Mean label by predicted score, an eighth of the predictions a point"
+        caption = "Mean label by predicted score, an eighth of the predictions a point, and the curve of PLCC"
         drawn = Plot(name="calibration", caption=caption, draw=partial(_calibration, columns))
         return [
             *found,
@@ -210,26 +210,48 @@ def _scales(study: Study, part: str, columns: Columns) -> str:
 
 
 def _intervals(study: Study, part: str, columns: Columns) -> list[Section]:
-    """Return how wide intervals are that the validation rows calibrate, and how many test labels are within."""
+    """Return how wide the intervals of the runs' models are, and how many test labels are within."""
     if inside(study.recipe, "data").get("train_all") is True:
         return []
-    valid = columns_of(study, VALID, [*columns])
-    unit = next((name for name in SOURCES if any(r.get(name) for r in study.system(VALID).rows())), "")
-    groups = len({row.get(unit) for row in study.system(VALID).rows()}) if unit else 0
-    scales, rows = inside(study.environment, "scales"), []
-    for name, (p, t) in columns.items():
-        try:
-            found = calibrate(*valid[name], LEVEL, scale=tuple(scales[name]) if name in scales else None)
-        except (KeyError, AffectError):
-            continue
-        share = coverage(found(p), t)
-        rows.append([name, f"± {number(found.half_width)}", f"{found.rows:,}", f"{100 * share:.0f} %"])
+    scales = inside(study.environment, "scales")
+    rows = [line for name in columns if name in scales and (line := _interval(study, part, name, tuple(scales[name])))]
     if not rows:
         return []
-    words = f"Half the width of a {100 * LEVEL:.0f} % interval by split conformal prediction on the validation rows"
-    words += f" (of {counted(groups, 'group')}: few groups cover less than that)" if groups else ""
-    table = grid(["score", "interval", "calibrated by", f"labels within ({part})"], rows)
-    return [Section(title="Intervals", markdown=f"{words}.\n\n{table}")]
+    words = (
+        f"Half the width of a {100 * LEVEL:.0f} % interval by split conformal prediction on a run's validation rows, "
+        "as its saved model gives it, in the mean over runs. Few people or recordings cover less than that."
+    )
+    head = ["score", "interval", "calibrated by", "of people or recordings", f"labels within ({part})"]
+    return [Section(title="Intervals", markdown=f"{words}\n\n{grid(*filled(head, rows))}")]
+
+
+def _interval(study: Study, part: str, score: str, scale: tuple[float, float]) -> list[str]:
+    """Return the line of a score; [] where no run has validation rows enough."""
+    own, widths, bounds, labels = [], [], [], []
+    for run in study.finished:
+        try:
+            found = calibrated([*(run.predictions.get(VALID) or {}).values()], score, scale)
+        except AffectError:
+            continue
+        rows = [row for row in (run.predictions.get(part) or {}).values() if finite(row["prediction"].get(score))]
+        spread = [row["spread"][score] for row in rows] if found.normalised else None
+        own.append(found)
+        widths += [found.half_width * each for each in spread or [1.0] * len(rows)]
+        bounds += found([row["prediction"][score] for row in rows], spread=spread).tolist()
+        labels += [value if finite(value := row["target"].get(score)) else np.nan for row in rows]
+    if not bounds:
+        return []
+    half = f"± {number(float(np.mean(widths)))}"
+    if own[0].normalised:
+        half += f" ({number(float(np.mean([each.half_width for each in own])))} spreads)"
+    sizes = sorted(each.rows for each in own)
+    sources = sorted(each.sources for each in own if each.sources is not None)
+    return [score, half, _span(sizes), _span(sources), f"{100 * coverage(bounds, labels):.0f} %"]
+
+
+def _span(sizes: Sequence[int]) -> str:
+    """Return the least and the largest of sorted numbers, one where they are the same, "" for none."""
+    return " to ".join(f"{size:,}" for size in dict.fromkeys([*sizes[:1], *sizes[-1:]]))
 
 
 def _alike(columns: Columns) -> list[Section]:
@@ -304,7 +326,10 @@ def _calibration(columns: Columns) -> Figure | None:
         p, t = predicted[known], labels[known]
         bins = [part for part in np.array_split(np.argsort(p), _BINS) if part.size]
         points = np.array([(p[part].mean(), t[part].mean()) for part in bins]).reshape(-1, 2)
-        axes.plot(points[:, 0], points[:, 1], "o-", color=COLOURS[0], ms=4)
+        axes.plot(points[:, 0], points[:, 1], "o", color=COLOURS[0], ms=4)
+        if len(p) >= FEWEST and np.ptp(p) > 0:
+            across = np.linspace(p.min(), p.max(), 50)
+            axes.plot(across, fit(p, t)(across), color=COLOURS[0], lw=1)
         if points.size:
             ends = [points.min(), points.max()]
             axes.plot(ends, ends, color=GREY, lw=1)

@@ -44,7 +44,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
             "score, its scale, and an interval where validation rows of the run calibrate one."
         ),
         "export": (
-            "Of models of clips' features: onnx, int8 (a graph with weights of 8 bits) and pruned (a folder of "
+            "onnx, and of models of clips' features int8 (a graph with weights of 8 bits) and pruned (a folder of "
             "weights, with fewer hidden units and heads). Each is held against the run's own test clips: size, "
             "latency, errors, fall of SRCC are printed, and nothing is kept where one is over its limit."
         ),

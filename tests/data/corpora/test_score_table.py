@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from affect.data import corpora, frame_csv
+from affect.data import corpora, frame_csv, video
 from affect.data.frame_csv import AU, VISUAL, read_faces
 from affect.errors import AffectError
 from tests.data.films import film
@@ -153,6 +153,19 @@ def test_real_files_of_both_programs(real_data):
     assert first[0] == np.float32(355.59026655374674) and abs(first[-7:].sum() - 1) < 1e-3
     assert read_faces(folder / "OpenFace_Test.csv")["au"][0, 0] == np.float32(0.6773)
     assert len(frame_csv.VISUAL) == 163
+
+
+def test_a_second_start_opens_no_video(tmp_path, monkeypatch):
+    (tmp_path / "mos.csv").write_text("Image,MOS\n1_x,1\n2_y,2\n")
+    (tmp_path / "films").mkdir()
+    for name in ("1_x", "2_y"):
+        (tmp_path / "films" / f"{name}.mp4").write_bytes(film(range(10)))
+    first = read(tmp_path, videos="films")
+    with monkeypatch.context() as closed:
+        closed.setattr(video, "_opened", lambda *given: pytest.fail("opened again"))
+        assert read(tmp_path, videos="films").utterances.to_list() == first.utterances.to_list()
+    (tmp_path / "films" / "2_y.mp4").write_bytes(film(range(20)))
+    assert read(tmp_path, videos="films").utterances[1]["seconds"] == pytest.approx(2.0, abs=0.11)
 
 
 def test_clips_with_their_videos_and_faces(tmp_path):

@@ -14,9 +14,11 @@ import torch
 from affect import keyed, tasks
 from affect.data.clip import Clip
 from affect.errors import AffectError
+from affect.inference import onnx as graphs
 from affect.inference import opening
 from affect.models.dropout import replace_dropout
 from affect.task import Key
+from affect.tasks.talking_face import export
 from affect.tasks.talking_face.config import FRAMES, Augment, Data, Model, TalkingFace
 from affect.tasks.talking_face.end_to_end import EndToEndModel
 from affect.tasks.talking_face.films import FilmClips, changed, inputs_of
@@ -269,3 +271,29 @@ def test_its_card_has_a_program_that_runs(root, trained, tmp_path, monkeypatch, 
     exec(card.program, {})
     said = capsys.readouterr().out.splitlines()
     assert said == [f"{name} {value:.2f} on a scale of 1 to 5" for name, value in row["prediction"].items()]
+
+
+@pytest.mark.soak
+def test_its_graph_has_the_encoders_and_scores_a_video(root, trained, tmp_path):
+    best = trained / "checkpoints" / "best"
+    done = export.onnx(best, tmp_path / "model.onnx", 18)
+    session, model = graphs.Session(done.path), tasks.load(best)
+    for images in ((1,), (4, 0, 2), (30,)):
+        given = export.example(model, images, seed=9)
+        found = session.run({name: value.numpy() for name, value in given.items()})
+        with torch.inference_mode():
+            wanted = model(**given)
+        for name in found:
+            assert found[name] == pytest.approx(wanted[name].numpy(), abs=4e-4)
+    row = json.loads((trained / "predictions-test.jsonl").read_text().splitlines()[0])
+    for folder, ending in (("clips", "mp4"), ("boxes", "csv")):
+        (tmp_path / f"CLIP.{ending}").write_bytes((root / folder / f"{row['id']}.{ending}").read_bytes())
+    (line,) = lines(done.path, tmp_path / "CLIP.mp4")
+    assert line["prediction"] == pytest.approx(row["prediction"], abs=1e-3)
+
+
+@pytest.mark.parametrize("way", [export.int8, export.pruned])
+def test_what_else_it_can_not_be_exported_as_is_told(trained, tmp_path, way):
+    with pytest.raises(AffectError, match=rf"as onnx alone: for {way.__name__} train one on features that .*extracted"):
+        way(trained / "checkpoints" / "best", tmp_path / "model", 18)
+    assert not any(tmp_path.iterdir())

@@ -58,7 +58,7 @@ def test_a_graph_equals_torch_for_any_batch_and_length(graph, best):
     assert session.outputs == [*SCORES]
     seen = []
     for seed, frames in enumerate([(1,), (2,), (0, 0, 3), (50, 3), tuple(range(9))]):
-        batch = export.example(model.data, frames, 100 + seed)
+        batch = export.example(model, frames, 100 + seed)
         with torch.inference_mode():
             wanted = model(**batch)
         found = session.run({name: value.numpy() for name, value in batch.items()})
@@ -227,5 +227,5 @@ def test_wrong_asks_are_one_line(best, tmp_path, monkeypatch):
         export.pruned(alone, tmp_path / "small", 18)
     assert not (tmp_path / "small").exists()
     monkeypatch.setattr(tasks, "load", lambda folder: torch.nn.Linear(1, 1))
-    with pytest.raises(AffectError, match="only one of features"):
+    with pytest.raises(AffectError, match="as onnx alone"):
         export.pruned(best, tmp_path / "small", 18)

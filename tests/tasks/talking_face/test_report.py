@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from affect import report
+from affect.config import to_dict
 from affect.report import Study
-from affect.tasks.talking_face.config import TalkingFace
+from affect.tasks.talking_face import intervals
+from affect.tasks.talking_face.config import Signature, TalkingFace
 from affect.tasks.talking_face.report import by_offset, columns_of, pairs_of, still
 
 SCORES = ("lip_sync_score", "expression_score", "overall_score")
@@ -71,6 +73,33 @@ def test_sections_tell_scales_likeness_generators_and_plot_them(tmp_path):
     }  # fmt: skip
     means = by_offset(study, "test")["lip_sync_score"]
     assert [means[0] - means[by] for by in (2, 4)] == pytest.approx([0.2, 0.4])
+
+
+def test_intervals_are_those_of_the_saved_model(tmp_path):
+    study = written(tmp_path)
+    folder = tmp_path / "seed0" / "fold1"
+    data = Signature(features=(("audio", 3),), scores=tuple((score, 1.0, 5.0) for score in SCORES))
+    config = {"data": to_dict(data)}
+
+    def shown(study: Study) -> list[list[str]]:
+        section = next(section for section in study.task.sections(study) if section.title == "Intervals")
+        return [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.markdown.splitlines()[-3:]]
+
+    plain = intervals.of_folder(folder / "checkpoints" / "best", config)
+    for score, _, rows, sources, _ in shown(study):
+        assert (rows, sources) == (str(plain[score]["rows"]), "20")
+    assert [line[1] for line in shown(study)] == [f"± {plain[score]['half_width']:.3f}" for score in SCORES]
+    for part in ("valid", "test"):
+        path = folder / f"predictions-{part}.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        lines = [{**row, "spread": dict.fromkeys(SCORES, 0.1 + 0.01 * k)} for k, row in enumerate(rows)]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    own = intervals.of_folder(folder / "checkpoints" / "best", config)
+    mean = np.mean([0.1 + 0.01 * k for k in range(160)])
+    found = shown(Study(runs=report.read(tmp_path), name="made up"))
+    for line, score in zip(found, SCORES, strict=True):
+        times = own[score]["half_width"]
+        assert own[score]["normalised"] and line[1] == f"± {times * mean:.3f} ({times:.3f} spreads)"
 
 
 def test_the_correlation_between_scores_is_over_rows_with_both_labels(tmp_path):
