@@ -18,8 +18,8 @@ from affect.metrics.bootstrap import draws, grouped, replicates_variance
 from affect.metrics.logistic import explained
 from affect.metrics.regression import Floats, pearson, valid
 
-_BLOCK = 1 << 20
-"""Numbers held at once."""
+_BLOCK = 1 << 17
+"""Numbers held at once: few enough that a processor's cache holds them."""
 
 
 def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
