@@ -24,10 +24,9 @@ demo: $(VENV)/.done
 demo-encoder: $(VENV)/.done
 	OMP_WAIT_POLICY=passive $(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml recipes/finetune_wavlm.py demo_encoder
 
-# One process more than cores, since some tests wait (Slurm, a rank that hangs); a file a process, in the order that
-# tests/conftest.py gives: tests compute in one thread.
+# A process a core, a file a process, in the order that tests/conftest.py gives: tests compute in one thread.
 test: $(VENV)/.done
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/.done
 	$(BIN)/python -m pytest -m soak
