@@ -108,8 +108,8 @@ def _columns(z: Floats, dy: Floats) -> Floats:
 def _fitted(columns: Floats, weights: Floats) -> Floats:
     """Return a and c [n, 2] of the best curves; `weights` [n, M] have a sum of 1.
 
-    By Levenberg and Marquardt's method, each from the same start: from the whole sample's curve as many ended at a
-    worse minimum as saved a step.
+    By Levenberg and Marquardt's method, each from the same start: from the whole sample's curve one in seven ends
+    at a worse minimum.
     """
     best = np.tile(_START, (len(weights), 1))
     reached, gradient, curvature = _at(best, columns, weights)

@@ -234,6 +234,8 @@ def _interval(study: Study, part: str, score: str, scale: tuple[float, float]) -
         except AffectError:
             continue
         rows = [row for row in (run.predictions.get(part) or {}).values() if finite(row["prediction"].get(score))]
+        # A row without a spread has no interval.
+        rows = [row for row in rows if not found.normalised or finite(inside(row, "spread").get(score))]
         spread = [row["spread"][score] for row in rows] if found.normalised else None
         own.append(found)
         widths += [found.half_width * each for each in spread or [1.0] * len(rows)]
