@@ -44,7 +44,7 @@ def report(
 
     goals = reports.parse_goals(target)
     paths = reports.expand(runs)
-    other = None if against is None else reports.load(against, paths[0].resolve().parent, scores_only=True)
+    other = None if against is None else reports.load(against, paths[0].resolve().parent)
     for path in paths:
         try:
             page, tables = reports.publish(reports.load(path), other, goals)

@@ -23,7 +23,7 @@ from affect.metrics.quality import srcc, within_srcc
 from affect.metrics.regression import pearson
 from affect.tables import filled, grid, inside, number, signed
 from affect.task import VALID, Task
-from affect.tasks.talking_face import continual
+from affect.tasks.talking_face import claims, continual
 from affect.tasks.talking_face.config import TalkingFace
 from affect.tasks.talking_face.intervals import LEVEL, calibrated
 from affect.tasks.talking_face.measures import GENERATOR
@@ -89,6 +89,7 @@ class TalkingFaceReport(Task):
             *_generators(study, part, columns),
             *_late(study, part),
             *continual.section(study),
+            *claims.section(study),
         ]
 
     def flags(self, study: Study) -> Iterator[Flag]:

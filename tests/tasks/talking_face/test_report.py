@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from affect import report
 from affect.config import to_dict
 from affect.report import Study
 from affect.tasks.talking_face import intervals
+from affect.tasks.talking_face.claims import section
 from affect.tasks.talking_face.config import Signature, TalkingFace
 from affect.tasks.talking_face.report import by_offset, columns_of, pairs_of, still
 
@@ -54,6 +56,32 @@ def written(folder: Path, *, alike: float = 0.0, only_generators: bool = False, 
     end = [{"event": "end", "step": 20, "best_step": 20, "best_epoch": 3, "scores": {"train": {"srcc": 0.5}}}]
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*steps, *evals, *end]))
     return Study(runs=report.read(folder), name="made up")
+
+
+def test_claims_stand_beside_what_is_measured_against_another_experiment(tmp_path):
+    measured = {}
+    for name, mse, rate, errors in (("original", 0.5, 100.0, [0.6, 0.5, 0.4]), ("optimized", 0.4, 150.0, [0.5, 0.3])):
+        study = written(tmp_path / name)
+        (run,) = study.runs
+        run.end["scores"]["test"] = {"mse": mse, "r2": 0.5, "srcc": 0.6, "srcc_cross_modal_score": 0.7}
+        run.timing[:] = [{"units_per_second": rate, "memory_bytes": memory} for memory in (1e9, 2e9)]
+        run.evals[:] = [
+            {"event": "eval", "evaluation": "valid", "step": k, "epoch": k, "scores": {"mse": error}}
+            for k, error in enumerate(errors)
+        ]
+        measured[name] = replace(study, name=name)
+    assert section(measured["optimized"]) == [], "there is nothing to claim about"
+    (shown,) = section(replace(measured["optimized"], other=measured["original"]))
+    lines = [[cell.strip() for cell in line.strip("| ").split("|")] for line in shown.markdown.splitlines()[2:]]
+    assert {line[0]: line[2:] for line in lines if len(line) == 5 and not line[0].startswith(("-", "what"))} == {
+        "mean squared error": ["0.500", "0.400", "-20 %"], "R2": ["0.500", "0.500", "+0 %"],
+        "mean SRCC": ["0.600", "0.600", "+0 %"], "SRCC of cross_modal_score": ["0.700", "0.700", "+0 %"],
+        "frames a second": ["100", "150", "+50 %"], "peak memory, GB": ["2.000", "2.000", "+0 %"],
+    }  # fmt: skip
+    assert "the least validation error of original (0.400, after 3.0 epochs) after 2.0 epochs" in shown.markdown
+    measured["optimized"].runs[0].evals.pop()
+    (shown,) = section(replace(measured["optimized"], other=measured["original"]))
+    assert "0 of 1 runs reach the least validation error" in shown.markdown
 
 
 def test_sections_tell_scales_likeness_generators_and_plot_them(tmp_path):

@@ -1,0 +1,95 @@
+"""What report 003 claims of its optimized system, beside what an experiment is measured to be against another one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from affect.findings import Section, finite
+from affect.tables import grid, inside, number
+from affect.task import VALID
+
+if TYPE_CHECKING:
+    from affect.report.study import Study
+
+TEST = "test"
+ERROR, FIT, RANKS, CROSS = "mse", "r2", "srcc", "srcc_cross_modal_score"
+"""Measures that are claimed about."""
+
+
+def section(study: Study) -> list[Section]:
+    """Return the table of claims; nothing where the report is not against another experiment of the task."""
+    other = study.other
+    if other is None or not study.finished or not other.finished or not inside(other.recipe, "loss"):
+        return []
+    rows = [
+        ["mean squared error", "20 to 30 % less", *_change(study, other, lambda runs: _recorded(runs, ERROR))],
+        ["R2", "15 to 25 % more", *_change(study, other, lambda runs: _recorded(runs, FIT))],
+        ["mean SRCC", "30 to 50 % better overall", *_change(study, other, lambda runs: _recorded(runs, RANKS))],
+        ["SRCC of cross_modal_score", "none", *_change(study, other, lambda runs: _recorded(runs, CROSS))],
+        [
+            "frames a second",
+            "30 to 50 % faster (mixed precision)",
+            *_change(study, other, lambda runs: _timed(runs, "units_per_second", np.median)),
+        ],
+        ["peak memory, GB", "none", *_change(study, other, lambda runs: _timed(runs, "memory_bytes", np.max) / 1e9)],
+    ]
+    rows = [row for row in rows if row[2] != number(math.nan) or row[3] != number(math.nan)]
+    precisions = [str(inside(each.recipe, "train").get("precision") or "float32") for each in (other, study)]
+    words = (
+        f"Means over runs, on the test part; the claims are of `optimized` against `original`. Precision: "
+        f"{precisions[0]}, here {precisions[1]}. {_epochs(study, other)}"
+    )
+    table = grid(["what", "claimed", other.name, "here", "change"], rows)
+    return [Section(title="Report 003's claims", markdown=f"{words.strip()}\n\n{table}")]
+
+
+def _change(study: Study, other: Study, value: Callable[[Sequence[Any]], float]) -> list[str]:
+    before, after = value(other.finished), value(study.finished)
+    relative = 100 * (after / before - 1) if before > 0 else math.nan
+    shown = [f"{each:,.0f}" if abs(each) >= 100 else number(each) for each in (before, after)]
+    return [*shown, f"{relative:+.0f} %" if math.isfinite(relative) else "–"]
+
+
+def _recorded(runs: Sequence[Any], measure: str) -> float:
+    return float(np.mean([run.recorded(TEST, measure) for run in runs]))
+
+
+def _timed(runs: Sequence[Any], name: str, over: Callable[[list[float]], Any]) -> float:
+    values = [[float(line[name]) for line in run.timing if finite(line.get(name))] for run in runs]
+    return float(np.mean([over(each) for each in values if each])) if any(values) else math.nan
+
+
+def _epochs(study: Study, other: Study) -> str:
+    """Say after how many epochs the validation error of the other's best epoch was reached."""
+    best, taken = zip(*(_best(run) for run in other.finished), strict=True)
+    wanted = float(np.mean(best))
+    reached = [_first(run, wanted) for run in study.finished]
+    if not math.isfinite(wanted):
+        return ""
+    there = [epoch for epoch in reached if epoch is not None]
+    share = f"{len(there)} of {len(reached)} runs reach" if len(there) < len(reached) else "runs reach"
+    when = f" after {np.mean(there):.1f} epochs" if there else ""
+    return (
+        f"{share[0].upper()}{share[1:]} the least validation error of {other.name} ({number(wanted)}, after "
+        f"{np.mean(taken):.1f} epochs){when}."
+    )
+
+
+def _errors(run: Any) -> list[tuple[int, float]]:
+    """Return the validation error by epoch, from 1."""
+    lines = [event for event in run.evals if event.get("evaluation") == VALID and isinstance(event.get("epoch"), int)]
+    values = [(event["epoch"] + 1, inside(event, "scores").get(ERROR)) for event in lines]
+    return [(epoch, float(value)) for epoch, value in values if isinstance(value, float) and math.isfinite(value)]
+
+
+def _best(run: Any) -> tuple[float, float]:
+    """Return the least validation error and its epoch."""
+    return min(((value, float(epoch)) for epoch, value in _errors(run)), default=(math.nan, math.nan))
+
+
+def _first(run: Any, wanted: float) -> int | None:
+    return next((epoch for epoch, value in _errors(run) if value <= wanted), None)
