@@ -157,15 +157,15 @@ def _apart(change: Floats, centred: Floats, size: Floats, weights: Floats) -> Fl
 
 def _mean(weights: Floats, one: Floats, other: Floats) -> Floats:
     """Return the mean product [n] by weights [n, M] of sum 1."""
-    found: Floats = np.einsum("nm,nm,nm->n", weights, one, other)
-    return found
+    mean: Floats = np.einsum("nm,nm,nm->n", weights, one, other)
+    return mean
 
 
 def _share(u: Floats) -> Floats:
     from scipy.special import expit
 
-    found: Floats = expit(u)
-    return found
+    share: Floats = expit(u)
+    return share
 
 
 def _varied(values: Floats, often: Floats) -> NDArray[np.bool_]:
