@@ -52,8 +52,8 @@ class Graph(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """Return the `outputs` [B] of what the model takes."""
-        found = self.model(**batch)
-        return tuple(found[name] for name in self.outputs)
+        outputs = self.model(**batch)
+        return tuple(outputs[name] for name in self.outputs)
 
 
 def onnx(
@@ -150,11 +150,11 @@ def write(model: TalkingFaceModel, path: Path, opset: int) -> None:
     session, scales = graphs.Session(path), {name: high - low for name, low, high in model.data.scores}
     for seed, frames in enumerate(_CHECKED, 1):
         batch = example(model.data, frames, seed)
-        found = session.run({name: value.numpy() for name, value in batch.items()})
+        outputs = session.run({name: value.numpy() for name, value in batch.items()})
         with torch.inference_mode():
             wanted = model(**batch)
         for name, scale in scales.items():
-            difference = float(np.abs(found[name] - wanted[name].numpy()).max()) / scale
+            difference = float(np.abs(outputs[name] - wanted[name].numpy()).max()) / scale
             if not difference <= TOLERANCE:
                 raise AffectError(f"the graph's {name} differs from torch by {difference:.2g} of its scale: not kept")
 
@@ -181,8 +181,8 @@ def quantize(path: Path) -> None:
     _set(path, kept)
 
 
-def _describe(path: Path, data: Signature, found: dict[str, Any]) -> None:
-    facts = {"task": TalkingFace.task, "data": to_dict(data), intervals.FIELD: found}
+def _describe(path: Path, data: Signature, calibration: dict[str, Any]) -> None:
+    facts = {"task": TalkingFace.task, "data": to_dict(data), intervals.FIELD: calibration}
     _set(path, {graphs.METADATA: json.dumps(facts)})
 
 
