@@ -104,10 +104,10 @@ def read(kind: Kind[C], corpus: str, root: str | Path, *, name: str | None = Non
     if reader.kind is not kind:
         raise AffectError(f"corpus {corpus!r} is of {reader.kind.rows}, not of the {kind.rows} that this task needs")
     _, *parameters = inspect.signature(reader.read).parameters.values()
-    names = [parameter.name for parameter in parameters]
-    unknown = [option for option in options if option not in names]
+    allowed = [parameter.name for parameter in parameters]
+    unknown = [option for option in options if option not in allowed]
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        hint = nearest(unknown[0], names) if names else "it has none"
+        hint = nearest(unknown[0], allowed) if allowed else "it has none"
         raise AffectError(f"corpus {corpus!r} has no option {unknown[0]!r}: {hint}")
     made = reader.read(str(root), **options)
     return cast(C, made if name is None else replace(made, name=name))
