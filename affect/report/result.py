@@ -261,7 +261,7 @@ def training(study: Study) -> str:
     rows = [[str(run.seed), str(run.fold), number(a), number(b), signed(a - b), _epoch(run.kept_epoch),
              _epoch(run.last_epoch), ended(run)] for run, a, b in measured]  # fmt: skip
     head = ["seed", "fold", f"train {first.shown}", f"valid {first.shown}", "gap", "kept epoch", "last epoch", "end"]
-    note = "The training measured are as the trainer recorded them; all others are recomputed from predictions. "
+    note = "The training scores are as the trainer recorded them; all others are recomputed from predictions. "
     return "\n\n".join([escaped(summary), grid(*filled(head, rows), left={7}), note + "Epochs count from 1."])
 
 
