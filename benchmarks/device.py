@@ -113,9 +113,9 @@ def exactness(setting: Setting) -> Iterator[Case]:
         setting.engine.precision = precision
         if precision not in whole:
             whole[precision] = gradient(setting.engine, model, batches(lengths, [order], setting.device), "hold")
-        found = gradient(setting.engine, model, batches(lengths, cut, setting.device), mode)
+        result = gradient(setting.engine, model, batches(lengths, cut, setting.device), mode)
         # A sum in another order is rounded anew in bf16: 8 bits.
-        return deviation(found, whole[precision], 1e-4 if precision == "no" else 5e-2)
+        return deviation(result, whole[precision], 1e-4 if precision == "no" else 5e-2)
 
     def beside_cpu() -> str:
         other, engine = copy.deepcopy(model).cpu(), copy.copy(setting.engine)
@@ -215,13 +215,13 @@ def compiled(setting: Setting) -> Iterator[Case]:
         # Dynamic: nearly every micro-batch has a length of its own.
         steps.model.compile(backend="eager" if setting.tiny else "inductor", dynamic=True)
         begun = time.perf_counter()
-        found = gradient(setting.engine, steps.model, steps.cuts[0], steps.mode)
+        result = gradient(setting.engine, steps.model, steps.cuts[0], steps.mode)
         steps.take()
         setting.wait()
         first = time.perf_counter() - begun
         setting.compiling = max(setting.compiling, first)
         # A compiled step rounds elsewhere in bf16; other masks would be as far off as another batch.
-        exact = deviation(found, wanted, 0.3)
+        exact = deviation(result, wanted, 0.3)
         graphs, breaks = counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
         words = timed(setting, steps, operations, None if layers else name)
         return f"{words}; first steps {first:.0f} s, {graphs} graphs, {breaks} breaks; to not compiled: {exact}"
@@ -356,13 +356,13 @@ def run(setting: Setting, parts: Sequence[str]) -> tuple[list[tuple[str, str, st
     for part in parts:
         # Cases that are not named yet have nothing to measure with: what makes them is a case, too.
         cases: dict[str, Callable[[], str]] = {}
-        went, found = attempt(setting, lambda p=part, c=cases: str(c.update(PARTS[p](setting))))
+        went, text = attempt(setting, lambda p=part, c=cases: str(c.update(PARTS[p](setting))))
         for words, measure in cases.items() if went and cases else [("all", None)]:
             if measure is not None:
-                went, found = attempt(setting, measure)
-            rows.append((part, words, found))
+                went, text = attempt(setting, measure)
+            rows.append((part, words, text))
             well = well and went
-            print(f"{time.perf_counter() - begun:4.0f} s  {part}: {words}: {found}", file=sys.stderr, flush=True)
+            print(f"{time.perf_counter() - begun:4.0f} s  {part}: {words}: {text}", file=sys.stderr, flush=True)
             setting.forget()
     return rows, well
 

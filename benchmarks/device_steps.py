@@ -131,17 +131,17 @@ def gradient(engine: Engine, model: nn.Module, cut: Sequence[Batch], mode: Any) 
     model.zero_grad(set_to_none=True)
     outputs: dict[str, Tensor] = {}
 
-    def see(found: dict[str, Tensor], batch: Batch) -> None:
-        outputs.update(zip(batch.ids, torch.stack(list(found.values()), dim=1).float().cpu(), strict=True))
+    def see(predictions: dict[str, Tensor], batch: Batch) -> None:
+        outputs.update(zip(batch.ids, torch.stack(list(predictions.values()), dim=1).float().cpu(), strict=True))
 
     step.accumulate(engine, model, TERMS, cut, mode=mode, key=(0, 0), see=see)
     flat = [p.grad.flatten().float().cpu() for p in model.parameters() if p.grad is not None]
     return torch.cat([outputs[name] for name in sorted(outputs)]), torch.cat(flat)
 
 
-def deviation(found: Found, wanted: Found, limit: float) -> str:
+def deviation(outputs: Found, wanted: Found, limit: float) -> str:
     """Return how far outputs and gradients are from others; raises AffectError where one is over the limit."""
-    apart = [float((mine - its).norm() / its.norm()) for mine, its in zip(found, wanted, strict=True)]
+    apart = [float((a - b).norm() / b.norm()) for a, b in zip(outputs, wanted, strict=True)]
     words = f"outputs {apart[0]:.1e}, gradient {apart[1]:.1e}"
     if not max(apart) <= limit:
         raise AffectError(f"{words}: over {limit:.0e}")

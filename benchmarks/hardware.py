@@ -26,8 +26,8 @@ HEAD = (
 def row(folder: Path, model: str | None = None) -> list[str]:
     """Return the cells of a run's row; `model` names it in place of its experiment. Raises AffectError."""
     run = runs.read(folder)[0]
-    known = speed.medians(run.timing)
-    if "tflops_per_second" not in known:
+    medians = speed.medians(run.timing)
+    if "tflops_per_second" not in medians:
         raise AffectError(f"{folder} has no step whose operations are known (timing.jsonl)")
     environment, packages = run.environment, inside(run.environment, "packages")
     unit = tasks.make(tasks.read_recipe(run.recipe)).unit
@@ -38,8 +38,8 @@ def row(folder: Path, model: str | None = None) -> list[str]:
         device += f", {counted(environment['threads'], 'thread')}"
     return [
         model or str(run.recipe["experiment"]), device, str(environment["world"]), precision,
-        str(inside(run.recipe, "train")["batch"]), f"{known['units_per_second']:,.4g} {unit} a second",
-        f"{known['tflops_per_second']:.3g}", f"{100 * known['peak_share']:.2g} %", f"{most / 2**30:.2f} GB",
+        str(inside(run.recipe, "train")["batch"]), f"{medians['units_per_second']:,.4g} {unit} a second",
+        f"{medians['tflops_per_second']:.3g}", f"{100 * medians['peak_share']:.2g} %", f"{most / 2**30:.2f} GB",
         ", ".join(f"{name} {packages[name]}" for name in ("torch", "transformers")), str(environment["started"])[:10],
     ]  # fmt: skip
 

@@ -44,8 +44,8 @@ def main() -> None:
         for kind in KINDS:
             rounds = [{mode: measured(root, kind, mode) for mode in MODES} for _ in range(given.rounds)]
             for mode in MODES:
-                ratio = median(found[mode]["seconds"] / found["hold"]["seconds"] for found in rounds)
-                seconds, memory = (median(found[mode][what] for found in rounds) for what in ("seconds", "megabytes"))
+                ratio = median(values[mode]["seconds"] / values["hold"]["seconds"] for values in rounds)
+                seconds, memory = (median(values[mode][what] for values in rounds) for what in ("seconds", "megabytes"))
                 print(f"| {kind} | {mode} | {seconds:.2f} | {ratio:.2f} | {memory:.0f} |", flush=True)
 
 
@@ -56,8 +56,8 @@ def measured(root: Path, kind: str, mode: str) -> dict[str, float]:
         [sys.executable, __file__, "--run", str(root), kind, mode], env=environment, capture_output=True, text=True,
         check=True,
     )  # fmt: skip
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    values: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return values
 
 
 def one(root: Path, kind: str, mode: Any) -> None:

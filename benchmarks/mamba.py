@@ -111,14 +111,14 @@ def difference(models: dict[str, nn.Module], x: Tensor) -> float:
 
 def measure(models: dict[str, nn.Module], x: Tensor, rounds: int, device: str) -> dict[str, tuple[list[float], ...]]:
     """Return the seconds of each round, forward alone and forward with backward, by the model's name."""
-    found: dict[str, tuple[list[float], ...]] = {name: ([], []) for name in models}
+    results: dict[str, tuple[list[float], ...]] = {name: ([], []) for name in models}
     for round_ in range(rounds + 1):
         for name, model in models.items():
             times = [seconds(lambda w=work, m=model: w(m, x), device) for work in (forward, train)]
             if round_:  # the first meets cold caches and unmapped memory
-                for kept, value in zip(found[name], times, strict=True):
+                for kept, value in zip(results[name], times, strict=True):
                     kept.append(value)
-    return found
+    return results
 
 
 def main() -> None:
@@ -149,10 +149,10 @@ def main() -> None:
     for length in options.lengths:
         x = torch.randn(options.batch, length, options.width, device=options.device)
         taken = {name: model for name, model in models.items() if name != MIXER or length <= options.mixer_until}
-        found = measure(taken, x, options.rounds, options.device)
+        results = measure(taken, x, options.rounds, options.device)
         for name, model in taken.items():
-            once, both = (1e3 * statistics.median(times) for times in found[name])
-            ratio = statistics.median(t / o for t, o in zip(found[name][1], found[OURS][1], strict=True))
+            once, both = (1e3 * statistics.median(times) for times in results[name])
+            ratio = statistics.median(t / o for t, o in zip(results[name][1], results[OURS][1], strict=True))
             row = f"| {length} | {name} | {once:.1f} | {both:.1f} | {ratio:.2f} | {mebibytes(model, x):.0f} |"
             print(row, flush=True)
         if MIXER in taken:

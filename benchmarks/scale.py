@@ -97,8 +97,8 @@ def figures(lengths: Floats, steps: Sequence[tuple[Rank, ...]], costs: Costs) ->
     """Return means over steps: seconds of the slowest rank, its excess over the mean rank, and padding (or filler)."""
     loads = [[costs.rank(lengths, rank) for rank in ranks] for ranks in steps]
     return {
-        "slowest": float(np.mean([max(mine) for mine in loads])),
-        "waiting": float(np.mean([max(mine) / np.mean(mine) for mine in loads])) - 1.0,
+        "slowest": float(np.mean([max(load) for load in loads])),
+        "waiting": float(np.mean([max(load) / np.mean(load) for load in loads])) - 1.0,
         "padding": plan.padding(lengths, [plan.Cut(ranks) for ranks in steps]),
     }
 
@@ -109,7 +109,7 @@ def simulate(
     """Return the figures of steps of `world` ranks cut by cost, by length, and at random in equal counts."""
     batch = max(64, 8 * world)
     drawn = [members for _, members in zip(range(steps), batches(lengths, batch), strict=False)]
-    found = {"world": float(world), "batch": float(batch)}
+    row = {"world": float(world), "batch": float(batch)}
     after = costs.reduce(world, *network) + costs.update
     ways: dict[str, Callable[[NDArray[np.int64]], tuple[Rank, ...]]] = {
         "plan": lambda members: plan.cut(lengths, members, world, budget, costs).ranks,
@@ -117,13 +117,13 @@ def simulate(
         "random": lambda members: deal(members, world, rows),
     }
     for name, cut in ways.items():
-        mine = figures(lengths, [cut(members) for members in drawn], costs)
-        found |= {f"{name}_{key}": value for key, value in mine.items()}
-        found[f"{name}_step"] = mine["slowest"] + after
+        values = figures(lengths, [cut(members) for members in drawn], costs)
+        row |= {f"{name}_{key}": value for key, value in values.items()}
+        row[f"{name}_step"] = values["slowest"] + after
     audio = float(np.mean([lengths[members].sum() for members in drawn]))
-    found["bound"] = float(np.mean([costs.bound(lengths, members, world, budget) for members in drawn]))
-    found["speed"] = audio / found["plan_step"] / world
-    return found
+    row["bound"] = float(np.mean([costs.bound(lengths, members, world, budget) for members in drawn]))
+    row["speed"] = audio / row["plan_step"] / world
+    return row
 
 
 def print_simulated(costs: Costs, options: argparse.Namespace) -> None:
@@ -167,20 +167,20 @@ def launch(root: Path, ranks: int, budget: float, by: str = "linear") -> dict[st
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"world"')]
     if done.returncode or len(lines) != 1:
         raise RuntimeError(f"{ranks} ranks ended with {done.returncode}:\n{done.stderr[-6000:]}")
-    found: dict[str, Any] = json.loads(lines[0])
-    assert found["world"] == ranks
-    return found
+    record: dict[str, Any] = json.loads(lines[0])
+    assert record["world"] == ranks
+    return record
 
 
 def fit(samples: Sequence[tuple[float, float, float]], update: float, megabytes: float) -> Costs:
     """Return the costs, none below zero, of least relative squared error on (rows, longest, seconds)."""
-    found, _ = costs.fit([(int(rows), longest, seconds) for rows, longest, seconds in samples])
-    return Costs(*found.stored(), update, megabytes)
+    fitted, _ = costs.fit([(int(rows), longest, seconds) for rows, longest, seconds in samples])
+    return Costs(*fitted.stored(), update, megabytes)
 
 
 def predicted(run: dict[str, Any], costs: Costs) -> float:
     """Return the seconds of a step that the costs predict for a measured run, its slowest rank and no network."""
-    loads = [[sum(costs.micro(*shape) for shape in mine) for mine in ranks] for ranks in run["shapes"]]
+    loads = [[sum(costs.micro(*shape) for shape in micros) for micros in ranks] for ranks in run["shapes"]]
     return float(np.mean([max(step) for step in loads])) + costs.update
 
 
@@ -196,26 +196,26 @@ def measure(
         if given is None:
             first = launch(root, 1, budget)
             given = fit([tuple(row) for row in first["samples"]], first["update"], first["megabytes"])
-        found: dict[Way, list[dict[str, Any]]] = {(w, by): [] for w in worlds for by in ("linear", "cost")}
+        results: dict[Way, list[dict[str, Any]]] = {(w, by): [] for w in worlds for by in ("linear", "cost")}
         for k in range(rounds):
-            for (world, by), runs in found.items():
+            for (world, by), runs in results.items():
                 runs.append(launch(root, world, budget, by if by == "linear" else ",".join(map(str, given.stored()))))
                 print(
                     f"round {k + 1}: {world} ranks by {by}: {runs[-1]['step']:.2f} s a step",
                     file=sys.stderr,
                     flush=True,
                 )
-    return found, given
+    return results, given
 
 
-def print_measured(found: dict[Way, list[dict[str, Any]]], costs: Costs) -> None:
+def print_measured(results: dict[Way, list[dict[str, Any]]], costs: Costs) -> None:
     """Print the table of medians over rounds."""
-    first = [run["step"] for run in next(iter(found.values()))]
+    first = [run["step"] for run in next(iter(results.values()))]
     print(f"\nglobal batch 64, medians of {len(first)} rounds of 4 steps, one thread a rank; speed-up of rounds\n")
     print("| ranks | balanced by | s a step (min to max) | CPU-s of the slowest rank | audio s/s | speed-up | waiting "
           "| the costs predict |")  # fmt: skip
     print("|---:|---|---:|---:|---:|---:|---:|---:|")
-    for (world, by), runs in found.items():
+    for (world, by), runs in results.items():
         steps = [run["step"] for run in runs]
         step = statistics.median(steps)
         faster = statistics.median(one / many for one, many in zip(first, steps, strict=True))
@@ -242,9 +242,9 @@ def main() -> None:
     both = options.measure == options.simulate
     costs = Costs(*options.costs) if options.costs else None
     if both or options.measure or costs is None:
-        found, costs = measure(options.rounds if both or options.measure else 0, options.budget, costs, options.ranks)
-        if any(found.values()):
-            print_measured(found, costs)
+        results, costs = measure(options.rounds if both or options.measure else 0, options.budget, costs, options.ranks)
+        if any(results.values()):
+            print_measured(results, costs)
     print(f"\ncosts: {costs.start * 1e3:.2f} ms a micro-batch + {costs.second * 1e3:.3f} ms a padded second + "
           f"{costs.square * 1e3:.4f} ms a row's second squared; update {costs.update * 1e3:.1f} ms; "
           f"gradients {costs.megabytes:.1f} MB")  # fmt: skip

@@ -83,7 +83,7 @@ def worker(root: Path, budget: float, by: str) -> None:
         trainer.train(run)
         lengths = run.lengths(0)
         seconds, waited, busy = (after - before for before, after in zip(marks[0], marks[-1], strict=True))
-        said = {
+        record = {
             "world": engine.world,
             "step": seconds / (2 * run.schedule.per_epoch),
             "waiting": float(np.mean(engine.gather_objects([waited / seconds]))),
@@ -93,13 +93,13 @@ def worker(root: Path, budget: float, by: str) -> None:
             "audio": float(lengths.sum()) / run.schedule.per_epoch,
             # [steps that count, ranks, micro-batches, (rows, longest)]
             "shapes": [
-                [[(len(m.indices), float(lengths[list(m.indices)].max())) for m in mine] for mine in cut.ranks]
+                [[(len(m.indices), float(lengths[list(m.indices)].max())) for m in micros] for micros in cut.ranks]
                 for cut in map(run.schedule.cut, range(run.schedule.per_epoch, run.schedule.steps))
             ],
             **(costs_of(run) if engine.world == 1 else {}),
         }
         if engine.main:
-            print(json.dumps(said), flush=True)
+            print(json.dumps(record), flush=True)
         engine.close()
 
 

@@ -75,11 +75,11 @@ def ntire(folder: Path) -> None:
     for name, part in told.items():
         kinds, wanted = ([part(words) for words in names] for names in (train, val))
         blank = [np.zeros((len(rows), 1)) for rows in (y, labels)]
-        found = scores.predict("kind_mean", blank[0], y, blank[1], kinds_train=kinds, kinds_test=wanted)
-        ranks, line = quality.srcc(found, labels), quality.plcc(found, labels)
+        predicted = scores.predict("kind_mean", blank[0], y, blank[1], kinds_train=kinds, kinds_test=wanted)
+        ranks, line = quality.srcc(predicted, labels), quality.plcc(predicted, labels)
         print(row(f"{name} | {len(set(kinds))}", [
-            (ranks, quality.replicates_srcc(characters, found, labels)),
-            (line, quality.replicates_plcc(characters, found, labels)), (quality.krcc(found, labels), None),
+            (ranks, quality.replicates_srcc(characters, predicted, labels)),
+            (line, quality.replicates_plcc(characters, predicted, labels)), (quality.krcc(predicted, labels), None),
             ((ranks + line) / 2, None),
         ]))  # fmt: skip
 

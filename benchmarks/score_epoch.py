@@ -87,7 +87,7 @@ def plain_steps(run: Run, steps: int) -> Iterator[tuple[float, float]]:
 
 def rounds(run: Run, count: int, steps: int) -> list[tuple[float, float, float]]:
     """Return the seconds of our steps and of the plain loop's, in turn, and the plain loop's padding."""
-    plain, found = plain_steps(run, steps), []
+    plain, results = plain_steps(run, steps), []
     update, begun, warm = run.update, 0.0, False
 
     def counted(*values: object) -> None:
@@ -98,10 +98,10 @@ def rounds(run: Run, count: int, steps: int) -> list[tuple[float, float, float]]
         ours = time.perf_counter() - begun
         theirs, padding = next(plain)
         if warm:
-            found.append((ours, theirs, padding))
+            results.append((ours, theirs, padding))
             print(f"ours {ours:.1f} s, plain {theirs:.1f} s, ratio {ours / theirs:.3f}", flush=True)
         warm = True
-        if len(found) == count:
+        if len(results) == count:
             raise _EnoughError
         begun = time.perf_counter()
 
@@ -114,7 +114,7 @@ def rounds(run: Run, count: int, steps: int) -> list[tuple[float, float, float]]
                 trainer.steps()
         except _EnoughError:
             pass
-    return found
+    return results
 
 
 def main() -> None:
@@ -132,9 +132,9 @@ def main() -> None:
         task = tasks.make(made).for_fold(0, 1)
         start = Start(experiment="bench", resume="never", only=("valid",))
         run = Run(join(), task, Path(folder) / "run", start)
-        found = rounds(run, options.rounds, options.steps)
-    ratio = statistics.median(ours / theirs for ours, theirs, _ in found)
-    padding = statistics.median(share for *_, share in found)
+        results = rounds(run, options.rounds, options.steps)
+    ratio = statistics.median(ours / theirs for ours, theirs, _ in results)
+    padding = statistics.median(share for *_, share in results)
     print(f"median ratio {ratio:.3f}; the plain loop's padding {100 * padding:.0f} % of its frames")
 
 

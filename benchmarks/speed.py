@@ -208,19 +208,19 @@ def main() -> None:
             name = f"Trainer {micro} x {BATCH // micro}, {sampling}"
             systems[name] = lambda m=micro, s=sampling: trainer_seconds(root, kind, m, s)
     systems = {name: work for name, work in systems.items() if not options.systems or name in options.systems}
-    found: dict[str, list[float]] = {name: [] for name in systems}
+    times: dict[str, list[float]] = {name: [] for name in systems}
     next(iter(systems.values()))()  # not counted: the first to run meets cold caches and unmapped memory
     for round_ in range(options.rounds):
         for name, work in systems.items():
-            found[name].append(work())
-            print(f"round {round_ + 1}: {name}: {total / found[name][-1]:.1f} audio s/s", flush=True)
+            times[name].append(work())
+            print(f"round {round_ + 1}: {name}: {total / times[name][-1]:.1f} audio s/s", flush=True)
     print(f"\ntorch {torch.__version__}, transformers {transformers.__version__}, {torch.get_num_threads()} threads, "
           f"{kind} trained, {total:.0f} s of audio an epoch, {options.rounds} rounds\n")  # fmt: skip
     print("| system | audio s/s (median) | min | max | affect hold is faster by (median of rounds) |")
     print("|---|---|---|---|---|")
-    for name, seconds in found.items():
+    for name, seconds in times.items():
         speeds = [total / s for s in seconds]
-        ratio = statistics.median(s / o for s, o in zip(seconds, found.get("affect, hold", seconds), strict=True))
+        ratio = statistics.median(s / o for s, o in zip(seconds, times.get("affect, hold", seconds), strict=True))
         print(f"| {name} | {statistics.median(speeds):.1f} | {min(speeds):.1f} | {max(speeds):.1f} | {ratio:.2f} |")
 
 

@@ -58,13 +58,13 @@ def compare(count: int, width: int, dtype: str, rounds: int, folder: Path) -> tu
         assert np.array_equal(ours.read("x", row), values) and np.array_equal(theirs[row]["x"], values)
     out = np.empty((LONGEST, width), dtype)
     random = np.random.default_rng(1)
-    found: tuple[list[float], list[float]] = ([], [])
+    seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
         order = random.permutation(count)
-        found[0].append(timed(lambda row: ours.read("x", row), order, out))
-        found[1].append(timed(lambda row: theirs[row]["x"], order, out))
+        seconds[0].append(timed(lambda row: ours.read("x", row), order, out))
+        seconds[1].append(timed(lambda row: theirs[row]["x"], order, out))
     size = sum(len(values) for _, values in samples(count, width, dtype)) * width * np.dtype(dtype).itemsize
-    return statistics.median(found[0]) / count, statistics.median(found[1]) / count, size / 1e6
+    return statistics.median(seconds[0]) / count, statistics.median(seconds[1]) / count, size / 1e6
 
 
 def main() -> None:

@@ -140,15 +140,15 @@ def passes(task: Task, runs: Path, epochs: int) -> list[tuple[float, float, floa
     They take turns; affect's first pass, in which its steps are traced, is left out.
     """
     bare = bare_loop(task)
-    found: list[tuple[float, float, float]] = []
+    times: list[tuple[float, float, float]] = []
     begun, plain, before = time.process_time(), 0.0, 0.0
 
     def watch(_: object) -> None:
         nonlocal begun, before
         evaluated = time.process_time() - begun
         if before:
-            found.append((before, plain, evaluated))
-        if len(found) == epochs:
+            times.append((before, plain, evaluated))
+        if len(times) == epochs:
             raise _EnoughError
         before = bare()
         begun = time.process_time()
@@ -163,7 +163,7 @@ def passes(task: Task, runs: Path, epochs: int) -> list[tuple[float, float, floa
 
         run.end_epoch = end_epoch  # type: ignore[method-assign]
         stacked_trainer.train([run], watch)
-    return found
+    return times
 
 
 def whole(root: Path) -> None:

@@ -72,16 +72,16 @@ def count(name: str, folder: Path) -> str:
     for path in (cost_probe.cache.cache_folder() / "flops").iterdir():
         path.unlink()
     begun = time.process_time()
-    found = work.measure(*arguments)
+    counts = work.measure(*arguments)
     took = time.process_time() - begun
-    assert found is not None
+    assert counts is not None
     errors, data = [], Collated(task, part)
     with cost_probe.probing(engine, model):
         for row in range(0, len(part), 4):
             with work.Counter() as counter:
                 cost_probe.forward_backward(model, data.batch(Order(plan.Micro((row,)), Key(seed=0, epoch=0))).inputs)
-            errors.append(found.needed(np.array([part[row]["length"]])) / counter.total - 1)
-    return f"{name}: {took:.3f} CPU-s, rows within {100 * max(map(abs, errors)):.2f} %, {found.peak / 1e9:.1f} GFLOP/s"
+            errors.append(counts.needed(np.array([part[row]["length"]])) / counter.total - 1)
+    return f"{name}: {took:.3f} CPU-s, rows within {100 * max(map(abs, errors)):.2f} %, {counts.peak / 1e9:.1f} GFLOP/s"
 
 
 def main() -> None:

@@ -340,3 +340,24 @@ def test_the_table_of_recipes_names_every_experiment():
 
     text = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
     assert [name for name in experiments() if f"`{name}`" not in text] == []
+
+
+VAGUE = {"found", "known", "said", "mine"}
+
+
+def bound(path: Path) -> set[str]:
+    """Return the names that a file binds: variables, of loops and comprehensions too, and arguments."""
+    nodes = [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return names | {node.arg for node in nodes if isinstance(node, ast.arg)}
+
+
+@pytest.mark.parametrize("path", AFFECT, ids=label)
+def test_locals_are_named_for_what_they_hold(path):
+    assert bound(path) & VAGUE == set()
+
+
+def test_the_walk_sees_every_kind_of_local(tmp_path):
+    file = tmp_path / "vague.py"
+    file.write_text("def f(found):\n    if known := [said for said in found]:\n        mine = known\n")
+    assert bound(file) & VAGUE == VAGUE

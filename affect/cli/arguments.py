@@ -147,14 +147,14 @@ def named_values(
     import tyro
 
     parameters = inspect.signature(function).parameters.values()
-    known = {each.name: each for each in parameters if each.kind is each.KEYWORD_ONLY and each.name not in but}
+    options = {each.name: each for each in parameters if each.kind is each.KEYWORD_ONLY and each.name not in but}
     values = {}
     for option in given:
         name, equals, value = option.partition("=")
-        if name not in known or not equals:
-            there = ", ".join(f"{each.name}={each.default}" for each in known.values()) or "none"
+        if name not in options or not equals:
+            there = ", ".join(f"{each.name}={each.default}" for each in options.values()) or "none"
             raise AffectError(f"{of} has no option {option!r}; its options and their defaults, NAME=VALUE: {there}")
-        kind = known[name].annotation
+        kind = options[name].annotation
         # Written as text where annotations are not evaluated; what it names is in the function's module.
         kind = eval(kind, inspect.unwrap(function).__globals__) if isinstance(kind, str) else kind
         several = any(get_origin(arm) in (tuple, Sequence, Mapping) for arm in types_in(kind))
@@ -162,7 +162,7 @@ def named_values(
         try:
             values[name] = read(parser, re.split("[,:]", value) if several else [value], prog="", description="")
         except AffectError:
-            asked = inspect.formatannotation(known[name].annotation).strip("'")
+            asked = inspect.formatannotation(options[name].annotation).strip("'")
             raise AffectError(f"--options {option}: {name} must be {asked}, not {value!r}") from None
     return values
 

@@ -66,9 +66,9 @@ def leaks(rows: Sequence[Row], groups: Sequence[str]) -> list[str]:
         by_part.setdefault(row["part"], []).append(row)
     for group in groups:
         for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
-            known = {row[group] for row in by_part.get(first, ())} - {""}
+            values = {row[group] for row in by_part.get(first, ())} - {""}
             there = by_part.get(second, [])
-            shared = {row[group] for row in there} & known
+            shared = {row[group] for row in there} & values
             if shared:
                 count = sum(row[group] in shared for row in there)
                 clips = f"{count} of the {len(there)} clips of {second}"
@@ -100,8 +100,8 @@ def _feature(name: str, facts: Mapping[str, Any], clips: int) -> str:
 def _score(name: str, by_part: Mapping[str, Sequence[Row]], scale: tuple[float, float] | None) -> list[str]:
     columns = {part: np.array([row[name] for row in rows], np.float64) for part, rows in by_part.items()}
     low, high = scale or infer_scale(columns.get("train", np.concatenate(list(columns.values()))).tolist())
-    said = "" if scale else ", inferred: the narrowest usual one that holds the labels to train on"
-    lines = [f"score {name}: scale {low:g} to {high:g}{said}"]
+    note = "" if scale else ", inferred: the narrowest usual one that holds the labels to train on"
+    lines = [f"score {name}: scale {low:g} to {high:g}{note}"]
     for part, values in columns.items():
         lines.append(f"  {numbers(part or 'all', values)} ({100 * np.isnan(values).mean():.0f} %)")
     return lines

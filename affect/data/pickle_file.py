@@ -47,11 +47,11 @@ def convert(path: Path, out: Path, labels: Sequence[str] = ()) -> str:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as partial:
-            said = _apart(path, Path(partial) / "made", labels)
+            description = _apart(path, Path(partial) / "made", labels)
             (Path(partial) / "made").replace(out)
     except OSError as error:
         raise AffectError(f"{out} cannot be written ({error.strerror or error})") from error
-    return said
+    return description
 
 
 def is_pickle(path: Path) -> bool:
@@ -103,8 +103,8 @@ def _apart(path: Path, out: Path | None, labels: Sequence[str]) -> str:
     seconds = _SECONDS + size // _SLOWEST
     # Without the working folder (-P): a file of a library's name beside the pickle is not imported.
     words = [sys.executable, "-P", "-m", __name__, str(path), str(out or ""), *labels]
-    known = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    given = {"PYTHONPATH": os.pathsep.join(known), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    given = {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
             words, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=2 * seconds,

@@ -48,7 +48,7 @@ class _Reader:
             raise self.fault("it", f"holds {_kind(data)}, not splits of samples (train, val, test) or a list of them")
         if "features" in data or "labels" in data:
             return self._rows(self._from_columns(data, "the file"), None, "sample ")
-        found: list[Sample] = []
+        samples: list[Sample] = []
         seen: dict[str, str] = {}
         for key, value in data.items():
             part = SPLITS.get(str(key).strip().lower())
@@ -63,11 +63,11 @@ class _Reader:
                 raise self.fault(f"split {key!r}", f"holds {_kind(rows)}, not a list of samples")
             if not rows:
                 raise self.fault(f"split {key!r}", "is empty")
-            found += self._rows(rows, part, f"{key} ")
+            samples += self._rows(rows, part, f"{key} ")
         if "train" not in seen:
             there = ", ".join(map(repr, data)) or "none"
             raise self.fault("it", f"has no split 'train'; it has: {there[:100]}")
-        return found
+        return samples
 
     def _from_columns(self, data: Mapping[str, Any], place: str) -> list[dict[str, Any]]:
         """Return the samples [N] of columns."""

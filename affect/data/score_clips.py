@@ -22,15 +22,15 @@ def videos_in(folder: Path) -> dict[str, Path]:
     """Return the videos of a folder by their names without endings; raises AffectError for none and for two of one."""
     if not folder.is_dir():
         raise AffectError(f"{folder} is not a folder")
-    found: dict[str, Path] = {}
+    videos: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in FILM and not path.name.startswith("."):
-            if path.stem in found:
-                raise AffectError(f"{folder} has {found[path.stem].name} and {path.name}: names must differ")
-            found[path.stem] = path
-    if not found:
+            if path.stem in videos:
+                raise AffectError(f"{folder} has {videos[path.stem].name} and {path.name}: names must differ")
+            videos[path.stem] = path
+    if not videos:
         raise AffectError(f"{folder} has no video ({', '.join(sorted(FILM))})")
-    return found
+    return videos
 
 
 def stem(id: str) -> str:

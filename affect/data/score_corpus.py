@@ -99,8 +99,8 @@ def read_folder(
     where = where or str(folder)
     wanted = _chosen(where, "score", scores, schema["scores"])
     chosen = _chosen(where, "feature", features, schema["features"])
-    found = {each: schema["features"][each]["width"] for each in chosen}
-    check_widths(found, widths or {}, where)
+    feature_widths = {each: schema["features"][each]["width"] for each in chosen}
+    check_widths(feature_widths, widths or {}, where)
     groups = tuple(column for column in columns if column not in (*FIXED, *schema["scores"]) and column)
     table = _table(rows, groups, wanted, folder)
     scales = {each: scale or _inferred(table, each) for each in wanted}
@@ -111,40 +111,40 @@ def read_folder(
             if scale is not None:
                 raise AffectError(words)
             _LOG.warning("%s of the clips to train on (--data.scale says another)", words)
-    digest = hashlib.sha256(f"{name} {kept.digest} {sorted(found)}".encode())
+    digest = hashlib.sha256(f"{name} {kept.digest} {sorted(feature_widths)}".encode())
     digest.update(json.dumps([[str(value) for value in table[key]] for key in table]).encode())
     types = {key: Value("int64" if key == "row" else "float64" if key in ("length", *wanted) else "string")
              for key in table}  # fmt: skip
     return ScoreCorpus(
-        name=name, utterances=Dataset.from_dict(table, features=Features(types)), store=kept, features=found,
+        name=name, utterances=Dataset.from_dict(table, features=Features(types)), store=kept, features=feature_widths,
         scores=scales, scale=(min(low for low, _ in scales.values()), max(high for _, high in scales.values())),
         inferred=scale is None, labels=tuple(wanted), groups=groups, schema=schema, fingerprint=digest.hexdigest()[:16],
         exclusions=[Exclusion(what=what, reason=reason) for what, reason in schema["left_out"].items()],
     )  # fmt: skip
 
 
-def check_widths(found: Mapping[str, int], asked: Mapping[str, int], where: str) -> None:
+def check_widths(widths: Mapping[str, int], asked: Mapping[str, int], where: str) -> None:
     """Raise AffectError, with both numbers, where a feature's frames are not as wide as they are `asked` to be."""
     for name, width in asked.items():
-        if name not in found:
-            raise AffectError(f"{where} has no feature {name!r}: {nearest(name, found)}")
-        if found[name] != width:
+        if name not in widths:
+            raise AffectError(f"{where} has no feature {name!r}: {nearest(name, widths)}")
+        if widths[name] != width:
             raise AffectError(
-                f"the feature {name} of {where} has {found[name]} numbers a frame, not the {width} asked for"
+                f"the feature {name} of {where} has {widths[name]} numbers a frame, not the {width} asked for"
             )
 
 
 def _schema(folder: Path) -> dict[str, Any]:
     try:
-        said: dict[str, Any] = json.loads((folder / SCHEMA).read_bytes())
-        known = said["format"] == FORMAT and all(key in said for key in ("features", "scores", "left_out", "copies"))
+        schema: dict[str, Any] = json.loads((folder / SCHEMA).read_bytes())
+        valid = schema["format"] == FORMAT and {"features", "scores", "left_out", "copies"} <= schema.keys()
     except OSError as error:
         raise AffectError(f"{folder / SCHEMA} cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError):
-        known = False
-    if not known:
+        valid = False
+    if not valid:
         raise AffectError(f"{folder / SCHEMA} is of another program, or of another version: convert the file again")
-    return said
+    return schema
 
 
 def _chosen(where: str, kind: str, asked: Sequence[str], there: Sequence[str] | Mapping[str, Any]) -> list[str]:

@@ -213,9 +213,9 @@ def write(
         writer.writeheader()
         # What is missing is an empty cell.
         writer.writerows({name: "" if value != value else value for name, value in row.items()} for row in rows)
-    said = schema(samples, seen, copies.found, where, left_out or {})
-    (folder / SCHEMA).write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return rows, said
+    content = schema(samples, seen, copies.found, where, left_out or {})
+    (folder / SCHEMA).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return rows, content
 
 
 def look(
@@ -240,10 +240,10 @@ class Copies:
 
     def add(self, row: Row, arrays: Mapping[str, Array | None]) -> None:
         """Look at a row."""
-        known = {name: array for name, array in arrays.items() if array is not None}
-        if not known:
+        present = {name: array for name, array in arrays.items() if array is not None}
+        if not present:
             return
-        key = tuple((name, a.shape, a.reshape(-1)[: _LEADING // a.itemsize].tobytes()) for name, a in known.items())
+        key = tuple((name, a.shape, a.reshape(-1)[: _LEADING // a.itemsize].tobytes()) for name, a in present.items())
         first = self._first.setdefault(hash(key), row)
         if first["part"] != row["part"]:
             self.found.append({"id": row["id"], "part": row["part"], "as": first["id"], "of": first["part"]})

@@ -55,10 +55,10 @@ def named_groups(pattern: str) -> GroupsOf:
         raise AffectError(f"the pattern {pattern!r} names no group: write (?P<source>...)")
 
     def groups(name: str) -> Mapping[str, str]:
-        found = compiled.search(name)
-        if found is None:
+        match = compiled.search(name)
+        if match is None:
             raise UnusableError(f"the pattern does not fit the name: {name[:60]}")
-        return {group: value or "" for group, value in found.groupdict().items()}
+        return {group: value or "" for group, value in match.groupdict().items()}
 
     return groups
 
@@ -79,8 +79,8 @@ def samples_of(
     if not taken:
         raise AffectError(f"{table} has no column of scores (score, MOS, ..._score); it has: {', '.join(columns)}")
     # Scores that are not asked for are no features.
-    known = (name, *taken, *score_columns(columns), *_PARTS, *groups)
-    others = [column for column in columns if column and column not in known]
+    used = (name, *taken, *score_columns(columns), *_PARTS, *groups)
+    others = [column for column in columns if column and column not in used]
     plain = [column for column in others if _numeric([cells[column] for _, cells in records])]
     own = [*groups, *(column for column in others if column not in plain)]
 
@@ -89,10 +89,10 @@ def samples_of(
         given = next((cells[column] for column in _PARTS if cells.get(column)), "")
         if given and given.lower() not in SPLITS:
             raise UnusableError(f"unknown split: {given[:40]!r}")
-        found = {column: cells[column] for column in own} | dict(named(cells[name]) if named else {})
+        group_values = {column: cells[column] for column in own} | dict(named(cells[name]) if named else {})
         features = {"clip": numbers([cells], plain, table)} if plain else {}
         scored = {score: np.nan if value == MISSING else value for score, value in values.items()}
-        return {"id": cells[name], "part": SPLITS.get(given.lower(), part), "groups": found, "scores": scored,
+        return {"id": cells[name], "part": SPLITS.get(given.lower(), part), "groups": group_values, "scores": scored,
                 "features": features}  # fmt: skip
 
     rows, exclusions = rows_of(records, make, name, table)
@@ -111,11 +111,11 @@ def with_frames(samples: Sequence[Sample], table: Path) -> list[Sample]:
         of_clip.setdefault(cells[name], []).append(cells)
     others = [column for column in columns if column not in (name, "frame")]
     plain = [column for column in others if _numeric([cells[column] for _, cells in records])]
-    found: dict[str, NDArray[np.float32]] = {}
+    arrays: dict[str, NDArray[np.float32]] = {}
     for clip, rows in of_clip.items():
         order = np.argsort(frame_numbers(rows, table), kind="stable")
-        found[clip] = numbers([rows[k] for k in order], plain, table)
-    return _added(samples, {id: {"frames": frames} for id, frames in found.items()}, table)
+        arrays[clip] = numbers([rows[k] for k in order], plain, table)
+    return _added(samples, {id: {"frames": frames} for id, frames in arrays.items()}, table)
 
 
 def with_faces(samples: Sequence[Sample], folder: Path) -> list[Sample]:
@@ -142,11 +142,11 @@ def with_stores(samples: Sequence[Sample], stores: Sequence[Store]) -> list[Samp
         if twice := seen & {*store.features}:
             raise AffectError(f"{store.path}: the feature {min(twice)} is in another file, too")
         seen |= {*store.features}
-        found: dict[str, dict[str, NDArray[Any]]] = {}
+        features: dict[str, dict[str, NDArray[Any]]] = {}
         for row, id in enumerate(store.ids):
             arrays = {name: store.read(name, row) for name in store.features}
-            found[id] = {name: array for name, array in arrays.items() if array is not None}
-        own = {each.id: found[stem(each.id)] for each in samples if stem(each.id) in found}
+            features[id] = {name: array for name, array in arrays.items() if array is not None}
+        own = {each.id: features[stem(each.id)] for each in samples if stem(each.id) in features}
         samples = _added(samples, own, store.path)
     return list(samples)
 

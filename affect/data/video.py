@@ -76,15 +76,15 @@ def starts(source: Path | bytes, *, name: str | None = None) -> Starts:
     Raises AffectError where the file is missing, empty, cut off or damaged before either begins.
     """
     name = named(source, name, "media")
-    found: list[float | None] = []
+    times: list[float | None] = []
     for sound in (False, True):
         # Each in a container of its own: what was decoded for one is lost to the other.
         with _opened(source, name) as container:
             stream = next(iter(container.streams.audio), None) if sound else _picture(container)
             frames = (frame for packet in container.demux(stream) for frame in _whole(packet, name)) if stream else ()
             first = next(iter(frames), None)
-            found.append(None if first is None else first.time or 0.0)
-    return Starts(*found)
+            times.append(None if first is None else first.time or 0.0)
+    return Starts(*times)
 
 
 def seconds_of(source: Path | bytes, *, name: str | None = None) -> float:

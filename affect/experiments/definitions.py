@@ -141,26 +141,26 @@ def changed(recipe: Recipe, values: dict[str, Choice]) -> Recipe:
     return type(recipe).from_dict(data)
 
 
-def _resolve(found: Range, recipe: Recipe) -> Range:
-    known = field_names(type(recipe))
-    if found.name not in known:
-        raise AffectError(f"ranges: unknown field {found.name}; {nearest(found.name, known)}")
-    if found.name.split(".")[-1] in _EVALUATED:
-        raise AffectError(f"ranges: {found.name} says what is evaluated: trials that differ in it can't be compared")
-    if not found.choices:
-        kinds = _kinds(type(recipe), found.name)
+def _resolve(field: Range, recipe: Recipe) -> Range:
+    names = field_names(type(recipe))
+    if field.name not in names:
+        raise AffectError(f"ranges: unknown field {field.name}; {nearest(field.name, names)}")
+    if field.name.split(".")[-1] in _EVALUATED:
+        raise AffectError(f"ranges: {field.name} says what is evaluated: trials that differ in it can't be compared")
+    if not field.choices:
+        kinds = _kinds(type(recipe), field.name)
         if not {int, float} & {*kinds}:
-            raise AffectError(f"ranges: {found.name} takes no numbers: list its choices, as {found.name}=a|b")
+            raise AffectError(f"ranges: {field.name} takes no numbers: list its choices, as {field.name}=a|b")
         kind: type[int] | type[float] = float if float in kinds else int
-        if kind is int and not (found.low.is_integer() and found.high.is_integer()):
-            raise AffectError(f"ranges: {found.name} takes whole numbers alone, not {found.text!r}")
-        found = replace(found, kind=kind, low=kind(found.low), high=kind(found.high))
-    for value in found.choices or (found.low, found.high):
+        if kind is int and not (field.low.is_integer() and field.high.is_integer()):
+            raise AffectError(f"ranges: {field.name} takes whole numbers alone, not {field.text!r}")
+        field = replace(field, kind=kind, low=kind(field.low), high=kind(field.high))
+    for value in field.choices or (field.low, field.high):
         try:
-            changed(recipe, {found.name: value})
+            changed(recipe, {field.name: value})
         except AffectError as error:
-            raise AffectError(f"ranges: {found.text!r}: {error}") from None
-    return found
+            raise AffectError(f"ranges: {field.text!r}: {error}") from None
+    return field
 
 
 def _kinds(cls: type, name: str) -> tuple[Any, ...]:

@@ -77,7 +77,7 @@ def table(top: Path) -> str:
     units = list(_folders(top))
     ends = {name: [folds.scores_of(folds.folder_of(place, *unit)) for unit in units] for name, place in tops.items()}
     return "\n\n".join(
-        _part(part, {name: [found[part] for found in mine] for name, mine in ends.items()})
+        _part(part, {name: [scores[part] for scores in runs] for name, runs in ends.items()})
         for part in ends["ensemble"][0]
         if part not in (TRAIN, VALID) and "@" not in part
     )
@@ -168,7 +168,7 @@ def _unit(name: str, tops: Mapping[str, Path], top: Path, unit: folds.Unit, comm
     rows = {
         name: combine({member: _rows(place, name) for member, place in places.items()}, task.average) for name in names
     }
-    scores = {name: measured(task.measures, mine) for name, mine in rows.items()}
+    scores = {name: measured(task.measures, part) for name, part in rows.items()}
     run_dir.write_rows(folder, rows)
     for path in first.glob("baseline-*.jsonl"):
         shutil.copy(path, folder / path.name)

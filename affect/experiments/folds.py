@@ -209,7 +209,7 @@ def run_together(
     """
     if options.resume not in ("auto", "never"):
         raise AffectError("--resume PATH is of one run alone: give auto or never where several train together")
-    found: dict[Unit, Scores] = {}
+    finished: dict[Unit, Scores] = {}
     failed: list[str] = []
     made = {unit: whole.for_fold(*unit) for unit in units}
     # All of them first: a fold that can't be cut or a folder of another run is known before anything is begun.
@@ -221,8 +221,8 @@ def run_together(
         for unit, task in made.items():
             scores = claim(engine, experiment, task, folder_of(top, *unit), options, command, held)
             if scores is not None:
-                found[unit] = scores
-        left = [unit for unit in units if unit not in found]
+                finished[unit] = scores
+        left = [unit for unit in units if unit not in finished]
         if left and only is None and whole.recipe.push_to_hub is not None:
             from affect.hub import client
 
@@ -246,11 +246,11 @@ def run_together(
                 failed += ended.values()
                 for unit, run in runs.items():
                     if run not in ended:
-                        found[unit] = run.finish()
-                        tell(run.folder, found[unit], extra={"run": run.folder})
+                        finished[unit] = run.finish()
+                        tell(run.folder, finished[unit], extra={"run": run.folder})
     if failed:
         raise DivergedError(f"{len(failed)} of {len(left)} runs diverged: {failed[0]}")
-    return found
+    return finished
 
 
 def _start(
@@ -274,9 +274,9 @@ def _start(
 
 def tell(folder: Path, scores: Scores, extra: dict[str, Path] | None = None) -> None:
     """Log a run's scores on the parts that it had not seen, as they are: tests, or validation where no other is."""
-    for part, found in scores.items():
+    for part, values in scores.items():
         if (part not in (TRAIN, VALID) and "@" not in part) or len(scores) == 1:
-            words = " ".join(f"{name} {value:.3f}" for name, value in found.items())
+            words = " ".join(f"{name} {value:.3f}" for name, value in values.items())
             _LOG.info("%s: %s %s", folder, part, words, extra=extra)
 
 

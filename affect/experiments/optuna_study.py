@@ -93,7 +93,7 @@ class Study:
     def _begin(self, trial: optuna.trial.Trial, starts: int) -> Trial:
         trial.set_user_attr("starts", starts + 1)
         # A value that was drawn before an interruption is kept, not drawn again.
-        values = {found.name: _suggest(trial, found) for found in self.ranges}
+        values = {field.name: _suggest(trial, field) for field in self.ranges}
         return Trial(number=trial.number, values=values, state="interrupted" if starts else "new")
 
     def report(self, number: int, epoch: int, score: float, *, runs: tuple[int, int] | None = None) -> bool:
@@ -166,10 +166,10 @@ class Study:
             raise AffectError(f"{self._path} can't be used: {first_line(cause)}") from error
 
 
-def _suggest(trial: optuna.trial.Trial, found: Range) -> Choice:
-    if found.choices:
-        chosen: Choice = trial.suggest_categorical(found.name, found.choices)
+def _suggest(trial: optuna.trial.Trial, field: Range) -> Choice:
+    if field.choices:
+        chosen: Choice = trial.suggest_categorical(field.name, field.choices)
         return chosen
-    if found.kind is int:
-        return trial.suggest_int(found.name, int(found.low), int(found.high), log=found.log)
-    return trial.suggest_float(found.name, found.low, found.high, log=found.log)
+    if field.kind is int:
+        return trial.suggest_int(field.name, int(field.low), int(field.high), log=field.log)
+    return trial.suggest_float(field.name, field.low, field.high, log=field.log)

@@ -58,12 +58,12 @@ def run(name: str, search: Search, recipe: Recipe, options: Options, command: st
 def dry_run(search: Search, recipe: Recipe) -> str:
     """Return the search's ranges and the dry run of its experiment, as text; nothing is trained."""
     lines = [f"{search.trials} trials of {search.of}, {'' if search.prune else 'not '}pruned, seed {search.seed}:"]
-    for found in resolve(search, recipe):
-        if found.choices:
-            lines.append(f"  {found.name}: {' or '.join(map(str, found.choices))}")
+    for field in resolve(search, recipe):
+        if field.choices:
+            lines.append(f"  {field.name}: {' or '.join(map(str, field.choices))}")
         else:
-            how = f"{'whole numbers' if found.kind is int else 'numbers'}{', drawn by their logarithm' * found.log}"
-            lines.append(f"  {found.name}: {found.low:g} to {found.high:g} ({how})")
+            how = f"{'whole numbers' if field.kind is int else 'numbers'}{', drawn by their logarithm' * field.log}"
+            lines.append(f"  {field.name}: {field.low:g} to {field.high:g} ({how})")
     return "\n".join([*lines, "", folds.dry_run(recipe)])
 
 
@@ -254,11 +254,11 @@ class Together:
         if min(self.stands.values()) < epoch:
             return
         scores = [self._reached(course, epoch) for course in self.courses.values()]
-        known = [score for score in scores if score is not None]
-        if len(known) < len(scores):
+        reached = [score for score in scores if score is not None]
+        if len(reached) < len(scores):
             return
-        counted = (len(self.earlier), len(self.earlier) + len(known))
-        if self.study.report(self.number, epoch, float(np.mean([*self.earlier, *known])), runs=counted):
+        counted = (len(self.earlier), len(self.earlier) + len(reached))
+        if self.study.report(self.number, epoch, float(np.mean([*self.earlier, *reached])), runs=counted):
             prune(self.number, epoch)
 
     def _reached(self, course: dict[int, float], epoch: int) -> float | None:

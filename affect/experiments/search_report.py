@@ -33,7 +33,7 @@ def write(
         caption = "Validation score by trial, and the best so far"
         save([Plot(name="history", caption=caption, draw=lambda: _history(trials, sign))], top / "plots")
         parts += ["## History", f"![{caption}](plots/history.png)"]
-    parts += ["## Ranges", "\n".join(f"- `{found.text}`" for found in ranges)]
+    parts += ["## Ranges", "\n".join(f"- `{field.text}`" for field in ranges)]
     run_dir.write_text(top / "report.md", "\n\n".join(parts) + "\n")
 
 
@@ -66,11 +66,11 @@ def _result(trials: Sequence[Trial], best: dict[str, Any] | None) -> str:
 
 
 def _table(ranges: Sequence[Range], trials: Sequence[Trial]) -> str:
-    head = ["trial", "state", "validation", *(found.name for found in ranges), "note"]
+    head = ["trial", "state", "validation", *(field.name for field in ranges), "note"]
     rows = [
         [
             str(trial.number), trial.state, "" if trial.score is None else f"{trial.score:.4f}",
-            *(text(trial.values.get(found.name)) for found in ranges), text(trial.note),
+            *(text(trial.values.get(field.name)) for field in ranges), text(trial.note),
         ]
         for trial in trials
     ]  # fmt: skip

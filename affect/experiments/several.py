@@ -46,13 +46,13 @@ def run_sequence(stages: Mapping[str, Recipe], options: Options, commands: Mappi
 
 def chained(stages: Mapping[str, Recipe], options: Options) -> dict[str, Recipe]:
     """Return the recipes of a sequence's stages, each of which starts from the experiment before it."""
-    found: dict[str, Recipe] = {}
+    recipes: dict[str, Recipe] = {}
     before: str | None = None
     for name, recipe in stages.items():
         train = replace(recipe.train, init_from=before or recipe.train.init_from)
-        found[name] = replace(recipe, train=train)
+        recipes[name] = replace(recipe, train=train)
         before = str(run_dir.experiment_folder(options.runs, name, options.name))
-    return found
+    return recipes
 
 
 def dry_run(recipes: Mapping[str, Recipe], options: Options) -> str:

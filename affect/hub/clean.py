@@ -43,7 +43,7 @@ def scrub(value: Any, field: str = "") -> Any:
         return value
     if field in _LOCAL or _is_path(value):
         return last(value)
-    return _INSIDE.sub(lambda found: last(found[0]), value)
+    return _INSIDE.sub(lambda match: last(match[0]), value)
 
 
 def last(path: str) -> str:

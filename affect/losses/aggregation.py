@@ -36,9 +36,9 @@ def aggregator(kind: Kind, *, c: float = 0.5) -> Callable[[Tensor], Tensor]:
         with torch.random.fork_rng(devices=[]):
             # PCGrad's lot is a function of the gradients: a resumed run draws the same.
             torch.manual_seed(zlib.crc32((kept @ kept.T).cpu().numpy().tobytes()))
-            found: Tensor = combine(kept)
+            aggregate: Tensor = combine(kept)
         # The others are means: as sums they are as long as the gradients of what is not shared.
-        return (found if kind == "pcgrad" else found * len(kept)).to(rows.dtype)
+        return (aggregate if kind == "pcgrad" else aggregate * len(kept)).to(rows.dtype)
 
     return combined
 

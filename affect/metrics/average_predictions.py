@@ -123,12 +123,12 @@ def _classes(same: Sequence[Row], name: str, *, ordered: bool) -> list[str]:
 
 def _beside(same: Sequence[Row]) -> dict[str, dict[str, float]]:
     """Return the mean attention and spread; none where a model has none, or of other names."""
-    found = {}
+    means = {}
     for what in _BESIDE:
         each = [row.get(what) or {} for row in same]
         if each[0] and all(one.keys() == each[0].keys() for one in each):
-            found[what] = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-    return found
+            means[what] = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    return means
 
 
 def missing(value: object) -> bool:

@@ -65,14 +65,14 @@ def errors(
     that are scored. Raises ValueError for times that are not finite, an end before its start, or a negative collar.
     """
     times = _Timeline(prediction, reference, uem, collar, skip_overlap)
-    weight, spoken, said = times.weight, times.reference.sum(0), times.predicted.sum(0)
+    weight, spoken, predicted = times.weight, times.reference.sum(0), times.predicted.sum(0)
     shared = times.shared()
     right = float(shared[linear_sum_assignment(shared, maximize=True)].sum())
     return Errors(
-        missed=float(np.maximum(spoken - said, 0) @ weight),
-        false_alarm=float(np.maximum(said - spoken, 0) @ weight),
+        missed=float(np.maximum(spoken - predicted, 0) @ weight),
+        false_alarm=float(np.maximum(predicted - spoken, 0) @ weight),
         # Rounding may leave less than nothing.
-        confusion=max(0.0, float(np.minimum(spoken, said) @ weight) - right),
+        confusion=max(0.0, float(np.minimum(spoken, predicted) @ weight) - right),
         speech=float(spoken @ weight),
     )
 
@@ -103,15 +103,15 @@ def jaccard(
     defines it). A speaker with no time in the UEM is left out. Raises ValueError as `errors` does.
     """
     times = _Timeline(prediction, reference, uem)
-    mine, theirs, shared = times.reference @ times.weight, times.predicted @ times.weight, times.shared()
-    either = mine[:, None] + theirs[None, :] - shared
+    spoken, predicted, shared = times.reference @ times.weight, times.predicted @ times.weight, times.shared()
+    either = spoken[:, None] + predicted[None, :] - shared
     error = 1.0 - np.divide(shared, either, out=np.zeros_like(shared), where=either > 0)
     # A speaker who never speaks here must not take a partner that another could use.
-    speaks = np.flatnonzero(mine > 0)
+    speaks = np.flatnonzero(spoken > 0)
     rows, columns = linear_sum_assignment(error[speaks])
-    found = dict.fromkeys(speaks.tolist(), 1.0)
-    found.update({int(speaks[r]): float(error[speaks[r], s]) for r, s in zip(rows, columns, strict=True)})
-    return {times.reference_names[r]: value for r, value in found.items()}
+    rates = dict.fromkeys(speaks.tolist(), 1.0)
+    rates.update({int(speaks[r]): float(error[speaks[r], s]) for r, s in zip(rows, columns, strict=True)})
+    return {times.reference_names[r]: value for r, value in rates.items()}
 
 
 def score(
@@ -133,10 +133,10 @@ def score(
         raise ValueError(f"{len(predictions)} predictions, {len(references)} references and {len(spans)} UEMs differ")
     total = Errors()
     each: list[float] = []
-    for mine, theirs, uem in zip(map(list, predictions), map(list, references), spans, strict=True):
+    for prediction, reference, uem in zip(map(list, predictions), map(list, references), spans, strict=True):
         uem = None if uem is None else list(uem)
-        total += errors(mine, theirs, collar=collar, skip_overlap=skip_overlap, uem=uem)
-        each += jaccard(mine, theirs, uem=uem).values()
+        total += errors(prediction, reference, collar=collar, skip_overlap=skip_overlap, uem=uem)
+        each += jaccard(prediction, reference, uem=uem).values()
     return {
         "der": total.rate,
         "jer": float(np.mean(each)) if each else math.nan,
@@ -160,14 +160,16 @@ class _Timeline:
     ):
         if not 0 <= collar < math.inf:
             raise ValueError(f"the collar must be zero or more seconds, not {collar}")
-        mine, theirs = _by_speaker(prediction), _by_speaker(reference)
+        predicted, spoken = _by_speaker(prediction), _by_speaker(reference)
         spans = None if uem is None else _merged([_checked(start, end, "the UEM") for start, end in uem])
-        borders = [time for turns in theirs.values() for turn in turns for time in turn] if collar else []
+        borders = [time for turns in spoken.values() for turn in turns for time in turn] if collar else []
         zones = _merged([(time - collar, time + collar) for time in borders])
-        edges = {time for turns in (*mine.values(), *theirs.values(), spans or [], zones) for t in turns for time in t}
+        edges = {
+            time for turns in (*predicted.values(), *spoken.values(), spans or [], zones) for t in turns for time in t
+        }
         self._edges = np.array(sorted(edges), dtype=np.float64)
-        self.predicted_names, self.predicted = list(mine), self._rows(list(mine.values()))
-        self.reference_names, self.reference = list(theirs), self._rows(list(theirs.values()))
+        self.predicted_names, self.predicted = list(predicted), self._rows(list(predicted.values()))
+        self.reference_names, self.reference = list(spoken), self._rows(list(spoken.values()))
         self.weight: Floats = np.diff(self._edges) * (1 - self._rows([zones])[0])
         if spans is not None:
             self.weight *= self._rows([spans])[0]
@@ -175,11 +177,11 @@ class _Timeline:
             self.weight *= self.reference.sum(0) < 2
 
     def _rows(self, turns: Sequence[Sequence[Span]]) -> Floats:
-        found = np.zeros((len(turns), max(0, len(self._edges) - 1)))
-        for row, spans in zip(found, turns, strict=True):
+        rows = np.zeros((len(turns), max(0, len(self._edges) - 1)))
+        for row, spans in zip(rows, turns, strict=True):
             for start, stop in np.searchsorted(self._edges, np.array(spans).reshape(-1, 2)).tolist():
                 row[start:stop] = 1.0
-        return found
+        return rows
 
     def shared(self) -> Floats:
         """Return the scored seconds [R, S] in which both speak."""
@@ -189,12 +191,12 @@ class _Timeline:
 
 def _by_speaker(segments: Iterable[Segment]) -> dict[Hashable, list[Span]]:
     """Return each speaker's turns, merged and in order; empty segments are dropped."""
-    found: dict[Hashable, list[Span]] = {}
+    turns: dict[Hashable, list[Span]] = {}
     for start, end, speaker in segments:
         span = _checked(start, end, f"speaker {speaker!r}")
         if span[1] > span[0]:
-            found.setdefault(speaker, []).append(span)
-    return {speaker: _merged(spans) for speaker, spans in found.items()}
+            turns.setdefault(speaker, []).append(span)
+    return {speaker: _merged(spans) for speaker, spans in turns.items()}
 
 
 def _checked(start: float, end: float, whose: str) -> Span:
@@ -205,10 +207,10 @@ def _checked(start: float, end: float, whose: str) -> Span:
 
 def _merged(spans: Iterable[Span]) -> list[Span]:
     """Return the spans in order, those that overlap or touch made one."""
-    found: list[Span] = []
+    merged: list[Span] = []
     for start, end in sorted(spans):
-        if found and start <= found[-1][1] + _DUST:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        if merged and start <= merged[-1][1] + _DUST:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
-            found.append((start, end))
-    return found
+            merged.append((start, end))
+    return merged

@@ -115,8 +115,8 @@ def replicates_plcc(
     groups: ArrayLike, prediction: ArrayLike, target: ArrayLike, *, n: int = 1000, seed: int = 0
 ) -> Floats:
     """Return the PLCC on a curve fitted anew of n resamples [n] over `groups` [N]."""
-    found: Floats = np.sqrt(_blockwise(explained, *_resamples(groups, prediction, target, n, seed)))
-    return found
+    values: Floats = np.sqrt(_blockwise(explained, *_resamples(groups, prediction, target, n, seed)))
+    return values
 
 
 def replicates_rmse_fitted(
@@ -124,8 +124,8 @@ def replicates_rmse_fitted(
 ) -> Floats:
     """Return the RMSE on a curve fitted anew of n resamples [n] over `groups` [N]."""
     unexplained = 1 - _blockwise(explained, *_resamples(groups, prediction, target, n, seed))
-    found: Floats = np.sqrt(unexplained * replicates_variance(groups, target, n=n, seed=seed))
-    return found
+    values: Floats = np.sqrt(unexplained * replicates_variance(groups, target, n=n, seed=seed))
+    return values
 
 
 def _labelled(kinds: ArrayLike, target: ArrayLike) -> NDArray[np.str_]:

@@ -75,11 +75,11 @@ class ImageEncoder(nn.Module):
 
         from affect.models.extractors.video import VideoExtractor
 
-        known = dict(facts["architecture"])
+        settings = dict(facts["architecture"])
         made_by = getattr(transformers, facts["class"], None)
         if not (isinstance(made_by, type) and issubclass(made_by, transformers.PreTrainedModel)):
             raise AffectError(f"this version of transformers has no image encoder {facts['class']}")
-        architecture = cast(Any, made_by).config_class.from_dict(known)
+        architecture = cast(Any, made_by).config_class.from_dict(settings)
         return cls(config, VideoExtractor.halved(cast(Any, made_by)(architecture)), facts)
 
     def train(self, mode: bool = True) -> ImageEncoder:

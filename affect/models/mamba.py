@@ -41,19 +41,19 @@ class Kernels:
 @functools.cache
 def load_kernels() -> Kernels:
     """Import what there is of the optional extra `affect[mamba]`; says once what stands in for the rest."""
-    found: list[Callable[..., Tensor] | None] = []
+    kernels: list[Callable[..., Tensor] | None] = []
     for module, name in (
         ("mamba_ssm.ops.selective_scan_interface", "selective_scan_fn"),
         ("causal_conv1d", "causal_conv1d_fn"),
     ):
         try:
-            found.append(cast(Callable[..., Tensor], getattr(importlib.import_module(module), name)))
+            kernels.append(cast(Callable[..., Tensor], getattr(importlib.import_module(module), name)))
         except ImportError as error:
             # Also an extension that was built for another torch, which fails to load with an ImportError.
             package = module.split(".")[0]
             _LOG.warning("Mamba runs without the CUDA kernels of %s, in PyTorch (%s)", package, error)
-            found.append(None)
-    return Kernels(*found)
+            kernels.append(None)
+    return Kernels(*kernels)
 
 
 def kernels_for(x: Tensor) -> Kernels:

@@ -53,10 +53,10 @@ class NgramTokenizer:
         whole += [f"pair {first} {second}" for first, second in itertools.pairwise(["", *plain, ""]) if plain]
         if any(len(word) > 1 and word.isupper() for word in words):
             whole.append("capitals")
-        found = dict.fromkeys(_number(gram, self.buckets) for gram in whole)
+        numbers = dict.fromkeys(_number(gram, self.buckets) for gram in whole)
         for word in plain:
-            found.update(dict.fromkeys(_characters(word, self.buckets)))
-        return list(found)
+            numbers.update(dict.fromkeys(_characters(word, self.buckets)))
+        return list(numbers)
 
 
 @lru_cache(maxsize=1 << 16)

@@ -86,12 +86,12 @@ def attempt(name: str, part: str, read: Callable[..., Any], **arguments: Any) ->
 def read_preprocessing(extractor: Any) -> Preprocessing:
     """Return what `affect` needs to know of a transformers feature extractor."""
     facts = extractor.to_dict()
-    known = {"sampling_rate": "sampling_rate"}
+    fields = {"sampling_rate": "sampling_rate"}
     if "n_fft" in facts:  # Whisper's; the others' feature_size is the 1 channel of a waveform.
-        known |= {"feature_size": "mel_bins", "n_fft": "n_fft", "hop_length": "hop_length"}
+        fields |= {"feature_size": "mel_bins", "n_fft": "n_fft", "hop_length": "hop_length"}
     else:
-        known |= {"do_normalize": "do_normalize"}
-    return Preprocessing(**{ours: facts[theirs] for theirs, ours in known.items() if theirs in facts})
+        fields |= {"do_normalize": "do_normalize"}
+    return Preprocessing(**{ours: facts[theirs] for theirs, ours in fields.items() if theirs in facts})
 
 
 def build_encoder(config: PreTrainedConfig) -> Any:

@@ -86,8 +86,8 @@ class XVector(nn.Module):
         # Any encoder would load: without this check the missing layers would be random.
         architectures = config.architectures or []
         if MODELS[config.model_type] not in architectures:
-            found = ", ".join(architectures) or "nothing named"
-            raise AffectError(f"speaker model {name!r} is no x-vector model: its config.json names {found}")
+            listed = ", ".join(architectures) or "nothing named"
+            raise AffectError(f"speaker model {name!r} is no x-vector model: its config.json names {listed}")
         extractor = pretrained.attempt(name, "preprocessor_config.json", AutoFeatureExtractor.from_pretrained, **where)
         read: Callable[..., Any] = model.from_pretrained
         weights = pretrained.attempt(name, "weights", read, **where, config=config, dtype=torch.float32)

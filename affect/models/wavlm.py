@@ -103,13 +103,13 @@ class GatedAttention(nn.Module):
             raise ValueError("only the first layer has relative positions: pass its position_bias on")
         if torch.compiler.is_exporting():
             return self.exported_bias(length)
-        known = (len(self.buckets) + 1) // 2
-        if known < length or self.buckets.device != device:
+        size = (len(self.buckets) + 1) // 2
+        if size < length or self.buckets.device != device:
             # Computed on the CPU: a logarithm rounded differently on a device moves a bucket's edge.
-            known = max(length, known, FIRST_LENGTH)
-            table = relative_buckets(known, buckets=self.num_buckets, max_distance=self.max_distance)
+            size = max(length, size, FIRST_LENGTH)
+            table = relative_buckets(size, buckets=self.num_buckets, max_distance=self.max_distance)
             self.buckets = table.to(device)
-        buckets = self.buckets[known - length : known + length - 1]
+        buckets = self.buckets[size - length : size + length - 1]
         values: Tensor = self.rel_attn_embed(buckets).t()
         if torch.compiler.is_compiling():
             return skewed(values, length)

@@ -23,11 +23,11 @@ def _known(comparison: Comparison) -> list[Difference]:
 
 def summary(comparison: Comparison) -> str:
     """Return what the differences mean, a line an evaluation: the main measure first, then the others."""
-    known = _known(comparison)
+    differences = _known(comparison)
     lines = []
-    for name in dict.fromkeys(one.evaluation for one in known):
+    for name in dict.fromkeys(one.evaluation for one in differences):
         # Of equal rank the measure that is made of the others.
-        each = sorted((one for one in known if one.evaluation == name), key=lambda one: not one.measure.parts)
+        each = sorted((one for one in differences if one.evaluation == name), key=lambda one: not one.measure.parts)
         words = []
         for one in each:
             bold = "**" if one is each[0] else ""
@@ -71,11 +71,11 @@ def _pairs(comparison: Comparison) -> list[str]:
     return tables
 
 
-def basis(known: Sequence[Difference]) -> str:
+def basis(differences: Sequence[Difference]) -> str:
     """Return what was compared, and what interval and test are."""
-    by_basis = {kind: [one for one in known if one.basis == kind] for kind in ("rows", "folds", "mean", "reported")}
-    words = [_basis(differences) for differences in by_basis.values() if differences]
-    if paired := [one for one in known if len(one.pairs) > 1]:
+    by_basis = {kind: [d for d in differences if d.basis == kind] for kind in ("rows", "folds", "mean", "reported")}
+    words = [_basis(each) for each in by_basis.values() if each]
+    if paired := [one for one in differences if len(one.pairs) > 1]:
         words.append(
             "The paired test flips the signs of the differences of folds (seeds averaged first) or seeds, exactly up "
             "to 16 of them; p is two-sided."
@@ -89,8 +89,8 @@ def basis(known: Sequence[Difference]) -> str:
             f'"Really" needs an interval without 0, at least {GROUPS} groups, more than one seed (where seeds are '
             f"paired, {PAIRS} of them) and, with {PAIRS} pairs or more, p of at most .05."
         )
-    if len(known) > 1:
-        words.append(f"There are {len(known)} lines: of that many one in twenty may leave out 0 by chance.")
+    if len(differences) > 1:
+        words.append(f"There are {len(differences)} lines: of that many one in twenty may leave out 0 by chance.")
     return " ".join(words)
 
 

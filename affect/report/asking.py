@@ -24,13 +24,13 @@ def task_of(recipe: Record) -> tuple[Task | None, str]:
     try:
         kind = tasks.task_class(str(recipe.get("task"))).recipe_class
         usual = kind().to_dict()
-        known = _known(usual, recipe)
+        fields = _known(usual, recipe)
         try:
-            return tasks.make(kind.from_dict(known)), ""
+            return tasks.make(kind.from_dict(fields)), ""
         except AffectError:
             # A section that can't be read should not hide what the others say of the measures.
             sections = {name: section for name, section in usual.items() if isinstance(section, dict)}
-            return tasks.make(kind.from_dict(known | sections)), ""
+            return tasks.make(kind.from_dict(fields | sections)), ""
     except (AffectError, AttributeError, KeyError, TypeError, ValueError) as error:
         return None, f"recipe.json can't be read as a recipe: {first_line(error)}"
 

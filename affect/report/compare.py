@@ -69,14 +69,14 @@ class Difference:
     @property
     def judged(self) -> Judgement:
         """How sure the difference is; words and colours follow it."""
-        found = judge(
+        judgement = judge(
             self.estimate, groups=self.groups, unit=self.unit, single=self.single, p=self.p, pairs=len(self.pairs),
             doubt=self.doubt, sign=self.measure.sign,
         )  # fmt: skip
-        if self.basis == "mean" and found.strength == "not confirmed":
+        if self.basis == "mean" and judgement.strength == "not confirmed":
             # How much the other mean varies is unknown, so that the interval is too narrow by as much.
-            return replace(found, tail=" than the folds vary (how the other side's do is unknown)")
-        return found
+            return replace(judgement, tail=" than the folds vary (how the other side's do is unknown)")
+        return judgement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +111,11 @@ def compare(ours: Study, theirs: Study, main_only: bool = False) -> Comparison:
     scores = [(name, m) for name in evaluations for m in measures]
     # Of a summary the main measure alone: each of its members is resampled for it.
     scores += [(name, m) for name in ours.summaries if name in theirs.summaries for m in measures if m is ours.main]
-    found = []
+    results = []
     for name, measure in scores:
         over = _over_rows if _has_rows(ours, name) and _has_rows(theirs, name) else _over_folds
-        found.append(over(name, measure, ours, theirs, notes))
-    differences = [difference for difference in found if difference is not None]
+        results.append(over(name, measure, ours, theirs, notes))
+    differences = [difference for difference in results if difference is not None]
     if all(math.isnan(difference.estimate.value) for difference in differences):
         raise AffectError(f"{pair} have no labelled row or fold in common{': ' + notes[-1] if notes else ''}")
     return Comparison(name=theirs.name, differences=differences, notes=list(dict.fromkeys(notes)))
@@ -187,9 +187,9 @@ def _one_run(ours: Study, theirs: Study) -> str:
 
 def _theirs(study: Study, measure: Measure) -> Measure | None:
     """Return the measure of a study that is this one, under whichever of its names, made of the same measures."""
-    found = asking.named(study.measures, measure.name)
-    found = found or next((m for m in study.measures if asking.named([measure], m.name)), None)
-    return found if found is not None and [p.name for p in found.parts] == [p.name for p in measure.parts] else None
+    match = asking.named(study.measures, measure.name)
+    match = match or next((m for m in study.measures if asking.named([measure], m.name)), None)
+    return match if match is not None and [p.name for p in match.parts] == [p.name for p in measure.parts] else None
 
 
 def _has_rows(study: Study, evaluation: str) -> bool:
@@ -255,8 +255,8 @@ def _over_folds(evaluation: str, measure: Measure, ours: Study, theirs: Study, n
             doubt="how much the reported number varies is unknown",
         )  # fmt: skip
     sign, folds = (1.0, a) if 0 not in a else (-1.0, b)
-    known = [score for fold, score in folds.items() if fold and not math.isnan(score)]
-    return replace(difference, estimate=_moved(t_interval(np.array(known)), value, sign), groups=len(known))
+    scores = [score for fold, score in folds.items() if fold and not math.isnan(score)]
+    return replace(difference, estimate=_moved(t_interval(np.array(scores)), value, sign), groups=len(scores))
 
 
 def _moved(around: Estimate, value: float, sign: float) -> Estimate:

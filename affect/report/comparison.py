@@ -49,7 +49,7 @@ def write(folder: Path) -> Path | None:
 
 def page(folder: Path) -> str:
     """Return the comparison of all experiments in a folder, in Markdown; what can't be read is named at the end."""
-    found, left = [], []
+    finished, left = [], []
     for path in experiments_in(folder):
         try:
             study = load(path, scores_only=True)
@@ -57,15 +57,15 @@ def page(folder: Path) -> str:
             left.append(f"{path.name} ({error})")
             continue
         if any(study.scored(name, m).cells for name in study.evaluations for m in study.headline):
-            found.append(study)
+            finished.append(study)
         else:
             left.append(f"{study.name} (no run is finished)")
     parts = ["# Experiments so far"]
-    groups = _groups(sorted(found, key=lambda study: (_time(study), study.name)))
+    groups = _groups(sorted(finished, key=lambda study: (_time(study), study.name)))
     for (data, measures), studies in groups.items():
         title = ", ".join(measures) + (f" of {data}" if data else "")
         parts += [f"## {escaped(title)}" if len(groups) > 1 else "", table(studies), gains(studies), preferred(studies)]
-    parts.append(_LEGEND if found else "No experiment has a finished run yet.")
+    parts.append(_LEGEND if finished else "No experiment has a finished run yet.")
     parts += ["Left out: " + "; ".join(map(escaped, left)) + "."] if left else []
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -116,14 +116,14 @@ def gains(studies: Sequence[Study]) -> str:
     names = list(dict.fromkeys(name for study in others for name in (*study.evaluations, *study.summaries)))
     rows = []
     for study in others:
-        found = _compared(study, base)
+        comparison = _compared(study, base)
         nothing = ["nothing in common", *[NONE] * (len(names) - 1)]
-        rows.append([study.name, *([_gain(found, name, study.main) for name in names] if found else nothing)])
+        rows.append([study.name, *([_gain(comparison, name, study.main) for name in names] if comparison else nothing)])
     return grid(*filled([f"against {BASELINE}", *names], rows), left=True)
 
 
-def _gain(found: Comparison, name: str, main: Measure | None) -> str:
-    difference = found.of(name, main)
+def _gain(comparison: Comparison, name: str, main: Measure | None) -> str:
+    difference = comparison.of(name, main)
     if difference is None or math.isnan(difference.estimate.value):
         return NONE
     judged = difference.judged
@@ -133,8 +133,8 @@ def _gain(found: Comparison, name: str, main: Measure | None) -> str:
 
 def preferred(studies: Sequence[Study]) -> str:
     """Return a warning where the best experiment on the tests is not the best on validation ("": it is)."""
-    known = [study for study in studies if not math.isnan(_tested(study) + _validated(study))]
-    by_test, by_valid = _top(known, _tested), _top(known, _validated)
+    scored = [study for study in studies if not math.isnan(_tested(study) + _validated(study))]
+    by_test, by_valid = _top(scored, _tested), _top(scored, _validated)
     if by_test is None or by_valid is None or by_test is by_valid:
         return ""
     first, second = escaped(by_test.name), escaped(by_valid.name)
@@ -163,9 +163,9 @@ def _cell(study: Study, name: str, measure: Measure) -> str:
     own = next((m for m in study.measures if m.name == measure.name), None)
     if own is None or name not in (*study.evaluations, *study.summaries):
         return NONE
-    found = study.scored(name, own)
+    scored = study.scored(name, own)
     by_fold = study.reported or name in study.evaluations and study.task is not None and study.pooled(name, own)
-    return with_deviation(found.mean, found.over_folds if by_fold else found.over_seeds)
+    return with_deviation(scored.mean, scored.over_folds if by_fold else scored.over_seeds)
 
 
 def _groups(studies: Sequence[Study]) -> dict[tuple[str, tuple[str, ...]], list[Study]]:
@@ -180,8 +180,8 @@ def _groups(studies: Sequence[Study]) -> dict[tuple[str, tuple[str, ...]], list[
         alike = [other for other in studies if not other.reported and _measures(other) == measures]
         if study.reported:
             data = next((_data(other) for other in alike if called(other) & called(study)), data)
-        known = {_data(other) for other in alike} - {""}
-        groups.setdefault((data or (known.pop() if len(known) == 1 else ""), measures), []).append(study)
+        corpora = {_data(other) for other in alike} - {""}
+        groups.setdefault((data or (corpora.pop() if len(corpora) == 1 else ""), measures), []).append(study)
     return groups
 
 
@@ -204,10 +204,10 @@ def _difference(study: Study, best: Study | None) -> str:
     """Return the difference to the best experiment until then on each test, in words."""
     if best is None:
         return NONE
-    found = _compared(study, best)
+    comparison = _compared(study, best)
     words = []
     for name in _tests(study):
-        one = found.of(name, study.main) if found else None
+        one = comparison.of(name, study.main) if comparison else None
         if one is not None and not math.isnan(one.estimate.value):
             where = f"{name} " if len(_tests(study)) > 1 else ""
             words.append(f"{where}{signed(one.estimate.value)} against {best.name}: {one.judged.said()}")

@@ -28,7 +28,7 @@ def sections(study: Study) -> list[Section]:
     if study.main is None or not kinds or study.task is None:
         return []
     shown = study.main.shown
-    found = [Section(title="Conditions", markdown=(
+    parts = [Section(title="Conditions", markdown=(
         f"{escaped(shown)} of the parts under conditions, mean ± deviation over seeds; everything else is the same."
     ))]  # fmt: skip
     several = " (bands: deviation over seeds)" if len(study.seeds) > 1 else ""
@@ -38,17 +38,17 @@ def sections(study: Study) -> list[Section]:
         caption = f"{shown} by {kind}{several if numeric else ''}{beside}"
         draw = partial(_curves if numeric else _matrix, study, kind, names)
         plot = Plot(name=f"condition-{slug(kind)}", caption=caption, draw=draw)
-        found.append(Section(title=kind, level=3, markdown=_table(study, names), plots=[plot]))
-    return found
+        parts.append(Section(title=kind, level=3, markdown=_table(study, names), plots=[plot]))
+    return parts
 
 
 def kinds_of(study: Study) -> dict[str, list[str]]:
     """Return the conditions that some part was predicted under, by their kind (snr of snr=10)."""
-    found: dict[str, list[str]] = {}
+    kinds: dict[str, list[str]] = {}
     for name in (c for part in study.evaluations for c in study.conditions(part)):
-        known = found.setdefault(name.partition("=")[0], [])
-        known += [] if name in known else [name]
-    return found
+        names = kinds.setdefault(name.partition("=")[0], [])
+        names += [] if name in names else [name]
+    return kinds
 
 
 def value(condition: str) -> str:
@@ -59,8 +59,8 @@ def value(condition: str) -> str:
 def _means(study: Study, names: list[str]) -> list[str]:
     """Return the summaries whose members are conditions of these, without their parts' names."""
     under = [{f"{part}@{name}" for name in names} for part in study.evaluations]
-    found = (s for each in under for s, members in study.summaries.items() if each.issuperset(members))
-    return list(dict.fromkeys(s.partition("@")[2] for s in found))
+    summaries = (s for each in under for s, members in study.summaries.items() if each.issuperset(members))
+    return list(dict.fromkeys(s.partition("@")[2] for s in summaries))
 
 
 def _table(study: Study, names: list[str]) -> str:
@@ -69,7 +69,7 @@ def _table(study: Study, names: list[str]) -> str:
     rows, means = [], _means(study, names)
     for part in filter(study.conditions, study.evaluations):
         scores = _scored(study, part, [CLEAN, *names, *means])
-        cells = [with_deviation(found.mean, found.over_seeds) if found else "" for found in scores]
+        cells = [with_deviation(scored.mean, scored.over_seeds) if scored else "" for scored in scores]
         trivial = [number(study.scored(part, study.main, model).mean) for model in study.baselines]
         rows.append([part, *cells, *trivial])
     return grid(*filled(["part", CLEAN, *map(value, names), *means, *study.baselines], rows))
@@ -78,9 +78,9 @@ def _table(study: Study, names: list[str]) -> str:
 def _scored(study: Study, part: str, names: list[str]) -> list[Scored | None]:
     """Return the scores [K] of the main measure under conditions, None where it was not predicted under one."""
     assert study.main is not None
-    known = {*study.names, *study.summaries}
+    evaluations = {*study.names, *study.summaries}
     each = [part if name == CLEAN else f"{part}@{name}" for name in names]
-    return [study.scored(name, study.main) if name in known else None for name in each]
+    return [study.scored(name, study.main) if name in evaluations else None for name in each]
 
 
 def scores_of(study: Study, part: str, names: list[str]) -> Floats:
@@ -94,11 +94,11 @@ def _matrix(study: Study, kind: str, names: list[str]) -> Figure | None:
 
     parts, means = [part for part in study.evaluations if study.conditions(part)], _means(study, names)
     columns = [*names, CLEAN, *means]
-    found = np.array([scores_of(study, part, columns)[:, 0] for part in parts])
-    if not np.isfinite(found).any():
+    scores = np.array([scores_of(study, part, columns)[:, 0] for part in parts])
+    if not np.isfinite(scores).any():
         return None
     figure, (axes,) = lay_out(1, 1.6 + 0.8 * len(columns), 0.5 + 0.45 * len(parts))
-    heat(axes, found, parts, [value(name) for name in columns], low=max(0.0, float(np.nanmin(found)) - 0.1))
+    heat(axes, scores, parts, [value(name) for name in columns], low=max(0.0, float(np.nanmin(scores)) - 0.1))
     if means:
         axes.axvline(len(names) + 0.5, color="white", lw=4)
     axes.xaxis.tick_top()
@@ -119,9 +119,9 @@ def _curves(study: Study, kind: str, names: list[str]) -> Figure | None:
     places = [float(value(name)) for name in names]
     for axes, part in zip(panels, parts, strict=True):
         for side, colour, dash in sides:
-            found = scores_of(side, part, names)
-            axes.plot(places, found[:, 0], color=colour, ls=dash, lw=1.8, marker=".")
-            axes.fill_between(places, found[:, 0] - found[:, 1], found[:, 0] + found[:, 1], color=colour, alpha=0.2)
+            scores = scores_of(side, part, names)
+            axes.plot(places, scores[:, 0], color=colour, ls=dash, lw=1.8, marker=".")
+            axes.fill_between(places, scores[:, 0] - scores[:, 1], scores[:, 0] + scores[:, 1], color=colour, alpha=0.2)
             axes.axhline(scores_of(side, part, [CLEAN])[0, 0], color=colour, ls=":", lw=1)
         axes.set_title(plain(part))
         axes.set_xlabel(plain(kind))

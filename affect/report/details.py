@@ -62,8 +62,8 @@ def classes(study: Study) -> str:
         for evaluation, tables in counts.items():
             total = np.sum(tables, axis=0)
             matrix = [
-                [name, *map(str, row), str(row.sum()), number(found)]
-                for name, row, found in zip(names, total, _recall(total), strict=True)
+                [name, *map(str, row), str(row.sum()), number(value)]
+                for name, row, value in zip(names, total, _recall(total), strict=True)
             ]
             parts.append(f"Confusion on {escaped(evaluation)}{several} (rows: labels, columns: predictions).")
             parts.append(grid(["label", *names, "n", "recall"], matrix))

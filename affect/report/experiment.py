@@ -24,7 +24,7 @@ def load(path: Path, beside: Path | None = None, *, scores_only: bool = False) -
     Raises AffectError where there is none.
     """
     if not path.exists() and beside is not None and len(path.parts) == 1:
-        names = [known.name for known in experiments_in(beside)]
+        names = [folder.name for folder in experiments_in(beside)]
         if path.name not in names:
             hint = nearest(path.name, names) if names else "there is none"
             raise AffectError(f"no experiment {path.name!r} in {str(beside)!r}; {hint}")
@@ -34,10 +34,10 @@ def load(path: Path, beside: Path | None = None, *, scores_only: bool = False) -
         return _reported(path, path.parent if path.name == reported.FILE else path.with_suffix(""))
     if path.is_file():
         raise AffectError(f"{str(path)!r} is a file: name a folder of runs, or a .json file of reported numbers")
-    found = path / reported.FILE
-    if found.is_file():
+    file = path / reported.FILE
+    if file.is_file():
         if not holds_runs(path):
-            return _reported(found, path)
+            return _reported(file, path)
         _LOG.warning("%s holds runs: they count, %s does not", path, reported.FILE)
     runs = read(path, scores_only=scores_only)
     return Study(name=path.resolve().name, folder=path, runs=runs, before=partial(_before, path, runs))

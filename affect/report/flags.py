@@ -70,22 +70,22 @@ _CORPUS = ("fingerprint", "mapped", "scale")
 
 def flags(study: Study, comparison: Comparison | None = None) -> list[Flag]:
     """Return everything that looks wrong (or, last, promising) in an experiment, what weighs most first."""
-    found = [flag for find in _FINDERS for flag in find(study)]
+    flagged = [flag for find in _FINDERS for flag in find(study)]
     if study.task is not None and study.measured:
-        found += study.task.flags(study)
+        flagged += study.task.flags(study)
     # Last: all files were read by now.
-    found += _unreadable(study)
+    flagged += _unreadable(study)
     # What depends on who is in a fold stays fold by fold; all else is a row a kind.
     by_fold = [*gaps.odd_folds(study), *gaps.valid_and_test(study)]
     by_fold += _unsure(study, comparison) if comparison and study.measured else []
-    found = [*gathered(found, {run.name for run in study.runs}), *by_fold]
+    flagged = [*gathered(flagged, {run.name for run in study.runs}), *by_fold]
     weights = {kind: float(place) for place, kind in enumerate(ADVICE)}
     # A task's own kinds stand before what could be better, the grave first.
     own = weights["selected on a test"]
-    found.sort(key=lambda flag: (weights.get(flag.kind, own - (1.5 if flag.grave else 0.5)), -flag.size))
+    flagged.sort(key=lambda flag: (weights.get(flag.kind, own - (1.5 if flag.grave else 0.5)), -flag.size))
     return [
         replace(flag, advice=flag.advice or study.advice(_SAME.get(flag.kind, flag.kind), ADVICE.get(flag.kind, "")))
-        for flag in found
+        for flag in flagged
     ]
 
 
@@ -139,7 +139,7 @@ def _mixed(study: Study) -> Iterator[Flag]:
     own = {"seed", "data.fold", *FREE}
     recipes = [flat(run.recipe) for run in study.measured]
     facts = [flat(run.environment) for run in study.measured]
-    corpora = [{k: v for k, v in known.items() if k.split(".")[-1] in _CORPUS} for known in facts]
+    corpora = [{k: v for k, v in environment.items() if k.split(".")[-1] in _CORPUS} for environment in facts]
     for what, records in (("settings", recipes), ("corpus", corpora)):
         for name in sorted({name for record in records for name in record} - own):
             values = sorted({text(record.get(name)) for record in records if record})
@@ -149,7 +149,7 @@ def _mixed(study: Study) -> Iterator[Flag]:
 
 def _seeds(study: Study) -> Iterator[Flag]:
     """Yield a flag where the same fold differs more between seeds than folds, which hold out groups, differ."""
-    found = []
+    lines = []
     for evaluation in gaps.tests(study):
         for measure in study.headline:
             scored = study.scored(evaluation, measure)
@@ -160,9 +160,9 @@ def _seeds(study: Study) -> Iterator[Flag]:
             # Of two folds, or two values in all, a deviation says nothing.
             if len(within) >= 3 and (seeds := float(np.sqrt(np.mean(np.square(within))))) > scored.over_folds:
                 words = f"± {number(seeds)} over seeds, ± {number(scored.over_folds)} over folds"
-                found.append(f"{measure.shown}: {words}")
-    if found:
-        yield Flag("seeds differ more than folds", "across runs", "; ".join(found))
+                lines.append(f"{measure.shown}: {words}")
+    if lines:
+        yield Flag("seeds differ more than folds", "across runs", "; ".join(lines))
 
 
 def _unsure(study: Study, comparison: Comparison) -> Iterator[Flag]:

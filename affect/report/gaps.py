@@ -93,13 +93,13 @@ def outlying(values: Mapping[int, float]) -> dict[int, tuple[float, float]]:
     Against all folds none of five could pass 1.8 deviations. The deviation is that of a sample; fewer than three
     other folds have none worth the name.
     """
-    known = {fold: value for fold, value in values.items() if not math.isnan(value)}
-    if len(known) <= _FEWEST:
+    scores = {fold: value for fold, value in values.items() if not math.isnan(value)}
+    if len(scores) <= _FEWEST:
         return {}
-    others = {fold: spread(other for name, other in known.items() if name != fold) for fold in known}
+    others = {fold: spread(other for name, other in scores.items() if name != fold) for fold in scores}
     return {
         fold: (mean, deviation)
-        for fold, (mean, deviation) in others.items() if abs(known[fold] - mean) > max(DEVIATIONS * deviation, 1e-9)
+        for fold, (mean, deviation) in others.items() if abs(scores[fold] - mean) > max(DEVIATIONS * deviation, 1e-9)
     }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def parse(given: Sequence[str]) -> dict[str, float]:
 
     Raises AffectError for one that is not NAME=SCORE.
     """
-    found = {}
+    goals = {}
     for text in given:
         # The name of a condition holds a sign of its own (test@snr=10.mean=.6).
         name, equals, value = text.rpartition("=")
@@ -35,10 +35,10 @@ def parse(given: Sequence[str]) -> dict[str, float]:
             score = math.nan
         if not name.strip() or not equals or not math.isfinite(score):
             raise AffectError(f"--target {text!r} must be NAME=SCORE, as V=.68")
-        if name.strip() in found:
+        if name.strip() in goals:
             raise AffectError(f"--target names {name.strip()} twice")
-        found[name.strip()] = score
-    return found
+        goals[name.strip()] = score
+    return goals
 
 
 def resolve(study: Study, goals: Mapping[str, float]) -> Goals:
@@ -46,24 +46,24 @@ def resolve(study: Study, goals: Mapping[str, float]) -> Goals:
 
     Raises AffectError for a name that is no measure or evaluation of this experiment, or names one twice.
     """
-    known: dict[str, list[tuple[str, Measure]]] = {}
+    choices: dict[str, list[tuple[str, Measure]]] = {}
     # What comes later counts: the headline measures, and of one its own name.
     for measure in reversed([*study.headline, *(m for m in study.measures if not m.headline)]):
         for name in filter(None, (*measure.aliases, measure.title, measure.name)):
             tests = [t for t in study.tests or study.evaluations if not math.isnan(study.scored(t, measure).mean)]
-            known[name.lower()] = [(test, measure) for test in tests]
+            choices[name.lower()] = [(test, measure) for test in tests]
             for evaluation in [*study.names, *study.summaries]:
-                known[f"{evaluation}.{name}".lower()] = [(evaluation, measure)]
-            known[f"cv.{name}".lower()] = [(VALID, measure)]
-    found: dict[tuple[str, str], tuple[str, Measure, float]] = {}
+                choices[f"{evaluation}.{name}".lower()] = [(evaluation, measure)]
+            choices[f"cv.{name}".lower()] = [(VALID, measure)]
+    resolved: dict[tuple[str, str], tuple[str, Measure, float]] = {}
     for name, score in goals.items():
-        if name.lower() not in known:
-            raise AffectError(f"--target {name}={score:g}: no score {name!r}; {nearest(name, known)}")
-        for evaluation, measure in known[name.lower()]:
-            if (evaluation, measure.name) in found:
+        if name.lower() not in choices:
+            raise AffectError(f"--target {name}={score:g}: no score {name!r}; {nearest(name, choices)}")
+        for evaluation, measure in choices[name.lower()]:
+            if (evaluation, measure.name) in resolved:
                 raise AffectError(f"--target names {evaluation} {measure.shown} twice")
-            found[evaluation, measure.name] = evaluation, measure, score
-    return list(found.values())
+            resolved[evaluation, measure.name] = evaluation, measure, score
+    return list(resolved.values())
 
 
 def distances(study: Study, goals: Goals) -> str:
@@ -73,33 +73,33 @@ def distances(study: Study, goals: Goals) -> str:
 
 def _distance(study: Study, evaluation: str, measure: Measure, score: float) -> str:
     """Say the distance of the score with its interval; of a pooled one also of the fold mean, which papers give."""
-    scored, found = study.scored(evaluation, measure), study.estimate(evaluation, measure)
+    scored, estimate = study.scored(evaluation, measure), study.estimate(evaluation, measure)
     folds = scored.by_fold.values()
     if study.task is None or study.reported:
-        found = t_interval(np.array([value for value in folds if not math.isnan(value)]))
-    pooled = found.bounded and evaluation in study.evaluations and study.pooled(evaluation, measure)
+        estimate = t_interval(np.array([value for value in folds if not math.isnan(value)]))
+    pooled = estimate.bounded and evaluation in study.evaluations and study.pooled(evaluation, measure)
     over = "" if len(folds) < 2 else ", pooled," if pooled else ", the mean over folds,"
     words = f"{escaped(evaluation)} {escaped(measure.shown)} {goal(score)}: "
-    words += _reached(found, score, over, measure.sign)
+    words += _reached(estimate, score, over, measure.sign)
     if pooled and over:
         words += f" The mean over folds, {number(scored.mean)}, is {_side(scored.mean, score)}."
     return words
 
 
-def _reached(found: Estimate, score: float, what: str, sign: int) -> str:
-    if math.isnan(found.value):
+def _reached(estimate: Estimate, score: float, what: str, sign: int) -> str:
+    if math.isnan(estimate.value):
         return "unknown: there is no score."
-    reached = sign * (found.value - score) >= -_EDGE
+    reached = sign * (estimate.value - score) >= -_EDGE
     words = "**reached**" if reached else "**not reached**"
-    words += f": {number(found.value)}{what} is {_side(found.value, score)}"
-    if not found.bounded:
+    words += f": {number(estimate.value)}{what} is {_side(estimate.value, score)}"
+    if not estimate.bounded:
         return words + "; there is no interval, so this may be chance."
     lower = reached == (sign > 0)
-    end, bound = ("lower", found.low) if lower else ("upper", found.high)
+    end, bound = ("lower", estimate.low) if lower else ("upper", estimate.high)
     words += f"; the interval's {end} end is {number(bound)}"
-    if found.low <= score <= found.high:
+    if estimate.low <= score <= estimate.high:
         return f"{words}: the interval holds the goal, so {'it may be chance.' if reached else 'it is not ruled out.'}"
-    return f"{words}, {'over' if found.low > score else 'under'} it too."
+    return f"{words}, {'over' if estimate.low > score else 'under'} it too."
 
 
 def _side(value: float, score: float) -> str:

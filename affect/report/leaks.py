@@ -60,10 +60,10 @@ def _advice(runs: Sequence[Run], shared: set[str]) -> str:
 
 def _several(runs: Sequence[Run], key: str) -> bool:
     """Say whether the rows name at least three sessions or speakers, as many as a split by them needs."""
-    known = _named((row for run in runs for name in run.predictions if "@" not in name
+    values = _named((row for run in runs for name in run.predictions if "@" not in name
                     for row in run.predictions[name].values()), key)  # fmt: skip
     split = [run for run in runs if inside(run.recipe, "data").get("split") == key]
-    return len(known.union(*(groups for run in split for groups in _groups(run).values()))) >= _PARTS
+    return len(values.union(*(groups for run in split for groups in _groups(run).values()))) >= _PARTS
 
 
 def _groups(run: Run) -> dict[str, set[str]]:

@@ -130,7 +130,7 @@ def _low(study: Study, run: Run, measure: Measure, level: float) -> str:
     for test in study.tests:
         value = study.of_run(run, test, measure)
         cells = {name: study.scored(test, measure, name).cells for name in study.baselines}
-        trivial = {name: known.get((run.seed, run.fold), math.nan) for name, known in cells.items()}
+        trivial = {name: scores.get((run.seed, run.fold), math.nan) for name, scores in cells.items()}
         above = {name: other for name, other in trivial.items() if measure.sign * (other - value) > 0}
         if above:
             best = max(above, key=lambda name: measure.sign * above[name])
@@ -175,9 +175,9 @@ def _best_on(run: Run, evaluation: str, study: Study) -> int | None:
 def waiting(study: Study) -> Iterator[Flag]:
     """Yield runs that wait for data."""
     for run in study.measured:
-        known = [r for r in run.timing if finite(r.get("waiting"))]
-        seconds = [r["seconds"] if finite(r.get("seconds")) else 1.0 for r in known]
-        share = float(np.average([r["waiting"] for r in known], weights=seconds)) if sum(seconds) > 0 else 0.0
+        timed = [r for r in run.timing if finite(r.get("waiting"))]
+        seconds = [r["seconds"] if finite(r.get("seconds")) else 1.0 for r in timed]
+        share = float(np.average([r["waiting"] for r in timed], weights=seconds)) if sum(seconds) > 0 else 0.0
         if share > WAITING:
             yield Flag("data-bound", run.name, f"{share:.0%} of the time spent waiting for data", size=share)
 
@@ -194,8 +194,8 @@ def memory(study: Study) -> Iterator[Flag]:
 
 def _series(run: Run, name: str) -> tuple[Floats, Floats]:
     """Return steps and values [n] of what every step logs, where it is a number."""
-    known = [(r["step"], r[name]) for r in run.steps if finite(r.get(name))]
-    both: Floats = np.array(known, np.float64).reshape(-1, 2)
+    points = [(r["step"], r[name]) for r in run.steps if finite(r.get(name))]
+    both: Floats = np.array(points, np.float64).reshape(-1, 2)
     return both[:, 0], both[:, 1]
 
 

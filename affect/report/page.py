@@ -59,9 +59,9 @@ def publish(study: Study, other: Study | None = None, targets: Mapping[str, floa
     study = replace(study, other=other)
     left = _left_out(path, other, targets)
     # Before anything is written: what can't be compared leaves the earlier report whole.
-    found = compare(study, other) if other is not None else None
+    beside = compare(study, other) if other is not None else None
     wanted = goals.resolve(study, targets) if targets and study.finished else []
-    parts = sections(study, found, wanted)
+    parts = sections(study, beside, wanted)
     try:
         study.folder.mkdir(parents=True, exist_ok=True)
         drawn = figures.save([plot for part in parts for plot in part.plots], study.folder / "plots")
@@ -70,7 +70,7 @@ def publish(study: Study, other: Study | None = None, targets: Mapping[str, floa
         replace_file(path.with_suffix(".html"), html.render(content, study.name, study.folder))
     except OSError as error:
         raise AffectError(f"the report {str(path)!r} can't be written: {error.strerror or error}") from error
-    blocks = [result.table(study), against.summary(found) if found else "", goals.distances(study, wanted), left]
+    blocks = [result.table(study), against.summary(beside) if beside else "", goals.distances(study, wanted), left]
     return path, "\n\n".join(filter(None, blocks)).replace("**", "")
 
 
@@ -89,7 +89,7 @@ def page(name: str, parts: Sequence[Section], drawn: Mapping[str, str]) -> str:
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def sections(study: Study, found: Comparison | None = None, wanted: Goals = ()) -> list[Section]:
+def sections(study: Study, beside: Comparison | None = None, wanted: Goals = ()) -> list[Section]:
     """Return all parts of the page: the core's, with the task's own between scores and settings."""
     from affect.report import plots
 
@@ -99,18 +99,20 @@ def sections(study: Study, found: Comparison | None = None, wanted: Goals = ()) 
     drawn = [plot("scores", "Scores by evaluation", plots.scores, study)]
     parts = [Section(title="Result", markdown=_result(study), plots=drawn)]
     parts += [Section(title="Targets", markdown=goals.distances(study, wanted))] if wanted else []
-    if found is not None:
-        drawn = [plot("differences", f"Difference to {found.name}, with its 95 % interval", plots.differences, found)]
-        for name in dict.fromkeys(d.evaluation for d in found.differences if d.per == "fold" and d.evaluation != VALID):
-            caption = f"{name}: fold by fold beside {found.name} (lines: means)"
+    if beside is not None:
+        drawn = [plot("differences", f"Difference to {beside.name}, with its 95 % interval", plots.differences, beside)]
+        for name in dict.fromkeys(
+            d.evaluation for d in beside.differences if d.per == "fold" and d.evaluation != VALID
+        ):
+            caption = f"{name}: fold by fold beside {beside.name} (lines: means)"
             drawn.append(plot(f"beside-{name}", caption, plots.beside, study, study.other, name))
-        parts.append(Section(title=f"Against {found.name}", markdown=against.section(found), plots=drawn))
+        parts.append(Section(title=f"Against {beside.name}", markdown=against.section(beside), plots=drawn))
     if study.finished:
         table = result.folds(study)
         names = [name for name in study.crossed if name != VALID] or study.crossed
         drawn = [plot(f"folds-{name}", f"{name} by fold", plots.folds, study, name) for name in names]
         parts.append(Section(title="Folds", markdown=f"{table}\n\n{result.FOLDS}" if table else "", plots=drawn))
-    parts.append(Section(title="Flags", markdown=_flagged(flags(study, found))))
+    parts.append(Section(title="Flags", markdown=_flagged(flags(study, beside))))
     if study.reported:
         return parts
     seeds = "; the seeds of a fold share its colour" if len({run.seed for run in study.runs}) > 1 else ""
@@ -151,14 +153,14 @@ def _result(study: Study) -> str:
     return "\n\n".join(filter(None, blocks))
 
 
-def _flagged(found: Sequence[Flag]) -> str:
+def _flagged(entries: Sequence[Flag]) -> str:
     """Return a line a flag, or what was looked for where there is none."""
-    if not found:
+    if not entries:
         return "None: nothing missing or unreadable, no gap, no outlying fold, no NaN, no constant predictions."
     rows: list[list[str]] = []
     # The same advice is given once: a table full of it hides what differs.
     first: dict[str, str] = {}
-    for flag in found:
+    for flag in entries:
         advice = flag.advice
         if advice in first:
             advice = "as above" if first[advice] == flag.kind else f'as for "{first[advice]}"'
@@ -195,13 +197,13 @@ def _command(runs: Sequence[Run], recipe: Mapping[str, object]) -> str:
 
 def _environment(records: Sequence[Mapping[str, object]]) -> str:
     """Return each fact of the runs' environments, with all its values where they differ."""
-    known = [flat({k: v for k, v in record.items() if k not in _ABOVE}) for record in records if record]
+    environments = [flat({k: v for k, v in record.items() if k not in _ABOVE}) for record in records if record]
     rows = []
-    for name in sorted({name for record in known for name in record}):
-        values = list(dict.fromkeys(text(record[name]) for record in known if name in record))
+    for name in sorted({name for record in environments for name in record}):
+        values = list(dict.fromkeys(text(record[name]) for record in environments if name in record))
         more = f" … ({counted(len(values), 'value')})" if len(values) > 3 else ""
         rows.append([name, " or ".join(values[:3]) + more])
-    return grid(["what", "value"], rows, left=True) if known else "No readable environment.json."
+    return grid(["what", "value"], rows, left=True) if environments else "No readable environment.json."
 
 
 def _left_out(path: Path, other: Study | None, targets: Mapping[str, float] | None) -> str:

@@ -36,20 +36,22 @@ def scores(study: Study) -> Figure | None:
     figure, panels = lay_out(len(study.headline), 3.2, 2.9)
     dashes = {name: DASHES[1 + i % 3] for i, name in enumerate(study.baselines)}
     for axes, measure in zip(panels, study.headline, strict=True):
-        known = [name for name in study.evaluations if not math.isnan(study.estimate(name, measure).value)]
-        for place, name in enumerate(known):
-            found = study.estimate(name, measure)
-            if found.bounded:
-                axes.plot([place, place], [found.low, found.high], color=COLOURS[0], lw=2.2, solid_capstyle="butt")
-            axes.plot([place], [found.value], "o", color=COLOURS[0], ms=7)
+        names = [name for name in study.evaluations if not math.isnan(study.estimate(name, measure).value)]
+        for place, name in enumerate(names):
+            estimate = study.estimate(name, measure)
+            if estimate.bounded:
+                axes.plot(
+                    [place, place], [estimate.low, estimate.high], color=COLOURS[0], lw=2.2, solid_capstyle="butt"
+                )
+            axes.plot([place], [estimate.value], "o", color=COLOURS[0], ms=7)
             values = list(study.scored(name, measure).by_seed.values())
             if len(values) > 1:
                 axes.plot(place + 0.27 + np.linspace(-0.1, 0.1, len(values)), values, "o", color=COLOURS[5], ms=3.2)
             for model, dash in dashes.items():
                 trivial = study.estimate(name, measure, model).value
                 axes.hlines(trivial, place - 0.3, place + 0.3, colors=GREY, linestyles=dash, lw=1.5)
-        axes.set_xticks(range(len(known)), [plain(name) for name in known])
-        axes.set_xlim(-0.6, max(len(known), 1) - 0.4)
+        axes.set_xticks(range(len(names)), [plain(name) for name in names])
+        axes.set_xlim(-0.6, max(len(names), 1) - 0.4)
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         axes.set_title(plain(_named(measure)))
         axes.grid(axis="x", visible=False)
@@ -73,12 +75,12 @@ def folds(study: Study, evaluation: str) -> Figure | None:
     figure, panels = lay_out(len(study.headline), min(max(2.8, 0.7 * len(numbers) + 1.2), 5.0), 3.2)
     places = np.arange(len(numbers))
     for axes, measure in zip(panels, study.headline, strict=True):
-        found = study.scored(evaluation, measure)
-        heights = [found.by_fold.get(fold, math.nan) for fold in numbers]
+        scored = study.scored(evaluation, measure)
+        heights = [scored.by_fold.get(fold, math.nan) for fold in numbers]
         axes.bar(places, np.nan_to_num(heights), width=0.62, color="#56B4E9")
         if len(study.seeds) > 1:
             offsets = dict(zip(study.seeds, np.linspace(-0.18, 0.18, len(study.seeds)), strict=True))
-            points = [(numbers.index(f) + offsets[s], v) for (s, f), v in found.cells.items() if f]
+            points = [(numbers.index(f) + offsets[s], v) for (s, f), v in scored.cells.items() if f]
             axes.plot(*np.array(points).T, "o", color=COLOURS[0], ms=4, mec="white", mew=0.5)
         for i, model in enumerate(study.baselines):
             trivial = study.scored(evaluation, measure, model).by_fold
@@ -119,8 +121,8 @@ def curves(study: Study) -> Figure | None:
     if not drawn:
         return None
     numbers = sorted({run.fold for run in drawn})
-    known = [m for m in study.measures if any(run.course(VALID, m.name) for run in drawn)]
-    shown = [m for m in known if m.headline and not m.parts or m is study.measures[0]][:5]
+    measures = [m for m in study.measures if any(run.course(VALID, m.name) for run in drawn)]
+    shown = [m for m in measures if m.headline and not m.parts or m is study.measures[0]][:5]
     figure, panels = lay_out(1 + len(shown), 3.7, 3.4)
     thin = 0.9 if len(drawn) > 10 else 1.2
     for run in drawn:
@@ -167,7 +169,7 @@ def predicted(study: Study) -> Figure | None:
         else:
             axes.set_title(plain(f"{target}: nothing to show"))
     drawn = [panel.get_legend_handles_labels() for panel in panels]
-    handles, words = next((found for found in drawn if found[0]), ([], []))
+    handles, words = next((legend for legend in drawn if legend[0]), ([], []))
     if handles:
         figure.legend(handles, words, loc="outside lower center", ncols=3)
     return figure
@@ -194,12 +196,12 @@ def confusion(study: Study, target: str) -> Figure | None:
     """Return a panel an evaluation: the share of each label's rows that were taken for each class."""
     names = names_of(study, target)
     tables = {name: counted(study, name, target, names) for name in study.evaluations}
-    found = {name: np.sum(each, axis=0) for name, each in tables.items() if sum(table.sum() for table in each)}
-    if not found:
+    matrices = {name: np.sum(each, axis=0) for name, each in tables.items() if sum(table.sum() for table in each)}
+    if not matrices:
         return None
     size = max(3.0, 0.42 * len(names))
-    figure, panels = lay_out(len(found), size, size)
-    for axes, (name, counts) in zip(panels, found.items(), strict=True):
+    figure, panels = lay_out(len(matrices), size, size)
+    for axes, (name, counts) in zip(panels, matrices.items(), strict=True):
         total = counts.sum(1, keepdims=True)
         heat(axes, np.where(total > 0, counts / np.maximum(total, 1), np.nan), names, names, percent=True)
         axes.tick_params(axis="x", rotation=45 if len(names) < 9 else 90)
@@ -216,14 +218,14 @@ def differences(comparison: Comparison) -> Figure | None:
 
     All lie on one scale, so of measures whose differences are far larger than the main one's there are panels apart.
     """
-    known = [found for found in comparison.differences if not math.isnan(found.estimate.value)]
-    sides = [side for sign in (1, -1) if (side := [found for found in known if found.measure.sign == sign])]
+    judged = [one for one in comparison.differences if not math.isnan(one.estimate.value)]
+    sides = [side for sign in (1, -1) if (side := [one for one in judged if one.measure.sign == sign])]
     if not sides:
         return None
     figure, panels = lay_out(len(sides), 6.4, 0.6 + 0.36 * max(map(len, sides)))
     legend: dict[str, str] = {}
-    for axes, found in zip(panels, sides, strict=True):
-        for place, one in enumerate(found):
+    for axes, side in zip(panels, sides, strict=True):
+        for place, one in enumerate(side):
             colour, words = _judged(one)
             legend.setdefault(words, colour)
             if one.estimate.bounded:
@@ -235,12 +237,12 @@ def differences(comparison: Comparison) -> Figure | None:
         # Both sides of 0 are shown, however far the intervals lie from it.
         low, high = axes.get_xlim()
         axes.set_xlim(min(low, -0.02), max(high, 0.02))
-        axes.set_yticks(range(len(found)), [plain(f"{one.evaluation} {one.measure.shown}") for one in found])
-        axes.set_ylim(len(found) - 0.4, -0.6)
-        axes.set_xlabel(f"difference ({'right' if found[0].measure.sign > 0 else 'left'}: better here)")
+        axes.set_yticks(range(len(side)), [plain(f"{one.evaluation} {one.measure.shown}") for one in side])
+        axes.set_ylim(len(side) - 0.4, -0.6)
+        axes.set_xlabel(f"difference ({'right' if side[0].measure.sign > 0 else 'left'}: better here)")
         axes.grid(axis="y", visible=False)
     handles = [Line2D([], [], color=colour, marker="o", lw=2.4, label=words) for words, colour in legend.items()]
-    if any(found.pairs for found in known):
+    if any(one.pairs for one in judged):
         handles.append(Line2D([], [], color=GREY, marker="|", lw=0, label="a fold or seed"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
@@ -248,13 +250,13 @@ def differences(comparison: Comparison) -> Figure | None:
 
 def _judged(difference: Difference) -> tuple[str, str]:
     """Return the colour of a difference and what it stands for, as the page's words have it."""
-    found = difference.judged
-    if found.strength in ("unknown", "no interval", "within noise"):
-        return GREY, "no interval" if found.strength == "no interval" else "within noise"
-    side = "better" if found.better else "worse"
+    judgement = difference.judged
+    if judgement.strength in ("unknown", "no interval", "within noise"):
+        return GREY, "no interval" if judgement.strength == "no interval" else "within noise"
+    side = "better" if judgement.better else "worse"
     # Without the groups that it rests on.
-    words = f"{side}, not confirmed" if found.strength == "not confirmed" else found.said()
-    return _SIDES[found.better, found.strength == "really"], words
+    words = f"{side}, not confirmed" if judgement.strength == "not confirmed" else judgement.said()
+    return _SIDES[judgement.better, judgement.strength == "really"], words
 
 
 def beside(ours: Study, theirs: Study, evaluation: str) -> Figure | None:
@@ -272,9 +274,9 @@ def beside(ours: Study, theirs: Study, evaluation: str) -> Figure | None:
         axes.vlines(places, here, there, color="#b0b0b0", lw=1.6)
         for side, (colour, mark, dash), values in zip(sides, styles, (here, there), strict=True):
             axes.plot(places, values, mark, color=colour, ms=6, mec="white", mew=0.6)
-            known = [value for value in side[measure.name].values() if not math.isnan(value)]
-            if known:
-                axes.axhline(float(np.mean(known)), color=colour, ls=dash, lw=1.1)
+            present = [value for value in side[measure.name].values() if not math.isnan(value)]
+            if present:
+                axes.axhline(float(np.mean(present)), color=colour, ls=dash, lw=1.1)
         axes.set_xlim(-0.6, len(numbers) - 0.4)
         axes.set_xticks(places, [str(fold) for fold in numbers])
         axes.set(title=plain(_named(measure)), xlabel="fold")

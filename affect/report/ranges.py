@@ -73,19 +73,19 @@ def _number_predictions(rows: list[Record], target: str) -> Iterator[Flag]:
 
 def _class_predictions(rows: list[Record], target: str) -> Iterator[Flag]:
     pairs = [(row["prediction"].get(target), row["target"].get(target)) for row in rows]
-    known = [(p, t) for p, t in pairs if isinstance(t, str)]
-    wrong = sum(not isinstance(p, str) for p, _ in known)
+    labelled = [(p, t) for p, t in pairs if isinstance(t, str)]
+    wrong = sum(not isinstance(p, str) for p, _ in labelled)
     if wrong:
         yield Flag("NaN predictions", "", f"{wrong} of {len(rows)}; there is no score", size=wrong)
         return
-    predicted, labels = (Counter(side) for side in zip(*known, strict=True))
+    predicted, labels = (Counter(side) for side in zip(*labelled, strict=True))
     name, count = predicted.most_common(1)[0]
-    share, true = count / len(known), max(labels.values()) / len(known)
+    share, true = count / len(labelled), max(labels.values()) / len(labelled)
     if len(predicted) == 1 and len(labels) > 1:
         words = f"always {name}, the labels have {len(labels)} classes"
         yield Flag("constant predictions", "", words, size=share)
     elif share > ONE_CLASS and true <= ONE_CLASS:
-        of_labels = 100 * labels[name] / len(known)
+        of_labels = 100 * labels[name] / len(labelled)
         words = f"{100 * share:.0f} % of predictions are {name}, of the labels {of_labels:.0f} %"
         yield Flag("collapse to one class", "", words, size=share)
 
@@ -122,16 +122,16 @@ def _off_scale(p: Floats, t: Floats, low: float, high: float) -> Iterator[Flag]:
         words = [f"{beyond:.0%} outside it"] if beyond > OUTSIDE else []
         words += [f"{share:.0%} of it used"] if share < PART else []
         if words:
-            found = f"labels from {t.min():.3g} to {t.max():.3g} on a scale of {low:g} to {high:g}"
-            yield Flag("label range", "test labels", f"{found}: {', '.join(words)}")
+            evidence = f"labels from {t.min():.3g} to {t.max():.3g} on a scale of {low:g} to {high:g}"
+            yield Flag("label range", "test labels", f"{evidence}: {', '.join(words)}")
     if len(p) < _FEWEST:
         return
     if (outside := _outside(p, low, high)) > max(BEYOND, beyond):
-        found = f"{outside:.0%} outside {low:g} to {high:g} (from {p.min():.3g} to {p.max():.3g})"
-        yield Flag("predictions off the scale", "test predictions", found)
+        evidence = f"{outside:.0%} outside {low:g} to {high:g} (from {p.min():.3g} to {p.max():.3g})"
+        yield Flag("predictions off the scale", "test predictions", evidence)
     if (border := _border(p, low, high)) > usual + BORDER:
-        found = f"{border:.0%} at an end of {low:g} to {high:g}, where {usual:.0%} of the labels are"
-        yield Flag("predictions at the border", "test predictions", found)
+        evidence = f"{border:.0%} at an end of {low:g} to {high:g}, where {usual:.0%} of the labels are"
+        yield Flag("predictions at the border", "test predictions", evidence)
 
 
 def _outside(values: Floats, low: float, high: float) -> float:

@@ -104,11 +104,11 @@ def _check_fields(document: Record) -> None:
 
 def _parts(field: str, parts: object, kinds: Mapping[str, str]) -> Scored:
     """Return the scores of a fold (or of a mean) by evaluation and measure, whose kind the file may say (UA)."""
-    found: Scored = {}
+    scored: Scored = {}
     for part, scores in _object(field, parts).items():
         if not re.fullmatch(r"[\w@=.+-]+", part):
             raise AffectError(f"{field}.{part[:40]} is no evaluation: letters, digits and _ alone")
-        given = found[VALID if part == "cv" else part] = {}
+        given = scored[VALID if part == "cv" else part] = {}
         for name, score in _object(f"{field}.{part}", scores).items():
             place = f"{field}.{part}.{name}"
             if name == "mean":
@@ -121,18 +121,18 @@ def _parts(field: str, parts: object, kinds: Mapping[str, str]) -> Scored:
             given[f"{kinds[name].lower()}_{name}" if name in kinds else name] = float(score)
         if not given:
             raise AffectError(f"{field}.{part} is empty")
-    if not found:
+    if not scored:
         raise AffectError(f"{field} is empty")
-    return found
+    return scored
 
 
 def _check_mean(folds: dict[int, Scored], mean: Scored) -> None:
     for part, scores in mean.items():
         for name, given in scores.items():
-            known = [fold[part][name] for fold in folds.values() if name in fold.get(part, {})]
+            values = [fold[part][name] for fold in folds.values() if name in fold.get(part, {})]
             # A mean over folds of which some are unknown can't be checked.
-            if known and len(known) == len(folds) and abs(sum(known) / len(known) - given) > _ROUNDING:
-                words = f"is {given:g}, but the {len(known)} folds' is {sum(known) / len(known):.4f}"
+            if values and len(values) == len(folds) and abs(sum(values) / len(values) - given) > _ROUNDING:
+                words = f"is {given:g}, but the {len(values)} folds' is {sum(values) / len(values):.4f}"
                 raise AffectError(f"mean.{part}.{name} {words}")
 
 
@@ -144,18 +144,18 @@ def _task(document: Record, names: set[str]) -> Task | None:
     task, _ = asking.task_of({"task": document["task"], "experiment": document["name"]})
     for name in sorted(names):
         if task is not None and asking.named(task.measures, name) is None:
-            known = [other for m in task.measures for other in (m.name, *m.aliases)]
-            raise AffectError(f"scores of {name} are of no measure; {nearest(name, known)}")
+            choices = [other for m in task.measures for other in (m.name, *m.aliases)]
+            raise AffectError(f"scores of {name} are of no measure; {nearest(name, choices)}")
     return task
 
 
 def _named(measures: Sequence[Measure], scores: dict[str, float]) -> dict[str, float]:
     """Return scores by their measures' own names, with those that follow from them: a mean of measures all there."""
-    found = {(m.name if (m := asking.named(measures, name)) is not None else name): v for name, v in scores.items()}
+    named = {(m.name if (m := asking.named(measures, name)) is not None else name): v for name, v in scores.items()}
     for measure in measures:
-        if measure.name not in found and measure.combine is not None and all(p.name in found for p in measure.parts):
-            found[measure.name] = float(measure.combine([found[part.name] for part in measure.parts]))
-    return found
+        if measure.name not in named and measure.combine is not None and all(p.name in named for p in measure.parts):
+            named[measure.name] = float(measure.combine([named[part.name] for part in measure.parts]))
+    return named
 
 
 def _object(field: str, value: object) -> Record:

@@ -47,17 +47,17 @@ def _seeds(study: Study) -> str:
 
 def _reported(study: Study) -> str:
     """Return numbers from elsewhere; there is nothing to pool or to compare with trivial models."""
-    said = []
+    lines = []
     for name in study.evaluations:
-        known = [(m, scored) for m in study.headline if (scored := study.scored(name, m)).cells]
-        several = bool(known) and len(known[0][1].by_fold) > 1
+        recorded = [(m, scored) for m in study.headline if (scored := study.scored(name, m)).cells]
+        several = bool(recorded) and len(recorded[0][1].by_fold) > 1
         values = ", ".join(
-            f"{m.shown} {with_deviation(s.mean, s.over_folds if several else math.nan)}" for m, s in known
+            f"{m.shown} {with_deviation(s.mean, s.over_folds if several else math.nan)}" for m, s in recorded
         )
-        over = f"mean ± deviation over {len(known[0][1].by_fold)} folds" if several else "the mean alone" if (
-            known and 0 in known[0][1].by_fold) else "one fold"  # fmt: skip
-        said.append(f"- {escaped(name)}, {over}: **{values}**")
-    return "As reported; nothing tells how much they vary beyond that.\n\n" + "\n".join(said)
+        over = f"mean ± deviation over {len(recorded[0][1].by_fold)} folds" if several else "the mean alone" if (
+            recorded and 0 in recorded[0][1].by_fold) else "one fold"  # fmt: skip
+        lines.append(f"- {escaped(name)}, {over}: **{values}**")
+    return "As reported; nothing tells how much they vary beyond that.\n\n" + "\n".join(lines)
 
 
 def _reached(study: Study, name: str) -> str:
@@ -65,29 +65,31 @@ def _reached(study: Study, name: str) -> str:
     if not system.units:
         values = ", ".join(f"{m.shown} {number(study.scored(name, m).mean)}" for m in study.headline)
         return f"(as recorded, no rows): **{values}**."
-    known = [(m, study.estimate(name, m)) for m in study.headline]
-    values = ", ".join(f"{m.shown} {found.shown(number)}" for m, found in known if not math.isnan(found.value))
+    estimates = [(m, study.estimate(name, m)) for m in study.headline]
+    values = ", ".join(
+        f"{m.shown} {estimate.shown(number)}" for m, estimate in estimates if not math.isnan(estimate.value)
+    )
     pooled = any(study.pooled(name, measure) for measure in study.headline)
     how = "the mean of the folds' models" if system.shared else "pooled" if pooled else "their mean"
     over = f"{counted(len(study.folds), 'fold')}, {how}; " if len(study.folds) > 1 else ""
     over += counted(system.size, "row") + (f"; mean of {len(study.seeds)} seeds" if len(study.seeds) > 1 else "")
-    said = [f"({over}): **{values or 'no score'}**."]
+    sentences = [f"({over}): **{values or 'no score'}**."]
     scored = {m: study.scored(name, m) for m in study.headline}
     if not system.shared and len(study.folds) > 1:
-        said.append(f"Mean ± deviation over folds: {_listed(scored, folds=True)}.")
+        sentences.append(f"Mean ± deviation over folds: {_listed(scored, folds=True)}.")
     if len(study.seeds) > 1:
-        said.append(f"Over the seeds: {_listed(scored, folds=False)}.")
-    return " ".join([*said, _against(study, name)]).rstrip()
+        sentences.append(f"Over the seeds: {_listed(scored, folds=False)}.")
+    return " ".join([*sentences, _against(study, name)]).rstrip()
 
 
 def _listed(scored: dict[Measure, Scored], folds: bool) -> str:
-    found = [(m, s.mean, s.over_folds if folds else s.over_seeds) for m, s in scored.items() if not math.isnan(s.mean)]
-    return ", ".join(f"{m.shown} {with_deviation(mean, deviation)}" for m, mean, deviation in found)
+    values = [(m, s.mean, s.over_folds if folds else s.over_seeds) for m, s in scored.items() if not math.isnan(s.mean)]
+    return ", ".join(f"{m.shown} {with_deviation(mean, deviation)}" for m, mean, deviation in values)
 
 
 def _against(study: Study, name: str) -> str:
     """Return the comparison with the best trivial model, for the main measure and one by one."""
-    said = []
+    parts = []
     for measure in sorted(study.headline, key=lambda m: m is not study.main):
         values = {model: study.estimate(name, measure, model).value for model in study.baselines}
         values = {model: value for model, value in values.items() if not math.isnan(value)}
@@ -96,14 +98,14 @@ def _against(study: Study, name: str) -> str:
         best = max(values, key=lambda model: measure.sign * values[model])
         difference, pairs = study.above(name, measure, best)
         groups = study.groups(name, measure)
-        found = judge(
+        judgement = judge(
             difference, groups=groups.count, unit=groups.unit, single=len(study.seeds) == 1, p=sign_flips(pairs),
             pairs=len(pairs), sign=measure.sign,
         )  # fmt: skip
-        tail = f": {difference.shown(signed)}" if found.strength != "unknown" else ""
-        shown = f"{found.said(f'{best} ({number(values[best])})')}{tail}"
-        said.append(f"{measure.shown} **{shown}**" if measure is study.main else f"{measure.shown} {shown}")
-    return f"Against the best trivial model: {'; '.join(said)}." if said else ""
+        tail = f": {difference.shown(signed)}" if judgement.strength != "unknown" else ""
+        shown = f"{judgement.said(f'{best} ({number(values[best])})')}{tail}"
+        parts.append(f"{measure.shown} **{shown}**" if measure is study.main else f"{measure.shown} {shown}")
+    return f"Against the best trivial model: {'; '.join(parts)}." if parts else ""
 
 
 def scores(study: Study) -> str:
@@ -132,12 +134,12 @@ def scores(study: Study) -> str:
 
 def cell(study: Study, name: str, measure: Measure, model: str = NETWORK) -> str:
     """Return a score with its deviation over seeds (of a mean over folds or seeds) and its interval."""
-    found = study.estimate(name, measure, model)
-    if math.isnan(found.value):
+    estimate = study.estimate(name, measure, model)
+    if math.isnan(estimate.value):
         return NONE
     pooled = name not in study.summaries and study.pooled(name, measure)
     deviation = math.nan if pooled else study.scored(name, measure, model).over_seeds
-    return " ".join(filter(None, [with_deviation(found.value, deviation), found.bounds(number)]))
+    return " ".join(filter(None, [with_deviation(estimate.value, deviation), estimate.bounds(number)]))
 
 
 def _folds(study: Study, name: str, model: str) -> str:
@@ -148,14 +150,14 @@ def _folds(study: Study, name: str, model: str) -> str:
 
 def basis(study: Study) -> str:
     """Return what is pooled and what a mean, what intervals stand for, and who chose the epochs."""
-    said = []
+    notes = []
     if any(study.pooled(name, measure) for name in study.evaluations for measure in study.headline):
-        said.append("Where folds hold out groups, scores are of all folds' rows pooled (the folds' own are below).")
+        notes.append("Where folds hold out groups, scores are of all folds' rows pooled (the folds' own are below).")
     if any(study.system(name).shared for name in study.evaluations):
-        said.append("A part that all folds predict is predicted by the mean of their models, once a seed.")
+        notes.append("A part that all folds predict is predicted by the mean of their models, once a seed.")
     if len(study.seeds) > 1:
-        said.append("± is the deviation over seeds (of a sample).")
-    return " ".join([*said, *_intervals(study), chosen(study)])
+        notes.append("± is the deviation over seeds (of a sample).")
+    return " ".join([*notes, *_intervals(study), chosen(study)])
 
 
 def _intervals(study: Study) -> list[str]:
@@ -165,15 +167,15 @@ def _intervals(study: Study) -> list[str]:
     if groups.count < 2:
         return ["There is only one group of rows, so there are no intervals."]
     unit, first = groups.unit, escaped(study.evaluations[0])
-    said = [
+    notes = [
         f"Intervals are 95 % percentile intervals of 1,000 resamples of an evaluation's {plural(unit)} ({first}: "
         f"{groups.count:,}); they say how much the choice of test {plural(unit)} matters, not that of the seed. "
         f"Differences are paired: both on the same resamples. {few(groups.count, unit)}".rstrip()
     ]
     if unit == ROW and study.main.groups:
         named = " nor ".join(study.main.groups)
-        said.append(f"The rows name neither {named}: where some belong together, the intervals are too narrow.")
-    return said
+        notes.append(f"The rows name neither {named}: where some belong together, the intervals are too narrow.")
+    return notes
 
 
 def chosen(study: Study) -> str:
@@ -245,22 +247,22 @@ def training(study: Study) -> str:
     if not runs or not study.measures:
         return ""
     first = study.measures[0]
-    found = [(run, run.recorded(TRAIN, first.name), study.of_run(run, VALID, first)) for run in runs]
-    train, valid, gaps = (spread(values)[0] for values in zip(*((a, b, a - b) for _, a, b in found), strict=True))
-    said = f"{first.shown}: train {number(train)} / valid {number(valid)} (gap {signed(gaps)}), means over "
-    said += f"{counted(len(runs), 'run')}."
+    measured = [(run, run.recorded(TRAIN, first.name), study.of_run(run, VALID, first)) for run in runs]
+    train, valid, gaps = (spread(values)[0] for values in zip(*((a, b, a - b) for _, a, b in measured), strict=True))
+    summary = f"{first.shown}: train {number(train)} / valid {number(valid)} (gap {signed(gaps)}), means over "
+    summary += f"{counted(len(runs), 'run')}."
     epochs = sorted(run.kept_epoch for run in runs if run.kept_epoch is not None)
     last = max((run.last_epoch for run in runs if run.last_epoch is not None), default=None)
     if epochs:
-        said += f" Kept epochs: {epochs[0]} to {epochs[-1]}, the median {epochs[len(epochs) // 2]}"
-        said += f", of {last} at most." if last is not None else "."
+        summary += f" Kept epochs: {epochs[0]} to {epochs[-1]}, the median {epochs[len(epochs) // 2]}"
+        summary += f", of {last} at most." if last is not None else "."
     early = sum(ended(run) == "stopped early" for run in runs)
-    said += f" {early} of {len(runs)} runs stopped early." if early else ""
+    summary += f" {early} of {len(runs)} runs stopped early." if early else ""
     rows = [[str(run.seed), str(run.fold), number(a), number(b), signed(a - b), _epoch(run.kept_epoch),
-             _epoch(run.last_epoch), ended(run)] for run, a, b in found]  # fmt: skip
+             _epoch(run.last_epoch), ended(run)] for run, a, b in measured]  # fmt: skip
     head = ["seed", "fold", f"train {first.shown}", f"valid {first.shown}", "gap", "kept epoch", "last epoch", "end"]
     note = "The training scores are as the trainer recorded them; all others are recomputed from predictions. "
-    return "\n\n".join([escaped(said), grid(*filled(head, rows), left={7}), note + "Epochs count from 1."])
+    return "\n\n".join([escaped(summary), grid(*filled(head, rows), left={7}), note + "Epochs count from 1."])
 
 
 def ended(run: Run) -> str:

@@ -34,11 +34,11 @@ class Files(Mapping[str, Rows]):
         if name in self._held:
             return self._held[name]
         # A second reading would name the same problems again.
-        found = rows_of(self._paths[name], self._problems if name not in self._seen else [])
+        rows = rows_of(self._paths[name], self._problems if name not in self._seen else [])
         self._seen.add(name)
         if "@" not in name:
-            self._held[name] = found
-        return found
+            self._held[name] = rows
+        return rows
 
     def __contains__(self, name: object) -> bool:
         return name in self._paths

@@ -54,8 +54,8 @@ class Run:
     def course(self, evaluation: str, measure: str) -> dict[int, float]:
         """Return by step the finite scores of an evaluation that runs while training does."""
         events = (e for e in self.evals if e.get("evaluation") == evaluation)
-        found = {event["step"]: inside(event, "scores").get(measure) for event in events}
-        return {step: float(v) for step, v in found.items() if isinstance(v, int | float) and math.isfinite(v)}
+        scores = {event["step"]: inside(event, "scores").get(measure) for event in events}
+        return {step: float(v) for step, v in scores.items() if isinstance(v, int | float) and math.isfinite(v)}
 
     @cached_property
     def kept_epoch(self) -> int | None:
@@ -93,15 +93,15 @@ def read(folder: Path, *, scores_only: bool = False) -> list[Run]:
         siblings = [p.name for p in folder.parent.glob("*") if p.is_dir()] if folder.parent.is_dir() else []
         hint = f"; {nearest(folder.name, siblings)}" if siblings else ""
         raise AffectError(f"no run folder {str(folder)!r}{hint}")
-    found = []
+    folders = []
     for path in [folder, *folder.glob("seed*/fold*")]:
         # Resolved, so that "." says where it is.
         place = re.fullmatch(r"seed(\d+)/fold(\d+)", "/".join(path.resolve().parts[-2:]))
         if place and path.is_dir():
-            found.append((int(place[1]), int(place[2]), path))
-    if not found:
+            folders.append((int(place[1]), int(place[2]), path))
+    if not folders:
         raise AffectError(f"{str(folder)!r} holds no runs (no seed<S>/fold<F> folder in it)")
-    return [_run(path, seed, fold, scores_only) for seed, fold, path in sorted(found)]
+    return [_run(path, seed, fold, scores_only) for seed, fold, path in sorted(folders)]
 
 
 def _run(path: Path, seed: int, fold: int, scores_only: bool) -> Run:

@@ -25,16 +25,16 @@ def medians(timing: Iterable[Record]) -> dict[str, float]:
         for name, value in record.items():
             if finite(value):
                 values.setdefault(name, []).append(float(value))
-    return {name: median(found) for name, found in values.items()}
+    return {name: median(series) for name, series in values.items()}
 
 
 def table(study: Study) -> str:
     """Return a line a run with the seconds of its steps, TFLOP/s and share of the peak; "" where none is known."""
     rows = []
     for run in study.measured:
-        known = medians(run.timing)
-        seconds = [_shown(known, name) for name in ("seconds", *(f"{phase}_seconds" for phase in _PHASES))]
-        rate, share = _shown(known, "tflops_per_second"), known.get("peak_share")
+        values = medians(run.timing)
+        seconds = [_shown(values, name) for name in ("seconds", *(f"{phase}_seconds" for phase in _PHASES))]
+        rate, share = _shown(values, "tflops_per_second"), values.get("peak_share")
         rows.append([run.name, *seconds, rate, NONE if share is None else f"{100 * share:.2g} %"])
     head = ["run", "s a step", *_PHASES, "TFLOP/s", "of the peak"]
     # Runs of before have the seconds alone.
@@ -42,5 +42,5 @@ def table(study: Study) -> str:
     return f"{grid(*filled(head, rows))}\n\n{_NOTE}" if told else ""
 
 
-def _shown(known: dict[str, float], name: str) -> str:
-    return f"{known[name]:.3g}" if name in known else NONE
+def _shown(values: dict[str, float], name: str) -> str:
+    return f"{values[name]:.3g}" if name in values else NONE

@@ -109,8 +109,8 @@ class Study:
     @cached_property
     def headline(self) -> list[Measure]:
         """The measures of the main tables, those first that are not made of others; one at least."""
-        found = [measure for measure in self.measures if measure.headline] or self.measures[:1]
-        return sorted(found, key=lambda measure: bool(measure.parts))
+        measures = [measure for measure in self.measures if measure.headline] or self.measures[:1]
+        return sorted(measures, key=lambda measure: bool(measure.parts))
 
     @cached_property
     def main(self) -> Measure | None:
@@ -190,8 +190,8 @@ class Study:
         """Return what was made under a key before, else make it."""
         if key not in self._held:
             self._held[key] = make()
-        found: T = self._held[key]
-        return found
+        value: T = self._held[key]
+        return value
 
     def advice(self, kind: str, otherwise: str) -> str:
         """Return what to try about a flag: the task's advice, else the report's."""
@@ -206,7 +206,7 @@ class Study:
         # Those of another condition are not asked for again, and are many.
         for old in [key for key in self._held if key[0] == "_system" and "@" in str(key[1]) and key[1] != evaluation]:
             del self._held[old]
-        found = self._system(evaluation, model)
+        system = self._system(evaluation, model)
         if ("taken", evaluation) not in self._held:
             # All that is asked of rows that will not stay, while they are there.
             self._held["taken", evaluation] = True
@@ -216,7 +216,7 @@ class Study:
             self.signature(evaluation)
             if self.main is not None and any(evaluation in members for members in self.summaries.values()):
                 self.sampled(evaluation, self.main)
-        return found
+        return system
 
     @_kept
     def _system(self, evaluation: str, model: str) -> System:

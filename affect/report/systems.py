@@ -65,8 +65,8 @@ class Scored:
     @cached_property
     def by_fold(self) -> dict[int, float]:
         """The score of each fold, averaged over the seeds where it is known; fold 0 only where it is all there is."""
-        found = self._means(1)
-        return {fold: value for fold, value in found.items() if fold} or found
+        means = self._means(1)
+        return {fold: value for fold, value in means.items() if fold} or means
 
     @cached_property
     def by_seed(self) -> dict[int, float]:
@@ -146,10 +146,10 @@ class System:
 
     def keyed(self, repeated: bool) -> dict[int, dict[Key, Record]]:
         """Return the rows by seed and key."""
-        found: dict[int, dict[Key, Record]] = {}
+        by_seed: dict[int, dict[Key, Record]] = {}
         for (seed, fold), rows in self.units.items():
-            found.setdefault(seed, {}).update({(fold if repeated else 0, i): row for i, row in rows.items()})
-        return found
+            by_seed.setdefault(seed, {}).update({(fold if repeated else 0, i): row for i, row in rows.items()})
+        return by_seed
 
     def keys(self, repeated: bool) -> dict[Key, Record]:
         """Return a row for each key that some seed has."""
@@ -228,13 +228,13 @@ class Groups:
             return {}
         # A row that this model, or this fold, does not have takes part in the drawing all the same.
         parts = [system] if pooled else [System(units={cell: rows}) for cell, rows in system.units.items()]
-        found: dict[int, list[Floats]] = {}
+        by_seed: dict[int, list[Floats]] = {}
         for seed, rows in (item for part in parts for item in part.keyed(self.repeated).items()):
             values = self._replicates([rows.get(key, _ABSENT) for key in self.keys], measure)
             if values is None:
                 return {}
-            found.setdefault(seed, []).append(values)
-        return {seed: np.mean(values, axis=0) for seed, values in found.items()}
+            by_seed.setdefault(seed, []).append(values)
+        return {seed: np.mean(values, axis=0) for seed, values in by_seed.items()}
 
     def _replicates(self, rows: list[Record], measure: Measure) -> Floats | None:
         """Return the replicates [n] of rows [R]; None where the rows have no score."""
@@ -287,10 +287,10 @@ def interval(value: float, samples: Floats | None) -> Estimate:
 
 def spread(values: Iterable[float]) -> tuple[float, float]:
     """Return mean and standard deviation (of a sample; NaN for one value) of the values that are known."""
-    known = [value for value in values if not math.isnan(value)]
-    if not known:
+    present = [value for value in values if not math.isnan(value)]
+    if not present:
         return math.nan, math.nan
-    return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
+    return float(np.mean(present)), float(np.std(present, ddof=1)) if len(present) > 1 else math.nan
 
 
 def _means_by_seed(each: Sequence[Mapping[int, Any]]) -> dict[int, Any]:

@@ -38,8 +38,8 @@ def task_class(name: str) -> type[Task]:
     place = TASKS.get(name) or next((point.value for point in entry_points(group=GROUP, name=name)), None)
     if place is None:
         raise AffectError(f"unknown task {name!r}; {nearest(name, names())}")
-    found: type[Task] = attribute(place)
-    return found
+    task: type[Task] = attribute(place)
+    return task
 
 
 def attribute(place: str) -> Any:
@@ -55,8 +55,8 @@ def helps(command: str) -> list[str]:
 
 def commands() -> dict[str, Callable[..., None]]:
     """Return the subcommands that installed tasks add to `affect`, by name."""
-    found = (attribute(place) for name in names() for place in task_class(name).commands)
-    return {function.__name__: function for function in found}
+    functions = (attribute(place) for name in names() for place in task_class(name).commands)
+    return {function.__name__: function for function in functions}
 
 
 def read_recipe(data: dict[str, Any] | Path) -> Recipe:

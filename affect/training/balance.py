@@ -124,14 +124,14 @@ def _assign(lengths: list[float], bounds: Sequence[int], world: int, each: int) 
     heap: list[tuple[float, int, Groups]] = [(0.0, rank, []) for rank in range(world)]
     full: list[tuple[float, int, Groups]] = []
     for k in sorted(range(len(groups)), key=lambda k: -costs[k]):
-        load, rank, mine = heapq.heappop(heap)
-        mine.append(groups[k])
-        item = (load + costs[k], rank, mine)
-        if len(mine) == each:
+        load, rank, assigned = heapq.heappop(heap)
+        assigned.append(groups[k])
+        item = (load + costs[k], rank, assigned)
+        if len(assigned) == each:
             full.append(item)
         else:
             heapq.heappush(heap, item)
-    return [(load, mine) for load, _, mine in sorted(full + heap, key=lambda item: item[1])]
+    return [(load, assigned) for load, _, assigned in sorted(full + heap, key=lambda item: item[1])]
 
 
 # By cost
@@ -229,13 +229,13 @@ class _Search:
 
     def _take(self, limit: float, each: int, share: float) -> bool:
         """Attempt a limit; keep what was found where it is the best. Returns whether all rows fit."""
-        found = self._fit(limit - each * self.start, each, share)
-        if found is None:
+        ranks = self._fit(limit - each * self.start, each, share)
+        if ranks is None:
             return False
-        split(found, each)
-        slowest = float(loads(found, self.row_costs, self.start).max())
+        split(ranks, each)
+        slowest = float(loads(ranks, self.row_costs, self.start).max())
         if slowest < self.slowest:
-            self.slowest, self.ranks = slowest, found
+            self.slowest, self.ranks = slowest, ranks
         return True
 
     def _fit(self, room: float, each: int, share: float) -> list[Groups] | None:

@@ -59,19 +59,19 @@ def costs(
     path = cache_path("costs", task, recipe, engine.device, engine.precision)
 
     def find() -> tuple[Costs, str] | None:
-        found = _remembered(path, sizes)
-        if found is not None:
-            return found, "remembered"
+        estimate = _remembered(path, sizes)
+        if estimate is not None:
+            return estimate, "remembered"
         samples = _measure(engine, task, model, part, lengths, budget)
         if len(samples) < _FEWEST:
             return None
-        found, error = fit(samples)
-        known = {"costs": found.stored(), "sizes": sizes, "error": error, "samples": samples}
-        keep(path, known, "what a micro-batch costs is measured")
-        return found, f"measured on {len(samples)} shapes, {100 * error:.0f} % off"
+        estimate, error = fit(samples)
+        record = {"costs": estimate.stored(), "sizes": sizes, "error": error, "samples": samples}
+        keep(path, record, "what a micro-batch costs is measured")
+        return estimate, f"measured on {len(samples)} shapes, {100 * error:.0f} % off"
 
-    known = engine.on_main(find)
-    return None if known is None else (started(known[0], lengths, budget), known[1])
+    result = engine.on_main(find)
+    return None if result is None else (started(result[0], lengths, budget), result[1])
 
 
 def started(costs: Costs, lengths: Floats, budget: float) -> Costs:
@@ -118,11 +118,11 @@ def keep(path: Path, facts: Any, what: str) -> None:
 
 def _remembered(path: Path, sizes: list[int] | None = None) -> Costs | None:
     """Return the costs in a file, where it is of a model with these trained and frozen weights."""
-    known: Any = cache.read_json(path)
-    if not isinstance(known, dict) or (sizes is not None and known.get("sizes") != sizes):
+    record: Any = cache.read_json(path)
+    if not isinstance(record, dict) or (sizes is not None and record.get("sizes") != sizes):
         return None
     try:
-        return Costs.read(known.get("costs"))
+        return Costs.read(record.get("costs"))
     except ValueError:
         _LOG.warning("%s holds no costs; they are measured again", path)
         return None

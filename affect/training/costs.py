@@ -66,10 +66,10 @@ def fit(samples: Sequence[tuple[int, float, float]]) -> tuple[Costs, float]:
     terms = np.stack([np.ones_like(rows), rows * longest, rows * longest**2], 1) / seconds[:, None]
     weights = np.ones_like(seconds)
     for _ in range(_ROUNDS):
-        found = _least_squares(terms * weights[:, None], weights)
-        error = np.abs(terms @ found - 1.0)
+        solution = _least_squares(terms * weights[:, None], weights)
+        error = np.abs(terms @ solution - 1.0)
         weights = np.sqrt(np.minimum(1.0, _FAR / np.maximum(error, 1e-12)))
-    start, second, square = found.tolist()
+    start, second, square = solution.tolist()
     return Costs(start, second, square), float(np.median(error))
 
 

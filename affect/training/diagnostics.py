@@ -67,8 +67,8 @@ def of_gradients(gradients: Mapping[str, Tensor], scale: float = 1.0) -> dict[st
     products = [gradients[first] @ gradients[second] for first, second in pairs]
     read = _read([*(gradient.norm() for gradient in gradients.values()), *products])
     norms = dict(zip(gradients, read, strict=False))
-    found = {f"gradient_norm/{name}": norm / scale for name, norm in norms.items()}
+    values = {f"gradient_norm/{name}": norm / scale for name, norm in norms.items()}
     for (first, second), dot in zip(pairs, read[len(norms) :], strict=True):
         both = norms[first] * norms[second]
-        found[f"gradient_cosine/{first}/{second}"] = dot / both if both > 0 else 0.0
-    return found
+        values[f"gradient_cosine/{first}/{second}"] = dot / both if both > 0 else 0.0
+    return values

@@ -97,8 +97,8 @@ def _costs(
     named = recipe.train.costs
     if isinstance(named, tuple):
         return Costs(*named), "; costs as named"
-    found = None if named == "linear" else cost_probe.costs(engine, task, model, part, lengths, budget, recipe)
-    return (None, "") if found is None else (found[0], f"; costs {found[1]}")
+    measured = None if named == "linear" else cost_probe.costs(engine, task, model, part, lengths, budget, recipe)
+    return (None, "") if measured is None else (measured[0], f"; costs {measured[1]}")
 
 
 def _bytes_per_unit(

@@ -78,7 +78,7 @@ def cut(
     each, indices = max(map(len, ranks)), members.tolist()
     filler = Micro((indices[-1],), filler=True)
     micros = [[Micro(tuple(indices[first:end])) for first, end in groups] for groups in ranks]
-    return Cut(tuple((*mine, *[filler] * (each - len(mine))) for mine in micros))
+    return Cut(tuple((*batches, *[filler] * (each - len(batches))) for batches in micros))
 
 
 def cost(lengths: NDArray[np.float64], micros: Sequence[Micro]) -> float:

@@ -41,9 +41,9 @@ def predict(
                 signals.check(engine, "in the middle of predictions, which are made again")
                 watchdog.mark("evaluating")
                 batch = loader.take(1)[0].to(engine.device)
-                found = task.predict(model, batch)
+                predicted = task.predict(model, batch)
                 if not batch.filler:
-                    rows += found
+                    rows += predicted
     finally:
         if training:
             model.train()

@@ -54,10 +54,10 @@ def claim(folder: Path, recipe: Recipe, *, experiment: str, overwrite: bool) -> 
 
 def _empty(folder: Path) -> None:
     """Delete what is in a run's folder, but for the lock that is held on it."""
-    found = [path for path in folder.glob("*") if path.name != lock.NAME]
-    if found and not (folder / "recipe.json").exists():
+    paths = [path for path in folder.glob("*") if path.name != lock.NAME]
+    if paths and not (folder / "recipe.json").exists():
         raise AffectError(f"{folder} is not a run's folder: --overwrite does not delete it")
-    for path in found:
+    for path in paths:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

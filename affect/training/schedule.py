@@ -70,6 +70,6 @@ class Schedule:
         return {
             "micro_batches": float(np.mean([len(c.ranks[0]) for c in cuts])),
             "padding": plan.padding(lengths, cuts),
-            "slowest_rank": float(np.mean([max(mine) / np.mean(mine) for mine in loads])) - 1.0,
-            "largest_share": max(max(mine) for mine in padded),
+            "slowest_rank": float(np.mean([max(load) / np.mean(load) for load in loads])) - 1.0,
+            "largest_share": max(max(load) for load in padded),
         }

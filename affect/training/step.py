@@ -81,14 +81,14 @@ def by_term(
     key: tuple[int, int], factors: Mapping[str, float] | None = None, parameters: Sequence[nn.Parameter],
 ) -> dict[str, Tensor]:  # fmt: skip
     """Return each term's weighed gradient of `parameters`, flat [P], by name; of one process. No gradient is left."""
-    found = {}
+    gradients = {}
     for term in terms:
         model.zero_grad(set_to_none=True)
         accumulate(engine, model, [term], batches, mode=mode, key=key, factors=factors)
         flat = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
-        found[term.name] = torch.cat(flat).float()
+        gradients[term.name] = torch.cat(flat).float()
     model.zero_grad(set_to_none=True)
-    return found
+    return gradients
 
 
 class _Step:

@@ -239,27 +239,27 @@ class Meter:
 
     def _tell_drift(self, epoch: int) -> None:
         """Log where steps take another multiple of what the costs say than at first, once for each such change."""
-        found = pace(self._timings)
-        if found is None:
+        ratio = pace(self._timings)
+        if ratio is None:
             return
-        if self.usual is not None and 1 / _DRIFT <= found / self.usual <= _DRIFT:
+        if self.usual is not None and 1 / _DRIFT <= ratio / self.usual <= _DRIFT:
             return
         if self.usual is not None:
             _LOG.warning(
                 "epoch %d: steps take %.2f times what the costs say, and took %.2f times before: another device, or "
                 "one that is busy; ranks are balanced by the costs that the run began with, and the loss is the same",
-                epoch + 1, found, self.usual,
+                epoch + 1, ratio, self.usual,
             )  # fmt: skip
-        self.usual = found
+        self.usual = ratio
 
 
 def _computing(timings: Sequence[Mapping[str, float]]) -> str:
     """Return how much of its device's peak a run took, in words ("": its operations are not known)."""
-    known = [t for t in timings if "flops" in t]
-    if not known:
+    counted = [t for t in timings if "flops" in t]
+    if not counted:
         return ""
     rate, share = (
-        np.average([t[name] for t in known], weights=[t["seconds"] for t in known])
+        np.average([t[name] for t in counted], weights=[t["seconds"] for t in counted])
         for name in ("tflops_per_second", "peak_share")
     )
     return f", {rate:.3g} TFLOP/s ({100 * share:.2g} % of the peak)"
@@ -270,7 +270,7 @@ def pace(timings: Iterable[Mapping[str, float]]) -> float | None:
 
     None where costs are not known, or the steps took too little time together to tell.
     """
-    known = [t for t in timings if t.get("predicted")]
-    if sum(t["seconds"] for t in known) < _WARM:
+    predicted = [t for t in timings if t.get("predicted")]
+    if sum(t["seconds"] for t in predicted) < _WARM:
         return None
-    return float(np.median([t["seconds"] * (1 - t["waiting"]) / t["predicted"] for t in known]))
+    return float(np.median([t["seconds"] * (1 - t["waiting"]) / t["predicted"] for t in predicted]))

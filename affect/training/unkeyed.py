@@ -20,13 +20,13 @@ def watched(model: nn.Module, device: torch.device) -> Iterator[list[str]]:
         # Functions of their own for each module: a hook is told the module, which an engine may have replaced.
         handles.append(module.register_forward_pre_hook(lambda *_, label=label: seen.enter(label)))
         handles.append(module.register_forward_hook(lambda *_: seen.leave(), always_call=True))
-    found: list[str] = []
+    names: list[str] = []
     try:
-        yield found
+        yield names
     finally:
         for handle in handles:
             handle.remove()
-        found += dict.fromkeys(seen.found)
+        names += dict.fromkeys(seen.found)
 
 
 class _Watch:

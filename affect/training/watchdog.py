@@ -63,7 +63,7 @@ def hindmost(places: Sequence[Place], silent: Sequence[Place]) -> str:
         names = "; ".join(f"rank {p.rank} ({p.host}), last seen at step {p.step}, {p.phase}" for p in silent)
         return f"no sign of life from {names}"
     order = [(place.step, PHASES.index(place.phase)) for place in places]
-    level = [place for place, mine in zip(places, order, strict=True) if mine == min(order)]
+    level = [place for place, progress in zip(places, order, strict=True) if progress == min(order)]
     # Of several at the same place, those inside a collective wait for one that is not.
     behind = [place for place in level if not place.where.startswith(_COLLECTIVES)] or level
     return "; ".join(

@@ -92,15 +92,15 @@ def measure(engine: Engine, task: Task, model: nn.Module, part: Dataset, recipe:
     path = cost_probe.cache_path("flops", task, recipe, engine.device, engine.precision, data, sizes)
 
     def find() -> Work | None:
-        known = cache.read_json(path)
-        if not isinstance(known, dict):
+        record = cache.read_json(path)
+        if not isinstance(record, dict):
             samples = _count(engine, task, model, part, lengths)
             if not samples:
                 return None
             counted, once, again, _ = zip(*samples, strict=True)
-            known = {"once": _fit(counted, once), "again": _fit(counted, again)}
-            cost_probe.keep(path, known, "the operations of a row are counted")
-        return Work(once=tuple(known["once"]), again=tuple(known["again"]), peak=peak(engine))
+            record = {"once": _fit(counted, once), "again": _fit(counted, again)}
+            cost_probe.keep(path, record, "the operations of a row are counted")
+        return Work(once=tuple(record["once"]), again=tuple(record["again"]), peak=peak(engine))
 
     return engine.on_main(find)
 
@@ -169,27 +169,27 @@ def _operations(model: nn.Module, inputs: dict[str, Tensor]) -> tuple[int, int]:
 
 def _fit(lengths: Sequence[float], operations: Sequence[int]) -> Curve:
     """Return the curve through what was counted."""
-    found, _ = fit([(1, length, max(1, number)) for length, number in zip(lengths, operations, strict=True)])
-    return found.square, found.second, found.start
+    coefficients, _ = fit([(1, length, max(1, number)) for length, number in zip(lengths, operations, strict=True)])
+    return coefficients.square, coefficients.second, coefficients.start
 
 
 def peak(engine: Engine) -> float:
     """Return the operations a second of a large product on this device at the run's precision, remembered or timed."""
     path = cost_probe.device_path("peak", engine.device, engine.precision)
-    known = cache.read_json(path)
-    if not isinstance(known, float):
-        known = _timed_product(engine)
+    rate = cache.read_json(path)
+    if not isinstance(rate, float):
+        rate = _timed_product(engine)
         if engine.accelerated:
             # What it took is no memory of the run's.
             torch.get_device_module(engine.device).reset_peak_memory_stats(engine.device)
-        cost_probe.keep(path, known, "the peak of a product is measured")
-    return known
+        cost_probe.keep(path, rate, "the peak of a product is measured")
+    return rate
 
 
 def _timed_product(engine: Engine) -> float:
     """Time products of growing size until one takes long enough, and return that one's best."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(engine.precision, torch.float32)
-    size, now, found = 128, cost_probe.host_clock(engine), 0.0
+    size, now, rate = 128, cost_probe.host_clock(engine), 0.0
     while size < 8192:
         size *= 2
         # Random, for a device computes with zeros and ones faster.
@@ -202,7 +202,7 @@ def _timed_product(engine: Engine) -> float:
             matrix @ matrix
             cost_probe.wait(engine)
             seconds.append(now() - begun)
-        found = 2 * size**3 / min(seconds)
+        rate = 2 * size**3 / min(seconds)
         if min(seconds) > _LONG:
             break
-    return found
+    return rate

@@ -100,16 +100,16 @@ def read(kind: Kind[C], corpus: str, root: str | Path, *, name: str | None = Non
     `name` is the user's name for it. Raises AffectError for an unknown layout or option, a layout of another kind, and
     what the reader raises.
     """
-    found = layout(corpus)
-    if found.kind is not kind:
-        raise AffectError(f"corpus {corpus!r} is of {found.kind.rows}, not of the {kind.rows} that this task needs")
-    _, *parameters = inspect.signature(found.read).parameters.values()
-    known = [parameter.name for parameter in parameters]
-    unknown = [option for option in options if option not in known]
+    reader = layout(corpus)
+    if reader.kind is not kind:
+        raise AffectError(f"corpus {corpus!r} is of {reader.kind.rows}, not of the {kind.rows} that this task needs")
+    _, *parameters = inspect.signature(reader.read).parameters.values()
+    allowed = [parameter.name for parameter in parameters]
+    unknown = [option for option in options if option not in allowed]
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        hint = nearest(unknown[0], known) if known else "it has none"
+        hint = nearest(unknown[0], allowed) if allowed else "it has none"
         raise AffectError(f"corpus {corpus!r} has no option {unknown[0]!r}: {hint}")
-    made = found.read(str(root), **options)
+    made = reader.read(str(root), **options)
     return cast(C, made if name is None else replace(made, name=name))
 
 

@@ -50,10 +50,10 @@ def describe_file(path: Path) -> str | None:
 def holds(path: Path) -> bool:
     """Whether a folder is one that `affect convert` wrote."""
     try:
-        said = json.loads((path / "schema.json").read_bytes())
+        schema = json.loads((path / "schema.json").read_bytes())
     except (OSError, ValueError):
         return False
-    return isinstance(said, dict) and str(said.get("format", "")).startswith("affect.scores.")
+    return isinstance(schema, dict) and str(schema.get("format", "")).startswith("affect.scores.")
 
 
 CORPUS = Layout(

@@ -88,12 +88,12 @@ def _tables(folder: Path, table: str | None) -> dict[Path, str]:
     parts = {folder / f"{name}.csv": part for name, part in _PARTS.items() if (folder / f"{name}.csv").is_file()}
     if parts:
         return parts
-    found = [path for path in sorted(folder.glob("*.csv")) if _scored(path)]
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found[:5])
-        words = f"has {len(found)} tables of scores ({names}): name one" if found else "has no table of scores"
+    tables = [path for path in sorted(folder.glob("*.csv")) if _scored(path)]
+    if len(tables) != 1:
+        names = ", ".join(path.name for path in tables[:5])
+        words = f"has {len(tables)} tables of scores ({names}): name one" if tables else "has no table of scores"
         raise AffectError(f"{folder} {words}")
-    return {found[0]: ""}
+    return {tables[0]: ""}
 
 
 def _scored(path: Path, *, unless: str = "") -> bool:

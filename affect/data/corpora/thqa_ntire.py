@@ -29,11 +29,11 @@ def groups_of(name: str) -> dict[str, str]:
     """Return identity, picture model, sentence and generator of a video's name; raises UnusableError for another."""
     from affect.data.corpora.labels import UnusableError
 
-    if found := _TALKER.fullmatch(name):
-        character, model, sentence, talker = found.groups()
+    if match := _TALKER.fullmatch(name):
+        character, model, sentence, talker = match.groups()
         talker = talker if model else f"{talker} (THQA)"
-    elif found := _REAL.fullmatch(name):
-        character, sentence, talker = found.groups()
+    elif match := _REAL.fullmatch(name):
+        character, sentence, talker = match.groups()
         model = "real"
     else:
         raise UnusableError(f"a name of no known kind: {name[:60]}")

@@ -117,17 +117,17 @@ def segments(part: Dataset, places: Mapping[str, int], size: int | None) -> Data
     untimed = {key for key, rows in dialogues.items() if np.isnan([row["start"] for row in rows]).any()}
     if untimed:
         _LOG.warning("%d of %d dialogues have no start times: their utterances go by id", len(untimed), len(dialogues))
-    found = []
+    rows = []
     for key in sorted(dialogues):
         ordered = sorted(dialogues[key], key=itemgetter("id") if key in untimed else itemgetter("start", "id"))
         step = size or len(ordered)
         for first in range(0, len(ordered), step):
             members = ordered[first : first + step]
             names = [str(row["id"]) for row in members]
-            found.append({
+            rows.append({
                 "id": f"{names[0]}+{len(names) - 1}",
                 "members": names,
                 "rows": [places[name] for name in names],
                 "length": float(np.sum([row["length"] for row in members])),
             })  # fmt: skip
-    return Dataset.from_list(found)
+    return Dataset.from_list(rows)

@@ -58,7 +58,7 @@ def export(folder: Path, path: Path, opset: int = onnx.OPSET) -> Exported:
     graph = Graph(model)
     facts = to_dict(graph.facts)
     inputs, outputs = inputs_of(graph.facts), outputs_of(graph.facts)
-    batch = _example(graph, _CAPTURED, said=_SAID[0], seed=0)
+    batch = _example(graph, _CAPTURED, remembered=_SAID[0], seed=0)
     sizes: dict[str, dict[int, Any]] = {name: {0: torch.export.Dim.DYNAMIC} for name in batch}
     if graph.facts.hears_waveform:
         sizes["waveform"][1] = torch.export.Dim.DYNAMIC
@@ -100,9 +100,9 @@ def compare(graph: Graph, exported: Session) -> float:
     worst = 0.0
     for number, seconds in enumerate(_CHECKED if graph.facts.hears_waveform else _CHECKED[:4], 1):
         batch = {name: value.numpy() for name, value in _example(graph, seconds, _SAID[number], seed=number).items()}
-        found = exported.run(batch)
+        outputs = exported.run(batch)
         for name, value in graph.run(batch).items():
-            difference = float(np.abs(found[name] - value).max())
+            difference = float(np.abs(outputs[name] - value).max())
             if not difference <= TOLERANCE:
                 lengths = ", ".join(f"{s:g}" for s in seconds)
                 raise AffectError(
@@ -112,7 +112,7 @@ def compare(graph: Graph, exported: Session) -> float:
     return worst
 
 
-def _example(graph: Graph, seconds: tuple[float, ...], said: int, seed: int) -> dict[str, Tensor]:
+def _example(graph: Graph, seconds: tuple[float, ...], remembered: int, seed: int) -> dict[str, Tensor]:
     """Return a batch of noise that swells, its padding full of garbage, and functionals, one of them missing."""
     facts = graph.facts
     branch: Any = graph.model.prosody
@@ -131,7 +131,7 @@ def _example(graph: Graph, seconds: tuple[float, ...], said: int, seed: int) -> 
     if facts.speaker_features:
         batch["speaker"] = torch.randn(len(seconds), facts.speaker_features, generator=generator)
     for name, width in facts.remembers.items():
-        batch[f"said_{name}"] = torch.randn(said, width, generator=generator)
+        batch[f"said_{name}"] = torch.randn(remembered, width, generator=generator)
     return batch
 
 

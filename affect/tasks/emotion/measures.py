@@ -42,10 +42,10 @@ def rows_of(
     raw = {name: (outputs[name].double() * (high - low) + low).tolist() for name in numbers_of(targets)}
     shares = outputs[EMOTION].double().softmax(-1).tolist() if EMOTION in targets else []
     rows: list[Row] = []
-    for k, (name, known) in enumerate(zip(batch.ids, batch.rows, strict=True)):
-        keys = {key: value for key, value in known.items() if key not in targets}
+    for k, (name, fields) in enumerate(zip(batch.ids, batch.rows, strict=True)):
+        keys = {key: value for key, value in fields.items() if key not in targets}
         predicted: dict[str, object] = {target: values[k] for target, values in raw.items()}
-        row: Row = {"id": name, "prediction": predicted, "target": {t: known[t] for t in targets}, **keys}
+        row: Row = {"id": name, "prediction": predicted, "target": {t: fields[t] for t in targets}, **keys}
         if shares:
             predicted[EMOTION] = classes[int(np.argmax(shares[k]))] if np.isfinite(shares[k]).all() else None
             row["probability"] = {EMOTION: dict(zip(classes, shares[k], strict=True))}

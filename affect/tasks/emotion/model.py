@@ -173,20 +173,20 @@ class EmotionModel(nn.Module):
 
     def perceive(self, given: dict[str, Tensor], turns: Tensor | None = None) -> dict[str, Tensor]:
         """Return what each utterance is by itself, a vector [U, D] a branch, of the inputs of `forward` by name."""
-        found: dict[str, Tensor] = {}
+        vectors: dict[str, Tensor] = {}
         if self.prosody is not None:
             if "prosody" not in given:
                 raise AffectError("this model takes prosody functionals: they are missing")
-            found["prosody"] = self.prosody(given["prosody"])
+            vectors["prosody"] = self.prosody(given["prosody"])
         if self.speech is not None:
             # After the prosody, which may choose among the frames.
             heard = {name: value for name, value in given.items() if name in SpeechBranch.INPUTS}
-            found["speech"] = self.speech(heard | ({"rhythm": found["prosody"]} if found else {}), turns)
+            vectors["speech"] = self.speech(heard | ({"rhythm": vectors["prosody"]} if vectors else {}), turns)
         if self.text is not None:
             if "tokens" not in given or "token_mask" not in given:
                 raise AffectError("this model takes text: tokens and token_mask are missing")
-            found["text"] = self.text(given["tokens"], given["token_mask"])
-        return found
+            vectors["text"] = self.text(given["tokens"], given["token_mask"])
+        return vectors
 
     def judge(self, perceived: dict[str, Tensor], turns: Tensor | None = None) -> dict[str, Tensor]:
         """Return the outputs of `forward`, of what `perceive` gave for utterances in the order they were said."""
@@ -215,9 +215,9 @@ class EmotionModel(nn.Module):
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters of the pretrained encoders (layer weights are not of them, adapters are)."""
-        found = [] if self.encoder is None else backbone_parameters(self.encoder)
-        found += [] if self.text is None else self.text.pretrained_parameters()
-        return [entry for entry in found if entry.requires_grad]
+        parameters = [] if self.encoder is None else backbone_parameters(self.encoder)
+        parameters += [] if self.text is None else self.text.pretrained_parameters()
+        return [entry for entry in parameters if entry.requires_grad]
 
 
 def _join(parts: Sequence[Tensor | None]) -> Tensor:

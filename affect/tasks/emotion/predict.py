@@ -90,13 +90,13 @@ class Graph(nn.Module):
     def outputs(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return each number [B], raw and as `<name>_unit`, the probabilities of `emotion` [B, C], what was heard."""
         low, high = self.facts.scale
-        said = {name: given[f"said_{name}"] for name in self.facts.remembers}
+        remembered = {name: given[f"said_{name}"] for name in self.facts.remembers}
         perceived = self.model.perceive(given)
-        heard = {f"heard_{name}": perceived[name] for name in said}
+        heard = {f"heard_{name}": perceived[name] for name in remembered}
         turns, before = None, 0
-        if said:
-            perceived = {name: torch.cat([said[name], value]) for name, value in perceived.items()}
-            before, together = (next(iter(vectors.values())).shape[0] for vectors in (said, perceived))
+        if remembered:
+            perceived = {name: torch.cat([remembered[name], value]) for name, value in perceived.items()}
+            before, together = (next(iter(vectors.values())).shape[0] for vectors in (remembered, perceived))
             # A graph takes all for one dialogue, and could not hold what follows from a value.
             turns = None if torch.compiler.is_exporting() else torch.tensor([together])
         judged = {name: value[before:] for name, value in self.model.judge(perceived, turns).items()}

@@ -65,17 +65,17 @@ class Prepared:
 
     def inputs(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Return `states` [U, L, T, D] padded in time with `frames` [U], and `speaker` [U, E], of those prepared."""
-        found: dict[str, Tensor] = {}
+        inputs: dict[str, Tensor] = {}
         if "states" in self.stores:
             read = self.stores["states"].read
             # Padded in their first dimension: [T, L, D] each.
             each = [torch.from_numpy(read(row["digest"])).float().transpose(0, 1) for row in rows]
-            found["frames"] = torch.tensor([len(states) for states in each])
-            found["states"] = nn.utils.rnn.pad_sequence(each, batch_first=True).transpose(1, 2)
+            inputs["frames"] = torch.tensor([len(states) for states in each])
+            inputs["states"] = nn.utils.rnn.pad_sequence(each, batch_first=True).transpose(1, 2)
         if "speaker" in self.stores:
             read = self.stores["speaker"].read
-            found["speaker"] = torch.stack([torch.from_numpy(read(row["digest"])) for row in rows])
-        return found
+            inputs["speaker"] = torch.stack([torch.from_numpy(read(row["digest"])) for row in rows])
+        return inputs
 
 
 def _wanted(recipe: Emotion, speech: SpeechBranch) -> Iterator[tuple[str, dict[str, Any], Compute]]:
@@ -93,8 +93,8 @@ def _wanted(recipe: Emotion, speech: SpeechBranch) -> Iterator[tuple[str, dict[s
         }  # fmt: skip
 
         def states(waveform: Tensor, samples: Tensor) -> list[Array]:
-            found, mask = encoder.states(waveform, samples)
-            stack = torch.stack(list(found), 1).float().cpu()
+            layers, mask = encoder.states(waveform, samples)
+            stack = torch.stack(list(layers), 1).float().cpu()
             counts = mask.sum(1).tolist()
             kept = [row[:, :count] for row, count in zip(stack, counts, strict=True)]
             return [(row.mean(1, keepdim=True) if pooled else row).numpy().astype(cache) for row in kept]

@@ -192,15 +192,15 @@ class EmotionTask(EmotionReport, EmotionCard):
         from affect.losses.ccc import ccc_term
         from affect.losses.masked import cross_entropy, squared_error
 
-        recipe, found = self.recipe, []
+        recipe, terms = self.recipe, []
         numbers: list[Callable[..., Term]] = [squared_error] if recipe.loss == "mse" else [ccc_term]
         numbers += [squared_error] if recipe.loss == "ccc_mse" else []
         for k, target in enumerate(recipe.targets):
             kinds: list[Callable[..., Term]] = [cross_entropy] if target == EMOTION else numbers
             weight = recipe.weights[k] if recipe.weights else 1.0
             column = k if recipe.model.uncertainty else None
-            found += [kind(target, weight=weight, log_variance=column) for kind in kinds]
-        return found
+            terms += [kind(target, weight=weight, log_variance=column) for kind in kinds]
+        return terms
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Return up to four groups: encoder and head, each with and without weight decay."""
@@ -270,8 +270,8 @@ class EmotionTask(EmotionReport, EmotionCard):
                 values = features.predict(name, x, labels, new, groups=train["speaker"])
                 columns |= zip(numbers, values.T.tolist(), strict=True)
             if classes is not None:
-                known = [classes.name(emotion) for emotion in train["emotion"]]
-                columns[EMOTION] = of_classes.predict(name, x, known, new, groups=train["speaker"])
+                emotions = [classes.name(emotion) for emotion in train["emotion"]]
+                columns[EMOTION] = of_classes.predict(name, x, emotions, new, groups=train["speaker"])
         if self.recipe.model.text != "none" and numbers:
             values = text.predict(train["transcript"], labels, test["transcript"], groups=train["dialogue"])
             predicted["tfidf"] = dict(zip(numbers, values.T.tolist(), strict=True))

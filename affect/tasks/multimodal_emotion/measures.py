@@ -53,10 +53,10 @@ def _calibration(rows: Sequence[Row]) -> float:
     shares = np.array([list(row["probability"][EMOTION].values()) for row in labelled], np.float64)
     place = {name: k for k, name in enumerate(labelled[0]["probability"][EMOTION])}
     labels = np.array([place.get(row["target"][EMOTION], -1) for row in labelled], np.int64)
-    known = labels >= 0
-    if not known.any() or not np.isfinite(shares).all():
+    mask = labels >= 0
+    if not mask.any() or not np.isfinite(shares).all():
         return math.nan
-    return calibration.expected_calibration_error(shares[known], labels[known])
+    return calibration.expected_calibration_error(shares[mask], labels[mask])
 
 
 F1 = measures.weighted_f1(EMOTION, "f1")

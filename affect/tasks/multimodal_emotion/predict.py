@@ -51,9 +51,9 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
                     vectors.append(reader.read(utterance))
                 except AffectError as error:
                     vectors.append(str(error))
-            rows = iter(models.predict([found for found in vectors if not isinstance(found, str)]))
-            for utterance, found in zip(utterances[start:], vectors, strict=False):
-                line = {"error": found} if isinstance(found, str) else _line(next(rows))
+            rows = iter(models.predict([result for result in vectors if not isinstance(result, str)]))
+            for utterance, result in zip(utterances[start:], vectors, strict=False):
+                line = {"error": result} if isinstance(result, str) else _line(next(rows))
                 yield {"id": utterance.name, **line}
                 bar.update()
 
@@ -71,21 +71,23 @@ class Models:
         self.streams = tuple(Stream(*stream) for stream in first.data.streams)
         self._kept: list[Fusion] = [first, *map(_load, folders[1:])] if small else []
 
-    def predict(self, found: Sequence[Vectors]) -> list[Row]:
+    def predict(self, utterances: Sequence[Vectors]) -> list[Row]:
         """Return a row for each utterance of N."""
-        if not found:
+        if not utterances:
             return []
         data = self.data
-        inputs = {key: torch.zeros(len(found), width) for key, width in zip(data.keys, data.widths, strict=True)}
-        present = torch.zeros(len(found), len(data.streams))
-        for row, vectors in enumerate(found):
+        inputs = {key: torch.zeros(len(utterances), width) for key, width in zip(data.keys, data.widths, strict=True)}
+        present = torch.zeros(len(utterances), len(data.streams))
+        for row, vectors in enumerate(utterances):
             for place, vector in vectors.items():
                 inputs[data.keys[place]][row] = torch.from_numpy(vector)
                 present[row, place] = 1.0
         own = [[modality == wanted for modality in data.modalities] for wanted in MODALITIES]
         there = torch.stack([present[:, streams].sum(1) for streams in own], dim=1)
         labels = {EMOTION: None, VALENCE: float("nan")}
-        batch = Batch(ids=("",) * len(found), inputs={}, targets={"present": there}, rows=[labels] * len(found))
+        batch = Batch(
+            ids=("",) * len(utterances), inputs={}, targets={"present": there}, rows=[labels] * len(utterances)
+        )
         rows = []
         for model in self._kept or map(_load, self.folders):
             with torch.inference_mode():

@@ -60,14 +60,14 @@ class FusionReport(Task):
     def sections(self, study: Study) -> Sequence[Section]:
         """Return what is missing, what that costs, attention, modality dropout and the toolkit's lines."""
         generated = inside(study.recipe, "data").get("corpus") == "generated"
-        found = [Section(markdown=_GENERATED)] if generated else []
+        sections = [Section(markdown=_GENERATED)] if generated else []
         if not study.finished:
-            return found
+            return sections
         text = "\n\n".join(filter(None, [_lines(study), _error(study), _LEGEND]))
         drawn = Plot(name="dropout", caption="Modality dropout by epoch, and the epochs kept",
                      draw=partial(_dropout, study))  # fmt: skip
         return [
-            *found,
+            *sections,
             Section(title="The public toolkit's metric lines", markdown=text),
             _modalities(study),
             *_attention(study),
@@ -109,13 +109,13 @@ class FusionReport(Task):
 
 def _lines(study: Study) -> str:
     """Return the public toolkit's metric line of each seed and part, indented as code."""
-    found = []
+    lines = []
     for seed in study.seeds:
         for part in study.evaluations:
             values = {m.shown: study.scored(part, m).by_seed.get(seed, math.nan) for m in (F1, ACCURACY, SQUARED_ERROR)}
             shown = ", ".join(f"{name}={'n/a' if math.isnan(v) else f'{v:.4f}'}" for name, v in values.items())
-            found.append(f"    seed{seed} {part}: {shown}")
-    return "\n".join(found)
+            lines.append(f"    seed{seed} {part}: {shown}")
+    return "\n".join(lines)
 
 
 def _error(study: Study) -> str:
@@ -209,14 +209,14 @@ def _shuffled(study: Study) -> list[str]:
 
 def _attention(study: Study) -> list[Section]:
     """Return the weight of each modality in the fusion by what was given; nothing for models without attention."""
-    found = {s: {part: weights(study, part, s) for part in study.evaluations} for s in (*PARTIAL, WHOLE)}
-    known = [w for row in found.values() for w in row.values() if w is not None]
-    if not known:
+    by_subset = {s: {part: weights(study, part, s) for part in study.evaluations} for s in (*PARTIAL, WHOLE)}
+    present = [w for row in by_subset.values() for w in row.values() if w is not None]
+    if not present:
         return []
-    shares = all((w >= -_SUM).all() and abs(w.sum() - 1) <= _SUM for w in known)
+    shares = all((w >= -_SUM).all() and abs(w.sum() - 1) <= _SUM for w in present)
     lost = [
         sum(w[i] for i, letter in enumerate(MODALITIES) if letter not in subset)
-        for subset in PARTIAL for w in found[subset].values() if w is not None
+        for subset in PARTIAL for w in by_subset[subset].values() if w is not None
     ]  # fmt: skip
     words = (
         "Mean weight of audio, text and video (in this order) in the fusion, over utterances, folds and seeds, by the "
@@ -228,10 +228,10 @@ def _attention(study: Study) -> list[Section]:
         words += f"On incomplete subsets {100 * float(np.mean(lost)):.0f} % of it goes to what is missing."
     rows = [
         [subset, *(NONE if w is None else " ".join(f"{value:.2f}" for value in w) for w in row.values())]
-        for subset, row in found.items()
+        for subset, row in by_subset.items()
     ]
     table = grid(["given", *(f"{part} (A T V)" for part in study.evaluations)], rows)
-    drawn = Plot(name="attention", caption="Attention by what is given", draw=partial(_attended, found, shares))
+    drawn = Plot(name="attention", caption="Attention by what is given", draw=partial(_attended, by_subset, shares))
     return [Section(title="Attention", markdown=f"{words.rstrip()}\n\n{table}", plots=[drawn])]
 
 
@@ -245,25 +245,25 @@ def weights(study: Study, part: str, subset: str) -> Floats | None:
         given = [inside(row, "attention") for row in study.system(name).rows()]
         if not given or not all(given):
             return None
-        found: Floats = np.array([[float(row.get(m) or 0.0) for m in MODALITIES.values()] for row in given]).mean(0)
-        return found
+        mean: Floats = np.array([[float(row.get(m) or 0.0) for m in MODALITIES.values()] for row in given]).mean(0)
+        return mean
 
     return study.remember(("attention", name), make)
 
 
-def _attended(found: dict[str, dict[str, Floats | None]], shares: bool) -> Figure | None:
+def _attended(by_subset: dict[str, dict[str, Floats | None]], shares: bool) -> Figure | None:
     """Return the weights as bars, a panel a part: stacked where they are shares."""
     from matplotlib.patches import Patch
 
     from affect.figures import COLOURS, lay_out, same_scale
 
-    parts = [part for part in found[WHOLE] if all(row[part] is not None for row in found.values())]
+    parts = [part for part in by_subset[WHOLE] if all(row[part] is not None for row in by_subset.values())]
     if not parts:
         return None
     figure, panels = lay_out(len(parts), 3.0, 2.6)
     for axes, part in zip(panels, parts, strict=True):
-        values = np.array([row[part] for row in found.values()])
-        places, left = np.arange(len(found)), np.zeros(len(found))
+        values = np.array([row[part] for row in by_subset.values()])
+        places, left = np.arange(len(by_subset)), np.zeros(len(by_subset))
         for i in range(len(MODALITIES)):
             if shares:
                 axes.bar(places, values[:, i], 0.75, bottom=left, color=COLOURS[i])
@@ -271,7 +271,7 @@ def _attended(found: dict[str, dict[str, Floats | None]], shares: bool) -> Figur
             else:
                 axes.bar(places + 0.26 * (i - 1), values[:, i], 0.25, color=COLOURS[i])
         axes.axhline(0, color="black", lw=0.8)
-        axes.set_xticks(places, list(found))
+        axes.set_xticks(places, list(by_subset))
         axes.tick_params(axis="x", labelsize=8)
         axes.set_title(part)
         axes.set_xlabel("given")

@@ -166,14 +166,14 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
 
         The epoch is chosen by the fold as it is, or by the mean over its seven subsets of the modalities.
         """
-        found = evaluations_of(TESTS)
+        evaluations = evaluations_of(TESTS)
         choosing = {f"subset={letters}" for letters in PARTIAL} if self.recipe.choose == "subsets" else set()
         for part in (VALID, *TESTS):
             for condition in NAMES:
                 one = Evaluation(name=f"{part}@{condition}", part=part, condition=condition)
                 chooses = part == VALID and condition in choosing
-                found.append(replace(one, when="epoch", selects=True) if chooses else one)
-        return found
+                evaluations.append(replace(one, when="epoch", selects=True) if chooses else one)
+        return evaluations
 
     def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
         """Return emotion, valence, logits, attention by modality and what was there, an utterance a row."""

@@ -23,24 +23,24 @@ def predicted(clips: Clips, train: Dataset, test: Dataset) -> dict[str, list[Row
 
     The generator's mean is only there where clips name theirs, the ridge and the forest where there are features.
     """
-    known = GENERATOR in clips.groups
-    kinds = [list(part[GENERATOR]) if known else None for part in (train, test)]
+    named = GENERATOR in clips.groups
+    kinds = [list(part[GENERATOR]) if named else None for part in (train, test)]
     own = next((list(train[name]) for name in SOURCES if name in clips.groups), None)
     x, new = pooled(clips, train), pooled(clips, test)
     labels = np.array([train[score] for score in clips.scores], np.float64).T
     targets = np.array([test[score] for score in clips.scores], np.float64).T.tolist()
-    found = {}
+    by_model = {}
     for name in baselines.NAMES:
-        if (name == _KINDS and not known) or (name in _FITTED and not clips.features):
+        if (name == _KINDS and not named) or (name in _FITTED and not clips.features):
             continue
         facts = {"groups": own, "kinds_train": kinds[0], "kinds_test": kinds[1]}
         values = baselines.predict(name, x, labels, new, **facts).tolist()
-        found[f"{GENERATOR}_mean" if name == _KINDS else name] = [
+        by_model[f"{GENERATOR}_mean" if name == _KINDS else name] = [
             {"id": row["id"], "prediction": dict(zip(clips.scores, value, strict=True)),
              "target": dict(zip(clips.scores, target, strict=True)), **{group: row[group] for group in clips.groups}}
             for row, value, target in zip(test, values, targets, strict=True)
         ]  # fmt: skip
-    return found
+    return by_model
 
 
 def pooled(clips: Clips, part: Dataset) -> Floats:

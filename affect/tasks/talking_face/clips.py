@@ -135,7 +135,7 @@ def statistics(clips: Clips, rows: Sequence[int]) -> list[tuple[torch.Tensor, to
 
     A constant one is only centred; of a feature that none has they are zeros and ones.
     """
-    found = []
+    moments = []
     for name, width in clips.features:
         count, total, squares = 0, np.zeros(width), np.zeros(width)
         for row in rows:
@@ -147,5 +147,5 @@ def statistics(clips: Clips, rows: Sequence[int]) -> list[tuple[torch.Tensor, to
         variance = squares / max(1, count) - mean**2
         # What is left of a constant by rounding is no deviation.
         deviation = np.sqrt(np.where(variance > 1e-9 * np.maximum(mean**2, 1e-30), variance, 1.0))
-        found.append((torch.from_numpy(mean).float(), torch.from_numpy(deviation).float()))
-    return found
+        moments.append((torch.from_numpy(mean).float(), torch.from_numpy(deviation).float()))
+    return moments

@@ -58,8 +58,8 @@ class Graph(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """Return the `outputs` [B] of what the model takes."""
-        found = self.model(**batch)
-        return tuple(found[name] for name in self.outputs)
+        outputs = self.model(**batch)
+        return tuple(outputs[name] for name in self.outputs)
 
 
 def onnx(
@@ -164,7 +164,7 @@ def write(model: Exportable, path: Path, opset: int) -> None:
         with torch.inference_mode():
             wanted = model(**batch)
         for name, scale in scales.items():
-            difference = float(np.abs(found[name] - wanted[name].numpy()).max()) / scale
+            difference = float(np.abs(outputs[name] - wanted[name].numpy()).max()) / scale
             if not difference <= TOLERANCE:
                 raise AffectError(f"the graph's {name} differs from torch by {difference:.2g} of its scale: not kept")
 

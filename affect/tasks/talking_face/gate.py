@@ -75,13 +75,13 @@ class RunClips:
             return {}
         scored = [(row, scorer(self.inputs(row))) for row in self.rows(VALID)]
         groups = self.task.corpus.groups
-        found: list[Row] = []
+        rows: list[Row] = []
         for row, outputs in scored:
             spread = {name: outputs[name + SPREAD] for name, _, _ in data.scores if name + SPREAD in outputs}
             target = {name: row[name] for name, _, _ in data.scores}
-            found.append({"prediction": outputs, "target": target, **({"spread": spread} if spread else {}),
+            rows.append({"prediction": outputs, "target": target, **({"spread": spread} if spread else {}),
                           **{name: row[name] for name in groups}})  # fmt: skip
-        return intervals.of_rows(found, data)
+        return intervals.of_rows(rows, data)
 
 
 def judge(
@@ -121,15 +121,15 @@ def _both(
     clips: RunClips, rows: Dataset, before: Scorer, after: Scorer
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], tuple[float, float]]:
     """Return the outputs [R] of both models by name, and their median seconds a clip, measured in turn."""
-    found: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
+    outputs: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
     seconds: tuple[list[float], list[float]] = ([], [])
     for row in rows:
         given = clips.inputs(row)
         for k, scorer in enumerate((before, after)):
             start = time.perf_counter()
-            found[k].append(scorer(given))
+            outputs[k].append(scorer(given))
             seconds[k].append(time.perf_counter() - start)
-    old, new = ({name: np.array([one[name] for one in each]) for name in each[0]} for each in found)
+    old, new = ({name: np.array([one[name] for one in each]) for name in each[0]} for each in outputs)
     return old, new, (float(np.median(seconds[0])), float(np.median(seconds[1])))
 
 

@@ -59,13 +59,13 @@ def of_folders(folders: Sequence[Path], config: Mapping[str, Any]) -> dict[str, 
 
 def of_rows(rows: Sequence[Row], data: Signature) -> dict[str, Any]:
     """Return what `of_folder` does by predicted rows; a score with too few labels is named and has none."""
-    found = {}
+    intervals = {}
     for name, low, high in data.scores:
         try:
-            found[name] = calibrated(rows, name, (low, high)).to_dict()
+            intervals[name] = calibrated(rows, name, (low, high)).to_dict()
         except AffectError as error:
             _LOG.warning("no interval of %s: %s", name, error)
-    return found
+    return intervals
 
 
 def calibrated(rows: Sequence[Row], score: str, scale: tuple[float, float]) -> Intervals:
@@ -100,12 +100,12 @@ def rows_of(run: Path) -> list[Row]:
 
 def bounds(stored: Mapping[str, Any], prediction: Mapping[str, float], spread: Mapping[str, float]) -> dict[str, Any]:
     """Return the interval (low, high) of each score that `stored` has one of, by the models' mean `prediction`."""
-    found = {}
+    intervals = {}
     for name, facts in stored.items():
         own = Intervals.from_dict(facts)
         given = [spread[name]] if own.normalised else None
-        found[name] = own([prediction[name]], spread=given)[0].tolist()
-    return found
+        intervals[name] = own([prediction[name]], spread=given)[0].tolist()
+    return intervals
 
 
 def words(stored: Mapping[str, Any]) -> str:

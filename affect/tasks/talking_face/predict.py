@@ -64,7 +64,7 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
             yield {"id": name, "error": str(error)}
             continue
         each = [score(given) for score in scorers]
-        mean = {output: float(np.mean([found[output] for found in each])) for output in each[0]}
+        mean = {output: float(np.mean([outputs[output] for outputs in each])) for output in each[0]}
         spread = {score: mean[score + SPREAD] for score in scales if score + SPREAD in mean}
         within = intervals.bounds(stored, mean, spread)
         line: Row = {"id": name, "prediction": {score: round(mean[score], _DIGITS) for score in scales}}
@@ -141,8 +141,8 @@ def score(model: torch.nn.Module, given: Inputs) -> dict[str, float]:
 
 def score_exported(session: Session, given: Inputs) -> dict[str, float]:
     """Return an exported model's outputs of a clip."""
-    found = session.run({name: value.numpy() for name, value in given.items()})
-    return {name: float(value[0]) for name, value in found.items()}
+    outputs = session.run({name: value.numpy() for name, value in given.items()})
+    return {name: float(value[0]) for name, value in outputs.items()}
 
 
 def inputs_of(data: Signature, clip: Clip) -> dict[str, torch.Tensor]:
@@ -197,14 +197,14 @@ def read(file: Path, data: Signature) -> Clip:
 
 def _arrays(files: Sequence[Path], folder: Path, data: Signature) -> Clip:
     names = {name for name, _ in data.features}
-    found = {}
+    arrays = {}
     for file in files:
         try:
             if file.stem in names:
-                found[file.stem] = np.load(file, allow_pickle=False)
+                arrays[file.stem] = np.load(file, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise AffectError(f"{file} is no readable array ({first_line(error)})") from error
-    return _checked(found, folder, data)
+    return _checked(arrays, folder, data)
 
 
 def _stored(store: Store, row: int, data: Signature) -> Clip:

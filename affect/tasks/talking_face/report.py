@@ -74,15 +74,15 @@ class TalkingFaceReport(Task):
     def sections(self, study: Study) -> Sequence[Section]:
         """Return the scales, how alike the scores are, what is told within generators, errors and calibration."""
         layout = corpora.known(inside(study.recipe, "data").get("corpus"))
-        found = [Section(markdown=_GENERATED)] if layout is not None and layout.generated else []
+        sections = [Section(markdown=_GENERATED)] if layout is not None and layout.generated else []
         part = next(iter(study.tests), None)
         if not study.finished or part is None:
-            return found
+            return sections
         columns = self._columns(study, part)
         caption = "Mean label by predicted score, an eighth of the predictions a point, and the curve of PLCC"
         drawn = Plot(name="calibration", caption=caption, draw=partial(_calibration, columns))
         return [
-            *found,
+            *sections,
             Section(title="The scores", markdown=_scales(study, part, columns), plots=[drawn]),
             *_intervals(study, part, columns),
             *_alike(columns),
@@ -138,8 +138,8 @@ def columns_of(study: Study, part: str, scores: Sequence[str]) -> Columns:
         values = (row[side].get(name) for row in rows)
         return np.array([v if finite(v) else np.nan for v in values], np.float64)
 
-    found = {name: (make(name, "prediction"), make(name, "target")) for name in scores}
-    return {name: (p, t) for name, (p, t) in found.items() if np.isfinite(p).all() and np.isfinite(t).any()}
+    columns = {name: (make(name, "prediction"), make(name, "target")) for name in scores}
+    return {name: (p, t) for name, (p, t) in columns.items() if np.isfinite(p).all() and np.isfinite(t).any()}
 
 
 def kinds_of(study: Study, part: str) -> list[str]:
@@ -152,26 +152,26 @@ def by_offset(study: Study, part: str) -> dict[str, dict[int, float]]:
     late = [name for name in study.conditions(part) if name.startswith("offset=")]
 
     def make() -> dict[str, dict[int, float]]:
-        found: dict[str, dict[int, float]] = {}
+        means: dict[str, dict[int, float]] = {}
         for condition in ["", *late]:
             rows = study.system(f"{part}@{condition}" if condition else part).rows()
             for name in rows[0]["prediction"] if rows else ():
                 values = [row["prediction"][name] for row in rows]
-                found.setdefault(name, {})[int(condition.partition("=")[2] or 0)] = float(np.mean(values))
-        return found
+                means.setdefault(name, {})[int(condition.partition("=")[2] or 0)] = float(np.mean(values))
+        return means
 
     return study.remember(("offsets", part), make) if late else {}
 
 
 def pairs_of(columns: Columns) -> list[tuple[str, float, float]]:
     """Return for each pair of scores the correlation of predictions and of labels, over rows that have both labels."""
-    found = []
+    pairs = []
     for one, other in combinations(columns, 2):
         (p, t), (q, u) = columns[one], columns[other]
         both = np.isfinite(t) & np.isfinite(u)
         if both.sum() > 1 and not np.isnan(truth := pearson(t[both], u[both])):
-            found.append((f"{one}, {other}", pearson(p[both], q[both]), truth))
-    return found
+            pairs.append((f"{one}, {other}", pearson(p[both], q[both]), truth))
+    return pairs
 
 
 def still(steps: Sequence[dict[str, Any]], scores: tuple[str, ...]) -> Iterator[tuple[str, float, float]]:
@@ -200,10 +200,10 @@ def _scales(study: Study, part: str, columns: Columns) -> str:
     scales, rows = inside(study.environment, "scales"), []
     for name, (p, t) in columns.items():
         low, high = scales.get(name) or (np.nan, np.nan)
-        known = np.isfinite(t)
-        error = p[known] - t[known]
+        valid = np.isfinite(t)
+        error = p[valid] - t[valid]
         rows.append([
-            name, f"{low:g} to {high:g}", f"{known.sum():,}", number(float(t[known].mean())), number(float(p.mean())),
+            name, f"{low:g} to {high:g}", f"{valid.sum():,}", number(float(t[valid].mean())), number(float(p.mean())),
             number(float(np.abs(error).mean())), signed(float(error.mean())),
         ])  # fmt: skip
     head = ["score", "scale", f"labels ({part})", "mean label", "mean prediction", "mean error", "bias"]
@@ -325,8 +325,8 @@ def _calibration(columns: Columns) -> Figure | None:
 
     figure, panels = lay_out(len(columns), 2.4, 2.4)
     for axes, (name, (predicted, labels)) in zip(panels, columns.items(), strict=True):
-        known = np.isfinite(labels)
-        p, t = predicted[known], labels[known]
+        valid = np.isfinite(labels)
+        p, t = predicted[valid], labels[valid]
         bins = [part for part in np.array_split(np.argsort(p), _BINS) if part.size]
         points = np.array([(p[part].mean(), t[part].mean()) for part in bins]).reshape(-1, 2)
         axes.plot(points[:, 0], points[:, 1], "o", color=COLOURS[0], ms=4)

@@ -335,18 +335,18 @@ def call_alike(model: nn.Module) -> None:
 
 def by_parameter(moments: dict[str, Tensor], trained: Collection[str]) -> dict[str, dict[str, Tensor]]:
     """Return the states <kind>/<parameter> by parameter and kind; ValueError for a strange or a missing one."""
-    found: dict[str, dict[str, Tensor]] = {}
+    states: dict[str, dict[str, Tensor]] = {}
     for key, value in moments.items():
         kind, _, name = key.partition("/")
-        found.setdefault(name, {})[kind] = value
-    strange = sorted(found.keys() - set(trained))
+        states.setdefault(name, {})[kind] = value
+    strange = sorted(states.keys() - set(trained))
     if strange:
         raise ValueError(f"the optimiser's state has parameters that are not trained: {', '.join(strange[:3])}")
-    every = set().union(*found.values())
-    for name, kinds in found.items():
+    every = set().union(*states.values())
+    for name, kinds in states.items():
         if kinds.keys() != every:
             raise ValueError(f"the optimiser's state lacks {min(every - kinds.keys())}/{name}")
-    return found
+    return states
 
 
 def check_model(state: Iterable[str], weights: Iterable[str]) -> None:

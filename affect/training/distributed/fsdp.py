@@ -59,8 +59,8 @@ class Sharded(Engine):
         whole = super()._share(value, parameter)
         if not isinstance(parameter, DTensor) or value.dim() == 0:
             return whole
-        mine: Tensor = distribute_tensor(whole, parameter.device_mesh, parameter.placements)
-        return mine
+        shard: Tensor = distribute_tensor(whole, parameter.device_mesh, parameter.placements)
+        return shard
 
 
 def layers_of(model: nn.Module) -> list[str]:

@@ -219,11 +219,11 @@ def _asked(kind: str) -> bool:
 
 
 def _trackers(names: Sequence[str]) -> list[str]:
-    known = {str(kind) for kind in LoggerType} - {"all"}
+    trackers = {str(kind) for kind in LoggerType} - {"all"}
     here = {str(kind) for kind in get_available_trackers()}
     for name in names:
-        if name not in known:
-            raise AffectError(f"train.trackers: unknown tracker {name!r}; {nearest(name, known)}")
+        if name not in trackers:
+            raise AffectError(f"train.trackers: unknown tracker {name!r}; {nearest(name, trackers)}")
         if name not in here:
             # Accelerate would go on without it and not say so.
             raise AffectError(f"train.trackers: {name} is not installed: pip install {name}, or leave it out")

@@ -158,8 +158,8 @@ class Zero(Engine):
             for name, parameter in parameters.items()
             for kind in _MOMENTS
         )
-        found = {f"{kind}/{n}": kept(whole.reshape(_shape(parameters[n]))) for kind, n, whole in wholes if self.main}
-        return found | {f"step/{name}": kept(steps[0]) for name in parameters if self.main}
+        moments = {f"{kind}/{n}": kept(whole.reshape(_shape(parameters[n]))) for kind, n, whole in wholes if self.main}
+        return moments | {f"step/{name}": kept(steps[0]) for name in parameters if self.main}
 
     def load_moments(self, model: nn.Module, optimizer: Any, moments: dict[str, Tensor]) -> None:
         """Take over the optimiser's state, given on every rank. Raises ValueError where it does not fit."""

@@ -100,12 +100,12 @@ class DiarizationErrorRate(evaluate.Metric):  # type: ignore[misc]  # evaluate c
 
 def _turns(recording: Any) -> list[Any]:
     """Return the turns of each speaker, in order, those that overlap or touch made one."""
-    found: dict[str, Any] = {}
+    turns: dict[str, Any] = {}
     for start, end, speaker in _lines(recording) if isinstance(recording, str) else map(_segment, recording):
         span = _checked(start, end)
         if span[1] > span[0]:
-            found.setdefault(speaker, []).append(span)
-    return [_merged(spans) for spans in found.values()]
+            turns.setdefault(speaker, []).append(span)
+    return [_merged(spans) for spans in turns.values()]
 
 
 def _segment(row: Any) -> tuple[float, float, str]:

@@ -124,7 +124,7 @@ def _fitted(x: Any, y: Any) -> tuple[Any, float]:
     def error(at: Any) -> Any:
         return line(expit(at[0] * z + at[1]))[0] - centred
 
-    found = least_squares(error, (1.5, 0.0), slopes, method="lm", max_nfev=200)
+    solution = least_squares(error, (1.5, 0.0), slopes, method="lm", max_nfev=200)
     straight = line(z)[0]
-    curved = float(np.sum(found.fun**2) < np.sum((straight - centred) ** 2))
-    return y.mean() + (found.fun + centred if curved else straight), curved
+    curved = float(np.sum(solution.fun**2) < np.sum((straight - centred) ** 2))
+    return y.mean() + (solution.fun + centred if curved else straight), curved
