@@ -303,20 +303,21 @@ def continual() -> Sequence:
 def thqa() -> TalkingFace:
     """THQA's mean opinion score from 24 numbers a clip: five folds, grouped by picture.
 
-    Nearly linear and much regularised, since there are 640 clips of 16 pictures. Chosen by the folds' validation
-    pictures at their last epoch (SRCC .661 pooled, .607 with frames, a transformer block and less dropout); what is
-    tested is then trained on those pictures, too, as the ridge beside it is.
+    A linear path beside a much regularised network, since there are 640 clips of 16 pictures. Chosen by pictures held
+    out of the folds' training parts (mean of SRCC, PLCC and SRCC within a generator .523; .502 without the path, ridge
+    .489); what is tested is then trained on all of these, as the ridge beside it is.
     """
     return TalkingFace(
         data=Data(corpus="thqa", root="data/thqa", scores=("Score",), features=("clip",), train_all=True),
         model=Model(
-            encoder_dim=64, heads=4, layers=0, temporal_attention=False, norm=False, pooling=("mean",), dropout=0.5
+            encoder_dim=64, heads=4, layers=0, temporal_attention=False, norm=False, pooling=("mean",), dropout=0.5,
+            output="affine", linear=True,
         ),
         loss=Loss(kind="mse", rank=1.0),
-        optim=Optim(lr=1e-3, weight_decay=0.3, schedule="onecycle", warmup=0.3),
+        optim=Optim(lr=3e-4, weight_decay=0.3, schedule="onecycle", warmup=0.3),
         augment=Augment(mixup=0.4),
-        train=Train(batch=64, epochs=40, choose="last", workers=0),
-    )
+        train=Train(batch=64, epochs=100, choose="last", evaluate_every=20, checkpoint_every=20, workers=0),
+    )  # fmt: skip
 
 
 def thqa_generators() -> TalkingFace:

@@ -26,7 +26,7 @@ OWN = [
     "model.encoder_dim", "model.encoder_layers", "model.residual", "model.norm", "model.layers", "model.heads",
     "model.head_width", "model.hidden",
     "model.temporal_attention", "model.pooling", "model.dropout", "model.modality_dropout", "model.alignment",
-    "model.temperature", "model.output", "model.heteroscedastic", "model.normalise",
+    "model.temperature", "model.output", "model.linear", "model.heteroscedastic", "model.normalise",
     *(f"model.media.{name}" for name in (
         "video", "audio", "video_revision", "audio_revision", "train_video", "train_audio", "lr", "rate", "side",
         "faces", "margin", "seconds", "features",

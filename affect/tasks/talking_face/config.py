@@ -229,6 +229,8 @@ class Model:
     """Of the contrastive loss."""
     output: Literal["sigmoid", "affine"] = "sigmoid"
     """sigmoid keeps scores inside their scale, affine leaves them free around its middle."""
+    linear: bool = False
+    """Add to each score what is linear in the mean standardised frames of all features, from 0; with output=affine."""
     heteroscedastic: bool = False
     """Predict a deviation beside each score, learned by the Gaussian likelihood in place of `loss.kind`."""
     normalise: bool = True
@@ -245,6 +247,8 @@ class Model:
         divides = self.head_width is not None or self.encoder_dim % self.heads == 0
         fits = divides and self.encoder_dim % 2 == 0
         require(fits, "model.encoder_dim", f"be even and a multiple of model.heads ({self.heads})", self.encoder_dim)
+        free = not self.linear or self.output == "affine"
+        require(free, "model.linear", "be left out with model.output=sigmoid, which it would leave", self.linear)
         kinds = self.pooling
         require(bool(kinds) and len(set(kinds)) == len(kinds), "model.pooling", "name each kind once", kinds)
 

@@ -55,17 +55,22 @@ class FrameEncoder(nn.Module):
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("deviation", torch.ones(features))
 
-    def forward(self, frames: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return [B, T, E] of `frames` [B, T, W] and which of them count [B, T]; of 0 `counts` [B] the token does."""
+    def standardised(self, frames: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return standardised `frames` [B, T, W] and which count [B, T]; of 0 `counts` [B] the token does."""
         places = torch.arange(frames.shape[1], device=frames.device)
         there, lacking = places < counts[:, None], (counts[:, None] == 0) & (places == 0)
         scaled = (frames - cast(Tensor, self.mean)) / cast(Tensor, self.deviation)
         # Padding may hold values that are not finite.
         frames = torch.where(there[..., None], scaled, torch.where(lacking[..., None], self.token, 0.0))
+        return frames, there | lacking
+
+    def forward(self, frames: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return [B, T, E] of `frames` [B, T, W] and which of them count [B, T], as `standardised` has them."""
+        frames, mask = self.standardised(frames, counts)
         encoded: Tensor = self.network(frames)
         if self.residual is not None:
             encoded = encoded + self.residual(frames)
-        return encoded, there | lacking
+        return encoded, mask
 
 
 class TemporalAttention(nn.Module):
@@ -102,6 +107,7 @@ class TalkingFaceModel(nn.Module):
         norm = [nn.LayerNorm(width)] if config.norm else []
         self.fusion = nn.Sequential(nn.Linear(pooled, width), *norm, nn.ReLU(), Dropout(config.dropout))
         self.heads = nn.ModuleList(self._head(config.output == "sigmoid") for _ in data.scores)
+        self.lines = nn.ModuleList(self._line() for _ in data.scores if config.linear)
         self.spreads = nn.ModuleList(self._head(False) for _ in data.scores if config.heteroscedastic)
         self.aligners = nn.ModuleList(nn.Linear(width, _ALIGNED) for _ in data.features if config.alignment)
         self.log_variances = nn.Parameter(torch.zeros(data.log_variances)) if data.log_variances else None
@@ -112,6 +118,11 @@ class TalkingFaceModel(nn.Module):
     def _head(self, sigmoid: bool) -> RegressionHead:
         width = self.config.encoder_dim
         return RegressionHead(width, hidden=(width // 2,), dropout=self.config.dropout, sigmoid=sigmoid)
+
+    def _line(self) -> nn.Linear:
+        line = nn.Linear(sum(width for _, width in self.data.features), 1, bias=False)
+        nn.init.zeros_(line.weight)
+        return line
 
     def describe(self) -> dict[str, Any]:
         """Return what its task makes it of again, as JSON types."""
@@ -151,7 +162,20 @@ class TalkingFaceModel(nn.Module):
             own, mask = encoder(inputs[name], given[:, k])
             frames.append(own + self.kinds[k] + self._positions(own, given[:, k], longest))
             masks.append(mask)
-        return self._outputs(self._look_at_each_other(frames, masks), masks)
+        outputs = self._outputs(self._look_at_each_other(frames, masks), masks)
+        if self.lines:
+            means = self._means(inputs, given)
+            for (name, low, high), line in zip(self.data.scores, self.lines, strict=True):
+                outputs[name] = outputs[name] + (high - low) * line(means).squeeze(-1).float()
+        return outputs
+
+    def _means(self, inputs: dict[str, Tensor], counts: Tensor) -> Tensor:
+        """Return the mean standardised frames of all features side by side, [B, sum of W]."""
+        named = zip(self.data.features, self.encoders, strict=True)
+        parts = (
+            cast(FrameEncoder, e).standardised(inputs[name], counts[:, k]) for k, ((name, _), e) in enumerate(named)
+        )
+        return torch.cat([masked_mean(*part) for part in parts], dim=-1)
 
     def _look_at_each_other(self, frames: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
         """Return what the transformer makes of the features' `frames` [B, T, E], by their `masks` [B, T].

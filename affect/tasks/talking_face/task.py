@@ -186,7 +186,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
 
     def shared_parameters(self, model: nn.Module) -> list[nn.Parameter]:
         """Return the parameters of all but the heads, which are of one score each."""
-        own = ("heads.", "spreads.", "log_variances")
+        own = ("heads.", "lines.", "spreads.", "log_variances")
         # A model of clips themselves has them in its fusion.
         named = ((name.removeprefix("fusion."), p) for name, p in model.named_parameters())
         return [p for name, p in named if p.requires_grad and not name.startswith(own)]

@@ -22,6 +22,7 @@ VARIANTS: dict[str, dict] = {
                  "pooling": ("mean",), "dropout": 0.1},
     "optimized": {},
     "no_transformer": {"layers": 0, "output": "affine"},
+    "linear": {"layers": 0, "output": "affine", "linear": True},
     "everything": {"modality_dropout": 0.4, "alignment": 0.1, "heteroscedastic": True, "heads": 3, "head_width": 5,
                    "hidden": 7},
 }  # fmt: skip

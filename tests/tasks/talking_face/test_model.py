@@ -85,6 +85,25 @@ def test_a_missing_feature_is_its_token_and_nothing_else():
     assert moved.tolist() == [audio == 0 for _, audio, _ in COUNTS]
 
 
+def test_a_line_adds_what_is_linear_in_mean_standardised_frames():
+    model, plain = made("linear").eval(), made("no_transformer").eval()
+    statistics = [(torch.full((width,), 0.5), torch.full((width,), 2.0)) for _, width in FEATURES]
+    model.standardise(statistics)
+    plain.load_state_dict({name: value for name, value in model.state_dict().items() if not name.startswith("lines.")})
+    torch.testing.assert_close(heard(model), heard(plain), msg="a new line is 0")
+    place, weights = 1, torch.linspace(-1, 1, sum(width for _, width in FEATURES))
+    with torch.no_grad():
+        model.lines[1].weight.copy_(weights)
+        model.encoders[1].token.fill_(3.0)
+        plain.encoders[1].token.fill_(3.0)
+    given = inputs([place])
+    visual, au = ((given[name][0].mean(0) - 0.5) / 2 for name in ("visual", "au"))
+    wanted = 100 * weights @ torch.cat([visual, torch.full((5,), 3.0), au])
+    added = {name: value[place] - heard(plain)[name][place] for name, value in heard(model, padding=9.0).items()}
+    torch.testing.assert_close(added["overall_score"], wanted, atol=1e-3, rtol=1e-4)
+    assert added["lip_sync_score"] == 0
+
+
 def test_statistics_standardise_valid_frames_alone():
     encoder = FrameEncoder(2, config("original", encoder_dim=4))
     frames = torch.tensor([[[1.0, 10.0], [3.0, 30.0], [9e9, 9e9]]])
@@ -139,6 +158,7 @@ def test_what_the_model_is_not_for_is_one_line():
         ({"pooling": ()}, "model.pooling must name each kind once"),
         ({"pooling": ("mean", "mean")}, "model.pooling must name each kind once"),
         ({"modality_dropout": 1.0}, "model.modality_dropout must lie in"),
+        ({"linear": True}, "model.linear must be left out with model.output=sigmoid"),
         ({"layers": -1}, "model.layers must not be negative"),
     ],
 )
