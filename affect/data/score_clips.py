@@ -68,10 +68,10 @@ def _seconds(paths: Sequence[Path]) -> list[float]:
     """Return about how long videos are; those that have not changed since they were asked for are not opened again."""
     digest = hashlib.sha256(repr([stamp(path) for path in paths]).encode()).hexdigest()
     place = cache_folder() / "seconds" / f"{digest[:24]}.json"
-    found: list[float] | None = read_json(place)
-    if found is None:
-        write_json(place, found := [video.seconds_of(path) for path in paths])
-    return found
+    seconds: list[float] | None = read_json(place)
+    if seconds is None:
+        write_json(place, seconds := [video.seconds_of(path) for path in paths])
+    return seconds
 
 
 def with_videos(corpus: ScoreCorpus, videos: Mapping[str, Path], boxes: Path | None) -> ScoreCorpus:

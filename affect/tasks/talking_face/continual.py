@@ -126,10 +126,10 @@ def _mean(values: Iterable[float]) -> float:
 
 def section(study: Study) -> list[Section]:
     """Return the table of stages and batches, and what was forgotten; nothing of other experiments."""
-    found = table_of(study)
-    if found is None:
+    table = table_of(study)
+    if table is None:
         return []
-    scores, names = found
+    scores, names = table
     rows = [[stage.name, *map(number, row)] for stage, row in zip([*study.earlier, study], scores, strict=True)]
     words = "Mean SRCC of the test clips of each batch, after each stage; those right of the diagonal had not arrived."
     text = f"{words}\n\n{grid(['after', *names], rows)}"
@@ -147,10 +147,10 @@ def section(study: Study) -> list[Section]:
 
 def flags(study: Study) -> Iterator[Flag]:
     """Yield a flag where earlier batches are forgotten."""
-    found = table_of(study)
-    if found is None or not found[0].shape[0] == found[0].shape[1] > 1:
+    table = table_of(study)
+    if table is None or not table[0].shape[0] == table[0].shape[1] > 1:
         return
-    forgotten = summary(found[0])["forgetting"]
+    forgotten = summary(table[0])["forgetting"]
     if forgotten > FORGOTTEN:
         words = f"the SRCC of earlier batches fell by {number(forgotten)} from its best"
         yield Flag("forgets", "test", words, "replay more of them (--continual.replay .5), a lower rate", forgotten)

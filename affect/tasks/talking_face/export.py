@@ -160,7 +160,7 @@ def write(model: Exportable, path: Path, opset: int) -> None:
     session, scales = graphs.Session(path), {name: high - low for name, low, high in model.data.scores}
     for seed, frames in enumerate(_CHECKED, 1):
         batch = example(model, frames, seed)
-        found = session.run({name: value.numpy() for name, value in batch.items()})
+        outputs = session.run({name: value.numpy() for name, value in batch.items()})
         with torch.inference_mode():
             wanted = model(**batch)
         for name, scale in scales.items():
@@ -203,9 +203,9 @@ def quantize(path: Path) -> None:
     _set(path, kept)
 
 
-def _describe(path: Path, model: Exportable, found: dict[str, Any]) -> None:
+def _describe(path: Path, model: Exportable, calibration: dict[str, Any]) -> None:
     facts = {"task": TalkingFace.task, "data": to_dict(model.data), "media": to_dict(model.config.media)}
-    facts[intervals.FIELD] = found
+    facts[intervals.FIELD] = calibration
     _set(path, {graphs.METADATA: json.dumps(facts)})
 
 
