@@ -46,7 +46,9 @@ bench: $(VENV)/.done
 	$(BIN)/python benchmarks/hold.py
 	$(BIN)/python benchmarks/mamba.py
 	$(BIN)/python benchmarks/cache.py
+	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/convert.py
+	$(BIN)/python benchmarks/score_epoch.py --steps 12
 	$(BIN)/python benchmarks/together.py --whole
 	$(BIN)/python benchmarks/scale.py
 

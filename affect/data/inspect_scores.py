@@ -99,7 +99,11 @@ def _feature(name: str, facts: Mapping[str, Any], clips: int) -> str:
 
 def _score(name: str, by_part: Mapping[str, Sequence[Row]], scale: tuple[float, float] | None) -> list[str]:
     columns = {part: np.array([row[name] for row in rows], np.float64) for part, rows in by_part.items()}
-    low, high = scale or infer_scale(columns.get("train", np.concatenate(list(columns.values()))).tolist())
+    given = np.concatenate(list(columns.values()))
+    if np.isnan(given).all():
+        return [f"score {name}: no clip has it (affect convert --labels names the others)"]
+    trained = columns.get("train", given)
+    low, high = scale or infer_scale((given if np.isnan(trained).all() else trained).tolist())
     note = "" if scale else ", inferred: the narrowest usual one that holds the labels to train on"
     lines = [f"score {name}: scale {low:g} to {high:g}{note}"]
     for part, values in columns.items():

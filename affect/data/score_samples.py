@@ -81,7 +81,7 @@ class Seen:
 
 
 def check(samples: Sequence[Sample], where: str) -> None:
-    """Raise AffectError for ids that come twice, names that can't be, a score without a label to train on."""
+    """Raise AffectError for ids that come twice and names that can't be."""
     if not samples:
         raise AffectError(f"{where} has no sample")
     first: dict[str, str] = {}
@@ -102,6 +102,11 @@ def check(samples: Sequence[Sample], where: str) -> None:
             # The store has a column <feature>.shape.
             if not name or not name.isprintable() or name != name.strip() or name in taken or name.endswith(".shape"):
                 raise AffectError(f"{where}: {name[:40]!r} can't be the name of one of the {kind}")
+
+
+def check_labels(samples: Sequence[Sample], where: str) -> None:
+    """Raise AffectError for a score that no sample to train on has."""
+    scores = names(samples, "scores")
     trained = [sample for sample in samples if sample.part == "train"] or samples
     for name in scores:
         if all(np.isnan(sample.scores.get(name, np.nan)) for sample in trained):
@@ -195,6 +200,7 @@ def write(
     AffectError as `check` and `survey` do; the caller removes what was written until then.
     """
     check(samples, where)
+    check_labels(samples, where)
     seen = survey(samples, where)
     rows: list[Row] = []
     copies = Copies()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -62,6 +63,16 @@ def test_predict_ends_with_1_where_a_file_is_bad(affect, experiment, small_corpu
     assert "is empty" in lines[0]["error"]
     assert "prediction" in lines[1]
     assert "Traceback" not in err
+
+
+def test_every_command_that_a_text_names_is_there(affect):
+    """A subcommand that a task adds, too, by the line that a user types."""
+    texts = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/*"), *ROOT.glob("affect/**/*.py")]
+    pattern = re.compile(r"(?:`|\()affect ([a-z]+)\b")
+    named = {name for path in texts if path.is_file() for name in pattern.findall(path.read_text(encoding="utf-8"))}
+    assert {"convert", "inspect", "predict"} <= named
+    _, out, _ = affect("--help")
+    assert {name for name in named if name not in out} == set()
 
 
 def test_inspect(affect, small_corpus):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from affect.config import differences
 from affect.findings import Section, finite
 from affect.tables import grid, inside, number
 from affect.task import VALID
@@ -25,6 +26,10 @@ def section(study: Study) -> list[Section]:
     other = study.other
     if other is None or not study.finished or not other.finished or not inside(other.recipe, "loss"):
         return []
+    sections = ("data", "model", "loss", "augment", "optim", "train")
+    before, after = ({name: inside(each.recipe, name) for name in sections} for each in (other, study))
+    precision = differences(before, after) == ["train.precision"]
+    faster = "30 to 50 % faster (mixed precision)" if precision else "none: they differ in more than precision"
     rows = [
         ["mean squared error", "20 to 30 % less", *_change(study, other, lambda runs: _recorded(runs, ERROR))],
         ["R2", "15 to 25 % more", *_change(study, other, lambda runs: _recorded(runs, FIT))],
@@ -32,7 +37,7 @@ def section(study: Study) -> list[Section]:
         ["SRCC of cross_modal_score", "none", *_change(study, other, lambda runs: _recorded(runs, CROSS))],
         [
             "frames a second",
-            "30 to 50 % faster (mixed precision)",
+            faster,
             *_change(study, other, lambda runs: _timed(runs, "units_per_second", np.median)),
         ],
         ["peak memory, GB", "none", *_change(study, other, lambda runs: _timed(runs, "memory_bytes", np.max) / 1e9)],

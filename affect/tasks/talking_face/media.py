@@ -56,6 +56,8 @@ class Media:
             for name in own if getattr(self, kind) is None else ():
                 given = getattr(self, name)
                 require(given in (None, False, "none"), f"media.{name}", f"be left out without media.{kind}", given)
+        learns = self.train_video or self.train_audio != "none"
+        require(self.lr is None or learns, "media.lr", "be left out where no encoder learns", self.lr)
 
     @property
     def taken(self) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
             "latency, errors, fall of SRCC are printed, and nothing is kept where one is over its limit."
         ),
     }
+    commands = ("affect.tasks.talking_face.commands:convert",)
     exporters = {
         "onnx": "affect.tasks.talking_face.export:onnx",
         "int8": "affect.tasks.talking_face.export:int8",

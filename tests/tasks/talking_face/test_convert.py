@@ -7,7 +7,6 @@ import pytest
 from affect.data import corpora
 from affect.data.synthetic_scores import GeneratorSettings, generate
 from affect.errors import AffectError
-from affect.tasks.talking_face.commands import convert
 
 
 @pytest.fixture(scope="module")
@@ -16,10 +15,9 @@ def pickled(tmp_path_factory):
     return generate(tmp_path_factory.mktemp("ac") / "g", settings)
 
 
-def test_a_pickle_is_described_and_converted(pickled, tmp_path, capsys, affect):
-    convert(pickled, tmp_path / "out", ("lip_sync_score", "overall_score"))
-    said = capsys.readouterr().out
-    assert "ac.pkl: 20 clips, 4 features, 2 scores" in said and f"folder: {tmp_path / 'out'}" in said
+def test_a_pickle_is_described_and_converted(pickled, tmp_path, affect):
+    code, said, _ = affect("convert", pickled, tmp_path / "out", "--labels", "lip_sync_score", "overall_score")
+    assert code == 0 and "ac.pkl: 20 clips, 4 features, 2 scores" in said and f"folder: {tmp_path / 'out'}" in said
     corpus = corpora.read(corpora.SCORES, "score_folder", tmp_path / "out", widths={"visual": 163})
     assert tuple(corpus.scores) == ("lip_sync_score", "overall_score") and len(corpus.utterances) == 20
     code, out, _ = affect("inspect", pickled)

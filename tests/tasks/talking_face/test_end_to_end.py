@@ -245,6 +245,8 @@ def test_what_does_not_fit_clips_is_named(root, changes, said):
         ({"rate": 0.0}, "media.rate must be positive"),
         ({"side": 8}, "media.side must be at least 16"),
         ({"train_video": True}, "media.train_video must be left out without media.video"),
+        ({"lr": 1e-4}, "media.lr must be left out where no encoder learns"),
+        ({"lr": 1e-4, "video": "tiny"}, "media.lr must be left out where no encoder learns"),
     ],
 )
 def test_a_wrong_field_is_named(fields, said):
