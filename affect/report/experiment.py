@@ -47,9 +47,9 @@ def _before(folder: Path, runs: Sequence[Run]) -> Study | None:
     """Return the experiment from whose weights the runs of a folder started: where it was named, or beside it."""
     start = inside(next((run.recipe for run in runs if run.recipe), {}), "train").get("init_from")
     places = [Path(start), folder.resolve().parent / Path(start).name] if isinstance(start, str) and start else []
-    start_folder = next((place for place in places if is_experiment(place)), None)
-    same = start_folder is None or start_folder.resolve() == folder.resolve()
-    return None if same or start_folder is None else load(start_folder, scores_only=True)
+    source = next((place for place in places if is_experiment(place)), None)
+    same = source is None or source.resolve() == folder.resolve()
+    return None if same or source is None else load(source, scores_only=True)
 
 
 def holds_runs(folder: Path) -> bool:

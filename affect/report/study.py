@@ -174,8 +174,13 @@ class Study:
     @cached_property
     def earlier(self) -> list[Study]:
         """The experiments that it goes back to by the weights that they started from, the first one first."""
-        before = self.before()
-        return [] if before is None else [*before.earlier, before]
+        chain: list[Study] = [self]
+        while (before := chain[0].before()) is not None:
+            # Two that were started from each other, one of them anew.
+            if before.folder.resolve() in [study.folder.resolve() for study in chain]:
+                break
+            chain.insert(0, before)
+        return chain[:-1]
 
     def conditions(self, part: str) -> list[str]:
         """Return the conditions that a part was predicted under, without its name (snr=10)."""

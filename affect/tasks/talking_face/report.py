@@ -231,16 +231,16 @@ def _interval(study: Study, part: str, score: str, scale: tuple[float, float]) -
     own, widths, bounds, labels = [], [], [], []
     for run in study.finished:
         try:
-            intervals_of_run = calibrated([*(run.predictions.get(VALID) or {}).values()], score, scale)
+            interval = calibrated([*(run.predictions.get(VALID) or {}).values()], score, scale)
         except AffectError:
             continue
         rows = [row for row in (run.predictions.get(part) or {}).values() if finite(row["prediction"].get(score))]
         # A row without a spread has no interval.
-        rows = [row for row in rows if not intervals_of_run.normalised or finite(inside(row, "spread").get(score))]
-        spread = [row["spread"][score] for row in rows] if intervals_of_run.normalised else None
-        own.append(intervals_of_run)
-        widths += [intervals_of_run.half_width * each for each in spread or [1.0] * len(rows)]
-        bounds += intervals_of_run([row["prediction"][score] for row in rows], spread=spread).tolist()
+        rows = [row for row in rows if not interval.normalised or finite(inside(row, "spread").get(score))]
+        spread = [row["spread"][score] for row in rows] if interval.normalised else None
+        own.append(interval)
+        widths += [interval.half_width * each for each in spread or [1.0] * len(rows)]
+        bounds += interval([row["prediction"][score] for row in rows], spread=spread).tolist()
         labels += [value if finite(value := row["target"].get(score)) else np.nan for row in rows]
     if not bounds:
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from affect.errors import AffectError
+from affect.report import load
 from affect.tasks.talking_face.config import Continual
 from affect.tasks.talking_face.continual import batches_of, flags, section, summary, table_of
 from tests.tasks.talking_face import small
@@ -80,7 +82,9 @@ def test_the_last_stage_s_report_tells_all_stages(tmp_path):
     batches = [["g0", "g1"], ["g2"], ["g3"]]
     before = None
     for number, stage in enumerate(stages, start=1):
-        before = stages[number - 1] = replace(stage, before=lambda earlier=before: earlier)
+        before = stages[number - 1] = replace(
+            stage, before=lambda earlier=before: earlier, folder=tmp_path / str(number)
+        )
         settings = {"by": "generator", "batches": 3, "arrived": number, "replay": 0.2}
         before.recipe.update(continual=settings, data={**before.recipe["data"], "scores": [*SCORES]})
         before.environment["batches"] = batches
@@ -93,3 +97,23 @@ def test_the_last_stage_s_report_tells_all_stages(tmp_path):
     assert flag.kind == "forgets" and flag.size == pytest.approx(summary(scores)["forgetting"])
     assert "forgotten" not in section(stages[1])[0].markdown, "not all batches have arrived"
     assert section(written(tmp_path / "none")) == [] and not list(flags(stages[1]))
+
+
+def test_experiments_go_back_by_the_weights_that_they_started_from(tmp_path):
+    folders = [tmp_path / name for name in ("first", "second", "third")]
+    for folder in folders:
+        written(folder)
+
+    def starts(name, source):
+        path = tmp_path / name / "seed0" / "fold1" / "recipe.json"
+        recipe = json.loads(path.read_text())
+        path.write_text(json.dumps({**recipe, "train": {**recipe["train"], "init_from": source}}))
+
+    # Where it was trained is not where it is read: it lies beside.
+    starts("second", "runs/first")
+    starts("third", str(folders[1]))
+    assert [study.name for study in load(folders[2]).earlier] == ["first", "second"]
+    starts("first", str(folders[2]))
+    assert [study.name for study in load(folders[2]).earlier] == ["first", "second"], "a circle ends"
+    starts("third", "owner/model")
+    assert load(folders[2]).earlier == []
