@@ -69,6 +69,9 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
         within = intervals.bounds(stored, mean, spread)
         line: Row = {"id": name, "prediction": {score: round(mean[score], _DIGITS) for score in scales}}
         line |= {"scale": scales, "features": [f for f, _ in data.features if given[f + FRAMES].any()]}
+        if len(each) > 1:
+            # How far apart the models are: an interval does not know it.
+            line["deviation"] = {s: round(float(np.std([of[s] for of in each], ddof=1)), _DIGITS) for s in scales}
         if within:
             line["interval"] = {score: [round(value, _DIGITS) for value in pair] for score, pair in within.items()}
             line["level"] = next(iter(stored.values()))["level"]

@@ -41,7 +41,8 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         "predict": (
             "A model of clips takes FILES of features: a .npz of frames [T, D] by the features' names, .npy files "
             "called by them or a folder of those, or a folder that affect convert wrote. One line a clip: each "
-            "score, its scale, and an interval where validation rows of the run calibrate one."
+            "score, its scale, and an interval where validation rows of the run calibrate one; of several models "
+            "also the deviation of what they say."
         ),
         "export": (
             "onnx, and of models of clips' features int8 (a graph with weights of 8 bits) and pruned (a folder of "

@@ -75,6 +75,8 @@ def test_the_models_of_an_experiment_are_averaged(affect, runs, clip):
     each = [lines(affect("predict", runs / f"seed{seed}" / "fold1", clip[0])[1])[0]["prediction"] for seed in (0, 1)]
     (line,) = lines(affect("predict", runs, clip[0])[1])
     assert line["prediction"] == pytest.approx({n: (each[0][n] + each[1][n]) / 2 for n in each[0]}, abs=2e-4)
+    apart = {n: abs(each[0][n] - each[1][n]) / 2**0.5 for n in each[0]}
+    assert line["deviation"] == pytest.approx(apart, abs=2e-4) and max(apart.values()) > 1e-3
 
 
 def test_what_can_not_be_read_is_a_line_and_the_others_go_on(affect, runs, clip, tmp_path):
