@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -61,6 +62,16 @@ def read_json(path: Path) -> Any:
     except (OSError, ValueError) as error:
         _LOG.warning("cached file %s is unreadable and will be made again (%s)", path, error)
         return None
+
+
+def kept_json(room: str, of: object, make: Callable[[], Any]) -> Any:
+    """Return what `make` makes of something, told by its repr, as JSON: from the cache's `room` where it is there."""
+    digest = hashlib.sha256(repr(of).encode()).hexdigest()
+    path = cache_folder() / room / digest[:2] / f"{digest[2:24]}.json"
+    value = read_json(path)
+    if value is None:
+        write_json(path, value := make())
+    return value
 
 
 def replace_file(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:

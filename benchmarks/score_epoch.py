@@ -90,9 +90,9 @@ def rounds(run: Run, count: int, steps: int) -> list[tuple[float, float, float]]
     plain, results = plain_steps(run, steps), []
     update, begun, warm = run.update, 0.0, False
 
-    def counted(*values: object) -> None:
+    def counted(*values: Any) -> None:
         nonlocal begun, warm
-        update(*values)  # type: ignore[arg-type]
+        update(*values)
         if run.state.step % steps:
             return
         ours = time.perf_counter() - begun
@@ -105,7 +105,7 @@ def rounds(run: Run, count: int, steps: int) -> list[tuple[float, float, float]]
             raise _EnoughError
         begun = time.perf_counter()
 
-    run.update, run.end_epoch = counted, lambda: None  # type: ignore[assignment, method-assign]
+    run.update, run.end_epoch = counted, lambda: None
     with run:
         trainer = Trainer(run)
         begun = time.perf_counter()
@@ -118,7 +118,7 @@ def rounds(run: Run, count: int, steps: int) -> list[tuple[float, float, float]]
 
 
 def main() -> None:
-    """Print each round's seconds and ratio, their median and the padding of both."""
+    """Print each round's seconds and ratio, their median and the plain loop's padding."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.cache import cache_folder, read_json, stamp, write_json
+from affect.cache import kept_json, stamp
 from affect.data.corpora.labels import read_csv
 from affect.errors import AffectError
 
@@ -111,13 +110,12 @@ def read_boxes(path: Path) -> Boxes:
 
 def kept_boxes(path: Path) -> Boxes:
     """Return what `read_boxes` does, from the cache where the file was read and has not changed since."""
-    digest = hashlib.sha256(repr((_VERSION, stamp(path))).encode()).hexdigest()
-    place = cache_folder() / "boxes" / digest[:2] / f"{digest[2:24]}.json"
-    facts = read_json(place)
-    if facts is None:
-        read = read_boxes(path)
-        facts = {"numbers": read.numbers.tolist(), "boxes": read.boxes.tolist(), "step": read.step}
-        write_json(place, facts)
+
+    def read() -> dict[str, Any]:
+        boxes = read_boxes(path)
+        return {"numbers": boxes.numbers.tolist(), "boxes": boxes.boxes.tolist(), "step": boxes.step}
+
+    facts = kept_json("boxes", (_VERSION, stamp(path)), read)
     return Boxes(np.array(facts["numbers"], np.int64), np.array(facts["boxes"], np.float64), facts["step"])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from affect.data import corpora, splits
+from affect.data.corpora.kinds import LISTED
 from affect.data.corpora.utterances import kind
 from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.data.inspect_scores import numbers
@@ -22,7 +23,7 @@ def utterances(name: str, root: Path, options: Mapping[str, Any], listed: int | 
     return describe(corpora.read(corpora.UTTERANCES, name, root, **options), listed=listed)
 
 
-def describe(corpus: Corpus, *, listed: int | None = 10) -> str:
+def describe(corpus: Corpus, *, listed: int | None = LISTED) -> str:
     """Return what `affect inspect` prints; of the exclusions the first `listed` (None: all) are named."""
     shown = ("session", "speaker", "dialogue", "emotion", "gender", "duration", "transcript")
     columns = {name: list(corpus.utterances[name]) for name in (*shown, *LABELS, *corpus.labels, *corpus.groups)}

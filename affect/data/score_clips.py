@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasets import Dataset, Features, Value
 
-from affect.cache import cache_folder, read_json, stamp, write_json
+from affect.cache import kept_json, stamp
 from affect.data import video
 from affect.data.corpus import Exclusion
 from affect.data.media import FILM
@@ -66,11 +66,8 @@ def looked_at(samples: Sequence[Sample], videos: Mapping[str, Path]) -> Made:
 
 def _seconds(paths: Sequence[Path]) -> list[float]:
     """Return about how long videos are; those that have not changed since they were asked for are not opened again."""
-    digest = hashlib.sha256(repr([stamp(path) for path in paths]).encode()).hexdigest()
-    place = cache_folder() / "seconds" / f"{digest[:24]}.json"
-    seconds: list[float] | None = read_json(place)
-    if seconds is None:
-        write_json(place, seconds := [video.seconds_of(path) for path in paths])
+    stamps = [stamp(path) for path in paths]
+    seconds: list[float] = kept_json("seconds", stamps, lambda: [video.seconds_of(path) for path in paths])
     return seconds
 
 

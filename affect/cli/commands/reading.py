@@ -11,10 +11,8 @@ import tyro
 from affect import tasks
 from affect.cli.arguments import named_values
 from affect.data import corpora
+from affect.data.corpora.kinds import LISTED
 from affect.errors import AffectError
-
-LISTED = 10
-"""Exclusions that are named unless all are asked for."""
 
 if TYPE_CHECKING:
     LayoutName = str

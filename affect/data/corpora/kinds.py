@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from affect.data.score_corpus import ScoreCorpus
 
 C = TypeVar("C")
+LISTED = 10
+"""Exclusions that a description names unless all are asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,19 +31,20 @@ def section(study: Study) -> list[Section]:
     before, after = ({name: inside(each.recipe, name) for name in sections} for each in (other, study))
     precision = differences(before, after) == ["train.precision"]
     faster = "30 to 50 % faster (mixed precision)" if precision else "none: they differ in more than precision"
-    rows = [
-        ["mean squared error", "20 to 30 % less", *_change(study, other, lambda runs: _recorded(runs, ERROR))],
-        ["R2", "15 to 25 % more", *_change(study, other, lambda runs: _recorded(runs, FIT))],
-        ["mean SRCC", "30 to 50 % better overall", *_change(study, other, lambda runs: _recorded(runs, RANKS))],
-        ["SRCC of cross_modal_score", "none", *_change(study, other, lambda runs: _recorded(runs, CROSS))],
-        [
-            "frames a second",
-            faster,
-            *_change(study, other, lambda runs: _timed(runs, "units_per_second", np.median)),
-        ],
-        ["peak memory, GB", "none", *_change(study, other, lambda runs: _timed(runs, "memory_bytes", np.max) / 1e9)],
+    claimed: list[tuple[str, str, Callable[[Sequence[Any]], float]]] = [
+        ("mean squared error", "20 to 30 % less", partial(_recorded, measure=ERROR)),
+        ("R2", "15 to 25 % more", partial(_recorded, measure=FIT)),
+        ("mean SRCC", "30 to 50 % better overall", partial(_recorded, measure=RANKS)),
+        ("SRCC of cross_modal_score", "none", partial(_recorded, measure=CROSS)),
+        ("frames a second", faster, partial(_timed, name="units_per_second", over=np.median)),
+        ("peak memory, GB", "none", lambda runs: _timed(runs, name="memory_bytes", over=np.max) / 1e9),
     ]
-    rows = [row for row in rows if row[2] != number(math.nan) or row[3] != number(math.nan)]
+    values = [(what, claim, value(other.finished), value(study.finished)) for what, claim, value in claimed]
+    rows = [
+        [what, claim, *_changed(was, now)]
+        for what, claim, was, now in values
+        if math.isfinite(was) or math.isfinite(now)
+    ]
     precisions = [str(inside(each.recipe, "train").get("precision") or "float32") for each in (other, study)]
     words = (
         f"Means over runs, on the test part; the claims are of `optimized` against `original`. Precision: "
@@ -52,8 +54,7 @@ def section(study: Study) -> list[Section]:
     return [Section(title="Report 003's claims", markdown=f"{words.strip()}\n\n{table}")]
 
 
-def _change(study: Study, other: Study, value: Callable[[Sequence[Any]], float]) -> list[str]:
-    before, after = value(other.finished), value(study.finished)
+def _changed(before: float, after: float) -> list[str]:
     relative = 100 * (after / before - 1) if before > 0 else math.nan
     shown = [f"{each:,.0f}" if abs(each) >= 100 else number(each) for each in (before, after)]
     return [*shown, f"{relative:+.0f} %" if math.isfinite(relative) else "–"]

@@ -70,12 +70,20 @@ def _share(name: str) -> float:
     return float(int.from_bytes(digest, "big") / 2 ** (8 * len(digest)))
 
 
-def table_of(study: Study) -> tuple[Floats, list[str]] | None:
+Table = tuple[Floats, list[str]]
+
+
+def table_of(study: Study) -> Table | None:
     """Return the mean score [stages, K] of each batch's test clips after each stage, and the batches' names.
 
     None where the study is of no stage, or the stages before it are not there. A score is the mean over seeds of the
     first measure, the mean SRCC.
     """
+    # Section and flags both ask, and it reads the rows of every stage.
+    return study.remember(("continual",), lambda: _table(study))
+
+
+def _table(study: Study) -> Table | None:
     settings, batches = _settings(study), study.environment.get("batches")
     if settings is None or not isinstance(batches, list) or not study.finished or "test" not in study.tests:
         return None
