@@ -38,7 +38,7 @@ MAY = {
     "losses": {"task", "errors"},
     "metrics": {"task", "errors"},
     "models": {"task", "frozen", "keyed", "config", "errors", "checksums"},
-    "data": {"task", "errors", "cache", "tables"},
+    "data": {"task", "config", "errors", "cache", "tables"},
     "baselines": {"errors", "metrics"},
     "registry": {"task", "recipe", "errors", "models"},
     "report": {"task", "findings", "tables", "figures", "errors", "metrics", "recipe", "registry"},

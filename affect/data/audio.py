@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ Samples = NDArray[np.float32]
 
 _BLOCK = 1 << 16
 """Samples read at once."""
+_AROUND = 1 << 10
+"""Samples around a piece of a file that its resampling sees: a filter of soxr is shorter."""
 RATES = (1_000, 1_000_000)
 """Sampling rates (Hz) outside are a damaged header: resampling from 1 Hz would fill the memory."""
 
@@ -46,6 +49,33 @@ def load(source: str | Path | bytes, rate: int = 16_000, name: str | None = None
     if not len(samples):
         raise AffectError(f"{name}: too short to hold a sample at {rate} Hz")
     return samples
+
+
+def span(path: str | Path, start: int, size: int, rate: int = 16_000) -> Samples:
+    """Return `size` samples at `rate` Hz of a file from its sample `start` (at `rate`) on, as `load` gives the whole.
+
+    It reads no more of the file than that, and a little around it. Raises AffectError as `load` does, and where the
+    file ends before.
+    """
+    name = str(path)
+    with _opened(path, name) as sound:
+        # Output samples meet those of the file every `step` and `hop` samples: there a piece may begin.
+        divisor = math.gcd(sound.samplerate, rate)
+        step, hop = sound.samplerate // divisor, rate // divisor
+        around = 0 if sound.samplerate == rate else _AROUND
+        first = max(0, start // hop - -(-around // step))
+        stop = -(-(start + size) * step // hop) + around
+        try:
+            sound.seek(min(first * step, sound.frames))
+            samples = mixed(sound.read(stop - first * step, dtype="float32", always_2d=True), name)
+        except soundfile.LibsndfileError as error:
+            raise AffectError(f"{name}: is damaged or truncated, decoding fails in samples {first} on") from error
+        if sound.samplerate != rate and len(samples):
+            samples = np.asarray(soxr.resample(samples, sound.samplerate, rate, quality="HQ"), np.float32)
+    wanted = samples[start - first * hop :][:size]
+    if len(wanted) < size:
+        raise AffectError(f"{name}: ends {size - len(wanted)} samples before sample {start + size} at {rate} Hz")
+    return wanted
 
 
 def of_row(row: Mapping[str, Any], rate: int = 16_000) -> Samples:

@@ -33,7 +33,7 @@ _BATCH = 16 * 2**20
 """Bytes of features that a record batch holds: what writing keeps in memory."""
 _MOST = 2.0**48
 """Numbers of the largest array, sides without any counted as one."""
-_TYPES = ("float16", "float32", "float64", "uint8")
+_TYPES = ("float16", "float32", "float64", "uint8", "int16", "int32")
 
 
 @dataclass(frozen=True)

@@ -125,14 +125,8 @@ def _dialogue(session: int, index: int, options: Options) -> tuple[str, list[_Tu
         gender = first if len(turns) % 2 == 0 else "FM".replace(first, "")
         name = f"{dialogue}_{gender}{spoken[gender]:03d}"
         spoken[gender] += 1
-        turns.append(_Turn(name, gender, float(valence), float(arousal), [_syllable(plot) for _ in range(40)]))
+        turns.append(_Turn(name, gender, float(valence), float(arousal), [voice.syllable(plot) for _ in range(40)]))
     return dialogue, turns
-
-
-def _syllable(rng: Generator) -> str:
-    """Return a nonsense syllable, with a space behind it where it ends a word."""
-    end = " " if rng.uniform() < 0.35 else ""
-    return f"{rng.choice(list(voice.CONSONANTS))}{rng.choice(list(voice.VOWELS))}{end}"
 
 
 def _evaluation(turn: _Turn, start: float, end: float, rng: Generator) -> str:

@@ -130,6 +130,12 @@ def speak(
     return np.clip(level * speech, -0.99, 0.99).astype(np.float32), spoken
 
 
+def syllable(rng: Generator) -> str:
+    """Return a nonsense syllable, with a space behind it where it ends a word."""
+    end = " " if rng.uniform() < 0.35 else ""
+    return f"{rng.choice(list(CONSONANTS))}{rng.choice(list(VOWELS))}{end}"
+
+
 def wav(samples: NDArray[np.float32]) -> bytes:
     """Return the wav file, of 16 bits, of samples [S]."""
     file = io.BytesIO()

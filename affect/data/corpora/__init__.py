@@ -1,7 +1,7 @@
 """Readers of corpora: one file a layout on disk, whose object `CORPUS` says all that affect knows of it.
 
 What its rows are, its kind says (`kinds`), and so what `read` returns: a `Corpus` of recordings or texts, a
-`FeatureCorpus`, a `ScoreCorpus` of clips.
+`FeatureCorpus`, a `ScoreCorpus` of clips, a `RecordingCorpus` of recordings with turns.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from affect.data.corpora.kinds import FEATURES as FEATURES
+from affect.data.corpora.kinds import RECORDINGS as RECORDINGS
 from affect.data.corpora.kinds import SCORES as SCORES
 from affect.data.corpora.kinds import UTTERANCES as UTTERANCES
 from affect.data.corpora.kinds import C, Kind
@@ -36,6 +37,9 @@ ALL = {
     "score_table": "affect.data.corpora.score_table",
     "generated_scores": "affect.data.corpora.generated_scores",
     "generated_clips": "affect.data.corpora.generated_clips",
+    "rttm_folder": "affect.data.corpora.rttm_folder",
+    "kaldi_folder": "affect.data.corpora.kaldi_folder",
+    "lhotse_manifests": "affect.data.corpora.lhotse_manifests",
 }
 """The file of each corpus; the first one of a kind is what recipes take when none is named."""
 _GENERATED = ("synthetic", "generated", "generated_scores", "generated_clips")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from affect.data.corpus import Corpus
     from affect.data.feature_corpus import FeatureCorpus
+    from affect.data.recordings import RecordingCorpus
     from affect.data.score_corpus import ScoreCorpus
 
 C = TypeVar("C")
@@ -29,3 +30,6 @@ class Kind(Generic[C]):
 UTTERANCES: Kind[Corpus] = Kind(rows="recordings or texts", describe="affect.data.inspect:utterances")
 FEATURES: Kind[FeatureCorpus] = Kind(rows="features of utterances", describe="affect.data.inspect_features:features")
 SCORES: Kind[ScoreCorpus] = Kind(rows="clips with scores", describe="affect.data.inspect_scores:scores")
+RECORDINGS: Kind[RecordingCorpus] = Kind(
+    rows="recordings with turns", describe="affect.data.inspect_recordings:recordings"
+)

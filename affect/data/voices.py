@@ -1,0 +1,231 @@
+"""Voices: of each speaker of a corpus one track of speech without its pauses, from which conversations are simulated.
+
+A corpus is any folder of recordings of one speaker each, or one that affect reads. Its tracks, trimmed and equally
+loud, are put into a store in the cache, from which every later run and process maps them into memory.
+
+Legend: S samples at 16 kHz, O onsets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affect.cache import cache_folder, lock, read_json, stamp, write_json
+from affect.data import audio, corpora, store
+from affect.data.activity import RATE
+from affect.data.corpora.labels import read_csv
+from affect.data.corpora.utterances import kind
+from affect.data.corpora.verification import in_threads
+from affect.data.corpus import Exclusion
+from affect.data.noise import FORMATS
+from affect.data.speech_spans import speech_spans
+from affect.errors import AffectError
+
+_LOG = logging.getLogger("affect")
+
+LEVEL = 0.05
+"""Root mean square of every track's speech (-26 dB of full scale)."""
+LEAST = 1.0
+"""Seconds of speech that a voice needs."""
+_SCALE = 32768
+_AT_ONCE = 64
+"""Recordings that are decoded together: what making tracks keeps in memory beside a speaker's."""
+_VERSION = 1
+"""To be raised when the same recordings give other tracks."""
+_FEATURES = {"speech": store.Feature("int16", 1), "onsets": store.Feature("int32", 1)}
+
+Source = tuple[str, Path]
+"""A speaker, and a recording of theirs."""
+Trimmed = tuple[NDArray[np.int16], NDArray[np.int64]]
+"""The speech of a recording [S], and its onsets [O]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Voices:
+    """Speakers by name, in order, and their tracks in `tracks`, in which `rows` says where each one is."""
+
+    speakers: tuple[str, ...]
+    rows: tuple[int, ...]
+    tracks: store.Store
+    exclusions: tuple[Exclusion, ...]
+
+    def __len__(self) -> int:
+        return len(self.speakers)
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one where a speaker or a sample is."""
+        return hashlib.sha256(repr((self.tracks.digest, self.speakers)).encode()).hexdigest()[:16]
+
+    def speech(self, index: int) -> NDArray[np.int16]:
+        """Return a speaker's track [S], read-only, on which full scale is 32,768."""
+        track = self.tracks.read("speech", self.rows[index])
+        assert track is not None
+        return track
+
+    def onsets(self, index: int) -> NDArray[np.int32]:
+        """Return the samples of a track [O] at which a sound begins after a pause."""
+        onsets = self.tracks.read("onsets", self.rows[index])
+        assert onsets is not None
+        return onsets
+
+    def select(self, speakers: Iterable[str]) -> Voices:
+        """Return some of the voices; raises AffectError for a speaker that isn't there."""
+        places = dict(zip(self.speakers, self.rows, strict=True))
+        names = sorted(set(speakers))
+        if missing := [name for name in names if name not in places]:
+            raise AffectError(f"no voice of the speaker {missing[0]!r}: there are {len(self)}")
+        return replace(self, speakers=tuple(names), rows=tuple(places[name] for name in names))
+
+    def hold_out(self, count: int, seed: int) -> tuple[Voices, Voices]:
+        """Return the voices but `count` random ones, and those; raises AffectError where one of the two is empty."""
+        if not 0 < count < len(self):
+            raise AffectError(f"{count} of {len(self)} voices can't be held out: give from 1 to {len(self) - 1}")
+        order = np.random.default_rng(seed).permutation(len(self)).tolist()
+        names = [self.speakers[place] for place in order]
+        return self.select(names[count:]), self.select(names[:count])
+
+
+def read(
+    root: str | Path, *, speaker: Literal["auto", "folder", "name"] = "auto", separator: str = "-",
+    table: str | None = None, columns: tuple[str, str] = ("path", "speaker"), corpus: str | None = None,
+    seconds: float | None = None,
+) -> Voices:  # fmt: skip
+    """Return the voices of a corpus, at most `seconds` of speech of each.
+
+    Who speaks is told by the first folder below `root` ("folder"), by what is before the first `separator` of the
+    file's name ("name", as LibriSpeech has it), or, "auto", by the folder where there is one. With a `table`, a CSV
+    below `root`, by two `columns` of it, the recording's path (from the table's folder) and the speaker; with
+    `corpus`, the name of a layout that affect reads, by its rows. Recordings that can't be used, and speakers with
+    less than 1 s of speech, are exclusions. Raises AffectError where no voice is left.
+    """
+    root = Path(root)
+    if corpus is not None:
+        sources, left_out = _of_corpus(root, corpus)
+    elif table is not None:
+        sources, left_out = _of_table(root / table, *columns)
+    else:
+        sources, left_out = _of_names(root, speaker, separator)
+    return _voices(root, sorted(sources), left_out, seconds)
+
+
+def _of_names(root: Path, told: str, separator: str) -> tuple[list[Source], list[Exclusion]]:
+    if not root.is_dir():
+        raise AffectError(f"{root}: no such folder of voices")
+    sources, left_out = list[Source](), list[Exclusion]()
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() not in FORMATS or path.name.startswith("._") or not path.is_file():
+            continue
+        folder, *inside = path.relative_to(root).parts
+        before, found, _ = path.stem.partition(separator)
+        speaker = folder if inside and told != "name" else before if found and told != "folder" else ""
+        if speaker:
+            sources.append((speaker, path))
+        else:
+            reason = "in no folder of a speaker" if told == "folder" else f"no speaker: its name has no {separator!r}"
+            left_out.append(Exclusion(what=str(path.relative_to(root)), reason=reason))
+    return sources, left_out
+
+
+def _of_table(table: Path, path: str, speaker: str) -> tuple[list[Source], list[Exclusion]]:
+    _, records = read_csv(table, (path, speaker), separators=",;\t")
+    sources, left_out = list[Source](), list[Exclusion]()
+    for line, cells in records:
+        file = table.parent / cells[path]
+        if not cells[speaker]:
+            left_out.append(Exclusion(what=cells[path] or f"{table.name}:{line}", reason="no speaker"))
+        elif not cells[path] or not os.path.isfile(file):
+            left_out.append(Exclusion(what=cells[path] or f"{table.name}:{line}", reason="missing audio file"))
+        else:
+            sources.append((cells[speaker], file))
+    return sources, left_out
+
+
+def _of_corpus(root: Path, name: str) -> tuple[list[Source], list[Exclusion]]:
+    made = corpora.read(corpora.UTTERANCES, name, root)
+    rows = list(zip(made.utterances["speaker"][:], made.utterances["path"][:], made.utterances["id"][:], strict=True))
+    nobody = [Exclusion(what=id, reason="no speaker or no file") for who, path, id in rows if not (who and path)]
+    return [(who, Path(path)) for who, path, _ in rows if who and path], [*made.exclusions, *nobody]
+
+
+def _voices(root: Path, sources: Sequence[Source], left_out: list[Exclusion], seconds: float | None) -> Voices:
+    """Return the voices of recordings, from the cache where they are there."""
+    most = None if seconds is None else round(seconds * RATE)
+    key = hashlib.sha256(repr((_VERSION, most, [(who, stamp(path)) for who, path in sources])).encode()).hexdigest()
+    folder = cache_folder() / "voices"
+    file = folder / f"{key[:24]}.arrow"
+    # Written last: without it the tracks are not all there.
+    told = file.with_suffix(".json")
+    with lock(folder, "voices"):
+        faults = read_json(told) if file.is_file() else None
+        if faults is None:
+            _LOG.info("voices: the speech of %d recordings of %s is put into the cache", len(sources), root)
+            faults = []
+            store.write(file, _FEATURES, _tracks(sources, root, most, faults))
+            write_json(told, faults)
+    tracks = store.Store(file)
+    exclusions = [*left_out, *(Exclusion(what=what, reason=reason) for what, reason in faults)]
+    reasons = Counter(kind(exclusion) for exclusion in exclusions)
+    summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    if not len(tracks):
+        raise AffectError(f"{root} has no voice that can be used ({summary or 'it holds no recording'})")
+    if exclusions:
+        _LOG.warning("%s: %d voices, %d exclusions (%s)", root, len(tracks), len(exclusions), summary)
+    return Voices(tuple(tracks.ids), tuple(range(len(tracks))), tracks, tuple(exclusions))
+
+
+def _tracks(
+    sources: Sequence[Source], root: Path, most: int | None, faults: list[tuple[str, str]]
+) -> Iterator[tuple[str, store.Arrays]]:
+    """Yield each speaker's track, of `most` samples at most; what can't be used is added to `faults`."""
+    for speaker, group in groupby(_trimmed_all(sources), key=lambda each: each[0]):
+        pieces, onsets, size = list[NDArray[np.int16]](), list[NDArray[np.int64]](), 0
+        for _, path, made in group:
+            if isinstance(made, str):
+                faults.append((os.path.relpath(path, root), made))
+            elif most is None or size < most:
+                pieces.append(made[0])
+                onsets.append(made[1] + size)
+                size += len(made[0])
+        if size < LEAST * RATE:
+            faults.append((speaker, f"less than {LEAST:g} s of speech"))
+            continue
+        starts = np.concatenate(onsets).astype(np.int32)
+        size = size if most is None else min(size, most)
+        yield speaker, {"speech": np.concatenate(pieces)[:size], "onsets": starts[starts < size]}
+
+
+def _trimmed_all(sources: Sequence[Source]) -> Iterator[tuple[str, Path, Trimmed | str]]:
+    """Yield speaker, recording and what is made of it, decoded in threads, a bounded number at once."""
+    for first in range(0, len(sources), _AT_ONCE):
+        some = sources[first : first + _AT_ONCE]
+        for (speaker, path), made in zip(some, in_threads(_trimmed, [path for _, path in some], "voices"), strict=True):
+            yield speaker, path, made
+
+
+def _trimmed(path: Path) -> Trimmed | str:
+    """Return a recording's speech [S] and onsets [O], or why it has none."""
+    try:
+        samples = audio.load(path)
+    except AffectError as error:
+        return f"bad audio: {str(error).removeprefix(f'{path}: ')}"
+    spans = speech_spans(samples)
+    if not len(spans.borders):
+        return "no speech"
+    speech = np.concatenate([samples[start:end] for start, end in spans.borders]).astype(np.float64)
+    speech *= LEVEL * _SCALE / np.sqrt((speech**2).mean())
+    before = np.cumsum([0, *(spans.borders[:, 1] - spans.borders[:, 0])])
+    inside = np.searchsorted(spans.borders[:, 0], spans.onsets, side="right") - 1
+    track = np.clip(np.rint(speech), -_SCALE, _SCALE - 1).astype(np.int16)
+    return track, spans.onsets - spans.borders[inside, 0] + before[inside]
