@@ -240,7 +240,8 @@ def test_what_help_needs_loads_nothing_heavy(name):
     assert rooms(ROOT / name, top_only=True) <= FOUNDATION | {"cli"}
 
 
-LAYOUTS = {"affect.data", "affect.data.corpora", "affect.data.corpora.layout", "affect.data.corpora.layout.Layout"}
+LAYOUTS = {"affect.data", "affect.data.corpora", "affect.data.corpora.layout", "affect.data.corpora.layout.Layout",
+           "affect.data.simulation", "affect.data.simulation.Simulation"}  # fmt: skip
 
 
 @pytest.mark.parametrize("path", [p for p in AFFECT if p.name == "config.py" and room(p) == "tasks"], ids=label)

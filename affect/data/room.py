@@ -29,6 +29,10 @@ _EARLY = 0.05
 """Seconds after the direct sound from which on reflections are too many to be told apart."""
 _HEARD = 2 / 3
 """Share of the reverberation time that is computed: down to -40 dB, where a voice or noise covers it."""
+_FACING = 0.5
+"""Power of a talker's sound in other directions, on average, over that to the front, where the microphone is."""
+_MOST = 2.0
+"""Power of all reflections over the direct sound's, at most (3 dB): speech is to be heard where its label is."""
 _MARGIN = 0.3
 """Metres from a wall, at least, of whoever speaks or listens."""
 _SMALLEST, _LARGEST = (3.0, 3.0, 2.4), (9.0, 7.0, 3.6)
@@ -71,13 +75,17 @@ def response(random: Generator, room: Room, distance: float) -> Samples:
     late = np.rint((paths - direct) * (RATE / _SOUND)).astype(np.int64)
     early = (late > 0) & (late < min(size, int(_EARLY * RATE)))
     heard = np.zeros(size, np.float32)
-    np.add.at(heard, late[early], (kept ** bounces[early] * direct / paths[early]).astype(np.float32))
+    np.add.at(
+        heard, late[early], (math.sqrt(_FACING) * kept ** bounces[early] * direct / paths[early]).astype(np.float32)
+    )
     heard[0] = 1.0
     after = np.arange(int(_EARLY * RATE), size)
     if len(after):
-        power = 4 * math.pi * _SOUND * direct**2 / (volume * RATE)
+        power = _FACING * 4 * math.pi * _SOUND * direct**2 / (volume * RATE)
         fall = np.exp(-(after / RATE + direct / _SOUND) * (3 * math.log(10) / room.decay), dtype=np.float32)
         heard[after[0] :] = random.standard_normal(len(after), np.float32) * fall * np.float32(math.sqrt(power))
+    reflected = float(np.dot(heard[1:], heard[1:]))
+    heard[1:] *= np.float32(math.sqrt(_MOST / max(reflected, _MOST)))
     return heard
 
 

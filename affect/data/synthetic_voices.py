@@ -20,8 +20,8 @@ VERSION = 1
 """To be raised whenever the same settings give other voices."""
 MARK, SEEN, UNSEEN = "voices.json", "seen", "unseen"
 _TRAITS = {
-    "pitch": (85.0, 290.0), "tract": (0.82, 1.24), "rate": (3.2, 6.4), "corner": (700.0, 3000.0),
-    "tilt": (-0.45, 0.45), "rough": (0.003, 0.03), "breath": (0.002, 0.02), "range": (0.8, 3.0), "pause": (0.08, 0.25),
+    "pitch": (80.0, 320.0), "tract": (0.76, 1.34), "rate": (3.0, 6.6), "corner": (500.0, 4000.0),
+    "tilt": (-0.7, 0.7), "rough": (0.003, 0.03), "breath": (0.002, 0.03), "range": (0.8, 3.0), "pause": (0.08, 0.25),
 }  # fmt: skip
 """Lowest and highest value of each, as `affect.data.voice` has them; spread over their logarithm where positive."""
 _UTTERANCE = (2.0, 5.0)

@@ -35,6 +35,7 @@ _LOOSE = 0.01
 """How far from the share of overlap asked for a turn may lead, if it leads away from it."""
 _OUTSIDE = 64
 """What counts as the number of speakers outside of a conversation, and more than it: no step of it has so many."""
+_TRIES = 20
 _NEAR = 8
 """One in so many of the real turns follows a turn of about the same length."""
 
@@ -105,24 +106,28 @@ def fitted(random: Generator, speakers: int, size: int, real: TurnTaking) -> lis
     # The conversation is a window of a longer one: it may begin inside a turn.
     start, holder, before = -float(random.uniform(0, length)), 0, -1
     end, seconds, turns = start + length, size / RATE, [(start, start + length, 0)]
-    ends[0] = end
+    ends[0], tries = end, 0
     while end < seconds:
         middle = min(max(int(np.searchsorted(real.held, end - start)), half), max(half, count - half))
         row = int(random.integers(max(0, middle - half), min(count, middle + half)))
         gap, length = float(real.gap[row]), float(real.length[row])
+        # As far inside of the floor's turn as that of the real one, so never before it.
+        gap *= (end - start) / float(real.held[row]) if gap < 0 else 1.0
         speaker, coin, pick = holder, random.random(), random.random()
         if speakers == 1:
             gap = abs(gap)
-        # No turn begins before the floor's, and nobody speaks twice at once.
-        begin = max(end + gap, start)
+        begin = end + gap
         if not real.same[row] and speakers > 1:
+            # Nobody speaks twice at once: another real turn is taken, or, after many, one without a pause.
             free = [each for each in range(speakers) if each != holder and ends[each] <= begin]
+            if not free and (tries := tries + 1) < _TRIES:
+                continue
             if not free:
-                begin = end
-                free = [each for each in range(speakers) if each != holder]
+                begin, free = end, [each for each in range(speakers) if each != holder]
             if before in free and len(free) > 1 and not math.isnan(real.back):
                 free = [before] if coin < real.back else [each for each in free if each != before]
             speaker = free[int(pick * len(free))]
+        tries = 0
         turns.append((begin, begin + length, speaker))
         ends[speaker] = begin + length
         if begin + length > end:
@@ -145,7 +150,7 @@ def uniform(random: Generator, speakers: int, size: int, rules: Simulation) -> l
 
     turns: list[Placed] = []
     # The conversation is a window of a longer one: it may begin inside a turn.
-    at = -drawn(longest)
+    at = -drawn(longest + round(rules.gap * RATE))
     while at < size:
         length = drawn(longest, shortest)
         turns.append((at, at + length, 0))

@@ -128,8 +128,8 @@ def _of_names(root: Path, told: str, separator: str) -> tuple[list[Source], list
         if path.suffix.lower() not in FORMATS or path.name.startswith("._") or not path.is_file():
             continue
         folder, *inside = path.relative_to(root).parts
-        before, found, _ = path.stem.partition(separator)
-        speaker = folder if inside and told != "name" else before if found and told != "folder" else ""
+        before, parted, _ = path.stem.partition(separator)
+        speaker = folder if inside and told != "name" else before if parted and told != "folder" else ""
         if speaker:
             sources.append((speaker, path))
         else:

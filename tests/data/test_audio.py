@@ -199,3 +199,17 @@ def test_real_recordings():
         info = audio.check(file)
         assert info.rate == 16_000
         assert len(audio.load(file)) == round(info.duration * 16_000)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (8_000, 1), (44_100, 2), (48_000, 1), (22_050, 1)])
+def test_a_piece_is_as_in_the_whole(tmp_path, rate, channels):
+    noise = 0.1 * np.random.default_rng(0).standard_normal((3 * rate, channels))
+    soundfile.write(tmp_path / "a.flac", noise, rate)
+    whole = audio.load(tmp_path / "a.flac")
+    for start, size in ((0, 100), (7, 16_000), (16_000, 16_000), (40_001, 7_999)):
+        piece = audio.span(tmp_path / "a.flac", start, size)
+        assert piece.shape == (size,) and np.abs(piece - whole[start : start + size]).max() < 1e-4
+    with pytest.raises(AffectError, match="a.flac: ends 10 samples before sample 48010 at 16000 Hz"):
+        audio.span(tmp_path / "a.flac", 47_000, 1_010)
+    with pytest.raises(AffectError, match="ends 5 samples"):
+        audio.span(tmp_path / "a.flac", 60_000, 5)

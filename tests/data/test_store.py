@@ -144,6 +144,14 @@ def test_what_is_refused_leaves_the_file_as_it_was(tmp_path, row, words):
     assert Store(path).ids == ["a"] and [p.name for p in tmp_path.iterdir()] == ["s.arrow"]
 
 
+@pytest.mark.parametrize("dtype", ["int16", "int32"])
+def test_whole_numbers(tmp_path, dtype):
+    values = np.array([np.iinfo(dtype).min, -1, 0, np.iinfo(dtype).max], dtype)
+    store.write(tmp_path / "s.arrow", {"x": Feature(dtype, 1)}, [("a", {"x": values}), ("b", {})])
+    kept = Store(tmp_path / "s.arrow")
+    assert np.array_equal(kept.read("x", 0), values) and kept.read("x", 0).dtype == dtype and kept.read("x", 1) is None
+
+
 def test_names_that_are_not_there(tmp_path):
     store.write(tmp_path / "s.arrow", {"visual": Feature("float32", 2)}, [("clip1", {})], facts={"of": "x"})
     found = Store(tmp_path / "s.arrow")
