@@ -104,7 +104,7 @@ class Scores:
     def markdown(self) -> str:
         """Return a line of settings, a table that ends with the total, and the warnings."""
         total = self.total
-        rows = [_cells(name, score, f"{score.miscounts[0]:+d}") for name, score in self.recordings.items()]
+        rows = [_cells(name, score, _signed(score.miscounts[0])) for name, score in self.recordings.items()]
         rows.append(_cells("total", total, f"{total.speaker_count_error:.2f}"))
         settings = [
             counted(len(self.recordings), "recording"),
@@ -198,6 +198,10 @@ def _percent(rate: float) -> str:
     if math.isnan(rate):
         return "-"
     return f"{100 * rate:.2f}" if rate == 0 or rate >= 0.001 else f"{100 * rate:.4f}"
+
+
+def _signed(number: int) -> str:
+    return f"{number:+d}" if number else "0"
 
 
 def _warning(words: str, names: Iterable[str]) -> list[str]:
