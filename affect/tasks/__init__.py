@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from affect.task import Task
 
 TASKS = {
+    "diarization": "affect.tasks.diarization.task:DiarizationTask",
     "emotion": "affect.tasks.emotion.task:EmotionTask",
     "multimodal_emotion": "affect.tasks.multimodal_emotion.task:MultimodalEmotionTask",
     "talking_face": "affect.tasks.talking_face.task:TalkingFaceTask",
