@@ -1,0 +1,1 @@
+"""Speaker diarization: who speaks when, by sequence-to-sequence neural diarization (SSND)."""
