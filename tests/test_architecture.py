@@ -273,6 +273,7 @@ TASK_MODELS = [
     ROOT / "affect/tasks/emotion/model.py",
     ROOT / "affect/tasks/multimodal_emotion/models/__init__.py",
     ROOT / "affect/tasks/talking_face/model.py",
+    ROOT / "affect/tasks/diarization/models/__init__.py",
 ]
 
 

@@ -15,15 +15,18 @@ from torch.nn import functional as F
 from affect.task import Outputs, Targets, Term
 
 
-def arcface(name: str, *, margin: float = 0.2, scale: float = 30.0, weight: float = 1.0) -> Term:
+def arcface(
+    name: str, *, margin: float = 0.2, scale: float = 30.0, weight: float = 1.0, log_variance: int | None = None
+) -> Term:
     """Return the mean cross entropy of scaled cosines with the margin added to the true class's angle.
 
-    Reads the output `name` [N, C], cosines between embeddings and class centres, and the target `name` [N]
-    (class index, -100 where the speaker is not valid).
+    Reads the output `name` [N, ..., C], cosines between embeddings and class centres, and the target `name` [N, ...]
+    (class index, -100 where the speaker is not valid): several embeddings an example count as so many. A learned weight
+    is the output `log_variance`'s column `log_variance`.
     """
 
     def total(outputs: Outputs, targets: Targets) -> Tensor:
-        cosine, target = outputs[name].float(), targets[name]
+        cosine, target = outputs[name].float().flatten(0, -2), targets[name].flatten()
         valid = target != -100
         index = torch.where(valid, target, 0)[:, None]
         true = cosine.gather(1, index)
@@ -37,6 +40,6 @@ def arcface(name: str, *, margin: float = 0.2, scale: float = 30.0, weight: floa
         return F.cross_entropy(logits, target, reduction="sum", ignore_index=-100)
 
     return Term(
-        name=f"arcface_{name}", outputs=(name,), targets=(name,), weight=weight, sum=total,
-        count=lambda targets: (targets[name] != -100).sum(),
+        name=f"arcface_{name}", outputs=(name,), targets=(name,), weight=weight,
+        log_variance=log_variance, sum=total, count=lambda targets: (targets[name] != -100).sum(),
     )  # fmt: skip

@@ -31,12 +31,12 @@ def squared_error(target: str, **facts: Any) -> Term:
     `facts` are those of `cross_entropy`: `weight`, `output`, `name`, `log_variance`; and `weigh`, which gives the
     weight [N, ...] of each label's error (`label_distribution`): the mean is still over the number of labels.
     """
-    return _elementwise(lambda output, label: (output - label).square(), "mse", target, **facts)
+    return elementwise(lambda output, label: (output - label).square(), "mse", target, **facts)
 
 
 def absolute_error(target: str, **facts: Any) -> Term:
     """Return the mean absolute error over the labels that are not NaN; `facts` as `squared_error`'s."""
-    return _elementwise(lambda output, label: (output - label).abs(), "mae", target, **facts)
+    return elementwise(lambda output, label: (output - label).abs(), "mae", target, **facts)
 
 
 def huber(target: str, *, delta: float = 1.0, **facts: Any) -> Term:
@@ -44,12 +44,12 @@ def huber(target: str, *, delta: float = 1.0, **facts: Any) -> Term:
 
     Beyond, it is delta * (|error| - delta / 2); `facts` as `squared_error`'s.
     """
-    return _elementwise(partial(F.huber_loss, reduction="none", delta=delta), "huber", target, **facts)
+    return elementwise(partial(F.huber_loss, reduction="none", delta=delta), "huber", target, **facts)
 
 
 def binary_cross_entropy(target: str, **facts: Any) -> Term:
     """Return the mean binary cross entropy of logits over the labels that are not NaN; `facts` as `squared_error`'s."""
-    return _elementwise(partial(F.binary_cross_entropy_with_logits, reduction="none"), "bce", target, **facts)
+    return elementwise(partial(F.binary_cross_entropy_with_logits, reduction="none"), "bce", target, **facts)
 
 
 def cross_entropy(
@@ -80,7 +80,7 @@ def cross_entropy(
     )  # fmt: skip
 
 
-def _elementwise(
+def elementwise(
     loss: Callable[[Tensor, Tensor], Tensor], prefix: str, target: str, *, output: str | None = None,
     name: str | None = None, weigh: Callable[[Tensor], Tensor] | None = None, **facts: Any,
 ) -> Term:  # fmt: skip

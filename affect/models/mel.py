@@ -1,6 +1,6 @@
 """A log-mel spectrogram in an encoder's place: nothing pretrained, nothing to learn, for models trained from scratch.
 
-Legend: B batch, S samples, T frames of 20 ms, M mel bins.
+Legend: B batch, S samples, T frames of 20 ms (`NormalisedMel`: steps of 10 ms), M mel bins.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from affect.models.whisper_encoder import LogMel
 
 NAME = "mel"
 _BINS = 80
+_FLOOR, _SCALE = 1e-7, 0.25
+"""The least power that a level tells from silence, and by what levels are multiplied: they then vary by about 1."""
 _TIME: Any = {"probability": 0.1, "span": 10, "least": 1}
 _BANDS: Any = {"probability": 0.1, "span": 8, "least": 1}
 """SpecAugment's two kinds of spans: 200 ms of time, 8 neighbouring bins."""
@@ -51,6 +53,39 @@ class MelFrames(nn.Module):
         spans = draw_spans(steps, mel.shape[2], **_TIME, keys=keys, stream=0)
         bands = draw_spans(torch.full_like(steps, mel.shape[1]), mel.shape[1], **_BANDS, keys=keys, stream=1)
         return mel.masked_fill(spans[:, None], 0).masked_fill(bands[..., None], 0)
+
+
+class NormalisedMel(nn.Module):
+    """Waveforms [B, S] -> the log-mel power of steps of 10 ms [B, T, M], each bin less its mean; nothing to learn."""
+
+    def __init__(self, bins: int = _BINS) -> None:
+        super().__init__()
+        self.width = bins
+        self.log_mel = LogMel(bins=bins, n_fft=400, hop=160, sampling_rate=16_000)
+
+    def levels(self, waveform: Tensor, samples: Tensor, multiple: int = 1) -> tuple[Tensor, Tensor]:
+        """Return the levels [B, T, M] before the mean is taken away, 0 beyond those that count, and how many do [B].
+
+        T and what counts are whole multiples of `multiple` steps: where samples end inside of them silence follows.
+        """
+        wave = waveform.float().masked_fill(~mask_frames(samples, waveform.shape[1]), 0)
+        size = multiple * self.log_mel.hop
+        steps = multiple * torch.div(samples + size - 1, size, rounding_mode="floor").clamp(min=1)
+        length = multiple * max(1, -(-wave.shape[1] // size))
+        # One step more than asked for, so that the last one sees silence and not the edge.
+        power = self.log_mel.power(wave, length + 1)[..., :length].transpose(1, 2)
+        levels = _SCALE * power.clamp(min=_FLOOR).log()
+        return levels.masked_fill(~mask_frames(steps, length)[..., None], 0), steps
+
+    def forward(
+        self, waveform: Tensor, samples: Tensor, multiple: int = 1, mean: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `levels` does, less the `mean` [B, M], or less that of the steps that count."""
+        levels, steps = self.levels(waveform, samples, multiple)
+        if mean is None:
+            mean = levels.sum(1) / steps[:, None]
+        there = mask_frames(steps, levels.shape[1])[..., None]
+        return torch.where(there, levels - mean[:, None], 0.0), steps
 
 
 class MelEncoder(SpeechEncoder):

@@ -50,15 +50,18 @@ class LogMel(nn.Module):
 
     def forward(self, waveform: Tensor, steps: int) -> Tensor:
         """Return [B, M, `steps`] of `waveform` [B, S], which is silent beyond S. M mel bins."""
+        level = self.power(waveform, steps).clamp(min=1e-10).log10()
+        return (torch.maximum(level, level.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+
+    def power(self, waveform: Tensor, steps: int) -> Tensor:
+        """Return the power (float32) of each mel bin [B, M, `steps`] of `waveform` [B, S]."""
         with torch.autocast(waveform.device.type, enabled=False):
             enough = max(steps * self.hop, self.n_fft)
             wave = F.pad(waveform, (0, enough - waveform.shape[1]))
             window = cast(Tensor, self.window).float()
             spectrum = torch.stft(wave, self.n_fft, self.hop, window=window, return_complex=True)
             power = spectrum[..., :steps].abs().square()
-            mel = cast(Tensor, self.filters).float().T @ power
-            level = mel.clamp(min=1e-10).log10()
-            return (torch.maximum(level, level.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+            return cast(Tensor, self.filters).float().T @ power
 
 
 class WhisperLayer(nn.Module):

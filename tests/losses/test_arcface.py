@@ -122,3 +122,12 @@ def test_half_precision_cosines_are_widened():
     value = whole([arcface("s")], {"s": half}, {"s": target}).total
     assert value.dtype == torch.float32
     assert float(value) == pytest.approx(by_hand(half.float().numpy(), target.numpy(), 0.2, 30.0), rel=1e-5)
+
+
+def test_several_embeddings_an_example_count_as_so_many():
+    cosine, target = sample()
+    term = arcface("s", log_variance=1)
+    value = term.sum({"s": cosine.view(3, 4, C)}, {"s": target.view(3, 4)})
+    assert float(value) == pytest.approx(float(term.sum({"s": cosine}, {"s": target})), rel=1e-6)
+    assert int(term.count({"s": target.view(3, 4)})) == 10
+    assert term.log_variance == 1

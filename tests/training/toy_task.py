@@ -59,7 +59,7 @@ class ToyTask(Task):
     def collate(self, rows: list[Row], key: Key | None) -> Batch:
         x, targets = toy.data(sum(SIZES.values()))
         places = torch.tensor([row["place"] for row in rows])
-        found = {name: values[places] for name, values in targets.items()}
+        found = {name: values[places] for name, values in targets.items() if values.ndim == 1}
         for part, value in (self.recipe.labels or {}).items():
             if rows[0]["id"].startswith(part):
                 found = {name: values if values.dtype == torch.int64 else torch.full_like(values, value)

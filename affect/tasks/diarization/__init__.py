@@ -1,1 +1,1 @@
-"""Speaker diarization: who speaks when in a recording, however many they are."""
+"""Speaker diarization: who speaks when, by sequence-to-sequence neural diarization (SSND)."""

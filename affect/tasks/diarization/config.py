@@ -1,0 +1,209 @@
+"""The recipe of speaker diarization: model and loss. Imports no tensor library.
+
+The report's model comes as `before` and `improved`, with the causes of its failure as options of their own, so that
+each can be changed alone; `ours` has none of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from affect.config import require, require_each
+
+SAMPLING_RATE = 16_000
+EMPTY, NON_SPEAKER, PSEUDO = -1, -2, -3
+"""What a slot holds, where it is no speaker by number (from 0): nothing; the embedding of nobody; the pseudo-speaker,
+who stands for those whom nobody enrolled (further ones are -4, -5 ...)."""
+ACTIVITY, EMBEDDING, REFERENCE = "activity", "embedding", "reference"
+"""Outputs: logits of the slots' activity [B, N, T], a target too (labels, NaN where there are none); each speaker's
+embedding from the block [B, K, D], and from another block of the same conversation."""
+CANDIDATES, SPEAKER, VOICES = "candidates", "speaker", "voices"
+"""Targets: the activity of those without a slot [B, K, T], NaN for others; which row of the table of training speakers
+an embedding is to be near [B, N] (of ours [B, K]), -100 for none, an output too (cosines with all rows); and a number a
+voice [B, K], -100 where an embedding is missing in either block."""
+
+TINY: dict[str, Any] = {
+    "channels": (4, 4, 8, 8), "blocks": (1, 1, 1, 1), "width": 16, "heads": 2, "hidden": 32, "kernel": 5,
+    "encoder_layers": 1, "decoder_layers": 1,
+}  # fmt: skip
+"""Widths for tests."""
+SMALL: dict[str, Any] = {
+    "channels": (32, 64, 128, 256), "blocks": (3, 4, 6, 3), "width": 256, "heads": 8, "hidden": 512, "kernel": 15,
+    "encoder_layers": 4, "decoder_layers": 4,
+}  # fmt: skip
+"""About S2SND-Small's: with extractor=resnet 17 million parameters of before and improved, 14 million of ours."""
+MEDIUM: dict[str, Any] = {
+    "channels": (64, 128, 256, 512), "blocks": (3, 4, 6, 3), "width": 320, "heads": 8, "hidden": 640, "kernel": 15,
+    "encoder_layers": 6, "decoder_layers": 5,
+}  # fmt: skip
+"""About S2SND-Medium's: 47 million and 41 million."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A front end, a Conformer over frames, and decoders that tell of each slot when it speaks and who it is."""
+
+    name: Literal["before", "improved", "ours"] = "ours"
+    """before: the decoders' inputs are zeros; improved: learned ones, N(0, 1), another for each slot. Both look
+    speakers up in a table and give a block's activity by one linear layer. ours: dot products of slots and frames, and
+    speakers by their embeddings from another block."""
+    extractor: str = "convolution"
+    """resnet: a ResNet and statistics of segments; convolution: some strided convolutions, for a CPU; else the name of
+    a speech encoder (a hub name, a folder, tiny)."""
+    train_encoder: Literal["all", "transformer", "none"] = "none"
+    """Which part of a speech encoder learns."""
+    encoder_layer: Literal["last", "weighted"] | int = "weighted"
+    """The layer of a speech encoder that is read, or a learned weighted sum of all."""
+    norm: Literal["frame", "block"] = "frame"
+    """frame: the extractor's frames are normalised each by itself, so that they may be kept between windows; block:
+    each channel over the valid frames of the block (GroupNorm)."""
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    """Of the ResNet's four stages; the last one is the width of the convolutions, too."""
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    """Blocks of the ResNet's stages."""
+    frame: Literal[640, 1280] = 1280
+    """Samples of a frame at 16 kHz: 640 are 25 frames a second, 1280 are 12.5."""
+    width: int = 128
+    """Numbers of a frame, of a slot and of a speaker's embedding."""
+    heads: int = 4
+    hidden: int = 256
+    """Numbers between the two layers of a block."""
+    kernel: int = 15
+    """Frames that a Conformer's convolution sees."""
+    encoder_layers: int = 4
+    decoder_layers: int = 2
+    dropout: float = 0.1
+    slots: int = 6
+    """Slots of a training block: the pseudo-speakers', enrolled speakers', and what `padding` makes of the rest."""
+    pseudo: int = 1
+    """Slots of pseudo-speakers, each with an embedding of its own."""
+    padding: Literal["mask", "non", "pseudo"] = "mask"
+    """What slots are that nobody needs. mask: empty, they take no part; non: the non-speaker, and half of them absent
+    speakers where there is a table of them, all taught silence; pseudo: the pseudo-speaker's, taught silence: as in
+    the report."""
+    embedding_divisor: float = 1.0
+    """Of before and improved: what speaker embeddings are divided by on their way into a slot (16 in the report)."""
+    activity_query: Literal["whole", "mean"] = "whole"
+    """Of before and improved: what of a slot's activity asks for its embedding. mean, the report's, can't tell when."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        positive = ("width", "heads", "hidden", "slots", "pseudo", "embedding_divisor", "decoder_layers")
+        require_each(self, "model", "be positive", lambda value: value > 0, *positive)
+        require_each(self, "model", "lie in [0, 1)", lambda value: 0 <= value < 1, "dropout")
+        require_each(self, "model", "not be negative", lambda value: value >= 0, "encoder_layers")
+        require(bool(self.extractor), "model.extractor", "be a name", self.extractor)
+        require(self.width % self.heads == 0, "model.width", f"be a multiple of model.heads ({self.heads})", self.width)
+        require(self.kernel % 2 == 1, "model.kernel", "be odd", self.kernel)
+        for name in ("channels", "blocks"):
+            sizes = getattr(self, name)
+            four = len(sizes) == 4 and all(size > 0 for size in sizes)
+            require(four, f"model.{name}", "be four positive numbers", sizes)
+        require(self.pseudo < self.slots, "model.pseudo", f"be less than model.slots ({self.slots})", self.pseudo)
+        built_in, plain = self.extractor in ("resnet", "convolution"), Model.__dataclass_fields__
+        for name in ("train_encoder", "encoder_layer") if built_in else ("norm",):
+            value = getattr(self, name)
+            why = f"be left out with model.extractor={self.extractor}"
+            require(value == plain[name].default, f"model.{name}", why, value)
+        if self.name == "ours":
+            for name in ("embedding_divisor", "activity_query"):
+                value = getattr(self, name)
+                require(value == plain[name].default, f"model.{name}", "be left out with model.name=ours", value)
+        else:
+            require(self.pseudo == 1, "model.pseudo", f"be 1 with model.name={self.name}", self.pseudo)
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames of activity a second."""
+        return SAMPLING_RATE / self.frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """What activity and embeddings are learned by, how they are weighed, and whom the pseudo-speaker stands for."""
+
+    activity: Literal["bce", "focal"] = "bce"
+    alpha: float = 0.25
+    """Of the focal loss the weight of activity; silence has 1 - alpha."""
+    gamma: float = 2.0
+    """Of the focal loss: how much less counts what is predicted well already."""
+    divide_by: Literal["frames", "slots"] = "frames"
+    """slots: the sum over slots and frames is divided by the slots alone, so that it is as many times larger as a block
+    has frames."""
+    labelled: Literal["all", "speakers"] = "all"
+    """speakers: slots that hold no training speaker are left out, and so the non-speaker is never taught."""
+    arcface: bool = False
+    """Tell the training speakers apart, by a table."""
+    margin: float = 0.2
+    scale: float = 32.0
+    contrastive: float = 1.0
+    """Weight of the contrastive loss between the embeddings of a speaker from two blocks; 0 has none."""
+    temperature: float = 0.1
+    """Of the contrastive loss."""
+    log_s_bce: float = 0.0
+    """Activity's loss is weighed by exp(-s): s, or where it begins."""
+    log_s_arcface: float = 2.3026
+    """As `log_s_bce` for ArcFace: .1; 4.6052 is .01."""
+    learned: bool = False
+    """Learn both s: exp(-s) * loss + s."""
+    weights_lr: float | None = None
+    """The learning rate of both s, without decay; optim.lr when not given, at which they barely move."""
+    mask_prob: float = 0.5
+    """Probability that the pseudo-speaker stands for one of a block's speakers, who is not enrolled."""
+    empty: float = 0.25
+    """Probability that nobody is enrolled, as at the start of a recording; it comes before `mask_prob`."""
+    pseudo_weight: float = 2.0
+    """How much the pseudo-speakers' slots count."""
+    arrival: float = 0.0
+    """Share of the loss in which the k-th pseudo-speaker is taught the k-th new speaker to begin; in the rest they are
+    taught those that fit best together."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(0 < self.alpha < 1, "loss.alpha", "lie in (0, 1)", self.alpha)
+        require_each(self, "loss", "be positive", lambda value: value > 0, "scale", "temperature", "weights_lr")
+        require_each(self, "loss", "be positive", lambda value: value > 0, "pseudo_weight")
+        require_each(self, "loss", "not be negative", lambda value: value >= 0, "gamma", "margin", "contrastive")
+        shares = ("mask_prob", "empty", "arrival")
+        require_each(self, "loss", "lie in [0, 1]", lambda value: 0 <= value <= 1, *shares)
+        unused = self.learned or self.weights_lr is None
+        require(unused, "loss.weights_lr", "be left out without loss.learned", self.weights_lr)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """What a model has to know of the data and the loss it is for; it is saved with the model's section."""
+
+    frames: int = 0
+    """Frames of a block, which before and improved are for."""
+    speakers: int = 0
+    """Training speakers that have a row of the table; 0 has none."""
+    log_s: tuple[float, ...] = ()
+    """Where the learned weights of activity and ArcFace begin; none where they are fixed."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require_each(self, "data", "not be negative", lambda value: value >= 0, "frames", "speakers")
+        require(len(self.log_s) in (0, 2), "data.log_s", "be two numbers or none", self.log_s)
+
+
+def signature(model: Model, loss: Loss, *, frames: int, speakers: int) -> Signature:
+    """Return the signature of a model for blocks of `frames` frames of so many training speakers."""
+    report = model.name != "ours"
+    return Signature(
+        frames=frames if report else 0,
+        speakers=speakers if report or loss.arcface else 0,
+        log_s=(loss.log_s_bce, loss.log_s_arcface) if loss.learned else (),
+    )
+
+
+def check_together(model: Model, loss: Loss) -> None:
+    """Refuse a loss that the model has nothing for, by the field's name."""
+    if model.name != "ours":
+        must = f"be 0 with model.name={model.name}, which has one pseudo-speaker and embeddings from one block"
+        require_each(loss, "loss", must, lambda value: not value, "contrastive", "arrival")
+        require(loss.arcface, "loss.arcface", f"be on with model.name={model.name}, whose speakers have a table", False)
+    if loss.labelled == "speakers":
+        must = "be all where no speaker has a name (loss.arcface)"
+        require(model.name != "ours" or loss.arcface, "loss.labelled", must, loss.labelled)

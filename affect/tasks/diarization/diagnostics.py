@@ -1,0 +1,151 @@
+"""What a run says of itself while it learns: labels, predictions, losses beside chance, and what looks wrong.
+
+Importing it loads no tensor library: reports ask it, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from affect.findings import Flag
+from affect.metrics import chance
+from affect.tasks.diarization.config import ACTIVITY, CANDIDATES, SPEAKER, Loss, Model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from affect.task import Outputs, Targets
+
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Probabilities from which on a slot is held to speak, that are tried."""
+_AT_CHANCE = 0.97
+"""A loss that is over this share of what chance gives has learned nothing."""
+_CONSTANT = 0.02
+"""Deviation of the predicted probabilities under which they are one number."""
+_MOVED = 0.05
+"""By how much a DER is better at another threshold than at .5 that is worth a word."""
+
+Sums = dict[str, "Tensor | tuple[Tensor, Tensor]"]
+
+
+def sums(outputs: Outputs, targets: Targets, model: Model, loss: Loss) -> Sums:
+    """Return what `Task.diagnostics` adds up over a step: pairs (sum [], count []) by name.
+
+    `der_<percent>` are of frames, at a threshold, with the slots' speakers as they are taught, who need no mapping.
+    """
+    return {
+        **_of_activity(outputs[ACTIVITY], targets, model, loss),
+        **(_of_speakers(outputs[SPEAKER], targets[SPEAKER], loss) if SPEAKER in outputs else {}),
+        **_of_weights(outputs, loss),
+    }
+
+
+def _of_activity(logits: Tensor, targets: Targets, model: Model, loss: Loss) -> Sums:
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits as bce
+
+    from affect.losses.slots import taught
+    from affect.tasks.diarization.losses import calibrated
+
+    logits = calibrated(logits.float(), loss)
+    fits = partial(bce, reduction="none")
+    label = taught(logits, targets[ACTIVITY], targets[CANDIDATES], fits, model.pseudo)
+    valid = torch.isfinite(label)
+    count, spoken = valid.sum(), torch.where(valid, label, 0.0)
+    # What is not taught is no prediction either.
+    share = torch.where(valid, logits.sigmoid(), 0.0)
+    rows = torch.full_like(count, len(label))
+    means: Sums = {
+        "positive_rate": (spoken.sum(), count),
+        "active_slots": (spoken.any(-1).sum(), rows),
+        "taught_slots": (valid.any(-1).sum(), rows),
+        "predicted_mean": (share.sum(), count),
+        "predicted_square": (share.square().sum(), count),
+        "predicted_active": ((share * spoken).sum(), spoken.sum()),
+        "predicted_silent": ((share * (1 - spoken)).sum(), count - spoken.sum()),
+        "bce": (torch.where(valid, bce(logits, spoken, reduction="none"), 0.0).sum(), count),
+    }
+    heard = spoken.sum(1)
+    for threshold in THRESHOLDS:
+        held = (share > threshold).float()
+        wrong = torch.maximum(heard, held.sum(1)) - (held * spoken).sum(1)
+        means[f"der_{100 * threshold:.0f}"] = (wrong.sum(), heard.sum())
+    return means
+
+
+def _of_speakers(cosines: Tensor, speaker: Tensor, loss: Loss) -> Sums:
+    from affect.losses.arcface import arcface
+
+    term = arcface(SPEAKER, margin=loss.margin, scale=loss.scale)
+    assert term.sum is not None
+    valid = speaker != -100
+    right = (cosines.argmax(-1) == speaker) & valid
+    rows = valid.sum().new_full((), len(speaker))
+    return {
+        "arcface": (term.sum({SPEAKER: cosines}, {SPEAKER: speaker}), valid.sum()),
+        "speakers_right": (right.sum(), valid.sum()),
+        "valid_speakers": (valid.sum(), rows),
+    }
+
+
+def _of_weights(outputs: Outputs, loss: Loss) -> Sums:
+    """Return what each loss is multiplied by, exp(-s), where that is learned."""
+    import torch
+
+    from affect.task import LOG_VARIANCE
+
+    if LOG_VARIANCE not in outputs:
+        return {}
+    weights = torch.exp(-outputs[LOG_VARIANCE].float())
+    rows = torch.full((), len(weights), device=weights.device)
+    return {f"weight_{name}": (weights[:, k].sum(), rows) for k, name in enumerate((loss.activity, "arcface"))}
+
+
+def chances(means: Mapping[str, float], loss: Loss, speakers: int, width: int) -> dict[str, float]:
+    """Return what the losses among `means` come to by chance.
+
+    Of activity it is the entropy of its rate, of ArcFace that of a table of so many `speakers` and a `width`.
+    """
+    levels = {"bce": chance.entropy(means["positive_rate"])} if "positive_rate" in means else {}
+    if "arcface" in means:
+        levels["arcface"] = chance.arcface(speakers, loss.scale, loss.margin, width)
+    return levels
+
+
+def deviation(means: Mapping[str, float]) -> float:
+    """Return the deviation of the predicted probabilities over slots and frames."""
+    return math.sqrt(max(0.0, means["predicted_square"] - means["predicted_mean"] ** 2))
+
+
+def best_threshold(means: Mapping[str, float]) -> tuple[float, float]:
+    """Return the threshold at which the DER of frames is least, and that DER."""
+    rates = {threshold: means[f"der_{100 * threshold:.0f}"] for threshold in THRESHOLDS}
+    least = min(rates, key=lambda threshold: (rates[threshold], abs(threshold - 0.5)))
+    return least, rates[least]
+
+
+def flags(means: Mapping[str, float], loss: Loss, speakers: int, width: int, where: str) -> list[Flag]:
+    """Return what looks wrong of the means of a step's diagnostics, which `where` names (a run, a step)."""
+    signs = []
+    for name, level in chances(means, loss, speakers, width).items():
+        if means[name] >= _AT_CHANCE * level > 0:
+            evidence = f"{name} {means[name]:.3f}, chance {level:.3f}"
+            signs.append(Flag("a loss at chance", where, evidence, _CHANCE_ADVICE[name], size=means[name] / level))
+    spread = deviation(means)
+    if spread < _CONSTANT:
+        evidence = f"predicted {means['predicted_mean']:.3f} with a deviation of {spread:.4f}"
+        signs.append(Flag("constant output", where, evidence, "everything is predicted alike: see the loss's chance"))
+    threshold, rate = best_threshold(means)
+    if rate < means["der_50"] - _MOVED:
+        evidence = f"DER of frames {means['der_50']:.3f} at .5, {rate:.3f} at {threshold:g}"
+        signs.append(Flag("another threshold is better", where, evidence, "choose it on validation, or calibrate"))
+    return signs
+
+
+_CHANCE_ADVICE = {
+    "bce": "the model predicts how often slots speak and nothing else: are they told apart by their embeddings?",
+    "arcface": "embeddings tell no speakers apart: can the representation see when each speaks?",
+}

@@ -1,0 +1,91 @@
+"""Models of diarization, of every kind: padding, chance, gradients, sizes, and what is saved."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from affect import keyed
+from affect.models import saving
+from affect.task import LOG_VARIANCE
+from affect.tasks.diarization.config import ACTIVITY, MEDIUM, SMALL, Loss, Model, signature
+from affect.tasks.diarization.models import Diarizer, build, restore
+from tests.tasks.diarization.blocks import EVERY, IDS, OURS, VARIANTS, heard, inputs, made
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_block_is_the_same_alone_in_another_order_and_with_more_padding(name, training):
+    model = made(name).train(training)
+    together = heard(model)
+    others = [heard(model, longer=3 if name in OURS else 0, noise=9.0)]
+    others.append({output: values.flip(0) for output, values in heard(model, EVERY[::-1]).items()})
+    alone = [heard(model, [place]) for place in EVERY]
+    others.append({output: torch.cat([one[output] for one in alone]) for output in together})
+    for output, values in together.items():
+        assert torch.isfinite(values).all(), output
+        for other in others:
+            torch.testing.assert_close(other[output], values, atol=1e-4, rtol=1e-4)
+    if training:
+        with keyed.examples(0, 8, IDS):
+            again = model(**inputs(model.config))
+        assert not torch.allclose(again[ACTIVITY][0], together[ACTIVITY][0])
+
+
+def untaught(model: Diarizer) -> set[str]:
+    """Return the parameters whose gradient is 0, as in the report: a norm of zeros, and whom no slot holds."""
+    names = {"non_speaker"} if model.config.padding == "pseudo" else set()
+    return names | ({"detection.0.frames_norm.weight"} if model.config.name == "before" else set())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("places", [EVERY, [1]])
+def test_every_parameter_has_a_gradient_in_every_forward(name, places):
+    model = made(name).train()
+    with keyed.examples(0, 7, [IDS[place] for place in places]):
+        outputs = model(**inputs(model.config, places))
+    torch.stack([(values * torch.randn(values.shape)).sum() for values in outputs.values()]).sum().backward()
+    for parameter_name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, parameter_name
+            assert torch.isfinite(parameter.grad).all(), parameter_name
+            if len(places) > 1 and parameter_name not in untaught(model):
+                assert parameter.grad.any(), parameter_name
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_saved_model_is_the_same(tmp_path, name):
+    model = made(name).eval()
+    saving.save(model.state_dict(), {"task": "diarization", **model.describe()}, tmp_path)
+    again = saving.load(tmp_path, restore)
+    for output, values in heard(model).items():
+        assert torch.equal(heard(again)[output], values), output
+
+
+@pytest.mark.parametrize(
+    ("size", "name", "millions"),
+    [(SMALL, "improved", 17.4), (SMALL, "ours", 14.2), (MEDIUM, "improved", 46.6), (MEDIUM, "ours", 40.6)],
+)
+def test_sizes_are_those_of_the_paper(size, name, millions):
+    model = Model(**size, name=name, extractor="resnet", norm="block", frame=640, slots=30)
+    loss = Loss(arcface=name != "ours", contrastive=0.0)
+    with torch.device("meta"):
+        built = build(model, signature(model, loss, frames=200, speakers=481))
+    assert sum(p.numel() for p in built.parameters()) / 1e6 == pytest.approx(millions, abs=0.2)
+
+
+def test_learned_weights_begin_where_the_loss_says():
+    outputs = heard(made("before"))
+    torch.testing.assert_close(outputs[LOG_VARIANCE], torch.tensor([0.0, 2.3026]).expand(3, 2))
+    assert LOG_VARIANCE not in heard(made("mended"))
+
+
+@pytest.mark.parametrize("name", ["ours_resnet", "ours_encoder", "mended"])
+def test_half_precision_stays_near(name):
+    model = made(name).eval()
+    whole = heard(model)[ACTIVITY]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = heard(model)[ACTIVITY]
+    assert half.dtype == torch.float32
+    there = whole > -19
+    assert float((half - whole)[there].abs().max()) < 0.15
