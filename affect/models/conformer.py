@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affect.models.dropout import Dropout
-from affect.models.transformer import SelfAttention
+from affect.models.multi_head import MultiHeadAttention
 
 
 class FeedForward(nn.Module):
@@ -55,7 +55,7 @@ class ConformerBlock(nn.Module):
         """Raise AffectError where `width` is no multiple of `heads`."""
         super().__init__()
         self.before = FeedForward(width, hidden, dropout)
-        self.attention = SelfAttention(width, heads)
+        self.attention_norm, self.attention = nn.LayerNorm(width), MultiHeadAttention(width, heads)
         self.dropout = Dropout(dropout)
         self.convolution = ConvolutionModule(width, kernel, dropout)
         self.after = FeedForward(width, hidden, dropout)
@@ -64,7 +64,8 @@ class ConformerBlock(nn.Module):
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Return [B, T, D] of `frames` [B, T, D] and `mask` [B, T], which is True somewhere in each row."""
         frames = frames + 0.5 * self.before(frames)
-        frames = frames + self.dropout(self.attention(frames, mask))
+        normed: Tensor = self.attention_norm(frames)
+        frames = frames + self.dropout(self.attention(normed, normed, normed, mask))
         frames = frames + self.convolution(frames, mask)
-        normed: Tensor = self.norm(frames + 0.5 * self.after(frames))
+        normed = self.norm(frames + 0.5 * self.after(frames))
         return normed

@@ -72,9 +72,12 @@ class NormalisedMel(nn.Module):
         size = multiple * self.log_mel.hop
         steps = multiple * torch.div(samples + size - 1, size, rounding_mode="floor").clamp(min=1)
         length = multiple * max(1, -(-wave.shape[1] // size))
-        # One step more than asked for, so that the last one sees silence and not the edge.
-        power = self.log_mel.power(wave, length + 1)[..., :length].transpose(1, 2)
-        levels = _SCALE * power.clamp(min=_FLOOR).log()
+        with torch.autocast(wave.device.type, enabled=False):
+            # One step more than asked for, so that the last one sees silence and not the edge.
+            spectrum = self.log_mel.spectrum(wave, length + 1)[..., :length].transpose(1, 2)
+            # Not by `abs`, whose root takes as long as the transform.
+            power = spectrum.real.square() + spectrum.imag.square()
+            levels = _SCALE * (power @ cast(Tensor, self.log_mel.filters)).clamp(min=_FLOOR).log()
         return levels.masked_fill(~mask_frames(steps, length)[..., None], 0), steps
 
     def forward(

@@ -7,32 +7,10 @@ Legend: B batch, N slots, T frames, D channels.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from affect.errors import AffectError
 from affect.models.conformer import FeedForward
 from affect.models.dropout import Dropout
-
-
-class CrossAttention(nn.Module):
-    """Queries look at those keys that are there, and take of their values."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        """Raise AffectError where `width` is no multiple of `heads`."""
-        super().__init__()
-        if width % heads:
-            raise AffectError(f"the attention's width {width} has to be a multiple of its {heads} heads")
-        self.heads = heads
-        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
-        self.value, self.output = nn.Linear(width, width), nn.Linear(width, width)
-
-    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """Return [B, N, D] of `queries` [B, N, D], `keys` and `values` [B, T, D] and the mask of those [B, T]."""
-        parts = (self.query(queries), self.key(keys), self.value(values))
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
-        attended: Tensor = self.output(seen.transpose(1, 2).flatten(2))
-        return attended
+from affect.models.multi_head import MultiHeadAttention
 
 
 class SlotDecoderLayer(nn.Module):
@@ -44,7 +22,7 @@ class SlotDecoderLayer(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.frames_norm, self.slots_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.to_frames, self.to_slots = CrossAttention(width, heads), CrossAttention(width, heads)
+        self.to_frames, self.to_slots = MultiHeadAttention(width, heads), MultiHeadAttention(width, heads)
         self.feed_forward = FeedForward(width, hidden, dropout)
         self.dropout = Dropout(dropout)
 

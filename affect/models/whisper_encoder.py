@@ -50,18 +50,17 @@ class LogMel(nn.Module):
 
     def forward(self, waveform: Tensor, steps: int) -> Tensor:
         """Return [B, M, `steps`] of `waveform` [B, S], which is silent beyond S. M mel bins."""
-        level = self.power(waveform, steps).clamp(min=1e-10).log10()
-        return (torch.maximum(level, level.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
-
-    def power(self, waveform: Tensor, steps: int) -> Tensor:
-        """Return the power (float32) of each mel bin [B, M, `steps`] of `waveform` [B, S]."""
         with torch.autocast(waveform.device.type, enabled=False):
-            enough = max(steps * self.hop, self.n_fft)
-            wave = F.pad(waveform, (0, enough - waveform.shape[1]))
-            window = cast(Tensor, self.window).float()
-            spectrum = torch.stft(wave, self.n_fft, self.hop, window=window, return_complex=True)
-            power = spectrum[..., :steps].abs().square()
-            return cast(Tensor, self.filters).float().T @ power
+            mel = cast(Tensor, self.filters).float().T @ self.spectrum(waveform, steps).abs().square()
+            level = mel.clamp(min=1e-10).log10()
+            return (torch.maximum(level, level.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+
+    def spectrum(self, waveform: Tensor, steps: int) -> Tensor:
+        """Return the complex spectrum [B, 1 + n_fft / 2, `steps`] of `waveform` [B, S], which is silent beyond S."""
+        enough = max(steps * self.hop, self.n_fft)
+        wave = F.pad(waveform, (0, enough - waveform.shape[1]))
+        window = cast(Tensor, self.window).float()
+        return torch.stft(wave, self.n_fft, self.hop, window=window, return_complex=True)[..., :steps]
 
 
 class WhisperLayer(nn.Module):
