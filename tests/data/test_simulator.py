@@ -15,9 +15,10 @@ import talkers
 from affect.data import voices
 from affect.data.activity import RATE, SampleTurn
 from affect.data.noise import prepared
+from affect.data.rttm import read_rttm
 from affect.data.simulation import Simulation
 from affect.data.simulator import Conversation, Simulator, activity
-from affect.data.turn_taking import overlap_ratio
+from affect.data.turn_taking import fit, overlap_ratio
 from affect.errors import AffectError
 
 DRY = Simulation(speakers=(2, 3), reverberation=0.0, noise=0.0, distance=(1.0, 1.0))
@@ -161,6 +162,8 @@ def test_fitted_to_an_rttm(tones, tmp_path):
     lines = (f"SPEAKER f 1 {1.25 * k:.2f} 1.00 <NA> <NA> {'AB'[k % 2]} <NA> <NA>\n" for k in range(40))
     (tmp_path / "f.rttm").write_text("".join(lines))
     made = Simulator(tones, replace(DRY, fitted=str(tmp_path / "f.rttm"))).conversation(0, 0, 0, 20.0)
+    real = fit(read_rttm(tmp_path))
+    assert same(made, Simulator(tones, DRY, real).conversation(0, 0, 0, 20.0))
     inner = made.turns[1:-1]
     assert {end - start for start, end, _ in inner} == {RATE}
     assert {b.start - a.end for a, b in zip(inner, inner[1:], strict=False)} == {RATE // 4}
@@ -188,6 +191,7 @@ def test_a_block_of_a_conversation():
     ("change", "words"),
     [
         ({"speakers": (0, 2)}, "simulation.speakers must go from 1"), ({"turn": (2.0, 1.0)}, "simulation.turn"),
+        ({"turn": (0.01, 1.0)}, "simulation.turn must be 0.05 s at least"),
         ({"noise": 1.5}, "simulation.noise must be a probability"), ({"overlap": 1.0}, "simulation.overlap"),
         ({"snr": (9.0, 5.0)}, "simulation.snr"), ({"decay": (0.1, 9.0)}, "simulation.decay must be 5 s"),
         ({"gap": -1.0}, "simulation.gap"), ({"distance": (0.0, 1.0)}, "simulation.distance"),
