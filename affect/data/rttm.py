@@ -17,9 +17,23 @@ from affect.errors import AffectError, no_file
 
 Span = tuple[float, float]
 
-_OTHER_TYPES = frozenset(
-    "SEGMENT NOSCORE NO_RT_METADATA LEXEME NON-LEX NON-SPEECH FILLER EDIT IP SU CB A/P SPKR-INFO NOSPEECH".split()
-)
+_OTHER_TYPES = {
+    *(
+        "SEGMENT",
+        "NOSCORE",
+        "NO_RT_METADATA",
+        "LEXEME",
+        "NON-LEX",
+        "NON-SPEECH",
+        "FILLER",
+        "EDIT",
+        "IP",
+        "SU",
+        "CB",
+        "A/P",
+    ),
+    *("SPKR-INFO", "NOSPEECH"),
+}
 """What else a line of an RTTM may be; a first word that is none of these tells of another kind of file."""
 
 _DIGITS = 9
@@ -54,28 +68,30 @@ class Rttm(dict[str, list[Turn]]):
 
 
 def read_rttm(path: Path | str) -> Rttm:
-    """Return the turns of an RTTM file, or of all .rttm files of a folder.
+    """Return the turns of an RTTM file, or of all .rttm files of a folder, of which an empty one is a silent recording.
 
     SPEAKER lines alone are turns: type, recording, channel, onset, duration, two fields, speaker, and up to two more.
     Lines of other types, comments (;) and blank lines are passed over. Raises AffectError for a file that can't be
     read, and naming file and line for a line that is none of these or whose times are not.
     """
-    rttm, lines = Rttm(), set[tuple[str, ...]]()
+    rttm, lines = Rttm(), set[tuple[object, ...]]()
     for file in _files(Path(path), "RTTM"):
+        silent = Path(path).is_dir()
         for number, fields in _lines(file):
-            if fields[0] != "SPEAKER":
-                if fields[0] not in _OTHER_TYPES:
-                    raise AffectError(f"{file} line {number}: {fields[0]!r} is no type of an RTTM line")
+            if fields[0] in _OTHER_TYPES:
                 continue
+            if fields[0] != "SPEAKER":
+                raise AffectError(f"{file} line {number}: {fields[0]!r} is no type of an RTTM line")
             if not 8 <= len(fields) <= 10:
                 raise AffectError(f"{file} line {number}: a SPEAKER line has 8 to 10 fields, not {len(fields)}")
+            silent = False
             _, recording, channel, onset, duration, _, _, speaker, *_ = fields
             start, length = (_seconds(value, file, number) for value in (onset, duration))
             turns = rttm.setdefault(recording, [])
             rttm.channels.setdefault(recording, set()).add(channel)
             if (files := rttm.files.setdefault(recording, [])) != [file] and file not in files:
                 files.append(file)
-            line = (recording, channel, onset, duration, speaker)
+            line = (recording, channel, start, length, speaker)
             if not length:
                 rttm.empty[recording] += 1
             elif line in lines:
@@ -83,6 +99,8 @@ def read_rttm(path: Path | str) -> Rttm:
             else:
                 lines.add(line)
                 turns.append(Turn(start, round(start + length, _DIGITS), speaker))
+        if silent:
+            rttm.setdefault(file.stem, [])
     return rttm
 
 
@@ -123,7 +141,7 @@ def exclusive(turns: Iterable[Turn]) -> list[Turn]:
     So a short answer inside a long turn is kept, and the long one goes on after it. Of turns that begin together the
     one that ends first has it, then the one whose name is first. A speaker's turns that overlap or touch are one turn.
     """
-    waiting = [Turn(start, end, speaker) for start, end, speaker in sorted(joined(turns), reverse=True)]
+    waiting = sorted(joined(turns), reverse=True)
     edges = sorted({time for turn in waiting for time in (turn.start, turn.end)})
     speaking: list[tuple[float, float, str]] = []
     alone: list[Turn] = []

@@ -69,7 +69,7 @@ def test_a_folder_is_all_its_files(tmp_path):
     ("line", "words"),
     [
         ("SPEAKER f 1 0 1 <NA> <NA>", "8 to 10 fields, not 7"),
-        (LINE.replace("A", "Ann Lee") + " x", "8 to 10 fields, not 12"),
+        (LINE.replace(" A ", " Ann Lee "), "8 to 10 fields, not 11"),
         (LINE.replace(" 0 1 ", " x 1 "), "'x' is no time in seconds"),
         (LINE.replace(" 0 1 ", " 0 -1 "), "'-1' is no time in seconds"),
         (LINE.replace(" 0 1 ", " -1 2 "), "'-1' is no time in seconds"),
@@ -105,7 +105,7 @@ def test_files_that_are_none_are_one_line(tmp_path):
     with pytest.raises(AffectError, match="no RTTM file"):
         read_rttm(tmp_path / "nowhere.rttm")
     path = tmp_path / "latin.rttm"
-    path.write_bytes(LINE.replace("A", "MÉO").encode("latin-1"))
+    path.write_bytes(LINE.replace(" A ", " MÉO ").encode("latin-1"))
     with pytest.raises(AffectError, match="no text in UTF-8"):
         read_rttm(path)
     assert read_rttm(file_of(tmp_path, "")) == {}

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 _DESCRIPTION = """
 Diarization error rate: (missed + false alarm + confusion) / reference speech, exact on the intervals, under the
-one-to-one mapping of speakers that makes it least; and the Jaccard error rate. Recordings are pooled by their seconds.
+one-to-one mapping of speakers that shares most time; and the Jaccard error rate. Recordings are pooled by seconds.
 """
 
 _INPUTS = """
@@ -48,7 +48,10 @@ _CITATION = """
 """
 
 _DUST = 1e-6
-"""Seconds: a shorter gap is rounding (onset + duration, each of three digits), not a pause."""
+"""Seconds: a shorter overlap is rounding (onset + duration, each of three digits), not an overlap."""
+
+_TIE = 1e-7
+"""Of mappings that share equally much in the UEM the one is taken that shares most of what is scored."""
 
 
 class DiarizationErrorRate(evaluate.Metric):  # type: ignore[misc]  # evaluate carries no types
@@ -84,9 +87,10 @@ class DiarizationErrorRate(evaluate.Metric):  # type: ignore[misc]  # evaluate c
             raise ValueError(f"{len(references)} recordings have {len(spans)} UEMs")
         totals, jaccard = np.zeros(4), []
         for predicted, reference, scored in zip(map(_turns, predictions), map(_turns, references), spans, strict=True):
-            region = None if scored is None else _merged([_checked(start, end) for start, end in scored])
-            totals += _errors(*_timeline(predicted, reference, region, collar, skip_overlap))
-            jaccard += _jaccard(*_timeline(predicted, reference, region, 0.0, False))
+            region = None if scored is None else _united([_checked(start, end) for start, end in scored])
+            timeline = _timeline(predicted, reference, region, collar, skip_overlap)
+            totals += _errors(*timeline)
+            jaccard += _jaccard(*timeline[:3])
         missed, false_alarm, confusion, speech = totals.tolist()
         return {
             "der": (missed + false_alarm + confusion) / speech if speech > 0 else math.nan,
@@ -99,13 +103,13 @@ class DiarizationErrorRate(evaluate.Metric):  # type: ignore[misc]  # evaluate c
 
 
 def _turns(recording: Any) -> list[Any]:
-    """Return the turns of each speaker, in order, those that overlap or touch made one."""
+    """Return the turns of each speaker, in order, those that overlap made one."""
     turns: dict[str, Any] = {}
     for start, end, speaker in _lines(recording) if isinstance(recording, str) else map(_segment, recording):
         span = _checked(start, end)
         if span[1] > span[0]:
             turns.setdefault(speaker, []).append(span)
-    return [_merged(spans) for spans in turns.values()]
+    return [_united(spans, -_DUST) for spans in turns.values()]
 
 
 def _segment(row: Any) -> tuple[float, float, str]:
@@ -119,8 +123,8 @@ def _lines(text: str) -> list[tuple[float, float, str]]:
         fields = line.split()
         if not fields or fields[0] != "SPEAKER":
             continue
-        if len(fields) < 8:
-            raise ValueError(f"an RTTM line has 8 fields or more, not {len(fields)}: {line!r}")
+        if not 8 <= len(fields) <= 10:
+            raise ValueError(f"an RTTM line has 8 to 10 fields, not {len(fields)}: {line!r}")
         onset, duration = float(fields[3]), float(fields[4])
         segments.append((onset, onset + duration, fields[7]))
         files.add(fields[1])
@@ -135,20 +139,21 @@ def _checked(start: float, end: float) -> tuple[float, float]:
     return float(start), float(end)
 
 
-def _merged(spans: Any) -> list[tuple[float, float]]:
-    merged: list[tuple[float, float]] = []
+def _united(spans: Any, gap: float = _DUST) -> list[tuple[float, float]]:
+    """Return the spans in order, those made one that are `gap` seconds apart at most (less than 0: that overlap)."""
+    whole: list[tuple[float, float]] = []
     for start, end in sorted(spans):
-        if merged and start <= merged[-1][1] + _DUST:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        if whole and start <= whole[-1][1] + gap:
+            whole[-1] = (whole[-1][0], max(end, whole[-1][1]))
         else:
-            merged.append((start, end))
-    return merged
+            whole.append((start, end))
+    return whole
 
 
-def _timeline(prediction: Any, truth: Any, region: Any, collar: float, skip_overlap: bool) -> tuple[Any, Any, Any]:
-    """Return who speaks in the prediction [S, T] and in the reference [R, T], and scored seconds [T]."""
+def _timeline(prediction: Any, truth: Any, region: Any, collar: float, skip_overlap: bool) -> tuple[Any, Any, Any, Any]:
+    """Return who speaks in the prediction [S, T] and the reference [R, T], seconds in the UEM and scored ones [T]."""
     borders = [time for turns in truth for turn in turns for time in turn] if collar else []
-    zones = _merged([(time - collar, time + collar) for time in borders])
+    zones = _united([(time - collar, time + collar) for time in borders])
     edges = np.array(
         sorted({t for turns in (*prediction, *truth, region or [], zones) for span in turns for t in span})
     )
@@ -161,30 +166,33 @@ def _timeline(prediction: Any, truth: Any, region: Any, collar: float, skip_over
         return table
 
     predicted, reference = rows(prediction), rows(truth)
-    weight = np.diff(edges) * (1 - rows([zones])[0])
+    seconds = np.diff(edges)
     if region is not None:
-        weight = weight * rows([region])[0]
+        seconds = seconds * rows([region])[0]
+    weight = seconds * (1 - rows([zones])[0])
     if skip_overlap:
         weight = weight * (reference.sum(0) < 2)
-    return predicted, reference, weight
+    return predicted, reference, seconds, weight
 
 
-def _errors(predicted: Any, reference: Any, weight: Any) -> Any:
+def _errors(predicted: Any, reference: Any, seconds: Any, weight: Any) -> Any:
     """Return the seconds missed, of false alarm, of confusion, and of reference speech [4]."""
     claimed, spoken = predicted.sum(0), reference.sum(0)
     shared = (reference * weight) @ predicted.T
-    right = shared[linear_sum_assignment(shared, maximize=True)].sum()
+    # Speakers are mapped on all time in the UEM, also on what a collar or overlap leaves out.
+    mapping = linear_sum_assignment((reference * seconds) @ predicted.T + _TIE * shared, maximize=True)
+    right = shared[mapping].sum()
     both = np.minimum(spoken, claimed)
     # Rounding may leave less than no confusion.
     confusion = max(0.0, both @ weight - right)
     return np.array([(spoken - both) @ weight, (claimed - both) @ weight, confusion, spoken @ weight])
 
 
-def _jaccard(predicted: Any, reference: Any, weight: Any) -> list[float]:
+def _jaccard(predicted: Any, reference: Any, seconds: Any) -> list[float]:
     """Return the Jaccard error of each speaker who has time in the scored reference."""
-    reference = reference[reference @ weight > 0]
-    shared = (reference * weight) @ predicted.T
-    either = (reference @ weight)[:, None] + (predicted @ weight)[None, :] - shared
+    reference = reference[reference @ seconds > 0]
+    shared = (reference * seconds) @ predicted.T
+    either = (reference @ seconds)[:, None] + (predicted @ seconds)[None, :] - shared
     error = 1 - np.divide(shared, either, out=np.zeros_like(shared), where=either > 0)
     chosen = linear_sum_assignment(error)
     errors: list[float] = error[chosen].tolist()

@@ -1,0 +1,1 @@
+"""Speaker diarization: who speaks when in a recording, however many they are."""
