@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.random import Generator
@@ -27,6 +28,9 @@ from affect.data.simulation import Simulation
 from affect.data.turn_taking import Placed, TurnTaking
 from affect.data.voices import LEVEL, Voices
 from affect.errors import AffectError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 Samples = NDArray[np.float32]
 
@@ -46,6 +50,14 @@ class Conversation:
         if not 0 <= start <= start + size <= len(self.samples):
             raise ValueError(f"samples {start} to {start + size} of {len(self.samples)}")
         return Conversation(self.samples[start : start + size], excerpt(self.turns, start, size))
+
+
+def rows(part: str, count: int, seconds: float) -> Dataset:
+    """Return a row a conversation, as a task's `datasets` has them: id, index, and length in seconds."""
+    from datasets import Dataset
+
+    names = [f"{part}{index}" for index in range(count)]
+    return Dataset.from_dict({"id": names, "index": list(range(count)), "length": [seconds] * count})
 
 
 class Simulator:

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import soundfile
 import talkers
+import torch
+from torch.utils.data import DataLoader
 
 from affect.data import voices
 from affect.data.activity import RATE, SampleTurn
 from affect.data.noise import prepared
 from affect.data.rttm import read_rttm
 from affect.data.simulation import Simulation
-from affect.data.simulator import Conversation, Simulator, activity
+from affect.data.simulator import Conversation, Simulator, activity, rows
 from affect.data.turn_taking import fit, overlap_ratio
 from affect.errors import AffectError
 
@@ -70,6 +72,24 @@ def test_a_function_of_seed_epoch_and_index(tones):
     for numbers in ((1, 2, 4), (1, 3, 3), (2, 2, 3)):
         assert not same(first, simulator.conversation(*numbers, 4.0))
     assert same(first, simulator.conversation(1, 2, 3, 4.0)) and same(first, other.conversation(1, 2, 3, 4.0))
+
+
+def test_rows_are_batches_of_a_loader(tones):
+    """As a task has them: rows with id and length, and a batch that any worker process makes alike."""
+    simulator = Simulator(tones, Simulation(speakers=(2, 3)))
+
+    def collate(batch: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
+        made = [simulator.conversation(0, 7, row["index"], row["length"]) for row in batch]
+        slots = [activity(each.turns, sorted({who for *_, who in each.turns}), 50, 640) for each in made]
+        labels = [np.pad(each, ((0, 3 - len(each)), (0, 0))) for each in slots]
+        return torch.from_numpy(np.stack([each.samples for each in made])), torch.from_numpy(np.stack(labels))
+
+    table = rows("train", 6, 2.0)
+    assert set(table.column_names) == {"id", "index", "length"} and len({*table["id"]}) == 6
+    batches = [list(DataLoader(table, batch_size=2, num_workers=n, collate_fn=collate)) for n in (0, 2)]
+    for (wave, labels), (other, same_labels) in zip(*batches, strict=True):
+        assert wave.shape == (2, 2 * RATE) and labels.shape == (2, 3, 50) and labels.any()
+        assert torch.equal(wave, other) and torch.equal(labels, same_labels)
 
 
 def test_several_processes_make_the_same(tones):
