@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -14,6 +16,7 @@ import talkers
 import torch
 from torch.utils.data import DataLoader
 
+from affect.config import from_dict, to_dict
 from affect.data import voices
 from affect.data.activity import RATE, SampleTurn
 from affect.data.noise import prepared
@@ -220,6 +223,13 @@ def test_a_block_of_a_conversation():
 def test_rules_that_cannot_be(change, words):
     with pytest.raises(AffectError, match=words):
         Simulation(**change)
+
+
+def test_rules_are_a_section_of_a_recipe():
+    rules = Simulation(speakers=(1, 3), noise_files="noise", snr=(0.0, 9.0))
+    assert from_dict(Simulation, to_dict(rules)) == rules
+    code = "import sys, affect.data.simulation; print({'numpy', 'torch', 'datasets'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_too_few_voices(tones, tmp_path):

@@ -144,7 +144,7 @@ def test_inspect(tmp_path, affect):
     code, out, _ = affect("inspect", tmp_path)
     assert code == 0
     assert "rttm_folder: 1 recordings" in out and "no audio" in out
-    assert "train: 1 recordings, 0.00 h, 0.00 h of speech in 2 turns of 2 speakers, 2 to 2 a recording" in out
+    assert "train: 1 recordings, 0.1 min, 0.1 min of speech in 2 turns of 2 speakers, 2 to 2 a recording" in out
     assert "overlap: 33.3 % of the speech" in out
 
 
