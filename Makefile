@@ -48,6 +48,7 @@ bench: $(VENV)/.done
 	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/convert.py
+	$(BIN)/python benchmarks/simulate.py
 	$(BIN)/python benchmarks/score_epoch.py --steps 12
 	$(BIN)/python benchmarks/diarization_scoring.py
 	$(BIN)/python benchmarks/together.py --whole

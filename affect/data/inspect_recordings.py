@@ -25,11 +25,11 @@ def describe(corpus: RecordingCorpus, listed: int | None) -> str:
     for part in dict.fromkeys(row["part"] for row in rows):
         own = [row for row in rows if row["part"] == part]
         turns = [turns_of(row) for row in own]
-        hours = sum(row["seconds"] for row in own) / 3600
-        spoken = sum(turn.end - turn.start for each in turns for turn in each) / 3600
+        minutes = sum(row["seconds"] for row in own) / 60
+        spoken = sum(turn.end - turn.start for each in turns for turn in each) / 60
         counts = sorted({len({turn.speaker for turn in each}) for each in turns})
         lines.append(
-            f"{part or '(no part)'}: {len(own)} recordings, {hours:.2f} h, {spoken:.2f} h of speech in "
+            f"{part or '(no part)'}: {len(own)} recordings, {minutes:.1f} min, {spoken:.1f} min of speech in "
             f"{sum(map(len, turns))} turns of {len({turn.speaker for each in turns for turn in each})} speakers, "
             f"{counts[0]} to {counts[-1]} a recording"
         )

@@ -46,6 +46,7 @@ class Simulation:
         for name in ("turn", "distance", "decay"):
             low, high = getattr(self, name)
             require(0 < low <= high, f"simulation.{name}", "go from more than 0 to more", (low, high))
+        require(self.turn[0] >= 0.05, "simulation.turn", "be 0.05 s at least", self.turn)
         require(self.decay[1] <= 5, "simulation.decay", "be 5 s at most", self.decay)
         require(self.snr[0] <= self.snr[1], "simulation.snr", "go from low to high", self.snr)
         shares = ("moves", "reverberation", "noise")

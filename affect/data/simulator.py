@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.random import Generator
@@ -27,6 +28,9 @@ from affect.data.simulation import Simulation
 from affect.data.turn_taking import Placed, TurnTaking
 from affect.data.voices import LEVEL, Voices
 from affect.errors import AffectError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 Samples = NDArray[np.float32]
 
@@ -48,19 +52,30 @@ class Conversation:
         return Conversation(self.samples[start : start + size], excerpt(self.turns, start, size))
 
 
+def rows(part: str, count: int, seconds: float) -> Dataset:
+    """Return a row a conversation, as a task's `datasets` has them: id, index, and length in seconds."""
+    from datasets import Dataset
+
+    names = [f"{part}{index}" for index in range(count)]
+    return Dataset.from_dict({"id": names, "index": list(range(count)), "length": [seconds] * count})
+
+
 class Simulator:
     """Makes conversations of `voices` by the rules of a `simulation`."""
 
-    def __init__(self, voices: Voices, simulation: Simulation):
-        """Read what the rules name. Raises AffectError where voices are too few, and for files that can't be used."""
+    def __init__(self, voices: Voices, simulation: Simulation, real: TurnTaking | None = None):
+        """Read what the rules name; `real` turn taking, of a corpus, goes before theirs.
+
+        Raises AffectError where voices are too few, and for files that can't be used.
+        """
         most = simulation.speakers[1]
         if most > len(voices):
             raise AffectError(f"simulation.speakers must be at most the number of voices, {len(voices)}, not {most}")
         self.voices, self.simulation = voices, simulation
         self.files = noise.recordings(simulation.noise_files) if simulation.noise_files else ()
-        self.turn_taking: TurnTaking | None = None
-        if simulation.fitted is not None:
-            self.turn_taking = turn_taking.fit(read_rttm(simulation.fitted))
+        if real is None and simulation.fitted is not None:
+            real = turn_taking.fit(read_rttm(simulation.fitted))
+        self.turn_taking = real
 
     def conversation(self, seed: int, epoch: int, index: int, seconds: float) -> Conversation:
         """Return conversation number `index` of an epoch, `seconds` long: the same one in any process."""

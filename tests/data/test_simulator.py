@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -11,13 +13,17 @@ import numpy as np
 import pytest
 import soundfile
 import talkers
+import torch
+from torch.utils.data import DataLoader
 
+from affect.config import from_dict, to_dict
 from affect.data import voices
 from affect.data.activity import RATE, SampleTurn
 from affect.data.noise import prepared
+from affect.data.rttm import read_rttm
 from affect.data.simulation import Simulation
-from affect.data.simulator import Conversation, Simulator, activity
-from affect.data.turn_taking import overlap_ratio
+from affect.data.simulator import Conversation, Simulator, activity, rows
+from affect.data.turn_taking import fit, overlap_ratio
 from affect.errors import AffectError
 
 DRY = Simulation(speakers=(2, 3), reverberation=0.0, noise=0.0, distance=(1.0, 1.0))
@@ -69,6 +75,24 @@ def test_a_function_of_seed_epoch_and_index(tones):
     for numbers in ((1, 2, 4), (1, 3, 3), (2, 2, 3)):
         assert not same(first, simulator.conversation(*numbers, 4.0))
     assert same(first, simulator.conversation(1, 2, 3, 4.0)) and same(first, other.conversation(1, 2, 3, 4.0))
+
+
+def test_rows_are_batches_of_a_loader(tones):
+    """As a task has them: rows with id and length, and a batch that any worker process makes alike."""
+    simulator = Simulator(tones, Simulation(speakers=(2, 3)))
+
+    def collate(batch: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
+        made = [simulator.conversation(0, 7, row["index"], row["length"]) for row in batch]
+        slots = [activity(each.turns, sorted({who for *_, who in each.turns}), 50, 640) for each in made]
+        labels = [np.pad(each, ((0, 3 - len(each)), (0, 0))) for each in slots]
+        return torch.from_numpy(np.stack([each.samples for each in made])), torch.from_numpy(np.stack(labels))
+
+    table = rows("train", 6, 2.0)
+    assert set(table.column_names) == {"id", "index", "length"} and len({*table["id"]}) == 6
+    batches = [list(DataLoader(table, batch_size=2, num_workers=n, collate_fn=collate)) for n in (0, 2)]
+    for (wave, labels), (other, same_labels) in zip(*batches, strict=True):
+        assert wave.shape == (2, 2 * RATE) and labels.shape == (2, 3, 50) and labels.any()
+        assert torch.equal(wave, other) and torch.equal(labels, same_labels)
 
 
 def test_several_processes_make_the_same(tones):
@@ -161,6 +185,8 @@ def test_fitted_to_an_rttm(tones, tmp_path):
     lines = (f"SPEAKER f 1 {1.25 * k:.2f} 1.00 <NA> <NA> {'AB'[k % 2]} <NA> <NA>\n" for k in range(40))
     (tmp_path / "f.rttm").write_text("".join(lines))
     made = Simulator(tones, replace(DRY, fitted=str(tmp_path / "f.rttm"))).conversation(0, 0, 0, 20.0)
+    real = fit(read_rttm(tmp_path))
+    assert same(made, Simulator(tones, DRY, real).conversation(0, 0, 0, 20.0))
     inner = made.turns[1:-1]
     assert {end - start for start, end, _ in inner} == {RATE}
     assert {b.start - a.end for a, b in zip(inner, inner[1:], strict=False)} == {RATE // 4}
@@ -188,6 +214,7 @@ def test_a_block_of_a_conversation():
     ("change", "words"),
     [
         ({"speakers": (0, 2)}, "simulation.speakers must go from 1"), ({"turn": (2.0, 1.0)}, "simulation.turn"),
+        ({"turn": (0.01, 1.0)}, "simulation.turn must be 0.05 s at least"),
         ({"noise": 1.5}, "simulation.noise must be a probability"), ({"overlap": 1.0}, "simulation.overlap"),
         ({"snr": (9.0, 5.0)}, "simulation.snr"), ({"decay": (0.1, 9.0)}, "simulation.decay must be 5 s"),
         ({"gap": -1.0}, "simulation.gap"), ({"distance": (0.0, 1.0)}, "simulation.distance"),
@@ -196,6 +223,13 @@ def test_a_block_of_a_conversation():
 def test_rules_that_cannot_be(change, words):
     with pytest.raises(AffectError, match=words):
         Simulation(**change)
+
+
+def test_rules_are_a_section_of_a_recipe():
+    rules = Simulation(speakers=(1, 3), noise_files="noise", snr=(0.0, 9.0))
+    assert from_dict(Simulation, to_dict(rules)) == rules
+    code = "import sys, affect.data.simulation; print({'numpy', 'torch', 'datasets'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_too_few_voices(tones, tmp_path):

@@ -28,8 +28,8 @@ def read(root: str | Path, *, audio: str | None = None) -> RecordingCorpus:
     """Return the recordings that have audio and turns; `audio` is their folder, below `root` unless given.
 
     A name in a list, RTTM or UEM file that no recording has is that of the one from which it differs in accents alone,
-    if no other line names that. A recording that a UEM names and no RTTM is silent. Raises AffectError for a malformed
-    line, and where no recording can be used.
+    if no other line names that. A recording that a UEM names and no RTTM is silent, and so is one whose own RTTM is
+    empty. Raises AffectError for a malformed line, and where no recording can be used.
     """
     from affect.data.recordings import corpus_of
 
@@ -54,6 +54,8 @@ class _Labels:
         self.parts: defaultdict[str, set[str]] = defaultdict(set)
         for file in _files(folder, ".rttm"):
             rttm = read_rttm(file)
+            if not rttm and file.stem in sounds:
+                rttm[file.stem] = []
             for name, own in self._named(rttm, file).items():
                 self.turns[own] += rttm[name]
                 self.empty[own] += rttm.empty[name]

@@ -36,21 +36,23 @@ def row_of(corpus, name):
 
 
 def test_a_folder(tmp_path):
-    for name in ("audio/a.wav", "audio/b.c.wav", "audio/quiet.wav"):
+    for name in ("audio/a.wav", "audio/b.c.wav", "audio/quiet.wav", "audio/still.wav"):
         sound(tmp_path / name)
+    (tmp_path / "still.rttm").write_text(";; nobody\n")
+    (tmp_path / "other.rttm").write_text("")
     (tmp_path / "x.train.rttm").write_text(
         ";; a comment\n\n" + lines(("a", 0.5, 1.25, "Ada"), ("a", 1, 2, "Eve"), ("b.c", 0, 1, "Ada"))
         + "SPEAKER a 1 3 .5 <NA> <NA> Ada\nSPKR-INFO a 1 <NA> <NA> <NA> unknown Ada <NA>\n"
     )  # fmt: skip
     (tmp_path / "x.train.uem").write_text("a 1 0 2\na 1 2.5 3.5\nquiet NA 0 4\n")
     corpus = corpora.read(corpora.RECORDINGS, "rttm_folder", tmp_path)
-    assert list(corpus.recordings["id"]) == ["a", "b.c", "quiet"] and not corpus.exclusions
+    assert list(corpus.recordings["id"]) == ["a", "b.c", "quiet", "still"] and not corpus.exclusions
     row = row_of(corpus, "a")
     assert turns_of(row) == [Turn(0.5, 1.75, "Ada"), Turn(1, 3, "Eve"), Turn(3, 3.5, "Ada")]
     assert row["uem"] == [{"start": 0.0, "end": 2.0}, {"start": 2.5, "end": 3.5}]
     assert row["seconds"] == row["length"] == 4.0 and row["channels"] == 1 and row["part"] == "train"
     assert row_of(corpus, "b.c")["uem"] == [{"start": 0.0, "end": 4.0}], "all of it where the UEM says nothing"
-    assert row_of(corpus, "quiet")["turns"] == [], "annotated, and nobody speaks"
+    assert row_of(corpus, "quiet")["turns"] == row_of(corpus, "still")["turns"] == [], "annotated, and nobody speaks"
     assert corpora.detect(tmp_path) == "rttm_folder" and corpus.identity.startswith("rttm_folder@")
 
 
@@ -142,7 +144,7 @@ def test_inspect(tmp_path, affect):
     code, out, _ = affect("inspect", tmp_path)
     assert code == 0
     assert "rttm_folder: 1 recordings" in out and "no audio" in out
-    assert "train: 1 recordings, 0.00 h, 0.00 h of speech in 2 turns of 2 speakers, 2 to 2 a recording" in out
+    assert "train: 1 recordings, 0.1 min, 0.1 min of speech in 2 turns of 2 speakers, 2 to 2 a recording" in out
     assert "overlap: 33.3 % of the speech" in out
 
 
