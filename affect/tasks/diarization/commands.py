@@ -50,3 +50,30 @@ def score(
     except OSError as error:
         raise AffectError(f"{output} can't be written: {error.strerror}") from error
     print(f"scores: {output}")
+
+
+def diarize(
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
+    audio: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="AUDIO")],
+    /,
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+    num_speakers: int | None = None,
+    exclusive: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Write who speaks when, as RTTM.
+
+    Recordings are read as streams, of any length in the same memory; speakers are numbers, in the order in which they
+    are met. Of standard input (-, WAV) each turn is written when it is decided.
+
+    Args:
+        run: A run's folder, a folder of weights, or a model on the Hub.
+        audio: Recordings, folders of them, or - for standard input.
+        output: The file to write instead of the terminal.
+        num_speakers: The most speakers that a recording has.
+        exclusive: One speaker a moment: where several speak, the one who began last.
+    """
+    if num_speakers is not None and num_speakers < 1:
+        raise AffectError(f"--num-speakers must be at least 1, not {num_speakers}")
+    from affect.tasks.diarization import files
+
+    files.diarize(run, audio, output, most=num_speakers, alone=exclusive)

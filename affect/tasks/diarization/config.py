@@ -6,10 +6,12 @@ each can be changed alone; `ours` has none of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from affect.config import require, require_each
+from affect.data.simulation import Simulation
+from affect.recipe import Recipe
 
 SAMPLING_RATE = 16_000
 EMPTY, NON_SPEAKER, PSEUDO = -1, -2, -3
@@ -181,11 +183,15 @@ class Signature:
     """Training speakers that have a row of the table; 0 has none."""
     log_s: tuple[float, ...] = ()
     """Where the learned weights of activity and ArcFace begin; none where they are fixed."""
+    focal: tuple[float, ...] = ()
+    """Alpha and gamma of the focal loss, by which logits are calibrated; none of another loss."""
 
     def __post_init__(self) -> None:
         """Check every field."""
         require_each(self, "data", "not be negative", lambda value: value >= 0, "frames", "speakers")
-        require(len(self.log_s) in (0, 2), "data.log_s", "be two numbers or none", self.log_s)
+        for name in ("log_s", "focal"):
+            value = getattr(self, name)
+            require(len(value) in (0, 2), f"data.{name}", "be two numbers or none", value)
 
 
 def signature(model: Model, loss: Loss, *, frames: int, speakers: int) -> Signature:
@@ -195,6 +201,7 @@ def signature(model: Model, loss: Loss, *, frames: int, speakers: int) -> Signat
         frames=frames if report else 0,
         speakers=speakers if report or loss.arcface else 0,
         log_s=(loss.log_s_bce, loss.log_s_arcface) if loss.learned else (),
+        focal=(loss.alpha, loss.gamma) if loss.activity == "focal" else (),
     )
 
 
@@ -207,3 +214,138 @@ def check_together(model: Model, loss: Loss) -> None:
     if loss.labelled == "speakers":
         must = "be all where no speaker has a name (loss.arcface)"
         require(model.name != "ours" or loss.arcface, "loss.labelled", must, loss.labelled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Voices of which conversations are simulated, recordings with turns, and what is tested."""
+
+    voices: Literal["generated", "folder"] = "generated"
+    """folder: recordings of one speaker each, below `root`; generated: drawn ones, which are made there."""
+    root: str = "data/ssnd-voices"
+    test_root: str | None = None
+    """Folder of the voices of tests; generated voices have unseen ones of their own."""
+    name: str | None = None
+    """What reports call the voices."""
+    speaker: Literal["auto", "folder", "name"] = "auto"
+    """What tells who speaks: the first folder below the root, what a file's name begins with, or the one that there
+    is."""
+    separator: str = "-"
+    """Behind what a file's name begins with."""
+    table: str | None = None
+    """A CSV below the root that tells who speaks, with the columns path and speaker, in place of names."""
+    generated: tuple[int, int] = (48, 12)
+    """Generated voices to train with, and unseen ones."""
+    voice_seconds: float = 20.0
+    """Seconds of each generated voice."""
+    generator_seed: int = 0
+    held_out: int = 0
+    """Training voices that validation's conversations are of; 0 takes the training voices themselves, by which nothing
+    should be chosen."""
+    block: float = 8.0
+    """Seconds of a block, of which an example has two of one conversation."""
+    examples: int = 1000
+    """Simulated examples of an epoch."""
+    valid: int = 20
+    """Conversations of the validation part."""
+    valid_seconds: float = 24.0
+    test: int = 40
+    """Conversations of each test part: one for each number of speakers and each length."""
+    test_speakers: tuple[int, ...] = (2, 3)
+    test_seconds: tuple[float, ...] = (8.0, 64.0)
+    test_seed: int = 1
+    """Of the conversations of validation and tests, which are the same for every seed of the recipe."""
+    recordings: str | None = None
+    """Folder of real recordings with turns, in a layout that affect reads. Its validation and test parts are tested."""
+    layout: str | None = None
+    """The layout, where it can't be told from the folder."""
+    real: float = 0.0
+    """Share of an epoch's examples that are windows of the recordings' training part."""
+    shift: float = 2.0
+    """Seconds from one window's start to the next."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require(bool(self.root), "data.root", "be a folder", self.root)
+        for name in ("block", "examples", "valid", "valid_seconds", "test", "voice_seconds", "shift"):
+            require(getattr(self, name) > 0, f"data.{name}", "be positive", getattr(self, name))
+        require(min(self.generated) > 0, "data.generated", "be two numbers of voices", self.generated)
+        require(self.held_out >= 0, "data.held_out", "not be negative", self.held_out)
+        require(0 <= self.real < 1, "data.real", "lie in [0, 1)", self.real)
+        counts = bool(self.test_speakers) and min(self.test_speakers) > 0
+        require(counts, "data.test_speakers", "be numbers of speakers", self.test_speakers)
+        lengths = bool(self.test_seconds) and min(self.test_seconds) > 0
+        require(lengths, "data.test_seconds", "be seconds", self.test_seconds)
+        if self.recordings is None:
+            must = "be left out without data.recordings"
+            require(self.real == 0, "data.real", must, self.real)
+            require(self.layout is None, "data.layout", must, self.layout)
+        if self.voices == "generated":
+            for name in ("test_root", "table"):
+                must = "be left out with data.voices=generated"
+                require(getattr(self, name) is None, f"data.{name}", must, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Online:
+    """How a recording is diarized: a hop at a time, from a window with a little look-ahead. All times are seconds."""
+
+    window: float = 8.0
+    """Of which the newest part is told; as long as a block of training."""
+    hop: float = 0.64
+    """What is told at once."""
+    ahead: float = 0.16
+    """Heard beyond it: with the hop it is the latency."""
+    threshold: float = 0.5
+    """Probability over which a slot is held to speak."""
+    enrol: float = 1.6
+    """Of clean speech, of which nobody enrolled is known to be the speaker, that enrols somebody."""
+    least: float = 0.32
+    """The same at a recording's end, and in a recording that is no longer than a window."""
+    merge: float = 0.6
+    """Cosine over which a newcomer is one who is enrolled already."""
+    memory: float = 8.0
+    """Of a speaker's surest speech that the embedding is made of."""
+    rounds: int = 6
+    """Newcomers that are looked for in one window."""
+    shortest: float = 0.2
+    """Of a turn, and of a pause inside one."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        positive = ("window", "hop", "enrol", "least", "memory", "rounds")
+        require_each(self, "online", "be positive", lambda value: value > 0, *positive)
+        require_each(self, "online", "not be negative", lambda value: value >= 0, "ahead", "shortest")
+        require_each(self, "online", "lie in (0, 1)", lambda value: 0 < value < 1, "threshold")
+        require_each(self, "online", "lie in [-1, 1]", lambda value: -1 <= value <= 1, "merge")
+        fits = self.hop + self.ahead <= self.window
+        require(fits, "online.hop", f"be no longer with online.ahead than online.window ({self.window:g})", self.hop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diarization(Recipe):
+    """Who speaks when in a recording."""
+
+    task: ClassVar[str] = "diarization"
+
+    data: Data = field(default_factory=Data)
+    simulation: Simulation = field(default_factory=Simulation)
+    model: Model = field(default_factory=Model)
+    loss: Loss = field(default_factory=Loss)
+    online: Online = field(default_factory=Online)
+
+    def __post_init__(self) -> None:
+        """Check what sections say together."""
+        super().__post_init__()
+        check_together(self.model, self.loss)
+        frame = self.model.frame / SAMPLING_RATE
+        for name, seconds in (
+            ("data.block", self.data.block), ("online.window", self.online.window), ("online.hop", self.online.hop),
+            ("online.ahead", self.online.ahead),
+        ):  # fmt: skip
+            whole = abs(seconds / frame - round(seconds / frame)) < 1e-6
+            require(whole, name, f"be a multiple of a frame, {frame:g} s (model.frame)", seconds)
+        if self.model.name != "ours":
+            longest = self.online.window <= self.data.block
+            must = f"be no longer than data.block ({self.data.block:g}), for which model.name={self.model.name} is made"
+            require(longest, "online.window", must, self.online.window)

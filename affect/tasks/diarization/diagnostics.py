@@ -50,7 +50,7 @@ def _of_activity(logits: Tensor, targets: Targets, model: Model, loss: Loss) -> 
     from affect.losses.slots import taught
     from affect.tasks.diarization.losses import calibrated
 
-    logits = calibrated(logits.float(), loss)
+    logits = calibrated(logits.float(), (loss.alpha, loss.gamma) if loss.activity == "focal" else ())
     fits = partial(bce, reduction="none")
     label = taught(logits, targets[ACTIVITY], targets[CANDIDATES], fits, model.pseudo)
     valid = torch.isfinite(label)

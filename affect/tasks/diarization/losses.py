@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -52,9 +53,15 @@ def terms_of(model: Model, loss: Loss) -> list[Term]:
     return terms
 
 
-def calibrated(logits: Tensor, loss: Loss) -> Tensor:
-    """Return logits of the probability of activity, of what a model gives that learned by `loss`."""
-    return logits if loss.activity == "bce" else posterior(logits, alpha=loss.alpha, gamma=loss.gamma)
+def calibrated(logits: Tensor, focal: Sequence[float]) -> Tensor:
+    """Return logits of the probability of activity, of what a model gives that learned by a loss.
+
+    `focal` are alpha and gamma of the focal loss, none of another one (`Signature.focal`).
+    """
+    if not focal:
+        return logits
+    alpha, gamma = focal
+    return posterior(logits, alpha=alpha, gamma=gamma)
 
 
 def param_groups(model: Diarizer, optim: Optim, loss: Loss) -> list[dict[str, Any]]:

@@ -1,0 +1,144 @@
+"""What is trained on and tested: voices of which conversations are simulated, and recordings with turns."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from affect.data import corpora, voices
+from affect.data.corpus import Exclusion
+from affect.data.recordings import Partners, RecordingCorpus, windows
+from affect.data.synthetic_voices import VoiceSettings, generate
+from affect.data.voices import Voices
+from affect.errors import AffectError
+from affect.task import TRAIN, VALID
+from affect.tasks.diarization.config import Data, Diarization
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+EXAMPLE, WINDOW, CONVERSATION, RECORDING = "example", "window", "conversation", "recording"
+"""Kinds of rows: two blocks of a conversation, two windows of a recording; a whole conversation, a whole recording."""
+REAL = "real_"
+"""What names of parts begin with that are of recordings."""
+
+
+@dataclass(frozen=True, eq=False)
+class DiarizationCorpus:
+    """Voices to train with, of validation and of tests, and recordings, each None where there are none."""
+
+    training: Voices
+    validation: Voices
+    test: Voices | None
+    recordings: RecordingCorpus | None
+    name: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one where a voice or a recording is."""
+        each = (self.training, self.validation, self.test, self.recordings)
+        told = [part.fingerprint for part in each if part is not None]
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+
+    @property
+    def identity(self) -> str:
+        """What reports and comparisons call it: its name, and the beginning of its fingerprint."""
+        return f"{self.name}@{self.fingerprint[:8]}"
+
+    @property
+    def exclusions(self) -> list[Exclusion]:
+        """All that is left out."""
+        each = (self.training, self.test, self.recordings)
+        return [exclusion for part in each if part is not None for exclusion in part.exclusions]
+
+    @property
+    def people(self) -> list[str]:
+        """Those who speak in recordings, by name."""
+        if self.recordings is None:
+            return []
+        return sorted({turn["speaker"] for turns in self.recordings.recordings["turns"][:] for turn in turns})
+
+
+def read(data: Data) -> DiarizationCorpus:
+    """Return the corpus of a section `data`. Raises AffectError for what can't be used, or is too little."""
+    test: Voices | None = None
+    if data.voices == "generated":
+        count, unseen = data.generated
+        settings = VoiceSettings(
+            voices=count, unseen=unseen, seconds=data.voice_seconds, seed=data.generator_seed
+        )  # fmt: skip
+        every, test = (voices.read(folder) for folder in generate(Path(data.root), settings))
+    else:
+        told = {"speaker": data.speaker, "separator": data.separator, "table": data.table}
+        every = voices.read(data.root, **told)  # type: ignore[arg-type]  # checked by the recipe
+        if data.test_root is not None:
+            test = voices.read(data.test_root, speaker=data.speaker, separator=data.separator)
+            both = sorted({*every.speakers} & {*test.speakers})
+            if both:
+                raise AffectError(f"{len(both)} speakers are in data.root and in data.test_root: {', '.join(both[:5])}")
+    training, validation = (every, every) if not data.held_out else every.hold_out(data.held_out, data.test_seed)
+    name = data.name or (data.voices if data.voices == "generated" else Path(data.root).name)
+    recordings = None
+    if data.recordings is not None:
+        layout = data.layout or corpora.detect(data.recordings)
+        recordings = corpora.read(corpora.RECORDINGS, layout, data.recordings)
+    return DiarizationCorpus(training, validation, test, recordings, name)
+
+
+def parts_of(corpus: DiarizationCorpus, recipe: Diarization) -> DatasetDict:
+    """Return the parts: training examples, conversations of validation and tests, and recordings.
+
+    Rows have id, length and seconds, kind, the `place` of a window or recording, and the number of speakers. Raises
+    AffectError where there are too few voices.
+    """
+    from datasets import DatasetDict
+
+    data = recipe.data
+    examples = [_row(f"{EXAMPLE}{k}", 2 * data.block, EXAMPLE, k) for k in range(data.examples)]
+    real = round(data.examples * data.real / (1 - data.real))
+    examples += [_row(f"{WINDOW}{k}", 2 * data.block, WINDOW, k) for k in range(real)]
+    low, high = recipe.simulation.speakers
+    counts = [low + k % (high - low + 1) for k in range(data.valid)]
+    parts = {TRAIN: _part(examples), VALID: _conversations(VALID, data.valid_seconds, counts)}
+    if corpus.test is not None:
+        for number in data.test_speakers:
+            if number > len(corpus.test):
+                raise AffectError(f"data.test_speakers asks for {number} speakers of {len(corpus.test)} test voices")
+            for seconds in data.test_seconds:
+                name = f"test_{number}_speakers_{seconds:g}s"
+                parts[name] = _conversations(name, seconds, [number] * data.test)
+    if corpus.recordings is not None:
+        table = corpus.recordings.recordings
+        places: dict[str, list[int]] = {}
+        for place, part in enumerate(table["part"][:]):
+            places.setdefault(part or "test", []).append(place)
+        for part in (VALID, "test"):
+            if part in places:
+                names, lengths = table["id"][:], table["seconds"][:]
+                rows = [_row(names[k], lengths[k], RECORDING, k) for k in places[part]]
+                parts[f"{REAL}{part}"] = _part(rows)
+    return DatasetDict(parts)
+
+
+def windows_of(corpus: DiarizationCorpus, data: Data) -> tuple[Dataset, Partners]:
+    """Return the windows of the recordings' training part, and what finds another one of the same recording."""
+    assert corpus.recordings is not None
+    made = windows(corpus.recordings.part(TRAIN), data.block, data.shift)
+    return made, Partners(made)
+
+
+def _conversations(name: str, seconds: float, speakers: Sequence[int]) -> Dataset:
+    return _part(_row(f"{name}_{k}", seconds, CONVERSATION, k, count) for k, count in enumerate(speakers))
+
+
+def _row(name: str, seconds: float, kind: str, place: int, speakers: int = 0) -> dict[str, object]:
+    return {"id": name, "length": float(seconds), "kind": kind, "place": place, "speakers": speakers}
+
+
+def _part(rows: Iterable[dict[str, object]]) -> Dataset:
+    from datasets import Dataset
+
+    return Dataset.from_list(list(rows))

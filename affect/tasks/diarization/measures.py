@@ -1,0 +1,112 @@
+"""The measures of diarization, of predicted rows: a row is a recording with its turns.
+
+Importing it loads no tensor library. Errors of recordings are added up before they are divided.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affect.data.activity import activity, in_samples
+from affect.data.rttm import Turn
+from affect.metrics.bootstrap import draws
+from affect.metrics.diarization import Comparison, compare
+from affect.task import Measure, Row
+
+TURNS = "turns"
+"""What is predicted of a row, and what is its target: a list of [start, end, speaker] in seconds."""
+_FRAME = 160
+"""Samples of the frames in which the report counts speakers."""
+
+Parts = tuple[float, float]
+"""What a recording adds to the numerator and to the denominator of a rate."""
+
+
+def turns_in(row: Row, side: str) -> list[Turn]:
+    """Return the turns of a row's prediction or target."""
+    return [Turn(float(start), float(end), str(speaker)) for start, end, speaker in row[side][TURNS]]
+
+
+def compared(row: Row) -> Comparison:
+    """Return how a row's prediction compares with its target, in what is annotated of it."""
+    sides = [tuple(turns_in(row, side)) for side in ("prediction", "target")]
+    return _compared(*sides, tuple((start, end) for start, end in row["uem"]))
+
+
+@lru_cache(maxsize=4096)
+def _compared(hypothesis: tuple[Turn, ...], reference: tuple[Turn, ...], uem: tuple[tuple[float, float], ...]) -> Comparison:
+    # Several measures of the same rows ask.
+    return compare(hypothesis, reference, uem=uem)
+
+
+def _rate(part: str) -> Callable[[Row], Parts]:
+    def parts(row: Row) -> Parts:
+        errors = compared(row).errors
+        kinds = ("missed", "false_alarm", "confusion") if part == "der" else (part,)
+        return math.fsum(getattr(errors, kind) for kind in kinds), errors.speech
+
+    return parts
+
+
+def _jaccard(row: Row) -> Parts:
+    rates = compared(row).jaccard.values()
+    return math.fsum(rates), float(len(rates))
+
+
+def _miscount(row: Row) -> Parts:
+    found = compared(row)
+    return float(abs(found.predicted_speakers - len(found.jaccard))), 1.0
+
+
+def _counted(row: Row) -> Parts:
+    """Return what the report takes for a DER: frames in which speakers are too many or too few, of all frames."""
+    frames = max(1, round(row["seconds"] * 16_000) // _FRAME)
+    numbers = []
+    for side in ("prediction", "target"):
+        turns = in_samples(turns_in(row, side))
+        names = sorted({turn.speaker for turn in turns})
+        numbers.append(activity(turns, names, frames, _FRAME).sum(0, dtype=np.int64))
+    return float(np.abs(numbers[0] - numbers[1]).sum()), float(frames)
+
+
+def _measure(name: str, title: str, parts: Callable[[Row], Parts], *, headline: bool = False, aliases: tuple[str, ...] = ()) -> Measure:
+    """Return a rate of rows: the sum of what each adds above, by the sum of what it adds below."""
+
+    def score(rows: Sequence[Row]) -> float:
+        above, below = (math.fsum(column) for column in _columns(rows, parts))
+        return above / below if below else math.nan
+
+    def replicates(rows: Sequence[Row], groups: NDArray[np.intp]) -> NDArray[np.float64]:
+        size = int(groups.max()) + 1
+        above, below = (np.bincount(groups, column, minlength=size) for column in _columns(rows, parts))
+        counts = draws(size, 1000, 0).astype(np.float64)
+        totals = counts @ below
+        return np.where(totals > 0, (counts @ above) / np.where(totals > 0, totals, 1.0), np.nan)
+
+    return Measure(
+        name=name, title=title, score=score, better="lower", groups=("recording",), replicates=replicates,
+        headline=headline, aliases=aliases,
+    )  # fmt: skip
+
+
+def _columns(rows: Sequence[Row], parts: Callable[[Row], Parts]) -> Iterator[list[float]]:
+    pairs = [parts(row) for row in rows]
+    yield [above for above, _ in pairs]
+    yield [below for _, below in pairs]
+
+
+MEASURES = (
+    _measure("der", "DER", _rate("der"), headline=True),
+    _measure("missed", "missed", _rate("missed"), headline=True),
+    _measure("false_alarm", "false alarm", _rate("false_alarm"), headline=True),
+    _measure("confusion", "confusion", _rate("confusion"), headline=True),
+    _measure("jer", "JER", _jaccard, headline=True),
+    _measure("speaker_count_error", "speakers too many or too few", _miscount),
+    _measure("counted", "the report's DER", _counted),
+)
+"""DER first: it chooses checkpoints. All are better where lower, with collar 0 and overlap scored."""
