@@ -35,6 +35,8 @@ _LOOSE = 0.01
 """How far from the share of overlap asked for a turn may lead, if it leads away from it."""
 _OUTSIDE = 64
 """What counts as the number of speakers outside of a conversation, and more than it: no step of it has so many."""
+_BEFORE = 10.0
+"""Seconds before a conversation of the fitted kind, at least, from which on its turns are drawn."""
 _TRIES = 20
 _NEAR = 8
 """One in so many of the real turns follows a turn of about the same length."""
@@ -103,8 +105,8 @@ def fitted(random: Generator, speakers: int, size: int, real: TurnTaking) -> lis
     count, ends = len(real.held), np.zeros(speakers)
     half = max(1, count // (2 * _NEAR))
     length = float(real.length[random.integers(count)])
-    # The conversation is a window of a longer one: it may begin inside a turn.
-    start, holder, before = -float(random.uniform(0, length)), 0, -1
+    # The conversation is a window of a longer one, which has been going on for a while.
+    start, holder, before = -float(random.uniform(_BEFORE, 2 * _BEFORE)), 0, -1
     end, seconds, turns = start + length, size / RATE, [(start, start + length, 0)]
     ends[0], tries = end, 0
     while end < seconds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
 
 from affect.data.activity import RATE, in_samples
 from affect.data.rttm import Turn, read_rttm
@@ -130,9 +131,9 @@ def test_meetings(real_data):
     again = fit({name: in_turns(turns) for name, turns in placed.items()})
     for name in ("turn", "same", "overlapped"):
         assert again.summary()[name] == pytest.approx(real.summary()[name], rel=0.1, abs=0.02), name
-    # Means of pauses are those of a few long ones.
-    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
-        assert np.quantile(again.gap, share) == pytest.approx(np.quantile(real.gap, share), rel=0.25, abs=0.1)
+    # Pauses and overlaps, and lengths, are distributed alike (the mean of pauses is that of a few long ones).
+    for one, other in ((again.gap, real.gap), (again.length, real.length)):
+        assert ks_2samp(one, other).statistic < 0.06
     ratios = [overlap_ratio(in_samples(turns)) for turns in recordings.values()]
     assert np.mean([overlap_ratio(turns) for turns in placed.values()]) == pytest.approx(np.mean(ratios), abs=0.03)
     assert again.back == pytest.approx(real.back, abs=0.08)
