@@ -73,12 +73,17 @@ class NormalisedMel(nn.Module):
         steps = multiple * torch.div(samples + size - 1, size, rounding_mode="floor").clamp(min=1)
         length = multiple * max(1, -(-wave.shape[1] // size))
         with torch.autocast(wave.device.type, enabled=False):
-            # One step more than asked for, so that the last one sees silence and not the edge.
-            spectrum = self.log_mel.spectrum(wave, length + 1)[..., :length].transpose(1, 2)
-            # Not by `abs`, whose root takes as long as the transform.
-            power = spectrum.real.square() + spectrum.imag.square()
-            levels = _SCALE * (power @ cast(Tensor, self.log_mel.filters)).clamp(min=_FLOOR).log()
+            # Row by row, so that what is written is still in a CPU's cache when it is read: a third of the time.
+            rows = wave.split(1 if wave.device.type == "cpu" else max(1, len(wave)))
+            levels = torch.cat([self._levels(part, length) for part in rows])
         return levels.masked_fill(~mask_frames(steps, length)[..., None], 0), steps
+
+    def _levels(self, wave: Tensor, length: int) -> Tensor:
+        # One step more than asked for, so that the last one sees silence and not the edge.
+        spectrum = self.log_mel.spectrum(wave, length + 1)[..., :length].transpose(1, 2)
+        # Not by `abs`, whose root takes as long as the transform.
+        power = spectrum.real.square() + spectrum.imag.square()
+        return _SCALE * (power @ cast(Tensor, self.log_mel.filters)).clamp(min=_FLOOR).log()
 
     def forward(
         self, waveform: Tensor, samples: Tensor, multiple: int = 1, mean: Tensor | None = None

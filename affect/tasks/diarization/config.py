@@ -155,6 +155,8 @@ class Loss:
     """Probability that the pseudo-speaker stands for one of a block's speakers, who is not enrolled."""
     empty: float = 0.25
     """Probability that nobody is enrolled, as at the start of a recording; it comes before `mask_prob`."""
+    reference_seconds: float = 0.5
+    """Seconds that a speaker has to speak in the other block to be enrolled from it, and in both to be compared."""
     pseudo_weight: float = 2.0
     """How much the pseudo-speakers' slots count."""
     arrival: float = 0.0
@@ -166,7 +168,16 @@ class Loss:
         require(0 < self.alpha < 1, "loss.alpha", "lie in (0, 1)", self.alpha)
         require_each(self, "loss", "be positive", lambda value: value > 0, "scale", "temperature", "weights_lr")
         require_each(self, "loss", "be positive", lambda value: value > 0, "pseudo_weight")
-        require_each(self, "loss", "not be negative", lambda value: value >= 0, "gamma", "margin", "contrastive")
+        require_each(
+            self,
+            "loss",
+            "not be negative",
+            lambda value: value >= 0,
+            "gamma",
+            "margin",
+            "contrastive",
+            "reference_seconds",
+        )
         shares = ("mask_prob", "empty", "arrival")
         require_each(self, "loss", "lie in [0, 1]", lambda value: 0 <= value <= 1, *shares)
         unused = self.learned or self.weights_lr is None

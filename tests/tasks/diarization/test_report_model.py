@@ -20,8 +20,8 @@ from tests.tasks.diarization.blocks import LONGEST, VARIANTS, inputs, made, sect
 def sizes_of_a_slots_parts(model: Diarizer) -> tuple[float, float]:
     """Return the norm of a slot's input beside a speaker's embedding, and of that embedding on its way in."""
     query = getattr(model, "detection_query", None)
-    vectors = model.table / model.config.embedding_divisor
-    return 0.0 if query is None else float(query.norm(dim=1).mean()), float(vectors.norm(dim=1).mean())
+    vectors = model.table.detach() / model.config.embedding_divisor
+    return 0.0 if query is None else float(query.detach().norm(dim=1).mean()), float(vectors.norm(dim=1).mean())
 
 
 def test_the_decoders_inputs_of_before_are_zeros():

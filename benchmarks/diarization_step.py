@@ -1,0 +1,110 @@
+"""Seconds of audio that a bare loop's steps of the diarization models take in a second, and where time goes.
+
+`python benchmarks/diarization_step.py [--rounds 5] [--batch 32] [--small]` prints a Markdown table. Examples are a
+block of 8 s of noise and another of its conversation; a step is forward, loss, backward and AdamW in bf16, on one
+thread. The default model and the same with attention fused in training take turns; --small adds before at S2SND-Small's
+widths, a minute a step. Seconds are the process's own, so that what else the machine does counts little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from affect import keyed
+from affect.models import multi_head
+from affect.recipe import Optim
+from affect.tasks.diarization.config import SAMPLING_RATE, SMALL, Loss, Model, signature
+from affect.tasks.diarization.examples import Block, Example, collated
+from affect.tasks.diarization.losses import param_groups, terms_of
+from affect.tasks.diarization.models import Diarizer, build
+from affect.training import optim
+from affect.training.terms import whole
+
+SECONDS, VOICES = 8, 100
+WRITTEN_OUT = multi_head.written_out
+
+
+def examples(model: Model, count: int) -> list[Example]:
+    random = np.random.default_rng(0)
+
+    def block() -> Block:
+        samples = SECONDS * SAMPLING_RATE
+        spoken = random.random((3, samples // model.frame)) > 0.5
+        return Block(0.05 * random.standard_normal(samples).astype(np.float32), spoken.astype(np.float32))
+
+    return [Example(str(k), block(), block(), random.permutation(VOICES)[:3]) for k in range(count)]
+
+
+def step_of(model: Model, loss: Loss, count: int, *, fused: bool) -> tuple[Diarizer, Callable[[], dict[str, float]]]:
+    """Return a model and what takes a step of it and tells the seconds of its parts."""
+    torch.manual_seed(0)
+    randoms = [np.random.default_rng(k) for k in range(count)]
+    inputs, targets = collated(examples(model, count), model, loss, randoms, table=VOICES)
+    built = build(model, signature(model, loss, frames=inputs["spoken"].shape[2], speakers=VOICES))
+    keyed.name_places(built)
+    terms, optimizer = terms_of(model, loss), optim.make(param_groups(built, Optim(), loss), Optim())
+    ids = [str(k) for k in range(count)]
+
+    def step() -> dict[str, float]:
+        multi_head.written_out = F.scaled_dot_product_attention if fused else WRITTEN_OUT
+        times = [time.process_time()]
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad(), keyed.examples(0, 0, ids):
+            built.features(inputs["waveform"], inputs["samples"])
+        times.append(time.process_time())
+        with torch.autocast("cpu", torch.bfloat16), keyed.examples(0, 0, ids):
+            outputs = built(**inputs)
+        total = whole(terms, {name: value.float() for name, value in outputs.items()}, targets).total
+        times.append(time.process_time())
+        total.backward()
+        times.append(time.process_time())
+        optim.take_step(optimizer)
+        optimizer.zero_grad()
+        times.append(time.process_time())
+        names = ("front end of a block", "forward", "backward", "update")
+        return dict(zip(names, np.diff(times).tolist(), strict=True))
+
+    return built, step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--small", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    systems = {
+        "ours": step_of(Model(), Loss(), given.batch, fused=False),
+        "ours, attention fused": step_of(Model(), Loss(), given.batch, fused=True),
+    }
+    if given.small:
+        small = Model(**SMALL, name="before", extractor="resnet", norm="block", frame=640, slots=30)
+        loss = Loss(arcface=True, contrastive=0.0, learned=True)
+        systems["before, small"] = step_of(small, loss, given.batch, fused=False)
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in systems}
+    for k in range(given.rounds + 1):
+        for name, (_, step) in systems.items():
+            parts = step()
+            # The first one makes moments and warms caches.
+            times[name] += [parts] if k else []
+    print("| model | parameters | blocks' s a second | front end of a block | forward | backward | update |")
+    print("|---|---|---|---|---|---|---|")
+    for name, (model, _) in systems.items():
+        medians = {part: statistics.median(each[part] for each in times[name]) for part in times[name][0]}
+        front, *rest = medians.values()
+        blocks = 2 if model.config.name == "ours" else 1
+        rate = blocks * SECONDS * given.batch / sum(rest)
+        count = sum(entry.numel() for entry in model.parameters()) / 1e6
+        cells = (name, f"{count:.1f} M", f"{rate:.0f}", f"{front:.3f}", *(f"{value:.3f}" for value in rest))
+        print(f"| {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
