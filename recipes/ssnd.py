@@ -5,12 +5,10 @@ accelerate launch recipes/ssnd.py [EXPERIMENT] [--field value ...]
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from affect.cli import experiments_of, launch
 from affect.data.simulation import Simulation
 from affect.recipe import Optim, Train
-from affect.tasks.diarization.config import Data, Diarization, Loss, Model, Online
+from affect.tasks.diarization.config import Data, Diarization, Model
 
 
 def demo() -> Diarization:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from affect.data import audio
-from affect.data.activity import SampleTurn, activity, in_samples, in_seconds
+from affect.data.activity import activity, in_samples, in_seconds
 from affect.data.augment import generator, number
 from affect.data.recordings import sample_turns_of, sound_of, turns_of
 from affect.data.rttm import Turn
@@ -25,28 +25,11 @@ from affect.data.simulator import Simulator
 from affect.data.turn_taking import overlap_ratio
 from affect.data.voices import Voices
 from affect.task import VALID, Batch, Key, Row
-from affect.tasks.diarization.config import ACTIVITY, CANDIDATES, SAMPLING_RATE, SPEAKER, VOICES, Diarization
+from affect.tasks.diarization.config import SAMPLING_RATE, Diarization
 from affect.tasks.diarization.corpus import CONVERSATION, EXAMPLE, RECORDING, DiarizationCorpus, windows_of
-from affect.tasks.diarization.slots import Slots, assign
+from affect.tasks.diarization.examples import Block, Example, collated
 
 Samples = NDArray[np.float32]
-
-_HEARD = 0.48
-"""Seconds that a speaker has to speak in a block for an embedding of it to mean something."""
-_PEOPLE = 1_000_000
-"""Numbers of people in recordings begin here, beyond all voices."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A block, another one of its conversation, and who speaks there."""
-
-    sounds: tuple[Samples, Samples]
-    spoken: NDArray[np.uint8]
-    """[2, K, T]: activity in both blocks."""
-    voices: NDArray[np.int64]
-    """[K]: the number of each speaker among all."""
-    slots: Slots
 
 
 class Blocks:
@@ -56,8 +39,7 @@ class Blocks:
         self.corpus, self.recipe = corpus, recipe
         self.frame = recipe.model.frame
         self.size = round(recipe.data.block * SAMPLING_RATE)
-        self.voices = {name: place for place, name in enumerate(corpus.training.speakers)}
-        self.people = {name: _PEOPLE + place for place, name in enumerate(corpus.people)}
+        self.numbers = {name: place for place, name in enumerate(corpus.training.speakers)}
         self._simulators: dict[tuple[str, int], Simulator] = {}
 
     @property
@@ -73,83 +55,36 @@ class Blocks:
         """Return training rows as blocks, by a key; other rows, or without one, as whole recordings."""
         if key is None:
             return self._recordings(rows)
-        return self._examples([self._example(row, key) for row in rows], [str(row["id"]) for row in rows])
+        return self._examples(rows, key)
 
     # To train on.
 
-    def _example(self, row: Row, key: Key) -> Example:
-        random = generator(key.seed, key.epoch, row["id"], what="slots")
+    def _examples(self, rows: Sequence[Row], key: Key) -> Batch:
+        recipe = self.recipe
+        randoms = [generator(key.seed, key.epoch, row["id"], what="slots") for row in rows]
+        made = [self._example(row, key, random) for row, random in zip(rows, randoms, strict=True)]
+        inputs, targets = collated(made, recipe.model, recipe.loss, randoms, table=len(self.numbers))
+        return Batch(ids=tuple(each.id for each in made), inputs=inputs, targets=targets, rows=[{} for _ in made])
+
+    def _example(self, row: Row, key: Key, random: Generator) -> Example:
+        """Return a block and another one of its conversation: which is which, chance decides."""
         if row["kind"] == EXAMPLE:
-            made = self._simulator("training", 0).conversation(key.seed, key.epoch, row["place"], 2 * self.recipe.data.block)
-            halves = [made.block(start, self.size) for start in (0, self.size)]
-            sounds, turns, numbers = [half.samples for half in halves], [half.turns for half in halves], self.voices
+            seconds = 2 * self.recipe.data.block
+            whole = self._simulator("training", 0).conversation(key.seed, key.epoch, row["place"], seconds)
+            heard = [(half.samples, half.turns) for half in (whole.block(start, self.size) for start in (0, self.size))]
         else:
             windows, partners = self._windows
             place = number(key.seed, key.epoch, row["id"], what="window") % len(windows)
-            other = partners.of(place, key.seed, key.epoch)
-            chosen = [windows[place], windows[other]]
-            sounds = [self._padded(sound_of(window)) for window in chosen]
-            turns, numbers = [sample_turns_of(window) for window in chosen], self.people
-        if random.random() < 0.5:
-            sounds, turns = sounds[::-1], turns[::-1]
-        return self._made(sounds, turns, numbers, random)
-
-    def _made(
-        self, sounds: Sequence[Samples], turns: Sequence[list[SampleTurn]], numbers: dict[str, int], random: Generator
-    ) -> Example:
-        model = self.recipe.model
-        names = list(dict.fromkeys(turn.speaker for own in turns for turn in own))
-        if model.padding == "non" and model.name != "ours":
-            # Speakers who are not here at all, for slots that nobody needs.
-            others = [name for name in self.voices if name not in names]
-            names += [others[k] for k in random.permutation(len(others))[: model.slots]]
-        spoken = np.stack([activity(own, names, self.frames, self.frame) for own in turns])
-        voices = np.array([numbers.get(name, self.voices.get(name, -1)) for name in names], np.int64)
-        enrollable = self._heard(spoken[1]) if model.name == "ours" else (voices >= 0) & (voices < _PEOPLE)
-        slots = assign(spoken[0], enrollable, model, self.recipe.loss, random)
-        return Example((sounds[0], sounds[1]), spoken, voices, slots)
-
-    def _heard(self, spoken: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return who speaks long enough for an embedding [K]."""
-        enough: NDArray[np.bool_] = spoken.sum(-1) >= _HEARD * SAMPLING_RATE / self.frame
-        return enough
-
-    def _padded(self, samples: Samples) -> Samples:
-        return np.pad(samples, (0, self.size - len(samples)))
-
-    def _examples(self, made: Sequence[Example], ids: Sequence[str]) -> Batch:
-        most, model, loss = max(1, *(len(one.voices) for one in made)), self.recipe.model, self.recipe.loss
-        spoken = np.zeros((len(made), 2, most, self.frames), np.float32)
-        voices = np.full((len(made), most), -100, np.int64)
-        candidates = np.full((len(made), most, self.frames), np.nan, np.float32)
-        for k, one in enumerate(made):
-            count = len(one.voices)
-            spoken[k, :, :count], voices[k, :count], candidates[k, :count] = one.spoken, one.voices, one.slots.candidates
-        sizes = torch.full((len(made),), self.size)
-        inputs = {
-            "waveform": torch.from_numpy(np.stack([one.sounds[0] for one in made])), "samples": sizes,
-            "spoken": torch.from_numpy(spoken[:, 0]), "slots": _stacked([one.slots.slots for one in made]),
-        }  # fmt: skip
-        targets = {
-            ACTIVITY: _stacked([one.slots.activity for one in made]), CANDIDATES: torch.from_numpy(candidates),
-        }  # fmt: skip
-        numbers = np.where(voices < _PEOPLE, voices, -100)
-        if model.name == "ours":
-            inputs |= {
-                "reference": torch.from_numpy(np.stack([one.sounds[1] for one in made])), "reference_samples": sizes,
-                "reference_spoken": torch.from_numpy(spoken[:, 1]),
-            }  # fmt: skip
-            heard = self._heard(spoken).all(1)
-            if loss.contrastive:
-                targets[VOICES] = torch.from_numpy(np.where(heard, voices, -100))
-            if loss.arcface:
-                targets[SPEAKER] = torch.from_numpy(np.where(spoken[:, 0].any(-1), numbers, -100))
-        else:
-            owner = _stacked([one.slots.owner for one in made])
-            inputs |= {"speaker": torch.from_numpy(numbers), "owner": owner}
-            own = torch.from_numpy(numbers).take_along_dim(owner.clamp(min=0), 1)
-            targets[SPEAKER] = torch.where(owner >= 0, own, -100)
-        return Batch(ids=tuple(ids), inputs=inputs, targets=targets, rows=[{} for _ in made])
+            both = (windows[place], windows[partners.of(place, key.seed, key.epoch)])
+            heard = [(sound_of(window), sample_turns_of(window)) for window in both]
+        names = list(dict.fromkeys(turn.speaker for _, turns in heard for turn in turns))
+        voices = np.array([self.numbers.get(name, -1) for name in names], np.int64)
+        blocks = [
+            Block(samples, activity(turns, names, -(-len(samples) // self.frame), self.frame))
+            for samples, turns in heard
+        ]
+        block, reference = blocks[::-1] if random.random() < 0.5 else blocks
+        return Example(str(row["id"]), block, reference, voices)
 
     # To diarize.
 
@@ -179,7 +114,7 @@ class Blocks:
         return made.samples, in_seconds(made.turns), None
 
     def _simulator(self, kind: str, speakers: int) -> Simulator:
-        """Return what simulates conversations of the voices of a kind, of so many `speakers` (0: as the recipe says)."""
+        """Return what simulates conversations of the voices of a kind, of `speakers` each (0: as the recipe says)."""
         if (kind, speakers) not in self._simulators:
             voices: Voices | None = getattr(self.corpus, kind)
             assert voices is not None
@@ -197,7 +132,3 @@ def facts(turns: Sequence[Turn], uem: Sequence[tuple[float, float]] | None, samp
         "speakers": len({turn.speaker for turn in turns}), "seconds": samples / SAMPLING_RATE,
         "overlap": overlap_ratio(in_samples(turns)) if turns else 0.0,
     }  # fmt: skip
-
-
-def _stacked(arrays: Sequence[NDArray[Any]]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(arrays))

@@ -10,8 +10,8 @@ from affect.tasks.diarization.config import SAMPLING_RATE, Model, Online
 from affect.usage import Card
 
 _LIMITS = (
-    "Who speaks when is told of conversations like those that it was trained on; voices, rooms and microphones of other "
-    "kinds may be confused. Speakers are numbers, and no name is told. DER is with collar 0 and overlap scored."
+    "Who speaks when is told of conversations like those that it was trained on; voices, rooms and microphones of "
+    "other kinds may be confused. Speakers are numbers, and no name is told. DER is with collar 0 and overlap scored."
 )
 
 

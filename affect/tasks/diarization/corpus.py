@@ -54,13 +54,6 @@ class DiarizationCorpus:
         each = (self.training, self.test, self.recordings)
         return [exclusion for part in each if part is not None for exclusion in part.exclusions]
 
-    @property
-    def people(self) -> list[str]:
-        """Those who speak in recordings, by name."""
-        if self.recordings is None:
-            return []
-        return sorted({turn["speaker"] for turns in self.recordings.recordings["turns"][:] for turn in turns})
-
 
 def read(data: Data) -> DiarizationCorpus:
     """Return the corpus of a section `data`. Raises AffectError for what can't be used, or is too little."""

@@ -39,7 +39,9 @@ def compared(row: Row) -> Comparison:
 
 
 @lru_cache(maxsize=4096)
-def _compared(hypothesis: tuple[Turn, ...], reference: tuple[Turn, ...], uem: tuple[tuple[float, float], ...]) -> Comparison:
+def _compared(
+    hypothesis: tuple[Turn, ...], reference: tuple[Turn, ...], uem: tuple[tuple[float, float], ...]
+) -> Comparison:
     # Several measures of the same rows ask.
     return compare(hypothesis, reference, uem=uem)
 
@@ -74,7 +76,9 @@ def _counted(row: Row) -> Parts:
     return float(np.abs(numbers[0] - numbers[1]).sum()), float(frames)
 
 
-def _measure(name: str, title: str, parts: Callable[[Row], Parts], *, headline: bool = False, aliases: tuple[str, ...] = ()) -> Measure:
+def _measure(
+    name: str, title: str, parts: Callable[[Row], Parts], *, headline: bool = False, aliases: tuple[str, ...] = ()
+) -> Measure:
     """Return a rate of rows: the sum of what each adds above, by the sum of what it adds below."""
 
     def score(rows: Sequence[Row]) -> float:
@@ -102,9 +106,9 @@ def _columns(rows: Sequence[Row], parts: Callable[[Row], Parts]) -> Iterator[lis
 
 MEASURES = (
     _measure("der", "DER", _rate("der"), headline=True),
-    _measure("missed", "missed", _rate("missed"), headline=True),
-    _measure("false_alarm", "false alarm", _rate("false_alarm"), headline=True),
-    _measure("confusion", "confusion", _rate("confusion"), headline=True),
+    _measure("missed", "missed", _rate("missed")),
+    _measure("false_alarm", "false alarm", _rate("false_alarm")),
+    _measure("confusion", "confusion", _rate("confusion")),
     _measure("jer", "JER", _jaccard, headline=True),
     _measure("speaker_count_error", "speakers too many or too few", _miscount),
     _measure("counted", "the report's DER", _counted),

@@ -54,7 +54,7 @@ class FrameMemory:
         return len(self) - 1
 
     def add(self, speaker: int, features: Tensor, activity: Tensor, others: Tensor, at: int) -> None:
-        """Take in frames [T, D] from frame `at` of the stream on, of a speaker's `activity` and the `others`' [K, T]."""
+        """Take in frames [T, D] from frame `at` of the stream on, a speaker's `activity` and the `others`' [K, T]."""
         own = activity.clamp(1e-4, 1 - 1e-4)
         score = own.logit() + (1 - others.clamp(0, 1 - 1e-4)).log().sum(0)
         score = score + _RECENT * (at + torch.arange(len(score), device=score.device))
@@ -106,7 +106,9 @@ class MeanMemory:
         if clean.any():
             padded, mask = padded_to(self.model, features)
             query = F.pad(clean.float(), (0, padded.shape[1] - len(clean)))
-            self.sums[speaker] = self.sums[speaker] + clean.sum() * self.model.represent(padded, mask, query[None, None])[0, 0]
+            self.sums[speaker] = (
+                self.sums[speaker] + clean.sum() * self.model.represent(padded, mask, query[None, None])[0, 0]
+            )
 
     def merge(self, speaker: int, into: int) -> None:
         """Give a speaker's embeddings to another one; the numbers behind move up."""
@@ -144,7 +146,7 @@ class Window:
         self.encoded = model.encode(self.padded, self.mask)
 
     def activity(self, embeddings: Tensor, *, pseudo: bool = True) -> Tensor:
-        """Return probabilities [1 + K, T] of the pseudo-speaker, the first, and of speakers with `embeddings` [K, D]."""
+        """Return probabilities [1 + K, T] of the pseudo-speaker, first, and of speakers with `embeddings` [K, D]."""
         config = self.model.config
         slots = [*([PSEUDO] if pseudo else []), *range(len(embeddings))]
         # The report's models know the slots that they have, and no others.
@@ -319,7 +321,9 @@ class OnlineDiarizer:
         for speaker in range(len(self.memory)):
             others = torch.cat([shares[: 1 + speaker], shares[2 + speaker :]])
             if isinstance(self.memory, FrameMemory):
-                self.memory.add(speaker, window.features[part], shares[1 + speaker, part], others[:, part], start + first)
+                self.memory.add(
+                    speaker, window.features[part], shares[1 + speaker, part], others[:, part], start + first
+                )
             else:
                 self.memory.add(speaker, window.features, shares[1 + speaker], others, start)
 
@@ -366,7 +370,7 @@ class OnlineDiarizer:
 
 
 def tidied(turns: Sequence[SampleTurn], shortest: float) -> list[SampleTurn]:
-    """Return turns with the pauses of one speaker closed, and the turns left out, that are shorter than `shortest` s."""
+    """Return turns without pauses of one speaker, and without turns, that are shorter than `shortest` seconds."""
     size = round(shortest * RATE)
     closed: list[SampleTurn] = []
     latest: dict[str, int] = {}

@@ -136,12 +136,10 @@ class DiarizationTask(DiarizationReport, DiarizationCard):
         return rows
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
-        """Return the tests' rows as silence, one speaker always, and perfect speech activity of one speaker give them."""
+        """Return the tests' rows as silence, one speaker always, and one whenever somebody speaks give them."""
         from affect.tasks.diarization.trivial import predicted
 
-        return {
-            name: predicted(self.blocks, part) for name, part in self.parts.items() if name not in (TRAIN, VALID)
-        }
+        return {name: predicted(self.blocks, part) for name, part in self.parts.items() if name not in (TRAIN, VALID)}
 
     def model_config(self, model: nn.Module) -> dict[str, Any]:
         """Return what the model is built by, and how it diarizes."""

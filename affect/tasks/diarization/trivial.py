@@ -15,8 +15,8 @@ from affect.tasks.diarization.measures import TURNS
 Ways = dict[str, Callable[[Sequence[Turn], Sequence[tuple[float, float]]], Iterable[Segment]]]
 _WAYS: Ways = {
     "silence": lambda turns, uem: trivial.silence(turns),
-    "one speaker": lambda turns, uem: trivial.one_speaker(turns, uem),
-    "oracle speech": lambda turns, uem: trivial.oracle_speech(turns),
+    "one_speaker": lambda turns, uem: trivial.one_speaker(turns, uem),
+    "oracle_speech": lambda turns, uem: trivial.oracle_speech(turns),
 }
 """Nobody ever; one speaker always; one speaker whenever somebody speaks: the hard one."""
 
