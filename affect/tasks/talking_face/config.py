@@ -13,8 +13,8 @@ from affect.tasks.talking_face.media import Media
 SCORES = ("lip_sync_score", "expression_score", "audio_quality_score", "cross_modal_score", "overall_score")
 """The scores of report 003's data."""
 
-FRAMES, HIDDEN, SPREAD = "_frames", "_h", "_spread"
-"""After a feature's name: how many frames of it there are, its vector for alignment; after a score's: its deviation."""
+FRAMES, HIDDEN = "_frames", "_h"
+"""After a feature's name: how many frames of it there are, its vector for alignment."""
 WORSE, MARGIN = "worse_", "margin"
 """Before a feature's name: the same of the clip made worse; and by how much the clip is better than that."""
 SOUND = "audio"
@@ -134,10 +134,23 @@ class Loss:
     pcgrad, cagrad combine the scores' gradients (one process, the extra `aggregation`)."""
     fixed: tuple[float, ...] = ()
     """A weight a score, in the order of `data.scores`."""
+    delta: float = 1.0
+    """Of huber: errors beyond it, in the scores' unit, count by their size, not their square."""
+    smoothing_bins: int = 50
+    """Of `smoothing`: parts of a scale in which labels are counted."""
+    smoothing_sigma: float = 2.0
+    """Of `smoothing`: deviation, in bins, of the Gaussian that says how near a neighbour is."""
+    dwa_temperature: float = 2.0
+    """Of dwa: the larger, the more alike the weights."""
+    cagrad_c: float = 0.5
+    """Of cagrad: how far from the mean gradient it may go, as a share of that one's length; 0 is the mean."""
 
     def __post_init__(self) -> None:
         """Check every field."""
-        require_each(self, "loss", "not be negative", lambda value: value >= 0, "plcc", "rank", "consistency")
+        weights = ("plcc", "rank", "consistency", "cagrad_c")
+        require_each(self, "loss", "not be negative", lambda value: value >= 0, *weights)
+        positive = ("delta", "smoothing_bins", "smoothing_sigma", "dwa_temperature")
+        require_each(self, "loss", "be positive", lambda value: value > 0, *positive)
         given = bool(self.fixed)
         require(given == (self.weights == "fixed"), "loss.fixed", "be given with weights=fixed alone", self.fixed)
         require(all(weight > 0 for weight in self.fixed), "loss.fixed", "be positive", self.fixed)

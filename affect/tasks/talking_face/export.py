@@ -22,10 +22,10 @@ from affect.data.clip import Clip
 from affect.errors import AffectError
 from affect.inference import onnx as graphs
 from affect.models import saving
-from affect.task import TRAIN
+from affect.task import SPREAD, TRAIN
 from affect.tasks.talking_face import films, intervals
 from affect.tasks.talking_face.clips import padded
-from affect.tasks.talking_face.config import SPREAD, TalkingFace
+from affect.tasks.talking_face.config import TalkingFace
 from affect.tasks.talking_face.end_to_end import EndToEndModel
 from affect.tasks.talking_face.gate import Limits, RunClips, judge
 from affect.tasks.talking_face.media import SOUND_RATE, Media

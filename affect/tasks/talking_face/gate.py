@@ -18,9 +18,9 @@ from datasets import Dataset
 from affect import tasks
 from affect.errors import AffectError
 from affect.metrics.quality import srcc
-from affect.task import VALID, Row
+from affect.task import SPREAD, VALID, Row
 from affect.tasks.talking_face import intervals
-from affect.tasks.talking_face.config import SPREAD, Signature
+from affect.tasks.talking_face.config import Signature
 from affect.tasks.talking_face.predict import Inputs, Scorer
 from affect.tasks.talking_face.task import TalkingFaceTask
 

@@ -23,10 +23,10 @@ from affect.data.store import Store
 from affect.errors import AffectError, first_line
 from affect.inference.opening import Opened
 from affect.models import saving
-from affect.task import Row, Task
+from affect.task import SPREAD, Row, Task
 from affect.tasks.talking_face import films, intervals
 from affect.tasks.talking_face.clips import padded
-from affect.tasks.talking_face.config import FRAMES, SPREAD, Signature
+from affect.tasks.talking_face.config import FRAMES, Signature
 from affect.tasks.talking_face.corruptions import Clip, Frames
 from affect.tasks.talking_face.making import Makers, made, makers_of
 from affect.tasks.talking_face.media import Media

@@ -12,9 +12,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from affect.config import from_dict
-from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Term, Weighting, evaluations_of
+from affect.task import (
+    SPREAD,
+    TRAIN,
+    VALID,
+    Batch,
+    Evaluation,
+    Key,
+    Measure,
+    Outputs,
+    Row,
+    Term,
+    Weighting,
+    evaluations_of,
+)
 from affect.tasks.talking_face.card import TalkingFaceCard
-from affect.tasks.talking_face.config import OFFSETS, SOUND, SPREAD, Feature, Model, Scale, Signature, TalkingFace
+from affect.tasks.talking_face.config import OFFSETS, SOUND, Feature, Model, Scale, Signature, TalkingFace
 from affect.tasks.talking_face.measures import measures_of
 from affect.tasks.talking_face.report import TalkingFaceReport
 
