@@ -103,6 +103,12 @@ def test_a_score_off_the_scale_that_training_has_is_told(made, caplog):
     assert "the score lip 7 is not on the scale 1 to 5 of the clips to train on" in caplog.text
     with pytest.raises(AffectError, match="the score lip 7 is not on the scale 0 to 5"):
         made(samples, scale=(0, 5))
+    each = made(samples, scale={"lip": (0, 10)})
+    assert each.scores == {"lip": (0, 10), "all": corpus.scores["all"]} and each.inferred
+    with pytest.raises(AffectError, match="the score lip 7 is not on the scale 0 to 6"):
+        made(samples, scale={"lip": (0, 6)})
+    with pytest.raises(AffectError, match="has no score 'lib': did you mean 'lip'"):
+        made(samples, scale={"lib": (0, 6)})
 
 
 def test_rows_may_be_edited_and_a_damaged_folder_is_one_line(made, tmp_path):

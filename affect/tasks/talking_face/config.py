@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from affect.config import default_values, require, require_each
 from affect.data import corpora
+from affect.errors import AffectError, nearest
 from affect.recipe import Recipe
 from affect.tasks.talking_face.media import Media
 
@@ -66,8 +68,8 @@ class Data:
     """Features that are read, NAME or NAME=WIDTH, which has to be its numbers a frame; all where none are named."""
     scores: tuple[str, ...] = SCORES
     """Scores that are predicted."""
-    scale: tuple[float, float] | None = None
-    """Lowest and highest value of every score; of each as its training labels have it when not given."""
+    scale: tuple[float, float] | tuple[str, ...] | None = None
+    """LOW HIGH of every score, or NAME=LOW,HIGH of each that is named; of others as their training labels have it."""
     split: str = "auto"
     """own: the parts that the data names; a column (generator): its groups are held out. auto: own where the data names
     parts, else identity, else source."""
@@ -101,8 +103,13 @@ class Data:
         require(bool(self.scores), "data.scores", "name one at least", self.scores)
         sound = all(width is None or width > 0 for width in self.widths.values())
         require(sound, "data.features", "be NAME or NAME=WIDTH", self.features)
-        scale = self.scale
-        require(scale is None or scale[0] < scale[1], "data.scale", "go from low to high", scale)
+        named = sum(isinstance(part, str) for part in self.scale or ())
+        require(named in (0, len(self.scales)), "data.scale", "name each score once", self.scale)
+        for name, scale in self.scales.items():
+            if name not in self.scores:
+                raise AffectError(f"data.scale names no score of data.scores: {name!r}; {nearest(name, self.scores)}")
+            sound = -math.inf < scale[0] < scale[1] < math.inf
+            require(sound, "data.scale", "go from low to high, LOW HIGH or NAME=LOW,HIGH each", self.scale)
         require(self.folds is None or self.folds > 1, "data.folds", "be at least 2", self.folds)
         require(self.fold is None or self.fold > 0, "data.fold", "count from 1", self.fold)
 
@@ -111,6 +118,28 @@ class Data:
         """The width that each named feature has to have, None where any will do."""
         pairs = (text.partition("=") for text in self.features)
         return {name: None if not equals else int(width) if width.isdecimal() else 0 for name, equals, width in pairs}
+
+    @property
+    def scales(self) -> dict[str, tuple[float, float]]:
+        """The scale of each score that is given one."""
+        given = self.scale or ()
+        if any(isinstance(part, str) for part in given):
+            return dict(_scale_of(str(text)) for text in given)
+        return dict.fromkeys(self.scores, cast(tuple[float, float], given)) if given else {}
+
+    @property
+    def generated(self) -> bool:
+        """Whether the corpus is made at `root`."""
+        return corpora.layout(self.corpus).generated
+
+
+def _scale_of(text: str) -> tuple[str, tuple[float, float]]:
+    name, _, numbers = text.partition("=")
+    try:
+        low, high = map(float, numbers.split(","))
+    except ValueError:
+        raise AffectError(f"data.scale must be LOW HIGH or NAME=LOW,HIGH each, not {text!r}") from None
+    return name, (low, high)
 
 
 @dataclass(frozen=True, kw_only=True)
