@@ -10,8 +10,9 @@ import dataclasses
 import json
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING
+from operator import attrgetter
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from affect.errors import AffectError, nearest
@@ -35,6 +36,20 @@ def require_each(part: Any, section: str, must: str, holds: Callable[[Any], bool
 def default_values(section: Any) -> dict[str, Any]:
     """Return the default of each field of a dataclass (MISSING where it has none)."""
     return {item.name: item.default for item in dataclasses.fields(section)}
+
+
+Need = tuple[str, Callable[[Any], object], tuple[str, ...]]
+"""What an error says that fields must do, whether they do anything in a configuration, and their dotted names."""
+
+
+def refuse_unused(config: Any, needs: Iterable[Need]) -> None:
+    """Raise an AffectError for the first field that does nothing and is not at its default."""
+    for must, act, names in needs:
+        for name in () if act(config) else names:
+            head, _, last = name.rpartition(".")
+            section = attrgetter(head)(config)
+            value = getattr(section, last)
+            require(value == default_values(section)[last], name, must, value)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

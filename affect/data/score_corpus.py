@@ -194,12 +194,15 @@ def way(corpus: ScoreCorpus, kind: str | None = None, folds: int | None = None) 
     """Return how a corpus is split: `kind` is own or a group column, None takes its own, else the usual groups.
 
     The groups of a named column are left out one by one, of the usual ones in five folds, unless `folds` says another
-    number. Raises AffectError, with the nearest name, for a column that isn't there, and where its groups are too few.
+    number. Raises AffectError, with the nearest name, for a column that isn't there, where its groups are too few, and
+    for folds of the corpus's own parts.
     """
     own = "train" in corpus.parts and len(corpus.parts) > 1
     if kind == OWN or (kind is None and own):
         if not own:
             raise AffectError(f"{corpus.name} names no parts to train and to test on: give a group column to split by")
+        if folds is not None:
+            raise AffectError(f"{corpus.name} names its parts: folds are of a split by groups (--data.split COLUMN)")
         return Way("part", 1)
     column = kind or _usual(corpus)
     if column is None or column not in corpus.groups:

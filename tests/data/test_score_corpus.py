@@ -218,6 +218,14 @@ def test_splits_that_can_not_be(made, groups, kind, folds, words):
         way(made(clips(**groups)), kind, folds)
 
 
+def test_parts_of_its_own_have_no_folds(made):
+    corpus = made(clips(parts=OWN))
+    for kind in (None, "own"):
+        with pytest.raises(AffectError, match="names its parts: folds are of a split by groups"):
+            way(corpus, kind, 3)
+    assert way(corpus, "source", 3).folds == 3
+
+
 def test_clips_with_the_same_features_in_two_parts_are_said(made):
     samples = clips(parts=OWN)
     samples[7] = Sample(id="c07", part="test", scores=samples[7].scores, features=samples[5].features)

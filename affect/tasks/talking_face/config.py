@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-from affect.config import default_values, require, require_each
+from affect.config import Need, default_values, refuse_unused, require, require_each
 from affect.data import corpora
 from affect.errors import AffectError, nearest
 from affect.recipe import Recipe
@@ -236,8 +236,6 @@ class Continual:
         among = self.arrived is None or 0 < self.arrived <= self.batches
         require(among, "continual.arrived", f"lie in 1 to {self.batches} (continual.batches)", self.arrived)
         require(0 <= self.replay <= 1, "continual.replay", "lie in [0, 1]", self.replay)
-        unused = self.by is not None or (self.arrived is None and self.replay == 0)
-        require(unused, "continual.by", "name the column that arrives", self.by)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,6 +315,66 @@ class Signature:
         require(self.log_variances >= 0, "log_variances", "not be negative", self.log_variances)
 
 
+def _streams(recipe: TalkingFace) -> int:
+    """Return how many features are fused, 0 where the corpus tells."""
+    media = recipe.model.media
+    return len(recipe.data.features if not media.taken else () if media.features else media.taken)
+
+
+def _weighs(recipe: TalkingFace) -> bool:
+    """Tell whether there are terms to weigh against each other, where weights are for that alone."""
+    loss = recipe.loss
+    terms = len(recipe.data.scores) * (1 + (loss.plcc > 0) + (loss.rank > 0))
+    terms += loss.weights in ("upgrad", "pcgrad", "cagrad") and recipe.model.alignment > 0
+    return terms > 1 or loss.weights in ("fixed", "uncertainty")
+
+
+NEEDS: tuple[Need, ...] = (
+    ("be 0 with one feature", lambda r: _streams(r) != 1, ("model.alignment", "model.modality_dropout")),
+    ("be left out with model.media, which takes clips", lambda r: not r.model.media.taken, ("augment.mixup",)),
+    ("be left out with model.media, which takes clips, unless model.media.features takes features, too",
+     lambda r: r.model.media.features or not r.model.media.taken,
+     ("augment.mask", "data.features", "data.frames_of", "model.normalise")),
+    ("be left out without data.boxes, which tells where they are", lambda r: r.data.boxes, ("model.media.faces",)),
+    ("be left out without data.videos", lambda r: r.data.videos or r.data.generated, ("data.boxes",)),
+    ("be left out without model.media.audio", lambda r: r.model.media.audio, ("augment.gain", "augment.noise")),
+    ("be left out without model.media.video", lambda r: r.model.media.video,
+     ("augment.crop", "augment.flip", "augment.drop", "model.media.side", "model.media.faces")),
+    # Beside features of frames it says how late late sound is.
+    ("be left out without model.media.video", lambda r: r.model.media.video or r.model.media.features,
+     ("model.media.rate",)),
+    ("be left out without model.media.faces", lambda r: r.model.media.faces, ("model.media.margin",)),
+    ("be left out without model.media, which takes clips", lambda r: r.model.media.taken,
+     ("augment.speed", "data.videos", "model.media.rate", "model.media.seconds", "model.media.features")),
+    ("be left out unless model.media.video is owner/model", lambda r: "/" in (r.model.media.video or ""),
+     ("model.media.video_revision",)),
+    ("be left out unless model.media.audio is owner/model", lambda r: "/" in (r.model.media.audio or ""),
+     ("model.media.audio_revision",)),
+    ("be left out here: encoders of clips have model.media.lr", lambda r: False, ("optim.encoder_lr",)),
+    ("be left out with data.split=own", lambda r: r.data.split != "own", ("data.folds",)),
+    ("be left out with loss.kind=corruption, which learns no score", lambda r: r.loss.kind != "corruption",
+     ("loss.plcc", "loss.rank", "loss.smoothing", "loss.consistency", "loss.weights", "model.heteroscedastic")),
+    ("be left out with model.heteroscedastic, whose likelihood takes its place", lambda r: not r.model.heteroscedastic,
+     ("loss.kind",)),
+    ("be left out with model.heteroscedastic, whose likelihood takes no weights of labels",
+     lambda r: not r.model.heteroscedastic, ("loss.smoothing",)),
+    ("be left out with one score (data.scores)", lambda r: len(r.data.scores) > 1, ("loss.consistency",)),
+    ("be left out where one score has one term", _weighs, ("loss.weights",)),
+    ("be left out without loss.kind=huber", lambda r: r.loss.kind == "huber", ("loss.delta",)),
+    ("be left out without loss.smoothing", lambda r: r.loss.smoothing != "none",
+     ("loss.smoothing_bins", "loss.smoothing_sigma")),
+    ("be left out without loss.weights=dwa", lambda r: r.loss.weights == "dwa", ("loss.dwa_temperature",)),
+    ("be left out without loss.weights=cagrad", lambda r: r.loss.weights == "cagrad", ("loss.cagrad_c",)),
+    ("be left out without model.layers or model.temporal_attention",
+     lambda r: r.model.layers or r.model.temporal_attention, ("model.heads", "model.head_width")),
+    ("be left out without model.layers", lambda r: r.model.layers, ("model.hidden",)),
+    ("be left out without model.alignment", lambda r: r.model.alignment, ("model.temperature",)),
+    ("be left out without continual.by, the column that arrives", lambda r: r.continual.by,
+     ("continual.batches", "continual.arrived", "continual.replay")),
+)  # fmt: skip
+"""Fields that do nothing without another, or beside it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TalkingFace(Recipe):
     """The quality of talking-face clips: several scores, any of which may be missing."""
@@ -336,32 +394,11 @@ class TalkingFace(Recipe):
         choose = self.train.choose
         last = not self.data.train_all or choose == "last"
         require(last, "train.choose", "be last with data.train_all, which leaves nothing to choose by", choose)
-        if self.loss.kind == "corruption":
-            must = "be left out with loss.kind=corruption, which learns no score"
-            off = {"plcc": 0, "rank": 0, "smoothing": "none", "consistency": 0, "weights": "equal"}
-            for name, value in off.items():
-                require(getattr(self.loss, name) == value, f"loss.{name}", must, getattr(self.loss, name))
-            require(not self.model.heteroscedastic, "model.heteroscedastic", must, True)
-        if self.model.heteroscedastic:
-            must = "be left out with model.heteroscedastic, whose likelihood"
-            require(self.loss.kind == "mse", "loss.kind", f"{must} takes its place", self.loss.kind)
-            smoothing, weights = self.loss.smoothing, self.loss.weights
-            require(smoothing == "none", "loss.smoothing", f"{must} takes no weights of labels", smoothing)
-            negative = weights in ("uncertainty", "dwa", "famo")
-            require(not negative, "loss.weights", f"not be {weights} {must[12:]} may be negative", weights)
+        refuse_unused(self, NEEDS)
+        weights = self.loss.weights
+        negative = self.model.heteroscedastic and weights in ("uncertainty", "dwa", "famo")
+        must = f"not be {weights} with model.heteroscedastic, whose likelihood may be negative"
+        require(not negative, "loss.weights", must, weights)
         require(len(fixed) in (0, len(scores)), "loss.fixed", f"give one weight a score ({', '.join(scores)})", fixed)
-        media, of_clips = self.model.media, ("gain", "noise", "speed", "crop", "flip", "drop")
-        for name in () if media.taken else of_clips:
-            given = getattr(self.augment, name)
-            require(not given, f"augment.{name}", "be left out without model.media, which takes clips", given)
-        faces = media.faces and self.data.boxes is None
-        require(not faces, "model.media.faces", "be left out without data.boxes, which tells where they are", True)
-        if media.taken:
-            must = "be left out with model.media, which takes clips"
-            require(self.loss.kind != "corruption", "loss.kind", must, self.loss.kind)
-            require(not self.augment.mixup, "augment.mixup", must, self.augment.mixup)
-            require(media.features or not self.augment.mask, "augment.mask", must, self.augment.mask)
-        streams = self.data.features if not media.taken else () if media.features else media.taken
-        if len(streams) == 1:
-            must = "be 0 with one feature"
-            require_each(self.model, "model", must, lambda value: not value, "alignment", "modality_dropout")
+        features = not self.model.media.taken or self.loss.kind != "corruption"
+        require(features, "loss.kind", "be left out with model.media, which takes clips", self.loss.kind)

@@ -70,10 +70,10 @@ def onnx(
 
     Its inputs are each feature [B, T, W] and its number of frames [B] (NAME_frames, 0: missing), its outputs the scores
     [B] on their scales; of a model of clips itself it has the encoders in it, and takes images and sound as that does.
-    Raises AffectError where it differs from torch or exceeds a limit; nothing is left then.
+    Its intervals are of `level`. Raises AffectError where it differs from torch or exceeds a limit: nothing is left.
     """
     limits = Limits(max_error=max_error, mean_error=mean_error, srcc_drop=srcc_drop, size=size, latency=latency)
-    return _graph(folder, path, opset, limits, integers=False)
+    return _graph(folder, path, opset, limits, level, integers=False)
 
 
 def int8(
@@ -86,7 +86,7 @@ def int8(
     """
     limits = Limits(max_error=max_error, mean_error=mean_error, srcc_drop=srcc_drop, size=size, latency=latency)
     path = path if path.suffix == ".onnx" else path.with_name(f"{path.name}.onnx")
-    return _graph(folder, path, opset, limits, integers=True)
+    return _graph(folder, path, opset, limits, level, integers=True)
 
 
 def pruned(
@@ -95,8 +95,11 @@ def pruned(
 ) -> Exported:  # fmt: skip
     """Write a smaller model to the folder `path`: these shares of its blocks' hidden units and of its heads are kept.
 
-    It is loaded and predicted with as any folder of weights. `opset` is of no use here.
+    It is loaded and predicted with as any folder of weights. Raises AffectError for an `opset`, which is of ONNX's
+    files, and for a model without blocks and attention, of which nothing can be cut.
     """
+    if opset != graphs.OPSET:
+        raise AffectError("opset is of ONNX's files: a pruned model is a folder of weights, leave it out")
     if not (0 < hidden <= 1 and 0 < heads <= 1):
         raise AffectError(f"hidden and heads are shares that are kept, over 0 and up to 1: not {hidden:g}, {heads:g}")
     limits = Limits(max_error=max_error, mean_error=mean_error, srcc_drop=srcc_drop, size=size, latency=latency)
@@ -127,7 +130,7 @@ def _of_features(folder: Path, kind: str) -> TalkingFaceModel:
     return model
 
 
-def _graph(folder: Path, path: Path, opset: int, limits: Limits, integers: bool) -> Exported:
+def _graph(folder: Path, path: Path, opset: int, limits: Limits, level: float, *, integers: bool) -> Exported:
     graphs.check_opset(opset)
     graphs.check_name(path)
     model = _of_features(folder, "int8") if integers else cast(Exportable, tasks.load(folder))
@@ -139,7 +142,7 @@ def _graph(folder: Path, path: Path, opset: int, limits: Limits, integers: bool)
         after = partial(score_exported, graphs.Session(draft))
         sizes = ((folder / saving.WEIGHTS).stat().st_size, draft.stat().st_size)
         judged = judge(clips, data, partial(score, model), after, sizes, limits)
-        _describe(draft, model, clips.intervals(after, data))
+        _describe(draft, model, clips.intervals(after, data, level))
     return Exported(path=path, size=path.stat().st_size, difference=judged.difference, lines=judged.lines)
 
 

@@ -217,6 +217,11 @@ def test_what_says_nothing_is_what_is_cut():
 def test_wrong_asks_are_one_line(best, tmp_path, monkeypatch):
     with pytest.raises(AffectError, match="over 0 and up to 1"):
         export.pruned(best, tmp_path / "small", 18, hidden=0)
+    with pytest.raises(AffectError, match="opset is of ONNX's files"):
+        export.pruned(best, tmp_path / "small", 20)
+    pooled = build(made_up.config("no_transformer", temporal_attention=False), made_up.DATA)
+    with pytest.raises(AffectError, match="neither blocks nor attention"):
+        pruned(pooled, [made_up.inputs([0])], hidden=0.5, heads=0.5)
     with pytest.raises(AffectError, match="has to end in .onnx"):
         export.onnx(best, tmp_path / "model", 18)
     alone = tmp_path / "a" / "b" / "model"
