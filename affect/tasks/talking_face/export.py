@@ -65,6 +65,7 @@ class Graph(nn.Module):
 def onnx(
     folder: Path, path: Path, opset: int, *, max_error: float = TOLERANCE, mean_error: float = TOLERANCE,
     srcc_drop: float = 1e-3, size: float = math.inf, latency: float = math.inf,
+    level: float = intervals.LEVEL,
 ) -> Exported:  # fmt: skip
     """Write the model in `folder` as ONNX to `path`, for any B and T.
 
@@ -79,6 +80,7 @@ def onnx(
 def int8(
     folder: Path, path: Path, opset: int, *, max_error: float = 0.05, mean_error: float = 0.01,
     srcc_drop: float = 0.02, size: float = 1.0, latency: float = math.inf,
+    level: float = intervals.LEVEL,
 ) -> Exported:  # fmt: skip
     """Write what `onnx` does with weights of 8 bits a channel, and products of 8 bits, to `path`.onnx.
 
@@ -92,6 +94,7 @@ def int8(
 def pruned(
     folder: Path, path: Path, opset: int, *, hidden: float = 0.5, heads: float = 0.5, max_error: float = 0.2,
     mean_error: float = 0.03, srcc_drop: float = 0.02, size: float = 1.0, latency: float = math.inf,
+    level: float = intervals.LEVEL,
 ) -> Exported:  # fmt: skip
     """Write a smaller model to the folder `path`: these shares of its blocks' hidden units and of its heads are kept.
 
@@ -115,7 +118,7 @@ def pruned(
         saving.save(small.state_dict(), config, draft)
         sizes = ((folder / saving.WEIGHTS).stat().st_size, (draft / saving.WEIGHTS).stat().st_size)
         judged = judge(clips, data, partial(score, model), after, sizes, limits)
-        config[intervals.FIELD] = clips.intervals(after, data)
+        config[intervals.FIELD] = clips.intervals(after, data, level)
         (draft / saving.CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return Exported(path=path, size=sizes[1], difference=judged.difference, lines=judged.lines)
 

@@ -167,7 +167,8 @@ def clips_data(best):
 
 
 def test_a_pruned_model_is_smaller_loads_and_predicts(best, run, clips_root, affect):
-    code, out, err = affect("export", run, "--format", "pruned", "--options", "srcc_drop=2", "heads=.5", "hidden=.25")
+    code, out, err = affect("export", run, "--format", "pruned", "--options", "srcc_drop=2", "heads=.5", "hidden=.25",
+                            "level=.5")  # fmt: skip
     assert code == 0, err
     folder = run / "export" / "model.pruned"
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
@@ -182,6 +183,7 @@ def test_a_pruned_model_is_smaller_loads_and_predicts(best, run, clips_root, aff
     assert (folder / "model.safetensors").stat().st_size < (best / "model.safetensors").stat().st_size
     bad, (line, *_) = ask(folder, clips_root / "converted")
     assert bad == 0 and line["interval"].keys() == set(SCORES), "calibrated anew"
+    assert line["level"] == 0.5
     # Again over its own, and never over something else.
     export.pruned(best, folder, 18, srcc_drop=2)
     assert tasks.load(folder).config.hidden == 16
