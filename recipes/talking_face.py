@@ -191,9 +191,9 @@ def end_to_end() -> TalkingFace:
     """The optimized fusion on clips that the model itself sees and hears: CLIP and WavLM, both frozen, on faces.
 
     A table with a line a clip, its name first, beside the folders of the videos and of their faces (py-feat, OpenFace).
-    Of THQA the picture is the number that names begin with, the generator their end: `--data.scores Score
-    --data.pattern '^(?P<source>[0-9]+)_.*_(?P<generator>[^_]+)$'`. Without tables of faces: `--data.boxes None
-    --model.media.no-faces`.
+    Of THQA, which has one score, the picture is the number that names begin with, the generator their end:
+    `--data.scores Score --loss.consistency 0 --data.pattern '^(?P<source>[0-9]+)_.*_(?P<generator>[^_]+)$'`. Without
+    tables of faces: `--data.boxes None --model.media.no-faces`.
     """
     base = optimized()
     media = Media(
@@ -314,7 +314,7 @@ def thqa() -> TalkingFace:
     return TalkingFace(
         data=Data(corpus="thqa", root="data/thqa", scores=("Score",), features=("clip",), train_all=True),
         model=Model(
-            encoder_dim=64, heads=4, layers=0, temporal_attention=False, norm=False, pooling=("mean",), dropout=0.5,
+            encoder_dim=64, layers=0, temporal_attention=False, norm=False, pooling=("mean",), dropout=0.5,
             output="affine", linear=True,
         ),
         loss=Loss(kind="mse", rank=1.0),

@@ -31,8 +31,9 @@ OWN = [
         "video", "audio", "video_revision", "audio_revision", "train_video", "train_audio", "lr", "rate", "side",
         "faces", "margin", "seconds", "features",
     )), "loss.kind", "loss.plcc",
-    "loss.rank", "loss.smoothing", "loss.consistency", "loss.weights", "loss.fixed", "augment.mask", "augment.mixup",
-    "augment.gain", "augment.noise", "augment.speed", "augment.crop", "augment.flip", "augment.drop",
+    "loss.rank", "loss.smoothing", "loss.consistency", "loss.weights", "loss.fixed", "loss.delta",
+    "loss.smoothing_bins", "loss.smoothing_sigma", "loss.dwa_temperature", "loss.cagrad_c", "augment.mask",
+    "augment.mixup", "augment.gain", "augment.noise", "augment.speed", "augment.crop", "augment.flip", "augment.drop",
     "continual.by", "continual.batches", "continual.arrived", "continual.replay",
 ]  # fmt: skip
 ABLATIONS = {

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affect.data.corpora.kinds import SCORES
-from affect.data.corpora.layout import Layout
+from affect.data.corpora.layout import Layout, Scales
 from affect.errors import AffectError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _PARTS = {"train": "train", "val": "valid", "valid": "valid", "test": "test"}
 def read(
     root: str | Path, *, table: str | None = None, clip: str | None = None, groups: Sequence[str] = (),
     pattern: str | None = None, frames_of: str | None = None, features: Sequence[str] = (), scores: Sequence[str] = (),
-    scale: tuple[float, float] | None = None, widths: Mapping[str, int] | None = None,
+    scale: Scales | None = None, widths: Mapping[str, int] | None = None,
     videos: str | None = None, boxes: str | None = None,
 ) -> ScoreCorpus:  # fmt: skip
     """Return the clips of the tables in folder `root`, or of the file `table` there.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affect.data.corpora.kinds import SCORES
-from affect.data.corpora.layout import Layout
+from affect.data.corpora.layout import Layout, Scales
 
 if TYPE_CHECKING:
     from affect.data.score_corpus import ScoreCorpus
@@ -43,7 +43,7 @@ def groups_of(name: str) -> dict[str, str]:
 
 def read(
     root: str | Path, *, features: Sequence[str] = (), scores: Sequence[str] = (),
-    scale: tuple[float, float] | None = None, widths: Mapping[str, int] | None = None,
+    scale: Scales | None = None, widths: Mapping[str, int] | None = None,
 ) -> ScoreCorpus:  # fmt: skip
     """Return the videos of both parts with their score `Score`, without features.
 

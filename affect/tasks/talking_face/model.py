@@ -22,8 +22,8 @@ from affect.models.dropout import Dropout
 from affect.models.heads import RegressionHead
 from affect.models.pooling import masked_mean
 from affect.models.transformer import SelfAttention, TransformerBlock
-from affect.task import LOG_VARIANCE
-from affect.tasks.talking_face.config import FRAMES, HIDDEN, MARGIN, SPREAD, WORSE, Model, Signature
+from affect.task import LOG_VARIANCE, SPREAD
+from affect.tasks.talking_face.config import FRAMES, HIDDEN, MARGIN, WORSE, Model, Signature
 
 _ALIGNED = 64
 """Width of the vectors that the alignment of features compares."""

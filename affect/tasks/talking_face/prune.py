@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from affect.errors import AffectError
 from affect.models.transformer import SelfAttention
 from affect.tasks.talking_face.model import TalkingFaceModel, build
 
@@ -61,6 +62,7 @@ def pruned(
     """Return a model with these shares of a block's hidden units and of all heads, one at least of each.
 
     Which are kept is chosen by `clips`, inputs of one clip each, which should be of training.
+    Raises AffectError where it has neither.
     """
     config, width = model.config, model.config.encoder_dim
     units = config.hidden or 2 * width
@@ -77,6 +79,8 @@ def pruned(
         assert isinstance(second, nn.Linear)
         kept = small.hidden or units
         pairs.append(Pair(f"blocks.{k}.network.1", second, f"blocks.{k}.network.4", units, 1, kept))
+    if not pairs:
+        raise AffectError("this model has neither blocks nor attention: nothing of it can be cut")
     hooks = [pair.second.register_forward_pre_hook(pair.see) for pair in pairs]
     with torch.inference_mode():
         for inputs in clips:

@@ -12,9 +12,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from affect.config import from_dict
-from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Term, Weighting, evaluations_of
+from affect.task import (
+    SPREAD,
+    TRAIN,
+    VALID,
+    Batch,
+    Evaluation,
+    Key,
+    Measure,
+    Outputs,
+    Row,
+    Term,
+    Weighting,
+    evaluations_of,
+)
 from affect.tasks.talking_face.card import TalkingFaceCard
-from affect.tasks.talking_face.config import OFFSETS, SOUND, SPREAD, Feature, Model, Scale, Signature, TalkingFace
+from affect.tasks.talking_face.config import OFFSETS, SOUND, Feature, Model, Scale, Signature, TalkingFace
 from affect.tasks.talking_face.measures import measures_of
 from affect.tasks.talking_face.report import TalkingFaceReport
 
@@ -41,7 +54,8 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         "predict": (
             "A model of clips takes FILES of features: a .npz of frames [T, D] by the features' names, .npy files "
             "called by them or a folder of those, or a folder that affect convert wrote. One line a clip: each "
-            "score, its scale, and an interval where validation rows of the run calibrate one; of several models "
+            "score, its scale, and an interval where validation rows of the run calibrate one, of a level of .9 or "
+            "another (--options level=.95), and of one generator's clips (generator=NAME); of several models "
             "also the deviation of what they say."
         ),
         "export": (
@@ -220,11 +234,14 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         return EndToEndModel.restore(model, data, config["encoders"])
 
     @classmethod
-    def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+    def infer(
+        cls, opened: Opened, inputs: UserInputs, *, progress: bool, level: float | None = None,
+        generator: str | None = None,
+    ) -> Iterator[Row]:  # fmt: skip
         """Yield a line for each clip."""
         from affect.tasks.talking_face import predict
 
-        return predict.infer(cls, opened, inputs, progress=progress)
+        return predict.infer(cls, opened, inputs, progress=progress, level=level, generator=generator)
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return the test rows as trivial models predict them: two means, a ridge and a forest on pooled features."""

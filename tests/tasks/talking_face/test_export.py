@@ -167,7 +167,8 @@ def clips_data(best):
 
 
 def test_a_pruned_model_is_smaller_loads_and_predicts(best, run, clips_root, affect):
-    code, out, err = affect("export", run, "--format", "pruned", "--options", "srcc_drop=2", "heads=.5", "hidden=.25")
+    code, out, err = affect("export", run, "--format", "pruned", "--options", "srcc_drop=2", "heads=.5", "hidden=.25",
+                            "level=.5")  # fmt: skip
     assert code == 0, err
     folder = run / "export" / "model.pruned"
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
@@ -182,6 +183,7 @@ def test_a_pruned_model_is_smaller_loads_and_predicts(best, run, clips_root, aff
     assert (folder / "model.safetensors").stat().st_size < (best / "model.safetensors").stat().st_size
     bad, (line, *_) = ask(folder, clips_root / "converted")
     assert bad == 0 and line["interval"].keys() == set(SCORES), "calibrated anew"
+    assert line["level"] == 0.5
     # Again over its own, and never over something else.
     export.pruned(best, folder, 18, srcc_drop=2)
     assert tasks.load(folder).config.hidden == 16
@@ -217,6 +219,11 @@ def test_what_says_nothing_is_what_is_cut():
 def test_wrong_asks_are_one_line(best, tmp_path, monkeypatch):
     with pytest.raises(AffectError, match="over 0 and up to 1"):
         export.pruned(best, tmp_path / "small", 18, hidden=0)
+    with pytest.raises(AffectError, match="opset is of ONNX's files"):
+        export.pruned(best, tmp_path / "small", 20)
+    pooled = build(made_up.config("no_transformer", temporal_attention=False), made_up.DATA)
+    with pytest.raises(AffectError, match="neither blocks nor attention"):
+        pruned(pooled, [made_up.inputs([0])], hidden=0.5, heads=0.5)
     with pytest.raises(AffectError, match="has to end in .onnx"):
         export.onnx(best, tmp_path / "model", 18)
     alone = tmp_path / "a" / "b" / "model"
