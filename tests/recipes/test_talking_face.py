@@ -101,6 +101,7 @@ def test_the_reports_two_systems_have_its_values():
     assert (after.model.encoder_dim, after.model.encoder_layers, after.model.layers) == (512, 3, 4)
     assert (after.train.batch, after.optim.lr, after.optim.algorithm) == (16, 1e-3, "adamw")
     assert (after.optim.schedule, after.train.precision, after.model.pooling) == ("onecycle", "bf16", ("mean", "max"))
+    assert after.train.diagnostics_every == 250 and before.train.diagnostics_every is None
     less, quick = experiments()["low_memory"](), experiments()["quick"]()
     assert (less.train.batch, less.model.encoder_dim) == (8, 256)
     assert (quick.train.epochs, quick.train.checkpoint_every) == (50, 5)

@@ -54,6 +54,9 @@ _ADVICE = {
     "stands still": "a rate of 5e-4 (--optim.lr 5e-4, report 003), then one three times as high; look at whether the "
     "baselines find anything in these features",
     "rising loss": "a rate of 5e-4 (--optim.lr 5e-4, report 003)",
+    "loss does not fall": "a rate of 5e-4 (--optim.lr 5e-4, report 003), then one three times as high",
+    "opposing gradients": "combine their gradients (--loss.weights upgrad, pcgrad or cagrad), or weigh one down "
+    "(--loss.weights fixed)",
     "overfitting": "more dropout (.2 to .5, report 003), a narrower model (--model.encoder_dim 256), augmentation "
     "(augmented)",
     "exploding": "clip gradients (--optim.clip 1.0, report 003) and lower the rate to 5e-4",

@@ -169,4 +169,5 @@ def test_a_loss_stands_still_only_beside_others_that_fall():
 def test_advice_is_the_reports(tmp_path):
     advice = written(tmp_path).task.advice()
     assert "5e-4" in advice["stands still"]
+    assert "5e-4" in advice["loss does not fall"] and "upgrad" in advice["opposing gradients"]
     assert "the batch is exact" in advice["memory nearly full"]
