@@ -24,7 +24,7 @@ OWN = [
     "data.fold", "data.train_all", "data.clips", "data.frames", "data.generated_widths", "data.clip_seconds",
     "data.noise", "data.generator_seed",
     "model.encoder_dim", "model.encoder_layers", "model.residual", "model.norm", "model.layers", "model.heads",
-    "model.head_width", "model.hidden",
+    "model.head_width", "model.hidden", "model.encoder_hidden", "model.fused",
     "model.temporal_attention", "model.pooling", "model.dropout", "model.modality_dropout", "model.alignment",
     "model.temperature", "model.output", "model.linear", "model.heteroscedastic", "model.normalise",
     *(f"model.media.{name}" for name in (
