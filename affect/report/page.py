@@ -36,7 +36,7 @@ def write(folder: Path, against: Path | None = None, targets: Mapping[str, float
     AffectError where there are no runs, nothing to compare, or the folder can't be written.
     """
     study = load(folder)
-    other = load(against, study.folder.resolve().parent) if against is not None else None
+    other = load(against, study.folder.resolve().parent, scores_only=True) if against is not None else None
     path, _ = publish(study, other, targets)
     # A single run may be asked for too: its neighbours are seeds and folds.
     if is_experiment(study.folder):
