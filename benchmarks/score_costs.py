@@ -3,9 +3,10 @@
     python benchmarks/score_costs.py [--steps 12] [--batch 16]       # float32 and bf16, each in a process of its own
     python benchmarks/score_costs.py --export [--clips 240] [--epochs 5]
 
-Generated clips at the report's widths (2048, 768, 1404 and 17 numbers a frame), 50 to 300 frames, one thread. The first
-two steps, which warm up, are left out of the median; memory is the most that the process has held. With `--export`
-`optimized` is trained for a few epochs in float32, and each format held against its test clips without limits.
+Generated clips at the report's widths (2048, 768, 1404 and 17 numbers a frame), 50 to 300 frames, one thread, whose
+CPU-seconds other work beside it changes less than the clock's. The first two steps, which warm up, are left out of the
+medians; memory is the most that the process has held. With `--export` `optimized` is trained for a few epochs in
+float32, and each format held against its test clips without limits.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from score_epoch import RECIPE, WIDTHS
@@ -39,7 +43,7 @@ FORMATS = ("onnx", "int8", "pruned")
 WARM = 2
 
 
-def recipe(name: str, root: Path, *, batch: int, clips: int, precision: str, **train: int) -> Recipe:
+def recipe(name: str, root: Path, *, batch: int, clips: int, precision: str, **train: int | str) -> Recipe:
     """Return an experiment at full size on generated clips."""
     made = experiments_in(RECIPE)[name]()
     assert isinstance(made, Recipe)
@@ -51,33 +55,42 @@ def recipe(name: str, root: Path, *, batch: int, clips: int, precision: str, **t
     return replace(made, data=data, train=own)
 
 
-def trained(made: Recipe, folder: Path, only: Sequence[str]) -> Path:
-    """Train a run and return its folder."""
+def trained(made: Recipe, folder: Path, only: Sequence[str]) -> list[float]:
+    """Train a run in a folder and return the CPU-seconds of its steps, from update to update."""
     run_dir.claim(folder, made, experiment="bench", overwrite=False)
     task = tasks.make(made).for_fold(0, 1)
-    engine = join(folder, (), made.train.precision)
-    trainer.train(Run(engine, task, folder, Start(experiment="bench", resume="never", only=only)))
-    return folder
+    start = Start(experiment="bench", resume="never", only=only)
+    run = Run(join(folder, (), made.train.precision), task, folder, start)
+    update, ends = run.update, []
+
+    def timed(*values: Any) -> None:
+        update(*values)
+        ends.append(time.process_time())
+
+    run.update = timed
+    trainer.train(run)
+    return [after - before for before, after in pairwise(ends)]
 
 
 def step(name: str, precision: str, options: argparse.Namespace) -> None:
     """Print the row of one system and precision."""
     root, folder = options.root / "clips", options.root / f"{name}-{precision}" / "seed0" / "fold1"
     facts = {"batch": options.batch, "clips": options.clips, "precision": precision}
-    trained(recipe(name, root, **facts, steps=options.steps), folder, ("valid",))
+    used = trained(recipe(name, root, **facts, steps=options.steps), folder, ("valid",))[WARM - 1 :]
     timings = [json.loads(line) for line in (folder / "timing.jsonl").read_text().splitlines()][WARM:]
-    seconds = [line["seconds"] for line in timings]
-    frames = statistics.median(line["units_per_second"] for line in timings)
+    columns = [used, [line["seconds"] for line in timings]]
+    cells = [f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})" for each in columns]
     memory = max(line["memory_bytes"] for line in timings) / 1e9
-    spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
-    print(f"| {name} | {precision} | {statistics.median(seconds):.2f} ({spread}) | {frames:.0f} | {memory:.2f} |")
+    print(f"| {name} | {precision} | {' | '.join(cells)} | {memory:.2f} |")
 
 
 def exported(options: argparse.Namespace) -> None:
     """Train `optimized` and print what each format is measured to be."""
     facts = {"batch": options.batch, "clips": options.clips, "precision": "no"}
-    made = recipe("optimized", options.root / "clips", **facts, epochs=options.epochs)
-    best = trained(made, options.root / "run" / "seed0" / "fold1", ("valid", "test")) / "checkpoints" / "best"
+    made = recipe("optimized", options.root / "clips", **facts, epochs=options.epochs, costs="linear")
+    folder = options.root / "run" / "seed0" / "fold1"
+    trained(made, folder, ("valid", "test"))
+    best = folder / "checkpoints" / "best"
     free = {name: math.inf for name in ("max_error", "mean_error", "srcc_drop", "size", "latency")}
     for name in FORMATS:
         path = options.root / ("pruned" if name == "pruned" else f"{name}.onnx")
@@ -107,7 +120,7 @@ def main() -> None:
         if options.export:
             exported(options)
             return
-        print("| system | precision | s a step | frames a second | peak memory, GB |", flush=True)
+        print("| system | precision | CPU-s a step | s a step | peak memory, GB |", flush=True)
         print("|---|---|---|---|---|", flush=True)
         given = ["--root", folder, *(f"--{key}={getattr(options, key)}" for key in ("steps", "batch", "clips"))]
         for name in SYSTEMS:

@@ -26,7 +26,7 @@ def demo() -> TalkingFace:
         base,
         data=Data(corpus="generated_scores", root="data/talking-face-generated"),
         model=replace(base.model, encoder_dim=64, heads=4, layers=2, dropout=0.2),
-        train=replace(base.train, epochs=20, patience=None, precision=None, workers=0, diagnostics_every=100),
+        train=replace(base.train, epochs=20, patience=None, precision=None, workers=0, diagnostics_every=150),
     )
 
 

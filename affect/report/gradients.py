@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,8 +15,9 @@ from affect.tables import NONE, grid, inside, signed
 
 OPPOSE = -0.1
 """A mean cosine under which two gradients oppose each other: of unrelated ones of thousands of values it is near 0."""
-_FEWEST = 3
-"""Records of a run that are worth a mean."""
+_FEWEST, _ERRORS = 5, 2.0
+"""Records of a run that are worth a mean, and how many of its standard errors it has to be under 0: from one batch to
+the next a cosine varies by .1."""
 
 Norms = dict[str, list[float]]
 Cosines = dict[tuple[str, str], list[float]]
@@ -73,8 +75,10 @@ def flags(study: Study) -> Iterator[Flag]:
     for run in study.measured:
         _, cosines = recorded([run])
         for (first, second), values in cosines.items():
-            mean = float(np.mean(values))
-            if len(values) >= _FEWEST and mean < OPPOSE:
+            if len(values) < _FEWEST:
+                continue
+            mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+            if mean < min(OPPOSE, -_ERRORS * error):
                 words = f"{first} and {second}: cosine {signed(mean)} in the mean of {len(values)} records, under 0 in "
                 words += f"{sum(value < 0 for value in values)}"
                 yield Flag("opposing gradients", run.name, words, size=-mean)

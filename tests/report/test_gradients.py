@@ -30,9 +30,10 @@ def study(folder: Path, write_run, cosines: list[float], absent: int = 0) -> Stu
 @pytest.mark.parametrize(
     ("cosines", "found"),
     [
-        ([-0.3, -0.2, 0.05], "a and b: cosine -0.150 in the mean of 3 records, under 0 in 2"),
-        ([-0.3, 0.1, 0.05], None),  # -.05 in the mean
-        ([-0.9, -0.9], None),  # of too few
+        ([-0.3, -0.2, 0.05, -0.2, -0.2], "a and b: cosine -0.170 in the mean of 5 records, under 0 in 4"),
+        ([-0.3, 0.1, 0.05, -0.1, -0.1], None),  # -.07 in the mean
+        ([-0.9, 0.4, 0.4, -0.9, 0.3], None),  # -.14, which says little
+        ([-0.9, -0.9, -0.9, -0.9], None),  # of too few
     ],
 )
 def test_terms_that_oppose_each_other_are_flagged(tmp_path, write_run, cosines, found):
