@@ -24,7 +24,7 @@ OWN = [
     "data.fold", "data.train_all", "data.clips", "data.frames", "data.generated_widths", "data.clip_seconds",
     "data.noise", "data.generator_seed",
     "model.encoder_dim", "model.encoder_layers", "model.residual", "model.norm", "model.layers", "model.heads",
-    "model.head_width", "model.hidden",
+    "model.head_width", "model.hidden", "model.encoder_hidden", "model.fused",
     "model.temporal_attention", "model.pooling", "model.dropout", "model.modality_dropout", "model.alignment",
     "model.temperature", "model.output", "model.linear", "model.heteroscedastic", "model.normalise",
     *(f"model.media.{name}" for name in (
@@ -102,6 +102,7 @@ def test_the_reports_two_systems_have_its_values():
     assert (after.model.encoder_dim, after.model.encoder_layers, after.model.layers) == (512, 3, 4)
     assert (after.train.batch, after.optim.lr, after.optim.algorithm) == (16, 1e-3, "adamw")
     assert (after.optim.schedule, after.train.precision, after.model.pooling) == ("onecycle", "bf16", ("mean", "max"))
+    assert after.train.diagnostics_every == 250 and before.train.diagnostics_every is None
     less, quick = experiments()["low_memory"](), experiments()["quick"]()
     assert (less.train.batch, less.model.encoder_dim) == (8, 256)
     assert (quick.train.epochs, quick.train.checkpoint_every) == (50, 5)

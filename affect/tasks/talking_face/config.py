@@ -256,6 +256,10 @@ class Model:
     """Numbers of a head; encoder_dim / heads when not given."""
     hidden: int | None = None
     """Numbers between the two layers of a block; twice encoder_dim when not given."""
+    encoder_hidden: int | None = None
+    """Numbers between the layers of a feature's encoder; encoder_dim when not given."""
+    fused: int | None = None
+    """Numbers that features are fused to, before the heads; encoder_dim when not given."""
     temporal_attention: bool = True
     """Self-attention over the frames of each feature before they are pooled."""
     pooling: tuple[Literal["mean", "max"], ...] = ("mean", "max")
@@ -280,9 +284,10 @@ class Model:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        positive = ("encoder_dim", "encoder_layers", "heads", "head_width", "hidden", "temperature")
+        positive = ("encoder_dim", "encoder_layers", "heads", "head_width", "hidden", "encoder_hidden", "temperature")
         require_each(self, "model", "be positive", lambda value: value > 0, *positive)
         require_each(self, "model", "not be negative", lambda value: value >= 0, "layers", "alignment")
+        require(self.fused is None or self.fused > 1, "model.fused", "be at least 2", self.fused)
         require_each(self, "model", "lie in [0, 1)", lambda value: 0 <= value < 1, "dropout", "modality_dropout")
         divides = self.head_width is not None or self.encoder_dim % self.heads == 0
         fits = divides and self.encoder_dim % 2 == 0
@@ -368,6 +373,8 @@ NEEDS: tuple[Need, ...] = (
     ("be left out without model.layers or model.temporal_attention",
      lambda r: r.model.layers or r.model.temporal_attention, ("model.heads", "model.head_width")),
     ("be left out without model.layers", lambda r: r.model.layers, ("model.hidden",)),
+    ("be left out without a second layer (model.encoder_layers)", lambda r: r.model.encoder_layers > 1,
+     ("model.encoder_hidden",)),
     ("be left out without model.alignment", lambda r: r.model.alignment, ("model.temperature",)),
     ("be left out without continual.by, the column that arrives", lambda r: r.continual.by,
      ("continual.batches", "continual.arrived", "continual.replay")),

@@ -31,6 +31,7 @@ from affect.tasks.talking_face.gate import Limits, RunClips, judge
 from affect.tasks.talking_face.media import SOUND_RATE, Media
 from affect.tasks.talking_face.model import TalkingFaceModel
 from affect.tasks.talking_face.predict import score, score_exported
+from affect.tasks.talking_face.prune import Shares
 from affect.tasks.talking_face.prune import pruned as prune
 from affect.usage import Exported
 
@@ -40,8 +41,8 @@ _EXAMPLE = (9, 5)
 """Frames of the example's clips: what is 1 in it would be 1 in every graph."""
 _CHECKED = ((1,), (0,), (40, 1, 7), (2, 130, 0, 8))
 """Frames of the clips of each batch that a graph is held against torch with; 0: the clip has no feature at all."""
-_SEEN = 64
-"""Training clips by which it is chosen what is cut out."""
+_SEEN = 128
+"""Training clips by which it is chosen what is cut out, and what is left is fitted."""
 
 
 Exportable = TalkingFaceModel | EndToEndModel
@@ -92,26 +93,25 @@ def int8(
 
 
 def pruned(
-    folder: Path, path: Path, opset: int, *, hidden: float = 0.5, heads: float = 0.5, max_error: float = 0.2,
-    mean_error: float = 0.03, srcc_drop: float = 0.02, size: float = 1.0, latency: float = math.inf,
-    level: float = intervals.LEVEL,
+    folder: Path, path: Path, opset: int, *, hidden: float = 0.25, heads: float = 0.5, encoders: float = 0.5,
+    fused: float = 1.0, max_error: float = 0.2, mean_error: float = 0.03, srcc_drop: float = 0.02, size: float = 1.0,
+    latency: float = math.inf, level: float = intervals.LEVEL,
 ) -> Exported:  # fmt: skip
-    """Write a smaller model to the folder `path`: these shares of its blocks' hidden units and of its heads are kept.
+    """Write a smaller model to the folder `path`, of which these shares are kept: see `prune.Shares`.
 
     It is loaded and predicted with as any folder of weights. Raises AffectError for an `opset`, which is of ONNX's
-    files, and for a model without blocks and attention, of which nothing can be cut.
+    files, and where nothing is cut.
     """
     if opset != graphs.OPSET:
         raise AffectError("opset is of ONNX's files: a pruned model is a folder of weights, leave it out")
-    if not (0 < hidden <= 1 and 0 < heads <= 1):
-        raise AffectError(f"hidden and heads are shares that are kept, over 0 and up to 1: not {hidden:g}, {heads:g}")
+    shares = Shares(hidden=hidden, heads=heads, encoders=encoders, fused=fused)
     limits = Limits(max_error=max_error, mean_error=mean_error, srcc_drop=srcc_drop, size=size, latency=latency)
     if path.exists() and not (path / saving.WEIGHTS).is_file():
         raise AffectError(f"{path} is there and holds no model: give --output another folder")
     model, clips = _of_features(folder, "pruned"), RunClips(folder)
     data = model.data
     seen = (clips.inputs(row) for row in clips.rows(TRAIN, _SEEN))
-    small = prune(model, seen, hidden, heads)
+    small = prune(model, seen, shares)
     after = partial(score, small)
     with graphs.draft(path) as draft:
         config = {"task": TalkingFace.task, **small.describe()}

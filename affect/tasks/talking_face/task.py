@@ -209,7 +209,8 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
 
     def evaluations(self) -> Sequence[Evaluation]:
         """Return training, validation and the test part, where there is sound and more also with late sound."""
-        heard = len(self.clips.streams) > 1 and any(SOUND in name for name in self.clips.streams)
+        names = self.clips.streams if "test" in self.parts else ()
+        heard = len(names) > 1 and any(SOUND in name for name in names)
         late = [Evaluation(name=f"test@offset={by}", part="test", condition=f"offset={by}") for by in OFFSETS]
         return [*evaluations_of([name for name in self.parts if name not in (TRAIN, VALID)]), *(late if heard else [])]
 
@@ -244,12 +245,14 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         return predict.infer(cls, opened, inputs, progress=progress, level=level, generator=generator)
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
-        """Return the test rows as trivial models predict them: two means, a ridge and a forest on pooled features."""
+        """Return the test rows (without such a part validation's) as trivial models predict them.
+
+        They are two means, and a ridge and a forest on pooled features.
+        """
         from affect.tasks.talking_face.baselines import predicted
 
-        if "test" not in self.parts:
-            return {}
-        return {"test": predicted(self.clips, self.parts["train"], self.parts["test"])}
+        part = "test" if "test" in self.parts else VALID
+        return {part: predicted(self.clips, self.parts["train"], self.parts[part])}
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus: features, scores with their scales, and by part clips and labels."""

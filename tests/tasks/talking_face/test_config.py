@@ -24,6 +24,7 @@ CASES = [
     ("model.heads", 4, POOLED, {"model.layers": 0}),
     ("model.head_width", 32, POOLED, {"model.temporal_attention": False}),
     ("model.hidden", 64, {"model.layers": 0}, {}),
+    ("model.encoder_hidden", 64, {"model.encoder_layers": 1}, {}),
     ("model.heteroscedastic", True, CORRUPTION, {}),
     ("model.media.faces", True, BOTH, FACES),
     ("model.media.faces", True, {**HEARD, "data.corpus": "generated_clips", "data.boxes": "boxes"}, FACES),
@@ -74,7 +75,7 @@ CASES = [
 ALWAYS = {
     *("data.corpus", "data.root", "data.name", "data.scores", "data.scale", "data.split", "data.fold"),
     *("model.encoder_dim", "model.encoder_layers", "model.residual", "model.norm", "model.layers", "model.pooling"),
-    *("model.temporal_attention", "model.dropout", "model.output", "model.media.video", "model.media.audio"),
+    *("model.temporal_attention", "model.dropout", "model.fused", "model.output", "model.media.video", "model.media.audio"),
     *("data.train_all", "continual.by"),
 }  # fmt: skip
 BY_SECTION = {

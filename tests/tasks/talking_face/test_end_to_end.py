@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from affect import keyed, tasks
-from affect.data.clip import Clip
+from affect.data.clip import Clip, square
+from affect.data.functionals import FUNCTIONAL_NAMES
 from affect.errors import AffectError
 from affect.inference import onnx as graphs
 from affect.inference import opening
@@ -22,10 +23,11 @@ from affect.losses.plcc import plcc_term
 from affect.models import tiny
 from affect.models.dropout import replace_dropout
 from affect.task import Batch, Key
-from affect.tasks.talking_face import export
+from affect.tasks.talking_face import export, films
 from affect.tasks.talking_face.config import FRAMES, Augment, Data, Model, TalkingFace
 from affect.tasks.talking_face.end_to_end import EndToEndModel
 from affect.tasks.talking_face.films import FilmClips, changed, inputs_of
+from affect.tasks.talking_face.functionals import SEEN, of_clip, seen_of
 from affect.tasks.talking_face.media import AUDIO, IMAGES, SAMPLES, VIDEO, Media
 from affect.tasks.talking_face.task import TalkingFaceTask
 from affect.training import step
@@ -273,8 +275,27 @@ def test_the_task_tells_lengths_rates_of_encoders_and_moves_sound(root):
         assert torch.equal(after[by:count], before[: count - by]) and not after[:by].any()
     assert torch.equal(late[IMAGES], plain[IMAGES])
     assert [each.name for each in task.evaluations()][-4:] == [f"test@offset={by}" for by in (2, 4, 8, 16)]
-    assert set(task.baselines()["test"]) == {"mean", "generator_mean"}
+    assert set(task.baselines()["test"]) == {"mean", "generator_mean", "ridge", "forest"}
     assert task.corpus.exclusions == [] and set(task.corpus.groups) == {"identity", "source", "generator"}
+
+
+def test_trivial_models_are_given_what_is_seen_and_heard(root, monkeypatch):
+    task = tasks.make(recipe(root)).for_fold(0, 1)
+    rows = [*task.parts["train"]]
+    first = task.clips.functionals(rows)
+    assert first.shape == (len(rows), SEEN + len(FUNCTIONAL_NAMES)) and np.isfinite(first).all()
+    with monkeypatch.context() as closed:
+        closed.setattr(films, "read", lambda *given: pytest.fail("read again"))
+        assert np.array_equal(task.clips.functionals(rows), first)
+    clip = films.read(Path(rows[0]["path"]), task.recipe.model.media, Path(rows[0]["boxes"]), "a")
+    assert np.array_equal(first[0], of_clip(clip, task.recipe.model.media))
+    seen, blurred = (seen_of(np.stack([square(square(i, 4 if k else 32), 32) for i in clip.images])) for k in (0, 1))
+    assert blurred[-1] < 0.8 * seen[-1], "it is less sharp"
+    assert seen_of(clip.images[:1])[-2] == 0 < seen[-2], "one image does not move"
+    silent = of_clip(Clip(clip.images, None), task.recipe.model.media)
+    assert np.isnan(silent[SEEN:]).all() and np.array_equal(silent[:SEEN], first[0, :SEEN])
+    heard = replace(task.recipe.model.media, video=None, train_video=False, faces=False)
+    assert np.array_equal(of_clip(clip, heard), first[0, SEEN:])
 
 
 @pytest.mark.parametrize(

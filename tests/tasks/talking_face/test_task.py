@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from affect import keyed, tasks
+from affect.baselines import scores
 from affect.errors import AffectError
 from affect.task import Key
 from affect.tasks.talking_face.config import FRAMES, SCORES, Augment
@@ -167,3 +168,14 @@ def test_what_a_run_says_of_its_data(clips_root):
     assert sum(said["utterances"].values()) == 60
     for part, counts in said["labelled"].items():
         assert all(0 < count <= said["utterances"][part] for count in counts.values())
+
+
+def test_without_a_test_part_trivial_models_speak_of_validation(clips_root, monkeypatch):
+    monkeypatch.setattr(scores, "NAMES", ("mean", "ridge"))
+    task = small.task(clips_root)
+    assert set(task.baselines()) == {"test"} and any("@offset" in each.name for each in task.evaluations())
+    task.parts = type(task.parts)({name: part for name, part in task.parts.items() if name != "test"})
+    ((part, by_model),) = task.baselines().items()
+    assert part == "valid" and set(by_model) == {"mean", "ridge"}
+    assert [row["id"] for row in by_model["ridge"]] == task.parts["valid"]["id"][:]
+    assert [each.name for each in task.evaluations()] == ["train", "valid"]
