@@ -75,7 +75,8 @@ CASES = [
 ALWAYS = {
     *("data.corpus", "data.root", "data.name", "data.scores", "data.scale", "data.split", "data.fold"),
     *("model.encoder_dim", "model.encoder_layers", "model.residual", "model.norm", "model.layers", "model.pooling"),
-    *("model.temporal_attention", "model.dropout", "model.fused", "model.output", "model.media.video", "model.media.audio"),
+    *("model.temporal_attention", "model.dropout", "model.fused", "model.output"),
+    *("model.media.video", "model.media.audio"),
     *("data.train_all", "continual.by"),
 }  # fmt: skip
 BY_SECTION = {
