@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from affect.errors import AffectError
+from affect.task import Evaluation, evaluations_of
+from affect.tasks.emotion.task import EmotionTask
 from affect.training import checkpoint, run_dir, step, trainer
 from affect.training.clock import STEP
 from affect.training.prediction import predict
@@ -335,7 +337,7 @@ def test_tensorboard_gets_losses_rates_speeds_and_scores(small_corpus, tmp_path)
     run.engine.end()
     events = EventAccumulator(str(next(tmp_path.glob("run/affect/events.*"))))
     events.Reload()
-    lines = run_dir.read_lines(tmp_path / "run" / "metrics.jsonl")
+    lines = list(run_dir.read_lines(tmp_path / "run" / "metrics.jsonl"))
     steps, scored, told = (
         [line for line in lines if line["event"] == kind] for kind in ("step", "eval", "diagnostics")
     )
@@ -353,3 +355,13 @@ def test_tensorboard_gets_losses_rates_speeds_and_scores(small_corpus, tmp_path)
         sent = events.Scalars(f"speed/{name}")
         assert [event.value for event in sent] == pytest.approx([timing[event.step][name] for event in sent], rel=1e-5)
         assert sent
+
+
+def test_the_log_tells_the_scores_of_the_evaluation_that_selects(small_corpus, tmp_path, monkeypatch, log):
+    each = [Evaluation(name="train", part="train", when="epoch", most=6), *evaluations_of([])[1:]]
+    monkeypatch.setattr(EmotionTask, "evaluations", lambda task: each)
+    runs.train(runs.recipe(small_corpus, epochs=1), tmp_path)
+    lines = run_dir.read_lines(tmp_path / "metrics.jsonl")
+    scores = {line["evaluation"]: line["scores"]["ccc"] for line in lines if line["event"] == "eval"}
+    assert f"epoch 1: ccc {scores['valid']:.3f} " in log.text
+    assert f"(train: {scores['train']:.3f})" in log.text
