@@ -338,16 +338,14 @@ def test_tensorboard_gets_losses_rates_speeds_and_scores(small_corpus, tmp_path)
     events = EventAccumulator(str(next(tmp_path.glob("run/affect/events.*"))))
     events.Reload()
     lines = list(run_dir.read_lines(tmp_path / "run" / "metrics.jsonl"))
-    steps, scored, told = (
-        [line for line in lines if line["event"] == kind] for kind in ("step", "eval", "diagnostics")
-    )
+    steps, scored = ([line for line in lines if line["event"] == kind] for kind in ("step", "eval"))
     timing = {line["step"]: line for line in run_dir.read_lines(tmp_path / "run" / "timing.jsonl")}
     for name, values in {
         "train/loss": [line["loss"] for line in steps],
         "train/grad_norm": [line["grad_norm"] for line in steps],
         "lr/head": [line["lr"]["head"] for line in steps],
         "valid/ccc": [line["scores"]["ccc"] for line in scored if line["evaluation"] == "valid"],
-        "diagnostics/gradient_norm/ccc_valence": [line["gradient_norm"]["ccc_valence"] for line in told],
+        "diagnostics/gradient_norm/ccc_valence": [line["diagnostics"]["gradient_norm/ccc_valence"] for line in steps],
     }.items():
         assert [event.value for event in events.Scalars(name)] == pytest.approx(values, rel=1e-5), name
     for name in ("waiting", "peak_share", "forward_seconds"):
