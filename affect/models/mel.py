@@ -74,7 +74,7 @@ class NormalisedMel(nn.Module):
         length = multiple * max(1, -(-wave.shape[1] // size))
         with torch.autocast(wave.device.type, enabled=False):
             # Row by row, so that what is written is still in a CPU's cache when it is read: a third of the time.
-            rows = wave.split(1 if wave.device.type == "cpu" else max(1, len(wave)))
+            rows = torch.split(wave, 1 if wave.device.type == "cpu" else max(1, len(wave)))
             levels = torch.cat([self._levels(part, length) for part in rows])
         return levels.masked_fill(~mask_frames(steps, length)[..., None], 0), steps
 
