@@ -74,6 +74,22 @@ def test_sizes_are_those_of_the_paper(size, name, millions):
     assert sum(p.numel() for p in built.parameters()) / 1e6 == pytest.approx(millions, abs=0.2)
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_stages_one_by_one_give_what_a_forward_does(name):
+    model = made(name).eval()
+    given = inputs(model.config)
+    features, mask = model(stage="features", waveform=given["waveform"], samples=given["samples"])
+    encoded = model(stage="encode", features=features, mask=mask)
+    if name in OURS:
+        others = model(stage="features", waveform=given["reference"], samples=given["reference_samples"])
+        spoken = given["reference_spoken"]
+        vectors = model(stage="represent", features=others[0], mask=others[1], activity=spoken)
+    else:
+        vectors = model.table[given["speaker"]]
+    logits = model(stage="detect", encoded=encoded, mask=mask, slots=given["slots"], embeddings=vectors)
+    torch.testing.assert_close(logits, model(**given)[ACTIVITY])
+
+
 def test_learned_weights_begin_where_the_loss_says():
     outputs = heard(made("before"))
     torch.testing.assert_close(outputs[LOG_VARIANCE], torch.tensor([0.0, 2.3026]).expand(3, 2))
