@@ -18,8 +18,8 @@ from tests.tasks.diarization.blocks import EVERY, IDS, OURS, VARIANTS, heard, in
 def test_a_block_is_the_same_alone_in_another_order_and_with_more_padding(name, training):
     model = made(name).train(training)
     together = heard(model)
-    others = [heard(model, longer=3 if name in OURS else 0, noise=9.0)]
-    others.append({output: values.flip(0) for output, values in heard(model, EVERY[::-1]).items()})
+    turned = heard(model, EVERY[::-1], longer=3 if name in OURS else 0, noise=9.0)
+    others = [{output: values.flip(0) for output, values in turned.items()}]
     alone = [heard(model, [place]) for place in EVERY]
     others.append({output: torch.cat([one[output] for one in alone]) for output in together})
     for output, values in together.items():
