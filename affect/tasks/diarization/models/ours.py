@@ -25,7 +25,7 @@ from affect.tasks.diarization.config import (
     SPEAKER,
     Model,
     Signature,
-)  # fmt: skip
+)
 from affect.tasks.diarization.models.base import Diarizer, decoder_of
 
 _SILENT = -20.0
