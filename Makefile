@@ -53,6 +53,7 @@ bench: $(VENV)/.done
 	$(BIN)/python benchmarks/diarization_scoring.py
 	$(BIN)/python benchmarks/together.py --whole
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/diarization_step.py
 
 clean:
 	rm -rf $(VENV) runs data
