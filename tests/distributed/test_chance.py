@@ -78,7 +78,7 @@ def hold(found: Path, wanted: Path, optimiser: str) -> None:
         for folder in (found, wanted)
     ]
     assert len(steps[1]) == STEPS
-    for what, tolerance in (("loss", 1e-5), ("grad_norm", 1e-4)):
+    for what, tolerance in (("loss", 1e-5), ("grad_norm", 1e-3)):
         values = [[line[what] for line in lines] for lines in steps]
         np.testing.assert_allclose(*values, rtol=tolerance, atol=tolerance, err_msg=f"{found.name}: {what}")
     assert "not keyed" not in (found / "train.log").read_text()
