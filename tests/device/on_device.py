@@ -208,6 +208,24 @@ def test_fusion_models_train_alone_and_stacked_as_on_the_cpu(feature_corpus, tmp
     assert_near(found, wanted)
 
 
+@pytest.mark.parametrize(("place", "name"), enumerate(name for name in MODELS if name != "misa"))
+def test_fusion_models_are_cut_as_on_the_cpu(feature_corpus, tmp_path, place, name):
+    """In each mode by turns; the one of the most terms is below."""
+    base = small.with_(
+        small.recipe(feature_corpus, name=name, dropout=DROPOUT, epochs=1),
+        data__fold=1, optim__lr=1e-4, train__batch=45, train__budget=15.0,
+    )  # fmt: skip
+
+    def work(kind: str) -> list[list[float]]:
+        mode = "hold" if kind == "cpu" else ("hold", "replay", 0.5)[place % 3]
+        recipe = small.with_(base, train__mode=mode)
+        top = small.train(recipe, tmp_path / kind, seeds=(0,), stacked=False, only=("valid",))
+        return [small.losses(folder) for folder in small.folders(top)]
+
+    wanted, found = both(work)
+    assert_near(found, wanted)
+
+
 def assert_near(found: list[list[float]], wanted: list[list[float]]) -> None:
     assert np.abs(np.array(found) - np.array(wanted)).max() < NEAR
 

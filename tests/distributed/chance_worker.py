@@ -78,8 +78,11 @@ def recipe_of(roots: dict[str, Path], name: str, cut: str) -> Recipe:
 
 
 def run(roots: dict[str, Path], name: str, cut: str, optimiser: str, folder: Path) -> None:
-    """Train what is named; `optimiser` is the recipe's, or sgd."""
+    """Train what is named; `optimiser` is the recipe's, or sgd, whose weights move by what the gradient is."""
     recipe = recipe_of(roots, name, cut)
+    if optimiser == "sgd":
+        # Three times as much, and a dialogue's rounding grows to a hundredth within 20 steps.
+        recipe = replace(recipe, optim=Optim(lr=1e-2, schedule="constant", warmup=0.0, clip=None))
     optim.make = plain_sgd if optimiser == "sgd" else ADAMW
     try:
         engine = join(folder)

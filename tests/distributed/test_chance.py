@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from affect.training import run_dir
 from tests.distributed import chance_worker
 from tests.distributed.chance_worker import FUSION, NAMES, SCORES, SPEECH, STEPS, TEXTS, run
 from tests.distributed.launch import launch
@@ -20,7 +21,6 @@ from tests.distributed.test_engine_corners import CONFIGS
 from tests.models.test_text import write_encoders
 from tests.tasks.multimodal_emotion import small
 from tests.tasks.talking_face import small as faces
-from tests.training import runs
 
 ENGINES = {"DDP": "cpu_2", "ZeRO-2": "zero2", "ZeRO-3": "zero3_offload", "FSDP2": "fsdp2"}
 OPTIMISERS = ("recipe", "sgd")
@@ -40,6 +40,9 @@ SAMPLE = (
     ("FSDP2", 4, "lora", "mixed", "recipe"),
 )
 """Engine, ranks, model, cut, optimiser: every pair of values of any two, and each kind of model."""
+ALONE = (("lf_dnn", "mixed", "sgd"), ("lmf", "held", "recipe"), ("tfn", "replayed", "sgd"), ("misa", "mixed", "recipe"),
+         ("topn", "replayed", "recipe"), ("attention", "held", "sgd"), ("everything", "mixed", "recipe"))  # fmt: skip
+"""Of one process: models that no other test of this suite cuts so."""
 
 pytestmark = pytest.mark.distributed
 
@@ -70,9 +73,14 @@ def single(roots, tmp_path_factory):
 
 def hold(found: Path, wanted: Path, optimiser: str) -> None:
     """Hold that losses agree to 1e-5 and, under plain SGD, weights do too."""
-    losses = [runs.losses(folder) for folder in (found, wanted)]
-    assert len(losses[1]) == STEPS
-    np.testing.assert_allclose(*losses, rtol=1e-5, atol=1e-5, err_msg=found.name)
+    steps = [
+        [line for line in run_dir.read_lines(folder / "metrics.jsonl") if line["event"] == "step"]
+        for folder in (found, wanted)
+    ]
+    assert len(steps[1]) == STEPS
+    for what, tolerance in (("loss", 1e-5), ("grad_norm", 1e-3)):
+        values = [[line[what] for line in lines] for lines in steps]
+        np.testing.assert_allclose(*values, rtol=tolerance, atol=tolerance, err_msg=f"{found.name}: {what}")
     assert "not keyed" not in (found / "train.log").read_text()
     if optimiser == "sgd":
         mine, its = (load_file(folder / "checkpoints" / "best" / "model.safetensors") for folder in (found, wanted))
@@ -97,6 +105,12 @@ def test_a_sample_of_all_that_may_be_combined(roots, single, tmp_path, engine, r
     on_ranks(roots, tmp_path, engine, ranks, asked)
     for (name, cut, optimiser), alone in zip(asked, wanted, strict=True):
         hold(tmp_path / f"{name}-{cut}-{optimiser}", alone, optimiser)
+
+
+@pytest.mark.parametrize(("name", "cut", "optimiser"), ALONE)
+def test_a_sample_of_one_process(roots, single, tmp_path, name, cut, optimiser):
+    run(roots, name, cut, optimiser, tmp_path / "cut")
+    hold(tmp_path / "cut", single(name, optimiser), optimiser)
 
 
 def test_the_sample_has_every_pair_and_every_kind_of_model():

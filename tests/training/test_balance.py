@@ -95,6 +95,18 @@ def test_the_least_start_that_a_run_plans_by_costs_little_where_it_is_too_high(d
     near_the_bound(lengths, world, budget, by, 1.035)
 
 
+@pytest.mark.parametrize("drawn", [durations, podcast])
+@pytest.mark.parametrize("world", [1, 2, 8, 64, 512])
+def test_planned_by_the_least_start_a_step_is_hardly_ever_slower_than_by_length(drawn, world):
+    lengths, random = drawn(10_039), np.random.default_rng(world)
+    by, taken = cost_probe.started(MEASURED, lengths), []
+    for _ in range(8 if world < 64 else 2):
+        members = random.choice(len(lengths), max(64, 8 * world), replace=False)
+        taken.append([slowest(lengths, plan.cut(lengths, members, world, 60.0, own), MEASURED) for own in (by, None)])
+    ours, theirs = np.mean(taken, axis=0)
+    assert ours <= 1.01 * theirs
+
+
 def near_the_bound(lengths: np.ndarray, world: int, budget: float, by: Costs, limit: float) -> None:
     """Hold that cuts by these costs take at most `limit` of the bound, in the seconds that were measured."""
     random, found, bounds = np.random.default_rng(world), [], []

@@ -297,6 +297,7 @@ def test_the_first_line_says_what_runs_where(small_corpus, tmp_path, log):
     assert (
         "engine single, 1 rank on 1 node, cpu, precision no; global batch 8 of 24, 3 steps an epoch, 6 in all" in line
     )
+    assert line.partition("micro-batches a rank (")[2].startswith(("hold", "mixed", "replay"))
     text = (tmp_path / "run" / "train.log").read_text()
     assert line in text.splitlines()[0]
     assert "s of audio a second, padding" in text
