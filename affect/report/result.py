@@ -13,6 +13,9 @@ from affect.report.systems import ROW, Scored, spread
 from affect.tables import NONE, counted, escaped, filled, goal, grid, inside, number, plural, signed, with_deviation
 from affect.task import Measure
 
+_PARTS = 3
+"""Of more parts than this a line a run tells the main measure alone: nobody sees a wider one whole."""
+
 
 def table(study: Study) -> str:
     """Return what is shown after a run: folds, scores beside the trivial models, and what is not finished."""
@@ -204,6 +207,8 @@ def folds(study: Study) -> str:
         return ""
     tests = [name for name in names if name != VALID]
     columns = [(name, m) for name in names for m in study.headline]
+    if len(names) > _PARTS:
+        columns = [(name, m) for name, m in columns if m is study.main]
     several = len(study.seeds) > 1
     head = ["fold", *(["seed"] if several else []), "held out", "n"]
     head += [m.shown if [name] == tests else f"{name} {m.shown}" for name, m in columns] + ["gap", "best epoch"]
