@@ -1,0 +1,220 @@
+"""How a diarization learned: its DER beside trivial ones, losses beside chance, weights and thresholds.
+
+Imports no tensor library. What a run says of itself (`train.diagnostics_every`) is in the steps of its log.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from affect.findings import Flag, Plot, Section, finite
+from affect.tables import NONE, grid, inside, number
+from affect.task import TRAIN, VALID
+from affect.tasks.diarization import diagnostics
+from affect.tasks.diarization.breakdown import rate, rows_of
+from affect.tasks.diarization.config import Diarization, Loss
+from affect.tasks.diarization.trivial import NAMES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from affect.report.study import Study
+
+Means = dict[str, float]
+Series = list[tuple[int, Means]]
+"""Means of diagnostics by step."""
+
+_WITHOUT = (
+    "The run recorded no diagnostics: `--train.diagnostics_every 20` has losses beside chance, effective weights and "
+    "thresholds here."
+)
+
+
+def series(steps: Sequence[Mapping[str, Any]]) -> Series:
+    """Return the diagnostics of a run's steps, those that are complete and finite."""
+    records = [(int(step["step"]), inside(dict(step), "diagnostics")) for step in steps]
+    return [
+        (step, {name: float(value) for name, value in means.items()})
+        for step, means in records
+        if "bce" in means and all(map(finite, means.values()))
+    ]
+
+
+def average(records: Series) -> Means:
+    """Return the means of records: of single batches most is noise."""
+    names = set.intersection(*(set(means) for _, means in records))
+    return {name: float(np.mean([means[name] for _, means in records])) for name in sorted(names)}
+
+
+def ends(records: Series) -> tuple[Means, Means]:
+    """Return the averages of the first and of the last tenth of a run's records."""
+    size = max(1, len(records) // 10)
+    return average(records[:size]), average(records[-size:])
+
+
+def chances(means: Means, study: Study, recipe: Diarization) -> dict[str, float]:
+    """Return what the losses come to by chance."""
+    return diagnostics.chances(means, recipe.loss, speakers_of(study), recipe.model.width)
+
+
+def speakers_of(study: Study) -> int:
+    """Return how many training speakers a table has."""
+    count = inside(study.environment, "voices").get("training")
+    return count if isinstance(count, int) else 0
+
+
+def flags(study: Study, recipe: Diarization) -> Iterator[Flag]:
+    """Yield what looks wrong at the end of each run's training."""
+    for run in study.measured:
+        if records := series(run.steps):
+            last = ends(records)[1]
+            yield from diagnostics.flags(last, recipe.loss, speakers_of(study), recipe.model.width, run.name)
+
+
+def section(study: Study, recipe: Diarization) -> Section:
+    """Return how the runs learned."""
+    caption = "DER over epochs beside trivial diarizations of the validation part; losses beside chance (dashed)"
+    drawn = Plot(name="learning", caption=caption, draw=partial(curves, study, recipe))
+    records = [each for run in study.measured if (each := series(run.steps))]
+    if not records:
+        return Section(title="How it learned", markdown=_WITHOUT, plots=[drawn])
+    both = [ends(each) for each in records]
+    first, last = (average([(0, means) for means in side]) for side in zip(*both, strict=True))
+    parts = [_losses(study, recipe, first, last), _statistics(first, last), _thresholds(last)]
+    sweep = Plot(name="thresholds", caption="DER of training frames by threshold", draw=partial(_sweep, last))
+    return Section(title="How it learned", markdown="\n\n".join(parts), plots=[drawn, sweep])
+
+
+def _losses(study: Study, recipe: Diarization, first: Means, last: Means) -> str:
+    levels = chances(last, study, recipe)
+    rows = []
+    for name, level in levels.items():
+        weights = weight(name, recipe.loss, first), weight(name, recipe.loss, last)
+        rows.append([
+            _NAMES[name], number(first[name]), number(last[name]), number(level), f"{100 * last[name] / level:.0f} %"
+            if level > 0 else NONE, *(f"{value:.3g}" for value in weights), number(weights[1] * last[name]),
+        ])  # fmt: skip
+    head = ["loss", "at first", "at last", "chance", "of chance", "weight at first", "weight at last", "weighted"]
+    words = (
+        "Means of the first and the last tenth of the records, over runs. *Chance* is what a model comes to that knows "
+        "only how often somebody speaks (the entropy of that rate), or of ArcFace that knows nothing of who it is at "
+        "this scale, margin and number of speakers: a loss near it has learned nothing, however low it looks."
+    )
+    return f"{words}\n\n{grid(head, rows)}"
+
+
+_NAMES = {"bce": "activity (cross entropy)", "arcface": "ArcFace"}
+
+
+def weight(name: str, loss: Loss, means: Means) -> float:
+    """Return what a loss is multiplied by: exp(-s), as recorded where s is learned."""
+    recorded = means.get(f"weight_{loss.activity if name == 'bce' else name}")
+    if recorded is not None:
+        return recorded
+    return math.exp(-(loss.log_s_bce if name == "bce" else loss.log_s_arcface))
+
+
+_STATISTICS = {
+    "positive_rate": "share of slots' frames with speech",
+    "taught_slots": "slots of a block that are taught",
+    "active_slots": "of these with speech",
+    "predicted_mean": "predicted probability, mean",
+    "predicted_active": "the same where there is speech",
+    "predicted_silent": "the same where there is none",
+    "deviation": "its deviation",
+    "valid_speakers": "speakers of a block with an embedding",
+    "speakers_right": "of these nearest to their own row",
+}
+
+
+def _statistics(first: Means, last: Means) -> str:
+    sides = [{**means, "deviation": diagnostics.deviation(means)} for means in (first, last)]
+    rows = [[words, *(number(means[name]) for means in sides)] for name, words in _STATISTICS.items() if name in last]
+    rows = [*rows, ["its deviation", *(number(means["deviation"]) for means in sides)]]
+    return grid(["labels and predictions in training", "at first", "at last"], rows)
+
+
+def _thresholds(last: Means) -> str:
+    best, least = diagnostics.best_threshold(last)
+    rates = [number(last[f"der_{100 * threshold:.0f}"]) for threshold in diagnostics.THRESHOLDS]
+    words = (
+        f"DER of training frames at the end, by the threshold over which a slot is held to speak: least "
+        f"{number(least)} at {best:g}."
+    )
+    table = grid(["threshold", *(f"{each:g}" for each in diagnostics.THRESHOLDS)], [["DER", *rates]])
+    return f"{words}\n\n{table}"
+
+
+def _sweep(last: Means) -> Figure:
+    from affect.figures import COLOURS, GREY, lay_out
+
+    figure, (axes,) = lay_out(1, 3.7, 2.4)
+    rates = [last[f"der_{100 * threshold:.0f}"] for threshold in diagnostics.THRESHOLDS]
+    axes.plot(diagnostics.THRESHOLDS, rates, "o-", color=COLOURS[0], ms=4)
+    axes.axvline(0.5, color=GREY, lw=1, ls="--")
+    axes.set(xlabel="threshold", ylabel="DER of frames", xlim=(0, 1))
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def curves(study: Study, recipe: Diarization) -> Figure | None:
+    """Return DER over epochs beside trivial diarizations, and each loss beside its chance."""
+    from affect.figures import lay_out
+
+    runs = [run for run in study.measured if run.evals or run.steps]
+    if not runs:
+        return None
+    records = {run.name: series(run.steps) for run in runs}
+    losses = [name for name in _NAMES if any(name in means for each in records.values() for _, means in each)]
+    figure, panels = lay_out(1 + len(losses), 4.4, 3.0)
+    _errors(study, panels[0])
+    for axes, name in zip(panels[1:], losses, strict=True):
+        for run in runs:
+            points = [(step * run.pace, means) for step, means in records[run.name] if name in means]
+            _loss(axes, name, points, partial(chances, study=study, recipe=recipe))
+        axes.set(title=_NAMES[name], xlabel="epoch", xlim=(0, None))
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="best")
+    return figure
+
+
+def _errors(study: Study, axes: Axes) -> None:
+    from affect.figures import COLOURS, DASHES, GREY
+
+    for part, colour in ((TRAIN, COLOURS[5]), (VALID, COLOURS[0])):
+        label: str | None = part
+        for run in study.measured:
+            course = run.course(part, "der")
+            epochs = [step * run.pace for step in course]
+            axes.plot(
+                epochs, [*course.values()], color=colour, lw=1.3, label=label, marker="." if len(course) < 3 else ""
+            )
+            label = None if course else label
+    rows = rows_of(study, VALID) if VALID in study.evaluations else []
+    for place, name in enumerate(NAMES if rows else ()):
+        level = rate("der", rows_of(study, VALID, name))
+        axes.axhline(level, color=GREY, ls=DASHES[place + 1], lw=1.3, label=name.replace("_", " "))
+    axes.set(title="DER (lower is better)", xlabel="epoch", xlim=(0, None))
+    axes.set_ylim(bottom=0)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best")
+
+
+def _loss(
+    axes: Axes, name: str, points: Sequence[tuple[float, Means]], levels: Callable[[Means], Mapping[str, float]]
+) -> None:
+    from affect.figures import COLOURS, GREY
+
+    if not points:
+        return
+    fresh = not axes.lines
+    epochs = [epoch for epoch, _ in points]
+    axes.plot(epochs, [means[name] for _, means in points], color=COLOURS[0], lw=1.3, label="loss" if fresh else None)
+    chance = [levels(means)[name] for _, means in points]
+    axes.plot(epochs, chance, color=GREY, ls="--", lw=1.3, label="chance" if fresh else None)
