@@ -1,19 +1,19 @@
-"""Where a diarization's errors are: beside trivial ones, by speakers and overlap, and what limits it. No tensor library.
+"""Where a diarization's errors are: beside trivial ones, by speakers and overlap, and what limits it.
 
-All rates are of seconds that are added up over recordings first. Rows are those of all seeds.
+Imports no tensor library. All rates are of seconds that are added up over recordings first. Rows are those of all seeds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from affect.baselines import turns as ideal
 from affect.findings import Plot, Section
-from affect.metrics.diarization import Errors, Segment
-from affect.tables import NONE, counted, escaped, grid, number, signed
+from affect.metrics.diarization import Errors
+from affect.tables import NONE, counted, grid, number, signed
 from affect.task import VALID, Row
 from affect.tasks.diarization.measures import (
     KINDS,
@@ -61,11 +61,10 @@ def beside_trivial(study: Study) -> Section:
             shown = [number(rate(name, rows)) for name in (*_PARTS, "counted")]
             lines.append([part if model == NETWORK else "", model.replace("_", " "), *shown])
     words = (
-        "A row of a part is a whole recording or conversation, diarized as a stream from an empty memory; DER is with "
-        "collar 0 and overlap scored, of 1 as 100 %. *Silence* never hears anybody, *one speaker* always hears one, "
-        "*oracle speech* is told when somebody speaks and calls everybody by one name: **whoever is not well below it "
-        "does not tell speakers apart**. Report 004's DER counts in each frame how many speakers there are too many or "
-        "too few, whoever they are, and divides by all frames: see what silence has by it."
+        "*Silence* never hears anybody, *one speaker* always hears one, *oracle speech* knows when somebody speaks and "
+        "calls everybody by one name: **what is not well below it does not tell speakers apart**. Report 004's DER is "
+        "not the usual one: it counts in each frame how many speakers there are too many or too few, whoever they are, "
+        "and divides by all frames. See what silence has by it."
     )
     table = grid(["part", "model", *_HEAD, _MEASURE["counted"].shown], lines, left={1})
     return Section(title="Beside trivial diarizations", markdown=f"{words}\n\n{table}\n\n{_own_metric(study)}")
@@ -90,25 +89,25 @@ def by_kind(study: Study) -> Section:
             lines.append([f"{part}: {counted(speakers, 'speaker')}", *_line(study, own)])
     table = grid(["recordings", *_COLUMNS], lines)
     rows = [row for part in study.tests for row in rows_of(study, part)]
-    classes = [
-        (f"{_share(low)} to {_share(high)}", low, high) for low, high in zip(_OVERLAPS, _OVERLAPS[1:], strict=False)
-    ]
-    classes = [("none", -1.0, 0.0), *classes, (f"over {_share(_OVERLAPS[-1])}", _OVERLAPS[-1], math.inf)]
+    ends = (*_OVERLAPS, math.inf)
+    names = [f"{_share(low)} to {_share(high)}" for low, high in zip(_OVERLAPS, _OVERLAPS[1:], strict=False)]
+    names = ["none", *names, f"over {_share(_OVERLAPS[-1])}"]
+    classes = zip(names, (-1.0, *ends[:-1]), ends, strict=True)
     each = [(name, [row for row in rows if low < row["overlap"] <= high]) for name, low, high in classes]
     overlap = grid(["overlap of the recording", *_COLUMNS], [[name, *_line(study, own)] for name, own in each if own])
     alone, several = errors_by_overlap(rows)
     moments = [["one speaks, or nobody", *_seconds(alone)], ["several speak at once", *_seconds(several)]]
-    when = grid(
-        ["moments of all tests", "speech, min", *_HEAD[:4], "of all errors"], _with_shares(moments, alone, several)
-    )
+    head = ["moments of all tests", "speech, min", *_HEAD[:4], "of all errors"]
+    when = grid(head, _with_shares(moments, alone, several))
     words = (
-        "Speakers told: how many speakers are told of a recording, on average. Speech counts each speaker. Oracle "
-        "speech: the DER of one speaker who speaks whenever somebody does."
+        "Speakers found: how many a recording is said to have, on average. Speech counts each speaker, overlap is the "
+        "share of the time with speech in which several speak. Oracle speech: the DER of one speaker who speaks "
+        "whenever somebody does."
     )
     return Section(title="By number of speakers and overlap", markdown=f"{table}\n\n{words}\n\n{overlap}\n\n{when}")
 
 
-_COLUMNS = ["n", "speech, min", "overlap", *_HEAD, "speakers told", "oracle speech"]
+_COLUMNS = ["n", "speech, min", "overlap", *_HEAD, "speakers found", "oracle speech"]
 
 
 def _line(study: Study, rows: Sequence[Row]) -> list[str]:
@@ -140,19 +139,13 @@ def _share(value: float) -> str:
     return f"{100 * value:.0f} %"
 
 
-IDEALS: dict[
-    str, Callable[[Iterable[Segment], Iterable[Segment], Iterable[tuple[float, float]]], Iterable[Segment]]
-] = {
-    "perfect activity": ideal.perfect_activity,
-    "perfect assignment": ideal.perfect_assignment,
-}
+IDEALS = {"perfect activity": ideal.perfect_activity, "perfect assignment": ideal.perfect_assignment}
 """What takes one kind of error out of a diarization."""
 
 
 def improved(row: Row, name: str) -> Row:
     """Return a row with one kind of error taken out of its prediction, by a name of `IDEALS`."""
-    sides = [turns_in(row, side) for side in ("prediction", "target")]
-    return instead(row, IDEALS[name](*sides, spans_of(row)))
+    return instead(row, IDEALS[name](turns_in(row, "prediction"), turns_in(row, "target"), spans_of(row)))
 
 
 def limits(study: Study) -> Section:
@@ -198,7 +191,8 @@ def examples(study: Study) -> Section:
         caption = f"The {name} recording, {key}: DER {number(der)} ({parts})"
         plots.append(Plot(name=f"timeline-{name}", caption=caption, draw=partial(timeline, row)))
     words = (
-        f"Of the {counted(len(ordered), 'recording')} of all tests by seed {seed}. A speaker that is told has the "
-        "colour of the reference's speaker who is meant, grey is nobody's; below it is black where something is wrong."
+        f"Of the {counted(len(ordered), 'recording')} of all tests, by seed {seed}. A speaker of the hypothesis (what "
+        "the network says) has the colour of the reference's speaker who is meant, grey is nobody's. Black is where "
+        "something is wrong."
     )
-    return Section(title="Recordings", markdown=escaped(words), plots=plots)
+    return Section(title="Recordings", markdown=words, plots=plots)

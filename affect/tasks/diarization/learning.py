@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from affect.report.study import Study
 
+CONTRASTIVE = "speakers"
+"""The name of the contrastive term."""
+
 Means = dict[str, float]
 Series = list[tuple[int, Means]]
 """Means of diagnostics by step."""
@@ -79,16 +82,54 @@ def flags(study: Study, recipe: Diarization) -> Iterator[Flag]:
 
 def section(study: Study, recipe: Diarization) -> Section:
     """Return how the runs learned."""
-    caption = "DER over epochs beside trivial diarizations of the validation part; losses beside chance (dashed)"
-    drawn = Plot(name="learning", caption=caption, draw=partial(curves, study, recipe))
-    records = [each for run in study.measured if (each := series(run.steps))]
-    if not records:
-        return Section(title="How it learned", markdown=_WITHOUT, plots=[drawn])
-    both = [ends(each) for each in records]
-    first, last = (average([(0, means) for means in side]) for side in zip(*both, strict=True))
-    parts = [_losses(study, recipe, first, last), _statistics(first, last), _thresholds(last)]
-    sweep = Plot(name="thresholds", caption="DER of training frames by threshold", draw=partial(_sweep, last))
-    return Section(title="How it learned", markdown="\n\n".join(parts), plots=[drawn, sweep])
+    caption = "DER over epochs beside trivial diarizations of the validation part, and losses beside chance (dashed)"
+    drawn = [Plot(name="learning", caption=caption, draw=partial(curves, study, recipe))]
+    recorded = averages(study)
+    parts = [_terms(study, recipe)]
+    if recorded is None:
+        parts.append(_WITHOUT)
+    else:
+        parts += [_losses(study, recipe, *recorded), _statistics(*recorded), _thresholds(recorded[1])]
+        caption = "DER of training frames by threshold"
+        drawn.append(Plot(name="thresholds", caption=caption, draw=partial(_sweep, recorded[1])))
+    return Section(title="How it learned", markdown="\n\n".join(filter(None, parts)), plots=drawn)
+
+
+def averages(study: Study) -> tuple[Means, Means] | None:
+    """Return the averages over runs of what `ends` returns; None where no run has diagnostics."""
+    each = [ends(records) for run in study.measured if (records := series(run.steps))]
+    if not each:
+        return None
+    first, last = (average([(0, means) for means in side]) for side in zip(*each, strict=True))
+    return first, last
+
+
+def _terms(study: Study, recipe: Diarization) -> str:
+    """Return the terms of the loss, and which share of it each is at last."""
+    tenths: dict[str, tuple[list[float], list[float]]] = {}
+    for run in study.measured:
+        size = max(1, len(run.steps) // 10)
+        for side, steps in enumerate((run.steps[:size], run.steps[-size:])):
+            for name, value in (item for step in steps for item in inside(step, "terms").items()):
+                if finite(value):
+                    tenths.setdefault(name, ([], []))[side].append(float(value))
+    means = {name: [float(np.mean(side)) for side in sides] for name, sides in tenths.items() if all(sides)}
+    weights = {name: _weight_of(name, study, recipe) for name in means}
+    total = sum(weights[name] * last for name, (_, last) in means.items())
+    rows = [
+        [name, number(first), number(last), f"{weights[name]:.3g}", f"{100 * weights[name] * last / total:.0f} %"]
+        for name, (first, last) in means.items()
+        if total > 0
+    ]
+    words = "Means of the first and the last tenth of the steps, over runs."
+    return f"{words}\n\n{grid(['term', 'at first', 'at last', 'weight at last', 'of the loss'], rows)}" if rows else ""
+
+
+def _weight_of(term: str, study: Study, recipe: Diarization) -> float:
+    if term == CONTRASTIVE:
+        return recipe.loss.contrastive
+    recorded = averages(study)
+    return weight("arcface" if term.startswith("arcface") else "bce", recipe.loss, recorded[1] if recorded else {})
 
 
 def _losses(study: Study, recipe: Diarization, first: Means, last: Means) -> str:
@@ -96,15 +137,14 @@ def _losses(study: Study, recipe: Diarization, first: Means, last: Means) -> str
     rows = []
     for name, level in levels.items():
         weights = weight(name, recipe.loss, first), weight(name, recipe.loss, last)
-        rows.append([
-            _NAMES[name], number(first[name]), number(last[name]), number(level), f"{100 * last[name] / level:.0f} %"
-            if level > 0 else NONE, *(f"{value:.3g}" for value in weights), number(weights[1] * last[name]),
-        ])  # fmt: skip
-    head = ["loss", "at first", "at last", "chance", "of chance", "weight at first", "weight at last", "weighted"]
+        share = f"{100 * last[name] / level:.0f} %" if level > 0 else NONE
+        shown = [number(first[name]), number(last[name]), number(level), share]
+        rows.append([_NAMES[name], *shown, *(f"{value:.3g}" for value in weights)])
+    head = ["loss", "at first", "at last", "chance", "of chance", "weight at first", "weight at last"]
     words = (
-        "Means of the first and the last tenth of the records, over runs. *Chance* is what a model comes to that knows "
-        "only how often somebody speaks (the entropy of that rate), or of ArcFace that knows nothing of who it is at "
-        "this scale, margin and number of speakers: a loss near it has learned nothing, however low it looks."
+        "*Chance* is what a model comes to that knows only how often somebody speaks (the entropy of that rate), and "
+        "for ArcFace one whose embeddings know nothing, at this scale, margin and number of speakers: **a loss near it "
+        "has learned nothing, however low it looks**. Where weights are learned, a loss is multiplied by exp(-s)."
     )
     return f"{words}\n\n{grid(head, rows)}"
 
