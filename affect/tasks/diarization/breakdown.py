@@ -1,6 +1,6 @@
 """Where a diarization's errors are: beside trivial ones, by speakers and overlap, and what limits it.
 
-Imports no tensor library. All rates are of seconds that are added up over recordings first. Rows are those of all seeds.
+Imports no tensor library. All rates are of seconds that are added up over recordings; rows are of all seeds.
 """
 
 from __future__ import annotations

@@ -32,8 +32,15 @@ _GENERATED = (
     "and how systems compare on it, and nothing about real recordings."
 )
 _SAME_VOICES = (
-    "> **Validation's conversations are of training voices** (data.held_out 0): checkpoints are chosen by them, but what "
-    "should be better for unseen people can't be; `--data.held_out 15` leaves voices out."
+    "> **Validation's conversations are of training voices** (data.held_out 0): the checkpoint was chosen by them, and "
+    "no design should be; `--data.held_out 15` leaves voices out for it."
+)
+_WORDS = (
+    "> A row is a whole recording or conversation, diarized as a stream that begins without any known speaker. **DER**, "
+    "the diarization error rate, is the time that is wrong (speech missed, speech where there is none, speech given to "
+    "another) divided by the time of speech, after the best one-to-one mapping of speakers; 0 is perfect, nobody ever "
+    "speaking is 1, and it can be more. Collar 0, overlap scored. **JER** is the mean over speakers of what each "
+    "shares too little with the one who is meant; each speaker counts the same. Lower is better."
 )
 _ADVICE = {
     "overfitting": "more voices, more dropout (--model.dropout .2), noise and rooms (--simulation.noise .8)",
@@ -50,7 +57,7 @@ class DiarizationReport(Task):
 
     def sections(self, study: Study) -> Sequence[Section]:
         """Return trivial diarizations, where errors are, what limits, timelines, learning, and report 004's claims."""
-        notes = [note for note in (self._generated(study), self._voices()) if note]
+        notes = [note for note in (self._generated(study), self._voices(), _WORDS) if note]
         sections = [Section(markdown=note) for note in notes]
         if study.finished and study.tests:
             sections += [
