@@ -137,11 +137,7 @@ def _lower(study: Study) -> tuple[str, str]:
     above = [part for part in parts if scores[part] >= oracle[part]]
     own = [value for part in (TRAIN, VALID) if not math.isnan(value := scores.get(part, math.nan))]
     words = f"DER {values}"
-    words += (
-        f"; not below oracle speech as one speaker: {', '.join(above)}"
-        if above
-        else "; all below oracle speech as one speaker"
-    )
+    words += f"; not below oracle speech as one speaker: {', '.join(above)}" if above else "; all below oracle speech"
     return ("yes" if own and max(own) < TARGET else "no" if own else NONE), words
 
 

@@ -36,11 +36,12 @@ _SAME_VOICES = (
     "no design should be; `--data.held_out 15` leaves voices out for it."
 )
 _WORDS = (
-    "> A row is a whole recording or conversation, diarized as a stream that begins without any known speaker. **DER**, "
-    "the diarization error rate, is the time that is wrong (speech missed, speech where there is none, speech given to "
-    "another) divided by the time of speech, after the best one-to-one mapping of speakers; 0 is perfect, nobody ever "
-    "speaking is 1, and it can be more. Collar 0, overlap scored. **JER** is the mean over speakers of what each "
-    "shares too little with the one who is meant; each speaker counts the same. Lower is better."
+    "> A row is a whole recording or conversation, diarized as a stream that begins without any known speaker. "
+    "**DER**, the diarization error rate, is the time that is wrong (speech missed, speech where there is none, speech "
+    "given to another) divided by the time of speech, after the best one-to-one mapping of speakers: 0 is perfect, "
+    "silence has 1, and it can be more. Collar 0, overlap scored. **JER**, the Jaccard error rate, is for each speaker "
+    "the share of the time in which not both speak, of that in which this one or the one who is meant does; the mean "
+    "over speakers. Lower is better."
 )
 _ADVICE = {
     "overfitting": "more voices, more dropout (--model.dropout .2), noise and rooms (--simulation.noise .8)",
