@@ -200,10 +200,10 @@ def chosen(study: Study) -> str:
 def folds(study: Study) -> str:
     """Return a line a run: who is held out, its scores, their gap, the kept epoch; then mean and deviation.
 
-    Evaluations that all folds predict alike have their mean in the table of scores.
+    Evaluations that all folds predict alike have their mean in the table of scores, a single run has all of many there.
     """
     names = [name for name in study.crossed if any(study.scored(name, m).cells for m in study.headline)]
-    if not names:
+    if not names or len(study.finished) == 1 and len(names) > _PARTS:
         return ""
     tests = [name for name in names if name != VALID]
     columns = [(name, m) for name in names for m in study.headline]

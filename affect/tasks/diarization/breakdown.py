@@ -24,7 +24,7 @@ from affect.tasks.diarization.measures import (
     spans_of,
     turns_in,
 )
-from affect.tasks.diarization.timelines import timeline
+from affect.tasks.diarization.timelines import MOST, timeline
 from affect.tasks.diarization.trivial import NAMES, ORACLE_SPEECH, SILENCE, instead, trivially
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ _OVERLAPS = (0.0, 0.1, 0.2, 0.3)
 _MEASURE = {measure.name: measure for measure in MEASURES}
 _PARTS = ("der", *KINDS, "jer")
 _HEAD = [_MEASURE[name].shown for name in _PARTS]
+
+
+def tested(study: Study) -> list[str]:
+    """Return the tests that there are predictions of."""
+    return [part for part in study.tests if study.system(part).rows()]
 
 
 def rows_of(study: Study, part: str, model: str = NETWORK) -> list[Row]:
@@ -55,7 +60,7 @@ def rate(name: str, rows: Sequence[Row]) -> float:
 def beside_trivial(study: Study) -> Section:
     """Return the network beside trivial models on each part, and report 004's own DER beside the true one."""
     lines = []
-    for part in [*study.tests, *([VALID] if VALID in study.evaluations else [])]:
+    for part in [*tested(study), *([VALID] if VALID in study.evaluations else [])]:
         for model in (NETWORK, *NAMES):
             rows = rows_of(study, part, model)
             shown = [number(rate(name, rows)) for name in (*_PARTS, "counted")]
@@ -72,7 +77,7 @@ def beside_trivial(study: Study) -> Section:
 
 def _own_metric(study: Study) -> str:
     """Say what report 004's DER tells on the tests."""
-    rows = [row for part in study.tests for row in rows_of(study, part)]
+    rows = [row for part in tested(study) for row in rows_of(study, part)]
     silent = [trivially(row, SILENCE) for row in rows]
     own, none, true = rate("counted", rows), rate("counted", silent), rate("der", rows)
     words = f"Over all tests report 004's DER is {number(own)} and silence's is {number(none)} ({signed(own - none)})"
@@ -82,13 +87,13 @@ def _own_metric(study: Study) -> str:
 def by_kind(study: Study) -> Section:
     """Return DER and its parts by number of speakers, by overlap, and where one speaks or several do."""
     lines = []
-    for part in study.tests:
+    for part in tested(study):
         rows = rows_of(study, part)
         for speakers in sorted({int(row["speakers"]) for row in rows}):
             own = [row for row in rows if row["speakers"] == speakers]
             lines.append([f"{part}: {counted(speakers, 'speaker')}", *_line(study, own)])
     table = grid(["recordings", *_COLUMNS], lines)
-    rows = [row for part in study.tests for row in rows_of(study, part)]
+    rows = [row for part in tested(study) for row in rows_of(study, part)]
     ends = (*_OVERLAPS, math.inf)
     names = [f"{_share(low)} to {_share(high)}" for low, high in zip(_OVERLAPS, _OVERLAPS[1:], strict=False)]
     names = ["none", *names, f"over {_share(_OVERLAPS[-1])}"]
@@ -100,23 +105,22 @@ def by_kind(study: Study) -> Section:
     head = ["moments of all tests", "speech, min", *_HEAD[:4], "of all errors"]
     when = grid(head, _with_shares(moments, alone, several))
     words = (
-        "Speakers found: how many a recording is said to have, on average. Speech counts each speaker, overlap is the "
-        "share of the time with speech in which several speak. Oracle speech: the DER of one speaker who speaks "
+        "Speakers found: how many a recording is said to have, on average. Speech counts each speaker, and overlap is "
+        "the share of the time with speech in which several speak. Oracle speech: the DER of one speaker who speaks "
         "whenever somebody does."
     )
     return Section(title="By number of speakers and overlap", markdown=f"{table}\n\n{words}\n\n{overlap}\n\n{when}")
 
 
-_COLUMNS = ["n", "speech, min", "overlap", *_HEAD, "speakers found", "oracle speech"]
+_COLUMNS = ["n", "speech, min", *_HEAD[:-1], "speakers found", "oracle speech"]
 
 
 def _line(study: Study, rows: Sequence[Row]) -> list[str]:
     speakers = [compared(row).predicted_speakers for row in rows]
-    overlap = sum(row["overlap"] * row["seconds"] for row in rows) / sum(row["seconds"] for row in rows)
     oracle = rate("der", [trivially(row, ORACLE_SPEECH) for row in rows])
     return [
-        f"{len({row['id'] for row in rows}):,}", _minutes(errors_of(rows), len(study.seeds)), _share(overlap),
-        *(number(rate(name, rows)) for name in _PARTS), f"{sum(speakers) / len(speakers):.1f}", number(oracle),
+        f"{len({row['id'] for row in rows}):,}", _minutes(errors_of(rows), len(study.seeds)),
+        *(number(rate(name, rows)) for name in _PARTS[:-1]), f"{sum(speakers) / len(speakers):.1f}", number(oracle),
     ]  # fmt: skip
 
 
@@ -150,18 +154,24 @@ def improved(row: Row, name: str) -> Row:
 
 def limits(study: Study) -> Section:
     """Return what DER each part would have were one kind of error gone, and which kind weighs most."""
-    lines, gains = [], dict.fromkeys(IDEALS, 0.0)
-    for part in study.tests:
+    lines: list[list[str]] = []
+    gains: dict[str, list[float]] = {name: [] for name in IDEALS}
+    for part in tested(study):
         rows = rows_of(study, part)
         own = rate("der", rows)
-        without = {name: rate("der", [improved(row, name) for row in rows]) for name in IDEALS}
-        oracle = rate("der", [trivially(row, ORACLE_SPEECH) for row in rows])
-        for name, value in without.items():
-            gains[name] += (own - value) / len(study.tests)
-        gained = [cell for value in without.values() for cell in (number(value), signed(value - own))]
-        lines.append([part, number(own), *gained, number(oracle)])
+        if math.isnan(own):
+            continue
+        line = [part, number(own)]
+        for name in IDEALS:
+            without = rate("der", [improved(row, name) for row in rows])
+            gains[name].append(own - without)
+            line += [number(without), signed(without - own)]
+        lines.append([*line, number(rate("der", rows_of(study, part, ORACLE_SPEECH)))])
+    if not lines:
+        return Section()
+    means = {name: sum(each) / len(each) for name, each in gains.items()}
     head = ["part", "DER", *(cell for name in IDEALS for cell in (name, "change")), "oracle speech"]
-    most = max(gains, key=gains.__getitem__)
+    most = max(means, key=means.__getitem__)
     what = {
         "perfect activity": "when and how many speak (missed speech and false alarms)",
         "perfect assignment": "who it is that speaks (confusion)",
@@ -169,7 +179,7 @@ def limits(study: Study) -> Section:
     words = (
         "*Perfect activity*: as many speakers at each moment as there are, so that confusion alone is left. *Perfect "
         "assignment*: each speaker is called by the right name, so that missed speech and false alarms are left. "
-        f"**What limits it most is {what[most]}**: without that the DER would be {number(gains[most])} lower, in the "
+        f"**What limits it most is {what[most]}**: without that the DER would be {number(means[most])} lower, in the "
         "mean over tests."
     )
     return Section(title="What limits it", markdown=f"{words}\n\n{grid(head, lines)}")
@@ -178,7 +188,7 @@ def limits(study: Study) -> Section:
 def examples(study: Study) -> Section:
     """Return timelines of the recordings of the tests that are diarized best, in the middle, and worst."""
     seed = min(study.seeds)
-    rows = [(part, row) for part in study.tests for row in study.system(part).by_seed.get(seed, ())]
+    rows = [(part, row) for part in tested(study) for row in study.system(part).by_seed.get(seed, ())]
     scored = [(rate("der", [row]), part, str(row["id"]), row) for part, row in rows]
     ordered = sorted((each for each in scored if not math.isnan(each[0])), key=lambda each: each[:3])
     if not ordered:
@@ -189,6 +199,7 @@ def examples(study: Study) -> Section:
         errors = compared(row).errors
         parts = ", ".join(f"{kind.replace('_', ' ')} {number(getattr(errors, kind) / errors.speech)}" for kind in KINDS)
         caption = f"The {name} recording, {key}: DER {number(der)} ({parts})"
+        caption += f"; its first {MOST:.0f} s" if row["seconds"] > MOST else ""
         plots.append(Plot(name=f"timeline-{name}", caption=caption, draw=partial(timeline, row)))
     words = (
         f"Of the {counted(len(ordered), 'recording')} of all tests, by seed {seed}. A speaker of the hypothesis (what "

@@ -15,9 +15,9 @@ from affect.findings import Section, finite
 from affect.tables import NONE, counted, goal, grid, number, signed
 from affect.task import TRAIN, VALID
 from affect.tasks.diarization import diagnostics
-from affect.tasks.diarization.breakdown import rate, rows_of
+from affect.tasks.diarization.breakdown import rate, rows_of, tested
 from affect.tasks.diarization.config import Diarization
-from affect.tasks.diarization.learning import Means, averages, series, weight
+from affect.tasks.diarization.learning import Means, averages, series, terms
 from affect.tasks.diarization.measures import errors_by_overlap
 from affect.tasks.diarization.trivial import ORACLE_SPEECH
 
@@ -58,7 +58,7 @@ def _changes(study: Study, recipe: Diarization) -> str:
     every = f"every {train.diagnostics_every} steps" if train.diagnostics_every else "none"
     rows = [
         ["1 loss weights", "ArcFace log s 2.3026 to 4.6052 (.1 to .01)", arcface if loss.arcface else "no ArcFace",
-         _weighed(last, recipe)],
+         _weighed(study, recipe)],
         ["2 learned queries", "zeros to learned ones, N(0, 1)", _QUERIES[model.name], _told_apart(last)],
         ["3 focal loss", "cross entropy to alpha .25, gamma 2", focal, _calibrated(last)],
         ["4 training", "rate 1e-4 to 5e-5, batch 64 to 32, clipping, margin .2 to .1, scale 32 to 16, mask .5 to .3",
@@ -71,14 +71,9 @@ def _changes(study: Study, recipe: Diarization) -> str:
     return table if study.other is None else f"{table}\n\n{_against(study)}"
 
 
-def _weighed(last: Means, recipe: Diarization) -> str:
-    if not recipe.loss.arcface:
-        return NONE
-    if not last:
-        return _NOTHING
-    shares = {name: weight(name, recipe.loss, last) * last[name] for name in ("bce", "arcface") if name in last}
-    total = sum(shares.values())
-    return ", ".join(f"{name} {100 * value / total:.0f} % of the weighted loss" for name, value in shares.items())
+def _weighed(study: Study, recipe: Diarization) -> str:
+    shares = [f"{name} {100 * term.share:.0f} %" for name, term in terms(study, recipe).items()]
+    return f"of the loss at last: {', '.join(shares)}" if shares else NONE
 
 
 def _told_apart(last: Means) -> str:
@@ -105,7 +100,7 @@ def _gradients(study: Study) -> str:
 def _against(study: Study) -> str:
     """Say how the true DER of tests differs from that of the experiment that it is beside."""
     assert study.other is not None
-    shared = [part for part in study.tests if part in study.other.tests]
+    shared = [part for part in tested(study) if part in tested(study.other)]
     pairs = [[rate("der", rows_of(each, part)) for part in shared] for each in (study.other, study)]
     if not shared or not study.other.finished:
         return ""
@@ -130,7 +125,7 @@ def _expectations(study: Study) -> str:
 
 def _lower(study: Study) -> tuple[str, str]:
     scores = {TRAIN: float(np.mean([run.recorded(TRAIN, "der") for run in study.finished]))}
-    parts = [*([VALID] if VALID in study.evaluations else []), *study.tests]
+    parts = [*([VALID] if VALID in study.evaluations else []), *tested(study)]
     scores |= {part: rate("der", rows_of(study, part)) for part in parts}
     oracle = {part: rate("der", rows_of(study, part, ORACLE_SPEECH)) for part in parts}
     values = ", ".join(f"{part} {number(value)}" for part, value in scores.items())
@@ -153,14 +148,11 @@ def _stable(study: Study) -> tuple[str, str]:
     words = [f"{wild} of {steps:,} steps out of bounds"]
     if late:
         words.append(f"validation DER ± {number(float(np.mean(late)))} over the last third of epochs")
-    seeds = [rate("der", [row for part in study.tests for row in _of_seed(study, part, seed)]) for seed in study.seeds]
+    parts = [study.system(part).by_seed for part in tested(study)]
+    seeds = [rate("der", [row for by_seed in parts for row in by_seed.get(seed, ())]) for seed in study.seeds]
     if len(seeds) > 1:
         words.append(f"test DER ± {number(float(np.std(seeds, ddof=1)))} over {len(seeds)} seeds")
     return "yes" if steps and not wild else "no" if wild else NONE, "; ".join(words)
-
-
-def _of_seed(study: Study, part: str, seed: int) -> Sequence[dict[str, object]]:
-    return study.system(part).by_seed.get(seed, [])
 
 
 def _fast(study: Study) -> tuple[str, str]:
@@ -199,7 +191,7 @@ def _epochs(what: str, epochs: Sequence[float | None]) -> str:
 
 def _general(study: Study) -> tuple[str, str]:
     train = float(np.mean([run.recorded(TRAIN, "der") for run in study.finished]))
-    rows = [row for part in study.tests for row in rows_of(study, part)]
+    rows = [row for part in tested(study) for row in rows_of(study, part)]
     test, (alone, several) = rate("der", rows), errors_by_overlap(rows)
     words = (
         f"DER train {number(train)}, tests {number(test)} ({signed(test - train)}); hard moments: "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -104,8 +105,18 @@ def averages(study: Study) -> tuple[Means, Means] | None:
     return first, last
 
 
-def _terms(study: Study, recipe: Diarization) -> str:
-    """Return the terms of the loss, and which share of it each is at last."""
+@dataclass(frozen=True)
+class Share:
+    """A term of the loss over the first and the last tenth of the steps, its weight, and its share of the loss."""
+
+    first: float
+    last: float
+    weight: float
+    share: float
+
+
+def terms(study: Study, recipe: Diarization) -> dict[str, Share]:
+    """Return the terms of the loss by name, means over runs."""
     tenths: dict[str, tuple[list[float], list[float]]] = {}
     for run in study.measured:
         size = max(1, len(run.steps) // 10)
@@ -116,13 +127,25 @@ def _terms(study: Study, recipe: Diarization) -> str:
     means = {name: [float(np.mean(side)) for side in sides] for name, sides in tenths.items() if all(sides)}
     weights = {name: _weight_of(name, study, recipe) for name in means}
     total = sum(weights[name] * last for name, (_, last) in means.items())
-    rows = [
-        [name, number(first), number(last), f"{weights[name]:.3g}", f"{100 * weights[name] * last / total:.0f} %"]
+    return {
+        name: Share(first, last, weights[name], weights[name] * last / total if total > 0 else math.nan)
         for name, (first, last) in means.items()
-        if total > 0
+    }
+
+
+def _terms(study: Study, recipe: Diarization) -> str:
+    rows = [
+        [_called(name), number(term.first), number(term.last), f"{term.weight:.3g}", f"{100 * term.share:.0f} %"]
+        for name, term in terms(study, recipe).items()
     ]
     words = "Means of the first and the last tenth of the steps, over runs."
     return f"{words}\n\n{grid(['term', 'at first', 'at last', 'weight at last', 'of the loss'], rows)}" if rows else ""
+
+
+def _called(term: str) -> str:
+    """Return a term with what it is about."""
+    kind = "contrastive" if term == CONTRASTIVE else "speakers" if term.startswith("arcface") else "activity"
+    return f"{term} ({kind})"
 
 
 def _weight_of(term: str, study: Study, recipe: Diarization) -> float:
@@ -165,9 +188,9 @@ _STATISTICS = {
     "taught_slots": "slots of a block that are taught",
     "active_slots": "of these with speech",
     "predicted_mean": "predicted probability, mean",
-    "predicted_active": "the same where there is speech",
-    "predicted_silent": "the same where there is none",
     "deviation": "its deviation",
+    "predicted_active": "its mean where there is speech",
+    "predicted_silent": "its mean where there is none",
     "valid_speakers": "speakers of a block with an embedding",
     "speakers_right": "of these nearest to their own row",
 }
@@ -175,8 +198,9 @@ _STATISTICS = {
 
 def _statistics(first: Means, last: Means) -> str:
     sides = [{**means, "deviation": diagnostics.deviation(means)} for means in (first, last)]
-    rows = [[words, *(number(means[name]) for means in sides)] for name, words in _STATISTICS.items() if name in last]
-    rows = [*rows, ["its deviation", *(number(means["deviation"]) for means in sides)]]
+    rows = [
+        [words, *(number(means[name]) for means in sides)] for name, words in _STATISTICS.items() if name in sides[1]
+    ]
     return grid(["labels and predictions in training", "at first", "at last"], rows)
 
 
@@ -184,8 +208,8 @@ def _thresholds(last: Means) -> str:
     best, least = diagnostics.best_threshold(last)
     rates = [number(last[f"der_{100 * threshold:.0f}"]) for threshold in diagnostics.THRESHOLDS]
     words = (
-        f"DER of training frames at the end, by the threshold over which a slot is held to speak: least "
-        f"{number(least)} at {best:g}."
+        "DER of training frames at last, whose slots' speakers are those that they are taught, by the threshold over "
+        f"which a slot is held to speak: least {number(least)} at {best:g}."
     )
     table = grid(["threshold", *(f"{each:g}" for each in diagnostics.THRESHOLDS)], [["DER", *rates]])
     return f"{words}\n\n{table}"

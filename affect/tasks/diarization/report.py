@@ -10,7 +10,7 @@ from affect.findings import Flag, Section
 from affect.tables import inside, number, signed
 from affect.task import Row, Task
 from affect.tasks.diarization import breakdown, claims, learning
-from affect.tasks.diarization.breakdown import rate, rows_of
+from affect.tasks.diarization.breakdown import rate, rows_of, tested
 from affect.tasks.diarization.config import Diarization
 from affect.tasks.diarization.measures import compared, errors_of
 from affect.tasks.diarization.trivial import ORACLE_SPEECH, SILENCE, trivially
@@ -39,9 +39,9 @@ _WORDS = (
     "> A row is a whole recording or conversation, diarized as a stream that begins without any known speaker. "
     "**DER**, the diarization error rate, is the time that is wrong (speech missed, speech where there is none, speech "
     "given to another) divided by the time of speech, after the best one-to-one mapping of speakers: 0 is perfect, "
-    "silence has 1, and it can be more. Collar 0, overlap scored. **JER**, the Jaccard error rate, is for each speaker "
-    "the share of the time in which not both speak, of that in which this one or the one who is meant does; the mean "
-    "over speakers. Lower is better."
+    "silence has 1, and it can be more. Collar 0, overlap scored. **JER**, the Jaccard error rate, is the mean over "
+    "speakers of this share: of the time in which a speaker or the one who is meant speaks, that in which not both do. "
+    "Lower is better."
 )
 _ADVICE = {
     "overfitting": "more voices, more dropout (--model.dropout .2), noise and rooms (--simulation.noise .8)",
@@ -60,13 +60,14 @@ class DiarizationReport(Task):
         """Return trivial diarizations, where errors are, what limits, timelines, learning, and report 004's claims."""
         notes = [note for note in (self._generated(study), self._voices(), _WORDS) if note]
         sections = [Section(markdown=note) for note in notes]
-        if study.finished and study.tests:
+        predicted = bool(tested(study))
+        if predicted:
             sections += [
                 breakdown.beside_trivial(study), breakdown.by_kind(study), breakdown.limits(study),
                 breakdown.examples(study),
             ]  # fmt: skip
         sections.append(learning.section(study, self.recipe))
-        return [*sections, *([claims.section(study, self.recipe)] if study.finished and study.tests else [])]
+        return [*sections, *([claims.section(study, self.recipe)] if predicted else [])]
 
     def _generated(self, study: Study) -> str:
         data = inside(study.recipe, "data")
@@ -77,7 +78,7 @@ class DiarizationReport(Task):
 
     def flags(self, study: Study) -> Iterator[Flag]:
         """Yield diarizations that know nothing, losses at chance, and speakers that are split, joined or lost."""
-        for part in study.tests if study.finished else ():
+        for part in tested(study):
             yield from _of_rows(part, rows_of(study, part), rows_of(study, part, ORACLE_SPEECH))
         yield from _longer(study)
         yield from learning.flags(study, self.recipe)
@@ -106,7 +107,8 @@ def _of_rows(part: str, rows: Sequence[Row], oracle: Sequence[Row]) -> Iterator[
     extra = [compared(row).predicted_speakers - len(compared(row).jaccard) for row in rows]
     mean = sum(extra) / len(extra)
     if abs(mean) > MISCOUNTED and told >= QUIET * errors.speech:
-        words = f"{signed(mean)} a recording"
+        speakers = sum(len(compared(row).jaccard) for row in rows) / len(rows)
+        words = f"{speakers + mean:.1f} found a recording, where {speakers:.1f} speak ({signed(mean)})"
         many = "one person is several: lower --online.merge, raise --online.enrol"
         few = "several are one, or never enrolled: raise --online.merge, lower --online.enrol"
         yield Flag("speakers miscounted", part, words, many if mean > 0 else few, abs(mean))
@@ -114,7 +116,7 @@ def _of_rows(part: str, rows: Sequence[Row], oracle: Sequence[Row]) -> Iterator[
 
 def _longer(study: Study) -> Iterator[Flag]:
     """Yield numbers of speakers whose long recordings are far worse than short ones."""
-    rows = [row for part in study.tests if study.finished for row in rows_of(study, part)]
+    rows = [row for part in tested(study) for row in rows_of(study, part)]
     for speakers in sorted({int(row["speakers"]) for row in rows}):
         lengths = sorted({float(row["seconds"]) for row in rows if row["speakers"] == speakers})
         if len(lengths) < 2 or lengths[-1] < 2 * lengths[0]:

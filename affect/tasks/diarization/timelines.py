@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FRAME = 160
 _RATE = 100
-_MOST = 120.0
+MOST = 120.0
 """Seconds that are drawn at most: more can't be told apart."""
 
 Lane = tuple[str, str, Sequence[tuple[float, float]]]
@@ -38,7 +38,7 @@ def timeline(row: Row) -> Figure:
     from affect.figures import lay_out, plain
 
     lanes = [*_speakers(row), *_errors(row)]
-    end = min(row["seconds"], _MOST)
+    end = min(row["seconds"], MOST)
     figure, (axes,) = lay_out(1, 9.0, 0.5 + 0.22 * len(lanes))
     for place, (_, colour, spans) in enumerate(lanes):
         axes.broken_barh(spans, (place - 0.4, 0.8), facecolors=colour, lw=0)

@@ -21,7 +21,7 @@ from affect.tasks.diarization import breakdown, claims, learning
 from affect.tasks.diarization.config import Data, Loss, Model
 from affect.tasks.diarization.timelines import timeline
 from affect.tasks.diarization.trivial import NAMES, trivially
-from tests.tasks.diarization.runs import LEARNED, PARTS, RECIPE, conversation, told, written
+from tests.tasks.diarization.runs import LEARNED, PARTS, RECIPE, conversation, dump, told, written
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,9 @@ def test_losses_are_beside_chance_with_their_weights(tmp_path):
     level = chance.arcface(40, 32.0, 0.2, LEARNED.model.width)
     assert arcface[1:5] == ["5.000", "5.000", f"{level:.3f}", f"{500 / level:.0f} %"]
     assert arcface[5:] == ["0.1", "0.1"]
-    assert [line[0] for line in cells(text, "term")[1:]] == ["bce", "speakers"]
+    lines = cells(text, "term")
+    assert [line[0] for line in lines[1:]] == ["bce (activity)", "speakers (contrastive)"]
+    assert [line[4] for line in lines[1:]] == ["28 %", "72 %"], "of .213 and .550"
     thresholds = cells(text, "threshold")
     assert dict(zip(thresholds[0][1:], thresholds[1][1:], strict=True))["0.5"] == "0.300"
     assert "least 0.300 at 0.5" in text
@@ -192,7 +194,7 @@ def test_the_five_measures_say_what_the_run_has(tmp_path):
     study = written(tmp_path / "runs", recipe=recipe, arcface=5.0)
     lines = cells(claims.section(study, recipe).markdown, "measure")
     assert [line[0][0] for line in lines[1:]] == list("12345")
-    assert lines[1][2] == "log s 4.6052 (weight 0.01), learned" and "arcface" in lines[1][3]
+    assert lines[1][2] == "log s 4.6052 (weight 0.01), learned" and lines[1][3].startswith("of the loss at last: bce")
     assert lines[2][2].startswith("learned") and "0.5" in lines[2][3]
     assert lines[3][2] == "focal, alpha 0.25, gamma 2" and "best threshold 0.5" in lines[3][3]
     assert "scale 16" in lines[4][2] and "gradient norm 1.03" in lines[4][3]
@@ -299,3 +301,38 @@ def test_the_whole_page_is_light_and_loads_no_tensor_library(tmp_path):
     assert "Over the seeds" in page and "nan" not in page
     assert "rows name neither" not in page
     assert Path(tmp_path / "runs" / "report.html").stat().st_size < 1_000_000
+
+
+def test_recordings_without_speech_or_longer_than_a_page(tmp_path):
+    study = written(tmp_path / "runs")
+    path = tmp_path / "runs" / "seed0" / "fold1" / "predictions-real_test.jsonl"
+    silent = conversation("nobody", 2, 8.0, "silent")
+    silent |= {"target": {"turns": []}, "speakers": 0, "overlap": 0.0}
+    long = conversation("long", 3, 300.0)
+    dump(path, [silent, long])
+    study = Study(runs=report.read(tmp_path / "runs"), name="runs", folder=study.folder)
+    sections = {section.title: section for section in study.task.sections(study)}
+    lines = cells(sections["By number of speakers and overlap"].markdown, "recordings")
+    assert [line[0] for line in lines[1:3]] == ["real_test: 0 speakers", "real_test: 3 speakers"]
+    assert lines[1][lines[0].index("DER")] == "–"
+    captions = [plot.caption for plot in sections["Recordings"].plots]
+    assert all("nobody" not in caption for caption in captions)
+    assert timeline(long).axes[0].get_xlim() == (0, 120)
+    assert [flag.where for flag in study.task.flags(study)] == []
+    alone = [*path.parent.glob("predictions-test*"), *path.parent.glob("baseline-*")]
+    for other in alone:
+        other.unlink()
+    dump(path, [silent])
+    study = Study(runs=report.read(tmp_path / "runs"), name="runs", folder=study.folder)
+    page = report.write(study.folder).read_text()
+    assert "What limits it" not in page and "## Beside trivial" in page
+
+
+def test_recorded_scores_alone_have_a_page(tmp_path):
+    study = written(tmp_path / "runs")
+    for predicted in (tmp_path / "runs").rglob("predictions-*"):
+        predicted.unlink()
+    path = tmp_path / "runs" / "seed0" / "fold1" / "metrics.jsonl"
+    path.write_text(path.read_text().replace('"scores": {"train"', '"scores": {"test": {"der": 0.4}, "train"'))
+    page = report.write(study.folder).read_text()
+    assert "0.400" in page and "Beside trivial" not in page
