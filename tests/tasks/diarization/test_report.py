@@ -164,7 +164,7 @@ def test_losses_are_beside_chance_with_their_weights(tmp_path):
     assert bce[3] == f"{chance.entropy(0.2):.3f}"
     level = chance.arcface(40, 32.0, 0.2, LEARNED.model.width)
     assert arcface[1:5] == ["5.000", "5.000", f"{level:.3f}", f"{500 / level:.0f} %"]
-    assert arcface[5:] == ["0.1", "0.1"]
+    assert arcface[5:] == ["0.107", "0.2"]
     lines = cells(text, "term")
     assert [line[0] for line in lines[1:]] == ["bce (activity)", "speakers (contrastive)"]
     assert [line[4] for line in lines[1:]] == ["28 %", "72 %"], "of .213 and .550"
@@ -273,6 +273,14 @@ def test_arcface_at_chance_is_flagged_where_it_is(tmp_path):
         signs = [flag for flag in study.task.flags(study) if flag.kind == "a loss at chance"]
         assert len(signs) == count
         assert all(flag.evidence.startswith("arcface") for flag in signs)
+
+
+@pytest.mark.parametrize(("fault", "kinds"), [("weights", ["learned weights barely move"]), ("", [])])
+def test_learned_weights_that_barely_move_are_flagged(tmp_path, fault, kinds):
+    study = written(tmp_path / "runs", fault, recipe=LEARNED, arcface=5.0)
+    signs = list(study.task.flags(study))
+    assert [flag.kind for flag in signs] == kinds
+    assert all("arcface 0.1 to 0.1" in flag.evidence and "weights_lr" in flag.advice for flag in signs)
 
 
 def test_diagnostics_are_averaged_over_the_ends():
