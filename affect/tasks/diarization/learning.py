@@ -83,7 +83,8 @@ def flags(study: Study, recipe: Diarization) -> Iterator[Flag]:
         first, last = ends(records)
         yield from diagnostics.flags(last, recipe.loss, speakers_of(study), recipe.model.width, run.name)
         weights = {name: (first[name], last[name]) for name in last if name.startswith("weight_") and name in first}
-        if recipe.loss.learned and weights and all(abs(math.log(now / then)) < _MOVED for then, now in weights.values()):
+        moved = [abs(math.log(now / then)) for then, now in weights.values()]
+        if recipe.loss.learned and moved and max(moved) < _MOVED:
             words = ", ".join(f"{name.removeprefix('weight_')} {a:.3g} to {b:.3g}" for name, (a, b) in weights.items())
             advice = "a rate of their own, without decay (--loss.weights_lr .01), or fixed weights"
             yield Flag("learned weights barely move", run.name, words, advice)
