@@ -317,8 +317,8 @@ def dry_run(recipe: Recipe, options: Options | None = None) -> str:
         lines.append(costs.words(whole.unit))
     named = isinstance(recipe.train.costs, tuple)
     budgets = _BUDGETS if recipe.train.budget == "auto" else (float(recipe.train.budget),)
+    own = costs if costs is None or named else cost_probe.started(costs, lengths)
     for budget in budgets:
-        own = costs if costs is None or named else cost_probe.started(costs, lengths, budget)
         plan = Schedule(lengths, recipe.train, recipe.seed, world, budget, own)
         if budget == budgets[0]:
             lines.append(f"{plan.per_epoch} steps an epoch, {plan.steps} in all, {world} ranks")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from affect.errors import AffectError
-from affect.training import checkpoint, step, trainer
+from affect.training import checkpoint, run_dir, step, trainer
 from affect.training.clock import STEP
 from affect.training.prediction import predict
 from tests.training import runs
@@ -335,17 +335,21 @@ def test_tensorboard_gets_losses_rates_speeds_and_scores(small_corpus, tmp_path)
     run.engine.end()
     events = EventAccumulator(str(next(tmp_path.glob("run/affect/events.*"))))
     events.Reload()
-    named = events.Tags()["scalars"]
-    assert {
-        "train/loss",
-        "train/grad_norm",
-        "lr/head",
-        "speed/waiting",
-        "speed/peak_share",
-        "speed/forward_seconds",
-        "valid/ccc",
-        "diagnostics/gradient_norm/ccc_valence",
-    } <= set(named)
-    assert [round(e.value, 5) for e in events.Scalars("train/loss")] == [
-        round(value, 5) for value in runs.losses(tmp_path / "run")
-    ]
+    lines = run_dir.read_lines(tmp_path / "run" / "metrics.jsonl")
+    steps, scored, told = (
+        [line for line in lines if line["event"] == kind] for kind in ("step", "eval", "diagnostics")
+    )
+    timing = {line["step"]: line for line in run_dir.read_lines(tmp_path / "run" / "timing.jsonl")}
+    for name, values in {
+        "train/loss": [line["loss"] for line in steps],
+        "train/grad_norm": [line["grad_norm"] for line in steps],
+        "lr/head": [line["lr"]["head"] for line in steps],
+        "valid/ccc": [line["scores"]["ccc"] for line in scored if line["evaluation"] == "valid"],
+        "diagnostics/gradient_norm/ccc_valence": [line["gradient_norm"]["ccc_valence"] for line in told],
+    }.items():
+        assert [event.value for event in events.Scalars(name)] == pytest.approx(values, rel=1e-5), name
+    for name in ("waiting", "peak_share", "forward_seconds"):
+        # Once a second at most.
+        sent = events.Scalars(f"speed/{name}")
+        assert [event.value for event in sent] == pytest.approx([timing[event.step][name] for event in sent], rel=1e-5)
+        assert sent
