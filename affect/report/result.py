@@ -254,7 +254,8 @@ def training(study: Study) -> str:
     first = study.measures[0]
     measured = [(run, run.recorded(TRAIN, first.name), study.of_run(run, VALID, first)) for run in runs]
     train, valid, gaps = (spread(values)[0] for values in zip(*((a, b, a - b) for _, a, b in measured), strict=True))
-    summary = f"{first.shown}: train {number(train)} / valid {number(valid)} (gap {signed(gaps)}), means over "
+    side = " (lower is better)" if first.sign < 0 else ""
+    summary = f"{first.shown}{side}: train {number(train)} / valid {number(valid)} (gap {signed(gaps)}), means over "
     summary += f"{counted(len(runs), 'run')}."
     epochs = sorted(run.kept_epoch for run in runs if run.kept_epoch is not None)
     last = max((run.last_epoch for run in runs if run.last_epoch is not None), default=None)

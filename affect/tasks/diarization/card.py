@@ -71,6 +71,7 @@ class DiarizationCard(Task):
             command="MEETING.wav",
             program="\n".join(program),
             use=_USE.format(limits=_EXAMPLE if example else _LIMITS),
-            **({"licence": "apache-2.0", "licence_note": _OPEN} if whole else {}),
+            licence="apache-2.0" if whole else Card.licence,
+            licence_note=_OPEN if whole else Card.licence_note,
             tags=("speaker-diarization", "diarization", "affect"),
         )

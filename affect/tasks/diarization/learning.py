@@ -34,6 +34,8 @@ Means = dict[str, float]
 Series = list[tuple[int, Means]]
 """Means of diagnostics by step."""
 
+_MOVED = 0.1
+"""By how much the logarithm of a learned weight changes at least where it is learned."""
 _WITHOUT = (
     "The run recorded no diagnostics: `--train.diagnostics_every 20` has losses beside chance, effective weights and "
     "thresholds here."
@@ -74,11 +76,18 @@ def speakers_of(study: Study) -> int:
 
 
 def flags(study: Study, recipe: Diarization) -> Iterator[Flag]:
-    """Yield what looks wrong at the end of each run's training."""
+    """Yield what looks wrong at the end of each run's training, and learned weights that barely move."""
     for run in study.measured:
-        if records := series(run.steps):
-            last = ends(records)[1]
-            yield from diagnostics.flags(last, recipe.loss, speakers_of(study), recipe.model.width, run.name)
+        if not (records := series(run.steps)):
+            continue
+        first, last = ends(records)
+        yield from diagnostics.flags(last, recipe.loss, speakers_of(study), recipe.model.width, run.name)
+        weights = {name: (first[name], last[name]) for name in last if name.startswith("weight_") and name in first}
+        moved = [abs(math.log(now / then)) for then, now in weights.values()]
+        if recipe.loss.learned and moved and max(moved) < _MOVED:
+            words = ", ".join(f"{name.removeprefix('weight_')} {a:.3g} to {b:.3g}" for name, (a, b) in weights.items())
+            advice = "a rate of their own, without decay (--loss.weights_lr .01), or fixed weights"
+            yield Flag("learned weights barely move", run.name, words, advice)
 
 
 def section(study: Study, recipe: Diarization) -> Section:

@@ -57,7 +57,7 @@ def told(fault: str = "", share: float = 1.0, arcface: float | None = None) -> d
     means |= {f"der_{100 * each:.0f}": 0.3 + abs(each - best) for each in THRESHOLDS}
     if arcface is not None:
         means |= {"arcface": arcface, "valid_speakers": 2.0, "speakers_right": 0.1, "weight_bce": 1.0}
-        means |= {"weight_arcface": 0.1}
+        means["weight_arcface"] = 0.1 if fault == "weights" else 0.1 * (1 + share)
     return means
 
 

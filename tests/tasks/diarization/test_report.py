@@ -15,7 +15,7 @@ import pytest
 from affect import figures, report
 from affect.findings import Section
 from affect.metrics import chance
-from affect.report import Study
+from affect.report import Study, page
 from affect.report.flags import flags as all_flags
 from affect.tasks.diarization import breakdown, claims, learning
 from affect.tasks.diarization.config import Data, Loss, Model
@@ -35,6 +35,11 @@ def cells(text: str, head: str) -> list[list[str]]:
     table = next(block for block in text.split("\n\n") if block.startswith(f"| {head} "))
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     return [lines[0], *lines[2:]]
+
+
+def page_of(study: Study) -> str:
+    """Return the page in Markdown, without its plots."""
+    return page.page(study.name, page.sections(study), {})
 
 
 def titled(study: Study, title: str) -> Section:
@@ -159,7 +164,7 @@ def test_losses_are_beside_chance_with_their_weights(tmp_path):
     assert bce[3] == f"{chance.entropy(0.2):.3f}"
     level = chance.arcface(40, 32.0, 0.2, LEARNED.model.width)
     assert arcface[1:5] == ["5.000", "5.000", f"{level:.3f}", f"{500 / level:.0f} %"]
-    assert arcface[5:] == ["0.1", "0.1"]
+    assert arcface[5:] == ["0.107", "0.2"]
     lines = cells(text, "term")
     assert [line[0] for line in lines[1:]] == ["bce (activity)", "speakers (contrastive)"]
     assert [line[4] for line in lines[1:]] == ["28 %", "72 %"], "of .213 and .550"
@@ -270,6 +275,14 @@ def test_arcface_at_chance_is_flagged_where_it_is(tmp_path):
         assert all(flag.evidence.startswith("arcface") for flag in signs)
 
 
+@pytest.mark.parametrize(("fault", "kinds"), [("weights", ["learned weights barely move"]), ("", [])])
+def test_learned_weights_that_barely_move_are_flagged(tmp_path, fault, kinds):
+    study = written(tmp_path / "runs", fault, recipe=LEARNED, arcface=5.0)
+    signs = list(study.task.flags(study))
+    assert [flag.kind for flag in signs] == kinds
+    assert all("arcface 0.1 to 0.1" in flag.evidence and "weights_lr" in flag.advice for flag in signs)
+
+
 def test_diagnostics_are_averaged_over_the_ends():
     records = [(step, told(share=step / 40)) for step in range(1, 41)]
     first, last = learning.ends(records)
@@ -284,8 +297,8 @@ def test_unfinished_runs_have_a_page(tmp_path):
     path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[:-1]))
     for predicted in (tmp_path / "runs").rglob("predictions-*"):
         predicted.unlink()
-    page = report.write(study.folder).read_text()
-    assert "## How it learned" in page and "Beside trivial" not in page
+    text = page_of(Study(runs=report.read(study.folder), name="runs"))
+    assert "## How it learned" in text and "Beside trivial" not in text
 
 
 def test_the_whole_page_is_light_and_loads_no_tensor_library(tmp_path):
@@ -297,9 +310,10 @@ def test_the_whole_page_is_light_and_loads_no_tensor_library(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    page = (tmp_path / "runs" / "report.md").read_text()
-    assert "Over the seeds" in page and "nan" not in page
-    assert "rows name neither" not in page
+    text = (tmp_path / "runs" / "report.md").read_text()
+    assert "Over the seeds" in text and "nan" not in text
+    assert "rows name neither" not in text
+    assert "DER (lower is better): train" in text
     assert Path(tmp_path / "runs" / "report.html").stat().st_size < 1_000_000
 
 
@@ -324,8 +338,7 @@ def test_recordings_without_speech_or_longer_than_a_page(tmp_path):
         other.unlink()
     dump(path, [silent])
     study = Study(runs=report.read(tmp_path / "runs"), name="runs", folder=study.folder)
-    page = report.write(study.folder).read_text()
-    assert "What limits it" not in page and "## Beside trivial" in page
+    assert "What limits it" not in page_of(study) and "## Beside trivial" in page_of(study)
 
 
 def test_recorded_scores_alone_have_a_page(tmp_path):
@@ -334,5 +347,5 @@ def test_recorded_scores_alone_have_a_page(tmp_path):
         predicted.unlink()
     path = tmp_path / "runs" / "seed0" / "fold1" / "metrics.jsonl"
     path.write_text(path.read_text().replace('"scores": {"train"', '"scores": {"test": {"der": 0.4}, "train"'))
-    page = report.write(study.folder).read_text()
-    assert "0.400" in page and "Beside trivial" not in page
+    text = page_of(Study(runs=report.read(study.folder), name="runs"))
+    assert "0.400" in text and "Beside trivial" not in text
