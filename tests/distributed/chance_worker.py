@@ -22,6 +22,7 @@ from affect.training.distributed import join
 from affect.training.run import Run, Start
 from tests.distributed.corner_worker import share_out_everything
 from tests.distributed.engine_worker import ADAMW, plain_sgd
+from tests.tasks.diarization import small as voices
 from tests.tasks.emotion.test_variants import VARIANTS
 from tests.tasks.multimodal_emotion import small
 from tests.tasks.talking_face import small as faces
@@ -48,7 +49,9 @@ SCORES = ("missing", "every_term")
 """Models of talking faces: whole features dropped, gathered losses."""
 FILMS = "films"
 """Their model of images and sound, both encoders trained."""
-NAMES = (*SPEECH, *TEXTS, *FUSION, *SCORES, FILMS)
+DIARIZERS = ("ours", "before")
+"""Models of diarization: embeddings that are compared over the whole batch, and a table of speakers."""
+NAMES = (*SPEECH, *TEXTS, *FUSION, *SCORES, FILMS, *DIARIZERS)
 ADAM = Optim(algorithm="adam", lr=5e-4, weight_decay=1e-5, schedule="constant", warmup=0.0, clip=None)
 """As recipes/mer2023.py has it."""
 CUTS: dict[str, dict[str, Any]] = {
@@ -62,6 +65,7 @@ def recipe_of(roots: dict[str, Path], name: str, cut: str) -> Recipe:
     train = {**CUTS[cut], "epochs": STEPS, "steps": STEPS, "evaluate_every": STEPS}
     # Budgets are of seconds; others count rows or frames.
     train["budget"] *= 4 if name in FUSION else 30 if name in SCORES else 60 if name == FILMS else 1
+    train["budget"] *= 10 if name in DIARIZERS else 1
     if name in FUSION:
         made = replace(small.recipe(roots["features"]), model=Model(**{"hidden": 8, **FUSION[name]}), optim=ADAM)
         train |= {"batch": 16, "workers": 0, "trackers": ()}
@@ -71,6 +75,8 @@ def recipe_of(roots: dict[str, Path], name: str, cut: str) -> Recipe:
     if name == FILMS:
         made = films.recipe(roots["films"])
         return replace(made, train=replace(made.train, **train))
+    if name in DIARIZERS:
+        return voices.recipe(roots["voices"], name, **train)
     section = SPEECH[name] if name in SPEECH else {**SPEECH["tiny-text"], "text": str(roots["texts"] / name)}
     base = runs.recipe(roots["speech"], encoder="tiny", dropout=0.2, **train)
     mixed = Augment(mixup=0.4) if "text" not in section and "cache" not in section else Augment()

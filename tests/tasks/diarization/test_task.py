@@ -38,14 +38,16 @@ def outputs_of(model: torch.nn.Module, batch: Batch) -> Outputs:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_it_trains_in_one_piece_and_cut_and_what_it_saves_predicts_the_same(voices_root, tmp_path, name):
-    last = {"steps": 3, "epochs": 3, "evaluate_every": 3, "choose": "last"}
+    last = {"steps": 2, "epochs": 1, "choose": "last"}
     run = small.run(small.recipe(voices_root, name, mode="hold", budget=1e4, **last), tmp_path / "whole")
     found = trainer.train(run)
     assert np.isfinite(found["valid"]["der"])
-    for cut, how in CUTS.items():
-        small.train(small.recipe(voices_root, name, **how, **last), tmp_path / cut)
+    # A mixed step holds some of its micro-batches and replays the others.
+    cuts = CUTS if name == "ours" else ("mixed",)
+    for cut in cuts:
+        small.train(small.recipe(voices_root, name, **CUTS[cut], **last), tmp_path / cut)
         assert runs.losses(tmp_path / cut) == pytest.approx(runs.losses(tmp_path / "whole"), rel=1e-5), cut
-    for folder in ("whole", *CUTS):
+    for folder in ("whole", *cuts):
         assert "not keyed" not in (tmp_path / folder / "train.log").read_text()
     again = tasks.load(tmp_path / "whole" / "checkpoints" / "best")
     task = run.task
@@ -58,9 +60,8 @@ def test_it_trains_in_one_piece_and_cut_and_what_it_saves_predicts_the_same(voic
         assert task.predict(again, recordings) == task.predict(run.engine.unwrap(run.model), recordings)
 
 
-@pytest.mark.parametrize("name", ["ours", "before"])
-def test_a_run_that_is_interrupted_goes_on_to_the_same_bytes(voices_root, tmp_path, monkeypatch, name):
-    recipe = small.recipe(voices_root, name, epochs=2, evaluate_every=2)
+def test_a_run_that_is_interrupted_goes_on_to_the_same_bytes(voices_root, tmp_path, monkeypatch):
+    recipe = small.recipe(voices_root, epochs=2, evaluate_every=2, budget=1e4)
     assert small.train(recipe, tmp_path / "whole")
     runs.interrupt(small.run(recipe, tmp_path / "cut"), 4, monkeypatch)
     small.train(recipe, tmp_path / "cut")
@@ -114,9 +115,9 @@ def test_two_evaluations_are_the_same(voices_root):
 
 
 def test_workers_do_not_change_what_is_simulated(voices_root, tmp_path):
-    for workers in (0, 2):
+    for workers in (0, 1):
         small.train(small.recipe(voices_root, workers=workers, steps=2, budget=1e4), tmp_path / str(workers))
-    assert runs.losses(tmp_path / "0") == runs.losses(tmp_path / "2")
+    assert runs.losses(tmp_path / "0") == runs.losses(tmp_path / "1")
 
 
 # Voices and conversations
@@ -222,14 +223,14 @@ def recordings(voices_root, tmp_path_factory) -> Path:
 
 
 def with_recordings(voices_root: Path, recordings: Path, name: str = "ours", **named: float) -> DiarizationTask:
-    data = small.data(voices_root, recordings=str(recordings), **{"real": 0.25, "shift": 0.64, **named})
+    data = small.data(voices_root, recordings=str(recordings), **{"real": 0.2, "shift": 0.64, **named})
     return small.task(voices_root, name, data=data)
 
 
 def test_a_share_of_the_examples_are_windows_of_recordings(voices_root, recordings):
     task = with_recordings(voices_root, recordings)
     kinds = list(task.datasets()["train"]["kind"])
-    assert (kinds.count(EXAMPLE), kinds.count(WINDOW)) == (12, 4)
+    assert (kinds.count(EXAMPLE), kinds.count(WINDOW)) == (8, 2)
     assert len(task.datasets()["real_valid"]) == len(task.datasets()["real_test"]) == 1
     row = next(row for row in task.datasets()["train"] if row["kind"] == WINDOW)
     sounds = {each: soundfile.read(recordings / "train" / f"r{each}.wav", dtype="float32")[0] for each in range(3)}
@@ -287,7 +288,7 @@ def test_baselines_are_of_every_test_part(voices_root, recordings):
 def test_a_run_says_its_voices_and_what_it_left_out(voices_root):
     said = small.task(voices_root).describe()
     assert said["voices"] == {"training": 5, "validation": 5, "test": 4}
-    assert said["utterances"]["train"] == 12
+    assert said["utterances"]["train"] == 8
 
 
 def test_learned_weights_have_their_own_rate(voices_root):
