@@ -307,6 +307,8 @@ class Online:
     """What is told at once."""
     ahead: float = 0.16
     """Heard beyond it: with the hop it is the latency."""
+    start: float | None = None
+    """Heard before anything is told; a window when not given."""
     threshold: float = 0.5
     """Probability over which a slot is held to speak."""
     enrol: float = 1.6
@@ -321,6 +323,8 @@ class Online:
     """Newcomers that are looked for in one window."""
     shortest: float = 0.2
     """Of a turn, and of a pause inside one."""
+    offline: bool = False
+    """Decode once more when all is heard, with the speakers as they are known then, and as much before as behind."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -331,6 +335,14 @@ class Online:
         require_each(self, "online", "lie in [-1, 1]", lambda value: -1 <= value <= 1, "merge")
         fits = self.hop + self.ahead <= self.window
         require(fits, "online.hop", f"be no longer with online.ahead than online.window ({self.window:g})", self.hop)
+        fits = self.start is None or self.hop + self.ahead <= self.start <= self.window
+        must = f"lie between online.hop with online.ahead and online.window ({self.window:g})"
+        require(fits, "online.start", must, self.start)
+
+    @property
+    def latency(self) -> float:
+        """Seconds from when something is said until it is told who speaks, of speakers that are known."""
+        return self.hop + self.ahead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,7 +364,7 @@ class Diarization(Recipe):
         frame = self.model.frame / SAMPLING_RATE
         for name, seconds in (
             ("data.block", self.data.block), ("online.window", self.online.window), ("online.hop", self.online.hop),
-            ("online.ahead", self.online.ahead),
+            ("online.ahead", self.online.ahead), ("online.start", self.online.start or 0.0),
         ):  # fmt: skip
             whole = abs(seconds / frame - round(seconds / frame)) < 1e-6
             require(whole, name, f"be a multiple of a frame, {frame:g} s (model.frame)", seconds)
