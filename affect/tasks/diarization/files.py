@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,12 +73,12 @@ class _Voices:
     rows: list[tuple[str, str, float]] = field(default_factory=list)
     vectors: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, recording: str, found: Diarized) -> None:
-        spoken = Counter[str]()
-        for turn in found.turns:
-            spoken[turn.speaker] += turn.end - turn.start  # type: ignore[assignment]  # seconds
-        self.rows += [(recording, speaker, spoken[speaker]) for speaker in found.speakers]
-        self.vectors += list(found.embeddings)
+    def add(self, recording: str, result: Diarized) -> None:
+        spoken: defaultdict[str, float] = defaultdict(float)
+        for turn in result.turns:
+            spoken[turn.speaker] += turn.end - turn.start
+        self.rows += [(recording, speaker, spoken[speaker]) for speaker in result.speakers]
+        self.vectors += list(result.embeddings)
 
     def write(self, file: BinaryIO, width: int) -> None:
         recordings, speakers, seconds = ([row[k] for row in self.rows] for k in range(3))
@@ -108,15 +108,15 @@ def diarize(run: Path, sources: Sequence[Path], wanted: Wanted) -> int:
         bad, voices = 0, _Voices()
         for path in recordings:
             try:
-                found = _one(loaded, path, wanted, spans)
+                result = _one(loaded, path, wanted, spans)
             except AffectError as error:
                 _say(f"error: {error}")
                 bad += 1
                 continue
-            if found is not None:
-                write_rttm(stream, path.stem, found.turns)
+            if result is not None:
+                write_rttm(stream, path.stem, result.turns)
                 stream.flush()
-                voices.add(path.stem, found)
+                voices.add(path.stem, result)
         if vectors is not None:
             voices.write(vectors, loaded.model.config.width)
     return bad
@@ -127,21 +127,21 @@ def _one(loaded: Loaded, path: Path, wanted: Wanted, spans: Mapping[str, Sequenc
     if spans is not None and path.stem not in spans:
         _say(f"{path}: passed over, {wanted.uem} does not name {path.stem}")
         return None
-    found = predict.diarized(loaded, path, wanted.most)
-    turns = found.turns if spans is None else inside(found.turns, spans[path.stem])
-    found = replace(found, turns=exclusive(turns) if wanted.alone else turns)
+    result = predict.diarized(loaded, path, wanted.most)
+    turns = result.turns if spans is None else inside(result.turns, spans[path.stem])
+    result = replace(result, turns=exclusive(turns) if wanted.alone else turns)
     if wanted.plots is not None:
         from affect import figures
         from affect.tasks.diarization.timeline import timeline
 
-        figures.write(timeline(path.stem, found.turns, found.seconds), wanted.plots)
-    speakers = len({turn.speaker for turn in found.turns})
+        figures.write(timeline(path.stem, result.turns, result.seconds), wanted.plots)
+    speakers = len({turn.speaker for turn in result.turns})
     told = "offline" if loaded.options.offline else f"online with a latency of {loaded.options.latency:g} s"
     _say(
-        f"{path}: {found.seconds:.1f} s, {len(found.turns)} turns of {speakers} speakers, {told}, "
-        f"{found.took / found.seconds:.3f} of real time"
+        f"{path}: {result.seconds:.1f} s, {len(result.turns)} turns of {speakers} speakers, {told}, "
+        f"{result.took / result.seconds:.3f} of real time"
     )
-    return found
+    return result
 
 
 def _live(loaded: Loaded, pipe: Pipe | None, stream: TextIO, most: int | None) -> int:
@@ -165,7 +165,7 @@ def inside(turns: Sequence[Turn], spans: Sequence[Span]) -> list[Turn]:
 
 def _recordings(sources: Sequence[Path]) -> list[Path]:
     """Return files, and those of folders; raises AffectError for a folder that has none, and for two of one name."""
-    found: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     for source in sources:
         files = [source]
         if source.is_dir():
@@ -173,10 +173,10 @@ def _recordings(sources: Sequence[Path]) -> list[Path]:
             if not files:
                 raise AffectError(f"{source} holds no recording ({', '.join(sorted(FORMATS))})")
         for path in files:
-            other = found.setdefault(path.stem, path)
+            other = by_name.setdefault(path.stem, path)
             if other != path:
                 raise AffectError(f"{other} and {path} would be one recording in RTTM: give them apart, or rename one")
-    return list(found.values())
+    return list(by_name.values())
 
 
 @contextlib.contextmanager

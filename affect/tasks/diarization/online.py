@@ -71,16 +71,16 @@ def discover(
             return
         # The finder's own first, then the others'.
         seen = torch.cat([shares[chosen : chosen + 1], shares[:chosen], shares[chosen + 1 :]])
-        found = memory_of(window.model, options)
-        found.add(found.enrol(), window.features, alone[chosen], seen, at)
-        likeness = embeddings @ found.embeddings()[0]
-        known = len(memory) > 0 and (float(likeness.max()) > options.merge or len(memory) == most)
-        speaker = int(likeness.argmax()) if known else memory.enrol()
+        newcomer = memory_of(window.model, options)
+        newcomer.add(newcomer.enrol(), window.features, alone[chosen], seen, at)
+        likeness = embeddings @ newcomer.embeddings()[0]
+        enrolled = len(memory) > 0 and (float(likeness.max()) > options.merge or len(memory) == most)
+        speaker = int(likeness.argmax()) if enrolled else memory.enrol()
         if speaker in met:
             return
         met.add(speaker)
         memory.add(speaker, window.features, alone[chosen], seen, at)
-        yield speaker, not known
+        yield speaker, not enrolled
 
 
 @dataclass(frozen=True)
@@ -96,24 +96,24 @@ class OnlineDiarizer:
     """Diarizes a stream: `push` samples as they come, `finish` at the end; both yield turns that are decided.
 
     A turn is yielded once it has ended for good and nothing before its end is pending. Speakers are numbers, in the
-    order in which they are met; `most` bounds them. With `known` nobody is enrolled any more.
+    order in which they are met; `most` bounds them. With `fixed` nobody is enrolled any more.
     """
 
-    def __init__(self, model: Diarizer, options: Online, most: int | None = None, known: Fixed | None = None):
-        self.model, self.options, self.most, self.known = model, options, most, known
+    def __init__(self, model: Diarizer, options: Online, most: int | None = None, fixed: Fixed | None = None):
+        self.model, self.options, self.most, self.fixed = model, options, most, fixed
         frame = model.config.frame
         self.size, self.hop, self.ahead, self.start = (
             round(seconds * RATE / frame)
             for seconds in (options.window, options.hop, options.ahead, options.start or options.window)
         )
-        if known is not None:
+        if fixed is not None:
             # The middle of each window, with as much before as behind it.
             self.hop, self.ahead, self.start = max(1, self.size // 2), self.size // 4, self.size
-        self.memory = memory_of(model, options) if known is None else known.memory
-        self.speakers = [] if known is None else known.speakers
+        self.memory = memory_of(model, options) if fixed is None else fixed.memory
+        self.speakers = [] if fixed is None else fixed.speakers
         self.met = 0
         """Speakers that were enrolled, some of whom may have been merged since."""
-        self.features = StreamFeatures(model, self.size, None if known is None else known.mean)
+        self.features = StreamFeatures(model, self.size, None if fixed is None else fixed.mean)
         self.turns = TurnStream(frame, options.shortest)
         self.heard = 0
         """Frames of which it is told who speaks in them, or that they are pending."""
@@ -146,8 +146,8 @@ class OnlineDiarizer:
         with torch.inference_mode():
             for speaker, _ in merged(self.memory, self.options.merge, most):
                 self.speakers.pop(speaker)
-        known = Fixed(self.memory, self.speakers, self.features.mean_level())
-        return OnlineDiarizer(self.model, self.options, known=known)
+        fixed = Fixed(self.memory, self.speakers, self.features.mean_level())
+        return OnlineDiarizer(self.model, self.options, fixed=fixed)
 
     @torch.inference_mode()
     def embeddings(self) -> NDArray[np.float32]:
@@ -164,28 +164,28 @@ class OnlineDiarizer:
         window = Window(self.model, self.features.window(end, last=last))
         self.heard += count
         start = end - len(window.features)
-        found = [] if self.known is not None else self._discover(window, start, last=last)
+        met = [] if self.fixed is not None else self._discover(window, start, last=last)
         shares = window.activity(self.memory.embeddings())
         held = (shares > self.options.threshold).cpu().numpy()
-        if self.known is None:
+        if self.fixed is None:
             self._remember(window, shares, self.heard - count - start, self.heard - start, start)
         self._grow(count)
-        self._give(held[:, : self.heard - start], found, count, start)
+        self._give(held[:, : self.heard - start], met, count, start)
         # What leaves the window can't be enrolled any more.
-        left = self.heard if last or self.known is not None else self.heard + self.hop + self.ahead - self.size
+        left = self.heard if last or self.fixed is not None else self.heard + self.hop + self.ahead - self.size
         self._leave(shares[len(window.pseudo) :, : self.heard - start].cpu().numpy(), start, left)
-        if self.known is None:
+        if self.fixed is None:
             self._merge()
 
     def _discover(self, window: Window, start: int, *, last: bool) -> list[int]:
         """Enrol whom the window shows for the first time; return all who were found by a pseudo-speaker's slot."""
         seconds = self.options.least if last else self.options.enrol
         least = max(1, round(seconds * self.model.config.frames_per_second))
-        found = list(discover(window, self.memory, self.options, least=least, at=start, most=self.most))
-        for _ in range(sum(new for _, new in found)):
+        newcomers = list(discover(window, self.memory, self.options, least=least, at=start, most=self.most))
+        for _ in range(sum(new for _, new in newcomers)):
             self.speakers.append(self.met)
             self.met += 1
-        return [speaker for speaker, _ in found]
+        return [speaker for speaker, _ in newcomers]
 
     def _merge(self) -> None:
         """Take two enrolled speakers for one where they have become alike: the earlier one goes on."""
@@ -201,10 +201,10 @@ class OnlineDiarizer:
         self.active = grown
         self.pending = np.concatenate([self.pending, np.zeros(count, bool)])
 
-    def _give(self, held: Active, found: list[int], count: int, start: int) -> None:
+    def _give(self, held: Active, met: list[int], count: int, start: int) -> None:
         """Decide on the newest `count` frames, and once more on others, by `held` [P + K, T] from frame `start` on.
 
-        Those who were just `found` get what of theirs is not final; pending frames go to anybody, if to nobody yet.
+        Those who were just `met` get what of theirs is not final; pending frames go to anybody, if to nobody yet.
         """
         pseudo, final = len(held) - len(self.memory), self.heard - len(self.pending)
         # A frame before the window stays as it is.
@@ -214,7 +214,7 @@ class OnlineDiarizer:
         active, pending = self.active[:, skipped:], self.pending[skipped:]
         open_ = newest | (pending & ~active.any(0))
         active |= seen[pseudo:] & open_
-        active[found] |= seen[pseudo:][found]
+        active[met] |= seen[pseudo:][met]
         unknown = seen[:pseudo].any(0)
         # Who was once heard in a frame is not taken back: it stays pending until somebody has it.
         pending[:] = (pending & (unknown | ~active.any(0))) | (newest & unknown)

@@ -96,11 +96,11 @@ def infer(opened: Opened, inputs: UserInputs, *, offline: bool = False) -> Itera
     for path in inputs.files:
         line: dict[str, Any] = {"file": str(path)}
         try:
-            found = diarized(loaded, path)
+            result = diarized(loaded, path)
         except AffectError as error:
             yield {**line, "error": str(error)}
             continue
-        yield {**line, "seconds": round(found.seconds, 3), "turns": listed(found.turns)}
+        yield {**line, "seconds": round(result.seconds, 3), "turns": listed(result.turns)}
 
 
 def listed(turns: Sequence[Turn]) -> list[dict[str, Any]]:

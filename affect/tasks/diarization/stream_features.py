@@ -105,9 +105,9 @@ class StreamFeatures:
         levels, steps = extractor.mel.levels(
             piece[:, skipped * self.model.config.frame :], samples - skipped * self.model.config.frame
         )
-        known = (self.counted - begin - skipped) * (self.model.config.frame // _STEP)
-        self.levels = self.levels + levels[0, known:].sum(0)
-        self.steps += int(steps[0]) - known
+        before = (self.counted - begin - skipped) * (self.model.config.frame // _STEP)
+        self.levels = self.levels + levels[0, before:].sum(0)
+        self.steps += int(steps[0]) - before
         self.counted = end
         return self.mean_level()[None]  # type: ignore[index]  # there are steps
 

@@ -22,6 +22,9 @@ from affect.tasks.diarization.models.extractor import EncoderExtractor, build_ex
 class Diarizer(nn.Module):
     """A model whose steps are also taken one by one: features, encode, detect and represent."""
 
+    called_in_parts = True
+    """A recording's windows each take several steps, so ranks call them unlike: no engine may share weights out."""
+
     def __init__(self, config: Model, data: Signature, encoder: SpeechEncoder | None = None) -> None:
         """Build the front; `encoder`, where not given, is the one that `config` names."""
         super().__init__()
