@@ -10,8 +10,9 @@ import dataclasses
 import json
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING
+from operator import attrgetter
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from affect.errors import AffectError, nearest
@@ -35,6 +36,20 @@ def require_each(part: Any, section: str, must: str, holds: Callable[[Any], bool
 def default_values(section: Any) -> dict[str, Any]:
     """Return the default of each field of a dataclass (MISSING where it has none)."""
     return {item.name: item.default for item in dataclasses.fields(section)}
+
+
+Need = tuple[str, Callable[[Any], object], tuple[str, ...]]
+"""What an error says that fields must do, whether they do anything in a configuration, and their dotted names."""
+
+
+def refuse_unused(config: Any, needs: Iterable[Need]) -> None:
+    """Raise an AffectError for the first field that does nothing and is not at its default."""
+    for must, act, names in needs:
+        for name in () if act(config) else names:
+            head, _, last = name.rpartition(".")
+            section = attrgetter(head)(config)
+            value = getattr(section, last)
+            require(value == default_values(section)[last], name, must, value)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -100,15 +115,24 @@ def _build(kind: Any, value: Any, name: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _section(kind, value, name)
     arms = types_in(kind)
-    fitting = next((arm for arm in arms if _fits(arm, value)), MISSING)
-    if fitting is MISSING:
+    fits = [arm for arm in arms if _fits(arm, value)]
+    if not fits:
         kinds = " or ".join(str(getattr(arm, "__name__", arm)).replace("typing.", "") for arm in arms)
         raise AffectError(f"{name} must be {kinds}, not {value!r}")
+    # Of several tuples the one that the items fit, too.
+    fitting = next((arm for arm in fits if all(_fits(each, item) for each, item in _items(arm, value))), fits[0])
     if get_origin(fitting) is tuple:
-        inner = get_args(fitting)
-        each = [inner[0]] * len(value) if inner[1:] == (Ellipsis,) else inner
-        return tuple(_build(arm, item, name) for arm, item in zip(each, value, strict=True))
+        return tuple(_build(arm, item, name) for arm, item in _items(fitting, value))
     return float(value) if fitting is float else value
+
+
+def _items(kind: Any, value: Any) -> list[tuple[Any, Any]]:
+    """Return the type of each item of a tuple beside the item; of anything else nothing."""
+    if get_origin(kind) is not tuple:
+        return []
+    inner = get_args(kind)
+    each = [inner[0]] * len(value) if inner[1:] == (Ellipsis,) else inner
+    return list(zip(each, value, strict=True))
 
 
 def _section(kind: Any, value: Any, name: str) -> Any:

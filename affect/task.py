@@ -39,6 +39,8 @@ TRAIN, VALID = "train", "valid"
 
 LOG_VARIANCE = "log_variance"
 """The output [B, K] that holds a model's learned log variances, a copy an example."""
+SPREAD = "_spread"
+"""What follows a target's name in the output [B] that holds its predicted standard deviation."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.training import balance, costs, plan
+from affect.training import balance, cost_probe, costs, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 WORLDS = tuple(2**k for k in range(10))
@@ -111,8 +111,10 @@ def simulate(
     drawn = [members for _, members in zip(range(steps), batches(lengths, batch), strict=False)]
     row = {"world": float(world), "batch": float(batch)}
     after = costs.reduce(world, *network) + costs.update
+    # As a run has it, which plans by no less a start than this.
+    planned = cost_probe.started(costs, lengths)
     ways: dict[str, Callable[[NDArray[np.int64]], tuple[Rank, ...]]] = {
-        "plan": lambda members: plan.cut(lengths, members, world, budget, costs).ranks,
+        "plan": lambda members: plan.cut(lengths, members, world, budget, planned).ranks,
         "length": lambda members: plan.cut(lengths, members, world, budget).ranks,
         "random": lambda members: deal(members, world, rows),
     }
@@ -195,7 +197,9 @@ def measure(
         speed.write_corpus(root, speed.BATCH * speed.STEPS)
         if given is None:
             first = launch(root, 1, budget)
-            given = fit([tuple(row) for row in first["samples"]], first["update"], first["megabytes"])
+            fitted = fit([tuple(row) for row in first["samples"]], first["update"], first["megabytes"])
+            # The files of the runs are as long.
+            given = cost_probe.started(fitted, iemocap_like())
         results: dict[Way, list[dict[str, Any]]] = {(w, by): [] for w in worlds for by in ("linear", "cost")}
         for k in range(rounds):
             for (world, by), runs in results.items():

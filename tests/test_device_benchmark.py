@@ -40,6 +40,15 @@ def test_every_part_runs_without_what_only_data_need(tmp_path):
     assert found["large: checkpointing on, attention dropout 0"].endswith("hold")
 
 
+@pytest.mark.soak
+def test_a_compiled_step_is_the_plain_one():
+    done = run("--device", "cpu", "--tiny", "--parts", "compiled")
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| compiled |")]
+    assert len(rows) > 1
+    assert not [row for row in rows if "failed" in row or "skipped" in row or "nan" in row]
+
+
 def test_a_case_that_fails_or_is_out_of_time_is_a_line_and_a_code(monkeypatch, capsys):
     monkeypatch.syspath_prepend(SCRIPT.parent)
     import device

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from affect.data import inspect_scores
 from affect.data.corpora.labels import infer_scale, number, read_csv, within
+from affect.data.corpora.layout import Scales
 from affect.data.corpus import Corpus, Exclusion
 from affect.data.score_samples import FEATURES, FIXED, FORMAT, MISSING, ROWS, SCHEMA
 from affect.data.store import Store
@@ -81,14 +82,14 @@ class ScoreCorpus(Corpus):
 
 
 def read_folder(
-    folder: Path, name: str, *, features: Sequence[str] = (), scores: Sequence[str] = (), scale: Pair | None = None,
+    folder: Path, name: str, *, features: Sequence[str] = (), scores: Sequence[str] = (), scale: Scales | None = None,
     widths: Mapping[str, int] | None = None, where: str | None = None,
 ) -> ScoreCorpus:  # fmt: skip
     """Return the corpus that `score_samples.write` wrote, or some features and scores of it (all where none are named).
 
-    Scales are `scale`, or inferred from the scores to train on; `where` is what errors call the folder. Raises
-    AffectError where the folder's files don't belong together, for names that are not there, widths other than
-    `widths`, and scores off the scale.
+    Scales are `scale`, of all or of each by its name, or inferred from the scores to train on; `where` is what errors
+    call the folder. Raises AffectError where the folder's files don't belong together, for names that are not there,
+    widths other than `widths`, and scores off the scale.
     """
     schema = _schema(folder)
     columns, records = read_csv(folder / ROWS, (*FIXED, *schema["scores"]))
@@ -103,12 +104,15 @@ def read_folder(
     check_widths(feature_widths, widths or {}, where)
     groups = tuple(column for column in columns if column not in (*FIXED, *schema["scores"]) and column)
     table = _table(rows, groups, wanted, folder)
-    scales = {each: scale or _inferred(table, each) for each in wanted}
+    same = dict.fromkeys(wanted, scale) if isinstance(scale, tuple) else {}
+    given: Mapping[str, Pair] = scale if isinstance(scale, Mapping) else same
+    _chosen(where, "score", [*given], wanted)
+    scales = {each: given.get(each) or _inferred(table, each) for each in wanted}
     for each, (low, high) in scales.items():
         off = next((value for value in table[each] if not within(value, (low, high))), None)
         if off is not None:
             words = f"{where}: the score {each} {off:g} is not on the scale {low:g} to {high:g}"
-            if scale is not None:
+            if each in given:
                 raise AffectError(words)
             _LOG.warning("%s of the clips to train on (--data.scale says another)", words)
     digest = hashlib.sha256(f"{name} {kept.digest} {sorted(feature_widths)}".encode())
@@ -118,7 +122,8 @@ def read_folder(
     return ScoreCorpus(
         name=name, utterances=Dataset.from_dict(table, features=Features(types)), store=kept, features=feature_widths,
         scores=scales, scale=(min(low for low, _ in scales.values()), max(high for _, high in scales.values())),
-        inferred=scale is None, labels=tuple(wanted), groups=groups, schema=schema, fingerprint=digest.hexdigest()[:16],
+        inferred=len(given) < len(wanted), labels=tuple(wanted), groups=groups, schema=schema,
+        fingerprint=digest.hexdigest()[:16],
         exclusions=[Exclusion(what=what, reason=reason) for what, reason in schema["left_out"].items()],
     )  # fmt: skip
 
@@ -189,12 +194,15 @@ def way(corpus: ScoreCorpus, kind: str | None = None, folds: int | None = None) 
     """Return how a corpus is split: `kind` is own or a group column, None takes its own, else the usual groups.
 
     The groups of a named column are left out one by one, of the usual ones in five folds, unless `folds` says another
-    number. Raises AffectError, with the nearest name, for a column that isn't there, and where its groups are too few.
+    number. Raises AffectError, with the nearest name, for a column that isn't there, where its groups are too few, and
+    for folds of the corpus's own parts.
     """
     own = "train" in corpus.parts and len(corpus.parts) > 1
     if kind == OWN or (kind is None and own):
         if not own:
             raise AffectError(f"{corpus.name} names no parts to train and to test on: give a group column to split by")
+        if folds is not None:
+            raise AffectError(f"{corpus.name} names its parts: folds are of a split by groups (--data.split COLUMN)")
         return Way("part", 1)
     column = kind or _usual(corpus)
     if column is None or column not in corpus.groups:

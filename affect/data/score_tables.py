@@ -20,10 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.cache import cache_folder, lock, stamp
-from affect.data import score_samples
+from affect.data import score_clips, score_samples
 from affect.data.corpora.labels import Cells, UnusableError, label, number, read_csv, rows_of
 from affect.data.frame_csv import frame_numbers, numbers, read_faces
-from affect.data.score_clips import stem
 from affect.data.score_corpus import ScoreCorpus, read_folder
 from affect.data.score_samples import MISSING, SCHEMA, SPLITS, Made, Sample
 from affect.data.store import Store
@@ -146,7 +145,8 @@ def with_stores(samples: Sequence[Sample], stores: Sequence[Store]) -> list[Samp
         for row, id in enumerate(store.ids):
             arrays = {name: store.read(name, row) for name in store.features}
             features[id] = {name: array for name, array in arrays.items() if array is not None}
-        own = {each.id: features[stem(each.id)] for each in samples if stem(each.id) in features}
+        stems = {each.id: score_clips.stem(each.id) for each in samples}
+        own = {id: features[stem] for id, stem in stems.items() if stem in features}
         samples = _added(samples, own, store.path)
     return list(samples)
 
@@ -183,6 +183,42 @@ def corpus_of(
                 score_samples.write(folder / "partial", samples, where=str(root), left_out=left_out)
                 (folder / "partial").rename(folder / "made")
     return read_folder(folder / "made", name, where=str(root), **options)
+
+
+def corpus_beside(
+    name: str, root: Path, tables: Sequence[Path], make: Callable[[], Made], settings: object = (), *,
+    frames_of: str | None, videos: str | None, boxes: str | None, **options: Any,
+) -> ScoreCorpus:  # fmt: skip
+    """Return `corpus_of` the clips that `make` reads from `tables`, with what lies beside them, all below `root`.
+
+    `frames_of` is the CSV or folder of their frames, `videos` the folder of the clips themselves and `boxes` that of a
+    CSV a clip with its faces: a clip without a video that can be read is then left out. Raises AffectError for those
+    that are not there, or are of other clips.
+    """
+    films = {} if videos is None else score_clips.videos_in(root / videos)
+    place = None if frames_of is None else root / frames_of
+    if place is not None and not place.exists():
+        raise AffectError(f"{root} has no {frames_of}")
+    stores = [] if place is None else [Store(path) for path in stores_in(place)]
+
+    def whole() -> Made:
+        samples, left_out = make()
+        if stores:
+            samples = with_stores(samples, stores)
+        elif place is not None:
+            samples = (with_faces if place.is_dir() else with_frames)(samples, place)
+        if films:
+            samples, less = score_clips.looked_at(samples, films)
+            left_out = {**left_out, **less}
+        return samples, left_out
+
+    beside = [] if place is None else sorted(place.glob("*.csv")) if place.is_dir() else [place]
+    beside = [store.path for store in stores] or beside
+    corpus = corpus_of(name, root, [*tables, *beside, *films.values()], whole, settings, **options)
+    made_by = manifests_of(stores)
+    corpus = replace(corpus, schema={**corpus.schema, "made_by": made_by}) if made_by else corpus
+    faces = None if boxes is None else root / boxes
+    return score_clips.with_videos(corpus, films, faces) if films else corpus
 
 
 def _numeric(cells: Sequence[str]) -> bool:

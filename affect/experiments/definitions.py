@@ -40,7 +40,8 @@ class Search:
     ranges: tuple[str, ...]
     """What is searched: FIELD=LOW..HIGH, FIELD='LOW..HIGH log' (rates), or FIELD=A|B|C."""
     trials: int = 30
-    """Trials in all, those of earlier sessions counted."""
+    """Trials in all, those of earlier sessions counted, and of other processes: the same command given several times at
+    once shares them."""
     seed: int = 0
     """Of what the search draws. The trials train with the experiment's own seed, or with each of --seeds."""
     prune: bool = True

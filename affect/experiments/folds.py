@@ -314,12 +314,11 @@ def dry_run(recipe: Recipe, options: Options | None = None) -> str:
     ]
     costs = _known_costs(whole, recipe)
     if costs is not None:
+        costs = costs if isinstance(recipe.train.costs, tuple) else cost_probe.started(costs, lengths)
         lines.append(costs.words(whole.unit))
-    named = isinstance(recipe.train.costs, tuple)
     budgets = _BUDGETS if recipe.train.budget == "auto" else (float(recipe.train.budget),)
     for budget in budgets:
-        own = costs if costs is None or named else cost_probe.started(costs, lengths, budget)
-        plan = Schedule(lengths, recipe.train, recipe.seed, world, budget, own)
+        plan = Schedule(lengths, recipe.train, recipe.seed, world, budget, costs)
         if budget == budgets[0]:
             lines.append(f"{plan.per_epoch} steps an epoch, {plan.steps} in all, {world} ranks")
         figures = plan.figures(plan.per_epoch)

@@ -1,4 +1,8 @@
-"""The trials of a search, kept by Optuna in an SQLite file: what to try next, what came of it, what mattered."""
+"""The trials of a search, kept by Optuna in an SQLite file: what to try next, what came of it, what mattered.
+
+Several processes may share a search. Each holds the lock of the trial that it runs, which ends with the process; the
+study's own is held while its file is read or written.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +29,16 @@ _ENOUGH = 5
 _TELLING = 4
 """Finished trials that it takes to say which range matters."""
 _NAME = "search"
+_TRIAL, _LOCK = "trial", ".lock"
+"""A trial's folder, with its number, and in it the lock of the process that runs it."""
+_WAIT = 120.0
+"""Seconds that the study may be kept by another process."""
 _EPOCHS, _RUNS = 10**6, 10**4
 """More than a trial has of either: what of two trials can't be compared is reported at different steps."""
+_RUNNING = "running"
 _STATES = {
     TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed",
-    TrialState.RUNNING: "interrupted", TrialState.WAITING: "interrupted",
+    TrialState.RUNNING: _RUNNING, TrialState.WAITING: "interrupted",
 }  # fmt: skip
 
 
@@ -45,32 +54,48 @@ class Trial:
 
 
 class Study:
-    """The trials of one search; used by one process, whatever number trains."""
+    """The trials of one search; of several processes that share it each runs other trials."""
 
     def __init__(self, folder: Path, search: Search, ranges: Sequence[Range], sign: int):
-        """Open or begin the study; `sign` is -1 where lower is better. AffectError if it is in use or corrupt."""
+        """Open or begin the study; `sign` is -1 where lower is better. AffectError if it is corrupt."""
         self.search, self.ranges, self.sign = search, ranges, sign
+        self._folder, self._path = folder, folder / "study.db"
         self._lock = FileLock(folder / "study.lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise AffectError(f"another search is running in {folder}: give --name, or wait for it") from error
-        self._path = folder / "study.db"
+        self._own: dict[int, FileLock] = {}
+        """Held locks of the trials that this process runs, by number."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with self._guarded():
+        with self.held():
             self._study = optuna.create_study(
                 storage=f"sqlite:///{self._path.resolve()}", study_name=_NAME, load_if_exists=True,
                 direction="maximize" if self.sign > 0 else "minimize",
             )  # fmt: skip
 
     def close(self) -> None:
-        """Let others open the study."""
-        self._lock.release()
+        """Let others take up what this process leaves unfinished."""
+        for lock in self._own.values():
+            lock.release()
+        self._own.clear()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from the study while the block is open. AffectError if it can't be used."""
+        try:
+            turn = self._lock.acquire(timeout=_WAIT)
+        except Timeout as error:
+            raise AffectError(f"{self._path} is kept by another process, for {_WAIT:.0f} s by now: end it") from error
+        with turn:
+            try:
+                yield
+            except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+                cause = error.__cause__ or error
+                raise AffectError(f"{self._path} can't be used: {first_line(cause)}") from error
 
     def next(self) -> Trial | None:
-        """Return the trial to run: one that was interrupted, else a new one, else None when all have been run."""
-        with self._guarded():
+        """Return the trial to run: one that was interrupted, else a new one, else None when all are run or running."""
+        with self.held():
             for interrupted in self._in(TrialState.RUNNING):
+                if not self._take(interrupted.number):
+                    continue
                 starts = int(interrupted.user_attrs.get("starts", 0))
                 if starts < _STARTS:
                     return self._begin(optuna.trial.Trial(self._study, interrupted._trial_id), starts)
@@ -82,10 +107,23 @@ class Study:
                 trial = self._begin(self._study.ask(), 0)
                 same = next((one for one in self._in(TrialState.COMPLETE) if one.params == trial.values), None)
                 if same is None:
+                    self._take(trial.number)
                     return trial
                 # The same recipe gives the same score.
                 self.finish(trial.number, same.value, note=f"the values of trial {same.number}")
             return None
+
+    def _take(self, number: int) -> bool:
+        """Take the lock of a trial, which ends with its process; False where a process that runs the trial has it."""
+        path = _lock_of(self._folder, number)
+        path.parent.mkdir(exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        self._own[number] = lock
+        return True
 
     def _in(self, state: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=(state,))
@@ -106,7 +144,7 @@ class Study:
         if not math.isfinite(score):
             return False
         step = epoch if runs is None else epoch + _EPOCHS * (runs[0] * _RUNS + runs[1])
-        with self._guarded():
+        with self.held():
             frozen = self._study.trials[number]
             trial = optuna.trial.Trial(self._study, frozen._trial_id)
             # An epoch that a resumed trial repeats is known already.
@@ -119,7 +157,7 @@ class Study:
 
     def finish(self, number: int, score: float | None, *, note: str = "", pruned: bool = False) -> None:
         """Record what came of a trial: its score, or None where it failed or was pruned."""
-        with self._guarded():
+        with self.held():
             failed = TrialState.PRUNED if pruned else TrialState.FAIL
             self._tell(number, TrialState.COMPLETE if score is not None else failed, score, note)
 
@@ -127,18 +165,25 @@ class Study:
         frozen = self._study.trials[number]
         optuna.trial.Trial(self._study, frozen._trial_id).set_user_attr("note", note)
         self._study.tell(number, score, state)
+        if (lock := self._own.pop(number, None)) is not None:
+            # Nobody waits for it: who asks for it has the study first.
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
 
     def trials(self) -> list[Trial]:
-        """Return all trials: finished ones, best first, then pruned, failed and interrupted ones."""
-        with self._guarded():
+        """Return all trials: finished ones, best first, then pruned, failed, running and interrupted ones."""
+        with self.held():
             trials = [self._trial(one) for one in self._study.get_trials(deepcopy=False)]
         order = [*dict.fromkeys(_STATES.values())]
         return sorted(trials, key=lambda t: (order.index(t.state), -self.sign * (t.score or 0.0), t.number))
 
     def _trial(self, frozen: FrozenTrial) -> Trial:
         reached = max(frozen.intermediate_values.values(), key=lambda score: self.sign * score, default=None)
+        state = _STATES[frozen.state]
+        if state == _RUNNING and not _is_held(_lock_of(self._folder, frozen.number)):
+            state = "interrupted"
         return Trial(
-            number=frozen.number, values=dict(frozen.params), state=_STATES[frozen.state],
+            number=frozen.number, values=dict(frozen.params), state=state,
             score=frozen.value if frozen.state == TrialState.COMPLETE else reached,
             note=str(frozen.user_attrs.get("note", "")),
         )  # fmt: skip
@@ -157,13 +202,24 @@ class Study:
             # No range was drawn from more than once.
             return {}
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            cause = error.__cause__ or error
-            raise AffectError(f"{self._path} can't be used: {first_line(cause)}") from error
+
+def in_use(folder: Path) -> bool:
+    """Tell whether a process runs a trial of the study in `folder`."""
+    return any(_is_held(path) for path in folder.glob(f"{_TRIAL}*/{_LOCK}"))
+
+
+def _lock_of(folder: Path, number: int) -> Path:
+    return folder / f"{_TRIAL}{number}" / _LOCK
+
+
+def _is_held(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def _suggest(trial: optuna.trial.Trial, field: Range) -> Choice:

@@ -19,7 +19,7 @@ from affect import tasks
 from affect.errors import AffectError, first_line
 from affect.experiments import folds
 from affect.experiments.definitions import Choice, Range, Search, changed, resolve
-from affect.experiments.optuna_study import Study, Trial
+from affect.experiments.optuna_study import Study, Trial, in_use
 from affect.experiments.search_report import write
 from affect.options import Options
 from affect.recipe import Recipe
@@ -78,6 +78,8 @@ def _claim(top: Path, search: Search, recipe: Recipe, options: Options) -> None:
     if options.overwrite and top.exists():
         if not path.exists():
             raise AffectError(f"{top} is not a search's folder: --overwrite does not delete it")
+        if in_use(top):
+            raise AffectError(f"another process searches in {top}: end it first, or give --name")
         shutil.rmtree(top)
     if path.exists():
         free = {f"recipe.{name}" for name in recipes.FREE}
@@ -173,23 +175,28 @@ class _Trials:
         return scores
 
     def _record(self, number: int, score: float | None, note: str, pruned: bool) -> None:
-        """Record what came of a trial, and keep the weights of the best one alone."""
-        self.study.finish(number, score, note=note, pruned=pruned)
+        """Record what came of a trial, and keep of the trials that ended the weights of the best one alone."""
         if score is not None:
             _LOG.info("trial %d: validation %.4f", number, score)
         elif not pruned:
             _LOG.warning("trial %d failed: %s", number, note)
-        trials = self.study.trials()
-        best = trials[0].number if trials[0].state == "finished" else None
-        for path in self.top.glob("trial*/seed*/fold*/checkpoints"):
-            if path.parents[2].name != f"trial{best}":
-                shutil.rmtree(path)
-        failed = [trial for trial in trials if trial.state == "failed"]
-        if len(failed) == len(trials) >= _HOPELESS:
+        with self.study.held():
+            self.study.finish(number, score, note=note, pruned=pruned)
+            ended = [trial for trial in self.study.trials() if trial.state not in ("running", "interrupted")]
+            best = ended[0].number if ended[0].state == "finished" else None
+            for trial in (one for one in ended if one.number != best):
+                for path in self.top.glob(f"trial{trial.number}/seed*/fold*/checkpoints"):
+                    shutil.rmtree(path)
+        failed = [trial for trial in ended if trial.state == "failed"]
+        if len(failed) == len(ended) >= _HOPELESS:
             raise AffectError(f"the first {len(failed)} trials failed; the last: {note or failed[-1].note}")
 
     def conclude(self, again: Sequence[str]) -> None:
-        """Write best.json and the report."""
+        """Write best.json and the report of what is known by now; of several processes the last one's is whole."""
+        with self.study.held():
+            self._conclude(again)
+
+    def _conclude(self, again: Sequence[str]) -> None:
         trials = self.study.trials()
         best = trials[0]
         summary: dict[str, Any] | None = None

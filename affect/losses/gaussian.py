@@ -10,10 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from affect.task import Outputs, Targets, Term
-
-SPREAD = "_spread"
-"""What follows a target's name in the output that holds its predicted standard deviation."""
+from affect.task import SPREAD, Outputs, Targets, Term
 
 
 def gaussian(target: str, *, beta: float = 0.0, weight: float = 1.0, log_variance: int | None = None) -> Term:

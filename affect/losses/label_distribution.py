@@ -6,6 +6,7 @@ What label smoothing of classes means for numbers. Source: Yang et al. 2021, Del
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -34,36 +35,36 @@ class LabelWeights:
 
 
 def label_weights(
-    labels: ArrayLike, scale: tuple[float, float], *, kind: Kind = "inverse", bins: int = 50, kernel: int = 5,
-    sigma: float = 2.0,
+    labels: ArrayLike, scale: tuple[float, float], *, kind: Kind = "inverse", bins: int = 50, sigma: float = 2.0,
 ) -> LabelWeights:  # fmt: skip
     """Return weights of the training `labels` [N] (NaN: missing) on a scale (low, high), of mean 1 over them.
 
-    `kind` "sqrt" takes the root of the counts first, which is milder. `kernel` (odd, in bins) and `sigma` (in bins) are
-    those of the Gaussian by which counts are smoothed.
+    `kind` "sqrt" takes the root of the counts first, which is milder; `sigma` is that of `bin_weights`.
     """
     y = np.asarray(labels, dtype=np.float64)
     counts, _ = np.histogram(np.clip(y[~np.isnan(y)], *scale), bins=bins, range=scale)
-    return LabelWeights(*scale, tuple(bin_weights(counts, kind=kind, kernel=kernel, sigma=sigma).tolist()))
+    return LabelWeights(*scale, tuple(bin_weights(counts, kind=kind, sigma=sigma).tolist()))
 
 
-def bin_weights(counts: ArrayLike, *, kind: Kind = "inverse", kernel: int = 5, sigma: float = 2.0) -> Floats:
+def bin_weights(counts: ArrayLike, *, kind: Kind = "inverse", sigma: float = 2.0) -> Floats:
     """Return the weight of each bin [K] by `counts` [K], of mean 1 over what is counted.
 
-    Counts are reflected at the ends: with nothing beyond them, as in the public code, the end of a uniform
-    distribution weighs 1.64 times its middle. A bin without neighbours has the largest weight of the others.
+    Counts are smoothed by a Gaussian of `sigma` bins in a window of 2 ceil(sigma) + 1, by default the public code's 5,
+    and reflected at the ends: with nothing beyond them, as in the public code, the end of a uniform distribution weighs
+    1.64 times its middle. A bin without neighbours has the largest weight of the others.
     """
     from scipy.ndimage import convolve1d, gaussian_filter1d
 
     held = np.asarray(counts, dtype=np.float64)
-    impulse = np.zeros(kernel)
-    impulse[kernel // 2] = 1.0
+    near = math.ceil(sigma)
+    impulse = np.zeros(2 * near + 1)
+    impulse[near] = 1.0
     window = gaussian_filter1d(impulse, sigma=sigma)
     smoothed = convolve1d(np.sqrt(held) if kind == "sqrt" else held, window / window.max(), mode="reflect")
-    near = smoothed > 0
-    if not near.any():
+    there = smoothed > 0
+    if not there.any():
         return np.ones(len(held))
-    weights = 1 / np.where(near, smoothed, smoothed[near].min())
+    weights = 1 / np.where(there, smoothed, smoothed[there].min())
     scaled: Floats = weights * held.sum() / (weights @ held)
     return scaled
 

@@ -21,7 +21,12 @@ from affect.metrics.regression import Floats, valid
 
 
 def fewest(level: float) -> int:
-    """Return the calibration rows that an interval of `level` (.9) needs: with fewer it would be the whole line."""
+    """Return the calibration rows that an interval of `level` (.9) needs: with fewer it would be the whole line.
+
+    Raises AffectError for a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise AffectError(f"the level of an interval lies between 0 and 1, not at {level:g}")
     # Rounded before, as 1 / (1 - .9) is 10.000000000000002.
     return math.ceil(round(1 / (1 - level), 9)) - 1
 
@@ -81,14 +86,12 @@ def calibrate(
     `sources` [N] (people, pictures) are counted. Raises AffectError for a level outside (0, 1), for too few rows and as
     `Intervals` does.
     """
-    if not 0 < level < 1:
-        raise AffectError(f"the level of an interval lies between 0 and 1, not at {level}")
+    least = fewest(level)
     labelled = ~np.isnan(np.asarray(target, dtype=np.float64))
     x, y = valid(prediction, target)
     errors = np.abs(y - x)
     if spread is not None:
         errors = errors / _positive(spread, len(labelled))[labelled]
-    least = fewest(level)
     if len(errors) < least:
         raise AffectError(
             f"an interval of {100 * level:g} % needs {least} calibration rows with a label, not {len(errors)}"

@@ -176,13 +176,19 @@ def _one_run(ours: Study, theirs: Study) -> str:
     recipes, facts = [], []
     for study in (ours, theirs):
         recipes.append({name: value for name, value in flat(study.recipe).items() if name not in free})
-        facts.append({name: study.environment.get(name) for name in ("fingerprint", "packages", "precision")})
+        facts.append({name: study.environment.get(name) for name in ("fingerprint", "precision")} | _packages(study))
     if not recipes[0] or recipes[0] != recipes[1] or facts[0] != facts[1] or not {*ours.seeds} & {*theirs.seeds}:
         return ""
     values = [[study.environment.get(name) for study in (ours, theirs)] for name in _HARDWARE]
     told = [f"{name} {a} and {b}" for name, (a, b) in zip(_HARDWARE, values, strict=True) if a != b]
     where = f" on other hardware ({', '.join(told)})" if told else ""
     return f"They are the same run{where}: no setting that decides a result differs, and hardware decides none."
+
+
+def _packages(study: Study) -> dict[str, str]:
+    """Return the versions of packages, without the build (`+cpu`, `+cu130`): that follows the hardware."""
+    packages = study.environment.get("packages") or {}
+    return {name: str(version).partition("+")[0] for name, version in packages.items()}
 
 
 def _theirs(study: Study, measure: Measure) -> Measure | None:

@@ -20,7 +20,7 @@ _LOG = logging.getLogger("affect")
 def load(path: Path, beside: Path | None = None, *, scores_only: bool = False) -> Study:
     """Return the experiment in a folder (or a file of reported numbers); `beside`: a name alone is looked for there.
 
-    `scores_only` leaves out what a comparison doesn't need, which is most of what takes time.
+    `scores_only` leaves out, or reads late, what a comparison doesn't need, which is most of what takes time.
     Raises AffectError where there is none.
     """
     if not path.exists() and beside is not None and len(path.parts) == 1:

@@ -10,7 +10,7 @@ import numpy as np
 
 from affect.findings import Flag, gathered
 from affect.recipe import FREE
-from affect.report import gaps, leaks, learning_curves, ranges
+from affect.report import gaps, gradients, leaks, learning_curves, ranges
 from affect.report.compare import Comparison
 from affect.report.study import Study
 from affect.report.systems import spread
@@ -40,6 +40,12 @@ ADVICE = {
     "gain within its interval": "more seeds, and no claim until then",
     "rising loss":
         "halve the learning rates, or let them fall (--optim.schedule cosine); a loss that rises is learning nothing",
+    "loss does not fall":
+        "a learning rate half as high, then one three times as high; look at whether the inputs tell anything at all",
+    "vanishing gradient":
+        "saturated outputs or dead units let nothing through: a lower learning rate, normalised inputs, fewer layers",
+    "opposing gradients":
+        "weigh one of the two down, or let them share less; a task may combine their gradients",
     "outlying fold": "look at who is in that fold, and repeat it with other seeds: data, or chance?",
     "valid above test": _OVERFIT, "train above valid": _OVERFIT,
     "falling score": "overfitting: stop earlier (train.patience), more dropout, more weight decay",
@@ -178,6 +184,6 @@ def _unsure(study: Study, comparison: Comparison) -> Iterator[Flag]:
 _FINDERS: tuple[Callable[[Study], Iterable[Flag]], ...] = (
     _unfinished, _mixed, leaks.leaks, ranges.predictions, ranges.averages, learning_curves.losses, ranges.scales,
     learning_curves.scores_over_epochs, learning_curves.choices, _seeds, learning_curves.waiting,
-    learning_curves.memory, gaps.train_and_valid,
+    learning_curves.memory, gaps.train_and_valid, gradients.flags,
 )  # fmt: skip
 """What looks for flags of runs, in the order of what is read."""

@@ -50,7 +50,18 @@ def tests(study: Study) -> list[str]:
 
 
 def valid_and_test(study: Study) -> Iterator[Flag]:
-    """Yield a flag for each fold whose validation and test scores (means of seeds) differ by more than GAP."""
+    """Yield a flag for each fold whose validation and test scores (means of seeds) differ by more than GAP.
+
+    Tests of a fold on both sides of validation differ in how hard they are, which is no gap.
+    """
+    gaps = list(_apart(study))
+    for fold in dict.fromkeys(fold for fold, _ in gaps):
+        flags = [flag for other, flag in gaps if other == fold]
+        if len({flag.kind for flag in flags}) == 1:
+            yield from flags
+
+
+def _apart(study: Study) -> Iterator[tuple[int, Flag]]:
     # Fold 0 is a mean whose folds are unknown.
     places = [(e, f) for e in tests(study) for f in sorted({run.fold for run in study.finished})]
     for test, fold in places if VALID in study.evaluations else ():
@@ -70,7 +81,7 @@ def valid_and_test(study: Study) -> Iterator[Flag]:
         alike = f"{sum(abs(gap) > GAP and (gap > 0) == below for gap in each)} of {len(runs)}"
         where = runs[0].name if len(runs) == 1 else f"fold {fold}, {alike} seeds"
         kind = "valid above test" if below else "test above valid"
-        yield Flag(kind, where, "; ".join(words), size=abs(gaps[most]))
+        yield fold, Flag(kind, where, "; ".join(words), size=abs(gaps[most]))
 
 
 def train_and_valid(study: Study) -> Iterator[Flag]:

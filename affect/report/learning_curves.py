@@ -38,9 +38,18 @@ STILL = 0.01
 """A score that rises by less than this stands still however smooth its course is; by more than FALL it rises."""
 
 RISE_TIMES = 1.5
+
+STUCK = 0.02
+"""A loss that falls by less than this share of itself, or than the noise of its first steps, does not fall."""
+
+TINY = 1e-7
+"""A gradient of this norm moves no weight beyond rounding."""
+
 _SMOOTH = 3
 _FEWEST_FALL = 3
 _FEWEST_STILL = 6
+_FEWEST_STEPS = 30
+_FIRST = 10
 _BLOCKS = 20
 _LEAST_BLOCK = 5
 _NOISES = 3.0
@@ -84,13 +93,37 @@ def _exploding(run: Run) -> Iterator[Flag]:
             start, end, at = move
             words = f"loss {start:.3g} at steps {steps[at]:.0f} on, {end:.3g} at last"
             yield Flag("rising loss", run.name, words, size=end / start)
+        elif level := flat(values):
+            words = f"loss {level[0]:.3g} in its first steps, {level[1]:.3g} in the last quarter of {len(values)}"
+            yield Flag("loss does not fall", run.name, words)
     steps, norms = _series(run, "grad_norm")
     usual = float(np.median(norms)) if len(norms) else 0.0
-    high = int((norms > NORM_TIMES * usual).sum())
+    # Where norms have fallen for good, the first of them are no explosion: what was before a step counts, too.
+    medians, size = blocks(norms)
+    before = medians[np.maximum(np.arange(len(norms)) // size - 1, 0).clip(max=len(medians) - 1)] if len(medians) else 0
+    high = int((norms > NORM_TIMES * np.maximum(usual, before)).sum())
     if usual > 0 and high:
         words = f"norm {norms.max():.3g} at step {steps[norms.argmax()]:.0f}, the median is {usual:.3g}"
         words += f" ({high} of {len(norms)} steps over {NORM_TIMES:.0f} times it)"
         yield Flag("exploding gradient", run.name, words, size=float(norms.max() / usual))
+    yield from _vanishing(run, steps, norms, values)
+
+
+def _vanishing(run: Run, steps: Floats, norms: Floats, losses: Floats) -> Iterator[Flag]:
+    """Yield gradients that are nothing from the start, or became so where the loss had not fallen by half."""
+    medians, size = blocks(norms)
+    if len(medians) < 3:
+        return
+    usual, last = float(medians[:-1].max()), float(medians[-1])
+    if usual < TINY:
+        yield Flag("vanishing gradient", run.name, f"norm {usual:.3g} at most, all steps", size=math.inf)
+        return
+    first, end = (float(np.median(part)) for part in (losses[:size], losses[-size:])) if len(losses) else (0.0, 0.0)
+    # Of a loss that has fallen to little a small gradient is what is wanted.
+    if last * NORM_TIMES < usual and end > first / 2 > 0:
+        words = f"norm {last:.3g} at steps {steps[(len(medians) - 1) * size]:.0f} on, {usual:.3g} (median) before"
+        words += f", with the loss at {end:.3g} of {first:.3g}"
+        yield Flag("vanishing gradient", run.name, words, size=usual / max(last, TINY))
 
 
 def scores_over_epochs(study: Study) -> Iterator[Flag]:
@@ -252,6 +285,23 @@ def rise(losses: Floats) -> tuple[float, float, int] | None:
     best, last, first = float(medians[low]), float(medians[-1]), float(medians[0])
     least = max((first - best) / 2, _NOISES * noise(medians))
     return (best, last, low * size) if best > 0 and last > RISE_TIMES * best and last - best > least else None
+
+
+def flat(losses: Floats) -> tuple[float, float] | None:
+    """Return the level of a loss [N] in its first steps and in its last quarter where it has not fallen, else None.
+
+    Few first steps may be all that tell of a fall, or too few to tell it from their noise: both are looked at.
+    """
+    if len(losses) < _FEWEST_STEPS:
+        return None
+    last, level = float(np.mean(losses[-(len(losses) // 4) :])), -math.inf
+    for size in (_FIRST, max(_FIRST, len(losses) // _BLOCKS)):
+        first = float(np.mean(losses[:size]))
+        error = float(np.std(losses[:size], ddof=1)) / math.sqrt(size)
+        if first - last > max(STUCK * abs(first), 2 * error):
+            return None
+        level = max(level, first)
+    return level, last
 
 
 def blocks(values: Floats) -> tuple[Floats, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from affect.errors import AffectError
 from affect.findings import Flag, Plot, Section
-from affect.report import against, comparison, conditions, details, goals, html, result, speed
+from affect.report import against, comparison, conditions, details, goals, gradients, html, result, speed
 from affect.report.compare import Comparison, compare
 from affect.report.experiment import is_experiment, load, replace_file
 from affect.report.flags import flags
@@ -36,7 +36,7 @@ def write(folder: Path, against: Path | None = None, targets: Mapping[str, float
     AffectError where there are no runs, nothing to compare, or the folder can't be written.
     """
     study = load(folder)
-    other = load(against, study.folder.resolve().parent) if against is not None else None
+    other = load(against, study.folder.resolve().parent, scores_only=True) if against is not None else None
     path, _ = publish(study, other, targets)
     # A single run may be asked for too: its neighbours are seeds and folds.
     if is_experiment(study.folder):
@@ -119,6 +119,7 @@ def sections(study: Study, beside: Comparison | None = None, wanted: Goals = ())
     caption = f"Training loss and validation scores by epoch (dots: the chosen checkpoint{seeds})"
     drawn = [plot("curves", caption, plots.curves, study)]
     parts.append(Section(title="Training", markdown=result.training(study), plots=drawn))
+    parts.append(Section(title="Gradients of the terms", markdown=gradients.table(study)))
     parts.append(Section(title="Speed", markdown=speed.table(study)))
     if study.finished:
         confusions = []

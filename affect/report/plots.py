@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +25,9 @@ from affect.task import Measure
 
 _MANY = 3000
 """More points than this are shown as a density: dots would only hide each other."""
+
+_WIDE = 36
+"""Letters of the names below a panel that fit beside each other."""
 
 _SIDES = {(True, True): COLOURS[2], (True, False): "#8ccfba", (False, True): COLOURS[1], (False, False): "#ecb48c"}
 """Colours of a difference by whether it is better, and whether it really is."""
@@ -50,7 +54,9 @@ def scores(study: Study) -> Figure | None:
             for model, dash in dashes.items():
                 trivial = study.estimate(name, measure, model).value
                 axes.hlines(trivial, place - 0.3, place + 0.3, colors=GREY, linestyles=dash, lw=1.5)
-        axes.set_xticks(range(len(names)), [plain(name) for name in names])
+        crowded = sum(map(len, names)) > _WIDE
+        turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+        axes.set_xticks(range(len(names)), [plain(name) for name in names], **turned)
         axes.set_xlim(-0.6, max(len(names), 1) - 0.4)
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         axes.set_title(plain(_named(measure)))

@@ -13,6 +13,9 @@ from affect.report.systems import ROW, Scored, spread
 from affect.tables import NONE, counted, escaped, filled, goal, grid, inside, number, plural, signed, with_deviation
 from affect.task import Measure
 
+_PARTS = 3
+"""Of more parts than this a line a run tells the main measure alone: nobody sees a wider one whole."""
+
 
 def table(study: Study) -> str:
     """Return what is shown after a run: folds, scores beside the trivial models, and what is not finished."""
@@ -197,13 +200,15 @@ def chosen(study: Study) -> str:
 def folds(study: Study) -> str:
     """Return a line a run: who is held out, its scores, their gap, the kept epoch; then mean and deviation.
 
-    Evaluations that all folds predict alike have their mean in the table of scores.
+    Evaluations that all folds predict alike have their mean in the table of scores, a single run has all of many there.
     """
     names = [name for name in study.crossed if any(study.scored(name, m).cells for m in study.headline)]
-    if not names:
+    if not names or len(study.finished) == 1 and len(names) > _PARTS:
         return ""
     tests = [name for name in names if name != VALID]
     columns = [(name, m) for name in names for m in study.headline]
+    if len(names) > _PARTS:
+        columns = [(name, m) for name, m in columns if m is study.main]
     several = len(study.seeds) > 1
     head = ["fold", *(["seed"] if several else []), "held out", "n"]
     head += [m.shown if [name] == tests else f"{name} {m.shown}" for name, m in columns] + ["gap", "best epoch"]

@@ -6,7 +6,8 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,28 @@ class Files(Mapping[str, Rows]):
         return len(self._paths)
 
 
-def lines(path: Path, problems: list[str]) -> list[Record]:
-    """Return the JSON objects of a file, a line each; those that are none are counted, the first one named."""
+class Later(Sequence[Record]):
+    """Records that are read when they are first asked for."""
+
+    def __init__(self, read: Callable[[], list[Record]]):
+        self._read = read
+
+    @cached_property
+    def _records(self) -> list[Record]:
+        return self._read()
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._records[place]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+
+def lines(path: Path, problems: list[str], containing: str = "") -> list[Record]:
+    """Return the JSON objects of a file, a line each; those that are none are counted, the first one named.
+
+    Lines that do not contain a text are passed over unread.
+    """
     try:
         content = _content(path).decode("utf-8", errors="replace")
     except FileNotFoundError:
@@ -62,7 +83,7 @@ def lines(path: Path, problems: list[str]) -> list[Record]:
     records, wrong = [], []
     # Not splitlines(), which also breaks at characters that JSON strings may hold.
     for number, line in enumerate(content.split("\n"), start=1):
-        if not line.strip():
+        if not line.strip() or containing not in line:
             continue
         try:
             record = json.loads(line)

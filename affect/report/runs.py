@@ -7,13 +7,13 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from affect.errors import AffectError, first_line, nearest
-from affect.report.rows import Files, Record, Rows, lines
+from affect.report.rows import Files, Later, Record, Rows, lines
 from affect.tables import inside
 
 TRAIN, VALID = "train", "valid"
@@ -36,10 +36,10 @@ class Run:
     finished: bool
     recipe: Record = field(default_factory=dict)
     environment: Record = field(default_factory=dict)
-    steps: list[Record] = field(default_factory=list)
-    evals: list[Record] = field(default_factory=list)
+    steps: Sequence[Record] = field(default_factory=list)
+    evals: Sequence[Record] = field(default_factory=list)
     end: Record = field(default_factory=dict)
-    timing: list[Record] = field(default_factory=list)
+    timing: Sequence[Record] = field(default_factory=list)
     predictions: Mapping[str, Rows] = field(default_factory=dict)
     baselines: Mapping[str, Mapping[str, Rows]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -85,8 +85,9 @@ class Run:
 def read(folder: Path, *, scores_only: bool = False) -> list[Run]:
     """Return every run under an experiment folder (or the one run that `folder` is), by seed and fold.
 
-    `scores_only` leaves out what no comparison needs (losses, courses, timing, baselines). Rows are read when they are
-    asked for; lines that can't be read are named in `Run.problems`. Raises AffectError where there is no run at all.
+    `scores_only` leaves out what no comparison needs (baselines), and reads losses, courses and timing where they are
+    asked for, as rows always are; lines that can't be read are named in `Run.problems`. Raises AffectError where there
+    is no run at all.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -106,6 +107,13 @@ def read(folder: Path, *, scores_only: bool = False) -> list[Run]:
 
 def _run(path: Path, seed: int, fold: int, scores_only: bool) -> Run:
     problems: list[str] = []
+
+    def logged(kind: str) -> list[Record]:
+        return _last_by_step(lines(path / "metrics.jsonl", problems, containing=f'"{kind}"'), kind)
+
+    def timing() -> list[Record]:
+        return lines(path / "timing.jsonl", problems)
+
     events = _last(path / "metrics.jsonl") if scores_only else lines(path / "metrics.jsonl", problems)
     end = events[-1] if events and events[-1].get("event") == "end" else {}
     predictions: dict[str, Path] = {}
@@ -125,9 +133,9 @@ def _run(path: Path, seed: int, fold: int, scores_only: bool) -> Run:
     return Run(
         name=f"seed{seed}/fold{fold}", seed=seed, fold=fold, finished=bool(end),
         recipe=_document(path / "recipe.json", problems), environment=_document(path / "environment.json", problems),
-        steps=[] if scores_only else _last_by_step(events, "step"),
-        evals=[] if scores_only else _last_by_step(events, "eval"), end=end,
-        timing=[] if scores_only else lines(path / "timing.jsonl", problems), predictions=Files(predictions, problems),
+        steps=Later(lambda: logged("step")) if scores_only else _last_by_step(events, "step"),
+        evals=Later(lambda: logged("eval")) if scores_only else _last_by_step(events, "eval"), end=end,
+        timing=Later(timing) if scores_only else timing(), predictions=Files(predictions, problems),
         baselines={name: Files(files, problems) for name, files in baselines.items() if not scores_only},
         problems=problems, folder=path,
     )  # fmt: skip

@@ -393,9 +393,13 @@ def _source(run: Run, model: str) -> Mapping[str, Rows]:
     return run.predictions if model == NETWORK else run.baselines.get(model, {})
 
 
-def _order(name: str) -> tuple[bool, bool, str, str, float, int, str]:
-    """Order names: plain ones first, tests before validation, conditions by kind and then by number or length."""
+def _order(name: str) -> tuple[bool, bool, list[str], str, float, int, str]:
+    """Order names: plain ones first, tests before validation, conditions by kind and then by number or length.
+
+    Numbers in names of parts count as numbers: test2 comes before test10.
+    """
     part, _, condition = name.partition("@")
     kind, _, value = condition.partition("=")
     number = float(value) if re.fullmatch(r"-?\d+(\.\d+)?", value) else math.inf
-    return bool(condition), part == VALID, part, kind, number, len(value), value
+    digits = [word.zfill(9) if word.isdigit() else word for word in re.split(r"(\d+)", part)]
+    return bool(condition), part == VALID, digits, kind, number, len(value), value

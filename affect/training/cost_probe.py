@@ -26,7 +26,7 @@ from affect import cache
 from affect.errors import AffectError
 from affect.recipe import Recipe
 from affect.task import Batch, Key, Task
-from affect.training import balance, hardware, plan
+from affect.training import hardware, plan
 from affect.training.costs import Costs, fit
 from affect.training.distributed import Engine, is_out_of_memory
 from affect.training.loader import Collated, Order
@@ -40,6 +40,8 @@ _SECONDS = 2.6
 longer is left out."""
 _TURNS = 4
 """Turns of all shapes, time allowing: the least counts, for other programs only ever add to it."""
+_LEAST_START = 0.4
+"""Of the seconds of a row of mean length: what a start is at least taken to be."""
 _FEWEST = 4
 """Shapes below which nothing is fitted."""
 
@@ -71,17 +73,17 @@ def costs(
         return estimate, f"measured on {len(samples)} shapes, {100 * error:.0f} % off"
 
     result = engine.on_main(find)
-    return None if result is None else (started(result[0], lengths, budget), result[1])
+    return None if result is None else (started(result[0], lengths), result[1])
 
 
-def started(costs: Costs, lengths: Floats, budget: float) -> Costs:
-    """Return costs whose start is at least what the plan by length takes it to be.
+def started(costs: Costs, lengths: Floats) -> Costs:
+    """Return costs whose start is at least a part of what a row of mean length takes.
 
     Repeats show less of it than a run has, whose every micro-batch is the first one of its length; and too low a start
-    cuts too finely, which costs more than a cut that is a little too coarse.
+    cuts too finely, which costs more than a cut that is a little too coarse (docs/experiments.md, "Scale").
     """
-    least = balance.START * budget * (costs.second + costs.square * float(lengths.mean()))
-    return replace(costs, start=max(costs.start, least))
+    mean = float(lengths.mean())
+    return replace(costs, start=max(costs.start, _LEAST_START * (costs.second + costs.square * mean) * mean))
 
 
 def remembered(task: Task, recipe: Recipe) -> Costs | None:

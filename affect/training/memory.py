@@ -55,6 +55,9 @@ def choose(
     if train.budget != "auto" and isinstance(asked, str) and asked != "auto":
         named = train.costs if isinstance(train.costs, tuple) else None
         words = f"budget {train.budget:.4g} as named, {asked}"
+        words += "; balanced by padded length: costs are measured where the budget or the mode is" * (
+            engine.world > 1 and train.costs == "auto"
+        )
         return State(budget=float(train.budget), mode=asked, costs=named), words
     longest = int(lengths.argmax())
     try:

@@ -332,16 +332,22 @@ class Run:
             self.engine.on_main(lambda: self._write_best(weights, scores))
         if self.recipe.train.average_best > 1:
             self._keep_candidate(score)
-        shown = [measure.name for measure in self.measures if measure is first or measure.headline]
-        main = next(iter(scores.values()))
-        chosen = " ".join(f"{name} {main[name]:.3f}" for name in shown)
-        self.log(logging.INFO, f"epoch {epoch + 1}: {chosen}{' *' if better else ''}")
+        self.log(logging.INFO, f"epoch {epoch + 1}: {self._told(scores)}{' *' if better else ''}")
         if not math.isfinite(score):
             news = [f"{first.shown} is not defined on this evaluation, which chooses no weights", *news]
         for line in news:
             self.log(logging.INFO, line)
         if self.start.watch is not None:
             self.start.watch(epoch, score)
+
+    def _told(self, scores: Scores) -> str:
+        """Return the scores of the evaluation that selects, and the first score of each other one, in words."""
+        first = self.measures[0]
+        shown = [measure.name for measure in self.measures if measure is first or measure.headline]
+        main = next(e.name for e in self.each_epoch if e.selects)
+        words = [f"{name} {scores[main][name]:.3f}" for name in shown]
+        others = [f"({name}: {own[first.name]:.3f})" for name, own in scores.items() if name != main]
+        return " ".join([*words, *others])
 
     def _evaluated(self) -> torch.nn.Module:
         return self.model if self.average is None else self.average.model

@@ -103,6 +103,12 @@ def test_a_score_off_the_scale_that_training_has_is_told(made, caplog):
     assert "the score lip 7 is not on the scale 1 to 5 of the clips to train on" in caplog.text
     with pytest.raises(AffectError, match="the score lip 7 is not on the scale 0 to 5"):
         made(samples, scale=(0, 5))
+    each = made(samples, scale={"lip": (0, 10)})
+    assert each.scores == {"lip": (0, 10), "all": corpus.scores["all"]} and each.inferred
+    with pytest.raises(AffectError, match="the score lip 7 is not on the scale 0 to 6"):
+        made(samples, scale={"lip": (0, 6)})
+    with pytest.raises(AffectError, match="has no score 'lib': did you mean 'lip'"):
+        made(samples, scale={"lib": (0, 6)})
 
 
 def test_rows_may_be_edited_and_a_damaged_folder_is_one_line(made, tmp_path):
@@ -210,6 +216,14 @@ def test_a_generator_is_left_out(made):
 def test_splits_that_can_not_be(made, groups, kind, folds, words):
     with pytest.raises(AffectError, match=words):
         way(made(clips(**groups)), kind, folds)
+
+
+def test_parts_of_its_own_have_no_folds(made):
+    corpus = made(clips(parts=OWN))
+    for kind in (None, "own"):
+        with pytest.raises(AffectError, match="names its parts: folds are of a split by groups"):
+            way(corpus, kind, 3)
+    assert way(corpus, "source", 3).folds == 3
 
 
 def test_clips_with_the_same_features_in_two_parts_are_said(made):

@@ -26,6 +26,7 @@ from affect.tasks.emotion.config import Emotion, Model, Signature
 from affect.tasks.emotion.model import EmotionModel
 from affect.tasks.emotion.predict import Graph, Predictor
 from affect.tasks.multimodal_emotion.models import MODELS
+from affect.tasks.talking_face.config import Loss, TalkingFace
 from affect.training import memory, run_dir, stacked_trainer, step, trainer
 from affect.training.distributed import join, launch_settings
 from affect.training.run import Run, Start
@@ -33,6 +34,8 @@ from tests.device import device as accelerator
 from tests.inference.asking import ask
 from tests.tasks.emotion import test_variants as variants
 from tests.tasks.multimodal_emotion import small
+from tests.tasks.talking_face import small as quality
+from tests.tasks.talking_face import test_end_to_end as films
 from tests.third.config import Activity
 from tests.third.task import ActivityTask
 from tests.training import runs, test_step_encoders, toy
@@ -205,8 +208,93 @@ def test_fusion_models_train_alone_and_stacked_as_on_the_cpu(feature_corpus, tmp
     assert_near(found, wanted)
 
 
+@pytest.mark.parametrize(("place", "name"), enumerate(name for name in MODELS if name != "misa"))
+def test_fusion_models_are_cut_as_on_the_cpu(feature_corpus, tmp_path, place, name):
+    """In each mode by turns; the one of the most terms is below."""
+    base = small.with_(
+        small.recipe(feature_corpus, name=name, dropout=DROPOUT, epochs=1),
+        data__fold=1, optim__lr=1e-4, train__batch=45, train__budget=15.0,
+    )  # fmt: skip
+
+    def work(kind: str) -> list[list[float]]:
+        mode = "hold" if kind == "cpu" else ("hold", "replay", 0.5)[place % 3]
+        recipe = small.with_(base, train__mode=mode)
+        top = small.train(recipe, tmp_path / kind, seeds=(0,), stacked=False, only=("valid",))
+        return [small.losses(folder) for folder in small.folders(top)]
+
+    wanted, found = both(work)
+    assert_near(found, wanted)
+
+
 def assert_near(found: list[list[float]], wanted: list[list[float]]) -> None:
     assert np.abs(np.array(found) - np.array(wanted)).max() < NEAR
+
+
+def test_a_fusion_model_is_cut_predicts_and_goes_on_as_on_the_cpu(feature_corpus, tmp_path, monkeypatch):
+    """The one of the most terms; each epoch is a step of several micro-batches, and a session."""
+    base = small.recipe(feature_corpus, name="misa", dropout=DROPOUT, epochs=2)
+    base = small.with_(base, data__fold=1, optim__lr=1e-4, train__batch=45, train__budget=15.0)
+
+    def session(kind: str, mode: Any, folder: str) -> Path:
+        with on(kind):
+            recipe = small.with_(base, train__mode=mode)
+            top = small.train(recipe, tmp_path / folder, seeds=(0,), stacked=False, only=("test1",))
+        return small.folders(top)[0]
+
+    wanted = session("cpu", "hold", "here")
+    with runs.interrupted(2, monkeypatch):
+        session(accelerator.NAME, "replay", "there")
+    assert_alike(session(accelerator.NAME, 0.5, "there"), wanted, "test1")
+
+
+def assert_alike(folder: Path, wanted: Path, part: str) -> None:
+    """Hold that a run has another one's losses, and predicts what that does."""
+    assert runs.losses(folder) == pytest.approx(runs.losses(wanted), abs=NEAR)
+    rows, others = (run_dir.read_rows(each, part) for each in (wanted, folder))
+    assert rows
+    assert [row["id"] for row in others] == [row["id"] for row in rows]
+    for row, other in zip(rows, others, strict=True):
+        assert numbers(other) == {name: pytest.approx(value, abs=1e-4) for name, value in numbers(row).items()}
+
+
+def quality_of_features(root: Path) -> TalkingFace:
+    """Return a recipe with every term of two scores, of clips of two features that are lost at random."""
+    base = quality.recipe(root, "every_term", batch=36, budget=200.0)
+    model = replace(base.model, encoder_layers=1, modality_dropout=0.4, alignment=0.1)
+    data = replace(base.data, features=("visual", "audio"), scores=("audio_quality_score", "overall_score"))
+    return replace(base, data=data, model=model)
+
+
+def quality_of_clips(root: Path) -> TalkingFace:
+    """Return a recipe of encoders that learn, with a term of the batch."""
+    base = films.recipe(root.with_name("films"), loss=Loss(plcc=0.5))
+    data = replace(base.data, clips=12, clip_seconds=(0.3, 0.5))
+    return replace(base, data=data, train=replace(base.train, batch=12, steps=None, budget=60.0))
+
+
+@pytest.mark.parametrize(
+    ("make", "modes"), [(quality_of_features, ("hold", "replay", 0.5)), (quality_of_clips, ("replay", 0.5))]
+)
+def test_talking_faces_train_go_on_and_predict_as_on_the_cpu(clips_root, tmp_path, monkeypatch, make, modes):
+    """Each epoch is a step of several micro-batches, and a session of another mode."""
+    base, epochs = make(clips_root), len(modes)
+    train = replace(base.train, epochs=epochs, evaluate_every=epochs)
+    base = replace(base, optim=replace(base.optim, lr=1e-4, schedule="constant", warmup=0.0), train=train)
+
+    def begun(mode: Any, folder: str) -> Run:
+        recipe = replace(base, train=replace(base.train, mode=mode))
+        run = quality.run(recipe, tmp_path / folder, only=("test",))
+        assert run.schedule.per_epoch == 1
+        assert len(run.schedule.cut(0).ranks[0]) > 2
+        return run
+
+    with on("cpu"):
+        trainer.train(begun("hold", "here"))
+    with on(accelerator.NAME):
+        for mode in modes[:-1]:
+            runs.interrupt(begun(mode, "there"), 2, monkeypatch)
+        trainer.train(begun(modes[-1], "there"))
+    assert_alike(tmp_path / "there", tmp_path / "here", "test")
 
 
 def test_a_task_of_another_package_trains_as_on_the_cpu(tmp_path):

@@ -34,4 +34,4 @@ def test_ranks_exchange_what_batch_terms_read_in_one_collective(ranks):
         for name in (*toy.ADDITIVE, "additive"):
             assert rank["widths"][name] == []
         assert rank["widths"]["ccc_valence"] == [2]
-        assert rank["widths"]["gathered"] == [1 + 1 + 4 + 4 + 14 + 2]
+        assert rank["widths"]["gathered"] == [1 + 1 + 4 + 4 + 6 + 6 + 17 + 2 + 2]

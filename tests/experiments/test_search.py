@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
+import signal
 import sqlite3
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from filelock import FileLock
 from affect import cli
 from affect.cli.arguments import experiments_in, recipe_of
 from affect.errors import AffectError
+from affect.experiments import optuna_study
 from affect.experiments import search as searching
 from affect.experiments.definitions import Search, changed, resolve
 from affect.experiments.optuna_study import Study
@@ -27,6 +32,7 @@ from affect.tasks.emotion.config import Emotion
 from affect.tasks.emotion.task import EmotionTask
 from affect.training import trainer
 from affect.training.run import DivergedError, Run
+from tests import forked
 from tests.distributed.launch import ranks_of
 from tests.launching import assert_one_line
 from tests.training import runs
@@ -354,15 +360,94 @@ def test_seeds_and_folds_are_averaged(launch, where):
     assert stored(top)[0].value == pytest.approx(sum(end["scores"]["valid"]["ccc"] for end in ends) / 2, abs=1e-12)
 
 
-def test_two_searches_in_one_folder_and_a_corrupt_study_are_one_line(launch, where):
+def test_a_study_that_is_kept_and_a_corrupt_one_are_one_line(launch, where, monkeypatch):
     top = where / "runs" / "search"
     top.mkdir(parents=True)
+    monkeypatch.setattr(optuna_study, "_WAIT", 0.1)
     with FileLock(top / "study.lock"):
         code, _, err = launch("search", "--trials", "1", *FAST)
-    assert_one_line(code, err, "another search is running in runs/search")
+    assert_one_line(code, err, "study.db is kept by another process")
     (top / "study.db").write_text("not a database, and long enough to be read as a page of one" * 40)
     code, _, err = launch("search", "--trials", "1", *FAST)
     assert_one_line(code, err, "study.db can't be used", "not a database")
+    (top / "trial0").mkdir()
+    with FileLock(top / "trial0" / ".lock"):
+        code, _, err = launch("search", "--trials", "1", *FAST, "--overwrite")
+    assert_one_line(code, err, "another process searches in runs/search")
+    assert (top / "study.db").exists()
+
+
+# Several processes
+
+
+def test_a_trial_is_of_one_process_and_of_another_once_that_has_ended(tmp_path):
+    search = Search(of="base", ranges=("optim.lr=1e-4..1e-1 log",), trials=3)
+    one, other = (Study(tmp_path, search, resolve(search, Emotion()), 1) for _ in range(2))
+    first, second = one.next(), other.next()
+    assert (first.number, second.number) == (0, 1)
+    assert first.values != second.values
+    assert [trial.state for trial in one.trials()] == ["running"] * 2
+    other.close()
+    assert [(trial.number, trial.state) for trial in one.trials()] == [(0, "running"), (1, "interrupted")]
+    assert one.next() == replace(second, state="interrupted"), "with its values"
+    third = Study(tmp_path, search, resolve(search, Emotion()), 1)
+    assert third.next().number == 2
+    assert one.next() is None, "all are run or running"
+    for trial in (0, 1):
+        one.finish(trial, 0.5)
+    third.finish(2, 0.7)
+    assert [trial.number for trial in one.trials()] == [2, 0, 1]
+    assert not [*tmp_path.rglob(".lock")]
+    one.close()
+    third.close()
+
+
+def waited_for(path: Path) -> Path:
+    """Wait until another process has made `path`."""
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} has not come"
+        time.sleep(0.02)
+    return path
+
+
+def test_two_processes_share_a_search_and_one_takes_up_what_the_other_was_killed_in(launch, where, monkeypatch):
+    """The other one ends trial 0 while trial 1 is under way here, and is killed in trial 2."""
+    options = ("search", "--trials", "3", "--ranges", "optim.lr=1e-4..1e-1 log", *FAST)
+    top, real = where / "runs" / "search", trainer.train
+
+    def theirs(run):
+        if "trial0/" not in str(run.folder):
+            os.kill(os.getpid(), signal.SIGKILL)
+        waited_for(top / "trial1" / "seed0" / "fold1" / "checkpoints")
+        return real(run)
+
+    def other():
+        trainer.train = theirs
+        cli.launch(experiments_in(RECIPE), options)
+
+    def ours(run):
+        if "trial1/" in str(run.folder):
+            kept = run.folder / "checkpoints"
+            kept.mkdir(exist_ok=True)
+            assert killed.result().returncode == -signal.SIGKILL, killed.result().stderr
+            assert kept.exists(), "weights of a trial that is under way"
+        assert "trial0/" not in str(run.folder)
+        return real(run)
+
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(forked.program, other)
+        waited_for(top / "trial0" / ".lock")
+        monkeypatch.setattr(trainer, "train", ours)
+        code, out, err = launch(*options)
+    assert code == 0, err
+    trials = stored(top)
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 3
+    assert [trial.user_attrs["starts"] for trial in trials] == [1, 1, 2]
+    best = max(trials, key=lambda trial: trial.value)
+    assert json.loads((top / "best.json").read_text())["trial"] == best.number
+    assert out.count("| finished |") == 3
+    assert [path.parents[2].name for path in top.rglob("checkpoints")] == [f"trial{best.number}"]
 
 
 def test_a_folder_of_runs_is_no_place_for_a_search(launch, where):

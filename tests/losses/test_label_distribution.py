@@ -43,7 +43,13 @@ def test_reflected_counts_by_hand():
     assert found[0] / found[1] == pytest.approx(smoothed[1] / smoothed[0], abs=1e-5)
     assert found @ COUNTS == pytest.approx(200)
     assert (found == found[::-1]).all()
-    assert bin_weights(COUNTS, kernel=1) == pytest.approx([4, 1, 0.4, 1, 4])
+    assert bin_weights(COUNTS, sigma=0.1) == pytest.approx([4, 1, 0.4, 1, 4]), "hardly smoothed"
+
+
+def test_a_wider_kernel_has_more_neighbours():
+    for sigma, near in ((2.0, 2), (4.0, 4)):
+        smoothed = 1 / bin_weights([0] * 7 + [1] + [0] * 7, sigma=sigma)[7:]
+        assert (np.diff(smoothed[: near + 1]) < 0).all() and (smoothed[near:] == smoothed[near]).all()
 
 
 def test_bins_far_from_any_label_weigh_as_the_rarest():

@@ -4,7 +4,9 @@ import json
 import logging
 import pickle
 import zlib
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,18 +66,20 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=1000, **names)
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """A folder of each kind of encoder, as the hub would give it."""
+def write_encoders(top: Path, kinds: Iterable[str]) -> None:
+    """Write a folder of each kind of encoder into `top`, as the hub would give it."""
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
-    found = {}
-    for kind, config in KINDS.items():
-        folder = tmp_path_factory.mktemp(kind)
-        AutoModel.from_config(config(len(tokenizer))).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        found[kind] = str(folder)
-    return found
+    for kind in kinds:
+        AutoModel.from_config(KINDS[kind](len(tokenizer))).save_pretrained(top / kind)
+        tokenizer.save_pretrained(top / kind)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    top = tmp_path_factory.mktemp("encoders")
+    write_encoders(top, KINDS)
+    return {kind: str(top / kind) for kind in KINDS}
 
 
 def config_of(name, folders, **options) -> TextConfig:

@@ -365,16 +365,17 @@ def test_other_features_of_the_same_labels_are_compared_and_told(tmp_path: Path,
 
 
 def test_runs_that_differ_in_hardware_alone_are_told_to_be_the_same(tmp_path: Path, write_run) -> None:
+    same = {"corpus": "calls@1234", "packages": {"torch": "2.13.0+cpu"}}
     for name, facts in (
         ("a", {}),
-        ("four", {"world": 4, "device": "NVIDIA H200"}),
+        ("four", {"world": 4, "device": "NVIDIA H200", "packages": {"torch": "2.13.0+cu130"}}),
         ("bf16", {"world": 4, "precision": "bf16"}),
-        ("torch", {"world": 4, "packages": {"torch": "2.11.0"}}),
+        ("torch", {"world": 4, "packages": {"torch": "2.11.0+cpu"}}),
         ("data", {"fingerprint": "other"}),
     ):
-        write_run(tmp_path / name, 1, BOTH, size=40, environment={"corpus": "calls@1234"} | facts)
+        write_run(tmp_path / name, 1, BOTH, size=40, environment=same | facts)
     change = tmp_path / "rate"
-    path = write_run(change, 1, BOTH, size=40, environment={"corpus": "calls@1234", "world": 4}) / "recipe.json"
+    path = write_run(change, 1, BOTH, size=40, environment=same | {"world": 4}) / "recipe.json"
     path.write_text(path.read_text().replace("0.0001", "0.0002"))
 
     def said(name: str) -> list[str]:

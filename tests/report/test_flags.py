@@ -272,7 +272,8 @@ def test_a_validation_score_that_falls_while_the_loss_does_too(tmp_path: Path, w
     assert "stop earlier" in flag.advice
     assert "encoder_lr 5e-6" in flag.advice
     course(path, RISING_THEN_FALLING, lambda step: 0.3 + 0.0005 * step)
-    assert "rates are too high" in only(tmp_path / "a").advice
+    found = {flag.kind: flag for flag in flags(read(tmp_path / "a"))}
+    assert "rates are too high" in found["falling score"].advice and "loss does not fall" in found
 
 
 @pytest.mark.parametrize(
@@ -381,36 +382,42 @@ def test_a_rate_that_decides_nothing_is_not_blamed(tmp_path: Path, write_run, mo
         (lambda step: 0.3 + 1.2 * step / 400, "rising loss"),  # steadily, from .3 to 1.5
         (lambda step: 0.9 - 0.006 * step if step < 100 else 0.3 + 0.002 * (step - 100), "rising loss"),  # and back
         (lambda step: 1 - 0.99 * step / 300 if step < 300 else 0.01 + 0.0003 * (step - 300), None),  # near 0 still
-        (lambda step: 0.5 + 0.1 * math.sin(7.0 * step), None),  # noise
-        (lambda step: 0.4 + 0.1 * step / 400, None),  # a little
+        (lambda step: 0.5 + 0.1 * math.sin(7.0 * step), "loss does not fall"),  # noise
+        (lambda step: 0.4 + 0.1 * step / 400, "loss does not fall"),  # a little
+        (lambda step: 0.5 + 0.1 * math.sin(7.0 * step) + (step < 11), None),  # all of its fall in ten steps
+        (lambda step: 0.5 + 0.3 * math.sin(7.0 * step) - 0.1 * step / 400, None),  # a fall that many steps tell
     ],
 )
-def test_a_loss_that_rises(tmp_path: Path, write_run, losses: Callable[[int], float], kind: str | None) -> None:
+def test_a_loss_that_rises_or_does_not_fall(
+    tmp_path: Path, write_run, losses: Callable[[int], float], kind: str | None
+) -> None:
     path = write_run(tmp_path / "a", 1, {"valence": 0.7}, epochs=20)
     course(path, [0.5 + 0.01 * k for k in range(20)], losses)
     found = [flag for flag in flags(read(tmp_path / "a")) if not flag.kind.startswith("quick")]
     assert [flag.kind for flag in found] == ([kind] if kind else [])
-    if kind:
+    if kind == "rising loss":
         assert "at last" in found[0].evidence
         assert "halve lr and encoder_lr" in found[0].advice
+    elif kind:
+        assert "in its first steps" in found[0].evidence and "learning rate" in found[0].advice
 
 
 @pytest.mark.parametrize(
-    ("losses", "found"),
+    ("losses", "kind"),
     [
-        (lambda step: 0.4 if step < 80 else 0.4 + 0.05 * (step - 80), True),
-        (lambda step: 3.0 if step == 70 else 0.4, False),  # one odd batch
-        (lambda step: 1.0 if step < 20 else 0.01 if step < 100 else 0.04, False),  # still far below its start
-        (lambda step: -0.4 if step < 80 else -0.1, False),  # log variances make losses negative
+        (lambda step: 0.4 if step < 80 else 0.4 + 0.05 * (step - 80), "exploding loss"),
+        (lambda step: 3.0 if step == 70 else 0.4, "loss does not fall"),  # one odd batch
+        (lambda step: 1.0 if step < 20 else 0.01 if step < 100 else 0.04, None),  # still far below its start
+        (lambda step: -0.4 if step < 80 else -0.1, "loss does not fall"),  # log variances make losses negative
     ],
 )
-def test_a_loss_that_explodes(tmp_path: Path, write_run, losses: Callable[[int], float], found: bool) -> None:
+def test_a_loss_that_explodes(tmp_path: Path, write_run, losses: Callable[[int], float], kind: str | None) -> None:
     change_events(
         write_run(tmp_path / "a", 1, {"valence": 0.5}),
         lambda event: event.update(loss=losses(event["step"])) if event["event"] == "step" else None,
     )
-    assert kinds(tmp_path / "a") == ({("exploding loss", "seed0/fold1")} if found else set())
-    if found:
+    assert kinds(tmp_path / "a") == ({(kind, "seed0/fold1")} if kind else set())
+    if kind == "exploding loss":
         flag = only(tmp_path / "a")
         assert "0.4 (median) before" in flag.evidence
         assert ".3" in flag.advice
@@ -424,6 +431,28 @@ def test_a_gradient_that_explodes(tmp_path: Path, write_run, norm: float, found:
     if found:
         words = "norm 101 at step 33, the median is 1 (1 of 120 steps over 100 times it)"
         assert only(tmp_path / "a").evidence == words
+
+
+@pytest.mark.parametrize(
+    ("norms", "losses", "found"),
+    [
+        (lambda step: 1.0 if step < 60 else 1e-3, lambda step: 0.9 - 0.001 * step, "norm 0.001 at steps 115 on, 1"),
+        (lambda step: 1.0 if step < 60 else 1e-3, lambda step: 0.9 * 0.98**step, None),  # what is wanted
+        (lambda step: 1.0 if step < 60 else 2e-2, lambda step: 0.9 - 0.001 * step, None),
+        (lambda step: 0.0, lambda step: 0.9 - 0.001 * step, "norm 0 at most, all steps"),
+    ],
+)
+def test_a_gradient_that_vanishes(tmp_path: Path, write_run, norms, losses, found: str | None) -> None:
+    path = write_run(tmp_path / "a", 1, {"valence": 0.5})
+
+    def change(event: dict[str, Any]) -> None:
+        if event["event"] == "step":
+            event.update(grad_norm=norms(event["step"]), loss=losses(event["step"]))
+
+    change_events(path, change)
+    assert kinds(tmp_path / "a") == ({("vanishing gradient", "seed0/fold1")} if found else set())
+    if found:
+        assert only(tmp_path / "a").evidence.startswith(found) and "saturated" in only(tmp_path / "a").advice
 
 
 @pytest.mark.parametrize(("train", "found"), [(0.63, False), (0.66, True)])

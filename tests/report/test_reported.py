@@ -64,12 +64,12 @@ def test_names_titles_and_aliases_are_one_measure(tmp_path: Path) -> None:
 
 
 def test_numbers_of_no_known_task_are_shown_as_they_are(tmp_path: Path) -> None:
-    given = {"name": "a", "source": "s", "scores": {"1": {"test": {"der": 0.11}}, "2": {"test": {"der": 0.13}}}}
+    given = {"name": "a", "source": "s", "scores": {"1": {"test": {"wer": 0.11}}, "2": {"test": {"wer": 0.13}}}}
     text = report.write(written(tmp_path, given)).read_text(encoding="utf-8")
-    assert "mean ± deviation over 2 folds: **der 0.120 ± 0.014**" in text
+    assert "mean ± deviation over 2 folds: **wer 0.120 ± 0.014**" in text
     with pytest.raises(AffectError, match="task is no task"):
         load(written(tmp_path, given | {"task": "dance"}))
-    with pytest.raises(AffectError, match="scores of der are of no measure"):
+    with pytest.raises(AffectError, match="scores of wer are of no measure"):
         load(written(tmp_path, given | {"task": "multimodal_emotion"}))
 
 

@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from affect.errors import AffectError, nearest
-from affect.report import read
+from affect.report import read, rows, runs
 
 
 def test_runs_come_by_seed_and_fold(tmp_path: Path, write_run) -> None:
@@ -130,3 +131,18 @@ def test_classes_are_read_as_text_and_missing_ones_as_nan(tmp_path: Path, write_
     assert run.predictions["test"]["Ses01_0000"]["probability"]["emotion"]["sad"] == 0.9
     assert not run.problems
     assert not run.reported
+
+
+def test_what_a_comparison_does_not_need_is_read_when_it_is_asked_for(tmp_path: Path, write_run, monkeypatch) -> None:
+    write_run(tmp_path / "a", 1, {"valence": 0.5})
+    (whole,), (less,) = read(tmp_path / "a"), read(tmp_path / "a", scores_only=True)
+    opened: list[str] = []
+
+    def counted(path: Path, *given: Any, **named: Any) -> list[dict[str, Any]]:
+        opened.append(path.name)
+        return rows.lines(path, *given, **named)
+
+    monkeypatch.setattr(runs, "lines", counted)
+    assert (less.end, less.recipe) == (whole.end, whole.recipe) and opened == []
+    assert [*less.evals] == whole.evals and [*less.timing] == whole.timing and [*less.steps] == whole.steps
+    assert len(less.evals) == len(whole.evals) and opened == ["metrics.jsonl", "timing.jsonl", "metrics.jsonl"]

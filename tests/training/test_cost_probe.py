@@ -71,6 +71,16 @@ def test_a_second_start_measures_nothing(setting, monkeypatch):
     assert cost_probe.remembered(setting.task, other) is None
 
 
+def test_a_start_that_is_too_small_is_none_that_a_run_plans_by(setting):
+    costs(setting)
+    path, told = kept()
+    path.write_text(json.dumps(told | {"costs": [0.0, 0.5, 0.0]}))
+    found, words = costs(setting)
+    assert words == "remembered"
+    assert found == Costs(pytest.approx(0.4 * 0.5 * setting.lengths.mean()), 0.5, 0.0)
+    assert found.words("s of audio") in folds.dry_run(setting.recipe, Options())
+
+
 @pytest.mark.parametrize("change", [{"sizes": [1, 2]}, {"costs": [1.0, -1.0, 0.0]}, {"costs": None}])
 def test_those_of_another_model_or_a_damaged_file_are_measured_anew(setting, change):
     costs(setting)

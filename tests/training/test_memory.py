@@ -21,7 +21,9 @@ def engine(world: int) -> SimpleNamespace:
     return SimpleNamespace(world=world, rank=1, accelerated=False, on_main=lambda work: work())
 
 
-@pytest.mark.parametrize(("mode", "then"), [("hold", "replay"), ("replay", "replay"), ("one pass", "one pass")])
+@pytest.mark.parametrize(
+    ("mode", "then"), [("hold", "replay"), ("mixed", "replay"), ("replay", "replay"), ("one pass", "one pass")]
+)
 @pytest.mark.parametrize(("world", "error"), [(1, SHORT), (1, MemoryError()), (2, OutVotedError("rank 1"))])
 def test_the_step_is_repeated_at_half_the_budget(tmp_path, mode, then, world, error):
     state = State(budget=3.0, mode=mode)

@@ -28,7 +28,7 @@ class Setting:
 
     def choose(self, **train) -> tuple[float, str]:
         recipe = replace(self.recipe, train=Train(**{"batch": 8, **train}))
-        self.state, _ = memory.choose(self.engine, self.task, self.model, self.task.terms(), self.part, recipe)
+        self.state, self.words = memory.choose(self.engine, self.task, self.model, self.task.terms(), self.part, recipe)
         return self.state.budget, self.state.mode
 
 
@@ -107,6 +107,7 @@ def test_hold_where_a_ranks_whole_share_fits_else_replay(ccc, monkeypatch):
     limit(monkeypatch, ccc, 3 * one)
     assert ccc.choose(budget=2 * top)[1] == "mixed", "some of the graphs fit"
     assert ccc.state.capacity == pytest.approx(2.5 * top, rel=0.01)
+    assert f"mixed, {ccc.state.capacity:.4g} s of audio of graphs kept" in ccc.words
     assert ccc.choose(budget=2 * top, mode=0.5)[1] == "mixed"
     limit(monkeypatch, ccc, 20 * one)
     assert ccc.choose(budget=2 * top, mode="replay")[1] == "replay"

@@ -23,6 +23,7 @@ from transformers import (
 from affect import keyed
 from affect.losses.ccc import ccc_term
 from affect.models import tiny
+from affect.models.lora import add_lora
 from affect.models.text import TextConfig, TextEncoder
 from affect.models.text_encoder import PretrainedText, build_model, with_dropout
 from affect.task import Batch
@@ -181,6 +182,18 @@ def test_what_a_text_encoder_draws_follows_the_examples(name):
         text = TextEncoder(config, PretrainedText(build_model(made), name=name, frozen=False))
     section = Model(encoder="none", text=name, prosody_dim=0, hidden=16, dropout=0.2)
     hold_any_cut(EmotionModel(section, Signature(), text=text).train(), text=True)
+
+
+def test_what_adapters_drop_follows_the_examples():
+    """A recipe's own adapters drop nothing; peft's modules for it are replaced all the same."""
+    torch.manual_seed(0)
+    section = Model(encoder="tiny", train_encoder="transformer", prosody_dim=0, hidden=16, dropout=0.0)
+    model = EmotionModel(section, Signature())
+    add_lora(model.encoder, 2, dropout=0.3)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.1)
+    hold_any_cut(model.train())
 
 
 @pytest.mark.parametrize("train", ["transformer", "none"])

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from affect.errors import AffectError
-from affect.training import checkpoint, step, trainer
+from affect.task import Evaluation, evaluations_of
+from affect.tasks.emotion.task import EmotionTask
+from affect.training import checkpoint, run_dir, step, trainer
 from affect.training.clock import STEP
 from affect.training.prediction import predict
 from tests.training import runs
@@ -295,6 +297,7 @@ def test_the_first_line_says_what_runs_where(small_corpus, tmp_path, log):
     assert (
         "engine single, 1 rank on 1 node, cpu, precision no; global batch 8 of 24, 3 steps an epoch, 6 in all" in line
     )
+    assert line.partition("micro-batches a rank (")[2].startswith(("hold", "mixed", "replay"))
     text = (tmp_path / "run" / "train.log").read_text()
     assert line in text.splitlines()[0]
     assert "s of audio a second, padding" in text
@@ -335,17 +338,29 @@ def test_tensorboard_gets_losses_rates_speeds_and_scores(small_corpus, tmp_path)
     run.engine.end()
     events = EventAccumulator(str(next(tmp_path.glob("run/affect/events.*"))))
     events.Reload()
-    named = events.Tags()["scalars"]
-    assert {
-        "train/loss",
-        "train/grad_norm",
-        "lr/head",
-        "speed/waiting",
-        "speed/peak_share",
-        "speed/forward_seconds",
-        "valid/ccc",
-        "diagnostics/gradient_norm/ccc_valence",
-    } <= set(named)
-    assert [round(e.value, 5) for e in events.Scalars("train/loss")] == [
-        round(value, 5) for value in runs.losses(tmp_path / "run")
-    ]
+    lines = list(run_dir.read_lines(tmp_path / "run" / "metrics.jsonl"))
+    steps, scored = ([line for line in lines if line["event"] == kind] for kind in ("step", "eval"))
+    timing = {line["step"]: line for line in run_dir.read_lines(tmp_path / "run" / "timing.jsonl")}
+    for name, values in {
+        "train/loss": [line["loss"] for line in steps],
+        "train/grad_norm": [line["grad_norm"] for line in steps],
+        "lr/head": [line["lr"]["head"] for line in steps],
+        "valid/ccc": [line["scores"]["ccc"] for line in scored if line["evaluation"] == "valid"],
+        "diagnostics/gradient_norm/ccc_valence": [line["diagnostics"]["gradient_norm/ccc_valence"] for line in steps],
+    }.items():
+        assert [event.value for event in events.Scalars(name)] == pytest.approx(values, rel=1e-5), name
+    for name in ("waiting", "peak_share", "forward_seconds"):
+        # Once a second at most.
+        sent = events.Scalars(f"speed/{name}")
+        assert [event.value for event in sent] == pytest.approx([timing[event.step][name] for event in sent], rel=1e-5)
+        assert sent
+
+
+def test_the_log_tells_the_scores_of_the_evaluation_that_selects(small_corpus, tmp_path, monkeypatch, log):
+    each = [Evaluation(name="train", part="train", when="epoch", most=6), *evaluations_of([])[1:]]
+    monkeypatch.setattr(EmotionTask, "evaluations", lambda task: each)
+    runs.train(runs.recipe(small_corpus, epochs=1), tmp_path)
+    lines = run_dir.read_lines(tmp_path / "metrics.jsonl")
+    scores = {line["evaluation"]: line["scores"]["ccc"] for line in lines if line["event"] == "eval"}
+    assert f"epoch 1: ccc {scores['valid']:.3f} " in log.text
+    assert f"(train: {scores['train']:.3f})" in log.text

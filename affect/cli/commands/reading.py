@@ -42,7 +42,7 @@ def report(
 
     goals = reports.parse_goals(target)
     paths = reports.expand(runs)
-    other = None if against is None else reports.load(against, paths[0].resolve().parent)
+    other = None if against is None else reports.load(against, paths[0].resolve().parent, scores_only=True)
     for path in paths:
         try:
             page, tables = reports.publish(reports.load(path), other, goals)

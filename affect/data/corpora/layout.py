@@ -16,6 +16,8 @@ from affect.data.corpora.kinds import UTTERANCES, Kind
 from affect.errors import AffectError, nearest
 
 _LOG = logging.getLogger("affect")
+Scales = tuple[float, float] | Mapping[str, tuple[float, float]]
+"""Lowest and highest value of all scores, or of some by their names."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affect.data.corpora.kinds import SCORES
-from affect.data.corpora.layout import Layout
+from affect.data.corpora.layout import Layout, Scales
 from affect.errors import AffectError
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 def read(
     root: str | Path, *, features: Sequence[str] = (), scores: Sequence[str] = (),
-    scale: tuple[float, float] | None = None, widths: Mapping[str, int] | None = None,
+    scale: Scales | None = None, widths: Mapping[str, int] | None = None,
 ) -> ScoreCorpus:  # fmt: skip
     """Return the corpus in folder `root`, or some features and scores of it (all where none are named).
 
-    `scale` is that of all scores, inferred where it is not given, `widths` what features must have. Raises AffectError
-    for a pickle, for files that don't belong together and for names that are not there.
+    `scale` is that of all scores, or of each by its name, inferred where it is not given, `widths` what features must
+    have. Raises AffectError for a pickle, for files that don't belong together and for names that are not there.
     """
     from affect.data.pickle_file import SUFFIXES, is_pickle, refuse
     from affect.data.score_corpus import read_folder

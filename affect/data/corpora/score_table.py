@@ -9,12 +9,11 @@ or OpenFace a clip, or with what `recipes/extract_features.py --store` made of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affect.data.corpora.kinds import SCORES
-from affect.data.corpora.layout import Layout
+from affect.data.corpora.layout import Layout, Scales
 from affect.errors import AffectError
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ _PARTS = {"train": "train", "val": "valid", "valid": "valid", "test": "test"}
 def read(
     root: str | Path, *, table: str | None = None, clip: str | None = None, groups: Sequence[str] = (),
     pattern: str | None = None, frames_of: str | None = None, features: Sequence[str] = (), scores: Sequence[str] = (),
-    scale: tuple[float, float] | None = None, widths: Mapping[str, int] | None = None,
+    scale: Scales | None = None, widths: Mapping[str, int] | None = None,
     videos: str | None = None, boxes: str | None = None,
 ) -> ScoreCorpus:  # fmt: skip
     """Return the clips of the tables in folder `root`, or of the file `table` there.
@@ -36,17 +35,11 @@ def read(
     `root`, `videos` the folder of the clips themselves and `boxes` that of a CSV a clip with its faces: a clip without
     a video that can be read is then left out. Raises AffectError for tables, columns and patterns that can't be used.
     """
-    from affect.data import score_clips, score_tables
+    from affect.data import score_tables
     from affect.data.score_samples import Made, Sample
-    from affect.data.store import Store
 
     folder = Path(root)
-    films = {} if videos is None else score_clips.videos_in(folder / videos)
     tables = _tables(folder, table)
-    place = None if frames_of is None else folder / frames_of
-    if place is not None and not place.exists():
-        raise AffectError(f"{folder} has no {frames_of}")
-    stores = [] if place is None else [Store(path) for path in score_tables.stores_in(place)]
     named = None if pattern is None else score_tables.named_groups(pattern)
 
     def make() -> Made:
@@ -56,25 +49,12 @@ def read(
             own, less = score_tables.samples_of(path, clip=clip, scores=scores, groups=groups, named=named, part=part)
             samples += own
             left_out |= less
-        if stores:
-            samples = score_tables.with_stores(samples, stores)
-        elif place is not None:
-            add = score_tables.with_faces if place.is_dir() else score_tables.with_frames
-            samples = add(samples, place)
-        if films:
-            samples, less = score_clips.looked_at(samples, films)
-            left_out |= less
         return samples, left_out
 
-    beside = [] if place is None else sorted(place.glob("*.csv")) if place.is_dir() else [place]
-    beside = [store.path for store in stores] or beside
-    corpus = score_tables.corpus_of(
-        CORPUS.name, folder, [*tables, *beside, *films.values()], make, (clip, groups, pattern, scores),
-        features=features, scores=scores, scale=scale, widths=widths,
+    return score_tables.corpus_beside(
+        CORPUS.name, folder, [*tables], make, (clip, groups, pattern, scores), frames_of=frames_of, videos=videos,
+        boxes=boxes, features=features, scores=scores, scale=scale, widths=widths,
     )  # fmt: skip
-    made_by = score_tables.manifests_of(stores)
-    corpus = replace(corpus, schema={**corpus.schema, "made_by": made_by}) if made_by else corpus
-    return score_clips.with_videos(corpus, films, None if boxes is None else folder / boxes) if films else corpus
 
 
 def _tables(folder: Path, table: str | None) -> dict[Path, str]:

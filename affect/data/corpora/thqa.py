@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affect.data.corpora.kinds import SCORES
-from affect.data.corpora.layout import Layout
+from affect.data.corpora.layout import Layout, Scales
 
 if TYPE_CHECKING:
     from affect.data.score_corpus import ScoreCorpus
@@ -23,7 +23,7 @@ PATTERN = r"^(?P<source>\d+)_.*_(?P<sentence>\d+)_(?P<generator>[^_]+)$"
 
 def read(
     root: str | Path, *, features: Sequence[str] = (), scores: Sequence[str] = (),
-    scale: tuple[float, float] | None = None, widths: Mapping[str, int] | None = None,
+    scale: Scales | None = None, widths: Mapping[str, int] | None = None,
 ) -> ScoreCorpus:  # fmt: skip
     """Return the videos with `clip` [1, 24] and, where its file is there, `frames` [T, 21], their score `Score`.
 

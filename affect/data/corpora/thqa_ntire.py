@@ -1,6 +1,8 @@
-"""THQA-NTIRE: scores of 10,641 talking-head videos of the NTIRE 2025 challenge, by their names alone.
+"""THQA-NTIRE: scores of 10,641 talking-head videos of the NTIRE 2025 challenge.
 
-`train.csv` and `val.csv` (Video, Score); the scores of its test part are not public. Names are of three kinds:
+`train.csv` and `val.csv` (Video, Score) are enough for what names tell; who has the videos names their folder
+(`--data.videos`), or that of their features (`--data.frames-of`). Scores of its test part are not public. There are
+three kinds of names:
 `<character>_<picture model>_common_voice_en_<sentence>_<talker>.mp4`; `<character>_voice_en_<sentence>_<talker>.mp4`,
 which are THQA's own, by earlier versions of the talkers; `<character>_SEN_<sentence>_<distortion>_<level>.mp4`, real
 speakers whose recording was distorted. Talkers are in both parts, and so is character 14 of 11 picture models: by
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affect.data.corpora.kinds import SCORES
-from affect.data.corpora.layout import Layout
+from affect.data.corpora.layout import Layout, Scales
 
 if TYPE_CHECKING:
     from affect.data.score_corpus import ScoreCorpus
@@ -43,11 +45,13 @@ def groups_of(name: str) -> dict[str, str]:
 
 def read(
     root: str | Path, *, features: Sequence[str] = (), scores: Sequence[str] = (),
-    scale: tuple[float, float] | None = None, widths: Mapping[str, int] | None = None,
+    scale: Scales | None = None, widths: Mapping[str, int] | None = None,
+    frames_of: str | None = None, videos: str | None = None, boxes: str | None = None,
 ) -> ScoreCorpus:  # fmt: skip
-    """Return the videos of both parts with their score `Score`, without features.
+    """Return the videos of both parts with their score `Score`.
 
-    Raises AffectError for tables that can't be used.
+    `frames_of`, `videos` and `boxes` are what lies beside the tables, as of a score_table. Raises AffectError for
+    tables and folders that can't be used.
     """
     from affect.data import score_tables
     from affect.data.score_samples import Made
@@ -59,8 +63,10 @@ def read(
         made = [score_tables.samples_of(path, named=groups_of, part=part) for part, path in files.items()]
         return sum((samples for samples, _ in made), []), {what: why for _, own in made for what, why in own.items()}
 
-    chosen = {"features": features, "scores": scores, "scale": scale or CORPUS.scale, "widths": widths}
-    return score_tables.corpus_of(CORPUS.name, folder, [*files.values()], make, **chosen)
+    return score_tables.corpus_beside(
+        CORPUS.name, folder, [*files.values()], make, frames_of=frames_of, videos=videos, boxes=boxes,
+        features=features, scores=scores, scale=scale or CORPUS.scale, widths=widths,
+    )  # fmt: skip
 
 
 def _holds(folder: Path) -> bool:
@@ -68,7 +74,7 @@ def _holds(folder: Path) -> bool:
         heads = [(folder / name).read_text(encoding="utf-8").partition("\n")[0].strip() for name in TABLES.values()]
     except (OSError, ValueError):
         return False
-    return heads == ["Video,Score"] * len(heads)
+    return all(head.split(",")[:2] == ["Video", "Score"] for head in heads)
 
 
 CORPUS = Layout(
@@ -76,7 +82,7 @@ CORPUS = Layout(
     read=read,
     kind=SCORES,
     columns=("part", "length"),
-    options=("features", "scores", "scale", "widths"),
+    options=("features", "scores", "scale", "widths", "frames_of", "videos", "boxes"),
     holds=_holds,
     sign="train.csv and val.csv with Video and Score",
     scale=(0.0, 5.0),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from affect.findings import Flag
 from affect.metrics import chance
-from affect.tasks.diarization.config import ACTIVITY, CANDIDATES, SPEAKER, Loss, Model
+from affect.tasks.diarization.config import ACTIVITY, CANDIDATES, SPEAKER, VOICES, Loss, Model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +39,7 @@ def sums(outputs: Outputs, targets: Targets, model: Model, loss: Loss) -> Sums:
     return {
         **_of_activity(outputs[ACTIVITY], targets, model, loss),
         **(_of_speakers(outputs[SPEAKER], targets[SPEAKER], loss) if SPEAKER in outputs else {}),
+        **(_compared(targets[VOICES]) if VOICES in targets else {}),
         **_of_weights(outputs, loss),
     }
 
@@ -89,6 +90,12 @@ def _of_speakers(cosines: Tensor, speaker: Tensor, loss: Loss) -> Sums:
         "speakers_right": (right.sum(), valid.sum()),
         "valid_speakers": (valid.sum(), rows),
     }
+
+
+def _compared(voices: Tensor) -> Sums:
+    """Return how many speakers an example has whose embeddings from two blocks are compared."""
+    valid = (voices != -100).sum()
+    return {"compared_speakers": (valid, valid.new_full((), len(voices)))}
 
 
 def _of_weights(outputs: Outputs, loss: Loss) -> Sums:

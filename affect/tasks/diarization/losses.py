@@ -26,7 +26,7 @@ from affect.tasks.diarization.config import (
     VOICES,
     Loss,
     Model,
-)  # fmt: skip
+)
 from affect.tasks.diarization.models.base import Diarizer
 
 

@@ -6,7 +6,7 @@ Importing it loads no tensor library. Errors of recordings are added up before t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from affect.data.activity import activity, in_samples
 from affect.data.rttm import Turn
 from affect.metrics.bootstrap import draws
-from affect.metrics.diarization import Comparison, compare
+from affect.metrics.diarization import Comparison, Errors, compare, errors
 from affect.task import Measure, Row
 
 TURNS = "turns"
 """What is predicted of a row, and what is its target: a list of [start, end, speaker] in seconds."""
+KINDS = ("missed", "false_alarm", "confusion")
+"""The parts of a DER."""
 _FRAME = 160
-"""Samples of the frames in which the report counts speakers."""
+"""Samples of the frames in which report 004 counts speakers."""
 
 Parts = tuple[float, float]
 """What a recording adds to the numerator and to the denominator of a rate."""
@@ -35,7 +37,7 @@ def turns_in(row: Row, side: str) -> list[Turn]:
 def compared(row: Row) -> Comparison:
     """Return how a row's prediction compares with its target, in what is annotated of it."""
     sides = [tuple(turns_in(row, side)) for side in ("prediction", "target")]
-    return _compared(*sides, tuple((start, end) for start, end in row["uem"]))
+    return _compared(*sides, tuple(spans_of(row)))
 
 
 @lru_cache(maxsize=4096)
@@ -46,11 +48,31 @@ def _compared(
     return compare(hypothesis, reference, uem=uem)
 
 
+def errors_of(rows: Iterable[Row]) -> Errors:
+    """Return the errors of rows together."""
+    return sum((compared(row).errors for row in rows), Errors())
+
+
+def errors_by_overlap(rows: Iterable[Row]) -> tuple[Errors, Errors]:
+    """Return the errors of rows together where one speaks at most, and where several speak at once."""
+    alone, both = Errors(), Errors()
+    for row in rows:
+        single = errors(turns_in(row, "prediction"), turns_in(row, "target"), skip_overlap=True, uem=spans_of(row))
+        alone, both = alone + single, both + compared(row).errors
+    several = {name: max(0.0, getattr(both, name) - getattr(alone, name)) for name in (*KINDS, "speech")}
+    return alone, Errors(**several)
+
+
+def spans_of(row: Row) -> list[tuple[float, float]]:
+    """Return what of a row's recording is annotated."""
+    return [(start, end) for start, end in row["uem"]]
+
+
 def _rate(part: str) -> Callable[[Row], Parts]:
     def parts(row: Row) -> Parts:
-        errors = compared(row).errors
-        kinds = ("missed", "false_alarm", "confusion") if part == "der" else (part,)
-        return math.fsum(getattr(errors, kind) for kind in kinds), errors.speech
+        seconds = compared(row).errors
+        kinds = KINDS if part == "der" else (part,)
+        return math.fsum(getattr(seconds, kind) for kind in kinds), seconds.speech
 
     return parts
 
@@ -61,12 +83,12 @@ def _jaccard(row: Row) -> Parts:
 
 
 def _miscount(row: Row) -> Parts:
-    found = compared(row)
-    return float(abs(found.predicted_speakers - len(found.jaccard))), 1.0
+    comparison = compared(row)
+    return float(abs(comparison.predicted_speakers - len(comparison.jaccard))), 1.0
 
 
 def _counted(row: Row) -> Parts:
-    """Return what the report takes for a DER: frames in which speakers are too many or too few, of all frames."""
+    """Return what report 004 takes for a DER: frames in which speakers are too many or too few, of all frames."""
     frames = max(1, round(row["seconds"] * 16_000) // _FRAME)
     numbers = []
     for side in ("prediction", "target"):
@@ -93,13 +115,14 @@ def _measure(
         return np.where(totals > 0, (counts @ above) / np.where(totals > 0, totals, 1.0), np.nan)
 
     return Measure(
-        name=name, title=title, score=score, better="lower", groups=("recording",), replicates=replicates,
-        headline=headline, aliases=aliases,
+        name=name, title=title, score=score, better="lower", groups=(), replicates=replicates, headline=headline,
+        aliases=aliases,
     )  # fmt: skip
 
 
 def _columns(rows: Sequence[Row], parts: Callable[[Row], Parts]) -> Iterator[list[float]]:
-    pairs = [parts(row) for row in rows]
+    # A resampling hands over rows that a model lacks, too: they add nothing.
+    pairs = [parts(row) if TURNS in row["prediction"] else (0.0, 0.0) for row in rows]
     yield [above for above, _ in pairs]
     yield [below for _, below in pairs]
 
@@ -111,6 +134,6 @@ MEASURES = (
     _measure("confusion", "confusion", _rate("confusion")),
     _measure("jer", "JER", _jaccard, headline=True),
     _measure("speaker_count_error", "speakers too many or too few", _miscount),
-    _measure("counted", "the report's DER", _counted),
+    _measure("counted", "report 004's DER", _counted),
 )
 """DER first: it chooses checkpoints. All are better where lower, with collar 0 and overlap scored."""

@@ -1,38 +1,54 @@
-"""What a diarization is shown beside: recordings as models that know nothing, or not who speaks, diarize them."""
+"""What a diarization is shown beside: recordings as models that know nothing, or not who speaks, diarize them.
+
+Importing it loads no tensor library: reports ask it, too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from affect.baselines import turns as trivial
 from affect.data.rttm import Turn
 from affect.metrics.diarization import Segment
 from affect.task import Row
-from affect.tasks.diarization.blocks import Blocks, facts
-from affect.tasks.diarization.measures import TURNS
+from affect.tasks.diarization.measures import TURNS, spans_of, turns_in
 
-Ways = dict[str, Callable[[Sequence[Turn], Sequence[tuple[float, float]]], Iterable[Segment]]]
-_WAYS: Ways = {
-    "silence": lambda turns, uem: trivial.silence(turns),
-    "one_speaker": lambda turns, uem: trivial.one_speaker(turns, uem),
-    "oracle_speech": lambda turns, uem: trivial.oracle_speech(turns),
+if TYPE_CHECKING:
+    from affect.tasks.diarization.blocks import Blocks
+
+Spans = Sequence[tuple[float, float]]
+SILENCE, ONE_SPEAKER, ORACLE_SPEECH = "silence", "one_speaker", "oracle_speech"
+_WAYS: dict[str, Callable[[Sequence[Turn], Spans], Iterable[Segment]]] = {
+    SILENCE: lambda turns, uem: trivial.silence(turns),
+    ONE_SPEAKER: lambda turns, uem: trivial.one_speaker(turns, uem),
+    ORACLE_SPEECH: lambda turns, uem: trivial.oracle_speech(turns),
 }
 """Nobody ever; one speaker always; one speaker whenever somebody speaks: the hard one."""
+NAMES = tuple(_WAYS)
 
 
 def predicted(blocks: Blocks, part: Iterable[Row]) -> dict[str, list[Row]]:
     """Return the rows of a part as each of them predicts it, by name."""
+    from affect.tasks.diarization.blocks import facts
+
     rows: dict[str, list[Row]] = {name: [] for name in _WAYS}
     for row in part:
         samples, turns, uem = blocks.recording(row)
-        known = facts(turns, uem, len(samples))
-        for name, way in _WAYS.items():
-            rows[name].append(_row(row["id"], known, way(turns, [(a, b) for a, b in known["uem"]])))
+        about = facts(turns, uem, len(samples))
+        own = {field: value for field, value in about.items() if field != TURNS}
+        whole = {"id": row["id"], "prediction": {}, "target": {TURNS: about[TURNS]}, "recording": row["id"], **own}
+        for name in _WAYS:
+            rows[name].append(trivially(whole, name))
     return rows
 
 
-def _row(name: str, known: dict[str, Any], turns: Iterable[Segment]) -> Row:
-    own = {field: value for field, value in known.items() if field != TURNS}
+def trivially(row: Row, name: str) -> Row:
+    """Return a row as one of `NAMES` predicts it, by its target and what of it is annotated."""
+    return instead(row, _WAYS[name](turns_in(row, "target"), spans_of(row)))
+
+
+def instead(row: Row, turns: Iterable[Segment]) -> Row:
+    """Return a row with other turns as its prediction."""
     given = [[float(start), float(end), str(speaker)] for start, end, speaker in turns]
-    return {"id": name, "prediction": {TURNS: given}, "target": {TURNS: known[TURNS]}, "recording": name, **own}
+    return {**row, "prediction": {TURNS: given}}

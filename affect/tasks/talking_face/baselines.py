@@ -21,7 +21,8 @@ _KINDS, _FITTED = "kind_mean", ("ridge", "forest")
 def predicted(clips: Clips, train: Dataset, test: Dataset) -> dict[str, list[Row]]:
     """Return the rows of `test` by the name of the model.
 
-    The generator's mean is only there where clips name theirs, the ridge and the forest where there are features.
+    The generator's mean is only there where clips name theirs, the ridge and the forest where there are features or the
+    clips themselves.
     """
     named = GENERATOR in clips.groups
     kinds = [list(part[GENERATOR]) if named else None for part in (train, test)]
@@ -31,7 +32,7 @@ def predicted(clips: Clips, train: Dataset, test: Dataset) -> dict[str, list[Row
     targets = np.array([test[score] for score in clips.scores], np.float64).T.tolist()
     by_model = {}
     for name in baselines.NAMES:
-        if (name == _KINDS and not named) or (name in _FITTED and not clips.features):
+        if (name == _KINDS and not named) or (name in _FITTED and not x.shape[1]):
             continue
         facts = {"groups": own, "kinds_train": kinds[0], "kinds_test": kinds[1]}
         values = baselines.predict(name, x, labels, new, **facts).tolist()
@@ -44,8 +45,8 @@ def predicted(clips: Clips, train: Dataset, test: Dataset) -> dict[str, list[Row
 
 
 def pooled(clips: Clips, part: Dataset) -> Floats:
-    """Return the mean frames of all features side by side [N, D], NaN for what a clip lacks."""
+    """Return the mean frames of all features, and clips' own functionals, side by side [N, D]; NaN: it lacks that."""
     columns = [
         baselines.pooled([clips.frames(row, name) for row in part["row"]], width) for name, width in clips.features
     ]
-    return np.concatenate([np.zeros((len(part), 0)), *columns], axis=1)
+    return np.concatenate([*columns, clips.functionals(list(part))], axis=1)

@@ -44,6 +44,10 @@ class Clips:
         """Return the inputs of rows that no feature of the store gives; here none."""
         return {}
 
+    def functionals(self, rows: Sequence[Row]) -> NDArray[np.float64]:
+        """Return what trivial models are given of rows beyond the store's features [rows, numbers]; here nothing."""
+        return np.zeros((len(rows), 0))
+
     def frames(self, row: int, name: str) -> Frames | None:
         """Return the frames [T, W] of a feature of the store's `row`, one of a vector; None where it has none."""
         array = self.store.read(name, row)

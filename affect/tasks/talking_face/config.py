@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-from affect.config import default_values, require, require_each
+from affect.config import Need, default_values, refuse_unused, require, require_each
 from affect.data import corpora
+from affect.errors import AffectError, nearest
 from affect.recipe import Recipe
 from affect.tasks.talking_face.media import Media
 
 SCORES = ("lip_sync_score", "expression_score", "audio_quality_score", "cross_modal_score", "overall_score")
 """The scores of report 003's data."""
 
-FRAMES, HIDDEN, SPREAD = "_frames", "_h", "_spread"
-"""After a feature's name: how many frames of it there are, its vector for alignment; after a score's: its deviation."""
+FRAMES, HIDDEN = "_frames", "_h"
+"""After a feature's name: how many frames of it there are, its vector for alignment."""
 WORSE, MARGIN = "worse_", "margin"
 """Before a feature's name: the same of the clip made worse; and by how much the clip is better than that."""
 SOUND = "audio"
@@ -66,8 +68,8 @@ class Data:
     """Features that are read, NAME or NAME=WIDTH, which has to be its numbers a frame; all where none are named."""
     scores: tuple[str, ...] = SCORES
     """Scores that are predicted."""
-    scale: tuple[float, float] | None = None
-    """Lowest and highest value of every score; of each as its training labels have it when not given."""
+    scale: tuple[float, float] | tuple[str, ...] | None = None
+    """LOW HIGH of every score, or NAME=LOW,HIGH of each that is named; of others as their training labels have it."""
     split: str = "auto"
     """own: the parts that the data names; a column (generator): its groups are held out. auto: own where the data names
     parts, else identity, else source."""
@@ -101,8 +103,13 @@ class Data:
         require(bool(self.scores), "data.scores", "name one at least", self.scores)
         sound = all(width is None or width > 0 for width in self.widths.values())
         require(sound, "data.features", "be NAME or NAME=WIDTH", self.features)
-        scale = self.scale
-        require(scale is None or scale[0] < scale[1], "data.scale", "go from low to high", scale)
+        named = sum(isinstance(part, str) for part in self.scale or ())
+        require(named in (0, len(self.scales)), "data.scale", "name each score once", self.scale)
+        for name, scale in self.scales.items():
+            if name not in self.scores:
+                raise AffectError(f"data.scale names no score of data.scores: {name!r}; {nearest(name, self.scores)}")
+            sound = -math.inf < scale[0] < scale[1] < math.inf
+            require(sound, "data.scale", "go from low to high, LOW HIGH or NAME=LOW,HIGH each", self.scale)
         require(self.folds is None or self.folds > 1, "data.folds", "be at least 2", self.folds)
         require(self.fold is None or self.fold > 0, "data.fold", "count from 1", self.fold)
 
@@ -111,6 +118,28 @@ class Data:
         """The width that each named feature has to have, None where any will do."""
         pairs = (text.partition("=") for text in self.features)
         return {name: None if not equals else int(width) if width.isdecimal() else 0 for name, equals, width in pairs}
+
+    @property
+    def scales(self) -> dict[str, tuple[float, float]]:
+        """The scale of each score that is given one."""
+        given = self.scale or ()
+        if any(isinstance(part, str) for part in given):
+            return dict(_scale_of(str(text)) for text in given)
+        return dict.fromkeys(self.scores, cast(tuple[float, float], given)) if given else {}
+
+    @property
+    def generated(self) -> bool:
+        """Whether the corpus is made at `root`."""
+        return corpora.layout(self.corpus).generated
+
+
+def _scale_of(text: str) -> tuple[str, tuple[float, float]]:
+    name, _, numbers = text.partition("=")
+    try:
+        low, high = map(float, numbers.split(","))
+    except ValueError:
+        raise AffectError(f"data.scale must be LOW HIGH or NAME=LOW,HIGH each, not {text!r}") from None
+    return name, (low, high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +163,23 @@ class Loss:
     pcgrad, cagrad combine the scores' gradients (one process, the extra `aggregation`)."""
     fixed: tuple[float, ...] = ()
     """A weight a score, in the order of `data.scores`."""
+    delta: float = 1.0
+    """Of huber: errors beyond it, in the scores' unit, count by their size, not their square."""
+    smoothing_bins: int = 50
+    """Of `smoothing`: parts of a scale in which labels are counted."""
+    smoothing_sigma: float = 2.0
+    """Of `smoothing`: deviation, in bins, of the Gaussian that says how near a neighbour is."""
+    dwa_temperature: float = 2.0
+    """Of dwa: the larger, the more alike the weights."""
+    cagrad_c: float = 0.5
+    """Of cagrad: how far from the mean gradient it may go, as a share of that one's length; 0 is the mean."""
 
     def __post_init__(self) -> None:
         """Check every field."""
-        require_each(self, "loss", "not be negative", lambda value: value >= 0, "plcc", "rank", "consistency")
+        weights = ("plcc", "rank", "consistency", "cagrad_c")
+        require_each(self, "loss", "not be negative", lambda value: value >= 0, *weights)
+        positive = ("delta", "smoothing_bins", "smoothing_sigma", "dwa_temperature")
+        require_each(self, "loss", "be positive", lambda value: value > 0, *positive)
         given = bool(self.fixed)
         require(given == (self.weights == "fixed"), "loss.fixed", "be given with weights=fixed alone", self.fixed)
         require(all(weight > 0 for weight in self.fixed), "loss.fixed", "be positive", self.fixed)
@@ -194,8 +236,6 @@ class Continual:
         among = self.arrived is None or 0 < self.arrived <= self.batches
         require(among, "continual.arrived", f"lie in 1 to {self.batches} (continual.batches)", self.arrived)
         require(0 <= self.replay <= 1, "continual.replay", "lie in [0, 1]", self.replay)
-        unused = self.by is not None or (self.arrived is None and self.replay == 0)
-        require(unused, "continual.by", "name the column that arrives", self.by)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +256,10 @@ class Model:
     """Numbers of a head; encoder_dim / heads when not given."""
     hidden: int | None = None
     """Numbers between the two layers of a block; twice encoder_dim when not given."""
+    encoder_hidden: int | None = None
+    """Numbers between the layers of a feature's encoder; encoder_dim when not given."""
+    fused: int | None = None
+    """Numbers that features are fused to, before the heads; encoder_dim when not given."""
     temporal_attention: bool = True
     """Self-attention over the frames of each feature before they are pooled."""
     pooling: tuple[Literal["mean", "max"], ...] = ("mean", "max")
@@ -240,9 +284,10 @@ class Model:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        positive = ("encoder_dim", "encoder_layers", "heads", "head_width", "hidden", "temperature")
+        positive = ("encoder_dim", "encoder_layers", "heads", "head_width", "hidden", "encoder_hidden", "temperature")
         require_each(self, "model", "be positive", lambda value: value > 0, *positive)
         require_each(self, "model", "not be negative", lambda value: value >= 0, "layers", "alignment")
+        require(self.fused is None or self.fused > 1, "model.fused", "be at least 2", self.fused)
         require_each(self, "model", "lie in [0, 1)", lambda value: 0 <= value < 1, "dropout", "modality_dropout")
         divides = self.head_width is not None or self.encoder_dim % self.heads == 0
         fits = divides and self.encoder_dim % 2 == 0
@@ -275,6 +320,68 @@ class Signature:
         require(self.log_variances >= 0, "log_variances", "not be negative", self.log_variances)
 
 
+def _streams(recipe: TalkingFace) -> int:
+    """Return how many features are fused, 0 where the corpus tells."""
+    media = recipe.model.media
+    return len(recipe.data.features if not media.taken else () if media.features else media.taken)
+
+
+def _weighs(recipe: TalkingFace) -> bool:
+    """Tell whether there are terms to weigh against each other, where weights are for that alone."""
+    loss = recipe.loss
+    terms = len(recipe.data.scores) * (1 + (loss.plcc > 0) + (loss.rank > 0))
+    terms += loss.weights in ("upgrad", "pcgrad", "cagrad") and recipe.model.alignment > 0
+    return terms > 1 or loss.weights in ("fixed", "uncertainty")
+
+
+NEEDS: tuple[Need, ...] = (
+    ("be 0 with one feature", lambda r: _streams(r) != 1, ("model.alignment", "model.modality_dropout")),
+    ("be left out with model.media, which takes clips", lambda r: not r.model.media.taken, ("augment.mixup",)),
+    ("be left out with model.media, which takes clips, unless model.media.features takes features, too",
+     lambda r: r.model.media.features or not r.model.media.taken,
+     ("augment.mask", "data.features", "data.frames_of", "model.normalise")),
+    ("be left out without data.boxes, which tells where they are", lambda r: r.data.boxes, ("model.media.faces",)),
+    ("be left out without data.videos", lambda r: r.data.videos or r.data.generated, ("data.boxes",)),
+    ("be left out without model.media.audio", lambda r: r.model.media.audio, ("augment.gain", "augment.noise")),
+    ("be left out without model.media.video", lambda r: r.model.media.video,
+     ("augment.crop", "augment.flip", "augment.drop", "model.media.side", "model.media.faces")),
+    # Beside features of frames it says how late late sound is.
+    ("be left out without model.media.video", lambda r: r.model.media.video or r.model.media.features,
+     ("model.media.rate",)),
+    ("be left out without model.media.faces", lambda r: r.model.media.faces, ("model.media.margin",)),
+    ("be left out without model.media, which takes clips", lambda r: r.model.media.taken,
+     ("augment.speed", "data.videos", "model.media.rate", "model.media.seconds", "model.media.features")),
+    ("be left out unless model.media.video is owner/model", lambda r: "/" in (r.model.media.video or ""),
+     ("model.media.video_revision",)),
+    ("be left out unless model.media.audio is owner/model", lambda r: "/" in (r.model.media.audio or ""),
+     ("model.media.audio_revision",)),
+    ("be left out here: encoders of clips have model.media.lr", lambda r: False, ("optim.encoder_lr",)),
+    ("be left out with data.split=own", lambda r: r.data.split != "own", ("data.folds",)),
+    ("be left out with loss.kind=corruption, which learns no score", lambda r: r.loss.kind != "corruption",
+     ("loss.plcc", "loss.rank", "loss.smoothing", "loss.consistency", "loss.weights", "model.heteroscedastic")),
+    ("be left out with model.heteroscedastic, whose likelihood takes its place", lambda r: not r.model.heteroscedastic,
+     ("loss.kind",)),
+    ("be left out with model.heteroscedastic, whose likelihood takes no weights of labels",
+     lambda r: not r.model.heteroscedastic, ("loss.smoothing",)),
+    ("be left out with one score (data.scores)", lambda r: len(r.data.scores) > 1, ("loss.consistency",)),
+    ("be left out where one score has one term", _weighs, ("loss.weights",)),
+    ("be left out without loss.kind=huber", lambda r: r.loss.kind == "huber", ("loss.delta",)),
+    ("be left out without loss.smoothing", lambda r: r.loss.smoothing != "none",
+     ("loss.smoothing_bins", "loss.smoothing_sigma")),
+    ("be left out without loss.weights=dwa", lambda r: r.loss.weights == "dwa", ("loss.dwa_temperature",)),
+    ("be left out without loss.weights=cagrad", lambda r: r.loss.weights == "cagrad", ("loss.cagrad_c",)),
+    ("be left out without model.layers or model.temporal_attention",
+     lambda r: r.model.layers or r.model.temporal_attention, ("model.heads", "model.head_width")),
+    ("be left out without model.layers", lambda r: r.model.layers, ("model.hidden",)),
+    ("be left out without a second layer (model.encoder_layers)", lambda r: r.model.encoder_layers > 1,
+     ("model.encoder_hidden",)),
+    ("be left out without model.alignment", lambda r: r.model.alignment, ("model.temperature",)),
+    ("be left out without continual.by, the column that arrives", lambda r: r.continual.by,
+     ("continual.batches", "continual.arrived", "continual.replay")),
+)  # fmt: skip
+"""Fields that do nothing without another, or beside it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TalkingFace(Recipe):
     """The quality of talking-face clips: several scores, any of which may be missing."""
@@ -294,32 +401,11 @@ class TalkingFace(Recipe):
         choose = self.train.choose
         last = not self.data.train_all or choose == "last"
         require(last, "train.choose", "be last with data.train_all, which leaves nothing to choose by", choose)
-        if self.loss.kind == "corruption":
-            must = "be left out with loss.kind=corruption, which learns no score"
-            off = {"plcc": 0, "rank": 0, "smoothing": "none", "consistency": 0, "weights": "equal"}
-            for name, value in off.items():
-                require(getattr(self.loss, name) == value, f"loss.{name}", must, getattr(self.loss, name))
-            require(not self.model.heteroscedastic, "model.heteroscedastic", must, True)
-        if self.model.heteroscedastic:
-            must = "be left out with model.heteroscedastic, whose likelihood"
-            require(self.loss.kind == "mse", "loss.kind", f"{must} takes its place", self.loss.kind)
-            smoothing, weights = self.loss.smoothing, self.loss.weights
-            require(smoothing == "none", "loss.smoothing", f"{must} takes no weights of labels", smoothing)
-            negative = weights in ("uncertainty", "dwa", "famo")
-            require(not negative, "loss.weights", f"not be {weights} {must[12:]} may be negative", weights)
+        refuse_unused(self, NEEDS)
+        weights = self.loss.weights
+        negative = self.model.heteroscedastic and weights in ("uncertainty", "dwa", "famo")
+        must = f"not be {weights} with model.heteroscedastic, whose likelihood may be negative"
+        require(not negative, "loss.weights", must, weights)
         require(len(fixed) in (0, len(scores)), "loss.fixed", f"give one weight a score ({', '.join(scores)})", fixed)
-        media, of_clips = self.model.media, ("gain", "noise", "speed", "crop", "flip", "drop")
-        for name in () if media.taken else of_clips:
-            given = getattr(self.augment, name)
-            require(not given, f"augment.{name}", "be left out without model.media, which takes clips", given)
-        faces = media.faces and self.data.boxes is None
-        require(not faces, "model.media.faces", "be left out without data.boxes, which tells where they are", True)
-        if media.taken:
-            must = "be left out with model.media, which takes clips"
-            require(self.loss.kind != "corruption", "loss.kind", must, self.loss.kind)
-            require(not self.augment.mixup, "augment.mixup", must, self.augment.mixup)
-            require(media.features or not self.augment.mask, "augment.mask", must, self.augment.mask)
-        streams = self.data.features if not media.taken else () if media.features else media.taken
-        if len(streams) == 1:
-            must = "be 0 with one feature"
-            require_each(self.model, "model", must, lambda value: not value, "alignment", "modality_dropout")
+        features = not self.model.media.taken or self.loss.kind != "corruption"
+        require(features, "loss.kind", "be left out with model.media, which takes clips", self.loss.kind)

@@ -74,10 +74,9 @@ Table = tuple[Floats, list[str]]
 
 
 def table_of(study: Study) -> Table | None:
-    """Return the mean score [stages, K] of each batch's test clips after each stage, and the batches' names.
+    """Return the mean score [stages, K] of each batch's test clips after each of `stages_of`, and the batches' names.
 
-    None where the study is of no stage, or the stages before it are not there. A score is the mean over seeds of the
-    first measure, the mean SRCC.
+    None where the study is of no stage. A score is the mean over seeds of the first measure, the mean SRCC.
     """
     # Section and flags both ask, and it reads the rows of every stage.
     return study.remember(("continual",), lambda: _table(study))
@@ -87,15 +86,23 @@ def _table(study: Study) -> Table | None:
     settings, batches = _settings(study), study.environment.get("batches")
     if settings is None or not isinstance(batches, list) or not study.finished or "test" not in study.tests:
         return None
-    stages = [*study.earlier, study]
-    numbers = [(own := _settings(stage)) and own.get("arrived") for stage in stages]
-    if any(stage.environment.get("batches") != batches for stage in stages) or not all(
-        isinstance(k, int) for k in numbers
-    ):
-        return None
     first = study.measures[0]
-    scores = [[_score(stage, first, str(settings["by"]), batch) for batch in batches] for stage in stages]
+    scores = [[_score(stage, first, str(settings["by"]), batch) for batch in batches] for stage in stages_of(study)]
     return np.array(scores), [", ".join(batch) for batch in batches]
+
+
+def stages_of(study: Study) -> list[Study]:
+    """Return a stage with those before it that have the same batches, back to what is no stage of them.
+
+    What the first of them started from (a pretraining, another experiment) is none.
+    """
+    batches, stages = study.environment.get("batches"), [study]
+    for earlier in reversed(study.earlier):
+        settings = _settings(earlier) or {}
+        if not isinstance(settings.get("arrived"), int) or earlier.environment.get("batches") != batches:
+            break
+        stages.insert(0, earlier)
+    return stages
 
 
 def _settings(study: Study) -> dict[str, Any] | None:
@@ -138,9 +145,12 @@ def section(study: Study) -> list[Section]:
     if table is None:
         return []
     scores, names = table
-    rows = [[stage.name, *map(number, row)] for stage, row in zip([*study.earlier, study], scores, strict=True)]
+    stages = stages_of(study)
+    rows = [[stage.name, *map(number, row)] for stage, row in zip(stages, scores, strict=True)]
     words = "Mean SRCC of the test clips of each batch, after each stage; those right of the diagonal had not arrived."
     text = f"{words}\n\n{grid(['after', *names], rows)}"
+    if before := study.earlier[: len(study.earlier) - len(stages) + 1]:
+        text += f"\n\n{stages[0].name} started from {before[-1].name}, which is no stage of these batches."
     if scores.shape[0] == scores.shape[1] > 1:
         judged = summary(scores)
         replay = inside(study.recipe, "continual").get("replay")
@@ -150,6 +160,8 @@ def section(study: Study) -> list[Section]:
             f"{signed(judged['backward'])} (from its own stage's), {number(judged['unseen'])} before a batch had "
             f"arrived. {100 * float(replay or 0):g} % of earlier clips were replayed."
         )
+    elif len(stages) < (inside(study.recipe, "continual").get("arrived") or len(names)):
+        text += "\n\nNot all earlier stages are there, so that nothing tells what was forgotten."
     return [Section(title="Stages, and what was forgotten", markdown=text)]
 
 

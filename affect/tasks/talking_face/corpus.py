@@ -22,7 +22,7 @@ def read_corpus(data: Data, *, seen: bool = False) -> ScoreCorpus:
     features of other widths than the recipe says, and for clips without videos where these are seen.
     """
     own = {name: getattr(data, name) for name in corpora.layout(data.corpus).options if name != "widths"}
-    own["features"] = tuple(data.widths)
+    own |= {"features": tuple(data.widths), "scale": data.scales or None}
     widths = {name: width for name, width in data.widths.items() if width is not None}
     corpus = corpora.read(corpora.SCORES, data.corpus, Path(data.root), name=data.name, widths=widths, **own)
     if seen and "path" not in corpus.utterances.column_names:

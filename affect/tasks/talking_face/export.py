@@ -22,15 +22,16 @@ from affect.data.clip import Clip
 from affect.errors import AffectError
 from affect.inference import onnx as graphs
 from affect.models import saving
-from affect.task import TRAIN
+from affect.task import SPREAD, TRAIN
 from affect.tasks.talking_face import films, intervals
 from affect.tasks.talking_face.clips import padded
-from affect.tasks.talking_face.config import SPREAD, TalkingFace
+from affect.tasks.talking_face.config import TalkingFace
 from affect.tasks.talking_face.end_to_end import EndToEndModel
 from affect.tasks.talking_face.gate import Limits, RunClips, judge
 from affect.tasks.talking_face.media import SOUND_RATE, Media
 from affect.tasks.talking_face.model import TalkingFaceModel
 from affect.tasks.talking_face.predict import score, score_exported
+from affect.tasks.talking_face.prune import Shares
 from affect.tasks.talking_face.prune import pruned as prune
 from affect.usage import Exported
 
@@ -40,8 +41,8 @@ _EXAMPLE = (9, 5)
 """Frames of the example's clips: what is 1 in it would be 1 in every graph."""
 _CHECKED = ((1,), (0,), (40, 1, 7), (2, 130, 0, 8))
 """Frames of the clips of each batch that a graph is held against torch with; 0: the clip has no feature at all."""
-_SEEN = 64
-"""Training clips by which it is chosen what is cut out."""
+_SEEN = 128
+"""Training clips by which it is chosen what is cut out, and what is left is fitted."""
 
 
 Exportable = TalkingFaceModel | EndToEndModel
@@ -65,20 +66,22 @@ class Graph(nn.Module):
 def onnx(
     folder: Path, path: Path, opset: int, *, max_error: float = TOLERANCE, mean_error: float = TOLERANCE,
     srcc_drop: float = 1e-3, size: float = math.inf, latency: float = math.inf,
+    level: float = intervals.LEVEL,
 ) -> Exported:  # fmt: skip
     """Write the model in `folder` as ONNX to `path`, for any B and T.
 
     Its inputs are each feature [B, T, W] and its number of frames [B] (NAME_frames, 0: missing), its outputs the scores
     [B] on their scales; of a model of clips itself it has the encoders in it, and takes images and sound as that does.
-    Raises AffectError where it differs from torch or exceeds a limit; nothing is left then.
+    Its intervals are of `level`. Raises AffectError where it differs from torch or exceeds a limit: nothing is left.
     """
     limits = Limits(max_error=max_error, mean_error=mean_error, srcc_drop=srcc_drop, size=size, latency=latency)
-    return _graph(folder, path, opset, limits, integers=False)
+    return _graph(folder, path, opset, limits, level, integers=False)
 
 
 def int8(
     folder: Path, path: Path, opset: int, *, max_error: float = 0.05, mean_error: float = 0.01,
     srcc_drop: float = 0.02, size: float = 1.0, latency: float = math.inf,
+    level: float = intervals.LEVEL,
 ) -> Exported:  # fmt: skip
     """Write what `onnx` does with weights of 8 bits a channel, and products of 8 bits, to `path`.onnx.
 
@@ -86,33 +89,36 @@ def int8(
     """
     limits = Limits(max_error=max_error, mean_error=mean_error, srcc_drop=srcc_drop, size=size, latency=latency)
     path = path if path.suffix == ".onnx" else path.with_name(f"{path.name}.onnx")
-    return _graph(folder, path, opset, limits, integers=True)
+    return _graph(folder, path, opset, limits, level, integers=True)
 
 
 def pruned(
-    folder: Path, path: Path, opset: int, *, hidden: float = 0.5, heads: float = 0.5, max_error: float = 0.2,
-    mean_error: float = 0.03, srcc_drop: float = 0.02, size: float = 1.0, latency: float = math.inf,
+    folder: Path, path: Path, opset: int, *, hidden: float = 0.25, heads: float = 0.5, encoders: float = 0.5,
+    fused: float = 1.0, max_error: float = 0.2, mean_error: float = 0.03, srcc_drop: float = 0.02, size: float = 1.0,
+    latency: float = math.inf, level: float = intervals.LEVEL,
 ) -> Exported:  # fmt: skip
-    """Write a smaller model to the folder `path`: these shares of its blocks' hidden units and of its heads are kept.
+    """Write a smaller model to the folder `path`, of which these shares are kept: see `prune.Shares`.
 
-    It is loaded and predicted with as any folder of weights. `opset` is of no use here.
+    It is loaded and predicted with as any folder of weights. Raises AffectError for an `opset`, which is of ONNX's
+    files, and where nothing is cut.
     """
-    if not (0 < hidden <= 1 and 0 < heads <= 1):
-        raise AffectError(f"hidden and heads are shares that are kept, over 0 and up to 1: not {hidden:g}, {heads:g}")
+    if opset != graphs.OPSET:
+        raise AffectError("opset is of ONNX's files: a pruned model is a folder of weights, leave it out")
+    shares = Shares(hidden=hidden, heads=heads, encoders=encoders, fused=fused)
     limits = Limits(max_error=max_error, mean_error=mean_error, srcc_drop=srcc_drop, size=size, latency=latency)
     if path.exists() and not (path / saving.WEIGHTS).is_file():
         raise AffectError(f"{path} is there and holds no model: give --output another folder")
     model, clips = _of_features(folder, "pruned"), RunClips(folder)
     data = model.data
     seen = (clips.inputs(row) for row in clips.rows(TRAIN, _SEEN))
-    small = prune(model, seen, hidden, heads)
+    small = prune(model, seen, shares)
     after = partial(score, small)
     with graphs.draft(path) as draft:
         config = {"task": TalkingFace.task, **small.describe()}
         saving.save(small.state_dict(), config, draft)
         sizes = ((folder / saving.WEIGHTS).stat().st_size, (draft / saving.WEIGHTS).stat().st_size)
         judged = judge(clips, data, partial(score, model), after, sizes, limits)
-        config[intervals.FIELD] = clips.intervals(after, data)
+        config[intervals.FIELD] = clips.intervals(after, data, level)
         (draft / saving.CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return Exported(path=path, size=sizes[1], difference=judged.difference, lines=judged.lines)
 
@@ -127,7 +133,7 @@ def _of_features(folder: Path, kind: str) -> TalkingFaceModel:
     return model
 
 
-def _graph(folder: Path, path: Path, opset: int, limits: Limits, integers: bool) -> Exported:
+def _graph(folder: Path, path: Path, opset: int, limits: Limits, level: float, *, integers: bool) -> Exported:
     graphs.check_opset(opset)
     graphs.check_name(path)
     model = _of_features(folder, "int8") if integers else cast(Exportable, tasks.load(folder))
@@ -139,7 +145,7 @@ def _graph(folder: Path, path: Path, opset: int, limits: Limits, integers: bool)
         after = partial(score_exported, graphs.Session(draft))
         sizes = ((folder / saving.WEIGHTS).stat().st_size, draft.stat().st_size)
         judged = judge(clips, data, partial(score, model), after, sizes, limits)
-        _describe(draft, model, clips.intervals(after, data))
+        _describe(draft, model, clips.intervals(after, data, level))
     return Exported(path=path, size=path.stat().st_size, difference=judged.difference, lines=judged.lines)
 
 

@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from affect.cache import kept_json, stamp
 from affect.data import augment, clip
 from affect.data.clip import Clip
 from affect.data.faces import kept_boxes
 from affect.data.score_corpus import ScoreCorpus
 from affect.errors import AffectError
 from affect.task import Key, Row
+from affect.tasks.talking_face import functionals
 from affect.tasks.talking_face.clips import Clips, side_by_side
 from affect.tasks.talking_face.config import FRAMES, Augment
 from affect.tasks.talking_face.corruptions import held
@@ -39,6 +41,23 @@ class FilmClips(Clips):
     def streams(self) -> tuple[str, ...]:
         """The names of all features that the model fuses."""
         return (*super().streams, *self._media.taken)
+
+    def functionals(self, rows: Sequence[Row]) -> NDArray[np.float64]:
+        """Return images and sound of rows in a few hundred numbers a clip, which are kept in the cache."""
+        return np.array([self._kept(row) for row in rows], np.float64)
+
+    def _kept(self, row: Row) -> list[float]:
+        media, path, boxes = self._media, Path(row["path"]), Path(row["boxes"]) if row["boxes"] else None
+        files = (stamp(path), stamp(boxes) if boxes and media.faces else None)
+        side, margin = media.side if media.video else None, media.margin if media.faces else None
+        taken = (media.rate, media.seconds, side, bool(media.audio), margin)
+
+        def make() -> list[float]:
+            made: list[float] = functionals.of_clip(read(path, media, boxes, row["id"]), media).tolist()
+            return made
+
+        values: list[float] = kept_json("clip-functionals", (functionals.VERSION, files, taken), make)
+        return values
 
     def media(self, rows: Sequence[Row], key: Key | None) -> dict[str, torch.Tensor]:
         """Return images and sound of rows; with a key they are changed as the recipe asks for.

@@ -18,9 +18,9 @@ from datasets import Dataset
 from affect import tasks
 from affect.errors import AffectError
 from affect.metrics.quality import srcc
-from affect.task import VALID, Row
+from affect.task import SPREAD, VALID, Row
 from affect.tasks.talking_face import intervals
-from affect.tasks.talking_face.config import SPREAD, Signature
+from affect.tasks.talking_face.config import Signature
 from affect.tasks.talking_face.predict import Inputs, Scorer
 from affect.tasks.talking_face.task import TalkingFaceTask
 
@@ -69,8 +69,8 @@ class RunClips:
         """Return what the model takes of a row."""
         return self.task.clips.batch([row], None).inputs
 
-    def intervals(self, scorer: Scorer, data: Signature) -> dict[str, object]:
-        """Return the intervals that the validation clips, unless trained on, calibrate of this very model."""
+    def intervals(self, scorer: Scorer, data: Signature, level: float) -> dict[str, object]:
+        """Return this model's intervals of a level by the validation clips; none where they were trained on."""
         if self.task.recipe.data.train_all:
             return {}
         scored = [(row, scorer(self.inputs(row))) for row in self.rows(VALID)]
@@ -81,7 +81,7 @@ class RunClips:
             target = {name: row[name] for name, _, _ in data.scores}
             rows.append({"prediction": outputs, "target": target, **({"spread": spread} if spread else {}),
                           **{name: row[name] for name in groups}})  # fmt: skip
-        return intervals.of_rows(rows, data)
+        return intervals.of_rows(rows, data, level)
 
 
 def judge(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from affect.losses.aggregation import aggregator
 from affect.losses.alignment import alignment
 from affect.losses.consistency import consistency
 from affect.losses.gaussian import gaussian
-from affect.losses.label_distribution import label_weights
+from affect.losses.label_distribution import LabelWeights, label_weights
 from affect.losses.masked import absolute_error, huber, squared_error
 from affect.losses.plcc import plcc_term
 from affect.losses.rank import rank_term
@@ -23,7 +24,8 @@ from affect.tasks.talking_face.config import MARGIN, Scale, TalkingFace
 
 _BETA = 0.5
 """Of the Gaussian likelihood: what is hard to predict is not given up."""
-_KINDS: dict[str, Callable[..., Term]] = {"mse": squared_error, "mae": absolute_error, "huber": huber}
+_SHARPNESS = 10.0
+"""By how much a margin of the whole scale counts."""
 
 
 def terms_of(
@@ -36,6 +38,9 @@ def terms_of(
     loss = recipe.loss
     if loss.kind == "corruption":
         return [clean_above_worse(), *_aligned(recipe, features)]
+    kinds: dict[str, Callable[..., Term]] = {
+        "mse": squared_error, "mae": absolute_error, "huber": partial(huber, delta=loss.delta),
+    }  # fmt: skip
     terms = []
     width = sum(high - low for _, low, high in scales) / len(scales)
     for k, (score, low, high) in enumerate(scales):
@@ -44,16 +49,24 @@ def terms_of(
         if recipe.model.heteroscedastic:
             terms.append(gaussian(score, beta=_BETA, weight=own, **facts))
         else:
-            kind = loss.smoothing
-            weigh = None if kind == "none" else label_weights(labels[score], (low, high), kind=kind)
+            weigh = _weigh(recipe, labels[score], (low, high))
             # A square grows with the square of the unit.
             weight = own * unit ** (2 if loss.kind == "mse" else 1)
-            terms.append(_KINDS[loss.kind](score, weight=weight, weigh=weigh, **facts))
+            terms.append(kinds[loss.kind](score, weight=weight, weigh=weigh, **facts))
         terms += [plcc_term(score, weight=own * loss.plcc, **facts)] if loss.plcc else []
         terms += [rank_term(score, weight=own * unit * loss.rank, **facts)] if loss.rank else []
     if loss.consistency:
         terms.append(consistency({name: (low, high) for name, low, high in scales}, weight=loss.consistency))
     return [*terms, *_aligned(recipe, features)]
+
+
+def _weigh(recipe: TalkingFace, labels: Sequence[float], scale: tuple[float, float]) -> LabelWeights | None:
+    loss = recipe.loss
+    if loss.smoothing == "none":
+        return None
+    return label_weights(
+        labels, scale, kind=loss.smoothing, bins=loss.smoothing_bins, sigma=loss.smoothing_sigma
+    )  # fmt: skip
 
 
 def _aligned(recipe: TalkingFace, features: Sequence[str]) -> list[Term]:
@@ -63,14 +76,11 @@ def _aligned(recipe: TalkingFace, features: Sequence[str]) -> list[Term]:
     return [alignment(names, columns=names, temperature=model.temperature, weight=model.alignment)]
 
 
-def clean_above_worse(sharpness: float = 10.0) -> Term:
-    """Return the logistic loss of the output `margin` [N]: by how much a clip is better than itself made worse.
-
-    `sharpness` is by how much a margin of the whole scale counts.
-    """
+def clean_above_worse() -> Term:
+    """Return the logistic loss of the output `margin` [N]: by how much a clip is better than itself made worse."""
 
     def total(outputs: Outputs, targets: Targets) -> Tensor:
-        losses = softplus(-sharpness * outputs[MARGIN].float())
+        losses = softplus(-_SHARPNESS * outputs[MARGIN].float())
         return torch.where(_any(targets), losses, 0.0).sum()
 
     return Term(
@@ -87,7 +97,9 @@ def _any(targets: Targets) -> Tensor:
 def weighting_of(recipe: TalkingFace) -> Weighting | None:
     """Return what weighs the scores' terms by their earlier values; None leaves their own weights."""
     make: dict[str, Callable[[], Weighting]] = {
-        "dwa": DynamicWeightAverage, "rlw": lambda: RandomLossWeighting(recipe.seed), "famo": FAMO,
+        "dwa": lambda: DynamicWeightAverage(recipe.loss.dwa_temperature),
+        "rlw": lambda: RandomLossWeighting(recipe.seed),
+        "famo": FAMO,
     }  # fmt: skip
     name = recipe.loss.weights
     return OfScores(make[name](), recipe.data.scores) if name in make else None
@@ -96,7 +108,7 @@ def weighting_of(recipe: TalkingFace) -> Weighting | None:
 def aggregator_of(recipe: TalkingFace) -> Callable[[Tensor], Tensor] | None:
     """Return what combines the gradients of the terms, where the recipe asks for it."""
     kind = recipe.loss.weights
-    return aggregator(kind) if kind in ("upgrad", "pcgrad", "cagrad") else None
+    return aggregator(kind, c=recipe.loss.cagrad_c) if kind in ("upgrad", "pcgrad", "cagrad") else None
 
 
 class OfScores:

@@ -22,8 +22,8 @@ from affect.models.dropout import Dropout
 from affect.models.heads import RegressionHead
 from affect.models.pooling import masked_mean
 from affect.models.transformer import SelfAttention, TransformerBlock
-from affect.task import LOG_VARIANCE
-from affect.tasks.talking_face.config import FRAMES, HIDDEN, MARGIN, SPREAD, WORSE, Model, Signature
+from affect.task import LOG_VARIANCE, SPREAD
+from affect.tasks.talking_face.config import FRAMES, HIDDEN, MARGIN, WORSE, Model, Signature
 
 _ALIGNED = 64
 """Width of the vectors that the alignment of features compares."""
@@ -45,7 +45,8 @@ class FrameEncoder(nn.Module):
     def __init__(self, features: int, config: Model) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for before, width in pairwise([features] + [config.encoder_dim] * config.encoder_layers):
+        hidden = [config.encoder_hidden or config.encoder_dim] * (config.encoder_layers - 1)
+        for before, width in pairwise([features, *hidden, config.encoder_dim]):
             layers += [nn.Linear(before, width), *([nn.LayerNorm(width)] if config.norm else [])]
             layers += [nn.ReLU(), Dropout(config.dropout)]
         self.network = nn.Sequential(*layers)
@@ -104,8 +105,9 @@ class TalkingFaceModel(nn.Module):
         )
         self.temporal = nn.ModuleList(TemporalAttention(config) for _ in data.features if config.temporal_attention)
         pooled = features * len(config.pooling) * width
-        norm = [nn.LayerNorm(width)] if config.norm else []
-        self.fusion = nn.Sequential(nn.Linear(pooled, width), *norm, nn.ReLU(), Dropout(config.dropout))
+        fused = config.fused or width
+        norm = [nn.LayerNorm(fused)] if config.norm else []
+        self.fusion = nn.Sequential(nn.Linear(pooled, fused), *norm, nn.ReLU(), Dropout(config.dropout))
         self.heads = nn.ModuleList(self._head(config.output == "sigmoid") for _ in data.scores)
         self.lines = nn.ModuleList(self._line() for _ in data.scores if config.linear)
         self.spreads = nn.ModuleList(self._head(False) for _ in data.scores if config.heteroscedastic)
@@ -116,7 +118,7 @@ class TalkingFaceModel(nn.Module):
         self.register_buffer("rates", 1e-4**half, persistent=False)
 
     def _head(self, sigmoid: bool) -> RegressionHead:
-        width = self.config.encoder_dim
+        width = self.config.fused or self.config.encoder_dim
         return RegressionHead(width, hidden=(width // 2,), dropout=self.config.dropout, sigmoid=sigmoid)
 
     def _line(self) -> nn.Linear:

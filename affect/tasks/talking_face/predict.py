@@ -23,10 +23,10 @@ from affect.data.store import Store
 from affect.errors import AffectError, first_line
 from affect.inference.opening import Opened
 from affect.models import saving
-from affect.task import Row, Task
+from affect.task import SPREAD, Row, Task
 from affect.tasks.talking_face import films, intervals
 from affect.tasks.talking_face.clips import padded
-from affect.tasks.talking_face.config import FRAMES, SPREAD, Signature
+from affect.tasks.talking_face.config import FRAMES, Signature
 from affect.tasks.talking_face.corruptions import Clip, Frames
 from affect.tasks.talking_face.making import Makers, made, makers_of
 from affect.tasks.talking_face.media import Media
@@ -44,15 +44,20 @@ Scorer = Callable[[Inputs], dict[str, float]]
 """The outputs of one model for one clip."""
 
 
-def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+def infer(
+    task: type[Task], opened: Opened, inputs: UserInputs, *, progress: bool, level: float | None = None,
+    generator: str | None = None,
+) -> Iterator[Row]:  # fmt: skip
     """Yield a line for each clip: its scores, the scale of each, and an interval where validation rows calibrate it.
 
     What a clip is, `Reader` says; what it lacks is missing. One that can't be read gives a line with `error`. Raises
-    AffectError where no file is given, or a pickle.
+    AffectError where no file is given, or a pickle, and for a `level` that intervals can't have. Clips of a `generator`
+    have the interval that this one's validation clips calibrate, where these are enough.
     """
     if pickle := next(filter(is_pickle, inputs.files), None):
         raise refuse(pickle, "predicted from")
-    reader, scorers, stored = _models(opened)
+    reader, scorers, stored = _models(opened, level)
+    which = None if generator is None else {"interval_of": intervals.of_which(stored, generator)}
     data = reader.data
     if not inputs.files:
         raise AffectError(f"this model takes files: {reader.takes}")
@@ -66,7 +71,7 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
         each = [score(given) for score in scorers]
         mean = {output: float(np.mean([outputs[output] for outputs in each])) for output in each[0]}
         spread = {score: mean[score + SPREAD] for score in scales if score + SPREAD in mean}
-        within = intervals.bounds(stored, mean, spread)
+        within = intervals.bounds(stored, mean, spread, generator)
         line: Row = {"id": name, "prediction": {score: round(mean[score], _DIGITS) for score in scales}}
         line |= {"scale": scales, "features": [f for f, _ in data.features if given[f + FRAMES].any()]}
         if len(each) > 1:
@@ -75,10 +80,11 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
         if within:
             line["interval"] = {score: [round(value, _DIGITS) for value in pair] for score, pair in within.items()}
             line["level"] = next(iter(stored.values()))["level"]
+            line |= which or {}
         yield line
 
 
-def _models(opened: Opened) -> tuple[Reader, list[Scorer], dict[str, Any]]:
+def _models(opened: Opened, level: float | None) -> tuple[Reader, list[Scorer], dict[str, Any]]:
     """Return what reads the models' inputs, what asks each of them, and the stored intervals of their mean."""
     if opened.exported is not None:
         facts = opened.exported.facts
@@ -86,11 +92,11 @@ def _models(opened: Opened) -> tuple[Reader, list[Scorer], dict[str, Any]]:
         return (
             Reader(data, from_dict(Media, facts.get("media", {}), "media")),
             [partial(score_exported, opened.exported)],
-            facts[intervals.FIELD],
+            intervals.at_level(facts[intervals.FIELD], level),
         )
     models = [cast(TalkingFaceModel, tasks.load(folder)) for folder in opened.folders]
     reader = Reader(models[0].data, models[0].config.media)
-    stored = intervals.of_folders(opened.folders, saving.read_config(opened.folders[0]))
+    stored = intervals.of_folders(opened.folders, saving.read_config(opened.folders[0]), level)
     return reader, [partial(score, model) for model in models], stored
 
 

@@ -54,6 +54,9 @@ _ADVICE = {
     "stands still": "a rate of 5e-4 (--optim.lr 5e-4, report 003), then one three times as high; look at whether the "
     "baselines find anything in these features",
     "rising loss": "a rate of 5e-4 (--optim.lr 5e-4, report 003)",
+    "loss does not fall": "a rate of 5e-4 (--optim.lr 5e-4, report 003), then one three times as high",
+    "opposing gradients": "combine their gradients (--loss.weights upgrad, pcgrad or cagrad), or weigh one down "
+    "(--loss.weights fixed)",
     "overfitting": "more dropout (.2 to .5, report 003), a narrower model (--model.encoder_dim 256), augmentation "
     "(augmented)",
     "exploding": "clip gradients (--optim.clip 1.0, report 003) and lower the rate to 5e-4",
@@ -75,7 +78,8 @@ class TalkingFaceReport(Task):
         """Return the scales, how alike the scores are, what is told within generators, errors and calibration."""
         layout = corpora.known(inside(study.recipe, "data").get("corpus"))
         sections = [Section(markdown=_GENERATED)] if layout is not None and layout.generated else []
-        part = next(iter(study.tests), None)
+        # Of a challenge the labels of the test part are not public.
+        part = next(iter(study.tests or study.evaluations), None)
         if not study.finished or part is None:
             return sections
         columns = self._columns(study, part)
@@ -94,7 +98,7 @@ class TalkingFaceReport(Task):
 
     def flags(self, study: Study) -> Iterator[Flag]:
         """Yield scores predicted as one, models that tell generators alone, and losses that stand still."""
-        for part in study.tests if study.finished else ():
+        for part in (study.tests or study.evaluations) if study.finished else ():
             columns = self._columns(study, part)
             pairs = pairs_of(columns)
             gap = float(np.mean([p - t for _, p, t in pairs])) if pairs else 0.0
@@ -212,7 +216,7 @@ def _scales(study: Study, part: str, columns: Columns) -> str:
 
 def _intervals(study: Study, part: str, columns: Columns) -> list[Section]:
     """Return how wide the intervals of the runs' models are, and how many test labels are within."""
-    if inside(study.recipe, "data").get("train_all") is True:
+    if part == VALID or inside(study.recipe, "data").get("train_all") is True:
         return []
     scales = inside(study.environment, "scales")
     rows = [line for name in columns if name in scales and (line := _interval(study, part, name, tuple(scales[name])))]

@@ -12,9 +12,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from affect.config import from_dict
-from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Term, Weighting, evaluations_of
+from affect.task import (
+    SPREAD,
+    TRAIN,
+    VALID,
+    Batch,
+    Evaluation,
+    Key,
+    Measure,
+    Outputs,
+    Row,
+    Term,
+    Weighting,
+    evaluations_of,
+)
 from affect.tasks.talking_face.card import TalkingFaceCard
-from affect.tasks.talking_face.config import OFFSETS, SOUND, SPREAD, Feature, Model, Scale, Signature, TalkingFace
+from affect.tasks.talking_face.config import OFFSETS, SOUND, Feature, Model, Scale, Signature, TalkingFace
 from affect.tasks.talking_face.measures import measures_of
 from affect.tasks.talking_face.report import TalkingFaceReport
 
@@ -41,7 +54,8 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         "predict": (
             "A model of clips takes FILES of features: a .npz of frames [T, D] by the features' names, .npy files "
             "called by them or a folder of those, or a folder that affect convert wrote. One line a clip: each "
-            "score, its scale, and an interval where validation rows of the run calibrate one; of several models "
+            "score, its scale, and an interval where validation rows of the run calibrate one, of a level of .9 or "
+            "another (--options level=.95), and of one generator's clips (generator=NAME); of several models "
             "also the deviation of what they say."
         ),
         "export": (
@@ -195,7 +209,8 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
 
     def evaluations(self) -> Sequence[Evaluation]:
         """Return training, validation and the test part, where there is sound and more also with late sound."""
-        heard = len(self.clips.streams) > 1 and any(SOUND in name for name in self.clips.streams)
+        names = self.clips.streams if "test" in self.parts else ()
+        heard = len(names) > 1 and any(SOUND in name for name in names)
         late = [Evaluation(name=f"test@offset={by}", part="test", condition=f"offset={by}") for by in OFFSETS]
         return [*evaluations_of([name for name in self.parts if name not in (TRAIN, VALID)]), *(late if heard else [])]
 
@@ -220,19 +235,24 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         return EndToEndModel.restore(model, data, config["encoders"])
 
     @classmethod
-    def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+    def infer(
+        cls, opened: Opened, inputs: UserInputs, *, progress: bool, level: float | None = None,
+        generator: str | None = None,
+    ) -> Iterator[Row]:  # fmt: skip
         """Yield a line for each clip."""
         from affect.tasks.talking_face import predict
 
-        return predict.infer(cls, opened, inputs, progress=progress)
+        return predict.infer(cls, opened, inputs, progress=progress, level=level, generator=generator)
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
-        """Return the test rows as trivial models predict them: two means, a ridge and a forest on pooled features."""
+        """Return the test rows (without such a part validation's) as trivial models predict them.
+
+        They are two means, and a ridge and a forest on pooled features.
+        """
         from affect.tasks.talking_face.baselines import predicted
 
-        if "test" not in self.parts:
-            return {}
-        return {"test": predicted(self.clips, self.parts["train"], self.parts["test"])}
+        part = "test" if "test" in self.parts else VALID
+        return {part: predicted(self.clips, self.parts["train"], self.parts[part])}
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus: features, scores with their scales, and by part clips and labels."""

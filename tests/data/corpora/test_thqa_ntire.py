@@ -9,6 +9,8 @@ from scipy.stats import pearsonr, spearmanr
 from affect.data import corpora
 from affect.data.corpora.labels import UnusableError
 from affect.data.corpora.thqa_ntire import groups_of
+from affect.errors import AffectError
+from tests.data.films import film
 
 
 @pytest.mark.parametrize(
@@ -44,3 +46,34 @@ def test_the_published_labels(real_data, caplog):
     assert "11 values of identity, with 700 of the 1714 clips of valid" in corpus.describe()
     assert corpora.detect(real_data / "thqa_ntire") == "thqa_ntire"
     assert np.isclose(train["Score"].mean(), 2.386, atol=1e-3)
+
+
+def test_videos_and_features_beside_the_labels(tmp_path):
+    names = {
+        "train": ["1_dalle3_common_voice_en_11_sadtalker", "7_SEN_hi_stream_level_-2.5"],
+        "val": ["2_voice_en_12_sad"],
+    }
+    for part, own in names.items():
+        (tmp_path / f"{part}.csv").write_text(
+            "Video,Score\n" + "".join(f"{name}.mp4,{k + 1}.5\n" for k, name in enumerate(own))
+        )
+    every = sum(names.values(), [])
+    lines = [f"{name}.mp4,{frame},{k},{frame}" for k, name in enumerate(every) for frame in range(2 + k)]
+    (tmp_path / "frames.csv").write_text("clip,frame,a,b\n" + "\n".join(lines) + "\n")
+    (tmp_path / "films").mkdir()
+    for name in every[:2]:
+        (tmp_path / "films" / f"{name}.mp4").write_bytes(film(range(10)))
+
+    def read(**beside):
+        return corpora.read(corpora.SCORES, "thqa_ntire", tmp_path, **beside)
+
+    assert read().features == {} and "path" not in read().utterances.column_names
+    corpus = read(frames_of="frames.csv")
+    assert corpus.features == {"frames": 2} and corpus.utterances["length"][:] == [2, 3, 4]
+    assert corpus.store.read("frames", 2).tolist() == [[2, 0], [2, 1], [2, 2], [2, 3]]
+    seen = read(frames_of="frames.csv", videos="films")
+    assert [row["path"] for row in seen.utterances] == [str(tmp_path / "films" / f"{name}.mp4") for name in every[:2]]
+    assert [(each.what, each.reason) for each in seen.exclusions] == [(f"{every[2]}.mp4", "no video of this name")]
+    assert seen.features == {"frames": 2} and seen.groups == corpus.groups
+    with pytest.raises(AffectError, match="has no features"):
+        read(frames_of="features")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from affect.metrics import chance
-from affect.tasks.diarization.config import ACTIVITY, CANDIDATES, SPEAKER, Loss, Model
+from affect.tasks.diarization.config import ACTIVITY, CANDIDATES, SPEAKER, VOICES, Loss, Model
 from affect.tasks.diarization.diagnostics import THRESHOLDS, best_threshold, chances, deviation, flags, sums
 
 MODEL = Model(slots=3)
@@ -33,13 +33,14 @@ def block(strength: float = 20.0) -> tuple[torch.Tensor, dict[str, torch.Tensor]
     activity = torch.stack([torch.zeros(4), SLOTS[1], torch.full((4,), torch.nan)]).expand(2, -1, -1)
     candidates = torch.stack([SLOTS[0], torch.full((4,), torch.nan)]).expand(2, -1, -1)
     logits = strength * (torch.stack([SLOTS[0], SLOTS[1], torch.ones(4)]) - 0.5).expand(2, -1, -1)
-    return logits, {ACTIVITY: activity, CANDIDATES: candidates}
+    return logits, {ACTIVITY: activity, CANDIDATES: candidates, VOICES: torch.tensor([[3, 5], [7, -100]])}
 
 
 def test_a_perfect_block_is_told_as_one():
     found = means(*block(60.0))
     assert found["positive_rate"] == found["predicted_mean"] == pytest.approx(0.5)
     assert (found["active_slots"], found["taught_slots"]) == (2, 2)
+    assert found["compared_speakers"] == 1.5
     assert found["bce"] == pytest.approx(0, abs=1e-6)
     assert (found["predicted_active"], found["predicted_silent"]) == (pytest.approx(1), pytest.approx(0))
     assert all(found[f"der_{100 * t:.0f}"] == 0 for t in THRESHOLDS)

@@ -18,8 +18,8 @@ from tests.tasks.diarization.blocks import EVERY, IDS, OURS, VARIANTS, heard, in
 def test_a_block_is_the_same_alone_in_another_order_and_with_more_padding(name, training):
     model = made(name).train(training)
     together = heard(model)
-    others = [heard(model, longer=3 if name in OURS else 0, noise=9.0)]
-    others.append({output: values.flip(0) for output, values in heard(model, EVERY[::-1]).items()})
+    turned = heard(model, EVERY[::-1], longer=3 if name in OURS else 0, noise=9.0)
+    others = [{output: values.flip(0) for output, values in turned.items()}]
     alone = [heard(model, [place]) for place in EVERY]
     others.append({output: torch.cat([one[output] for one in alone]) for output in together})
     for output, values in together.items():
@@ -72,6 +72,22 @@ def test_sizes_are_those_of_the_paper(size, name, millions):
     with torch.device("meta"):
         built = build(model, signature(model, loss, frames=200, speakers=481))
     assert sum(p.numel() for p in built.parameters()) / 1e6 == pytest.approx(millions, abs=0.2)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_stages_one_by_one_give_what_a_forward_does(name):
+    model = made(name).eval()
+    given = inputs(model.config)
+    features, mask = model(stage="features", waveform=given["waveform"], samples=given["samples"])
+    encoded = model(stage="encode", features=features, mask=mask)
+    if name in OURS:
+        others = model(stage="features", waveform=given["reference"], samples=given["reference_samples"])
+        spoken = given["reference_spoken"]
+        vectors = model(stage="represent", features=others[0], mask=others[1], activity=spoken)
+    else:
+        vectors = model.table[given["speaker"]]
+    logits = model(stage="detect", encoded=encoded, mask=mask, slots=given["slots"], embeddings=vectors)
+    torch.testing.assert_close(logits, model(**given)[ACTIVITY])
 
 
 def test_learned_weights_begin_where_the_loss_says():

@@ -67,7 +67,7 @@ def exchanged(model: Diarizer, what: str) -> float:
     else:
         # The same speakers at other places, looked at where they now are.
         other = model.detect(encoded, mask, slots[:, order], vectors)[:, order]
-    return float((other - logits)[:, :2].abs().mean() / (logits[:, 0] - logits[:, 1]).abs().mean())
+    return float(((other - logits)[:, :2].abs().mean() / (logits[:, 0] - logits[:, 1]).abs().mean()).detach())
 
 
 def test_improveds_slots_are_not_alike_and_hardly_ask_who_they_are_for():

@@ -24,7 +24,7 @@ VARIANTS: dict[str, dict] = {
     "no_transformer": {"layers": 0, "output": "affine"},
     "linear": {"layers": 0, "output": "affine", "linear": True},
     "everything": {"modality_dropout": 0.4, "alignment": 0.1, "heteroscedastic": True, "heads": 3, "head_width": 5,
-                   "hidden": 7},
+                   "hidden": 7, "encoder_hidden": 9, "fused": 7},
 }  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def test_what_can_not_arrive_is_refused_in_a_line(clips_root):
     with pytest.raises(AffectError, match="values of generator, not the 99 batches"):
         batches_of(corpus, Continual(by="generator", batches=99))
     for settings, field in (
-        ({"arrived": 1}, "by"), ({"replay": 0.5}, "by"), ({"by": "x", "arrived": 4}, "arrived"),
+        ({"by": "x", "arrived": 4}, "arrived"),
         ({"by": "x", "replay": 1.5}, "replay"), ({"by": "x", "batches": 1}, "batches"), ({"by": ""}, "by"),
     ):  # fmt: skip
         with pytest.raises(AffectError, match=rf"continual\.{field} must"):
@@ -77,17 +77,20 @@ def test_forgetting_and_transfer_are_those_of_the_field():
     assert math.isnan(summary(np.array([[0.5]]))["forgetting"])
 
 
+def chained(stages, batches, before):
+    """Make stages, in place, those of these batches, the first of which started from `before`."""
+    for number, stage in enumerate(stages, start=1):
+        folder = stage.folder / stage.name / str(number)
+        before = stages[number - 1] = replace(stage, before=lambda earlier=before: earlier, folder=folder)
+        settings = {"by": "generator", "batches": len(batches), "arrived": number, "replay": 0.2}
+        before.recipe.update(continual=settings, data={**before.recipe["data"], "scores": [*SCORES]})
+        before.environment["batches"] = batches
+
+
 def test_the_last_stage_s_report_tells_all_stages(tmp_path):
     stages = [written(tmp_path / "worse", alike=1.0), written(tmp_path / "better"), written(tmp_path / "last", alike=1)]
     batches = [["g0", "g1"], ["g2"], ["g3"]]
-    before = None
-    for number, stage in enumerate(stages, start=1):
-        before = stages[number - 1] = replace(
-            stage, before=lambda earlier=before: earlier, folder=tmp_path / str(number)
-        )
-        settings = {"by": "generator", "batches": 3, "arrived": number, "replay": 0.2}
-        before.recipe.update(continual=settings, data={**before.recipe["data"], "scores": [*SCORES]})
-        before.environment["batches"] = batches
+    chained(stages, batches, None)
     scores, names = table_of(stages[-1])
     assert names == ["g0, g1", "g2", "g3"] and scores.shape == (3, 3)
     assert (scores[1] > scores[0]).all() and scores[2] == pytest.approx(scores[0])
@@ -97,6 +100,19 @@ def test_the_last_stage_s_report_tells_all_stages(tmp_path):
     assert flag.kind == "forgets" and flag.size == pytest.approx(summary(scores)["forgetting"])
     assert "forgotten" not in section(stages[1])[0].markdown, "not all batches have arrived"
     assert section(written(tmp_path / "none")) == [] and not list(flags(stages[1]))
+
+
+def test_what_is_no_stage_is_named_and_what_is_not_there_is_said(tmp_path):
+    other = replace(written(tmp_path / "other"), name="pretrain", folder=tmp_path / "pretrain")
+    stages = [replace(written(tmp_path / name), name=name) for name in ("one", "two")]
+    chained(stages, [["g0", "g1"], ["g2", "g3"]], other)
+    (shown,) = section(stages[1])
+    assert table_of(stages[1])[0].shape == (2, 2) and "At the end" in shown.markdown
+    assert "one started from pretrain, which is no stage" in shown.markdown and "| one " in shown.markdown
+    alone = replace(stages[1], before=lambda: other, _held={})
+    (shown,) = section(alone)
+    assert "two started from pretrain" in shown.markdown and "Not all earlier stages are there" in shown.markdown
+    assert "At the end" not in shown.markdown
 
 
 def test_experiments_go_back_by_the_weights_that_they_started_from(tmp_path):

@@ -14,10 +14,10 @@ from affect import tasks
 from affect.errors import AffectError
 from affect.inference import onnx as graphs
 from affect.models import saving
-from affect.tasks.talking_face import export
+from affect.tasks.talking_face import export, prune
 from affect.tasks.talking_face.gate import Limits, RunClips, judge
 from affect.tasks.talking_face.model import build
-from affect.tasks.talking_face.prune import pruned
+from affect.tasks.talking_face.prune import Shares, pruned
 from tests.inference.asking import ask
 from tests.tasks.talking_face import clips as made_up
 from tests.tasks.talking_face import small
@@ -167,7 +167,8 @@ def clips_data(best):
 
 
 def test_a_pruned_model_is_smaller_loads_and_predicts(best, run, clips_root, affect):
-    code, out, err = affect("export", run, "--format", "pruned", "--options", "srcc_drop=2", "heads=.5", "hidden=.25")
+    options = ("srcc_drop=2", "heads=.5", "fused=.5", "level=.5")
+    code, out, err = affect("export", run, "--format", "pruned", "--options", *options)
     assert code == 0, err
     folder = run / "export" / "model.pruned"
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
@@ -177,14 +178,17 @@ def test_a_pruned_model_is_smaller_loads_and_predicts(best, run, clips_root, aff
     block = model.blocks[0]
     assert block.attention.project.weight.shape == (24, 16) and block.network[1].weight.shape == (8, 16)
     sizes = [sum(value.numel() for value in one.parameters()) for one in (model, whole)]
-    # Half of four matrices of attention, three quarters of two of a block's layers, and their biases.
-    assert sizes[1] - sizes[0] == 3 * 8 * 17 + 8 * 16 + 24 * 17 + 24 * 16
+    # Half of four matrices of attention, three quarters of two of a block's layers, and their biases; half of what 32
+    # pooled numbers are fused to, and of two heads behind it a half of what they read and of their units.
+    attention, hidden = 3 * 8 * 17 + 8 * 16, 24 * 17 + 24 * 16
+    assert sizes[1] - sizes[0] == attention + hidden + 8 * (32 + 3) + 2 * (16 * 8 - 8 * 4 + 4 * 4)
     assert (folder / "model.safetensors").stat().st_size < (best / "model.safetensors").stat().st_size
     bad, (line, *_) = ask(folder, clips_root / "converted")
     assert bad == 0 and line["interval"].keys() == set(SCORES), "calibrated anew"
+    assert line["level"] == 0.5
     # Again over its own, and never over something else.
-    export.pruned(best, folder, 18, srcc_drop=2)
-    assert tasks.load(folder).config.hidden == 16
+    export.pruned(best, folder, 18, srcc_drop=2, hidden=0.5)
+    assert (tasks.load(folder).config.hidden, tasks.load(folder).config.fused) == (16, 16)
     (run / "export" / "notes").mkdir()
     with pytest.raises(AffectError, match="is there and holds no model"):
         export.pruned(best, run / "export" / "notes", 18)
@@ -205,18 +209,43 @@ def test_what_says_nothing_is_what_is_cut():
                 module.output.weight[:, first] = 0
     batch = made_up.inputs()
     one = [{name: value[k : k + 1] for name, value in batch.items()} for k in range(4)]
-    made = pruned(model, one, hidden=0.5, heads=0.5)
-    same = pruned(model, one, hidden=1, heads=1)
+    made = pruned(model, one, Shares(hidden=0.5, heads=0.5, encoders=1, fused=1))
     assert made.config.heads == 1 and made.blocks[1].network[4].weight.shape == (16, 16)
     with torch.inference_mode():
         for name, value in model(**batch).items():
             torch.testing.assert_close(made(**batch)[name], value, atol=1e-4, rtol=1e-5)
-            torch.testing.assert_close(same(**batch)[name], value, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_what_is_left_is_fitted_to_what_was_there(norm, monkeypatch):
+    torch.manual_seed(0)
+    model = build(made_up.config("optimized", heteroscedastic=True, norm=norm, encoder_layers=3), made_up.DATA).eval()
+    batch = made_up.inputs()
+    one = [{name: value[k : k + 1] for name, value in batch.items()} for k in range(4)]
+    half = Shares(hidden=0.5, heads=0.5, encoders=0.5, fused=0.5)
+    made = pruned(model, one, half)
+    assert [made.encoders[0].network[k].weight.shape for k in (0, 3 + norm)] == [(8, 6), (8, 8)]
+    assert made.fusion[0].weight.shape[0] == 8 and made.heads[0].network[0].weight.shape == (4, 8)
+    weights = [sum(value.numel() for value in each.parameters()) for each in (made, model)]
+    assert weights[0] < 0.62 * weights[1]
+    monkeypatch.setattr(prune, "_RIDGE", 1e9)
+    cut = pruned(model, one, half)
+    with torch.inference_mode():
+        errors = [
+            sum(float((each(**batch)[name] - value).abs().mean()) for name, value in model(**batch).items())
+            for each in (made, cut)
+        ]
+    assert errors[0] < 0.8 * errors[1]
 
 
 def test_wrong_asks_are_one_line(best, tmp_path, monkeypatch):
     with pytest.raises(AffectError, match="over 0 and up to 1"):
         export.pruned(best, tmp_path / "small", 18, hidden=0)
+    with pytest.raises(AffectError, match="opset is of ONNX's files"):
+        export.pruned(best, tmp_path / "small", 20)
+    pooled = build(made_up.config("no_transformer", temporal_attention=False), made_up.DATA)
+    with pytest.raises(AffectError, match="nothing of this model is cut"):
+        pruned(pooled, [made_up.inputs([0])], Shares(hidden=0.5, heads=0.5, encoders=1.0, fused=1.0))
     with pytest.raises(AffectError, match="has to end in .onnx"):
         export.onnx(best, tmp_path / "model", 18)
     alone = tmp_path / "a" / "b" / "model"

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from affect import keyed
 from affect.errors import AffectError
-from affect.tasks.talking_face.config import FRAMES, HIDDEN, SPREAD, Model
+from affect.task import SPREAD
+from affect.tasks.talking_face.config import FRAMES, HIDDEN, Model
 from affect.tasks.talking_face.model import FrameEncoder, TalkingFaceModel, build, masked_max
 from tests.tasks.talking_face.clips import COUNTS, DATA, FEATURES, IDS, SCORES, VARIANTS, config, inputs
 

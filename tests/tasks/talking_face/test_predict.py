@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from affect import tasks
+from affect.errors import AffectError
 from affect.tasks.talking_face import intervals
-from affect.tasks.talking_face.config import SCORES
+from affect.tasks.talking_face.config import SCORES, Signature
 from tests.tasks.talking_face import small
 
 
@@ -69,6 +71,58 @@ def test_an_interval_is_that_of_the_validation_rows(affect, runs, clip, tmp_path
     low, high = line["interval"]["expression_score"]
     assert (high - low) / 2 == pytest.approx(0.18, abs=1e-4), "the 18th of 19 errors"
     assert (low + high) / 2 == pytest.approx(line["prediction"]["expression_score"], abs=1e-4)
+
+
+def test_a_level_is_asked_for_and_a_generator_has_its_own_interval(affect, runs, clip, tmp_path, caplog):
+    """By 19 rows, of which 9 are of a generator that errs more; another one has too few for a width of its own."""
+    import shutil
+
+    run = tmp_path / "fold1"
+    shutil.copytree(runs / "seed0" / "fold1", run)
+    off = [k / 100 if k < 10 else 1 + k / 100 for k in range(19)]
+    rows = [{"id": f"v{k}", "prediction": dict.fromkeys(SCORES, 3.0), "target": dict.fromkeys(SCORES, 3.0 + by),
+             "generator": "loud" if by > 1 else "few" if k < 3 else "quiet"} for k, by in enumerate(off)]  # fmt: skip
+    (run / "predictions-valid.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def half(*options: str) -> tuple[dict, float]:
+        code, out, err = affect("predict", run, clip[0], *(("--options", *options) if options else ()))
+        assert code == 0, err
+        (line,) = lines(out)
+        stored = intervals.of_folder(run / "checkpoints" / "best", json.loads(config), line["level"])
+        own = {o.partition("=")[0]: o.partition("=")[2] for o in options}.get("generator")
+        groups = stored["overall_score"]["groups"]
+        return line, groups.get(own, stored["overall_score"]["half_width"])
+
+    config = (run / "checkpoints" / "best" / "config.json").read_text()
+    line, width = half()
+    assert (line["level"], width) == (0.9, pytest.approx(1.17)) and "interval_of" not in line
+    line, width = half("level=0.5")
+    assert (line["level"], width) == (0.5, pytest.approx(0.09))
+    line, width = half("level=0.5", "generator=loud")
+    assert width == pytest.approx(1.14) and set(line["interval_of"].values()) == {"loud"}
+    low, high = line["interval"]["overall_score"]
+    assert high == pytest.approx(min(5, line["prediction"]["overall_score"] + 1.14), abs=2e-4)
+    assert "those of all generators" not in caplog.text
+    line, width = half("generator=loub")
+    assert width == pytest.approx(1.17) and set(line["interval_of"].values()) == {"all"}
+    assert "loub: intervals of lip_sync_score, " in caplog.text
+    assert "are those of all generators (did you mean 'loud'?)" in caplog.text
+    code, _, err = affect("predict", run, clip[0], "--options", "level=90")
+    assert code == 2 and err.count("\n") == 1 and "the level of an interval lies between 0 and 1, not at 90" in err
+
+
+def test_stored_intervals_have_their_level_and_a_card_says_it():
+    rows = [{"id": str(k), "prediction": {"s": 3.0}, "target": {"s": 3.0 + k / 10}, "generator": "ab"[k % 2]}
+            for k in range(19)]  # fmt: skip
+    data = Signature(features=(("clip", 1),), scores=(("s", 1.0, 5.0),))
+    stored = intervals.of_rows(rows, data, 0.75)
+    assert sorted(stored["s"]["groups"]) == ["a", "b"]
+    said = intervals.words(stored)
+    assert said.startswith("A 75 % interval") and "Clips of a, b have their generator's own" in said
+    for level in (None, 0.75):
+        assert intervals.of_folder(Path("anywhere"), {intervals.FIELD: stored}, level) == stored
+    with pytest.raises(AffectError, match="these intervals are of a level of 0.75, not of 0.9"):
+        intervals.of_folder(Path("anywhere"), {intervals.FIELD: stored}, 0.9)
 
 
 def test_the_models_of_an_experiment_are_averaged(affect, runs, clip):

@@ -103,6 +103,16 @@ def test_sections_tell_scales_likeness_generators_and_plot_them(tmp_path):
     assert [means[0] - means[by] for by in (2, 4)] == pytest.approx([0.2, 0.4])
 
 
+def test_without_a_test_part_validation_is_told(tmp_path):
+    written(tmp_path, only_generators=True)
+    (tmp_path / "seed0" / "fold1" / "predictions-test.jsonl").unlink()
+    study = Study(runs=report.read(tmp_path), name="made up")
+    sections = study.task.sections(study)
+    assert [each.title for each in sections] == ["The scores", "How alike the scores are", "Within generators"]
+    assert "labels (valid)" in sections[0].markdown
+    assert ("tells generators alone", "valid") in {(flag.kind, flag.where) for flag in study.task.flags(study)}
+
+
 def test_intervals_are_those_of_the_saved_model(tmp_path):
     study = written(tmp_path)
     folder = tmp_path / "seed0" / "fold1"
@@ -169,4 +179,5 @@ def test_a_loss_stands_still_only_beside_others_that_fall():
 def test_advice_is_the_reports(tmp_path):
     advice = written(tmp_path).task.advice()
     assert "5e-4" in advice["stands still"]
+    assert "5e-4" in advice["loss does not fall"] and "upgrad" in advice["opposing gradients"]
     assert "the batch is exact" in advice["memory nearly full"]

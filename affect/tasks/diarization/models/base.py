@@ -6,7 +6,7 @@ Legend: B batch, S samples, T frames, N slots, K speakers, D channels, M mel bin
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,11 @@ from affect.models.slot_decoder import SlotDecoderLayer
 from affect.tasks.diarization.config import Model, Signature
 from affect.tasks.diarization.models.extractor import EncoderExtractor, build_extractor
 
+Stage = Literal["learn", "features", "encode", "detect", "represent"]
+
 
 class Diarizer(nn.Module):
-    """A model whose steps are also taken one by one: features, encode, detect and represent."""
+    """A model whose stages are also taken one by one, as prediction does."""
 
     called_in_parts = True
     """A recording's windows each take several steps, so ranks call them unlike: no engine may share weights out."""
@@ -35,6 +37,13 @@ class Diarizer(nn.Module):
             for _ in range(config.encoder_layers)
         )
         self.log_s = nn.Parameter(torch.tensor(data.log_s)) if data.log_s else None
+
+    def forward(self, *, stage: Stage = "learn", **given: Any) -> Any:
+        """Return what a `stage` gives, by its arguments' names; `learn` takes a training batch and gives its outputs.
+
+        Each goes through the module's call so that engines that gather weights there do.
+        """
+        return getattr(self, stage)(**given)
 
     def features(self, waveform: Tensor, samples: Tensor, mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return frames [B, T, D] and their mask [B, T] of `waveform` [B, S] at 16 kHz and `samples` [B] valid ones.

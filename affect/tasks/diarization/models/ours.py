@@ -25,7 +25,7 @@ from affect.tasks.diarization.config import (
     SPEAKER,
     Model,
     Signature,
-)  # fmt: skip
+)
 from affect.tasks.diarization.models.base import Diarizer, decoder_of
 
 _SILENT = -20.0
@@ -57,7 +57,7 @@ class OursModel(Diarizer):
         nn.init.constant_(self.to_bias.bias, _SELDOM)
         self.table = nn.Parameter(torch.randn(data.speakers, width)) if data.speakers else None
 
-    def forward(
+    def learn(
         self, *, waveform: Tensor, samples: Tensor, spoken: Tensor, reference: Tensor, reference_samples: Tensor,
         reference_spoken: Tensor, slots: Tensor,
     ) -> dict[str, Tensor]:  # fmt: skip

@@ -37,7 +37,7 @@ class ReportModel(Diarizer):
         self.detection_query = nn.Parameter(torch.randn(config.slots, width)) if learned else None
         self.representation_query = nn.Parameter(torch.randn(config.slots, frames)) if learned else None
 
-    def forward(
+    def learn(
         self, *, waveform: Tensor, samples: Tensor, spoken: Tensor, speaker: Tensor, owner: Tensor, slots: Tensor
     ) -> dict[str, Tensor]:
         """Return logits of activity [B, N, T], and cosines of each slot's embedding with the table [B, N, C].

@@ -1,0 +1,106 @@
+"""Timelines of a diarization: who speaks in the reference, who is told to, and where the two differ.
+
+Legend: R speakers of the reference, S of the prediction, T frames of 10 ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affect.data.activity import activity, in_samples
+from affect.data.rttm import Turn
+from affect.metrics.diarization import speaker_map
+from affect.task import Row
+from affect.tasks.diarization.measures import KINDS, spans_of, turns_in
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_FRAME = 160
+_RATE = 100
+MOST = 120.0
+"""Seconds that are drawn at most: more can't be told apart."""
+
+Lane = tuple[str, str, Sequence[tuple[float, float]]]
+"""A name, its colour, and spans as begin and length in seconds."""
+
+
+def timeline(row: Row) -> Figure:
+    """Return the speakers of the reference of a recording above those of its prediction, and the errors below.
+
+    A predicted speaker has the colour of the one who is meant; who is nobody's is grey.
+    """
+    from affect.figures import lay_out, plain
+
+    lanes = [*_speakers(row), *_errors(row)]
+    end = min(row["seconds"], MOST)
+    figure, (axes,) = lay_out(1, 9.0, 0.5 + 0.22 * len(lanes))
+    for place, (_, colour, spans) in enumerate(lanes):
+        axes.broken_barh(spans, (place - 0.4, 0.8), facecolors=colour, lw=0)
+    _separate(axes, [name.partition(" ")[0] for name, *_ in lanes])
+    axes.set_yticks(range(len(lanes)), [plain(name) for name, *_ in lanes])
+    axes.set(xlim=(0, end), ylim=(len(lanes) - 0.4, -0.6), xlabel="seconds")
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _speakers(row: Row) -> Iterator[Lane]:
+    from affect.figures import COLOURS, GREY
+
+    truth, told = turns_in(row, "target"), turns_in(row, "prediction")
+    meant = speaker_map(told, truth, uem=spans_of(row))
+    names = list(dict.fromkeys(turn.speaker for turn in truth))
+    colours: dict[Hashable, str] = {name: COLOURS[place % 6] for place, name in enumerate(names)}
+    for name in names:
+        yield f"reference {name}", colours[name], _spans(truth, name)
+    found_by = sorted({turn.speaker for turn in told}, key=lambda name: _place(names, meant.get(name)))
+    for name in found_by:
+        yield f"hypothesis {name}", colours.get(meant.get(name), GREY), _spans(told, name)
+    if not found_by:
+        yield "hypothesis nobody", GREY, []
+
+
+def _place(names: Sequence[str], name: Hashable) -> int:
+    return names.index(str(name)) if name in names else len(names)
+
+
+def _spans(turns: Sequence[Turn], speaker: str) -> list[tuple[float, float]]:
+    return [(turn.start, turn.end - turn.start) for turn in turns if turn.speaker == speaker]
+
+
+def _errors(row: Row) -> Iterator[Lane]:
+    """Yield when speech is missed, falsely told, or another's."""
+    truth, told = turns_in(row, "target"), turns_in(row, "prediction")
+    meant = speaker_map(told, truth, uem=spans_of(row))
+    named = [Turn(start, end, str(meant.get(speaker, f"nobody {speaker}"))) for start, end, speaker in told]
+    names = sorted({turn.speaker for turn in (*truth, *named)})
+    frames = max(1, round(row["seconds"] * _RATE))
+    spoken, heard = (activity(in_samples(turns), names, frames, _FRAME).astype(int) for turns in (truth, named))
+    annotated = [Turn(start, end, "") for start, end in spans_of(row)]
+    scored = activity(in_samples(annotated), [""], frames, _FRAME)[0]
+    right = (spoken * heard).sum(0)
+    many, few = np.maximum(spoken.sum(0), heard.sum(0)), np.minimum(spoken.sum(0), heard.sum(0))
+    wrong = {"missed": many - heard.sum(0), "false_alarm": many - spoken.sum(0), "confusion": few - right}
+    for kind in KINDS:
+        yield f"error {kind.replace('_', ' ')}", "#000000", _runs(wrong[kind] * scored > 0)
+
+
+def _runs(active: NDArray[np.bool_]) -> list[tuple[float, float]]:
+    """Return the stretches of frames [T] that are true, in seconds."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], active.astype(int), [0]])))
+    return [(start / _RATE, (stop - start) / _RATE) for start, stop in edges.reshape(-1, 2).tolist()]
+
+
+def _separate(axes: Axes, kinds: Sequence[str]) -> None:
+    """Draw a line where lanes of another kind begin."""
+    from affect.figures import GREY
+
+    for place in range(1, len(kinds)):
+        if kinds[place] != kinds[place - 1]:
+            axes.axhline(place - 0.5, color=GREY, lw=0.8)
