@@ -103,6 +103,14 @@ def clips_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small.corpus(tmp_path_factory.mktemp("clips") / "generated")
 
 
+@pytest.fixture(scope="session")
+def voices_root(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path:
+    """Generated voices for the task of diarization."""
+    from tests.tasks.diarization import small
+
+    return small.corpus(tmp_path_factory.mktemp("voices") / "generated")
+
+
 @pytest.fixture
 def real_data() -> Path:
     """The folder of real data; skips where it is absent."""

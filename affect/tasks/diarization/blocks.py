@@ -24,9 +24,9 @@ from affect.data.rttm import Turn
 from affect.data.simulator import Simulator
 from affect.data.turn_taking import overlap_ratio
 from affect.data.voices import Voices
-from affect.task import VALID, Batch, Key, Row
+from affect.task import TRAIN, VALID, Batch, Key, Row
 from affect.tasks.diarization.config import SAMPLING_RATE, Diarization
-from affect.tasks.diarization.corpus import CONVERSATION, EXAMPLE, RECORDING, DiarizationCorpus, windows_of
+from affect.tasks.diarization.corpus import CONVERSATION, EXAMPLE, RECORDING, WINDOW, DiarizationCorpus, windows_of
 from affect.tasks.diarization.examples import Block, Example, collated
 
 Samples = NDArray[np.float32]
@@ -48,6 +48,16 @@ class Blocks:
         return self.size // self.frame
 
     @cached_property
+    def _most(self) -> int:
+        """Return the most speakers that an example has."""
+        most = self.recipe.simulation.speakers[1]
+        if self.recipe.data.real:
+            assert self.corpus.recordings is not None
+            turns = self.corpus.recordings.part(TRAIN)["turns"][:]
+            most = max(most, *(len({turn["speaker"] for turn in own}) for own in turns))
+        return most
+
+    @cached_property
     def _windows(self) -> tuple[Any, Any]:
         return windows_of(self.corpus, self.recipe.data)
 
@@ -63,7 +73,8 @@ class Blocks:
         recipe = self.recipe
         randoms = [generator(key.seed, key.epoch, row["id"], what="slots") for row in rows]
         made = [self._example(row, key, random) for row, random in zip(rows, randoms, strict=True)]
-        inputs, targets = collated(made, recipe.model, recipe.loss, randoms, table=len(self.numbers))
+        facts = {"table": len(self.numbers), "most": self._most}
+        inputs, targets = collated(made, recipe.model, recipe.loss, randoms, **facts)
         return Batch(ids=tuple(each.id for each in made), inputs=inputs, targets=targets, rows=[{} for _ in made])
 
     def _example(self, row: Row, key: Key, random: Generator) -> Example:
@@ -74,7 +85,7 @@ class Blocks:
             heard = [(half.samples, half.turns) for half in (whole.block(start, self.size) for start in (0, self.size))]
         else:
             windows, partners = self._windows
-            place = number(key.seed, key.epoch, row["id"], what="window") % len(windows)
+            place = self._window(row, key)
             both = (windows[place], windows[partners.of(place, key.seed, key.epoch)])
             heard = [(sound_of(window), sample_turns_of(window)) for window in both]
         names = list(dict.fromkeys(turn.speaker for _, turns in heard for turn in turns))
@@ -85,6 +96,9 @@ class Blocks:
         ]
         block, reference = blocks[::-1] if random.random() < 0.5 else blocks
         return Example(str(row["id"]), block, reference, voices)
+
+    def _window(self, row: Row, key: Key) -> int:
+        return number(key.seed, key.epoch, row["id"], what="window") % len(self._windows[0])
 
     # To diarize.
 
@@ -104,8 +118,12 @@ class Blocks:
         """Return the samples [S] of a recording or conversation, its turns, and what of it is annotated."""
         if row["kind"] == RECORDING:
             assert self.corpus.recordings is not None
-            known = self.corpus.recordings.recordings[row["place"]]
-            return audio.load(known["path"]), turns_of(known), [(span["start"], span["end"]) for span in known["uem"]]
+            recorded = self.corpus.recordings.recordings[row["place"]]
+            spans = [(span["start"], span["end"]) for span in recorded["uem"]]
+            return audio.load(recorded["path"]), turns_of(recorded), spans
+        if row["kind"] == WINDOW:
+            window = self._windows[0][self._window(row, Key(seed=self.recipe.data.test_seed, epoch=0))]
+            return sound_of(window), in_seconds(sample_turns_of(window)), None
         part = row["id"].rpartition("_")[0] if row["kind"] == CONVERSATION else "training"
         kind = "training" if row["kind"] != CONVERSATION else "validation" if part == VALID else "test"
         simulator = self._simulator(kind, row["speakers"])
@@ -116,8 +134,7 @@ class Blocks:
     def _simulator(self, kind: str, speakers: int) -> Simulator:
         """Return what simulates conversations of the voices of a kind, of `speakers` each (0: as the recipe says)."""
         if (kind, speakers) not in self._simulators:
-            voices: Voices | None = getattr(self.corpus, kind)
-            assert voices is not None
+            voices: Voices = getattr(self.corpus, kind)
             rules = self.recipe.simulation
             rules = rules if not speakers else replace(rules, speakers=(speakers, speakers))
             self._simulators[kind, speakers] = Simulator(voices, rules)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from affect.config import require, require_each
-from affect.data.simulation import Simulation
+from affect.config import Need, refuse_unused, require, require_each
+from affect.data.simulation import Simulation as Simulation  # recipes take it from here
 from affect.recipe import Recipe
 
 SAMPLING_RATE = 16_000
@@ -235,7 +235,8 @@ class Data:
     """folder: recordings of one speaker each, below `root`; generated: drawn ones, which are made there."""
     root: str = "data/ssnd-voices"
     test_root: str | None = None
-    """Folder of the voices of tests; generated voices have unseen ones of their own."""
+    """Folder of the voices of tests. Generated voices have unseen ones of their own; of others a fifth of those of
+    `root` are kept for tests where there is no such folder."""
     name: str | None = None
     """What reports call the voices."""
     speaker: Literal["auto", "folder", "name"] = "auto"
@@ -345,6 +346,42 @@ class Online:
         return self.hop + self.ahead
 
 
+def _encoder(recipe: Diarization) -> bool:
+    return recipe.model.extractor not in ("resnet", "convolution")
+
+
+NEEDS: tuple[Need, ...] = (
+    ("be left out without model.extractor=resnet", lambda r: r.model.extractor == "resnet", ("model.blocks",)),
+    ("be left out with the encoder of model.extractor", lambda r: not _encoder(r), ("model.channels",)),
+    ("be left out without model.encoder_layers", lambda r: r.model.encoder_layers, ("model.kernel",)),
+    ("be left out without an encoder that learns (model.extractor, model.train_encoder)",
+     lambda r: _encoder(r) and r.model.train_encoder != "none", ("optim.encoder_lr",)),
+    ("be left out without loss.activity=focal", lambda r: r.loss.activity == "focal", ("loss.alpha", "loss.gamma")),
+    ("be left out without loss.arcface", lambda r: r.loss.arcface,
+     ("loss.margin", "loss.scale", "loss.log_s_arcface", "loss.learned")),
+    ("be left out without loss.contrastive", lambda r: r.loss.contrastive, ("loss.temperature",)),
+    ("be left out without model.name=ours", lambda r: r.model.name == "ours", ("loss.reference_seconds",)),
+    ("be left out with loss.empty=1, which enrols nobody", lambda r: r.loss.empty < 1, ("loss.mask_prob",)),
+    ("be left out without data.voices=generated", lambda r: r.data.voices == "generated",
+     ("data.generated", "data.voice_seconds", "data.generator_seed")),
+    ("be left out without data.voices=folder, or with data.table", lambda r: _by_name(r.data),
+     ("data.speaker", "data.separator")),
+    ("be left out with data.speaker=folder", lambda r: r.data.speaker != "folder", ("data.separator",)),
+    ("be left out without data.real", lambda r: r.data.real, ("data.shift",)),
+    ("be left out with simulation.fitted", lambda r: r.simulation.fitted is None,
+     ("simulation.turn", "simulation.gap", "simulation.overlap")),
+    ("be left out without simulation.reverberation", lambda r: r.simulation.reverberation, ("simulation.decay",)),
+    ("be left out without simulation.noise", lambda r: r.simulation.noise,
+     ("simulation.snr", "simulation.noise_files")),
+)  # fmt: skip
+"""Fields that do nothing without another, or beside it."""
+
+
+def _by_name(data: Data) -> bool:
+    """Whether names tell who speaks in some folder of voices."""
+    return data.voices == "folder" and (data.table is None or data.test_root is not None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Diarization(Recipe):
     """Who speaks when in a recording."""
@@ -361,6 +398,7 @@ class Diarization(Recipe):
         """Check what sections say together."""
         super().__post_init__()
         check_together(self.model, self.loss)
+        refuse_unused(self, NEEDS)
         frame = self.model.frame / SAMPLING_RATE
         for name, seconds in (
             ("data.block", self.data.block), ("online.window", self.online.window), ("online.hop", self.online.hop),

@@ -24,15 +24,17 @@ EXAMPLE, WINDOW, CONVERSATION, RECORDING = "example", "window", "conversation", 
 """Kinds of rows: two blocks of a conversation, two windows of a recording; a whole conversation, a whole recording."""
 REAL = "real_"
 """What names of parts begin with that are of recordings."""
+_KEPT = 5
+"""One voice of so many is kept for tests, where they have no folder of their own."""
 
 
 @dataclass(frozen=True, eq=False)
 class DiarizationCorpus:
-    """Voices to train with, of validation and of tests, and recordings, each None where there are none."""
+    """Voices to train with, of validation and of tests, and recordings, None where there are none."""
 
     training: Voices
     validation: Voices
-    test: Voices | None
+    test: Voices
     recordings: RecordingCorpus | None
     name: str
 
@@ -52,12 +54,12 @@ class DiarizationCorpus:
     def exclusions(self) -> list[Exclusion]:
         """All that is left out."""
         each = (self.training, self.test, self.recordings)
-        return [exclusion for part in each if part is not None for exclusion in part.exclusions]
+        # Voices of one folder are of one list.
+        return list(dict.fromkeys(exclusion for part in each if part is not None for exclusion in part.exclusions))
 
 
 def read(data: Data) -> DiarizationCorpus:
     """Return the corpus of a section `data`. Raises AffectError for what can't be used, or is too little."""
-    test: Voices | None = None
     if data.voices == "generated":
         count, unseen = data.generated
         settings = VoiceSettings(
@@ -67,7 +69,11 @@ def read(data: Data) -> DiarizationCorpus:
     else:
         told = {"speaker": data.speaker, "separator": data.separator, "table": data.table}
         every = voices.read(data.root, **told)  # type: ignore[arg-type]  # checked by the recipe
-        if data.test_root is not None:
+        if data.test_root is None:
+            if len(every) < 2:
+                raise AffectError(f"{data.root} has one voice alone: some are to be trained with, some for tests")
+            every, test = every.hold_out(-(-len(every) // _KEPT), data.test_seed)
+        else:
             test = voices.read(data.test_root, speaker=data.speaker, separator=data.separator)
             both = sorted({*every.speakers} & {*test.speakers})
             if both:
@@ -90,19 +96,23 @@ def parts_of(corpus: DiarizationCorpus, recipe: Diarization) -> DatasetDict:
     from datasets import DatasetDict
 
     data = recipe.data
-    examples = [_row(f"{EXAMPLE}{k}", 2 * data.block, EXAMPLE, k) for k in range(data.examples)]
+    # The report's models take no second block.
+    seconds = data.block * (2 if recipe.model.name == "ours" else 1)
+    examples = [_row(f"{EXAMPLE}{k}", seconds, EXAMPLE, k) for k in range(data.examples)]
     real = round(data.examples * data.real / (1 - data.real))
-    examples += [_row(f"{WINDOW}{k}", 2 * data.block, WINDOW, k) for k in range(real)]
+    examples += [_row(f"{WINDOW}{k}", seconds, WINDOW, k) for k in range(real)]
     low, high = recipe.simulation.speakers
     counts = [low + k % (high - low + 1) for k in range(data.valid)]
     parts = {TRAIN: _part(examples), VALID: _conversations(VALID, data.valid_seconds, counts)}
-    if corpus.test is not None:
-        for number in data.test_speakers:
-            if number > len(corpus.test):
-                raise AffectError(f"data.test_speakers asks for {number} speakers of {len(corpus.test)} test voices")
-            for seconds in data.test_seconds:
-                name = f"test_{number}_speakers_{seconds:g}s"
-                parts[name] = _conversations(name, seconds, [number] * data.test)
+    for kind, own in (("training", corpus.training), ("validation", corpus.validation)):
+        if high > len(own):
+            raise AffectError(f"simulation.speakers asks for {high} speakers of {len(own)} {kind} voices")
+    for number in data.test_speakers:
+        if number > len(corpus.test):
+            raise AffectError(f"data.test_speakers asks for {number} speakers of {len(corpus.test)} test voices")
+        for seconds in data.test_seconds:
+            name = f"test_{number}_speakers_{seconds:g}s"
+            parts[name] = _conversations(name, seconds, [number] * data.test)
     if corpus.recordings is not None:
         table = corpus.recordings.recordings
         places: dict[str, list[int]] = {}

@@ -60,13 +60,15 @@ class _Row:
 
 
 def collated(
-    examples: Sequence[Example], model: Model, loss: Loss, randoms: Sequence[Generator | None], *, table: int = 0
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    examples: Sequence[Example], model: Model, loss: Loss, randoms: Sequence[Generator | None], *, table: int = 0,
+    most: int = 0,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:  # fmt: skip
     """Return inputs and targets [B, ...] of `examples`, whose slots their `randoms` decide (None: nobody is enrolled).
 
-    `table` is the number of training speakers of before and improved, whose padding may be absent ones.
+    `table` is the number of training speakers of before and improved, whose padding may be absent ones. There are as
+    many speakers as the example with the most has, and `most` at least: a step may compare those of all its batches.
     """
-    speakers = max(len(example.voices) for example in examples)
+    speakers = max(most, *(len(example.voices) for example in examples))
     pairs = zip(examples, randoms, strict=True)
     rows = [_row(example, random, speakers, model, loss, table) for example, random in pairs]
     inputs = _blocks("waveform", "samples", "spoken", [(row.example.block.waveform, row.spoken) for row in rows])

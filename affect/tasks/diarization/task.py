@@ -56,6 +56,10 @@ class DiarizationTask(DiarizationReport, DiarizationCard):
 
         return read(self.recipe.data)
 
+    def folds(self) -> list[int]:
+        """Return the one fold; raises AffectError, before anything is written, where voices don't do for the parts."""
+        return [1] if self.parts else []
+
     def for_fold(self, seed: int, fold: int) -> DiarizationTask:
         """Return the task of a seed, on the same corpus."""
         task = DiarizationTask(replace(self.recipe, seed=seed))
@@ -126,12 +130,12 @@ class DiarizationTask(DiarizationReport, DiarizationCard):
 
         diarizer, rows = whole(model), []
         sizes = batch.inputs["samples"].tolist()
-        for name, waveform, size, known in zip(batch.ids, batch.inputs["waveform"], sizes, batch.rows, strict=True):
-            found = in_seconds(diarize(diarizer, waveform[:size].cpu().numpy(), self.recipe.online))
-            turns = [[turn.start, turn.end, turn.speaker] for turn in found]
-            facts = {field: value for field, value in known.items() if field != TURNS}
+        for name, waveform, size, about in zip(batch.ids, batch.inputs["waveform"], sizes, batch.rows, strict=True):
+            heard = in_seconds(diarize(diarizer, waveform[:size].cpu().numpy(), self.recipe.online))
+            turns = [[turn.start, turn.end, turn.speaker] for turn in heard]
+            facts = {field: value for field, value in about.items() if field != TURNS}
             rows.append({
-                "id": name, "prediction": {TURNS: turns}, "target": {TURNS: known[TURNS]}, "recording": name, **facts,
+                "id": name, "prediction": {TURNS: turns}, "target": {TURNS: about[TURNS]}, "recording": name, **facts,
             })  # fmt: skip
         return rows
 

@@ -1,4 +1,4 @@
-"""Wrong fields of a diarization recipe, by their names."""
+"""Wrong fields of a diarization recipe, by their names; every field does something, or is refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ import pytest
 
 from affect.config import from_dict, to_dict
 from affect.errors import AffectError
-from affect.tasks.diarization.config import Loss, Model, Signature, check_together, signature
+from affect.experiments.definitions import changed
+from affect.recipe import field_names
+from affect.tasks.diarization.config import (
+    NEEDS,
+    Diarization,
+    Loss,
+    Model,
+    Signature,
+    check_together,
+    signature,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -76,3 +86,98 @@ def test_what_a_model_knows_of_its_data():
         replace(report, log_s=(1.0,))
     assert Model(frame=640).frames_per_second == 25
     assert Model().frames_per_second == 12.5
+
+
+FOLDER, FITTED = {"data.voices": "folder"}, {"simulation.fitted": "turns.rttm"}
+ENCODER = {"model.extractor": "tiny"}
+REPORT = {"model.name": "before", "loss.arcface": True, "loss.contrastive": 0.0}
+REAL = {"data.recordings": "ami"}
+CASES = [
+    ("model.blocks", [1, 1, 1, 1], {}, {"model.extractor": "resnet"}),
+    ("model.channels", [4, 4, 4, 8], ENCODER, {}),
+    ("model.kernel", 5, {"model.encoder_layers": 0}, {}),
+    ("optim.encoder_lr", 1e-5, ENCODER, ENCODER | {"model.train_encoder": "all"}),
+    ("loss.alpha", 0.75, {}, {"loss.activity": "focal"}),
+    ("loss.gamma", 1.0, {}, {"loss.activity": "focal"}),
+    ("loss.margin", 0.1, {}, {"loss.arcface": True}),
+    ("loss.scale", 16.0, {}, {"loss.arcface": True}),
+    ("loss.log_s_arcface", 4.6, {}, {"loss.arcface": True}),
+    ("loss.learned", True, {}, {"loss.arcface": True}),
+    ("loss.temperature", 0.2, {"loss.contrastive": 0.0}, {}),
+    ("loss.reference_seconds", 0.2, REPORT, {}),
+    ("loss.mask_prob", 0.2, {"loss.empty": 1.0}, {}),
+    ("data.generated", [3, 2], FOLDER, {}),
+    ("data.voice_seconds", 9.0, FOLDER, {}),
+    ("data.generator_seed", 4, FOLDER, {}),
+    ("data.speaker", "name", {}, FOLDER),
+    ("data.speaker", "name", FOLDER | {"data.table": "who.csv"}, FOLDER | {"data.test_root": "tests"}),
+    ("data.separator", "_", FOLDER | {"data.speaker": "folder"}, FOLDER),
+    ("data.shift", 1.0, REAL, REAL | {"data.real": 0.5}),
+    ("simulation.turn", [1.0, 2.0], FITTED, {}),
+    ("simulation.gap", 1.0, FITTED, {}),
+    ("simulation.overlap", 0.1, FITTED, {}),
+    ("simulation.decay", [0.1, 0.2], {"simulation.reverberation": 0.0}, {}),
+    ("simulation.snr", [0.0, 5.0], {"simulation.noise": 0.0}, {}),
+    ("simulation.noise_files", "noise", {"simulation.noise": 0.0}, {}),
+]  # fmt: skip
+"""A field, a value, with what it does nothing, and with what it does."""
+ALWAYS = {
+    *(f"model.{name}" for name in ("name", "extractor", "frame", "width", "heads", "hidden", "encoder_layers",
+                                   "decoder_layers", "dropout", "slots", "padding")),
+    *(f"loss.{name}" for name in ("activity", "divide_by", "log_s_bce", "empty", "pseudo_weight")),
+    *(f"data.{name}" for name in ("voices", "root", "name", "held_out", "block", "examples", "valid", "valid_seconds",
+                                  "test", "test_speakers", "test_seconds", "test_seed", "recordings")),
+    *(f"simulation.{name}" for name in ("speakers", "fitted", "distance", "moves", "reverberation", "noise")),
+}  # fmt: skip
+BY_SECTION = {
+    *("model.train_encoder", "model.encoder_layer", "model.norm", "model.pseudo", "model.embedding_divisor"),
+    *("model.activity_query", "loss.weights_lr", "data.test_root", "data.table", "data.real", "data.layout"),
+    # By check_together.
+    *("loss.arcface", "loss.contrastive", "loss.arrival", "loss.labelled"),
+}  # fmt: skip
+"""Fields that always do something, and those that their own section, or two together, check."""
+
+
+@pytest.mark.parametrize(("field", "value", "still", "acts"), CASES)
+def test_a_field_that_does_nothing_is_refused_and_its_default_never(field, value, still, acts):
+    plain = changed(Diarization(), still)
+    with pytest.raises(AffectError, match=rf"^{field} must be left out ") as error:
+        changed(plain, {field: value})
+    assert "\n" not in str(error.value)
+    assert changed(Diarization(), acts | {field: value}) != changed(Diarization(), acts)
+
+
+def test_every_field_is_looked_at():
+    sections = ("data", "simulation", "model", "loss")
+    own = {name for name in field_names(Diarization) if name.split(".")[0] in sections}
+    named = {field for field, *_ in CASES}
+    assert {name for _, _, names in NEEDS for name in names} == named
+    assert own | {"optim.encoder_lr"} == named | ALWAYS | BY_SECTION
+    assert not (ALWAYS | BY_SECTION) & named
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"data.root": ""}, "data.root must be a folder"),
+        ({"data.block": 0.0}, "data.block must be positive"),
+        ({"data.block": 8.05}, "data.block must be a multiple of a frame, 0.08 s"),
+        ({"data.examples": 0}, "data.examples must be positive"),
+        ({"data.valid": 0}, "data.valid must be positive"),
+        ({"data.generated": [0, 3]}, "data.generated must be two numbers of voices"),
+        ({"data.held_out": -1}, "data.held_out must not be negative"),
+        ({"data.real": 1.0}, "data.real must lie in"),
+        ({"data.real": 0.5}, "data.real must be left out without data.recordings"),
+        ({"data.layout": "rttm_folder"}, "data.layout must be left out without data.recordings"),
+        ({"data.test_speakers": []}, "data.test_speakers must be numbers of speakers"),
+        ({"data.test_seconds": [0.0]}, "data.test_seconds must be seconds"),
+        ({"data.test_root": "x"}, "data.test_root must be left out with data.voices=generated"),
+        ({"data.table": "x"}, "data.table must be left out with data.voices=generated"),
+        ({"data.voices": "drawn"}, "data.voices must be "),
+        (REPORT | {"online.window": 16.0}, "online.window must be no longer than data.block"),
+    ],
+)
+def test_a_wrong_field_of_the_data_is_one_line(fields, said):
+    with pytest.raises(AffectError) as error:
+        changed(Diarization(), fields)
+    assert str(error.value).startswith(said)

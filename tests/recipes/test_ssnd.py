@@ -1,0 +1,194 @@
+"""Every experiment of recipes/ssnd.py has the report's values and runs; its command line is frozen."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from affect.experiments import definitions
+from affect.experiments.definitions import Search, Suite
+from affect.recipe import field_names
+from affect.tables import flat
+from affect.tasks import make, read_recipe
+from affect.tasks.diarization.config import SMALL, Diarization
+from tests import launching
+from tests.launching import assert_one_line
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "ssnd.py"
+OWN = [
+    "data.voices", "data.root", "data.test_root", "data.name", "data.speaker", "data.separator", "data.table",
+    "data.generated", "data.voice_seconds", "data.generator_seed", "data.held_out", "data.block", "data.examples",
+    "data.valid", "data.valid_seconds", "data.test", "data.test_speakers", "data.test_seconds", "data.test_seed",
+    "data.recordings", "data.layout", "data.real", "data.shift",
+    "model.name", "model.extractor", "model.train_encoder", "model.encoder_layer", "model.norm", "model.channels",
+    "model.blocks", "model.frame", "model.width", "model.heads", "model.hidden", "model.kernel", "model.encoder_layers",
+    "model.decoder_layers", "model.dropout", "model.slots", "model.pseudo", "model.padding", "model.embedding_divisor",
+    "model.activity_query",
+    "loss.activity", "loss.alpha", "loss.gamma", "loss.divide_by", "loss.labelled", "loss.arcface", "loss.margin",
+    "loss.scale", "loss.contrastive", "loss.temperature", "loss.log_s_bce", "loss.log_s_arcface", "loss.learned",
+    "loss.weights_lr", "loss.mask_prob", "loss.empty", "loss.reference_seconds", "loss.pseudo_weight", "loss.arrival",
+]  # fmt: skip
+ABLATIONS = {
+    "loss_weight": {"loss.log_s_arcface": 4.6052},
+    "queries": {"model.name": "improved"},
+    "focal": {"loss.activity": "focal"},
+    "lr": {"optim.lr": 5e-5},
+    "batch": {"train.batch": 32},
+    "clipping": {"optim.clip": 1.0},
+    "margin": {"loss.margin": 0.1},
+    "scale": {"loss.scale": 16.0},
+    "mask_prob": {"loss.mask_prob": 0.3},
+}
+FURTHER = {
+    "lower_arcface": {"loss.log_s_arcface": 6.9078},
+    "other_focal": {"loss.alpha": 0.75, "loss.gamma": 1.0},
+    "other_schedule": {"optim.lr": 1e-3, "optim.schedule": "cosine", "optim.warmup": 0.1},
+}
+SYSTEMS = [
+    "demo", "before", "improved", *(f"ablation_{name}" for name in ABLATIONS), *FURTHER, "ours", "librispeech",
+    "finetune_real",
+]  # fmt: skip
+GENERATED = [name for name in SYSTEMS if name not in ("librispeech", "finetune_real")]
+"""Those that need no data."""
+
+
+experiments = partial(launching.experiments, RECIPE)
+launch = partial(launching.launch, recipe=RECIPE)
+
+
+def options(root: Path) -> list[str]:
+    """Return the options of two steps on a few generated voices."""
+    data = ["--data.root", str(root), "--data.generated", "5", "4", "--data.voice-seconds", "5", "--data.block", "1.92",
+            "--online.window", "1.92", "--data.examples", "6", "--data.valid", "1", "--data.valid-seconds", "1.5",
+            "--data.test", "1", "--data.test-seconds", "1.5", "--simulation.speakers", "2", "3",
+            "--simulation.reverberation", "0"]  # fmt: skip
+    model = ["--model.channels", "4", "4", "4", "8", "--model.width", "16", "--model.heads", "2", "--model.hidden",
+             "16", "--model.encoder-layers", "1", "--model.decoder-layers", "1", "--model.slots", "6"]  # fmt: skip
+    train = ["--train.batch", "3", "--train.epochs", "1", "--train.workers", "0", "--train.trackers", "--no-report"]
+    return [*data, *model, *train, "--model.extractor", "convolution", "--train.costs", "linear"]
+
+
+def test_the_command_line_is_frozen():
+    """A field that goes or changes its name breaks commands and old runs: change this list with care."""
+    names = field_names(Diarization)
+    assert [name for name in names if name.split(".")[0] in ("data", "model", "loss")] == OWN
+
+
+def test_the_experiments_are_these():
+    assert sorted(experiments()) == sorted([*SYSTEMS, "ablations", "search"])
+    assert next(iter(experiments())) == "demo"
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_system_is_whole(name):
+    recipe = experiments()[name]()
+    assert Diarization.from_dict(recipe.to_dict()) == recipe
+    assert make(recipe).recipe == recipe
+    assert recipe.train.diagnostics_every is not None
+    assert (experiments()[name].__doc__ or "").strip()
+
+
+def test_the_reports_two_systems_have_its_values():
+    before, after = experiments()["before"](), experiments()["improved"]()
+    assert (before.loss.log_s_bce, before.loss.log_s_arcface, after.loss.log_s_arcface) == (0.0, 2.3026, 4.6052)
+    assert (before.loss.activity, after.loss.activity) == ("bce", "focal")
+    assert (after.loss.alpha, after.loss.gamma) == (0.25, 2.0)
+    assert before.loss.learned and before.loss.arcface and not before.loss.contrastive
+    assert (before.optim.lr, before.train.batch, before.optim.clip) == (1e-4, 64, None)
+    assert (after.optim.lr, after.train.batch, after.optim.clip) == (5e-5, 32, 1.0)
+    assert [(r.loss.margin, r.loss.scale, r.loss.mask_prob) for r in (before, after)] == [
+        (0.2, 32, 0.5),
+        (0.1, 16, 0.3),
+    ]
+    for recipe in (before, after):
+        assert {name: getattr(recipe.model, name) for name in SMALL} == SMALL
+        assert (recipe.model.extractor, recipe.model.frame, recipe.model.slots) == ("resnet", 640, 30)
+        # The causes of its failure.
+        assert (recipe.model.padding, recipe.model.embedding_divisor) == ("pseudo", 16.0)
+        assert (recipe.model.activity_query, recipe.loss.empty, recipe.loss.pseudo_weight) == ("mean", 0.0, 1.0)
+        assert recipe.loss.weights_lr is None
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_makes_one_change(name):
+    """To what the report's improved model has, and nothing else; all of them together are that model."""
+    made = {key: flat(experiments()[key]().to_dict()) for key in ("before", "improved", f"ablation_{name}")}
+    changed = {k: v for k, v in made[f"ablation_{name}"].items() if v != made["before"][k]}
+    assert changed == ABLATIONS[name]
+    assert all(made["improved"][field] == value for field, value in changed.items())
+
+
+def test_all_changes_together_are_the_reports_improved_model():
+    before, improved = (flat(experiments()[name]().to_dict()) for name in ("before", "improved"))
+    every = {field: value for change in ABLATIONS.values() for field, value in change.items()}
+    assert {k: v for k, v in improved.items() if v != before[k]} == every
+
+
+@pytest.mark.parametrize("name", FURTHER)
+def test_a_further_idea_is_of_the_improved_model(name):
+    base, made = (flat(experiments()[key]().to_dict()) for key in ("improved", name))
+    assert {k: v for k, v in made.items() if v != base[k]} == FURTHER[name]
+
+
+def test_workflows_name_experiments_that_are_there():
+    suite, search = experiments()["ablations"](), experiments()["search"]()
+    assert isinstance(suite, Suite) and isinstance(search, Search)
+    alone = [f"ablation_{name}" for name in ABLATIONS]
+    assert list(suite.members) == ["before", "improved", *alone, *FURTHER, "ours"]
+    found = definitions.resolve(search, experiments()[search.of]())
+    assert {one.name for one in found} > {"optim.lr", "loss.empty"}
+
+
+def test_the_real_runs_choose_on_voices_held_out_and_never_on_those_of_tests():
+    libri, real = experiments()["librispeech"](), experiments()["finetune_real"]()
+    assert libri.data.held_out == 15
+    assert libri.data.root != libri.data.test_root is not None
+    assert (libri.data.block, libri.model.width, libri.model.encoder_layers) == (8.0, 128, 4)
+    assert libri.model.frames_per_second == 12.5
+    assert (real.data.real, real.train.init_from) == (0.75, "runs/librispeech")
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_dry_run_of_every_experiment(capsys, tmp_path, monkeypatch, voices_root, name):
+    monkeypatch.chdir(tmp_path)
+    code, said, err = launch(capsys, name, *options(voices_root), "--dry-run")
+    assert code == 0, err
+    assert "train 6, valid 1, test_2_speakers_1.5s 1, test_3_speakers_1.5s 1" in said
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["demo", "improved"])
+def test_two_steps_on_generated_voices(capsys, tmp_path, monkeypatch, voices_root, name):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = launch(capsys, name, *options(voices_root), "--train.diagnostics-every", "2")
+    assert code == 0, err
+    folder = tmp_path / "runs" / name / "seed0" / "fold1"
+    assert read_recipe(folder / "recipe.json").model.width == 16
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines].count("step") == 2
+    assert lines[-1]["scores"]["test_2_speakers_1.5s"]["der"] >= 0
+    assert [line["step"] for line in lines if "diagnostics" in line] == [2]
+    for ending in ("", "-silence", "-oracle_speech"):
+        kind = "baseline" if ending else "predictions"
+        assert (folder / f"{kind}{ending}-test_2_speakers_1.5s.jsonl").exists()
+
+
+def test_the_demo_is_tried_on_a_folder_of_speech(capsys, tmp_path, monkeypatch, voices_root):
+    monkeypatch.chdir(tmp_path)
+    given = ["--data.voices", "folder", "--data.root", str(voices_root / "seen"), "--data.test-root",
+             str(voices_root / "unseen")]  # fmt: skip
+    code, said, err = launch(capsys, "demo", *given, "--dry-run")
+    assert code == 0, err
+    assert "test_3_speakers_64s 20" in said
+
+
+def test_what_can_not_be_is_one_line(capsys, tmp_path, monkeypatch, voices_root):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = launch(capsys, "demo", *options(voices_root), "--simulation.speakers", "2", "6")
+    assert_one_line(code, err, "simulation.speakers asks for 6 speakers of 5 training voices")
+    code, _, err = launch(capsys, "librispeech", "--data.root", "nowhere")
+    assert_one_line(code, err, "nowhere: no such folder of voices")
+    assert not list(tmp_path.glob("runs/*/seed0"))

@@ -1,0 +1,300 @@
+"""The task from voices and recordings to turns, over every way in which a batch may be cut."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from affect import keyed, tasks
+from affect.data.activity import in_seconds
+from affect.data.rttm import write_rttm
+from affect.data.simulator import Simulator
+from affect.errors import AffectError
+from affect.task import LOG_VARIANCE, Batch, Key, Outputs
+from affect.tasks.diarization.config import ACTIVITY, SPEAKER, VOICES, Data
+from affect.tasks.diarization.corpus import EXAMPLE, WINDOW, read
+from affect.tasks.diarization.task import DiarizationTask
+from affect.training import trainer
+from affect.training.terms import whole
+from tests.tasks.diarization import small
+from tests.tasks.diarization.small import VARIANTS
+from tests.training import runs
+
+KEY = Key(seed=3, epoch=2)
+CUTS = {"held": {"mode": "hold", "budget": 8.0}, "replayed": {"mode": "replay", "budget": 4.0},
+        "mixed": {"mode": 0.5, "budget": 4.0}}  # fmt: skip
+
+
+def outputs_of(model: torch.nn.Module, batch: Batch) -> Outputs:
+    with torch.no_grad(), keyed.examples(0, 5, batch.ids):
+        outputs: Outputs = model(**batch.inputs)
+    return outputs
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_it_trains_in_one_piece_and_cut_and_what_it_saves_predicts_the_same(voices_root, tmp_path, name):
+    last = {"steps": 3, "epochs": 3, "evaluate_every": 3, "choose": "last"}
+    run = small.run(small.recipe(voices_root, name, mode="hold", budget=1e4, **last), tmp_path / "whole")
+    found = trainer.train(run)
+    assert np.isfinite(found["valid"]["der"])
+    for cut, how in CUTS.items():
+        small.train(small.recipe(voices_root, name, **how, **last), tmp_path / cut)
+        assert runs.losses(tmp_path / cut) == pytest.approx(runs.losses(tmp_path / "whole"), rel=1e-5), cut
+    for folder in ("whole", *CUTS):
+        assert "not keyed" not in (tmp_path / folder / "train.log").read_text()
+    again = tasks.load(tmp_path / "whole" / "checkpoints" / "best")
+    task = run.task
+    part = task.datasets()["train"]
+    batch = task.collate([part[k] for k in range(3)], KEY)
+    for output, values in outputs_of(run.engine.unwrap(run.model).eval(), batch).items():
+        torch.testing.assert_close(outputs_of(again, batch)[output], values, atol=1e-6, rtol=0)
+    recordings = task.collate([task.datasets()["valid"][0]], None)
+    with torch.no_grad():
+        assert task.predict(again, recordings) == task.predict(run.engine.unwrap(run.model), recordings)
+
+
+@pytest.mark.parametrize("name", ["ours", "before"])
+def test_a_run_that_is_interrupted_goes_on_to_the_same_bytes(voices_root, tmp_path, monkeypatch, name):
+    recipe = small.recipe(voices_root, name, epochs=2, evaluate_every=2)
+    assert small.train(recipe, tmp_path / "whole")
+    runs.interrupt(small.run(recipe, tmp_path / "cut"), 4, monkeypatch)
+    small.train(recipe, tmp_path / "cut")
+    whole, cut = (tmp_path / folder / "metrics.jsonl" for folder in ("whole", "cut"))
+    assert cut.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_parameter_learns(voices_root, name):
+    task = small.task(voices_root, name)
+    torch.manual_seed(0)
+    model = task.new_model().train()
+    batch = task.collate(list(task.datasets()["train"]), KEY)
+    with keyed.examples(0, 0, batch.ids):
+        whole(task.terms(), model(**batch.inputs), batch.targets).total.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
+    still = [n for n, p in model.named_parameters() if p.requires_grad and not p.grad.any()]
+    # As in the report: nobody is taught what no speaker is, and a norm sees zeros alone.
+    assert still == {"before": ["non_speaker", "detection.0.frames_norm.weight"]}.get(name, [])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_an_example_is_the_same_alone_and_in_a_batch_with_dropout_on(voices_root, name):
+    task = small.task(voices_root, name)
+    model = task.new_model().train()
+    keyed.name_places(model)
+    rows = [task.datasets()["train"][k] for k in range(3)]
+    together, targets = (batch := task.collate(rows, KEY)).inputs, batch.targets
+    outputs = outputs_of(model, batch)
+    for k, row in enumerate(rows):
+        alone = task.collate([row], KEY)
+        for name_ in ("waveform", "slots"):
+            assert torch.equal(alone.inputs[name_][0], together[name_][k]), name_
+        assert torch.equal(alone.targets[ACTIVITY][0].nan_to_num(-1), targets[ACTIVITY][k].nan_to_num(-1))
+        own = outputs_of(model, alone)
+        torch.testing.assert_close(own[ACTIVITY][0], outputs[ACTIVITY][k], atol=1e-4, rtol=1e-4)
+    assert not torch.equal(task.collate(rows, Key(seed=3, epoch=3)).inputs["waveform"], together["waveform"])
+    assert not torch.equal(task.collate(rows, Key(seed=4, epoch=2)).inputs["waveform"], together["waveform"])
+
+
+@torch.no_grad()
+def test_two_evaluations_are_the_same(voices_root):
+    task = small.task(voices_root)
+    model = task.new_model().eval()
+    part = task.datasets()["test_2_speakers_4s"]
+    rows = [[*task.predict(model, task.collate(some, None))] for some in ([part[0], part[1]], [part[0]])]
+    assert rows[0][0] == rows[1][0]
+    assert task.predict(model, task.collate([part[0], part[1]], None)) == rows[0]
+    assert {"turns"} == rows[0][0]["prediction"].keys() == rows[0][0]["target"].keys()
+    assert (rows[0][0]["speakers"], rows[0][0]["seconds"], rows[0][0]["uem"]) == (2, 4.0, [[0.0, 4.0]])
+
+
+def test_workers_do_not_change_what_is_simulated(voices_root, tmp_path):
+    for workers in (0, 2):
+        small.train(small.recipe(voices_root, workers=workers, steps=2, budget=1e4), tmp_path / str(workers))
+    assert runs.losses(tmp_path / "0") == runs.losses(tmp_path / "2")
+
+
+# Voices and conversations
+
+
+def test_what_is_tested_is_the_same_for_every_seed(voices_root):
+    first, second = (tasks.make(small.recipe(voices_root)).for_fold(seed, 1) for seed in (0, 5))
+    assert first.recipe.seed != second.recipe.seed
+    parts = first.datasets()
+    assert sorted(parts) == ["test_2_speakers_1.5s", "test_2_speakers_4s", "train", "valid"]
+    seen = []
+    for name in set(parts) - {"train"}:
+        for row in parts[name]:
+            one, other = (task.blocks.recording(row) for task in (first, second))
+            assert np.array_equal(one[0], other[0]) and one[1:] == other[1:]
+            assert one[1], row
+            seen.append(one[0].tobytes()[:4000])
+    assert len({*seen}) == len(seen)
+
+
+def speakers_of(task: DiarizationTask, part: str) -> set[str]:
+    return {turn.speaker for row in task.datasets()[part] for turn in task.blocks.recording(row)[1]}
+
+
+@pytest.mark.parametrize("held_out", [0, 2])
+def test_nothing_is_trained_on_voices_of_tests_or_of_those_held_out(voices_root, held_out):
+    recipe = small.recipe(voices_root)
+    recipe = replace(
+        recipe,
+        data=small.data(voices_root, held_out=held_out, valid=6),
+        simulation=replace(recipe.simulation, speakers=(2, 2)),
+    )
+    task = tasks.make(recipe).for_fold(0, 1)
+    corpus = task.corpus
+    assert len(corpus.training) == 5 - held_out and len(corpus.test) == 4
+    assert len({*corpus.training.speakers} & {*corpus.validation.speakers}) == (0 if held_out else 5)
+    rows = list(task.datasets()["train"])
+    named = {int(voice) for row in rows for voice in task.collate([row], KEY).targets[VOICES].flatten()}
+    assert named <= {-100, *range(len(corpus.training))}
+    assert speakers_of(task, "train") <= {*corpus.training.speakers}
+    assert speakers_of(task, "valid") <= {*corpus.validation.speakers}
+    assert speakers_of(task, "test_2_speakers_4s") <= {*corpus.test.speakers}
+
+
+@pytest.fixture(scope="module")
+def folder(voices_root, tmp_path_factory) -> Path:
+    """A folder of recordings of one speaker each, of five voices."""
+    root = tmp_path_factory.mktemp("speech") / "own"
+    root.mkdir()
+    for path in sorted((voices_root / "seen").rglob("*.wav")):
+        (root / f"{path.parent.name}-{path.name}").symlink_to(path)
+    return root
+
+
+def test_of_a_folder_of_voices_a_fifth_is_kept_for_tests(folder, voices_root):
+    corpus = read(Data(voices="folder", root=str(folder)))
+    assert (len(corpus.training), len(corpus.test)) == (4, 1)
+    assert not {*corpus.training.speakers} & {*corpus.test.speakers}
+    assert corpus.identity.startswith("own@")
+    other = read(Data(voices="folder", root=str(folder), test_root=str(voices_root / "unseen"), held_out=2))
+    assert (len(other.training), len(other.validation), len(other.test)) == (3, 2, 4)
+    assert other.fingerprint != corpus.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"test_root": "{folder}"}, "5 speakers are in data.root and in data.test_root: seen000, seen001"),
+        ({"held_out": 4}, "4 of 4 voices can't be held out"),
+        ({"root": "{folder}/nothing"}, "no such folder of voices"),
+        ({"speaker": "folder"}, "has no voice that can be used"),
+        ({"test_speakers": (2,)}, "data.test_speakers asks for 2 speakers of 1 test voices"),
+        ({"test_root": "{unseen}", "held_out": 3}, "simulation.speakers asks for 3 speakers of 2 training voices"),
+        ({"recordings": "{folder}"}, "."),
+    ],
+)
+def test_voices_that_can_not_be_used_are_one_line(folder, voices_root, fields, said):
+    places = {"folder": folder, "unseen": voices_root / "unseen"}
+    given = {name: value.format(**places) if isinstance(value, str) else value for name, value in fields.items()}
+    base = small.recipe(voices_root)
+    data = Data(**{"voices": "folder", "root": str(folder), "test_speakers": (1,), **given})
+    with pytest.raises(AffectError, match=said) as error:
+        tasks.make(replace(base, data=data)).for_fold(0, 1).datasets()
+    assert "\n" not in str(error.value)
+
+
+# Recordings
+
+
+@pytest.fixture(scope="module")
+def recordings(voices_root, tmp_path_factory) -> Path:
+    """Three recordings to train on, one of validation, one of tests, with RTTM, of generated voices."""
+    root = tmp_path_factory.mktemp("recordings")
+    base = small.recipe(voices_root)
+    simulator = Simulator(read(base.data).test, base.simulation)
+    for k, part in enumerate(("train", "train", "train", "dev", "test")):
+        made = simulator.conversation(9, 0, k, 6.0 if part == "train" else 1.5)
+        (root / part).mkdir(exist_ok=True)
+        soundfile.write(root / part / f"r{k}.wav", made.samples, 16_000)
+        with (root / part / f"r{k}.rttm").open("w") as stream:
+            write_rttm(stream, f"r{k}", in_seconds(made.turns))
+    return root
+
+
+def with_recordings(voices_root: Path, recordings: Path, name: str = "ours", **named: float) -> DiarizationTask:
+    data = small.data(voices_root, recordings=str(recordings), **{"real": 0.25, "shift": 0.64, **named})
+    return small.task(voices_root, name, data=data)
+
+
+def test_a_share_of_the_examples_are_windows_of_recordings(voices_root, recordings):
+    task = with_recordings(voices_root, recordings)
+    kinds = list(task.datasets()["train"]["kind"])
+    assert (kinds.count(EXAMPLE), kinds.count(WINDOW)) == (12, 4)
+    assert len(task.datasets()["real_valid"]) == len(task.datasets()["real_test"]) == 1
+    row = next(row for row in task.datasets()["train"] if row["kind"] == WINDOW)
+    sounds = {each: soundfile.read(recordings / "train" / f"r{each}.wav", dtype="float32")[0] for each in range(3)}
+    starts = set()
+    for epoch in range(4):
+        batch = task.collate([row], Key(seed=0, epoch=epoch))
+        both = [batch.inputs[name][0].numpy() for name in ("waveform", "reference")]
+        found = [
+            (each, start)
+            for block in both
+            for each, sound in sounds.items()
+            for start in range(0, len(sound) - len(block) + 1, 64)
+            if np.array_equal(sound[start : start + 200], block[:200])
+        ]
+        assert len(found) == 2 and found[0][0] == found[1][0], found
+        # Two windows of one recording, which share no sample.
+        assert abs(found[0][1] - found[1][1]) >= len(both[0])
+        starts.add(found[0])
+    assert len(starts) > 1
+    same = [task.collate([row], KEY).inputs["waveform"] for _ in range(2)]
+    assert torch.equal(*same)
+
+
+def test_windows_say_who_speaks_when_and_are_shown_in_evaluations_of_training(voices_root, recordings):
+    task = with_recordings(voices_root, recordings, real=0.5)
+    windows = [row for row in task.datasets()["train"] if row["kind"] == WINDOW]
+    batch = task.collate(windows, KEY)
+    assert batch.inputs["spoken"].any(2).sum(1).min() >= 1
+    frames = batch.inputs["spoken"].any(1).repeat_interleave(task.recipe.model.frame, 1)
+    power = batch.inputs["waveform"].square()
+    assert power[frames].mean() > 5 * power[~frames].mean()
+    shown = task.collate(windows[:2], None)
+    assert shown.inputs["samples"].tolist() == [task.blocks.size] * 2
+    assert all(row["turns"] for row in shown.rows)
+
+
+def test_recordings_are_tested_whole_and_their_speakers_are_no_training_voices(voices_root, recordings, tmp_path):
+    task = with_recordings(voices_root, recordings, "before")
+    batch = task.collate([row for row in task.datasets()["train"] if row["kind"] == WINDOW], KEY)
+    assert (batch.targets[SPEAKER] == -100).all()
+    run = small.run(task.recipe, tmp_path / "run", only=("real_valid", "real_test"))
+    scores = trainer.train(run)
+    assert {"real_valid", "real_test"} <= scores.keys()
+    assert np.isfinite(scores["real_test"]["der"])
+
+
+def test_baselines_are_of_every_test_part(voices_root, recordings):
+    rows = with_recordings(voices_root, recordings).baselines()
+    assert sorted(rows) == ["real_test", "real_valid", "test_2_speakers_1.5s", "test_2_speakers_4s"]
+    for of in rows.values():
+        assert sorted(of) == ["one_speaker", "oracle_speech", "silence"]
+        assert all(row["target"]["turns"] for row in of["silence"])
+
+
+def test_a_run_says_its_voices_and_what_it_left_out(voices_root):
+    said = small.task(voices_root).describe()
+    assert said["voices"] == {"training": 5, "validation": 5, "test": 4}
+    assert said["utterances"]["train"] == 12
+
+
+def test_learned_weights_have_their_own_rate(voices_root):
+    task = small.task(voices_root, "before")
+    recipe = replace(task.recipe, loss=replace(task.recipe.loss, weights_lr=0.02))
+    own = tasks.make(recipe).for_fold(0, 1)
+    groups = {group["name"]: group for group in own.param_groups(own.new_model())}
+    assert (groups["loss_weights"]["lr"], groups["loss_weights"]["weight_decay"]) == (0.02, 0.0)
+    batch = own.collate([own.datasets()["train"][0]], KEY)
+    assert outputs_of(own.new_model(), batch)[LOG_VARIANCE].shape == (1, 2)
