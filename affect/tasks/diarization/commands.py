@@ -90,8 +90,8 @@ def diarize(
     from affect.tasks.diarization import files
 
     wanted = files.Wanted(
-        output=output, uem=uem, most=num_speakers, alone=exclusive, offline=offline, plots=plot, embeddings=embeddings,
-        rate=rate, raw=raw,
+        output=output, uem=uem, most=num_speakers, alone=exclusive, offline=offline or None, plots=plot,
+        embeddings=embeddings, rate=rate, raw=raw,
     )  # fmt: skip
     if files.diarize(run, audio, wanted):
         sys.exit(1)

@@ -310,9 +310,9 @@ class Online:
     """Heard beyond it: with the hop it is the latency."""
     start: float | None = None
     """Heard before anything is told; a window when not given."""
-    threshold: float = 0.5
+    threshold: float = 0.4
     """Probability over which a slot is held to speak."""
-    enrol: float = 1.6
+    enrol: float = 0.96
     """Of clean speech, of which nobody enrolled is known to be the speaker, that enrols somebody."""
     least: float = 0.32
     """The same at a recording's end, and in a recording that is no longer than a window."""
@@ -322,7 +322,7 @@ class Online:
     """Of a speaker's surest speech that the embedding is made of."""
     rounds: int = 6
     """Newcomers that are looked for in one window."""
-    shortest: float = 0.2
+    shortest: float = 0.3
     """Of a turn, and of a pause inside one."""
     offline: bool = False
     """Decode once more when all is heard, with the speakers as they are known then, and as much before as behind."""

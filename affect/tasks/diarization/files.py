@@ -35,7 +35,8 @@ class Wanted:
     """Speakers at most."""
     alone: bool = False
     """One speaker a moment."""
-    offline: bool = False
+    offline: bool | None = None
+    """Decode again when all is heard; as the model is saved with where not given."""
     plots: Path | None = None
     embeddings: Path | None = None
     rate: int | None = None
@@ -46,6 +47,8 @@ class Wanted:
         """Raise AffectError for options that do not go with the sources, or with each other."""
         if self.most is not None and self.most < 1:
             raise AffectError(f"--num-speakers must be at least 1, not {self.most}")
+        if not sources:
+            raise AffectError("name recordings, folders of them or - behind the run (AUDIO)")
         if STANDARD_INPUT not in sources:
             _refuse({"--rate": self.rate, "--raw": self.raw != "s16"}, "is for standard input (-)")
             return

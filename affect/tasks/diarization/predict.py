@@ -49,8 +49,8 @@ class Diarized:
     """Seconds that it took."""
 
 
-def load(folder: Path, *, offline: bool = False) -> Loaded:
-    """Return the model in a folder of weights; `offline` has it decode again whatever its recipe says.
+def load(folder: Path, *, offline: bool | None = None) -> Loaded:
+    """Return the model in a folder of weights; `offline` has it decode again or not, whatever its recipe says.
 
     Raises AffectError where it is of another task.
     """
@@ -60,7 +60,7 @@ def load(folder: Path, *, offline: bool = False) -> Loaded:
     model = tasks.load(folder)
     assert isinstance(model, Diarizer)
     options = from_dict(Online, config["online"], "online")
-    return Loaded(model, replace(options, offline=options.offline or offline))
+    return Loaded(model, options if offline is None else replace(options, offline=offline))
 
 
 def live(loaded: Loaded, blocks: Iterable[Samples], most: int | None = None) -> Iterator[Turn]:
@@ -86,7 +86,7 @@ def diarized(loaded: Loaded, path: Path, most: int | None = None) -> Diarized:
     )  # fmt: skip
 
 
-def infer(opened: Opened, inputs: UserInputs, *, offline: bool = False) -> Iterator[Row]:
+def infer(opened: Opened, inputs: UserInputs, *, offline: bool | None = None) -> Iterator[Row]:
     """Yield a line for each of the files, with `error` where one can't be read."""
     if not inputs.files:
         raise AffectError("this model takes FILES: recordings")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from affect.tasks.diarization.stream_features import StreamFeatures
 from tests.tasks.diarization.blocks import made
 from tests.tasks.diarization.oracle import FRAME, Oracle, sound, spoken, turn
 
-EXACT = Online(shortest=0.0, threshold=0.5)
+EXACT = Online(shortest=0.0, threshold=0.5, enrol=1.6)
 
 
 def der(found: Sequence[SampleTurn], wanted: Sequence[SampleTurn]) -> float:
@@ -36,7 +37,7 @@ def pushed(stream: OnlineDiarizer, parts: Sequence[np.ndarray]) -> list[SampleTu
 def test_what_a_model_knows_is_told(speakers, frames, seed):
     turns = spoken(speakers, frames, seed)
     assert len({each.speaker for each in turns}) == speakers
-    for options in (EXACT, Online(shortest=0.0, offline=True), Online(shortest=0.0, hop=2.4, start=4.0)):
+    for options in (EXACT, replace(EXACT, offline=True), replace(EXACT, hop=2.4, start=4.0)):
         found = diarize(Oracle(), sound(turns, frames), options)
         assert len({each.speaker for each in found}) == speakers
         assert der(found, turns) == 0
@@ -49,7 +50,7 @@ def test_all_who_are_new_in_one_window_are_found():
     assert der(found, turns) == 0
     assert stream.speakers == [0, 1, 2, 3]
     assert len(stream.embeddings()) == 4
-    few = OnlineDiarizer(Oracle(), Online(shortest=0.0, rounds=1))
+    few = OnlineDiarizer(Oracle(), replace(EXACT, rounds=1))
     assert len({each.speaker for each in pushed(few, [sound(turns, 100)])}) == 2
 
 
@@ -59,12 +60,12 @@ def test_who_speaks_too_little_to_be_enrolled_is_taken_for_another_unless_it_is_
     heard = sound(turns, 520)
     online = diarize(Oracle(), heard, EXACT)
     assert der(online, turns) == pytest.approx(1 / 36, rel=0.05)
-    assert der(diarize(Oracle(), heard, Online(shortest=0.0, offline=True)), turns) == 0
+    assert der(diarize(Oracle(), heard, replace(EXACT, offline=True)), turns) == 0
 
 
 def test_turns_are_told_within_the_latency_of_who_is_known():
     turns = [turn(0, 4, 0), turn(4.4, 8, 1), *(turn(k, k + 2, k % 2) for k in range(10, 40, 3))]
-    options = Online(shortest=0.0, window=6.4, start=3.2)
+    options = replace(EXACT, window=6.4, start=3.2)
     stream, heard = OnlineDiarizer(Oracle(), options), sound(turns, 520)
     told = {}
     for k, part in enumerate(pieces(heard, FRAME)):
@@ -129,12 +130,12 @@ def test_options_do_something():
     heard = sound(turns, 500)
     plain = diarize(Oracle(), heard, EXACT)
     short = [turn(1, 9, 0), turn(9.2, 9.4, 0), turn(12, 12.1, 0)]
-    assert len(diarize(Oracle(), sound(short, 200), Online(shortest=0.3))) == 1
+    assert len(diarize(Oracle(), sound(short, 200), replace(EXACT, shortest=0.3))) == 1
     assert len(diarize(Oracle(), sound(short, 200), EXACT)) == 3
-    assert diarize(Oracle(), heard, Online(shortest=0.0, threshold=0.999)) == []
-    assert len({each.speaker for each in diarize(Oracle(), heard, Online(merge=-1.0))}) == 1
-    assert diarize(Oracle(), heard[: 60 * FRAME], Online(least=6.0)) == []
-    late = Online(shortest=0.0, enrol=4.9)
+    assert diarize(Oracle(), heard, replace(EXACT, threshold=0.999)) == []
+    assert len({each.speaker for each in diarize(Oracle(), heard, replace(EXACT, merge=-1.0))}) == 1
+    assert diarize(Oracle(), heard[: 60 * FRAME], replace(EXACT, least=6.0)) == []
+    late = replace(EXACT, enrol=4.9)
     assert der(diarize(Oracle(), heard, late), turns) > der(plain, turns)
 
 
