@@ -79,19 +79,24 @@ def save(plots: Iterable[Plot], folder: Path) -> dict[str, str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
-    # The reader's own matplotlibrc must not change the bytes. Figures are made as they are asked for, so in here too.
-    with matplotlib.style.context(["default", STYLE]):
-        for plot in plots:
-            path = folder / f"{plot.name}.png"
-            figure = plot.draw()
-            if figure is None:
-                continue
-            FigureCanvasAgg(figure)
-            # matplotlib would write its version into the file.
-            figure.savefig(path, dpi=130, metadata={"Software": None})
+    for plot in plots:
+        if write(plot, folder):
             drawn[plot.name] = f"{folder.name}/{plot.name}.png"
     for path in folder.glob("*.png"):
         # Plots of an earlier state would contradict the page.
         if path.stem not in drawn:
             path.unlink()
     return drawn
+
+
+def write(plot: Plot, folder: Path) -> bool:
+    """Write a plot as a PNG of its name to an existing folder and return whether there was something to show."""
+    # The reader's own matplotlibrc must not change the bytes. A figure is made as it is asked for, so in here too.
+    with matplotlib.style.context(["default", STYLE]):
+        figure = plot.draw()
+        if figure is None:
+            return False
+        FigureCanvasAgg(figure)
+        # matplotlib would write its version into the file.
+        figure.savefig(folder / f"{plot.name}.png", dpi=130, metadata={"Software": None})
+    return True

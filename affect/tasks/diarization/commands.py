@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -57,23 +58,40 @@ def diarize(
     audio: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="AUDIO")],
     /,
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+    uem: Path | None = None,
     num_speakers: int | None = None,
     exclusive: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    offline: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    plot: Path | None = None,
+    embeddings: Path | None = None,
+    rate: int | None = None,
+    raw: Literal["s16", "f32"] = "s16",
 ) -> None:
-    """Write who speaks when, as RTTM.
+    """Write who speaks when, as RTTM; a bad recording gives a line on the terminal, and exit code 1.
 
-    Recordings are read as streams, of any length in the same memory; speakers are numbers, in the order in which they
-    are met. Of standard input (-, WAV) each turn is written when it is decided.
+    Recordings of any length are read as streams, in the same memory; speakers are numbers, in the order in which they
+    are met. What comes on standard input (-) is diarized while it comes: each turn is written when it is decided.
 
     Args:
         run: A run's folder, a folder of weights, or a model on the Hub.
-        audio: Recordings, folders of them, or - for standard input.
+        audio: Recordings, folders of them, or - for standard input: a wav, or raw samples with --rate.
         output: The file to write instead of the terminal.
+        uem: A UEM file, or a folder of .uem files: the turns inside of it are written, and recordings that it does not
+            name are passed over.
         num_speakers: The most speakers that a recording has.
-        exclusive: One speaker a moment: where several speak, the one who began last.
+        exclusive: One speaker a moment, as a transcript has it: where several speak, the one who began last.
+        offline: Decode once more when all is heard, with the speakers as they are known then: better, and twice read.
+        plot: A folder for a timeline of each recording, RECORDING.png.
+        embeddings: An .npz file for what tells speakers apart, to name people across recordings: `embeddings` [K, D] of
+            length 1, whose dot product is likeness, and `recordings`, `speakers` and `seconds` of speech [K].
+        rate: Sampling rate in Hz of raw samples on standard input, one channel.
+        raw: How a raw sample is written, little-endian: 16-bit integers or 32-bit floats.
     """
-    if num_speakers is not None and num_speakers < 1:
-        raise AffectError(f"--num-speakers must be at least 1, not {num_speakers}")
     from affect.tasks.diarization import files
 
-    files.diarize(run, audio, output, most=num_speakers, alone=exclusive)
+    wanted = files.Wanted(
+        output=output, uem=uem, most=num_speakers, alone=exclusive, offline=offline or None, plots=plot,
+        embeddings=embeddings, rate=rate, raw=raw,
+    )  # fmt: skip
+    if files.diarize(run, audio, wanted):
+        sys.exit(1)

@@ -308,9 +308,11 @@ class Online:
     """What is told at once."""
     ahead: float = 0.16
     """Heard beyond it: with the hop it is the latency."""
-    threshold: float = 0.5
+    start: float | None = None
+    """Heard before anything is told; a window when not given."""
+    threshold: float = 0.4
     """Probability over which a slot is held to speak."""
-    enrol: float = 1.6
+    enrol: float = 0.96
     """Of clean speech, of which nobody enrolled is known to be the speaker, that enrols somebody."""
     least: float = 0.32
     """The same at a recording's end, and in a recording that is no longer than a window."""
@@ -320,8 +322,10 @@ class Online:
     """Of a speaker's surest speech that the embedding is made of."""
     rounds: int = 6
     """Newcomers that are looked for in one window."""
-    shortest: float = 0.2
+    shortest: float = 0.3
     """Of a turn, and of a pause inside one."""
+    offline: bool = False
+    """Decode once more when all is heard, with the speakers as they are known then, and as much before as behind."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -332,6 +336,14 @@ class Online:
         require_each(self, "online", "lie in [-1, 1]", lambda value: -1 <= value <= 1, "merge")
         fits = self.hop + self.ahead <= self.window
         require(fits, "online.hop", f"be no longer with online.ahead than online.window ({self.window:g})", self.hop)
+        fits = self.start is None or self.hop + self.ahead <= self.start <= self.window
+        must = f"lie between online.hop with online.ahead and online.window ({self.window:g})"
+        require(fits, "online.start", must, self.start)
+
+    @property
+    def latency(self) -> float:
+        """Seconds from when something is said until it is told who speaks, of speakers that are known."""
+        return self.hop + self.ahead
 
 
 def _encoder(recipe: Diarization) -> bool:
@@ -390,7 +402,7 @@ class Diarization(Recipe):
         frame = self.model.frame / SAMPLING_RATE
         for name, seconds in (
             ("data.block", self.data.block), ("online.window", self.online.window), ("online.hop", self.online.hop),
-            ("online.ahead", self.online.ahead),
+            ("online.ahead", self.online.ahead), ("online.start", self.online.start or 0.0),
         ):  # fmt: skip
             whole = abs(seconds / frame - round(seconds / frame)) < 1e-6
             require(whole, name, f"be a multiple of a frame, {frame:g} s (model.frame)", seconds)

@@ -3,83 +3,212 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
+
+import numpy as np
 
 from affect.data.activity import RATE
 from affect.data.noise import FORMATS
-from affect.data.rttm import Span, Turn, exclusive, read_uem, write_rttm
-from affect.data.stream import pipe_blocks
+from affect.data.rttm import Span, Turn, exclusive, joined, read_uem, write_rttm
+from affect.data.stream import Pipe, pipe_blocks, raw
 from affect.errors import AffectError
 from affect.inference import opening
 from affect.tasks.diarization import predict
+from affect.tasks.diarization.predict import Diarized, Loaded
 
-_LOG = logging.getLogger("affect")
 STANDARD_INPUT = Path("-")
 
 
-def diarize(
-    run: Path, sources: Sequence[Path], output: Path | None, *, most: int | None, alone: bool, uem: Path | None = None
-) -> int:
-    """Diarize recordings, write their turns as RTTM and return how many could not be read, each of which is logged.
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is wanted of recordings."""
 
-    Raises AffectError where the run has no such model, and for an output that can't be written.
+    output: Path | None = None
+    """Where RTTM is written, the terminal where not given."""
+    uem: Path | None = None
+    most: int | None = None
+    """Speakers at most."""
+    alone: bool = False
+    """One speaker a moment."""
+    offline: bool | None = None
+    """Decode again when all is heard; as the model is saved with where not given."""
+    plots: Path | None = None
+    embeddings: Path | None = None
+    rate: int | None = None
+    """Hz of raw samples on standard input."""
+    raw: str = "s16"
+
+    def check(self, sources: Sequence[Path]) -> None:
+        """Raise AffectError for options that do not go with the sources, or with each other."""
+        if self.most is not None and self.most < 1:
+            raise AffectError(f"--num-speakers must be at least 1, not {self.most}")
+        if not sources:
+            raise AffectError("name recordings, folders of them or - behind the run (AUDIO)")
+        if STANDARD_INPUT not in sources:
+            _refuse({"--rate": self.rate, "--raw": self.raw != "s16"}, "is for standard input (-)")
+            return
+        if len(sources) > 1:
+            raise AffectError("standard input (-) is diarized alone, while it comes")
+        if self.raw != "s16" and self.rate is None:
+            raise AffectError("--raw is for raw samples: give their --rate, too")
+        later = {
+            "--exclusive": self.alone, "--offline": self.offline, "--uem": self.uem, "--plot": self.plots,
+            "--embeddings": self.embeddings,
+        }  # fmt: skip
+        _refuse(later, "is for files: of standard input each turn is told when it is decided")
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    for name, given in options.items():
+        if given:
+            raise AffectError(f"{name} {why}")
+
+
+@dataclass
+class _Voices:
+    """The speakers of all recordings, for the file of embeddings."""
+
+    rows: list[tuple[str, str, float]] = field(default_factory=list)
+    vectors: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, recording: str, result: Diarized) -> None:
+        spoken: defaultdict[str, float] = defaultdict(float)
+        for turn in result.turns:
+            spoken[turn.speaker] += turn.end - turn.start
+        self.rows += [(recording, speaker, spoken[speaker]) for speaker in result.speakers]
+        self.vectors += list(result.embeddings)
+
+    def write(self, file: BinaryIO, width: int) -> None:
+        recordings, speakers, seconds = ([row[k] for row in self.rows] for k in range(3))
+        np.savez(
+            file, recordings=np.array(recordings, str), speakers=np.array(speakers, str),
+            seconds=np.array(seconds, np.float32), embeddings=np.array(self.vectors, np.float32).reshape(-1, width),
+        )  # fmt: skip
+
+
+def diarize(run: Path, sources: Sequence[Path], wanted: Wanted) -> int:
+    """Diarize recordings, write their turns as RTTM and return how many could not be read, each of which is told.
+
+    Raises AffectError where the run has no such model, for recordings of one name, and for what can't be written.
     """
-    loaded = predict.load(opening.one_of(run))
-    spans = None if uem is None else read_uem(uem)
-    bad = 0
-    with _opened(output) as stream:
-        for path in _recordings(sources):
-            if path == STANDARD_INPUT:
-                blocks = pipe_blocks(sys.stdin.buffer, None, RATE, "standard input")
-                for turn in predict.turns_of(loaded, blocks, most):
-                    write_rttm(stream, "stdin", [turn])
-                    stream.flush()
-                continue
+    wanted.check(sources)
+    spans = None if wanted.uem is None else read_uem(wanted.uem)
+    pipe = None if wanted.rate is None else raw(wanted.rate, wanted.raw)
+    recordings = _recordings(sources)
+    loaded = predict.load(opening.one_of(run), offline=wanted.offline)
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(_writing(wanted.output))
+        if recordings == [STANDARD_INPUT]:
+            return _live(loaded, pipe, stream, wanted.most)
+        vectors = None if wanted.embeddings is None else stack.enter_context(_binary(wanted.embeddings))
+        if wanted.plots is not None:
+            _made(wanted.plots)
+        bad, voices = 0, _Voices()
+        for path in recordings:
             try:
-                turns, seconds, took = predict.diarized(loaded, path, most)
+                result = _one(loaded, path, wanted, spans)
             except AffectError as error:
-                _LOG.error("%s", error)
+                _say(f"error: {error}")
                 bad += 1
                 continue
-            turns = exclusive(turns) if alone else turns
-            turns = turns if spans is None else inside(turns, spans.get(path.stem, []))
-            write_rttm(stream, path.stem, turns)
-            stream.flush()
-            speakers = len({turn.speaker for turn in turns})
-            _LOG.info("%s: %.1f s, %d turns of %d speakers, %.3f of real time", path, seconds, len(turns), speakers,
-                      took / seconds)  # fmt: skip
+            if result is not None:
+                write_rttm(stream, path.stem, result.turns)
+                stream.flush()
+                voices.add(path.stem, result)
+        if vectors is not None:
+            voices.write(vectors, loaded.model.config.width)
     return bad
+
+
+def _one(loaded: Loaded, path: Path, wanted: Wanted, spans: Mapping[str, Sequence[Span]] | None) -> Diarized | None:
+    """Return what is found in a file, told in a line and drawn where that is wanted; None where no UEM names it."""
+    if spans is not None and path.stem not in spans:
+        _say(f"{path}: passed over, {wanted.uem} does not name {path.stem}")
+        return None
+    result = predict.diarized(loaded, path, wanted.most)
+    turns = result.turns if spans is None else inside(result.turns, spans[path.stem])
+    result = replace(result, turns=exclusive(turns) if wanted.alone else turns)
+    if wanted.plots is not None:
+        from affect import figures
+        from affect.tasks.diarization.timeline import timeline
+
+        figures.write(timeline(path.stem, result.turns, result.seconds), wanted.plots)
+    speakers = len({turn.speaker for turn in result.turns})
+    told = "offline" if loaded.options.offline else f"online with a latency of {loaded.options.latency:g} s"
+    _say(
+        f"{path}: {result.seconds:.1f} s, {len(result.turns)} turns of {speakers} speakers, {told}, "
+        f"{result.took / result.seconds:.3f} of real time"
+    )
+    return result
+
+
+def _live(loaded: Loaded, pipe: Pipe | None, stream: TextIO, most: int | None) -> int:
+    """Write each turn of standard input when it is decided, and return how many could not be read: 0 or 1."""
+    blocks = pipe_blocks(sys.stdin.buffer, pipe, RATE, "standard input")
+    try:
+        for turn in predict.live(loaded, blocks, most):
+            write_rttm(stream, "stdin", [turn])
+            stream.flush()
+    except AffectError as error:
+        _say(f"error: {error}")
+        return 1
+    return 0
 
 
 def inside(turns: Sequence[Turn], spans: Sequence[Span]) -> list[Turn]:
     """Return what of turns lies in spans."""
     cut = [Turn(max(turn.start, a), min(turn.end, b), turn.speaker) for turn in turns for a, b in spans]
-    return sorted(turn for turn in cut if turn.start < turn.end)
+    return joined(turn for turn in cut if turn.start < turn.end)
 
 
-def _recordings(sources: Sequence[Path]) -> Iterator[Path]:
-    """Yield files, and those of folders; raises AffectError for a folder that has none."""
+def _recordings(sources: Sequence[Path]) -> list[Path]:
+    """Return files, and those of folders; raises AffectError for a folder that has none, and for two of one name."""
+    by_name: dict[str, Path] = {}
     for source in sources:
-        if not source.is_dir():
-            yield source
-            continue
-        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in FORMATS and path.is_file())
-        if not files:
-            raise AffectError(f"{source} holds no recording ({', '.join(sorted(FORMATS))})")
-        yield from files
+        files = [source]
+        if source.is_dir():
+            files = sorted(path for path in source.rglob("*") if path.suffix.lower() in FORMATS and path.is_file())
+            if not files:
+                raise AffectError(f"{source} holds no recording ({', '.join(sorted(FORMATS))})")
+        for path in files:
+            other = by_name.setdefault(path.stem, path)
+            if other != path:
+                raise AffectError(f"{other} and {path} would be one recording in RTTM: give them apart, or rename one")
+    return list(by_name.values())
 
 
 @contextlib.contextmanager
-def _opened(output: Path | None) -> Iterator[TextIO]:
+def _writing(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
+    with _refused(output), output.open("w", encoding="utf-8") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _binary(path: Path) -> Iterator[BinaryIO]:
+    with _refused(path), path.open("wb") as file:
+        yield file
+
+
+def _made(folder: Path) -> None:
+    with _refused(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _refused(path: Path) -> Iterator[None]:
     try:
-        with output.open("w", encoding="utf-8") as file:
-            yield file
+        yield
     except OSError as error:
-        raise AffectError(f"{output} can't be written: {error.strerror}") from error
+        raise AffectError(f"{path} can't be written: {error.strerror}") from error
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

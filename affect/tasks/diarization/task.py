@@ -41,7 +41,8 @@ class DiarizationTask(DiarizationReport, DiarizationCard):
     helps = {
         "predict": (
             "A model of diarization takes FILES, recordings of any length: one line each, with its turns (start, end, "
-            "speaker), speakers numbered as they are heard. `affect diarize` writes RTTM of the same."
+            "speaker), speakers numbered as they are heard; with --options offline=True it decodes once more when all "
+            "is heard. `affect diarize` writes RTTM of the same."
         ),
     }
     commands = (
@@ -157,11 +158,11 @@ class DiarizationTask(DiarizationReport, DiarizationCard):
         return restore(config)
 
     @classmethod
-    def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
-        """Yield a line for each recording."""
+    def infer(cls, opened: Opened, inputs: UserInputs, *, progress: bool, offline: bool | None = None) -> Iterator[Row]:
+        """Yield a line for each recording; `offline` decodes again when all is heard, as trained when not given."""
         from affect.tasks.diarization import predict
 
-        return predict.infer(opened, inputs)
+        return predict.infer(opened, inputs, offline=offline)
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the voices and recordings."""

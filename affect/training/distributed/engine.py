@@ -327,8 +327,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def call_alike(model: nn.Module) -> None:
-    """Let no module call others once a row: an engine that gathers weights at each call needs ranks in step."""
+    """Let no module call others once a row: an engine that gathers weights at each call needs ranks in step.
+
+    Raises AffectError for a model whose parts are called as often as a row is long.
+    """
     for module in model.modules():
+        if getattr(module, "called_in_parts", False):
+            raise AffectError(
+                "this model's weights can't be shared out between ranks, which call its parts as often as their "
+                "recordings are long: launch with ddp.yaml, zero1.yaml or zero2.yaml"
+            )
         if hasattr(module, "by_row"):
             setattr(module, "by_row", False)  # noqa: B010  # which of the modules has it, no type says
 

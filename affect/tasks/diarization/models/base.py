@@ -24,6 +24,9 @@ Stage = Literal["learn", "features", "encode", "detect", "represent"]
 class Diarizer(nn.Module):
     """A model whose stages are also taken one by one, as prediction does."""
 
+    called_in_parts = True
+    """A recording's windows each take several steps, so ranks call them unlike: no engine may share weights out."""
+
     def __init__(self, config: Model, data: Signature, encoder: SpeechEncoder | None = None) -> None:
         """Build the front; `encoder`, where not given, is the one that `config` names."""
         super().__init__()

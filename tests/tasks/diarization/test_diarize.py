@@ -1,0 +1,227 @@
+"""`affect diarize`: files, folders and a pipe to RTTM, what else it writes, and what goes wrong in one line."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from affect.data.rttm import read_rttm
+from affect.tasks.diarization import predict
+from affect.tasks.diarization.timeline import timeline
+from tests.launching import assert_one_line
+from tests.tasks.diarization import saved
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return saved.model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory):
+    return saved.recording(tmp_path_factory.mktemp("sound") / "talk.wav", 6.3)
+
+
+@pytest.fixture
+def rttm(affect, run, talk):
+    code, out, err = affect("diarize", run, talk)
+    assert code == 0
+    assert "talk.wav: 6.3 s" in err
+    assert "latency of 0.8 s" in err
+    assert "of real time" in err
+    return out
+
+
+def test_turns_are_written_as_rttm(affect, run, talk, rttm, tmp_path):
+    assert affect("diarize", run, talk, "-o", tmp_path / "out.rttm")[:2] == (0, "")
+    assert (tmp_path / "out.rttm").read_text() == rttm
+    turns = read_rttm(tmp_path / "out.rttm")["talk"]
+    assert len(turns) > 3
+    assert len({turn.speaker for turn in turns}) > 1
+    assert max(turn.end for turn in turns) <= 6.3
+
+
+def test_predict_says_the_same(affect, run, talk, rttm):
+    code, out, _ = affect("predict", run, talk)
+    line = json.loads(out)
+    assert (code, line["seconds"]) == (0, 6.3)
+    told = [f"{turn['start']:.3f} {turn['end'] - turn['start']:.3f}" for turn in line["turns"]]
+    assert told == [" ".join(row.split()[3:5]) for row in rttm.splitlines()]
+    _, again, _ = affect("predict", run, talk, "--options", "offline=True")
+    assert json.loads(again)["turns"] != line["turns"]
+
+
+@pytest.mark.parametrize("form", ["wav", "raw"])
+def test_a_pipe_is_told_live_and_the_same(affect, run, talk, rttm, monkeypatch, form):
+    data, options = talk.read_bytes(), []
+    if form == "raw":
+        data, options = saved.noise(6.3).clip(-1, 1).astype("<f4").tobytes(), ["--rate", 16_000, "--raw", "f32"]
+    lines: list[int] = []
+    source = io.BytesIO(data)
+    read = source.read
+    monkeypatch.setattr(predict, "live", counting(predict.live, lines, source))
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=SimpleNamespace(read=lambda size: read(min(size, 4000)))))
+    code, out, _ = affect("diarize", run, "-", *options)
+    assert code == 0
+    assert sorted(out.replace(" stdin ", " talk ").splitlines()) == sorted(rttm.splitlines())
+    assert min(lines) < len(data) / 2, "told while more was to come"
+
+
+def counting(live, lines, source):
+    def told(*arguments):
+        for turn in live(*arguments):
+            lines.append(source.tell())
+            yield turn
+
+    return told
+
+
+def test_a_bad_file_is_one_line_and_the_others_are_done(affect, run, talk, rttm, tmp_path):
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    code, out, err = affect("diarize", run, tmp_path / "bad.wav", talk, tmp_path / "gone.wav")
+    assert (code, out) == (1, rttm)
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert [Path(line.split(":")[1].split("'")[-2] if "'" in line else line.split(":")[1]).name for line in errors] == [
+        "bad.wav", "gone.wav",
+    ]  # fmt: skip
+
+
+def test_a_cut_pipe_is_one_line(affect, run, talk, monkeypatch):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(talk.read_bytes()[:-5000])))
+    code, out, err = affect("diarize", run, "-")
+    assert code == 1
+    assert out
+    assert "error: standard input: is truncated" in err
+
+
+def test_folders_uem_and_exclusive(affect, run, talk, tmp_path):
+    folder = tmp_path / "sounds" / "deep"
+    folder.mkdir(parents=True)
+    saved.recording(folder / "one.WAV", 3.0, 2)
+    saved.recording(folder / "two.wav", 3.0, 3)
+    (folder / "notes.txt").write_text("")
+    _, out, _ = affect("diarize", run, tmp_path / "sounds")
+    assert {line.split()[1] for line in out.splitlines()} == {"one", "two"}
+    (tmp_path / "all.uem").write_text("two 1 0.5 1.25\ntwo 1 1.0 2\nthree 1 0 9\n")
+    code, out, err = affect("diarize", run, tmp_path / "sounds", "--uem", tmp_path / "all.uem", "--exclusive")
+    assert code == 0
+    assert "one.WAV: passed over" in err
+    rows = [line.split() for line in out.splitlines()]
+    spans = sorted((float(row[3]), float(row[3]) + float(row[4])) for row in rows)
+    assert {row[1] for row in rows} == {"two"}
+    assert spans[0][0] >= 0.5 and spans[-1][1] <= 2.0005
+    assert all(a[1] <= b[0] + 1e-9 for a, b in zip(spans, spans[1:], strict=False))
+
+
+def test_the_number_of_speakers_is_a_bound(affect, run, talk):
+    for options in ([], ["--offline"]):
+        _, out, err = affect("diarize", run, talk, "--num-speakers", 1, *options)
+        assert {line.split()[7] for line in out.splitlines()} == {out.split()[7]}
+        assert ("offline" in err) == bool(options)
+
+
+def test_embeddings_and_plots_are_written(affect, run, talk, rttm, tmp_path):
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "mine.png").write_text("stays")
+    other = saved.recording(tmp_path / "other.wav", 1.0, 5)
+    options = ["--embeddings", tmp_path / "who.npz", "--plot", tmp_path / "plots"]
+    assert affect("diarize", run, talk, other, *options)[0] == 0
+    who = np.load(tmp_path / "who.npz")
+    speakers = {line.split()[7] for line in rttm.splitlines()}
+    assert speakers <= {name for name, where in zip(who["speakers"], who["recordings"], strict=True) if where == "talk"}
+    assert set(who["recordings"]) <= {"talk", "other"}
+    assert np.linalg.norm(who["embeddings"], axis=1) == pytest.approx(1, abs=1e-5)
+    spoken = sum(float(line.split()[4]) for line in rttm.splitlines())
+    assert who["seconds"][who["recordings"] == "talk"].sum() == pytest.approx(spoken, abs=0.01)
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["mine.png", "other.png", "talk.png"]
+    assert (tmp_path / "plots" / "talk.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_timeline_has_a_line_a_speaker_and_a_stretch_two_minutes():
+    from affect.data.rttm import Turn
+
+    figure = timeline("x", [Turn(0, 5, "a"), Turn(4, 250, "b")], 300.0).draw()
+    assert figure is not None
+    assert len(figure.axes) == 3
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["speaker a, 5 s", "speaker b, 246 s"]
+    assert len(timeline("x", [], 9 * 3600.0).draw().axes) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{run}", "{talk}", "--num-speakers", "0"], ["--num-speakers must be at least 1, not 0"]),
+        (["{run}", "{talk}", "--rate", "8000"], ["--rate is for standard input"]),
+        (["{run}", "{talk}", "--raw", "f32"], ["--raw is for standard input"]),
+        (["{run}", "-", "{talk}"], ["standard input (-) is diarized alone"]),
+        (["{run}", "-", "--raw", "f32"], ["give their --rate"]),
+        (["{run}", "-", "--rate", "1"], ["rate of raw samples is 1 Hz"]),
+        (["{run}", "-", "--offline"], ["--offline is for files"]),
+        (["{run}", "-", "--exclusive"], ["--exclusive is for files"]),
+        (["{run}", "-", "--plot", "p"], ["--plot is for files"]),
+        (["{run}", "{talk}", "--uem", "gone.uem"], ["gone.uem"]),
+        (["{run}", "{talk}", "-o", "no/where.rttm"], ["no/where.rttm can't be written"]),
+        (["{run}", "{talk}", "--embeddings", "no/where.npz"], ["no/where.npz can't be written"]),
+        (["{run}", "{talk}", "--plot", "{talk}"], ["talk.wav can't be written"]),
+        (["{run}", "{talk}", "copy/talk.wav"], ["would be one recording in RTTM"]),
+        (["{run}", "empty"], ["empty holds no recording (.aif"]),
+        (["empty", "{talk}"], ["empty"]),
+        (["{run}"], ["AUDIO"]),
+    ],
+)
+def test_a_mistake_is_one_line(affect, run, talk, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    code, _, err = affect("diarize", *(word.format(run=run, talk=talk) for word in arguments))
+    assert_one_line(code, err, *words)
+
+
+def test_help_helps(affect):
+    code, out, _ = affect("diarize", "--help")
+    assert code == 0
+    for words in ("RTTM", "--num-speakers", "--exclusive", "--offline", "--plot", "--embeddings", "--uem", "-o"):
+        assert words in out
+
+
+MEASURED = (
+    "import resource, sys\nfrom pathlib import Path\nfrom affect.tasks.diarization import predict\n"
+    "loaded = predict.load(Path(sys.argv[1]), offline=True)\n"
+    "for path in sys.argv[2:]:\n"
+    "    predict.diarized(loaded, Path(path))\n"
+    "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+)
+
+
+def peaks(run: Path, *sounds: Path) -> list[int]:
+    """Return the kilobytes that a process has held at most after each sound, decoded twice."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", MEASURED, str(run), *map(str, sounds)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return [int(line) for line in done.stdout.split()]
+
+
+def test_memory_does_not_grow_with_the_recording(tmp_path):
+    run = saved.model(tmp_path / "model", hop=1.76, window=4.0)
+    short, long = peaks(run, saved.recording(tmp_path / "a.wav", 20), saved.recording(tmp_path / "b.wav", 160))
+    assert long - short < 5_000, "kilobytes; the samples alone are 10,000"
+
+
+@pytest.mark.soak
+def test_two_hours_take_under_a_gibibyte(tmp_path):
+    path = saved.recording(tmp_path / "long.wav", 600)
+    import soundfile
+
+    part = soundfile.read(path, dtype="float32")[0]
+    with soundfile.SoundFile(tmp_path / "two_hours.wav", "w", 16_000, 1) as file:
+        for _ in range(12):
+            file.write(part)
+    (peak,) = peaks(saved.model(tmp_path / "model"), tmp_path / "two_hours.wav")
+    assert peak < 1 << 20
