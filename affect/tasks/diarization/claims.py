@@ -197,4 +197,6 @@ def _general(study: Study) -> tuple[str, str]:
         f"DER train {number(train)}, tests {number(test)} ({signed(test - train)}); hard moments: "
         f"{number(several.rate)} where several speak, {number(alone.rate)} where one does"
     )
-    return "yes" if test - train <= _APART else "no" if not math.isnan(test - train) else NONE, words
+    if not train < TARGET:
+        return NONE, f"{words}; what was not learned can't be generalised"
+    return "yes" if test - train <= _APART else "no" if not math.isnan(test) else NONE, words

@@ -121,8 +121,9 @@ def _measure(
 
 
 def _columns(rows: Sequence[Row], parts: Callable[[Row], Parts]) -> Iterator[list[float]]:
-    # A resampling hands over rows that a model lacks, too: they add nothing.
-    pairs = [parts(row) if TURNS in row["prediction"] else (0.0, 0.0) for row in rows]
+    # Rows that a model lacks, or whose targets two experiments do not share, are handed over too: they add nothing.
+    there = (all(isinstance(row[side].get(TURNS), list) for side in ("prediction", "target")) for row in rows)
+    pairs = [parts(row) if whole else (0.0, 0.0) for row, whole in zip(rows, there, strict=True)]
     yield [above for above, _ in pairs]
     yield [below for _, below in pairs]
 

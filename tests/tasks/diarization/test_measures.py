@@ -7,11 +7,14 @@ import math
 import numpy as np
 import pytest
 
+from affect import report
 from affect.metrics.bootstrap import draws
+from affect.report import Study
+from affect.report.compare import compare
 from affect.report.systems import Groups, System
 from affect.tasks.diarization.measures import MEASURES, errors_by_overlap, errors_of
 from affect.tasks.diarization.trivial import NAMES, trivially
-from tests.tasks.diarization.runs import conversation, rows
+from tests.tasks.diarization.runs import PARTS, conversation, dump, rows, written
 
 MEASURE = {measure.name: measure for measure in MEASURES}
 
@@ -98,3 +101,16 @@ def test_nothing_said_of_no_speech():
     silent = row([], [])
     assert math.isnan(MEASURE["der"].score([silent]))
     assert MEASURE["counted"].score([silent]) == 0
+
+
+def test_experiments_whose_conversations_differ_are_compared_on_what_they_share(tmp_path):
+    """Simulated by other rules they bear the same names: a comparison takes the targets away that differ."""
+    here, there = (written(tmp_path / name) for name in ("here", "there"))
+    path = tmp_path / "there" / "seed0" / "fold1" / f"predictions-{PARTS[0]}.jsonl"
+    made = rows(PARTS[0])
+    dump(path, [made[0] | {"target": {"turns": [[0.0, 4.0, "s0"]]}}, *made[1:]])
+    there = Study(runs=report.read(tmp_path / "there"), name="there")
+    compared = compare(here, there)
+    headline = {one.evaluation: one.estimate.value for one in compared.differences if one.measure.name == "der"}
+    assert headline == dict.fromkeys((*PARTS, "valid"), 0.0)
+    assert any("label" in note for note in compared.notes)

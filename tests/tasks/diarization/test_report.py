@@ -210,7 +210,7 @@ def test_the_five_measures_say_what_the_run_has(tmp_path):
     ("ders", "fault", "met"),
     [
         ((0.9, 0.45, 0.4), "", ["yes", "yes", "–", "yes"]),
-        ((0.9, 0.9, 0.9), "", ["no", "yes", "–", "yes"]),
+        ((0.9, 0.9, 0.9), "", ["no", "yes", "–", "–"]),
         ((0.4, 0.05, 0.01), "one", ["no", "yes", "–", "no"]),
     ],
 )
@@ -349,3 +349,16 @@ def test_recorded_scores_alone_have_a_page(tmp_path):
     path.write_text(path.read_text().replace('"scores": {"train"', '"scores": {"test": {"der": 0.4}, "train"'))
     text = page_of(Study(runs=report.read(study.folder), name="runs"))
     assert "0.400" in text and "Beside trivial" not in text
+
+
+def test_a_table_of_experiments_has_both_ders_and_losses_beside_chance(tmp_path):
+    written(tmp_path / "before", "silent", recipe=LEARNED, arcface=9.0, seeds=2)
+    written(tmp_path / "ours", seeds=2)
+    script = Path(__file__).parents[3] / "benchmarks" / "diarization_table.py"
+    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=True)
+    head, before, ours = cells(done.stdout, "experiment")
+    assert head[2:6] == ["DER", "oracle speech", "report 004's DER", "silence's"]
+    assert before[2] == "1.000 ± 0.000" and before[4] == before[5], "which is what silence has"
+    assert ours[4] != ours[5] and ours[8:] == ["–", "–"]
+    assert before[8].startswith("9.000") and before[9] == f"{chance.arcface(40, 32.0, 0.2, 128):.3f} ± 0.000"
+    assert ours[7] == f"{chance.entropy(0.2):.3f} ± 0.000"
