@@ -115,11 +115,12 @@ def test_at_the_models_rate_the_weights_barely_move():
 
 
 def test_logits_stand_for_probabilities():
-    _, loss = sections("improved")
+    model, loss = sections("improved")
+    focal = signature(model, loss, frames=10, speakers=3).focal
     logits = torch.tensor([0.0, 1.0])
-    assert float(calibrated(logits, loss)[0].sigmoid()) == pytest.approx(0.75, abs=1e-6)
-    assert torch.equal(calibrated(logits, Loss()), logits)
-    assert float(calibrated(torch.logit(torch.tensor(threshold(0.25, 2.0))), loss)) == pytest.approx(0, abs=1e-4)
+    assert float(calibrated(logits, focal)[0].sigmoid()) == pytest.approx(0.75, abs=1e-6)
+    assert torch.equal(calibrated(logits, signature(model, Loss(), frames=10, speakers=3).focal), logits)
+    assert float(calibrated(torch.logit(torch.tensor(threshold(0.25, 2.0))), focal)) == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
