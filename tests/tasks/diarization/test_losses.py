@@ -13,7 +13,16 @@ from torch import Tensor
 from affect.losses.focal import threshold
 from affect.recipe import Optim
 from affect.task import Batch
-from affect.tasks.diarization.config import ACTIVITY, CANDIDATES, SPEAKER, VOICES, Loss, Model, check_together
+from affect.tasks.diarization.config import (
+    ACTIVITY,
+    CANDIDATES,
+    SPEAKER,
+    VOICES,
+    Loss,
+    Model,
+    check_together,
+    signature,
+)
 from affect.tasks.diarization.losses import calibrated, param_groups, terms_of
 from affect.tasks.diarization.slots import assign
 from affect.training import step
