@@ -42,7 +42,7 @@ class DiarizationCard(Task):
         model, online = from_dict(Model, config["model"], "model"), from_dict(Online, config["online"], "online")
         return {
             "task": config["task"], "sampling_rate": SAMPLING_RATE, "channels": 1,
-            "frames_per_second": model.frames_per_second, "latency_seconds": online.hop + online.ahead,
+            "frames_per_second": model.frames_per_second, "latency_seconds": online.latency,
             "outputs": "turns (start, end in seconds, speaker by number), by affect.tasks.diarization.online",
         }  # fmt: skip
 
@@ -71,6 +71,7 @@ class DiarizationCard(Task):
             command="MEETING.wav",
             program="\n".join(program),
             use=_USE.format(limits=_EXAMPLE if example else _LIMITS),
-            **({"licence": "apache-2.0", "licence_note": _OPEN} if whole else {}),
+            licence="apache-2.0" if whole else Card.licence,
+            licence_note=_OPEN if whole else Card.licence_note,
             tags=("speaker-diarization", "diarization", "affect"),
         )
