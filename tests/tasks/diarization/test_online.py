@@ -117,6 +117,23 @@ def test_pieces_of_other_lengths_give_the_same_turns(name):
     assert all(0 <= each.start < each.end <= len(heard) for each in wanted)
 
 
+def held(stream: OnlineDiarizer) -> int:
+    """Return the numbers that a stream holds."""
+    arrays = (stream.features.sound, stream.features.kept, stream.active, stream.pending)
+    return sum(int(np.prod(each.shape)) for each in (*arrays, *stream.memory.frames, *stream.memory.scores))
+
+
+def test_memory_does_not_grow_with_the_recording():
+    model, options, heard = busy("ours")
+    stream, sizes = OnlineDiarizer(model, replace(options, memory=0.64), most=3), []
+    for part in pieces(np.tile(heard, 6), 9_000):
+        stream.push(part)
+        sizes.append(held(stream))
+    assert len(stream.speakers) == 3
+    assert stream.features.heard == 480_000
+    assert max(sizes) < 12_000, "what is of a window, and the piece that came"
+
+
 @pytest.mark.parametrize("offline", [False, True])
 @pytest.mark.parametrize("samples", [0, 1, 300, 1281, 16_000, 128_000, 128_001, 141_000])
 def test_short_and_silent_sound_is_no_matter(samples, offline):
