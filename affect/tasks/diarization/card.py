@@ -42,7 +42,7 @@ class DiarizationCard(Task):
         model, online = from_dict(Model, config["model"], "model"), from_dict(Online, config["online"], "online")
         return {
             "task": config["task"], "sampling_rate": SAMPLING_RATE, "channels": 1,
-            "frames_per_second": model.frames_per_second, "latency_seconds": online.hop + online.ahead,
+            "frames_per_second": model.frames_per_second, "latency_seconds": online.latency,
             "outputs": "turns (start, end in seconds, speaker by number), by affect.tasks.diarization.online",
         }  # fmt: skip
 

@@ -80,7 +80,7 @@ def diarize(
             name are passed over.
         num_speakers: The most speakers that a recording has.
         exclusive: One speaker a moment, as a transcript has it: where several speak, the one who began last.
-        offline: Decode once more when all is heard, with the speakers as they are known then: better, and twice read.
+        offline: Decode once more when all is heard, with the speakers as they are known then; it is read twice.
         plot: A folder for a timeline of each recording, RECORDING.png.
         embeddings: An .npz file for what tells speakers apart, to name people across recordings: `embeddings` [K, D] of
             length 1, whose dot product is likeness, and `recordings`, `speakers` and `seconds` of speech [K].

@@ -168,6 +168,7 @@ class OnlineDiarizer:
         shares = window.activity(self.memory.embeddings())
         held = (shares > self.options.threshold).cpu().numpy()
         if self.fixed is None:
+            self._number(held[len(window.pseudo) :])
             self._remember(window, shares, self.heard - count - start, self.heard - start, start)
         self._grow(count)
         self._give(held[:, : self.heard - start], met, count, start)
@@ -181,11 +182,15 @@ class OnlineDiarizer:
         """Enrol whom the window shows for the first time; return all who were found by a pseudo-speaker's slot."""
         seconds = self.options.least if last else self.options.enrol
         least = max(1, round(seconds * self.model.config.frames_per_second))
-        newcomers = list(discover(window, self.memory, self.options, least=least, at=start, most=self.most))
-        for _ in range(sum(new for _, new in newcomers)):
-            self.speakers.append(self.met)
-            self.met += 1
-        return [speaker for speaker, _ in newcomers]
+        every = discover(window, self.memory, self.options, least=least, at=start, most=self.most)
+        return [speaker for speaker, _ in every]
+
+    def _number(self, held: Active) -> None:
+        """Give numbers to those who have none yet, by who speaks first in the window, as `held` [K, T] says."""
+        starts = [int(row.argmax()) if row.any() else len(row) for row in held[len(self.speakers) :]]
+        places = np.argsort(starts, kind="stable").argsort()
+        self.speakers += (self.met + places).tolist()
+        self.met += len(starts)
 
     def _merge(self) -> None:
         """Take two enrolled speakers for one where they have become alike: the earlier one goes on."""

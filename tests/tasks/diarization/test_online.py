@@ -46,9 +46,10 @@ def test_what_a_model_knows_is_told(speakers, frames, seed):
 def test_all_who_are_new_in_one_window_are_found():
     turns = [turn(0, 1.8, 0), turn(1.8, 4.2, 1), turn(3.7, 6, 2), turn(6, 7.8, 3)]
     stream = OnlineDiarizer(Oracle(), EXACT)
-    found = pushed(stream, [sound(turns, 100)])
-    assert der(found, turns) == 0
-    assert stream.speakers == [0, 1, 2, 3]
+    told = pushed(stream, [sound(turns, 100)])
+    assert der(told, turns) == 0
+    assert sorted(stream.speakers) == [0, 1, 2, 3]
+    assert [each.speaker for each in sorted(told)] == ["0", "1", "2", "3"], "by who speaks first"
     assert len(stream.embeddings()) == 4
     few = OnlineDiarizer(Oracle(), replace(EXACT, rounds=1))
     assert len({each.speaker for each in pushed(few, [sound(turns, 100)])}) == 2
@@ -114,6 +115,23 @@ def test_pieces_of_other_lengths_give_the_same_turns(name):
         assert pushed(OnlineDiarizer(model, options), pieces(heard, size)) == wanted
     assert sorted(wanted) == diarize(model, heard, options)
     assert all(0 <= each.start < each.end <= len(heard) for each in wanted)
+
+
+def held(stream: OnlineDiarizer) -> int:
+    """Return the numbers that a stream holds."""
+    arrays = (stream.features.sound, stream.features.kept, stream.active, stream.pending)
+    return sum(int(np.prod(each.shape)) for each in (*arrays, *stream.memory.frames, *stream.memory.scores))
+
+
+def test_memory_does_not_grow_with_the_recording():
+    model, options, heard = busy("ours")
+    stream, sizes = OnlineDiarizer(model, replace(options, memory=0.64), most=3), []
+    for part in pieces(np.tile(heard, 6), 9_000):
+        stream.push(part)
+        sizes.append(held(stream))
+    assert len(stream.speakers) == 3
+    assert stream.features.heard == 480_000
+    assert max(sizes) < 12_000, "what is of a window, and the piece that came"
 
 
 @pytest.mark.parametrize("offline", [False, True])

@@ -1,0 +1,101 @@
+"""Block-wise diarization on one core: seconds that a second of sound takes, by model, online and decoded again.
+
+    python benchmarks/diarization_online.py [--seconds 120] [--rounds 5]
+
+Weights are random, so thresholds are set that a few speakers are enrolled, as in a conversation: the work depends on
+how many there are. All kinds in turn, so that what else the machine does is shared by all; of the rounds the median is
+told. `anew` sees each window whole, as an encoder has to, in place of keeping features.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+
+from affect.tasks.diarization import stream_features
+from affect.tasks.diarization.config import SMALL, Loss, Model, Online, signature
+from affect.tasks.diarization.models import Diarizer, build
+from affect.tasks.diarization.online import Window, decode
+from affect.tasks.diarization.stream_features import StreamFeatures
+
+RATE, SPEAKERS = 16_000, 4
+DEMO: dict[str, Any] = {
+    "width": 64, "hidden": 128, "encoder_layers": 2, "decoder_layers": 2, "channels": (16, 32, 64, 64),
+}  # fmt: skip
+MODELS = {
+    "demo": (Model(**DEMO), 0.64),
+    "ours at its defaults": (Model(), 0.64),
+    "small, hop 0.64 s": (Model(**SMALL, extractor="resnet"), 0.64),
+    "small, hop 1.28 s": (Model(**SMALL, extractor="resnet"), 1.28),
+}
+
+
+def sound(seconds: float) -> np.ndarray:
+    random = np.random.default_rng(0)
+    levels = np.repeat(random.uniform(0.1, 3, round(seconds)), RATE)
+    return (random.normal(0, 0.1, len(levels)) * levels).astype(np.float32)
+
+
+def asked(model: Diarizer, hop: float, samples: np.ndarray) -> Online:
+    """Return options with which the pseudo-speaker is heard in a half of the frames, and enrols the most there are."""
+    features = StreamFeatures(model, 100)
+    features.push(samples[: 8 * RATE])
+    with torch.inference_mode():
+        shares = Window(model, features.window(100)).activity(torch.zeros(0, model.config.width))
+    return Online(threshold=float(shares.median()), hop=hop, enrol=0.16, least=0.16, merge=1.0)
+
+
+@contextmanager
+def anew(whole: bool) -> Iterator[None]:
+    kept = stream_features.reach
+    stream_features.reach = (lambda config: None) if whole else kept
+    try:
+        yield
+    finally:
+        stream_features.reach = kept
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    samples = sound(options.seconds)
+    models = {}
+    for name, (config, hop) in MODELS.items():
+        torch.manual_seed(0)
+        model = build(config, signature(config, Loss(), frames=0, speakers=0)).eval()
+        models[name] = (model, asked(model, hop, samples))
+    taken: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    speakers = {}
+    for _ in range(options.rounds):
+        for name, (model, own) in models.items():
+            for kind in ("online", "online, anew", "offline"):
+                chosen, begun = replace(own, offline=kind == "offline"), time.process_time()
+                with anew(kind == "online, anew"):
+                    _, stream = decode(model, chosen, lambda: [samples], most=SPEAKERS)
+                taken[name, kind].append((time.process_time() - begun) / options.seconds)
+                speakers[name] = len(stream.speakers)
+    print(f"| {options.seconds:g} s, one thread | parameters | latency s | speakers | online | anew | offline |")
+    print("|---|---|---|---|---|---|---|")
+    for name, (model, own) in models.items():
+        size = sum(weights.numel() for weights in model.parameters()) / 1e6
+        each = [f"{statistics.median(taken[name, kind]):.3f}" for kind in ("online", "online, anew", "offline")]
+        print(f"| {name} | {size:.2f} M | {own.latency:.2f} | {speakers[name]} | {' | '.join(each)} |")
+
+
+if __name__ == "__main__":
+    main()
