@@ -51,6 +51,7 @@ bench: $(VENV)/.done
 	$(BIN)/python benchmarks/simulate.py
 	$(BIN)/python benchmarks/score_epoch.py --steps 12
 	$(BIN)/python benchmarks/diarization_scoring.py
+	$(BIN)/python benchmarks/diarization_step.py
 	$(BIN)/python benchmarks/together.py --whole
 	$(BIN)/python benchmarks/scale.py
 
