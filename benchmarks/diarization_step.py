@@ -152,7 +152,8 @@ def main() -> None:
     _, bare = step_of(Model(), Loss(), given.batch, fused=False)
     print()
     steps: dict[str, Callable[[], float]] = {"a bare loop": lambda: sum([*bare().values()][1:])}
-    steps |= {f"affect's, {n} micro-batch(es)": affect_step(Model(), Loss(), given.batch, n) for n in (1, 4)}
+    pieces = {"affect's, in one piece": 1, "affect's, in four micro-batches": 4}
+    steps |= {name: affect_step(Model(), Loss(), given.batch, count) for name, count in pieces.items()}
     compare(steps, given.rounds)
 
 
