@@ -34,7 +34,9 @@ def demo() -> Diarization:
 
 
 def before() -> Diarization:
-    """Report 004's model as it was, which predicts silence: speakers of a table, zeros into its decoders, 64 blocks.
+    """Report 004's model as it was: speakers of a table, zeros into its decoders, 64 blocks a step.
+
+    At a tiny size it predicts silence after 80 steps, and the report's DER of that is .93 to .95.
 
     With what was found to be wrong: an activity that is averaged before it asks who speaks, embeddings divided by 16,
     slots that nobody needs taught silence as the pseudo-speaker. The last weights are taken: silence scores a DER of
@@ -163,7 +165,8 @@ def ablations() -> Suite:
 
     At a tiny size: `--seeds 0 1 2 --model.extractor convolution --model.channels 16 32 64 64 --model.width 64
     --model.heads 4 --model.hidden 128 --model.encoder-layers 2 --model.decoder-layers 2 --simulation.speakers 2 3
-    --simulation.reverberation 0 --data.examples 640 --data.valid 12 --data.test 20 --train.epochs 12`.
+    --simulation.reverberation 0 --data.examples 640 --data.valid 12 --data.test 20 --train.epochs 12`: about 3
+    CPU-minutes an experiment and seed, 2.5 hours of one core in all.
     """
     return Suite(
         members=(
