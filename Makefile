@@ -52,9 +52,9 @@ bench: $(VENV)/.done
 	$(BIN)/python benchmarks/score_epoch.py --steps 12
 	$(BIN)/python benchmarks/diarization_scoring.py
 	$(BIN)/python benchmarks/diarization_online.py
+	$(BIN)/python benchmarks/diarization_step.py
 	$(BIN)/python benchmarks/together.py --whole
 	$(BIN)/python benchmarks/scale.py
-	$(BIN)/python benchmarks/diarization_step.py
 
 clean:
 	rm -rf $(VENV) runs data

@@ -1,9 +1,10 @@
-"""Seconds of audio that a bare loop's steps of the diarization models take in a second, and where time goes.
+"""Seconds of audio that steps of the diarization models take in a second, where time goes, and affect's step beside it.
 
-`python benchmarks/diarization_step.py [--rounds 5] [--batch 32] [--small]` prints a Markdown table. Examples are a
-block of 8 s of noise and another of its conversation; a step is forward, loss, backward and AdamW in bf16, on one
-thread. The default model and the same with attention fused in training take turns; --small adds before at S2SND-Small's
-widths, a minute a step. Seconds are the process's own, so that what else the machine does counts little.
+`python benchmarks/diarization_step.py [--rounds 5] [--batch 32] [--small]` prints two Markdown tables. Examples are a
+block of 8 s of noise and another of its conversation; a step is forward, loss, backward, clipping and AdamW in bf16, on
+one thread. The default model in a bare loop, the same with attention fused in training, and affect's exact step, its
+graphs held as one piece and as four, take turns; --small adds before at S2SND-Small's widths, a minute a step. Seconds
+are the process's own, so that what else the machine does counts little.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from torch.nn import functional as F
 from affect import keyed
 from affect.models import multi_head
 from affect.recipe import Optim
+from affect.task import Batch
 from affect.tasks.diarization.config import SAMPLING_RATE, SMALL, Loss, Model, signature
 from affect.tasks.diarization.examples import Block, Example, collated
 from affect.tasks.diarization.losses import param_groups, terms_of
 from affect.tasks.diarization.models import Diarizer, build
 from affect.training import optim
+from affect.training.distributed import join
+from affect.training.step import accumulate
 from affect.training.terms import whole
 
 SECONDS, VOICES = 8, 100
@@ -64,6 +68,7 @@ def step_of(model: Model, loss: Loss, count: int, *, fused: bool) -> tuple[Diari
         times.append(time.process_time())
         total.backward()
         times.append(time.process_time())
+        torch.nn.utils.clip_grad_norm_(built.parameters(), 1.0)
         optim.take_step(optimizer)
         optimizer.zero_grad()
         times.append(time.process_time())
@@ -71,6 +76,46 @@ def step_of(model: Model, loss: Loss, count: int, *, fused: bool) -> tuple[Diari
         return dict(zip(names, np.diff(times).tolist(), strict=True))
 
     return built, step
+
+
+def affect_step(model: Model, loss: Loss, count: int, pieces: int) -> Callable[[], float]:
+    """Return what takes affect's step of the same examples, cut into so many pieces, and tells its seconds."""
+    torch.manual_seed(0)
+    made = build(model, signature(model, loss, frames=0, speakers=VOICES))
+    keyed.name_places(made)
+    engine, terms = join(precision="bf16"), terms_of(model, loss)
+    built, optimizer = engine.prepare(made, optim.make(param_groups(made, Optim(), loss), Optim()), Optim())
+    drawn, size, batches = examples(model, count), count // pieces, list[Batch]()
+    for first in range(0, count, size):
+        some = drawn[first : first + size]
+        randoms = [np.random.default_rng(int(one.id)) for one in some]
+        inputs, targets = collated(some, model, loss, randoms, table=VOICES)
+        batches.append(
+            Batch(ids=tuple(one.id for one in some), inputs=inputs, targets=targets, rows=[{} for _ in some])
+        )
+    trained = list(built.parameters())
+
+    def step() -> float:
+        multi_head.written_out = WRITTEN_OUT
+        begun = time.process_time()
+        optimizer.zero_grad(set_to_none=True)
+        accumulate(engine, built.train(), terms, batches, mode="hold", key=(0, 0))
+        engine.update(built, optimizer, trained, clip=1.0, clip_value=None, check=lambda norm: None)
+        return time.process_time() - begun
+
+    return step
+
+
+def compare(systems: dict[str, Callable[[], float]], rounds: int) -> None:
+    """Print what each costs beside the first: medians of the rounds in which they take turns, and of their ratios."""
+    taken = [{name: step() for name, step in systems.items()} for _ in range(rounds + 1)][1:]
+    bare = next(iter(systems))
+    print("| step | CPU-seconds | of the bare loop's | least and most |")
+    print("|---|---|---|---|")
+    for name in systems:
+        ratios = sorted(each[name] / each[bare] for each in taken)
+        seconds = statistics.median(each[name] for each in taken)
+        print(f"| {name} | {seconds:.2f} | {statistics.median(ratios):.3f} | {ratios[0]:.3f} to {ratios[-1]:.3f} |")
 
 
 def main() -> None:
@@ -104,6 +149,12 @@ def main() -> None:
         count = sum(entry.numel() for entry in model.parameters()) / 1e6
         cells = (name, f"{count:.1f} M", f"{rate:.0f}", f"{front:.3f}", *(f"{value:.3f}" for value in rest))
         print(f"| {' | '.join(cells)} |")
+    _, bare = step_of(Model(), Loss(), given.batch, fused=False)
+    print()
+    steps: dict[str, Callable[[], float]] = {"a bare loop": lambda: sum([*bare().values()][1:])}
+    pieces = {"affect's, in one piece": 1, "affect's, in four micro-batches": 4}
+    steps |= {name: affect_step(Model(), Loss(), given.batch, count) for name, count in pieces.items()}
+    compare(steps, given.rounds)
 
 
 if __name__ == "__main__":

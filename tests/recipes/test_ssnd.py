@@ -14,6 +14,7 @@ from affect.recipe import field_names
 from affect.tables import flat
 from affect.tasks import make, read_recipe
 from affect.tasks.diarization.config import SMALL, Diarization
+from affect.tasks.diarization.measures import MEASURES
 from tests import launching
 from tests.launching import assert_one_line
 
@@ -192,3 +193,44 @@ def test_what_can_not_be_is_one_line(capsys, tmp_path, monkeypatch, voices_root)
     code, _, err = launch(capsys, "librispeech", "--data.root", "nowhere")
     assert_one_line(code, err, "nowhere: no such folder of voices")
     assert not list(tmp_path.glob("runs/*/seed0"))
+
+
+TINY = [
+    "--model.extractor", "convolution", "--model.channels", "16", "32", "64", "64", "--model.width", "64",
+    "--model.heads", "4", "--model.hidden", "128", "--model.encoder-layers", "2", "--model.decoder-layers", "2",
+    "--simulation.speakers", "2", "3", "--simulation.reverberation", "0", "--data.examples", "640", "--data.valid",
+    "12", "--data.test", "20", "--train.epochs", "12",
+]  # fmt: skip
+"""The size of the table in docs/experiments.md."""
+
+
+def run_whole(folder: Path, experiment: str, *options: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Run an experiment and return the scores of tests by part and model: the network, and each trivial one."""
+    done = launching.in_its_own_process(folder, str(RECIPE), experiment, *options, timeout=3000)
+    assert done.returncode == 0, done.stderr
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    for path in folder.glob(f"runs/{experiment}/seed0/fold1/*-test_*.jsonl"):
+        model, _, part = path.stem.partition("-test_")
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        scores.setdefault(part, {})[model] = {measure.name: measure.score(rows) for measure in MEASURES}
+    assert len(scores) == 4
+    return scores
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_on_unseen_voices_the_demo_is_ten_points_below_oracle_speech_as_one_speaker(tmp_path):
+    scores = run_whole(tmp_path, "demo")
+    for part, of in scores.items():
+        assert of["predictions"]["der"] <= of["baseline-oracle_speech"]["der"] - 0.10, part
+        # It leaves what the report takes for a DER, too.
+        assert of["predictions"]["counted"] < 0.7 * of["baseline-silence"]["counted"], part
+    assert (tmp_path / "runs" / "demo" / "report.html").is_file()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_the_reports_model_stays_at_what_silence_scores(tmp_path):
+    for part, of in run_whole(tmp_path, "before", *TINY).items():
+        assert of["predictions"]["counted"] == pytest.approx(of["baseline-silence"]["counted"], abs=0.02), part
+        assert of["predictions"]["der"] > 0.9, part
