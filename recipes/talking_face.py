@@ -260,7 +260,9 @@ def pretrain() -> TalkingFace:
     """No labels: a clip has to rank above itself with its sound moved, or frames frozen, blurred or noisy.
 
     Without dropout: what it draws for the two differs by more than they do, and nothing is learned.
-    The last weights are taken: choosing by a validation score would need labels.
+    The last weights are taken: choosing by a validation score would need labels. On clips of your own without any
+    (`affect convert --unlabelled`): `pretrain --data.root data/unlabelled`, then `finetune --train.init-from
+    runs/pretrain`.
     """
     base = optimized()
     return replace(

@@ -30,10 +30,13 @@ _NAMES = ("label_names", "task_names")
 
 
 class _Reader:
-    """Reads the samples of one file: `where` is what errors call it, `labels` the scores to take (all: none named)."""
+    """Reads the samples of one file: `where` is what errors call it, `labels` the scores to take (all: none named).
 
-    def __init__(self, where: str, labels: Sequence[str]) -> None:
-        self.where, self.labels = where, tuple(labels)
+    `unlabelled` samples need none.
+    """
+
+    def __init__(self, where: str, labels: Sequence[str], unlabelled: bool) -> None:
+        self.where, self.labels, self.unlabelled = where, tuple(labels), unlabelled
         self.left_out: dict[str, str] = {}
 
     def fault(self, place: str, words: str) -> AffectError:
@@ -72,9 +75,9 @@ class _Reader:
     def _from_columns(self, data: Mapping[str, Any], place: str) -> list[dict[str, Any]]:
         """Return the samples [N] of columns."""
         for key in ("features", "labels"):
-            if key not in data:
+            if key not in data and not (self.unlabelled and key == "labels"):
                 raise self.fault(place, f"has no {key!r}; it has: {', '.join(map(str, data))[:100] or 'nothing'}")
-        labels = data["labels"]
+        labels = data.get("labels")
         columns: dict[str, list[Any]] = {}
         given = next((_items(data[key]) for key in _NAMES if key in data), None) or self.labels
         scores = list(map(str, given or (labels if isinstance(labels, dict) else ())))
@@ -89,10 +92,11 @@ class _Reader:
                 columns[name] = _items(value)
             else:
                 self.left_out[f"{key} of {place}"[:60]] = f"no column: it is {_kind(value)}"
-        count = len(columns["labels"])
+        counted = "labels" if "labels" in columns else "features"
+        count = len(columns[counted])
         for key, values in columns.items():
             if len(values) != count:
-                raise self.fault(place, f"has {len(values)} {key} and {count} labels: a column has a value a sample")
+                raise self.fault(place, f"has {len(values)} {key} and {count} {counted}: a column has a value a sample")
         return [{key: values[k] for key, values in columns.items()} for k in range(count)]
 
     def _split_up(self, value: Any, place: str, scores: Sequence[str]) -> list[Any]:
@@ -129,6 +133,8 @@ class _Reader:
     def _sample(self, row: Any, part: str | None, place: str) -> Sample:
         if not isinstance(row, dict):
             raise self.fault(place, f"is {_kind(row)}, not a dictionary of features and labels")
+        if self.unlabelled and row.get("labels") is None:
+            row = {**row, "labels": {}}
         for key in ("features", "labels"):
             if not isinstance(row.get(key), dict):
                 held = f"as 'labels' {_kind(row[key])}" if key in row else f"no {key!r}"
@@ -164,7 +170,7 @@ class _Reader:
 
     def _scores(self, labels: Mapping[str, Any], mask: Mapping[str, Any], place: str) -> dict[str, float]:
         scores = {}
-        for name in self.labels or labels:
+        for name in (self.labels if labels else ()) or labels:
             value = labels.get(name)
             if isinstance(value, (Array, np.ndarray)):
                 numbers = self.array(value, f"{place}: {name}")
@@ -201,13 +207,16 @@ class _Reader:
         return value.numbers()
 
 
-def samples_of(data: Any, where: str, labels: Sequence[str] = ()) -> tuple[list[Sample], dict[str, str]]:
+def samples_of(
+    data: Any, where: str, labels: Sequence[str] = (), *, unlabelled: bool = False
+) -> tuple[list[Sample], dict[str, str]]:
     """Return the samples of what `safe_pickle` read, and what is not taken over and why.
 
-    `labels` are the scores to take (all where none are named), and the columns of a table of labels without names.
+    `labels` are the scores to take (all where none are named), and the columns of a table of labels without names;
+    `unlabelled` samples need none.
     Raises AffectError, in one line, for anything that is no such data.
     """
-    reader = _Reader(where, labels)
+    reader = _Reader(where, labels, unlabelled)
     return reader.samples(data), reader.left_out
 
 

@@ -83,22 +83,24 @@ class ScoreCorpus(Corpus):
 
 def read_folder(
     folder: Path, name: str, *, features: Sequence[str] = (), scores: Sequence[str] = (), scale: Scales | None = None,
-    widths: Mapping[str, int] | None = None, where: str | None = None,
+    widths: Mapping[str, int] | None = None, where: str | None = None, unlabelled: bool = False,
 ) -> ScoreCorpus:  # fmt: skip
     """Return the corpus that `score_samples.write` wrote, or some features and scores of it (all where none are named).
 
     Scales are `scale`, of all or of each by its name, or inferred from the scores to train on; `where` is what errors
-    call the folder. Raises AffectError where the folder's files don't belong together, for names that are not there,
-    widths other than `widths`, and scores off the scale.
+    call the folder. Where the clips may be `unlabelled`, a score that is not there is missing for all. Raises
+    AffectError where the folder's files don't belong together, for names that are not there, widths other than
+    `widths`, and scores off the scale.
     """
     schema = _schema(folder)
     columns, records = read_csv(folder / ROWS, (*FIXED, *schema["scores"]))
     kept = Store(folder / FEATURES)
-    rows = [cells for _, cells in records]
+    there = [*schema["scores"], *(score for score in scores if unlabelled and score not in schema["scores"])]
+    rows = [{**dict.fromkeys(there, ""), **cells} for _, cells in records]
     if [row["id"] for row in rows] != kept.ids or {*schema["features"]} != {*kept.features}:
         raise AffectError(f"{folder}: {ROWS} and {FEATURES} are of other clips: convert the file again")
     where = where or str(folder)
-    wanted = _chosen(where, "score", scores, schema["scores"])
+    wanted = _chosen(where, "score", scores, there)
     chosen = _chosen(where, "feature", features, schema["features"])
     feature_widths = {each: schema["features"][each]["width"] for each in chosen}
     check_widths(feature_widths, widths or {}, where)
@@ -115,13 +117,14 @@ def read_folder(
             if each in given:
                 raise AffectError(words)
             _LOG.warning("%s of the clips to train on (--data.scale says another)", words)
+    spans = [*scales.values()] or [infer_scale([])]
     digest = hashlib.sha256(f"{name} {kept.digest} {sorted(feature_widths)}".encode())
     digest.update(json.dumps([[str(value) for value in table[key]] for key in table]).encode())
     types = {key: Value("int64" if key == "row" else "float64" if key in ("length", *wanted) else "string")
              for key in table}  # fmt: skip
     return ScoreCorpus(
         name=name, utterances=Dataset.from_dict(table, features=Features(types)), store=kept, features=feature_widths,
-        scores=scales, scale=(min(low for low, _ in scales.values()), max(high for _, high in scales.values())),
+        scores=scales, scale=(min(low for low, _ in spans), max(high for _, high in spans)),
         inferred=len(given) < len(wanted), labels=tuple(wanted), groups=groups, schema=schema,
         fingerprint=digest.hexdigest()[:16],
         exclusions=[Exclusion(what=what, reason=reason) for what, reason in schema["left_out"].items()],

@@ -80,8 +80,8 @@ class Seen:
         self.filled += filled
 
 
-def check(samples: Sequence[Sample], where: str) -> None:
-    """Raise AffectError for ids that come twice and names that can't be."""
+def check(samples: Sequence[Sample], where: str, *, unlabelled: bool = False) -> None:
+    """Raise AffectError for ids that come twice, names that can't be, and no score unless they may be `unlabelled`."""
     if not samples:
         raise AffectError(f"{where} has no sample")
     first: dict[str, str] = {}
@@ -94,8 +94,8 @@ def check(samples: Sequence[Sample], where: str) -> None:
         if bad is not None or not sample.id:
             raise AffectError(f"{where}: {(bad or sample.id)[:40]!r} is no name of a clip or group")
     scores = names(samples, "scores")
-    if not scores:
-        raise AffectError(f"{where} has no score: labels are what is learned")
+    if not scores and not unlabelled:
+        raise AffectError(f"{where} has no score: labels are what is learned (affect convert --unlabelled takes it)")
     for kind in ("groups", "scores", "features"):
         taken = {"groups": (*TAKEN, *scores), "scores": TAKEN, "features": ("id",)}[kind]
         for name in names(samples, kind):
@@ -192,15 +192,18 @@ def rows_of(samples: Sequence[Sample], seen: Mapping[str, Seen]) -> Iterator[tup
 
 
 def write(
-    folder: Path, samples: Sequence[Sample], *, where: str, left_out: Mapping[str, str] | None = None
-) -> tuple[list[Row], dict[str, Any]]:
+    folder: Path, samples: Sequence[Sample], *, where: str, left_out: Mapping[str, str] | None = None,
+    unlabelled: bool = False,
+) -> tuple[list[Row], dict[str, Any]]:  # fmt: skip
     """Write the folder's three files, features as a stream, and return its rows and what schema.json says.
 
-    `where` is what errors call the samples' source, `left_out` what of it is not taken over, and why. Raises
-    AffectError as `check` and `survey` do; the caller removes what was written until then.
+    `where` is what errors call the samples' source, `left_out` what of it is not taken over, and why; `unlabelled`
+    samples need no score. Raises AffectError as `check`, `check_labels` and `survey` do; the caller removes what was
+    written until then.
     """
-    check(samples, where)
-    check_labels(samples, where)
+    check(samples, where, unlabelled=unlabelled)
+    if not unlabelled:
+        check_labels(samples, where)
     seen = survey(samples, where)
     rows: list[Row] = []
     copies = Copies()

@@ -345,3 +345,16 @@ def test_a_pickle_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
     with pytest.raises(AffectError, match="to be read, and was given up"):
         pickle_file.describe(write(tmp_path, splits()))
     assert time.monotonic() - began < 5
+
+
+def test_clips_without_a_label_are_taken_where_that_is_asked_for(tmp_path):
+    bare = [{key: value for key, value in sample(k).items() if key != "labels"} for k in range(3)]
+    told = [{**columns([sample(k) for k in range(2)])}]
+    for key in ("labels", "valid_masks"):
+        del told[0][key]
+    for data in (bare, [{**each, "labels": {}} for each in bare], told[0], several({"labels": {"overall_score": -1}})):
+        path = write(tmp_path, data)
+        with pytest.raises(AffectError, match="labels|has no score|has a label"):
+            pickle_file.work(path, tmp_path / "refused", ())
+        said = pickle_file.work(path, tmp_path / f"made{id(data)}", (), True)
+        assert "2 features" in said and "no clip has it" in said or "0 scores" in said

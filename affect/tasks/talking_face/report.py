@@ -113,7 +113,8 @@ class TalkingFaceReport(Task):
                     advice = "it tells generators, not clips: --data.split generator shows what that is worth"
                     yield Flag("tells generators alone", part, words, advice, pooled - within)
             levels = by_offset(study, part)
-            fell = [(m[0] - m[max(m)]) / d for n, m in levels.items() if (d := np.nanstd(columns[n][1])) > 0]
+            spread = {name: np.nanstd(t) for name, (_, t) in columns.items()}
+            fell = [(m[0] - m[max(m)]) / spread[n] for n, m in levels.items() if spread.get(n, 0) > 0]
             if fell and max(fell) < HEARD:
                 words = f"the latest sound lowers no score by more than {max(fell):.2f} of its labels' deviation"
                 advice = "it does not compare sound and picture: more transformer blocks, pretraining (pretrained)"

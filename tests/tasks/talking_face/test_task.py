@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,13 @@ import torch
 
 from affect import keyed, tasks
 from affect.baselines import scores
+from affect.data import pickle_file
 from affect.errors import AffectError
+from affect.experiments import folds
+from affect.models import saving
+from affect.options import Options
 from affect.task import Key
-from affect.tasks.talking_face.config import FRAMES, SCORES, Augment
+from affect.tasks.talking_face.config import FRAMES, SCORES, Augment, Loss
 from affect.training.terms import whole
 from tests.tasks.talking_face import small
 from tests.tasks.talking_face.small import VARIANTS
@@ -179,3 +184,20 @@ def test_without_a_test_part_trivial_models_speak_of_validation(clips_root, monk
     assert part == "valid" and set(by_model) == {"mean", "ridge"}
     assert [row["id"] for row in by_model["ridge"]] == task.parts["valid"]["id"][:]
     assert [each.name for each in task.evaluations()] == ["train", "valid"]
+
+
+def test_what_was_pretrained_on_clips_without_a_label_is_finetuned(clips_root, tmp_path):
+    data = pickle.loads(next(clips_root.rglob("ac.pkl")).read_bytes())
+    bare = {name: [{**row, "labels": {}} for row in rows] for name, rows in data.items()}
+    (tmp_path / "bare.pkl").write_bytes(pickle.dumps(bare))
+    pickle_file.convert(tmp_path / "bare.pkl", tmp_path / "bare", unlabelled=True)
+    recipe = small.recipe(clips_root, "corruption", choose="last", steps=2)
+    recipe = replace(recipe, data=replace(small.data(tmp_path / "bare"), corpus="score_folder"))
+    top = folds.run("pretrain", recipe, Options(runs=tmp_path), "")
+    assert "test (12 rows): **no score**" in (top / "report.md").read_text()
+    before = saving.read_weights(top / "seed0" / "fold1" / "checkpoints" / "best")
+    tuned = small.recipe(clips_root, steps=1, init_from=str(top))
+    run = small.run(tuned, tmp_path / "tuned", weights=folds.initial_weights(tuned, 0, 1))
+    assert all(torch.equal(value, before[name]) for name, value in run.engine.unwrap(run.model).state_dict().items())
+    with pytest.raises(AffectError, match="has no score 'lip_sync_score'"):
+        tasks.make(replace(recipe, loss=Loss())).folds()
