@@ -48,12 +48,14 @@ class ScoreCorpus(Corpus):
 
     `utterances` has the columns id, row, length (frames of the longest feature, 1 without any), part (train, valid,
     test or ""), groups (texts, "" where missing) and scores (NaN where missing). `features` are widths D by name,
-    `scores` the scale of each, `schema` what was seen when the features were written.
+    `scores` the scale of each, `guessed` those whose scale is inferred from labels, `schema` what was seen when the
+    features were written.
     """
 
     store: Store
     features: Mapping[str, int]
     scores: Mapping[str, Pair]
+    guessed: frozenset[str]
     schema: Mapping[str, Any]
 
     @property
@@ -77,7 +79,8 @@ class ScoreCorpus(Corpus):
         rows: list[dict[str, Any]] = self.utterances.to_list()
         features = {name: self.schema["features"][name] for name in self.features}
         seen = {**self.schema, "features": features, "scores": list(self.scores), "groups": list(self.groups)}
-        text = inspect_scores.describe(self.name, rows, seen, None if self.inferred else self.scores, listed)
+        given = {name: pair for name, pair in self.scores.items() if name not in self.guessed}
+        text = inspect_scores.describe(self.name, rows, seen, given, listed)
         return f"{text}\nfingerprint {self.fingerprint}"
 
 
@@ -117,6 +120,7 @@ def read_folder(
             if each in given:
                 raise AffectError(words)
             _LOG.warning("%s of the clips to train on (--data.scale says another)", words)
+    guessed = frozenset(wanted) - {*given}
     spans = [*scales.values()] or [infer_scale([])]
     digest = hashlib.sha256(f"{name} {kept.digest} {sorted(feature_widths)}".encode())
     digest.update(json.dumps([[str(value) for value in table[key]] for key in table]).encode())
@@ -125,7 +129,7 @@ def read_folder(
     return ScoreCorpus(
         name=name, utterances=Dataset.from_dict(table, features=Features(types)), store=kept, features=feature_widths,
         scores=scales, scale=(min(low for low, _ in spans), max(high for _, high in spans)),
-        inferred=len(given) < len(wanted), labels=tuple(wanted), groups=groups, schema=schema,
+        inferred=bool(guessed), guessed=guessed, labels=tuple(wanted), groups=groups, schema=schema,
         fingerprint=digest.hexdigest()[:16],
         exclusions=[Exclusion(what=what, reason=reason) for what, reason in schema["left_out"].items()],
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from affect.data.score_corpus import ScoreCorpus, Way
 from affect.errors import AffectError
 from affect.tasks.talking_face.config import Continual, Data, Feature
 from affect.tasks.talking_face.continual import arrived, batches_of
+
+_LOG = logging.getLogger("affect")
 
 
 def read_corpus(data: Data, *, seen: bool = False, unlabelled: bool = False) -> ScoreCorpus:
@@ -26,6 +29,10 @@ def read_corpus(data: Data, *, seen: bool = False, unlabelled: bool = False) -> 
     own = {"features": tuple(data.widths), "scale": data.scales or None, "widths": widths, "unlabelled": unlabelled}
     options = {name: own[name] if name in own else getattr(data, name) for name in corpora.layout(data.corpus).options}
     corpus = corpora.read(corpora.SCORES, data.corpus, Path(data.root), name=data.name, **options)
+    scales = [f"{name} {low:g} to {high:g}" for name, (low, high) in corpus.scores.items() if name in corpus.guessed]
+    if scales and not unlabelled:
+        words = "scales inferred from the labels to train on (--data.scale says others)"
+        _LOG.info("%s: %s: %s", corpus.name, words, ", ".join(scales))
     if seen and "path" not in corpus.utterances.column_names:
         raise AffectError(
             f"{data.root}: no row names a video, which model.media takes: data.videos says where they are"

@@ -202,13 +202,15 @@ def still(steps: Sequence[dict[str, Any]], scores: tuple[str, ...]) -> Iterator[
 
 
 def _scales(study: Study, part: str, columns: Columns) -> str:
-    scales, rows = inside(study.environment, "scales"), []
+    scales, guessed = (inside(study.environment, name) for name in ("scales", "scale_inferred"))
+    rows = []
     for name, (p, t) in columns.items():
         low, high = scales.get(name) or (np.nan, np.nan)
         valid = np.isfinite(t)
         error = p[valid] - t[valid]
+        scale = f"{low:g} to {high:g}{', inferred' * bool(guessed.get(name))}"
         rows.append([
-            name, f"{low:g} to {high:g}", f"{valid.sum():,}", number(float(t[valid].mean())), number(float(p.mean())),
+            name, scale, f"{valid.sum():,}", number(float(t[valid].mean())), number(float(p.mean())),
             number(float(np.abs(error).mean())), signed(float(error.mean())),
         ])  # fmt: skip
     head = ["score", "scale", f"labels ({part})", "mean label", "mean prediction", "mean error", "bias"]

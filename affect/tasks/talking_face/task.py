@@ -270,7 +270,8 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         return {
             "corpus": corpus.identity, "fingerprint": corpus.fingerprint,
             **({"scale": [*shared.pop()]} if len(shared) == 1 else {}),
-            "scales": {score: [low, high] for score, low, high in scales}, "features": dict(self.features),
+            "scales": {score: [low, high] for score, low, high in scales},
+            "scale_inferred": {score: score in corpus.guessed for score, *_ in scales}, "features": dict(self.features),
             "utterances": {name: len(part) for name, part in parts.items()},
             "labelled": {
                 name: {score: sum(value == value for value in part[score]) for score, *_ in scales}

@@ -46,7 +46,9 @@ def written(folder: Path, *, alike: float = 0.0, only_generators: bool = False, 
             archive.writestr(f"test@offset={by}.jsonl", "".join(json.dumps(row) + "\n" for row in moved))
     (path / "recipe.json").write_text(json.dumps(TalkingFace().to_dict() | {"experiment": "made up"}))
     scales = {score: [1.0, 5.0] for score in SCORES}
-    (path / "environment.json").write_text(json.dumps({"corpus": "clips", "scales": scales, "scale": [1.0, 5.0]}))
+    (path / "environment.json").write_text(
+        json.dumps({"corpus": "clips", "scales": scales, "scale": [1.0, 5.0], "scale_inferred": {SCORES[0]: True}})
+    )
     steps = [
         {"event": "step", "step": k + 1, "epoch": k // 5, "loss": 1.0, "grad_norm": 1.0, "undefined": [],
          "terms": {"mse_lip_sync_score": 2.0 ** (-k / 8), "mse_expression_score": 1.0}}
@@ -92,7 +94,9 @@ def test_sections_tell_scales_likeness_generators_and_plot_them(tmp_path):
     assert [section.title for section in sections] == [
         "The scores", "Intervals", "How alike the scores are", "Within generators", "Late sound",
     ]  # fmt: skip
-    assert "1 to 5" in sections[0].markdown
+    assert [line.split("|")[2].strip() for line in sections[0].markdown.splitlines()[2:]] == [
+        "1 to 5, inferred", "1 to 5", "1 to 5"
+    ]  # fmt: skip
     assert "lip_sync_score, overall_score" in sections[2].markdown
     assert all(f"| g{k} " in sections[3].markdown for k in range(4))
     plots = [plot for section in sections for plot in section.plots]

@@ -166,8 +166,17 @@ def test_rows_have_scores_groups_and_deviations(clips_root, tmp_path):
         assert all(1 <= value <= 5 for value in row["prediction"].values())
 
 
-def test_what_a_run_says_of_its_data(clips_root):
-    said = small.task(clips_root).describe()
+def test_what_a_run_says_of_its_data(clips_root, caplog):
+    with caplog.at_level("INFO"):
+        said = small.task(clips_root).describe()
+    assert said["scale_inferred"] == dict.fromkeys(SCORES, True)
+    assert "scales inferred from the labels to train on" in caplog.text and "lip_sync_score 1 to 5, " in caplog.text
+    caplog.clear()
+    half = small.data(clips_root, scores=SCORES[:2], scale=(f"{SCORES[0]}=1,5",))
+    with caplog.at_level("INFO"):
+        given = small.task(clips_root, data=half).describe()
+    assert given["scale_inferred"] == {SCORES[0]: False, SCORES[1]: True}
+    assert "others): expression_score 1 to 5" in caplog.text
     assert said["features"] == {"visual": 12, "audio": 9, "keypoint": 10, "au": 8}
     assert set(said["scales"]) == set(SCORES)
     assert sum(said["utterances"].values()) == 60
