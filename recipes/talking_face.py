@@ -170,7 +170,8 @@ def ablations() -> Suite:
     """The optimized system, and each of the report's changes taken back alone, and a page that compares them.
 
     At a reduced size: `--data.corpus generated_scores --data.root data/talking-face-generated --model.encoder-dim 64
-    --train.epochs 12`, which is the width of all; ablation_encoder_dim then by itself with 32.
+    --train.epochs 12`, which is the width of all: ablation_encoder_dim, then the same as optimized, is left out (as
+    ablation_precision is with `--train.precision None`), and run by itself with 32.
     """
     return Suite(
         members=(

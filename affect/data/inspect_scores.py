@@ -91,9 +91,10 @@ def numbers(title: str, values: NDArray[np.float64]) -> str:
 def _feature(name: str, facts: Mapping[str, Any], clips: int) -> str:
     shortest, longest = facts["frames"]
     filled = f", {facts['filled']} frames without numbers filled" if facts["filled"] else ""
+    alike = ", all of them equally many: where clips were padded, padding counts as frames"
     return (
         f"feature {name}: {facts['width']} numbers a frame ({facts['dtype']}), {shortest} to {longest} frames, "
-        f"of {facts['clips']} of {clips} clips{filled}"
+        f"of {facts['clips']} of {clips} clips{filled}{alike if facts['clips'] > 1 and 1 < shortest == longest else ''}"
     )
 
 

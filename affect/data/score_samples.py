@@ -148,10 +148,8 @@ def survey(samples: Sequence[Sample], where: str) -> dict[str, Seen]:
 
 
 def _batched(shapes: Sequence[tuple[int, ...]]) -> bool:
-    """Whether arrays are [1, T, D]: as points [T, K, C] they would differ in width, and all are one long."""
-    if any(len(shape) != 3 or shape[0] != 1 for shape in shapes):
-        return False
-    return len({shape[1:] for shape in shapes}) > 1 and len({shape[2] for shape in shapes}) == 1
+    """Whether arrays are [1, T, D]: points [T, K, C] of which every clip has one frame are no video's."""
+    return all(len(shape) == 3 and shape[0] == 1 for shape in shapes)
 
 
 def _width(shape: tuple[int, ...], batched: bool) -> int:

@@ -269,8 +269,17 @@ def test_points_batches_and_empty_arrays(tmp_path):
     assert width == 12 and [a.shape for a, _ in found] == [(5, 12), (1, 12)]
     width, found = made(np.ones((1, 5, 3)), np.ones((1, 2, 3)))
     assert width == 3 and [a.shape for a, _ in found] == [(5, 3), (2, 3)]
+    width, found = made(np.ones((1, 5, 3)), np.ones((1, 5, 3)))
+    assert width == 3 and [a.shape for a, _ in found] == [(5, 3), (5, 3)]
     width, found = made(np.ones(3), np.zeros((0, 7)), np.ones((2, 3)))
     assert width == 3 and found[0][0].shape == (1, 3) and found[1] is None
+
+
+def test_clips_that_are_all_as_long_are_said_to_be_padded_perhaps(tmp_path):
+    for count, data in ((4, splits()), (2, tables([sample(0), sample(1)]))):
+        said = pickle_file.work(write(tmp_path, data), None, ())
+        assert f"4 to 4 frames, of {count} of {count} clips, all of them equally many: where clips were padded" in said
+        assert said.count("padding counts") == 1, "not of the vectors au"
 
 
 def test_frames_without_numbers_are_filled_and_counted():

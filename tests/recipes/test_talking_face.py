@@ -163,6 +163,16 @@ def test_two_steps_on_clips_that_it_sees_and_hears(capsys, tmp_path, monkeypatch
     assert {"test", "test@offset=2", "test@offset=16"} <= end["scores"].keys()
 
 
+def test_ablations_that_the_fields_given_make_equal_are_left_out(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fields = ["--model.encoder-dim", "64", "--train.precision", "None", "--dry-run"]
+    code, said, err = launch(capsys, "ablations", *fields)
+    assert code == 0 and "ablation_encoder_dim is optimized, ablation_precision is optimized" in err
+    listed = [line.split(":")[0] for line in said.splitlines()]
+    gone = {"encoder_dim", "precision"}
+    assert listed == ["optimized", *(f"ablation_{name}" for name in ABLATIONS if name not in gone)]
+
+
 def test_pretraining_and_fine_tuning_follow_each_other(capsys, tmp_path, monkeypatch, clips_root):
     monkeypatch.chdir(tmp_path)
     code, _, err = launch(capsys, "pretrained", *options(clips_root))
