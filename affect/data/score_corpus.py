@@ -236,8 +236,13 @@ def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
     """Return the parts of fold `fold`, from 1; what is shared by them is logged.
 
     Of groups those of the fold are tested, and a fifth of the others validates. An own split that has no part to
-    validate on takes a fifth of its usual groups' from training. Raises AffectError where a part would be empty.
+    validate on takes a fifth of its usual groups' from training. Raises AffectError where a part would be empty, and
+    for a fold that there is not.
     """
+    if not 1 <= fold <= how.folds:
+        there = f"a split by {how.column} has folds 1 to {how.folds} here"
+        own = f"{corpus.name} names its parts, which are one fold"
+        raise AffectError(f"fold {fold} does not exist: {own if how.column == 'part' else there}")
     data = corpus.utterances
     if how.column == "part":
         given = np.array(data["part"])
@@ -256,8 +261,6 @@ def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
             way(corpus, column)
             rows |= _choose(corpus, column, rows["train"], 1)
     else:
-        if not 1 <= fold <= how.folds:
-            raise AffectError(f"fold {fold} does not exist: a split by {how.column} has folds 1 to {how.folds} here")
         dealt = _dealt(corpus, how.column, np.arange(len(data)), how.folds)
         rows = _choose(corpus, how.column, np.flatnonzero(dealt != fold - 1), fold)
         rows["test"] = np.flatnonzero(dealt == fold - 1)

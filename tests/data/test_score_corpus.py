@@ -224,6 +224,8 @@ def test_parts_of_its_own_have_no_folds(made):
         with pytest.raises(AffectError, match="names its parts: folds are of a split by groups"):
             way(corpus, kind, 3)
     assert way(corpus, "source", 3).folds == 3
+    with pytest.raises(AffectError, match="fold 2 does not exist: mine names its parts, which are one fold"):
+        split(corpus, way(corpus), 2)
 
 
 def test_clips_with_the_same_features_in_two_parts_are_said(made):
