@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.data.safe_pickle import Array
-from affect.data.score_samples import MISSING, SPLITS, TAKEN, Sample
+from affect.data.score_samples import SPLITS, TAKEN, Sample, given
 from affect.errors import AffectError
 
 IDS = ("id", "video_id", "video", "clip_id", "clip", "name", "filename", "file", "video_name")
@@ -79,8 +79,8 @@ class _Reader:
                 raise self.fault(place, f"has no {key!r}; it has: {', '.join(map(str, data))[:100] or 'nothing'}")
         labels = data.get("labels")
         columns: dict[str, list[Any]] = {}
-        given = next((_items(data[key]) for key in _NAMES if key in data), None) or self.labels
-        scores = list(map(str, given or (labels if isinstance(labels, dict) else ())))
+        called = next((_items(data[key]) for key in _NAMES if key in data), None) or self.labels
+        scores = list(map(str, called or (labels if isinstance(labels, dict) else ())))
         for key, value in data.items():
             name = _singular(str(key))
             if key in _NAMES:
@@ -142,17 +142,17 @@ class _Reader:
                 raise self.fault(place, f"has {held.replace('labels', key)}, not a dictionary; it has: {there}")
         id = next((name for name in (_text(row.get(key)) for key in IDS) if name), None)
         if part is None:
-            given = row.get("split", "")
-            part = SPLITS.get(str(given).strip().lower(), "")
-            if given and not part:
-                raise self.fault(place, f"is of the split {given!r}: train, val (valid) and test are read")
+            split = row.get("split", "")
+            part = SPLITS.get(str(split).strip().lower(), "")
+            if split and not part:
+                raise self.fault(place, f"is of the split {split!r}: train, val (valid) and test are read")
         named = id or f"{part or 'sample'}{place.rpartition(' ')[2]}"
         mask: Any = next((row[key] for key in _MASKS if row.get(key) is not None), {})
         if not isinstance(mask, dict):
             raise self.fault(place, f"has as mask {_kind(mask)}, not a dictionary by label")
         place = f"{place} ({named})"
         return Sample(
-            id=named, part=part, groups=self._groups(row), scores=self._scores(row["labels"], mask, place),
+            id=named, part=part, groups=self._groups(row), **given(self._scores(row["labels"], mask, place)),
             features=dict(self._features(row["features"], place)),
         )  # fmt: skip
 
@@ -179,7 +179,7 @@ class _Reader:
                 value = math.nan
             if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isinf(value):
                 raise self.fault(place, f"has the label {name} {_shown(value)}, which is no number")
-            scores[str(name)] = math.nan if value == MISSING else float(value)
+            scores[str(name)] = float(value)
         return scores
 
     def _features(self, features: Mapping[str, Any], place: str) -> Iterator[tuple[str, NDArray[Any]]]:

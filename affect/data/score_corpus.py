@@ -114,6 +114,11 @@ def read_folder(
     _chosen(where, "score", [*given], wanted)
     scales = {each: given.get(each) or _inferred(table, each) for each in wanted}
     for each, (low, high) in scales.items():
+        # Of the file that was converted, and what was edited since.
+        lost = schema.get("minus_one", {}).get(each, 0) + sum(number(row[each]) == MISSING for row in rows)
+        for line in inspect_scores.minus_one(lost, low):
+            _LOG.warning("%s: the score %s on the scale %g to %g: %s", where, each, low, high, line)
+    for each, (low, high) in scales.items():
         off = next((value for value in table[each] if not within(value, (low, high))), None)
         if off is not None:
             words = f"{where}: the score {each} {off:g} is not on the scale {low:g} to {high:g}"

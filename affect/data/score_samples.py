@@ -50,7 +50,15 @@ class Sample:
     part: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
     scores: Mapping[str, float]
+    lost: frozenset[str] = frozenset()
+    """Scores that are missing because they were -1."""
     features: Mapping[str, Array] = field(default_factory=dict)
+
+
+def given(scores: Mapping[str, float]) -> dict[str, Any]:
+    """Return a sample's `scores` and `lost`, of labels some of which are -1."""
+    lost = frozenset(name for name, value in scores.items() if value == MISSING)
+    return {"scores": {name: np.nan if name in lost else value for name, value in scores.items()}, "lost": lost}
 
 
 Made = tuple[list[Sample], dict[str, str]]
@@ -274,6 +282,7 @@ def schema(
             }
             for name, own in seen.items()
         },
+        "minus_one": {name: sum(name in sample.lost for sample in samples) for name in names(samples, "scores")},
         "copies": list(copies),
         "left_out": {**left_out, **empty},
     }  # fmt: skip

@@ -24,7 +24,7 @@ from affect.data import score_clips, score_samples
 from affect.data.corpora.labels import Cells, UnusableError, label, number, read_csv, rows_of
 from affect.data.frame_csv import frame_numbers, numbers, read_faces
 from affect.data.score_corpus import ScoreCorpus, read_folder
-from affect.data.score_samples import MISSING, SCHEMA, SPLITS, Made, Sample
+from affect.data.score_samples import SCHEMA, SPLITS, Made, Sample, given
 from affect.data.store import Store
 from affect.errors import AffectError
 
@@ -87,13 +87,12 @@ def samples_of(
 
     def make(cells: Cells) -> dict[str, Any]:
         values = {score: label(score, cells[score], None) for score in taken}
-        given = next((cells[column] for column in _PARTS if cells.get(column)), "")
-        if given and given.lower() not in SPLITS:
-            raise UnusableError(f"unknown split: {given[:40]!r}")
+        split = next((cells[column] for column in _PARTS if cells.get(column)), "")
+        if split and split.lower() not in SPLITS:
+            raise UnusableError(f"unknown split: {split[:40]!r}")
         group_values = {column: cells[column] for column in own} | dict(named(cells[name]) if named else {})
         features = {"clip": numbers([cells], plain, table)} if plain else {}
-        scored = {score: np.nan if value == MISSING else value for score, value in values.items()}
-        return {"id": cells[name], "part": SPLITS.get(given.lower(), part), "groups": group_values, "scores": scored,
+        return {"id": cells[name], "part": SPLITS.get(split.lower(), part), "groups": group_values, **given(values),
                 "features": features}  # fmt: skip
 
     rows, exclusions = rows_of(records, make, name, table)
