@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -55,8 +56,15 @@ def convert(path: Path, out: Path, labels: Sequence[str] = (), *, unlabelled: bo
 
 
 def is_pickle(path: Path) -> bool:
-    """Tell whether a path is called as a pickle is, and is no folder."""
-    return path.suffix in SUFFIXES and not path.is_dir()
+    """Tell whether a file begins as a pickle does, or is called as one is: the oldest protocols are plain text."""
+    if path.is_dir():
+        return False
+    try:
+        with path.open("rb") as file:
+            mark, protocol = file.read(2).ljust(2, b"\0")
+    except OSError:
+        mark = protocol = 0
+    return (mark, 2 <= protocol <= pickle.HIGHEST_PROTOCOL) == (pickle.PROTO[0], True) or path.suffix in SUFFIXES
 
 
 def refuse(path: Path, use: str = "trained on") -> AffectError:
@@ -67,7 +75,9 @@ def refuse(path: Path, use: str = "trained on") -> AffectError:
     )
 
 
-def read(path: Path, labels: Sequence[str] = (), *, unlabelled: bool = False) -> tuple[list[Sample], dict[str, str]]:
+def read(
+    path: Path, labels: Sequence[str] = (), *, unlabelled: bool = False, nameless: bool = False
+) -> tuple[list[Sample], dict[str, str]]:
     """Return the samples of a pickle, read by this process, and what of it is not taken over and why.
 
     Raises AffectError, in one line, for what is no pickle, or one of anything else; nothing that it names is called.
@@ -76,7 +86,7 @@ def read(path: Path, labels: Sequence[str] = (), *, unlabelled: bool = False) ->
     try:
         with path.open("rb") as file:
             data: Any = Unpickler(file, ARRAYS, refusal(where, "arrays of numbers")).load()
-        return samples_of(data, where, labels, unlabelled=unlabelled)
+        return samples_of(data, where, labels, unlabelled=unlabelled, nameless=nameless)
     except MemoryError as error:
         raise AffectError(f"{where} needs more memory to be read than four times its size") from error
     except UNREADABLE as error:
@@ -87,7 +97,7 @@ def read(path: Path, labels: Sequence[str] = (), *, unlabelled: bool = False) ->
 
 def work(path: Path, out: Path | None, labels: Sequence[str], unlabelled: bool = False) -> str:
     """Describe a pickle and, where `out` is given, write the folder; all of it in this process."""
-    samples, left_out = read(path, labels, unlabelled=unlabelled)
+    samples, left_out = read(path, labels, unlabelled=unlabelled or out is None, nameless=out is None)
     facts: dict[str, Any] = {"where": path.name, "left_out": left_out}
     if out is None:
         return inspect_scores.describe(path.name, *score_samples.look(samples, **facts))

@@ -32,11 +32,11 @@ _NAMES = ("label_names", "task_names")
 class _Reader:
     """Reads the samples of one file: `where` is what errors call it, `labels` the scores to take (all: none named).
 
-    `unlabelled` samples need none.
+    `unlabelled` samples need none; a table of labels `nameless` columns may be of label0, label1, ...
     """
 
-    def __init__(self, where: str, labels: Sequence[str], unlabelled: bool) -> None:
-        self.where, self.labels, self.unlabelled = where, tuple(labels), unlabelled
+    def __init__(self, where: str, labels: Sequence[str], unlabelled: bool, nameless: bool) -> None:
+        self.where, self.labels, self.unlabelled, self.nameless = where, tuple(labels), unlabelled, nameless
         self.left_out: dict[str, str] = {}
 
     def fault(self, place: str, words: str) -> AffectError:
@@ -80,6 +80,9 @@ class _Reader:
         labels = data.get("labels")
         columns: dict[str, list[Any]] = {}
         called = next((_items(data[key]) for key in _NAMES if key in data), None) or self.labels
+        if self.nameless and not called and isinstance(labels, Array) and len(labels.shape) == 2:
+            called = [f"label{k}" for k in range(labels.shape[1])]
+            self.left_out["names of labels"] = f"the file has none: affect convert --labels takes {len(called)} names"
         scores = list(map(str, called or (labels if isinstance(labels, dict) else ())))
         for key, value in data.items():
             name = _singular(str(key))
@@ -208,15 +211,15 @@ class _Reader:
 
 
 def samples_of(
-    data: Any, where: str, labels: Sequence[str] = (), *, unlabelled: bool = False
+    data: Any, where: str, labels: Sequence[str] = (), *, unlabelled: bool = False, nameless: bool = False
 ) -> tuple[list[Sample], dict[str, str]]:
     """Return the samples of what `safe_pickle` read, and what is not taken over and why.
 
     `labels` are the scores to take (all where none are named), and the columns of a table of labels without names;
-    `unlabelled` samples need none.
+    `unlabelled` samples need none; with `nameless` such columns may also be called label0, label1, ...
     Raises AffectError, in one line, for anything that is no such data.
     """
-    reader = _Reader(where, labels, unlabelled)
+    reader = _Reader(where, labels, unlabelled, nameless)
     return reader.samples(data), reader.left_out
 
 

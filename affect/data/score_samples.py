@@ -237,7 +237,7 @@ def look(
     samples: Sequence[Sample], *, where: str, left_out: Mapping[str, str] | None = None
 ) -> tuple[list[Row], dict[str, Any]]:
     """Return the rows that `write` would write, and what schema.json would say, and write nothing."""
-    check(samples, where)
+    check(samples, where, unlabelled=True)
     seen, copies, rows = survey(samples, where), Copies(), []
     for row, arrays in rows_of(samples, seen):
         copies.add(row, arrays)

@@ -28,14 +28,14 @@ def read(
     have; of clips that may be `unlabelled` scores that are not there are missing. Raises AffectError for a pickle, for
     files that don't belong together and for names that are not there.
     """
-    from affect.data.pickle_file import SUFFIXES, is_pickle, refuse
+    from affect.data.pickle_file import is_pickle, refuse
     from affect.data.score_corpus import read_folder
 
     path = Path(root)
     if is_pickle(path):
         raise refuse(path)
     if not holds(path):
-        if pickles := sorted(each for suffix in SUFFIXES for each in path.glob(f"*{suffix}")):
+        if pickles := sorted(filter(is_pickle, path.glob("*"))):
             raise refuse(pickles[0])
         raise AffectError(f"{path} has no {CORPUS.sign}: `affect convert` writes it")
     chosen: dict[str, Any] = {"features": features, "scores": scores, "scale": scale, "widths": widths}
