@@ -214,7 +214,17 @@ def _scales(study: Study, part: str, columns: Columns) -> str:
             number(float(np.abs(error).mean())), signed(float(error.mean())),
         ])  # fmt: skip
     head = ["score", "scale", f"labels ({part})", "mean label", "mean prediction", "mean error", "bias"]
+    if members := _members(study, part):
+        head.append("deviation of the members")
+        rows = [[*row, number(members.get(row[0], np.nan))] for row in rows]
     return grid(head, rows)
+
+
+def _members(study: Study, part: str) -> dict[str, float]:
+    """Return by score how far apart an ensemble's members are, in the mean over clips; {} of any other experiment."""
+    rows = [row for run in study.finished for row in (run.predictions.get(part) or {}).values()]
+    told = [each for row in rows if (each := inside(row, "deviation"))]
+    return {name: float(np.mean([each.get(name, np.nan) for each in told])) for name in (told[0] if told else ())}
 
 
 def _intervals(study: Study, part: str, columns: Columns) -> list[Section]:

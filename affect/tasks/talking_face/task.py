@@ -28,7 +28,7 @@ from affect.task import (
 )
 from affect.tasks.talking_face.card import TalkingFaceCard
 from affect.tasks.talking_face.config import OFFSETS, SOUND, Feature, Model, Scale, Signature, TalkingFace
-from affect.tasks.talking_face.measures import measures_of
+from affect.tasks.talking_face.measures import deviations, measures_of
 from affect.tasks.talking_face.report import TalkingFaceReport
 
 if TYPE_CHECKING:
@@ -224,6 +224,14 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         for score in self.recipe.data.scores if self.recipe.model.heteroscedastic else ():
             for row, spread in zip(rows, outputs[score + SPREAD].float().tolist(), strict=True):
                 row.setdefault("spread", {})[score] = spread
+        return rows
+
+    @classmethod
+    def average(cls, models: Sequence[Sequence[Row]]) -> list[Row]:
+        """Return the mean of several models' rows, with the `deviation` of what they predict."""
+        rows = super().average(models)
+        for row, *same in zip(rows, *models, strict=True) if len(models) > 1 else ():
+            row["deviation"] = deviations([each["prediction"] for each in same])
         return rows
 
     @classmethod

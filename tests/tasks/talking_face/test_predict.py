@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from affect import tasks
+from affect import report, tasks
 from affect.errors import AffectError
+from affect.report import Study
 from affect.tasks.talking_face import intervals
 from affect.tasks.talking_face.config import SCORES, Signature
 from tests.tasks.talking_face import small
@@ -213,6 +214,38 @@ def test_intervals_of_models_and_of_spreads():
     assert intervals.bounds(json.loads(json.dumps(stored)), {"s": 4.0}, {"s": 1.0})["s"] == pytest.approx([3.55, 4.45])
     assert "0.45 spreads that the model predicts" in intervals.words(stored)
     assert intervals.words({}) == ""
+
+
+def test_an_ensemble_is_predicted_by_its_members_whose_deviation_its_report_tells(
+    affect, runs, clip, clips_root, tmp_path
+):
+    import shutil
+
+    from affect.experiments import ensemble
+    from affect.options import Options
+
+    members = {name: tmp_path / name for name in ("one", "two")}
+    for seed, place in enumerate(members.values()):
+        run = shutil.copytree(runs / f"seed{seed}" / "fold1", place / "seed0" / "fold1")
+        path = run / "recipe.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "seed": 0}))
+        (run / "environment.json").write_text(json.dumps(small.task(clips_root).describe()))
+    top = ensemble.run("mean", members, Options(runs=tmp_path / "runs", report=False), "")
+    code, out, err = affect("predict", top, clip[0])
+    assert code == 0, err
+    each = [lines(affect("predict", place, clip[0])[1])[0]["prediction"] for place in members.values()]
+    for place in (top, top / "seed0", top / "seed0" / "fold1"):
+        (line,) = lines(affect("predict", place, clip[0])[1])
+        for score, value in line["prediction"].items():
+            one, two = (own[score] for own in each)
+            assert value == pytest.approx((one + two) / 2, abs=2e-4)
+            assert line["deviation"][score] == pytest.approx(abs(one - two) / 2**0.5, abs=2e-4)
+    rows = [json.loads(text) for text in (top / "seed0" / "fold1" / "predictions-test.jsonl").read_text().splitlines()]
+    study = Study(runs=report.read(top), name="mean")
+    head, *table = study.task.sections(study)[1].markdown.splitlines()
+    assert "deviation of the members" in head
+    shown = next(line for line in table if line.startswith("| overall_score")).rstrip("| ").rpartition("|")[2]
+    assert float(shown) == pytest.approx(np.mean([row["deviation"]["overall_score"] for row in rows]), abs=6e-4)
 
 
 def test_weights_without_their_run_have_no_interval_and_say_so(affect, runs, clip, tmp_path, caplog):
