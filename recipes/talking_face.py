@@ -195,7 +195,7 @@ def end_to_end() -> TalkingFace:
     A table with a line a clip, its name first, beside the folders of the videos and of their faces (py-feat, OpenFace).
     Of THQA, which has one score, the picture is the number that names begin with, the generator their end:
     `--data.scores Score --loss.consistency 0 --data.pattern '^(?P<source>[0-9]+)_.*_(?P<generator>[^_]+)$'`. Without
-    tables of faces: `--data.boxes None --model.media.no-faces`.
+    tables of faces: `--data.boxes None --model.media.no-faces --model.media.fit pad` for the whole picture.
     """
     base = optimized()
     media = Media(

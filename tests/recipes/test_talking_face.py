@@ -29,7 +29,7 @@ OWN = [
     "model.temperature", "model.output", "model.linear", "model.heteroscedastic", "model.normalise",
     *(f"model.media.{name}" for name in (
         "video", "audio", "video_revision", "audio_revision", "train_video", "train_audio", "lr", "rate", "side",
-        "faces", "margin", "seconds", "features",
+        "faces", "fit", "margin", "seconds", "features",
     )), "loss.kind", "loss.plcc",
     "loss.rank", "loss.smoothing", "loss.consistency", "loss.weights", "loss.fixed", "loss.delta",
     "loss.smoothing_bins", "loss.smoothing_sigma", "loss.dwa_temperature", "loss.cagrad_c", "augment.mask",
