@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from affect import report, tasks
+from affect.config import to_dict
 from affect.errors import AffectError
 from affect.report import Study
 from affect.tasks.talking_face import intervals
@@ -246,6 +247,27 @@ def test_an_ensemble_is_predicted_by_its_members_whose_deviation_its_report_tell
     assert "deviation of the members" in head
     shown = next(line for line in table if line.startswith("| overall_score")).rstrip("| ").rpartition("|")[2]
     assert float(shown) == pytest.approx(np.mean([row["deviation"]["overall_score"] for row in rows]), abs=6e-4)
+
+
+def test_where_validation_was_trained_on_the_test_rows_of_all_folds_calibrate(tmp_path):
+    """A clip is tested by one fold, and predicted by that one of each seed: the mean of these has its error."""
+    data = Signature(features=(("audio", 3),), scores=(("s", 1.0, 5.0),))
+    folders = []
+    for seed in (0, 1):
+        for fold in (1, 2):
+            run = tmp_path / f"seed{seed}" / f"fold{fold}"
+            run.mkdir(parents=True)
+            folders.append(run / "checkpoints" / "best")
+            (run / "recipe.json").write_text(json.dumps({"data": {"train_all": True}}))
+            errors = {k: k / 10 + (0.05 if seed else -0.05) for k in range(1, 11) if k % 2 == fold % 2}
+            rows = [{"id": f"c{k}", "prediction": {"s": 3 + e}, "target": {"s": 3.0}, "source": f"p{k % 5}"}
+                    for k, e in errors.items()]  # fmt: skip
+            (run / "predictions-test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            wrong = [{**row, "prediction": {"s": 3.0}} for row in rows]
+            (run / "predictions-valid.jsonl").write_text("".join(json.dumps(row) + "\n" for row in wrong))
+    stored = intervals.of_folders(folders, {"data": to_dict(data)})["s"]
+    assert (stored["rows"], stored["sources"]) == (10, 5)
+    assert stored["half_width"] == pytest.approx(1.0), "the tenth of ten errors"
 
 
 def test_weights_without_their_run_have_no_interval_and_say_so(affect, runs, clip, tmp_path, caplog):

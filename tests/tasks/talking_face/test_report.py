@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,26 @@ def test_without_a_test_part_validation_is_told(tmp_path):
     assert [each.title for each in sections] == ["The scores", "How alike the scores are", "Within generators"]
     assert "labels (valid)" in sections[0].markdown
     assert ("tells generators alone", "valid") in {(flag.kind, flag.where) for flag in study.task.flags(study)}
+
+
+def test_folds_that_trained_on_validation_are_calibrated_by_the_others_tests(tmp_path):
+    study = written(tmp_path)
+    first = tmp_path / "seed0" / "fold1"
+    recipe = json.loads((first / "recipe.json").read_text())
+    (first / "recipe.json").write_text(json.dumps({**recipe, "data": recipe["data"] | {"train_all": True}}))
+    other = shutil.copytree(first, first.with_name("fold2"))
+    rows = [json.loads(line) for line in (first / "predictions-test.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["prediction"] = {name: value if np.isfinite(value) else 3.0 for name, value in row["target"].items()}
+    (other / "predictions-test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    study = Study(runs=report.read(tmp_path), name="made up")
+    (section,) = (each for each in study.task.sections(study) if each.title == "Intervals")
+    assert "cross-conformal prediction on the test rows of the same seed's other folds" in section.markdown
+    # Fold 1 errs and has the width 0 that fold 2 calibrates; fold 2 does not err at all.
+    assert {line.split("|")[-2].strip() for line in section.markdown.splitlines()[-3:]} == {"50 %"}
+    shutil.rmtree(other)
+    study = Study(runs=report.read(tmp_path), name="made up")
+    assert "Intervals" not in [each.title for each in study.task.sections(study)], "there is no other fold"
 
 
 def test_intervals_are_those_of_the_saved_model(tmp_path):
