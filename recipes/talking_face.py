@@ -257,6 +257,19 @@ def aligned() -> TalkingFace:
     return replace(base, model=replace(base.model, alignment=0.1, modality_dropout=0.2))
 
 
+def heteroscedastic() -> TalkingFace:
+    """The optimized system that also predicts how far off it may be, clip by clip, by a Gaussian likelihood.
+
+    The likelihood takes the place of the squared error, has no weights of labels, and may be negative, so that scores
+    count alike. Its spreads are the units of the intervals.
+    """
+    base = optimized()
+    return replace(
+        base, model=replace(base.model, heteroscedastic=True),
+        loss=replace(base.loss, weights="equal", smoothing="none"),
+    )  # fmt: skip
+
+
 def pretrain() -> TalkingFace:
     """No labels: a clip has to rank above itself with its sound moved, or frames frozen, blurred or noisy.
 

@@ -55,7 +55,7 @@ ABLATIONS = {
 }
 SYSTEMS = [
     "demo", "original", "optimized", "low_memory", "quick", *(f"ablation_{name}" for name in ABLATIONS), "augmented",
-    "aligned", "pretrain", "finetune", "end_to_end", "end_to_end_augmented", "extracted",
+    "aligned", "heteroscedastic", "pretrain", "finetune", "end_to_end", "end_to_end_augmented", "extracted",
     *(f"continual_{stage}" for stage in (1, 2, 3)),
 ]  # fmt: skip
 
