@@ -170,7 +170,8 @@ def ablations() -> Suite:
     """The optimized system, and each of the report's changes taken back alone, and a page that compares them.
 
     At a reduced size: `--data.corpus generated_scores --data.root data/talking-face-generated --model.encoder-dim 64
-    --train.epochs 12`, which is the width of all; ablation_encoder_dim then by itself with 32.
+    --train.epochs 12`, which is the width of all: ablation_encoder_dim, then the same as optimized, is left out (as
+    ablation_precision is with `--train.precision None`), and run by itself with 32.
     """
     return Suite(
         members=(
@@ -194,7 +195,7 @@ def end_to_end() -> TalkingFace:
     A table with a line a clip, its name first, beside the folders of the videos and of their faces (py-feat, OpenFace).
     Of THQA, which has one score, the picture is the number that names begin with, the generator their end:
     `--data.scores Score --loss.consistency 0 --data.pattern '^(?P<source>[0-9]+)_.*_(?P<generator>[^_]+)$'`. Without
-    tables of faces: `--data.boxes None --model.media.no-faces`.
+    tables of faces: `--data.boxes None --model.media.no-faces --model.media.fit pad` for the whole picture.
     """
     base = optimized()
     media = Media(
@@ -256,11 +257,26 @@ def aligned() -> TalkingFace:
     return replace(base, model=replace(base.model, alignment=0.1, modality_dropout=0.2))
 
 
+def heteroscedastic() -> TalkingFace:
+    """The optimized system that also predicts how far off it may be, clip by clip, by a Gaussian likelihood.
+
+    The likelihood takes the place of the squared error, has no weights of labels, and may be negative, so that scores
+    count alike. Its spreads are the units of the intervals.
+    """
+    base = optimized()
+    return replace(
+        base, model=replace(base.model, heteroscedastic=True),
+        loss=replace(base.loss, weights="equal", smoothing="none"),
+    )  # fmt: skip
+
+
 def pretrain() -> TalkingFace:
     """No labels: a clip has to rank above itself with its sound moved, or frames frozen, blurred or noisy.
 
     Without dropout: what it draws for the two differs by more than they do, and nothing is learned.
-    The last weights are taken: choosing by a validation score would need labels.
+    The last weights are taken: choosing by a validation score would need labels. On clips of your own without any
+    (`affect convert --unlabelled`): `pretrain --data.root data/unlabelled`, then `finetune --train.init-from
+    runs/pretrain`.
     """
     base = optimized()
     return replace(

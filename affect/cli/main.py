@@ -172,6 +172,7 @@ def _suite(call: _Call, made: Suite) -> None:
     recipes, options, commands = _several(call, made, "members")
     from affect.experiments import several
 
+    recipes = several.distinct(recipes)
     if options.dry_run:
         print(several.dry_run(recipes, options))
         return

@@ -32,15 +32,15 @@ class Clip(NamedTuple):
 
 def read(
     source: Path | bytes, *, rate: float, seconds: float, side: int | None, sampling_rate: int | None,
-    boxes: Boxes | None = None, margin: float = 0.3, name: str | None = None,
+    boxes: Boxes | None = None, margin: float = 0.3, whole: bool = False, name: str | None = None,
 ) -> Clip:  # fmt: skip
     """Return the first `seconds` of a video: `rate` images a second of `side` pixels, sound at `sampling_rate` Hz.
 
     They begin with the first image that has sound, and end where one of the two does. Without a `side` there are no
     images, without a `sampling_rate` no sound. An image is the face that `boxes` tell of, else the square in the
-    middle of what is shown; where there is none at its time, it is the one before. A video in which no face is seen
-    has no images. Raises AffectError as `video.frames` and `video.audio_of` do, where what is asked for is missing from
-    a file altogether, and where images and sound have no moment in common.
+    middle of what is shown, or all of it within a border (`whole`); where there is none at its time, it is the one
+    before. A video in which no face is seen has no images. Raises AffectError as `video.frames` and `video.audio_of`
+    do, where what is asked for is missing from a file altogether, and where images and sound have no moment in common.
     """
     name = named(source, name, "media")
     starts = video.starts(source, name=name)
@@ -51,7 +51,7 @@ def read(
     if side is None or starts.image is None:
         return Clip(None, None if samples is None else samples[: math.ceil(seconds * (sampling_rate or 0))])
     first = 0.0 if samples is None else (starts.sound or 0.0) - starts.image
-    start, images = _images(source, rate, seconds, side, first, boxes=boxes, margin=margin, name=name)
+    start, images = _images(source, rate, seconds, side, first, boxes=boxes, margin=margin, whole=whole, name=name)
     if samples is None or sampling_rate is None:
         return Clip(images, None)
     if images is None:
@@ -64,7 +64,7 @@ def read(
 
 def _images(
     source: Path | bytes, rate: float, seconds: float, side: int, first: float, *, boxes: Boxes | None, margin: float,
-    name: str,
+    whole: bool, name: str,
 ) -> tuple[float, NDArray[np.uint8] | None]:  # fmt: skip
     """Return when the first image at or after `first` is, in seconds after the video's first, and all [T, S, S, 3]."""
     start = 0.0
@@ -76,16 +76,21 @@ def _images(
         place = math.floor((time - start + _ROUNDING) * rate)
         if place >= seconds * rate:
             break
-        made = square(image, side)
+        made = square(image, side, whole=whole)
         # A gap shows the image before it: of a video at a slower rate, or where no face was found.
         images += [images[-1]] * (place - len(images)) if images else []
         images += [made] if place == len(images) else []
     return start, np.stack(images) if images else None
 
 
-def square(image: Image, side: int) -> Image:
-    """Return the square in the middle of an image [H, W, 3], brought to `side` pixels."""
+def square(image: Image, side: int, *, whole: bool = False) -> Image:
+    """Return the square in the middle of an image [H, W, 3], or the `whole` on black, brought to `side` pixels."""
     height, width = image.shape[:2]
+    if whole:
+        longer = max(height, width)
+        top, left = (longer - height) // 2, (longer - width) // 2
+        image = np.pad(image, ((top, longer - height - top), (left, longer - width - left), (0, 0)))
+        height = width = longer
     edge = min(height, width)
     top, left = (height - edge) // 2, (width - edge) // 2
     middle = Pillow.fromarray(np.ascontiguousarray(image[top : top + edge, left : left + edge]))

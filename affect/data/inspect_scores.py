@@ -39,7 +39,7 @@ def describe(
         *(_feature(feature, facts, len(rows)) for feature, facts in schema["features"].items()),
     ]
     for score in schema["scores"]:
-        lines += _score(score, by_part, (scales or {}).get(score))
+        lines += _score(score, by_part, (scales or {}).get(score), schema.get("minus_one", {}).get(score, 0))
     for group in schema["groups"]:
         counts = sorted(Counter(row[group] or "(none)" for row in rows).items())
         more = f", and {len(counts) - _MOST} more" if len(counts) > _MOST else ""
@@ -76,6 +76,11 @@ def leaks(rows: Sequence[Row], groups: Sequence[str]) -> list[str]:
     return lines
 
 
+def minus_one(lost: int, low: float) -> list[str]:
+    """Return a line on labels of -1 that were taken as missing although they may be on a scale from `low`."""
+    return [f"{lost} labels of -1 are taken as missing, though this scale has it"] if lost and low <= -1 else []
+
+
 def numbers(title: str, values: NDArray[np.float64]) -> str:
     """Return a line about numbers, NaN where missing."""
     given = values[np.isfinite(values)]
@@ -91,13 +96,14 @@ def numbers(title: str, values: NDArray[np.float64]) -> str:
 def _feature(name: str, facts: Mapping[str, Any], clips: int) -> str:
     shortest, longest = facts["frames"]
     filled = f", {facts['filled']} frames without numbers filled" if facts["filled"] else ""
+    alike = ", all of them equally many: where clips were padded, padding counts as frames"
     return (
         f"feature {name}: {facts['width']} numbers a frame ({facts['dtype']}), {shortest} to {longest} frames, "
-        f"of {facts['clips']} of {clips} clips{filled}"
+        f"of {facts['clips']} of {clips} clips{filled}{alike if facts['clips'] > 1 and 1 < shortest == longest else ''}"
     )
 
 
-def _score(name: str, by_part: Mapping[str, Sequence[Row]], scale: tuple[float, float] | None) -> list[str]:
+def _score(name: str, by_part: Mapping[str, Sequence[Row]], scale: tuple[float, float] | None, lost: int) -> list[str]:
     columns = {part: np.array([row[name] for row in rows], np.float64) for part, rows in by_part.items()}
     given = np.concatenate(list(columns.values()))
     if np.isnan(given).all():
@@ -105,7 +111,7 @@ def _score(name: str, by_part: Mapping[str, Sequence[Row]], scale: tuple[float, 
     trained = columns.get("train", given)
     low, high = scale or infer_scale((given if np.isnan(trained).all() else trained).tolist())
     note = "" if scale else ", inferred: the narrowest usual one that holds the labels to train on"
-    lines = [f"score {name}: scale {low:g} to {high:g}{note}"]
+    lines = [f"score {name}: scale {low:g} to {high:g}{note}", *(f"  {text}" for text in minus_one(lost, low))]
     for part, values in columns.items():
         lines.append(f"  {numbers(part or 'all', values)} ({100 * np.isnan(values).mean():.0f} %)")
     return lines

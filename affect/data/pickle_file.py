@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -36,18 +37,18 @@ def describe(path: Path) -> str:
     return _apart(path, None, ())
 
 
-def convert(path: Path, out: Path, labels: Sequence[str] = ()) -> str:
+def convert(path: Path, out: Path, labels: Sequence[str] = (), *, unlabelled: bool = False) -> str:
     """Write what a pickle holds to the new folder `out`, whole or not at all, and return what it holds, in words.
 
-    `labels` are the scores to take, all where none are named. Raises AffectError as `describe` does, and where `out`
-    is there already.
+    `labels` are the scores to take, all where none are named; `unlabelled` clips need none. Raises AffectError as
+    `describe` does, and where `out` is there already.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise AffectError(f"{out} is there already: name a new folder")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as partial:
-            description = _apart(path, Path(partial) / "made", labels)
+            description = _apart(path, Path(partial) / "made", labels, unlabelled)
             (Path(partial) / "made").replace(out)
     except OSError as error:
         raise AffectError(f"{out} cannot be written ({error.strerror or error})") from error
@@ -55,8 +56,15 @@ def convert(path: Path, out: Path, labels: Sequence[str] = ()) -> str:
 
 
 def is_pickle(path: Path) -> bool:
-    """Tell whether a path is called as a pickle is, and is no folder."""
-    return path.suffix in SUFFIXES and not path.is_dir()
+    """Tell whether a file begins as a pickle does, or is called as one is: the oldest protocols are plain text."""
+    if path.is_dir():
+        return False
+    try:
+        with path.open("rb") as file:
+            mark, protocol = file.read(2).ljust(2, b"\0")
+    except OSError:
+        mark = protocol = 0
+    return (mark, 2 <= protocol <= pickle.HIGHEST_PROTOCOL) == (pickle.PROTO[0], True) or path.suffix in SUFFIXES
 
 
 def refuse(path: Path, use: str = "trained on") -> AffectError:
@@ -67,7 +75,9 @@ def refuse(path: Path, use: str = "trained on") -> AffectError:
     )
 
 
-def read(path: Path, labels: Sequence[str] = ()) -> tuple[list[Sample], dict[str, str]]:
+def read(
+    path: Path, labels: Sequence[str] = (), *, unlabelled: bool = False, nameless: bool = False
+) -> tuple[list[Sample], dict[str, str]]:
     """Return the samples of a pickle, read by this process, and what of it is not taken over and why.
 
     Raises AffectError, in one line, for what is no pickle, or one of anything else; nothing that it names is called.
@@ -76,7 +86,7 @@ def read(path: Path, labels: Sequence[str] = ()) -> tuple[list[Sample], dict[str
     try:
         with path.open("rb") as file:
             data: Any = Unpickler(file, ARRAYS, refusal(where, "arrays of numbers")).load()
-        return samples_of(data, where, labels)
+        return samples_of(data, where, labels, unlabelled=unlabelled, nameless=nameless)
     except MemoryError as error:
         raise AffectError(f"{where} needs more memory to be read than four times its size") from error
     except UNREADABLE as error:
@@ -85,15 +95,16 @@ def read(path: Path, labels: Sequence[str] = ()) -> tuple[list[Sample], dict[str
         raise AffectError(f"{path} cannot be read ({error.strerror or error})") from error
 
 
-def work(path: Path, out: Path | None, labels: Sequence[str]) -> str:
+def work(path: Path, out: Path | None, labels: Sequence[str], unlabelled: bool = False) -> str:
     """Describe a pickle and, where `out` is given, write the folder; all of it in this process."""
-    samples, left_out = read(path, labels)
+    samples, left_out = read(path, labels, unlabelled=unlabelled or out is None, nameless=out is None)
+    facts: dict[str, Any] = {"where": path.name, "left_out": left_out}
     if out is None:
-        return inspect_scores.describe(path.name, *score_samples.look(samples, where=path.name, left_out=left_out))
-    return inspect_scores.describe(path.name, *score_samples.write(out, samples, where=path.name, left_out=left_out))
+        return inspect_scores.describe(path.name, *score_samples.look(samples, **facts))
+    return inspect_scores.describe(path.name, *score_samples.write(out, samples, **facts, unlabelled=unlabelled))
 
 
-def _apart(path: Path, out: Path | None, labels: Sequence[str]) -> str:
+def _apart(path: Path, out: Path | None, labels: Sequence[str], unlabelled: bool = False) -> str:
     """Let a process of its own do `work`; raises its AffectError."""
     if not path.is_file():
         raise no_file("pickle", path)
@@ -102,7 +113,7 @@ def _apart(path: Path, out: Path | None, labels: Sequence[str]) -> str:
         raise AffectError(f"{path} is larger than {MOST >> 30} GiB: save it as several files")
     seconds = _SECONDS + size // _SLOWEST
     # Without the working folder (-P): a file of a library's name beside the pickle is not imported.
-    words = [sys.executable, "-P", "-m", __name__, str(path), str(out or ""), *labels]
+    words = [sys.executable, "-P", "-m", __name__, str(path), str(out or ""), "unlabelled" * unlabelled, *labels]
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     given = {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:
@@ -135,10 +146,10 @@ def _limit(size: int) -> None:
 
 
 def _main() -> None:
-    path, out, *labels = sys.argv[1:]
+    path, out, unlabelled, *labels = sys.argv[1:]
     _limit(Path(path).stat().st_size)
     try:
-        answer = {"said": work(Path(path), Path(out) if out else None, labels)}
+        answer = {"said": work(Path(path), Path(out) if out else None, labels, bool(unlabelled))}
     except AffectError as error:
         answer = {"error": str(error)}
     except MemoryError:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.data.safe_pickle import Array
-from affect.data.score_samples import MISSING, SPLITS, TAKEN, Sample
+from affect.data.score_samples import SPLITS, TAKEN, Sample, given
 from affect.errors import AffectError
 
 IDS = ("id", "video_id", "video", "clip_id", "clip", "name", "filename", "file", "video_name")
@@ -30,10 +30,13 @@ _NAMES = ("label_names", "task_names")
 
 
 class _Reader:
-    """Reads the samples of one file: `where` is what errors call it, `labels` the scores to take (all: none named)."""
+    """Reads the samples of one file: `where` is what errors call it, `labels` the scores to take (all: none named).
 
-    def __init__(self, where: str, labels: Sequence[str]) -> None:
-        self.where, self.labels = where, tuple(labels)
+    `unlabelled` samples need none; a table of labels `nameless` columns may be of label0, label1, ...
+    """
+
+    def __init__(self, where: str, labels: Sequence[str], unlabelled: bool, nameless: bool) -> None:
+        self.where, self.labels, self.unlabelled, self.nameless = where, tuple(labels), unlabelled, nameless
         self.left_out: dict[str, str] = {}
 
     def fault(self, place: str, words: str) -> AffectError:
@@ -72,12 +75,15 @@ class _Reader:
     def _from_columns(self, data: Mapping[str, Any], place: str) -> list[dict[str, Any]]:
         """Return the samples [N] of columns."""
         for key in ("features", "labels"):
-            if key not in data:
+            if key not in data and not (self.unlabelled and key == "labels"):
                 raise self.fault(place, f"has no {key!r}; it has: {', '.join(map(str, data))[:100] or 'nothing'}")
-        labels = data["labels"]
+        labels = data.get("labels")
         columns: dict[str, list[Any]] = {}
-        given = next((_items(data[key]) for key in _NAMES if key in data), None) or self.labels
-        scores = list(map(str, given or (labels if isinstance(labels, dict) else ())))
+        called = next((_items(data[key]) for key in _NAMES if key in data), None) or self.labels
+        if self.nameless and not called and isinstance(labels, Array) and len(labels.shape) == 2:
+            called = [f"label{k}" for k in range(labels.shape[1])]
+            self.left_out["names of labels"] = f"the file has none: affect convert --labels takes {len(called)} names"
+        scores = list(map(str, called or (labels if isinstance(labels, dict) else ())))
         for key, value in data.items():
             name = _singular(str(key))
             if key in _NAMES:
@@ -89,10 +95,11 @@ class _Reader:
                 columns[name] = _items(value)
             else:
                 self.left_out[f"{key} of {place}"[:60]] = f"no column: it is {_kind(value)}"
-        count = len(columns["labels"])
+        counted = "labels" if "labels" in columns else "features"
+        count = len(columns[counted])
         for key, values in columns.items():
             if len(values) != count:
-                raise self.fault(place, f"has {len(values)} {key} and {count} labels: a column has a value a sample")
+                raise self.fault(place, f"has {len(values)} {key} and {count} {counted}: a column has a value a sample")
         return [{key: values[k] for key, values in columns.items()} for k in range(count)]
 
     def _split_up(self, value: Any, place: str, scores: Sequence[str]) -> list[Any]:
@@ -129,6 +136,8 @@ class _Reader:
     def _sample(self, row: Any, part: str | None, place: str) -> Sample:
         if not isinstance(row, dict):
             raise self.fault(place, f"is {_kind(row)}, not a dictionary of features and labels")
+        if self.unlabelled and row.get("labels") is None:
+            row = {**row, "labels": {}}
         for key in ("features", "labels"):
             if not isinstance(row.get(key), dict):
                 held = f"as 'labels' {_kind(row[key])}" if key in row else f"no {key!r}"
@@ -136,17 +145,17 @@ class _Reader:
                 raise self.fault(place, f"has {held.replace('labels', key)}, not a dictionary; it has: {there}")
         id = next((name for name in (_text(row.get(key)) for key in IDS) if name), None)
         if part is None:
-            given = row.get("split", "")
-            part = SPLITS.get(str(given).strip().lower(), "")
-            if given and not part:
-                raise self.fault(place, f"is of the split {given!r}: train, val (valid) and test are read")
+            split = row.get("split", "")
+            part = SPLITS.get(str(split).strip().lower(), "")
+            if split and not part:
+                raise self.fault(place, f"is of the split {split!r}: train, val (valid) and test are read")
         named = id or f"{part or 'sample'}{place.rpartition(' ')[2]}"
         mask: Any = next((row[key] for key in _MASKS if row.get(key) is not None), {})
         if not isinstance(mask, dict):
             raise self.fault(place, f"has as mask {_kind(mask)}, not a dictionary by label")
         place = f"{place} ({named})"
         return Sample(
-            id=named, part=part, groups=self._groups(row), scores=self._scores(row["labels"], mask, place),
+            id=named, part=part, groups=self._groups(row), **given(self._scores(row["labels"], mask, place)),
             features=dict(self._features(row["features"], place)),
         )  # fmt: skip
 
@@ -164,7 +173,7 @@ class _Reader:
 
     def _scores(self, labels: Mapping[str, Any], mask: Mapping[str, Any], place: str) -> dict[str, float]:
         scores = {}
-        for name in self.labels or labels:
+        for name in (self.labels if labels else ()) or labels:
             value = labels.get(name)
             if isinstance(value, (Array, np.ndarray)):
                 numbers = self.array(value, f"{place}: {name}")
@@ -173,7 +182,7 @@ class _Reader:
                 value = math.nan
             if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isinf(value):
                 raise self.fault(place, f"has the label {name} {_shown(value)}, which is no number")
-            scores[str(name)] = math.nan if value == MISSING else float(value)
+            scores[str(name)] = float(value)
         return scores
 
     def _features(self, features: Mapping[str, Any], place: str) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -201,13 +210,16 @@ class _Reader:
         return value.numbers()
 
 
-def samples_of(data: Any, where: str, labels: Sequence[str] = ()) -> tuple[list[Sample], dict[str, str]]:
+def samples_of(
+    data: Any, where: str, labels: Sequence[str] = (), *, unlabelled: bool = False, nameless: bool = False
+) -> tuple[list[Sample], dict[str, str]]:
     """Return the samples of what `safe_pickle` read, and what is not taken over and why.
 
-    `labels` are the scores to take (all where none are named), and the columns of a table of labels without names.
+    `labels` are the scores to take (all where none are named), and the columns of a table of labels without names;
+    `unlabelled` samples need none; with `nameless` such columns may also be called label0, label1, ...
     Raises AffectError, in one line, for anything that is no such data.
     """
-    reader = _Reader(where, labels)
+    reader = _Reader(where, labels, unlabelled, nameless)
     return reader.samples(data), reader.left_out
 
 

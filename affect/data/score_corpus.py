@@ -48,12 +48,14 @@ class ScoreCorpus(Corpus):
 
     `utterances` has the columns id, row, length (frames of the longest feature, 1 without any), part (train, valid,
     test or ""), groups (texts, "" where missing) and scores (NaN where missing). `features` are widths D by name,
-    `scores` the scale of each, `schema` what was seen when the features were written.
+    `scores` the scale of each, `guessed` those whose scale is inferred from labels, `schema` what was seen when the
+    features were written.
     """
 
     store: Store
     features: Mapping[str, int]
     scores: Mapping[str, Pair]
+    guessed: frozenset[str]
     schema: Mapping[str, Any]
 
     @property
@@ -77,28 +79,31 @@ class ScoreCorpus(Corpus):
         rows: list[dict[str, Any]] = self.utterances.to_list()
         features = {name: self.schema["features"][name] for name in self.features}
         seen = {**self.schema, "features": features, "scores": list(self.scores), "groups": list(self.groups)}
-        text = inspect_scores.describe(self.name, rows, seen, None if self.inferred else self.scores, listed)
+        given = {name: pair for name, pair in self.scores.items() if name not in self.guessed}
+        text = inspect_scores.describe(self.name, rows, seen, given, listed)
         return f"{text}\nfingerprint {self.fingerprint}"
 
 
 def read_folder(
     folder: Path, name: str, *, features: Sequence[str] = (), scores: Sequence[str] = (), scale: Scales | None = None,
-    widths: Mapping[str, int] | None = None, where: str | None = None,
+    widths: Mapping[str, int] | None = None, where: str | None = None, unlabelled: bool = False,
 ) -> ScoreCorpus:  # fmt: skip
     """Return the corpus that `score_samples.write` wrote, or some features and scores of it (all where none are named).
 
     Scales are `scale`, of all or of each by its name, or inferred from the scores to train on; `where` is what errors
-    call the folder. Raises AffectError where the folder's files don't belong together, for names that are not there,
-    widths other than `widths`, and scores off the scale.
+    call the folder. Where the clips may be `unlabelled`, a score that is not there is missing for all. Raises
+    AffectError where the folder's files don't belong together, for names that are not there, widths other than
+    `widths`, and scores off the scale.
     """
     schema = _schema(folder)
     columns, records = read_csv(folder / ROWS, (*FIXED, *schema["scores"]))
     kept = Store(folder / FEATURES)
-    rows = [cells for _, cells in records]
+    there = [*schema["scores"], *(score for score in scores if unlabelled and score not in schema["scores"])]
+    rows = [{**dict.fromkeys(there, ""), **cells} for _, cells in records]
     if [row["id"] for row in rows] != kept.ids or {*schema["features"]} != {*kept.features}:
         raise AffectError(f"{folder}: {ROWS} and {FEATURES} are of other clips: convert the file again")
     where = where or str(folder)
-    wanted = _chosen(where, "score", scores, schema["scores"])
+    wanted = _chosen(where, "score", scores, there)
     chosen = _chosen(where, "feature", features, schema["features"])
     feature_widths = {each: schema["features"][each]["width"] for each in chosen}
     check_widths(feature_widths, widths or {}, where)
@@ -109,20 +114,27 @@ def read_folder(
     _chosen(where, "score", [*given], wanted)
     scales = {each: given.get(each) or _inferred(table, each) for each in wanted}
     for each, (low, high) in scales.items():
+        # Of the file that was converted, and what was edited since.
+        lost = schema.get("minus_one", {}).get(each, 0) + sum(number(row[each]) == MISSING for row in rows)
+        for line in inspect_scores.minus_one(lost, low):
+            _LOG.warning("%s: the score %s on the scale %g to %g: %s", where, each, low, high, line)
+    for each, (low, high) in scales.items():
         off = next((value for value in table[each] if not within(value, (low, high))), None)
         if off is not None:
             words = f"{where}: the score {each} {off:g} is not on the scale {low:g} to {high:g}"
             if each in given:
                 raise AffectError(words)
             _LOG.warning("%s of the clips to train on (--data.scale says another)", words)
+    guessed = frozenset(wanted) - {*given}
+    spans = [*scales.values()] or [infer_scale([])]
     digest = hashlib.sha256(f"{name} {kept.digest} {sorted(feature_widths)}".encode())
     digest.update(json.dumps([[str(value) for value in table[key]] for key in table]).encode())
     types = {key: Value("int64" if key == "row" else "float64" if key in ("length", *wanted) else "string")
              for key in table}  # fmt: skip
     return ScoreCorpus(
         name=name, utterances=Dataset.from_dict(table, features=Features(types)), store=kept, features=feature_widths,
-        scores=scales, scale=(min(low for low, _ in scales.values()), max(high for _, high in scales.values())),
-        inferred=len(given) < len(wanted), labels=tuple(wanted), groups=groups, schema=schema,
+        scores=scales, scale=(min(low for low, _ in spans), max(high for _, high in spans)),
+        inferred=bool(guessed), guessed=guessed, labels=tuple(wanted), groups=groups, schema=schema,
         fingerprint=digest.hexdigest()[:16],
         exclusions=[Exclusion(what=what, reason=reason) for what, reason in schema["left_out"].items()],
     )  # fmt: skip
@@ -229,8 +241,13 @@ def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
     """Return the parts of fold `fold`, from 1; what is shared by them is logged.
 
     Of groups those of the fold are tested, and a fifth of the others validates. An own split that has no part to
-    validate on takes a fifth of its usual groups' from training. Raises AffectError where a part would be empty.
+    validate on takes a fifth of its usual groups' from training. Raises AffectError where a part would be empty, and
+    for a fold that there is not.
     """
+    if not 1 <= fold <= how.folds:
+        there = f"a split by {how.column} has folds 1 to {how.folds} here"
+        own = f"{corpus.name} names its parts, which are one fold"
+        raise AffectError(f"fold {fold} does not exist: {own if how.column == 'part' else there}")
     data = corpus.utterances
     if how.column == "part":
         given = np.array(data["part"])
@@ -249,8 +266,6 @@ def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
             way(corpus, column)
             rows |= _choose(corpus, column, rows["train"], 1)
     else:
-        if not 1 <= fold <= how.folds:
-            raise AffectError(f"fold {fold} does not exist: a split by {how.column} has folds 1 to {how.folds} here")
         dealt = _dealt(corpus, how.column, np.arange(len(data)), how.folds)
         rows = _choose(corpus, how.column, np.flatnonzero(dealt != fold - 1), fold)
         rows["test"] = np.flatnonzero(dealt == fold - 1)

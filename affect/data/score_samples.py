@@ -50,7 +50,15 @@ class Sample:
     part: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
     scores: Mapping[str, float]
+    lost: frozenset[str] = frozenset()
+    """Scores that are missing because they were -1."""
     features: Mapping[str, Array] = field(default_factory=dict)
+
+
+def given(scores: Mapping[str, float]) -> dict[str, Any]:
+    """Return a sample's `scores` and `lost`, of labels some of which are -1."""
+    lost = frozenset(name for name, value in scores.items() if value == MISSING)
+    return {"scores": {name: np.nan if name in lost else value for name, value in scores.items()}, "lost": lost}
 
 
 Made = tuple[list[Sample], dict[str, str]]
@@ -80,8 +88,8 @@ class Seen:
         self.filled += filled
 
 
-def check(samples: Sequence[Sample], where: str) -> None:
-    """Raise AffectError for ids that come twice and names that can't be."""
+def check(samples: Sequence[Sample], where: str, *, unlabelled: bool = False) -> None:
+    """Raise AffectError for ids that come twice, names that can't be, and no score unless they may be `unlabelled`."""
     if not samples:
         raise AffectError(f"{where} has no sample")
     first: dict[str, str] = {}
@@ -94,8 +102,8 @@ def check(samples: Sequence[Sample], where: str) -> None:
         if bad is not None or not sample.id:
             raise AffectError(f"{where}: {(bad or sample.id)[:40]!r} is no name of a clip or group")
     scores = names(samples, "scores")
-    if not scores:
-        raise AffectError(f"{where} has no score: labels are what is learned")
+    if not scores and not unlabelled:
+        raise AffectError(f"{where} has no score: labels are what is learned (affect convert --unlabelled takes it)")
     for kind in ("groups", "scores", "features"):
         taken = {"groups": (*TAKEN, *scores), "scores": TAKEN, "features": ("id",)}[kind]
         for name in names(samples, kind):
@@ -148,10 +156,8 @@ def survey(samples: Sequence[Sample], where: str) -> dict[str, Seen]:
 
 
 def _batched(shapes: Sequence[tuple[int, ...]]) -> bool:
-    """Whether arrays are [1, T, D]: as points [T, K, C] they would differ in width, and all are one long."""
-    if any(len(shape) != 3 or shape[0] != 1 for shape in shapes):
-        return False
-    return len({shape[1:] for shape in shapes}) > 1 and len({shape[2] for shape in shapes}) == 1
+    """Whether arrays are [1, T, D]: points [T, K, C] of which every clip has one frame are no video's."""
+    return all(len(shape) == 3 and shape[0] == 1 for shape in shapes)
 
 
 def _width(shape: tuple[int, ...], batched: bool) -> int:
@@ -192,15 +198,18 @@ def rows_of(samples: Sequence[Sample], seen: Mapping[str, Seen]) -> Iterator[tup
 
 
 def write(
-    folder: Path, samples: Sequence[Sample], *, where: str, left_out: Mapping[str, str] | None = None
-) -> tuple[list[Row], dict[str, Any]]:
+    folder: Path, samples: Sequence[Sample], *, where: str, left_out: Mapping[str, str] | None = None,
+    unlabelled: bool = False,
+) -> tuple[list[Row], dict[str, Any]]:  # fmt: skip
     """Write the folder's three files, features as a stream, and return its rows and what schema.json says.
 
-    `where` is what errors call the samples' source, `left_out` what of it is not taken over, and why. Raises
-    AffectError as `check` and `survey` do; the caller removes what was written until then.
+    `where` is what errors call the samples' source, `left_out` what of it is not taken over, and why; `unlabelled`
+    samples need no score. Raises AffectError as `check`, `check_labels` and `survey` do; the caller removes what was
+    written until then.
     """
-    check(samples, where)
-    check_labels(samples, where)
+    check(samples, where, unlabelled=unlabelled)
+    if not unlabelled:
+        check_labels(samples, where)
     seen = survey(samples, where)
     rows: list[Row] = []
     copies = Copies()
@@ -228,7 +237,7 @@ def look(
     samples: Sequence[Sample], *, where: str, left_out: Mapping[str, str] | None = None
 ) -> tuple[list[Row], dict[str, Any]]:
     """Return the rows that `write` would write, and what schema.json would say, and write nothing."""
-    check(samples, where)
+    check(samples, where, unlabelled=True)
     seen, copies, rows = survey(samples, where), Copies(), []
     for row, arrays in rows_of(samples, seen):
         copies.add(row, arrays)
@@ -273,6 +282,7 @@ def schema(
             }
             for name, own in seen.items()
         },
+        "minus_one": {name: sum(name in sample.lost for sample in samples) for name in names(samples, "scores")},
         "copies": list(copies),
         "left_out": {**left_out, **empty},
     }  # fmt: skip

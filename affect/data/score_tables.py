@@ -24,7 +24,7 @@ from affect.data import score_clips, score_samples
 from affect.data.corpora.labels import Cells, UnusableError, label, number, read_csv, rows_of
 from affect.data.frame_csv import frame_numbers, numbers, read_faces
 from affect.data.score_corpus import ScoreCorpus, read_folder
-from affect.data.score_samples import MISSING, SCHEMA, SPLITS, Made, Sample
+from affect.data.score_samples import SCHEMA, SPLITS, Made, Sample, given
 from affect.data.store import Store
 from affect.errors import AffectError
 
@@ -64,18 +64,20 @@ def named_groups(pattern: str) -> GroupsOf:
 
 def samples_of(
     table: Path, *, clip: str | None = None, scores: Sequence[str] = (), groups: Sequence[str] = (),
-    named: GroupsOf | None = None, part: str = "",
+    named: GroupsOf | None = None, part: str = "", unlabelled: bool = False,
 ) -> Made:  # fmt: skip
     """Return the clips of a table, and what of it is left out, and why.
 
     `clip` is the column of their names (the first one), `scores` those of scores (by their names), `groups` further
     columns that are groups although they hold numbers; `named` finds groups in names. Raises AffectError for columns
-    that are not there.
+    that are not there, of scores unless the clips may be `unlabelled`.
     """
-    columns, records = read_csv(table, (*filter(None, [clip]), *scores, *groups), separators=",;\t")
+    needed = () if unlabelled else scores
+    columns, records = read_csv(table, (*filter(None, [clip]), *needed, *groups), separators=",;\t")
+    scores = [score for score in scores if score in columns]
     name = clip or next(iter(columns), "")
     taken = list(scores) or score_columns(columns)
-    if not taken:
+    if not taken and not unlabelled:
         raise AffectError(f"{table} has no column of scores (score, MOS, ..._score); it has: {', '.join(columns)}")
     # Scores that are not asked for are no features.
     used = (name, *taken, *score_columns(columns), *_PARTS, *groups)
@@ -85,13 +87,12 @@ def samples_of(
 
     def make(cells: Cells) -> dict[str, Any]:
         values = {score: label(score, cells[score], None) for score in taken}
-        given = next((cells[column] for column in _PARTS if cells.get(column)), "")
-        if given and given.lower() not in SPLITS:
-            raise UnusableError(f"unknown split: {given[:40]!r}")
+        split = next((cells[column] for column in _PARTS if cells.get(column)), "")
+        if split and split.lower() not in SPLITS:
+            raise UnusableError(f"unknown split: {split[:40]!r}")
         group_values = {column: cells[column] for column in own} | dict(named(cells[name]) if named else {})
         features = {"clip": numbers([cells], plain, table)} if plain else {}
-        scored = {score: np.nan if value == MISSING else value for score, value in values.items()}
-        return {"id": cells[name], "part": SPLITS.get(given.lower(), part), "groups": group_values, "scores": scored,
+        return {"id": cells[name], "part": SPLITS.get(split.lower(), part), "groups": group_values, **given(values),
                 "features": features}  # fmt: skip
 
     rows, exclusions = rows_of(records, make, name, table)
@@ -163,14 +164,15 @@ def _added(samples: Sequence[Sample], further: Mapping[str, Mapping[str, Any]], 
 
 
 def corpus_of(
-    name: str, root: Path, files: Sequence[Path], make: Callable[[], Made], settings: object = (), **options: Any
-) -> ScoreCorpus:
+    name: str, root: Path, files: Sequence[Path], make: Callable[[], Made], settings: object = (), *,
+    unlabelled: bool = False, **options: Any,
+) -> ScoreCorpus:  # fmt: skip
     """Return the corpus of what `make` reads from `files` by these `settings`, from the cache where it is there.
 
     The `options` are `read_folder`'s. Several processes may ask at once: one reads, the others wait. Raises AffectError
     as `make` and `read_folder` do.
     """
-    digest = hashlib.sha256(_VERSION + repr((name, settings)).encode())
+    digest = hashlib.sha256(_VERSION + repr((name, settings, unlabelled)).encode())
     for path in files:
         digest.update(repr(stamp(path)).encode())
     folder = cache_folder() / "scores" / digest.hexdigest()[:24]
@@ -180,9 +182,10 @@ def corpus_of(
                 for left_by_a_kill in (folder / "partial", folder / "made"):
                     shutil.rmtree(left_by_a_kill, ignore_errors=True)
                 samples, left_out = make()
-                score_samples.write(folder / "partial", samples, where=str(root), left_out=left_out)
+                facts: dict[str, Any] = {"where": str(root), "left_out": left_out, "unlabelled": unlabelled}
+                score_samples.write(folder / "partial", samples, **facts)
                 (folder / "partial").rename(folder / "made")
-    return read_folder(folder / "made", name, where=str(root), **options)
+    return read_folder(folder / "made", name, where=str(root), unlabelled=unlabelled, **options)
 
 
 def corpus_beside(

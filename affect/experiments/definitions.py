@@ -73,7 +73,7 @@ class Ensemble:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """Several experiments, one after another, and a page that compares them."""
+    """Several experiments, one after another, and a page that compares them; of equal recipes the first is run."""
 
     members: tuple[str, ...]
     """Experiments of this file; every other --field of the command line goes to all of them."""

@@ -17,6 +17,22 @@ from affect.training import run_dir, signals
 _LOG = logging.getLogger("affect")
 
 
+def distinct(members: Mapping[str, Recipe]) -> dict[str, Recipe]:
+    """Return a suite's members without those whose recipe an earlier one has, too, which one line names."""
+    first: dict[str, Recipe] = {}
+    same: dict[str, str] = {}
+    for name, recipe in members.items():
+        twin = next((other for other, earlier in first.items() if earlier == recipe), None)
+        if twin is None:
+            first[name] = recipe
+        else:
+            same[name] = twin
+    if same:
+        words = ", ".join(f"{name} is {twin}" for name, twin in same.items())
+        _LOG.warning("not run, since the fields given make their recipes equal: %s", words)
+    return first
+
+
 @signals.stoppable
 def run_suite(
     members: Mapping[str, Recipe], options: Options, commands: Mapping[str, str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -120,9 +121,10 @@ def _data(source: Source, corpus: str) -> str:
     counts = environment.get("utterances")
     if isinstance(counts, dict):
         lines.append("- utterances: " + ", ".join(f"{part} {number}" for part, number in counts.items()))
-    scale = environment.get("scale")
-    if isinstance(scale, list) and len(scale) == 2:
-        lines.append(f"- label scale: {scale[0]:g} to {scale[1]:g}; scores are on this scale")
+    lines += _scales(environment)
+    for part, labels in tables.inside(environment, "labelled").items():
+        counts = (f"{tables.escaped(score)} {number}" for score, number in labels.items())
+        lines.append(f"- labels ({part}): {', '.join(counts)}")
     if isinstance(environment.get("classes"), list):
         lines.append("- classes: " + ", ".join(map(str, environment["classes"])))
     reasons = environment.get("exclusions")
@@ -131,6 +133,20 @@ def _data(source: Source, corpus: str) -> str:
         lines.append(f"- left out: {environment['excluded']}{f' ({why})' if why else ''}")
     lines.append("- the whole recipe is in `recipe.json`, what the inputs have to be in `preprocessor_config.json`")
     return "## Training data\n\n" + "\n".join(lines)
+
+
+def _scales(environment: Mapping[str, Any]) -> list[str]:
+    """Return the line on what scale labels have, each score its own where they are told by name."""
+    named, guessed = (tables.inside(environment, name) for name in ("scales", "scale_inferred"))
+    if named:
+        marks = {name: " (inferred)" if guessed.get(name) else "" for name in named}
+        each = (f"{tables.escaped(name)} {low:g} to {high:g}{marks[name]}" for name, (low, high) in named.items())
+        return [f"- label scales: {', '.join(each)}; scores are on these"]
+    scale = environment.get("scale")
+    if not isinstance(scale, list) or len(scale) != 2:
+        return []
+    mark = " (inferred from the labels)" if environment.get("scale_inferred") is True else ""
+    return [f"- label scale: {scale[0]:g} to {scale[1]:g}{mark}; scores are on this scale"]
 
 
 def use(card: Card, repo: str, last: bool) -> str:

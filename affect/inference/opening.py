@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from affect import recipe as recipes
 from affect import tasks
 from affect.errors import AffectError
 from affect.hub import load as hub
@@ -73,11 +74,14 @@ def find(name: Path) -> Opened:
 def folders_of(name: Path) -> tuple[Path, ...]:
     """Return the folder of a run's best weights, of `name` itself or of a model on the Hub; else of all runs below.
 
-    Those are of a seed or of an experiment. Raises AffectError naming the runs there are where it is none of them.
+    Those are of a seed or of an experiment; an ensemble's are those of its members. Raises AffectError naming the runs
+    there are where it is none of them.
     """
     folder = hub.folder_of(name)
     if (folder / saving.WEIGHTS).is_file():
         return (folder,)
+    if members := _members(folder):
+        return tuple(dict.fromkeys(weights for run in members for weights in folders_of(run)))
     for pattern in ("fold*", "seed*/fold*"):
         weights = tuple(sorted(path.parent for path in folder.glob(str(pattern / _BEST / saving.WEIGHTS))))
         if weights:
@@ -94,6 +98,17 @@ def folders_of(name: Path) -> tuple[Path, ...]:
     if below:
         raise AffectError(f"{folder} holds several runs: name one, such as {below[0]}")
     raise AffectError(f"{folder} holds no weights: a run's folder is runs/<experiment>/seed<S>/fold<F>")
+
+
+def _members(folder: Path) -> list[Path]:
+    """Return the runs of which an ensemble's (of one fold, a seed or all) are the mean; none of any other folder."""
+    runs = []
+    names = ("recipe.json", "fold*/recipe.json", "seed*/fold*/recipe.json")
+    for path in sorted(path for name in names for path in folder.glob(name)):
+        members = recipes.read(path).get("members")
+        own = path.absolute().parent
+        runs += [Path(place, own.parent.name, own.name) for place in (members or {}).values()]
+    return runs
 
 
 def one_of(name: Path) -> Path:

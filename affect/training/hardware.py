@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
+from functools import cache
 from pathlib import Path
 
 import psutil
 
 from affect.errors import AffectError
+
+_CPUINFO = Path("/proc/cpuinfo")
+_LOG = logging.getLogger("affect")
 
 
 def local_world() -> int:
@@ -36,12 +41,25 @@ def threads() -> int:
 
 def processor() -> str:
     """Return the name of this machine's processor."""
+    return _told("model name") or platform.processor() or platform.machine()
+
+
+@cache
+def warn_of_bf16() -> None:
+    """Say, once a process, where this processor has no instructions for bf16 (as its operating system tells)."""
+    flags = (_told("flags") or _told("Features")).split()
+    if flags and not {"avx512_bf16", "amx_bf16", "bf16"} & {*flags}:
+        words = "it may be slower than float32 here (--train.precision None)"
+        _LOG.warning("precision bf16 on %s, which has no AVX512_BF16: %s", processor(), words)
+
+
+def _told(name: str) -> str:
+    """Return what Linux tells first of a processor by this name, "" where it tells nothing."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = _CPUINFO.read_text(encoding="utf-8").splitlines()
     except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
 def _container_free() -> float:

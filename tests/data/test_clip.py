@@ -119,6 +119,17 @@ def test_aac_is_longer_than_what_was_written_and_images_end_it():
     assert len(made.images) == 50 and len(made.sound) == 5 * RATE
 
 
+def test_the_whole_picture_has_black_borders():
+    image = np.full((8, 16, 3), 200, np.uint8)
+    image[:, :2] = 40
+    made = clip.square(image, 16, whole=True)
+    assert made.shape == (16, 16, 3) and not made[[*range(3), *range(13, 16)]].any()
+    assert (made[6:10, 4:] == 200).all() and (made[6:10, 0] == 40).all()
+    assert (clip.square(image, 16)[:, 0] == 200).all(), "the middle alone has no edge"
+    (low, high) = (read(film(LEVELS[8:9] * 10, size=(32, 16)), whole=whole).images.mean() for whole in (True, False))
+    assert low == pytest.approx(high / 2, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [

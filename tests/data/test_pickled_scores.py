@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affect.data import pickle_file, score_samples
+from affect.data import corpora, pickle_file, score_samples
 from affect.data.safe_pickle import UNREADABLE, check_places
 from affect.data.score_samples import Sample, frames_of, survey
 from affect.errors import AffectError
@@ -163,6 +163,8 @@ def several(*changed) -> dict:
     return splits([sample(k, **{**rated, **each}) for k, each in enumerate(changed, start=5)])
 
 
+LOOKED_AT = ("labels without names",)
+"""What can't be learned from as it is, but described."""
 RAGGED = np.empty(2, object)
 RAGGED[:] = [X, X[:2]]
 BAD = {
@@ -244,6 +246,8 @@ def test_a_malformed_pickle_is_one_line_and_leaves_nothing(tmp_path, monkeypatch
     if case in ("no label", "a score never rated"):
         # Nothing to learn, but something to look at.
         assert "train: none (100 %)" in pickle_file.work(path, None, ())
+    elif case in LOOKED_AT:
+        assert "ac.pkl: " in pickle_file.work(path, None, ())
     else:
         with pytest.raises(AffectError, match=words):
             pickle_file.work(path, None, ())
@@ -257,6 +261,23 @@ def test_labels_are_chosen_and_name_a_table(tmp_path):
     table = {"train": {"features": {"v": [X]}, "labels": np.array([[1.5, -1.0]])}}
     (only,) = read(tmp_path, table, ["p", "q"])
     assert only.scores["p"] == 1.5 and np.isnan(only.scores["q"]) and only.id == "train0"
+    said = pickle_file.work(write(tmp_path, table), None, ())
+    assert "1 features, 2 scores" in said and "score label0: scale 1 to 5" in said
+    assert "left out: names of labels: the file has none: affect convert --labels takes 2 names" in said
+
+
+def test_a_pickle_is_known_by_what_it_holds_whatever_it_is_called(tmp_path):
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        path = tmp_path / f"ac.{protocol}.bin"
+        path.write_bytes(pickle.dumps(splits(), protocol))
+        assert pickle_file.is_pickle(path)
+    with pytest.raises(AffectError, match=r"ac.2.bin is a pickle, which is not trained on: convert it once"):
+        corpora.read(corpora.SCORES, "score_folder", tmp_path)
+    others = {"a.csv": b"id,score\n", "b.npz": b"PK\x03\x04", "c.mp4": b"\x80\x00\x00", "empty": b""}
+    for name, content in others.items():
+        (tmp_path / name).write_bytes(content)
+        assert not pickle_file.is_pickle(tmp_path / name)
+    assert pickle_file.is_pickle(tmp_path / "old.pkl") and not pickle_file.is_pickle(tmp_path)
 
 
 def test_points_batches_and_empty_arrays(tmp_path):
@@ -269,8 +290,17 @@ def test_points_batches_and_empty_arrays(tmp_path):
     assert width == 12 and [a.shape for a, _ in found] == [(5, 12), (1, 12)]
     width, found = made(np.ones((1, 5, 3)), np.ones((1, 2, 3)))
     assert width == 3 and [a.shape for a, _ in found] == [(5, 3), (2, 3)]
+    width, found = made(np.ones((1, 5, 3)), np.ones((1, 5, 3)))
+    assert width == 3 and [a.shape for a, _ in found] == [(5, 3), (5, 3)]
     width, found = made(np.ones(3), np.zeros((0, 7)), np.ones((2, 3)))
     assert width == 3 and found[0][0].shape == (1, 3) and found[1] is None
+
+
+def test_clips_that_are_all_as_long_are_said_to_be_padded_perhaps(tmp_path):
+    for count, data in ((4, splits()), (2, tables([sample(0), sample(1)]))):
+        said = pickle_file.work(write(tmp_path, data), None, ())
+        assert f"4 to 4 frames, of {count} of {count} clips, all of them equally many: where clips were padded" in said
+        assert said.count("padding counts") == 1, "not of the vectors au"
 
 
 def test_frames_without_numbers_are_filled_and_counted():
@@ -345,3 +375,16 @@ def test_a_pickle_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
     with pytest.raises(AffectError, match="to be read, and was given up"):
         pickle_file.describe(write(tmp_path, splits()))
     assert time.monotonic() - began < 5
+
+
+def test_clips_without_a_label_are_taken_where_that_is_asked_for(tmp_path):
+    bare = [{key: value for key, value in sample(k).items() if key != "labels"} for k in range(3)]
+    told = [{**columns([sample(k) for k in range(2)])}]
+    for key in ("labels", "valid_masks"):
+        del told[0][key]
+    for data in (bare, [{**each, "labels": {}} for each in bare], told[0], several({"labels": {"overall_score": -1}})):
+        path = write(tmp_path, data)
+        with pytest.raises(AffectError, match="labels|has no score|has a label"):
+            pickle_file.work(path, tmp_path / "refused", ())
+        said = pickle_file.work(path, tmp_path / f"made{id(data)}", (), True)
+        assert "2 features" in said and "no clip has it" in said or "0 scores" in said

@@ -141,6 +141,22 @@ def of(parts, name):
     return {part: sorted(set(rows[name])) for part, rows in parts.items()}
 
 
+def test_labels_of_minus_one_on_a_scale_that_has_it_are_told(made, caplog):
+    def rated(*values):
+        return [Sample(id=f"c{k}", **score_samples.given({"lip": value})) for k, value in enumerate(values)]
+
+    words = "2 labels of -1 are taken as missing, though this scale has it"
+    corpus = made(rated(-1, -0.5, 0.5, -1))
+    assert f"the score lip on the scale -1 to 1: {words}" in caplog.text and words in corpus.describe()
+    assert np.isnan(corpus.utterances["lip"]).sum() == 2
+    caplog.clear()
+    made(rated(-1, 2, 3, -1))
+    made(rated(-2, 1))
+    assert "labels of -1" not in caplog.text
+    made(rated(-1, 2, 3), scale=(-3.0, 3.0))
+    assert "the score lip on the scale -3 to 3: 1 labels of -1" in caplog.text
+
+
 def test_its_own_split_and_what_it_shares(made, caplog):
     corpus = made(clips(parts=OWN))
     how = way(corpus)
@@ -224,6 +240,8 @@ def test_parts_of_its_own_have_no_folds(made):
         with pytest.raises(AffectError, match="names its parts: folds are of a split by groups"):
             way(corpus, kind, 3)
     assert way(corpus, "source", 3).folds == 3
+    with pytest.raises(AffectError, match="fold 2 does not exist: mine names its parts, which are one fold"):
+        split(corpus, way(corpus), 2)
 
 
 def test_clips_with_the_same_features_in_two_parts_are_said(made):

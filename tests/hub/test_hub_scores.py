@@ -21,8 +21,11 @@ def test_a_model_of_scores_is_pushed_and_predicts_with_its_intervals(hub, clips_
     push.run(run, "someone/quality")
     files = hub.repos["someone/quality"].files
     card = files["README.md"].decode()
+    labels = json.loads((run / "environment.json").read_text())["labelled"]["test"]
+    counted = f"- labels (test): lip_sync_score {labels['lip_sync_score']}, "
     for words in ("overall_score (1 to 5)", "A 90 % interval is given with each score", "| test", "test 12",
-                  "affect predict someone/quality CLIP.npz", "srcc", "## Limits"):  # fmt: skip
+                  "affect predict someone/quality CLIP.npz", "srcc", "## Limits",
+                  "overall_score 1 to 5 (inferred)", counted):  # fmt: skip
         assert words in card
     stored = json.loads(files["config.json"])["intervals"]
     assert stored == json.loads(files["preprocessor_config.json"])["intervals"]

@@ -29,7 +29,7 @@ OWN = [
     "model.temperature", "model.output", "model.linear", "model.heteroscedastic", "model.normalise",
     *(f"model.media.{name}" for name in (
         "video", "audio", "video_revision", "audio_revision", "train_video", "train_audio", "lr", "rate", "side",
-        "faces", "margin", "seconds", "features",
+        "faces", "fit", "margin", "seconds", "features",
     )), "loss.kind", "loss.plcc",
     "loss.rank", "loss.smoothing", "loss.consistency", "loss.weights", "loss.fixed", "loss.delta",
     "loss.smoothing_bins", "loss.smoothing_sigma", "loss.dwa_temperature", "loss.cagrad_c", "augment.mask",
@@ -55,7 +55,7 @@ ABLATIONS = {
 }
 SYSTEMS = [
     "demo", "original", "optimized", "low_memory", "quick", *(f"ablation_{name}" for name in ABLATIONS), "augmented",
-    "aligned", "pretrain", "finetune", "end_to_end", "end_to_end_augmented", "extracted",
+    "aligned", "heteroscedastic", "pretrain", "finetune", "end_to_end", "end_to_end_augmented", "extracted",
     *(f"continual_{stage}" for stage in (1, 2, 3)),
 ]  # fmt: skip
 
@@ -161,6 +161,16 @@ def test_two_steps_on_clips_that_it_sees_and_hears(capsys, tmp_path, monkeypatch
     folder = tmp_path / "runs" / "end_to_end_demo" / "seed0" / "fold1"
     end = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"test", "test@offset=2", "test@offset=16"} <= end["scores"].keys()
+
+
+def test_ablations_that_the_fields_given_make_equal_are_left_out(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fields = ["--model.encoder-dim", "64", "--train.precision", "None", "--dry-run"]
+    code, said, err = launch(capsys, "ablations", *fields)
+    assert code == 0 and "ablation_encoder_dim is optimized, ablation_precision is optimized" in err
+    listed = [line.split(":")[0] for line in said.splitlines()]
+    gone = {"encoder_dim", "precision"}
+    assert listed == ["optimized", *(f"ablation_{name}" for name in ABLATIONS if name not in gone)]
 
 
 def test_pretraining_and_fine_tuning_follow_each_other(capsys, tmp_path, monkeypatch, clips_root):

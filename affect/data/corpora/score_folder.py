@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from affect.data.corpora.kinds import SCORES
 from affect.data.corpora.layout import Layout, Scales
@@ -20,24 +20,26 @@ if TYPE_CHECKING:
 
 def read(
     root: str | Path, *, features: Sequence[str] = (), scores: Sequence[str] = (),
-    scale: Scales | None = None, widths: Mapping[str, int] | None = None,
+    scale: Scales | None = None, widths: Mapping[str, int] | None = None, unlabelled: bool = False,
 ) -> ScoreCorpus:  # fmt: skip
     """Return the corpus in folder `root`, or some features and scores of it (all where none are named).
 
     `scale` is that of all scores, or of each by its name, inferred where it is not given, `widths` what features must
-    have. Raises AffectError for a pickle, for files that don't belong together and for names that are not there.
+    have; of clips that may be `unlabelled` scores that are not there are missing. Raises AffectError for a pickle, for
+    files that don't belong together and for names that are not there.
     """
-    from affect.data.pickle_file import SUFFIXES, is_pickle, refuse
+    from affect.data.pickle_file import is_pickle, refuse
     from affect.data.score_corpus import read_folder
 
     path = Path(root)
     if is_pickle(path):
         raise refuse(path)
     if not holds(path):
-        if pickles := sorted(each for suffix in SUFFIXES for each in path.glob(f"*{suffix}")):
+        if pickles := sorted(filter(is_pickle, path.glob("*"))):
             raise refuse(pickles[0])
         raise AffectError(f"{path} has no {CORPUS.sign}: `affect convert` writes it")
-    return read_folder(path, CORPUS.name, features=features, scores=scores, scale=scale, widths=widths)
+    chosen: dict[str, Any] = {"features": features, "scores": scores, "scale": scale, "widths": widths}
+    return read_folder(path, CORPUS.name, **chosen, unlabelled=unlabelled)
 
 
 def describe_file(path: Path) -> str | None:
@@ -61,7 +63,7 @@ CORPUS = Layout(
     read=read,
     kind=SCORES,
     columns=("part", "length"),
-    options=("features", "scores", "scale", "widths"),
+    options=("features", "scores", "scale", "widths", "unlabelled"),
     holds=holds,
     describe_file=describe_file,
     sign="schema.json that affect convert wrote",

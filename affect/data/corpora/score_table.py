@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from affect.data.corpora.kinds import SCORES
 from affect.data.corpora.layout import Layout, Scales
@@ -26,38 +26,42 @@ def read(
     root: str | Path, *, table: str | None = None, clip: str | None = None, groups: Sequence[str] = (),
     pattern: str | None = None, frames_of: str | None = None, features: Sequence[str] = (), scores: Sequence[str] = (),
     scale: Scales | None = None, widths: Mapping[str, int] | None = None,
-    videos: str | None = None, boxes: str | None = None,
+    videos: str | None = None, boxes: str | None = None, unlabelled: bool = False,
 ) -> ScoreCorpus:  # fmt: skip
     """Return the clips of the tables in folder `root`, or of the file `table` there.
 
     `clip` is the column of names (the first one), `groups` are columns of numbers that are groups, `pattern` is a
     regular expression whose named groups are those of a clip's name, `frames_of` the CSV or folder of frames, below
     `root`, `videos` the folder of the clips themselves and `boxes` that of a CSV a clip with its faces: a clip without
-    a video that can be read is then left out. Raises AffectError for tables, columns and patterns that can't be used.
+    a video that can be read is then left out. Clips that may be `unlabelled` need no column of scores. Raises
+    AffectError for tables, columns and patterns that can't be used.
     """
     from affect.data import score_tables
     from affect.data.score_samples import Made, Sample
 
     folder = Path(root)
-    tables = _tables(folder, table)
+    tables = _tables(folder, table, unlabelled)
     named = None if pattern is None else score_tables.named_groups(pattern)
+    columns: dict[str, Any] = {
+        "clip": clip, "scores": scores, "groups": groups, "named": named, "unlabelled": unlabelled,
+    }  # fmt: skip
 
     def make() -> Made:
         samples: list[Sample] = []
         left_out: dict[str, str] = {}
         for path, part in tables.items():
-            own, less = score_tables.samples_of(path, clip=clip, scores=scores, groups=groups, named=named, part=part)
+            own, less = score_tables.samples_of(path, **columns, part=part)
             samples += own
             left_out |= less
         return samples, left_out
 
     return score_tables.corpus_beside(
         CORPUS.name, folder, [*tables], make, (clip, groups, pattern, scores), frames_of=frames_of, videos=videos,
-        boxes=boxes, features=features, scores=scores, scale=scale, widths=widths,
+        boxes=boxes, features=features, scores=scores, scale=scale, widths=widths, unlabelled=unlabelled,
     )  # fmt: skip
 
 
-def _tables(folder: Path, table: str | None) -> dict[Path, str]:
+def _tables(folder: Path, table: str | None, unlabelled: bool) -> dict[Path, str]:
     """Return the tables and the part that each of them is of ("": its lines say it, or nothing does)."""
     if table is not None:
         if not (folder / table).is_file():
@@ -68,7 +72,7 @@ def _tables(folder: Path, table: str | None) -> dict[Path, str]:
     parts = {folder / f"{name}.csv": part for name, part in _PARTS.items() if (folder / f"{name}.csv").is_file()}
     if parts:
         return parts
-    tables = [path for path in sorted(folder.glob("*.csv")) if _scored(path)]
+    tables = [path for path in sorted(folder.glob("*.csv")) if unlabelled or _scored(path)]
     if len(tables) != 1:
         names = ", ".join(path.name for path in tables[:5])
         words = f"has {len(tables)} tables of scores ({names}): name one" if tables else "has no table of scores"
@@ -110,6 +114,7 @@ CORPUS = Layout(
         "widths",
         "videos",
         "boxes",
+        "unlabelled",
     ),  # fmt: skip
     holds=_holds,
     sign="CSV with a column of scores (score, MOS, ..._score)",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from affect.data.corpora.kinds import SCORES
 from affect.data.corpora.layout import Layout, Scales
@@ -41,7 +41,7 @@ def read(
         return (score_tables.with_frames(samples, frames) if frames.is_file() else samples), left_out
 
     files = [folder / TABLE, *([frames] if frames.is_file() else [])]
-    chosen = {"features": features, "scores": scores, "scale": scale or CORPUS.scale, "widths": widths}
+    chosen: dict[str, Any] = {"features": features, "scores": scores, "scale": scale or CORPUS.scale, "widths": widths}
     return score_tables.corpus_of(CORPUS.name, folder, files, make, **chosen)
 
 

@@ -13,6 +13,7 @@ def convert(
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
     /,
     labels: tuple[str, ...] = (),
+    unlabelled: bool = False,
 ) -> None:
     """Convert a pickle of talking faces to a folder to train on, and describe it.
 
@@ -24,7 +25,8 @@ def convert(
         file: The pickle: splits of samples or of columns, or a flat list.
         out: The folder to be made.
         labels: The scores to take, all where none are named; of a table of labels without names its columns.
+        unlabelled: Take clips without a label, too: to pretrain on (loss.kind corruption).
     """
     from affect.data import pickle_file
 
-    print(f"{pickle_file.convert(file, out, labels)}\n\nfolder: {out}")
+    print(f"{pickle_file.convert(file, out, labels, unlabelled=unlabelled)}\n\nfolder: {out}")

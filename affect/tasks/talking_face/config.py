@@ -344,10 +344,11 @@ NEEDS: tuple[Need, ...] = (
     ("be left out without data.videos", lambda r: r.data.videos or r.data.generated, ("data.boxes",)),
     ("be left out without model.media.audio", lambda r: r.model.media.audio, ("augment.gain", "augment.noise")),
     ("be left out without model.media.video", lambda r: r.model.media.video,
-     ("augment.crop", "augment.flip", "augment.drop", "model.media.side", "model.media.faces")),
+     ("augment.crop", "augment.flip", "augment.drop", "model.media.side", "model.media.faces", "model.media.fit")),
     # Beside features of frames it says how late late sound is.
     ("be left out without model.media.video", lambda r: r.model.media.video or r.model.media.features,
      ("model.media.rate",)),
+    ("be left out with model.media.faces, which are squares", lambda r: not r.model.media.faces, ("model.media.fit",)),
     ("be left out without model.media.faces", lambda r: r.model.media.faces, ("model.media.margin",)),
     ("be left out without model.media, which takes clips", lambda r: r.model.media.taken,
      ("augment.speed", "data.videos", "model.media.rate", "model.media.seconds", "model.media.features")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,17 +15,24 @@ from affect.errors import AffectError
 from affect.tasks.talking_face.config import Continual, Data, Feature
 from affect.tasks.talking_face.continual import arrived, batches_of
 
+_LOG = logging.getLogger("affect")
 
-def read_corpus(data: Data, *, seen: bool = False) -> ScoreCorpus:
+
+def read_corpus(data: Data, *, seen: bool = False, unlabelled: bool = False) -> ScoreCorpus:
     """Return the corpus of a recipe, made first where it is a generated one.
 
-    `seen` says that the model takes the clips themselves. Raises AffectError for a corpus that can't be read, for
-    features of other widths than the recipe says, and for clips without videos where these are seen.
+    `seen`: the model takes the clips themselves; `unlabelled`: they need no score. Raises AffectError for a
+    corpus that can't be read, for features of other widths than the recipe says, and for clips without videos where
+    these are seen.
     """
-    own = {name: getattr(data, name) for name in corpora.layout(data.corpus).options if name != "widths"}
-    own |= {"features": tuple(data.widths), "scale": data.scales or None}
     widths = {name: width for name, width in data.widths.items() if width is not None}
-    corpus = corpora.read(corpora.SCORES, data.corpus, Path(data.root), name=data.name, widths=widths, **own)
+    own = {"features": tuple(data.widths), "scale": data.scales or None, "widths": widths, "unlabelled": unlabelled}
+    options = {name: own[name] if name in own else getattr(data, name) for name in corpora.layout(data.corpus).options}
+    corpus = corpora.read(corpora.SCORES, data.corpus, Path(data.root), name=data.name, **options)
+    scales = [f"{name} {low:g} to {high:g}" for name, (low, high) in corpus.scores.items() if name in corpus.guessed]
+    if scales and not unlabelled:
+        words = "scales inferred from the labels to train on (--data.scale says others)"
+        _LOG.info("%s: %s: %s", corpus.name, words, ", ".join(scales))
     if seen and "path" not in corpus.utterances.column_names:
         raise AffectError(
             f"{data.root}: no row names a video, which model.media takes: data.videos says where they are"
@@ -37,16 +45,19 @@ def way_of(corpus: ScoreCorpus, data: Data) -> Way:
     return score_corpus.way(corpus, None if data.split == "auto" else data.split, data.folds)
 
 
-def parts_of(corpus: ScoreCorpus, data: Data, stage: Continual | None = None) -> DatasetDict:
+def parts_of(
+    corpus: ScoreCorpus, data: Data, stage: Continual | None = None, *, unlabelled: bool = False
+) -> DatasetDict:
     """Return the parts of a recipe's fold, of a `stage` of continual learning what has arrived.
 
-    Raises AffectError where a part would be empty, or where no clip to train or validate on has a score.
+    Raises AffectError where a part would be empty, or, unless clips may be `unlabelled`, where no clip to train or
+    validate on has a score.
     """
     parts = score_corpus.split(corpus, way_of(corpus, data), data.fold or 1)
     if stage is not None and stage.by is not None:
         arrived(parts, batches_of(corpus, stage), stage)
     for name in ("train", "valid"):
-        for score in data.scores:
+        for score in () if unlabelled else data.scores:
             # A missing one is NaN.
             if not any(value == value for value in parts[name][score]):
                 raise AffectError(f"{data.root}: no clip of the {name} part has a {score}: leave it out of data.scores")

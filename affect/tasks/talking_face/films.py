@@ -50,7 +50,7 @@ class FilmClips(Clips):
         media, path, boxes = self._media, Path(row["path"]), Path(row["boxes"]) if row["boxes"] else None
         files = (stamp(path), stamp(boxes) if boxes and media.faces else None)
         side, margin = media.side if media.video else None, media.margin if media.faces else None
-        taken = (media.rate, media.seconds, side, bool(media.audio), margin)
+        taken = (media.rate, media.seconds, side, bool(media.audio), margin, *(["pad"] if media.fit == "pad" else []))
 
         def make() -> list[float]:
             made: list[float] = functionals.of_clip(read(path, media, boxes, row["id"]), media).tolist()
@@ -87,7 +87,7 @@ def read(path: Path, media: Media, boxes: Path | None, id: str) -> Clip:
     return clip.read(
         path, rate=media.rate, seconds=media.seconds, side=media.side if media.video else None,
         sampling_rate=SOUND_RATE if media.audio else None, boxes=kept_boxes(boxes) if media.faces and boxes else None,
-        margin=media.margin,
+        margin=media.margin, whole=media.fit == "pad" and not media.faces,
     )  # fmt: skip
 
 

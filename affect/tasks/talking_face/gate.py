@@ -70,10 +70,14 @@ class RunClips:
         return self.task.clips.batch([row], None).inputs
 
     def intervals(self, scorer: Scorer, data: Signature, level: float) -> dict[str, object]:
-        """Return this model's intervals of a level by the validation clips; none where they were trained on."""
-        if self.task.recipe.data.train_all:
+        """Return this model's intervals of a level by the validation clips, by test clips where those were trained on.
+
+        Without such a part there are none.
+        """
+        part = intervals.TEST if self.task.recipe.data.train_all else VALID
+        if part not in self.task.parts:
             return {}
-        scored = [(row, scorer(self.inputs(row))) for row in self.rows(VALID)]
+        scored = [(row, scorer(self.inputs(row))) for row in self.rows(part)]
         groups = self.task.corpus.groups
         rows: list[Row] = []
         for row, outputs in scored:

@@ -1,7 +1,9 @@
 """Intervals of scores, calibrated by the validation rows of the runs whose models are asked. Loads no tensor library.
 
 A run writes those rows at its end, with the weights that it keeps. They also chose these weights, so that an interval
-is a little narrow. A generator with rows enough has a width of its own, for clips that are said to be of it.
+is a little narrow. Where validation was trained on (data.train_all), it is the test rows of a run, which chose nothing:
+of several folds those of all, each predicted by the fold that has not seen it (cross-conformal; Vovk 2015). A generator
+with rows enough has a width of its own, for clips that are said to be of it.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from affect.config import from_dict
 from affect.errors import AffectError, nearest
 from affect.metrics.average_predictions import mean_rows
 from affect.metrics.conformal import Intervals, calibrate, fewest
+from affect.tables import inside
 from affect.task import VALID, Row
 from affect.tasks.talking_face.config import Signature
 from affect.tasks.talking_face.measures import GENERATOR, SOURCES
 
+TEST = "test"
 LEVEL = 0.9
 """Of intervals, where no other is asked for."""
 FIELD = "intervals"
@@ -42,7 +46,7 @@ def of_folder(folder: Path, config: Mapping[str, Any], level: float | None = Non
 def of_folders(folders: Sequence[Path], config: Mapping[str, Any], level: float | None = None) -> dict[str, Any]:
     """Return what `of_folder` does of models whose predictions are averaged.
 
-    A clip's error is that of the mean over the runs that validated on it, so the more runs do, the more these intervals
+    A clip's error is that of the mean over the runs that held it out, so the more runs do, the more these intervals
     are those of all models' mean; with one run a clip they are those of one model, which errs more.
     """
     if len(folders) == 1 and FIELD in config:
@@ -50,12 +54,9 @@ def of_folders(folders: Sequence[Path], config: Mapping[str, Any], level: float 
     level = LEVEL if level is None else level
     fewest(level)
     places = [folder.absolute().parents[1] for folder in folders]
-    if any(trained_on(place) for place in places):
-        _LOG.warning("no intervals: the validation clips of %s were trained on (data.train_all)", folders[0])
-        return {}
-    rows = _averaged([rows_of(place) for place in places])
+    rows = _averaged([rows_of(place, unseen(place)) for place in places])
     if not rows:
-        _LOG.warning("no intervals: %s belongs to no finished run with validation rows", folders[0])
+        _LOG.warning("no intervals: %s belongs to no finished run with rows that calibrate them", folders[0])
         return {}
     return of_rows(rows, from_dict(Signature, config["data"], "data"), level)
 
@@ -100,16 +101,16 @@ def calibrated(rows: Sequence[Row], score: str, scale: tuple[float, float], leve
     return calibrate(prediction, target, level, groups=groups, spread=spread, scale=scale, sources=sources)
 
 
-def trained_on(run: Path) -> bool:
-    """Whether a run trained on its validation clips, too: their errors are too small then."""
+def unseen(run: Path) -> str:
+    """Return the part by which a run is calibrated: validation, or test where it trained on validation clips, too."""
     path = run / "recipe.json"
-    return path.is_file() and bool(recipes.read(path)["data"].get("train_all"))
+    return TEST if path.is_file() and inside(recipes.read(path), "data").get("train_all") else VALID
 
 
-def rows_of(run: Path) -> list[Row]:
-    """Return the validation rows in a run's folder, none where it has none that are whole."""
+def rows_of(run: Path, part: str) -> list[Row]:
+    """Return the rows of a part in a run's folder, none where it has none that are whole."""
     try:
-        lines = (run / f"predictions-{VALID}.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (run / f"predictions-{part}.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines]
     except (OSError, ValueError):
         return []
@@ -157,9 +158,10 @@ def words(stored: Mapping[str, Any]) -> str:
     of = f" of {own[0].sources} people or recordings" if own[0].sources else ""
     generators = _generators(stored)
     named = f" Clips of {', '.join(generators)} have their generator's own where it is named." if generators else ""
+    rows = min(each.rows for each in own)
     return (
         f"A {100 * own[0].level:g} % interval is given with each score (split conformal, calibrated by "
-        f"{min(each.rows for each in own)} validation clips or more{of}): {widths}. It holds for clips like those; of "
+        f"{rows} clips or more that were held out{of}): {widths}. It holds for clips like those; of "
         f"other generators or people it may cover less.{named}"
     )
 

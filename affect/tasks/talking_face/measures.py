@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from affect.metrics import measures
 from affect.task import Measure
@@ -26,6 +28,11 @@ SOURCES = ("identity", "source")
 """Columns that say of how many people or recordings clips are: the first that there is."""
 _MAIN = ("srcc", "plcc", "within", "mse")
 """Whose means stand in the main tables."""
+
+
+def deviations(predictions: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the sample deviation of several models' predictions of a clip, by score."""
+    return {name: float(np.std([each[name] for each in predictions], ddof=1)) for name in predictions[0]}
 
 
 def measures_of(scores: Sequence[str], split: str) -> list[Measure]:

@@ -37,7 +37,9 @@ class Media:
     side: int = 112
     """Pixels of the images' side as they are read; the encoder's own size is made of them."""
     faces: bool = False
-    """See the faces that tables of boxes tell of (`data.boxes`), not the square in the middle of the picture."""
+    """See the faces that tables of boxes tell of (`data.boxes`), not the picture (`fit`)."""
+    fit: Literal["crop", "pad"] = "crop"
+    """Without `faces`: crop sees the square in the middle of the picture, pad all of it, with black borders."""
     margin: float = 0.3
     """How much more than a face's box is cut out, as a share of its longer side."""
     seconds: float = 10.0

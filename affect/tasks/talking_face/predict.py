@@ -29,6 +29,7 @@ from affect.tasks.talking_face.clips import padded
 from affect.tasks.talking_face.config import FRAMES, Signature
 from affect.tasks.talking_face.corruptions import Clip, Frames
 from affect.tasks.talking_face.making import Makers, made, makers_of
+from affect.tasks.talking_face.measures import deviations
 from affect.tasks.talking_face.media import Media
 from affect.tasks.talking_face.model import TalkingFaceModel
 from affect.usage import UserInputs
@@ -76,7 +77,7 @@ def infer(
         line |= {"scale": scales, "features": [f for f, _ in data.features if given[f + FRAMES].any()]}
         if len(each) > 1:
             # How far apart the models are: an interval does not know it.
-            line["deviation"] = {s: round(float(np.std([of[s] for of in each], ddof=1)), _DIGITS) for s in scales}
+            line["deviation"] = {name: round(deviations(each)[name], _DIGITS) for name in scales}
         if within:
             line["interval"] = {score: [round(value, _DIGITS) for value in pair] for score, pair in within.items()}
             line["level"] = next(iter(stored.values()))["level"]

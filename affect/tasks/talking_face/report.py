@@ -22,7 +22,7 @@ from affect.metrics.logistic import FEWEST, fit
 from affect.metrics.quality import srcc, within_srcc
 from affect.metrics.regression import pearson
 from affect.tables import filled, grid, inside, number, signed
-from affect.task import VALID, Task
+from affect.task import VALID, Row, Task
 from affect.tasks.talking_face import claims, continual
 from affect.tasks.talking_face.config import TalkingFace
 from affect.tasks.talking_face.intervals import LEVEL, calibrated
@@ -31,6 +31,7 @@ from affect.tasks.talking_face.measures import GENERATOR
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from affect.report.runs import Run
     from affect.report.study import Study
 
 ALIKE = 0.15
@@ -113,7 +114,8 @@ class TalkingFaceReport(Task):
                     advice = "it tells generators, not clips: --data.split generator shows what that is worth"
                     yield Flag("tells generators alone", part, words, advice, pooled - within)
             levels = by_offset(study, part)
-            fell = [(m[0] - m[max(m)]) / d for n, m in levels.items() if (d := np.nanstd(columns[n][1])) > 0]
+            spread = {name: np.nanstd(t) for name, (_, t) in columns.items()}
+            fell = [(m[0] - m[max(m)]) / spread[n] for n, m in levels.items() if spread.get(n, 0) > 0]
             if fell and max(fell) < HEARD:
                 words = f"the latest sound lowers no score by more than {max(fell):.2f} of its labels' deviation"
                 advice = "it does not compare sound and picture: more transformer blocks, pretraining (pretrained)"
@@ -201,30 +203,45 @@ def still(steps: Sequence[dict[str, Any]], scores: tuple[str, ...]) -> Iterator[
 
 
 def _scales(study: Study, part: str, columns: Columns) -> str:
-    scales, rows = inside(study.environment, "scales"), []
+    scales, guessed = (inside(study.environment, name) for name in ("scales", "scale_inferred"))
+    rows = []
     for name, (p, t) in columns.items():
         low, high = scales.get(name) or (np.nan, np.nan)
         valid = np.isfinite(t)
         error = p[valid] - t[valid]
+        scale = f"{low:g} to {high:g}{', inferred' * bool(guessed.get(name))}"
         rows.append([
-            name, f"{low:g} to {high:g}", f"{valid.sum():,}", number(float(t[valid].mean())), number(float(p.mean())),
+            name, scale, f"{valid.sum():,}", number(float(t[valid].mean())), number(float(p.mean())),
             number(float(np.abs(error).mean())), signed(float(error.mean())),
         ])  # fmt: skip
     head = ["score", "scale", f"labels ({part})", "mean label", "mean prediction", "mean error", "bias"]
+    if members := _members(study, part):
+        head.append("deviation of the members")
+        rows = [[*row, number(members.get(row[0], np.nan))] for row in rows]
     return grid(head, rows)
+
+
+def _members(study: Study, part: str) -> dict[str, float]:
+    """Return by score how far apart an ensemble's members are, in the mean over clips; {} of any other experiment."""
+    rows = [row for run in study.finished for row in (run.predictions.get(part) or {}).values()]
+    told = [each for row in rows if (each := inside(row, "deviation"))]
+    return {name: float(np.mean([each.get(name, np.nan) for each in told])) for name in (told[0] if told else ())}
 
 
 def _intervals(study: Study, part: str, columns: Columns) -> list[Section]:
     """Return how wide the intervals of the runs' models are, and how many test labels are within."""
-    if part == VALID or inside(study.recipe, "data").get("train_all") is True:
+    if part == VALID:
         return []
     scales = inside(study.environment, "scales")
     rows = [line for name in columns if name in scales and (line := _interval(study, part, name, tuple(scales[name])))]
     if not rows:
         return []
+    by = "split conformal prediction on a run's validation rows, as its saved model gives it,"
+    if _every(study):
+        by = "cross-conformal prediction on the test rows of the same seed's other folds,"
     words = (
-        f"Half the width of a {100 * LEVEL:.0f} % interval by split conformal prediction on a run's validation rows, "
-        "as its saved model gives it, in the mean over runs. Few people or recordings cover less than that."
+        f"Half the width of a {100 * LEVEL:.0f} % interval by {by} in the mean over runs. Few people or recordings "
+        "cover less than that."
     )
     head = ["score", "interval", "calibrated by", "of people or recordings", f"labels within ({part})"]
     return [Section(title="Intervals", markdown=f"{words}\n\n{grid(*filled(head, rows))}")]
@@ -235,7 +252,7 @@ def _interval(study: Study, part: str, score: str, scale: tuple[float, float]) -
     own, widths, bounds, labels = [], [], [], []
     for run in study.finished:
         try:
-            interval = calibrated([*(run.predictions.get(VALID) or {}).values()], score, scale)
+            interval = calibrated(_held_out(study, run, part), score, scale)
         except AffectError:
             continue
         rows = [row for row in (run.predictions.get(part) or {}).values() if finite(row["prediction"].get(score))]
@@ -254,6 +271,19 @@ def _interval(study: Study, part: str, score: str, scale: tuple[float, float]) -
     sizes = sorted(each.rows for each in own)
     sources = sorted(each.sources for each in own if each.sources is not None)
     return [score, half, _span(sizes), _span(sources), f"{100 * coverage(bounds, labels):.0f} %"]
+
+
+def _every(study: Study) -> bool:
+    """Whether the runs trained on their validation clips, too."""
+    return inside(study.recipe, "data").get("train_all") is True
+
+
+def _held_out(study: Study, run: Run, part: str) -> list[Row]:
+    """Return the rows that calibrate a run's intervals, none of them of the `part` of its own fold."""
+    if not _every(study):
+        return [*(run.predictions.get(VALID) or {}).values()]
+    others = [other for other in study.finished if other.seed == run.seed and other.fold != run.fold]
+    return [row for other in others for row in (other.predictions.get(part) or {}).values()]
 
 
 def _span(sizes: Sequence[int]) -> str:

@@ -28,7 +28,7 @@ from affect.task import (
 )
 from affect.tasks.talking_face.card import TalkingFaceCard
 from affect.tasks.talking_face.config import OFFSETS, SOUND, Feature, Model, Scale, Signature, TalkingFace
-from affect.tasks.talking_face.measures import measures_of
+from affect.tasks.talking_face.measures import deviations, measures_of
 from affect.tasks.talking_face.report import TalkingFaceReport
 
 if TYPE_CHECKING:
@@ -76,13 +76,18 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         """SRCC and further measures of each score; first the mean that chooses."""
         return measures_of(self.recipe.data.scores, self.recipe.data.split)
 
+    @property
+    def unlabelled(self) -> bool:
+        """Whether clips are ranked above themselves made worse, which needs no label."""
+        return self.recipe.loss.kind == "corruption"
+
     @cached_property
     def corpus(self) -> ScoreCorpus:
         """The corpus as read from disk; read once, and shared by all seeds and folds."""
         from affect.tasks.talking_face.corpus import read_corpus
 
         media = self.recipe.model.media
-        corpus = read_corpus(self.recipe.data, seen=bool(media.taken))
+        corpus = read_corpus(self.recipe.data, seen=bool(media.taken), unlabelled=self.unlabelled)
         if not media.taken:
             return corpus
         from affect.tasks.talking_face.films import timed
@@ -107,7 +112,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         """Train, valid and test of the recipe's fold."""
         from affect.tasks.talking_face.corpus import parts_of
 
-        return parts_of(self.corpus, self.recipe.data, self.recipe.continual)
+        return parts_of(self.corpus, self.recipe.data, self.recipe.continual, unlabelled=self.unlabelled)
 
     def datasets(self) -> DatasetDict:
         """Return train, valid and test; a clip's length is its frames."""
@@ -132,13 +137,12 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
 
         recipe, corpus = self.recipe, self.corpus
         train = list(self.parts["train"]) if recipe.augment.mixup else []
-        worse = recipe.loss.kind == "corruption"
         facts = (self.features, recipe.data.scores, corpus.groups, recipe.augment, train)
         if recipe.model.media.taken:
             from affect.tasks.talking_face.films import FilmClips
 
             return FilmClips(corpus.store, *facts, media=recipe.model.media)
-        return Clips(corpus.store, *facts, worse=worse)
+        return Clips(corpus.store, *facts, worse=self.unlabelled)
 
     def collate(self, rows: list[Row], key: Key | None) -> Batch:
         """Return rows as a micro-batch; in training they are changed where the recipe asks for it."""
@@ -223,6 +227,14 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         return rows
 
     @classmethod
+    def average(cls, models: Sequence[Sequence[Row]]) -> list[Row]:
+        """Return the mean of several models' rows, with the `deviation` of what they predict."""
+        rows = super().average(models)
+        for row, *same in zip(rows, *models, strict=True) if len(models) > 1 else ():
+            row["deviation"] = deviations([each["prediction"] for each in same])
+        return rows
+
+    @classmethod
     def model_of(cls, config: dict[str, Any]) -> nn.Module:
         """Return the model that a config.json describes, with random weights."""
         from affect.tasks.talking_face.model import build
@@ -247,10 +259,12 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return the test rows (without such a part validation's) as trivial models predict them.
 
-        They are two means, and a ridge and a forest on pooled features.
+        They are two means, and a ridge and a forest on pooled features; where no clip need have a label, there is none.
         """
         from affect.tasks.talking_face.baselines import predicted
 
+        if self.unlabelled:
+            return {}
         part = "test" if "test" in self.parts else VALID
         return {part: predicted(self.clips, self.parts["train"], self.parts[part])}
 
@@ -264,7 +278,8 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         return {
             "corpus": corpus.identity, "fingerprint": corpus.fingerprint,
             **({"scale": [*shared.pop()]} if len(shared) == 1 else {}),
-            "scales": {score: [low, high] for score, low, high in scales}, "features": dict(self.features),
+            "scales": {score: [low, high] for score, low, high in scales},
+            "scale_inferred": {score: score in corpus.guessed for score, *_ in scales}, "features": dict(self.features),
             "utterances": {name: len(part) for name, part in parts.items()},
             "labelled": {
                 name: {score: sum(value == value for value in part[score]) for score, *_ in scales}

@@ -32,6 +32,7 @@ from accelerate.utils import (
 
 from affect.errors import AffectError, first_line, nearest
 from affect.recipe import Recipe
+from affect.training import hardware
 from affect.training.distributed.engine import Engine
 
 _PATIENCE = timedelta(hours=12)
@@ -51,6 +52,8 @@ def join(folder: Path | None = None, trackers: Sequence[str] = (), precision: st
         AcceleratorState._reset_state()
     with patch_environment(accelerate_mixed_precision=wanted):
         made = _accelerator(folder, trackers)
+    if wanted == "bf16" and made.device.type == "cpu":
+        hardware.warn_of_bf16()
     kind = made.distributed_type
     if kind == DistributedType.DEEPSPEED:
         from affect.training.distributed.zero import Zero

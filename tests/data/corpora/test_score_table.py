@@ -203,3 +203,12 @@ def test_clips_with_their_videos_and_faces(tmp_path):
     (tmp_path / "other" / "9_q.mp4").write_bytes(film(range(3)))
     with pytest.raises(AffectError, match="has none of the 5 clips"):
         read(tmp_path, videos="other")
+
+
+def test_clips_without_scores_where_none_is_needed(tmp_path):
+    (tmp_path / "clips.csv").write_text("name,identity,sharpness\n" + "".join(f"c{k},p{k},{k}\n" for k in range(3)))
+    with pytest.raises(AffectError, match="no table of scores"):
+        read(tmp_path)
+    corpus = read(tmp_path, unlabelled=True, scores=("overall_score",))
+    assert [*corpus.scores] == ["overall_score"] and corpus.features == {"clip": 1}
+    assert np.isnan(corpus.utterances["overall_score"]).all()

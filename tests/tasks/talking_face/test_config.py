@@ -30,6 +30,7 @@ CASES = [
     ("model.media.faces", True, {**HEARD, "data.corpus": "generated_clips", "data.boxes": "boxes"}, FACES),
     ("model.media.margin", 0.1, FACES, FACES | {"model.media.faces": True}),
     ("model.media.side", 32, HEARD, SEEN),
+    ("model.media.fit", "pad", FACES | {"model.media.faces": True}, SEEN),
     ("model.media.rate", 2.0, {}, SEEN),
     ("model.media.rate", 2.0, HEARD, HEARD | {"model.media.features": True}),
     ("model.media.seconds", 2.0, {}, HEARD),

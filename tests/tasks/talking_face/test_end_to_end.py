@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from affect import keyed, tasks
+from affect.config import from_dict
 from affect.data.clip import Clip, square
 from affect.data.functionals import FUNCTIONAL_NAMES
 from affect.errors import AffectError
@@ -33,6 +34,7 @@ from affect.tasks.talking_face.task import TalkingFaceTask
 from affect.training import step
 from affect.training.distributed import join
 from affect.usage import UserInputs
+from tests.data.films import film
 from tests.tasks.talking_face import small
 from tests.training import toy
 from tests.training.runs import losses
@@ -379,3 +381,13 @@ def test_what_else_it_can_not_be_exported_as_is_told(trained, tmp_path, way):
     with pytest.raises(AffectError, match=rf"as onnx alone: for {way.__name__} train one on features that .*extracted"):
         way(trained / "checkpoints" / "best", tmp_path / "model", 18)
     assert not any(tmp_path.iterdir())
+
+
+def test_without_faces_the_whole_picture_may_be_seen(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(film([200] * 5, size=(32, 16)))
+    seen = {
+        fit: films.read(tmp_path / "a.mp4", Media(video="tiny", side=16, fit=fit), None, "a").images
+        for fit in ("crop", "pad")
+    }
+    assert seen["crop"].min() > 100 and seen["pad"][:, 5:11].min() > 100 and seen["pad"][:, :3].max() < 20
+    assert from_dict(Media, {"video": "tiny"}, "media").fit == "crop", "what runs from before it saw"

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from affect import tasks
+from affect import report, tasks
+from affect.config import to_dict
 from affect.errors import AffectError
+from affect.report import Study
 from affect.tasks.talking_face import intervals
 from affect.tasks.talking_face.config import SCORES, Signature
 from tests.tasks.talking_face import small
@@ -213,6 +215,59 @@ def test_intervals_of_models_and_of_spreads():
     assert intervals.bounds(json.loads(json.dumps(stored)), {"s": 4.0}, {"s": 1.0})["s"] == pytest.approx([3.55, 4.45])
     assert "0.45 spreads that the model predicts" in intervals.words(stored)
     assert intervals.words({}) == ""
+
+
+def test_an_ensemble_is_predicted_by_its_members_whose_deviation_its_report_tells(
+    affect, runs, clip, clips_root, tmp_path
+):
+    import shutil
+
+    from affect.experiments import ensemble
+    from affect.options import Options
+
+    members = {name: tmp_path / name for name in ("one", "two")}
+    for seed, place in enumerate(members.values()):
+        run = shutil.copytree(runs / f"seed{seed}" / "fold1", place / "seed0" / "fold1")
+        path = run / "recipe.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "seed": 0}))
+        (run / "environment.json").write_text(json.dumps(small.task(clips_root).describe()))
+    top = ensemble.run("mean", members, Options(runs=tmp_path / "runs", report=False), "")
+    code, out, err = affect("predict", top, clip[0])
+    assert code == 0, err
+    each = [lines(affect("predict", place, clip[0])[1])[0]["prediction"] for place in members.values()]
+    for place in (top, top / "seed0", top / "seed0" / "fold1"):
+        (line,) = lines(affect("predict", place, clip[0])[1])
+        for score, value in line["prediction"].items():
+            one, two = (own[score] for own in each)
+            assert value == pytest.approx((one + two) / 2, abs=2e-4)
+            assert line["deviation"][score] == pytest.approx(abs(one - two) / 2**0.5, abs=2e-4)
+    rows = [json.loads(text) for text in (top / "seed0" / "fold1" / "predictions-test.jsonl").read_text().splitlines()]
+    study = Study(runs=report.read(top), name="mean")
+    head, *table = study.task.sections(study)[1].markdown.splitlines()
+    assert "deviation of the members" in head
+    shown = next(line for line in table if line.startswith("| overall_score")).rstrip("| ").rpartition("|")[2]
+    assert float(shown) == pytest.approx(np.mean([row["deviation"]["overall_score"] for row in rows]), abs=6e-4)
+
+
+def test_where_validation_was_trained_on_the_test_rows_of_all_folds_calibrate(tmp_path):
+    """A clip is tested by one fold, and predicted by that one of each seed: the mean of these has its error."""
+    data = Signature(features=(("audio", 3),), scores=(("s", 1.0, 5.0),))
+    folders = []
+    for seed in (0, 1):
+        for fold in (1, 2):
+            run = tmp_path / f"seed{seed}" / f"fold{fold}"
+            run.mkdir(parents=True)
+            folders.append(run / "checkpoints" / "best")
+            (run / "recipe.json").write_text(json.dumps({"data": {"train_all": True}}))
+            errors = {k: k / 10 + (0.05 if seed else -0.05) for k in range(1, 11) if k % 2 == fold % 2}
+            rows = [{"id": f"c{k}", "prediction": {"s": 3 + e}, "target": {"s": 3.0}, "source": f"p{k % 5}"}
+                    for k, e in errors.items()]  # fmt: skip
+            (run / "predictions-test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            wrong = [{**row, "prediction": {"s": 3.0}} for row in rows]
+            (run / "predictions-valid.jsonl").write_text("".join(json.dumps(row) + "\n" for row in wrong))
+    stored = intervals.of_folders(folders, {"data": to_dict(data)})["s"]
+    assert (stored["rows"], stored["sources"]) == (10, 5)
+    assert stored["half_width"] == pytest.approx(1.0), "the tenth of ten errors"
 
 
 def test_weights_without_their_run_have_no_interval_and_say_so(affect, runs, clip, tmp_path, caplog):

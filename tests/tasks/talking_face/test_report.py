@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +47,9 @@ def written(folder: Path, *, alike: float = 0.0, only_generators: bool = False, 
             archive.writestr(f"test@offset={by}.jsonl", "".join(json.dumps(row) + "\n" for row in moved))
     (path / "recipe.json").write_text(json.dumps(TalkingFace().to_dict() | {"experiment": "made up"}))
     scales = {score: [1.0, 5.0] for score in SCORES}
-    (path / "environment.json").write_text(json.dumps({"corpus": "clips", "scales": scales, "scale": [1.0, 5.0]}))
+    (path / "environment.json").write_text(
+        json.dumps({"corpus": "clips", "scales": scales, "scale": [1.0, 5.0], "scale_inferred": {SCORES[0]: True}})
+    )
     steps = [
         {"event": "step", "step": k + 1, "epoch": k // 5, "loss": 1.0, "grad_norm": 1.0, "undefined": [],
          "terms": {"mse_lip_sync_score": 2.0 ** (-k / 8), "mse_expression_score": 1.0}}
@@ -92,7 +95,9 @@ def test_sections_tell_scales_likeness_generators_and_plot_them(tmp_path):
     assert [section.title for section in sections] == [
         "The scores", "Intervals", "How alike the scores are", "Within generators", "Late sound",
     ]  # fmt: skip
-    assert "1 to 5" in sections[0].markdown
+    assert [line.split("|")[2].strip() for line in sections[0].markdown.splitlines()[2:]] == [
+        "1 to 5, inferred", "1 to 5", "1 to 5"
+    ]  # fmt: skip
     assert "lip_sync_score, overall_score" in sections[2].markdown
     assert all(f"| g{k} " in sections[3].markdown for k in range(4))
     plots = [plot for section in sections for plot in section.plots]
@@ -111,6 +116,26 @@ def test_without_a_test_part_validation_is_told(tmp_path):
     assert [each.title for each in sections] == ["The scores", "How alike the scores are", "Within generators"]
     assert "labels (valid)" in sections[0].markdown
     assert ("tells generators alone", "valid") in {(flag.kind, flag.where) for flag in study.task.flags(study)}
+
+
+def test_folds_that_trained_on_validation_are_calibrated_by_the_others_tests(tmp_path):
+    study = written(tmp_path)
+    first = tmp_path / "seed0" / "fold1"
+    recipe = json.loads((first / "recipe.json").read_text())
+    (first / "recipe.json").write_text(json.dumps({**recipe, "data": recipe["data"] | {"train_all": True}}))
+    other = shutil.copytree(first, first.with_name("fold2"))
+    rows = [json.loads(line) for line in (first / "predictions-test.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["prediction"] = {name: value if np.isfinite(value) else 3.0 for name, value in row["target"].items()}
+    (other / "predictions-test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    study = Study(runs=report.read(tmp_path), name="made up")
+    (section,) = (each for each in study.task.sections(study) if each.title == "Intervals")
+    assert "cross-conformal prediction on the test rows of the same seed's other folds" in section.markdown
+    # Fold 1 errs and has the width 0 that fold 2 calibrates; fold 2 does not err at all.
+    assert {line.split("|")[-2].strip() for line in section.markdown.splitlines()[-3:]} == {"50 %"}
+    shutil.rmtree(other)
+    study = Study(runs=report.read(tmp_path), name="made up")
+    assert "Intervals" not in [each.title for each in study.task.sections(study)], "there is no other fold"
 
 
 def test_intervals_are_those_of_the_saved_model(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,13 @@ import torch
 
 from affect import keyed, tasks
 from affect.baselines import scores
+from affect.data import pickle_file
 from affect.errors import AffectError
+from affect.experiments import folds
+from affect.models import saving
+from affect.options import Options
 from affect.task import Key
-from affect.tasks.talking_face.config import FRAMES, SCORES, Augment
+from affect.tasks.talking_face.config import FRAMES, SCORES, Augment, Loss
 from affect.training.terms import whole
 from tests.tasks.talking_face import small
 from tests.tasks.talking_face.small import VARIANTS
@@ -161,8 +166,17 @@ def test_rows_have_scores_groups_and_deviations(clips_root, tmp_path):
         assert all(1 <= value <= 5 for value in row["prediction"].values())
 
 
-def test_what_a_run_says_of_its_data(clips_root):
-    said = small.task(clips_root).describe()
+def test_what_a_run_says_of_its_data(clips_root, caplog):
+    with caplog.at_level("INFO"):
+        said = small.task(clips_root).describe()
+    assert said["scale_inferred"] == dict.fromkeys(SCORES, True)
+    assert "scales inferred from the labels to train on" in caplog.text and "lip_sync_score 1 to 5, " in caplog.text
+    caplog.clear()
+    half = small.data(clips_root, scores=SCORES[:2], scale=(f"{SCORES[0]}=1,5",))
+    with caplog.at_level("INFO"):
+        given = small.task(clips_root, data=half).describe()
+    assert given["scale_inferred"] == {SCORES[0]: False, SCORES[1]: True}
+    assert "others): expression_score 1 to 5" in caplog.text
     assert said["features"] == {"visual": 12, "audio": 9, "keypoint": 10, "au": 8}
     assert set(said["scales"]) == set(SCORES)
     assert sum(said["utterances"].values()) == 60
@@ -179,3 +193,20 @@ def test_without_a_test_part_trivial_models_speak_of_validation(clips_root, monk
     assert part == "valid" and set(by_model) == {"mean", "ridge"}
     assert [row["id"] for row in by_model["ridge"]] == task.parts["valid"]["id"][:]
     assert [each.name for each in task.evaluations()] == ["train", "valid"]
+
+
+def test_what_was_pretrained_on_clips_without_a_label_is_finetuned(clips_root, tmp_path):
+    data = pickle.loads(next(clips_root.rglob("ac.pkl")).read_bytes())
+    bare = {name: [{**row, "labels": {}} for row in rows] for name, rows in data.items()}
+    (tmp_path / "bare.pkl").write_bytes(pickle.dumps(bare))
+    pickle_file.convert(tmp_path / "bare.pkl", tmp_path / "bare", unlabelled=True)
+    recipe = small.recipe(clips_root, "corruption", choose="last", steps=2)
+    recipe = replace(recipe, data=replace(small.data(tmp_path / "bare"), corpus="score_folder"))
+    top = folds.run("pretrain", recipe, Options(runs=tmp_path), "")
+    assert "test (12 rows): **no score**" in (top / "report.md").read_text()
+    before = saving.read_weights(top / "seed0" / "fold1" / "checkpoints" / "best")
+    tuned = small.recipe(clips_root, steps=1, init_from=str(top))
+    run = small.run(tuned, tmp_path / "tuned", weights=folds.initial_weights(tuned, 0, 1))
+    assert all(torch.equal(value, before[name]) for name, value in run.engine.unwrap(run.model).state_dict().items())
+    with pytest.raises(AffectError, match="has no score 'lip_sync_score'"):
+        tasks.make(replace(recipe, loss=Loss())).folds()
