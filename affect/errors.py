@@ -6,7 +6,8 @@ import difflib
 import logging
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _MOST = 5
@@ -85,6 +86,15 @@ def nearest(name: str, choices: Iterable[str]) -> str:
         return f"did you mean {close[0]!r}?"
     more = f", ... ({len(names)} in all)" if len(names) > _MOST else ""
     return "there are: " + ", ".join(names[:_MOST]) + more
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise AffectError where the block can't write to `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise AffectError(f"{path} can't be written: {error.strerror}") from error
 
 
 def no_file(what: str, path: Path) -> AffectError:

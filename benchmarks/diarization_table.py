@@ -16,6 +16,7 @@ from affect.report.systems import spread
 from affect.tables import filled, grid, with_deviation
 from affect.task import Row
 from affect.tasks.diarization.breakdown import rate, tested
+from affect.tasks.diarization.config import Diarization
 from affect.tasks.diarization.learning import chances, ends, series
 from affect.tasks.diarization.trivial import ORACLE_SPEECH, SILENCE, trivially
 
@@ -27,6 +28,7 @@ HEAD = [
 
 def line(study: Study) -> list[str]:
     """Return the cells of an experiment."""
+    recipe = Diarization.from_dict(dict(study.recipe))
     parts = [study.system(part).by_seed for part in tested(study)]
     seeds: list[list[Row]] = [[row for rows in parts for row in rows.get(seed, ())] for seed in study.seeds]
     ways = [("der", None), ("der", ORACLE_SPEECH), ("counted", None), ("counted", SILENCE)]
@@ -39,7 +41,7 @@ def line(study: Study) -> list[str]:
     for name in ("bce", "arcface"):
         own = [means for means in last if name in means]
         losses.append(_shown(means[name] for means in own))
-        losses.append(_shown(chances(means, study, study.task.recipe)[name] for means in own))  # type: ignore[union-attr,arg-type]
+        losses.append(_shown(chances(means, study, recipe)[name] for means in own))
     return [study.name, str(len(study.seeds)), *rates, *losses]
 
 

@@ -42,6 +42,12 @@ def excerpt(turns: Iterable[SampleTurn], start: int, size: int) -> list[SampleTu
     return [turn for turn in moved if turn.start < turn.end]
 
 
+def runs(active: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return where frames [T] are true: the first frame and the one after the last of each run [M, 2]."""
+    edges = np.flatnonzero(np.diff(active.astype(np.int8), prepend=0, append=0))
+    return edges.reshape(-1, 2).astype(np.int64)
+
+
 def activity(
     turns: Iterable[SampleTurn], speakers: Sequence[str], frames: int, frame_samples: int
 ) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from affect.data.activity import runs
 from affect.data.descriptors import BANDS, CEPSTRA, FRAME_FEATURES, frames
 from affect.data.pitch import HOP, RATE
 
@@ -122,8 +123,7 @@ def _loudness(column: dict[str, NDArray[np.float64]], active: Mask) -> dict[str,
 
 def _runs(mask: Mask) -> NDArray[np.float64]:
     """Return the lengths in seconds of the runs of true."""
-    edges = np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))
-    return np.asarray((np.flatnonzero(edges < 0) - np.flatnonzero(edges > 0)) / SECOND)
+    return np.asarray(np.diff(runs(mask))[:, 0] / SECOND)
 
 
 def _tempo(loudness: NDArray[np.float64], active: Mask, voiced: Mask) -> dict[str, float]:

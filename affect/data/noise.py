@@ -28,6 +28,13 @@ def power(wave: NDArray[np.floating]) -> float:
     return float(np.var(wave, dtype=np.float64))
 
 
+def audio_files(folder: Path) -> list[Path]:
+    """Return the recordings of a folder, those of its subfolders too, in order."""
+    # ._ files hold a Mac's attributes, under the names of recordings.
+    named = (path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and not path.name.startswith("._"))
+    return sorted(path for path in named if path.is_file())
+
+
 def recordings(folder: str | Path) -> tuple[str, ...]:
     """Return the paths of a folder's noise recordings, those of its subfolders too, in order.
 
@@ -37,9 +44,7 @@ def recordings(folder: str | Path) -> tuple[str, ...]:
     root = Path(folder)
     if not root.is_dir():
         raise AffectError(f"{root}: no such folder of noise recordings")
-    # ._ files hold a Mac's attributes, under the names of recordings.
-    files = (path for path in root.rglob("*") if path.suffix.lower() in FORMATS and not path.name.startswith("._"))
-    paths = sorted(path.as_posix() for path in files if path.is_file())
+    paths = [path.as_posix() for path in audio_files(root)]
     if not paths:
         raise AffectError(f"{root}: holds no noise recording ({', '.join(FORMATS)})")
     for path in paths:

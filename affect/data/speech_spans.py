@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data.activity import RATE
+from affect.data.activity import RATE, runs
 
 HOP = RATE // 100
 _LOUD, _BELOW, _OVER, _LEAST = 95, 35.0, 6.0, 12.0
@@ -40,24 +40,18 @@ def speech_spans(samples: NDArray[np.float32]) -> Spans:
     if loud <= _SILENT:
         return Spans(np.zeros((0, 2), np.int64), np.zeros(0, np.int64))
     heard = level > max(loud - _BELOW, min(quiet + _OVER, loud - _LEAST))
-    runs = _runs(heard)
-    spans = _bridged(runs, _BRIDGED)
+    sounds = runs(heard)
+    spans = _bridged(sounds, _BRIDGED)
     spans = spans[spans[:, 1] - spans[:, 0] >= _SHORTEST]
     spans = np.clip(spans + (-_AROUND, _AROUND), 0, count)
-    gaps = runs[1:, 0] - runs[:-1, 1]
-    onsets = runs[np.concatenate([[True], gaps >= _APART]), 0]
+    gaps = sounds[1:, 0] - sounds[:-1, 1]
+    onsets = sounds[np.concatenate([[True], gaps >= _APART]), 0]
     inside = np.searchsorted(spans[:, 0], onsets, side="right") - 1
     kept = (inside >= 0) & (onsets < spans[np.maximum(inside, 0), 1]) if len(spans) else np.zeros(len(onsets), bool)
     return Spans(spans * HOP, onsets[kept] * HOP)
 
 
-def _runs(heard: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return where frames [F] are true: first frame and the one after the last [M, 2]."""
-    edges = np.flatnonzero(np.diff(heard.astype(np.int8), prepend=0, append=0))
-    return edges.reshape(-1, 2).astype(np.int64)
-
-
-def _bridged(runs: NDArray[np.int64], longest: int) -> NDArray[np.int64]:
+def _bridged(sounds: NDArray[np.int64], longest: int) -> NDArray[np.int64]:
     """Return runs [M, 2] joined over gaps of so many frames at most."""
-    apart = runs[1:, 0] - runs[:-1, 1] > longest
-    return np.stack([runs[np.concatenate([[True], apart]), 0], runs[np.concatenate([apart, [True]]), 1]], axis=1)
+    apart = sounds[1:, 0] - sounds[:-1, 1] > longest
+    return np.stack([sounds[np.concatenate([[True], apart]), 0], sounds[np.concatenate([apart, [True]]), 1]], axis=1)

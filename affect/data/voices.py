@@ -28,7 +28,7 @@ from affect.data.corpora.labels import read_csv
 from affect.data.corpora.utterances import kind
 from affect.data.corpora.verification import in_threads
 from affect.data.corpus import Exclusion
-from affect.data.noise import FORMATS
+from affect.data.noise import audio_files
 from affect.data.speech_spans import speech_spans
 from affect.errors import AffectError
 
@@ -124,9 +124,7 @@ def _of_names(root: Path, told: str, separator: str) -> tuple[list[Source], list
     if not root.is_dir():
         raise AffectError(f"{root}: no such folder of voices")
     sources, left_out = list[Source](), list[Exclusion]()
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() not in FORMATS or path.name.startswith("._") or not path.is_file():
-            continue
+    for path in audio_files(root):
         folder, *inside = path.relative_to(root).parts
         before, parted, _ = path.stem.partition(separator)
         speaker = folder if inside and told != "name" else before if parted and told != "folder" else ""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affect.data.corpora.kinds import RECORDINGS
+from affect.data.corpora.labels import read_text
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
 from affect.errors import AffectError
@@ -104,13 +105,7 @@ def _utterances(folder: Path, sources: dict[str, str]) -> dict[str, tuple[str, f
 
 def _lines(file: Path) -> Iterator[tuple[int, str, str]]:
     """Yield number, name and the rest of each line; raises AffectError for a line of one word, or no text."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise AffectError(f"{file} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise AffectError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(read_text(file).split("\n"), 1):
         name, *rest = line.split(maxsplit=1)[:2] if line.strip() else ("",)
         if name and not rest:
             raise AffectError(f"{file} line {number}: {name!r} stands alone")

@@ -82,6 +82,16 @@ def gender_of(text: object) -> str:
     return {"F": "F", "W": "F", "M": "M"}.get(letter, "")
 
 
+def read_text(file: Path) -> str:
+    """Return what a file says; raises AffectError where it can't be read or is not UTF-8."""
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AffectError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise AffectError(f"{file} cannot be read ({error.strerror})") from error
+
+
 def read_csv(
     table: Path, required: Iterable[str], *, separators: str = ",", lower: bool = False, strict: bool = False
 ) -> tuple[list[str], list[tuple[int, Cells]]]:
@@ -91,12 +101,7 @@ def read_csv(
     `required` is. Surplus cells are under `SURPLUS`; `strict` refuses quotes that are not closed. Raises AffectError
     where the file can't be read, is not UTF-8 or no table, lacks a required column or has one twice.
     """
-    try:
-        text = table.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AffectError(f"{table} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise AffectError(f"{table} cannot be read ({error.strerror})") from error
+    text = read_text(table)
     separator = max(separators, key=text.partition("\n")[0].count)
     # Texts hold characters at which str.splitlines would break a line; csv breaks at line ends alone.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=strict)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affect.data.corpora.kinds import RECORDINGS
+from affect.data.corpora.labels import read_text
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
 
@@ -66,7 +67,7 @@ class _Labels:
             for name, own in self._named(spans, file).items():
                 self.uem[own] += spans[name]
         for file in _files(folder, ".lst"):
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
+            lines = read_text(file).split("\n")
             names = {_without_ending(Path(line.strip()).name) for line in lines if line.strip()}
             self.listed.update(self._named(names, file).values())
 
@@ -129,12 +130,11 @@ def _files(folder: Path, ending: str) -> list[Path]:
 
 def _sounds(folder: Path) -> dict[str, list[Path]]:
     """Return the audio files of a folder by the names of their recordings."""
-    from affect.data.noise import FORMATS
+    from affect.data.noise import audio_files
 
     sounds: defaultdict[str, list[Path]] = defaultdict(list)
-    for path in _files(folder, ""):
-        if path.suffix.lower() in FORMATS:
-            sounds[path.stem].append(path)
+    for path in audio_files(folder):
+        sounds[path.stem].append(path)
     return dict(sounds)
 
 

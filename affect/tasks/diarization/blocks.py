@@ -20,7 +20,7 @@ from affect.data import audio
 from affect.data.activity import activity, in_samples, in_seconds
 from affect.data.augment import generator, number
 from affect.data.recordings import sample_turns_of, sound_of, turns_of
-from affect.data.rttm import Turn
+from affect.data.rttm import Span, Turn
 from affect.data.simulator import Simulator
 from affect.data.turn_taking import overlap_ratio
 from affect.data.voices import Voices
@@ -28,6 +28,7 @@ from affect.task import TRAIN, VALID, Batch, Key, Row
 from affect.tasks.diarization.config import SAMPLING_RATE, Diarization
 from affect.tasks.diarization.corpus import CONVERSATION, EXAMPLE, RECORDING, WINDOW, DiarizationCorpus, windows_of
 from affect.tasks.diarization.examples import Block, Example, collated
+from affect.tasks.diarization.measures import TURNS
 
 Samples = NDArray[np.float32]
 
@@ -111,10 +112,10 @@ class Blocks:
         sizes = torch.tensor([len(samples) for samples, _, _ in made])
         return Batch(
             ids=tuple(row["id"] for row in rows), inputs={"waveform": torch.from_numpy(waveform), "samples": sizes},
-            targets={}, rows=[facts(turns, uem, len(samples)) for samples, turns, uem in made],
+            targets={}, rows=[reference(row["id"], *own) for row, own in zip(rows, made, strict=True)],
         )  # fmt: skip
 
-    def recording(self, row: Row) -> tuple[Samples, list[Turn], list[tuple[float, float]] | None]:
+    def recording(self, row: Row) -> tuple[Samples, list[Turn], list[Span] | None]:
         """Return the samples [S] of a recording or conversation, its turns, and what of it is annotated."""
         if row["kind"] == RECORDING:
             assert self.corpus.recordings is not None
@@ -141,11 +142,11 @@ class Blocks:
         return self._simulators[kind, speakers]
 
 
-def facts(turns: Sequence[Turn], uem: Sequence[tuple[float, float]] | None, samples: int) -> dict[str, Any]:
-    """Return what a predicted row says of a recording: its turns, what is annotated, speakers and overlap."""
-    spans = [(0.0, samples / SAMPLING_RATE)] if uem is None else list(uem)
+def reference(name: str, samples: Samples, turns: Sequence[Turn], uem: Sequence[Span] | None) -> Row:
+    """Return a predicted row but for its prediction: turns, what is annotated of a recording, speakers and overlap."""
+    spans = [(0.0, len(samples) / SAMPLING_RATE)] if uem is None else uem
     return {
-        "turns": [[turn.start, turn.end, turn.speaker] for turn in turns], "uem": [list(span) for span in spans],
-        "speakers": len({turn.speaker for turn in turns}), "seconds": samples / SAMPLING_RATE,
-        "overlap": overlap_ratio(in_samples(turns)) if turns else 0.0,
+        "id": name, "target": {TURNS: [list(turn) for turn in turns]}, "recording": name,
+        "uem": [list(span) for span in spans], "speakers": len({turn.speaker for turn in turns}),
+        "seconds": len(samples) / SAMPLING_RATE, "overlap": overlap_ratio(in_samples(turns)) if turns else 0.0,
     }  # fmt: skip

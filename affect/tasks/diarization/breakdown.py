@@ -24,7 +24,7 @@ from affect.tasks.diarization.measures import (
     spans_of,
     turns_in,
 )
-from affect.tasks.diarization.timelines import MOST, timeline
+from affect.tasks.diarization.timelines import MOST, beside_reference
 from affect.tasks.diarization.trivial import NAMES, ORACLE_SPEECH, SILENCE, instead, trivially
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def examples(study: Study) -> Section:
         parts = ", ".join(f"{kind.replace('_', ' ')} {number(getattr(errors, kind) / errors.speech)}" for kind in KINDS)
         caption = f"The {name} recording, {key}: DER {number(der)} ({parts})"
         caption += f"; its first {MOST:.0f} s" if row["seconds"] > MOST else ""
-        plots.append(Plot(name=f"timeline-{name}", caption=caption, draw=partial(timeline, row)))
+        plots.append(Plot(name=f"timeline-{name}", caption=caption, draw=partial(beside_reference, row)))
     words = (
         f"Of the {counted(len(ordered), 'recording')} of all tests, by seed {seed}. A speaker of the hypothesis (what "
         "the network says) has the colour of the reference's speaker who is meant, grey is nobody's. Black is where "

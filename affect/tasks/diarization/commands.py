@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from affect.errors import AffectError
+from affect.errors import AffectError, writing
 
 
 def score(
@@ -46,10 +46,8 @@ def score(
     if output is None:
         print(page)
         return
-    try:
+    with writing(output):
         output.write_text(page + "\n", encoding="utf-8")
-    except OSError as error:
-        raise AffectError(f"{output} can't be written: {error.strerror}") from error
     print(f"scores: {output}")
 
 

@@ -67,8 +67,7 @@ def read(data: Data) -> DiarizationCorpus:
         )  # fmt: skip
         every, test = (voices.read(folder) for folder in generate(Path(data.root), settings))
     else:
-        told = {"speaker": data.speaker, "separator": data.separator, "table": data.table}
-        every = voices.read(data.root, **told)  # type: ignore[arg-type]  # checked by the recipe
+        every = voices.read(data.root, speaker=data.speaker, separator=data.separator, table=data.table)
         if data.test_root is None:
             if len(every) < 2:
                 raise AffectError(f"{data.root} has one voice alone: some are to be trained with, some for tests")

@@ -13,10 +13,10 @@ from typing import BinaryIO, TextIO
 import numpy as np
 
 from affect.data.activity import RATE
-from affect.data.noise import FORMATS
+from affect.data.noise import FORMATS, audio_files
 from affect.data.rttm import Span, Turn, exclusive, joined, read_uem, write_rttm
 from affect.data.stream import Pipe, pipe_blocks, raw
-from affect.errors import AffectError
+from affect.errors import AffectError, writing
 from affect.inference import opening
 from affect.tasks.diarization import predict
 from affect.tasks.diarization.predict import Diarized, Loaded
@@ -107,7 +107,8 @@ def diarize(run: Path, sources: Sequence[Path], wanted: Wanted) -> int:
             return _live(loaded, pipe, stream, wanted.most)
         vectors = None if wanted.embeddings is None else stack.enter_context(_binary(wanted.embeddings))
         if wanted.plots is not None:
-            _made(wanted.plots)
+            with writing(wanted.plots):
+                wanted.plots.mkdir(parents=True, exist_ok=True)
         bad, voices = 0, _Voices()
         for path in recordings:
             try:
@@ -135,7 +136,7 @@ def _one(loaded: Loaded, path: Path, wanted: Wanted, spans: Mapping[str, Sequenc
     result = replace(result, turns=exclusive(turns) if wanted.alone else turns)
     if wanted.plots is not None:
         from affect import figures
-        from affect.tasks.diarization.timeline import timeline
+        from affect.tasks.diarization.timelines import timeline
 
         figures.write(timeline(path.stem, result.turns, result.seconds), wanted.plots)
     speakers = len({turn.speaker for turn in result.turns})
@@ -172,7 +173,7 @@ def _recordings(sources: Sequence[Path]) -> list[Path]:
     for source in sources:
         files = [source]
         if source.is_dir():
-            files = sorted(path for path in source.rglob("*") if path.suffix.lower() in FORMATS and path.is_file())
+            files = audio_files(source)
             if not files:
                 raise AffectError(f"{source} holds no recording ({', '.join(sorted(FORMATS))})")
         for path in files:
@@ -187,27 +188,14 @@ def _writing(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
-    with _refused(output), output.open("w", encoding="utf-8") as file:
+    with writing(output), output.open("w", encoding="utf-8") as file:
         yield file
 
 
 @contextlib.contextmanager
 def _binary(path: Path) -> Iterator[BinaryIO]:
-    with _refused(path), path.open("wb") as file:
+    with writing(path), path.open("wb") as file:
         yield file
-
-
-def _made(folder: Path) -> None:
-    with _refused(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-
-
-@contextlib.contextmanager
-def _refused(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise AffectError(f"{path} can't be written: {error.strerror}") from error
 
 
 def _say(line: str) -> None:

@@ -129,8 +129,9 @@ def merged(memory: Memory, over: float, most: int | None = None) -> Iterator[tup
     """
     while len(memory) > 1:
         vectors = memory.embeddings()
+        cosines = vectors @ vectors.T
         # Only pairs of a speaker and an earlier one are left.
-        cosines = (vectors @ vectors.T).tril(-1) - 2 * torch.ones_like(vectors @ vectors.T).triu()
+        cosines = cosines.tril(-1) - 2 * torch.ones_like(cosines).triu()
         if float(cosines.max()) <= over and (most is None or len(memory) <= most):
             return
         speaker, into = divmod(int(cosines.argmax()), len(memory))

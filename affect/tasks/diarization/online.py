@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affect.data.activity import RATE, SampleTurn
+from affect.data.activity import RATE, SampleTurn, runs
 from affect.tasks.diarization.config import NON_SPEAKER, PSEUDO, Online
 from affect.tasks.diarization.losses import calibrated
 from affect.tasks.diarization.memory import Memory, memory_of, merged, padded_to
@@ -52,11 +52,11 @@ class Window:
 
 def discover(
     window: Window, memory: Memory, options: Online, *, least: int, at: int, most: int | None = None
-) -> Iterator[tuple[int, bool]]:
+) -> Iterator[int]:
     """Yield, one after another, those whom a pseudo-speaker's slot finds in `least` frames that nobody else has.
 
-    Each is a speaker's number, and whether they were enrolled now: one whose embedding is like an enrolled speaker's is
-    that one, whose memory gets the frames. `at` is the window's first frame in the stream; `most` bounds the speakers.
+    Each is a speaker's number: one whose embedding is like an enrolled speaker's is that one, whose memory gets the
+    frames; else somebody is enrolled. `at` is the window's first frame in the stream; `most` bounds the speakers.
     """
     met: set[int] = set()
     for _ in range(options.rounds):
@@ -80,7 +80,7 @@ def discover(
             return
         met.add(speaker)
         memory.add(speaker, window.features, alone[chosen], seen, at)
-        yield speaker, not enrolled
+        yield speaker
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,7 @@ class OnlineDiarizer:
         """Enrol whom the window shows for the first time; return all who were found by a pseudo-speaker's slot."""
         seconds = self.options.least if last else self.options.enrol
         least = max(1, round(seconds * self.model.config.frames_per_second))
-        every = discover(window, self.memory, self.options, least=least, at=start, most=self.most)
-        return [speaker for speaker, _ in every]
+        return list(discover(window, self.memory, self.options, least=least, at=start, most=self.most))
 
     def _number(self, held: Active) -> None:
         """Give numbers to those who have none yet, by who speaks first in the window, as `held` [K, T] says."""
@@ -245,8 +244,7 @@ class OnlineDiarizer:
         final = self.heard - len(self.pending)
         due = np.arange(len(self.pending)) < end - final
         leaving = self.pending & due & ~self.active.any(0)
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], leaving, [False]]).astype(np.int8)))
-        for begin, stop in edges.reshape(-1, 2).tolist():
+        for begin, stop in runs(leaving).tolist():
             seen = shares[:, max(0, final + begin - start) : max(0, final + stop - start)]
             if seen.size:
                 self.active[int(seen.sum(1).argmax()), begin:stop] = True

@@ -54,8 +54,8 @@ class StreamFeatures:
         self.kept = torch.zeros(0, model.config.width, device=next(model.parameters()).device)
         """Features of frames before `done`, which nothing changes any more."""
         self.done = 0
-        self.levels: Tensor | float = 0.0
-        """The sum over steps of levels [M] of the frames before `counted`."""
+        self.levels = torch.zeros((), device=self.kept.device)
+        """The sum over steps of levels [M] of the frames before `counted`; [] before the first."""
         self.steps = self.counted = 0
 
     def push(self, samples: Samples) -> None:
@@ -109,11 +109,10 @@ class StreamFeatures:
         self.levels = self.levels + levels[0, before:].sum(0)
         self.steps += int(steps[0]) - before
         self.counted = end
-        return self.mean_level()[None]  # type: ignore[index]  # there are steps
+        return (self.levels / self.steps)[None]
 
     def mean_level(self) -> Tensor | None:
         """Return the mean of the levels heard so far [M], None where the extractor takes none."""
         if self.mean is not None or not self.steps:
             return self.mean
-        assert isinstance(self.levels, Tensor)
         return self.levels / self.steps

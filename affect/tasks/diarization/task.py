@@ -14,7 +14,7 @@ from affect.config import to_dict
 from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Term
 from affect.tasks.diarization.card import DiarizationCard
 from affect.tasks.diarization.config import Diarization, signature
-from affect.tasks.diarization.measures import MEASURES, TURNS
+from affect.tasks.diarization.measures import MEASURES
 from affect.tasks.diarization.report import DiarizationReport
 
 if TYPE_CHECKING:
@@ -128,16 +128,13 @@ class DiarizationTask(DiarizationReport, DiarizationCard):
         """Return a row a recording, with its turns: each is diarized as a stream by itself."""
         from affect.data.activity import in_seconds
         from affect.tasks.diarization.online import diarize, whole
+        from affect.tasks.diarization.trivial import instead
 
         diarizer, rows = whole(model), []
         sizes = batch.inputs["samples"].tolist()
-        for name, waveform, size, about in zip(batch.ids, batch.inputs["waveform"], sizes, batch.rows, strict=True):
-            heard = in_seconds(diarize(diarizer, waveform[:size].cpu().numpy(), self.recipe.online))
-            turns = [[turn.start, turn.end, turn.speaker] for turn in heard]
-            facts = {field: value for field, value in about.items() if field != TURNS}
-            rows.append({
-                "id": name, "prediction": {TURNS: turns}, "target": {TURNS: about[TURNS]}, "recording": name, **facts,
-            })  # fmt: skip
+        for waveform, size, row in zip(batch.inputs["waveform"], sizes, batch.rows, strict=True):
+            turns = diarize(diarizer, waveform[:size].cpu().numpy(), self.recipe.online)
+            rows.append(instead(row, in_seconds(turns)))
         return rows
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:

@@ -1,6 +1,6 @@
-"""Timelines of a diarization: who speaks in the reference, who is told to, and where the two differ.
+"""Timelines: who speaks when in a recording, and beside a reference who should, and where the two differ.
 
-Legend: R speakers of the reference, S of the prediction, T frames of 10 ms.
+Legend: T frames of 10 ms.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from affect.data.activity import activity, in_samples
+from affect.data.activity import activity, in_samples, runs
 from affect.data.rttm import Turn
+from affect.findings import Plot
 from affect.metrics.diarization import speaker_map
 from affect.task import Row
 from affect.tasks.diarization.measures import KINDS, spans_of, turns_in
@@ -24,30 +24,71 @@ if TYPE_CHECKING:
 _FRAME = 160
 _RATE = 100
 MOST = 120.0
-"""Seconds that are drawn at most: more can't be told apart."""
+"""Seconds that are drawn beside a reference at most: more can't be told apart."""
+_STRETCH, _MOST = 120.0, 12
+"""Seconds side by side, and how many stretches there are at most: those of longer recordings are longer."""
 
 Lane = tuple[str, str, Sequence[tuple[float, float]]]
 """A name, its colour, and spans as begin and length in seconds."""
 
 
-def timeline(row: Row) -> Figure:
+def timeline(name: str, turns: Sequence[Turn], seconds: float) -> Plot:
+    """Return the timeline of a recording of `seconds`; the legend tells for how long each speaks.
+
+    A line is a speaker's, in stretches one below the other where the recording is long.
+    """
+    return Plot(name=name, caption="", draw=lambda: _stretches(name, turns, seconds))
+
+
+def _stretches(name: str, turns: Sequence[Turn], seconds: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    from affect.figures import COLOURS, plain
+
+    speakers = list(dict.fromkeys(turn.speaker for turn in sorted(turns)))
+    size = max(_STRETCH, seconds / _MOST)
+    count = max(1, -int(-seconds // size))
+    size = min(size, seconds)
+    height = 0.5 + 0.22 * max(1, len(speakers))
+    figure = Figure(figsize=(10, 0.4 + count * height), layout="constrained")
+    figure.suptitle(plain(name), fontsize=10)
+    spans = {speaker: _spans(turns, speaker) for speaker in speakers}
+    words = {who: f"speaker {who}, {sum(long for _, long in own):.0f} s" for who, own in spans.items()}
+    for k in range(count):
+        axes = figure.add_subplot(count, 1, k + 1)
+        lanes = [
+            (words[who] if not k else who, COLOURS[row % len(COLOURS)], spans[who]) for row, who in enumerate(speakers)
+        ]
+        _draw(axes, lanes, k * size, (k + 1) * size)
+    axes.set_xlabel("seconds")
+    return figure
+
+
+def beside_reference(row: Row) -> Figure:
     """Return the speakers of the reference of a recording above those of its prediction, and the errors below.
 
     A predicted speaker has the colour of the one who is meant; who is nobody's is grey.
     """
-    from affect.figures import lay_out, plain
+    from affect.figures import lay_out
 
     lanes = [*_speakers(row), *_errors(row)]
-    end = min(row["seconds"], MOST)
     figure, (axes,) = lay_out(1, 9.0, 0.5 + 0.22 * len(lanes))
+    _draw(axes, lanes, 0, min(row["seconds"], MOST))
+    _separate(axes, [name.partition(" ")[0] for name, *_ in lanes])
+    axes.set_xlabel("seconds")
+    return figure
+
+
+def _draw(axes: Axes, lanes: Sequence[Lane], begin: float, end: float) -> None:
+    """Draw lanes one below the other, from `begin` to `end`."""
+    from affect.figures import plain
+
     for place, (_, colour, spans) in enumerate(lanes):
         axes.broken_barh(spans, (place - 0.4, 0.8), facecolors=colour, lw=0)
-    _separate(axes, [name.partition(" ")[0] for name, *_ in lanes])
     axes.set_yticks(range(len(lanes)), [plain(name) for name, *_ in lanes])
-    axes.set(xlim=(0, end), ylim=(len(lanes) - 0.4, -0.6), xlabel="seconds")
+    axes.set(xlim=(begin, end), ylim=(max(1, len(lanes)) - 0.4, -0.6))
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
-    return figure
 
 
 def _speakers(row: Row) -> Iterator[Lane]:
@@ -88,13 +129,8 @@ def _errors(row: Row) -> Iterator[Lane]:
     many, few = np.maximum(spoken.sum(0), heard.sum(0)), np.minimum(spoken.sum(0), heard.sum(0))
     wrong = {"missed": many - heard.sum(0), "false_alarm": many - spoken.sum(0), "confusion": few - right}
     for kind in KINDS:
-        yield f"error {kind.replace('_', ' ')}", "#000000", _runs(wrong[kind] * scored > 0)
-
-
-def _runs(active: NDArray[np.bool_]) -> list[tuple[float, float]]:
-    """Return the stretches of frames [T] that are true, in seconds."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], active.astype(int), [0]])))
-    return [(start / _RATE, (stop - start) / _RATE) for start, stop in edges.reshape(-1, 2).tolist()]
+        spans = runs(wrong[kind] * scored > 0).tolist()
+        yield f"error {kind.replace('_', ' ')}", "#000000", [(a / _RATE, (b - a) / _RATE) for a, b in spans]
 
 
 def _separate(axes: Axes, kinds: Sequence[str]) -> None:

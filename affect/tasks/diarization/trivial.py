@@ -30,17 +30,10 @@ NAMES = tuple(_WAYS)
 
 def predicted(blocks: Blocks, part: Iterable[Row]) -> dict[str, list[Row]]:
     """Return the rows of a part as each of them predicts it, by name."""
-    from affect.tasks.diarization.blocks import facts
+    from affect.tasks.diarization.blocks import reference
 
-    rows: dict[str, list[Row]] = {name: [] for name in _WAYS}
-    for row in part:
-        samples, turns, uem = blocks.recording(row)
-        about = facts(turns, uem, len(samples))
-        own = {field: value for field, value in about.items() if field != TURNS}
-        whole = {"id": row["id"], "prediction": {}, "target": {TURNS: about[TURNS]}, "recording": row["id"], **own}
-        for name in _WAYS:
-            rows[name].append(trivially(whole, name))
-    return rows
+    references = [reference(row["id"], *blocks.recording(row)) for row in part]
+    return {name: [trivially(row, name) for row in references] for name in NAMES}
 
 
 def trivially(row: Row, name: str) -> Row:

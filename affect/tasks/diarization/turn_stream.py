@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data.activity import RATE, SampleTurn
+from affect.data.activity import RATE, SampleTurn, runs
 
 Active = NDArray[np.bool_]
 """Who speaks in each frame [K, T]."""
@@ -28,8 +28,7 @@ class TurnStream:
         """Take in the next frames [K, T] of `speakers` [K] and return the turns that no later frame can change."""
         told = []
         for speaker, row in zip(speakers, active, strict=True):
-            edges = np.flatnonzero(np.diff(np.concatenate([[False], row, [False]]).astype(np.int8))) + self.end
-            for begin, stop in edges.reshape(-1, 2).tolist():
+            for begin, stop in (self.end + runs(row)).tolist():
                 before = self.waiting.get(speaker)
                 if before is not None and self._short(begin - before[1]):
                     begin = before[0]

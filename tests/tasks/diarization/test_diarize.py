@@ -15,7 +15,7 @@ import pytest
 
 from affect.data.rttm import read_rttm
 from affect.tasks.diarization import predict
-from affect.tasks.diarization.timeline import timeline
+from affect.tasks.diarization.timelines import timeline
 from tests.launching import assert_one_line
 from tests.tasks.diarization import saved
 

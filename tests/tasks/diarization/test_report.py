@@ -19,7 +19,7 @@ from affect.report import Study, page
 from affect.report.flags import flags as all_flags
 from affect.tasks.diarization import breakdown, claims, learning
 from affect.tasks.diarization.config import Data, Loss, Model
-from affect.tasks.diarization.timelines import timeline
+from affect.tasks.diarization.timelines import beside_reference
 from affect.tasks.diarization.trivial import NAMES, trivially
 from tests.tasks.diarization.runs import LEARNED, PARTS, RECIPE, conversation, dump, told, written
 
@@ -138,7 +138,7 @@ def test_timelines_are_of_the_best_the_middle_and_the_worst(plain):
 
 
 def test_a_timeline_has_the_reference_above_the_hypothesis_and_the_errors():
-    figure = timeline(conversation("a", 2, 8.0, "split", late=0.5))
+    figure = beside_reference(conversation("a", 2, 8.0, "split", late=0.5))
     (axes,) = figure.axes
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names[:2] == ["reference s0", "reference s1"]
@@ -153,7 +153,9 @@ def test_a_timeline_has_the_reference_above_the_hypothesis_and_the_errors():
 
 
 def test_silence_has_a_timeline():
-    names = [label.get_text() for label in timeline(conversation("a", 2, 8.0, "silent")).axes[0].get_yticklabels()]
+    names = [
+        label.get_text() for label in beside_reference(conversation("a", 2, 8.0, "silent")).axes[0].get_yticklabels()
+    ]
     assert "hypothesis nobody" in names
 
 
@@ -331,7 +333,7 @@ def test_recordings_without_speech_or_longer_than_a_page(tmp_path):
     assert lines[1][lines[0].index("DER")] == "–"
     captions = [plot.caption for plot in sections["Recordings"].plots]
     assert all("nobody" not in caption for caption in captions)
-    assert timeline(long).axes[0].get_xlim() == (0, 120)
+    assert beside_reference(long).axes[0].get_xlim() == (0, 120)
     assert [flag.where for flag in study.task.flags(study)] == []
     alone = [*path.parent.glob("predictions-test*"), *path.parent.glob("baseline-*")]
     for other in alone:

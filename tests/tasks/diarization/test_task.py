@@ -264,7 +264,7 @@ def test_windows_say_who_speaks_when_and_are_shown_in_evaluations_of_training(vo
     assert power[frames].mean() > 5 * power[~frames].mean()
     shown = task.collate(windows[:2], None)
     assert shown.inputs["samples"].tolist() == [task.blocks.size] * 2
-    assert all(row["turns"] for row in shown.rows)
+    assert all(row["target"]["turns"] for row in shown.rows)
 
 
 def test_recordings_are_tested_whole_and_their_speakers_are_no_training_voices(voices_root, recordings, tmp_path):

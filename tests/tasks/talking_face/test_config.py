@@ -7,8 +7,8 @@ import pytest
 from affect.cli.arguments import parse
 from affect.errors import AffectError
 from affect.experiments.definitions import changed
-from affect.recipe import field_names
 from affect.tasks.talking_face.config import NEEDS, Data, TalkingFace
+from tests.tasks.fields import hold_complete, hold_refused
 
 SEEN, HEARD = {"model.media.video": "tiny"}, {"model.media.audio": "tiny"}
 BOTH = SEEN | HEARD
@@ -89,23 +89,13 @@ BY_SECTION = {
 """Fields that always do something, and those that their own section checks."""
 
 
-@pytest.mark.parametrize(("field", "value", "still", "acts"), CASES)
-def test_a_field_that_does_nothing_is_refused_and_its_default_never(field, value, still, acts):
-    plain = changed(TalkingFace(), still)
-    with pytest.raises(AffectError, match=rf"^{field} must (be left out|be 0|not be famo) ") as error:
-        changed(plain, {field: value})
-    assert "\n" not in str(error.value)
-    if acts is not None:
-        assert changed(TalkingFace(), acts | {field: value}) != changed(TalkingFace(), acts)
+@pytest.mark.parametrize("case", CASES)
+def test_a_field_that_does_nothing_is_refused_and_its_default_never(case):
+    hold_refused(TalkingFace, case, "(be left out|be 0|not be famo)")
 
 
 def test_every_field_is_looked_at():
-    own = {name for name in field_names(TalkingFace) if name.split(".")[0] in ("data", "model", "loss", "augment",
-                                                                              "continual")}  # fmt: skip
-    named = {field for field, *_ in CASES}
-    assert {name for _, _, names in NEEDS for name in names} <= named
-    assert own | {"optim.encoder_lr"} == named | ALWAYS | BY_SECTION
-    assert not (ALWAYS | BY_SECTION) & named
+    hold_complete(TalkingFace, ("data", "model", "loss", "augment", "continual"), CASES, NEEDS, ALWAYS | BY_SECTION)
 
 
 # Scales
