@@ -12,19 +12,11 @@ from datasets import Audio, Dataset, Value, Video, concatenate_datasets
 
 from affect.data.corpora import hub_source
 from affect.data.corpora.labels import SURPLUS, read_csv
-from affect.data.noise import FORMATS
+from affect.data.endings import FILM, SOUND
 from affect.errors import AffectError, first_line, nearest
 
 COLUMNS = ("name", "audio", "video", "text", "boxes")
 """What a source may have of an utterance; `boxes` are the faces of its video (`faces.read_boxes`)."""
-
-SOUND = frozenset((*FORMATS, ".aac", ".ac3", ".amr", ".au", ".caf", ".m4a", ".mka", ".opus", ".w64", ".wma"))
-"""Endings of the files that count as sound in a folder."""
-
-FILM = frozenset(
-    (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv")
-)
-"""Endings of the files that count as videos in a folder."""
 
 _LONGEST = 200
 """Bytes of a name: a file's name may have 255, and its ending and that of a half-written file come on top."""

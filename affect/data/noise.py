@@ -11,10 +11,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from affect.data import audio
+from affect.data.endings import SOUND
 from affect.errors import AffectError
-
-FORMATS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
-"""Endings of the files that count as recordings."""
 
 _PREPARED = (8, 1 << 18)
 """How many generated noises are kept, and their samples: 16 s at 16 kHz."""
@@ -31,7 +29,7 @@ def power(wave: NDArray[np.floating]) -> float:
 def audio_files(folder: Path) -> list[Path]:
     """Return the recordings of a folder, those of its subfolders too, in order."""
     # ._ files hold a Mac's attributes, under the names of recordings.
-    named = (path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and not path.name.startswith("._"))
+    named = (path for path in folder.rglob("*") if path.suffix.lower() in SOUND and not path.name.startswith("._"))
     return sorted(path for path in named if path.is_file())
 
 
@@ -46,7 +44,7 @@ def recordings(folder: str | Path) -> tuple[str, ...]:
         raise AffectError(f"{root}: no such folder of noise recordings")
     paths = [path.as_posix() for path in audio_files(root)]
     if not paths:
-        raise AffectError(f"{root}: holds no noise recording ({', '.join(FORMATS)})")
+        raise AffectError(f"{root}: holds no noise recording ({', '.join(sorted(SOUND))})")
     for path in paths:
         audio.check(path)
     return tuple(paths)

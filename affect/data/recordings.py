@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from datasets import Dataset, Features, List, Value
 from numpy.typing import NDArray
 
@@ -28,15 +27,10 @@ from affect.data.corpora.utterances import kind
 from affect.data.corpora.verification import Verdict, verify
 from affect.data.corpus import Exclusion
 from affect.data.rttm import Span, Turn, joined
+from affect.data.parts import PARTS
 from affect.errors import AffectError
 
 _LOG = logging.getLogger("affect")
-
-PARTS = {
-    "train": "train", "training": "train", "trn": "train", "dev": "valid", "development": "valid", "valid": "valid",
-    "validation": "valid", "test": "test", "eval": "test", "evaluation": "test", "tst": "test",
-}  # fmt: skip
-"""The part that a word in a file's or a folder's name says."""
 
 _DUST = 1e-6
 """Of a sample: what is left of seconds * rate where it should be a whole number."""
@@ -154,7 +148,7 @@ def _row(each: Annotated, verdict: Verdict, exclusions: list[Exclusion]) -> dict
         _LOG.info(
             "%s: %d turns go on another one of their speaker, and are one with it", each.id, len(inside) - len(turns)
         )
-    channels = soundfile.info(each.path).channels
+    channels = verdict.channels
     if channels > 1:
         _LOG.warning("%s: its %d channels are averaged", each.id, channels)
     return {

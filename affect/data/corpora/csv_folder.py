@@ -1,7 +1,9 @@
-"""Any folder of recordings with a table of labels: `labels.csv`, or the only CSV file there.
+"""Any folder of recordings with a table of labels: `labels.csv` (`labels.tsv`), or the only CSV file there.
 
 Columns `path, speaker, valence, arousal` (or `emotion` in their place) and, where known, `id, dominance, emotion,
-split, session, dialogue, start` (seconds into the dialogue), `transcript, gender, script`. All other columns stay as
+split, session, dialogue, start` (seconds into the dialogue), `transcript, gender, script`, in any case. With `end` or
+`duration`, too, `start` is where the utterance begins in the recording, of which it is cut. With the column `split`
+speakers may be unknown. Files may be named without their ending, or with backslashes. All other columns stay as
 they are called: labels where they hold numbers alone, else groups, which may be held out. A corpus with other names is
 read with `columns`, as MSP-Podcast could be (it has a reader of its own):
 `read(root, labels="Labels/labels_consensus.csv", audio="Audios", scale=(1, 7), columns={"path": "FileName",
@@ -10,60 +12,90 @@ read with `columns`, as MSP-Podcast could be (it has a reader of its own):
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from affect.data.corpora.labels import UnusableError, label, labelled, number, read_csv, rows_of
+from affect.data.corpora.columns import ColumnsError, matched, proposed
+from affect.data.corpora.files import Files
+from affect.data.corpora.labels import UnusableError, label, labelled, read_csv, rows_of, with_points
 from affect.data.corpora.layout import Layout
-from affect.data.corpora.utterances import Row, corpus_of_rows, own_columns, verified
+from affect.data.corpora.raters import names_rater
+from affect.data.corpora.segments import CUT, RECORDING, cut_of, named, seconds
+from affect.data.corpora.utterances import Row, corpus_of_files, own_columns
 from affect.data.corpus import LABELS, Corpus
 from affect.errors import AffectError
 
 REQUIRED = ("path", "speaker", "valence", "arousal")
-OPTIONAL = ("id", "dominance", "emotion", "split", "session", "dialogue", "start", "transcript", "gender", "script")
+OPTIONAL = (
+    "id", "dominance", "emotion", "split", "session", "dialogue", "start", "end", "duration", "transcript", "gender",
+    "script",
+)  # fmt: skip
+_TIMES = ("start", "end", "duration")
 
 
 def read(
     root: str | Path, *, labels: str | None = None, audio: str | None = None, columns: Mapping[str, str] | None = None,
-    scale: tuple[float, float] | None = None,
+    scale: tuple[float, float] | None = None, raters: str | None = None, decimal: str = ".",
 ) -> Corpus:  # fmt: skip
     """Return the rows of a CSV whose recording is sound and whose labels lie on `scale`; others are excluded.
 
     `labels` names the CSV and `audio` the folder of recordings, both below `root`; `columns` maps our names to the
-    file's. An empty label is missing (NaN). Raises AffectError where the file or a required column is missing.
+    file's. An empty label is missing (NaN). `raters` averages several rows of one recording (`raters.MEAN`), `decimal`
+    is the sign before decimals. Raises AffectError where the file or a required column is missing, and for several rows
+    of one recording that are not to be averaged.
     """
     folder = Path(root)
     table = find_table(folder, labels)
-    names = {name: (columns or {}).get(name, name) for name in (*REQUIRED, *OPTIONAL)}
     CORPUS.check_columns(columns or ())
     present, records = read_csv(table, (), separators=",;\t")
-    # Classes alone are labels too.
-    needed = [name for name in REQUIRED if not (names["emotion"] in present and name in LABELS)]
-    for name in (*needed, *(columns or ())):
-        if names[name] not in present:
-            raise AffectError(f"{table} has no column {names[name]!r}; it has: {', '.join(present) or 'none'}")
-    further = own_columns(present, names.values())
-    sounds = (folder / audio) if audio else table.parent
+    names = _columns(table, present, columns or {})
+    further = [name for name in own_columns(present, names.values()) if raters is None or not names_rater(name)]
+    files = Files((folder / audio) if audio else table.parent)
+    timed = "end" in names or "duration" in names
+    numeric = [*further, *(names[name] for name in (*LABELS, *_TIMES) if name in names)]
 
     def make(cells: Mapping[str, str]) -> Row:
-        ours = {name: cells.get(column, "") for name, column in names.items()}
-        return {**{column: cells[column] for column in further}, **_row(ours, sounds, scale)}
+        cells = with_points(dict(cells), numeric) if decimal == "," else cells
+        ours = {name: cells[names[name]] if name in names else "" for name in (*REQUIRED, *OPTIONAL)}
+        own = {column: cells[column] for column in further}
+        return {**own, **_row(ours, files, scale, speaks="speaker" in names, timed=timed)}
 
     rows, exclusions = rows_of(records, make, names["path"], table)
-    kept, left_out = verified(CORPUS.name, rows, exclusions)
-    return corpus_of_rows(CORPUS, kept, left_out, root=folder, scale=scale, further=further)
+    return corpus_of_files(CORPUS, rows, exclusions, root=folder, scale=scale, further=further, raters=raters)
+
+
+def _columns(table: Path, present: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+    """Return the table's column of each of ours; raises ColumnsError where one is missing."""
+    names = matched(present, (*REQUIRED, *OPTIONAL), given)
+    if "start" not in names and "end" not in names:
+        # Of whole recordings it is measured.
+        names.pop("duration", None)
+    classes = "emotion" in names
+    optional = {*OPTIONAL, *(LABELS if classes else ()), *(("speaker",) if "split" in names else ())}
+    lacking = [name for name in (*REQUIRED, *given) if name not in names and (name in given or name not in optional)]
+    if lacking:
+        free = [column for column in present if column not in names.values()]
+        wanted = [name for name in (*REQUIRED, *OPTIONAL) if name not in names]
+        pairs = {**names, **proposed(free, wanted)}
+        read_by = {name: column for name, column in pairs.items() if name != column} if "path" in pairs else {}
+        there = ", ".join(present) or "none"
+        column = given.get(lacking[0], lacking[0])
+        raise ColumnsError(f"{table} has no column {column!r}; it has: {there}", read_by if present else {})
+    return names
 
 
 def find_table(folder: Path, labels: str | None = None) -> Path:
-    """Return the CSV file to read; raises AffectError where there is none, or more than one without `labels.csv`."""
+    """Return the table to read; raises AffectError where there is none, or more than one without `labels.csv`."""
     if not folder.is_dir():
         raise AffectError(f"{folder} is not a folder")
     if labels is not None and not (folder / labels).is_file():
         raise AffectError(f"{folder} has no file {labels}")
-    tables = sorted(path for path in folder.glob("*.csv") if not path.name.startswith("._"))
-    if labels is not None or folder / "labels.csv" in tables:
-        return folder / (labels or "labels.csv")
+    tables = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv") and not path.name.startswith("._")
+    )
+    usual = [path for path in tables if path.stem.lower() == "labels"]
+    if labels is not None or len(usual) == 1:
+        return folder / labels if labels else usual[0]
     if not tables:
         raise AffectError(f"{folder} has no labels.csv nor any other CSV file")
     if len(tables) > 1:
@@ -72,22 +104,27 @@ def find_table(folder: Path, labels: str | None = None) -> Path:
     return tables[0]
 
 
-def _row(cells: Mapping[str, str], folder: Path, scale: tuple[float, float] | None) -> Row:
-    """Return a row by our names; raises UnusableError."""
+def _row(
+    cells: Mapping[str, str], files: Files, scale: tuple[float, float] | None, *, speaks: bool, timed: bool
+) -> Row:
+    """Return a row by our names, of all speakers or of those that are known, of recordings or, `timed`, parts of them.
+
+    Raises UnusableError.
+    """
     for name in ("path", "speaker"):
-        if not cells[name]:
+        if not cells[name] and (speaks or name == "path"):
             raise UnusableError(f"no {name}")
     row: Row = {**cells, **{name: label(name, cells[name], scale) for name in LABELS}}
     labelled(row)
-    try:
-        row["start"] = number(cells["start"])
-    except ValueError:
-        raise UnusableError(f"start is no number: {cells['start'][:40]!r}") from None
-    path = folder / cells["path"]
-    if not os.path.isfile(path):
+    part = cut_of(*(cells[name] for name in _TIMES))
+    row["start"] = seconds(cells["start"])
+    path = files.find(cells["path"])
+    if path is None:
         raise UnusableError("missing audio file")
-    row["id"] = cells["id"] or Path(cells["path"]).as_posix()
-    row["path"] = str(path)
+    recording = Path(cells["path"].replace("\\", "/")).as_posix()
+    row |= {"id": cells["id"] or recording, "path": str(path), RECORDING: recording}
+    if part is not None and timed:
+        row |= {"id": cells["id"] or named(recording, part), CUT: part}
     return row
 
 
@@ -95,7 +132,7 @@ CORPUS = Layout(
     name="csv_folder",
     read=read,
     columns=(*REQUIRED, *OPTIONAL),
-    options=("columns", "scale", "labels", "audio"),
+    options=("columns", "scale", "labels", "audio", "raters", "decimal"),
     holds=find_table,
     sign="labels.csv",
     about="Look at how it was recorded, by whom, and whether it was acted.",

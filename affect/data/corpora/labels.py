@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ SCALES = (
 )  # fmt: skip
 """The usual scales of ratings, narrow ones first."""
 
+_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+
 
 def number(text: object) -> float:
     """Return a label as a number, NaN where it is missing; raises ValueError where it is no finite number."""
@@ -43,6 +46,16 @@ def number(text: object) -> float:
     return value
 
 
+def with_point(text: str) -> str:
+    """Return a number whose decimals stand behind a comma with a point in its place, and any other text as it is."""
+    return text.replace(",", ".") if _COMMA.fullmatch(text.strip()) else text
+
+
+def with_points(cells: Cells, columns: Iterable[str]) -> Cells:
+    """Return a record with the decimal commas of some columns as points."""
+    return cells | {name: with_point(cells[name]) for name in columns}
+
+
 def within(value: float, scale: tuple[float, float], tolerance: float = 1e-6) -> bool:
     """Say whether a label is missing (NaN) or lies on the scale, give or take `tolerance`."""
     return value != value or scale[0] - tolerance <= value <= scale[1] + tolerance
@@ -53,7 +66,8 @@ def label(name: str, text: object, scale: tuple[float, float] | None) -> float:
     try:
         value = number(text)
     except ValueError:
-        raise UnusableError(f"label is no number: {name} {str(text)[:40]!r}") from None
+        hint = "; decimal commas? --data.decimal ," if with_point(str(text)) != str(text) else ""
+        raise UnusableError(f"label is no number: {name} {str(text)[:40]!r}{hint}") from None
     if scale is not None and not within(value, scale):
         raise UnusableError(f"label out of range: {name} {str(text).strip()} on {scale[0]:g}..{scale[1]:g}")
     return value

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affect.data.corpora.labels import gender_of, infer_scale, number
-from affect.data.corpus import LABELS, Corpus, Exclusion
+from affect.data.corpora.labels import UnusableError, gender_of, infer_scale, number
+from affect.data.corpora.raters import one_row_each
+from affect.data.corpora.segments import CUT, STILL, are_cut, cut, is_still
+from affect.data.corpus import LABELS, Corpus, Exclusion, Ratings
 from affect.errors import AffectError
 
 if TYPE_CHECKING:
@@ -28,10 +30,11 @@ TEXTS = (
 )  # fmt: skip
 """Columns of text, "" where unknown. `digest` is the SHA-256 of the audio file."""
 
-NUMBERS = (*LABELS, "duration", "start")
-"""Columns of numbers, NaN where unknown; `duration` and `start` (in its dialogue) in seconds."""
+NUMBERS = (*LABELS, "duration", "start", "offset")
+"""Columns of numbers, NaN where unknown; `duration`, `start` (in its dialogue) and `offset` (of a part of a recording: where
+it begins in the file) in seconds."""
 
-MADE = ("duration", "digest", "audio", "length", "prosody", "speaker_embedding")
+MADE = ("duration", "offset", "digest", "audio", "length", "prosody", "speaker_embedding")
 """Columns that affect fills itself: a user's own of these names are not taken over."""
 
 Row = dict[str, Any]
@@ -47,14 +50,33 @@ def verified(corpus: str, rows: Iterable[Row], exclusions: Sequence[Exclusion]) 
     return kept, [*exclusions, *repeated, *faulty]
 
 
+def corpus_of_files(
+    layout: Layout, rows: Sequence[Row], exclusions: Sequence[Exclusion], *, root: Path | str,
+    scale: tuple[float, float] | None = None, further: Sequence[str] = (), raters: str | None = None,
+) -> Corpus:  # fmt: skip
+    """Return the corpus of rows of the user's own, whose `path` may be named by several: parts of it (`CUT`), or raters.
+
+    Raises AffectError as `corpus_of_rows` does, and for several rows of one recording that `raters` does not average.
+    """
+    from affect.data.corpora.verification import verify
+
+    rows = [{**row, "path": os.path.abspath(row["path"])} for row in rows]
+    kept, faulty = with_verdicts(rows, verify([Path(row["path"]) for row in rows], layout.name))
+    kept, again, ratings = one_row_each(kept, raters, further)
+    kept, repeated = without_repeats(kept)
+    left_out = [*exclusions, *faulty, *again, *repeated]
+    return corpus_of_rows(layout, kept, left_out, root=root, scale=scale, further=further, ratings=ratings)
+
+
 def corpus_of_rows(
     layout: Layout, rows: Sequence[Row], exclusions: Sequence[Exclusion], *, root: Path | str,
-    scale: tuple[float, float] | None = None, further: Sequence[str] = (),
+    scale: tuple[float, float] | None = None, further: Sequence[str] = (), ratings: Ratings | None = None,
 ) -> Corpus:  # fmt: skip
     """Return the corpus of rows that can all be used; a scale that neither user nor layout knows is inferred.
 
     Without sessions or dialogues, both are the speaker. `further` are columns of the user's own: those of numbers alone
-    become labels, the others groups. Logs what is left out, and the inferred scale. Raises AffectError without a row.
+    become labels, the others groups. Logs what is left out, the inferred scale, silence, and what labels are means of.
+    Raises AffectError without a row.
     """
     reasons = Counter(kind(exclusion) for exclusion in exclusions)
     summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
@@ -62,6 +84,11 @@ def corpus_of_rows(
         raise AffectError(f"{layout.name}: no utterance of {root} can be used ({summary or 'it holds none'})")
     if exclusions:
         _LOG.warning("%s: %d utterances, %d exclusions (%s)", layout.name, len(rows), len(exclusions), summary)
+    if ratings is not None:
+        _LOG.info("%s: labels are %s", layout.name, ratings)
+    still = tuple(row["id"] for row in rows if row.get(STILL))
+    if still:
+        _LOG.warning("%s: %d recordings are silent or constant, %s for one", layout.name, len(still), still[0])
     labels = tuple(column for column in further if _numeric(row.get(column) for row in rows))
     groups = tuple(column for column in further if column not in labels)
     rows = [_complete(row, labels) for row in rows]
@@ -69,7 +96,7 @@ def corpus_of_rows(
     return Corpus(
         name=layout.name, utterances=dataset_of(rows, labels, groups), exclusions=list(exclusions),
         scale=scale or _inferred(layout.name, rows, labels), inferred=scale is None, mapped=layout.mapped,
-        labels=labels, groups=groups, fingerprint=_fingerprint(layout.name, rows, (*labels, *groups)),
+        labels=labels, groups=groups, still=still, ratings=ratings, fingerprint=_fingerprint(layout.name, rows, (*labels, *groups)),
     )  # fmt: skip
 
 
@@ -128,10 +155,26 @@ def without_repeats(rows: Iterable[Row]) -> tuple[list[Row], list[Exclusion]]:
 
 
 def with_verdicts(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> tuple[list[Row], list[Exclusion]]:
-    """Return the rows whose audio is sound, with `duration` and `digest`, and the others as exclusions."""
-    pairs = list(zip(rows, verdicts, strict=True))
-    kept = [{**row, "duration": each.duration, "digest": each.digest} for row, each in pairs if not each.fault]
-    return kept, [Exclusion(what=row["id"], reason=f"bad audio: {each.fault}") for row, each in pairs if each.fault]
+    """Return the rows whose audio is sound, cut where they are parts of it, and the others as exclusions.
+
+    They have `duration`, `digest` and `STILL`; files that are cut already, as their lengths say, are left as they are.
+    """
+    parts = [(row, each) for row, each in zip(rows, verdicts, strict=True) if row.get(CUT)]
+    whole = bool(parts) and are_cut([row for row, _ in parts], [each for _, each in parts])
+    if whole:
+        _LOG.info("the files are as long as start and end say: they are cut already, and those are times of a dialogue")
+    kept: list[Row] = []
+    left_out: list[Exclusion] = []
+    for row, each in zip(rows, verdicts, strict=True):
+        try:
+            if each.fault:
+                raise UnusableError(f"bad audio: {each.fault}")
+            still = is_still(each.still, 0.0, each.duration)
+            own = {**row, "duration": each.duration, "digest": each.digest, STILL: still}
+            kept.append(cut(row, each) if row.get(CUT) and not whole else own)
+        except UnusableError as error:
+            left_out.append(Exclusion(what=row["id"], reason=str(error)))
+    return kept, left_out
 
 
 def dataset_of(rows: Sequence[Row], labels: Sequence[str] = (), groups: Sequence[str] = ()) -> Dataset:
