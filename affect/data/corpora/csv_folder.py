@@ -10,14 +10,15 @@ read with `columns`, as MSP-Podcast could be (it has a reader of its own):
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from affect.data.corpora.labels import UnusableError, label, labelled, number, read_csv, rows_of
+from affect.data.corpora.labels import UnusableError, label, labelled, rows_of
 from affect.data.corpora.layout import Layout
 from affect.data.corpora.utterances import Row, corpus_of_rows, own_columns, verified
 from affect.data.corpus import LABELS, Corpus
+from affect.data.files import absence, unnamed
+from affect.data.table_file import SEPARATORS, no_number, number, read_csv
 from affect.errors import AffectError
 
 REQUIRED = ("path", "speaker", "valence", "arousal")
@@ -37,7 +38,7 @@ def read(
     table = find_table(folder, labels)
     names = {name: (columns or {}).get(name, name) for name in (*REQUIRED, *OPTIONAL)}
     CORPUS.check_columns(columns or ())
-    present, records = read_csv(table, (), separators=",;\t")
+    present, records = read_csv(table, (), separators=SEPARATORS)
     # Classes alone are labels too.
     needed = [name for name in REQUIRED if not (names["emotion"] in present and name in LABELS)]
     for name in (*needed, *(columns or ())):
@@ -51,6 +52,8 @@ def read(
         return {**{column: cells[column] for column in further}, **_row(ours, sounds, scale)}
 
     rows, exclusions = rows_of(records, make, names["path"], table)
+    named = [sounds / cells[names["path"]] for _, cells in records]
+    exclusions += unnamed(sounds, named, f"recording that no line of {table.name} names")
     kept, left_out = verified(CORPUS.name, rows, exclusions)
     return corpus_of_rows(CORPUS, kept, left_out, root=folder, scale=scale, further=further)
 
@@ -82,10 +85,10 @@ def _row(cells: Mapping[str, str], folder: Path, scale: tuple[float, float] | No
     try:
         row["start"] = number(cells["start"])
     except ValueError:
-        raise UnusableError(f"start is no number: {cells['start'][:40]!r}") from None
+        raise UnusableError(f"start is no number: {no_number(cells['start'])}") from None
     path = folder / cells["path"]
-    if not os.path.isfile(path):
-        raise UnusableError("missing audio file")
+    if reason := absence(path, "audio file"):
+        raise UnusableError(reason)
     row["id"] = cells["id"] or Path(cells["path"]).as_posix()
     row["path"] = str(path)
     return row

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from affect.data.corpora.labels import UnusableError, label, labelled
 from affect.data.corpora.layout import Layout
 from affect.data.corpora.utterances import Row, corpus_of_rows, dataset_of, own_columns, verified, with_verdicts
 from affect.data.corpus import LABELS, Corpus, Exclusion
+from affect.data.files import absence
 from affect.errors import AffectError
 
 if TYPE_CHECKING:
@@ -46,32 +46,33 @@ def read(
     # Imported here: help and recipes ask this file, too.
     import datasets
 
-    from affect.data.corpora.hub_source import sounds, tables
+    from affect.data.corpora.hub_source import FILE, sounds, tables
 
     if limit is not None and limit < 1:
         raise AffectError(f"limit is {limit}; it must be at least 1")
     rows: list[Row] = []
     parts: list[Dataset] = []
     own: dict[str, None] = {}
-    opened = tables(str(root), subset=subset, revision=revision, limit=limit, streaming=streaming)
+    opened, left_out = tables(str(root), subset=subset, revision=revision, limit=limit, streaming=streaming)
     for part, table in opened.items():
         names = _names(table, dict(columns or {}), str(root))
-        further = _further(table, names)
+        further = [name for name in _further(table, names) if name != FILE]
         own |= dict.fromkeys(further)
         parts.append(sounds(table, names["audio"]))
         rows.extend(_rows(table, names, further, part))
-    return _corpus(rows, _faults(rows, scale), datasets.concatenate_datasets(parts), Path(root), scale, list(own))
+    sound = datasets.concatenate_datasets(parts)
+    return _corpus(rows, _faults(rows, scale), sound, Path(root), scale, list(own), left_out)
 
 
 def _is_saved(folder: Path) -> bool:
     """Say whether a folder is one that the `datasets` library wrote, or an audiofolder with labels."""
-    patterns = ("dataset_dict.json", "state.json", "**/*.parquet", "metadata.csv", "*/metadata.csv")
+    patterns = ("dataset_dict.json", "state.json", "**/*.parquet", "metadata.*", "*/metadata.*")
     return any(next(folder.glob(pattern), None) for pattern in patterns)
 
 
 def _names(table: Dataset, columns: dict[str, str], root: str) -> dict[str, str]:
     """Return the source's column of each of our names that it has; `audio` is always among them."""
-    from affect.data.corpora.hub_source import is_sound
+    from affect.data.corpora.hub_source import FILE, is_sound
 
     present = list(table.column_names)
     CORPUS.check_columns(columns)
@@ -85,6 +86,8 @@ def _names(table: Dataset, columns: dict[str, str], root: str) -> dict[str, str]
         if not typed and not guessed:
             raise AffectError(f"{root} has no audio column; name it in columns; it has: {', '.join(present)}")
         names["audio"] = (typed or guessed)[0]
+    if "id" not in names and FILE in present:
+        names["id"] = FILE
     return names
 
 
@@ -144,7 +147,7 @@ def _faults(rows: Sequence[Row], scale: tuple[float, float] | None) -> list[str]
 
 def _corpus(
     rows: list[Row], faults: list[str], sound: Dataset, root: Path, scale: tuple[float, float] | None,
-    further: Sequence[str],
+    further: Sequence[str], left_out: Sequence[Exclusion],
 ) -> Corpus:  # fmt: skip
     """Return the corpus of rows without a fault whose audio, in files or in the rows of `sound`, is sound."""
     in_memory = any((row["audio"] or {}).get("bytes") is not None for row in sound)
@@ -155,7 +158,8 @@ def _corpus(
         faults = [fault or _absence(base, path) for fault, path in zip(faults, paths, strict=True)]
     usable = [index for index, fault in enumerate(faults) if not fault]
     kept = [rows[index] for index in usable]
-    left_out = [Exclusion(what=row["id"], reason=fault) for row, fault in zip(rows, faults, strict=True) if fault]
+    unusable = [Exclusion(what=row["id"], reason=fault) for row, fault in zip(rows, faults, strict=True) if fault]
+    left_out = [*left_out, *unusable]
     if not in_memory:
         kept, left_out = verified(CORPUS.name, kept, left_out)
         return corpus_of_rows(CORPUS, kept, left_out, root=base, scale=scale, further=further)
@@ -184,7 +188,8 @@ def _absence(base: Path, path: str) -> str:
     """Return why a row has no file, "" where it has."""
     if not path:
         return "no audio"
-    return "" if os.path.isfile(base / path) else f"missing audio file: {path}"
+    reason = absence(base / path, "audio file")
+    return f"{reason}: {path}" if reason == "missing audio file" else reason
 
 
 CORPUS = Layout(

@@ -6,13 +6,13 @@ import hashlib
 import json
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affect.data.corpora.labels import gender_of, infer_scale, number
-from affect.data.corpus import LABELS, Corpus, Exclusion
+from affect.data.corpora.labels import gender_of, infer_scale
+from affect.data.corpus import LABELS, Corpus, Exclusion, summary
+from affect.data.table_file import number
 from affect.errors import AffectError
 
 if TYPE_CHECKING:
@@ -56,12 +56,11 @@ def corpus_of_rows(
     Without sessions or dialogues, both are the speaker. `further` are columns of the user's own: those of numbers alone
     become labels, the others groups. Logs what is left out, and the inferred scale. Raises AffectError without a row.
     """
-    reasons = Counter(kind(exclusion) for exclusion in exclusions)
-    summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    told = summary(exclusions)
     if not rows:
-        raise AffectError(f"{layout.name}: no utterance of {root} can be used ({summary or 'it holds none'})")
+        raise AffectError(f"{layout.name}: no utterance of {root} can be used ({told or 'it holds none'})")
     if exclusions:
-        _LOG.warning("%s: %d utterances, %d exclusions (%s)", layout.name, len(rows), len(exclusions), summary)
+        _LOG.warning("%s: %d utterances, %d exclusions (%s)", layout.name, len(rows), len(exclusions), told)
     labels = tuple(column for column in further if _numeric(row.get(column) for row in rows))
     groups = tuple(column for column in further if column not in labels)
     rows = [_complete(row, labels) for row in rows]
@@ -77,11 +76,6 @@ def _complete(row: Row, labels: Sequence[str]) -> Row:
     own = {name: number(row.get(name)) for name in labels}
     groups = {name: row.get(name) or row.get("speaker") for name in ("session", "dialogue")}
     return {**row, **own, **groups, "gender": gender_of(row.get("gender"))}
-
-
-def kind(exclusion: Exclusion) -> str:
-    """Return the sort of reason, to count by: what stands before the first colon."""
-    return exclusion.reason.partition(":")[0]
 
 
 def _numeric(cells: Iterable[object]) -> bool:
