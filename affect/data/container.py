@@ -10,11 +10,13 @@ no check. A transport stream promises nothing, and one that was cut between two 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from affect.data.files import absence, open_file
 from affect.errors import AffectError
 
 _UNKNOWN_SIZE = 0x7FFF0000
@@ -37,9 +39,11 @@ def named(source: str | Path | bytes, name: str | None, kind: str) -> str:
 def opened(source: str | Path | bytes, name: str, kind: str) -> Iterator[BinaryIO]:
     """Open a file, or its bytes; raises AffectError where it is missing, can't be opened, is empty or cut off."""
     try:
-        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")  # noqa: SIM115 - closed below
+        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else open_file(source)
     except FileNotFoundError as error:
-        raise AffectError(f"{name}: no such {kind} file") from error
+        link = not isinstance(source, bytes) and os.path.islink(source)
+        reason = absence(source) if link else f"no such {kind} file"
+        raise AffectError(f"{name}: {reason}") from error
     except (OSError, ValueError) as error:
         raise AffectError(f"{name}: cannot be opened ({getattr(error, 'strerror', None) or error})") from error
     with file:

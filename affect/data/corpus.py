@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,13 +13,38 @@ if TYPE_CHECKING:
 LABELS = ("valence", "arousal", "dominance")
 """Columns of ratings that lie on a corpus's scale."""
 
+_SHOWN = 3
+"""Exclusions that a message tells in full."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Exclusion:
-    """Something of a corpus that is left out, and why (a file, an utterance or a line)."""
+    """Something of a corpus that is left out (a file, an utterance or a line), and why, in printable words."""
 
     what: str
     reason: str
+
+    def __post_init__(self) -> None:
+        """Escape what no terminal shows and no file takes: control characters, bytes of names that are no UTF-8."""
+        for name in ("what", "reason"):
+            text = getattr(self, name)
+            if not text.isprintable():
+                plain = (sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+                object.__setattr__(self, name, "".join(plain))
+
+
+def kind(exclusion: Exclusion) -> str:
+    """Return the sort of reason, to count by: what stands before the first colon."""
+    return exclusion.reason.partition(":")[0]
+
+
+def summary(exclusions: Sequence[Exclusion]) -> str:
+    """Return how many are left out for each reason, and up to three of them in full, of different reasons first."""
+    counts = Counter(map(kind, exclusions)).most_common()
+    firsts = {kind(each): each for each in reversed(exclusions)}
+    shown = list(dict.fromkeys([*(firsts[reason] for reason, _ in counts), *exclusions]))[:_SHOWN]
+    examples = "; ".join(f"{each.what}: {each.reason}" for each in shown)
+    return ", ".join(f"{count} {reason}" for reason, count in counts) + (f"; for example {examples}" if shown else "")
 
 
 @dataclass(frozen=True, kw_only=True)

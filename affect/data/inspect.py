@@ -11,8 +11,7 @@ import numpy as np
 
 from affect.data import corpora, splits
 from affect.data.corpora.kinds import LISTED
-from affect.data.corpora.utterances import kind
-from affect.data.corpus import LABELS, Corpus, Exclusion
+from affect.data.corpus import LABELS, Corpus, Exclusion, kind
 from affect.data.inspect_scores import numbers
 from affect.errors import AffectError
 from affect.tables import counted

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from affect.data import audio
 from affect.data.activity import RATE, SampleTurn, excerpt, in_samples
 from affect.data.augment import number
-from affect.data.corpora.utterances import kind
 from affect.data.corpora.verification import Verdict, verify
-from affect.data.corpus import Exclusion
+from affect.data.corpus import Exclusion, summary
 from affect.data.rttm import Span, Turn, joined
 from affect.data.parts import PARTS
 from affect.errors import AffectError
@@ -111,12 +110,11 @@ def corpus_of(name: str, root: Path, annotated: Iterable[Annotated], left_out: S
             exclusions.append(Exclusion(what=each.id, reason=f"bad audio: {verdict.fault}"))
         else:
             rows.append(_row(each, verdict, exclusions))
-    reasons = Counter(kind(exclusion) for exclusion in exclusions)
-    summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    told = summary(exclusions)
     if not rows:
-        raise AffectError(f"{name}: no recording of {root} can be used ({summary or 'it holds none'})")
+        raise AffectError(f"{name}: no recording of {root} can be used ({told or 'it holds none'})")
     if exclusions:
-        _LOG.warning("%s: %d recordings, %d exclusions (%s)", name, len(rows), len(exclusions), summary)
+        _LOG.warning("%s: %d recordings, %d exclusions (%s)", name, len(rows), len(exclusions), told)
     digest = hashlib.sha256(name.encode())
     for row in rows:
         digest.update(json.dumps({column: row[column] for column in row if column != "path"}, sort_keys=True).encode())

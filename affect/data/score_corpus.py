@@ -22,11 +22,13 @@ from datasets import Dataset, DatasetDict, Features, Value
 from numpy.typing import NDArray
 
 from affect.data import inspect_scores
-from affect.data.corpora.labels import infer_scale, number, read_csv, within
+from affect.data.corpora.labels import infer_scale, within
 from affect.data.corpora.layout import Scales
 from affect.data.corpus import Corpus, Exclusion
+from affect.data.files import read_bytes
 from affect.data.score_samples import FEATURES, FIXED, FORMAT, MISSING, ROWS, SCHEMA
 from affect.data.store import Store
+from affect.data.table_file import number, read_csv
 from affect.errors import AffectError, nearest
 
 _LOG = logging.getLogger("affect")
@@ -153,11 +155,11 @@ def check_widths(widths: Mapping[str, int], asked: Mapping[str, int], where: str
 
 def _schema(folder: Path) -> dict[str, Any]:
     try:
-        schema: dict[str, Any] = json.loads((folder / SCHEMA).read_bytes())
+        schema: dict[str, Any] = json.loads(read_bytes(folder / SCHEMA))
         valid = schema["format"] == FORMAT and {"features", "scores", "left_out", "copies"} <= schema.keys()
     except OSError as error:
         raise AffectError(f"{folder / SCHEMA} cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         valid = False
     if not valid:
         raise AffectError(f"{folder / SCHEMA} is of another program, or of another version: convert the file again")

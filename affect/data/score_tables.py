@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from affect.cache import cache_folder, lock, stamp
 from affect.data import score_clips, score_samples
-from affect.data.corpora.labels import Cells, UnusableError, label, number, read_csv, rows_of
+from affect.data.corpora.labels import UnusableError, label, rows_of
 from affect.data.frame_csv import frame_numbers, numbers, read_faces
 from affect.data.score_corpus import ScoreCorpus, read_folder
 from affect.data.parts import PARTS
 from affect.data.score_samples import SCHEMA, Made, Sample, given
 from affect.data.store import Store
+from affect.data.table_file import SEPARATORS, Cells, number, read_csv
 from affect.errors import AffectError
 
 _VERSION = b"1"
@@ -74,7 +75,7 @@ def samples_of(
     that are not there, of scores unless the clips may be `unlabelled`.
     """
     needed = () if unlabelled else scores
-    columns, records = read_csv(table, (*filter(None, [clip]), *needed, *groups), separators=",;\t")
+    columns, records = read_csv(table, (*filter(None, [clip]), *needed, *groups), separators=SEPARATORS)
     scores = [score for score in scores if score in columns]
     name = clip or next(iter(columns), "")
     taken = list(scores) or score_columns(columns)

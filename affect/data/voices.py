@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -24,10 +23,10 @@ from numpy.typing import NDArray
 from affect.cache import cache_folder, lock, read_json, stamp, write_json
 from affect.data import audio, corpora, store
 from affect.data.activity import RATE
-from affect.data.corpora.labels import read_csv
-from affect.data.corpora.utterances import kind
+from affect.data.table_file import SEPARATORS, read_csv
 from affect.data.corpora.verification import in_threads
-from affect.data.corpus import Exclusion
+from affect.data.corpus import Exclusion, summary
+from affect.data.files import absence
 from affect.data.noise import audio_files
 from affect.data.speech_spans import speech_spans
 from affect.errors import AffectError
@@ -123,8 +122,9 @@ def read(
 def _of_names(root: Path, told: str, separator: str) -> tuple[list[Source], list[Exclusion]]:
     if not root.is_dir():
         raise AffectError(f"{root}: no such folder of voices")
-    sources, left_out = list[Source](), list[Exclusion]()
-    for path in audio_files(root):
+    sources = list[Source]()
+    paths, left_out = audio_files(root)
+    for path in paths:
         folder, *inside = path.relative_to(root).parts
         before, parted, _ = path.stem.partition(separator)
         speaker = folder if inside and told != "name" else before if parted and told != "folder" else ""
@@ -137,14 +137,14 @@ def _of_names(root: Path, told: str, separator: str) -> tuple[list[Source], list
 
 
 def _of_table(table: Path, path: str, speaker: str) -> tuple[list[Source], list[Exclusion]]:
-    _, records = read_csv(table, (path, speaker), separators=",;\t")
+    _, records = read_csv(table, (path, speaker), separators=SEPARATORS)
     sources, left_out = list[Source](), list[Exclusion]()
     for line, cells in records:
         file = table.parent / cells[path]
         if not cells[speaker]:
             left_out.append(Exclusion(what=cells[path] or f"{table.name}:{line}", reason="no speaker"))
-        elif not cells[path] or not os.path.isfile(file):
-            left_out.append(Exclusion(what=cells[path] or f"{table.name}:{line}", reason="missing audio file"))
+        elif reason := absence(file, "audio file") if cells[path] else "missing audio file":
+            left_out.append(Exclusion(what=cells[path] or f"{table.name}:{line}", reason=reason))
         else:
             sources.append((cells[speaker], file))
     return sources, left_out
@@ -174,12 +174,11 @@ def _voices(root: Path, sources: Sequence[Source], left_out: list[Exclusion], se
             write_json(told, faults)
     tracks = store.Store(file)
     exclusions = [*left_out, *(Exclusion(what=what, reason=reason) for what, reason in faults)]
-    reasons = Counter(kind(exclusion) for exclusion in exclusions)
-    summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    reasons = summary(exclusions)
     if not len(tracks):
-        raise AffectError(f"{root} has no voice that can be used ({summary or 'it holds no recording'})")
+        raise AffectError(f"{root} has no voice that can be used ({reasons or 'it holds no recording'})")
     if exclusions:
-        _LOG.warning("%s: %d voices, %d exclusions (%s)", root, len(tracks), len(exclusions), summary)
+        _LOG.warning("%s: %d voices, %d exclusions (%s)", root, len(tracks), len(exclusions), reasons)
     return Voices(tuple(tracks.ids), tuple(range(len(tracks))), tracks, tuple(exclusions))
 
 

@@ -16,13 +16,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from affect.data.corpora.columns import ColumnsError, matched, proposed
-from affect.data.corpora.files import Files
-from affect.data.corpora.labels import UnusableError, label, labelled, read_csv, rows_of, with_points
+from affect.data.corpora.labels import UnusableError, label, labelled, pointed, rows_of
 from affect.data.corpora.layout import Layout
+from affect.data.corpora.named_files import NamedFiles
 from affect.data.corpora.raters import names_rater
-from affect.data.corpora.segments import CUT, RECORDING, cut_of, named, seconds
+from affect.data.corpora.segments import CUT, RECORDING, cut_of, name_of, seconds
 from affect.data.corpora.utterances import Row, corpus_of_files, own_columns
 from affect.data.corpus import LABELS, Corpus
+from affect.data.files import unnamed
+from affect.data.table_file import SEPARATORS, read_csv
 from affect.errors import AffectError
 
 REQUIRED = ("path", "speaker", "valence", "arousal")
@@ -47,20 +49,21 @@ def read(
     folder = Path(root)
     table = find_table(folder, labels)
     CORPUS.check_columns(columns or ())
-    present, records = read_csv(table, (), separators=",;\t")
+    present, records = read_csv(table, (), separators=SEPARATORS)
     names = _columns(table, present, columns or {})
     further = [name for name in own_columns(present, names.values()) if raters is None or not names_rater(name)]
-    files = Files((folder / audio) if audio else table.parent)
+    sounds = (folder / audio) if audio else table.parent
+    files = NamedFiles(sounds)
     timed = "end" in names or "duration" in names
-    numeric = [*further, *(names[name] for name in (*LABELS, *_TIMES) if name in names)]
 
     def make(cells: Mapping[str, str]) -> Row:
-        cells = with_points(dict(cells), numeric) if decimal == "," else cells
         ours = {name: cells[names[name]] if name in names else "" for name in (*REQUIRED, *OPTIONAL)}
-        own = {column: cells[column] for column in further}
-        return {**own, **_row(ours, files, scale, speaks="speaker" in names, timed=timed)}
+        own = {column: pointed(cells[column], decimal) for column in further}
+        return {**own, **_row(ours, files, scale, decimal, speaks="speaker" in names, timed=timed)}
 
     rows, exclusions = rows_of(records, make, names["path"], table)
+    named = [files.place(cells[names["path"]]) for _, cells in records]
+    exclusions += unnamed(sounds, named, f"recording that no line of {table.name} names")
     return corpus_of_files(CORPUS, rows, exclusions, root=folder, scale=scale, further=further, raters=raters)
 
 
@@ -105,8 +108,9 @@ def find_table(folder: Path, labels: str | None = None) -> Path:
 
 
 def _row(
-    cells: Mapping[str, str], files: Files, scale: tuple[float, float] | None, *, speaks: bool, timed: bool
-) -> Row:
+    cells: Mapping[str, str], files: NamedFiles, scale: tuple[float, float] | None, decimal: str, *, speaks: bool,
+    timed: bool,
+) -> Row:  # fmt: skip
     """Return a row by our names, of all speakers or of those that are known, of recordings or, `timed`, parts of them.
 
     Raises UnusableError.
@@ -114,17 +118,15 @@ def _row(
     for name in ("path", "speaker"):
         if not cells[name] and (speaks or name == "path"):
             raise UnusableError(f"no {name}")
-    row: Row = {**cells, **{name: label(name, cells[name], scale) for name in LABELS}}
+    row: Row = {**cells, **{name: label(name, cells[name], scale, decimal) for name in LABELS}}
     labelled(row)
-    part = cut_of(*(cells[name] for name in _TIMES))
-    row["start"] = seconds(cells["start"])
+    part = cut_of(*(cells[name] for name in _TIMES), decimal=decimal)
+    row["start"] = seconds(cells["start"], decimal)
     path = files.find(cells["path"])
-    if path is None:
-        raise UnusableError("missing audio file")
     recording = Path(cells["path"].replace("\\", "/")).as_posix()
     row |= {"id": cells["id"] or recording, "path": str(path), RECORDING: recording}
     if part is not None and timed:
-        row |= {"id": cells["id"] or named(recording, part), CUT: part}
+        row |= {"id": cells["id"] or name_of(recording, part), CUT: part}
     return row
 
 

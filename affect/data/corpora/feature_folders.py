@@ -16,6 +16,7 @@ from affect.cache import cache_folder
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
 from affect.data.feature_corpus import ABSENT, MODALITIES, PRESENT, FeatureCorpus, Stream, Table, read_table
+from affect.data.files import open_file
 from affect.data.label_file import read_header
 from affect.errors import AffectError, first_line, nearest
 
@@ -97,7 +98,7 @@ def _look(folder: Path) -> str:
     if first is None:
         return "no .npy file"
     try:
-        with first.open("rb") as file:
+        with open_file(first) as file:
             shape, _, dtype = read_header(file)
     except (OSError, ValueError) as error:
         return f"{first.name} cannot be read ({first_line(error)})"

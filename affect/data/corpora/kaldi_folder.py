@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affect.data.corpora.kinds import RECORDINGS
-from affect.data.corpora.labels import read_text
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
+from affect.data.table_file import read_text
 from affect.errors import AffectError
 
 if TYPE_CHECKING:

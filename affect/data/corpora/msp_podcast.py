@@ -11,10 +11,11 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from affect.data.corpora.labels import MISSING, SURPLUS, Cells, UnusableError, label, read_csv, rows_of
+from affect.data.corpora.labels import UnusableError, label, rows_of
 from affect.data.corpora.layout import Layout
 from affect.data.corpora.utterances import Row, corpus_of_rows, verified
 from affect.data.corpus import LABELS, Corpus, Exclusion
+from affect.data.table_file import MISSING, SURPLUS, Cells, read_csv
 from affect.errors import AffectError
 
 _LOG = logging.getLogger("affect")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from affect.data.agreement import alpha_of_names, alpha_of_numbers
-from affect.data.corpora.labels import number
+from affect.data.table_file import number
 from affect.data.corpus import LABELS, Exclusion, Ratings
 from affect.errors import AffectError
 

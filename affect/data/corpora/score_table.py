@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from affect.data.corpora.kinds import SCORES
 from affect.data.corpora.layout import Layout, Scales
 from affect.data.parts import PARTS
+from affect.data.table_file import columns_of
 from affect.errors import AffectError
 
 if TYPE_CHECKING:
@@ -83,11 +84,7 @@ def _scored(path: Path, *, unless: str = "") -> bool:
     """Whether a table has a column of scores, and none called `unless`."""
     from affect.data.score_tables import score_columns
 
-    try:
-        head = path.read_text(encoding="utf-8-sig").partition("\n")[0]
-    except (OSError, ValueError):
-        return False
-    columns = [cell.strip() for cell in head.split(max(",;\t", key=head.count))]
+    columns = columns_of(path)
     return bool(score_columns(columns)) and unless not in columns
 
 

@@ -12,7 +12,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from affect.data.corpora.labels import UnusableError, number
+from affect.data.corpora.labels import UnusableError
+from affect.data.table_file import number
 
 if TYPE_CHECKING:
     from affect.data.corpora.verification import Verdict
@@ -31,19 +32,19 @@ _FRAME = 0.01
 """Seconds by which what is still may be known to be shorter."""
 
 
-def seconds(text: object) -> float:
+def seconds(text: object, decimal: str = ".") -> float:
     """Return a time in seconds, NaN where it is missing; raises ValueError where it is none."""
     plain = str(text).strip()
     if plain.lower() == "nat":
         return math.nan
     match = _CLOCK.fullmatch(plain)
     if match is None:
-        return number(plain)
+        return number(plain, decimal)
     days, hours, minutes = (int(part or 0) for part in match.groups()[:3])
     return ((24 * days + hours) * 60 + minutes) * 60 + float(match[4].replace(",", "."))
 
 
-def cut_of(start: object, end: object, duration: object = "") -> tuple[float, float] | None:
+def cut_of(start: object, end: object, duration: object = "", *, decimal: str = ".") -> tuple[float, float] | None:
     """Return start and end in seconds (infinite: the recording's) of a row's times, None where it is all of it.
 
     Raises UnusableError for times that are none.
@@ -51,7 +52,7 @@ def cut_of(start: object, end: object, duration: object = "") -> tuple[float, fl
     times: list[float] = []
     for name, text in (("start", start), ("end", end), ("duration", duration)):
         try:
-            times.append(seconds(text))
+            times.append(seconds(text, decimal))
         except ValueError:
             raise UnusableError(f"{name} is no time: {str(text)[:40]!r}") from None
     first, last, length = times
@@ -67,7 +68,7 @@ def cut_of(start: object, end: object, duration: object = "") -> tuple[float, fl
     return first, last
 
 
-def named(recording: str, cut: tuple[float, float]) -> str:
+def name_of(recording: str, cut: tuple[float, float]) -> str:
     """Return what a part of a recording is called where the table has no name for it."""
     start, end = (f"{value:.3f}".rstrip("0").rstrip(".") for value in cut)
     return f"{recording}@{start}-{end}" if cut[1] < math.inf else f"{recording}@{start}"

@@ -6,15 +6,16 @@ import hashlib
 import json
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affect.data.corpora.labels import UnusableError, gender_of, infer_scale, number
+from affect.data.corpora.labels import UnusableError, gender_of, infer_scale
 from affect.data.corpora.raters import one_row_each
 from affect.data.corpora.segments import CUT, STILL, are_cut, cut, is_still
-from affect.data.corpus import LABELS, Corpus, Exclusion, Ratings
+from affect.data.corpus import LABELS, Corpus, Exclusion, Ratings, summary
+from affect.data.table_file import number
 from affect.errors import AffectError
 
 if TYPE_CHECKING:
@@ -62,9 +63,8 @@ def corpus_of_files(
 
     rows = [{**row, "path": os.path.abspath(row["path"])} for row in rows]
     kept, faulty = with_verdicts(rows, verify([Path(row["path"]) for row in rows], layout.name))
-    kept, again, ratings = one_row_each(kept, raters, further)
-    kept, repeated = without_repeats(kept)
-    left_out = [*exclusions, *faulty, *again, *repeated]
+    kept, again, ratings = one_of_each(kept, raters, further)
+    left_out = [*exclusions, *faulty, *again]
     return corpus_of_rows(layout, kept, left_out, root=root, scale=scale, further=further, ratings=ratings)
 
 
@@ -78,12 +78,11 @@ def corpus_of_rows(
     become labels, the others groups. Logs what is left out, the inferred scale, silence, and what labels are means of.
     Raises AffectError without a row.
     """
-    reasons = Counter(kind(exclusion) for exclusion in exclusions)
-    summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    told = summary(exclusions)
     if not rows:
-        raise AffectError(f"{layout.name}: no utterance of {root} can be used ({summary or 'it holds none'})")
+        raise AffectError(f"{layout.name}: no utterance of {root} can be used ({told or 'it holds none'})")
     if exclusions:
-        _LOG.warning("%s: %d utterances, %d exclusions (%s)", layout.name, len(rows), len(exclusions), summary)
+        _LOG.warning("%s: %d utterances, %d exclusions (%s)", layout.name, len(rows), len(exclusions), told)
     if ratings is not None:
         _LOG.info("%s: labels are %s", layout.name, ratings)
     still = tuple(row["id"] for row in rows if row.get(STILL))
@@ -104,11 +103,6 @@ def _complete(row: Row, labels: Sequence[str]) -> Row:
     own = {name: number(row.get(name)) for name in labels}
     groups = {name: row.get(name) or row.get("speaker") for name in ("session", "dialogue")}
     return {**row, **own, **groups, "gender": gender_of(row.get("gender"))}
-
-
-def kind(exclusion: Exclusion) -> str:
-    """Return the sort of reason, to count by: what stands before the first colon."""
-    return exclusion.reason.partition(":")[0]
 
 
 def _numeric(cells: Iterable[object]) -> bool:
@@ -141,6 +135,15 @@ def own_columns(present: Iterable[str], taken: Iterable[str]) -> list[str]:
     if shadowed:
         _LOG.warning("not taken over, since affect fills columns of these names itself: %s", ", ".join(shadowed))
     return [column for column in left if column not in shadowed]
+
+
+def one_of_each(
+    rows: Sequence[Row], raters: str | None, further: Sequence[str]
+) -> tuple[list[Row], list[Exclusion], Ratings | None]:
+    """Return a row a recording and a recording an id, by id, what is left out, and what is known of averaged ratings."""
+    rows, again, ratings = one_row_each(rows, raters, further)
+    kept, repeated = without_repeats(rows)
+    return kept, [*again, *(replace(each, reason="id of another recording") for each in repeated)], ratings
 
 
 def without_repeats(rows: Iterable[Row]) -> tuple[list[Row], list[Exclusion]]:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from affect.cache import cache_folder, read_json, write_json
 from affect.data import audio
 from affect.data.stillness import Span
+from affect.data.files import open_file
 from affect.errors import AffectError
 
 _LOG = logging.getLogger("affect")
@@ -69,7 +70,7 @@ def verdict(source: Path | bytes, name: str) -> Verdict:
     """Return the verdict on an audio file, or on one held in memory, which errors call `name`."""
     try:
         info = audio.check(source, name)
-        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        with io.BytesIO(source) if isinstance(source, bytes) else open_file(source) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except AffectError as error:
         return Verdict(fault=str(error).removeprefix(f"{name}: "))

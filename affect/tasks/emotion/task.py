@@ -305,7 +305,7 @@ class EmotionTask(EmotionReport, EmotionCard):
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus, and the groups of each part."""
-        from affect.data.corpora.utterances import kind
+        from affect.data.corpus import kind
 
         corpus, data = self.corpus, self.recipe.data
         # Of a split by scripts or by a column of parts the speakers are told.
