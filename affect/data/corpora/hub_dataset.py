@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from affect.data.corpora.columns import ColumnsError, matched, proposed
 from affect.data.corpora.labels import UnusableError, label, labelled, pointed
 from affect.data.corpora.layout import Layout
+from affect.data.corpora.named_files import NamedFiles
 from affect.data.corpora.raters import names_rater
 from affect.data.corpora.segments import CUT, RECORDING, cut_of, seconds
 from affect.data.corpora.utterances import (
@@ -143,7 +144,7 @@ def _rows(table: Dataset, names: Mapping[str, str], further: Sequence[str], part
             value = row[name]
             row[name] = "" if value is None or value < 0 else feature.int2str(value)
         # As text until it is known whether the whole column holds numbers; none of a boolean column does.
-        for name in (*TEXTS, *TIMES, *further):
+        for name in (*TEXTS, *(name for name in TIMES if name in names), *further):
             row[name] = "" if row.get(name) is None else str(row[name]).strip()
         row["id"] = row["id"] or f"{part or 'row'}-{index:06d}"
         row["split"] = row["split"] or part
@@ -163,9 +164,9 @@ def _faults(
                 # What is a number already has no sign to tell.
                 row[name] = label(name, row[name], scale, decimal if isinstance(row[name], str) else ".")
             row.update({name: pointed(row[name], decimal) for name in further if name in row})
-            part = cut_of(*(row[name] for name in TIMES), decimal=decimal)
-            row["start"] = seconds(row["start"], decimal)
-            if part is not None and (row.pop("end") or row.pop("duration")):
+            part = cut_of(*(row.get(name, "") for name in TIMES), decimal=decimal)
+            row["start"] = seconds(row.get("start", ""), decimal)
+            if part is not None and ("end" in row or "duration" in row):
                 row[CUT] = part
             if given:
                 labelled(row)
@@ -184,8 +185,11 @@ def _corpus(
     base = root.parent if root.is_file() else root
     if not in_memory:
         paths = [str((row["audio"] or {}).get("path") or "") for row in sound]
-        rows = [{**row, "path": str(base / path), RECORDING: path} for row, path in zip(rows, paths, strict=True)]
-        faults = [fault or _absence(base, path) for fault, path in zip(faults, paths, strict=True)]
+        files = NamedFiles(base)
+        rows = [
+            {**row, "path": str(files.place(path)), RECORDING: path} for row, path in zip(rows, paths, strict=True)
+        ]
+        faults = [fault or _absence(files, path) for fault, path in zip(faults, paths, strict=True)]
     usable = [index for index, fault in enumerate(faults) if not fault]
     kept = [rows[index] for index in usable]
     unusable = [Exclusion(what=row["id"], reason=fault) for row, fault in zip(rows, faults, strict=True) if fault]
@@ -216,11 +220,11 @@ def _corpus(
     return replace(corpus, utterances=datasets.concatenate_datasets([beside, sound], axis=1).select(chosen))
 
 
-def _absence(base: Path, path: str) -> str:
+def _absence(files: NamedFiles, path: str) -> str:
     """Return why a row has no file, "" where it has."""
     if not path:
         return "no audio"
-    reason = absence(base / path, "audio file")
+    reason = absence(files.place(path), "audio file")
     return f"{reason}: {path}" if reason == "missing audio file" else reason
 
 

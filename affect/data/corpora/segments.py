@@ -63,6 +63,8 @@ def cut_of(start: object, end: object, duration: object = "", *, decimal: str = 
         last = first + length
     # NaT, an empty cell, and Kaldi's -1.
     last = math.inf if last != last or last == -1 else last
+    if first == 0 and last == math.inf:
+        return None
     if not 0 <= first < last:
         raise UnusableError(f"segment without length: from {first:g} to {last:g} s")
     return first, last
@@ -84,7 +86,7 @@ def are_cut(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> bool:
 
     `rows` are those that name a start and an end (`CUT`).
     """
-    if len({row["path"] for row in rows}) < len(rows):
+    if len({verdict.digest for verdict in verdicts}) < len(rows):
         return False
     pairs = [(row[CUT], verdict.duration) for row, verdict in zip(rows, verdicts, strict=True) if not verdict.fault]
     return bool(pairs) and all(abs(end - start - duration) <= _ALIKE for (start, end), duration in pairs)
@@ -104,7 +106,7 @@ def cut(row: Row, verdict: Verdict) -> Row:
     digest = hashlib.sha256(f"{verdict.digest} {start:.6f} {duration:.6f}".encode()).hexdigest()
     return {
         **row, "start": start, "offset": start, "duration": duration, "digest": digest,
-        "dialogue": row.get("dialogue") or row.get(RECORDING) or row["path"],
+        "dialogue": row.get("dialogue") or row.get(RECORDING) or verdict.digest[:12],
         STILL: is_still(verdict.still, start, start + duration),
     }  # fmt: skip
 

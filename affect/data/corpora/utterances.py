@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from affect.data.corpora.labels import UnusableError, gender_of, infer_scale
 from affect.data.corpora.raters import one_row_each
 from affect.data.corpora.segments import CUT, STILL, are_cut, cut, is_still
-from affect.data.corpus import LABELS, Corpus, Exclusion, Ratings, summary
+from affect.data.corpus import LABELS, Corpus, Exclusion, Ratings, kind, summary
 from affect.data.table_file import number
 from affect.errors import AffectError
 
@@ -37,6 +38,11 @@ it begins in the file) in seconds."""
 
 MADE = ("duration", "offset", "digest", "audio", "length", "prosody", "speaker_embedding")
 """Columns that affect fills itself: a user's own of these names are not taken over."""
+
+OFF_SCALE = "label out of range"
+"""Why a row is left out whose label is not on its corpus's scale."""
+_MANY = 10
+"""Labels off their scale, and a share of all (a tenth), that are no slips any more."""
 
 Row = dict[str, Any]
 
@@ -83,6 +89,8 @@ def corpus_of_rows(
         raise AffectError(f"{layout.name}: no utterance of {root} can be used ({told or 'it holds none'})")
     if exclusions:
         _LOG.warning("%s: %d utterances, %d exclusions (%s)", layout.name, len(rows), len(exclusions), told)
+    if scale is None and layout.scale is not None:
+        _check_scale(layout, len(rows), exclusions)
     if ratings is not None:
         _LOG.info("%s: labels are %s", layout.name, ratings)
     still = tuple(row["id"] for row in rows if row.get(STILL))
@@ -97,6 +105,20 @@ def corpus_of_rows(
         scale=scale or _inferred(layout.name, rows, labels), inferred=scale is None, mapped=layout.mapped,
         labels=labels, groups=groups, still=still, ratings=ratings, fingerprint=_fingerprint(layout.name, rows, (*labels, *groups)),
     )  # fmt: skip
+
+
+def _check_scale(layout: Layout, rows: int, exclusions: Sequence[Exclusion]) -> None:
+    """Raise AffectError where many labels lie off the scale that a layout has: those of another corpus, or scale."""
+    off = [each.reason for each in exclusions if kind(each) == OFF_SCALE]
+    if len(off) < _MANY or len(off) < (rows + len(off)) / _MANY:
+        return
+    # What the reasons say of the scale itself comes behind.
+    values = [float(text) for reason in off for text in re.findall(r"-?\d+(?:\.\d+)?", reason.partition(" on ")[0])]
+    low, high = layout.scale or (0.0, 0.0)
+    raise AffectError(
+        f"{layout.name}: {len(off)} of {rows + len(off)} utterances have labels off its scale, {low:g} to {high:g}: they "
+        f"go from {min(values):g} to {max(values):g}; is it another corpus, or on another scale?"
+    )
 
 
 def _complete(row: Row, labels: Sequence[str]) -> Row:
