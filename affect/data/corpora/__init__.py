@@ -26,6 +26,7 @@ ALL = {
     "emodb": "affect.data.corpora.emodb",
     "msp_podcast": "affect.data.corpora.msp_podcast",
     "emobank": "affect.data.corpora.emobank",
+    "audformat_database": "affect.data.corpora.audformat_database",
     "csv_folder": "affect.data.corpora.csv_folder",
     "hub": "affect.data.corpora.hub_dataset",
     "synthetic": "affect.data.corpora.synthetic",

@@ -71,7 +71,7 @@ def _with_kaldi(
     name = max(counts, key=lambda column: counts[column], default="")
     if not counts.get(name):
         return present, records, []
-    further = [column for column in next(iter(utterances.values())) if column not in present]
+    further = [*dict.fromkeys(column for row in utterances.values() for column in row if column not in present)]
     filled = [(line, {**dict.fromkeys(further, ""), **utterances.get(row[name], {}), **row}) for line, row in records]
     left = sorted(utterances.keys() - {row[name] for _, row in records})
     absent = [Exclusion(what=each, reason=f"utterance without a line in {table.name}") for each in left]
