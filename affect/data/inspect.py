@@ -12,6 +12,7 @@ import numpy as np
 from affect.data import corpora, splits
 from affect.data.corpora.kinds import LISTED
 from affect.data.corpus import LABELS, Corpus, Exclusion, kind
+from affect.data.files import leaving
 from affect.data.inspect_scores import numbers
 from affect.errors import AffectError
 from affect.tables import counted
@@ -19,7 +20,8 @@ from affect.tables import counted
 
 def utterances(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
     """Return what `affect inspect` prints of the corpus `name`; `options` are its reader's. Raises as that does."""
-    return describe(corpora.read(corpora.UTTERANCES, name, root, **options), listed=listed)
+    corpus = corpora.read(corpora.UTTERANCES, name, root, **options)
+    return "\n".join([describe(corpus, listed=listed), *leaving(root, corpus.utterances["path"])])
 
 
 def describe(corpus: Corpus, *, listed: int | None = LISTED) -> str:

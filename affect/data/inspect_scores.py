@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from affect.data import corpora
 from affect.data.corpora.labels import infer_scale
+from affect.data.files import leaving
 
 Row = Mapping[str, Any]
 _MOST = 24
@@ -19,7 +20,9 @@ _MOST = 24
 
 def scores(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
     """Return what `affect inspect` prints of the corpus `name`; `options` are its reader's. Raises as that does."""
-    return corpora.read(corpora.SCORES, name, root, **options).describe(listed)
+    corpus = corpora.read(corpora.SCORES, name, root, **options)
+    paths = corpus.utterances["path"] if "path" in corpus.utterances.column_names else []
+    return "\n".join([corpus.describe(listed), *leaving(root, paths)])
 
 
 def describe(

@@ -17,8 +17,9 @@ import pyarrow.parquet
 from datasets import Dataset, Features, Value
 
 from affect.data.corpus import Exclusion
-from affect.data.files import FILM, SOUND, files_below, open_file, unnamed
-from affect.data.recordings import PARTS
+from affect.data.endings import FILM, SOUND
+from affect.data.files import files_below, open_file, unnamed
+from affect.data.parts import PARTS
 from affect.data.table_file import SEPARATORS, SURPLUS, json_object, read_csv, read_text
 from affect.errors import AffectError, first_line
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from affect.data.corpora.labels import gender_of, infer_scale
 from affect.data.corpus import LABELS, Corpus, Exclusion, summary
+from affect.data.files import unreadable_name
 from affect.data.table_file import number
 from affect.errors import AffectError
 
@@ -43,6 +44,9 @@ def verified(corpus: str, rows: Iterable[Row], exclusions: Sequence[Exclusion]) 
     from affect.data.corpora.verification import verify
 
     rows, repeated = without_repeats({**row, "path": os.path.abspath(row["path"])} for row in rows)
+    odd = {row["id"] for row in rows if unreadable_name(row["id"] + row["path"])}
+    rows = [row for row in rows if row["id"] not in odd]
+    repeated += [Exclusion(what=name, reason="name that is no UTF-8: of it or its file") for name in sorted(odd)]
     kept, faulty = with_verdicts(rows, verify([Path(row["path"]) for row in rows], corpus))
     return kept, [*exclusions, *repeated, *faulty]
 
