@@ -41,6 +41,11 @@ _WORD = re.compile(r"[^\W\d_]+\d*")
 Parts = dict[str, Dataset]
 
 
+def is_data(name: str) -> bool:
+    """Say whether a file is, by its name, a table or a recording."""
+    return name not in _ABOUT and _ending(name) in SOUND | FILM | {*BUILDERS}
+
+
 def is_recordings(folder: Path) -> bool:
     """Say whether a folder is one of recordings: it has metadata, or sound and no table of the kind that holds bytes."""
     paths, _ = files_below(folder, lambda name: name in METADATA or _ending(name) in SOUND | {".parquet"})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affect.data import corpora, voices
+from affect.data import copies, corpora, voices
 from affect.data.corpus import Exclusion
 from affect.data.recordings import Partners, RecordingCorpus, windows
 from affect.data.synthetic_voices import VoiceSettings, generate
@@ -117,9 +117,12 @@ def parts_of(corpus: DiarizationCorpus, recipe: Diarization) -> DatasetDict:
         places: dict[str, list[int]] = {}
         for place, part in enumerate(table["part"][:]):
             places.setdefault(part or "test", []).append(place)
+        names, lengths, digests = table["id"][:], table["seconds"][:], table["digest"][:]
+        used = [part for part in (TRAIN, VALID, "test") if part in places and (part != TRAIN or data.real)]
+        contents = {part: [(names[k], digests[k]) for k in places[part]] for part in used}
+        copies.check(f"data.recordings, {data.recordings},", contents, "recordings", refuse="remove one of each")
         for part in (VALID, "test"):
             if part in places:
-                names, lengths = table["id"][:], table["seconds"][:]
                 rows = [_row(names[k], lengths[k], RECORDING, k) for k in places[part]]
                 parts[f"{REAL}{part}"] = _part(rows)
     return DatasetDict(parts)
