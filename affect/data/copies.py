@@ -36,20 +36,29 @@ def pairs(parts: Mapping[str, Iterable[tuple[str, str]]]) -> tuple[list[Pair], l
 
 def told(listed: Sequence[Pair]) -> str:
     """Return the first pairs in words, and how many more there are."""
-    shown = ", ".join(f"{its} ({other}) = {name} ({part})" for (other, its), (part, name) in listed[:_SHOWN])
+    shown = ", ".join(f"{_named(*one)} = {_named(*another)}" for one, another in listed[:_SHOWN])
     return shown + (f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
+
+
+def say(where: str, parts: Mapping[str, Iterable[tuple[str, str]]], what: str) -> None:
+    """Log content that a part has under two names; `where` and `what` say whose rows, and what these are."""
+    _, inside = pairs(parts)
+    if inside:
+        _LOG.warning("%s: %d %s are there under two names: %s", where, len(inside), what, told(inside))
 
 
 def check(where: str, parts: Mapping[str, Iterable[tuple[str, str]]], what: str, *, refuse: str | None) -> None:
     """Raise AffectError, ended by what `refuse` says, for content that two parts share; None logs it.
 
-    What a part has twice is logged. `where` and `what` say whose rows, and what these are.
+    `where` and `what` say whose rows, and what these are.
     """
-    across, inside = pairs(parts)
-    if inside:
-        _LOG.warning("%s: %d %s are in one part under two names: %s", where, len(inside), what, told(inside))
+    across, _ = pairs(parts)
     if across:
         words = f"{where} leaks: {len(across)} {what} are in two parts under two names: {told(across)}"
         if refuse is not None:
             raise AffectError(f"{words} ({refuse})")
         _LOG.warning("%s", words)
+
+
+def _named(part: str, name: str) -> str:
+    return f"{name} ({part})" if part else name

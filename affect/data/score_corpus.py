@@ -277,6 +277,7 @@ def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
     same = {pair["id"]: pair["as"] for pair in corpus.schema["copies"]}
     same |= {first: first for first in same.values()}
     contents = {part: [(name, same.get(name, "")) for name in own["id"]] for part, own in parts.items()}
+    copies.say(corpus.name, contents, "clips with the very same features")
     copies.check(corpus.name, contents, "clips with the very same features", refuse=None)
     for line in inspect_scores.leaks(told, [name for name in corpus.groups if name in USUAL]):
         _LOG.warning("%s: %s", corpus.name, line)

@@ -233,3 +233,24 @@ def test_empty_parts_and_columns():
         splits.split(dyads().remove_columns("speaker"), "session", 1)
     with pytest.raises(AffectError, match="names no test part; its values are: 'train'"):
         splits.folds(dyads().map(lambda row: {"split": "train"}), "column")
+
+
+@pytest.mark.parametrize("kind", ["session", "speaker", "column", "script"])
+def test_the_same_recording_in_two_parts_is_refused_with_its_pairs(kind, caplog):
+    data = dyads()
+    parts = splits.split(data, kind, 1, allow_shared=kind == "column")
+    pairs = [(parts["train"]["id"][k], parts["test"]["id"][k]) for k in range(2)]
+    same = {name: "".join(pair) for pair in pairs for name in pair}
+    copied = data.add_column("digest", [same.get(name, name) for name in data["id"]])
+    told = ", ".join(f"{one} (train) = {other} (test)" for one, other in pairs)
+    words = f"a split by {kind} leaks: 2 recordings are in two parts under two names: {told}"
+    if kind != "column":
+        with pytest.raises(AffectError) as caught:
+            splits.split(copied, kind, 1)
+        assert str(caught.value) == f"{words} (allow_shared accepts it)"
+    assert len(splits.split(copied, kind, 1, allow_shared=True)["test"]) and words in caplog.text
+    # Of texts alone the same words are said, and may be meant.
+    texts = copied.rename_column("digest", "transcript").add_column("digest", [""] * len(copied))
+    caplog.clear()
+    splits.split(texts, kind, 1, allow_shared=kind == "column")
+    assert words.replace("recordings", "texts") in caplog.text

@@ -90,6 +90,7 @@ def _say_copies(
     by_part: dict[str, list[tuple[str, str]]] = {}
     for row, content in zip(rows, kept, strict=True):
         by_part.setdefault(row["part"], []).append((row["id"], content))
+    copies.say(name, by_part, "utterances with the very same features")
     copies.check(name, by_part, "utterances with the very same features", refuse=None)
 
 

@@ -156,7 +156,7 @@ CORPUS = Layout(
     kind=RECORDINGS,
     columns=("part", "turns", "uem"),
     options=("audio",),
-    holds=lambda folder: bool(next(folder.rglob("*.rttm"), None)),
+    holds=lambda folder: bool(files_below(folder, lambda name: name.endswith(".rttm"))[0]),
     sign="RTTM file",
     about="These are recordings of several speakers, a collection of your own.",
 )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from affect.data import copies
 from affect.data.corpora.labels import gender_of, infer_scale
 from affect.data.corpus import LABELS, Corpus, Exclusion, summary
 from affect.data.files import unreadable_name
@@ -65,6 +66,9 @@ def corpus_of_rows(
         raise AffectError(f"{layout.name}: no utterance of {root} can be used ({told or 'it holds none'})")
     if exclusions:
         _LOG.warning("%s: %d utterances, %d exclusions (%s)", layout.name, len(rows), len(exclusions), told)
+    # Of texts alone it is the text.
+    contents = [(row["id"], row.get("digest") or ("" if layout.has_audio else row["transcript"])) for row in rows]
+    copies.say(layout.name, {"": contents}, "recordings" if layout.has_audio else "texts")
     labels = tuple(column for column in further if _numeric(row.get(column) for row in rows))
     groups = tuple(column for column in further if column not in labels)
     rows = [_complete(row, labels) for row in rows]

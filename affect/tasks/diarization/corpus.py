@@ -120,6 +120,7 @@ def parts_of(corpus: DiarizationCorpus, recipe: Diarization) -> DatasetDict:
         names, lengths, digests = table["id"][:], table["seconds"][:], table["digest"][:]
         used = [part for part in (TRAIN, VALID, "test") if part in places and (part != TRAIN or data.real)]
         contents = {part: [(names[k], digests[k]) for k in places[part]] for part in used}
+        copies.say(f"data.recordings, {data.recordings}", contents, "recordings")
         copies.check(f"data.recordings, {data.recordings},", contents, "recordings", refuse="remove one of each")
         for part in (VALID, "test"):
             if part in places:
