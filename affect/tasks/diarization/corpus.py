@@ -78,12 +78,21 @@ def read(data: Data) -> DiarizationCorpus:
             if both:
                 raise AffectError(f"{len(both)} speakers are in data.root and in data.test_root: {', '.join(both[:5])}")
     training, validation = (every, every) if not data.held_out else every.hold_out(data.held_out, data.test_seed)
+    heard = {"train": training, "valid": validation if data.held_out else None, "test": test}
+    contents = {part: _contents(own) for part, own in heard.items() if own is not None}
+    copies.say(data.root, contents, "recordings of voices")
+    copies.check(data.root, contents, "recordings of voices", refuse="remove one of each")
     name = data.name or (data.voices if data.voices == "generated" else Path(data.root).name)
     recordings = None
     if data.recordings is not None:
         layout = data.layout or corpora.detect(data.recordings)
         recordings = corpora.read(corpora.RECORDINGS, layout, data.recordings)
     return DiarizationCorpus(training, validation, test, recordings, name)
+
+
+def _contents(own: Voices) -> list[tuple[str, str]]:
+    """Return speakers and hashes of what they say; a recording that a speaker has twice is one."""
+    return [(who, each) for who in own.speakers for each in dict.fromkeys(own.contents.get(who, ()))]
 
 
 def parts_of(corpus: DiarizationCorpus, recipe: Diarization) -> DatasetDict:

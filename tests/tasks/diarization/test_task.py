@@ -311,3 +311,13 @@ def test_the_same_recording_to_train_on_and_to_test_is_refused(voices_root, reco
     with pytest.raises(AffectError, match=r"1 recordings are in two parts .*: r0 \(train\) = again \(test\) \(remove one"):
         with_recordings(voices_root, root).datasets()
     with_recordings(voices_root, root, real=0.0).datasets()
+
+
+def test_a_recording_of_a_voice_to_train_with_and_of_one_to_test_is_refused(folder, voices_root, tmp_path):
+    first = min(folder.iterdir())
+    shutil.copytree(voices_root / "unseen", tmp_path / "test")
+    (tmp_path / "test" / "another").mkdir()
+    shutil.copy(first, tmp_path / "test" / "another" / "x.wav")
+    words = rf"leaks: 1 recordings of voices are in two parts .*: {first.name.partition('-')[0]} \(train\) = another \(test\)"
+    with pytest.raises(AffectError, match=words):
+        read(Data(voices="folder", root=str(folder), test_root=str(tmp_path / "test")))
