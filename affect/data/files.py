@@ -13,16 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from affect.data.corpus import Exclusion
-
-SOUND = frozenset(
-    (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".aac", ".ac3", ".amr", ".au", ".caf", ".m4a", ".mka", ".opus", ".w64", ".wma")
-)
-"""Endings of the files that count as sound in a folder."""
-
-FILM = frozenset(
-    (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv")
-)
-"""Endings of the files that count as videos in a folder."""
+from affect.data.endings import SOUND
 
 _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 
@@ -115,10 +106,12 @@ def unnamed(
 
 
 def leaving(root: str | Path, paths: Iterable[str]) -> list[str]:
-    """Return which of the files named below `root` lie elsewhere: those that links lead to."""
+    """Return a line that says how many of the files named below `root` lie elsewhere, nothing where none does."""
     above, real = os.path.abspath(root), os.path.realpath(root)
     named = (path for path in paths if path and _is_below(os.path.abspath(path), above))
-    return [path for path in named if not _is_below(os.path.realpath(path), real)]
+    away = [path for path in named if not _is_below(os.path.realpath(path), real)]
+    words = f"links: {len(away)} lead out of the folder, {away[0]} to {os.path.realpath(away[0])} for one" if away else ""
+    return [words] * bool(words)
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -13,6 +13,7 @@ from affect.data import corpora, signs, splits
 from affect.data.corpora.columns import ColumnsError, proposed, told
 from affect.data.corpora.kinds import LISTED
 from affect.data.corpus import LABELS, Corpus, Exclusion, kind
+from affect.data.files import leaving
 from affect.data.inspect_scores import numbers
 from affect.errors import AffectError
 from affect.tables import counted
@@ -32,7 +33,7 @@ def utterances(name: str, root: Path, options: Mapping[str, Any], listed: int | 
     own = corpora.layout(name)
     if "columns" in own.options and (pairs := proposed((*corpus.labels, *corpus.groups), _empty(corpus, own.columns))):
         taken.append(f"columns that may be ours: {told(pairs)}")
-    return "\n".join([describe(corpus, listed=listed), *taken])
+    return "\n".join([describe(corpus, listed=listed), *taken, *leaving(root, corpus.utterances["path"])])
 
 
 def _empty(corpus: Corpus, columns: Sequence[str]) -> list[str]:

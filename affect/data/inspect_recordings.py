@@ -8,6 +8,7 @@ from typing import Any
 
 from affect.data import corpora, signs
 from affect.data.activity import in_samples
+from affect.data.files import leaving
 from affect.data.inspect import exclusions
 from affect.data.recordings import RecordingCorpus, turns_of
 from affect.data.turn_taking import overlap_ratio
@@ -15,7 +16,8 @@ from affect.data.turn_taking import overlap_ratio
 
 def recordings(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
     """Return what `affect inspect` prints of the corpus `name`; `options` are its reader's. Raises as that does."""
-    return describe(corpora.read(corpora.RECORDINGS, name, root, **options), listed)
+    corpus = corpora.read(corpora.RECORDINGS, name, root, **options)
+    return "\n".join([describe(corpus, listed), *leaving(root, corpus.recordings["path"])])
 
 
 def describe(corpus: RecordingCorpus, listed: int | None) -> str:

@@ -13,7 +13,8 @@ from datasets import Audio, Dataset, Value, Video, concatenate_datasets
 
 from affect.data.corpora import hub_source
 from affect.data.corpus import summary
-from affect.data.files import FILM, SOUND, files_below
+from affect.data.endings import FILM, SOUND
+from affect.data.files import files_below
 from affect.data.table_file import SEPARATORS, SURPLUS, read_csv
 from affect.errors import AffectError, first_line, nearest
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from affect.data import audio
 from affect.data.corpus import Exclusion, summary
-from affect.data.files import SOUND, files_below
+from affect.data.endings import SOUND
+from affect.data.files import files_below
 from affect.errors import AffectError
 
 _PREPARED = (8, 1 << 18)

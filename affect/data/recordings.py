@@ -26,6 +26,7 @@ from affect.data.augment import number
 from affect.data.corpora.segments import is_still
 from affect.data.corpora.verification import Verdict, verify
 from affect.data.corpus import Exclusion, summary
+from affect.data.files import absence, unreadable_name
 from affect.data.rttm import Span, Turn, joined
 from affect.data.parts import PARTS
 from affect.errors import AffectError
@@ -104,8 +105,13 @@ def corpus_of(name: str, root: Path, annotated: Iterable[Annotated], left_out: S
 
     Raises AffectError where no recording can be used.
     """
-    every = sorted(annotated, key=lambda each: each.id)
     exclusions = list(left_out)
+    every: list[Annotated] = []
+    for each in sorted(annotated, key=lambda each: each.id):
+        if unreadable_name("".join((each.id, str(each.path), *(turn.speaker for turn in each.turns)))):
+            exclusions.append(Exclusion(what=each.id, reason="name that is no UTF-8: of it, its file or a speaker"))
+        else:
+            every.append(each)
     rows: list[dict[str, Any]] = []
     still: list[str] = []
     for each, verdict in zip(every, verify([each.path for each in every], name), strict=True):
@@ -230,4 +236,4 @@ class Partners:
 def located(name: str, *folders: Path) -> Path | None:
     """Return the file of a name, absolute or relative to a folder or the working one; None where it is not there."""
     paths = (folder / name for folder in (*folders, Path()))
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if not absence(path)), None)

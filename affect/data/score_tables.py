@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from affect.data.store import Store
 from affect.data.table_file import SEPARATORS, Cells, number, read_csv
 from affect.errors import AffectError
 
-_VERSION = b"1"
+_VERSION = b"2"
 """To be raised when the same files give other clips."""
 _SCORE = re.compile(r"(.+_)?(score|mos)", re.IGNORECASE)
 _PART_COLUMNS = ("split", "part")
@@ -98,7 +99,14 @@ def samples_of(
                 "features": features}  # fmt: skip
 
     rows, exclusions = rows_of(records, make, name, table)
-    return [Sample(**row) for row in rows], {each.what: each.reason for each in exclusions}
+    left_out: dict[str, str] = {}
+    times = Counter[str]()
+    for each in exclusions:
+        # A name may be left out more than once.
+        times[each.what] += 1
+        again = times[each.what]
+        left_out[each.what if again == 1 else f"{each.what} ({again})"] = each.reason
+    return [Sample(**row) for row in rows], left_out
 
 
 def with_frames(samples: Sequence[Sample], table: Path) -> list[Sample]:

@@ -12,7 +12,7 @@ Kinds of split and their folds:
 - any other column (source, generator, one of the user's own): as `session`, its groups in the place of sessions.
 
 Every other split that shares a speaker or a dialogue between parts (for `session` and `script` also a session, for
-`script` also a script) is refused, unless the caller allows it.
+`script` also a script), or the very same recording under two names, is refused, unless the caller allows it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict
 
+from affect.data import copies
 from affect.data.parts import part_of
 from affect.errors import AffectError, nearest
 from affect.tables import plural
@@ -81,6 +82,7 @@ def split(dataset: Dataset, kind: str, fold: int, *, allow_shared: bool = False)
         if not rows:
             raise AffectError(f"fold {fold} of a split by {kind} has an empty {part} part ({len(groups)} groups)")
     _refuse_shared(dataset, kind, parts, allow_shared, dyad=partner is not None)
+    _refuse_copies(dataset, kind, parts, allow_shared)
     left = names.count("")
     if left:
         _LOG.info("split by %s, fold %d: %d of %d utterances are in no part", kind, fold, left, len(dataset))
@@ -174,6 +176,17 @@ def unnamed(dataset: Dataset, rows: Sequence[int]) -> str:
         return ""
     which = "no utterance has a speaker" if count == len(rows) else f"{count} of {len(rows)} utterances have no speaker"
     return f"{which}: whether parts share one cannot be told"
+def _refuse_copies(dataset: Dataset, kind: str, parts: Mapping[str, list[int]], allow_shared: bool) -> None:
+    """Raise AffectError, or log it, where parts share recordings to the byte; of texts alone it is logged."""
+    if not {"id", "digest"} <= {*dataset.column_names}:
+        return
+    ids, digests = list(dataset["id"]), list(dataset["digest"])
+    if any(digests):
+        refuse, what, contents = None if allow_shared else "allow_shared accepts it", "recordings", digests
+    else:
+        refuse, what, contents = None, "texts", list(dataset["transcript"])
+    by_part = {part: [(ids[row], contents[row]) for row in rows] for part, rows in parts.items()}
+    copies.check(f"a split by {kind}", by_part, what, refuse=refuse)
 
 
 def _column(dataset: Dataset, name: str, kind: str) -> list[str]:

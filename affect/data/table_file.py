@@ -119,12 +119,21 @@ def read_csv(
 def json_object(line: str, where: str) -> dict[str, Any]:
     """Return the object that a line of JSON is; raises AffectError, with `where` it stands, for anything else."""
     try:
-        value = json.loads(line)
+        value = json.loads(line, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise AffectError(f"{where}: it is no JSON ({first_line(error)})") from error
     if not isinstance(value, dict):
         raise AffectError(f"{where}: it is no object")
     return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return what an object holds; raises ValueError where it has a key twice, of which JSON would take the last."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} comes twice")
+    return made
 
 
 def _header(text: str, separator: str) -> list[str]:

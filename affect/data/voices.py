@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -40,7 +40,7 @@ LEAST = 1.0
 _SCALE = 32768
 _AT_ONCE = 64
 """Recordings that are decoded together: what making tracks keeps in memory beside a speaker's."""
-_VERSION = 1
+_VERSION = 2
 """To be raised when the same recordings give other tracks."""
 _FEATURES = {"speech": store.Feature("int16", 1), "onsets": store.Feature("int32", 1)}
 
@@ -58,6 +58,8 @@ class Voices:
     rows: tuple[int, ...]
     tracks: store.Store
     exclusions: tuple[Exclusion, ...]
+    contents: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By speaker, hashes of the speech of each recording."""
 
     def __len__(self) -> int:
         return len(self.speakers)
@@ -166,32 +168,36 @@ def _voices(root: Path, sources: Sequence[Source], left_out: list[Exclusion], se
     # Written last: without it the tracks are not all there.
     told = file.with_suffix(".json")
     with lock(folder, "voices"):
-        faults = read_json(told) if file.is_file() else None
-        if faults is None:
+        kept = read_json(told) if file.is_file() else None
+        if kept is None:
             _LOG.info("voices: the speech of %d recordings of %s is put into the cache", len(sources), root)
-            faults = []
-            store.write(file, _FEATURES, _tracks(sources, root, most, faults))
-            write_json(told, faults)
+            kept = {"faults": [], "contents": {}}
+            store.write(file, _FEATURES, _tracks(sources, root, most, **kept))
+            write_json(told, kept)
     tracks = store.Store(file)
-    exclusions = [*left_out, *(Exclusion(what=what, reason=reason) for what, reason in faults)]
+    exclusions = [*left_out, *(Exclusion(what=what, reason=reason) for what, reason in kept["faults"])]
     reasons = summary(exclusions)
     if not len(tracks):
         raise AffectError(f"{root} has no voice that can be used ({reasons or 'it holds no recording'})")
     if exclusions:
         _LOG.warning("%s: %d voices, %d exclusions (%s)", root, len(tracks), len(exclusions), reasons)
-    return Voices(tuple(tracks.ids), tuple(range(len(tracks))), tracks, tuple(exclusions))
+    return Voices(tuple(tracks.ids), tuple(range(len(tracks))), tracks, tuple(exclusions), kept["contents"])
 
 
 def _tracks(
-    sources: Sequence[Source], root: Path, most: int | None, faults: list[tuple[str, str]]
+    sources: Sequence[Source], root: Path, most: int | None, faults: list[tuple[str, str]], contents: dict[str, list[str]]
 ) -> Iterator[tuple[str, store.Arrays]]:
-    """Yield each speaker's track, of `most` samples at most; what can't be used is added to `faults`."""
+    """Yield each speaker's track, of `most` samples at most.
+
+    What can't be used is added to `faults`, hashes of the recordings' speech to `contents`.
+    """
     for speaker, group in groupby(_trimmed_all(sources), key=lambda each: each[0]):
         pieces, onsets, size = list[NDArray[np.int16]](), list[NDArray[np.int64]](), 0
         for _, path, made in group:
             if isinstance(made, str):
                 faults.append((os.path.relpath(path, root), made))
             elif most is None or size < most:
+                contents.setdefault(speaker, []).append(hashlib.sha256(made[0].tobytes()).hexdigest()[:16])
                 pieces.append(made[0])
                 onsets.append(made[1] + size)
                 size += len(made[0])

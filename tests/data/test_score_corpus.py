@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -250,6 +251,18 @@ def test_clips_with_the_same_features_in_two_parts_are_said(made):
     assert "copies: 1 clips have the features of one in another part, c07 (test) those of c05 (train)" in made(
         samples
     ).describe().replace(" for one", "")
+
+
+def test_copies_are_said_in_whatever_parts_the_clips_come_to_be(made, caplog):
+    samples = clips()
+    for other, one in ((7, 5), (13, 5), (9, 1)):
+        samples[other] = replace(samples[other], features=samples[one].features)
+    corpus = made(samples)
+    assert "copies: 3 clips have the features of one in the same part, c07 () those of c05 () for one" in corpus.describe()
+    split(corpus, way(corpus, "source"), 6)
+    assert "mine leaks: 1 clips with the very same features are in two parts under two names: " in caplog.text
+    assert "c05 (test) = c07" in caplog.text or "c07 (train) = c05 (test)" in caplog.text
+    assert "c05 (test) = c13 (test)" in caplog.text
 
 
 def test_a_generated_corpus_is_made_once_and_read(tmp_path):

@@ -267,3 +267,22 @@ def test_known_speakers_are_held_apart_beside_unknown_ones():
 )  # fmt: skip
 def test_words_for_parts(value, part):
     assert part_of(value) == part
+@pytest.mark.parametrize("kind", ["session", "speaker", "column", "script"])
+def test_the_same_recording_in_two_parts_is_refused_with_its_pairs(kind, caplog):
+    data = dyads()
+    parts = splits.split(data, kind, 1, allow_shared=kind == "column")
+    pairs = [(parts["train"]["id"][k], parts["test"]["id"][k]) for k in range(2)]
+    same = {name: "".join(pair) for pair in pairs for name in pair}
+    copied = data.add_column("digest", [same.get(name, name) for name in data["id"]])
+    told = ", ".join(f"{one} (train) = {other} (test)" for one, other in pairs)
+    words = f"a split by {kind} leaks: 2 recordings are in two parts under two names: {told}"
+    if kind != "column":
+        with pytest.raises(AffectError) as caught:
+            splits.split(copied, kind, 1)
+        assert str(caught.value) == f"{words} (allow_shared accepts it)"
+    assert len(splits.split(copied, kind, 1, allow_shared=True)["test"]) and words in caplog.text
+    # Of texts alone the same words are said, and may be meant.
+    texts = copied.rename_column("digest", "transcript").add_column("digest", [""] * len(copied))
+    caplog.clear()
+    splits.split(texts, kind, 1, allow_shared=kind == "column")
+    assert words.replace("recordings", "texts") in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -103,8 +104,8 @@ def inspect(
         video_feature: Features that are video's.
         every: List all that is left out, not the first ten.
     """
-    if scale is not None and not scale[0] < scale[1]:
-        raise AffectError(f"--scale must be low then high, not {scale[0]:g} {scale[1]:g}")
+    if scale is not None and not -math.inf < scale[0] < scale[1] < math.inf:
+        raise AffectError(f"--scale must be low then high, both finite, not {scale[0]:g} {scale[1]:g}")
     asked: dict[str, Any] = {
         "scale": scale, "columns": corpora.mapping(columns), "raters": raters, "labels": labels, "audio": audio, "subset": subset,
         "revision": revision, "limit": limit, "streaming": streaming,

@@ -17,9 +17,10 @@ import pyarrow.parquet
 from datasets import Dataset, Features, Value
 
 from affect.data.corpus import Exclusion
-from affect.data.files import FILM, SOUND, files_below, open_file, unnamed
+from affect.data.endings import FILM, SOUND
+from affect.data.files import files_below, open_file, unnamed
 from affect.data.parts import PARTS
-from affect.data.table_file import SEPARATORS, SURPLUS, json_object, read_csv, read_text
+from affect.data.table_file import SEPARATORS, SURPLUS, columns_of, json_object, read_csv, read_text
 from affect.errors import AffectError, first_line
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -27,6 +28,9 @@ METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 BUILDERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json"}
 """Tables by their endings, and what reads them."""
+
+AUDIO_COLUMNS = frozenset(("audio", "path", "file", "file_name", "wav"))
+"""Columns that name recordings, or hold them."""
 
 FILE = "affect.file"
 """The column of a recording's name, below its folder."""
@@ -40,11 +44,31 @@ _WORD = re.compile(r"[^\W\d_]+\d*")
 Parts = dict[str, Dataset]
 
 
+def is_data(name: str) -> bool:
+    """Say whether a file is, by its name, a table or a recording."""
+    return name not in _ABOUT and _ending(name) in SOUND | FILM | {*BUILDERS}
+
+
 def is_recordings(folder: Path) -> bool:
-    """Say whether a folder is one of recordings: it has metadata, or sound and no table of the kind that holds bytes."""
-    paths, _ = files_below(folder, lambda name: name in METADATA or _ending(name) in SOUND | {".parquet"})
-    names = {path.name for path in paths}
-    return bool(names & {*METADATA}) or bool(names) and ".parquet" not in map(_ending, names)
+    """Say whether a folder is one of recordings: it has metadata, or sound and no table that names files."""
+    paths, _ = files_below(folder, is_data)
+    if any(path.name in METADATA for path in paths):
+        return True
+    tables = [path for path in paths if _ending(path.name) in BUILDERS]
+    return len(tables) < len(paths) and not any(map(_names_files, tables))
+
+
+def _names_files(table: Path) -> bool:
+    """Say whether a table has a column of recordings by its name, or may have one."""
+    if BUILDERS[_ending(table.name)] == "csv":
+        columns = columns_of(table)
+    elif _ending(table.name) == ".jsonl":
+        with open_file(table) as file:
+            line = file.readline(1 << 20).decode("utf-8", errors="replace")
+        columns = re.findall(r'"(\w+)":', line)
+    else:
+        return _ending(table.name) == ".parquet"
+    return not AUDIO_COLUMNS.isdisjoint(columns)
 
 
 def recordings(folder: Path) -> tuple[Parts, list[Exclusion]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
@@ -30,7 +31,7 @@ from affect.data.corpora.utterances import (
     with_verdicts,
 )
 from affect.data.corpus import LABELS, Corpus, Exclusion
-from affect.data.files import absence
+from affect.data.files import absence, unnamed
 from affect.errors import AffectError
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def read(
         parts.append(sounds(table, names["audio"]))
         rows.extend(_rows(table, names, further, part))
     sound = datasets.concatenate_datasets(parts)
+    if limit is None and os.path.isdir(root) and not any(FILE in table.column_names for table in opened.values()):
+        left_out += _unnamed(Path(root), sound, left_out)
     faults = _faults(rows, scale, decimal, list(own))
     further = [name for name in own if raters is None or not names_rater(name)]
     return _corpus(rows, faults, sound, Path(root), scale, further, left_out, raters)
@@ -218,6 +221,17 @@ def _corpus(
     # The Arrow table of the audio stays where it is, rows are chosen of it.
     beside = dataset_of(complete, corpus.labels, corpus.groups)
     return replace(corpus, utterances=datasets.concatenate_datasets([beside, sound], axis=1).select(chosen))
+
+
+def _unnamed(root: Path, sound: Dataset, left_out: Sequence[Exclusion]) -> list[Exclusion]:
+    """Return the recordings of a folder that its tables name in no row, but those that are left out already."""
+    # Of the Arrow table: rows would bring the bytes along.
+    chunks = sound.with_format("arrow")[:]["audio"].chunks
+    paths = [path for chunk in chunks for path in chunk.field("path").to_pylist()]
+    there = {each.what for each in left_out}
+    files = NamedFiles(root)
+    others = unnamed(root, [files.place(path) for path in paths if path], "recording that no table names")
+    return [each for each in others if each.what not in there]
 
 
 def _absence(files: NamedFiles, path: str) -> str:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import huggingface_hub
 from datasets import Audio, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value, packaged_modules
 
 from affect.data.corpora import folder_source
 from affect.data.corpora.folder_source import FILE as FILE
 from affect.data.corpus import Exclusion, summary
-from affect.data.files import absence
+from affect.data.files import absence, files_below
 from affect.data.table_file import read_text
 from affect.errors import AffectError
 
@@ -116,11 +117,42 @@ def _open(
             if files:
                 return {part: _built(builder, own, streaming, left_out) for part, own in files.items()}
         # The whole path: a relative one may have the name of a builder, which reads the working folder.
-        return _named(datasets.load_dataset(str(path), subset, streaming=streaming))
+        return _by_rules(str(path), subset, None, streaming, left_out)
     builders = {module.name for module in pkgutil.iter_modules(packaged_modules.__path__)}
     if os.path.lexists(path) or root.count("/") > 1 or root.startswith((".", "/", "~")) or root in builders:
         raise AffectError(f"{root}: {absence(path, 'folder or file').replace('missing', 'no such', 1)}")
-    return _named(datasets.load_dataset(root, subset, revision=revision, streaming=streaming))
+    return _by_rules(root, subset, revision, streaming, left_out)
+
+
+def _by_rules(
+    root: str, subset: str | None, revision: str | None, streaming: bool, left_out: list[Exclusion]
+) -> dict[str, Dataset | IterableDataset]:
+    """Return the parts that the rules of a source name, its own or those of datasets; files beside them are left out."""
+    builder = datasets.load_dataset_builder(root, subset, revision=revision)
+    files = [str(file) for files in (builder.config.data_files or {}).values() for file in files]
+    read = {file.rpartition("@")[2] if file.startswith("hf:") else os.path.realpath(file) for file in files}
+    # Of several configurations each has its own files.
+    if read and len(builder.builder_configs) < 2:
+        left_out += [
+            Exclusion(what=name, reason="file that the rules of the source name for no part")
+            for name, full in _files_of(root, revision)
+            if full not in read
+        ]
+    if streaming:
+        return _named(builder.as_streaming_dataset())
+    builder.download_and_prepare()
+    return _named(builder.as_dataset())
+
+
+def _files_of(root: str, revision: str | None) -> list[tuple[str, str]]:
+    """Return the tables and recordings of a folder, or of a source on the Hub, and how datasets calls each."""
+    if os.path.isdir(root):
+        paths, _ = files_below(Path(root), folder_source.is_data)
+        return [(path.relative_to(root).as_posix(), os.path.realpath(path)) for path in paths]
+    api = huggingface_hub.HfApi()
+    about = api.dataset_info(root, revision=revision)
+    names = [each.rfilename for each in about.siblings or ()]
+    return [(name, f"{about.sha}/{name}") for name in names if folder_source.is_data(name.rpartition("/")[2])]
 
 
 def _named(opened: Any) -> dict[str, Dataset | IterableDataset]:

@@ -7,7 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from affect.data.corpora.labels import UnusableError
-from affect.data.files import FILM, SOUND, absence
+from affect.data.endings import FILM, SOUND
+from affect.data.files import absence
 
 
 class NamedFiles:

@@ -145,7 +145,7 @@ def _sounds(folder: Path) -> tuple[dict[str, list[Path]], list[Exclusion]]:
 
 
 def _without_ending(name: str) -> str:
-    from affect.data.files import SOUND
+    from affect.data.endings import SOUND
 
     return Path(name).stem if Path(name).suffix.lower() in SOUND else name
 
@@ -156,7 +156,7 @@ CORPUS = Layout(
     kind=RECORDINGS,
     columns=("part", "turns", "uem"),
     options=("audio",),
-    holds=lambda folder: bool(next(folder.rglob("*.rttm"), None)),
+    holds=lambda folder: bool(files_below(folder, lambda name: name.endswith(".rttm"))[0]),
     sign="RTTM file",
     about="These are recordings of several speakers, a collection of your own.",
 )

@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from affect.data import copies
 from affect.data.corpora.labels import UnusableError, gender_of, infer_scale
 from affect.data.corpora.raters import one_row_each
 from affect.data.corpora.segments import CUT, STILL, are_cut, cut, is_still
 from affect.data.corpus import LABELS, Corpus, Exclusion, Ratings, kind, summary
+from affect.data.files import unreadable_name
 from affect.data.table_file import number
 from affect.errors import AffectError
 
@@ -53,8 +55,16 @@ def verified(corpus: str, rows: Iterable[Row], exclusions: Sequence[Exclusion]) 
     from affect.data.corpora.verification import verify
 
     rows, repeated = without_repeats({**row, "path": os.path.abspath(row["path"])} for row in rows)
+    rows, odd = _readable(rows)
     kept, faulty = with_verdicts(rows, verify([Path(row["path"]) for row in rows], corpus))
-    return kept, [*exclusions, *repeated, *faulty]
+    return kept, [*exclusions, *repeated, *odd, *faulty]
+
+
+def _readable(rows: Sequence[Row]) -> tuple[list[Row], list[Exclusion]]:
+    """Return the rows whose names are text, and the others as exclusions."""
+    odd = sorted({row["id"] for row in rows if unreadable_name(row["id"] + row["path"])})
+    left_out = [Exclusion(what=name, reason="name that is no UTF-8: of it or its file") for name in odd]
+    return [row for row in rows if row["id"] not in odd], left_out
 
 
 def corpus_of_files(
@@ -67,10 +77,10 @@ def corpus_of_files(
     """
     from affect.data.corpora.verification import verify
 
-    rows = [{**row, "path": os.path.abspath(row["path"])} for row in rows]
+    rows, odd = _readable([{**row, "path": os.path.abspath(row["path"])} for row in rows])
     kept, faulty = with_verdicts(rows, verify([Path(row["path"]) for row in rows], layout.name))
     kept, again, ratings = one_of_each(kept, raters, further)
-    left_out = [*exclusions, *faulty, *again]
+    left_out = [*exclusions, *odd, *faulty, *again]
     return corpus_of_rows(layout, kept, left_out, root=root, scale=scale, further=further, ratings=ratings)
 
 
@@ -96,6 +106,9 @@ def corpus_of_rows(
     still = tuple(row["id"] for row in rows if row.get(STILL))
     if still:
         _LOG.warning("%s: %d recordings are silent or constant, %s for one", layout.name, len(still), still[0])
+    # Of texts alone it is the text.
+    contents = [(row["id"], row.get("digest") or ("" if layout.has_audio else row["transcript"])) for row in rows]
+    copies.say(layout.name, {"": contents}, "recordings" if layout.has_audio else "texts")
     labels = tuple(column for column in further if _numeric(row.get(column) for row in rows))
     groups = tuple(column for column in further if column not in labels)
     rows = [_complete(row, labels) for row in rows]

@@ -41,7 +41,7 @@ class Verdict:
 def verify(paths: Sequence[Path], corpus: str) -> list[Verdict]:
     """Return a verdict for each file; files whose size and time of change are as before are not read again."""
     folder = os.path.commonpath(paths) if paths else ""
-    key = hashlib.sha256(f"{_VERSION}:{folder}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{_VERSION}:{folder}".encode("utf-8", "surrogatepass")).hexdigest()[:24]
     file = cache_folder() / "audio" / f"{corpus}-{key}.json"
     remembered = read_json(file) or {}
     stamps = {str(path): _stamp(path) for path in paths}

@@ -14,7 +14,7 @@ import numpy as np
 
 from affect.data.activity import RATE
 from affect.data.corpus import summary
-from affect.data.files import SOUND
+from affect.data.endings import SOUND
 from affect.data.noise import audio_files
 from affect.data.rttm import Span, Turn, exclusive, joined, read_uem, write_rttm
 from affect.data.stream import Pipe, pipe_blocks, raw
