@@ -1,4 +1,4 @@
-"""Speech [S samples] from files and bytes: any rate and bit depth, by soundfile and soxr; what else FFmpeg reads, by PyAV.
+"""Speech [S samples] from files and bytes of any rate and bit depth, by soundfile and soxr, or else by PyAV.
 
 wav, flac, mp3, ogg and aiff are soundfile's; m4a, mp4, webm, aac, wma and the sound of videos are PyAV's.
 """

@@ -49,7 +49,7 @@ def summary(exclusions: Sequence[Exclusion]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Ratings:
-    """The ratings that a corpus's labels are means of: rows, recordings, Krippendorff's alpha by label where defined."""
+    """The ratings that labels are means of: rows, recordings, Krippendorff's alpha by label where it is defined."""
 
     rows: int
     recordings: int
@@ -69,8 +69,8 @@ class Corpus:
     `name` is the layout's, or the user's for it. `scale` is the lowest and highest value of the raw ratings; `inferred`
     says that it was taken from the labels, and `mapped` that the ratings were derived from categories. `labels` and
     `groups` are further columns of the user's own: numbers (NaN where missing), and texts that may be held out (""
-    where missing). `still` are ids of recordings that are silent or constant. `ratings` is what labels are means of, None
-    where rows are labels as they are. `fingerprint` changes when any label or audio file changes.
+    where missing). `still` are ids of recordings that are silent or constant. `ratings` is what labels are means of,
+    None where rows are labels as they are. `fingerprint` changes when any label or audio file changes.
     """
 
     name: str

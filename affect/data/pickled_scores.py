@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data.safe_pickle import Array
 from affect.data.parts import PARTS
+from affect.data.safe_pickle import Array
 from affect.data.score_samples import TAKEN, Sample, given
 from affect.errors import AffectError
 

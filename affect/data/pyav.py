@@ -1,4 +1,4 @@
-"""What FFmpeg can read, by PyAV: a container held against its own header, and its sound in blocks [S samples, C channels].
+"""What FFmpeg can read, by PyAV: containers held against their own headers, and their sound in blocks.
 
 Legend: S samples, C channels.
 """
@@ -25,7 +25,7 @@ Block = NDArray[np.float32]
 
 
 class Sound(NamedTuple):
-    """The first sound track of a file: its rate in Hz, its channels, its seconds by its header (0: unknown), blocks [S, C]."""
+    """The first sound track of a file: Hz, channels, seconds by its header (0: unknown), blocks [S, C]."""
 
     rate: int
     channels: int

@@ -27,8 +27,8 @@ from affect.data.corpora.segments import is_still
 from affect.data.corpora.verification import Verdict, verify
 from affect.data.corpus import Exclusion, summary
 from affect.data.files import absence, unreadable_name
-from affect.data.rttm import Span, Turn, joined
 from affect.data.parts import PARTS
+from affect.data.rttm import Span, Turn, joined
 from affect.errors import AffectError
 
 _LOG = logging.getLogger("affect")
@@ -71,7 +71,8 @@ class RecordingCorpus:
 
     `recordings` has the columns id, path, part (train, valid, test or ""), seconds, length (the same), channels (of
     the file, which are averaged), digest, turns (start, end in seconds, speaker; no two of one speaker at once) and uem
-    (start, end: what is annotated). `still` are ids of silent or constant recordings. `fingerprint` changes with any turn, span or audio file.
+    (start, end: what is annotated). `still` are ids of silent or constant recordings.
+    `fingerprint` changes with any turn, span or audio file.
     """
 
     name: str

@@ -24,8 +24,8 @@ from affect.cache import cache_folder, lock, stamp
 from affect.data import score_clips, score_samples
 from affect.data.corpora.labels import UnusableError, label, rows_of
 from affect.data.frame_csv import frame_numbers, numbers, read_faces
-from affect.data.score_corpus import ScoreCorpus, read_folder
 from affect.data.parts import PARTS
+from affect.data.score_corpus import ScoreCorpus, read_folder
 from affect.data.score_samples import SCHEMA, Made, Sample, given
 from affect.data.store import Store
 from affect.data.table_file import SEPARATORS, Cells, number, read_csv

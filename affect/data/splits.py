@@ -176,6 +176,8 @@ def unnamed(dataset: Dataset, rows: Sequence[int]) -> str:
         return ""
     which = "no utterance has a speaker" if count == len(rows) else f"{count} of {len(rows)} utterances have no speaker"
     return f"{which}: whether parts share one cannot be told"
+
+
 def _refuse_copies(dataset: Dataset, kind: str, parts: Mapping[str, list[int]], allow_shared: bool) -> None:
     """Raise AffectError, or log it, where parts share recordings to the byte; of texts alone it is logged."""
     if not {"id", "digest"} <= {*dataset.column_names}:

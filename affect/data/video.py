@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -74,7 +74,9 @@ def starts(source: Path | bytes, *, name: str | None = None) -> Starts:
         # Each in a container of its own: what was decoded for one is lost to the other.
         with pyav.container(source, name) as container:
             stream = next(iter(container.streams.audio), None) if sound else _picture(container)
-            frames = (frame for packet in container.demux(stream) for frame in pyav.whole(packet, name)) if stream else ()
+            frames = (
+                (frame for packet in container.demux(stream) for frame in pyav.whole(packet, name)) if stream else ()
+            )
             first = next(iter(frames), None)
             times.append(None if first is None else first.time or 0.0)
     return Starts(*times)
@@ -151,5 +153,3 @@ def _image(frame: av.VideoFrame) -> Image:
     """Return a frame [H, W, 3] as it is to be shown: telephones turn the picture by a note in the header alone."""
     image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))
-
-

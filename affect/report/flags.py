@@ -195,8 +195,8 @@ def _of_data(study: Study) -> Iterator[Flag]:
 
 
 _FINDERS: tuple[Callable[[Study], Iterable[Flag]], ...] = (
-    _unfinished, _mixed, _of_data, leaks.leaks, ranges.predictions, ranges.averages, learning_curves.losses, ranges.scales,
-    learning_curves.scores_over_epochs, learning_curves.choices, _seeds, learning_curves.waiting,
+    _unfinished, _mixed, _of_data, leaks.leaks, ranges.predictions, ranges.averages, learning_curves.losses,
+    ranges.scales, learning_curves.scores_over_epochs, learning_curves.choices, _seeds, learning_curves.waiting,
     learning_curves.memory, gaps.train_and_valid, gradients.flags,
 )  # fmt: skip
 """What looks for flags of runs, in the order of what is read."""

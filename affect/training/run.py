@@ -342,7 +342,7 @@ class Run:
             self.start.watch(epoch, score)
 
     def _check_defined(self, rows: Mapping[str, list[Row]]) -> None:
-        """Raise AffectError, before more epochs are trained, where the labels themselves define no score to choose by."""
+        """Raise AffectError, before more is trained, where the labels themselves define no score to choose by."""
         # Of a stack the other runs go on; this one ends with the same words.
         if self.state.best_step or self.start.stacked:
             return
@@ -352,8 +352,8 @@ class Run:
 
     def _undefined(self) -> AffectError:
         return AffectError(
-            f"{self.folder}: {self.measures[0].shown} was defined on no evaluation (fewer than two labels, or all the "
-            "same), so that no weights were chosen: --train.choose last keeps the last ones"
+            f"{self.folder}: {self.measures[0].shown} was defined on no evaluation (fewer than two labels, or all "
+            "the same), so that no weights were chosen: --train.choose last keeps the last ones"
         )
 
     def _told(self, scores: Scores) -> str:

@@ -224,7 +224,8 @@ PYAV = {"m4a": ("ipod", "aac"), "mp4": ("mp4", "aac"), "webm": ("webm", "libopus
 def songs():
     """A tone of two seconds in each format that PyAV reads."""
     samples = (2**15 * tone(48_000, 2.0)).astype(np.int16)[None]
-    return {ending: song(samples, rate=48_000, form=form, codec=codec) for ending, (form, codec) in PYAV.items()}
+    facts = {"rate": 48_000, "bit_rate": 64_000}
+    return {ending: song(samples, form=form, codec=codec, **facts) for ending, (form, codec) in PYAV.items()}
 
 
 @pytest.mark.parametrize("ending", PYAV)

@@ -249,7 +249,9 @@ def test_an_official_split_needs_no_speakers_and_says_what_cannot_be_told(speake
     assert set(splits.split(data, "column", 1)["test"]["session"]) == {"Ses01"}
     assert "a split by column: " in caplog.text and "whether parts share one cannot be told" in caplog.text
     told = splits.unnamed(data, range(len(data)))
-    assert told.startswith({"none": "no utterance has a speaker", "some": "32 of 160", "no column": "the corpus"}[speakers])
+    assert told.startswith(
+        {"none": "no utterance has a speaker", "some": "32 of 160", "no column": "the corpus"}[speakers]
+    )
 
 
 def test_known_speakers_are_held_apart_beside_unknown_ones():
@@ -262,11 +264,13 @@ def test_known_speakers_are_held_apart_beside_unknown_ones():
     ("value", "part"),
     [("train", "train"), ("TRN", "train"), (" Training ", "train"), ("dev", "valid"), ("Development", "valid"),
      ("val", "valid"), ("devel", "valid"), ("tst", "test"), ("eval", "test"), ("Evaluation", "test"), ("Test1", "test"),
-     ("test-clean", "test"), ("testing", "test"), ("eval2", "test"), ("tst_b", "test"), ("evaluated", ""), ("trained", ""),
-     ("", ""), ("fold1", "")],
+     ("test-clean", "test"), ("testing", "test"), ("eval2", "test"), ("tst_b", "test"), ("evaluated", ""),
+     ("trained", ""), ("", ""), ("fold1", "")],
 )  # fmt: skip
 def test_words_for_parts(value, part):
     assert part_of(value) == part
+
+
 @pytest.mark.parametrize("kind", ["session", "speaker", "column", "script"])
 def test_the_same_recording_in_two_parts_is_refused_with_its_pairs(kind, caplog):
     data = dyads()

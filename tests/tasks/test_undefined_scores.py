@@ -25,7 +25,12 @@ CORRELATIONS = ("ccc", "pearson", "srcc", "krcc", "plcc", "r2", "quality", "mean
 def rows(task, targets, value):
     """Rows that all have the label `value` (None: none), and predictions that differ."""
     return [
-        {"id": str(k), "speaker": "s", "prediction": {name: 1.0 + k for name in targets}, "target": dict.fromkeys(targets, value)}
+        {
+            "id": str(k),
+            "speaker": "s",
+            "prediction": {name: 1.0 + k for name in targets},
+            "target": dict.fromkeys(targets, value),
+        }
         for k in range(4)
     ]
 
@@ -41,7 +46,9 @@ def test_no_label_is_no_score(recipe):
 @pytest.mark.parametrize("recipe", [Emotion(), TalkingFace()], ids=lambda recipe: recipe.task)
 def test_constant_labels_define_no_correlation(recipe, value):
     task = make(recipe)
-    targets = [measure.name.partition("_")[2] for measure in task.measures if measure.name.startswith(("pearson", "rmse"))]
+    targets = [
+        measure.name.partition("_")[2] for measure in task.measures if measure.name.startswith(("pearson", "rmse"))
+    ]
     for measure in task.measures:
         if measure.name.startswith(CORRELATIONS):
             assert math.isnan(measure.score(rows(task, set(targets), value))), measure.name

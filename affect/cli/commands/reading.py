@@ -107,7 +107,8 @@ def inspect(
     if scale is not None and not -math.inf < scale[0] < scale[1] < math.inf:
         raise AffectError(f"--scale must be low then high, both finite, not {scale[0]:g} {scale[1]:g}")
     asked: dict[str, Any] = {
-        "scale": scale, "columns": corpora.mapping(columns), "raters": raters, "labels": labels, "audio": audio, "subset": subset,
+        "scale": scale, "columns": corpora.mapping(columns), "raters": raters, "labels": labels, "audio": audio,
+        "subset": subset,
         "revision": revision, "limit": limit, "streaming": streaming,
         "audio_feature": audio_feature, "text_feature": text_feature, "video_feature": video_feature,
     }  # fmt: skip

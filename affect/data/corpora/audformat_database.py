@@ -1,7 +1,7 @@
 """A database in audEERING's format: `db.yaml`, a table each in `db.<table>.csv` or `.parquet`, and the files.
 
-All tables with a column `file` are put together, those with `start` and `end` cut it. A table's split is the part of its
-rows, and what a table without files says of speakers (gender) is theirs. Columns go by our names, as in other folders.
+All tables with a column `file` are put together, those with `start` and `end` cut it. A table's split is the part of
+its rows, and what a table without files says of speakers (gender) is theirs. Columns go by our names, as elsewhere.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _header(file: Path) -> dict[str, Any]:
 
 
 def _records(folder: Path, header: Mapping[str, Any], wanted: str | None) -> list[Cells]:
-    """Return what all tables say of each file, or of each segment where there are any, of those `wanted` names alone."""
+    """Return what all tables say of each file, or of each segment where there are any, that the table `wanted` has."""
     if wanted is not None and wanted not in header["tables"]:
         raise AffectError(f"{folder / HEADER} has no table {wanted!r}; it has: {', '.join(header['tables'])}")
     by_file: dict[Key, Cells] = {}
@@ -88,8 +88,8 @@ def _records(folder: Path, header: Mapping[str, Any], wanted: str | None) -> lis
             _join((by_file if whole else by_segment).setdefault(key, {}), own, name)
             if labelled:
                 chosen.add(key)
-    whole = {key[0]: cells for key, cells in by_file.items()}
-    rows = [{**whole.get(key[0], {}), **cells} for key, cells in (by_segment or by_file).items() if key in chosen]
+    of_file = {key[0]: cells for key, cells in by_file.items()}
+    rows = [{**of_file.get(key[0], {}), **cells} for key, cells in (by_segment or by_file).items() if key in chosen]
     return [{**speakers.get(cells.get("speaker", ""), {}), **cells} for cells in rows]
 
 

@@ -1,4 +1,4 @@
-"""Which column of a user's table is which of ours: by its name in any case, by names that mean the same, by proposal."""
+"""Which column of a user's table is which of ours: by its name in any case, by another word for it, by proposal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ SAME = {"path": ("file",), "start": ("begin",)}
 """Names that are taken for ours without a word: those of audformat, and the other word for a start."""
 
 _ALIASES = {
-    "path": ("file", "filename", "filepath", "audio", "audiofile", "audiopath", "wav", "wavfile", "wavpath", "recording",
-             "clip", "sound"),
+    "path": ("file", "filename", "filepath", "audio", "audiofile", "audiopath", "wav", "wavfile", "wavpath",
+             "recording", "clip", "sound"),
     "audio": ("audio", "path", "file", "filename", "filepath", "audiofile", "audiopath", "wav", "wavfile", "wavpath"),
     "speaker": ("speaker", "speakerid", "spk", "spkid", "spkrid", "spkr", "subject", "subjectid", "actor", "actorid",
                 "participant", "participantid", "talker", "person"),

@@ -13,7 +13,7 @@ has a reader of its own):
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from affect.data.corpora import kaldi_files
@@ -29,7 +29,7 @@ from affect.data.files import unnamed
 from affect.data.table_file import SEPARATORS, Cells, read_csv
 from affect.errors import AffectError
 
-Records = Sequence[tuple[int, Cells]]
+Records = list[tuple[int, Cells]]
 
 
 def read(

@@ -56,11 +56,12 @@ def read(
 ) -> Corpus:  # fmt: skip
     """Return the rows of a `datasets` source whose audio is sound and whose labels lie on `scale`.
 
-    `columns` maps our names to the source's (`{"valence": "EmoVal"}`); columns already called by our names, in any case, need no
-    mapping. With `end` or `duration` beside `start` a row is that part of its recording. `raters` averages several rows of
-    one (`raters.MEAN`), `decimal` stands before the fractions of numbers in texts. All parts are read and the column `split`, where the source has none, tells which. `subset` is one of the
-    source's configurations and `revision` one of its versions on the Hub. With `streaming` only the rows up to
-    `limit` are fetched. Raises AffectError where the source or a column cannot be had, or an option does nothing.
+    `columns` maps our names to the source's (`{"valence": "EmoVal"}`); columns already called by our names, in any
+    case, need no mapping. With `end` or `duration` beside `start` a row is that part of its recording. `raters`
+    averages several rows of one (`raters.MEAN`), `decimal` stands before the fractions of numbers in texts. All parts
+    are read and the column `split`, where the source has none, tells which. `subset` is one of the source's
+    configurations and `revision` one of its versions on the Hub. With `streaming` only the rows up to `limit` are
+    fetched. Raises AffectError where the source or a column cannot be had, or an option does nothing.
     """
     # Imported here: help and recipes ask this file, too.
     import datasets
@@ -154,9 +155,7 @@ def _rows(table: Dataset, names: Mapping[str, str], further: Sequence[str], part
         yield row
 
 
-def _faults(
-    rows: Sequence[Row], scale: tuple[float, float] | None, decimal: str, further: Sequence[str]
-) -> list[str]:
+def _faults(rows: Sequence[Row], scale: tuple[float, float] | None, decimal: str, further: Sequence[str]) -> list[str]:
     """Make the rows' labels numbers and parts; return why a row cannot be used, "" where it can."""
     faults: list[str] = []
     for place, row in enumerate(rows):
@@ -189,9 +188,7 @@ def _corpus(
     if not in_memory:
         paths = [str((row["audio"] or {}).get("path") or "") for row in sound]
         files = NamedFiles(base)
-        rows = [
-            {**row, "path": str(files.place(path)), RECORDING: path} for row, path in zip(rows, paths, strict=True)
-        ]
+        rows = [{**row, "path": str(files.place(path)), RECORDING: path} for row, path in zip(rows, paths, strict=True)]
         faults = [fault or _absence(files, path) for fault, path in zip(faults, paths, strict=True)]
     usable = [index for index, fault in enumerate(faults) if not fault]
     kept = [rows[index] for index in usable]

@@ -15,7 +15,6 @@ from affect.data.corpora.kaldi_files import SCP, SPEAKERS, lines, utterances
 from affect.data.corpora.kinds import RECORDINGS
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
-from affect.errors import AffectError
 
 if TYPE_CHECKING:
     from affect.data.recordings import Annotated, RecordingCorpus

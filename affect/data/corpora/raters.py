@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from affect.data.agreement import alpha_of_names, alpha_of_numbers
-from affect.data.table_file import number
 from affect.data.corpus import LABELS, Exclusion, Ratings
+from affect.data.table_file import number
 from affect.errors import AffectError
 
 _LOG = logging.getLogger("affect")
@@ -85,7 +85,9 @@ def _averaged(group: Sequence[Row], further: Sequence[str], ties: Counter[str]) 
     """Return the mean row of a recording; an emotion without a majority is "", and counted in `ties`."""
     for name in _SHARED:
         if len(values := sorted(set(_values(group, name)))) > 1:
-            raise AffectError(f"{group[0]['id']} has rows of the {name} {values[0]!r} and {values[1]!r}: raters agree on it")
+            raise AffectError(
+                f"{group[0]['id']} has rows of the {name} {values[0]!r} and {values[1]!r}: raters agree on it"
+            )
     # Of texts the first that there is.
     row = {name: next(iter(_values(group, name)), value) for name, value in group[0].items()}
     for name in LABELS:

@@ -109,4 +109,3 @@ def cut(row: Row, verdict: Verdict) -> Row:
         "dialogue": row.get("dialogue") or row.get(RECORDING) or verdict.digest[:12],
         STILL: is_still(verdict.still, start, start + duration),
     }  # fmt: skip
-

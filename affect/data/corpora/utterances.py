@@ -35,8 +35,8 @@ TEXTS = (
 """Columns of text, "" where unknown. `digest` is the SHA-256 of the audio file."""
 
 NUMBERS = (*LABELS, "duration", "start", "offset")
-"""Columns of numbers, NaN where unknown; `duration`, `start` (in its dialogue) and `offset` (of a part of a recording: where
-it begins in the file) in seconds."""
+"""Columns of numbers, NaN where unknown; in seconds `duration`, `start` (in its dialogue) and `offset` (in its file, of
+a part of a recording)."""
 
 MADE = ("duration", "offset", "digest", "audio", "length", "prosody", "speaker_embedding")
 """Columns that affect fills itself: a user's own of these names are not taken over."""
@@ -71,7 +71,7 @@ def corpus_of_files(
     layout: Layout, rows: Sequence[Row], exclusions: Sequence[Exclusion], *, root: Path | str,
     scale: tuple[float, float] | None = None, further: Sequence[str] = (), raters: str | None = None,
 ) -> Corpus:  # fmt: skip
-    """Return the corpus of rows of the user's own, whose `path` may be named by several: parts of it (`CUT`), or raters.
+    """Return the corpus of rows of the user's own, of which several may name one `path`: parts of it (`CUT`), raters.
 
     Raises AffectError as `corpus_of_rows` does, and for several rows of one recording that `raters` does not average.
     """
@@ -116,7 +116,8 @@ def corpus_of_rows(
     return Corpus(
         name=layout.name, utterances=dataset_of(rows, labels, groups), exclusions=list(exclusions),
         scale=scale or _inferred(layout.name, rows, labels), inferred=scale is None, mapped=layout.mapped,
-        labels=labels, groups=groups, still=still, ratings=ratings, fingerprint=_fingerprint(layout.name, rows, (*labels, *groups)),
+        labels=labels, groups=groups, still=still, ratings=ratings,
+        fingerprint=_fingerprint(layout.name, rows, (*labels, *groups)),
     )  # fmt: skip
 
 
@@ -129,8 +130,8 @@ def _check_scale(layout: Layout, rows: int, exclusions: Sequence[Exclusion]) -> 
     values = [float(text) for reason in off for text in re.findall(r"-?\d+(?:\.\d+)?", reason.partition(" on ")[0])]
     low, high = layout.scale or (0.0, 0.0)
     raise AffectError(
-        f"{layout.name}: {len(off)} of {rows + len(off)} utterances have labels off its scale, {low:g} to {high:g}: they "
-        f"go from {min(values):g} to {max(values):g}; is it another corpus, or on another scale?"
+        f"{layout.name}: {len(off)} of {rows + len(off)} utterances have labels off its scale, {low:g} to {high:g}: "
+        f"they go from {min(values):g} to {max(values):g}; is it another corpus, or on another scale?"
     )
 
 
@@ -175,7 +176,7 @@ def own_columns(present: Iterable[str], taken: Iterable[str]) -> list[str]:
 def one_of_each(
     rows: Sequence[Row], raters: str | None, further: Sequence[str]
 ) -> tuple[list[Row], list[Exclusion], Ratings | None]:
-    """Return a row a recording and a recording an id, by id, what is left out, and what is known of averaged ratings."""
+    """Return a row a recording and a recording an id, by id, what is left out, and what ratings are averaged."""
     rows, again, ratings = one_row_each(rows, raters, further)
     kept, repeated = without_repeats(rows)
     return kept, [*again, *(replace(each, reason="id of another recording") for each in repeated)], ratings
@@ -200,7 +201,7 @@ def with_verdicts(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> tuple[lis
     parts = [(row, each) for row, each in zip(rows, verdicts, strict=True) if row.get(CUT)]
     whole = bool(parts) and are_cut([row for row, _ in parts], [each for _, each in parts])
     if whole:
-        _LOG.info("the files are as long as start and end say: they are cut already, and those are times of a dialogue")
+        _LOG.info("the files are as long as start and end say: they are cut already, and those are of a dialogue")
     kept: list[Row] = []
     left_out: list[Exclusion] = []
     for row, each in zip(rows, verdicts, strict=True):

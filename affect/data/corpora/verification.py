@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from affect.cache import cache_folder, read_json, write_json
 from affect.data import audio
-from affect.data.stillness import Span
 from affect.data.files import open_file
+from affect.data.stillness import Span
 from affect.errors import AffectError
 
 _LOG = logging.getLogger("affect")
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What verification found: duration (s), SHA-256 of the file, channels, still stretches (start, end in s), or the fault."""
+    """What verification found: duration (s), SHA-256, channels, still stretches (start, end in s), or the fault."""
 
     duration: float = float("nan")
     digest: str = ""

@@ -58,8 +58,8 @@ class Data:
     scale: tuple[float, float] | None = None
     """Lowest and highest label of your own data, inferred from the labels when not given; the corpora know theirs."""
     raters: Literal["mean"] | None = None
-    """Of your own data with a row a rater: mean averages them (an emotion is the one that most gave); such rows are refused
-    when not given."""
+    """Of your own data with a row a rater: mean averages them (the emotion is the one that most gave); such rows are
+    refused when not given."""
     decimal: Literal[".", ","] = "."
     """Of your own data: the sign before decimals."""
     labels: str | None = None

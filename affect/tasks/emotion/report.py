@@ -72,7 +72,7 @@ class EmotionReport(Task):
     recipe: Emotion
 
     def sections(self, study: Study) -> Sequence[Section]:
-        """Return a warning on labels that nobody rated, and what they are means of where raters have rows of their own."""
+        """Return a warning on labels that nobody rated, and what labels are means of."""
         facts = [fact for run in study.runs for fact in flat(run.environment).items()]
         mapped = any(key.split(".")[-1] == "mapped" and value is True for key, value in facts)
         ratings = study.environment.get("ratings")

@@ -86,7 +86,11 @@ def test_tables_that_contradict_each_other(database):
 
 @pytest.mark.parametrize(
     ("header", "message"),
-    [("a: [", "is no YAML"), ("a: 1", "it names no tables"), ("tables: {x: {}}", "has no db.x.csv and no db.x.parquet")],
+    [
+        ("a: [", "is no YAML"),
+        ("a: 1", "it names no tables"),
+        ("tables: {x: {}}", "has no db.x.csv and no db.x.parquet"),
+    ],
 )
 def test_bad_headers(database, header, message):
     (database / "db.yaml").write_text(header)

@@ -35,8 +35,8 @@ FORMS = {
     "no endings": ("labels.csv", "path,speaker,valence,arousal\na,1,3.5,2\nb,2,1.5,4\nsub/c,3,2,5\n", "."),
     "backslashes": ("labels.csv", "path,speaker,valence,arousal\na.wav,1,3.5,2\nb.flac,2,1.5,4\nsub\\c.wav,3,2,5\n",
                     "."),
-    "files in other case": ("labels.csv", "path,speaker,valence,arousal\nA.WAV,1,3.5,2\nB.flac,2,1.5,4\nsub/C.wav,3,2,5\n",
-                            "."),
+    "files in other case": (
+        "labels.csv", "path,speaker,valence,arousal\nA.WAV,1,3.5,2\nB.flac,2,1.5,4\nsub/C.wav,3,2,5\n", "."),
     "audformat": ("labels.csv", "file,speaker,valence,arousal\na.wav,1,3.5,2\nb.flac,2,1.5,4\nsub/c.wav,3,2,5\n", "."),
 }  # fmt: skip
 
@@ -104,7 +104,9 @@ def test_columns_are_matched_by_case_alone():
         "path": "Path", "speaker": "speaker", "valence": "VALENCE", "start": "Start",
     }  # fmt: skip
     assert matched(["A", "a "], ("a",), {}) == {"a": "A"} and matched(["VAL", "Val"], ("val",), {}) == {}
-    assert matched(["x"], ("path",), {"path": "x"}) == {"path": "x"} and matched(["path"], ("path",), {"path": "x"}) == {}
+    assert (
+        matched(["x"], ("path",), {"path": "x"}) == {"path": "x"} and matched(["path"], ("path",), {"path": "x"}) == {}
+    )
     assert proposed(["wav_path", "spk-ID", "v"], ("path", "speaker", "valence", "arousal")) == {
         "path": "wav_path", "speaker": "spk-ID", "valence": "v",
     }  # fmt: skip

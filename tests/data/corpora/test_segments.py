@@ -131,7 +131,9 @@ def test_kaldi_segments_beside_a_table(long):
     assert corpus.utterances["id"][:] == ["u0", "u1", "u3"] and corpus.utterances["speaker"][:] == ["s0", "s1", "s1"]
     assert corpus.utterances["duration"][:] == pytest.approx([0.5, 0.75, 1.0])
     assert corpus.utterances["transcript"][0] == "hello there"
-    assert [(each.what, each.reason) for each in corpus.exclusions] == [("u2", "utterance without a line in labels.csv")]
+    assert [(each.what, each.reason) for each in corpus.exclusions] == [
+        ("u2", "utterance without a line in labels.csv")
+    ]
 
 
 def test_a_source_of_datasets_is_cut_too(long, monkeypatch):
