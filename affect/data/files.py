@@ -72,20 +72,23 @@ def files_below(folder: Path, wanted: Callable[[str], bool]) -> tuple[list[Path]
     def visit(place: Path, above: frozenset[tuple[int, int]]) -> None:
         try:
             about = os.stat(place)
-            names = sorted(name for name in os.listdir(place) if name[0] != ".")
+            with os.scandir(place) as inside:
+                entries = sorted((each for each in inside if each.name[0] != "."), key=lambda each: each.name)
         except OSError as error:
             return leave_out(place, f"folder that cannot be read: {error.strerror}")
         own = (about.st_dev, about.st_ino)
         if own in above:
             return leave_out(place, f"loop of links: it leads to {os.path.realpath(place)}")
-        for name in names:
-            path = place / name
-            reason = absence(path)
+        for entry in entries:
+            path = place / entry.name
+            # What is no link is known without another look at the disk.
+            plain = entry.is_file(follow_symlinks=False)
+            reason = "" if plain else absence(path)
             if reason == "no file: a folder":
                 visit(path, above | {own})
-            elif not wanted(name) and reason != "loop of links":
+            elif not wanted(entry.name) and reason != "loop of links":
                 continue
-            elif reason or unreadable_name(name):
+            elif reason or unreadable_name(str(path)):
                 leave_out(path, reason or "name that is no UTF-8")
             else:
                 paths.append(path)

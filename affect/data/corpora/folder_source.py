@@ -74,8 +74,8 @@ def _names_files(table: Path) -> bool:
 def recordings(folder: Path) -> tuple[Parts, list[Exclusion]]:
     """Return the parts of a folder of recordings, and what is left out: what metadata doesn't name, archives, tables.
 
-    A row has `audio` (`video` of films), `FILE` and what metadata says; without metadata its `label` is the innermost folder, where these
-    differ. Raises AffectError for metadata that can't be read.
+    A row has `audio` (`video` of films), `FILE` and what metadata says; without metadata its `label` is the innermost
+    folder, where these differ. Raises AffectError for metadata that can't be read.
     """
     root = Path(os.path.abspath(folder))
     tables, left_out = files_below(root, lambda name: _ending(name) in (*BUILDERS, *_ARCHIVES) and name not in _ABOUT)
