@@ -207,7 +207,9 @@ def _described(root: Path, file: Path, left_out: list[Exclusion]) -> Iterator[tu
         name = record.pop(column)
         path = Path(os.path.normpath(file.parent / str(name or "")))
         if SURPLUS in record:
-            left_out.append(Exclusion(what=where, reason=f"{SURPLUS}: {record[SURPLUS][:40]!r} is beyond the last column"))
+            left_out.append(
+                Exclusion(what=where, reason=f"{SURPLUS}: {record[SURPLUS][:40]!r} is beyond the last column")
+            )
         elif not name:
             left_out.append(Exclusion(what=where, reason="no audio: file_name is empty"))
         elif not path.is_relative_to(root):
