@@ -42,7 +42,7 @@ def opened(source: str | Path | bytes, name: str, kind: str) -> Iterator[BinaryI
         file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else open_file(source)
     except FileNotFoundError as error:
         link = not isinstance(source, bytes) and os.path.islink(source)
-        reason = absence(source) if link else f"no such {kind} file"
+        reason = absence(str(source)) if link else f"no such {kind} file"
         raise AffectError(f"{name}: {reason}") from error
     except (OSError, ValueError) as error:
         raise AffectError(f"{name}: cannot be opened ({getattr(error, 'strerror', None) or error})") from error

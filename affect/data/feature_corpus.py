@@ -124,14 +124,16 @@ def read_table(folder: Path, names: Sequence[str], cache: Path) -> Table:
 
 def read_frames(path: str | Path) -> NDArray[np.floating[Any]]:
     """Return the frames [T, D] of an npy file of [D] or [T, D], float16 or float32; raises AffectError for others."""
-    array = read_array(path)
+    array: NDArray[Any] = read_array(path)
     if array.dtype.kind != "f":
         raise AffectError(f"{path} holds {array.dtype}, not float16, float32 or float64; write it as float32")
     if array.ndim not in (1, 2) or array.shape[-1] == 0:
         raise AffectError(f"{path} has the shape {list(array.shape)}; a feature is a vector [D] or frames [T, D]")
     with np.errstate(over="ignore"):
         # What overflows is infinite, and named as such.
-        frames = array.astype(np.float16 if array.dtype.itemsize == 2 else np.float32, copy=False)
+        frames: NDArray[np.floating[Any]] = array.astype(
+            np.float16 if array.dtype.itemsize == 2 else np.float32, copy=False
+        )
     if not np.isfinite(frames).all():
         raise AffectError(f"{path} holds NaN or infinite values; extract it again")
     return frames.reshape(-1, array.shape[-1])

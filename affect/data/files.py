@@ -6,11 +6,11 @@ A FIFO or a device is never opened, since it may block for ever or never end. Li
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
 
 from affect.data.corpus import Exclusion
 from affect.data.endings import SOUND
@@ -18,7 +18,7 @@ from affect.data.endings import SOUND
 _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 
 
-def open_file(path: str | Path) -> BinaryIO:
+def open_file(path: str | Path) -> io.BufferedReader:
     """Open a file to be read as bytes; raises OSError where it can't be, is a FIFO or a device."""
     try:
         kind = _KINDS.get(stat.S_IFMT(os.stat(path).st_mode))
@@ -72,20 +72,23 @@ def files_below(folder: Path, wanted: Callable[[str], bool]) -> tuple[list[Path]
     def visit(place: Path, above: frozenset[tuple[int, int]]) -> None:
         try:
             about = os.stat(place)
-            names = sorted(name for name in os.listdir(place) if name[0] != ".")
+            with os.scandir(place) as inside:
+                entries = sorted((each for each in inside if each.name[0] != "."), key=lambda each: each.name)
         except OSError as error:
             return leave_out(place, f"folder that cannot be read: {error.strerror}")
         own = (about.st_dev, about.st_ino)
         if own in above:
             return leave_out(place, f"loop of links: it leads to {os.path.realpath(place)}")
-        for name in names:
-            path = place / name
-            reason = absence(path)
+        for entry in entries:
+            path = place / entry.name
+            # What is no link is known without another look at the disk.
+            plain = entry.is_file(follow_symlinks=False)
+            reason = "" if plain else absence(path)
             if reason == "no file: a folder":
                 visit(path, above | {own})
-            elif not wanted(name) and reason != "loop of links":
+            elif not wanted(entry.name) and reason != "loop of links":
                 continue
-            elif reason or unreadable_name(name):
+            elif reason or unreadable_name(str(path)):
                 leave_out(path, reason or "name that is no UTF-8")
             else:
                 paths.append(path)
@@ -94,9 +97,7 @@ def files_below(folder: Path, wanted: Callable[[str], bool]) -> tuple[list[Path]
     return paths, left_out
 
 
-def unnamed(
-    folder: Path, named: Iterable[str | Path], reason: str, endings: frozenset[str] = SOUND
-) -> list[Exclusion]:
+def unnamed(folder: Path, named: Iterable[str | Path], reason: str, endings: frozenset[str] = SOUND) -> list[Exclusion]:
     """Return an exclusion, for this reason, of each file below a folder (of sound) that is none of those `named`."""
     paths, left_out = files_below(folder, lambda name: os.path.splitext(name)[1].lower() in endings)
     own = {os.path.abspath(path) for path in named}
@@ -110,7 +111,9 @@ def leaving(root: str | Path, paths: Iterable[str]) -> list[str]:
     above, real = os.path.abspath(root), os.path.realpath(root)
     named = (path for path in paths if path and _is_below(os.path.abspath(path), above))
     away = [path for path in named if not _is_below(os.path.realpath(path), real)]
-    words = f"links: {len(away)} lead out of the folder, {away[0]} to {os.path.realpath(away[0])} for one" if away else ""
+    words = (
+        f"links: {len(away)} lead out of the folder, {away[0]} to {os.path.realpath(away[0])} for one" if away else ""
+    )
     return [words] * bool(words)
 
 

@@ -70,7 +70,16 @@ def read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
         # numpy parses the header as Python, whose parser can fail where several threads parse at once (3.11).
         with _PARSER:
             shape, fortran, dtype = readers[version](stream)
-    except (TypeError, SyntaxError, TokenError, ArithmeticError, MemoryError, RecursionError, LookupError, AttributeError) as error:
+    except (
+        TypeError,
+        SyntaxError,
+        TokenError,
+        ArithmeticError,
+        MemoryError,
+        RecursionError,
+        LookupError,
+        AttributeError,
+    ) as error:
         raise ValueError(first_line(error)) from error
     if any(size < 0 for size in shape):
         raise ValueError(f"a shape of {list(shape)}")

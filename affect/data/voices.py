@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from affect.cache import cache_folder, lock, read_json, stamp, write_json
 from affect.data import audio, corpora, store
 from affect.data.activity import RATE
-from affect.data.table_file import SEPARATORS, read_csv
 from affect.data.corpora.verification import in_threads
 from affect.data.corpus import Exclusion, summary
 from affect.data.files import absence
 from affect.data.noise import audio_files
 from affect.data.speech_spans import speech_spans
+from affect.data.table_file import SEPARATORS, read_csv
 from affect.errors import AffectError
 
 _LOG = logging.getLogger("affect")

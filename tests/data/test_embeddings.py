@@ -59,7 +59,7 @@ def test_what_is_not_there_or_damaged_is_named(tmp_path):
     with pytest.raises(AffectError, match="there is no"):
         embeddings.add(utterances(), tmp_path / "nothing.parquet")
     (tmp_path / "a.npy").write_bytes(b"x")
-    with pytest.raises(AffectError, match="can't be read"):
+    with pytest.raises(AffectError, match="a.npy is no readable npy file"):
         embeddings.add(utterances(), tmp_path)
 
 

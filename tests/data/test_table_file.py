@@ -97,7 +97,11 @@ def test_what_never_ends_is_not_opened(tmp_path, make):
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [("[" * 100_000, "t:1: it is no JSON"), ('{"a": 1, "b": 2, "a": 3}', "the key 'a' comes twice"), ("[1]", "no object")],
+    [
+        ("[" * 100_000, "t:1: it is no JSON"),
+        ('{"a": 1, "b": 2, "a": 3}', "the key 'a' comes twice"),
+        ("[1]", "no object"),
+    ],
 )
 def test_lines_of_json_that_are_no_row(line, words):
     with pytest.raises(AffectError, match=words) as caught:

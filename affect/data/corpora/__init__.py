@@ -120,7 +120,7 @@ def read(kind: Kind[C], corpus: str, root: str | Path, *, name: str | None = Non
     return cast(C, made if name is None else replace(made, name=name))
 
 
-def _check_scale(scale: object) -> None:
+def _check_scale(scale: Any) -> None:
     """Raise AffectError for a scale, or one of several by name, that does not go from low to high or has no end."""
     for low, high in scale.values() if isinstance(scale, Mapping) else [] if scale is None else [scale]:
         if not -math.inf < low < high < math.inf:

@@ -74,8 +74,8 @@ def _names_files(table: Path) -> bool:
 def recordings(folder: Path) -> tuple[Parts, list[Exclusion]]:
     """Return the parts of a folder of recordings, and what is left out: what metadata doesn't name, archives, tables.
 
-    A row has `audio` (`video` of films), `FILE` and what metadata says; without metadata its `label` is the innermost folder, where these
-    differ. Raises AffectError for metadata that can't be read.
+    A row has `audio` (`video` of films), `FILE` and what metadata says; without metadata its `label` is the innermost
+    folder, where these differ. Raises AffectError for metadata that can't be read.
     """
     root = Path(os.path.abspath(folder))
     tables, left_out = files_below(root, lambda name: _ending(name) in (*BUILDERS, *_ARCHIVES) and name not in _ABOUT)
@@ -207,7 +207,9 @@ def _described(root: Path, file: Path, left_out: list[Exclusion]) -> Iterator[tu
         name = record.pop(column)
         path = Path(os.path.normpath(file.parent / str(name or "")))
         if SURPLUS in record:
-            left_out.append(Exclusion(what=where, reason=f"{SURPLUS}: {record[SURPLUS][:40]!r} is beyond the last column"))
+            left_out.append(
+                Exclusion(what=where, reason=f"{SURPLUS}: {record[SURPLUS][:40]!r} is beyond the last column")
+            )
         elif not name:
             left_out.append(Exclusion(what=where, reason="no audio: file_name is empty"))
         elif not path.is_relative_to(root):

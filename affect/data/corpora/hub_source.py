@@ -13,7 +13,16 @@ from typing import Any
 
 import datasets
 import huggingface_hub
-from datasets import Audio, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value, packaged_modules
+from datasets import (
+    Audio,
+    Dataset,
+    DatasetDict,
+    Features,
+    IterableDataset,
+    IterableDatasetDict,
+    Value,
+    packaged_modules,
+)
 
 from affect.data.corpora import folder_source
 from affect.data.corpora.folder_source import FILE as FILE
@@ -127,7 +136,7 @@ def _open(
 def _by_rules(
     root: str, subset: str | None, revision: str | None, streaming: bool, left_out: list[Exclusion]
 ) -> dict[str, Dataset | IterableDataset]:
-    """Return the parts that the rules of a source name, its own or those of datasets; files beside them are left out."""
+    """Return the parts that the rules of a source name, its own or those of datasets; others are left out."""
     builder = datasets.load_dataset_builder(root, subset, revision=revision)
     files = [str(file) for files in (builder.config.data_files or {}).values() for file in files]
     read = {file.rpartition("@")[2] if file.startswith("hf:") else os.path.realpath(file) for file in files}
@@ -160,8 +169,10 @@ def _named(opened: Any) -> dict[str, Dataset | IterableDataset]:
     return {str(name): part for name, part in parts.items()}
 
 
-def _built(builder: str, paths: Sequence[Path], streaming: bool, left_out: list[Exclusion]) -> Dataset | IterableDataset:
-    """Return some tables of one kind as one; CSV, in which datasets would make numbers and gaps of texts, by affect."""
+def _built(
+    builder: str, paths: Sequence[Path], streaming: bool, left_out: list[Exclusion]
+) -> Dataset | IterableDataset:
+    """Return some tables of one kind as one; CSV, of whose texts datasets would make numbers and gaps, by affect."""
     if builder == "csv":
         table, others = folder_source.read_tables(paths)
         left_out += others

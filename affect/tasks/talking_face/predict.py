@@ -20,7 +20,7 @@ from affect.data.corpora import score_folder
 from affect.data.pickle_file import is_pickle, refuse
 from affect.data.score_samples import FEATURES
 from affect.data.store import Store
-from affect.errors import AffectError, first_line
+from affect.errors import AffectError
 from affect.inference.opening import Opened
 from affect.models import saving
 from affect.task import SPREAD, Row, Task

@@ -181,11 +181,15 @@ def test_what_no_line_names_and_what_is_no_file_is_told(tmp_path):
 
 @pytest.mark.parametrize("value", ["0_3", "1e400", "3,5", "inf"])
 def test_no_row_that_can_be_used_is_told_with_values(tmp_path, value):
-    write_table(tmp_path, "path;speaker;valence;arousal\n" + f"a.wav;s;{value};3\nb.wav;t;{value};3\nc.wav;u;2;{value}\n")
+    write_table(
+        tmp_path, "path;speaker;valence;arousal\n" + f"a.wav;s;{value};3\nb.wav;t;{value};3\nc.wav;u;2;{value}\n"
+    )
     hint = " (decimal commas? --data.decimal ,)" if value == "3,5" else ""
     with pytest.raises(AffectError) as caught:
         csv_folder.read(tmp_path)
-    assert f"(3 label is no number; for example a.wav: label is no number: valence '{value}'{hint}; " in str(caught.value)
+    assert f"(3 label is no number; for example a.wav: label is no number: valence '{value}'{hint}; " in str(
+        caught.value
+    )
     assert str(caught.value).count(f"'{value}'") == 3 and "\n" not in str(caught.value)
 
 
@@ -197,7 +201,8 @@ def test_a_scale_has_ends(tmp_path, scale):
 
 
 def test_copies_are_told_and_refused_between_parts(tmp_path, caplog):
-    write_table(tmp_path, "path,speaker,valence,arousal,split\na.wav,s1,2,3,train\nb.wav,s2,2,3,train\nc.wav,s3,2,3,dev\n"
+    write_table(tmp_path, "path,speaker,valence,arousal,split\na.wav,s1,2,3,train\nb.wav,s2,2,3,train\n"
+                "c.wav,s3,2,3,dev\n"
                 "d.wav,s4,2,3,test\n", wavs=("a.wav", "c.wav"))  # fmt: skip
     for other in ("b.wav", "d.wav"):
         shutil.copy(tmp_path / "a.wav", tmp_path / other)

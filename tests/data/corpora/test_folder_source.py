@@ -114,7 +114,8 @@ def test_what_else_lies_there_is_told(folder, tmp_path):
     left_out = [(each.what, each.reason.partition(":")[0]) for each in corpus.exclusions]
     assert sorted(left_out) == [
         ("a.wav", "listed more than once"), ("b.wav", "recording that no metadata names"),
-        ("below/c.wav", "missing audio file"), ("d.wav", "dangling link"), ("labels.csv", "table that is no metadata.csv"),
+        ("below/c.wav", "missing audio file"), ("d.wav", "dangling link"),
+        ("labels.csv", "table that is no metadata.csv"),
         ("metadata.csv:4", "outside of the folder"), ("metadata.csv:5", "no audio"),
         ("metadata.csv:6", "more cells than columns"), ("more.zip", "archive"),
     ]  # fmt: skip
@@ -137,7 +138,9 @@ TEXTS = ["None", "null", "NA", "nan", "N/A", "true", "1.0", "007", "say \u2028 i
 
 def test_csv_is_the_twin_of_jsonl(folder):
     head = ("file_name", "id", "speaker", "transcript", "valence", "arousal")
-    rows = [dict(zip(head, (f"{k}.wav", f"{k:03d}", f"00{k}", text, "2", "3"), strict=True)) for k, text in enumerate(TEXTS)]
+    rows = [
+        dict(zip(head, (f"{k}.wav", f"{k:03d}", f"00{k}", text, "2", "3"), strict=True)) for k, text in enumerate(TEXTS)
+    ]
     wavs = dict.fromkeys(row["file_name"] for row in rows)
     table = ",".join(head) + "\n" + "".join(",".join(row.values()) + "\n" for row in rows)
     for name in ("metadata", "table"):
@@ -153,7 +156,10 @@ def test_csv_is_the_twin_of_jsonl(folder):
 
 
 def test_tables_of_a_folder_are_all_read(folder):
-    tables = {f"{part}.csv": lines(f"{part}.wav", head="path,speaker,valence,arousal") for part in ("train", "dev_1", "studio")}
+    tables = {
+        f"{part}.csv": lines(f"{part}.wav", head="path,speaker,valence,arousal")
+        for part in ("train", "dev_1", "studio")
+    }
     root = folder({**tables, "train.wav": None, "studio.wav": None, "more.wav": None, "odd.jsonl": "{}\n"})
     corpus = hub_dataset.read(root)
     assert corpus.utterances["split"][:] == ["studio", "train"]
@@ -170,7 +176,7 @@ def test_tables_of_a_folder_are_all_read(folder):
 
 @pytest.mark.parametrize("name", ["csv", "parquet", "text", "json", "audiofolder", "train[1]*"])
 def test_a_path_that_exists_is_a_path(folder, tmp_path, monkeypatch, name):
-    """Also where `datasets` has a builder of that name, which would read the working folder, or a pattern would match."""
+    """Also where `datasets` has a builder of that name, which would read the working folder, or a pattern matches."""
     monkeypatch.chdir(tmp_path)
     folder({"train1.csv": lines("x.wav"), "metadata.csv": lines("x.wav"), "x.wav": None}, ".")
     own = folder({"mine.wav": None, "metadata.csv": lines("mine.wav")}, name)
@@ -197,7 +203,9 @@ def test_what_a_card_leaves_out_is_told(folder):
     card = "---\nconfigs:\n- config_name: default\n  data_files: own.parquet\n---\n"
     root = folder({"a.wav": None, "README.md": card})
     for name in ("own", "other"):
-        Dataset.from_dict({"audio": ["a.wav"], "speaker": [name], "valence": [2.0]}).to_parquet(root / f"{name}.parquet")
+        Dataset.from_dict({"audio": ["a.wav"], "speaker": [name], "valence": [2.0]}).to_parquet(
+            root / f"{name}.parquet"
+        )
     corpus = hub_dataset.read(root)
     assert corpus.utterances["speaker"][:] == ["own"]
     assert {each.what for each in corpus.exclusions} == {"a.wav", "other.parquet"}

@@ -116,7 +116,9 @@ def test_what_cannot_be_read(folder):
 
 
 def test_names_that_are_no_text_and_lines_that_are_too_deep(folder):
-    write(folder / "recordings.jsonl", [recording("a", "a.wav"), recording("b\ud800", "b.wav"), recording("c", "x" * 999)])
+    write(
+        folder / "recordings.jsonl", [recording("a", "a.wav"), recording("b\ud800", "b.wav"), recording("c", "x" * 999)]
+    )
     write(folder / "supervisions.jsonl", [supervision(k, name, 0, 1) for k, name in enumerate(("a", "b\ud800", "c"))])
     corpus = read(folder)
     assert list(corpus.recordings["id"]) == ["a"]

@@ -369,7 +369,9 @@ def test_utterances_with_the_very_same_features_are_said(root, caplog):
             shutil.copy(root / "features" / feature / f"{first}.npy", root / "features" / feature / f"{second}.npy")
     read(root, **ALL)
     first, train, test = list(made["train"])[2], list(made["train"])[1], list(made["test1"])[1]
-    assert f"1 utterances with the very same features are there under two names: {train} (train) = {first}" in caplog.text
+    assert (
+        f"1 utterances with the very same features are there under two names: {train} (train) = {first}" in caplog.text
+    )
     assert f"in two parts under two names: {train} (train) = {test} (test1)" in caplog.text
     caplog.clear()
     # The same words may be said twice.

@@ -308,7 +308,9 @@ def test_the_same_recording_to_train_on_and_to_test_is_refused(voices_root, reco
     for ending in (".wav", ".rttm"):
         shutil.copy(root / "train" / f"r0{ending}", root / "test" / f"again{ending}")
     (root / "test" / "again.rttm").write_text((root / "train" / "r0.rttm").read_text().replace("r0", "again"))
-    with pytest.raises(AffectError, match=r"1 recordings are in two parts .*: r0 \(train\) = again \(test\) \(remove one"):
+    with pytest.raises(
+        AffectError, match=r"1 recordings are in two parts .*: r0 \(train\) = again \(test\) \(remove one"
+    ):
         with_recordings(voices_root, root).datasets()
     with_recordings(voices_root, root, real=0.0).datasets()
 
@@ -318,6 +320,7 @@ def test_a_recording_of_a_voice_to_train_with_and_of_one_to_test_is_refused(fold
     shutil.copytree(voices_root / "unseen", tmp_path / "test")
     (tmp_path / "test" / "another").mkdir()
     shutil.copy(first, tmp_path / "test" / "another" / "x.wav")
-    words = rf"leaks: 1 recordings of voices are in two parts .*: {first.name.partition('-')[0]} \(train\) = another \(test\)"
+    who = first.name.partition("-")[0]
+    words = rf"leaks: 1 recordings of voices are in two parts .*: {who} \(train\) = another \(test\)"
     with pytest.raises(AffectError, match=words):
         read(Data(voices="folder", root=str(folder), test_root=str(tmp_path / "test")))
