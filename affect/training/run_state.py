@@ -72,10 +72,10 @@ def read(folder: Path) -> State:
 def judge(state: State, score: float, sign: int, epoch: int, recipe: Recipe) -> tuple[bool, list[str]]:
     """Take a validation score into `state`; return whether the weights are the best so far, and what to tell.
 
-    `sign` is 1 where higher scores are better, else -1. A score that is not defined (NaN) is never better, and no
+    `sign` is 1 where higher scores are better, else -1. A score that is not defined (NaN) is never better, nor a
     reason to stop before one was. The weights kept, early stopping (`train.min_delta`) and the plateau schedule
-    (`optim.plateau_delta`) each have a bar of their own: a score that is barely better is kept, but does not put off the
-    end.
+    (`optim.plateau_delta`) each have a bar of their own: a score that is barely better is kept, but puts off
+    no end.
     """
     train, optim = recipe.train, recipe.optim
     last = train.choose == "last"

@@ -7,51 +7,37 @@ import math
 import numpy as np
 import pytest
 
+from affect import tasks
 from affect.recipe import Recipe
-from affect.tasks import make
-from affect.tasks.diarization.config import Diarization
-from affect.tasks.emotion.config import Emotion
-from affect.tasks.multimodal_emotion.config import MultimodalEmotion
-from affect.tasks.talking_face.config import TalkingFace
 from affect.training.run_state import State, judge
 
-TASKS = [
-    Emotion(), Emotion(targets=("valence", "arousal", "dominance", "emotion")), Emotion(targets=("emotion",)),
-    MultimodalEmotion(), TalkingFace(), Diarization(),
-]  # fmt: skip
+MADE = [tasks.make(tasks.task_class(name).recipe_class()) for name in tasks.TASKS]
 CORRELATIONS = ("ccc", "pearson", "srcc", "krcc", "plcc", "r2", "quality", "mean")
 
 
-def rows(task, targets, value):
+def rows(task, value):
     """Rows that all have the label `value` (None: none), and predictions that differ."""
+    targets = {m.name.partition("_")[2] for m in task.measures if m.name.startswith(("pearson", "rmse", "ccc", "mse"))}
     return [
-        {
-            "id": str(k),
-            "speaker": "s",
-            "prediction": {name: 1.0 + k for name in targets},
-            "target": dict.fromkeys(targets, value),
-        }
+        {"id": str(k), "speaker": "s", "prediction": {name: 1.0 + k for name in targets},
+         "target": dict.fromkeys(targets, value)}
         for k in range(4)
-    ]
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize("recipe", TASKS, ids=lambda recipe: f"{recipe.task}-{len(getattr(recipe, 'targets', ()))}")
-def test_no_label_is_no_score(recipe):
+@pytest.mark.parametrize("task", MADE, ids=lambda task: task.recipe_class.task)
+def test_no_label_is_no_score(task):
     """0 would be the best of all errors, and the worst of all correlations."""
-    for measure in make(recipe).measures:
+    for measure in task.measures:
         assert math.isnan(measure.score([])), measure.name
 
 
 @pytest.mark.parametrize("value", [2.0, None])
-@pytest.mark.parametrize("recipe", [Emotion(), TalkingFace()], ids=lambda recipe: recipe.task)
-def test_constant_labels_define_no_correlation(recipe, value):
-    task = make(recipe)
-    targets = [
-        measure.name.partition("_")[2] for measure in task.measures if measure.name.startswith(("pearson", "rmse"))
-    ]
+@pytest.mark.parametrize("task", MADE, ids=lambda task: task.recipe_class.task)
+def test_constant_labels_define_no_correlation(task, value):
     for measure in task.measures:
         if measure.name.startswith(CORRELATIONS):
-            assert math.isnan(measure.score(rows(task, set(targets), value))), measure.name
+            assert math.isnan(measure.score(rows(task, value))), measure.name
 
 
 def test_an_undefined_score_is_the_best_of_nothing():
