@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,13 +48,29 @@ def summary(exclusions: Sequence[Exclusion]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ratings:
+    """The ratings that labels are means of: rows, recordings, Krippendorff's alpha by label where it is defined."""
+
+    rows: int
+    recordings: int
+    agreement: Mapping[str, float]
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        alphas = ", ".join(f"{name} {alpha:.2f}" for name, alpha in self.agreement.items())
+        words = f"means of {self.rows} rows of {self.recordings} recordings"
+        return f"{words}; Krippendorff's alpha: {alphas or 'not defined'}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Corpus:
     """A corpus as read from disk: its utterances, what was left out, its scale and its version.
 
     `name` is the layout's, or the user's for it. `scale` is the lowest and highest value of the raw ratings; `inferred`
     says that it was taken from the labels, and `mapped` that the ratings were derived from categories. `labels` and
     `groups` are further columns of the user's own: numbers (NaN where missing), and texts that may be held out (""
-    where missing). `fingerprint` changes when any label or audio file changes.
+    where missing). `still` are ids of recordings that are silent or constant. `ratings` is what labels are means of,
+    None where rows are labels as they are. `fingerprint` changes when any label or audio file changes.
     """
 
     name: str
@@ -65,6 +81,8 @@ class Corpus:
     mapped: bool = False
     labels: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    still: tuple[str, ...] = ()
+    ratings: Ratings | None = None
     fingerprint: str
 
     @property

@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from affect.data import audio
 from affect.data.corpus import Exclusion, summary
+from affect.data.endings import SOUND
 from affect.data.files import files_below
 from affect.errors import AffectError
-
-FORMATS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
-"""Endings of the files that count as recordings."""
 
 _PREPARED = (8, 1 << 18)
 """How many generated noises are kept, and their samples: 16 s at 16 kHz."""
@@ -32,7 +30,7 @@ def power(wave: NDArray[np.floating]) -> float:
 
 def audio_files(folder: Path) -> tuple[list[Path], list[Exclusion]]:
     """Return the recordings of a folder, those of its subfolders too, in order, and what can't be read."""
-    return files_below(folder, lambda name: Path(name).suffix.lower() in FORMATS)
+    return files_below(folder, lambda name: Path(name).suffix.lower() in SOUND)
 
 
 def recordings(folder: str | Path) -> tuple[str, ...]:
@@ -49,7 +47,7 @@ def recordings(folder: str | Path) -> tuple[str, ...]:
         raise AffectError(f"{root}: {summary(left_out)}")
     paths = [path.as_posix() for path in files]
     if not paths:
-        raise AffectError(f"{root}: holds no noise recording ({', '.join(FORMATS)})")
+        raise AffectError(f"{root}: holds no noise recording ({', '.join(sorted(SOUND))})")
     for path in paths:
         audio.check(path)
     return tuple(paths)

@@ -30,9 +30,6 @@ TAKEN = (*FIXED, "row")
 """No group and no score is called so."""
 MISSING = -1.0
 """What stands for a missing label."""
-SPLITS = {"train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid",
-          "dev": "valid", "test": "test"}  # fmt: skip
-"""Names of parts in files, in lower case."""
 _LEADING = 4096
 """Bytes of each feature by which two clips with the same ones are known."""
 

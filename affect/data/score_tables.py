@@ -24,8 +24,9 @@ from affect.cache import cache_folder, lock, stamp
 from affect.data import score_clips, score_samples
 from affect.data.corpora.labels import UnusableError, label, rows_of
 from affect.data.frame_csv import frame_numbers, numbers, read_faces
+from affect.data.parts import PARTS
 from affect.data.score_corpus import ScoreCorpus, read_folder
-from affect.data.score_samples import SCHEMA, SPLITS, Made, Sample, given
+from affect.data.score_samples import SCHEMA, Made, Sample, given
 from affect.data.store import Store
 from affect.data.table_file import SEPARATORS, Cells, number, read_csv
 from affect.errors import AffectError
@@ -33,7 +34,7 @@ from affect.errors import AffectError
 _VERSION = b"2"
 """To be raised when the same files give other clips."""
 _SCORE = re.compile(r"(.+_)?(score|mos)", re.IGNORECASE)
-_PARTS = ("split", "part")
+_PART_COLUMNS = ("split", "part")
 
 GroupsOf = Callable[[str], Mapping[str, str]]
 
@@ -82,19 +83,19 @@ def samples_of(
     if not taken and not unlabelled:
         raise AffectError(f"{table} has no column of scores (score, MOS, ..._score); it has: {', '.join(columns)}")
     # Scores that are not asked for are no features.
-    used = (name, *taken, *score_columns(columns), *_PARTS, *groups)
+    used = (name, *taken, *score_columns(columns), *_PART_COLUMNS, *groups)
     others = [column for column in columns if column and column not in used]
     plain = [column for column in others if _numeric([cells[column] for _, cells in records])]
     own = [*groups, *(column for column in others if column not in plain)]
 
     def make(cells: Cells) -> dict[str, Any]:
         values = {score: label(score, cells[score], None) for score in taken}
-        split = next((cells[column] for column in _PARTS if cells.get(column)), "")
-        if split and split.lower() not in SPLITS:
+        split = next((cells[column] for column in _PART_COLUMNS if cells.get(column)), "")
+        if split and split.lower() not in PARTS:
             raise UnusableError(f"unknown split: {split[:40]!r}")
         group_values = {column: cells[column] for column in own} | dict(named(cells[name]) if named else {})
         features = {"clip": numbers([cells], plain, table)} if plain else {}
-        return {"id": cells[name], "part": SPLITS.get(split.lower(), part), "groups": group_values, **given(values),
+        return {"id": cells[name], "part": PARTS.get(split.lower(), part), "groups": group_values, **given(values),
                 "features": features}  # fmt: skip
 
     rows, exclusions = rows_of(records, make, name, table)

@@ -6,8 +6,8 @@ Kinds of split and their folds:
 - `speaker`: one speaker is tested. Where the speaker's session has exactly two speakers the other one validates
   (the usual ten-fold protocol of IEMOCAP), else the next speaker (cyclically). The two of a session talk to each
   other, so validation and test then share dialogues, which this protocol accepts; training shares none.
-- `column`: the column `split` says `train`, `valid`, `dev`, `development`, `validation` or `test...`; each test part
-  is a fold.
+- `column`: the column `split` says `train`, `valid`, `test...` or another word for them (`parts.PARTS`); each test part
+  is a fold. Its speakers may be unknown: that whether parts share one cannot be told is logged then.
 - `script`: neither speakers, dialogues nor scripts are shared, see `_script_parts`.
 - any other column (source, generator, one of the user's own): as `session`, its groups in the place of sessions.
 
@@ -25,6 +25,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 
 from affect.data import copies
+from affect.data.parts import part_of
 from affect.errors import AffectError, nearest
 from affect.tables import plural
 
@@ -105,13 +106,8 @@ def _partner(dataset: Dataset, speakers: Sequence[str], speaker: str) -> str | N
 
 
 def _part_of(value: str) -> str:
-    plain = value.strip().lower()
-    if plain in ("train", "training"):
-        return "train"
-    if plain in ("valid", "validation", "val", "dev", "development"):
-        return "valid"
-    if plain.startswith("test"):
-        return "test"
+    if part := part_of(value):
+        return part
     raise AffectError(f"column 'split' has the value {value!r}; known are train, valid (dev), test (test1 ...)")
 
 
@@ -154,14 +150,12 @@ def _refuse_shared(
     """Raise AffectError, or log it, where parts share what they may not; a `dyad` may share its dialogues."""
     keys = {"session": ("session",), "script": ("session", "script")}.get(kind, ())
     for key in ("speaker", "dialogue", *keys):
-        if key not in dataset.column_names:
-            if key == "speaker" and not allow_shared:
-                raise AffectError("the corpus has no column 'speaker': whether parts share one cannot be told")
-            continue
-        values = list(dataset[key])
+        values = list(dataset[key]) if key in dataset.column_names else [""] * len(dataset)
         members = {part: {values[row] for row in rows} - {"", None} for part, rows in parts.items()}
-        if key == "speaker" and not allow_shared and any(values[row] in ("", None) for row in sum(parts.values(), [])):
-            raise AffectError("some utterances have no speaker: whether parts share one cannot be told")
+        if key == "speaker" and (missing := unnamed(dataset, sum(parts.values(), []))):
+            if not allow_shared and kind != "column":
+                raise AffectError(missing)
+            _LOG.warning("a split by %s: %s", kind, missing)
         for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
             shared = sorted(members[first] & members[second])
             if not shared or (dyad and key == "dialogue" and first == "valid"):
@@ -170,6 +164,18 @@ def _refuse_shared(
             if not allow_shared:
                 raise AffectError(f"a split by {kind} leaks: {message} (allow_shared accepts it)")
             _LOG.warning("a split by %s leaks, as allowed: %s", kind, message)
+
+
+def unnamed(dataset: Dataset, rows: Sequence[int]) -> str:
+    """Say of how many of these rows the speaker is not known, "" where all are."""
+    speakers = list(dataset["speaker"]) if "speaker" in dataset.column_names else None
+    if speakers is None:
+        return "the corpus has no column 'speaker': whether parts share one cannot be told"
+    count = sum(speakers[row] in ("", None) for row in rows)
+    if not count:
+        return ""
+    which = "no utterance has a speaker" if count == len(rows) else f"{count} of {len(rows)} utterances have no speaker"
+    return f"{which}: whether parts share one cannot be told"
 
 
 def _refuse_copies(dataset: Dataset, kind: str, parts: Mapping[str, list[int]], allow_shared: bool) -> None:

@@ -155,9 +155,13 @@ def _of_table(table: Path, path: str, speaker: str) -> tuple[list[Source], list[
 
 def _of_corpus(root: Path, name: str) -> tuple[list[Source], list[Exclusion]]:
     made = corpora.read(corpora.UTTERANCES, name, root)
-    rows = list(zip(made.utterances["speaker"][:], made.utterances["path"][:], made.utterances["id"][:], strict=True))
-    nobody = [Exclusion(what=id, reason="no speaker or no file") for who, path, id in rows if not (who and path)]
-    return [(who, Path(path)) for who, path, _ in rows if who and path], [*made.exclusions, *nobody]
+    # Of a recording that several share, each would have the voices of all.
+    rows = made.utterances.select_columns(["speaker", "path", "id", "offset"]).to_list()
+    cut = [Exclusion(what=row["id"], reason="part of a recording") for row in rows if row["offset"] == row["offset"]]
+    rows = [row for row in rows if row["offset"] != row["offset"]]
+    nobody = [row["id"] for row in rows if not (row["speaker"] and row["path"])]
+    left_out = [*made.exclusions, *cut, *(Exclusion(what=name, reason="no speaker or no file") for name in nobody)]
+    return [(row["speaker"], Path(row["path"])) for row in rows if row["id"] not in {*nobody}], left_out
 
 
 def _voices(root: Path, sources: Sequence[Source], left_out: list[Exclusion], seconds: float | None) -> Voices:

@@ -97,7 +97,7 @@ def test_tables_that_cannot_be_used(files, text, words):
 
 def test_a_missing_file_among_others_is_left_to_whoever_reads_it(files):
     media = read_media(table(files, "name,audio\na,c.wav\nb,gone.wav\n"))
-    with pytest.raises(AffectError, match="gone.wav: no such media file"):
+    with pytest.raises(AffectError, match="gone.wav: no such audio file"):
         video.audio_of(media[1].audio)
 
 

@@ -29,6 +29,7 @@ ALL = {
     "emobank": "affect.data.corpora.emobank",
     "csv_folder": "affect.data.corpora.csv_folder",
     "hub": "affect.data.corpora.hub_dataset",
+    "audformat_database": "affect.data.corpora.audformat_database",
     "synthetic": "affect.data.corpora.synthetic",
     "mer2023": "affect.data.corpora.mer2023",
     "generated": "affect.data.corpora.generated",

@@ -33,10 +33,19 @@ def within(value: float, scale: tuple[float, float], tolerance: float = 1e-6) ->
     return value != value or scale[0] - tolerance <= value <= scale[1] + tolerance
 
 
-def label(name: str, text: object, scale: tuple[float, float] | None) -> float:
+def pointed(text: str, decimal: str) -> str:
+    """Return a number whose fraction stands behind `decimal` with a point in its place, any other text as it is."""
+    try:
+        number(text, decimal)
+    except ValueError:
+        return text
+    return text.replace(decimal, ".")
+
+
+def label(name: str, text: object, scale: tuple[float, float] | None, decimal: str = ".") -> float:
     """Return a label as a number, NaN where it is missing; raises UnusableError for no number, or off the scale."""
     try:
-        value = number(text)
+        value = number(text, decimal)
     except ValueError:
         raise UnusableError(f"label is no number: {name} {no_number(text)}") from None
     if scale is not None and not within(value, scale):

@@ -145,9 +145,9 @@ def _sounds(folder: Path) -> tuple[dict[str, list[Path]], list[Exclusion]]:
 
 
 def _without_ending(name: str) -> str:
-    from affect.data.noise import FORMATS
+    from affect.data.endings import SOUND
 
-    return Path(name).stem if Path(name).suffix.lower() in FORMATS else name
+    return Path(name).stem if Path(name).suffix.lower() in SOUND else name
 
 
 CORPUS = Layout(

@@ -57,6 +57,11 @@ class Data:
     are none of ours stay as they are called."""
     scale: tuple[float, float] | None = None
     """Lowest and highest label of your own data, inferred from the labels when not given; the corpora know theirs."""
+    raters: Literal["mean"] | None = None
+    """Of your own data with a row a rater: mean averages them (the emotion is the one that most gave); such rows are
+    refused when not given."""
+    decimal: Literal[".", ","] = "."
+    """Of your own data: the sign before decimals."""
     labels: str | None = None
     """Of a folder with a table: the CSV file below root; labels.csv, or the only one there, when not given."""
     audio: str | None = None
