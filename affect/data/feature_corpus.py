@@ -145,7 +145,8 @@ def _list(folder: Path, names: Sequence[str]) -> tuple[list[list[str] | None], s
     digest = hashlib.sha256(_VERSION)
     try:
         with os.scandir(folder) as inside:
-            entries = {entry.name: entry for entry in inside}
+            # A link that leads nowhere is no file.
+            entries = {entry.name: entry for entry in inside if not entry.is_symlink() or os.path.exists(entry.path)}
         for name in names:
             file, frames = entries.get(f"{name}.npy"), entries.get(name)
             own = None if file is None else [file]

@@ -26,7 +26,7 @@ from affect.data.activity import RATE
 from affect.data.corpora.named_files import NamedFiles
 from affect.data.corpora.verification import in_threads
 from affect.data.corpus import Exclusion, summary
-from affect.data.files import absence
+from affect.data.files import absence, unnamed
 from affect.data.noise import audio_files
 from affect.data.speech_spans import speech_spans
 from affect.data.table_file import SEPARATORS, read_csv
@@ -150,7 +150,8 @@ def _of_table(table: Path, path: str, speaker: str) -> tuple[list[Source], list[
             left_out.append(Exclusion(what=cells[path] or f"{table.name}:{line}", reason=reason))
         else:
             sources.append((cells[speaker], file))
-    return sources, left_out
+    named = [table.parent / cells[path] for _, cells in records if cells[path]]
+    return sources, [*left_out, *unnamed(table.parent, named, f"recording that no line of {table.name} names")]
 
 
 def _of_corpus(root: Path, name: str) -> tuple[list[Source], list[Exclusion]]:

@@ -6,6 +6,7 @@ mic_test.wav they read that one. Here a folder's name, or a table's, may say a p
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter, defaultdict
@@ -18,7 +19,7 @@ from datasets import Dataset, Features, Value
 
 from affect.data.corpus import Exclusion
 from affect.data.endings import FILM, SOUND
-from affect.data.files import files_below, open_file, unnamed
+from affect.data.files import files_below, open_file, read_bytes, unnamed
 from affect.data.parts import PARTS
 from affect.data.table_file import SEPARATORS, SURPLUS, columns_of, json_object, read_csv, read_text
 from affect.errors import AffectError, first_line
@@ -38,6 +39,8 @@ FILE = "affect.file"
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 _ABOUT = ("config.json", "dataset_info.json", "dataset_infos.json")
 """Files that `datasets` leaves beside tables, and which are none."""
+_DEEP = 500
+"""Brackets that JSON may have without being too deep."""
 _SHARD = re.compile(r"-\d+-of-\d+.*$")
 _WORD = re.compile(r"[^\W\d_]+\d*")
 
@@ -141,6 +144,29 @@ def read_tables(paths: Sequence[Path]) -> tuple[Dataset, list[Exclusion]]:
     names = [name for name in columns if name]
     texts = Features({name: Value("string") for name in names})
     return Dataset.from_dict({name: [record[name] for record in cells] for name in names}, features=texts), left_out
+
+
+def check_json(path: Path) -> None:
+    """Raise AffectError for JSON that is nested so deeply that the parser of `datasets` would end the process."""
+    try:
+        with open_file(path) as file:
+            for number, line in enumerate(file, 1):
+                _check_depth(line, f"{path}:{number}")
+        if path.suffix.lower() == ".json":
+            _check_depth(read_bytes(path), str(path))
+    except OSError as error:
+        raise AffectError(f"{path} cannot be read ({error.strerror or error})") from error
+
+
+def _check_depth(text: bytes, where: str) -> None:
+    if text.count(b"[") + text.count(b"{") > _DEEP:
+        try:
+            json.loads(text)
+        except RecursionError as error:
+            raise AffectError(f"{where}: it is nested too deeply") from error
+        except ValueError:
+            # Whatever else is wrong with it, `datasets` says.
+            return
 
 
 def _ending(name: str) -> str:

@@ -177,6 +177,8 @@ def _built(
         table, others = folder_source.read_tables(paths)
         left_out += others
         return table
+    for path in paths if builder == "json" else ():
+        folder_source.check_json(path)
     files = [glob.escape(str(path)) for path in paths]
     opened: Dataset | IterableDataset = datasets.load_dataset(
         builder, data_files={"train": files}, split="train", streaming=streaming

@@ -199,6 +199,15 @@ def test_lines_of_metadata_that_are_none(folder, depth):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["t.jsonl", "t.json"])
+def test_a_table_that_is_nested_too_deeply_is_one_line(folder, name):
+    """Given it, the parser of `datasets` ends the process."""
+    root = folder({name: '{"audio": "a.wav", "x": ' + "[\n" * 100_000 if name == "t.json" else "[" * 100_000})
+    for source in (root, root / name):
+        with pytest.raises(AffectError, match=r"t.jsonl?(:1)?: it is nested too deeply"):
+            hub_dataset.read(source)
+
+
 def test_what_a_card_leaves_out_is_told(folder):
     card = "---\nconfigs:\n- config_name: default\n  data_files: own.parquet\n---\n"
     root = folder({"a.wav": None, "README.md": card})

@@ -312,7 +312,9 @@ def test_the_same_recording_to_train_on_and_to_test_is_refused(voices_root, reco
         AffectError, match=r"1 recordings are in two parts .*: r0 \(train\) = again \(test\) \(remove one"
     ):
         with_recordings(voices_root, root).datasets()
-    with_recordings(voices_root, root, real=0.0).datasets()
+    recipe = small.recipe(voices_root)
+    data = replace(recipe.data, recordings=str(root))
+    tasks.make(replace(recipe, data=data)).for_fold(0, 1).datasets()
 
 
 def test_a_recording_of_a_voice_to_train_with_and_of_one_to_test_is_refused(folder, voices_root, tmp_path):
