@@ -50,6 +50,12 @@ def test_csv(files):
     assert first.sound == files / "a.mp4" and second.sound == files / "c.wav"
 
 
+@pytest.mark.parametrize("mark", "\u2028\u2029\x0b\x0c\x1c\x1d\x1e\x85")
+def test_a_text_may_hold_what_str_splitlines_breaks_at(tmp_path, mark):
+    media = read_media(table(tmp_path, f"name,text\na,None{mark}NA\n001,null\n"))
+    assert [(medium.name, medium.text) for medium in media] == [("a", f"None{mark}NA"), ("001", "null")]
+
+
 def test_csv_with_other_names_and_root(files, tmp_path):
     path = table(tmp_path, "\ufefffile; utt ;words\na.mp4;u1; hi \nbelow/b.MKV;u2;\n")
     media = read_media(path, columns={"video": "file", "name": "utt", "text": "words"}, root=files)
@@ -91,7 +97,7 @@ def test_tables_that_cannot_be_used(files, text, words):
 
 def test_a_missing_file_among_others_is_left_to_whoever_reads_it(files):
     media = read_media(table(files, "name,audio\na,c.wav\nb,gone.wav\n"))
-    with pytest.raises(AffectError, match="gone.wav: no such media file"):
+    with pytest.raises(AffectError, match="gone.wav: no such audio file"):
         video.audio_of(media[1].audio)
 
 
@@ -218,3 +224,15 @@ def test_names_that_are_not(name):
 @pytest.mark.parametrize("name", ["Ses01F_impro01_F000", "a.b-c", "x" * 200, "早上 1"])
 def test_names_that_are_fine(name):
     check_names([name], "here")
+
+
+def test_times_that_cut_nothing_are_said(files, caplog):
+    read_media(table(files, "name,audio,Start,end\na,c.wav,1,2\n"))
+    assert "Start and end cut nothing: features are of whole files" in caplog.text
+
+
+def test_other_case_backslashes_and_names_without_endings(files):
+    (files / "sub").mkdir()
+    (files / "c.wav").rename(files / "sub" / "c.wav")
+    (medium,) = read_media(table(files, "Name,Audio\na,sub\\c\n"))
+    assert (medium.name, medium.audio) == ("a", files / "sub" / "c.wav")

@@ -162,7 +162,7 @@ def test_a_second_start_opens_no_video(tmp_path, monkeypatch):
         (tmp_path / "films" / f"{name}.mp4").write_bytes(film(range(10)))
     first = read(tmp_path, videos="films")
     with monkeypatch.context() as closed:
-        closed.setattr(video, "_opened", lambda *given: pytest.fail("opened again"))
+        closed.setattr(video.pyav, "container", lambda *given: pytest.fail("opened again"))
         assert read(tmp_path, videos="films").utterances.to_list() == first.utterances.to_list()
     (tmp_path / "films" / "2_y.mp4").write_bytes(film(range(20)))
     assert read(tmp_path, videos="films").utterances[1]["seconds"] == pytest.approx(2.0, abs=0.11)
@@ -212,3 +212,18 @@ def test_clips_without_scores_where_none_is_needed(tmp_path):
     corpus = read(tmp_path, unlabelled=True, scores=("overall_score",))
     assert [*corpus.scores] == ["overall_score"] and corpus.features == {"clip": 1}
     assert np.isnan(corpus.utterances["overall_score"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("MOS.tsv", ["Image\tMOS\tsharp\tSplit", "a\t1,5\t0,5\ttrn", "b\t2,5\t1\tdev", "c\t3\t2,5\teval"]),
+        ("mos.csv", ["Image;MOS;sharp;PART", "a;1,5;0,5;Training", "b;2,5;1;val", "c;3;2,5;tst"]),
+    ],
+)
+def test_forms_of_a_table(tmp_path, name, lines):
+    (tmp_path / name).write_text("\n".join(lines) + "\n")
+    rows = {row["id"]: row for row in read(tmp_path, decimal=",").utterances}
+    assert [(rows[id]["MOS"], rows[id]["part"]) for id in "abc"] == [(1.5, "train"), (2.5, "valid"), (3.0, "test")]
+    made = read(tmp_path, decimal=",")
+    assert [made.store.read("clip", k).tolist() for k in range(3)] == [[[0.5]], [[1.0]], [[2.5]]] and made.groups == ()
