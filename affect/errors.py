@@ -74,8 +74,8 @@ def lost_rank(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its kind where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """Return the first line of an error's message that is not blank, or the name of its kind where it has none."""
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

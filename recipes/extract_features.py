@@ -44,7 +44,8 @@ def video() -> VideoExtraction:
     """Frames through the image encoder of the report: CLIP ViT-L/14, 768 numbers an utterance.
 
     Five frames a second, averaged; `--boxes` crops them to the faces that py-feat or OpenFace found. A video in which
-    no face was found gets zeros.
+    no face was found gets zeros. An encoder that shares no space with texts gives the mean over an image's tokens, the
+    first, special one of ViT and DINOv2 among them; beside registers (DINOv3) that and they are left out.
     """
     return VideoExtraction(encoder="openai/clip-vit-large-patch14", source="media.csv")
 

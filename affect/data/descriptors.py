@@ -42,7 +42,7 @@ FRAME_FEATURES: tuple[str, ...] = (
     "periodicity",  # height of the autocorrelation peak, 0..1
     "energy",  # dB of full scale, floor -120
     "loudness",  # mean over mel bands of power ** 0.3
-    "alpha_ratio",  # dB, 50..1000 Hz over 1..5 kHz
+    "alpha_ratio",  # dB, 50..1000 Hz over 1..5 kHz (openSMILE's is the other way round)
     "hammarberg",  # dB, strongest below 2 kHz over strongest in 2..5 kHz
     "slope_low",  # dB a kHz in 0..500 Hz
     "slope_high",  # dB a kHz in 500..1500 Hz
@@ -61,10 +61,14 @@ FRAME_FEATURES: tuple[str, ...] = (
 def frames(waveform: Array, rate: int = RATE) -> Array:
     """Return the descriptors [T, F], named by `FRAME_FEATURES`, of `waveform` [S]; T = 1 + S // 160 at 16 kHz.
 
-    All but `energy` and `loudness` are independent of level. Every number is finite: silence gives zeros and floors.
+    All but `energy` and `loudness` are independent of level, all of a constant offset. Every number is finite: silence
+    gives zeros and floors.
     Raises AffectError where the waveform is not one channel of finite numbers.
     """
     waveform = prepare(waveform, rate)
+    if len(waveform):
+        # A recorder's offset is no sound, and leaks into the low bands of every frame.
+        waveform = waveform - np.float32(waveform.mean(dtype=np.float64))
     pitched = pitch.track(waveform)
     power = np.abs(scipy.fft.rfft(pitch.windows(waveform, WINDOW) * _HANN, FFT, axis=1)) ** 2 / FFT
     mel = power @ _mel().T
@@ -84,8 +88,17 @@ def frames(waveform: Array, rate: int = RATE) -> Array:
 
 
 def prepare(waveform: Array, rate: int) -> Array:
-    """Return `waveform` [S] as float32 at 16 kHz; raises AffectError where it is not one channel of finite numbers."""
-    waveform = np.asarray(waveform, dtype=np.float32)
+    """Return `waveform` [S] as float32 at 16 kHz; raises AffectError where it is not one channel of finite numbers.
+
+    Whole numbers are refused: they say nothing of what full scale is.
+    """
+    given = np.asarray(waveform)
+    if given.dtype.kind != "f":
+        raise AffectError(
+            f"prosody needs samples from -1 to 1 in floating point, not {given.dtype}: "
+            "divide by full scale (32768 for 16 bits)"
+        )
+    waveform = given.astype(np.float32, copy=False)
     if waveform.ndim != 1:
         raise AffectError(f"prosody needs one channel, a waveform of shape [samples], not {waveform.shape}")
     if not np.isfinite(waveform).all():

@@ -18,6 +18,8 @@ Array = NDArray[np.float32]
 _LOG = logging.getLogger("affect")
 SHORTEST = RATE // 2
 """Samples below which openSMILE has no frame for some of its functionals; shorter clips are padded with zeros."""
+HIGHEST = 32767 / 32768
+"""The highest sample of 16 bits."""
 
 
 def names() -> tuple[str, ...]:
@@ -26,12 +28,14 @@ def names() -> tuple[str, ...]:
 
 
 def functionals(waveform: Array, rate: int = RATE) -> Array:
-    """Return eGeMAPSv02's functionals [88] of `waveform` [S]; a number that openSMILE can't give is 0.
+    """Return eGeMAPSv02's functionals [88] of `waveform` [S], clipped to full scale; 0 where openSMILE has no number.
 
     Raises AffectError where openSMILE is not installed or the waveform is not one channel of finite numbers.
     """
     waveform = prepare(waveform, rate)
     waveform = np.pad(waveform, (0, max(0, SHORTEST - len(waveform))))
+    # openSMILE makes 16 bits of it by a cast: full scale and more would come out with the other sign.
+    waveform = np.clip(waveform, -1.0, HIGHEST)
     values = np.asarray(_extractor().process_signal(waveform, RATE).to_numpy()[0], dtype=np.float32)
     if not np.isfinite(values).all():
         _warn_once()

@@ -27,7 +27,7 @@ Array = NDArray[np.float32]
 Kind = Literal["default", "egemaps"]
 
 _LOG = logging.getLogger("affect")
-VERSION = 1
+VERSION = 2
 """To be raised whenever a functional changes: the cache then starts anew."""
 KINDS = ("default", "egemaps")
 _HEARD = ("id", "audio", "path", "digest", "offset", "duration")

@@ -61,12 +61,19 @@ class Session:
         self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
 
     def run(self, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return all outputs [B, ...] of a batch's inputs, by name; raises AffectError where onnxruntime can't."""
+        """Return all outputs [B, ...] of a batch's inputs, by name.
+
+        Raises AffectError where onnxruntime can't, or what comes out is no number.
+        """
         try:
-            return dict(zip(self.outputs, self._session.run(self.outputs, dict(given)), strict=True))
+            outputs = dict(zip(self.outputs, self._session.run(self.outputs, dict(given)), strict=True))
         # Its own kinds of exception have no other base.
         except Exception as error:
             raise AffectError(f"{self.path}: onnxruntime cannot run it: {first_line(error)[:200]}") from error
+        for name, value in outputs.items():
+            if value.dtype.kind == "f" and np.isnan(value).any():
+                raise AffectError(f"{self.path}: {name} comes out as NaN: its weights are not finite")
+        return outputs
 
 
 def require(name: str) -> Any:

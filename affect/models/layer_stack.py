@@ -7,12 +7,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from affect.errors import AffectError
 from affect.keyed import coin
 
 
 def mask_frames(frames: Tensor, length: int) -> Tensor:
     """Return the mask [B, T] that is True on the first `frames` [B] of `length` T frames."""
     return torch.arange(length, device=frames.device) < frames[:, None]
+
+
+def masked_waveform(waveform: Tensor, samples: Tensor) -> Tensor:
+    """Return `waveform` [B, S] in float32 with zeros beyond `samples` [B]; raises AffectError for whole numbers."""
+    if not waveform.is_floating_point():
+        kind = str(waveform.dtype).removeprefix("torch.")
+        raise AffectError(f"a waveform is samples from -1 to 1 in floating point, not {kind}: divide by full scale")
+    return waveform.float().masked_fill(~mask_frames(samples, waveform.shape[1]), 0)
 
 
 def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:

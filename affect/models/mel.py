@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from affect.keyed import draw_keys
 from affect.models.encoder import EncoderConfig, SpeechEncoder
-from affect.models.layer_stack import mask_frames
+from affect.models.layer_stack import mask_frames, masked_waveform
 from affect.models.pretrained import Preprocessing
 from affect.models.spec_augment import draw_spans
 from affect.models.whisper_encoder import LogMel
@@ -37,7 +37,7 @@ class MelFrames(nn.Module):
 
     def forward(self, waveform: Tensor, samples: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return one state [B, T, 2M] and the mask of valid frames [B, T], at least one each."""
-        wave = waveform.float().masked_fill(~mask_frames(samples, waveform.shape[1]), 0)
+        wave = masked_waveform(waveform, samples)
         frame = 2 * self.log_mel.hop
         length = max(1, -(-wave.shape[1] // frame))
         frames = torch.div(samples + frame - 1, frame, rounding_mode="floor").clamp(min=1)
@@ -68,7 +68,7 @@ class NormalisedMel(nn.Module):
 
         T and what counts are whole multiples of `multiple` steps: where samples end inside of them silence follows.
         """
-        wave = waveform.float().masked_fill(~mask_frames(samples, waveform.shape[1]), 0)
+        wave = masked_waveform(waveform, samples)
         size = multiple * self.log_mel.hop
         steps = multiple * torch.div(samples + size - 1, size, rounding_mode="floor").clamp(min=1)
         length = multiple * max(1, -(-wave.shape[1] // size))

@@ -6,16 +6,13 @@ transformers is imported where an encoder is read or built: its import takes lon
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError
-
 from affect.errors import AffectError, nearest
 from affect.models import tiny
+from affect.models.reading import attempt, read_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -61,37 +58,45 @@ def read_encoder(
         raise AffectError(
             f"encoder {name!r}: no such folder, and not a hub name (owner/model); {nearest(name, tiny.NAMES)}"
         )
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+    from transformers import AutoConfig, AutoModel
 
-    where = {"pretrained_model_name_or_path": name, "revision": revision}
+    where: dict[str, Any] = {"pretrained_model_name_or_path": name, "revision": revision}
     config = attempt(name, "config.json", AutoConfig.from_pretrained, **where)
     check_config(config, name)
-    extractor = attempt(name, "preprocessor_config.json", AutoFeatureExtractor.from_pretrained, **where)
+    preprocessing = read_extractor(name, config, where)
     config = with_dropout(config, dropout, attention_dropout)
+    whisper = config.model_type == "whisper"
     # float32, or weights that are stored as halves would be trained as halves.
-    model = attempt(name, "weights", AutoModel.from_pretrained, **where, config=config, dtype=torch.float32)
-    return (model.encoder if config.model_type == "whisper" else model), read_preprocessing(extractor)
+    model = read_model(name, AutoModel, **where, config=config, spare=("decoder.",) if whisper else ())
+    return (model.encoder if whisper else model), preprocessing
 
 
-def attempt(name: str, part: str, read: Callable[..., Any], **arguments: Any) -> Any:
-    """Return `read(**arguments)`; raises AffectError, naming the encoder and the part, if that fails."""
-    try:
-        return read(**arguments)
-    # What transformers, the hub and safetensors raise for missing, damaged or unreachable files.
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise AffectError(f"encoder {name!r}: its {part} cannot be read: {reason[:300]}") from error
+def read_extractor(name: str, config: PreTrainedConfig, where: dict[str, Any]) -> Preprocessing:
+    """Return what `affect` needs to know of an encoder's feature extractor; raises AffectError where it fits not."""
+    from transformers import AutoFeatureExtractor
 
-
-def read_preprocessing(extractor: Any) -> Preprocessing:
-    """Return what `affect` needs to know of a transformers feature extractor."""
+    extractor = attempt(name, "preprocessor_config.json", AutoFeatureExtractor.from_pretrained, **where)
     facts = extractor.to_dict()
-    fields = {"sampling_rate": "sampling_rate"}
-    if "n_fft" in facts:  # Whisper's; the others' feature_size is the 1 channel of a waveform.
-        fields |= {"feature_size": "mel_bins", "n_fft": "n_fft", "hop_length": "hop_length"}
-    else:
-        fields |= {"do_normalize": "do_normalize"}
-    return Preprocessing(**{ours: facts[theirs] for theirs, ours in fields.items() if theirs in facts})
+    fields = {"sampling_rate": "sampling_rate", "do_normalize": "do_normalize"}
+    # The size of a frame: the one channel of a waveform, or Whisper's mel bins.
+    size = 1
+    if config.model_type == "whisper":
+        fields = {"sampling_rate": "sampling_rate", "feature_size": "mel_bins", "n_fft": "n_fft"}
+        fields |= {"hop_length": "hop_length"}
+        size = config.num_mel_bins
+    told = {ours: facts.get(theirs) for theirs, ours in fields.items()}
+    fits = all(isinstance(value, bool) if field == "do_normalize" else _counts(value) for field, value in told.items())
+    if not fits or facts.get("feature_size") != size:
+        shown = ", ".join(f"{field} {facts.get(field)}" for field in sorted({*fields, "feature_size"}))
+        raise AffectError(
+            f"encoder {name!r}: its preprocessor_config.json ({type(extractor).__name__}: {shown}) is not of its "
+            f"config.json ({config.model_type}, feature_size {size})"
+        )
+    return Preprocessing(**told)
+
+
+def _counts(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def build_encoder(config: PreTrainedConfig) -> Any:

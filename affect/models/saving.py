@@ -40,16 +40,21 @@ def save(weights: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path)
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """Return the weights in a model's folder, held against their checksums where it has some.
 
-    Raises AffectError where they are damaged.
+    Raises AffectError where they are damaged, or not finite.
     """
     from safetensors.torch import load_file
+
+    from affect.coverage import not_finite, shown
 
     try:
         if (folder / checksums.FILE).exists():
             checksums.check(folder, (WEIGHTS,))
-        return load_file(str(folder / WEIGHTS))
+        weights = load_file(str(folder / WEIGHTS))
     except (DamagedError, OSError, SafetensorError) as error:
         raise AffectError(f"the weights in {folder} are damaged: {first_line(error)}; copy them there again") from error
+    if names := not_finite(weights):
+        raise AffectError(f"the weights in {folder} hold NaN or infinite values: {shown(names)}")
+    return weights
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -73,6 +78,8 @@ def load(folder: Path, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Modul
     """
     from safetensors.torch import load_file
 
+    from affect.coverage import faults_of_saved
+
     if not (folder / WEIGHTS).is_file():
         raise AffectError(f"{folder} holds no model: {WEIGHTS} is missing")
     try:
@@ -85,8 +92,13 @@ def load(folder: Path, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Modul
     config = read_config(folder)
     try:
         model = build(config)
-        model.load_state_dict(load_file(str(folder / WEIGHTS)))
+        weights = load_file(str(folder / WEIGHTS))
+        if wrong := faults_of_saved(model, weights):
+            raise AffectError(wrong)
+        model.load_state_dict(weights)
     except _UNFIT as error:
         reason = " ".join(str(error).split())
-        raise AffectError(f"the model in {folder} cannot be read: {reason[:300]}") from error
+        # What affect says is a line; what torch does may be pages.
+        most = None if isinstance(error, AffectError) else 300
+        raise AffectError(f"the model in {folder} cannot be read: {reason[:most]}") from error
     return model.eval()

@@ -6,7 +6,6 @@ D channels, E numbers of the embedding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from affect.frozen import once
 from affect.models import pretrained, tiny
 from affect.models.layer_stack import mask_frames
 from affect.models.pretrained import Preprocessing
+from affect.models.reading import attempt, read_model
 from affect.models.waveform_encoder import WaveformEncoder
 
 if TYPE_CHECKING:
@@ -78,20 +78,20 @@ class XVector(nn.Module):
             name = str(folder)
         elif name.startswith((".", "/", "~")) or name.count("/") != 1:
             raise AffectError(f"speaker model {name!r}: no such folder, not a hub name (owner/model), and not {TINY!r}")
-        from transformers import AutoConfig, AutoFeatureExtractor
+        from transformers import AutoConfig
 
-        where = {"pretrained_model_name_or_path": name}
-        config = pretrained.attempt(name, "config.json", AutoConfig.from_pretrained, **where)
+        where: dict[str, Any] = {"pretrained_model_name_or_path": name}
+        config = attempt(name, "config.json", AutoConfig.from_pretrained, **where)
         model = _model_class(config, name)
         # Any encoder would load: without this check the missing layers would be random.
         architectures = config.architectures or []
         if MODELS[config.model_type] not in architectures:
             listed = ", ".join(architectures) or "nothing named"
             raise AffectError(f"speaker model {name!r} is no x-vector model: its config.json names {listed}")
-        extractor = pretrained.attempt(name, "preprocessor_config.json", AutoFeatureExtractor.from_pretrained, **where)
-        read: Callable[..., Any] = model.from_pretrained
-        weights = pretrained.attempt(name, "weights", read, **where, config=config, dtype=torch.float32)
-        return cls(weights, pretrained.read_preprocessing(extractor))
+        preprocessing = pretrained.read_extractor(name, config, where)
+        # What such models are trained by, the loss over speakers, stays behind.
+        spare = ("objective.", "classifier.")
+        return cls(read_model(name, model, **where, config=config, spare=spare), preprocessing)
 
     @classmethod
     def from_config(cls, facts: dict[str, Any]) -> XVector:

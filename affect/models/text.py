@@ -13,9 +13,10 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from affect.errors import AffectError
-from affect.models import text_encoder
+from affect.models import saving, text_encoder
 from affect.models.ngrams import NgramEncoder, NgramTokenizer
-from affect.models.pretrained import attempt, describe_config
+from affect.models.pretrained import describe_config
+from affect.models.reading import attempt
 from affect.models.saving import TOKENIZER
 from affect.models.text_encoder import ByteTokenizer, PretrainedText, PretrainedTokenizer
 
@@ -134,7 +135,15 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     from transformers import AutoTokenizer
 
     read = attempt(name, "saved tokenizer", AutoTokenizer.from_pretrained, pretrained_model_name_or_path=file.parent)
-    return PretrainedTokenizer(read, limit, name)
+    return PretrainedTokenizer(read, limit, name, _vocabulary(folder))
+
+
+def _vocabulary(folder: Path) -> int | None:
+    """Return how many tokens the text encoder of a model's folder has vectors for, None where nothing says so."""
+    part = saving.read_config(folder).get("text") if (folder / saving.CONFIG).is_file() else None
+    architecture = part.get("architecture") if isinstance(part, dict) else None
+    size = architecture.get("vocab_size") if isinstance(architecture, dict) else None
+    return size if isinstance(size, int) else None
 
 
 def _ngrams(config: TextConfig) -> NgramEncoder:

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from affect.errors import AffectError, nearest
 from affect.frozen import once
+from affect.models import reading
 from affect.models.attention import use_keyed_attention
 from affect.models.dropout import replace_dropout
 from affect.models.pooling import masked_mean
-from affect.models.pretrained import attempt
+from affect.models.reading import attempt
 
 if TYPE_CHECKING:
     from transformers import BertConfig, PreTrainedConfig
@@ -51,9 +52,11 @@ class ByteTokenizer:
 class PretrainedTokenizer:
     """A tokenizer of transformers, its special tokens included."""
 
-    def __init__(self, tokenizer: Any, limit: int, name: str) -> None:
+    def __init__(self, tokenizer: Any, limit: int, name: str, vocabulary: int | None = None) -> None:
+        """Take over a tokenizer; raises AffectError where it is not one of an encoder of `vocabulary` tokens."""
         if tokenizer.pad_token_id is None:
             raise AffectError(f"text encoder {name!r}: its tokenizer has no padding token")
+        _check_vocabulary(tokenizer, name, vocabulary)
         tokenizer.padding_side = tokenizer.truncation_side = "right"
         self.tokenizer = tokenizer
         self.limit = limit
@@ -73,6 +76,23 @@ class PretrainedTokenizer:
         return tokens, torch.arange(tokens.shape[1]) < lengths[:, None]
 
 
+def _check_vocabulary(tokenizer: Any, name: str, vocabulary: int | None) -> None:
+    """Raise AffectError for a tokenizer that knows no word, or more tokens than the encoder has vectors for."""
+    tokens: dict[str, int] = tokenizer.get_vocab()
+    special = set(tokenizer.all_special_tokens)
+    # Where a folder lacks a tokenizer's files, transformers invents one of special tokens alone: each word is unknown.
+    if not any(token not in special and any(map(str.isalnum, token)) for token in tokens):
+        raise AffectError(
+            f"text encoder {name!r}: its tokenizer knows no word, only {len(tokens)} special tokens: files that it is "
+            "read from (tokenizer.json, or a vocabulary) are missing"
+        )
+    if vocabulary is not None and (highest := max(tokens.values())) >= vocabulary:
+        raise AffectError(
+            f"text encoder {name!r}: its tokenizer has the tokens 0 to {highest}, its config.json a vocab_size of "
+            f"{vocabulary}: they belong to different models"
+        )
+
+
 def _tell(told: bool, longest: int, limit: int, name: str) -> bool:
     """Log, unless that was done, that a text is longer than the limit; return whether it has been said."""
     if longest > limit and not told:
@@ -85,7 +105,7 @@ def read_tokenizer(name: str) -> PretrainedTokenizer | ByteTokenizer:
     """Return the tokenizer of the encoder `name`; raises AffectError if it can't be had."""
     if name == TINY:
         return ByteTokenizer()
-    where = {"pretrained_model_name_or_path": _located(name)}
+    where: dict[str, Any] = {"pretrained_model_name_or_path": _located(name)}
     from transformers import AutoConfig, AutoTokenizer
 
     config = attempt(name, "config.json", AutoConfig.from_pretrained, **where)
@@ -96,7 +116,8 @@ def wrap(tokenizer: Any, config: PreTrainedConfig, name: str) -> PretrainedToken
     """Return `tokenizer` with the limit of the encoder that `config` describes."""
     # The workers of a data loader are forked; the tokenizer's own threads would not survive it, and say so at length.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return PretrainedTokenizer(tokenizer, min(tokenizer.model_max_length, _positions(config)), name)
+    limit = min(tokenizer.model_max_length, _positions(config))
+    return PretrainedTokenizer(tokenizer, limit, name, getattr(config, "vocab_size", None))
 
 
 def _positions(config: PreTrainedConfig) -> int:
@@ -113,13 +134,13 @@ def read_model(name: str, dropout: float | None) -> Any:
     """Return transformers' model `name` in float32; `dropout` replaces all its rates. Raises AffectError."""
     if name == TINY:
         return build_model(with_dropout(_tiny(), dropout))
-    where = {"pretrained_model_name_or_path": _located(name)}
+    where: dict[str, Any] = {"pretrained_model_name_or_path": _located(name)}
     from transformers import AutoConfig, AutoModel
 
     config = attempt(name, "config.json", AutoConfig.from_pretrained, **where)
     _check(config, name)
     config = with_dropout(config, dropout)
-    return attempt(name, "weights", AutoModel.from_pretrained, **where, config=config, dtype=torch.float32)
+    return reading.read_model(name, AutoModel, **where, config=config, spare=(reading.POOLER,))
 
 
 def build_model(config: PreTrainedConfig) -> Any:
@@ -127,7 +148,7 @@ def build_model(config: PreTrainedConfig) -> Any:
     from transformers import AutoModel
 
     make: Callable[..., Any] = AutoModel.from_config
-    return make(config, dtype=torch.float32)
+    return make(config, dtype=torch.float32, trust_remote_code=False)
 
 
 def restore_config(facts: dict[str, Any]) -> PreTrainedConfig:

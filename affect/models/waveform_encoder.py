@@ -11,7 +11,7 @@ from affect.keyed import draw_keys
 from affect.models.attention import use_keyed_attention
 from affect.models.convolution import ConvStack, PositionalConvolution
 from affect.models.dropout import replace_dropout
-from affect.models.layer_stack import additive_mask, mask_frames, run_layers
+from affect.models.layer_stack import additive_mask, mask_frames, masked_waveform, run_layers
 from affect.models.spec_augment import draw_spans
 from affect.models.wavlm import GatedAttention
 
@@ -22,12 +22,11 @@ def normalise_waveform(waveform: Tensor, samples: Tensor, *, unit_variance: bool
     With `unit_variance` the valid samples first get mean 0 and variance 1 (epsilon 1e-7), as transformers'
     `Wav2Vec2FeatureExtractor` does with `do_normalize`.
     """
-    wave = waveform.float()
-    padding = ~mask_frames(samples, waveform.shape[1])
-    wave = wave.masked_fill(padding, 0)
+    wave = masked_waveform(waveform, samples)
     if not unit_variance:
         return wave
     count = samples.clamp(min=1)[:, None]
+    padding = ~mask_frames(samples, waveform.shape[1])
     centred = (wave - wave.sum(1, keepdim=True) / count).masked_fill(padding, 0)
     variance = centred.square().sum(1, keepdim=True) / count
     return centred * torch.rsqrt(variance + 1e-7)

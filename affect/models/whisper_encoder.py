@@ -14,7 +14,7 @@ from affect.frozen import once
 from affect.keyed import draw_keys, recomputation
 from affect.models.attention import use_keyed_attention
 from affect.models.dropout import Dropout
-from affect.models.layer_stack import additive_mask, mask_frames, run_layers
+from affect.models.layer_stack import additive_mask, mask_frames, masked_waveform, run_layers
 from affect.models.spec_augment import draw_spans
 
 
@@ -154,7 +154,7 @@ class WhisperFrames(nn.Module):
 
         `waveform` [B, S] at 16 kHz, `samples` [B] valid samples; a frame is 20 ms.
         """
-        wave = waveform.float().masked_fill(~mask_frames(samples, waveform.shape[1]), 0)
+        wave = masked_waveform(waveform, samples)
         size = self.window_frames * 2 * self.log_mel.hop
         if torch.compiler.is_exporting():
             return self.run_exported(wave, samples, size)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from affect.coverage import holes, shown
 from affect.errors import AffectError
 from affect.recipe import Optim
 
@@ -90,11 +91,19 @@ def limit(norms: Sequence[float], optim: Optim) -> float | None:
 
 
 def take_over(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
-    """Load what fits a model of another run's weights, and return what that was; AffectError where nothing fits."""
+    """Load what fits a model of another run's weights, and return what that was.
+
+    Raises AffectError where nothing fits, or a layer in the middle of a stack is missing.
+    """
     own = model.state_dict()
     fits = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     if not fits:
-        raise AffectError("train.init_from: none of its weights fits this model by name and shape")
+        raise AffectError(
+            "train.init_from: none of its weights fits this model by name and shape: "
+            f"it has {shown(sorted(weights))}, the model {shown(sorted(own))}"
+        )
+    if lacking := holes(model, weights):
+        raise AffectError(f"train.init_from: its weights lack {shown(lacking)}, and have layers behind")
     model.load_state_dict(fits, strict=False)
     fresh = [name for name in own if name not in fits]
     unused = [name for name in weights if name not in fits]
@@ -105,8 +114,7 @@ def take_over(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
-    return f" ({shown})" if names else ""
+    return f" ({shown(names)})" if names else ""
 
 
 def set_rates(optimizer: torch.optim.Optimizer, multiple: float) -> dict[str, float]:

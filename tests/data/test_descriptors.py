@@ -4,7 +4,7 @@ import pytest
 import scipy.fft
 from scipy.signal import lfilter
 
-from affect.data import descriptors, pitch, prosody, voice
+from affect.data import descriptors, egemaps, pitch, prosody, voice
 from affect.data.descriptors import BANDS
 from affect.errors import AffectError
 
@@ -50,6 +50,32 @@ def test_pitch_follows_a_glide():
     at = np.arange(10, 290)
     error = np.abs(12 * np.log2(np.maximum(pitch.track(x.astype(np.float32)).hertz[at], 1) / true[at * 160]))
     assert error.max() < 0.5 and error.mean() < 0.05
+
+
+TIMBRES = {
+    "sine": [0.5],
+    "voice": 0.2 / np.arange(1, 11),
+    "hollow": [0.3, 0, 0.1, 0, 0.06],
+    "telephone": [0, 0.2, 0.2, 0.15, 0.1],
+}
+"""Amplitudes of harmonics; the last has no fundamental."""
+
+
+@pytest.mark.parametrize("timbre", TIMBRES)
+def test_a_steady_tone_has_the_pitch_it_was_made_with(timbre):
+    # Octave errors are what this finds: of a steady tone every multiple of the period fits as well.
+    for hertz in [*range(70, 500, 13), 390, 400, 440, 478, 480, 499, 500]:
+        found = pitch.track(harmonics(np.full(RATE // 4, float(hertz)), TIMBRES[timbre]))
+        inside = slice(4, -4)
+        assert found.voiced[inside].all(), hertz
+        np.testing.assert_allclose(found.hertz[inside], hertz, rtol=0.01, err_msg=f"{hertz} Hz")
+
+
+@pytest.mark.parametrize("timbre", ["sine", "voice"])
+def test_a_tone_above_the_range_is_unvoiced_and_no_lower_one(timbre):
+    for hertz in (520, 560, 600, 640, 700, 777, 850, 930, 1000, *((1200, 1500, 1999) if timbre == "sine" else ())):
+        found = pitch.track(harmonics(np.full(RATE // 4, float(hertz)), TIMBRES[timbre]))
+        assert not found.voiced[4:-4].any(), (hertz, found.hertz[4:-4])
 
 
 @pytest.mark.parametrize("gender", ["F", "M"])
@@ -110,6 +136,7 @@ def test_energy_is_in_decibel_of_full_scale():
 
 def test_cepstrum_and_bands_are_librosas():
     samples, _ = level_voice("M", np.random.default_rng(2))
+    samples -= samples.mean(dtype=np.float64)
     track = descriptors.frames(samples)
     mel = librosa.feature.melspectrogram(
         y=samples, sr=RATE, n_fft=512, win_length=400, hop_length=160, window=np.hanning(400), power=2.0,
@@ -153,3 +180,19 @@ def test_bad_waveforms_are_one_line_errors(bad):
     for compute in (descriptors.frames, prosody.functionals):
         with pytest.raises(AffectError, match="^[^\n]*(channel|NaN)[^\n]*$"):
             compute(bad)
+
+
+@pytest.mark.parametrize("offset", [0.01, -0.2])
+def test_a_constant_offset_changes_nothing(offset):
+    samples, _ = level_voice("F", np.random.default_rng(1))
+    plain, moved = descriptors.frames(samples), descriptors.frames(samples + np.float32(offset))
+    np.testing.assert_allclose(moved, plain, atol=0.02)
+    assert (descriptors.frames(np.full(RATE, offset)) == descriptors.frames(np.zeros(RATE))).all()
+
+
+@pytest.mark.parametrize("kind", ["int16", "int32", "uint8", "int64", "bool"])
+def test_whole_numbers_are_refused_as_they_have_no_full_scale(kind):
+    samples = (np.arange(400) % 2).astype(kind)
+    for compute in (descriptors.frames, prosody.functionals, egemaps.functionals, prosody.compute):
+        with pytest.raises(AffectError, match=f"^[^\n]*floating point, not {kind}: divide by full scale[^\n]*$"):
+            compute(samples)

@@ -144,6 +144,17 @@ def test_egemaps_are_opensmiles(tmp_path):
         assert np.isfinite(egemaps.functionals(short)).all()
 
 
+def test_full_scale_does_not_change_its_sign_in_opensmile():
+    pytest.importorskip("opensmile")
+    rng = np.random.default_rng(5)
+    glide = harmonics(np.linspace(120, 240, RATE), 0.3 / np.arange(1, 9)) + 0.01 * rng.standard_normal(RATE)
+    loud = (0.98 * glide / np.abs(glide).max()).astype(np.float32)
+    over = loud.copy()
+    over[[4000, 9000, 12000]] = 1.0, 1.5, -1.2
+    clipped = np.clip(over, -1, 32767 / 32768)
+    np.testing.assert_array_equal(egemaps.functionals(over), egemaps.functionals(clipped))
+
+
 # real emotion
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import tyro
+from safetensors.torch import load_file, save_file
 
 from affect import checksums, cli, tasks
 from affect.cli.commands import export
 from affect.errors import AffectError
 from affect.hub import from_pretrained
 from affect.inference import opening
+from affect.inference.onnx import Session
 from affect.models import saving
 from affect.task import Task
 from tests.inference.asking import ask
@@ -97,6 +101,35 @@ def test_a_third_task_is_loaded_and_says_what_it_can_not(third, monkeypatch):
     card = ActivityTask.card(saving.read_config(third), {}, "you/activity")
     assert (card.licence, card.command) == ("other", "")
     assert ActivityTask.preprocessing({}) == {"task": "activity"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda w: dict(list(w.items())[1:]), "1 of {} are missing ({}"),
+        (lambda w: {f"module.{name}": value for name, value in w.items()}, "have no place in it (module."),
+        (lambda w: {name: value + torch.nan for name, value in w.items()}, "hold NaN or infinite values ("),
+        (lambda w: {name: value[:1] for name, value in w.items()}, "are of another shape ("),
+    ],
+)
+def test_weights_that_are_not_the_model_s_are_named(third, change, words):
+    weights = load_file(third / saving.WEIGHTS)
+    (third / checksums.FILE).unlink(missing_ok=True)
+    save_file({name: value.contiguous() for name, value in change(weights).items()}, third / saving.WEIGHTS)
+    with pytest.raises(AffectError) as error:
+        from_pretrained(third)
+    assert words.format(len(weights), next(iter(weights))) in str(error.value)
+    assert str(error.value).startswith(f"the model in {third} cannot be read: its weights do not fit FrameModel: ")
+
+
+def test_a_graph_that_gives_no_numbers_is_refused(tmp_path):
+    session = Session.__new__(Session)
+    session.path, session.outputs = tmp_path / "model.onnx", ["valence", "classes"]
+    session._session = SimpleNamespace(run=lambda *_: [np.array([0.5, np.nan], np.float32), np.array([1])])
+    with pytest.raises(AffectError, match=r"model\.onnx: valence comes out as NaN: its weights are not finite$"):
+        session.run({})
+    session._session = SimpleNamespace(run=lambda *_: [np.array([0.5], np.float32), np.array([1])])
+    assert session.run({})["valence"] == 0.5
 
 
 def test_a_task_adds_commands(third, monkeypatch, capsys):

@@ -11,6 +11,8 @@ from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor, Whis
 from affect.errors import AffectError
 from affect.models import pretrained
 from affect.models.encoder import EncoderConfig, SpeechEncoder
+from affect.models.mel import NormalisedMel, make_encoder
+from affect.models.speaker import XVector
 from tests.models.encoders import KINDS, WAVEFORM_KINDS, make, speech
 
 
@@ -174,3 +176,13 @@ def test_a_layer_that_is_not_there(layers):
     with pytest.raises(AffectError, match="layers 1 to 2") as caught:
         SpeechEncoder.build(EncoderConfig(layers=layers))
     one_line(caught.value)
+
+
+def test_whole_numbers_are_no_waveform():
+    wave, samples = (speech([6000]) * 9000).to(torch.int16), torch.tensor([6000])
+    hear = [make(name)[0] for name in KINDS]
+    hear += [make_encoder(EncoderConfig(name="mel")), XVector.build("tiny-xvector"), NormalisedMel()]
+    for encoder in hear:
+        with pytest.raises(AffectError, match="in floating point, not int16: divide by full scale") as caught:
+            encoder(wave, samples)
+        one_line(caught.value)

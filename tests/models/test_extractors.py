@@ -172,6 +172,10 @@ class Silent:
 
     bos_token_id, eos_token_id, pad_token_id = 1, 2, 0
     model_max_length = 1000
+    all_special_tokens = ("<s>", "</s>")
+
+    def get_vocab(self):
+        return {"<pad>": 0, "<s>": 1, "</s>": 2, "abc": 3, "abcd": 4}
 
     def __call__(self, text, **_):
         numbers = [1, *(len(word) for word in text.split()), 2]
@@ -241,6 +245,25 @@ def test_other_image_encoders_give_the_mean_of_their_last_state(tmp_path, kind):
     np.testing.assert_allclose(extractor([pixels])[0], wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["dinov2", "dinov3"])
+def test_registers_and_the_token_before_them_are_left_out_of_the_mean(tmp_path, kind):
+    registers = {**SMALL, "image_size": 32, "patch_size": 8, "num_register_tokens": 3}
+    if kind == "dinov2":
+        del registers["intermediate_size"]
+        model = transformers.Dinov2WithRegistersModel(transformers.Dinov2WithRegistersConfig(**registers)).eval()
+    else:
+        model = transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(**registers)).eval()
+    model.save_pretrained(tmp_path)
+    processor().save_pretrained(tmp_path)
+    extractor = VideoExtractor.build(str(tmp_path), None)
+    pixels = extractor.prepare(images(1)[0])
+    with torch.no_grad():
+        state = model(pixel_values=pixels[None]).last_hidden_state[0].numpy()
+    assert len(state) == 1 + 3 + 16
+    np.testing.assert_allclose(extractor([pixels])[0], state[4:].mean(0), atol=1e-5)
+    assert extractor.facts["special_tokens_left_out"] == 4, "features that had them are others"
+
+
 @pytest.mark.parametrize(
     "build", [lambda: AudioExtractor.build("tiny", None, 2), lambda: TextExtractor.build("tiny", None, 2),
               lambda: VideoExtractor.build("tiny", None)], ids=["audio", "text", "video"]
@@ -276,7 +299,7 @@ def test_weights_that_the_file_lacks_are_an_error(tmp_path):
     config.num_hidden_layers = 4
     config.save_pretrained(tmp_path)
     tokenizer("bert").save_pretrained(tmp_path)
-    with pytest.raises(AffectError, match=r"lacks 16 of the weights of BertModel \(encoder\.layer\.3"):
+    with pytest.raises(AffectError, match=r"do not fit BertModel: 16 of \d+ are missing \(encoder\.layer\.3"):
         TextExtractor.build(str(tmp_path), None, 1)
 
 

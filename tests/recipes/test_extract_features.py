@@ -97,6 +97,14 @@ def test_mistakes_are_one_line(capsys, tmp_path):
     assert_one_line(code, err, "none.csv cannot be read (No such file or directory)")
     code, _, err = launch(capsys, "demo", *there, "--encoder", "nothing")
     assert_one_line(code, err, "nothing", "no such folder")
+    # Three layers are asked of weights that have two.
+    config, _ = tiny.architecture("tiny")
+    transformers.WavLMModel(config).save_pretrained(tmp_path / "encoder")
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "encoder")
+    config.num_hidden_layers = 3
+    config.save_pretrained(tmp_path / "encoder")
+    code, _, err = launch(capsys, "demo", *there, "--encoder", str(tmp_path / "encoder"))
+    assert_one_line(code, err, "its weights do not fit WavLMModel", "are missing (encoder.layers.2.")
 
 
 def test_a_dry_run_says_what_there_is_to_do(capsys, tmp_path):

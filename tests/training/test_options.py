@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import shutil
@@ -17,7 +18,7 @@ from affect.experiments import folds
 from affect.losses.weighting import FAMO, DynamicWeightAverage, RandomLossWeighting
 from affect.options import Options
 from affect.task import Weighting
-from affect.training import run_logging, step, trainer
+from affect.training import optim, run_logging, step, trainer
 from tests.training import runs, toy_task
 from tests.training.toy_task import ToyTask, lines, make, recipe, train
 
@@ -254,8 +255,23 @@ def test_what_fits_is_taken_and_the_rest_named(tmp_path, caplog):
     for name in ("table", "first.bias"):
         assert torch.equal(found[name], plain[name]), "as without any"
     assert torch.equal(found["first.weight"], other["first.weight"])
-    with pytest.raises(AffectError, match=r"^train\.init_from: none of its weights fits this model by name and shape$"):
+    with pytest.raises(
+        AffectError, match=r"^train\.init_from: none of its weights fits this .*: it has theirs, the model "
+    ):
         toy_task.make(ToyTask(recipe()), tmp_path / "run", weights={"theirs": torch.ones(1)})
+
+
+def test_weights_with_a_hole_or_without_numbers_are_refused(tmp_path):
+    stack = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(3))
+    holed = {name: value for name, value in stack.state_dict().items() if not name.startswith("1.")}
+    model = torch.nn.ModuleDict({"layers": copy.deepcopy(stack)})
+    with pytest.raises(AffectError, match=r"^train\.init_from: its weights lack layers\.1, and have layers behind$"):
+        optim.take_over(model, {f"layers.{name}": value for name, value in holed.items()})
+    shorter = {f"layers.{name}": value for name, value in stack[:2].state_dict().items()}
+    assert "4 tensors taken, 2 new" in optim.take_over(model, shorter), "a deeper model may start from a shallower one"
+    save_file({"a": torch.ones(2), "b": torch.tensor([1, torch.nan])}, tmp_path / "model.safetensors")
+    with pytest.raises(AffectError, match=r"^the weights in .* hold NaN or infinite values: b$"):
+        folds.initial_weights(recipe(train={"init_from": str(tmp_path)}), 0, 1)
 
 
 def test_a_folder_of_weights_or_a_run_is_a_place_to_start_from(tmp_path, averaged):

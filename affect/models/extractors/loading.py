@@ -12,53 +12,32 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from torch import nn
 
-from affect.errors import AffectError, first_line
-from affect.models.pretrained import attempt
+from affect.errors import AffectError
+from affect.models import reading
 
 TINY = "tiny"
 """The encoder of each kind that needs no file: small, with the same random weights every time."""
 
-_SPARE = "pooler."
-"""The beginning of names of weights that have no part in the features: files written for other tasks lack them."""
-
 
 def located(name: str, revision: str | None, *, trust: bool = False) -> dict[str, Any]:
-    """Return the `from_pretrained` arguments of the encoder `name`, a folder or owner/model; raises AffectError."""
+    """Return the arguments of `reading.attempt` for the encoder `name`, a folder or owner/model; raises AffectError."""
     folder = Path(name).expanduser()
     if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
         raise AffectError(f"encoder {name!r}: no such folder, not a name on the Hub (owner/model) and not {TINY!r}")
     if folder.is_dir() and revision is not None:
         raise AffectError(f"revision {revision!r} does nothing here: the encoder {name!r} is a folder")
     path = str(folder) if folder.is_dir() else name
-    # Told whether to trust: left alone, transformers would ask on the terminal.
-    return {"pretrained_model_name_or_path": path, "revision": revision, "trust_remote_code": trust}
+    return {"pretrained_model_name_or_path": path, "revision": revision, "trust": trust}
 
 
 def read(name: str, part: str, auto: Any, where: dict[str, Any], **options: Any) -> Any:
     """Return `auto.from_pretrained` of a part of the encoder; raises AffectError where it can't be had."""
-    try:
-        return attempt(name, part, auto.from_pretrained, **where, **options)
-    except AffectError as error:
-        # The words of transformers are longer than a line, and name the option at their end.
-        if where["trust_remote_code"] or "trust_remote_code" not in str(error.__cause__):
-            raise
-        words = "brings a program of its own along: read it; a text encoder's runs with --trust-remote-code"
-        raise AffectError(f"encoder {name!r} {words}") from error
-    except ImportError as error:
-        raise AffectError(f"encoder {name!r}: its {part} cannot be read: {first_line(error)}") from error
+    return reading.attempt(name, part, auto.from_pretrained, **where, **options)
 
 
 def read_model(name: str, auto: Any, where: dict[str, Any], dtype: torch.dtype = torch.float32) -> Any:
     """Return a model, frozen and in evaluation mode; raises AffectError where it, or a weight of it, is missing."""
-    model, facts = read(name, "weights", auto, where, dtype=dtype, output_loading_info=True)
-    lacking = sorted(key for key in facts["missing_keys"] if not key.startswith(_SPARE))
-    if lacking:
-        # transformers would fill them with random numbers, and so the features.
-        raise AffectError(
-            f"encoder {name!r}: its file lacks {len(lacking)} of the weights of {type(model).__name__} "
-            f"({lacking[0]} is one): it is of another kind"
-        )
-    return frozen(model)
+    return frozen(reading.read_model(name, auto, **where, dtype=dtype, spare=(reading.POOLER,)))
 
 
 def frozen(model: nn.Module) -> nn.Module:

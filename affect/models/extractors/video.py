@@ -36,7 +36,8 @@ class VideoExtractor(nn.Module):
     """A frozen image encoder of transformers, with its own preprocessing.
 
     A vector is the projection into the space shared with texts, where the encoder has one (CLIP, SigLIP); else the
-    mean of its last hidden state over the image (ViT, DINOv2, ResNet).
+    mean of its last hidden state over the image: over all places of a convolutional one (ResNet), over all tokens, the
+    first, special one among them (ViT, DINOv2), over the places alone where there are registers (DINOv3).
     """
 
     def __init__(self, model: Any, processor: Any, name: str) -> None:
@@ -47,6 +48,8 @@ class VideoExtractor(nn.Module):
         plain = (str, int, float, bool, dict, list, type(None))
         facts = {name: value for name, value in sorted(processor.to_dict().items()) if isinstance(value, plain)}
         self.facts = {"processor": type(processor).__name__, **facts}
+        if left_out := special_tokens(self.model.config):
+            self.facts["special_tokens_left_out"] = left_out
         blank = np.zeros((64, 64, 3), np.uint8)
         try:
             self.width: int = self([self.prepare(blank)]).shape[1]
@@ -102,7 +105,13 @@ def vectors_of(model: Any, pixels: Tensor) -> Tensor:
         return cast(Tensor, output.image_embeds)
     # Convolutional networks keep the image's two axes, and their channels before them.
     state: Tensor = output.last_hidden_state
-    return state.mean((2, 3) if state.ndim == 4 else 1)
+    return state.mean((2, 3)) if state.ndim == 4 else state[:, special_tokens(model.config) :].mean(1)
+
+
+def special_tokens(config: Any) -> int:
+    """Return how many tokens the mean leaves out: registers, which hold no place of the image, and the first before."""
+    registers = int(getattr(config, "num_register_tokens", 0) or 0)
+    return registers + 1 if registers else 0
 
 
 def _class_of(config: Any) -> Any:

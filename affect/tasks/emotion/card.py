@@ -33,7 +33,8 @@ class EmotionCard(Task):
         if encoder is not None:
             facts["waveform"] = encoder["preprocessing"]
         if model.prosody_dim:
-            facts["prosody"] = {"kind": data.prosody, "functionals": data.prosody_features, "values": "raw"}
+            own = {"kind": data.prosody, "version": data.prosody_version}
+            facts["prosody"] = {**own, "functionals": data.prosody_features, "values": "raw"}
         if model.text != "none":
             facts["text"] = {"tokenizer": "tokenizer", "encoder": model.text}
         if model.speaker != "none":

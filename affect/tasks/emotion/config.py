@@ -263,6 +263,8 @@ class Signature:
     """Lowest and highest raw label: what 0 and 1 of a number stand for."""
     prosody: str = "default"
     """The kind of functionals."""
+    prosody_version: int = 1
+    """Of the functionals that it was trained on: `affect.data.prosody.VERSION`."""
     prosody_features: int = 88
     speaker_features: int = 0
     """Channels of the speaker embeddings that are an input, 0 where there are none."""

@@ -5,6 +5,7 @@ Legend: B utterances, S samples, N utterances that were said before, D channels.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -26,6 +27,7 @@ from affect.tasks.emotion.config import EMOTION, Signature
 from affect.tasks.emotion.model import EmotionModel
 from affect.usage import UserInputs
 
+_LOG = logging.getLogger("affect")
 _DIGITS = 4
 
 
@@ -163,6 +165,11 @@ class Average:
             raise AffectError("the runs are models of other inputs: name one run")
         if facts.speaker_features:
             raise AffectError("this model takes speaker embeddings of the corpus: a file alone can't be predicted")
+        if facts.hears_prosody and facts.prosody_version != prosody.VERSION:
+            _LOG.warning(
+                "the model was trained on version %d of the functionals, version %d is computed here: what it predicts "
+                "may be off; train it anew", facts.prosody_version, prosody.VERSION,
+            )  # fmt: skip
         self.hears = facts.hears_waveform or facts.hears_prosody
         self.reads, self.sampling_rate = facts.reads, facts.sampling_rate
 

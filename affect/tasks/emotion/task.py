@@ -168,6 +168,7 @@ class EmotionTask(EmotionReport, EmotionCard):
         embedding = self.corpus.utterances[0]["speaker_embedding"] if choice.speaker == "embedding" else ()
         signature = Signature(
             targets=self.recipe.targets, classes=self.classes, scale=self.corpus.scale, prosody=data.prosody,
+            prosody_version=prosody.VERSION if choice.prosody_dim else 1,
             prosody_features=len(prosody.names(data.prosody)), speaker_features=len(embedding),
         )  # fmt: skip
         model = EmotionModel(choice, signature)

@@ -13,7 +13,7 @@ from affect.data.clip import Clip, square
 from affect.data.functionals import FUNCTIONAL_NAMES, functionals
 from affect.tasks.talking_face.media import SOUND_RATE, Media
 
-VERSION = 1
+VERSION = 2
 """To be raised when the same clip gives other numbers."""
 _SIDE = 8
 """Pixels of a side of the images whose colours are told one by one."""

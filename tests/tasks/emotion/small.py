@@ -25,7 +25,8 @@ def signature(**options: Any) -> Signature:
     """Return what a model knows of its data, of the fields of `Signature` among `options`."""
     kind = options.get("prosody", "default")
     own = {name: value for name, value in options.items() if name in _DATA}
-    return Signature(**{"prosody_features": len(prosody.names(kind)), **own})
+    features = {"prosody_features": len(prosody.names(kind)), "prosody_version": prosody.VERSION}
+    return Signature(**{**features, **own})
 
 
 def model(encoder_module: SpeechEncoder | None = None, **options: Any) -> EmotionModel:

@@ -60,7 +60,7 @@ def change(path, section="model", **named):
         (lambda f: (f / CONFIG).write_text('{"task": "sums"}'), "cannot be read: unknown task 'sums'"),
         (lambda f: (f / CONFIG).write_text('{"task": "multimodal_emotion", "model": 3}'), "cannot be read"),
         (lambda f: (f / CONFIG).write_bytes(b"\xff\xfe\x00"), "config.json is damaged"),
-        (lambda f: change(f / CONFIG, hidden=9), "cannot be read.*size mismatch"),
+        (lambda f: change(f / CONFIG, hidden=9), "cannot be read.*of another shape"),
         (lambda f: change(f / CONFIG, hidden="six"), "cannot be read: model.hidden must be int"),
         (lambda f: change(f / CONFIG, "data", streams=[["audio"]]), "cannot be read"),
         (lambda f: change(f / CONFIG, name="sum"), "cannot be read: model.name"),
