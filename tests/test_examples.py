@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from affect import figures
 from tests.launching import ROOT
 from tests.tasks.diarization import saved
 from tests.tasks.talking_face import small as clips
@@ -42,6 +43,7 @@ def place(spoken, fused, fused_corpus, clips_root, tmp_path, monkeypatch):
         np.save(tmp_path / f"{modality}.npy", np.ones(width, np.float32))
     np.savez(tmp_path / "clip.npz", **{name: np.ones((6, width), np.float32) for name, width in task.features})
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "write", lambda plot, folder: False)
     return tmp_path
 
 
@@ -74,6 +76,8 @@ NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_offline_cell_by_cell(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    # Plots take seconds, and are held by the tests of reports.
+    monkeypatch.setattr(figures, "write", lambda plot, folder: False)
     monkeypatch.setattr(logging.getLogger("affect"), "level", logging.WARNING)
     book = json.loads(path.read_text(encoding="utf-8"))
     assert (book["nbformat"], len(book["cells"])) >= (4, 1)
