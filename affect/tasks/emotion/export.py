@@ -90,16 +90,13 @@ def outputs_of(facts: Facts) -> dict[str, str]:
     """Return the names of a graph's outputs, in the order of `Graph.outputs`, and what each means."""
     raw = {name: "[B], the scale of the labels" for name in facts.numbers}
     unit = {name + UNIT: "[B], 0 the scale's lowest label and 1 its highest" for name in facts.numbers}
-    said = (
-        raw
-        | unit
-        | {
-            EMOTION: "[B, C], logits of `classes`",
-            EMOTION + PROBABILITY: "[B, C], the probability of each of `classes`",
-        }
-    )
+    classes = {
+        EMOTION: "[B, C], logits of `classes`",
+        EMOTION + PROBABILITY: "[B, C], the probability of each of `classes`",
+    }
+    meanings = raw | unit | classes
     heard = {f"heard_{name}": f"[B, {width}], to be given as said_{name}" for name, width in facts.remembers.items()}
-    return {name: said[name] for name in facts.outputs} | heard
+    return {name: meanings[name] for name in facts.outputs} | heard
 
 
 def compare(graph: Graph, exported: Session) -> float:

@@ -153,7 +153,7 @@ def test_a_dialogue_and_its_speakers_go_on_from_what_was_heard(tmp_path):
         alone = model(**batch)
         other = model(**batch, speaker=torch.randn(7, 24), turns=torch.tensor([7]))
     for changed in (alone, other):
-        assert float((changed["valence"] - expected["valence"])[1:].abs().max()) > 5e-3, "that part has no say"
+        assert float((changed["valence"] - expected["valence"])[1:].abs().max()) > 2e-2, "that part has no say"
     session = onnxruntime.InferenceSession(str(path))
     names = [output.name for output in session.get_outputs()]
     said = {name: np.zeros((0, model.speech.width if name == "said_speech" else 8), np.float32)
@@ -167,7 +167,7 @@ def test_a_dialogue_and_its_speakers_go_on_from_what_was_heard(tmp_path):
         for name, values in found.items():
             values += outputs[name].tolist()
     for name, values in found.items():
-        assert values == pytest.approx((1 + 4 * expected[name]).tolist(), abs=1e-4)
+        assert values == pytest.approx(expected[name].tolist(), abs=1e-4)
 
     rng = np.random.default_rng(0)
     for name, seconds in (("a.wav", 7.2), ("b.wav", 4.0)):
@@ -301,7 +301,7 @@ def test_texts_are_predicted(tmp_path):
     tokenizer = text.load_tokenizer(tmp_path / "reads")
     tokens, mask = tokenizer(said)
     with torch.inference_mode():
-        expected = 1 + 4 * reads(tokens=tokens, token_mask=mask)["valence"]
+        expected = reads(tokens=tokens, token_mask=mask)["valence"]
     lines = predict(tmp_path / "reads", text=said)
     assert [line["text"] for line in lines] == said
     assert [line["prediction"]["valence"] for line in lines] == pytest.approx(expected.tolist(), abs=1e-4)
@@ -315,7 +315,7 @@ def test_texts_are_predicted(tmp_path):
     soundfile.write(wav, wave, RATE, subtype="FLOAT")
     with torch.inference_mode():
         heard = {"waveform": torch.from_numpy(wave)[None].expand(2, -1), "samples": torch.tensor([RATE, RATE])}
-        expected = 1 + 4 * both(**heard, tokens=tokens, token_mask=mask)["arousal"]
+        expected = both(**heard, tokens=tokens, token_mask=mask)["arousal"]
     lines = predict(tmp_path / "both", wav, wav, text=said)
     assert [line["prediction"]["arousal"] for line in lines] == pytest.approx(expected.tolist(), abs=2e-4)
     for run, files, texts, words in (
