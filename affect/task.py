@@ -431,6 +431,16 @@ class Task(ABC):
         raise AffectError(f"models of {cls.recipe_class.task} can't be predicted from files")
 
     @classmethod
+    def files_in(cls, folder: Path) -> list[Path]:
+        """Return what its models take of a folder among FILES; of none it is given to them as it is."""
+        return []
+
+    @classmethod
+    def embed(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+        """Yield what `infer` does with the vector [D] that a prediction is made of, `embedding`, in its place."""
+        raise AffectError(f"models of {cls.recipe_class.task} have no pooled state of what they hear and see")
+
+    @classmethod
     def preprocessing(cls, config: dict[str, Any]) -> dict[str, Any]:
         """Return what inputs have to be and what outputs mean, for preprocessor_config.json."""
         return {"task": cls.recipe_class.task}

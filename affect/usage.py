@@ -12,8 +12,8 @@ class UserInputs:
     """What `affect predict` is given beside a model; which of it a model takes, its task says."""
 
     files: tuple[Path, ...] = ()
-    window: float = 30.0
-    """Longest stretch of a recording predicted at once, in seconds."""
+    window: float | None = None
+    """Longest stretch of a recording predicted at once, in seconds; that of training where not given."""
     hop: float | None = None
     """Seconds from one window's start to the next; the window where not given."""
     rate: int | None = None
@@ -23,11 +23,15 @@ class UserInputs:
     audio: tuple[str, ...] = ()
     video: tuple[str, ...] = ()
     features: Path | None = None
+    listed: bool = False
+    """Whether a table lists them, which may have more than a model takes."""
 
     @property
     def given(self) -> list[str]:
         """The options that were given, as the command line has them."""
-        names = [item.name for item in fields(self) if getattr(self, item.name) != item.default]
+        names = [
+            item.name for item in fields(self) if item.name != "listed" and getattr(self, item.name) != item.default
+        ]
         return ["FILES" if name == "files" else f"--{name}" for name in names]
 
 

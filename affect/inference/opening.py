@@ -5,23 +5,30 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from affect import recipe as recipes
 from affect import tasks
 from affect.errors import AffectError
 from affect.hub import load as hub
+from affect.inference.given import expanded
+from affect.inference.output import lines_to
 from affect.models import saving
 from affect.usage import UserInputs
 
 if TYPE_CHECKING:
     from affect.inference.onnx import Session
-    from affect.task import Task
+    from affect.task import Row, Task
 
 _LOG = logging.getLogger("affect")
 _BEST = Path("checkpoints", "best")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,25 +38,67 @@ class Opened:
     task: type[Task]
     folders: tuple[Path, ...] = ()
     exported: Session | None = None
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What a task has read of them, for the next call."""
+
+    def keep(self, name: str, make: Callable[[], T]) -> T:
+        """Return what `make` makes, made once: weights are not read again for a second question."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        kept: T = self.kept[name]
+        return kept
 
 
-def predict(opened: Opened, inputs: UserInputs, output: TextIO, **own: Any) -> int:
-    """Write a JSON line for each prediction and return the number of lines with an error; `own` are the task's options.
+def lines(opened: Opened, inputs: UserInputs, *, progress: bool = False, **own: Any) -> Iterator[Row]:
+    """Yield a line for each prediction; `own` are the task's options. Folders and tables among the files are opened.
 
     Of an experiment or a seed the predictions of its runs are averaged, as the task does. What can't be read gives a
     line with `error` and the others go on. Raises AffectError where the model takes something else.
     """
+    yield from opened.task.infer(opened, _taken(opened, inputs), progress=progress, **own)
+
+
+def embedded(opened: Opened, inputs: UserInputs, *, progress: bool = False) -> Iterator[Row]:
+    """Yield a line for each pooled state, `embedding` [D]: as `lines` does, of one model under torch.
+
+    Raises AffectError as that does, and for an exported file and several runs.
+    """
+    if opened.exported is not None:
+        raise AffectError(f"{opened.exported.path}: has no pooled states: name the run that it was exported from")
+    if len(opened.folders) != 1:
+        raise AffectError(
+            f"states of several models have no mean: name one run, such as {opened.folders[0].parents[1]}"
+        )
+    yield from opened.task.embed(opened, _taken(opened, inputs), progress=progress)
+
+
+def _taken(opened: Opened, inputs: UserInputs) -> UserInputs:
+    """Return inputs with what folders and tables hold; raises AffectError for an option of other models."""
+    inputs = expanded(opened.task, inputs)
     takes = opened.task.takes
     for option in inputs.given:
         if takes and option not in takes:
             raise AffectError(f"{option} is for other models: this one takes {', '.join(takes)}")
-    progress = sys.stderr.isatty() and not output.isatty()
+    return inputs
+
+
+def predict(opened: Opened, inputs: UserInputs, output: TextIO | Path, **own: Any) -> int:
+    """Write what `lines` yields, as JSON or to a file as `output.lines_to` does; return how many have an error."""
+    to_screen = not isinstance(output, Path) and output.isatty()
+    made = lines(opened, inputs, progress=sys.stderr.isatty() and not to_screen, **own)
+    # What can't be asked at all is refused before a file is written.
+    begun = [*islice(made, 1)]
     bad = 0
-    for line in opened.task.infer(opened, inputs, progress=progress, **own):
-        bad += "error" in line
-        output.write(json.dumps(line) + "\n")
-        output.flush()
+    with lines_to(output) if isinstance(output, Path) else nullcontext(partial(_print, output)) as write:
+        for line in chain(begun, made):
+            bad += "error" in line
+            write(line)
     return bad
+
+
+def _print(output: TextIO, line: Row) -> None:
+    output.write(json.dumps(line) + "\n")
+    output.flush()
 
 
 def find(name: Path) -> Opened:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +15,7 @@ from tqdm import tqdm
 from affect.data import audio, stream
 from affect.data.audio import Samples
 from affect.errors import AffectError
+from affect.inference.lengths import Lengths, Span
 from affect.usage import UserInputs
 
 PIPE = Path("-")
@@ -23,6 +26,8 @@ _SHORTEST = 0.5
 """Seconds under which a last window is left to the one before it."""
 _LONG = 60.0
 """Seconds from which a recording's progress is worth showing."""
+_WINDOW, _LARGEST = 30.0, 60.0
+"""Seconds of a window where it is not known how long training's recordings were, and at most where it is."""
 
 Line = dict[str, Any]
 
@@ -34,6 +39,8 @@ class Listener(Protocol):
     reads: bool
     sampling_rate: int
     """Hz of the samples that it takes."""
+    lengths: Span | None
+    """Shortest and longest of what it was trained on, in seconds (words where it does not hear), if that is known."""
 
     def begin(self) -> None:
         """Forget what was said: the next utterance is the first of another recording."""
@@ -46,11 +53,8 @@ def check(inputs: UserInputs) -> None:
     """Raise AffectError where inputs make no sense for any model."""
     if not inputs.files and not inputs.text:
         raise AffectError("no audio file is given")
-    hop = inputs.window if inputs.hop is None else inputs.hop
-    if not (inputs.window >= _SHORTEST and 0 < hop <= inputs.window):
-        raise AffectError(
-            f"window must be at least {_SHORTEST} s and hop in (0, window], not {inputs.window} and {hop}"
-        )
+    if inputs.window is not None:
+        _stretch(inputs.window, inputs.hop)
     if inputs.rate is not None and PIPE not in inputs.files:
         raise AffectError("a rate is for raw samples on standard input: name - among the files")
 
@@ -61,25 +65,49 @@ def lines(model: Listener, inputs: UserInputs, *, progress: bool) -> Iterator[Li
     A file is read bit by bit, so memory does not grow with it. A file that can't be read gives a line with `error`,
     after those of the windows before the damage (`start` then says where what is missing begins), and the others go
     on; so it is with one under 25 ms and with an empty text. The file "-" is standard input: a wav, or with `rate`
-    headerless samples of one channel. A model that hears and reads takes a text a file, of all its windows. Raises
-    AffectError where files or texts are not what the model takes.
+    headerless samples of one channel. A model that hears and reads takes a text a file, of all its windows. A window
+    is as long as the longest recording that the model was trained on, where none is given; the first stretch that is
+    longer or shorter than all of these is warned of. Raises AffectError where files or texts are not what it takes.
     """
-    hop = inputs.window if inputs.hop is None else inputs.hop
+    window, hop = _stretch(*_followed(model, inputs))
+    # The end of a recording that is too short to stand alone belongs to the window before it.
+    least = max(_SHORTEST, min(model.lengths[0], window / 2)) if model.lengths and model.hears else _SHORTEST
+    lengths = Lengths(model.lengths, "s" if model.hears else "words", more=least if model.hears else 0)
     pipe = stream.raw(inputs.rate, inputs.raw) if inputs.rate is not None else None
+    if inputs.listed:
+        inputs = replace(inputs, files=inputs.files * model.hears, text=inputs.text * model.reads)
     _check_model(model, len(inputs.files), len(inputs.text))
     for text in () if inputs.files else inputs.text:
         model.begin()
+        lengths.see(len(text.split()), text[:40])
         yield {"text": text, **(model.predict(None, text) if text.strip() else {"error": "empty text"})}
     for number, path in enumerate(inputs.files):
         text_of = inputs.text[number] if inputs.text else None
         model.begin()
         done = 0.0
         try:
-            for line in _of_file(model, path, text_of, (inputs.window, hop), pipe, progress):
+            for line in _of_file(model, path, text_of, (window, hop, least), pipe, progress):
+                lengths.see(line["end"] - line["start"], str(path))
                 yield {"path": str(path), **line}
                 done = line["start"] + hop
         except AffectError as error:
             yield {"path": str(path), **({"start": round(done, 3)} if done else {}), "error": str(error)}
+
+
+def _followed(model: Listener, inputs: UserInputs) -> tuple[float, float | None]:
+    """Return a window as long as what the model was trained on, where none is given, and the hop that is given."""
+    if inputs.window is not None:
+        return inputs.window, inputs.hop
+    longest = _WINDOW if model.lengths is None or not model.hears else model.lengths[1]
+    return max(_SHORTEST, min(longest, _LARGEST)), inputs.hop
+
+
+def _stretch(window: float, hop: float | None) -> tuple[float, float]:
+    """Return a window and its hop, which is as long where it is not given. Raises AffectError where they make none."""
+    hop = window if hop is None else hop
+    if not (_SHORTEST <= window < math.inf and 0 < hop <= window):
+        raise AffectError(f"window must be at least {_SHORTEST} s and hop in (0, window], not {window:g} and {hop:g}")
+    return window, hop
 
 
 def _check_model(model: Listener, files: int, texts: int) -> None:
@@ -95,9 +123,10 @@ def _check_model(model: Listener, files: int, texts: int) -> None:
 
 
 def _of_file(
-    model: Listener, path: Path, text: str | None, window: tuple[float, float], pipe: stream.Pipe | None, progress: bool
-) -> Iterator[Line]:
-    """Yield a line for each window of a file; `window` is its length and the hop, in seconds."""
+    model: Listener, path: Path, text: str | None, window: tuple[float, float, float], pipe: stream.Pipe | None,
+    progress: bool,
+) -> Iterator[Line]:  # fmt: skip
+    """Yield a line for each window of a file; `window` is its length, the hop and the least rest, in seconds."""
     if text is not None and not text.strip():
         raise AffectError(f"{path}: empty text")
     rate, length = model.sampling_rate, None
@@ -109,7 +138,7 @@ def _of_file(
             length, blocks = stack.enter_context(audio.stream(path, rate))
         if progress and (length is None or length >= _LONG):
             blocks = _shown(blocks, rate, length, path.name)
-        size, step, least = (round(seconds * rate) for seconds in (*window, _SHORTEST))
+        size, step, least = (round(seconds * rate) for seconds in window)
         for start, wave in stream.windows(blocks, size, step, least):
             check_length(wave, rate, name)
             span = {"start": round(start / rate, 3), "end": round((start + len(wave)) / rate, 3)}

@@ -6,6 +6,7 @@ Legend: N examples of the global batch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,18 +39,24 @@ def ccc(prediction: Tensor, target: Tensor) -> Tensor:
     return value.to(torch.float32)
 
 
-def ccc_term(target: str, *, weight: float = 1.0, log_variance: int | None = None) -> Term:
-    """Return 1 - CCC of the output `target` [N]; fewer than two labels, or equal ones, tell it nothing."""
-    return statistic("ccc", target, lambda x, y: 1.0 - ccc(x, y), weight=weight, log_variance=log_variance)
+def ccc_term(target: str, *, weight: float = 1.0, log_variance: int | None = None, output: str | None = None) -> Term:
+    """Return 1 - CCC of the output `output`, or that of the target's name; see `statistic`."""
+    facts: dict[str, Any] = {"weight": weight, "log_variance": log_variance, "output": output}
+    return statistic("ccc", target, lambda x, y: 1.0 - ccc(x, y), **facts)
 
 
 def statistic(
-    kind: str, target: str, value: Callable[[Tensor, Tensor], Tensor], *, weight: float, log_variance: int | None
-) -> Term:
-    """Return `value` of the output `target` [N] and its labels; fewer than two, or equal ones, tell it nothing."""
+    kind: str, target: str, value: Callable[[Tensor, Tensor], Tensor], *, weight: float, log_variance: int | None,
+    output: str | None = None,
+) -> Term:  # fmt: skip
+    """Return `value` of an output [N] (of the target's name, or `output`) and its labels [N].
+
+    Fewer than two labels, or equal ones, tell it nothing.
+    """
+    read = output or target
     return Term(
-        name=f"{kind}_{target}", outputs=(target,), targets=(target,), weight=weight, log_variance=log_variance,
-        value=lambda outputs, targets: value(outputs[target], targets[target]),
+        name=f"{kind}_{target}", outputs=(read,), targets=(target,), weight=weight, log_variance=log_variance,
+        value=lambda outputs, targets: value(outputs[read], targets[target]),
         defined=lambda targets: varied(targets[target]),
     )  # fmt: skip
 

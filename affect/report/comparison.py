@@ -64,7 +64,12 @@ def page(folder: Path) -> str:
     groups = _groups(sorted(finished, key=lambda study: (_time(study), study.name)))
     for (data, measures), studies in groups.items():
         title = ", ".join(measures) + (f" of {data}" if data else "")
-        parts += [f"## {escaped(title)}" if len(groups) > 1 else "", table(studies), gains(studies), preferred(studies)]
+        parts += [
+            f"## {escaped(title)}" if data or len(groups) > 1 else "",
+            table(studies),
+            gains(studies),
+            preferred(studies),
+        ]
     parts.append(_LEGEND if finished else "No experiment has a finished run yet.")
     parts += ["Left out: " + "; ".join(map(escaped, left)) + "."] if left else []
     return "\n\n".join(filter(None, parts)) + "\n"

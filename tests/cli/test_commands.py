@@ -48,7 +48,9 @@ def test_predict_writes_json_lines(affect, experiment, small_corpus, tmp_path):
     lines = [json.loads(line) for line in out.splitlines()]
     assert code == 0
     assert [line["path"] for line in lines] == [str(path) for path in wavs]
-    assert all(line["scale"] == [1.0, 5.0] and line["order"] == ["valence", "arousal"] for line in lines)
+    assert all(
+        [*line["scale"].values()] == [[1.0, 5.0]] * 2 and line["order"] == ["valence", "arousal"] for line in lines
+    )
     for line, path in zip(lines, wavs, strict=True):
         assert line["end"] == pytest.approx(soundfile.info(path).duration, abs=1e-3)
 
@@ -198,7 +200,7 @@ def test_inspect_refuses_what_does_nothing(affect, small_corpus, options, words)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["{folds, report, predict, export, push, inspect, launch, score, diarize, convert}"]),
+        ([], ["{folds, report, predict, embed, export, push, inspect, launch, score, diarize, convert}"]),
         (["report"], ["affect report", "runs/<experiment>"]),
         (["reprot", "x"], ["unknown command 'reprot'", "did you mean 'report'?"]),
         (["report", "--foo"], ["--foo"]),

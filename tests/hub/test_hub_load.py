@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2FeatureExtractor, WavLMModel
 
+import affect
 from affect import checksums, tasks
 from affect.errors import AffectError
 from affect.experiments import folds
@@ -101,6 +102,9 @@ def test_the_command_line_predicts_by_the_name_of_the_repo(hub, run, tmp_path, m
         bad, said[name] = ask(name, "a.wav")
         assert bad == 0
     assert said[REPO] == said[str(run)]
+    # In Python by the same name, and a part of it by the names of the Hub's.
+    assert [affect.load(REPO)("a.wav")] == said[REPO]
+    assert affect.load(REPO, subfolder="last")("a.wav")["scale"] == said[REPO][0]["scale"]
     # A folder that is there counts first.
     Path(REPO).mkdir(parents=True)
     with pytest.raises(AffectError, match="holds no weights"):

@@ -157,5 +157,5 @@ def test_recipe_scores_and_preprocessing_are_readable(hub, run):
     facts = json.loads(files["preprocessor_config.json"])
     assert facts["sampling_rate"] == 16_000
     assert facts["prosody"]["kind"] == "default"
-    assert facts["label_scale"] == [1.0, 5.0]
+    assert facts["scales"] == {"valence": [1.0, 5.0], "arousal": [1.0, 5.0]}
     assert facts["targets"] == ["valence", "arousal"]

@@ -16,6 +16,7 @@ import soundfile
 from affect.data import audio
 from affect.errors import AffectError
 from affect.inference.opening import find, predict
+from affect.models import saving
 from affect.tasks.emotion.predict import Predictor
 from affect.usage import UserInputs
 from tests.inference.asking import ask
@@ -30,6 +31,10 @@ def run(spoken):
     return spoken / "seed0" / "fold1"
 
 
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def tone(seconds: float, rate: int = RATE, channels: int = 1) -> np.ndarray:
     time = np.arange(round(seconds * rate)) / rate
     wave = 0.3 * np.sin(2 * np.pi * 180 * time) * (1 + 0.5 * np.sin(2 * np.pi * 3 * time))
@@ -37,7 +42,7 @@ def tone(seconds: float, rate: int = RATE, channels: int = 1) -> np.ndarray:
 
 
 def test_a_file_is_predicted_as_the_run_predicted_it(run, small_corpus):
-    rows = [json.loads(line) for line in (run / "predictions-test.jsonl").read_text().splitlines()]
+    rows = rows_of(run / "predictions-test.jsonl")
     paths = {path.stem: path for path in small_corpus.rglob("*.wav")}
     bad, lines = ask(run, *(paths[row["id"]] for row in rows))
     assert bad == 0
@@ -51,10 +56,10 @@ def test_a_file_is_predicted_as_the_run_predicted_it(run, small_corpus):
 def test_a_line_states_scale_order_and_place(run, tmp_path):
     path = tmp_path / "tone.wav"
     soundfile.write(path, tone(1.5), RATE)
-    _, (line,) = ask(run, path)
+    _, (line,) = ask(run, path, window=2.0)
     assert line == {
         "path": str(path), "start": 0.0, "end": 1.5, "prediction": line["prediction"],
-        "order": ["valence", "arousal"], "scale": [1.0, 5.0],
+        "order": ["valence", "arousal"], "scale": {"valence": [1.0, 5.0], "arousal": [1.0, 5.0]},
     }  # fmt: skip
     assert list(line["prediction"]) == line["order"]
     assert all(1.0 <= value <= 5.0 for value in line["prediction"].values())
@@ -67,7 +72,7 @@ def test_rates_channels_and_formats_change_little(run, tmp_path):
     soundfile.write(tmp_path / "cd.wav", tone(2.0, rate=44_100), 44_100)
     soundfile.write(tmp_path / "phone.flac", tone(2.0, rate=8_000), 8_000)
     names = ["plain.wav", "stereo.wav", "six.wav", "cd.wav", "phone.flac"]
-    bad, lines = ask(run, *(tmp_path / name for name in names))
+    bad, lines = ask(run, *(tmp_path / name for name in names), window=2.0)
     assert bad == 0
     assert [(line["start"], line["end"]) for line in lines] == [(0.0, 2.0)] * 5
     assert lines[1]["prediction"] == lines[0]["prediction"]
@@ -87,7 +92,8 @@ def bad_files(folder: Path) -> dict[str, Path]:
     soundfile.write(files["truncated"], tone(1.0), RATE)
     whole = files["truncated"].read_bytes()
     files["truncated"].write_bytes(whole[: len(whole) // 2])
-    files["folder"] = folder
+    files["folder"] = folder / "without recordings"
+    files["folder"].mkdir()
     return files
 
 
@@ -195,7 +201,7 @@ def test_memory_does_not_grow_with_the_recording(run, tmp_path, monkeypatch):
             for _ in range(minutes):
                 file.write(tone(60.0, rate=8_000))
         tracemalloc.start()
-        bad, lines = ask(run, path)
+        bad, lines = ask(run, path, window=30.0)
         _, peaks[minutes] = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert (bad, len(lines)) == (0, 2 * minutes)
@@ -253,7 +259,7 @@ def test_progress_is_shown_on_a_terminal_that_shows_no_lines(run, tmp_path, monk
     path = tmp_path / "some.wav"
     soundfile.write(path, tone(seconds), RATE)
     monkeypatch.setattr("sys.stderr", Terminal())
-    assert predict(find(run), UserInputs(files=(path,)), output()) == 0
+    assert predict(find(run), UserInputs(files=(path,), window=30.0), output()) == 0
     assert ("some.wav" in sys.stderr.getvalue()) == shown
 
 
@@ -264,7 +270,7 @@ def test_a_long_recording_comes_in_windows(run, tmp_path):
     _, lines = ask(run, path, window=2.0)
     assert [(line["start"], line["end"]) for line in lines] == [(0.0, 2.0), (2.0, 4.0), (4.0, 5.5)]
     soundfile.write(tmp_path / "part.wav", wave[2 * RATE : 4 * RATE], RATE, subtype="FLOAT")
-    _, (alone,) = ask(run, tmp_path / "part.wav")
+    _, (alone,) = ask(run, tmp_path / "part.wav", window=2.0)
     assert alone["prediction"] == pytest.approx(lines[1]["prediction"], abs=4e-4)
     _, lines = ask(run, path, window=2.0, hop=1.0)
     assert [line["start"] for line in lines] == [0.0, 1.0, 2.0, 3.0, 4.0]
@@ -290,3 +296,23 @@ def test_an_experiment_is_the_mean_over_its_runs(spoken, tmp_path):
         assert value == pytest.approx((one["prediction"][name] + two["prediction"][name]) / 2, abs=1e-4)
     assert one["prediction"] != two["prediction"]
     assert {**mean, "prediction": 0} == {**one, "prediction": 0}
+
+
+def test_windows_follow_the_lengths_of_training_or_are_warned_of(run, small_corpus, tmp_path, caplog):
+    """The longest recording of training where no window is given; what is longer or shorter than all is told once."""
+    shortest, longest = saving.read_config(run / "checkpoints" / "best")["lengths"]
+    kept = {row["id"] for name in ("valid", "test") for row in rows_of(run / f"predictions-{name}.jsonl")}
+    trained = [soundfile.info(path).duration for path in small_corpus.rglob("*.wav") if path.stem not in kept]
+    assert (shortest, longest) == pytest.approx((min(trained), max(trained)), abs=1e-3)
+    path, blip = tmp_path / "long.wav", tmp_path / "blip.wav"
+    soundfile.write(path, tone(4.0), RATE)
+    soundfile.write(blip, tone(0.1), RATE)
+    bad, lines = ask(run, path)
+    assert (bad, caplog.text) == (0, "")
+    assert lines[0]["end"] == lines[1]["start"] == pytest.approx(longest, abs=1e-3)
+    for files, named in (((path, path), {"window": 3.0}), ((blip, blip), {})):
+        caplog.clear()
+        ask(run, *files, **named)
+        (told,) = caplog.messages
+        assert f"trained on {shortest:.3g} to {longest:.3g} s" in told
+        assert str(files[0]) in told

@@ -19,7 +19,8 @@ def predict(
     run: Annotated[Path, tyro.conf.Positional],
     files: Annotated[list[Path], tyro.conf.Positional],
     /,
-    window: float = 30.0,
+    output: Path | None = None,
+    window: float | None = None,
     hop: float | None = None,
     rate: int | None = None,
     raw: Literal["s16", "f32"] = "s16",
@@ -32,15 +33,18 @@ def predict(
     """Predict with a run's best weights, one JSON object a line; a bad file gives one with "error", and exit code 1.
 
     Of an experiment or a seed the predictions of its runs are averaged, those of classes by their logits or
-    probabilities.
+    probabilities. In Python the same is affect.load(RUN)(FILE).
 
     Args:
         run: A run's folder (runs/<experiment>/seed<S>/fold<F>), one with model.safetensors and config.json, an
             experiment's or a seed's (runs/<experiment>[/seed<S>]), user/name on the Hub, or an exported model
             (model.onnx) or its folder.
-        files: What to predict. Audio of any rate and number of channels; - is standard input (a wav, or raw samples
-            with --rate).
-        window: Longest stretch predicted at once, in seconds; a longer recording gives one line a window.
+        files: What to predict: files, folders of them, or a CSV with a line an example and columns path, text, audio,
+            video (those that the model takes). Audio of any rate and number of channels; - is standard input (a wav, or
+            raw samples with --rate).
+        output: File to write in place of the terminal: .csv or .tsv, a column a value, or .jsonl.
+        window: Longest stretch predicted at once, in seconds; a longer recording gives one line a window. As long as
+            the longest recording of training when not given; other lengths are warned of.
         hop: Seconds from one window's start to the next; the window when not given.
         rate: Sampling rate in Hz of raw samples on standard input, one channel.
         raw: How a raw sample is written, little-endian: 16-bit integers or 32-bit floats.
@@ -52,9 +56,12 @@ def predict(
         options: What the run's task alone takes, NAME=VALUE each; an unknown name lists all.
     """
     from affect.inference import opening
+    from affect.inference import output as outputs
     from affect.usage import UserInputs
 
-    texts, sounds, videos = (tuple(value for values in given for value in values) for given in (text, audio, video))
+    if output is not None:
+        outputs.check_lines(output)
+    texts, sounds, videos = map(_joined, (text, audio, video))
     inputs = UserInputs(
         files=tuple(files), window=window, hop=hop, rate=rate, raw=raw, text=texts, audio=sounds, video=videos,
         features=features,
@@ -62,7 +69,62 @@ def predict(
     opened = opening.find(run)
     task = opened.task
     own = named_values(options, task.infer, f"a model of {task.recipe_class.task}", but=("progress",))
-    if opening.predict(opened, inputs, sys.stdout, **own):
+    bad = opening.predict(opened, inputs, sys.stdout if output is None else output, **own)
+    if output is not None:
+        print(f"predictions: {output}{f' ({bad} could not be made, see the column error)' if bad else ''}")
+    if bad:
+        sys.exit(1)
+
+
+def _joined(given: _Values) -> tuple[str, ...]:
+    return tuple(value for values in given for value in values)
+
+
+def embed(
+    run: Annotated[Path, tyro.conf.Positional],
+    files: Annotated[list[Path], tyro.conf.Positional],
+    /,
+    output: Path,
+    window: float | None = None,
+    hop: float | None = None,
+    text: _Values = (),
+    audio: _Values = (),
+    video: _Values = (),
+    features: Path | None = None,
+) -> None:
+    """Write the pooled states that a run's predictions are made of, a vector a window, text, utterance or clip.
+
+    Of a model of speech they are what its branches (speech, text, prosody) give, side by side; of models of features
+    what their heads see. A bad file is told on the terminal, and the exit code is then 1.
+
+    Args:
+        run: A run's folder, one with model.safetensors and config.json, or user/name on the Hub.
+        files: As those of affect predict: files, folders of them, or a CSV.
+        output: File to write: .npz (id [N], embedding [N, D], of windows start and end) or .parquet of these columns.
+        window: Longest stretch taken at once, in seconds; as long as training's longest recording when not given.
+        hop: Seconds from one window's start to the next; the window when not given.
+        text: As that of affect predict.
+        audio: As that of affect predict.
+        video: As that of affect predict.
+        features: As that of affect predict.
+    """
+    from affect.inference import opening
+    from affect.inference import output as outputs
+    from affect.usage import UserInputs
+
+    outputs.check_vectors(output)
+    texts, sounds, videos = map(_joined, (text, audio, video))
+    inputs = UserInputs(
+        files=tuple(files), window=window, hop=hop, text=texts, audio=sounds, video=videos, features=features
+    )
+    lines = [*opening.embedded(opening.find(run), inputs, progress=sys.stderr.isatty())]
+    bad = [line for line in lines if "error" in line]
+    if len(lines) > len(bad):
+        outputs.write_vectors(output, [line for line in lines if "error" not in line])
+    for line in bad:
+        print(f"error: {line['error']}", file=sys.stderr)
+    print(f"{len(lines) - len(bad)} vectors: {output}" if len(lines) > len(bad) else "no vector, no file")
+    if bad:
         sys.exit(1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from affect.config import from_dict, to_dict
+from affect.config import from_dict
 from affect.tables import inside
 from affect.task import Task
 from affect.tasks.diarization.config import SAMPLING_RATE, Model, Online
@@ -43,26 +43,20 @@ class DiarizationCard(Task):
         return {
             "task": config["task"], "sampling_rate": SAMPLING_RATE, "channels": 1,
             "frames_per_second": model.frames_per_second, "latency_seconds": online.latency,
-            "outputs": "turns (start, end in seconds, speaker by number), by affect.tasks.diarization.online",
+            "outputs": "turns (start, end in seconds, speaker by number), by affect.load",
         }  # fmt: skip
 
     @classmethod
     def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
         """Return the facts for the model's card on the Hub."""
-        data, own = inside(recipe, "data"), from_dict(Online, config["online"], "online")
+        data = inside(recipe, "data")
         example = data.get("voices") == "generated" and not data.get("recordings")
         # A pretrained encoder's weights have a licence of their own.
         whole = example and from_dict(Model, config["model"], "model").extractor in _BUILT_IN
-        plain = to_dict(Online())
-        changed = ", ".join(f"{name}={value!r}" for name, value in to_dict(own).items() if value != plain[name])
         program = [
-            "from affect.data import audio", "from affect.hub import from_pretrained",
-            "from affect.tasks.diarization.config import Online",
-            "from affect.tasks.diarization.online import diarize", "",
-            f'model = from_pretrained("{repo}")  # in evaluation mode, on the CPU',
-            'samples = audio.load("MEETING.wav")  # 16 kHz, mono',
-            f"for start, end, speaker in diarize(model, samples, Online({changed})):",
-            '    print(f"{start / 16000:8.2f} {end / 16000:8.2f} speaker {speaker}")',
+            "import affect", "", f'model = affect.load("{repo}")  # it diarizes as its run was told to',
+            'for turn in model("MEETING.wav")["turns"]:  # seconds',
+            '    print("{start:8.2f} {end:8.2f} speaker {speaker}".format(**turn))',
         ]  # fmt: skip
         return Card(
             title="Who speaks when in a recording",

@@ -91,10 +91,11 @@ def infer(opened: Opened, inputs: UserInputs, *, offline: bool | None = None) ->
     if not inputs.files:
         raise AffectError("this model takes FILES: recordings")
     if len(opened.folders) != 1:
-        raise AffectError("turns of several models have no mean: name one run (seed<S>/fold<F>)")
-    loaded = load(opened.folders[0], offline=offline)
+        one = f": name one run, such as {opened.folders[0].parents[1]}" if opened.folders else ""
+        raise AffectError(f"turns of several models have no mean{one}")
+    loaded = opened.keep(f"offline={offline}", lambda: load(opened.folders[0], offline=offline))
     for path in inputs.files:
-        line: dict[str, Any] = {"file": str(path)}
+        line: dict[str, Any] = {"path": str(path)}
         try:
             result = diarized(loaded, path)
         except AffectError as error:

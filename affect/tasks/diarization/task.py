@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from affect.config import to_dict
+from affect.errors import AffectError
 from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Term
 from affect.tasks.diarization.card import DiarizationCard
 from affect.tasks.diarization.config import Diarization, signature
@@ -18,6 +19,8 @@ from affect.tasks.diarization.measures import MEASURES
 from affect.tasks.diarization.report import DiarizationReport
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from datasets import DatasetDict
     from torch import Tensor, nn
 
@@ -40,9 +43,9 @@ class DiarizationTask(DiarizationReport, DiarizationCard):
     takes = ("FILES",)
     helps = {
         "predict": (
-            "A model of diarization takes FILES, recordings of any length: one line each, with its turns (start, end, "
-            "speaker), speakers numbered as they are heard; with --options offline=True it decodes once more when all "
-            "is heard. `affect diarize` writes RTTM of the same."
+            "A model of diarization takes FILES, recordings of any length (folders of them, or a table with a column "
+            "path): one line each, with its turns (start, end, speaker), speakers numbered as they are heard; with "
+            "--options offline=True it decodes once more when all is heard. `affect diarize` writes RTTM of the same."
         ),
     }
     commands = (
@@ -167,6 +170,18 @@ class DiarizationTask(DiarizationReport, DiarizationCard):
 
         recorded = self.corpus.recordings
         return [] if recorded is None else signs.still(recorded.still, len(recorded.recordings))
+
+    @classmethod
+    def files_in(cls, folder: Path) -> list[Path]:
+        """Return the recordings of a folder."""
+        from affect.data.noise import audio_files
+
+        return audio_files(folder)
+
+    @classmethod
+    def embed(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+        """Raise AffectError: what a model keeps is of speakers, not of recordings."""
+        raise AffectError("a model of diarization has a vector a speaker: affect diarize RUN FILES --embeddings x.npz")
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the voices and recordings."""

@@ -8,7 +8,7 @@ from typing import Any
 from affect.config import from_dict
 from affect.task import Task
 from affect.tasks import card_texts
-from affect.tasks.emotion.config import EMOTION, Model, Signature
+from affect.tasks.emotion.config import EMOTION, PROBABILITY, UNIT, Model, Signature
 from affect.usage import Card
 
 _RATE = 16_000
@@ -39,8 +39,13 @@ class EmotionCard(Task):
             facts["text"] = {"tokenizer": "tokenizer", "encoder": model.text}
         if model.speaker != "none":
             facts["speaker"] = {"kind": model.speaker, "channels": data.speaker_features}
-        facts |= {"targets": list(data.targets), "label_scale": list(data.scale)}
-        facts["outputs"] = "0 to 1 stand for the label scale"
+        facts |= {"targets": list(data.targets), "scales": {name: list(data.scale) for name in data.numbers}}
+        if config.get("lengths"):
+            facts["trained_on"] = {"shortest": config["lengths"][0], "longest": config["lengths"][1],
+                                   "unit": "seconds" if "sampling_rate" in facts else "words"}  # fmt: skip
+        numbers = [f"each number on its scale, as NAME{UNIT} from 0 to 1"] if data.numbers else []
+        classes = [f"logits of {EMOTION}, as {EMOTION}{PROBABILITY} from 0 to 1"] if data.classes else []
+        facts["outputs"] = "; ".join(numbers + classes)
         return facts | ({"classes": list(data.classes)} if data.classes else {})
 
     @classmethod
@@ -97,10 +102,9 @@ def _program(facts: dict[str, Any], model: Model, data: Signature, repo: str) ->
     lines += ["with torch.inference_mode():", "    outputs = model(**inputs)"]
     if data.numbers:
         low, high = data.scale
-        lines.append(f"low, high = {low:g}, {high:g}  # the label scale: the outputs' 0 and 1 stand for its ends")
         lines.append(f"for target in {json.dumps(data.numbers)}:")
-        lines.append("    print(target, (low + (high - low) * outputs[target]).tolist())  # [B]")
+        lines.append(f"    print(target, outputs[target].tolist())  # [B], {low:g} to {high:g}: the labels' scale")
     if EMOTION in data.targets:
-        lines.append('for row in outputs["emotion"].softmax(-1).tolist():  # of logits [B, classes]')
+        lines.append(f'for row in outputs["{EMOTION}{PROBABILITY}"].tolist():  # [B, classes]')
         lines.append("    print(dict(zip(model.data.classes, row)))")
     return lines

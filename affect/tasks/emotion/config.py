@@ -13,6 +13,8 @@ from affect.recipe import Recipe
 
 EMOTION = "emotion"
 """The target that is a class; all others are numbers."""
+UNIT, PROBABILITY = "_unit", "_probability"
+"""What follows a number's name in the output that tells it from 0 to 1, and the class's in its probabilities'."""
 
 
 def numbers_of(targets: tuple[str, ...]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from affect.errors import AffectError
 from affect.inference import onnx
 from affect.inference.onnx import Session
 from affect.models.saving import CONFIG
-from affect.tasks.emotion.config import EMOTION, Emotion
+from affect.tasks.emotion.config import EMOTION, PROBABILITY, UNIT, Emotion
 from affect.tasks.emotion.model import EmotionModel
 from affect.tasks.emotion.predict import Facts, Graph
 from affect.usage import Exported
@@ -89,10 +89,14 @@ def inputs_of(facts: Facts) -> dict[str, str]:
 def outputs_of(facts: Facts) -> dict[str, str]:
     """Return the names of a graph's outputs, in the order of `Graph.outputs`, and what each means."""
     raw = {name: "[B], the scale of the labels" for name in facts.numbers}
-    unit = {f"{name}_unit": "[B], 0 the scale's lowest label and 1 its highest" for name in facts.numbers}
-    classes = {EMOTION: "[B, C], the probability of each of `classes`"} if EMOTION in facts.targets else {}
+    unit = {name + UNIT: "[B], 0 the scale's lowest label and 1 its highest" for name in facts.numbers}
+    classes = {
+        EMOTION: "[B, C], logits of `classes`",
+        EMOTION + PROBABILITY: "[B, C], the probability of each of `classes`",
+    }
+    meanings = raw | unit | classes
     heard = {f"heard_{name}": f"[B, {width}], to be given as said_{name}" for name, width in facts.remembers.items()}
-    return raw | unit | classes | heard
+    return {name: meanings[name] for name in facts.outputs} | heard
 
 
 def compare(graph: Graph, exported: Session) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from affect.metrics import measures
 from affect.task import Batch, Measure, Outputs, Row
-from affect.tasks.emotion.config import EMOTION, numbers_of
+from affect.tasks.emotion.config import EMOTION, UNIT, numbers_of
 
 
 def measures_of(targets: tuple[str, ...]) -> list[Measure]:
@@ -39,7 +39,7 @@ def rows_of(
     Of classes it also has the probabilities.
     """
     low, high = scale
-    raw = {name: (outputs[name].double() * (high - low) + low).tolist() for name in numbers_of(targets)}
+    raw = {name: (outputs[name + UNIT].double() * (high - low) + low).tolist() for name in numbers_of(targets)}
     shares = outputs[EMOTION].double().softmax(-1).tolist() if EMOTION in targets else []
     rows: list[Row] = []
     for k, (name, fields) in enumerate(zip(batch.ids, batch.rows, strict=True)):

@@ -27,7 +27,7 @@ from affect.models.pooling import build_pooling
 from affect.models.prosody import ProsodyBranch
 from affect.models.speaker import XVector
 from affect.models.text import TextConfig, TextEncoder
-from affect.tasks.emotion.config import EMOTION, Model, Signature
+from affect.tasks.emotion.config import EMOTION, PROBABILITY, UNIT, Model, Signature
 
 _MOST = 60
 """Seconds of padded audio that the utterances of a dialogue are encoded by: a whole dialogue can be minutes."""
@@ -118,15 +118,18 @@ class SpeechBranch(nn.Module):
 
 
 class EmotionModel(nn.Module):
-    """One number on the unit scale for each target of an utterance, and logits for its emotion."""
+    """A number on the scale of the labels for each target of an utterance, and logits for its emotion."""
 
     def __init__(
         self, config: Model, data: Signature, *, encoder: SpeechEncoder | None = None,
-        text: TextEncoder | None = None, xvector: XVector | None = None,
+        text: TextEncoder | None = None, xvector: XVector | None = None, lengths: tuple[float, float] | None = None,
     ) -> None:  # fmt: skip
-        """Build the model; `encoder`, `text` and `xvector`, where not given, are those that `config` names."""
+        """Build the model; `encoder`, `text` and `xvector`, where not given, are those that `config` names.
+
+        `lengths` are the shortest and longest utterance that it is trained on, in seconds (words of a text alone).
+        """
         super().__init__()
-        self.config, self.data = config, data
+        self.config, self.data, self.lengths = config, data, lengths
         width = 0
         self.speech: SpeechBranch | None = None
         if config.encoder != "none":
@@ -162,7 +165,9 @@ class EmotionModel(nn.Module):
         """Say that there are none: Accelerate's FSDP asks, and transformers' speech models raise."""
 
     def forward(self, *, turns: Tensor | None = None, **given: Tensor) -> dict[str, Tensor]:
-        """Return a tensor [U] in float32 for each number, logits [U, C] for `emotion`, and `log_variance` [U, K].
+        """Return each number [U] on the scale of the labels, and as `<name>_unit` from 0 to 1, in float32.
+
+        Of `emotion` it returns logits [U, C] and `emotion_probability` [U, C], and with it `log_variance` [U, K].
 
         Speech is `waveform` [U, S] and `samples` [U] (valid samples), or a frozen encoder's `states` [U, L, T, D] and
         `frames` [U] (valid ones). `prosody` [U, P] are raw functionals, `speaker` [U, E] embeddings, `tokens` [U, W]
@@ -198,10 +203,14 @@ class EmotionModel(nn.Module):
             alone = torch.ones(features.shape[0], dtype=torch.long)
             others.append(self.dialogue(features, alone if turns is None else turns))
             features = _join([*others, rhythm])
-        outputs: dict[str, Tensor] = {
-            target: head(self.gates[target]([rhythm, _join(others)]) if len(self.gates) else features)
-            for target, head in self.heads.items()
-        }
+        outputs: dict[str, Tensor] = {}
+        low, high = self.data.scale
+        for target, head in self.heads.items():
+            value = head(self.gates[target]([rhythm, _join(others)]) if len(self.gates) else features)
+            if target == EMOTION:
+                outputs |= {target: value, target + PROBABILITY: value.softmax(-1)}
+            else:
+                outputs |= {target: low + (high - low) * value, target + UNIT: value}
         if self.log_variance is not None:
             outputs["log_variance"] = self.log_variance.float().expand(features.shape[0], -1)
         return outputs
@@ -211,7 +220,8 @@ class EmotionModel(nn.Module):
         xvector = self.speech.xvector if self.speech is not None else None
         parts = {"encoder": self.encoder, "text": self.text, "xvector": xvector}
         architectures = {name: part.to_config() if part is not None else None for name, part in parts.items()}
-        return {"model": to_dict(self.config), "data": to_dict(self.data), **architectures}
+        own = {"model": to_dict(self.config), "data": to_dict(self.data), "lengths": self.lengths and [*self.lengths]}
+        return {**own, **architectures}
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters of the pretrained encoders (layer weights are not of them, adapters are)."""
@@ -270,10 +280,13 @@ def build(facts: dict[str, Any]) -> EmotionModel:
     """Return the model that `EmotionModel.describe` described, with random weights and without the Hub."""
     config = from_dict(Model, facts["model"], "model")
     encoder, text, xvector = facts.get("encoder"), facts.get("text"), facts.get("xvector")
+    # What an earlier version of affect wrote has none.
+    lengths = facts.get("lengths")
     return EmotionModel(
         config,
         from_dict(Signature, facts["data"], "data"),
         encoder=None if encoder is None else restore_encoder(encoder_options(config), encoder),
         text=None if text is None else TextEncoder.restore(text_options(config), text),
         xvector=None if xvector is None else XVector.from_config(xvector),
+        lengths=None if lengths is None else (float(lengths[0]), float(lengths[1])),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -19,11 +19,12 @@ from affect.data import prosody
 from affect.data.audio import Samples
 from affect.errors import AffectError
 from affect.inference import device, windows
+from affect.inference.lengths import common
 from affect.inference.onnx import Session
 from affect.inference.opening import Opened
 from affect.models import text
 from affect.task import Row, Task
-from affect.tasks.emotion.config import EMOTION, Signature
+from affect.tasks.emotion.config import EMOTION, PROBABILITY, UNIT, Signature
 from affect.tasks.emotion.model import EmotionModel
 from affect.usage import UserInputs
 
@@ -34,16 +35,35 @@ _DIGITS = 4
 def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
     """Yield a line for each window or text; see `windows.lines`. Raises AffectError as that does."""
     windows.check(inputs)
-    predictors = []
+    model = opened.keep("models", lambda: Average(predictors(opened), task))
+    yield from windows.lines(model, inputs, progress=progress)
+
+
+def embed(opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+    """Yield a line for each window or text, with what the model makes of it by itself as `embedding` [D].
+
+    That is its speech, text and prosody, side by side, those that it takes. Raises AffectError as `infer` does.
+    """
+    windows.check(inputs)
+    yield from windows.lines(opened.keep("states", lambda: States(predictors(opened))), inputs, progress=progress)
+
+
+def predictors(opened: Opened) -> list[Predictor]:
+    """Return what is opened, ready to predict. Raises AffectError for a file of another version of affect."""
     if (exported := opened.exported) is not None:
+        older = f"{exported.path}: was written by another version of affect export"
         try:
-            predictors.append(Predictor(exported, from_dict(Facts, exported.facts)))
+            facts = from_dict(Facts, exported.facts)
         except AffectError as error:
-            raise AffectError(f"{exported.path}: was written by another version of affect export: {error}") from error
+            raise AffectError(f"{older}: {error}") from error
+        if lacking := {*facts.outputs} - {*exported.outputs}:
+            raise AffectError(f"{older}, without the output {min(lacking)}: export it again")
+        return [Predictor(exported, facts)]
+    made = []
     for folder in opened.folders:
         graph = Graph(cast(EmotionModel, device.load(folder)))
-        predictors.append(Predictor(graph, graph.facts, text.load_tokenizer(folder) if graph.facts.reads else None))
-    yield from windows.lines(Average(task, predictors), inputs, progress=progress)
+        made.append(Predictor(graph, graph.facts, text.load_tokenizer(folder) if graph.facts.reads else None))
+    return made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +80,14 @@ class Facts(Signature):
     hears_prosody: bool
     reads: bool
     remembers: dict[str, int]
+    lengths: tuple[float, float] | None = None
+    """Shortest and longest utterance of training, in seconds (words of a text alone)."""
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of what the model says, beside what it heard."""
+        classes = [EMOTION, EMOTION + PROBABILITY] if EMOTION in self.targets else []
+        return [*self.numbers, *(name + UNIT for name in self.numbers), *classes]
 
     @classmethod
     def of(cls, model: EmotionModel) -> Facts:
@@ -71,12 +99,12 @@ class Facts(Signature):
         return cls(
             **vars(model.data), sampling_rate=rate, hears_waveform=model.speech is not None,
             hears_prosody=model.prosody is not None, reads=model.text is not None,
-            remembers=widths if model.dialogue is not None else {},
+            remembers=widths if model.dialogue is not None else {}, lengths=model.lengths,
         )  # fmt: skip
 
 
 class Graph(nn.Module):
-    """A model as it is used: given what was said before, and with outputs on the scale of the labels.
+    """A model as it is used: given what was said before.
 
     Of N utterances that were said before it takes `said_<branch>` [N, D], and gives `heard_<branch>` [B, D] of those
     that are said now, where it has a state over the dialogue.
@@ -89,8 +117,7 @@ class Graph(nn.Module):
         self.eval()
 
     def outputs(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return each number [B], raw and as `<name>_unit`, the probabilities of `emotion` [B, C], what was heard."""
-        low, high = self.facts.scale
+        """Return what the model says of those that are said now, in the order of `Facts.outputs`, and what it heard."""
         remembered = {name: given[f"said_{name}"] for name in self.facts.remembers}
         perceived = self.model.perceive(given)
         heard = {f"heard_{name}": perceived[name] for name in remembered}
@@ -101,10 +128,7 @@ class Graph(nn.Module):
             # A graph takes all for one dialogue, and could not hold what follows from a value.
             turns = None if torch.compiler.is_exporting() else torch.tensor([together])
         judged = {name: value[before:] for name, value in self.model.judge(perceived, turns).items()}
-        raw = {name: low + judged[name] * (high - low) for name in self.facts.numbers}
-        units = {f"{name}_unit": judged[name] for name in self.facts.numbers}
-        classes = {EMOTION: judged[EMOTION].softmax(-1)} if EMOTION in judged else {}
-        return raw | units | classes | heard
+        return {name: judged[name] for name in self.facts.outputs} | heard
 
     def forward(self, given: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """Return the values of `outputs`: what an exported file has."""
@@ -129,26 +153,32 @@ class Predictor:
         """Forget what was said: the next utterance is the first of another recording."""
         self.said = {name: np.zeros((0, width), np.float32) for name, width in self.facts.remembers.items()}
 
+    def inputs(self, wave: Samples | None, text: str | None) -> dict[str, np.ndarray]:
+        """Return what the model takes of samples [S] at its rate and of a text."""
+        given: dict[str, np.ndarray] = {}
+        if wave is not None and self.facts.hears_waveform:
+            given |= {"waveform": wave[None], "samples": np.array([len(wave)])}
+        if wave is not None and self.facts.hears_prosody:
+            given["prosody"] = prosody.compute(wave, self.facts.prosody, self.facts.sampling_rate)[None]
+        if self.tokenizer is not None and text is not None:
+            given["tokens"], given["token_mask"] = (value.numpy() for value in self.tokenizer([text]))
+        return given
+
     def predict(self, wave: Samples | None, text: str | None) -> Row:
         """Return what the model says of samples [S] at its rate and of a text, those that it takes.
 
         A model with a state over the dialogue takes them for what is said next.
         """
-        facts, given = self.facts, {f"said_{name}": vectors for name, vectors in self.said.items()}
-        if wave is not None and facts.hears_waveform:
-            given |= {"waveform": wave[None], "samples": np.array([len(wave)])}
-        if wave is not None and facts.hears_prosody:
-            given["prosody"] = prosody.compute(wave, facts.prosody, facts.sampling_rate)[None]
-        if self.tokenizer is not None and text is not None:
-            given["tokens"], given["token_mask"] = (value.numpy() for value in self.tokenizer([text]))
+        facts, given = self.facts, self.inputs(wave, text)
+        given |= {f"said_{name}": vectors for name, vectors in self.said.items()}
         outputs = self.source.run(given)
         # A vector an utterance is all that is kept; no state looks ahead, so earlier lines stand.
         self.said = {name: np.concatenate([vectors, outputs[f"heard_{name}"]]) for name, vectors in self.said.items()}
         low, high = facts.scale
-        numbers = {name: low + float(outputs[f"{name}_unit"][0]) * (high - low) for name in facts.numbers}
+        numbers = {name: low + float(outputs[name + UNIT][0]) * (high - low) for name in facts.numbers}
         row: Row = {"id": "", "target": {}, "prediction": numbers}
         if EMOTION in outputs:
-            shares = dict(zip(facts.classes, outputs[EMOTION][0].tolist(), strict=True))
+            shares = dict(zip(facts.classes, outputs[EMOTION + PROBABILITY][0].tolist(), strict=True))
             row["prediction"][EMOTION] = max(shares, key=lambda name: shares[name])
             row["probability"] = {EMOTION: shares}
         return row
@@ -157,11 +187,11 @@ class Predictor:
 class Average:
     """Several models of the same data as one `windows.Listener`: their predictions' mean, as the task takes it."""
 
-    def __init__(self, task: type[Task], models: Sequence[Predictor]) -> None:
+    def __init__(self, models: Sequence[Predictor], task: type[Task] = Task) -> None:
         """Take over the models; raises AffectError where they take other inputs, or what no file holds."""
         self.task, self.models = task, models
         self.facts = facts = models[0].facts
-        if any(model.facts != facts for model in models):
+        if any(replace(model.facts, lengths=facts.lengths) != facts for model in models):
             raise AffectError("the runs are models of other inputs: name one run")
         if facts.speaker_features:
             raise AffectError("this model takes speaker embeddings of the corpus: a file alone can't be predicted")
@@ -172,6 +202,7 @@ class Average:
             )  # fmt: skip
         self.hears = facts.hears_waveform or facts.hears_prosody
         self.reads, self.sampling_rate = facts.reads, facts.sampling_rate
+        self.lengths = common([model.facts.lengths for model in models])
 
     def begin(self) -> None:
         """Forget what was said."""
@@ -185,8 +216,22 @@ class Average:
         line: dict[str, Any] = {"prediction": _rounded(row["prediction"])}
         if "probability" in row:
             line["probability"] = {EMOTION: _rounded(row["probability"][EMOTION])}
-        scale = {"scale": list(self.facts.scale)} if self.facts.numbers else {}
-        return {**line, "order": list(self.facts.targets), **scale}
+        scales = {name: [*self.facts.scale] for name in self.facts.numbers}
+        return {**line, "order": list(self.facts.targets), **({"scale": scales} if scales else {})}
+
+
+class States(Average):
+    """What a model makes of utterances before it judges them, in place of predictions."""
+
+    def predict(self, wave: Samples | None, text: str | None) -> dict[str, Any]:
+        """Return the pooled states of each branch [D], side by side."""
+        (model,) = self.models
+        graph = cast(Graph, model.source)
+        given = {name: torch.from_numpy(value) for name, value in model.inputs(wave, text).items()}
+        with torch.inference_mode():
+            states = graph.model.perceive(given)
+        parts = [states[name][0].float() for name in ("speech", "text", "prosody") if name in states]
+        return {"embedding": torch.cat(parts).tolist()}
 
 
 def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from affect.task import Batch, Evaluation, Key, Measure, Outputs, Row, Term, evaluations_of
 from affect.tasks.emotion.card import EmotionCard
-from affect.tasks.emotion.config import EMOTION, Emotion, Signature
+from affect.tasks.emotion.config import EMOTION, UNIT, Emotion, Signature
 from affect.tasks.emotion.measures import measures_of, rows_of
 from affect.tasks.emotion.report import EmotionReport
 
@@ -42,16 +42,18 @@ class EmotionTask(EmotionReport, EmotionCard):
     takes = ("FILES", "--text", "--window", "--hop", "--rate", "--raw")
     helps = {
         "predict": (
-            "A model of sound takes FILES: one line a window, scale and order stated. Files are read bit by bit "
-            "and each window is printed at once: a recording may be of any length."
+            "A model of sound takes FILES (or folders of them, or a table with columns path and text): one "
+            "line a window, scale and order stated. Files are read bit by bit and each window is printed at once: a "
+            "recording may be of any length."
         ),
         "export": (
             "onnx, of models of speech: a graph for any batch and length, checked against torch by onnxruntime. "
             "Inputs: waveform [B, S] float32, samples [B] int64 (valid samples), prosody [B, P] float32 (the raw "
             "functionals), speaker [B, E] float32 (embeddings of the corpus; an x-vector model is in the graph), "
-            "those that the model takes. Outputs: each target on the scale of the labels, and as target_unit on 0 "
-            "to 1; the probabilities of classes. A model with a state over the dialogue also takes said_speech "
-            "and said_prosody [N, D], the outputs heard_speech and heard_prosody of the N utterances before (N is "
+            "those that the model takes. Outputs, named as the model's own: each number on the scale of the "
+            "labels, and as NAME_unit from 0 to 1; logits of emotion and emotion_probability. A model "
+            "with a state over the dialogue also takes said_speech and said_prosody [N, D], "
+            "the outputs heard_speech and heard_prosody of the N utterances before (N is "
             "0 at the start). A file that differs from torch by more than 1e-4 is not kept. Its metadata hold "
             "what affect predict has to know (targets, scale, rate, classes), so it can be moved alone (from 1.8 "
             "GB of weights on with model.onnx.data beside it); config.json says the same to people. Models of "
@@ -171,9 +173,12 @@ class EmotionTask(EmotionReport, EmotionCard):
             prosody_version=prosody.VERSION if choice.prosody_dim else 1,
             prosody_features=len(prosody.names(data.prosody)), speaker_features=len(embedding),
         )  # fmt: skip
-        model = EmotionModel(choice, signature)
+        train = self.parts["train"]
+        heard = choice.encoder != "none" or choice.prosody_dim
+        sizes = train["length"] if heard else [len(words.split()) for words in train["transcript"]]
+        model = EmotionModel(choice, signature, lengths=(float(min(sizes)), float(max(sizes))))
         if model.prosody is not None:
-            features = torch.from_numpy(np.asarray(self.parts["train"]["prosody"], dtype=np.float64))
+            features = torch.from_numpy(np.asarray(train["prosody"], dtype=np.float64))
             model.prosody.set_statistics(features.mean(0), features.std(0, correction=0))
         return model
 
@@ -200,7 +205,9 @@ class EmotionTask(EmotionReport, EmotionCard):
             kinds: list[Callable[..., Term]] = [cross_entropy] if target == EMOTION else numbers
             weight = recipe.weights[k] if recipe.weights else 1.0
             column = k if recipe.model.uncertainty else None
-            terms += [kind(target, weight=weight, log_variance=column) for kind in kinds]
+            # The labels of a batch are from 0 to 1.
+            output = target if target == EMOTION else target + UNIT
+            terms += [kind(target, output=output, weight=weight, log_variance=column) for kind in kinds]
         return terms
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
@@ -249,6 +256,20 @@ class EmotionTask(EmotionReport, EmotionCard):
         from affect.tasks.emotion import predict
 
         return predict.infer(cls, opened, inputs, progress=progress)
+
+    @classmethod
+    def files_in(cls, folder: Path) -> list[Path]:
+        """Return the recordings of a folder."""
+        from affect.data.noise import audio_files
+
+        return audio_files(folder)
+
+    @classmethod
+    def embed(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+        """Yield the pooled states of each window of a recording, or of each text."""
+        from affect.tasks.emotion import predict
+
+        return predict.embed(opened, inputs, progress=progress)
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return the test rows as the mean, a ridge and an SVR on the functionals predict them.

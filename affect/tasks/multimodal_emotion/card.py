@@ -7,7 +7,7 @@ from typing import Any
 from affect.config import from_dict
 from affect.task import Task
 from affect.tasks import card_texts
-from affect.tasks.multimodal_emotion.config import Model, Signature
+from affect.tasks.multimodal_emotion.config import SCALE, Model, Signature
 from affect.usage import Card
 
 
@@ -26,7 +26,7 @@ class FusionCard(Task):
         scaling = "in the model, by statistics of training" if model.normalise else "none"
         return {"task": config["task"], "streams": streams, "scaling": scaling,
                 "targets": ["emotion", "valence"], "classes": list(data.classes),
-                "label_scale": [-5.0, 5.0], "outputs": "logits of emotion; valence on the label scale"}  # fmt: skip
+                "scales": {"valence": [*SCALE]}, "outputs": "logits of emotion; valence on its scale"}  # fmt: skip
 
     @classmethod
     def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
@@ -73,5 +73,5 @@ def _program(data: Signature, repo: str) -> list[str]:
         "    outputs = model(present, **inputs)",
         f'for row in outputs["emotion"].softmax(-1).tolist():  # of logits [B, {classes}]',
         "    print(dict(zip(model.data.classes, row)))",
-        'print("valence", outputs["valence"].tolist())  # [B], -5 to 5',
+        f'print("valence", outputs["valence"].tolist())  # [B], {SCALE[0]:g} to {SCALE[1]:g}',
     ]  # fmt: skip

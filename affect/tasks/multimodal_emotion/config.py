@@ -32,6 +32,8 @@ else:
     CorpusName = Literal[corpora.names(corpora.FEATURES)]
 
 _FIRST = corpora.layout(corpora.names(corpora.FEATURES)[0])
+SCALE = _FIRST.scale or (-5.0, 5.0)
+"""Lowest and highest valence."""
 
 
 @dataclass(frozen=True, kw_only=True)

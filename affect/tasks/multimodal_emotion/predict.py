@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from affect.data.feature_corpus import MODALITIES, Stream
@@ -17,9 +18,11 @@ from affect.errors import AffectError
 from affect.inference import device
 from affect.inference.media import Reader
 from affect.inference.opening import Opened
+from affect.inference.states import watched
 from affect.inference.streams import Vector, gather
 from affect.models.saving import WEIGHTS
 from affect.task import Batch, Row, Task
+from affect.tasks.multimodal_emotion.config import SCALE
 from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE, rows_of
 from affect.tasks.multimodal_emotion.models.fusion import Fusion
 from affect.usage import UserInputs
@@ -40,8 +43,26 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
     `features`. What can't be read, or has nothing at all, gives a line with `error` and the others go on. Raises
     AffectError where what is given does not fit the model, a manifest included.
     """
-    models = Models(task, opened.folders)
-    utterances = gather(models.streams, {"audio": inputs.audio, "text": inputs.text, "video": inputs.video})
+    models = opened.keep("models", lambda: Models(task, opened.folders))
+    for name, made in _each(models, opened, inputs, progress):
+        yield {"id": name, **({"error": made} if isinstance(made, str) else _line(made))}
+
+
+def embed(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+    """Yield a line for each utterance, with what the model makes of all its modalities together as `embedding` [D]."""
+    models = opened.keep("models", lambda: Models(task, opened.folders))
+    for name, made in _each(models, opened, inputs, progress, states=True):
+        yield {"id": name, **({"error": made} if isinstance(made, str) else {"embedding": made["state"]})}
+
+
+def _each(
+    models: Models, opened: Opened, inputs: UserInputs, progress: bool, *, states: bool = False
+) -> Iterator[tuple[str, Row | str]]:
+    """Yield the name of each utterance and its row, or why there is none."""
+    given = {"audio": inputs.audio, "text": inputs.text, "video": inputs.video}
+    if inputs.listed:
+        given = {name: values for name, values in given.items() if name in models.data.modalities}
+    utterances = gather(models.streams, given)
     reader = Reader(models.streams, utterances, opened.folders[0], inputs.features)
     with tqdm(total=len(utterances), delay=2, leave=False, disable=not progress) as bar:
         for start in range(0, len(utterances), models.batch):
@@ -51,10 +72,10 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
                     vectors.append(reader.read(utterance))
                 except AffectError as error:
                     vectors.append(str(error))
-            rows = iter(models.predict([result for result in vectors if not isinstance(result, str)]))
+            there = [result for result in vectors if not isinstance(result, str)]
+            rows = iter(models.predict(there, states=states))
             for utterance, result in zip(utterances[start:], vectors, strict=False):
-                line = {"error": result} if isinstance(result, str) else _line(next(rows))
-                yield {"id": utterance.name, **line}
+                yield utterance.name, result if isinstance(result, str) else next(rows)
                 bar.update()
 
 
@@ -71,8 +92,8 @@ class Models:
         self.streams = tuple(Stream(*stream) for stream in first.data.streams)
         self._kept: list[Fusion] = [first, *map(_load, folders[1:])] if small else []
 
-    def predict(self, utterances: Sequence[Vectors]) -> list[Row]:
-        """Return a row for each utterance of N."""
+    def predict(self, utterances: Sequence[Vectors], *, states: bool = False) -> list[Row]:
+        """Return a row for each utterance of N, with `states` and what the first model's heads were given [D]."""
         if not utterances:
             return []
         data = self.data
@@ -92,8 +113,11 @@ class Models:
         present, inputs = present.to(there), {key: value.to(there) for key, value in inputs.items()}
         rows = []
         for model in self._kept or map(_load, self.folders):
-            with torch.inference_mode():
-                rows.append(rows_of(model(present, **inputs), batch, data.classes, data.modalities))
+            with torch.inference_mode(), watched(cast(nn.Module, model.heads)) as passed:
+                made = rows_of(model(present, **inputs), batch, data.classes, data.modalities)
+            if states:
+                made = [{**row, "state": state} for row, state in zip(made, passed[0][0].tolist(), strict=True)]
+            rows.append(made)
         return rows[0] if len(rows) == 1 else self.task.average(rows)
 
 
@@ -108,7 +132,7 @@ def _line(row: Row) -> Row:
     line["probability"] = {EMOTION: _rounded(row["probability"][EMOTION])}
     if "attention" in row:
         line["attention"] = _rounded(row["attention"])
-    return {**line, "present": row["present"]}
+    return {**line, "present": row["present"], "scale": {VALENCE: [*SCALE]}}
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

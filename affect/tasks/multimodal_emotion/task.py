@@ -50,8 +50,9 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
     takes = ("--audio", "--text", "--video", "--features")
     helps = {
         "predict": (
-            "A model of features takes --audio, --text and --video, any of them, and no FILES: one line an "
-            "utterance, with the probability of each class, the attention and what was present (ATV). An option "
+            "A model of features takes --audio, --text and --video, any of them, and no FILES but a table with columns "
+            "of these names, an utterance a line: one line an utterance, with the probability of each class, the "
+            "attention and what was present (ATV). An option "
             "may name several files, one an utterance in the same order ('' for a missing one, as all zeros are), "
             "or a folder of features, matched by file name. Where a modality has several features, NAME=FILE says "
             "which. Raw files and words need the manifest.json that recipes/extract_features.py writes."
@@ -192,6 +193,13 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
         from affect.tasks.multimodal_emotion import predict
 
         return predict.infer(cls, opened, inputs, progress=progress)
+
+    @classmethod
+    def embed(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+        """Yield the fused state of each utterance."""
+        from affect.tasks.multimodal_emotion import predict
+
+        return predict.embed(cls, opened, inputs, progress=progress)
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return what always the commonest class and the mean valence of training give, part by part."""

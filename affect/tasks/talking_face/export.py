@@ -114,7 +114,7 @@ def pruned(
     small = prune(model, seen, shares)
     after = partial(score, small)
     with graphs.draft(path) as draft:
-        config = {"task": TalkingFace.task, **small.describe()}
+        config = {"task": TalkingFace.task, **small.describe(), "lengths": saving.read_config(folder).get("lengths")}
         saving.save(small.state_dict(), config, draft)
         sizes = ((folder / saving.WEIGHTS).stat().st_size, (draft / saving.WEIGHTS).stat().st_size)
         judged = judge(clips, data, partial(score, model), after, sizes, limits)
@@ -145,7 +145,7 @@ def _graph(folder: Path, path: Path, opset: int, limits: Limits, level: float, *
         after = partial(score_exported, graphs.Session(draft))
         sizes = ((folder / saving.WEIGHTS).stat().st_size, draft.stat().st_size)
         judged = judge(clips, data, partial(score, model), after, sizes, limits)
-        _describe(draft, model, clips.intervals(after, data, level))
+        _describe(draft, model, clips.intervals(after, data, level), saving.read_config(folder).get("lengths"))
     return Exported(path=path, size=path.stat().st_size, difference=judged.difference, lines=judged.lines)
 
 
@@ -209,8 +209,10 @@ def quantize(path: Path) -> None:
     _set(path, kept)
 
 
-def _describe(path: Path, model: Exportable, calibration: dict[str, Any]) -> None:
-    facts = {"task": TalkingFace.task, "data": to_dict(model.data), "media": to_dict(model.config.media)}
+def _describe(path: Path, model: Exportable, calibration: dict[str, Any], lengths: list[float] | None = None) -> None:
+    facts: dict[str, Any] = {"task": TalkingFace.task, "data": to_dict(model.data)}
+    facts["media"] = to_dict(model.config.media)
+    facts["lengths"] = lengths
     facts[intervals.FIELD] = calibration
     _set(path, {graphs.METADATA: json.dumps(facts)})
 

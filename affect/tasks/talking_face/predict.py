@@ -21,13 +21,16 @@ from affect.data.score_samples import FEATURES
 from affect.data.store import Store
 from affect.errors import AffectError
 from affect.inference import device
+from affect.inference.lengths import Lengths, Span, common
 from affect.inference.opening import Opened
+from affect.inference.states import watched
 from affect.models import saving
 from affect.task import SPREAD, Row, Task
 from affect.tasks.talking_face import films, intervals
 from affect.tasks.talking_face.clips import padded
 from affect.tasks.talking_face.config import FRAMES, Signature
 from affect.tasks.talking_face.corruptions import Clip, Frames
+from affect.tasks.talking_face.end_to_end import EndToEndModel
 from affect.tasks.talking_face.making import Makers, made, makers_of
 from affect.tasks.talking_face.measures import deviations
 from affect.tasks.talking_face.media import Media
@@ -63,12 +66,14 @@ def infer(
     if not inputs.files:
         raise AffectError(f"this model takes files: {reader.takes}")
     scales = {name: [low, high] for name, low, high in data.scores}
+    lengths = Lengths(reader.lengths_of(opened), "frames")
     for name, read in reader.clips(inputs.files):
         try:
             given = read()
         except AffectError as error:
             yield {"id": name, "error": str(error)}
             continue
+        lengths.see(reader.frames(given), name)
         each = [score(given) for score in scorers]
         mean = {output: float(np.mean([outputs[output] for outputs in each])) for output in each[0]}
         spread = {score: mean[score + SPREAD] for score in scales if score + SPREAD in mean}
@@ -95,10 +100,39 @@ def _models(opened: Opened, level: float | None) -> tuple[Reader, list[Scorer], 
             [partial(score_exported, opened.exported)],
             intervals.at_level(facts[intervals.FIELD], level),
         )
-    models = [cast(TalkingFaceModel, device.load(folder)) for folder in opened.folders]
-    reader = Reader(models[0].data, models[0].config.media)
+    models, reader = _loaded(opened)
     stored = intervals.of_folders(opened.folders, saving.read_config(opened.folders[0]), level)
     return reader, [partial(score, model) for model in models], stored
+
+
+def _loaded(opened: Opened) -> tuple[list[TalkingFaceModel], Reader]:
+    """Return the models of folders and what reads their inputs, read once."""
+    models = opened.keep("models", lambda: [cast(TalkingFaceModel, device.load(folder)) for folder in opened.folders])
+    return models, opened.keep("reader", lambda: Reader(models[0].data, models[0].config.media))
+
+
+def embed(opened: Opened, inputs: UserInputs) -> Iterator[Row]:
+    """Yield a line for each clip, with what the model makes of all its features together as `embedding` [D]."""
+    (model, *_), reader = _loaded(opened)
+    own = cast(TalkingFaceModel, model.fusion) if isinstance(model, EndToEndModel) else model
+    for name, read in reader.clips(inputs.files):
+        try:
+            given = read()
+        except AffectError as error:
+            yield {"id": name, "error": str(error)}
+            continue
+        with watched(own.fusion) as passed, torch.inference_mode():
+            model(**given)
+        yield {"id": name, "embedding": passed[0][1][0].tolist()}
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the clips of a folder, .npz files and videos; none where it is one clip itself or of `affect convert`."""
+    # Imports `datasets`.
+    from affect.data.media import FILM
+
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in (".npz", *FILM) and file.is_file())
+    return [] if score_folder.holds(folder) or next(folder.glob("*.npy"), None) else files
 
 
 class Reader:
@@ -117,6 +151,19 @@ class Reader:
         kinds = ["videos"] if self._seen or self._makers else []
         kinds += [] if self._seen else ["a clip's features [T, W], .npz, .npy called by them, or a folder of either"]
         self.takes = ", or ".join(kinds)
+
+    def lengths_of(self, opened: Opened) -> Span | None:
+        """Return the shortest and longest clips of training, in frames, of models that take frames."""
+        if self._seen:
+            return None
+        exported = opened.exported
+        facts = [exported.facts] if exported is not None else [saving.read_config(folder) for folder in opened.folders]
+        spans = (each.get("lengths") for each in facts)
+        return common([None if span is None else (float(span[0]), float(span[1])) for span in spans])
+
+    def frames(self, given: Inputs) -> int:
+        """Return the frames of a clip's longest feature."""
+        return max(int(given[name + FRAMES]) for name, _ in self.data.features)
 
     def clips(self, files: Sequence[Path]) -> Iterator[tuple[str, Callable[[], Inputs]]]:
         """Yield the name of each clip and what reads it, which raises AffectError where it can't."""

@@ -32,6 +32,8 @@ from affect.tasks.talking_face.measures import deviations, measures_of
 from affect.tasks.talking_face.report import TalkingFaceReport
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from datasets import DatasetDict
     from torch import Tensor, nn
 
@@ -53,9 +55,10 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
     helps = {
         "predict": (
             "A model of clips takes FILES of features: a .npz of frames [T, D] by the features' names, .npy files "
-            "called by them or a folder of those, or a folder that affect convert wrote. One line a clip: each "
-            "score, its scale, and an interval where validation rows of the run calibrate one, of a level of .9 or "
-            "another (--options level=.95), and of one generator's clips (generator=NAME); of several models "
+            "called by them or a folder of those, a folder of clips or one that affect convert wrote, or a table with "
+            "a column path. One line a clip: each score, its scale, and an interval where validation rows of the "
+            "run calibrate one, of a level of .9 or another (--options level=.95), "
+            "and of one generator's clips (generator=NAME); of several models "
             "also the deviation of what they say."
         ),
         "export": (
@@ -172,6 +175,11 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
             model.standardise(statistics(self.clips, self.parts["train"]["row"]))
         return model
 
+    def model_config(self, model: nn.Module) -> dict[str, Any]:
+        """Return what the model is built by, and the shortest and longest clip of training."""
+        lengths = self.parts["train"]["length"]
+        return {**super().model_config(model), "lengths": [float(min(lengths)), float(max(lengths))]}
+
     def terms(self) -> Sequence[Term]:
         """Return a term a score, and what the recipe adds."""
         from affect.tasks.talking_face.losses import terms_of
@@ -255,6 +263,20 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         from affect.tasks.talking_face import predict
 
         return predict.infer(cls, opened, inputs, progress=progress, level=level, generator=generator)
+
+    @classmethod
+    def files_in(cls, folder: Path) -> list[Path]:
+        """Return the clips of a folder that is none itself: files of features or videos."""
+        from affect.tasks.talking_face import predict
+
+        return predict.files_in(folder)
+
+    @classmethod
+    def embed(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
+        """Yield the fused state of each clip."""
+        from affect.tasks.talking_face import predict
+
+        return predict.embed(opened, inputs)
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return the test rows (without such a part validation's) as trivial models predict them.

@@ -77,20 +77,17 @@ LENGTHS = [[0.01], [0.025], [0.33], [1.0], [6.1], [1.0, 1.0], [2.3, 0.02, 0.9, 4
 def assert_equal_to_torch(path: Path, model: EmotionModel, lengths: list[list[float]]) -> None:
     session = onnxruntime.InferenceSession(str(path))
     names = [output.name for output in session.get_outputs()]
-    low, high = model.data.scale
     seen = []
     for seconds in lengths:
         batch = batch_of(model, seconds)
         with torch.inference_mode():
             expected = {name: value.numpy() for name, value in model(**batch).items()}
         found = dict(zip(names, session.run(names, {k: v.numpy() for k, v in batch.items()}), strict=True))
-        for target in model.data.numbers:
-            np.testing.assert_allclose(found[f"{target}_unit"], expected[target], atol=1e-4 / (high - low))
-            np.testing.assert_allclose(found[target], low + expected[target] * (high - low), atol=1e-4)
-            assert found[target].shape == (len(seconds),)
-        if "emotion" in expected:
-            shares = torch.from_numpy(expected["emotion"]).softmax(-1).numpy()
-            np.testing.assert_allclose(found["emotion"], shares, atol=1e-4)
+        # One scale and one name, in a graph as in torch: the labels', and from 0 to 1 what is called so.
+        told = {name for name in expected if name != "log_variance"}
+        assert told <= {*names} and {*model.data.numbers} <= told
+        for name in told:
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-4)
         seen += found[model.data.numbers[0]].tolist()
     assert np.std(seen) > 1e-2, "the outputs don't depend on the inputs: the comparison says nothing"
 
@@ -156,7 +153,7 @@ def test_a_dialogue_and_its_speakers_go_on_from_what_was_heard(tmp_path):
         alone = model(**batch)
         other = model(**batch, speaker=torch.randn(7, 24), turns=torch.tensor([7]))
     for changed in (alone, other):
-        assert float((changed["valence"] - expected["valence"])[1:].abs().max()) > 5e-3, "that part has no say"
+        assert float((changed["valence"] - expected["valence"])[1:].abs().max()) > 2e-2, "that part has no say"
     session = onnxruntime.InferenceSession(str(path))
     names = [output.name for output in session.get_outputs()]
     said = {name: np.zeros((0, model.speech.width if name == "said_speech" else 8), np.float32)
@@ -170,7 +167,7 @@ def test_a_dialogue_and_its_speakers_go_on_from_what_was_heard(tmp_path):
         for name, values in found.items():
             values += outputs[name].tolist()
     for name, values in found.items():
-        assert values == pytest.approx((1 + 4 * expected[name]).tolist(), abs=1e-4)
+        assert values == pytest.approx(expected[name].tolist(), abs=1e-4)
 
     rng = np.random.default_rng(0)
     for name, seconds in (("a.wav", 7.2), ("b.wav", 4.0)):
@@ -304,7 +301,7 @@ def test_texts_are_predicted(tmp_path):
     tokenizer = text.load_tokenizer(tmp_path / "reads")
     tokens, mask = tokenizer(said)
     with torch.inference_mode():
-        expected = 1 + 4 * reads(tokens=tokens, token_mask=mask)["valence"]
+        expected = reads(tokens=tokens, token_mask=mask)["valence"]
     lines = predict(tmp_path / "reads", text=said)
     assert [line["text"] for line in lines] == said
     assert [line["prediction"]["valence"] for line in lines] == pytest.approx(expected.tolist(), abs=1e-4)
@@ -318,7 +315,7 @@ def test_texts_are_predicted(tmp_path):
     soundfile.write(wav, wave, RATE, subtype="FLOAT")
     with torch.inference_mode():
         heard = {"waveform": torch.from_numpy(wave)[None].expand(2, -1), "samples": torch.tensor([RATE, RATE])}
-        expected = 1 + 4 * both(**heard, tokens=tokens, token_mask=mask)["arousal"]
+        expected = both(**heard, tokens=tokens, token_mask=mask)["arousal"]
     lines = predict(tmp_path / "both", wav, wav, text=said)
     assert [line["prediction"]["arousal"] for line in lines] == pytest.approx(expected.tolist(), abs=2e-4)
     for run, files, texts, words in (

@@ -58,7 +58,13 @@ def test_outputs():
         made.log_variance.copy_(torch.tensor([1.0, 2.0, 3.0]))
     with torch.autocast("cpu", torch.bfloat16):
         outputs = made(**inputs())
-    assert list(outputs) == ["valence", "arousal", "dominance", "log_variance"]
+    numbers = ("valence", "arousal", "dominance")
+    assert outputs.keys() == {*numbers, *(f"{name}_unit" for name in numbers), "log_variance"}
+    low, high = made.data.scale
+    for name in numbers:
+        unit = outputs[f"{name}_unit"]
+        assert (unit >= 0).all() and (unit <= 1).all()
+        torch.testing.assert_close(outputs[name], low + (high - low) * unit)
     assert {value.dtype for value in outputs.values()} == {torch.float32}
     assert all(outputs[target].shape == (3,) for target in made.data.targets)
     assert outputs["log_variance"].tolist() == [[1.0, 2.0, 3.0]] * 3

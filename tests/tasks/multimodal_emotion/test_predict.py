@@ -59,7 +59,7 @@ def test_folders_of_features_give_what_the_run_predicted(fused, features):
     assert {row["present"] for row in own} >= {"AT", "AV", "ATV"}, "some text and video is missing"
     for row in own:
         assert_same(known[row["id"]], row)
-        assert set(known[row["id"]]) == {"id", "prediction", "probability", "attention", "present"}
+        assert set(known[row["id"]]) == {"id", "prediction", "probability", "attention", "present", "scale"}
 
 
 def test_files_one_by_one_give_the_same(fused, features):
@@ -228,7 +228,7 @@ def test_a_model_without_attention_tells_of_none(features, tmp_path):
     streams = tuple(zip(MODALITIES, FEATURES, (48, 96, 40), strict=True))
     fusing.save(tmp_path, name="lf_dnn", streams=streams)
     _, lines = ask(tmp_path, audio=[features["audio"]])
-    assert set(lines[0]) == {"id", "prediction", "probability", "present"}
+    assert set(lines[0]) == {"id", "prediction", "probability", "present", "scale"}
 
 
 def test_the_real_command_line(fused, features, tmp_path):

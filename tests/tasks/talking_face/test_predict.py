@@ -12,9 +12,11 @@ import torch
 from affect import report, tasks
 from affect.config import to_dict
 from affect.errors import AffectError
+from affect.models import saving
 from affect.report import Study
 from affect.tasks.talking_face import intervals
 from affect.tasks.talking_face.config import SCORES, Signature
+from tests.inference.asking import ask
 from tests.tasks.talking_face import small
 
 
@@ -287,3 +289,18 @@ def test_the_program_on_a_card_runs(runs, clip, capsys, monkeypatch):
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 5 and "on a scale of" in said[0]
     assert torch.is_grad_enabled()
+
+
+def test_a_clip_of_another_length_than_all_of_training_is_warned_of(runs, clips_root, tmp_path, caplog):
+    shortest, longest = saving.read_config(runs / "seed0" / "fold1" / "checkpoints" / "best")["lengths"]
+    task = small.task(clips_root)
+    lengths = task.parts["train"]["length"]
+    assert (shortest, longest) == (min(lengths), max(lengths))
+    for frames, told in ((int(longest), 0), (3 * int(longest), 1), (1, 1)):
+        for name in ("a.npz", "b.npz"):
+            np.savez(tmp_path / name, **{name: np.ones((frames, width), np.float32) for name, width in task.features})
+        caplog.clear()
+        bad, lines = ask(runs, tmp_path / "a.npz", tmp_path / "b.npz")
+        assert (bad, len(lines), len(caplog.messages)) == (0, 2, told)
+        if told:
+            assert f"a.npz: {frames} frames are predicted at once, the model was trained on" in caplog.text
