@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from affect.cli.commands.info import info
 from affect.cli.commands.models import export, predict, push
 from affect.cli.commands.reading import inspect, report
 from affect.cli.commands.running import folds, launch, launch_words, own_words
 
-ALL = (folds, report, predict, export, push, inspect, launch)
-__all__ = ["ALL", "export", "folds", "inspect", "launch", "launch_words", "own_words", "predict", "push", "report"]
+ALL = (launch, folds, report, predict, export, push, inspect, info)
+__all__ = [
+    "ALL", "export", "folds", "info", "inspect", "launch", "launch_words", "own_words", "predict", "push", "report",
+]  # fmt: skip

@@ -51,7 +51,7 @@ def test_the_page_has_its_parts_in_order_and_draws_its_plots(tmp_path):
     sections = study.task.sections(study)
     assert [section.title for section in sections if section.title] == [
         "Beside trivial diarizations", "By number of speakers and overlap", "What limits it", "Recordings",
-        "How it learned", "Report 004's measures and expectations",
+        "How it learned", "SSND's reported measures and expectations",
     ]  # fmt: skip
     notes = "".join(section.markdown for section in sections if not section.title)
     assert "**DER**" in notes and "Generated voices" in notes and "training voices" not in notes
@@ -247,7 +247,7 @@ def test_an_unstable_run_is_no_stable_training(tmp_path):
     ("fault", "kinds"),
     [
         ("", set()),
-        ("silent", {"silence", "report 004's DER tells nothing"}),
+        ("silent", {"silence", "DER by counts tells nothing"}),
         ("one", {"speakers are not told apart", "speakers miscounted"}),
         ("split", {"speakers miscounted"}),
         ("joined", {"speakers are not told apart", "speakers miscounted"}),
@@ -359,7 +359,7 @@ def test_a_table_of_experiments_has_both_ders_and_losses_beside_chance(tmp_path)
     script = Path(__file__).parents[3] / "benchmarks" / "diarization_table.py"
     done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=True)
     head, before, ours = cells(done.stdout, "experiment")
-    assert head[2:6] == ["DER", "oracle speech", "report 004's DER", "silence's"]
+    assert head[2:6] == ["DER", "oracle speech", "DER by counts", "silence's"]
     assert before[2] == "1.000 ± 0.000" and before[4] == before[5], "which is what silence has"
     assert ours[4] != ours[5] and ours[8:] == ["–", "–"]
     assert before[8].startswith("9.000") and before[9] == f"{chance.arcface(40, 32.0, 0.2, 128):.3f} ± 0.000"
