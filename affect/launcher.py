@@ -272,15 +272,15 @@ def _together(program: Sequence[str], environments: Sequence[Mapping[str, str]])
 def _ended(ranks: Sequence[subprocess.Popen[bytes]]) -> int:
     """Wait for all ranks, not for ever for those of a run that lost one; return the exit code that says most."""
     lost = 0.0
-    while any(rank.poll() is None for rank in ranks):
-        if any(rank.returncode for rank in ranks) and not lost:
+    # All of them are asked each time: one that ended is known as ended by that alone.
+    while None in (codes := [rank.poll() for rank in ranks]):
+        if any(codes) and not lost:
             lost = time.monotonic()
         late = time.monotonic() - lost if lost else 0.0
         for rank in ranks if late > _PATIENCE else ():
             if rank.poll() is None:
                 rank.send_signal(signal.SIGTERM if late < 2 * _PATIENCE else signal.SIGKILL)
         time.sleep(_LOOK if late < _PATIENCE else _PATIENCE / 2)
-    codes = [rank.returncode for rank in ranks]
     # A rank that was killed, or lost another, asks to be started again; one that failed of itself knows why.
-    own = [code for code in codes if code > 0 and code != AGAIN]
+    own = [code for code in codes if code and code > 0 and code != AGAIN]
     return own[0] if own else AGAIN if any(codes) else 0

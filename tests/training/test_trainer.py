@@ -300,7 +300,7 @@ def test_the_first_line_says_what_runs_where(small_corpus, tmp_path, log):
     )
     assert line.partition("micro-batches a rank (")[2].startswith(("hold", "mixed", "replay"))
     text = (tmp_path / "run" / "train.log").read_text()
-    assert line in text.splitlines()[0]
+    assert line in text.splitlines()[1], "after the line that says which run it is"
     assert "s of audio a second, padding" in text
     assert "TFLOP/s (" in text
     assert "GFLOP forward and backward; a large product here does" in text
