@@ -185,7 +185,7 @@ def test_inspect_refuses_what_does_nothing(affect, small_corpus, options, words)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["{folds, report, predict, export, push, inspect, launch, score, diarize, convert}"]),
+        ([], ["{launch, folds, report, predict, export, push, inspect, info, score, diarize, convert}"]),
         (["report"], ["affect report", "runs/<experiment>"]),
         (["reprot", "x"], ["unknown command 'reprot'", "did you mean 'report'?"]),
         (["report", "--foo"], ["--foo"]),

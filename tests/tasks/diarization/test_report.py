@@ -359,7 +359,7 @@ def test_a_table_of_experiments_has_both_ders_and_losses_beside_chance(tmp_path)
     script = Path(__file__).parents[3] / "benchmarks" / "diarization_table.py"
     done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=True)
     head, before, ours = cells(done.stdout, "experiment")
-    assert head[2:6] == ["DER", "oracle speech", "DER by counts", "silence's"]
+    assert head[2:6] == ["DER", "oracle speech", "report 004's DER", "silence's"]
     assert before[2] == "1.000 ± 0.000" and before[4] == before[5], "which is what silence has"
     assert ours[4] != ours[5] and ours[8:] == ["–", "–"]
     assert before[8].startswith("9.000") and before[9] == f"{chance.arcface(40, 32.0, 0.2, 128):.3f} ± 0.000"
