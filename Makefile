@@ -19,10 +19,10 @@ $(VENV)/.done: pyproject.toml constraints.txt
 
 # Passive waiting: a third slower on an idle machine, but not four times slower on a busy one.
 demo: $(VENV)/.done
-	OMP_WAIT_POLICY=passive $(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml recipes/finetune_wavlm.py
+	OMP_WAIT_POLICY=passive $(BIN)/affect launch --engine cpu recipes/finetune_wavlm.py
 
 demo-encoder: $(VENV)/.done
-	OMP_WAIT_POLICY=passive $(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml recipes/finetune_wavlm.py demo_encoder
+	OMP_WAIT_POLICY=passive $(BIN)/affect launch --engine cpu recipes/finetune_wavlm.py demo_encoder
 
 # A process a core, a file a process, in the order that tests/conftest.py gives: tests compute in one thread.
 test: $(VENV)/.done

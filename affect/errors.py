@@ -79,8 +79,16 @@ def first_line(error: BaseException) -> str:
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Return a hint naming what `name` may have meant, or what there is (the first few), to end an error message."""
+    """Return a hint naming what `name` may have meant, or what there is (the first few), to end an error message.
+
+    The last part of a dotted name may stand for the whole of it: --lr for --optim.lr.
+    """
     names = sorted(choices)
+    plain = name.lstrip("-").replace("-", "_")
+    ends = [choice for choice in names if choice.rpartition(".")[2] == plain and "." in choice]
+    if 0 < len(ends) <= _MOST:
+        *others, last = map(repr, ends)
+        return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"

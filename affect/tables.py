@@ -60,6 +60,12 @@ def probability(p: float) -> str:
     return "p < .001" if p < 1e-3 else f"p {p:.2g}".replace(" 0.", " .")
 
 
+def hours(seconds: float) -> str:
+    """Return a length of time as a clock shows it: 1:02:03."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
 def counted(count: int, unit: str) -> str:
     """Return a number of things in words (1 speaker, 6 speakers)."""
     return f"{count:,} {unit if count == 1 else plural(unit)}"

@@ -1,6 +1,6 @@
 """Features of raw media in MER2023's layout: speech, texts and videos through pretrained encoders (report 001).
 
-accelerate launch recipes/extract_features.py [EXPERIMENT] --source media.csv --output data/mer2023 [--field value ...]
+affect launch recipes/extract_features.py [EXPERIMENT] --source media.csv --output data/mer2023 [--field value ...]
 
 `media.csv` has any of the columns name, audio, video, text and boxes. The features of an utterance go to
 OUTPUT/features/NAME/<utterance>.npy, what made them to manifest.json there. A run that was stopped goes on where it

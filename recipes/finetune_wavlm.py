@@ -1,6 +1,6 @@
 """Valence and arousal of an utterance from speech: the experiments of reports 000 and 002 (IEMOCAP).
 
-accelerate launch recipes/finetune_wavlm.py [EXPERIMENT] [--field value ...]
+affect launch recipes/finetune_wavlm.py [EXPERIMENT] [--field value ...]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Emotion and valence from features of audio, text and video: the experiments of report 001 (MER2023).
 
-accelerate launch recipes/mer2023.py [EXPERIMENT] [--field value ...]
+affect launch recipes/mer2023.py [EXPERIMENT] [--field value ...]
 
 The report chose robust_v3 by test2, from one run each; a second run of the same settings fell below the baseline. Here
 an epoch is chosen on its fold, the tests are predicted once, and six seeds say what is noise. Any experiment runs on a

@@ -1,6 +1,6 @@
 """Speaker diarization by sequence-to-sequence neural diarization (SSND): the experiments of report 004.
 
-accelerate launch recipes/ssnd.py [EXPERIMENT] [--field value ...]
+affect launch recipes/ssnd.py [EXPERIMENT] [--field value ...]
 
 The report's DER stood at .92 to .95: it divides by all frames and does not ask who speaks, so that silence scores as
 much. Here DER is the true one, and the report's stands beside it (`the report's DER`). All experiments but those of

@@ -1,6 +1,6 @@
 """The quality of talking-face videos, several scores some of which are missing: the experiments of report 003.
 
-accelerate launch recipes/talking_face.py [EXPERIMENT] [--field value ...]
+affect launch recipes/talking_face.py [EXPERIMENT] [--field value ...]
 
 The report trained on a pickle whose features had 2,048 numbers a frame where its configuration said 163. Here `affect
 convert ac.pkl data/ac` reads it once, widths come from the data, and a recipe that names another one stops before a

@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affect import cli, launcher
+from affect import cli, launcher, process
 from affect.cli import commands, terminal
 from affect.errors import AffectError, LostError, StoppedError
 from tests.launching import ROOT, assert_one_line, exit_code, own_log
@@ -101,13 +103,13 @@ def test_a_place():
     }  # fmt: skip
 
 
-def test_outside_of_a_step_a_line_says_what_it_is_for(affect):
-    code, err = affect("recipes/finetune_wavlm.py", "demo")
-    assert_one_line(code, err, "no Slurm is here", "accelerate launch")
+def test_in_a_job_a_line_says_what_is_missing(affect):
     code, err = affect("recipes/finetune_wavlm.py", "demo", SLURM_JOB_ID="1", SLURM_PROCID="0", SLURM_NTASKS="2")
     assert_one_line(code, err, "put srun before it")
     code, err = affect("recipes/finetune_wavlm.py", "demo", **{**STEP, "SLURM_NODEID": "7"})
     assert_one_line(code, err, "Slurm does not say where this task is")
+    code, err = affect("--num-processes", "2", "recipes/finetune_wavlm.py", "demo", **STEP)
+    assert_one_line(code, err, "--num-processes is for a machine without Slurm")
 
 
 def test_mistakes_are_one_line(affect, tmp_path):
@@ -226,3 +228,134 @@ def test_what_is_to_be_started_again_makes_the_batch_scripts_mark(tmp_path, monk
         assert refused == (error.code != 75), "an error would come again"
     monkeypatch.delenv("AFFECT_AGAIN")
     assert exit_code(lambda: terminal.guarded(work)) == error.code
+
+
+# Without Slurm: the processes of one machine.
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """No launch file of the user's own, and nothing that a launcher has left."""
+    monkeypatch.setattr(launcher, "usual_file", lambda: None)
+    for name in ("MASTER_ADDR", "MASTER_PORT", "AFFECT_COMMAND", "RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def rank(folder: Path, work: str) -> Path:
+    """Return a script that writes its environment and its words into a file by its rank, and then does `work`."""
+    script = folder / "script.py"
+    script.write_text(
+        "import json, os, signal, sys, time\nrank = os.environ['RANK']\n"
+        f"with open(f'{folder}/' + rank, 'w') as file:\n    json.dump([sys.argv[1:], dict(os.environ)], file)\n{work}\n"
+    )
+    return script
+
+
+@pytest.mark.usefixtures("plain")
+def test_one_process_takes_the_launchers_place(affect, tmp_path, monkeypatch):
+    called: list[tuple] = []
+    monkeypatch.setattr(os, "execvpe", lambda *words: called.append(words) or sys.exit(0))
+    script = tmp_path / "script.py"
+    script.write_text("")
+    assert affect("--config-file", CONFIGURATIONS / "cpu.yaml", script, "demo", "--seeds", "0")[0] == 0
+    monkeypatch.setattr(launcher, "_processes", lambda path: 1)
+    code, err = affect(script, "demo")
+    assert (code, err) == (0, ""), "no warning of Accelerate's"
+    (_, first, found), (_, second, plainly) = called
+    assert first == [sys.executable, str(script), "demo", "--seeds", "0"] and second == [
+        sys.executable,
+        str(script),
+        "demo",
+    ]
+    assert found["ACCELERATE_USE_CPU"] == "True" and plainly["ACCELERATE_USE_CPU"] == "False"
+    assert found["AFFECT_PARENT"] == "0", "a shell that is left may end before the run"
+    assert plainly["AFFECT_COMMAND"] == f"affect launch {script} demo"
+    assert not {"RANK", "WORLD_SIZE"} & set(found)
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize(
+    ("work", "code"),
+    [
+        ("", 0),
+        ("sys.exit(2 if rank == '0' else 75)", 2),
+        ("sys.exit(75)", 75),
+        ("os.kill(os.getpid(), signal.SIGKILL) if rank == '1' else sys.exit(75)", 75),
+    ],
+)
+def test_several_are_started_and_the_code_that_says_most_is_told(affect, tmp_path, work, code):
+    script = rank(tmp_path, work)
+    assert affect("--num-processes", "2", script, "demo", "--help") == (code, "")
+    (words, first), (_, second) = (json.loads((tmp_path / name).read_text()) for name in "01")
+    assert words == ["demo", "--help"]
+    for number, found in ((0, first), (1, second)):
+        assert (found["RANK"], found["LOCAL_RANK"], found["WORLD_SIZE"]) == (str(number), str(number), "2")
+        assert found["AFFECT_PARENT"] == str(os.getpid())
+    assert (first["MASTER_ADDR"], first["MASTER_PORT"]) == ("127.0.0.1", second["MASTER_PORT"])
+
+
+def test_an_interruption_reaches_each_rank_once_and_says_no_more_than_they_do(tmp_path, capfd):
+    work = "from affect.cli.terminal import guarded\nopen(f'{sys.argv[1]}/ready' + rank, 'w').close()\n"
+    script = rank(tmp_path, f"{work}guarded(lambda: time.sleep(60))")
+    here = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def interrupt() -> None:
+        while len(list(tmp_path.glob("ready*"))) < 2:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    program = [sys.executable, str(script), str(tmp_path)]
+    assert launcher._together(program, [{**here, "RANK": "0"}, {**here, "RANK": "1"}]) == 130
+    thread.join()
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 2 and all(line.startswith("error: interrupted; the run goes on") for line in said)
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_rank_that_hangs_after_another_failed_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, "_PATIENCE", 0.2)
+    script = rank(
+        tmp_path, "sys.exit(2) if rank == '1' else signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"
+    )
+    assert launcher._together([sys.executable, str(script)], [{**os.environ, "RANK": k} for k in "01"]) == 2
+
+
+@pytest.mark.usefixtures("plain")
+def test_mistakes_without_slurm_are_one_line(affect, tmp_path):
+    recipe = ROOT / "recipes" / "finetune_wavlm.py"
+    assert_one_line(*affect(tmp_path / "none.py", "demo"), "no recipe file")
+    assert_one_line(*affect("--num-processes", "0", recipe, "demo"), "--num-processes must be positive, not 0")
+    several = tmp_path / "two.yaml"
+    several.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_machines: 2\nnum_processes: 4\n"
+        "use_cpu: false\n"
+    )
+    assert_one_line(*affect("--config-file", several, recipe, "demo"), "is of 2 machines")
+    assert_one_line(*affect("--config-file", tmp_path / "no.yaml", recipe, "demo"), "no launch file")
+
+
+def test_the_words_that_started_a_run_are_its_launchers(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/recipes/finetune_wavlm.py", "demo"])
+    monkeypatch.delenv("AFFECT_COMMAND", raising=False)
+    for name in process._LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    assert process.launched_as() == ["python"]
+    monkeypatch.setenv("AFFECT_COMMAND", "affect launch --engine zero2 recipes/finetune_wavlm.py demo --seeds 1")
+    assert process.launched_as() == ["affect", "launch", "--engine", "zero2"]
+    monkeypatch.delenv("AFFECT_COMMAND")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    words = [
+        "/v/bin/python3",
+        "/v/bin/accelerate",
+        "launch",
+        "-q",
+        "--num_processes",
+        "2",
+        "recipes/finetune_wavlm.py",
+        "demo",
+    ]
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding: "\0".join(words))
+    assert process.launched_as() == ["accelerate", "launch", "-q", "--num_processes", "2"]

@@ -29,8 +29,8 @@ def predict(
 ) -> list[str]:
     """Return the class [M] that one of `features.NAMES` gives each row of `x_test` [M, D].
 
-    `mean` is the majority, `svr` a support vector classifier. `labels` [N] are the classes of `x_train` [N, D], None
-    where missing. Raises AffectError where no training row has a label.
+    `constant` is the majority, `svr` a support vector classifier. `labels` [N] are the classes of `x_train` [N, D],
+    None where missing. Raises AffectError where no training row has a label.
     """
     labelled = np.array([label is not None for label in labels])
     x, new = np.asarray(x_train, np.float64)[labelled], np.asarray(x_test, np.float64)
@@ -38,7 +38,7 @@ def predict(
     if not len(y):
         raise AffectError(f"baseline {name}: no training row has a class")
     kinds = group_numbers(name, groups, len(labelled))[labelled]
-    if name == "mean" or len(np.unique(y)) < 2:
+    if name == "constant" or len(np.unique(y)) < 2:
         return [str(Counter(y.tolist()).most_common(1)[0][0])] * len(new)
     if name == "ridge":
         models = [RidgeClassifier(alpha=alpha, class_weight="balanced") for alpha in ALPHAS]

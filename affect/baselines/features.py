@@ -22,7 +22,7 @@ from sklearn.svm import SVR
 from affect.errors import AffectError
 from affect.metrics.regression import Floats, ccc
 
-NAMES = ("mean", "ridge", "svr")
+NAMES = ("constant", "ridge", "svr")
 ALPHAS = 10.0 ** np.arange(5, -3, -1)
 """Penalties of a ridge, the most regular first."""
 
@@ -45,7 +45,7 @@ def predict(
 ) -> Floats:
     """Return the predictions of one of `NAMES` for `x_test` [M, D]: [M] or [M, K] as `y_train` [N] or [N, K].
 
-    `mean` is the training mean, `ridge` a standardised ridge regression, `svr` a standardised RBF support vector
+    `constant` is the training mean, `ridge` a standardised ridge regression, `svr` a standardised RBF support vector
     regression, fitted on at most 10,000 training rows spread evenly over the groups, its settings chosen on 2,000 of
     them (the log says so where there are more). NaN targets are missing and left out, target by target; `groups` [N]
     are kept apart when settings are chosen. Raises AffectError for features that are not finite, and as `targets`.
@@ -93,8 +93,8 @@ def group_numbers(name: str, groups: ArrayLike | None, rows: int) -> NDArray[Any
 
 def _column(name: str, x: Floats, y: Floats, new: Floats, groups: NDArray[Any]) -> Floats:
     centre, spread = float(y.mean()), float(y.std())
-    if name == "mean" or len(y) < 4 or spread == 0:
-        if name != "mean":
+    if name == "constant" or len(y) < 4 or spread == 0:
+        if name != "constant":
             logger.warning("baseline %s: %d labels with spread %g, so it predicts the mean", name, len(y), spread)
         return np.full(len(new), centre)
     # In units of the target's spread one grid of epsilon and C fits every scale.

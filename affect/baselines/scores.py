@@ -16,7 +16,7 @@ from affect.baselines import features
 from affect.errors import AffectError
 from affect.metrics.regression import Floats
 
-NAMES = ("mean", "kind_mean", "ridge", "forest")
+NAMES = ("constant", "kind_mean", "ridge", "forest")
 
 _TREES = 100
 _COLUMNS = 64
@@ -29,13 +29,13 @@ def predict(
 ) -> Floats:  # fmt: skip
     """Return the predictions of one of `NAMES` for `x_test` [M, D]: [M] or [M, K] as `y_train` [N] or [N, K].
 
-    `mean` is the training mean, `kind_mean` that of rows of the same kind (generator), of all for an unseen one;
+    `constant` is the training mean, `kind_mean` that of rows of the same kind (generator), of all for an unseen one;
     `ridge` is `features.predict`'s, with `groups` [N] kept apart when its penalty is chosen; `forest` has 100 trees on
     features as they are, all of them (64 at most) at each split. Missing scores are NaN and left out, score by score; a
     missing feature is taken as its training mean. Raises AffectError as `features.predict`.
     """
     x, new = _filled(x_train, x_test)
-    if name in ("mean", "ridge"):
+    if name in ("constant", "ridge"):
         return features.predict(name, x, y_train, new, groups)
     y = features.targets(name, y_train, len(x), len(new))
     if name == "kind_mean":

@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from affect.experiments.definitions import Ensemble, Search, Suite, resolve
 from affect.experiments.definitions import Sequence as Stages
 from affect.extraction import Extraction
 from affect.options import Options
+from affect.process import launched_as
 from affect.recipe import Recipe
 
 
@@ -84,9 +86,8 @@ class _Call:
 
     @property
     def script(self) -> list[str]:
-        path = Path(sys.argv[0])
-        here = path.resolve().is_relative_to(Path.cwd())
-        return ["accelerate", "launch", str(path.resolve().relative_to(Path.cwd())) if here else path.name]
+        path = Path(sys.argv[0]).resolve()
+        return [*launched_as(), str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)]
 
     @property
     def command(self) -> str:
@@ -200,13 +201,13 @@ def overview(experiments: Mapping[str, Experiment]) -> str:
     width = max(map(len, experiments))
     listed = [f"  {name:{width}}  {(inspect.getdoc(made) or '').splitlines()[0]}" for name, made in experiments.items()]
     return "\n".join([
-        "usage: [accelerate launch] RECIPE.py [EXPERIMENT] [--field value ...]", "", "experiments:", *listed, "",
+        "usage: affect launch RECIPE.py [EXPERIMENT] [--field value ...]", "", "experiments:", *listed, "",
         "no name runs demo; RECIPE.py EXPERIMENT --help lists every field with its value there",
     ])  # fmt: skip
 
 
 def main() -> None:
-    """Run the `affect` command: folds, report, predict or inspect; a mistake ends the process with 2 and one line."""
+    """Run the `affect` command (launch, report, predict ...); a mistake ends the process with 2 and one line."""
     guarded(_main)
 
 
@@ -217,6 +218,9 @@ def _main() -> None:
     from affect.cli import commands
 
     words = sys.argv[1:]
+    if words and words[0] in ("--version", "-V"):
+        print(f"affect {version('affect')}")
+        return
     named_command = words[0] if words and not words[0].startswith("-") else ""
     functions: dict[str, Callable[..., None]] = {function.__name__: function for function in commands.ALL}
     if named_command not in functions:
@@ -233,7 +237,7 @@ def _main() -> None:
         paragraphs = [text.rstrip(), *tasks.helps(named_command), arguments + described]
         later[named_command].__doc__ = "\n\n".join(paragraphs)
     parser = functools.partial(tyro.extras.subcommand_cli_from_dict, later)
-    about = "Folds side by side, ranks under Slurm, reports, predictions, exports, the Hub."
+    about = "Runs on one machine or under Slurm, folds side by side, reports, predictions, exports, the Hub."
     run = read(parser, words, prog="affect", description=about)
     if named_command == "folds":
         show_log()

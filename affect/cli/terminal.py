@@ -95,12 +95,20 @@ class _AboveBar(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+class _Line(logging.Formatter):
+    """A line of the log with its time, and the word that makes a warning one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        word = "warning: " if record.levelno >= logging.WARNING else ""
+        return f"{self.formatTime(record, '%Y-%m-%d %H:%M:%S')} {word}{record.getMessage()}"
+
+
 def show_log() -> None:
     """Let the log of this command appear on the terminal; what several runs each say of themselves is left out."""
     # Set up anew for each command: one that ran before in this process has left its own.
     _LOG.handlers = [handler for handler in _LOG.handlers if not isinstance(handler, _AboveBar)]
     handler = _AboveBar()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Line())
     # Of thirty runs that train together each has its own file; here they would bury everything else.
     handler.addFilter(lambda record: not hasattr(record, "run"))
     # Every rank has something to warn of; only the first tells how things go.

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from affect import tasks
 from affect.errors import AffectError
+from affect.experiments import source
 from affect.models import saving
 from affect.options import Options
 from affect.recipe import Recipe
@@ -66,7 +67,9 @@ def run(experiment: str, recipe: Recipe, options: Options, command: str) -> Path
     else:
         # One fold of several is one of several repositories, too.
         alone = len(wanted) == 1 and options.report and options.folds is None
-        for seed, number in wanted:
+        for number_of, (seed, number) in enumerate(wanted, start=1):
+            if len(wanted) > 1 and engine.main:
+                _LOG.info("run %d of %d: seed %d, fold %d", number_of, len(wanted), seed, number)
             folder = folder_of(top, seed, number)
             run_one(experiment, whole.for_fold(seed, number), folder, options, command, alone=alone)
     if options.report:
@@ -192,7 +195,7 @@ def _surroundings(engine: Engine, task: Task) -> dict[str, Any]:
         card = {"device_memory_bytes": module.get_device_properties(engine.device).total_memory}
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"), "python": python_version(),
-        "packages": {name: version(name) for name in _PACKAGES}, "device": device, **card,
+        "packages": {name: version(name) for name in _PACKAGES}, **source.commit(), "device": device, **card,
         "threads": torch.get_num_threads(), "engine": engine.name, "world": engine.world,
         "precision": engine.precision, **task.describe(),
     }  # fmt: skip

@@ -140,7 +140,7 @@ def plan(
         schedule = Schedule(lengths, recipe.train, seed, 1, 1.0)
         progress = Progress(
             seed=seed, fold=number, folder=folder, steps=schedule.steps,
-            epochs=schedule.epoch(schedule.steps - 1) + 1, unit=whole.unit,
+            epochs=schedule.epochs, unit=whole.unit,
             shown=tuple(measure.name for measure in whole.measures if measure.headline),
         )  # fmt: skip
         if done:

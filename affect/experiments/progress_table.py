@@ -15,13 +15,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from affect.tables import hours
 from affect.task import VALID
 
 _EVERY = 1.0
 """Seconds between two tables on a terminal."""
 _RECENT = 20
 """Steps that speed and time left are told by."""
-_HEAD = ["seed", "fold", "on", "state", "epoch", "step", "validation", "speed", "left"]
+_SAYS = 60.0
+"""Seconds after which a run has a line without news, where there is no table."""
+_HEAD = ["seed", "fold", "on", "state", "epoch", "step", "loss", "validation", "speed", "left"]
 
 
 class Tail:
@@ -62,6 +65,7 @@ class Progress:
     error: str = ""
     step: int = 0
     epoch: int = 0
+    loss: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
     recent: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
@@ -77,7 +81,7 @@ class Progress:
         """Read what the run has written since the last look."""
         for line in self._metrics.new():
             if line["event"] == "step":
-                self.step, self.epoch = line["step"], line["epoch"] + 1
+                self.step, self.epoch, self.loss = line["step"], line["epoch"] + 1, line["loss"]
             elif line["event"] == "eval" and line["evaluation"] == VALID:
                 self.scores = line["scores"]
         self.recent.extend(self._timing.new())
@@ -87,7 +91,7 @@ class Progress:
         return [
             str(self.seed), str(self.fold), self.place, self.state,
             f"{self.epoch}/{self.epochs}" if self.epoch else "", f"{self.step}/{self.steps}" if self.step else "",
-            self.said_scores(), *self.pace(),
+            "" if self.loss is None else f"{self.loss:.3f}", self.said_scores(), *self.pace(),
         ]  # fmt: skip
 
     def said_scores(self) -> str:
@@ -100,8 +104,8 @@ class Progress:
         if self.state != "running" or not self.recent:
             return "", ""
         speed, seconds = (sum(t[n] for t in self.recent) / len(self.recent) for n in ("units_per_second", "seconds"))
-        left = int((self.steps - self.step) * seconds)
-        return f"{speed:.1f} {self.unit} a second", f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+        left = hours((self.steps - self.step) * seconds)
+        return f"{speed:.1f} {self.unit} a second", left
 
 
 class Display:
@@ -111,7 +115,7 @@ class Display:
         self._console = Console(file=out, soft_wrap=not out.isatty(), highlight=False, markup=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=False) if out.isatty() else None
         self._drawn = 0.0
-        self._said: dict[str, tuple[str, str]] = {}
+        self._said: dict[str, tuple[tuple[str, str], float]] = {}
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -138,16 +142,20 @@ class Display:
             self._live.update(table, refresh=True)
 
     def say(self, line: str) -> None:
-        """Write a line that stays, above the table."""
-        self._console.print(line)
+        """Write a line that stays, with the time, above the table."""
+        self._console.print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}")
 
     def _line(self, run: Progress) -> None:
         news = (run.state, run.said_scores())
-        if run.state == "waiting" or self._said.get(run.name) == news:
+        last, now = self._said.get(run.name), time.monotonic()
+        long_ago = run.state == "running" and last is not None and now - last[1] > _SAYS
+        if run.state == "waiting" or (last is not None and last[0] == news and not long_ago):
             return
-        self._said[run.name] = news
+        self._said[run.name] = news, now
         where = f" on {run.place}" if run.place else ""
         place = f"epoch {run.epoch}/{run.epochs}, step {run.step}/{run.steps}" if run.step else ""
+        loss = "" if run.loss is None else f"loss {run.loss:.3f}"
         speed, left = run.pace()
-        parts = [f"{run.name}{where}: {run.state}", place, run.said_scores(), speed, f"{left} left" if left else ""]
+        told = f"{run.name}{where}: {run.state}"
+        parts = [told, place, loss, run.said_scores(), speed, f"{left} left" if left else ""]
         self.say(", ".join(part for part in parts if part))

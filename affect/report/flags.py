@@ -20,7 +20,7 @@ _AGAIN = "give the same command again: it goes on from the last checkpoint and s
 _MIX = "average only runs of one recipe and corpus: another --name, or --overwrite the odd ones"
 _CLIP = "clip gradients (--optim.clip .3) and lower the learning rates; in fp16 a few norms are overflows"
 _EXPLODING = "clip gradients (--optim.clip .3), halve the learning rates, or warm up longer"
-_OVERFIT = "against overfitting: more dropout and weight decay, a smaller model, earlier stopping, augmentation"
+_OVERFIT = "against overfitting: more dropout and weight decay, a smaller model, {sooner}, augmentation"
 
 ADVICE = {
     # The numbers are wrong, or not all there.
@@ -39,6 +39,9 @@ ADVICE = {
     "unfinished": _AGAIN, "missing folds": _AGAIN,
     # They are right, but could be better, or say less than they seem to.
     "selected on a test": "choose on validation alone: a score chosen on a test is no test score",
+    "below a trivial model":
+        "does it learn its training rows (the train score)? Then more epochs or a higher rate; else a smaller model, "
+        "more data, or that trivial model",
     "not the best epoch": "the kept epoch is not the best on validation: train that fold again with --overwrite",
     "gain within its interval": "more seeds, and no claim until then",
     "rising loss":
@@ -51,7 +54,7 @@ ADVICE = {
         "weigh one of the two down, or let them share less; a task may combine their gradients",
     "outlying fold": "look at who is in that fold, and repeat it with other seeds: data, or chance?",
     "valid above test": _OVERFIT, "train above valid": _OVERFIT,
-    "falling score": "overfitting: stop earlier (train.patience), more dropout, more weight decay",
+    "falling score": "overfitting: {sooner}, more dropout, more weight decay",
     "stands still":
         "nothing is gained after the first epochs: other features or another model, a learning rate three times as "
         "high and as low; if it was learned within the first epoch, evaluate more often",
@@ -74,6 +77,8 @@ _SAME = {
 }  # fmt: skip
 """What a task's advice calls kinds that have one cause."""
 
+_SHOWN = 5e-4
+"""Half of the last digit that tables show."""
 _CORPUS = ("fingerprint", "mapped", "scale")
 """What tells versions of a corpus apart."""
 
@@ -93,10 +98,21 @@ def flags(study: Study, comparison: Comparison | None = None) -> list[Flag]:
     # A task's own kinds stand before what could be better, the grave first.
     own = weights["selected on a test"]
     flagged.sort(key=lambda flag: (weights.get(flag.kind, own - (1.5 if flag.grave else 0.5)), -flag.size))
+    sooner = _sooner(study)
     return [
-        replace(flag, advice=flag.advice or study.advice(_SAME.get(flag.kind, flag.kind), ADVICE.get(flag.kind, "")))
-        for flag in flagged
+        replace(flag, advice=(flag.advice or _advice(study, flag.kind)).replace("{sooner}", sooner)) for flag in flagged
     ]
+
+
+def _advice(study: Study, kind: str) -> str:
+    return study.advice(_SAME.get(kind, kind), ADVICE.get(kind, ""))
+
+
+def _sooner(study: Study) -> str:
+    """Return how training ends sooner: by a patience, which recipes that keep the last weights don't take."""
+    if inside(study.recipe, "train").get("choose") == "last":
+        return "fewer epochs (--train.epochs), as the last weights are kept"
+    return "earlier stopping (--train.patience)"
 
 
 def _unfinished(study: Study) -> Iterator[Flag]:
@@ -168,7 +184,11 @@ def _seeds(study: Study) -> Iterator[Flag]:
             within = [spread(v for (_, f), v in scored.cells.items() if f == fold)[1] for fold in study.folds]
             within = [deviation for deviation in within if not math.isnan(deviation)]
             # Of two folds, or two values in all, a deviation says nothing.
-            if len(within) >= 3 and (seeds := float(np.sqrt(np.mean(np.square(within))))) > scored.over_folds:
+            if len(within) < 3:
+                continue
+            seeds = float(np.sqrt(np.mean(np.square(within))))
+            # What the table shows as nothing is no difference.
+            if seeds > max(scored.over_folds, _SHOWN):
                 words = f"± {number(seeds)} over seeds, ± {number(scored.over_folds)} over folds"
                 lines.append(f"{measure.shown}: {words}")
     if lines:
@@ -197,6 +217,6 @@ def _of_data(study: Study) -> Iterator[Flag]:
 _FINDERS: tuple[Callable[[Study], Iterable[Flag]], ...] = (
     _unfinished, _mixed, _of_data, leaks.leaks, ranges.predictions, ranges.averages, learning_curves.losses,
     ranges.scales, learning_curves.scores_over_epochs, learning_curves.choices, _seeds, learning_curves.waiting,
-    learning_curves.memory, gaps.train_and_valid, gradients.flags,
+    learning_curves.memory, gaps.train_and_valid, gaps.below_trivial, gradients.flags,
 )  # fmt: skip
 """What looks for flags of runs, in the order of what is read."""

@@ -158,3 +158,28 @@ def odd_folds(study: Study) -> Iterator[Flag]:
             words += f"{_WORDS.get(folds, folds)}-fold runs"
             advice = "" if any(worse for _, _, worse in shown) else _BETTER_ADVICE
             yield Flag("outlying fold", f"fold {fold}", words, advice, 1 - min(p for _, p, _ in shown))
+
+
+def below_trivial(study: Study) -> Iterator[Flag]:
+    """Yield evaluations in which a trivial model is better than the network, whatever the interval says."""
+    main = study.main
+    # The mean of one measure says what that one says.
+    main = main.parts[0] if main is not None and len(main.parts) == 1 else main
+    for name in study.evaluations if study.task is not None else ():
+        words, size = [], 0.0
+        for measure in (m for m in study.headline if m is main or not m.parts):
+            values = {model: study.estimate(name, measure, model).value for model in study.trivial}
+            values = {model: value for model, value in values.items() if not math.isnan(value)}
+            if not values:
+                continue
+            best = max(values, key=lambda model: measure.sign * values[model])
+            difference, _ = study.above(name, measure, best)
+            low = measure.sign * difference.value
+            noise = difference.bounded and difference.low <= 0 <= difference.high
+            # Of many measures some are below by chance.
+            if low < 0 and (measure is main or not noise):
+                told = f"{measure.shown} {number(study.estimate(name, measure).value)}, {best} {number(values[best])}"
+                words.append(f"{told} ({difference.shown(signed)}{', within noise' if noise else ''})")
+                size = max(size, -low / unit(measure, values[best]))
+        if words:
+            yield Flag("below a trivial model", name, "; ".join(words), size=size)

@@ -39,6 +39,19 @@ tr:last-child td { border-bottom: 0; }
 .right { text-align: right; white-space: nowrap; }
 td { white-space: nowrap; }
 td.wide { min-width: 16rem; white-space: normal; overflow-wrap: anywhere; }
+td:first-child, th:first-child { position: sticky; left: 0; background: var(--paper); }
+th:first-child { background: var(--head); }
+@media (max-width: 40rem) {
+  body { padding: .75rem .75rem 3rem; font-size: 15px; }
+  th, td { padding: .3rem .45rem; }
+  .rows thead { position: absolute; clip-path: inset(50%); }
+  .rows, .rows tbody, .rows tr, .rows td { display: block; width: 100%; min-width: 0; }
+  .rows tr { padding: .4rem 0; border-bottom: 1px solid var(--line); }
+  .rows tr:last-child { border-bottom: 0; }
+  .rows td { position: static; padding: .1rem .6rem; border: 0; text-align: left; white-space: normal;
+    overflow-wrap: anywhere; }
+  .rows td::before { content: attr(data-head) ": "; color: var(--dim); }
+  .rows td:first-child { font-weight: 600; } }
 blockquote { margin: 1rem 0; padding: .25rem 1rem; border-left: 4px solid #e69f00; background: var(--head); }
 pre { overflow-x: auto; padding: .75rem 1rem; background: var(--head); border-radius: 6px; }
 code, pre { font: .875rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; }
@@ -64,9 +77,7 @@ def render(markdown: str, title: str, folder: Path) -> str:
     Raises AffectError for an image that can't be read.
     """
     reader = MarkdownIt("zero").enable(_RULES)
-    # Focusable, so that a wide table can be scrolled by keyboard too.
-    box = '<div class="table" tabindex="0" role="region" aria-label="table">\n<table>\n'
-    reader.add_render_rule("table_open", lambda *_: box)
+    reader.add_render_rule("table_open", _open)
     reader.add_render_rule("table_close", lambda *_: "</table>\n</div>\n")
     tokens = reader.parse(markdown)
     _figures(tokens, folder)
@@ -103,23 +114,40 @@ def _figure(token: Token, path: Path) -> str:
     return f"<figure>\n<figcaption>{words}</figcaption>\n{image}\n</figure>\n"
 
 
+def _open(renderer: object, tokens: Sequence[Token], index: int, options: object, env: object) -> str:
+    """Return what opens a table: a box that a keyboard can scroll, too, and how a narrow window shows it."""
+    kind = tokens[index].attrs.get("class")
+    shown = f' class="{kind}"' if kind else ""
+    return f'<div class="table" tabindex="0" role="region" aria-label="table">\n<table{shown}>\n'
+
+
 def _columns(tokens: Sequence[Token]) -> None:
-    """Give the cells of tables their classes: numbers to the right, columns of long texts may wrap."""
+    """Give the cells of tables their classes: numbers to the right, columns of long texts may wrap.
+
+    A table with such a column is shown row by row where the window is narrow, each cell after its column's name.
+    """
     columns: dict[tuple[int, int], list[tuple[Token, str]]] = {}
-    table = place = 0
+    tables: list[Token] = []
+    place = 0
     for cell, inner in pairwise(tokens):
-        table += cell.type == "table_open"
-        if cell.type == "tr_open":
+        if cell.type == "table_open":
+            tables.append(cell)
+        elif cell.type == "tr_open":
             place = 0
         elif cell.type in ("th_open", "td_open"):
-            columns.setdefault((table, place), []).append((cell, inner.content))
+            words = "".join(child.content for child in inner.children or ())
+            columns.setdefault((len(tables) - 1, place), []).append((cell, words))
             place += 1
-    for column in columns.values():
+    for (table, _), column in columns.items():
         wide = any(len(content) > _WIDE for cell, content in column if cell.type == "td_open")
+        if wide:
+            tables[table].attrs["class"] = "rows"
         for cell, _ in column:
             right = cell.attrs.pop("style", "") == "text-align:right"
             if right or wide:
                 cell.attrs["class"] = "right" if right else "wide"
+            if cell.type == "td_open":
+                cell.attrs["data-head"] = column[0][1]
 
 
 def _raw(content: str) -> Token:

@@ -25,6 +25,8 @@ whose test score is below a trivial model's, is flagged: a run that is at a good
 nothing to be blamed for."""
 
 WAITING = 0.10
+LONG = 60.0
+"""Seconds of steps from which waiting for data is worth a word: the first of them are the workers starting."""
 FULL = 0.90
 """Share of the device's memory; what the allocator loses between its pieces comes on top."""
 
@@ -210,7 +212,7 @@ def waiting(study: Study) -> Iterator[Flag]:
     for run in study.measured:
         timed = [r for r in run.timing if finite(r.get("waiting"))]
         seconds = [r["seconds"] if finite(r.get("seconds")) else 1.0 for r in timed]
-        share = float(np.average([r["waiting"] for r in timed], weights=seconds)) if sum(seconds) > 0 else 0.0
+        share = float(np.average([r["waiting"] for r in timed], weights=seconds)) if sum(seconds) >= LONG else 0.0
         if share > WAITING:
             yield Flag("data-bound", run.name, f"{share:.0%} of the time spent waiting for data", size=share)
 

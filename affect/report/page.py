@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from affect.errors import AffectError
 from affect.findings import Flag, Plot, Section
-from affect.report import against, comparison, conditions, details, goals, gradients, html, result, speed
+from affect.report import against, comparison, conditions, details, goals, gradients, html, mistakes, result, speed
 from affect.report.compare import Comparison, compare
 from affect.report.experiment import is_experiment, load, replace_file
 from affect.report.flags import flags
@@ -23,6 +23,8 @@ from affect.tables import counted, escaped, flat, grid, slug, text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_MOST_FLAGS, _COMMANDS = 6, 6
+_DIRTY = " with changes that were not committed"
 _ABOVE = ("presence", "class_counts", "classes", "command", "signs")
 """What of an environment is told elsewhere."""
 
@@ -130,13 +132,14 @@ def sections(study: Study, beside: Comparison | None = None, wanted: Goals = ())
         parts += [
             Section(title="Further scores", markdown=details.further(study)),
             Section(title="Classes", markdown=details.classes(study), plots=confusions),
-            Section(title="Predictions", plots=drawn), *conditions.sections(study),
+            Section(title="Predictions", plots=drawn),
+            Section(title="Where the errors are", markdown=mistakes.section(study)), *conditions.sections(study),
         ]  # fmt: skip
     parts += study.task.sections(study) if study.task is not None else []
     return [
         *parts,
         Section(title="Settings", markdown=_settings(study.recipe) if study.recipe else "No readable recipe.json."),
-        Section(title="Reproduce", markdown=_command(study.runs, study.recipe)),
+        Section(title="Reproduce", markdown=_command(study.runs)),
         Section(title="Environment", markdown=_environment([run.environment for run in study.runs])),
     ]
 
@@ -161,14 +164,18 @@ def _flagged(entries: Sequence[Flag]) -> str:
     rows: list[list[str]] = []
     # The same advice is given once: a table full of it hides what differs.
     first: dict[str, str] = {}
-    for flag in entries:
+    for flag in entries[:_MOST_FLAGS]:
         advice = flag.advice
         if advice in first:
             advice = "as above" if first[advice] == flag.kind else f'as for "{first[advice]}"'
         elif advice:
             first[advice] = flag.kind
         rows.append([flag.kind, flag.where, flag.evidence, advice])
-    return grid(["flag", "where", "evidence", "what to try"], rows, left=True)
+    table, rest = grid(["flag", "where", "evidence", "what to try"], rows, left=True), entries[_MOST_FLAGS:]
+    if not rest:
+        return table
+    lighter = ", ".join(f"{flag.kind} ({flag.where})" for flag in rest)
+    return f"{table}\n\nWhat weighs most is above; {counted(len(rest), 'further flag')}: {escaped(lighter)}."
 
 
 def _settings(recipe: dict[str, object]) -> str:
@@ -183,17 +190,19 @@ def _settings(recipe: dict[str, object]) -> str:
     return grid(["part", "settings"], rows, left=True)
 
 
-def _command(runs: Sequence[Run], recipe: Mapping[str, object]) -> str:
-    """Return the command as the trainer recorded it, or what can be told of it from the recipe."""
-    command = next((c for run in runs if (c := run.environment.get("command"))), None)
-    if command is None:
-        seeds = " ".join(str(seed) for seed in sorted({run.seed for run in runs}))
-        command = f"accelerate launch recipes/RECIPE.py {recipe.get('experiment', 'EXPERIMENT')} --seeds {seeds}"
-    # On one line: a block of code ends at an empty one.
-    shown = " ".join(" ".join(map(str, command) if isinstance(command, list) else [str(command)]).splitlines())
-    return (
-        f"    {shown}\n\nEvery run folder holds its resolved recipe (`recipe.json`), which counts where the two differ."
-    )
+def _command(runs: Sequence[Run]) -> str:
+    """Return the commands as the runs recorded them, and the version of the code that they were."""
+    recorded = [c for run in runs if (c := run.environment.get("command"))]
+    given = [" ".join(map(str, command)) if isinstance(command, list) else str(command) for command in recorded]
+    # Each on one line: a block of code ends at an empty one.
+    shown = list(dict.fromkeys(" ".join(command.splitlines()) for command in given))
+    lines = [f"    {command}" for command in shown[:_COMMANDS]] or ["The command was not recorded."]
+    more = f"And {counted(len(shown) - _COMMANDS, 'further command')}." if len(shown) > _COMMANDS else ""
+    versions = {(str(c), run.environment.get("dirty")) for run in runs if (c := run.environment.get("commit"))}
+    told = [f"`{commit}`{_DIRTY if dirty else ''}" for commit, dirty in sorted(versions, key=str)]
+    at = f"Run at the commit {' and '.join(told)}." if told else ""
+    resolved = "Every run folder holds its resolved recipe (`recipe.json`), which counts where the two differ."
+    return "\n\n".join(filter(None, ["\n".join(lines), " ".join(filter(None, [more, at, resolved]))]))
 
 
 def _environment(records: Sequence[Mapping[str, object]]) -> str:

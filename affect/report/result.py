@@ -94,7 +94,7 @@ def _against(study: Study, name: str) -> str:
     """Return the comparison with the best trivial model, for the main measure and one by one."""
     parts = []
     for measure in sorted(study.headline, key=lambda m: m is not study.main):
-        values = {model: study.estimate(name, measure, model).value for model in study.baselines}
+        values = {model: study.estimate(name, measure, model).value for model in study.trivial}
         values = {model: value for model, value in values.items() if not math.isnan(value)}
         if not values:
             continue
@@ -175,10 +175,24 @@ def _intervals(study: Study) -> list[str]:
         f"{groups.count:,}); they say how much the choice of test {plural(unit)} matters, not that of the seed. "
         f"Differences are paired: both on the same resamples. {few(groups.count, unit)}".rstrip()
     ]
-    if unit == ROW and study.main.groups:
-        named = " nor ".join(study.main.groups)
-        notes.append(f"The rows name neither {named}: where some belong together, the intervals are too narrow.")
-    return notes
+    return [*notes, *(_ungrouped(study, study.main.groups) if unit == ROW else [])]
+
+
+def _ungrouped(study: Study, kinds: Sequence[str]) -> list[str]:
+    """Return why rows are drawn one by one: there is one group alone, or they do not say which they belong to."""
+    system = study.system(study.evaluations[0])
+    rows = system.keys(system.repeated).values()
+    names = {kind: {str(row.get(kind) or "") for row in rows} for kind in kinds}
+    if single := [kind for kind, named in names.items() if len(named) == 1 and named != {""}]:
+        kind = "speaker" if "speaker" in single else single[0]
+        return [f"All rows are of one {kind}: the intervals say nothing of other {plural(kind)}."]
+    lacking = [kind for kind, named in names.items() if "" in named]
+    # Where each is of another speaker, none belong together.
+    if not lacking or len(names.get("speaker", ())) == len(rows):
+        return []
+    each = "The rows" if all(names[kind] == {""} for kind in lacking) else "Some rows"
+    words = f"neither {' nor '.join(lacking)}" if len(lacking) > 1 else f"no {lacking[0]}"
+    return [f"{each} name {words}: where some belong together, the intervals are too narrow."]
 
 
 def chosen(study: Study) -> str:

@@ -122,7 +122,8 @@ def _run(path: Path, seed: int, fold: int, scores_only: bool) -> Run:
         if match := re.fullmatch(r"predictions-(.+)\.jsonl", file.name):
             predictions[match[1]] = file
         elif match := re.fullmatch(r"baseline-(\w+)-(.+)\.jsonl", file.name):
-            baselines.setdefault(match[1], {})[match[2]] = file
+            # What earlier versions called as columns and rows of tables are called.
+            baselines.setdefault("constant" if match[1] == "mean" else match[1], {})[match[2]] = file
     conditions = path / "predictions-conditions.zip"
     with contextlib.suppress(FileNotFoundError):
         try:

@@ -191,6 +191,11 @@ class Study:
         """The trivial models that some finished run has rows of, by name."""
         return sorted({name for run in self.finished for name in run.baselines})
 
+    @cached_property
+    def trivial(self) -> list[str]:
+        """The trivial models that are told nothing of the answer, as an oracle is."""
+        return [name for name in self.baselines if not name.startswith("oracle")]
+
     def remember(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
         """Return what was made under a key before, else make it."""
         if key not in self._held:
@@ -374,12 +379,16 @@ class Study:
 def identities(study: Study) -> dict[str, str]:
     """Return what makes scores comparable: the corpus and the scale of its labels, as far as they are known.
 
-    A corpus is its name and what tells its data from others' of this name: NAME@FINGERPRINT.
+    A corpus is its name and what tells its data from others' of this name: NAME@FINGERPRINT. Of labels that have a
+    scale each, all of these.
     """
     scale, data, corpus = study.environment.get("scale"), study.environment.get("fingerprint"), study.corpus
     if corpus and data and "@" not in corpus:
         corpus = f"{corpus}@{str(data)[:8]}"
-    return {"corpus": corpus} | ({"scale": text(scale)} if scale is not None else {})
+    if scale is not None:
+        return {"corpus": corpus, "scale": text(scale)}
+    scales = inside(study.environment, "scales")
+    return {"corpus": corpus} | ({"scale": ", ".join(f"{k} {text(v)}" for k, v in scales.items())} if scales else {})
 
 
 def called(study: Study) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -19,7 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from affect.errors import AffectError
-from affect.tables import counted
+from affect.recipe import read
+from affect.tables import counted, inside
 from affect.task import TRAIN, Batch, Evaluation, Measure, Row, Task, Term, Weighting, measured
 from affect.training import (
     checkpoint,
@@ -42,6 +44,8 @@ from affect.training.step import Result
 _LOG = logging.getLogger("affect")
 _OVERFLOWS = 50
 """fp16 overflows in a row after which the loss scale can't be what is wrong."""
+_NAMED = 4
+"""Groups of a part that its header names; of more it tells the number."""
 _STEPS = 32
 """Steps whose cuts the first words average."""
 STACK_ROWS = 256.0
@@ -116,6 +120,7 @@ class Run:
         self._resume()
         self.cut_anew()
         self.overflows, self.saved_at = 0, time.monotonic()
+        self._losses: list[float] = []
 
     def _refuse_small(self) -> None:
         """Raise AffectError where a batch term could never say anything: its global batch is one example."""
@@ -178,9 +183,10 @@ class Run:
         """Open what it writes to, and say what it is."""
         self.journal = Journal(
             self.engine, self.folder, steps=self.schedule.steps, done=self.state.step, alone=not self.start.stacked,
-            label=f"{self.start.experiment} {self.folder.parent.name}/{self.folder.name}",
+            label=self._label, epochs=self.schedule.epochs,
             settings={"experiment": self.start.experiment, **self.recipe.to_dict()},
         )  # fmt: skip
+        self.log(logging.INFO, self._header())
         if not self.start.stacked:
             self.log(logging.INFO, self._first_words())
             if len(over := self.schedule.over_budget()):
@@ -190,6 +196,23 @@ class Run:
         for line in self.opening:
             self.log(logging.INFO, line)
         return self
+
+    @property
+    def _label(self) -> str:
+        """What it is called beside the others of its experiment: demo seed0/fold1."""
+        return f"{self.start.experiment} {self.folder.parent.name}/{self.folder.name}".strip()
+
+    def _header(self) -> str:
+        """Return which run it is, how many rows its parts have, and whom validation and tests hold out."""
+        held: dict[str, Any] = {}
+        with contextlib.suppress(AffectError):
+            held = inside(read(self.folder / "environment.json"), "held_out")
+        told = []
+        for name, part in self.parts.items():
+            groups = held.get(name) or []
+            shown = ", ".join(map(str, groups)) if len(groups) <= _NAMED else f"{len(groups)} groups"
+            told.append(f"{name} {len(part):,}" + (f" ({shown})" if groups and name != TRAIN else ""))
+        return f"{self._label}: {', '.join(told)}"
 
     def _first_words(self) -> str:
         """Return what the run computes on, and how its global batch is cut."""
@@ -269,6 +292,7 @@ class Run:
                 self.average.update(self.engine.tensors(self.model))
             if settings.clip_percentile is not None:
                 self.state.norms = (*self.state.norms, norm)[-optim.WINDOW :]
+        self._losses.append(loss)
         values = {name: float(value) for name, value in result.terms.items()}
         if self.weighting is not None:
             took_part = {name: value for name, value in values.items() if name not in result.undefined}
@@ -333,7 +357,7 @@ class Run:
             self.engine.on_main(lambda: self._write_best(weights, scores))
         if self.recipe.train.average_best > 1:
             self._keep_candidate(score)
-        self.log(logging.INFO, f"epoch {epoch + 1}: {self._told(scores)}{' *' if better else ''}")
+        self.log(logging.INFO, self._progress(scores, epoch, better))
         if not math.isfinite(score):
             news = [f"{first.shown} is not defined on this evaluation, which chooses no weights", *news]
         for line in news:
@@ -355,6 +379,16 @@ class Run:
             f"{self.folder}: {self.measures[0].shown} was defined on no evaluation (fewer than two labels, or all "
             "the same), so that no weights were chosen: --train.choose last keeps the last ones"
         )
+
+    def _progress(self, scores: Scores, epoch: int, better: bool) -> str:
+        """Return how far it is, its loss since the last such line, what was scored, and the time that is left."""
+        losses, self._losses = self._losses, []
+        words = [f"loss {np.mean(losses):.3f}"] if losses else []
+        words += [self._told(scores)]
+        # The last weights are kept whatever they score.
+        words += ["* best so far, kept"] if better and self.recipe.train.choose != "last" else []
+        left = "" if self.done else self.journal.left(self.state.step)
+        return f"epoch {epoch + 1} of {self.schedule.epochs}: {', '.join([*words, *filter(None, [left])])}"
 
     def _told(self, scores: Scores) -> str:
         """Return the scores of the evaluation that selects, and the first score of each other one, in words."""

@@ -14,11 +14,13 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from affect.errors import AffectError
-from affect.tables import flat
+from affect.tables import flat, hours
 from affect.training import run_dir
 from affect.training.distributed import Engine
 
 _LOG = logging.getLogger("affect")
+_SAYS = 60.0
+"""Seconds between lines on how far a run is, where no bar shows it."""
 _SPEED = 1.0
 """Seconds between two points of speed that trackers get: a number takes 25 us, which a small model's steps feel."""
 
@@ -27,7 +29,7 @@ class Journal:
     """What a run says of itself. Only the main rank writes; the others call the same methods to no effect."""
 
     def __init__(
-        self, engine: Engine, folder: Path, *, steps: int, done: int, label: str, settings: dict[str, Any],
+        self, engine: Engine, folder: Path, *, steps: int, done: int, epochs: int, label: str, settings: dict[str, Any],
         alone: bool = True,
     ):  # fmt: skip
         """Open the journal; what an earlier process wrote past step `done` is dropped, for it will come again.
@@ -35,7 +37,8 @@ class Journal:
         A run that is not `alone` in its process shows no bar and tells the trackers of evaluations only; its log has
         the lines that name its folder as `run`.
         """
-        self.engine, self.folder, self.alone = engine, folder, alone
+        self.engine, self.folder, self.alone, self.steps, self.epochs = engine, folder, alone, steps, epochs
+        self._begun, self._done, self._told = time.monotonic(), done, time.monotonic()
         self._files: dict[str, TextIO] = {}
         self._sped = -math.inf
         self._handler: logging.Handler | None = None
@@ -53,7 +56,7 @@ class Journal:
         _LOG.addHandler(self._handler)
         plain = {n: v if isinstance(v, (bool, int, float, str)) else str(v) for n, v in flat(settings).items()}
         with self._guarded("a tracker's file"):
-            engine.track(plain)
+            engine.track(plain, folder, done)
         self._bar = tqdm(
             total=steps, initial=done, desc=label, unit="step", dynamic_ncols=True, leave=False,
             disable=None if alone else True,
@@ -99,9 +102,21 @@ class Journal:
         if self._files:
             self._bar.update()
             self._bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
+            if self._bar.disable and time.monotonic() - self._told > _SAYS:
+                self._told = time.monotonic()
+                _LOG.info(
+                    "epoch %d of %d, step %d of %d: loss %.3f, %s",
+                    metrics["epoch"] + 1, self.epochs, step, self.steps, metrics["loss"], self.left(step),
+                )  # fmt: skip
+
+    def left(self, step: int) -> str:
+        """Return the time that the steps after `step` will take, in words, as long as those of this session took."""
+        taken, now = step - self._done, time.monotonic()
+        return f"{hours((now - self._begun) / taken * (self.steps - step))} left" if taken > 0 else ""
 
     def evaluation(self, step: int, epoch: int, name: str, scores: Mapping[str, float]) -> None:
         """Record the scores of an evaluation by its name."""
+        self._told = time.monotonic()
         line = {"event": "eval", "evaluation": name, "step": step, "epoch": epoch, "scores": dict(scores)}
         self.write("metrics", line)
         with self._guarded("a tracker's file"):

@@ -39,6 +39,11 @@ class Schedule:
         """Return the epoch (from 0) of a step (from 0)."""
         return step // self.per_epoch
 
+    @property
+    def epochs(self) -> int:
+        """The epochs that its steps take, the last of them perhaps in part."""
+        return self.epoch(self.steps - 1) + 1
+
     def ends_epoch(self, step: int) -> bool:
         """Tell whether `step` is the last of its epoch or of the run."""
         return (step + 1) % self.per_epoch == 0 or step + 1 == self.steps

@@ -201,5 +201,9 @@ class StackedTrainer:
         if bar.disable and time.monotonic() - self._said > _SAYS:
             self._said = time.monotonic()
             done = sum(run.done for run in self.runs)
-            _LOG.info("epoch %d: mean best %s %.3f; %d of %d runs over", epoch + 1, name, np.mean(best), done,
-                      len(self.runs))  # fmt: skip
+            hindmost = min((run for run in self.runs if run not in self.failed), key=lambda run: run.state.step)
+            left = "" if hindmost.done else hindmost.journal.left(hindmost.state.step)
+            _LOG.info(
+                "epoch %d of %d: mean best %s %.3f; %d of %d runs over%s", epoch + 1, hindmost.schedule.epochs, name,
+                np.mean(best), done, len(self.runs), left and f"; {left}",
+            )  # fmt: skip

@@ -21,7 +21,7 @@ def clouds(count: int = 60, seed: int = 0):
 
 def test_the_mean_is_the_majority():
     x, labels = clouds()
-    assert set(classes.predict("mean", x, labels, x[:5])) == {"ang"}
+    assert set(classes.predict("constant", x, labels, x[:5])) == {"ang"}
 
 
 @pytest.mark.parametrize("name", ["ridge", "svr"])

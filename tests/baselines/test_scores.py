@@ -26,7 +26,7 @@ def corpus(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_each_learns_what_it_can() -> None:
     x, y, kinds = corpus()
-    for name, feature, generator in (("mean", 0, 0), ("kind_mean", 0, 1), ("ridge", 1, 0), ("forest", 1, 0)):
+    for name, feature, generator in (("constant", 0, 0), ("kind_mean", 0, 1), ("ridge", 1, 0), ("forest", 1, 0)):
         found = scores.predict(name, x[:90], y[:90], x[90:], kinds_train=kinds[:90], kinds_test=kinds[90:])
         assert found.shape == (30, 2)
         for k, learns in enumerate((feature, generator)):

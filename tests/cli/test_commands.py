@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -10,8 +11,9 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import torch
 
-from affect.training import trainer
+from affect.training import hardware, trainer
 from tests.launching import ROOT, assert_one_line
 from tests.training import runs
 
@@ -200,7 +202,7 @@ def test_inspect_refuses_what_does_nothing(affect, small_corpus, options, words)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["{folds, report, predict, embed, export, push, inspect, launch, score, diarize, convert}"]),
+        ([], ["{launch, folds, report, predict, embed, export, push, inspect, info, score, diarize, convert}"]),
         (["report"], ["affect report", "runs/<experiment>"]),
         (["reprot", "x"], ["unknown command 'reprot'", "did you mean 'report'?"]),
         (["report", "--foo"], ["--foo"]),
@@ -214,3 +216,23 @@ def test_a_wrong_command_is_one_line(affect, arguments, words):
     assert_one_line(code, err, *words)
     assert len(err.splitlines()) == 1
     assert out == ""
+
+
+def test_the_version(affect):
+    code, out, _ = affect("--version")
+    assert (code, out) == (0, f"affect {importlib.metadata.version('affect')}\n")
+
+
+def test_info_says_what_is_here(affect, tmp_path, monkeypatch):
+    monkeypatch.setenv("AFFECT_CACHE", str(tmp_path))
+    with (tmp_path / "half").open("wb") as file:
+        file.truncate(2**29)
+    code, out, err = affect("info")
+    assert code == 0, err
+    told = dict(re.split(r"  +", line, maxsplit=1) for line in out.splitlines())
+    assert told["affect"].startswith(importlib.metadata.version("affect"))
+    assert f"torch {torch.__version__}" in told["packages"]
+    assert f"{hardware.cores()} cores" in told["CPU"] and "launching" in told
+    assert "[onnx]" in told and "[deepspeed]" in told and "tensorboard" in told["trackers"]
+    assert told["AFFECT_CACHE"] == f"{tmp_path}: 0.50 GiB in 1 files"
+    assert ("GPU" in told) == (not torch.cuda.is_available())

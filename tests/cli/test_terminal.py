@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 from pathlib import Path
 
@@ -22,7 +23,10 @@ def test_what_one_of_several_runs_says_of_itself_stays_in_its_own_log(capsys):
         LOG.info("of all")
         LOG.info("of one", extra={"run": Path("runs/a/seed0/fold1")})
         LOG.warning("a warning of all")
-    assert capsys.readouterr().err.splitlines() == ["of all", "a warning of all"]
+    first, second = capsys.readouterr().err.splitlines()
+    time = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d "
+    assert re.fullmatch(f"{time}of all", first)
+    assert re.fullmatch(f"{time}warning: a warning of all", second)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ RECIPE = Path(__file__).with_name("two_runs.py")
 def where(tmp_path, monkeypatch, small_corpus):
     monkeypatch.chdir(tmp_path)
     # Of the baselines the mean alone: the others take longer than the runs here.
-    monkeypatch.setattr(features, "NAMES", ("mean",))
+    monkeypatch.setattr(features, "NAMES", ("constant",))
     monkeypatch.setenv("AFFECT_TEST_CORPUS", str(small_corpus))
     # For what is started as a process of its own.
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_side_by_side_is_one_after_another_byte_for_byte(affect, where, launch):
             assert here.read_bytes() == there.read_bytes(), f"{name}/{file}"
     for name in names[3:]:
         assert f"{name} on cpu: running" in out
-        assert f"{name} on cpu: finished, epoch 1/1, step 3/3, ccc" in out
+        assert re.search(rf"{name} on cpu: finished, epoch 1/1, step 3/3, loss [\d.]+, ccc", out)
     assert "report: runs/base/report.md" in out
     assert (where / "runs" / "latest").resolve() == where / "runs" / "base"
     said = json.loads((where / "runs" / "base" / names[3] / "environment.json").read_text())
@@ -190,18 +191,19 @@ def progress(tmp_path):
 def test_progress_is_read_as_it_is_written(progress, tmp_path):
     metrics, timing = tmp_path / "metrics.jsonl", tmp_path / "timing.jsonl"
     progress.look()
-    assert progress.row()[4:] == ["", "", "", "", ""]
-    first = '{"event": "step", "step": 3, "epoch": 0}\n'
+    assert progress.row()[4:] == ["", "", "", "", "", ""]
+    first = '{"event": "step", "step": 3, "epoch": 0, "loss": 0.75}\n'
     metrics.write_text(first + '{"event": "eval", "evaluation": "valid", "scores": {"ccc": 0.5, "rmse": 1')
     timing.write_text('{"step": 3, "seconds": 2.0, "units_per_second": 10.0}\n')
     progress.look()
-    assert progress.row() == ["0", "2", "gpu 1", "running", "1/4", "3/12", "", "10.0 s of audio a second", "0:00:18"]
+    told = ["0", "2", "gpu 1", "running", "1/4", "3/12", "0.750", "", "10.0 s of audio a second", "0:00:18"]
+    assert progress.row() == told
     with metrics.open("a") as file:
         file.write(', "ccc_valence": 0.25}}\n')
     progress.look()
-    assert progress.row()[6] == "ccc 0.500 ccc_valence 0.250"
+    assert progress.row()[7] == "ccc 0.500 ccc_valence 0.250"
     # A resumed run writes the file anew.
-    (tmp_path / "new").write_text('{"event": "step", "step": 1, "epoch": 0}\n')
+    (tmp_path / "new").write_text('{"event": "step", "step": 1, "epoch": 0, "loss": null}\n')
     (tmp_path / "new").replace(metrics)
     progress.look()
     assert progress.step == 1
@@ -236,11 +238,23 @@ def test_elsewhere_a_line_is_written_when_something_changes(progress):
     progress.state = "finished"
     display.show([progress], now=True)
     assert "\x1b" not in out.getvalue()
-    assert out.getvalue().splitlines() == [
+    lines = out.getvalue().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines)
+    assert [line.split(" ", 2)[2] for line in lines] == [
         "seed0/fold2 on gpu 1: running",
         "seed0/fold2 on gpu 1: running, ccc 0.500",
         "seed0/fold2 on gpu 1: finished, ccc 0.500",
     ]
+
+
+def test_a_run_without_news_has_a_line_now_and_then(progress, monkeypatch):
+    out = io.StringIO()
+    display, now = progress_table.Display(out), [0.0]
+    monkeypatch.setattr(progress_table.time, "monotonic", lambda: now[0])
+    progress.step, progress.epoch, progress.loss = 3, 1, 0.25
+    for now[0] in (0.0, 30.0, 61.0, 62.0):
+        display.show([progress])
+    assert out.getvalue().count("running, epoch 1/4, step 3/12, loss 0.250") == 2
 
 
 def test_the_reason_of_a_failure_is_its_own_line(tmp_path):

@@ -72,7 +72,7 @@ def test_all_runs_of_the_experiment_and_its_baselines_are_there(run):
         mine = "seed0/fold1 (this model)" if fold == 1 else "seed0/fold2"
         line = next(line for line in text.splitlines() if line.startswith(f"| {mine} "))
         assert f"{end(run.parent / f'fold{fold}')['test']['ccc']:.3f}" in line
-    for baseline in ("mean", "ridge", "svr"):
+    for baseline in ("constant", "ridge", "svr"):
         assert f"| {baseline} " in text
 
 

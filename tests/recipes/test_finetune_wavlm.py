@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -194,19 +195,22 @@ def test_three_steps_on_the_generated_corpus(capsys, tmp_path, monkeypatch, smal
     check(tmp_path / "runs" / name / "seed0" / "fold1", name)
 
 
-def test_three_steps_by_accelerate_launch(tmp_path, small_corpus):
-    """The command of the README: accelerate launch, no experiment named, which is demo."""
+def test_three_steps_by_the_readmes_launch_command(tmp_path, small_corpus):
+    """The command of the README: affect launch, no experiment named, which is demo; nothing warns of anything."""
     options = small(small_corpus, encoder="tiny", steps=3)
-    command = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1"]
-    done = in_its_own_process(
-        tmp_path, *command, "--mixed_precision", "no", "--dynamo_backend", "no", str(RECIPE), *options
-    )
+    done = in_its_own_process(tmp_path, "-c", "from affect.cli import main; main()", "launch", str(RECIPE), *options)
     assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert not [line for line in lines if not re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (?!warning)", line)], (
+        done.stderr
+    )
+    told = [line.split(" ", 2)[2] for line in lines]
+    assert "demo seed0/fold1: train 24, valid 8 (Ses02), test 8 (Ses01)" in told
+    assert any(line.startswith("epoch 1 of 1: loss ") for line in told)
     assert "report: runs/demo/report.md" in done.stdout
     folder = tmp_path / "runs" / "demo" / "seed0" / "fold1"
     check(folder, "demo")
     said = json.loads((folder / "environment.json").read_text())
-    assert said["command"] == f"accelerate launch finetune_wavlm.py demo {' '.join(options)}"
+    assert said["command"] == f"affect launch {RECIPE} {' '.join(options)}"
     assert (said["engine"], said["world"], said["corpus"].split("@")[0]) == ("single", 1, "synthetic")
     assert said["python"] == ".".join(map(str, sys.version_info[:3]))

@@ -349,10 +349,14 @@ def test_other_scales_and_data_are_never_one(tmp_path: Path, write_run) -> None:
         ("a", {"scale": [1, 5]}),
         ("b", {"scale": [0, 1]}),
         ("c", {"fingerprint": "other", "scale": [1, 5]}),
+        ("d", {"scales": {"mos": [1, 5], "sync": [0, 1]}}),
+        ("e", {"scales": {"mos": [1, 5], "sync": [0, 9]}}),
     ):
         write_run(tmp_path / name, 1, BOTH, size=40, environment=facts)
     with pytest.raises(AffectError, match="one is of scale 1 5, the other of scale 0 1"):
         compare(load(tmp_path / "a"), load(tmp_path / "b"))
+    with pytest.raises(AffectError, match="one is of scale mos 1 5, sync 0 1, the other of scale mos 1 5, sync 0 9"):
+        compare(load(tmp_path / "d"), load(tmp_path / "e"))
     with pytest.raises(AffectError, match="one is of iemocap@abc, the other of iemocap@other"):
         compare(load(tmp_path / "a"), load(tmp_path / "c"))
 

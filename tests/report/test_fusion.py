@@ -65,7 +65,8 @@ def test_the_page_holds_everything_in_order(fused: Path) -> None:
     text = report.write(fused).read_text(encoding="utf-8")
     heads = re.findall(r"^##+ (.*)$", text, re.MULTILINE)
     assert heads == [
-        "Result", "Folds", "Flags", "Training", "Further scores", "Classes", "Predictions", "Conditions", "missing",
+        "Result", "Folds", "Flags", "Training", "Further scores", "Classes", "Predictions",
+        "Where the errors are", "test1", "test2", "test3", "Conditions", "missing",
         "shuffle", "snr", "subset", "The public toolkit's metric lines", "Missing and noisy modalities", "Attention",
         "Modality dropout", "Settings", "Reproduce", "Environment",
     ]  # fmt: skip

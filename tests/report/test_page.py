@@ -12,7 +12,8 @@ import pytest
 
 from affect import report
 from affect.errors import AffectError
-from affect.report import plots, read
+from affect.findings import Flag
+from affect.report import page, plots, read
 from affect.report.study import Study
 from tests.report.conftest import REPORT
 
@@ -35,6 +36,7 @@ def test_the_page_holds_everything_in_order(report_runs: Path) -> None:
         "Training",
         "Further scores",
         "Predictions",
+        "Where the errors are",
         "Settings",
         "Reproduce",
         "Environment",
@@ -209,3 +211,65 @@ def test_a_comparison_that_fails_leaves_the_earlier_report(report_runs: Path, wr
     with pytest.raises(AffectError, match="no score 'X'"):
         report.write(report_runs, targets={"X": 0.5})
     assert contents(report_runs) == before
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_how_to_run_it_again_is_what_was_given_and_of_which_code(tmp_path: Path, write_run) -> None:
+    for fold in (1, 2):
+        command = f"affect launch recipes/mine.py mine --folds {fold}"
+        write_run(
+            tmp_path / "a", fold, {"valence": 0.5}, environment={"command": command, "commit": "ab12", "dirty": True}
+        )
+    text = report.write(tmp_path / "a").read_text(encoding="utf-8").split("## Reproduce")[1]
+    assert (
+        "    affect launch recipes/mine.py mine --folds 1\n    affect launch recipes/mine.py mine --folds 2\n" in text
+    )
+    assert "Run at the commit `ab12` with changes that were not committed." in text
+    write_run(tmp_path / "b", 1, {"valence": 0.5})
+    text = report.write(tmp_path / "b").read_text(encoding="utf-8").split("## Reproduce")[1]
+    assert "The command was not recorded." in text and "RECIPE.py" not in text
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_the_six_heaviest_flags_are_shown(tmp_path: Path, write_run, monkeypatch) -> None:
+    write_run(tmp_path / "a", 1, {"valence": 0.5})
+    many = [Flag(f"kind {k}", f"place {k}", "it is so", "do this") for k in range(9)]
+    monkeypatch.setattr(page, "flags", lambda *_: many)
+    text = report.write(tmp_path / "a").read_text(encoding="utf-8").split("## Flags")[1].split("\n## ")[0]
+    assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| kind")] == [
+        f"kind {k}" for k in range(6)
+    ]
+    assert "3 further flags: kind 6 (place 6), kind 7 (place 7), kind 8 (place 8)." in text
+
+
+@pytest.mark.usefixtures("no_plots")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"speaker": "03", "session": "03", "dialogue": "03"},
+            "All rows are of one speaker: the intervals say nothing of other speakers.",
+        ),
+        (
+            {"speaker": None, "session": None, "dialogue": None},
+            "The rows name neither dialogue nor speaker nor session: where some",
+        ),
+        ({"speaker": "03", "session": None, "dialogue": ""}, "All rows are of one speaker"),
+        ({"speaker": None, "session": "1", "dialogue": None}, "All rows are of one session"),
+    ],
+)  # fmt: skip
+def test_why_rows_are_drawn_one_by_one(tmp_path: Path, write_run, change, words) -> None:
+    path = write_run(tmp_path / "a", 1, {"valence": 0.5}, size=40)
+    file = path / "predictions-test.jsonl"
+    rows = [json.loads(line) | change for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = report.write(tmp_path / "a").read_text(encoding="utf-8")
+    assert words in text
+    assert ("name neither" in text) == ("name neither" in words)
+
+
+def test_a_trivial_model_is_not_called_as_a_column_is(tmp_path: Path, write_run) -> None:
+    path = write_run(tmp_path / "a", 1, {"valence": 0.5}, baselines={"mean": {"valence": 0.1}})
+    assert (path / "baseline-mean-test.jsonl").is_file(), "as earlier versions wrote it"
+    (run,) = report.read(tmp_path / "a")
+    assert list(run.baselines) == ["constant"]

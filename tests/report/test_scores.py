@@ -127,7 +127,7 @@ def test_a_fold_without_a_score_is_a_dash(tmp_path: Path, write_run) -> None:
 def test_the_result_in_words(tmp_path: Path, write_run) -> None:
     for seed in (0, 1):
         for fold in (1, 2, 3):
-            near = {"mean": {"valence": 0.0, "arousal": 0.0}, "ridge": {"valence": 0.2, "arousal": 0.6}}
+            near = {"constant": {"valence": 0.0, "arousal": 0.0}, "ridge": {"valence": 0.2, "arousal": 0.6}}
             test = {"valence": 0.6 + 0.01 * seed, "arousal": 0.6}
             write_run(tmp_path / "a", fold, test, seed=seed, baselines=near | {"svr": {"valence": 0.5, "arousal": 0.9}})
     words = result.words(study(tmp_path / "a"))

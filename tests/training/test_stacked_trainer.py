@@ -318,8 +318,8 @@ def test_a_log_holds_its_own_epochs(corpus, tmp_path, caplog):
         small.train(robust(corpus), tmp_path / "top", seeds=(0,))
     for folder in small.folders(tmp_path / "top"):
         text = (folder / "train.log").read_text()
-        assert [f"epoch {k}: " in text for k in (1, 2, 3, 4)] == [True, True, True, False]
-        assert text.count("epoch 1: ") == 1
+        assert [f"epoch {k} of 3: " in text for k in (1, 2, 3, 4)] == [True, True, True, False]
+        assert text.count("epoch 1 of 3: ") == 1
 
 
 def test_finished_runs_are_skipped_and_others_added(corpus, whole, tmp_path):

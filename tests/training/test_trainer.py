@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from affect.errors import AffectError
 from affect.task import Evaluation, evaluations_of
 from affect.tasks.emotion.task import EmotionTask
-from affect.training import checkpoint, run_dir, step, trainer
+from affect.training import checkpoint, run_dir, run_logging, step, trainer
 from affect.training.clock import STEP
 from affect.training.prediction import predict
 from tests.training import runs
@@ -299,7 +300,7 @@ def test_the_first_line_says_what_runs_where(small_corpus, tmp_path, log):
     )
     assert line.partition("micro-batches a rank (")[2].startswith(("hold", "mixed", "replay"))
     text = (tmp_path / "run" / "train.log").read_text()
-    assert line in text.splitlines()[0]
+    assert line in text.splitlines()[1], "after the line that says which run it is"
     assert "s of audio a second, padding" in text
     assert "TFLOP/s (" in text
     assert "GFLOP forward and backward; a large product here does" in text
@@ -336,7 +337,7 @@ def test_tensorboard_gets_losses_rates_speeds_and_scores(small_corpus, tmp_path)
     run = runs.make(runs.recipe(small_corpus, trackers=("tensorboard",), diagnostics_every=1), tmp_path / "run")
     trainer.train(run)
     run.engine.end()
-    events = EventAccumulator(str(next(tmp_path.glob("run/affect/events.*"))))
+    events = EventAccumulator(str(next(tmp_path.glob("run/events.*"))))
     events.Reload()
     lines = list(run_dir.read_lines(tmp_path / "run" / "metrics.jsonl"))
     steps, scored = ([line for line in lines if line["event"] == kind] for kind in ("step", "eval"))
@@ -362,5 +363,23 @@ def test_the_log_tells_the_scores_of_the_evaluation_that_selects(small_corpus, t
     runs.train(runs.recipe(small_corpus, epochs=1), tmp_path)
     lines = run_dir.read_lines(tmp_path / "metrics.jsonl")
     scores = {line["evaluation"]: line["scores"]["ccc"] for line in lines if line["event"] == "eval"}
-    assert f"epoch 1: ccc {scores['valid']:.3f} " in log.text
+    assert re.search(rf"epoch 1 of \d+: loss [\d.]+, ccc {scores['valid']:.3f} ", log.text)
     assert f"(train: {scores['train']:.3f})" in log.text
+
+
+@pytest.mark.parametrize("choose", ["best", "last"])
+def test_the_log_says_which_run_it_is_how_far_and_what_is_kept(small_corpus, tmp_path, monkeypatch, log, choose):
+    monkeypatch.setattr(run_logging, "_SAYS", 0.0)
+    folder = tmp_path / "demo" / "seed0" / "fold1"
+    folder.mkdir(parents=True)
+    (folder / "environment.json").write_text(json.dumps({"held_out": {"train": ["A", "B"], "test": ["Ses01"]}}))
+    runs.train(runs.recipe(small_corpus, epochs=2, choose=choose), folder)
+    said = log.text
+    assert re.search(r"seed0/fold1: train \d+, valid \d+, test \d+ \(Ses01\)\n", said)
+    assert re.search(r"epoch 1 of 2, step 2 of \d+: loss [\d.]+, \d:\d\d:\d\d left\n", said)
+    first = re.search(r"epoch 1 of 2: loss [\d.]+, ccc -?[\d.]+.*\n", said)
+    last = re.search(r"epoch 2 of 2: loss .*\n", said)
+    assert first and last
+    assert re.search(r", \d:\d\d:\d\d left\n$", first[0]) and "left" not in last[0]
+    assert ("* best so far, kept" in first[0]) == (choose == "best")
+    assert ("*" in said) == (choose == "best")

@@ -1,7 +1,8 @@
-"""The subcommands that run recipes: folds side by side, and a rank under Slurm."""
+"""The subcommands that run recipes: folds side by side, the processes of a machine, and a rank under Slurm."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -107,23 +108,36 @@ def launch(
     /,
     config_file: Path | None = None,
     engine: str | None = None,
+    num_processes: int | None = None,
     arguments: tyro.conf.Suppress[tuple[str, ...]] = (),
 ) -> None:
-    """Run a recipe file as one rank of a Slurm step: srun affect launch [--engine zero2] RECIPE.py EXPERIMENT ...
+    """Run a recipe file on all GPUs of this machine (else on its CPU), or as one rank of a Slurm step.
 
-    Each task of srun becomes a rank: one task a GPU. Processes and nodes are those of the step, whatever the launch
-    file says of them; all else is read from it as `accelerate launch` would. What follows the recipe file goes to it.
+    affect launch RECIPE.py EXPERIMENT ... starts a process a GPU, as `accelerate launch` would, with its launch files
+    and without its warnings; Ctrl-C and exit codes are the run's own. What follows the recipe file goes to it.
+    srun affect launch [--engine zero2] RECIPE.py EXPERIMENT ... makes a rank of each task of srun: one task a GPU.
+    Processes and nodes are then those of the step, whatever the launch file says of them.
 
     Args:
         script: A recipe file (recipes/finetune_wavlm.py).
         config_file: A launch file of Accelerate's.
-        engine: A launch file by its name: zero2 is accelerate_configs/zero2.yaml; ddp when neither is given.
+        engine: A launch file by its name: zero2 is accelerate_configs/zero2.yaml; under Slurm ddp when neither is
+            given, else what `accelerate config` wrote, if anything.
+        num_processes: Processes on this machine; as the launch file says, or a process a GPU, when not given.
         arguments: The experiment and its fields.
     """
     from affect import launcher
 
     if config_file is not None and engine is not None:
         raise AffectError(f"--config-file {config_file} and --engine {engine} are one or the other")
+    path = config_file if engine is None else launcher.configuration(engine)
+    if "SLURM_JOB_ID" not in os.environ:
+        command = shlex.join(["affect", *sys.argv[1:]])
+        if code := launcher.start_here(path, num_processes, script, arguments, command):
+            sys.exit(code)
+        return
+    if num_processes is not None:
+        raise AffectError("--num-processes is for a machine without Slurm: here the tasks of srun are the processes")
     words = [word for word in arguments if word not in ("-h", "--help")]
     for field in ("overwrite", "resume"):
         if without(words, field) != words:
@@ -131,7 +145,7 @@ def launch(
                 f"--{field} is not for a job: requeued, it would begin anew each time; remove the run's folder first, "
                 "or give --name"
             )
-    path = launcher.configuration(engine or "ddp") if config_file is None else config_file
+    path = path or launcher.configuration("ddp")
     launcher.start(path, script, arguments, shlex.join(["srun", "affect", *sys.argv[1:]]))
 
 

@@ -58,7 +58,7 @@ def rate(name: str, rows: Sequence[Row]) -> float:
 
 
 def beside_trivial(study: Study) -> Section:
-    """Return the network beside trivial models on each part, and report 004's own DER beside the true one."""
+    """Return the network beside trivial models on each part, and the DER by counts beside the true one."""
     lines = []
     for part in [*tested(study), *([VALID] if VALID in study.evaluations else [])]:
         for model in (NETWORK, *NAMES):
@@ -67,7 +67,7 @@ def beside_trivial(study: Study) -> Section:
             lines.append([part if model == NETWORK else "", model.replace("_", " "), *shown])
     words = (
         "*Silence* never hears anybody, *one speaker* always hears one, *oracle speech* knows when somebody speaks and "
-        "calls everybody by one name: **what is not well below it does not tell speakers apart**. Report 004's DER is "
+        "calls everybody by one name: **what is not well below it does not tell speakers apart**. The DER by counts is "
         "not the usual one: it counts in each frame how many speakers there are too many or too few, whoever they are, "
         "and divides by all frames. See what silence has by it."
     )
@@ -76,11 +76,11 @@ def beside_trivial(study: Study) -> Section:
 
 
 def _own_metric(study: Study) -> str:
-    """Say what report 004's DER tells on the tests."""
+    """Say what the DER by counts tells on the tests."""
     rows = [row for part in tested(study) for row in rows_of(study, part)]
     silent = [trivially(row, SILENCE) for row in rows]
     own, none, true = rate("counted", rows), rate("counted", silent), rate("der", rows)
-    words = f"Over all tests report 004's DER is {number(own)} and silence's is {number(none)} ({signed(own - none)})"
+    words = f"Over all tests the DER by counts is {number(own)} and silence's is {number(none)} ({signed(own - none)})"
     return f"{words}; the true DER is {number(true)}, silence's 1.000."
 
 

@@ -39,11 +39,11 @@ _NOTHING = "no diagnostics recorded"
 def section(study: Study, recipe: Diarization) -> Section:
     """Return the report's five measures and four expectations, each beside what is measured."""
     words = (
-        "Report 004 found DERs of .92 to .95 (by its own DER, which silence has, too), changed five things at once and "
-        "expected four. Each change alone is an experiment of the recipe."
+        "SSND was reported with DERs of .92 to .95 (by counts, which silence has, too); five things were changed at "
+        "once, and four expected. Each change alone is an experiment of the recipe."
     )
     blocks = [words, _changes(study, recipe), _expectations(study)]
-    return Section(title="Report 004's measures and expectations", markdown="\n\n".join(filter(None, blocks)))
+    return Section(title="SSND's reported measures and expectations", markdown="\n\n".join(filter(None, blocks)))
 
 
 def _changes(study: Study, recipe: Diarization) -> str:
@@ -67,7 +67,7 @@ def _changes(study: Study, recipe: Diarization) -> str:
         ["5 diagnostics", "labels, predictions, speakers, weights", every,
          f"{count:,} records" if count else _NOTHING],
     ]  # fmt: skip
-    table = grid(["measure", "report 004: from, to", "here", "what is measured"], rows, left=True)
+    table = grid(["measure", "reported: from, to", "here", "what is measured"], rows, left=True)
     return table if study.other is None else f"{table}\n\n{_against(study)}"
 
 

@@ -135,6 +135,6 @@ MEASURES = (
     _measure("confusion", "confusion", _rate("confusion")),
     _measure("jer", "JER", _jaccard, headline=True),
     _measure("speaker_count_error", "speakers too many or too few", _miscount),
-    _measure("counted", "report 004's DER", _counted),
+    _measure("counted", "DER by counts", _counted),
 )
 """DER first: it chooses checkpoints. All are better where lower, with collar 0 and overlap scored."""

@@ -23,6 +23,8 @@ from affect.tasks.emotion.prepared import Prepared
 
 KEYS = ("speaker", "session", "dialogue")
 """What a row of predictions is grouped by."""
+_TOLD = ("gender", EMOTION)
+"""What else a row of predictions says of an utterance, where the corpus knows it."""
 
 _RATE = 16_000
 
@@ -74,8 +76,10 @@ class Inputs:
         return row
 
     def _kept(self, row: Row) -> Row:
-        """Return the group keys and the labels of a row, on the corpus's own scale (a class by its name)."""
-        kept: Row = {key: row[key] for key in (*KEYS, *self.recipe.targets)}
+        """Return the group keys, length and labels of a row, on the corpus's own scale (a class by its name)."""
+        told = {key: row[key] for key in _TOLD if row.get(key)}
+        length = {"seconds" if self.recipe.data.layout.has_audio else "words": row["length"]}
+        kept: Row = {**told, **length, **{key: row[key] for key in (*KEYS, *self.recipe.targets)}}
         return kept if self.classes is None else {**kept, EMOTION: self.classes.name(row[EMOTION])}
 
     def _mix(self, row: Row, key: Key | None) -> Mix | None:

@@ -272,7 +272,7 @@ class EmotionTask(EmotionReport, EmotionCard):
         return predict.embed(opened, inputs, progress=progress)
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
-        """Return the test rows as the mean, a ridge and an SVR on the functionals predict them.
+        """Return the test rows as a constant (the training mean), a ridge and an SVR on the functionals predict them.
 
         A class is the most frequent one, or a ridge or support vector classifier's. Where the transcripts are used,
         `tfidf` is a ridge on their words; a corpus of texts has no functionals.
@@ -286,7 +286,7 @@ class EmotionTask(EmotionReport, EmotionCard):
         x, new = (np.asarray(part["prosody"]) if heard else np.zeros((len(part), 1)) for part in (train, test))
         labels = np.array([np.asarray(train[target], dtype=np.float64) for target in numbers]).T
         predicted: dict[str, dict[str, Any]] = {}
-        for name in features.NAMES if heard else ("mean",):
+        for name in features.NAMES if heard else ("constant",):
             columns = predicted[name] = {}
             if numbers:
                 values = features.predict(name, x, labels, new, groups=train["speaker"])

@@ -98,8 +98,8 @@ class FusionReport(Task):
     def advice(self) -> dict[str, str]:
         """Return what report 001 advises about flags."""
         return {
-            "overfitting": "more dropout (.35 to .5), modality dropout, weight decay, early stopping: report 001's "
-            "robust_v1 to v3",
+            "overfitting": "more dropout (.35 to .5), modality dropout, weight decay, {sooner}, as the recipes "
+            "robust_v1 to robust_v3",
             "collapse to one class": _LESS,
             "constant predictions": _LESS,
             "NaN loss": _NAN,

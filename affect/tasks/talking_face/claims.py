@@ -51,7 +51,7 @@ def section(study: Study) -> list[Section]:
         f"{precisions[0]}, here {precisions[1]}. {_epochs(study, other)}"
     )
     table = grid(["what", "claimed", other.name, "here", "change"], rows)
-    return [Section(title="Report 003's claims", markdown=f"{words.strip()}\n\n{table}")]
+    return [Section(title="Claims of the optimized system", markdown=f"{words.strip()}\n\n{table}")]
 
 
 def _changed(before: float, after: float) -> list[str]:

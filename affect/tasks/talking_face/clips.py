@@ -84,7 +84,7 @@ class Clips:
         return inputs
 
     def _said(self, row: Row) -> Row:
-        return {group: row[group] for group in self.groups}
+        return {**{group: row[group] for group in self.groups}, "frames": row["length"]}
 
     def _masked(self, id: str, clip: Mapping[str, Frames | None], key: Key) -> dict[str, Frames | None]:
         """Return a clip with one stretch of each feature replaced by the feature's mean frame in this clip."""

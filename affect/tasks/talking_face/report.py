@@ -52,15 +52,14 @@ Columns = dict[str, tuple[Floats, Floats]]
 """Predictions and labels [R] (NaN: missing) by score."""
 
 _ADVICE = {
-    "stands still": "a rate of 5e-4 (--optim.lr 5e-4, report 003), then one three times as high; look at whether the "
+    "stands still": "a rate of 5e-4 (--optim.lr 5e-4), then one three times as high; look at whether the "
     "baselines find anything in these features",
-    "rising loss": "a rate of 5e-4 (--optim.lr 5e-4, report 003)",
-    "loss does not fall": "a rate of 5e-4 (--optim.lr 5e-4, report 003), then one three times as high",
+    "rising loss": "a rate of 5e-4 (--optim.lr 5e-4)",
+    "loss does not fall": "a rate of 5e-4 (--optim.lr 5e-4), then one three times as high",
     "opposing gradients": "combine their gradients (--loss.weights upgrad, pcgrad or cagrad), or weigh one down "
     "(--loss.weights fixed)",
-    "overfitting": "more dropout (.2 to .5, report 003), a narrower model (--model.encoder_dim 256), augmentation "
-    "(augmented)",
-    "exploding": "clip gradients (--optim.clip 1.0, report 003) and lower the rate to 5e-4",
+    "overfitting": "more dropout (.2 to .5), a narrower model (--model.encoder_dim 256), augmentation (augmented)",
+    "exploding": "clip gradients (--optim.clip 1.0) and lower the rate to 5e-4",
     "memory nearly full": "nothing has to change: the batch is exact however it is cut; --train.budget at half of what "
     "train.log names needs less",
 }

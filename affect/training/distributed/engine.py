@@ -12,6 +12,7 @@ import random
 import resource
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from affect.errors import AffectError
 from affect.recipe import Optim
 from affect.training import hardware, optim
+from affect.training.distributed import tracking
 
 T = TypeVar("T")
 Check = Callable[[float], None]
@@ -268,10 +270,10 @@ class Engine:
             return int((module.mem_get_info(self.device)[0] + held) * 0.9)
         return int(hardware.free_memory() * 0.5) // self.local_world
 
-    def track(self, config: dict[str, Any]) -> None:
-        """Start the trackers with a run's settings."""
+    def track(self, settings: dict[str, Any], folder: Path, done: int) -> None:
+        """Start the trackers of the run in `folder`, which has taken `done` steps, with its settings."""
         if self.accelerator.log_with:
-            self.accelerator.init_trackers("affect", config=config)
+            tracking.start(self.accelerator, folder, settings, done)
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Send values to the trackers."""

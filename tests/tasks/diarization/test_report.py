@@ -51,7 +51,7 @@ def test_the_page_has_its_parts_in_order_and_draws_its_plots(tmp_path):
     sections = study.task.sections(study)
     assert [section.title for section in sections if section.title] == [
         "Beside trivial diarizations", "By number of speakers and overlap", "What limits it", "Recordings",
-        "How it learned", "Report 004's measures and expectations",
+        "How it learned", "SSND's reported measures and expectations",
     ]  # fmt: skip
     notes = "".join(section.markdown for section in sections if not section.title)
     assert "**DER**" in notes and "Generated voices" in notes and "training voices" not in notes
@@ -247,7 +247,7 @@ def test_an_unstable_run_is_no_stable_training(tmp_path):
     ("fault", "kinds"),
     [
         ("", set()),
-        ("silent", {"silence", "report 004's DER tells nothing"}),
+        ("silent", {"silence", "DER by counts tells nothing"}),
         ("one", {"speakers are not told apart", "speakers miscounted"}),
         ("split", {"speakers miscounted"}),
         ("joined", {"speakers are not told apart", "speakers miscounted"}),

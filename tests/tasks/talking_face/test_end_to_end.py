@@ -277,7 +277,7 @@ def test_the_task_tells_lengths_rates_of_encoders_and_moves_sound(root):
         assert torch.equal(after[by:count], before[: count - by]) and not after[:by].any()
     assert torch.equal(late[IMAGES], plain[IMAGES])
     assert [each.name for each in task.evaluations()][-4:] == [f"test@offset={by}" for by in (2, 4, 8, 16)]
-    assert set(task.baselines()["test"]) == {"mean", "generator_mean", "ridge", "forest"}
+    assert set(task.baselines()["test"]) == {"constant", "generator_mean", "ridge", "forest"}
     assert task.corpus.exclusions == [] and set(task.corpus.groups) == {"identity", "source", "generator"}
 
 

@@ -185,12 +185,12 @@ def test_what_a_run_says_of_its_data(clips_root, caplog):
 
 
 def test_without_a_test_part_trivial_models_speak_of_validation(clips_root, monkeypatch):
-    monkeypatch.setattr(scores, "NAMES", ("mean", "ridge"))
+    monkeypatch.setattr(scores, "NAMES", ("constant", "ridge"))
     task = small.task(clips_root)
     assert set(task.baselines()) == {"test"} and any("@offset" in each.name for each in task.evaluations())
     task.parts = type(task.parts)({name: part for name, part in task.parts.items() if name != "test"})
     ((part, by_model),) = task.baselines().items()
-    assert part == "valid" and set(by_model) == {"mean", "ridge"}
+    assert part == "valid" and set(by_model) == {"constant", "ridge"}
     assert [row["id"] for row in by_model["ridge"]] == task.parts["valid"]["id"][:]
     assert [each.name for each in task.evaluations()] == ["train", "valid"]
 
