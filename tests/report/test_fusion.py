@@ -73,7 +73,7 @@ def test_the_page_holds_everything_in_order(fused: Path) -> None:
     names = {"scores", "curves", "confusion-emotion", "condition-subset", "condition-snr", "attention", "dropout"}
     assert names <= {path.stem for path in (fused / "plots").glob("*.png")}
     assert "| test1@incomplete " in text
-    assert "by which epochs are chosen, is f1 - 0.25 val" in text
+    assert "Epochs are chosen by `emoval`. `emoval` is f1 - 0.25 val" in text
     assert re.search(r"of all modalities 0 % are not there at rate \.0 and (6|7)\d % at \.7", text)
     assert "On incomplete subsets 0 % of it goes to what is missing" in text
     assert "    seed1 test3: f1=" in text

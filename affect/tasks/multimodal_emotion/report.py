@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from affect.data.conditions import MODALITIES, SUBSETS
 from affect.findings import Flag, Plot, Section, finite
 from affect.tables import NONE, filled, grid, inside, number
-from affect.task import Task
+from affect.task import Measure, Task
 from affect.tasks.multimodal_emotion.config import SEEDS
-from affect.tasks.multimodal_emotion.measures import ACCURACY, F1, SQUARED_ERROR
+from affect.tasks.multimodal_emotion.measures import ACCURACY, CCC, EMOVAL, F1, SQUARED_ERROR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,11 +35,9 @@ LACKING = 0.1
 """Largest share of a part's utterances without a modality that goes unflagged."""
 
 _SUM = 1e-3
-_LEGEND = (
-    "`emoval`, by which epochs are chosen, is f1 - 0.25 val (with `choose` subsets its mean over the seven subsets of "
-    "the modalities); `val` is the mean squared error of valence, n/a where none is rated. A test part is predicted by "
-    "the mean of the folds' logits and valences. The calibration error is the expected one, 15 bins, of the softmax of "
-    "the logits that are scored; 0 is best."
+_EMOVAL = "`emoval` is f1 - 0.25 val; `val` is the mean squared error of valence, n/a where none is rated."
+_OF_CLASSES = (
+    "The calibration error is the expected one, 15 bins, of the softmax of the logits that are scored; 0 is best."
 )
 _NOTE = (
     "**Missing** is what a model is told of: the modality is not there. **Noise** and **shuffled** are what it is not "
@@ -49,6 +47,15 @@ _GENERATED = (
     "> **A generated corpus.** Its features were made up: the scores say how systems compare on it, and nothing about "
     "real people."
 )
+ODDITIES = {
+    "class names differ in case": "one class should have one name: spell them alike, or join them (--data.classes)",
+    "class without training rows": "training rows of it, or --data.classes without it: it then counts as missing",
+    "constant features": "leave that feature out: it tells nothing of anybody",
+    "wildly scaled features": "--model.normalise True, or features without their few huge numbers",
+    "repeated features": "what stands for nothing should be all zero (missing): say what made these vectors",
+}
+"""What to try about what is odd in the data (`affect.data.feature_checks`)."""
+
 _LESS = "less modality dropout or a longer warm-up (W), a smaller learning rate, less dropout"
 _NAN = "a smaller learning rate, gradient clipping (clip 1.0); look for NaN in the features"
 Floats = NDArray[np.float64]
@@ -63,23 +70,24 @@ class FusionReport(Task):
         sections = [Section(markdown=_GENERATED)] if generated else []
         if not study.finished:
             return sections
-        text = "\n\n".join(filter(None, [_lines(study), _error(study), _LEGEND]))
+        text = "\n\n".join(filter(None, [_lines(study), _error(study), _legend(study)]))
         drawn = Plot(name="dropout", caption="Modality dropout by epoch, and the epochs kept",
                      draw=partial(_dropout, study))  # fmt: skip
         return [
             *sections,
-            Section(title="The public toolkit's metric lines", markdown=text),
+            Section(title="The public toolkit's metric lines" if _lines(study) else "Measures", markdown=text),
             _modalities(study),
             *_attention(study),
             Section(title="Modality dropout", plots=[drawn]),
         ]
 
     def flags(self, study: Study) -> Iterator[Flag]:
-        """Yield too few seeds, epochs before the full modality dropout, and parts that lack a modality."""
+        """Yield too few seeds, what is odd in the data, epochs before the full modality dropout, missing modalities."""
         count = len(study.seeds)
         if study.recipe.get("protocol") == "strict" and 0 < count < SEEDS:
             evidence = f"protocol strict with {count} of {SEEDS} seeds: no difference can be called real"
             yield Flag("few seeds", "across runs", evidence, f"train seeds up to {SEEDS} (--seeds)")
+        yield from _odd(study)
         for run in study.finished:
             yield from _early(run)
         for part, size, counts in _presence(study):
@@ -107,8 +115,30 @@ class FusionReport(Task):
         }
 
 
+def _odd(study: Study) -> Iterator[Flag]:
+    """Yield what is odd in the data, but for scales that the model takes out."""
+    told = study.environment.get("oddities")
+    for odd in told if isinstance(told, list) else []:
+        kind, where, evidence = (str(odd.get(name)) for name in ("kind", "where", "evidence"))
+        if kind != "wildly scaled features" or not inside(study.recipe, "model").get("normalise"):
+            yield Flag(kind, where, evidence, ODDITIES.get(kind, ""))
+
+
+def _legend(study: Study) -> str:
+    """Return what the measures are, and by which of them epochs are chosen."""
+    of_both = any(m.name == EMOVAL.name for m in study.measures)
+    over = " (its mean over the seven subsets of the modalities)" if study.recipe.get("choose") == "subsets" else ""
+    chosen = f"Epochs are chosen by `{study.measures[0].shown}`{over}."
+    chosen = "" if inside(study.recipe, "train").get("choose") == "last" else chosen
+    many = "" if len(study.folds) < 2 else "A test part is predicted by the mean of the folds' logits and valences."
+    of_classes = _OF_CLASSES if any(m.name == F1.name for m in study.measures) else ""
+    return " ".join(filter(None, [chosen, _EMOVAL if of_both else "", many, of_classes]))
+
+
 def _lines(study: Study) -> str:
-    """Return the public toolkit's metric line of each seed and part, indented as code."""
+    """Return the public toolkit's metric line of each seed and part, indented as code; "" of other measures."""
+    if not any(m.name == EMOVAL.name for m in study.measures):
+        return ""
     lines = []
     for seed in study.seeds:
         for part in study.evaluations:
@@ -119,7 +149,9 @@ def _lines(study: Study) -> str:
 
 
 def _error(study: Study) -> str:
-    """Return how much the smallest test's accuracy varies by the choice of its utterances alone."""
+    """Return how much the smallest test's accuracy varies by the choice of its utterances alone; "" without classes."""
+    if not any(m.name == ACCURACY.name for m in study.measures):
+        return ""
     size, part = min(((study.size(p), p) for p in study.evaluations if p != "valid" and study.size(p)), default=(0, ""))
     share = study.scored(part, ACCURACY).mean if part else math.nan
     if math.isnan(share):
@@ -141,20 +173,25 @@ def _modalities(study: Study) -> Section:
             f"Utterances that have each modality (train and valid: of seed {run.seed}, fold {run.fold}):",
             grid(["part", "n", *MODALITIES.values(), "all three"], rows),
         ]
-    losses = []
+    losses, (measure, words) = [], _told(study)
     for part in study.evaluations:
         if f"{part}@{INCOMPLETE}" in study.summaries:
-            rest = study.scored(f"{part}@{INCOMPLETE}", F1).mean
-            losses.append(f"{part} {number(rest)} ({_points(rest - study.scored(part, F1).mean)})")
+            rest = study.scored(f"{part}@{INCOMPLETE}", measure).mean
+            losses.append(f"{part} {number(rest)} ({_points(rest - study.scored(part, measure).mean)})")
     if losses:
         parts.append(
-            "Weighted F1 with some modalities alone (A audio, T text, V video): the mean of the six incomplete "
+            f"{words} with some modalities alone (A audio, T text, V video): the mean of the six incomplete "
             f"subsets, and its points from the whole: {', '.join(losses)}."
         )
         parts += [_rates(study), *_shuffled(study), _NOTE]
     else:
         parts.append("No subset of the modalities was evaluated, so nothing is known of missing or noisy modalities.")
     return Section(title="Missing and noisy modalities", markdown="\n\n".join(filter(None, parts)))
+
+
+def _told(study: Study) -> tuple[Measure, str]:
+    """Return the measure that the loss of modalities is told in, and its words: weighted F1, or without classes CCC."""
+    return (F1, "Weighted F1") if any(m.name == F1.name for m in study.measures) else (CCC, CCC.title)
 
 
 def _presence(study: Study) -> list[tuple[str, int, dict[str, int]]]:
@@ -189,19 +226,19 @@ def missing_share(study: Study, condition: str) -> float:
 
 
 def _shuffled(study: Study) -> list[str]:
-    """Return a line a part: weighted F1 with each modality taken from another utterance, with the loss in points."""
-    rows = []
+    """Return a line a part: the score with each modality taken from another utterance, with the loss in points."""
+    rows, (measure, words) = [], _told(study)
     for part in study.evaluations:
-        clean = study.scored(part, F1).mean
+        clean = study.scored(part, measure).mean
         names = [f"{part}@shuffle={letter}" for letter in MODALITIES]
-        values = [study.scored(name, F1).mean if name in study.names else math.nan for name in names]
+        values = [study.scored(name, measure).mean if name in study.names else math.nan for name in names]
         cells = [NONE if math.isnan(v) else f"{number(v)} ({_points(v - clean)})" for v in values]
         rows.append([part, number(clean), *cells])
     head, kept = filled(["part", "as it is", *MODALITIES.values()], rows)
     if len(head) < 3:
         return []
     return [
-        "Weighted F1 with one modality taken from another utterance, in parentheses the loss in points: what a model "
+        f"{words} with one modality taken from another utterance, in parentheses the loss in points: what a model "
         "relies on, though it is wrong.",
         grid(head, kept),
     ]
