@@ -81,12 +81,6 @@ def read(
     if scale is not None and not all(within(value, scale) for value in given):
         seen = f"{min(given):g} to {max(given):g}"
         raise AffectError(f"{folder}: valence goes from {seen}, off the scale of {scale[0]:g} to {scale[1]:g}")
-    if scale is None and given:
-        low, high = infer_scale(given)
-        _LOG.warning(
-            "%s: no scale was given: %g to %g is taken, valence goes from %g to %g (--data.scale says another)",
-            *(CORPUS.name, low, high, min(given), max(given)),
-        )
     listed = {
         name: [_file(folder, row.cells.get(name, "")) for row in rows]
         for name in dict.fromkeys(name for several in asked.values() for name in several)

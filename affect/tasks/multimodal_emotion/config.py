@@ -108,6 +108,11 @@ class Data:
         require(self.generator_seed >= 0, "data.generator_seed", "not be negative", self.generator_seed)
 
     @property
+    def letters(self) -> str:
+        """The modalities by their letters: ATV."""
+        return "".join(name[0].upper() for name in MODALITIES if getattr(self, name))
+
+    @property
     def own(self) -> bool:
         """Whether it is the user's own, whose valence may be on any scale."""
         return corpora.layout(self.corpus).scale is None
@@ -266,7 +271,7 @@ class MultimodalEmotion(Recipe):
     the epoch is chosen on the fold (by `choose`) and the test parts are predicted once."""
     choose: Literal["emoval", "subsets"] = "emoval"
     """Score by which the epoch is kept: emoval on the fold, as in the public toolkit (of your own data the first of the
-    report's measures), or its mean over the seven subsets of the modalities."""
+    report's measures), or its mean over all subsets of the modalities."""
     noise: tuple[float, float] | None = None
     """Lowest and highest signal-to-noise ratio in dB of noise on training features, drawn anew in each epoch."""
     together: int | None = None

@@ -5,6 +5,7 @@ What needs a tensor library is imported where it is needed: reports ask a task w
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,13 +16,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from affect.config import from_dict
-from affect.data.conditions import NAMES
+from affect.data import conditions
 from affect.errors import AffectError
 from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Term, evaluations_of
 from affect.tasks.multimodal_emotion.card import FusionCard
 from affect.tasks.multimodal_emotion.config import MODALITIES, Model, MultimodalEmotion, Signature
 from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE, measures_of, rows_of
-from affect.tasks.multimodal_emotion.report import PARTIAL, FusionReport
+from affect.tasks.multimodal_emotion.report import FusionReport, partial_of
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from affect.usage import UserInputs
 
     Places = NDArray[np.intp]
+
+_LOG = logging.getLogger("affect")
 
 FOLDS = 2023
 """Keeps the folds' random numbers apart from those of the plan."""
@@ -185,12 +188,13 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
     def evaluations(self) -> Sequence[Evaluation]:
         """Return training, the fold and the tests as they are, and the fold and the tests under each condition.
 
-        The epoch is chosen by the fold as it is, or by the mean over its seven subsets of the modalities.
+        The epoch is chosen by the fold as it is, or by the mean over all subsets of the modalities.
         """
         evaluations = evaluations_of(self.tests)
-        choosing = {f"subset={letters}" for letters in PARTIAL} if self.recipe.choose == "subsets" else set()
+        chosen = partial_of(self.recipe.data.letters) if self.recipe.choose == "subsets" else []
+        choosing = {f"subset={letters}" for letters in chosen}
         for part in (VALID, *self.tests):
-            for condition in NAMES:
+            for condition in conditions.names_of(self.recipe.data.letters):
                 one = Evaluation(name=f"{part}@{condition}", part=part, condition=condition)
                 chooses = part == VALID and condition in choosing
                 evaluations.append(replace(one, when="epoch", selects=True) if chooses else one)
@@ -244,8 +248,9 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
         for name, places in parts.items():
             labels, there = examples.labels[places], examples.modalities(examples.present[places])
             counts[name] = {c: int((labels == k).sum()) for k, c in enumerate(corpus.classes)}
-            presence[name] = dict(zip(MODALITIES, there.sum(0).tolist(), strict=True))
-            presence[name]["all"] = int(there.all(1).sum())
+            own = [m for m, modality in enumerate(MODALITIES) if getattr(self.recipe.data, modality)]
+            presence[name] = {MODALITIES[m]: int(there[:, m].sum()) for m in own}
+            presence[name]["all"] = int(there[:, own].all(1).sum())
         return {
             "corpus": corpus.identity, "fingerprint": corpus.fingerprint,
             **(valence if VALENCE in self.recipe.targets else {}),
@@ -292,7 +297,22 @@ def read_corpus(recipe: MultimodalEmotion) -> FeatureCorpus:
     for s, stream in enumerate(corpus.streams):
         if not corpus.present[train, s].any():
             raise AffectError(f"{root}: no training utterance has the {stream.modality} feature {stream.name!r}")
+    _tell(corpus, targets)
     return corpus
+
+
+def _tell(corpus: FeatureCorpus, targets: Sequence[str]) -> None:
+    """Log labels that are no targets, and a scale that nobody gave."""
+    emotions, values = corpus.utterances["emotion"][:], np.asarray(corpus.utterances["valence"], np.float64)
+    given = values[~np.isnan(values)]
+    for name, labelled in ((EMOTION, any(emotions)), (VALENCE, len(given))):
+        if labelled and name not in targets:
+            _LOG.info("%s has labels of %s, which targets do not name: it is not learned", corpus.name, name)
+    if VALENCE in targets and corpus.inferred:
+        _LOG.warning(
+            "%s: no scale was given: %g to %g is taken, valence goes from %g to %g (--data.scale says another)",
+            *(corpus.name, *corpus.scale, given.min(), given.max()),
+        )
 
 
 def split(places: Places, folds: int, seed: int) -> list[Places]:

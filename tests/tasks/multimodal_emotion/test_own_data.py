@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_each_part_is_predicted_by_its_name_and_scored_by_its_targets(made, name
     assert [folder.name for folder in folders] == [f"fold{k + 1}" for k in range(folds)]
     for folder in folders:
         assert sorted(run_dir.predicted(folder)) == sorted(
-            [*parts, *(f"{part}@{condition}" for part in parts for condition in conditions.NAMES)]
+            [*parts, *(f"{part}@{condition}" for part in parts for condition in conditions.names_of("AT"))]
         )
         for part in parts:
             rows = small.read(folder / f"predictions-{part}.jsonl")
@@ -80,6 +81,22 @@ def test_each_part_is_predicted_by_its_name_and_scored_by_its_targets(made, name
     facts = json.loads((folders[0] / "environment.json").read_text())
     assert facts["corpus"].startswith(f"my {name}@") and facts["classes"] == list(own.CLASSES if folds == 1 else ())
     assert ("scale" in facts) == ("valence" in targets)
+
+
+def test_a_modality_that_the_recipe_leaves_out_is_no_condition_and_no_flag(made):
+    """Video is none of theirs: no subset has it, the mean of incomplete ones is of audio and of text alone."""
+    names = conditions.names_of("AT")
+    assert names[:3] == ["subset=A", "subset=T", "subset=AT"] and names[-2:] == ["shuffle=A", "shuffle=T"]
+    assert conditions.names_of("ATV") == list(conditions.NAMES)
+    assert conditions.names_of("A") == ["subset=A", "snr=20", "snr=10", "snr=5", "snr=0", "shuffle=A"]
+    study = report.load(made["classes"][1])
+    assert study.summaries["noisy@incomplete"] == ["noisy@subset=A", "noisy@subset=T"]
+    assert "modality missing" not in {flag.kind for flag in flags(study)}
+    assert study.environment["presence"]["noisy"] == {"audio": 9, "text": 9, "all": 9}
+    chosen = [one.name for one in tasks.make(
+        replace(own.recipe(made["classes"][0]), choose="subsets")
+    ).evaluations() if one.selects]  # fmt: skip
+    assert chosen == ["valid", "valid@subset=A", "valid@subset=T"]
 
 
 def test_the_epoch_is_chosen_by_the_first_measure(made):
@@ -160,6 +177,17 @@ def test_valence_is_learned_alike_on_any_scale(tmp_path):
     np.testing.assert_allclose(small.losses(folders[0]), small.losses(folders[1]), rtol=1e-4)
     for a, b in zip(unit, hundred, strict=True):
         assert b["prediction"]["valence"] == pytest.approx(50 + 10 * a["prediction"]["valence"], rel=1e-4)
+
+
+def test_a_scale_that_nobody_gave_and_labels_that_are_no_targets_are_said(made, caplog):
+    root, _ = made["both"]
+    with caplog.at_level("INFO", logger="affect"):
+        tasks.make(own.recipe(root, targets=("valence",))).folds()
+    assert "has labels of emotion, which targets do not name: it is not learned" in caplog.text
+    assert "no scale was given: 0 to 100 is taken, valence goes from 16.6667 to 83.3333" in caplog.text
+    caplog.clear()
+    tasks.make(own.recipe(root)).folds()
+    assert "no scale was given" not in caplog.text
 
 
 def test_what_targets_need_and_the_data_lack_is_one_line(tmp_path):
