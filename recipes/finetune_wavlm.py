@@ -355,7 +355,8 @@ def msp_podcast() -> Emotion:
     """MSP-Podcast's official split with the settings of its challenge baseline: WavLM-large, attentive statistics.
 
     Reported elsewhere (test 3): CCC A .577, V .577, D .405; V .607 when it is the only target. 38 GB at batch 32,
-    which is cut to fit here.
+    which is cut to fit here. One training a seed, whose test1, test2 and test3 (those with labels) are each predicted
+    once: parts of one run, no folds.
     """
     return Emotion(
         data=Data(corpus="msp_podcast", root="data/MSP-Podcast", split="column"),

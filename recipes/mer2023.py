@@ -144,6 +144,22 @@ def targeted() -> MultimodalEmotion:
     )
 
 
+def own_data() -> MultimodalEmotion:
+    """Your own features of audio, text and video: any classes, a number or both, any parts; robust_ours on them.
+
+    FOLDER has labels.csv (name, emotion, part), or a CSV a part, and features/<name>/, which --data.audio, --data.text
+    and --data.video name (nothing after one leaves that modality out); a column of .npy files does as well.
+    `affect inspect FOLDER` shows what is read. Training and, where there is one, validation (dev) are what the parts
+    say, else five folds of training validate; each other part is a test. `--targets valence` is regression, on
+    `--data.scale -3 3`. Other names: `--data.columns name=id emotion=Emotion valence=label part=mode`.
+    """
+    return replace(
+        robust_ours(),
+        data=Data(corpus="feature_table", root="data/own", audio=("audio",), text=("text",), video=("video",)),
+        targets=("emotion",),
+    )
+
+
 def ensemble() -> Ensemble:
     """The mean of the raw logits and valences of two systems, fold by fold, seed by seed."""
     return Ensemble(members=("robust_v3", "robust_ours"))

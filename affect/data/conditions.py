@@ -40,6 +40,7 @@ NAMES = (
 )
 """The conditions that a run is evaluated under, in the order of its results."""
 
+
 _BLOCK = 256
 """Rows of a stream made float64 at once: few, as a stream may have 5,120 features."""
 
@@ -50,6 +51,19 @@ class Condition:
 
     kind: Kind
     value: str | float
+
+
+def names_of(letters: str) -> list[str]:
+    """Return those of `NAMES` that say something of a model of these modalities (AT); `subset=AT` is the whole."""
+
+    def tells(name: str) -> bool:
+        kind, _, value = name.partition("=")
+        if kind in ("subset", "shuffle"):
+            return set(value) <= set(letters)
+        # Of one modality none is ever dropped: the last one stays.
+        return kind != "missing" or len(letters) > 1
+
+    return [name for name in NAMES if tells(name)]
 
 
 def parse(name: str) -> Condition:

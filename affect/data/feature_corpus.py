@@ -82,6 +82,11 @@ class FeatureCorpus(Corpus):
         """A model's name of each stream."""
         return stream_keys([stream.modality for stream in self.streams])
 
+    @property
+    def parts(self) -> list[str]:
+        """The parts in the corpus's order: train, valid where it has one of its own, and tests by their names."""
+        return list(dict.fromkeys(self.utterances["part"][:]))
+
     def indices(self, part: str) -> NDArray[np.int64]:
         """Return the rows of a part, in order; raises AffectError for a part that the corpus does not have."""
         parts = np.asarray(self.utterances["part"][:])
@@ -101,16 +106,18 @@ class Table:
     store: store.Store
 
 
-def read_table(folder: Path, names: Sequence[str], cache: Path) -> Table:
+def read_table(folder: Path, names: Sequence[str], cache: Path, listed: Sequence[str] | None = None) -> Table:
     """Return the vectors of `names` from a feature's folder, mapped from `cache`, where they are first written.
 
-    Files of one frame [D], of several [T, D], and folders of frames give their mean; nothing in one of these counts as
-    an all-zero vector. The table is written anew when a name, size or time of a file has changed; several processes
-    may ask at once. Float64 is kept as float32, and halves as halves where all files are. Raises AffectError
-    for a file that is no such feature, for widths that differ, and where no utterance has a file.
+    `listed` are the files of a feature that a table lists, one an utterance ("": none); `folder` is then what they are
+    called together. Files of one frame [D], of several [T, D], and folders of frames give their mean; nothing in one of
+    these counts as an all-zero vector. The table is written anew when a name, size or time of a file has changed;
+    several processes may ask at once. Float64 is kept as float32, and halves as halves where all files are. Raises
+    AffectError for a file that is no such feature, for widths that differ, and where no utterance has a file.
     """
-    files, stamp = _list(folder, names)
+    files, stamp = _list(folder, names) if listed is None else _listed(names, listed)
     own = hashlib.sha256("\0".join((os.path.realpath(folder), *names)).encode("utf-8", "surrogatepass"))
+    own.update("\0".join(listed or ()).encode("utf-8", "surrogatepass"))
     path = cache / "streams" / own.hexdigest()[:24] / "table.arrow"
     table = _load(path, stamp)
     if table is None:
@@ -162,6 +169,18 @@ def _list(folder: Path, names: Sequence[str]) -> tuple[list[list[str] | None], s
             digest.update(repr((name, own is None, looks)).encode("utf-8", "surrogatepass"))
     except OSError as error:
         raise AffectError(f"{error.filename or folder} cannot be read ({error.strerror or error})") from error
+    return files, digest.hexdigest()
+
+
+def _listed(names: Sequence[str], paths: Sequence[str]) -> tuple[list[list[str] | None], str]:
+    """Return the file of each utterance that a table lists (None: none, or it isn't there), and a hash as `_list`."""
+    files: list[list[str] | None] = []
+    digest = hashlib.sha256(_VERSION)
+    for name, path in zip(names, paths, strict=True):
+        there = path != "" and os.path.isfile(path)
+        files.append([path] if there else None)
+        looks = [(path, *(getattr(os.stat(path), field) for field in ("st_size", "st_mtime_ns")))] if there else []
+        digest.update(repr((name, not there, looks)).encode("utf-8", "surrogatepass"))
     return files, digest.hexdigest()
 
 

@@ -115,10 +115,11 @@ def _folds(corpus: Corpus) -> list[str]:
         except AffectError as error:
             lines.append(f"split by {way}: not possible, {error}")
             continue
-        sizes = " / ".join(str(len(parts[part])) for part in splits.PARTS)
+        sizes = " / ".join(str(len(part)) for part in parts.values())
         shown = ", ".join(groups[:6]) + (" ..." if len(groups) > 6 else "")
-        lines.append(f"split by {way}: {len(groups)} folds ({shown}); fold 1 has {sizes} train / valid / test")
-        untrained = signs.classes_untrained({part: parts[part]["emotion"] for part in splits.PARTS})
+        count = counted(len(groups), "fold")
+        lines.append(f"split by {way}: {count} ({shown}); fold 1 has {sizes} {' / '.join(parts)}")
+        untrained = signs.classes_untrained({part: rows["emotion"] for part, rows in parts.items()})
         lines += [f"  {words}" for words in signs.words_of(untrained)]
     return lines
 

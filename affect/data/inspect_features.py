@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from affect.data import corpora
 from affect.data.corpora.feature_folders import features_below
+from affect.data.feature_checks import oddities
 from affect.data.feature_corpus import MODALITIES, FeatureCorpus
 from affect.data.files import leaving
 from affect.data.inspect import exclusions
@@ -34,8 +35,12 @@ def _read(name: str, root: Path, options: Mapping[str, Any]) -> tuple[FeatureCor
     if "audio" in options:
         raise AffectError(f"corpus {name!r} has no recordings for --audio; its features are named by --audio-feature")
     layout = corpora.layout(name)
-    there = features_below(root)
     others = {option: value for option, value in options.items() if not option.endswith("_feature")}
+    there: Mapping[str, str] = {}
+    if layout.features is not None:
+        there = layout.features(root, **others)
+    if not there or (root / "features").is_dir():
+        there = {**features_below(root), **there}
     chosen = {m: tuple(options[f"{m}_feature"]) for m in MODALITIES if f"{m}_feature" in options}
     if not chosen:
         chosen = {m: (usual,) for m, usual in layout.usual.items() if usual in there}
@@ -44,25 +49,34 @@ def _read(name: str, root: Path, options: Mapping[str, Any]) -> tuple[FeatureCor
 
 def _describe(corpus: FeatureCorpus, there: Mapping[str, str], listed: int | None) -> str:
     """Return what `affect inspect` prints of a corpus of features, whose folder has the features `there`."""
-    data = corpus.utterances
-    parts = list(dict.fromkeys(data["part"][:]))
+    data, parts = corpus.utterances, corpus.parts
     rows = {part: corpus.indices(part) for part in parts}
     emotions, valences = np.asarray(data["emotion"][:]), np.asarray(data["valence"][:], np.float64)
     lines = [
         f"{corpus.name}: {len(data)} utterances, fingerprint {corpus.fingerprint}",
-        f"scale: {corpus.scale[0]:g} to {corpus.scale[1]:g}",
+        _scale(corpus, valences),
         "by part: " + ", ".join(f"{part} {len(rows[part])}" for part in parts),
     ]
-    for part in parts:
+    names = (*corpus.classes, *sorted(set(emotions.tolist()) - {*corpus.classes, ""}), "")
+    for part in parts if emotions.any() else ():
         counts = Counter(emotions[rows[part]].tolist())
-        shown = [f"{name or '(none)'} {counts[name]}" for name in (*corpus.classes, "") if name or counts[name]]
+        shown = [f"{name or '(none)'} {counts[name]}" for name in names if name in corpus.classes or counts[name]]
         lines.append(f"emotion, {part}: {', '.join(shown)}")
-    lines += [numbers(f"valence, {part}", valences[rows[part]]) for part in parts]
+    if np.isfinite(valences).any():
+        lines += [numbers(f"valence, {part}", valences[rows[part]]) for part in parts]
     lines.append(f"features: {len(there)}")
     lines += [f"  {name}: {text}" for name, text in there.items()]
     lines += _presence(corpus, rows)
     lines += [f"patterns, {part}: {_patterns(corpus, own)}" for part, own in rows.items() if corpus.streams]
+    lines += [f"{odd.kind}: {odd.where}: {odd.evidence}" for odd in oddities(corpus)]
     return "\n".join((*lines, *exclusions(corpus.exclusions, listed)))
+
+
+def _scale(corpus: FeatureCorpus, valences: NDArray[np.float64]) -> str:
+    if not np.isfinite(valences).any():
+        return "scale: none, there are no labels of numbers"
+    scale = f"scale: {corpus.scale[0]:g} to {corpus.scale[1]:g}"
+    return f"{scale}, inferred: the narrowest usual one that holds the labels (--scale)" if corpus.inferred else scale
 
 
 def _patterns(corpus: FeatureCorpus, rows: NDArray[np.int64]) -> str:

@@ -6,8 +6,9 @@ Kinds of split and their folds:
 - `speaker`: one speaker is tested. Where the speaker's session has exactly two speakers the other one validates
   (the usual ten-fold protocol of IEMOCAP), else the next speaker (cyclically). The two of a session talk to each
   other, so validation and test then share dialogues, which this protocol accepts; training shares none.
-- `column`: the column `split` says `train`, `valid`, `test...` or another word for them (`parts.PARTS`); each test part
-  is a fold. Its speakers may be unknown: that whether parts share one cannot be told is logged then.
+- `column`: the column `split` says `train`, `valid`, `test...` or another word for them (`parts.PARTS`). It is one fold:
+  several test parts (`test1`, `Test2`) are parts of it, by their names in lower case; a single one is `test`. Its
+  speakers may be unknown: that whether parts share one cannot be told is logged then.
 - `script`: neither speakers, dialogues nor scripts are shared, see `_script_parts`.
 - any other column (source, generator, one of the user's own): as `session`, its groups in the place of sessions.
 
@@ -18,8 +19,10 @@ Every other split that shares a speaker or a dialogue between parts (for `sessio
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 from datasets import Dataset, DatasetDict
@@ -36,7 +39,7 @@ PARTS = ("train", "valid", "test")
 
 
 def folds(dataset: Dataset, kind: str) -> list[str]:
-    """Return the sorted names of the groups that are held out in turn, one a fold.
+    """Return the sorted names of the groups that are held out in turn, one a fold; a split by column is one fold.
 
     `kind` is one of `KINDS` or a column. Raises AffectError where it is neither, with the nearest name, or where the
     corpus lacks what it needs.
@@ -47,11 +50,7 @@ def folds(dataset: Dataset, kind: str) -> list[str]:
     values = _groups(dataset, kind)
     groups = sorted(set(values))
     if kind == "column":
-        tests = [value for value in groups if _part_of(value) == "test"]
-        if not tests:
-            shown = ", ".join(map(repr, groups[:8]))
-            raise AffectError(f"column 'split' names no test part; its values are: {shown}")
-        return tests
+        return [", ".join(_tests(groups))]
     if kind not in KINDS and len(groups) == len(values) > 1:
         raise AffectError(f"column {kind!r} is another in each of the {len(values)} utterances: it tells no groups")
     return groups
@@ -60,24 +59,28 @@ def folds(dataset: Dataset, kind: str) -> list[str]:
 def split(dataset: Dataset, kind: str, fold: int, *, allow_shared: bool = False) -> DatasetDict:
     """Return the parts `train`, `valid` and `test` of fold `fold` (counted from 1), rows in the corpus's order.
 
-    Raises AffectError where the fold does not exist, a part is empty, or, unless `allow_shared`, two parts share a
-    speaker or dialogue (or session, or script, where the kind forbids it).
+    In place of `test` a split by column may have several tests by their names. Raises AffectError where the fold does
+    not exist, a part is empty, or, unless `allow_shared`, two parts share a speaker or dialogue (or session, or script,
+    where the kind forbids it).
     """
     groups = folds(dataset, kind)
     if not 1 <= fold <= len(groups):
-        raise AffectError(f"fold {fold} does not exist: a split by {kind} has folds 1 to {len(groups)} here")
+        there = f"folds 1 to {len(groups)} here" if kind != "column" else "one fold, whose tests are its parts"
+        raise AffectError(f"fold {fold} does not exist: a split by {kind} has {there}")
     values = _groups(dataset, kind)
     test, valid = groups[fold - 1], groups[fold % len(groups)]
     partner = _partner(dataset, values, test) if kind == "speaker" else None
+    tests = ["test"]
     if kind == "script":
         names = _script_parts(dataset, values, groups, fold)
     elif kind == "column":
-        # Other test parts than this fold's belong to none.
-        names = [_part_of(value) if value == test or _part_of(value) != "test" else "" for value in values]
+        several = _tests(values)
+        tests = several if len(several) > 1 else tests
+        names = [_plain(value) if _plain(value) in tests else _part_of(value) for value in values]
     else:
         held_out = {partner or valid: "valid", test: "test"}
         names = [held_out.get(value, "train") for value in values]
-    parts = {part: [row for row, name in enumerate(names) if name == part] for part in PARTS}
+    parts = {part: [row for row, name in enumerate(names) if name == part] for part in (*PARTS[:2], *tests)}
     for part, rows in parts.items():
         if not rows:
             raise AffectError(f"fold {fold} of a split by {kind} has an empty {part} part ({len(groups)} groups)")
@@ -103,6 +106,22 @@ def _partner(dataset: Dataset, speakers: Sequence[str], speaker: str) -> str | N
         members[session].add(name)
     own = [names for names in members.values() if speaker in names]
     return next(iter(own[0] - {speaker})) if len(own) == 1 and len(own[0]) == 2 else None
+
+
+def _tests(values: Iterable[str]) -> list[str]:
+    """Return the test parts that the column `split` names, in lower case; raises AffectError where it names none."""
+    tests = sorted({_plain(value) for value in values if _part_of(value) == "test"})
+    if not tests:
+        shown = ", ".join(map(repr, sorted(set(values))[:8]))
+        raise AffectError(f"column 'split' names no test part; its values are: {shown}")
+    odd = next((name for name in tests if not re.fullmatch(r"[\w.-]+", name)), None)
+    if odd is not None and len(tests) > 1:
+        raise AffectError(f"column 'split' has the value {odd!r}: of several tests each is a file's name, too")
+    return tests
+
+
+def _plain(value: str) -> str:
+    return value.strip().lower()
 
 
 def _part_of(value: str) -> str:
@@ -156,7 +175,8 @@ def _refuse_shared(
             if not allow_shared and kind != "column":
                 raise AffectError(missing)
             _LOG.warning("a split by %s: %s", kind, missing)
-        for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        # Nothing is learned or chosen by a test: two of them may share what they like.
+        for first, second in [pair for pair in combinations(parts, 2) if pair[0] in ("train", "valid")]:
             shared = sorted(members[first] & members[second])
             if not shared or (dyad and key == "dialogue" and first == "valid"):
                 continue

@@ -89,17 +89,36 @@ def test_a_column():
     assert set(parts["test"]["session"]) == {"Ses01"}
     assert set(parts["valid"]["session"]) == {"Ses02"}
     assert splits.folds(dyads(), "column") == ["test1"] and len(parts["train"]) == 3 * 32
+    assert [*parts] == ["train", "valid", "test"], "a single test is called so, whatever its number"
 
 
-def test_several_test_parts_are_folds_of_their_own(caplog):
+def test_several_tests_are_parts_of_one_fold(caplog):
+    """A fold is what is trained anew: three tests of one training are one run."""
     names = {"Ses01": "Test1", "Ses02": "val", "Ses03": "Test2"}
     data = dyads().map(lambda row: {"split": names.get(row["session"], "train")})
-    assert splits.folds(data, "column") == ["Test1", "Test2"]
+    assert splits.folds(data, "column") == ["test1, test2"]
     with caplog.at_level(logging.INFO, logger="affect"):
-        parts = splits.split(data, "column", 2)
-    assert set(parts["test"]["session"]) == {"Ses03"}
-    assert set(parts["train"]["session"]) == {"Ses04", "Ses05"}
-    assert "32 of 160 utterances are in no part" in caplog.text
+        parts = splits.split(data, "column", 1)
+    assert {part: set(rows["session"]) for part, rows in parts.items()} == {
+        "train": {"Ses04", "Ses05"}, "valid": {"Ses02"}, "test1": {"Ses01"}, "test2": {"Ses03"},
+    }  # fmt: skip
+    assert "in no part" not in caplog.text
+    with pytest.raises(AffectError, match="fold 2 does not exist: a split by column has one fold, whose tests are"):
+        splits.split(data, "column", 2)
+    odd = data.map(lambda row: {"split": row["split"].replace("Test2", "test/2")})
+    with pytest.raises(AffectError, match="column 'split' has the value 'test/2': of several tests each is a file's"):
+        splits.folds(odd, "column")
+
+
+def test_two_tests_may_share_a_speaker_and_training_none_with_either():
+    names = {"Ses01": "test1", "Ses02": "val"}
+    data = dyads().map(lambda row: {"split": names.get(row["session"], "train")})
+    both = data.map(lambda row: {"split": "test2" if row["id"].startswith("Ses01_scene0") else row["split"]})
+    parts = splits.split(both, "column", 1)
+    assert set(parts["test1"]["speaker"]) == set(parts["test2"]["speaker"])
+    leaking = data.map(lambda row: {"split": "test2" if row["id"] == "Ses04_scene0_F0" else row["split"]})
+    with pytest.raises(AffectError, match="train and test2 share 1 of the speakers"):
+        splits.split(leaking, "column", 1)
 
 
 def test_any_column_is_held_out_group_by_group():

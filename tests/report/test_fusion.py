@@ -41,7 +41,7 @@ REPORTED = {
 def six(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A baseline and a better experiment of six seeds and two folds, with the incomplete subsets."""
     runs = tmp_path_factory.mktemp("six")
-    subsets = tuple(f"subset={letters}" for letters in own.PARTIAL)
+    subsets = tuple(f"subset={letters}" for letters in own.partial_of("ATV"))
     sizes = {"train": 120, "test1": 40, "test2": 50, "test3": 40}
     experiment(runs / "baseline", range(6), (1, 2), skill=1.4, conditions=subsets, sizes=sizes)
     experiment(runs / "better", range(6), (1, 2), skill=2.6, conditions=subsets, sizes=sizes)
@@ -74,7 +74,7 @@ def test_the_page_holds_everything_in_order(fused: Path) -> None:
     names = {"scores", "curves", "confusion-emotion", "condition-subset", "condition-snr", "attention", "dropout"}
     assert names <= {path.stem for path in (fused / "plots").glob("*.png")}
     assert "| test1@incomplete " in text
-    assert "by which epochs are chosen, is f1 - 0.25 val" in text
+    assert "Epochs are chosen by `emoval`. `emoval` is f1 - 0.25 val" in text
     assert re.search(r"of all modalities 0 % are not there at rate \.0 and (6|7)\d % at \.7", text)
     assert "On incomplete subsets 0 % of it goes to what is missing" in text
     assert "    seed1 test3: f1=" in text
@@ -103,7 +103,7 @@ def test_conditions_are_scored_from_their_rows(made: Path) -> None:
         labels = [row["target"]["emotion"] for row in folds[0]]
         values.append(sk.f1_score(labels, [CLASSES[i] for i in said], average="weighted"))
     assert found.scored("test1@subset=AT", F1).mean == pytest.approx(np.mean(values))
-    each = [found.scored(f"test1@subset={letters}", F1).mean for letters in own.PARTIAL]
+    each = [found.scored(f"test1@subset={letters}", F1).mean for letters in own.partial_of("ATV")]
     assert found.scored(REST, F1).mean == pytest.approx(np.mean(each))
     assert conditions.kinds_of(found)["snr"] == ["snr=0", "snr=10"]
     assert own.missing_share(found, "missing=0.7") == pytest.approx(0.7, abs=0.05)

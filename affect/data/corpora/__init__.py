@@ -33,6 +33,7 @@ ALL = {
     "synthetic": "affect.data.corpora.synthetic",
     "mer2023": "affect.data.corpora.mer2023",
     "generated": "affect.data.corpora.generated",
+    "feature_table": "affect.data.corpora.feature_table",
     "score_folder": "affect.data.corpora.score_folder",
     "thqa": "affect.data.corpora.thqa",
     "thqa_ntire": "affect.data.corpora.thqa_ntire",

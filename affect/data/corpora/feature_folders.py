@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,18 +25,22 @@ _LOG = logging.getLogger("affect")
 
 _COLUMNS = Features({name: Value("string") for name in ("id", "part", "emotion")} | {"valence": Value("float64")})
 _SHOWN = 3
+_NONE: Mapping[str, Sequence[str]] = {}
 
 
 def corpus_of_features(
     layout: Layout, root: Path, rows: Sequence[Mapping[str, Any]], asked: Mapping[str, Sequence[str]], *,
-    scale: tuple[float, float], widths: Sequence[int] | None = None,
+    scale: tuple[float, float], widths: Sequence[int] | None = None, classes: Sequence[str] | None = None,
+    listed: Mapping[str, Sequence[str]] = _NONE, exclusions: Sequence[Exclusion] = (), inferred: bool = False,
 ) -> FeatureCorpus:  # fmt: skip
     """Return rows (id, part, emotion, valence) with the features `asked` for, by modality.
 
-    `widths` are those that the streams must have, audio first. Raises AffectError for features that can't be used.
+    `widths` are those that the streams must have, audio first; `classes` those of your own data; `listed` the files of
+    each row ("": none) of features that a table lists. Raises AffectError for features that can't be used.
     """
     wanted = [(modality, feature) for modality in MODALITIES for feature in asked.get(modality, ())]
-    folders = [_feature_folder(root, modality, feature) for modality, feature in wanted]
+    folders = [root / feature if feature in listed else _feature_folder(root, modality, feature, listed)
+               for modality, feature in wanted]  # fmt: skip
     repeated = next((pair for k, pair in enumerate(wanted) if pair in wanted[:k]), None)
     if repeated:
         raise AffectError(f"{repeated[0]} feature {repeated[1]!r} is named more than once")
@@ -49,9 +53,9 @@ def corpus_of_features(
     labelled = digest.hexdigest()[:16]
     streams: list[Stream] = []
     tables: list[Table] = []
-    absences: list[Exclusion] = []
+    absences = [*exclusions]
     for index, (modality, feature) in enumerate(wanted):
-        table = read_table(folders[index], ids, cache_folder())
+        table = read_table(folders[index], ids, cache_folder(), listed.get(feature))
         width = table.values.shape[1]
         if widths is not None and width != widths[index]:
             raise AffectError(f"{modality} feature {feature!r} has {width} numbers, not the {widths[index]} asked for")
@@ -62,8 +66,8 @@ def corpus_of_features(
     _say_copies(layout.name, rows, streams, tables, labelled)
     states = np.stack([table.states for table in tables], 1) if tables else np.zeros((len(rows), 0), np.uint8)
     return FeatureCorpus(
-        name=layout.name, fingerprint=digest.hexdigest()[:16], labelled=labelled, classes=layout.classes,
-        scale=scale,
+        name=layout.name, fingerprint=digest.hexdigest()[:16], labelled=labelled, scale=scale, inferred=inferred,
+        classes=layout.classes if classes is None else tuple(classes),
         utterances=Dataset.from_dict({key: [row[key] for row in rows] for key in _COLUMNS}, features=_COLUMNS),
         streams=tuple(streams), exclusions=absences, present=states == PRESENT, absent=states == ABSENT,
         arrays=tuple(table.values for table in tables), stores=tuple(table.store for table in tables),
@@ -106,9 +110,12 @@ def _feature_names(root: Path) -> list[str]:
         raise AffectError(f"{root / 'features'} cannot be read ({error.strerror}): features lie there") from error
 
 
-def _feature_folder(root: Path, modality: str, name: str) -> Path:
-    """Return a feature's folder, which may lie deeper than others; raises AffectError where it isn't there."""
-    there = _feature_names(root)
+def _feature_folder(root: Path, modality: str, name: str, listed: Iterable[str]) -> Path:
+    """Return a feature's folder, which may lie deeper than others; raises AffectError where it isn't there.
+
+    Those `listed` by a table are named beside what there is.
+    """
+    there = sorted({*listed, *(_feature_names(root) if not listed or (root / "features").is_dir() else ())})
     place = root / "features" / name
     if name and not name.startswith("/") and ".." not in PurePosixPath(name).parts and place.is_dir():
         return place

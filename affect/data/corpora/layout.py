@@ -67,6 +67,8 @@ class Layout:
     """What `affect inspect` says of a file that the corpus is made from, None of any other file."""
     usual: Mapping[str, str] = field(default_factory=dict)
     """Of a corpus of features: the usual one of each modality."""
+    features: Callable[..., Mapping[str, str]] | None = None
+    """Of a corpus whose tables may list features: says which, by name, of the root and what `read` takes."""
 
     def check_columns(self, ours: Iterable[str]) -> None:
         """Raise AffectError, with the nearest name, for a column that its rows never fill."""

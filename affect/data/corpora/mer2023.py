@@ -73,7 +73,10 @@ def _read_rows(root: Path, labels: str) -> list[Row]:
             raise AffectError(f"{where}: utterance {name} is {twice}: remove one of them")
         if row["emotion"] not in (*CLASSES, ""):
             hint = nearest(row["emotion"], CLASSES)
-            raise AffectError(f"{where}: utterance {name} has the unknown emotion {row['emotion'][:40]!r}: {hint}")
+            raise AffectError(
+                f"{where}: utterance {name} has the unknown emotion {row['emotion'][:40]!r}: {hint} (of any classes: "
+                "recipes/mer2023.py own_data)"
+            )
         if row["valence"] == _NO_VALENCE:
             row["valence"] = float("nan")
         try:
@@ -124,6 +127,7 @@ CORPUS = Layout(
     read=read,
     kind=FEATURES,
     columns=("part", "emotion", "valence"),
+    options=("labels",),
     holds=_has_labels,
     sign=f"{LABELS}, or {_TABLES[PARTS[0]]} beside a folder features",
     scale=SCALE,

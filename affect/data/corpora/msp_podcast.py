@@ -39,7 +39,7 @@ EMOTIONS = {
 """The emotion by its letter in the column EmoClass; `no_agreement` has numbers as good as any other's."""
 
 SPLITS = {"train": "Train", "development": "Development", "test1": "Test1", "test2": "Test2", "test3": "Test3"}
-"""The official parts by their names in lower case: each test part is a fold of the split by column."""
+"""The official parts by their names in lower case: the split by column trains once for all tests."""
 
 _PODCAST = re.compile(r"(MSP-PODCAST_\d+)_", re.IGNORECASE)
 

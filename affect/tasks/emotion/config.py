@@ -41,7 +41,8 @@ class Data:
     """What reports and cards call the corpus, in place of its layout's name."""
     split: str = "session"
     """What is held out together: session, speaker (of a dyad the other one validates), script (disjoint scripts),
-    column (what the column `split` says: train, valid, test), or any column, whose groups are held out in turn."""
+    column (what the column `split` says: train, valid, and tests, all of which one training predicts), or any column,
+    whose groups are held out in turn."""
     fold: int | None = None
     """The fold to run, from 1; None runs all of them, one after another."""
     allow_shared: bool = False

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from affect.task import Batch, Evaluation, Key, Measure, Outputs, Row, Term, evaluations_of
+from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Term, evaluations_of
 from affect.tasks.emotion.card import EmotionCard
 from affect.tasks.emotion.config import EMOTION, UNIT, Emotion, Signature
 from affect.tasks.emotion.measures import measures_of, rows_of
@@ -122,8 +122,8 @@ class EmotionTask(EmotionReport, EmotionCard):
         parts = DatasetDict(self.parts)
         if model.dialogue != "none":
             places = {name: k for k, name in enumerate(self.corpus.utterances["id"])}
-            sizes = {"train": model.segment, "valid": None, "test": None}
-            parts = DatasetDict({name: segments(part, places, sizes[name]) for name, part in self.parts.items()})
+            sizes = {TRAIN: model.segment}
+            parts = DatasetDict({name: segments(part, places, sizes.get(name)) for name, part in self.parts.items()})
         if stretch:
             # A slower recording costs more memory than the one on disk: the plan counts the longest it may become.
             longest = np.asarray(parts["train"]["length"], dtype=np.float64) * (1 + stretch)
@@ -131,7 +131,7 @@ class EmotionTask(EmotionReport, EmotionCard):
         return parts
 
     def datasets(self) -> DatasetDict:
-        """Return train, valid and test; an utterance's length is its duration in seconds (a text's, its words)."""
+        """Return train, valid and tests; an utterance's length is its duration in seconds (a text's, its words)."""
         return self.units
 
     @cached_property
@@ -228,8 +228,12 @@ class EmotionTask(EmotionReport, EmotionCard):
         return list(groups.values())
 
     def evaluations(self) -> Sequence[Evaluation]:
-        """Return training, validation and the test part."""
-        return evaluations_of(["test"])
+        """Return training, validation and the tests, of which an official split may have several."""
+        return evaluations_of(self._tests if self.recipe.data.split == "column" else ["test"])
+
+    @property
+    def _tests(self) -> list[str]:
+        return [name for name in self.parts if name not in (TRAIN, VALID)]
 
     def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
         """Return predictions and labels on the corpus's own scale."""
@@ -272,16 +276,21 @@ class EmotionTask(EmotionReport, EmotionCard):
         return predict.embed(opened, inputs, progress=progress)
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
-        """Return the test rows as a constant (the training mean), a ridge and an SVR on the functionals predict them.
+        """Return the rows of the tests as the mean, a ridge and an SVR on the functionals predict them.
 
         A class is the most frequent one, or a ridge or support vector classifier's. Where the transcripts are used,
         `tfidf` is a ridge on their words; a corpus of texts has no functionals.
         """
+        from datasets import concatenate_datasets
+
         from affect.baselines import classes as of_classes
         from affect.baselines import features, text
         from affect.tasks.emotion.inputs import KEYS
 
-        train, test, numbers, classes = self.parts["train"], self.parts["test"], self.recipe.numbers, self.known[1]
+        tests = {name: self.parts[name] for name in self._tests}
+        # Each is fitted once, for all tests.
+        train, test = self.parts[TRAIN], concatenate_datasets([*tests.values()])
+        numbers, classes = self.recipe.numbers, self.known[1]
         heard = self.recipe.data.layout.has_audio
         x, new = (np.asarray(part["prosody"]) if heard else np.zeros((len(part), 1)) for part in (train, test))
         labels = np.array([np.asarray(train[target], dtype=np.float64) for target in numbers]).T
@@ -307,7 +316,11 @@ class EmotionTask(EmotionReport, EmotionCard):
             name: [row | {"prediction": {t: values[k] for t, values in columns.items()}} for k, row in enumerate(rows)]
             for name, columns in predicted.items()
         }
-        return {"test": by_name}
+        ends = np.cumsum([len(part) for part in tests.values()])
+        return {
+            name: {model: each[end - len(tests[name]) : end] for model, each in by_name.items()}
+            for name, end in zip(tests, ends.tolist(), strict=True)
+        }
 
     def _signs(self) -> list[dict[str, str]]:
         """Return what of the fold's data misleads."""

@@ -24,9 +24,11 @@ class FusionCard(Task):
             for modality, feature, width in data.streams
         ]  # fmt: skip
         scaling = "in the model, by statistics of training" if model.normalise else "none"
+        outputs = {"emotion": "logits of emotion", "valence": "valence on its scale"}
+        numbers = {"scales": {"valence": [*data.scale]}} if "valence" in data.targets else {}
         return {"task": config["task"], "streams": streams, "scaling": scaling,
-                "targets": ["emotion", "valence"], "classes": list(data.classes),
-                "scales": {"valence": [*SCALE]}, "outputs": "logits of emotion; valence on its scale"}  # fmt: skip
+                "targets": list(data.targets), "classes": list(data.classes), **numbers,
+                "outputs": "; ".join(text for name, text in outputs.items() if name in data.targets)}  # fmt: skip
 
     @classmethod
     def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
@@ -34,7 +36,7 @@ class FusionCard(Task):
         data = from_dict(Signature, config["data"], "data")
         modalities = ", ".join(dict.fromkeys(data.modalities))
         return Card(
-            title=f"Emotion and valence of an utterance from features of its {modalities}",
+            title=f"{' and '.join(data.targets).capitalize()} of an utterance from features of its {modalities}",
             task_type="multimodal-emotion-recognition",
             task_name="multimodal emotion recognition",
             command=_command(data),
@@ -58,7 +60,14 @@ def _program(data: Signature, repo: str) -> list[str]:
         f'    "{key}": "{key}.npy",  # {feature}: [{width}], or of its frames [T, {width}]'
         for key, (_, feature, width) in zip(data.keys, data.streams, strict=True)
     ]
-    streams, classes = len(data.streams), len(data.classes)
+    streams, low, high = len(data.streams), *data.scale
+    told = {
+        "emotion": [
+            f'for row in outputs["emotion"].softmax(-1).tolist():  # of logits [B, {len(data.classes)}]',
+            "    print(dict(zip(model.data.classes, row)))",
+        ],
+        "valence": [f'print("valence", outputs["valence"].tolist())  # [B], {low:g} to {high:g}'],
+    }
     return [
         "import numpy as np", "import torch", "", "from affect.hub import from_pretrained", "",
         card_texts.loaded(repo),
@@ -71,7 +80,5 @@ def _program(data: Signature, repo: str) -> list[str]:
         f"present = torch.ones(1, {streams})",
         "with torch.inference_mode():",
         "    outputs = model(present, **inputs)",
-        f'for row in outputs["emotion"].softmax(-1).tolist():  # of logits [B, {classes}]',
-        "    print(dict(zip(model.data.classes, row)))",
-        f'print("valence", outputs["valence"].tolist())  # [B], {SCALE[0]:g} to {SCALE[1]:g}',
+        *(line for name, lines in told.items() if name in data.targets for line in lines),
     ]  # fmt: skip

@@ -22,6 +22,10 @@ _PATTERNS = ("A", "T", "V", "AT", "AV", "TV", "ATV")
 MOST_STREAMS = 18
 """Streams that `topn` takes at most: six a modality, as the public toolkit ranks them."""
 
+Target = Literal["emotion", "valence"]
+SCALE = (-5.0, 5.0)
+"""Of valence, where a model does not say it: MER2023's."""
+
 Stream = tuple[str, str, int]
 """One feature set: (modality, name of the features, width)."""
 
@@ -52,10 +56,19 @@ class Data:
     """Names of features; several a modality with model.name=topn, none (audio=()) leaves a modality out."""
     widths: tuple[int, ...] | None = None
     """Width that each of the features has to have, in the order audio, text, video; as found when not given."""
-    labels: Literal["auto", "npz", "csv"] = "auto"
-    """Where the labels are: label-6way.npz, or train-label.csv and its like."""
+    labels: str = "auto"
+    """Where the labels are: npz (label-6way.npz) or csv (train-label.csv and its like); of your own data the CSV file
+    below root."""
+    columns: tuple[str, ...] = ()
+    """Of your own data: OURS=THEIRS for each column that has another name there (name=id emotion=label part=split)."""
+    scale: tuple[float, float] | None = None
+    """Of your own data: lowest and highest valence, inferred from the labels when not given."""
+    classes: tuple[str, ...] = ()
+    """Of your own data: the classes, each an emotion or several joined (happy+glad); other emotions count as missing.
+    All emotions of the training part when not given."""
     folds: int = 5
-    """Random folds of the training part, drawn by the seed; what is left over goes to the last."""
+    """Random folds of the training part, drawn by the seed; what is left over goes to the last. A corpus with a
+    validation part of its own has none."""
     fold: int | None = None
     """Run this fold alone, from 1."""
     train: int = 600
@@ -71,6 +84,15 @@ class Data:
         require(bool(self.root), "data.root", "name a folder", self.root)
         require(self.name != "", "data.name", "be a name", self.name)
         corpora.check_options(self.corpus, vars(self), default_values(self))
+        require(self.scale is None or self.scale[0] < self.scale[1], "data.scale", "be low then high", self.scale)
+        require(bool(self.labels), "data.labels", "name a kind or a file", self.labels)
+        pairs = [pair.split("=") for pair in self.columns]
+        once = all(len(p) == 2 and all(p) for p in pairs) and len({p[0] for p in pairs}) == len(pairs)
+        require(once, "data.columns", "be OURS=THEIRS, each of ours once", self.columns)
+        corpora.layout(self.corpus).check_columns(pair[0] for pair in pairs)
+        members = [emotion for spelt in self.classes for emotion in spelt.split("+")]
+        sound = len(self.classes) != 1 and all(members) and len({*members}) == len(members)
+        require(sound, "data.classes", "be at least two that name each emotion once", self.classes)
         names = (*self.audio, *self.text, *self.video)
         require(bool(names), "data.audio, data.text or data.video", "name features", ())
         require_each(self, "data", "name each feature once", lambda v: all(v) and len(set(v)) == len(v), *MODALITIES)
@@ -86,6 +108,16 @@ class Data:
         require(sizes[0] >= 60 and sizes[1] >= 20, "data.train and data.test", "be at least 60 and 20", sizes)
         require(self.noise > 0, "data.noise", "be positive", self.noise)
         require(self.generator_seed >= 0, "data.generator_seed", "not be negative", self.generator_seed)
+
+    @property
+    def letters(self) -> str:
+        """The modalities by their letters: ATV."""
+        return "".join(name[0].upper() for name in MODALITIES if getattr(self, name))
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the user's own, whose valence may be on any scale."""
+        return corpora.layout(self.corpus).scale is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +219,11 @@ class Signature:
 
     streams: tuple[Stream, ...]
     """Modalities in the order of `MODALITIES`; one feature each, of `topn` several."""
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    """Those of the target `emotion`, in the order of its logits."""
+    targets: tuple[Target, ...] = ("emotion", "valence")
+    scale: tuple[float, float] = SCALE
+    """Lowest and highest valence."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -197,8 +233,10 @@ class Signature:
         different = len({stream[:2] for stream in self.streams}) == len(self.streams)
         require(different, "streams", "name each feature once", self.streams)
         require(all(width > 0 for width in self.widths), "streams", "have positive widths", self.widths)
+        require(bool(self.targets), "targets", "name at least one", self.targets)
         different = len(self.classes) > 1 and len(set(self.classes)) == len(self.classes)
-        require(different, "classes", "be at least two different names", self.classes)
+        if "emotion" in self.targets:
+            require(different, "classes", "be at least two different names", self.classes)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -222,18 +260,20 @@ SEEDS = 6
 
 @dataclass(frozen=True, kw_only=True)
 class MultimodalEmotion(Recipe):
-    """Six emotions and the valence of an utterance, from features of its audio, text and video."""
+    """The emotion of an utterance, its valence or both, from features of its audio, text and video."""
 
     task: ClassVar[str] = "multimodal_emotion"
 
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
+    targets: tuple[Target, ...] = ("emotion", "valence")
+    """What is predicted: emotion is a class, valence a number; valence alone is regression."""
     protocol: Literal["toolkit", "strict"] = "strict"
     """toolkit: one seed, as the public toolkit's runs; strict: six seeds from `seed` on, or those of --seeds. In both
     the epoch is chosen on the fold (by `choose`) and the test parts are predicted once."""
     choose: Literal["emoval", "subsets"] = "emoval"
-    """Score by which the epoch is kept: emoval on the fold, as in the public toolkit, or its mean over the seven
-    subsets of the modalities."""
+    """Score by which the epoch is kept: emoval on the fold, as in the public toolkit (of your own data the first of the
+    report's measures), or its mean over all subsets of the modalities."""
     noise: tuple[float, float] | None = None
     """Lowest and highest signal-to-noise ratio in dB of noise on training features, drawn anew in each epoch."""
     together: int | None = None
@@ -243,6 +283,12 @@ class MultimodalEmotion(Recipe):
         """Check every field."""
         super().__post_init__()
         require(self.together is None or self.together > 0, "together", "be positive (or None)", self.together)
+        require(bool(self.targets), "targets", "name at least one", self.targets)
+        require(len(set(self.targets)) == len(self.targets), "targets", "name each once", self.targets)
+        of_classes = "emotion" in self.targets or not self.data.classes
+        require(of_classes, "data.classes", "be left out unless targets name emotion", self.data.classes)
+        of_numbers = "valence" in self.targets or self.data.scale is None
+        require(of_numbers, "data.scale", "be left out unless targets name valence", self.data.scale)
         low_high = self.noise is None or self.noise[0] <= self.noise[1]
         require(low_high, "noise", "be low then high, in dB", self.noise)
         self.model.check_streams(tuple(m for m in MODALITIES for _ in getattr(self.data, m)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from affect.data import conditions
 from affect.data.augment import generator
+from affect.data.feature_checks import Oddity, oddities
 from affect.data.feature_corpus import MODALITIES, FeatureCorpus
 from affect.task import Batch, Key, Row
 
@@ -32,7 +33,9 @@ class Examples:
         self.ids: list[str] = list(corpus.utterances["id"])
         self._modality = [MODALITIES.index(stream.modality) for stream in corpus.streams]
         emotions, valences = corpus.utterances["emotion"], corpus.utterances["valence"]
-        self.labels = np.array([corpus.classes.index(name) if name else -100 for name in emotions], np.int64)
+        # A test may have classes that training has not.
+        number = {name: k for k, name in enumerate(corpus.classes)}
+        self.labels = np.array([number.get(name, -100) for name in emotions], np.int64)
         self.valence = np.array(valences, np.float32)
         self.rows: list[Row] = [
             # None as files have it: NaN would make each row's line twice.
@@ -45,6 +48,11 @@ class Examples:
         self._kept = cache(lambda condition: conditions.keep(conditions.parse(condition), self.ids, whole))
         self._source = cache(self._shuffled)
         self._power = cache(self._measure)
+
+    @cached_property
+    def oddities(self) -> list[Oddity]:
+        """What is odd in the corpus; looked at once for all seeds and folds."""
+        return oddities(self.corpus)
 
     def modalities(self, present: NDArray[np.bool_]) -> Mask:
         """Return what of each modality is there [N, M], of each stream [N, S]: a modality with one of its streams."""

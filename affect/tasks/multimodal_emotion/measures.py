@@ -1,4 +1,4 @@
-"""Rows of predictions and the measures of MER2023: weighted F1, accuracy, squared error of valence, and emoval.
+"""Rows of predictions, and their measures: those of MER2023 (weighted F1, squared error of valence, emoval), others.
 
 Legend: B examples of a micro-batch, S streams.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -22,20 +23,27 @@ _SUBSETS = ["".join(letter for k, letter in enumerate(MODALITIES) if code >> k &
 
 
 def rows_of(outputs: Outputs, batch: Batch, classes: Sequence[str], modalities: Sequence[str]) -> list[Row]:
-    """Return a row an example: emotion, valence, logits, attention by modality and what was there.
+    """Return a row an example: emotion and logits, valence, those that the model has, attention and what was there.
 
     `modalities` are those of the model's streams, whose attention is summed up.
     """
-    logits = outputs[EMOTION].float().cpu().numpy()
     there = (batch.targets["present"].cpu().numpy() > 0) @ (1 << np.arange(len(MODALITIES)))
     # As lists at once: number by number takes several times as long.
-    columns = zip(batch.ids, batch.rows, logits.argmax(1).tolist(), outputs[VALENCE].float().tolist(),
-                  softmax(logits).tolist(), logits.tolist(), there.tolist(), strict=True)  # fmt: skip
-    rows: list[Row] = [{
-        "id": name, "prediction": {EMOTION: classes[best], VALENCE: valence},
-        "target": {EMOTION: labels[EMOTION], VALENCE: labels[VALENCE]},
-        "probability": {EMOTION: dict(zip(classes, shares, strict=True))}, "logits": logit, "present": _SUBSETS[code],
-    } for name, labels, best, valence, shares, logit, code in columns]  # fmt: skip
+    predicted: dict[str, list[Any]] = {}
+    if EMOTION in outputs:
+        logits = outputs[EMOTION].float().cpu().numpy()
+        predicted[EMOTION] = [classes[best] for best in logits.argmax(1).tolist()]
+    if VALENCE in outputs:
+        predicted[VALENCE] = outputs[VALENCE].float().tolist()
+    rows: list[Row] = [
+        {"id": name, "prediction": dict(zip(predicted, values, strict=True)), "target": {t: row[t] for t in predicted}}
+        for name, row, *values in zip(batch.ids, batch.rows, *predicted.values(), strict=True)
+    ]
+    if EMOTION in outputs:
+        for row, shares, logit in zip(rows, softmax(logits).tolist(), logits.tolist(), strict=True):
+            row |= {"probability": {EMOTION: dict(zip(classes, shares, strict=True))}, "logits": logit}
+    for row, code in zip(rows, there.tolist(), strict=True):
+        row["present"] = _SUBSETS[code]
     if "attention" in outputs:
         attention = outputs["attention"].float().cpu().numpy()
         for modality in dict.fromkeys(modalities):
@@ -64,12 +72,25 @@ ACCURACY = measures.accuracy(EMOTION, "acc")
 SQUARED_ERROR = replace(measures.mse(VALENCE, "mse", "val"), aliases=("val",))
 EMOVAL = measures.combined("emoval", (F1, SQUARED_ERROR), lambda values: values[0] - 0.25 * values[1], headline=False)
 """Of numbers, or of resamples [n] (Lian et al. 2023)."""
-MEASURES = (
-    EMOVAL,
-    F1,
-    ACCURACY,
-    SQUARED_ERROR,
-    measures.macro_f1(EMOTION, "macro_f1", "macro F1"),
-    replace(measures.ccc(VALENCE, "CCC of valence"), headline=False),
-    Measure(name="ece", title="calibration error", score=_calibration, better="lower", chance=None, headline=False),
+MACRO_F1 = measures.macro_f1(EMOTION, "macro_f1", "macro F1")
+CCC = measures.ccc(VALENCE, "CCC of valence")
+CALIBRATION = Measure(
+    name="ece", title="calibration error", score=_calibration, better="lower", chance=None, headline=False
 )
+MEASURES = (EMOVAL, F1, ACCURACY, SQUARED_ERROR, MACRO_F1, replace(CCC, headline=False), CALIBRATION)
+
+
+def measures_of(targets: Sequence[str], own_scale: bool) -> Sequence[Measure]:
+    """Return the measures of these targets; the first one chooses.
+
+    That is emoval of both, or, where valence may be on any scale (`own_scale`), the mean of weighted F1 and CCC;
+    weighted F1 of classes alone; CCC of valence alone.
+    """
+    of_classes, of_numbers = EMOTION in targets, VALENCE in targets
+    if of_classes and of_numbers and not own_scale:
+        return MEASURES
+    numbers = (CCC, measures.mae(VALENCE), measures.pearson(VALENCE), measures.rmse(VALENCE)) if of_numbers else ()
+    if not of_classes:
+        return numbers
+    first = (measures.mean("mean", [F1, CCC], "mean of f1 and CCC"),) if of_numbers else ()
+    return (*first, F1, ACCURACY, *numbers, MACRO_F1, CALIBRATION)

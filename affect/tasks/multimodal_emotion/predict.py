@@ -127,9 +127,11 @@ def _load(folder: Path) -> Fusion:
 
 def _line(row: Row) -> Row:
     """Return what a reader needs of a row; one of a model without attention has none."""
-    valence = round(row["prediction"][VALENCE], _DIGITS)
-    line = {"prediction": {**row["prediction"], VALENCE: valence}}
-    line["probability"] = {EMOTION: _rounded(row["probability"][EMOTION])}
+    line = {"prediction": {**row["prediction"]}}
+    if VALENCE in row["prediction"]:
+        line["prediction"][VALENCE] = round(row["prediction"][VALENCE], _DIGITS)
+    if EMOTION in row["prediction"]:
+        line["probability"] = {EMOTION: _rounded(row["probability"][EMOTION])}
     if "attention" in row:
         line["attention"] = _rounded(row["attention"])
     return {**line, "present": row["present"], "scale": {VALENCE: [*SCALE]}}

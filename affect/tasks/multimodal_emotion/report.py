@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from affect.data.conditions import MODALITIES, SUBSETS
 from affect.findings import Flag, Plot, Section, finite
 from affect.tables import NONE, filled, grid, inside, number
-from affect.task import Task
-from affect.tasks.multimodal_emotion.config import SEEDS
-from affect.tasks.multimodal_emotion.measures import ACCURACY, F1, SQUARED_ERROR
+from affect.task import Measure, Task
+from affect.tasks.multimodal_emotion.config import SEEDS, MultimodalEmotion
+from affect.tasks.multimodal_emotion.measures import ACCURACY, CCC, EMOVAL, F1, SQUARED_ERROR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,19 +27,16 @@ if TYPE_CHECKING:
     from affect.report.runs import Run
     from affect.report.study import Study
 
-*PARTIAL, WHOLE = SUBSETS
 INCOMPLETE = "incomplete"
-"""Stands for the mean over the six subsets that lack a modality."""
+"""Stands for the mean over the subsets that lack a modality."""
 
 LACKING = 0.1
 """Largest share of a part's utterances without a modality that goes unflagged."""
 
 _SUM = 1e-3
-_LEGEND = (
-    "`emoval`, by which epochs are chosen, is f1 - 0.25 val (with `choose` subsets its mean over the seven subsets of "
-    "the modalities); `val` is the mean squared error of valence, n/a where none is rated. A test part is predicted by "
-    "the mean of the folds' logits and valences. The calibration error is the expected one, 15 bins, of the softmax of "
-    "the logits that are scored; 0 is best."
+_EMOVAL = "`emoval` is f1 - 0.25 val; `val` is the mean squared error of valence, n/a where none is rated."
+_OF_CLASSES = (
+    "The calibration error is the expected one, 15 bins, of the softmax of the logits that are scored; 0 is best."
 )
 _NOTE = (
     "**Missing** is what a model is told of: the modality is not there. **Noise** and **shuffled** are what it is not "
@@ -49,13 +46,29 @@ _GENERATED = (
     "> **A generated corpus.** Its features were made up: the scores say how systems compare on it, and nothing about "
     "real people."
 )
+ODDITIES = {
+    "class names differ in case": "one class should have one name: spell them alike, or join them (--data.classes)",
+    "class without training rows": "training rows of it, or --data.classes without it: it then counts as missing",
+    "constant features": "leave that feature out: it tells nothing of anybody",
+    "wildly scaled features": "--model.normalise True, or features without their few huge numbers",
+    "repeated features": "what stands for nothing should be all zero (missing): say what made these vectors",
+}
+"""What to try about what is odd in the data (`affect.data.feature_checks`)."""
+
 _LESS = "less modality dropout or a longer warm-up (W), a smaller learning rate, less dropout"
 _NAN = "a smaller learning rate, gradient clipping (clip 1.0); look for NaN in the features"
 Floats = NDArray[np.float64]
 
 
+def partial_of(letters: str) -> list[str]:
+    """Return the subsets of a recipe's modalities, by their letters, that lack one of them."""
+    return [subset for subset in SUBSETS if {*subset} < {*letters}]
+
+
 class FusionReport(Task):
     """The part of the task that reports ask."""
+
+    recipe: MultimodalEmotion
 
     def sections(self, study: Study) -> Sequence[Section]:
         """Return what is missing, what that costs, attention, modality dropout and the toolkit's lines."""
@@ -63,37 +76,39 @@ class FusionReport(Task):
         sections = [Section(markdown=_GENERATED)] if generated else []
         if not study.finished:
             return sections
-        text = "\n\n".join(filter(None, [_lines(study), _error(study), _LEGEND]))
+        text = "\n\n".join(filter(None, [_lines(study), _error(study), _legend(study)]))
         drawn = Plot(name="dropout", caption="Modality dropout by epoch, and the epochs kept",
                      draw=partial(_dropout, study))  # fmt: skip
         return [
             *sections,
-            Section(title="The public toolkit's metric lines", markdown=text),
+            Section(title="The public toolkit's metric lines" if _lines(study) else "Measures", markdown=text),
             _modalities(study),
             *_attention(study),
             Section(title="Modality dropout", plots=[drawn]),
         ]
 
     def flags(self, study: Study) -> Iterator[Flag]:
-        """Yield too few seeds, epochs before the full modality dropout, and parts that lack a modality."""
+        """Yield too few seeds, what is odd in the data, epochs before the full modality dropout, missing modalities."""
         count = len(study.seeds)
         if study.recipe.get("protocol") == "strict" and 0 < count < SEEDS:
             evidence = f"protocol strict with {count} of {SEEDS} seeds: no difference can be called real"
             yield Flag("few seeds", "across runs", evidence, f"train seeds up to {SEEDS} (--seeds)")
+        yield from _odd(study)
         for run in study.finished:
             yield from _early(run)
         for part, size, counts in _presence(study):
-            for name in MODALITIES.values():
-                lacking = 1 - counts[name] / size
-                if lacking > LACKING:
-                    evidence = f"{name} in {counts[name]:,} of {size:,} utterances ({100 * lacking:.0f} % lack it)"
+            for name, count in counts.items():
+                lacking = 1 - count / size
+                if name != "all" and lacking > LACKING:
+                    evidence = f"{name} in {count:,} of {size:,} utterances ({100 * lacking:.0f} % lack it)"
                     advice = "a model that is told what is missing (robust_ours), and scores by subset"
                     yield Flag("modality missing", part, evidence, advice, lacking)
 
     def summaries(self, evaluations: Sequence[str]) -> dict[str, list[str]]:
         """Return of each part the mean over the subsets that lack a modality."""
         parts = [name for name in evaluations if "@" not in name]
-        return {f"{part}@{INCOMPLETE}": [f"{part}@subset={letters}" for letters in PARTIAL] for part in parts}
+        subsets = partial_of(self.recipe.data.letters)
+        return {f"{part}@{INCOMPLETE}": [f"{part}@subset={letters}" for letters in subsets] for part in parts}
 
     def advice(self) -> dict[str, str]:
         """Return what report 001 advises about flags."""
@@ -107,8 +122,30 @@ class FusionReport(Task):
         }
 
 
+def _odd(study: Study) -> Iterator[Flag]:
+    """Yield what is odd in the data, but for scales that the model takes out."""
+    told = study.environment.get("oddities")
+    for odd in told if isinstance(told, list) else []:
+        kind, where, evidence = (str(odd.get(name)) for name in ("kind", "where", "evidence"))
+        if kind != "wildly scaled features" or not inside(study.recipe, "model").get("normalise"):
+            yield Flag(kind, where, evidence, ODDITIES.get(kind, ""))
+
+
+def _legend(study: Study) -> str:
+    """Return what the measures are, and by which of them epochs are chosen."""
+    of_both = any(m.name == EMOVAL.name for m in study.measures)
+    over = " (its mean over all subsets of the modalities)" if study.recipe.get("choose") == "subsets" else ""
+    chosen = f"Epochs are chosen by `{study.measures[0].shown}`{over}."
+    chosen = "" if inside(study.recipe, "train").get("choose") == "last" else chosen
+    many = "" if len(study.folds) < 2 else "A test part is predicted by the mean of the folds' logits and valences."
+    of_classes = _OF_CLASSES if any(m.name == F1.name for m in study.measures) else ""
+    return " ".join(filter(None, [chosen, _EMOVAL if of_both else "", many, of_classes]))
+
+
 def _lines(study: Study) -> str:
-    """Return the public toolkit's metric line of each seed and part, indented as code."""
+    """Return the public toolkit's metric line of each seed and part, indented as code; "" of other measures."""
+    if not any(m.name == EMOVAL.name for m in study.measures):
+        return ""
     lines = []
     for seed in study.seeds:
         for part in study.evaluations:
@@ -119,7 +156,9 @@ def _lines(study: Study) -> str:
 
 
 def _error(study: Study) -> str:
-    """Return how much the smallest test's accuracy varies by the choice of its utterances alone."""
+    """Return how much the smallest test's accuracy varies by the choice of its utterances alone; "" without classes."""
+    if not any(m.name == ACCURACY.name for m in study.measures):
+        return ""
     size, part = min(((study.size(p), p) for p in study.evaluations if p != "valid" and study.size(p)), default=(0, ""))
     share = study.scored(part, ACCURACY).mean if part else math.nan
     if math.isnan(share):
@@ -130,31 +169,43 @@ def _error(study: Study) -> str:
 
 def _modalities(study: Study) -> Section:
     """Return what is missing in the data, and what incomplete and shuffled modalities cost."""
-    names, parts = [*MODALITIES.values(), "all"], []
-    rows = [
-        [part, f"{size:,}", *(f"{counts[name]:,} ({100 * counts[name] / size:.1f} %)" for name in names)]
-        for part, size, counts in _presence(study)
-    ]
-    if rows:
-        run = study.finished[0]
+    parts, there = [], _presence(study)
+    if there:
+        names, run = [*there[0][2]], study.finished[0]
+        rows = [
+            [part, f"{size:,}", *(f"{counts[name]:,} ({100 * counts[name] / size:.1f} %)" for name in names)]
+            for part, size, counts in there
+        ]
         parts += [
             f"Utterances that have each modality (train and valid: of seed {run.seed}, fold {run.fold}):",
-            grid(["part", "n", *MODALITIES.values(), "all three"], rows),
+            grid(["part", "n", *("all of them" if name == "all" else name for name in names)], rows),
         ]
-    losses = []
+    losses, (measure, words) = [], _told(study)
     for part in study.evaluations:
         if f"{part}@{INCOMPLETE}" in study.summaries:
-            rest = study.scored(f"{part}@{INCOMPLETE}", F1).mean
-            losses.append(f"{part} {number(rest)} ({_points(rest - study.scored(part, F1).mean)})")
+            rest = study.scored(f"{part}@{INCOMPLETE}", measure).mean
+            losses.append(f"{part} {number(rest)} ({_points(rest - study.scored(part, measure).mean)})")
     if losses:
+        count = len(partial_of(_letters(study)))
         parts.append(
-            "Weighted F1 with some modalities alone (A audio, T text, V video): the mean of the six incomplete "
+            f"{words} with some modalities alone (A audio, T text, V video): the mean of the {count} incomplete "
             f"subsets, and its points from the whole: {', '.join(losses)}."
         )
         parts += [_rates(study), *_shuffled(study), _NOTE]
     else:
         parts.append("No subset of the modalities was evaluated, so nothing is known of missing or noisy modalities.")
     return Section(title="Missing and noisy modalities", markdown="\n\n".join(filter(None, parts)))
+
+
+def _letters(study: Study) -> str:
+    """Return the recipe's modalities by their letters, all where it does not say them."""
+    data = inside(study.recipe, "data")
+    return "".join(letter for letter, name in MODALITIES.items() if data.get(name)) or "".join(MODALITIES)
+
+
+def _told(study: Study) -> tuple[Measure, str]:
+    """Return the measure that the loss of modalities is told in, and its words: weighted F1, or without classes CCC."""
+    return (F1, "Weighted F1") if any(m.name == F1.name for m in study.measures) else (CCC, CCC.title)
 
 
 def _presence(study: Study) -> list[tuple[str, int, dict[str, int]]]:
@@ -185,23 +236,23 @@ def missing_share(study: Study, condition: str) -> float:
     """Return the share of modalities that a condition took away or that were not there, over all parts."""
     names = [f"{part}@{condition}" for part in study.evaluations if f"{part}@{condition}" in study.names]
     given = [row["present"] for name in names for row in study.system(name).rows() if "present" in row]
-    return 1 - sum(map(len, given)) / (len(MODALITIES) * len(given)) if given else math.nan
+    return 1 - sum(map(len, given)) / (len(_letters(study)) * len(given)) if given else math.nan
 
 
 def _shuffled(study: Study) -> list[str]:
-    """Return a line a part: weighted F1 with each modality taken from another utterance, with the loss in points."""
-    rows = []
+    """Return a line a part: the score with each modality taken from another utterance, with the loss in points."""
+    rows, (measure, words) = [], _told(study)
     for part in study.evaluations:
-        clean = study.scored(part, F1).mean
+        clean = study.scored(part, measure).mean
         names = [f"{part}@shuffle={letter}" for letter in MODALITIES]
-        values = [study.scored(name, F1).mean if name in study.names else math.nan for name in names]
+        values = [study.scored(name, measure).mean if name in study.names else math.nan for name in names]
         cells = [NONE if math.isnan(v) else f"{number(v)} ({_points(v - clean)})" for v in values]
         rows.append([part, number(clean), *cells])
     head, kept = filled(["part", "as it is", *MODALITIES.values()], rows)
     if len(head) < 3:
         return []
     return [
-        "Weighted F1 with one modality taken from another utterance, in parentheses the loss in points: what a model "
+        f"{words} with one modality taken from another utterance, in parentheses the loss in points: what a model "
         "relies on, though it is wrong.",
         grid(head, kept),
     ]
@@ -209,18 +260,19 @@ def _shuffled(study: Study) -> list[str]:
 
 def _attention(study: Study) -> list[Section]:
     """Return the weight of each modality in the fusion by what was given; nothing for models without attention."""
-    by_subset = {s: {part: weights(study, part, s) for part in study.evaluations} for s in (*PARTIAL, WHOLE)}
+    whole = _letters(study)
+    by_subset = {s: {p: weights(study, p, s) for p in study.evaluations} for s in (*partial_of(whole), whole)}
     present = [w for row in by_subset.values() for w in row.values() if w is not None]
     if not present:
         return []
     shares = all((w >= -_SUM).all() and abs(w.sum() - 1) <= _SUM for w in present)
     lost = [
-        sum(w[i] for i, letter in enumerate(MODALITIES) if letter not in subset)
-        for subset in PARTIAL for w in by_subset[subset].values() if w is not None
+        sum(w[i] for i, letter in enumerate(whole) if letter not in subset)
+        for subset in partial_of(whole) for w in by_subset[subset].values() if w is not None
     ]  # fmt: skip
     words = (
-        "Mean weight of audio, text and video (in this order) in the fusion, over utterances, folds and seeds, by the "
-        "subset that the model was given. "
+        f"Mean weight of {', '.join(MODALITIES[letter] for letter in whole)} (in this order) in the fusion, over "
+        "utterances, folds and seeds, by the subset that the model was given. "
     )
     if not shares:
         words += "These weights have no softmax: they don't sum to 1 and may be under 0."
@@ -230,14 +282,15 @@ def _attention(study: Study) -> list[Section]:
         [subset, *(NONE if w is None else " ".join(f"{value:.2f}" for value in w) for w in row.values())]
         for subset, row in by_subset.items()
     ]
-    table = grid(["given", *(f"{part} (A T V)" for part in study.evaluations)], rows)
+    table = grid(["given", *(f"{part} ({' '.join(whole)})" for part in study.evaluations)], rows)
     drawn = Plot(name="attention", caption="Attention by what is given", draw=partial(_attended, by_subset, shares))
     return [Section(title="Attention", markdown=f"{words.rstrip()}\n\n{table}", plots=[drawn])]
 
 
 def weights(study: Study, part: str, subset: str) -> Floats | None:
-    """Return the mean weight of each modality [M] over a part's rows; None where a row has none."""
-    name = part if subset == WHOLE else f"{part}@subset={subset}"
+    """Return the mean weight of each of the recipe's modalities [M] over a part's rows; None where a row has none."""
+    whole = _letters(study)
+    name = part if subset == whole else f"{part}@subset={subset}"
     if name not in study.names:
         return None
 
@@ -245,7 +298,7 @@ def weights(study: Study, part: str, subset: str) -> Floats | None:
         given = [inside(row, "attention") for row in study.system(name).rows()]
         if not given or not all(given):
             return None
-        mean: Floats = np.array([[float(row.get(m) or 0.0) for m in MODALITIES.values()] for row in given]).mean(0)
+        mean: Floats = np.array([[float(row.get(MODALITIES[m]) or 0.0) for m in whole] for row in given]).mean(0)
         return mean
 
     return study.remember(("attention", name), make)
@@ -257,14 +310,15 @@ def _attended(by_subset: dict[str, dict[str, Floats | None]], shares: bool) -> F
 
     from affect.figures import COLOURS, lay_out, same_scale
 
-    parts = [part for part in by_subset[WHOLE] if all(row[part] is not None for row in by_subset.values())]
+    *_, whole = by_subset
+    parts = [part for part in by_subset[whole] if all(row[part] is not None for row in by_subset.values())]
     if not parts:
         return None
     figure, panels = lay_out(len(parts), 3.0, 2.6)
     for axes, part in zip(panels, parts, strict=True):
         values = np.array([row[part] for row in by_subset.values()])
         places, left = np.arange(len(by_subset)), np.zeros(len(by_subset))
-        for i in range(len(MODALITIES)):
+        for i in range(len(whole)):
             if shares:
                 axes.bar(places, values[:, i], 0.75, bottom=left, color=COLOURS[i])
                 left += values[:, i]
@@ -278,7 +332,7 @@ def _attended(by_subset: dict[str, dict[str, Floats | None]], shares: bool) -> F
         axes.grid(axis="x", visible=False)
     same_scale(panels)
     panels[0].set_ylabel("share of attention" if shares else "weight (no softmax)")
-    handles = [Patch(color=COLOURS[i], label=name) for i, name in enumerate(MODALITIES.values())]
+    handles = [Patch(color=COLOURS[i], label=MODALITIES[letter]) for i, letter in enumerate(whole)]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 

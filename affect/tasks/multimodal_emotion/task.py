@@ -5,6 +5,7 @@ What needs a tensor library is imported where it is needed: reports ask a task w
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,13 +16,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from affect.config import from_dict
-from affect.data.conditions import NAMES
+from affect.data import conditions
 from affect.errors import AffectError
-from affect.task import VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Term, evaluations_of
+from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Term, evaluations_of
 from affect.tasks.multimodal_emotion.card import FusionCard
 from affect.tasks.multimodal_emotion.config import MODALITIES, Model, MultimodalEmotion, Signature
-from affect.tasks.multimodal_emotion.measures import MEASURES, rows_of
-from affect.tasks.multimodal_emotion.report import PARTIAL, FusionReport
+from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE, measures_of, rows_of
+from affect.tasks.multimodal_emotion.report import FusionReport, partial_of
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
     Places = NDArray[np.intp]
 
-TESTS = ("test1", "test2", "test3")
+_LOG = logging.getLogger("affect")
+
 FOLDS = 2023
 """Keeps the folds' random numbers apart from those of the plan."""
 
@@ -46,7 +48,6 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
     recipe_class = MultimodalEmotion
     recipe: MultimodalEmotion
     unit = "utterances"
-    measures: Sequence[Measure] = MEASURES
     takes = ("--audio", "--text", "--video", "--features")
     helps = {
         "predict": (
@@ -71,16 +72,25 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
 
         return Examples(read_corpus(self.recipe))
 
+    @cached_property
+    def measures(self) -> Sequence[Measure]:
+        """Those of the recipe's targets; the first one chooses."""
+        return measures_of(self.recipe.targets, own_scale=self.recipe.data.own)
+
     @property
     def corpus(self) -> FeatureCorpus:
         """The corpus as read from disk."""
         return self.examples.corpus
 
     def folds(self) -> list[int]:
-        """Return the folds that the recipe asks for, from 1."""
+        """Return the folds that the recipe asks for, from 1; a corpus with its own validation part is one."""
         data = self.recipe.data
-        _ = self.corpus  # a corpus that can't be read is told now
-        return list(range(1, data.folds + 1)) if data.fold is None else [data.fold]
+        # A corpus that can't be read is told now.
+        if VALID not in self.corpus.parts:
+            return list(range(1, data.folds + 1)) if data.fold is None else [data.fold]
+        if data.fold not in (None, 1):
+            raise AffectError(f"data.fold is {data.fold}, and {data.root} has a validation part: its only fold is 1")
+        return [1]
 
     def for_fold(self, seed: int, fold: int) -> MultimodalEmotionTask:
         """Return the task of one seed and fold, on the same corpus."""
@@ -90,22 +100,33 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
 
     @cached_property
     def parts(self) -> DatasetDict:
-        """Train and valid of the recipe's seed and fold, and the three tests."""
+        """Train and valid, of the recipe's seed and fold or the corpus's own, and the tests."""
         from datasets import Dataset, DatasetDict
 
         data, seed, examples = self.recipe.data, self.recipe.seed, self.examples
-        fold = data.fold or 1
-        train = split(self.corpus.indices("train"), data.folds, seed)
-        valid = train.pop(fold - 1)
-        check(examples.labels[valid], examples.valence[valid], self.corpus.classes, fold, seed)
-        places = {"train": np.sort(np.concatenate(train)), "valid": valid}
-        places |= {name: self.corpus.indices(name) for name in TESTS}
+        train = self.corpus.indices(TRAIN)
+        if VALID in self.corpus.parts:
+            places = {TRAIN: train, VALID: self.corpus.indices(VALID)}
+        else:
+            fold = data.fold or 1
+            folds = split(train, data.folds, seed)
+            valid = folds.pop(fold - 1)
+            labels = examples.labels[valid] if EMOTION in self.recipe.targets else None
+            valence = examples.valence[valid] if VALENCE in self.recipe.targets else None
+            check(labels, valence, self.corpus.classes, fold, seed)
+            places = {TRAIN: np.sort(np.concatenate(folds)), VALID: valid}
+        places |= {name: self.corpus.indices(name) for name in self.tests}
 
         def part(rows: Places) -> Dataset:
             ids = [examples.ids[place] for place in rows]
             return Dataset.from_dict({"id": ids, "row": rows.tolist(), "length": [1.0] * len(ids)})
 
         return DatasetDict({name: part(rows) for name, rows in places.items()})
+
+    @property
+    def tests(self) -> list[str]:
+        """The names of the corpus's tests."""
+        return [part for part in self.corpus.parts if part not in (TRAIN, VALID)]
 
     def _places(self, part: str) -> Places:
         return np.asarray(self.parts[part]["row"][:], dtype=np.intp)
@@ -135,7 +156,9 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
 
         choice, corpus = self.recipe.model, self.corpus
         streams = tuple((stream.modality, stream.name, stream.width) for stream in corpus.streams)
-        model = build(choice, Signature(streams=streams, classes=corpus.classes))
+        targets = self.recipe.targets
+        classes = corpus.classes if EMOTION in targets else ()
+        model = build(choice, Signature(streams=streams, classes=classes, targets=targets, scale=corpus.scale))
         if choice.normalise:
             train = self._places("train")
             for s, key in enumerate(corpus.keys):
@@ -148,7 +171,8 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
         """Return cross entropy and squared error of valence, one to one, and what the model and recipe add."""
         from affect.tasks.multimodal_emotion.models import terms_of
 
-        return terms_of(self.recipe.model, tuple(stream.modality for stream in self.corpus.streams))
+        streams = tuple(stream.modality for stream in self.corpus.streams)
+        return terms_of(self.recipe.model, streams, self.recipe.targets, self.corpus.scale)
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Return all parameters as one group, weight decay on each as the public toolkit has it."""
@@ -165,19 +189,20 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
     def evaluations(self) -> Sequence[Evaluation]:
         """Return training, the fold and the tests as they are, and the fold and the tests under each condition.
 
-        The epoch is chosen by the fold as it is, or by the mean over its seven subsets of the modalities.
+        The epoch is chosen by the fold as it is, or by the mean over all subsets of the modalities.
         """
-        evaluations = evaluations_of(TESTS)
-        choosing = {f"subset={letters}" for letters in PARTIAL} if self.recipe.choose == "subsets" else set()
-        for part in (VALID, *TESTS):
-            for condition in NAMES:
+        evaluations = evaluations_of(self.tests)
+        chosen = partial_of(self.recipe.data.letters) if self.recipe.choose == "subsets" else []
+        choosing = {f"subset={letters}" for letters in chosen}
+        for part in (VALID, *self.tests):
+            for condition in conditions.names_of(self.recipe.data.letters):
                 one = Evaluation(name=f"{part}@{condition}", part=part, condition=condition)
                 chooses = part == VALID and condition in choosing
                 evaluations.append(replace(one, when="epoch", selects=True) if chooses else one)
         return evaluations
 
     def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
-        """Return emotion, valence, logits, attention by modality and what was there, an utterance a row."""
+        """Return emotion and logits, valence, attention by modality and what was there, an utterance a row."""
         return rows_of(outputs, batch, self.corpus.classes, [s.modality for s in self.corpus.streams])
 
     @classmethod
@@ -203,33 +228,45 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
         """Return what always the commonest class and the mean valence of training give, part by part."""
-        train, classes, examples = self._places("train"), self.corpus.classes, self.examples
-        labels = examples.labels[train]
-        shares = np.bincount(labels[labels >= 0], minlength=len(classes)) / max(1, (labels >= 0).sum())
-        prediction = {"emotion": classes[int(shares.argmax())], "valence": float(np.nanmean(examples.valence[train]))}
-        probability = {"emotion": dict(zip(classes, shares.tolist(), strict=True))}
+        train, classes, examples = self._places(TRAIN), self.corpus.classes, self.examples
+        prediction: dict[str, Any] = {}
+        further: dict[str, Any] = {}
+        if EMOTION in self.recipe.targets:
+            labels = examples.labels[train]
+            shares = np.bincount(labels[labels >= 0], minlength=len(classes)) / max(1, (labels >= 0).sum())
+            prediction[EMOTION] = classes[int(shares.argmax())]
+            further["probability"] = {EMOTION: dict(zip(classes, shares.tolist(), strict=True))}
+        if VALENCE in self.recipe.targets:
+            prediction[VALENCE] = float(np.nanmean(examples.valence[train]))
 
         def row(place: int) -> Row:
-            target = dict(examples.rows[place])
-            return {"id": examples.ids[place], "prediction": prediction, "target": target, "probability": probability}
+            target = {name: examples.rows[place][name] for name in prediction}
+            return {"id": examples.ids[place], "prediction": prediction, "target": target, **further}
 
-        return {name: {"majority": [row(place) for place in self._places(name)]} for name in ("valid", *TESTS)}
+        name = "majority" if EMOTION in prediction else "average"
+        return {part: {name: [row(place) for place in self._places(part)]} for part in (VALID, *self.tests)}
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus: its features, and by part utterances, classes and what is there."""
         corpus, examples = self.corpus, self.examples
         parts = {name: self._places(name) for name in self.parts}
+        odd = [each for each in examples.oddities if EMOTION in self.recipe.targets or not each.of_classes]
+        valence = {"scale": list(corpus.scale), "scale_inferred": corpus.inferred}
         counts, presence = {}, {}
         for name, places in parts.items():
             labels, there = examples.labels[places], examples.modalities(examples.present[places])
             counts[name] = {c: int((labels == k).sum()) for k, c in enumerate(corpus.classes)}
-            presence[name] = dict(zip(MODALITIES, there.sum(0).tolist(), strict=True))
-            presence[name]["all"] = int(there.all(1).sum())
+            own = [m for m, modality in enumerate(MODALITIES) if getattr(self.recipe.data, modality)]
+            presence[name] = {MODALITIES[m]: int(there[:, m].sum()) for m in own}
+            presence[name]["all"] = int(there[:, own].all(1).sum())
         return {
-            "corpus": corpus.identity, "fingerprint": corpus.fingerprint, "scale": list(corpus.scale),
-            "classes": list(corpus.classes), "features": {stream.name: stream.width for stream in corpus.streams},
+            "corpus": corpus.identity, "fingerprint": corpus.fingerprint,
+            **(valence if VALENCE in self.recipe.targets else {}),
+            "classes": list(corpus.classes) if EMOTION in self.recipe.targets else [],
+            "features": {stream.name: stream.width for stream in corpus.streams},
             "utterances": {name: len(places) for name, places in parts.items()}, "class_counts": counts,
-            "presence": presence, "excluded": len(corpus.exclusions),
+            "presence": presence, "oddities": [vars(each) for each in odd],
+            "excluded": len(corpus.exclusions),
             "exclusions": dict(Counter(exclusion.reason for exclusion in corpus.exclusions).most_common()),
         }  # fmt: skip
 
@@ -241,25 +278,49 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
 def read_corpus(recipe: MultimodalEmotion) -> FeatureCorpus:
     """Return the corpus of a recipe, made first where it is a generated one.
 
-    Raises AffectError for a corpus that can't be read, and for one without labels of valence to train on.
+    Raises AffectError for a corpus that can't be read, and for one without labels or a feature to train on.
     """
     from affect.data import corpora
 
-    data = recipe.data
+    data, targets = recipe.data, recipe.targets
     root = Path(data.root)
     own = {name: getattr(data, name) for name in corpora.layout(data.corpus).options}
-    corpus = corpora.read(corpora.FEATURES, 
-        data.corpus, root, name=data.name, audio=data.audio, text=data.text, video=data.video, labels=data.labels,
+    if "columns" in own:
+        own["columns"] = corpora.mapping(data.columns)
+    corpus = corpora.read(
+        corpora.FEATURES, data.corpus, root, name=data.name, audio=data.audio, text=data.text, video=data.video,
         widths=data.widths, **own,
     )  # fmt: skip
-    train = corpus.indices("train")
-    emotions = set(np.asarray(corpus.utterances["emotion"][:])[train].tolist())
-    absent = [name for name in corpus.classes if name not in emotions]
-    if absent:
-        raise AffectError(f"{root}: no training utterance is labelled {absent[0]}, one of the classes to be learnt")
-    if np.isnan(np.asarray(corpus.utterances["valence"], np.float64)[train]).all():
-        raise AffectError(f"{root}: no training utterance has a valence, which this task learns and chooses epochs by")
+    train = corpus.indices(TRAIN)
+    for part in (part for part in (TRAIN, VALID) if part in corpus.parts):
+        rows = corpus.indices(part)
+        emotions = set(np.asarray(corpus.utterances["emotion"][:])[rows].tolist())
+        absent = [name for name in corpus.classes if name not in emotions]
+        if EMOTION in targets and part == TRAIN and absent:
+            raise AffectError(f"{root}: no training utterance is labelled {absent[0]}, one of the classes to be learnt")
+        if EMOTION in targets and (len(corpus.classes) < 2 or not emotions - {""}):
+            raise AffectError(f"{root}: the part {part} has no two emotions, which targets name (--targets valence)")
+        if VALENCE in targets and np.isnan(np.asarray(corpus.utterances["valence"], np.float64)[rows]).all():
+            raise AffectError(f"{root}: no utterance of {part} has a valence, which targets name (--targets emotion)")
+    for s, stream in enumerate(corpus.streams):
+        if not corpus.present[train, s].any():
+            raise AffectError(f"{root}: no training utterance has the {stream.modality} feature {stream.name!r}")
+    _tell(corpus, targets)
     return corpus
+
+
+def _tell(corpus: FeatureCorpus, targets: Sequence[str]) -> None:
+    """Log labels that are no targets, and a scale that nobody gave."""
+    emotions, values = corpus.utterances["emotion"][:], np.asarray(corpus.utterances["valence"], np.float64)
+    given = values[~np.isnan(values)]
+    for name, labelled in ((EMOTION, any(emotions)), (VALENCE, len(given))):
+        if labelled and name not in targets:
+            _LOG.info("%s has labels of %s, which targets do not name: it is not learned", corpus.name, name)
+    if VALENCE in targets and corpus.inferred:
+        _LOG.warning(
+            "%s: no scale was given: %g to %g is taken, valence goes from %g to %g (--data.scale says another)",
+            *(corpus.name, *corpus.scale, given.min(), given.max()),
+        )
 
 
 def split(places: Places, folds: int, seed: int) -> list[Places]:
@@ -276,18 +337,17 @@ def split(places: Places, folds: int, seed: int) -> list[Places]:
 
 
 def check(
-    labels: NDArray[np.int64], valence: NDArray[np.float32], classes: Sequence[str], fold: int, seed: int
+    labels: NDArray[np.int64] | None, valence: NDArray[np.float32] | None, classes: Sequence[str], fold: int, seed: int
 ) -> None:
     """Raise AffectError where a fold can't be judged: by `labels` [N] (-100: none) that lack a class, or no `valence`.
 
-    Of `valence` [N] what is missing is NaN.
+    Of `valence` [N] what is missing is NaN. What is no target is None.
     """
-    counts = np.bincount(labels[labels >= 0], minlength=len(classes))
-    absent = [name for name, count in zip(classes, counts, strict=True) if not count]
+    absent = [name for k, name in enumerate(classes) if labels is not None and k not in labels]
     if absent:
         raise AffectError(
             f"fold {fold} of seed {seed} has no utterance of the class {absent[0]}: "
-            "give fewer data.folds, or more utterances (of a generated corpus, data.train)"
+            "give fewer data.folds, a validation part, or more utterances (of a generated corpus, data.train)"
         )
-    if np.isnan(valence).all():
+    if valence is not None and np.isnan(valence).all():
         raise AffectError(f"fold {fold} of seed {seed} has no utterance with a valence: give fewer data.folds")

@@ -80,9 +80,11 @@ def test_another_corpus_by_a_column_map(tmp_path):
     corpus = read(UTTERANCES, "csv_folder", tmp_path, **options)
     assert corpus.utterances["valence"][:] == [3.0, 4.0, 5.0, 6.0]
     assert corpus.scale == (1, 7)
-    assert splits.folds(corpus.utterances, "column") == ["Test1", "Test2"]
-    parts = splits.split(corpus.utterances, "column", 2)
-    assert [parts[part]["id"][:] for part in splits.PARTS] == [["0.wav"], ["1.wav"], ["3.wav"]]
+    assert splits.folds(corpus.utterances, "column") == ["test1, test2"]
+    parts = splits.split(corpus.utterances, "column", 1)
+    assert {part: rows["id"][:] for part, rows in parts.items()} == {
+        "train": ["0.wav"], "valid": ["1.wav"], "test1": ["2.wav"], "test2": ["3.wav"],
+    }  # fmt: skip
 
 
 def test_further_columns_are_labels_and_groups(tmp_path, caplog):

@@ -120,7 +120,7 @@ def test_everything_left_out_is_listed_with_its_reason(tree):
         assert line in text
 
 
-def test_official_parts_are_folds_though_speakers_are_unknown(tree, caplog):
+def test_official_parts_are_of_one_training_though_speakers_are_unknown(tree, caplog):
     with caplog.at_level(logging.WARNING, logger="affect"):
         data = msp_podcast.read(tree).utterances
     told = [record.getMessage() for record in caplog.records if "no known speaker" in record.getMessage()]
@@ -128,10 +128,10 @@ def test_official_parts_are_folds_though_speakers_are_unknown(tree, caplog):
         "msp_podcast: 5 utterances have no known speaker (Train 2, Development 1, Test1 1, Test2 1): "
         "whether parts share those speakers cannot be told"
     ]
-    assert splits.folds(data, "column") == ["Test1", "Test2"]
-    first, second = (splits.split(data, "column", fold) for fold in (1, 2))
-    assert {part: len(first[part]) for part in splits.PARTS} == {"train": 4, "valid": 2, "test": 2}
-    assert second["test"]["id"][:] == ["MSP-PODCAST_0004_0001"]
+    assert splits.folds(data, "column") == ["test1, test2"]
+    parts = splits.split(data, "column", 1)
+    assert {part: len(rows) for part, rows in parts.items()} == {"train": 4, "valid": 2, "test1": 2, "test2": 1}
+    assert parts["test2"]["id"][:] == ["MSP-PODCAST_0004_0001"]
     # One podcast's unknown turns of a part are one speaker; in another part or podcast, another.
     counts = Counter(data["speaker"])
     assert counts["unknown in MSP-PODCAST_0001 Train"] == 2
@@ -142,7 +142,7 @@ def test_official_parts_are_folds_though_speakers_are_unknown(tree, caplog):
 def test_a_known_speaker_in_two_parts_is_still_refused(tmp_path):
     good = {**GOOD, turn(3, 1): ("N", "4", "3", "3", "11", "Male", "Test1")}
     data = msp_podcast.read(write_tree(tmp_path / "c", good=good, bad={})).utterances
-    with pytest.raises(AffectError, match="train and test share 1 of the speakers, '11'"):
+    with pytest.raises(AffectError, match="train and test1 share 1 of the speakers, '11'"):
         splits.split(data, "column", 1)
 
 

@@ -91,6 +91,32 @@ def test_every_option_reaches_the_csv_reader(tmp_path):
     assert corpus.exclusions == []
 
 
+def test_several_tests_are_of_one_training_whose_baselines_are_fitted_once(tmp_path, monkeypatch):
+    parts = ["Train"] * 6 + ["Development"] * 2 + ["Test1"] * 2 + ["Test2"]
+    lines = [f"{k}.wav,s{k},{1 + k % 5},{5 - k % 4},{part}" for k, part in enumerate(parts)]
+    root = csv_folder(tmp_path / "c", lines, "path,speaker,valence,arousal,split", recordings=11)
+    data = Data(corpus="csv_folder", root=str(root), labels="Labels/consensus.csv", audio="Audios", split="column")
+    whole = make(Emotion(data=data))
+    assert whole.folds() == [1]
+    task = whole.for_fold(0, 1)
+    assert {name: len(part) for name, part in task.datasets().items()} == {
+        "train": 6, "valid": 2, "test1": 2, "test2": 1,
+    }  # fmt: skip
+    assert [evaluation.name for evaluation in task.evaluations()] == ["train", "valid", "test1", "test2"]
+    assert task.describe()["utterances"] == {"train": 6, "valid": 2, "test1": 2, "test2": 1}
+    fitted = []
+    monkeypatch.setattr(
+        "affect.baselines.features.predict",
+        lambda name, x, y, new, groups: fitted.append(name) or np.arange(len(new))[:, None] + np.zeros((1, 2)),
+    )
+    rows = task.baselines()
+    assert fitted == ["mean", "ridge", "svr"]
+    assert {part: [row["id"] for row in each["svr"]] for part, each in rows.items()} == {
+        "test1": ["8.wav", "9.wav"], "test2": ["10.wav"],
+    }  # fmt: skip
+    assert rows["test2"]["mean"][0]["prediction"] == {"valence": 2.0, "arousal": 2.0}
+
+
 def test_every_option_reaches_the_hub_reader(monkeypatch):
     class Read(Exception):  # noqa: N818
         pass

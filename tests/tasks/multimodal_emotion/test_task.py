@@ -311,7 +311,7 @@ def test_a_corpus_without_valence_is_one_line(root, tmp_path):
     shutil.copytree(root, folder)
     small.write_labels(folder, "train", [[name, emotion, "-10"] for name, emotion, _ in small.labels(root, "train")])
     recipe = replace(small.recipe(root), data=small.data(folder, corpus="mer2023", labels="csv"))
-    with pytest.raises(AffectError, match="no training utterance has a valence, which this task learns"):
+    with pytest.raises(AffectError, match="no utterance of train has a valence, which targets name"):
         tasks.make(recipe).folds()
 
 

@@ -21,7 +21,7 @@ from affect import keyed
 from affect.config import to_dict
 from affect.errors import AffectError
 from affect.models.dropout import factors
-from affect.tasks.multimodal_emotion.config import MODALITIES, Model, Signature
+from affect.tasks.multimodal_emotion.config import MODALITIES, SCALE, Model, Signature
 from affect.tasks.multimodal_emotion.models import modality_dropout
 
 Noise = Mapping[str, Tensor]
@@ -91,16 +91,31 @@ def others(hidden: Tensor, kept: Tensor) -> Tensor:
 
 
 class Heads(nn.Module):
-    """Two linear heads: features [B, width] -> `emotion` logits [B, C] and `valence` [B]."""
+    """A linear head a target: features [B, width] -> `emotion` logits [B, C], `valence` [B] on its scale.
 
-    def __init__(self, width: int, classes: int) -> None:
+    The head of valence itself is about MER2023's scale, -5 to 5, from which its answers are put on the data's own.
+    """
+
+    def __init__(self, width: int, data: Signature) -> None:
         super().__init__()
-        self.emotion = nn.Linear(width, classes)
-        self.valence = nn.Linear(width, 1)
+        self.emotion = nn.Linear(width, len(data.classes)) if "emotion" in data.targets else None
+        self.valence = nn.Linear(width, 1) if "valence" in data.targets else None
+        self.unit, (low, high) = unit_of(data.scale), data.scale
+        self.middle = (low + high) / 2
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """Return both outputs in float32."""
-        return {"emotion": self.emotion(features).float(), "valence": self.valence(features).squeeze(-1).float()}
+        """Return the outputs in float32."""
+        outputs = {} if self.emotion is None else {"emotion": self.emotion(features).float()}
+        if self.valence is not None:
+            valence = self.valence(features).squeeze(-1).float()
+            same = (self.unit, self.middle) == (1.0, 0.0)
+            outputs["valence"] = valence if same else self.middle + self.unit * valence
+        return outputs
+
+
+def unit_of(scale: tuple[float, float]) -> float:
+    """Return what 1 of MER2023's scale of valence is on another one."""
+    return (scale[1] - scale[0]) / (SCALE[1] - SCALE[0])
 
 
 class Fusion(nn.Module, ABC):
@@ -179,7 +194,7 @@ class Fusion(nn.Module, ABC):
         return x * noise[name] if self.training and p > 0 else x
 
     def forward(self, present: Tensor, noise: Noise | None = None, **streams: Tensor) -> dict[str, Tensor]:
-        """Return `emotion` logits [B, C], `valence` [B] and what the model adds, from features [B, D] by key.
+        """Return `emotion` logits [B, C], `valence` [B], those it has, and what it adds, from features [B, D] by key.
 
         `present` [B, S] is 1 where a stream is there, else 0. In training mode the noise is drawn if it is not
         given; in evaluation mode it is ignored. Raises AffectError for a stream that is missing, unknown or of
@@ -197,7 +212,7 @@ class Fusion(nn.Module, ABC):
         if stays is None or not self.config.views:
             return less
         whole = self.fuse(self._stand_in(own, present, present, None), present, noise)
-        return {**whole, **{f"{LESS}{name}": less[name] for name in ("emotion", "valence")}}
+        return {**whole, **{f"{LESS}{name}": less[name] for name in self.data.targets}}
 
     def standardise(self, key: str, features: Tensor, present: Tensor) -> None:
         """Set the statistics of the stream `key` from `features` [N, D] of the training part, where `present` [N] is 1.

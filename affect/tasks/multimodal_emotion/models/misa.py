@@ -42,7 +42,7 @@ class MISA(Fusion):
     """The public toolkit's `misa`: a private and a shared part a modality, and a transformer layer over all parts.
 
     An encoder a modality and its projection: Linear, ReLU, LayerNorm. Private and shared: Linear, sigmoid (one shared
-    layer for all). Fusion: [2 M H -> 3 H], dropout, ReLU, [3 H -> H // 2], and the two heads. A linear layer a modality
+    layer for all). Fusion: [2 M H -> 3 H], dropout, ReLU, [3 H -> H // 2], and the heads. A linear layer a modality
     takes its projection back from the sum of both parts, for `affect.losses.misa`. The transformer's four dropouts have
     the .1 that is torch's default, or the model's own where that is smaller. What stands in for a stream that modality
     dropout left out is what the losses see of it.
@@ -68,7 +68,7 @@ class MISA(Fusion):
         self.layer = Layer(hidden)
         self.joined = nn.Linear(parts * hidden, 3 * hidden)
         self.fused = nn.Linear(3 * hidden, hidden // 2)
-        self.heads = Heads(hidden // 2, len(data.classes))
+        self.heads = Heads(hidden // 2, data)
         p = min(TRANSFORMER_DROPOUT, config.dropout)
         self.site("attention", HEADS * parts * parts, p)
         self.site("attended", parts * hidden, p)

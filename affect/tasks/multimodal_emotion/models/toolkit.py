@@ -26,7 +26,7 @@ class Attention(Fusion):
     """The public toolkit's attention over utterance features; with the configuration's switches the robust one.
 
     An MLP encoder a stream; the same kind of MLP over all of them side by side and a linear layer give a score a
-    stream; the sum of the hidden vectors by their weights goes to the two heads (MERTools, `attention`; as `topn` over
+    stream; the sum of the hidden vectors by their weights goes to the heads (MERTools, `attention`; as `topn` over
     up to 18 streams, any number of them a modality, which modality dropout leaves out together).
     """
 
@@ -37,7 +37,7 @@ class Attention(Fusion):
         self.score = nn.Linear(hidden, streams)
         if config.drops_fused:
             self.site("fused", hidden)
-        self.heads = Heads(hidden, len(data.classes))
+        self.heads = Heads(hidden, data)
 
     def fuse(self, hidden: Hidden, kept: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Return the heads' outputs, `attention` [B, S], and the modalities' own hidden vectors."""
@@ -67,7 +67,7 @@ def weigh(scores: Tensor, kept: Tensor, softmax: str) -> Tensor:
 class LateFusion(Fusion):
     """`lf_dnn` (after Cambria et al. 2017): an encoder a stream, then two layers over all of them side by side.
 
-    Dropout and twice (Linear, ReLU), [S * H -> H -> H], and the two heads.
+    Dropout and twice (Linear, ReLU), [S * H -> H -> H], and the heads.
     """
 
     def __init__(self, config: Model, data: Signature) -> None:
@@ -75,7 +75,7 @@ class LateFusion(Fusion):
         joined = len(data.streams) * config.hidden
         self.site("joined", joined)
         self.fusion = nn.Sequential(*two_layers(joined, config.hidden), nn.ReLU())
-        self.heads = Heads(config.hidden, len(data.classes))
+        self.heads = Heads(config.hidden, data)
 
     def fuse(self, hidden: Hidden, kept: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Return the heads' outputs and the modalities' own hidden vectors [B, H]."""
@@ -86,7 +86,7 @@ class LateFusion(Fusion):
 class TensorFusion(Fusion):
     """`tfn` (Zadeh et al. 2017): every product of values of the streams has its own weight.
 
-    Dropout on the outer product and twice (Linear, ReLU), [(H + 1)^S -> H -> H], and the two heads. The first of these
+    Dropout on the outer product and twice (Linear, ReLU), [(H + 1)^S -> H -> H], and the heads. The first of these
     layers holds H (H + 1)^S weights, with three streams about H^4: 1.2 million at 32, 17.6 million at 64, 275 million
     at 128, where weights, gradients and Adam's averages take 4.4 GB and an example's product, with its mask, 17 MB.
     """
@@ -103,7 +103,7 @@ class TensorFusion(Fusion):
         product = (config.hidden + 1) ** len(data.streams)
         self.site("product", product)
         self.fusion = nn.Sequential(*two_layers(product, config.hidden), nn.ReLU())
-        self.heads = Heads(config.hidden, len(data.classes))
+        self.heads = Heads(config.hidden, data)
 
     def fuse(self, hidden: Hidden, kept: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Return the heads' outputs and the modalities' own hidden vectors [B, H]."""
@@ -121,7 +121,7 @@ def outer(vectors: Sequence[Tensor]) -> Tensor:
 
 
 class LowRankFusion(Fusion):
-    """`lmf` (Liu et al. 2018): the low-rank tensor product of all streams to H // 2 values, and the two heads.
+    """`lmf` (Liu et al. 2018): the low-rank tensor product of all streams to H // 2 values, and the heads.
 
     The toolkit also makes a dropout for the fused vector and never applies it; here there is none.
     """
@@ -133,7 +133,7 @@ class LowRankFusion(Fusion):
             raise AffectError(f"model.hidden is {config.hidden}: lmf halves it, so it has to be at least 2")
         fused = config.hidden // 2
         self.product = LowRankProduct(len(data.streams), config.hidden, fused, config.rank)
-        self.heads = Heads(fused, len(data.classes))
+        self.heads = Heads(fused, data)
 
     def fuse(self, hidden: Hidden, kept: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Return the heads' outputs and the modalities' own hidden vectors [B, H]."""
@@ -166,7 +166,7 @@ class LowRankProduct(nn.Module):
 class MMIM(Fusion):
     """`mmim` (Han et al. 2021): the fusion is made to say much about each modality, and text about audio and video.
 
-    Dropout and twice (Linear, tanh), [S * H -> H -> H], and the two heads. For `affect.losses.mmim` it also predicts
+    Dropout and twice (Linear, tanh), [S * H -> H -> H], and the heads. For `affect.losses.mmim` it also predicts
     each modality's hidden vector from the fusion, and the densities of audio and video given text.
     """
 
@@ -180,7 +180,7 @@ class MMIM(Fusion):
         self.fusion = nn.Sequential(*two_layers(streams * hidden, hidden, nn.Tanh), nn.Tanh())
         self.predictors = nn.ModuleDict({name: nn.Linear(hidden, hidden) for name in data.modalities})
         self.from_text = nn.ModuleDict({name: Gaussian(hidden) for name in data.modalities if name != "text"})
-        self.heads = Heads(hidden, len(data.classes))
+        self.heads = Heads(hidden, data)
 
     def fuse(self, hidden: Hidden, kept: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Return the heads' outputs and what the losses read.
