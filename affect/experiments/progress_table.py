@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import deque
@@ -21,6 +22,8 @@ _EVERY = 1.0
 """Seconds between two tables on a terminal."""
 _RECENT = 20
 """Steps that speed and time left are told by."""
+_PACE = {"units_per_second", "seconds"}
+"""What a line of timing.jsonl tells of the speed."""
 _HEAD = ["seed", "fold", "on", "state", "epoch", "step", "validation", "speed", "left"]
 
 
@@ -43,7 +46,16 @@ class Tail:
             return []
         whole = text[: text.rfind(b"\n") + 1]
         self._place, self._file = start + len(whole), number
-        return [json.loads(line) for line in whole.splitlines()]
+        return [record for line in whole.splitlines() if (record := _record(line)) is not None]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    # Of a damaged one the run itself says where it is.
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 @dataclass(kw_only=True)
@@ -76,11 +88,13 @@ class Progress:
     def look(self) -> None:
         """Read what the run has written since the last look."""
         for line in self._metrics.new():
-            if line["event"] == "step":
-                self.step, self.epoch = line["step"], line["epoch"] + 1
-            elif line["event"] == "eval" and line["evaluation"] == VALID:
-                self.scores = line["scores"]
-        self.recent.extend(self._timing.new())
+            # What a damaged line lacks the run itself tells of.
+            with contextlib.suppress(LookupError, TypeError):
+                if line["event"] == "step":
+                    self.step, self.epoch = line["step"], line["epoch"] + 1
+                elif line["event"] == "eval" and line["evaluation"] == VALID:
+                    self.scores = line["scores"]
+        self.recent.extend(line for line in self._timing.new() if line.keys() >= _PACE)
 
     def row(self) -> list[str]:
         """Return the run's line of the table."""

@@ -21,6 +21,10 @@ _LEAST = 0.025
 """Seconds of the shortest recording: what one frame of an encoder hears."""
 _SHORTEST = 0.5
 """Seconds under which a last window is left to the one before it."""
+_STEP = 0.01
+"""Seconds of the shortest hop."""
+_LONGEST = 86_400.0
+"""Seconds of the longest window: a window is held whole, and no recording is a day long."""
 _LONG = 60.0
 """Seconds from which a recording's progress is worth showing."""
 
@@ -47,9 +51,10 @@ def check(inputs: UserInputs) -> None:
     if not inputs.files and not inputs.text:
         raise AffectError("no audio file is given")
     hop = inputs.window if inputs.hop is None else inputs.hop
-    if not (inputs.window >= _SHORTEST and 0 < hop <= inputs.window):
+    if not (_SHORTEST <= inputs.window <= _LONGEST and _STEP <= hop <= inputs.window):
         raise AffectError(
-            f"window must be at least {_SHORTEST} s and hop in (0, window], not {inputs.window} and {hop}"
+            f"window must be at least {_SHORTEST} s and hop in [{_STEP}, window], at most a day, not {inputs.window} "
+            f"and {hop}"
         )
     if inputs.rate is not None and PIPE not in inputs.files:
         raise AffectError("a rate is for raw samples on standard input: name - among the files")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from affect.config import from_dict
@@ -47,7 +48,7 @@ def _command(data: Signature) -> str:
     """Return the options that give each stream's file, those of a modality with several by the feature's name."""
     given: dict[str, list[str]] = {}
     for key, (modality, feature, _) in zip(data.keys, data.streams, strict=True):
-        name = f"{feature}=" if data.modalities.count(modality) > 1 else ""
+        name = f"{shlex.quote(feature)}=" if data.modalities.count(modality) > 1 else ""
         given.setdefault(modality, []).append(f"{name}{key}.npy")
     return " ".join(f"--{name} {' '.join(files)}" for name, files in given.items())
 
@@ -55,7 +56,7 @@ def _command(data: Signature) -> str:
 def _program(data: Signature, repo: str) -> list[str]:
     """Return the lines of a program that feeds the model and reads what it says."""
     named = [
-        f'    "{key}": "{key}.npy",  # {feature}: [{width}], or of its frames [T, {width}]'
+        f'    "{key}": "{key}.npy",  # {" ".join(feature.split())}: [{width}], or of its frames [T, {width}]'
         for key, (_, feature, width) in zip(data.keys, data.streams, strict=True)
     ]
     streams, classes = len(data.streams), len(data.classes)
