@@ -50,7 +50,8 @@ def lock(folder: Path, what: str) -> FileLock:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, atomically; raises AffectError where the disk refuses."""
-    replace_file(path, json.dumps(value, ensure_ascii=False).encode("utf-8"))
+    # Bytes of a file name that are no UTF-8 come through.
+    replace_file(path, json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 def read_json(path: Path) -> Any:

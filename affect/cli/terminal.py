@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import io
 import logging
 import os
 import sys
@@ -31,6 +32,9 @@ def guarded(work: Callable[[], object]) -> None:
     """
     code, several = 0, False
     follow_launcher()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files may hold bytes that are no UTF-8.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         work()
     except AffectError as error:

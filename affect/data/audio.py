@@ -1,4 +1,7 @@
-"""Speech [S samples] from files and bytes: any rate and bit depth; wav, flac, mp3 and ogg, by soundfile and soxr."""
+"""Speech [S samples] from files and bytes of any rate and bit depth, by soundfile and soxr, or else by PyAV.
+
+wav, flac, mp3, ogg and aiff are soundfile's; m4a, mp4, webm, aac, wma and the sound of videos are PyAV's.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -15,6 +18,7 @@ import soxr
 from numpy.typing import NDArray
 
 from affect.data.container import named, opened
+from affect.data.stillness import Span, Stillness
 from affect.errors import AffectError
 
 Samples = NDArray[np.float32]
@@ -23,17 +27,35 @@ _BLOCK = 1 << 16
 """Samples read at once."""
 _AROUND = 1 << 10
 """Samples around a piece of a file that its resampling sees: a filter of soxr is shorter."""
+_ROUNDED = 2
+"""Samples by which a piece may end after its file: durations and resampling are rounded."""
 RATES = (1_000, 1_000_000)
 """Sampling rates (Hz) outside are a damaged header: resampling from 1 Hz would fill the memory."""
+_OWN = (b"RIFF", b"RF64", b"RIFX", b"FORM", b"fLaC", b"OggS", b"ID3")
+"""How files begin that soundfile reads: what it refuses of them is damaged, and FFmpeg would play it all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioInfo:
-    """What a recording is: its duration in seconds, its sampling rate in Hz and its channels."""
+    """What a recording is: its duration in seconds, its sampling rate in Hz, its channels, where it is still.
+
+    `still` are stretches (start, end in seconds) in which nothing is heard, or the signal stays where it is.
+    """
 
     duration: float
     rate: int
     channels: int
+    still: tuple[Span, ...] = ()
+
+
+class _Sound(NamedTuple):
+    """An open recording: Hz, channels, seconds by its header, blocks [S]; the file where pieces of it can be read."""
+
+    rate: int
+    channels: int
+    seconds: float
+    blocks: Iterator[Samples]
+    file: soundfile.SoundFile | None
 
 
 def load(source: str | Path | bytes, rate: int = 16_000, name: str | None = None) -> Samples:
@@ -43,52 +65,69 @@ def load(source: str | Path | bytes, rate: int = 16_000, name: str | None = None
     """
     name = named(source, name, "audio")
     with _opened(source, name) as sound:
-        samples = np.concatenate(list(_mono_blocks(sound, name)))
-        if sound.samplerate != rate:
-            samples = np.asarray(soxr.resample(samples, sound.samplerate, rate, quality="HQ"), np.float32)
+        samples = np.concatenate(list(sound.blocks))
+        if sound.rate != rate:
+            samples = np.asarray(soxr.resample(samples, sound.rate, rate, quality="HQ"), np.float32)
     if not len(samples):
         raise AffectError(f"{name}: too short to hold a sample at {rate} Hz")
     return samples
 
 
-def span(path: str | Path, start: int, size: int, rate: int = 16_000) -> Samples:
+def span(source: str | Path | bytes, start: int, size: int, rate: int = 16_000, name: str | None = None) -> Samples:
     """Return `size` samples at `rate` Hz of a file from its sample `start` (at `rate`) on, as `load` gives the whole.
 
-    It reads no more of the file than that, and a little around it. Raises AffectError as `load` does, and where the
-    file ends before.
+    It reads no more of the file than that, and a little around it, but all of what PyAV reads. Raises AffectError as
+    `load` does, and where the file ends before.
     """
-    name = str(path)
-    with _opened(path, name) as sound:
-        # Output samples meet those of the file every `step` and `hop` samples: there a piece may begin.
-        divisor = math.gcd(sound.samplerate, rate)
-        step, hop = sound.samplerate // divisor, rate // divisor
-        around = 0 if sound.samplerate == rate else _AROUND
-        first = max(0, start // hop - -(-around // step))
-        stop = -(-(start + size) * step // hop) + around
-        try:
-            sound.seek(min(first * step, sound.frames))
-            samples = mixed(sound.read(stop - first * step, dtype="float32", always_2d=True), name)
-        except soundfile.LibsndfileError as error:
-            raise AffectError(f"{name}: is damaged or truncated, decoding fails in samples {first} on") from error
-        if sound.samplerate != rate and len(samples):
-            samples = np.asarray(soxr.resample(samples, sound.samplerate, rate, quality="HQ"), np.float32)
-    wanted = samples[start - first * hop :][:size]
+    name = named(source, name, "audio")
+    wanted = _piece(source, start, size, rate, name)
     if len(wanted) < size:
         raise AffectError(f"{name}: ends {size - len(wanted)} samples before sample {start + size} at {rate} Hz")
     return wanted
 
 
+def _piece(source: str | Path | bytes, start: int, size: int, rate: int, name: str) -> Samples:
+    """Return what there is of `size` samples from `start` on."""
+    with _opened(source, name) as sound:
+        file = sound.file
+        if file is None:
+            return np.concatenate(list(resampled(sound.blocks, sound.rate, rate, name)))[start:][:size]
+        # Output samples meet those of the file every `step` and `hop` samples: there a piece may begin.
+        divisor = math.gcd(file.samplerate, rate)
+        step, hop = file.samplerate // divisor, rate // divisor
+        around = 0 if file.samplerate == rate else _AROUND
+        first = max(0, start // hop - -(-around // step))
+        stop = -(-(start + size) * step // hop) + around
+        try:
+            file.seek(min(first * step, file.frames))
+            samples = mixed(file.read(stop - first * step, dtype="float32", always_2d=True), name)
+        except soundfile.LibsndfileError as error:
+            raise AffectError(f"{name}: is damaged or truncated, decoding fails in samples {first} on") from error
+        if file.samplerate != rate and len(samples):
+            samples = np.asarray(soxr.resample(samples, file.samplerate, rate, quality="HQ"), np.float32)
+    return samples[start - first * hop :][:size]
+
+
 def of_row(row: Mapping[str, Any], rate: int = 16_000) -> Samples:
-    """Return the samples [S] of a row of any corpus: its `audio`'s bytes, else its `path`, else `audio`'s path."""
-    audio = row.get("audio")
-    if isinstance(audio, Mapping):
-        if audio.get("bytes") is not None:
-            return load(audio["bytes"], rate, name=f"the audio of {row.get('id', '?')!r}")
-        audio = audio.get("path")
-    path = row.get("path") or audio
-    if not path:
-        raise AffectError(f"row {row.get('id', '?')!r} has no audio: neither `audio` nor `path`")
-    return load(path, rate)
+    """Return the samples [S] of a row of any corpus: its `audio`'s bytes, else its `path`, else `audio`'s path.
+
+    With an `offset` it is the `duration` from there on (both in seconds) that the row speaks of.
+    """
+    audio, name = row.get("audio"), f"the audio of {row.get('id', '?')!r}"
+    source = audio.get("bytes") if isinstance(audio, Mapping) else None
+    if source is None:
+        source = row.get("path") or (audio.get("path") if isinstance(audio, Mapping) else audio)
+        if not source:
+            raise AffectError(f"row {row.get('id', '?')!r} has no audio: neither `audio` nor `path`")
+        name = str(source)
+    offset = row.get("offset")
+    if offset is None or math.isnan(offset):
+        return load(source, rate, name)
+    start, stop = round(offset * rate), round((offset + row["duration"]) * rate)
+    samples = _piece(source, start, stop - start, rate, name)
+    if len(samples) < stop - start - _ROUNDED or not len(samples):
+        raise AffectError(f"{name}: ends before {offset + row['duration']:.3f} s, where {row.get('id', '?')!r} ends")
+    return samples
 
 
 @contextmanager
@@ -99,8 +138,7 @@ def stream(path: str | Path, rate: int = 16_000) -> Iterator[tuple[float, Iterat
     `load` does, where the damage is reached: blocks may have come before.
     """
     with _opened(path, str(path)) as sound:
-        blocks = resampled(_mono_blocks(sound, str(path)), sound.samplerate, rate, str(path))
-        yield sound.frames / sound.samplerate, blocks
+        yield sound.seconds, resampled(sound.blocks, sound.rate, rate, str(path))
 
 
 def resampled(blocks: Iterable[Samples], source: int, rate: int, name: str) -> Iterator[Samples]:
@@ -125,23 +163,56 @@ def check(source: str | Path | bytes, name: str | None = None) -> AudioInfo:
     """Decode a whole file, in blocks, and return what it is; raises AffectError as `load` does."""
     name = named(source, name, "audio")
     with _opened(source, name) as sound:
-        frames = sum(len(block) for block in _mono_blocks(sound, name))
-        return AudioInfo(duration=frames / sound.samplerate, rate=sound.samplerate, channels=sound.channels)
+        stillness = Stillness(sound.rate)
+        for block in sound.blocks:
+            stillness.hear(block)
+        duration = stillness.samples / sound.rate
+        return AudioInfo(duration=duration, rate=sound.rate, channels=sound.channels, still=stillness.spans())
 
 
 @contextmanager
-def _opened(source: str | Path | bytes, name: str) -> Iterator[soundfile.SoundFile]:
+def _opened(source: str | Path | bytes, name: str) -> Iterator[_Sound]:
     """Open a decoder, having held the file against its own header."""
+    refused: Exception | None = None
     with opened(source, name, "audio") as file:
-        try:
-            sound = soundfile.SoundFile(file)
-        except (soundfile.LibsndfileError, TypeError) as error:
-            # The message of a LibsndfileError names the Python object that was opened; its code says enough.
-            reason = getattr(error, "error_string", "") or "unknown format"
-            raise AffectError(f"{name}: is not readable audio ({reason.rstrip('.')})") from error
-        with sound:
-            check_rate(sound.samplerate, name)
-            yield sound
+        head = file.read(12)
+        file.seek(0)
+        # Bare AAC begins as an mp3 does, but for its layer.
+        if len(head) < 2 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
+            try:
+                sound = soundfile.SoundFile(file)
+            except (soundfile.LibsndfileError, TypeError) as error:
+                refused = error
+            else:
+                with sound:
+                    check_rate(sound.samplerate, name)
+                    seconds, blocks = sound.frames / sound.samplerate, _mono_blocks(sound, name)
+                    yield _Sound(sound.samplerate, sound.channels, seconds, blocks, sound)
+                return
+    # The message of a LibsndfileError names the Python object that was opened; its code says enough.
+    reason = (getattr(refused, "error_string", "") or "unknown format").rstrip(".")
+    if head.startswith(_OWN) and head[8:] != b"AVI ":
+        raise AffectError(f"{name}: is not readable audio ({reason})") from refused
+    with _by_pyav(source, name, reason) as decoded:
+        yield decoded
+
+
+@contextmanager
+def _by_pyav(source: str | Path | bytes, name: str, reason: str) -> Iterator[_Sound]:
+    """Open the sound of what soundfile does not read, for a `reason` that counts where FFmpeg knows nothing of it."""
+    # Imported here: most corpora have no use for it.
+    from affect.data import pyav
+
+    if not pyav.readable(source, name):
+        raise AffectError(f"{name}: is not readable audio ({reason})")
+    with pyav.sound(source, name) as sound:
+        if sound is None:
+            raise AffectError(f"{name}: has no sound")
+        if not sound.rate:
+            raise AffectError(f"{name}: holds no samples")
+        check_rate(sound.rate, name)
+        blocks = (mixed(block, name) for block in sound.blocks)
+        yield _Sound(sound.rate, sound.channels, sound.seconds, blocks, None)
 
 
 def check_rate(rate: int, name: str) -> None:

@@ -2,18 +2,21 @@
 
 Decoders shorten a cut-off file, or play it up to the cut, without a word, so the containers are read here: RIFF, RIFX,
 RF64, avi and AIFF chunks, the last page of an ogg stream (RFC 3533), the Xing/Info header of an mp3, the boxes of mp4
-and mov (ISO/IEC 14496-12), the Segment of Matroska and WebM (RFC 8794). A cut-off flac makes the decoder fail and needs
+and mov (ISO/IEC 14496-12), the Segment of Matroska and WebM (RFC 8794), the objects of wma and wmv (ASF), the frames of
+bare AAC (ADTS, ISO/IEC 13818-7). A cut-off flac makes the decoder fail and needs
 no check. A transport stream promises nothing, and one that was cut between two packets can't be told from a whole one.
 """
 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from affect.data.files import absence, open_file
 from affect.errors import AffectError
 
 _UNKNOWN_SIZE = 0x7FFF0000
@@ -21,6 +24,8 @@ _UNKNOWN_SIZE = 0x7FFF0000
 _BOXES = frozenset((b"ftyp", b"styp", b"moov", b"mdat", b"moof", b"wide", b"free", b"skip", b"pnot"))
 """Boxes that an mp4 or mov may begin with."""
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa")
+"""How the first object of an ASF file begins."""
 _LARGEST_OGG_PAGE = 65_307
 _END_OF_STREAM = 4
 
@@ -34,9 +39,11 @@ def named(source: str | Path | bytes, name: str | None, kind: str) -> str:
 def opened(source: str | Path | bytes, name: str, kind: str) -> Iterator[BinaryIO]:
     """Open a file, or its bytes; raises AffectError where it is missing, can't be opened, is empty or cut off."""
     try:
-        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")  # noqa: SIM115 - closed below
+        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else open_file(source)
     except FileNotFoundError as error:
-        raise AffectError(f"{name}: no such {kind} file") from error
+        link = not isinstance(source, bytes) and os.path.islink(source)
+        reason = absence(str(source)) if link else f"no such {kind} file"
+        raise AffectError(f"{name}: {reason}") from error
     except (OSError, ValueError) as error:
         raise AffectError(f"{name}: cannot be opened ({getattr(error, 'strerror', None) or error})") from error
     with file:
@@ -67,6 +74,10 @@ def truncation(file: BinaryIO) -> str | None:
         missing = _missing_of_boxes(file, size)
     elif head[:4] == _EBML.to_bytes(4, "big"):
         missing = _missing_of_segment(file, size)
+    elif head == _ASF:
+        missing = _missing_of_objects(file, size)
+    elif len(head) >= 2 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+        missing = _missing_of_frames(file, size)
     elif head[:3] == b"ID3" or (len(head) >= 4 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0):
         missing = _missing_of_mp3(file, size)
     if missing is None:
@@ -179,3 +190,30 @@ def _element(head: bytes) -> tuple[int, int | None, int]:
     number = int.from_bytes(head[width : width + length_width], "big") & ((1 << 7 * length_width) - 1)
     unknown = number == (1 << 7 * length_width) - 1 or length_width > 8
     return int.from_bytes(head[:width], "big"), None if unknown else number, width + length_width
+
+
+def _missing_of_objects(file: BinaryIO, size: int) -> int:
+    """Return how many bytes the last object of an ASF file lacks; 0 where it has no size, as in a live stream."""
+    position = 0
+    while position + 24 <= size:
+        file.seek(position + 16)
+        length = int.from_bytes(file.read(8), "little")
+        if length < 24:
+            return 0
+        position += length
+    return position - size
+
+
+def _missing_of_frames(file: BinaryIO, size: int) -> int:
+    """Return how many bytes the last frame of bare AAC lacks; 0 where something else stands between frames."""
+    position = 0
+    while position < size:
+        file.seek(position)
+        head = file.read(7)
+        if len(head) < 7:
+            return 7 - len(head)
+        length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+        if head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or length < 7:
+            return 0
+        position += length
+    return position - size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,9 @@ import numpy as np
 from datasets import Dataset, List, Value
 from numpy.typing import NDArray
 
+from affect.data.array_file import read_array
+from affect.data.files import absence
+from affect.data.table_file import json_object, read_text
 from affect.errors import AffectError, first_line
 
 COLUMN = "speaker_embedding"
@@ -45,15 +47,15 @@ def add(dataset: Dataset, source: str | Path) -> Dataset:
 
 def _folder(path: Path, names: list[str]) -> dict[str, NDArray[np.float32]]:
     files = {name: path / f"{name}.npy" for name in names}
-    try:
-        return {name: np.load(file).astype(np.float32) for name, file in files.items() if file.is_file()}
-    except (OSError, ValueError, EOFError) as error:
-        raise AffectError(f"{path}: an embedding can't be read: {first_line(error)}") from error
+    arrays = {name: read_array(file) for name, file in files.items() if not absence(file)}
+    with np.errstate(over="ignore"):
+        # What overflows is infinite, and named as such.
+        return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
 def _table(path: Path) -> dict[str, NDArray[np.float32]]:
-    if not path.is_file():
-        raise AffectError(f"data.embeddings: there is no {path}")
+    if reason := absence(path):
+        raise AffectError(f"data.embeddings: there is no {path} ({reason})")
     rows: list[Mapping[str, Any]]
     try:
         if path.suffix == ".parquet":
@@ -62,11 +64,21 @@ def _table(path: Path) -> dict[str, NDArray[np.float32]]:
 
             rows = pyarrow.parquet.read_table(path).to_pylist()
         else:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            lines = enumerate(read_text(path).split("\n"), 1)
+            rows = [json_object(line, f"{path}:{number}") for number, line in lines if line.strip()]
+        names = [str(row["id"]) for row in rows]
+        if len(set(names)) < len(names):
+            raise ValueError(f"it has {next(name for name in names if names.count(name) > 1)!r} more than once")
         with np.errstate(over="ignore"):
-            # What overflows is infinite, and named as such.
-            return {str(row["id"]): np.asarray(row["embedding"], dtype=np.float32) for row in rows}
+            return {name: _vector(row["embedding"]) for name, row in zip(names, rows, strict=True)}
     except (OSError, ValueError, TypeError) as error:
         raise AffectError(f"{path} is no table of embeddings: {first_line(error)}") from error
     except KeyError as error:
         raise AffectError(f"{path} has no column {error.args[0]!r}; it needs id and embedding") from error
+
+
+def _vector(values: Any) -> NDArray[np.float32]:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"an embedding holds {array.dtype}, and no numbers")
+    return array.astype(np.float32)

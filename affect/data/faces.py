@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.cache import kept_json, stamp
-from affect.data.corpora.labels import read_csv
+from affect.data.table_file import read_csv
 from affect.errors import AffectError
 
 Image = NDArray[np.uint8]

@@ -9,7 +9,6 @@ Legend: N utterances, S streams, D numbers of a vector, T frames.
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import os
 from collections.abc import Sequence
@@ -24,9 +23,9 @@ from tqdm import tqdm
 
 from affect.cache import lock
 from affect.data import store
+from affect.data.array_file import read_array
 from affect.data.corpora import stream_keys
 from affect.data.corpus import Corpus
-from affect.data.label_file import read_header
 from affect.errors import AffectError, first_line, nearest
 
 _LOG = logging.getLogger("affect")
@@ -125,31 +124,19 @@ def read_table(folder: Path, names: Sequence[str], cache: Path) -> Table:
 
 def read_frames(path: str | Path) -> NDArray[np.floating[Any]]:
     """Return the frames [T, D] of an npy file of [D] or [T, D], float16 or float32; raises AffectError for others."""
-    try:
-        data = Path(path).read_bytes()
-        stream = io.BytesIO(data)
-        shape, fortran, dtype = read_header(stream)
-    except OSError as error:
-        raise AffectError(f"{path} cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
-        raise AffectError(f"{path} is no readable npy file ({first_line(error)}); extract it again") from error
-    if dtype.kind != "f" or dtype.itemsize > 8:
-        held = "Python objects" if dtype.hasobject else str(dtype)
-        raise AffectError(f"{path} holds {held}, not float16, float32 or float64; write it as float32")
-    if len(shape) not in (1, 2) or shape[-1] == 0:
-        raise AffectError(f"{path} has the shape {list(shape)}; a feature is a vector [D] or frames [T, D]")
-    at, size = stream.tell(), dtype.itemsize * int(np.prod(shape, dtype=object))
-    if len(data) - at != size:
-        raise AffectError(
-            f"{path} is damaged: {len(data) - at} bytes where its header promises {size}; extract it again"
-        )
-    frames = np.frombuffer(data, dtype, offset=at).reshape(shape, order="F" if fortran else "C")
+    array: NDArray[Any] = read_array(path)
+    if array.dtype.kind != "f":
+        raise AffectError(f"{path} holds {array.dtype}, not float16, float32 or float64; write it as float32")
+    if array.ndim not in (1, 2) or array.shape[-1] == 0:
+        raise AffectError(f"{path} has the shape {list(array.shape)}; a feature is a vector [D] or frames [T, D]")
     with np.errstate(over="ignore"):
         # What overflows is infinite, and named as such.
-        frames = frames.astype(np.float16 if dtype.itemsize == 2 else np.float32, copy=False)
+        frames: NDArray[np.floating[Any]] = array.astype(
+            np.float16 if array.dtype.itemsize == 2 else np.float32, copy=False
+        )
     if not np.isfinite(frames).all():
         raise AffectError(f"{path} holds NaN or infinite values; extract it again")
-    return frames.reshape(-1, shape[-1])
+    return frames.reshape(-1, array.shape[-1])
 
 
 def _list(folder: Path, names: Sequence[str]) -> tuple[list[list[str] | None], str]:
@@ -158,7 +145,8 @@ def _list(folder: Path, names: Sequence[str]) -> tuple[list[list[str] | None], s
     digest = hashlib.sha256(_VERSION)
     try:
         with os.scandir(folder) as inside:
-            entries = {entry.name: entry for entry in inside}
+            # A link that leads nowhere is no file.
+            entries = {entry.name: entry for entry in inside if not entry.is_symlink() or os.path.exists(entry.path)}
         for name in names:
             file, frames = entries.get(f"{name}.npy"), entries.get(name)
             own = None if file is None else [file]

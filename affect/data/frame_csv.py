@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data.corpora.labels import Cells, number, read_csv
 from affect.data.faces import LANDMARKS
+from affect.data.table_file import Cells, number, read_csv
 from affect.errors import AffectError
 
 _UNITS = ("01", "02", "04", "05", "06", "07", "09", "10", "11", "12", "14", "15", "17", "20", "23", "24", "25", "26",

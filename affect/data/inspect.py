@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from affect.data import corpora, splits
+from affect.data import corpora, signs, splits
+from affect.data.corpora.columns import ColumnsError, proposed, told
 from affect.data.corpora.kinds import LISTED
-from affect.data.corpora.utterances import kind
-from affect.data.corpus import LABELS, Corpus, Exclusion
+from affect.data.corpus import LABELS, Corpus, Exclusion, kind
+from affect.data.files import leaving
 from affect.data.inspect_scores import numbers
 from affect.errors import AffectError
 from affect.tables import counted
@@ -20,7 +21,32 @@ from affect.tables import counted
 
 def utterances(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
     """Return what `affect inspect` prints of the corpus `name`; `options` are its reader's. Raises as that does."""
-    return describe(corpora.read(corpora.UTTERANCES, name, root, **options), listed=listed)
+    taken: list[str] = []
+    try:
+        corpus = corpora.read(corpora.UTTERANCES, name, root, **options)
+    except ColumnsError as error:
+        if not error.proposed:
+            raise
+        columns = {**options.get("columns", {}), **error.proposed}
+        corpus = corpora.read(corpora.UTTERANCES, name, root, **{**options, "columns": columns})
+        taken = [f"columns: read as with {told(columns)}, which training needs"]
+    own = corpora.layout(name)
+    if "columns" in own.options and (pairs := proposed((*corpus.labels, *corpus.groups), _empty(corpus, own.columns))):
+        taken.append(f"columns that may be ours: {told(pairs)}")
+    return "\n".join([describe(corpus, listed=listed), *taken, *leaving(root, corpus.utterances["path"])])
+
+
+def _empty(corpus: Corpus, columns: Sequence[str]) -> list[str]:
+    """Return those of our columns in which no row says anything."""
+    rows = corpus.utterances
+    there = [name for name in columns if name in rows.column_names]
+    # Where nothing says them, sessions and dialogues are the speaker.
+    as_speaker = {name: rows["speaker"][:] == rows[name][:] for name in there if name in ("session", "dialogue")}
+    return [
+        name
+        for name in there
+        if as_speaker.get(name) or all(value in ("", None) or value != value for value in rows[name])
+    ]
 
 
 def describe(corpus: Corpus, *, listed: int | None = LISTED) -> str:
@@ -30,10 +56,18 @@ def describe(corpus: Corpus, *, listed: int | None = LISTED) -> str:
     lines = [
         f"{corpus.name}: {len(corpus.utterances)} utterances, fingerprint {corpus.fingerprint}",
         _scale(corpus, columns), _durations(columns["duration"]), _groups(columns), *_counts(columns, corpus.groups),
+        *([f"labels: {corpus.ratings}"] if corpus.ratings is not None else []), *_misleading(corpus, columns),
         *(numbers(name, np.asarray(columns[name], np.float64)) for name in (*LABELS, *corpus.labels)),
         *_folds(corpus), *exclusions(corpus.exclusions, listed),
     ]  # fmt: skip
     return "\n".join(line for line in lines if line)
+
+
+def _misleading(corpus: Corpus, columns: Mapping[str, list[Any]]) -> list[str]:
+    """Say what misleads, whatever the split."""
+    silent = signs.still(corpus.still, len(corpus.utterances))
+    unknown = splits.unnamed(corpus.utterances, range(len(corpus.utterances)))
+    return signs.words_of([*silent, *signs.classes_alike(columns["emotion"]), *signs.unnamed(unknown)])
 
 
 def _scale(corpus: Corpus, columns: Mapping[str, list[Any]]) -> str:
@@ -84,6 +118,8 @@ def _folds(corpus: Corpus) -> list[str]:
         sizes = " / ".join(str(len(parts[part])) for part in splits.PARTS)
         shown = ", ".join(groups[:6]) + (" ..." if len(groups) > 6 else "")
         lines.append(f"split by {way}: {len(groups)} folds ({shown}); fold 1 has {sizes} train / valid / test")
+        untrained = signs.classes_untrained({part: parts[part]["emotion"] for part in splits.PARTS})
+        lines += [f"  {words}" for words in signs.words_of(untrained)]
     return lines
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from affect.data import corpora
 from affect.data.corpora.feature_folders import features_below
 from affect.data.feature_corpus import MODALITIES, FeatureCorpus
+from affect.data.files import leaving
 from affect.data.inspect import exclusions
 from affect.data.inspect_scores import numbers
 from affect.errors import AffectError
@@ -20,7 +21,9 @@ from affect.errors import AffectError
 
 def features(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
     """Return what `affect inspect` prints of the corpus `name`; `options` are its reader's. Raises as that does."""
-    return _describe(*_read(name, root, options), listed)
+    corpus, there = _read(name, root, options)
+    folders = [str(root / "features" / stream.name) for stream in corpus.streams]
+    return "\n".join([_describe(corpus, there, listed), *leaving(root, folders)])
 
 
 def _read(name: str, root: Path, options: Mapping[str, Any]) -> tuple[FeatureCorpus, Mapping[str, str]]:

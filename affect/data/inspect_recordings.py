@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from affect.data import corpora
+from affect.data import corpora, signs
 from affect.data.activity import in_samples
+from affect.data.files import leaving
 from affect.data.inspect import exclusions
 from affect.data.recordings import RecordingCorpus, turns_of
 from affect.data.turn_taking import overlap_ratio
@@ -15,7 +16,8 @@ from affect.data.turn_taking import overlap_ratio
 
 def recordings(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
     """Return what `affect inspect` prints of the corpus `name`; `options` are its reader's. Raises as that does."""
-    return describe(corpora.read(corpora.RECORDINGS, name, root, **options), listed)
+    corpus = corpora.read(corpora.RECORDINGS, name, root, **options)
+    return "\n".join([describe(corpus, listed), *leaving(root, corpus.recordings["path"])])
 
 
 def describe(corpus: RecordingCorpus, listed: int | None) -> str:
@@ -36,4 +38,5 @@ def describe(corpus: RecordingCorpus, listed: int | None) -> str:
         ratios = [overlap_ratio(in_samples(each)) for each in turns if each]
         if ratios:
             lines.append(f"  overlap: {100 * sum(ratios) / len(ratios):.1f} % of the speech, mean of the recordings")
+    lines += signs.words_of(signs.still(corpus.still, len(rows)))
     return "\n".join([*lines, *exclusions(corpus.exclusions, listed)])

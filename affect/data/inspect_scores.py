@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from affect.data import corpora
 from affect.data.corpora.labels import infer_scale
+from affect.data.files import leaving
 
 Row = Mapping[str, Any]
 _MOST = 24
@@ -19,7 +20,9 @@ _MOST = 24
 
 def scores(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
     """Return what `affect inspect` prints of the corpus `name`; `options` are its reader's. Raises as that does."""
-    return corpora.read(corpora.SCORES, name, root, **options).describe(listed)
+    corpus = corpora.read(corpora.SCORES, name, root, **options)
+    paths = corpus.utterances["path"] if "path" in corpus.utterances.column_names else []
+    return "\n".join([corpus.describe(listed), *leaving(root, paths)])
 
 
 def describe(
@@ -45,12 +48,14 @@ def describe(
         more = f", and {len(counts) - _MOST} more" if len(counts) > _MOST else ""
         lines.append(f"by {group}: {', '.join(f'{value} {count}' for value, count in counts[:_MOST])}{more}")
     lines += leaks(rows, schema["groups"]) or ["shared by parts: nothing that the groups tell"] * (len(own) > 1)
-    if schema["copies"]:
-        first = schema["copies"][0]
-        lines.append(
-            f"copies: {len(schema['copies'])} clips have the features of one in another part, "
-            f"{first['id']} ({first['part']}) those of {first['as']} ({first['of']}) for one"
-        )
+    for shared, words in ((True, "another part"), (False, "the same part")):
+        pairs = [pair for pair in schema["copies"] if (pair["part"] != pair["of"]) == shared]
+        if pairs:
+            first = pairs[0]
+            lines.append(
+                f"copies: {len(pairs)} clips have the features of one in {words}, "
+                f"{first['id']} ({first['part']}) those of {first['as']} ({first['of']}) for one"
+            )
     left_out = [f"left out: {what}: {reason}" for what, reason in schema["left_out"].items()]
     lines += left_out[:listed]
     if listed is not None and len(left_out) > listed:

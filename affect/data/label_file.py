@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from affect.data.files import open_file
 from affect.data.safe_pickle import SCALARS, UNREADABLE, Kind, Names, Unpickler, check_places, check_start, refusal
 from affect.errors import AffectError, first_line
 
@@ -40,7 +41,7 @@ def read_labels(path: str | Path, keys: Sequence[str] | None = None) -> dict[str
     try:
         if file.stat().st_size > MOST:
             raise AffectError(f"{file} is larger than {MOST >> 20} MiB: it is no file of labels")
-        with zipfile.ZipFile(file) as archive:
+        with open_file(file) as opened, zipfile.ZipFile(opened) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             labels: dict[str, Labels] = {}
             for key in keys if keys is not None else members:
@@ -69,7 +70,16 @@ def read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
         # numpy parses the header as Python, whose parser can fail where several threads parse at once (3.11).
         with _PARSER:
             shape, fortran, dtype = readers[version](stream)
-    except (TypeError, SyntaxError, TokenError, OverflowError, MemoryError, RecursionError) as error:
+    except (
+        TypeError,
+        SyntaxError,
+        TokenError,
+        ArithmeticError,
+        MemoryError,
+        RecursionError,
+        LookupError,
+        AttributeError,
+    ) as error:
         raise ValueError(first_line(error)) from error
     if any(size < 0 for size in shape):
         raise ValueError(f"a shape of {list(shape)}")

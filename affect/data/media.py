@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,20 +12,16 @@ from typing import Any
 from datasets import Audio, Dataset, Value, Video, concatenate_datasets
 
 from affect.data.corpora import hub_source
-from affect.data.corpora.labels import SURPLUS, read_csv
-from affect.data.noise import FORMATS
+from affect.data.corpus import summary
+from affect.data.endings import FILM, SOUND
+from affect.data.files import files_below
+from affect.data.table_file import SEPARATORS, SURPLUS, read_csv
 from affect.errors import AffectError, first_line, nearest
+
+_LOG = logging.getLogger("affect")
 
 COLUMNS = ("name", "audio", "video", "text", "boxes")
 """What a source may have of an utterance; `boxes` are the faces of its video (`faces.read_boxes`)."""
-
-SOUND = frozenset((*FORMATS, ".aac", ".ac3", ".amr", ".au", ".caf", ".m4a", ".mka", ".opus", ".w64", ".wma"))
-"""Endings of the files that count as sound in a folder."""
-
-FILM = frozenset(
-    (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv")
-)
-"""Endings of the files that count as videos in a folder."""
 
 _LONGEST = 200
 """Bytes of a name: a file's name may have 255, and its ending and that of a half-written file come on top."""
@@ -82,7 +79,10 @@ def read_media(source: str, *, columns: Mapping[str, str] | None = None, root: P
             if value:
                 raise AffectError(f"{option} does nothing here: {source} is a folder of media files")
         return _from_folder(path)
-    table = _joined(source, list(hub_source.tables(source).values()))
+    parts, left_out = hub_source.tables(source)
+    if left_out:
+        _LOG.warning("%s: %d are left out (%s)", source, len(left_out), summary(left_out))
+    table = _joined(source, list(parts.values()))
     return _Rows(source, table, mapped, root or (path if path.is_dir() else path.parent))
 
 
@@ -120,12 +120,13 @@ def _is_dataset(folder: Path) -> bool:
 
 def _from_folder(folder: Path) -> list[Medium]:
     files: dict[str, Path] = {}
-    # ._ files hold a Mac's attributes, under the names of recordings.
-    for path in sorted(path for path in folder.rglob("*") if not path.name.startswith(".")):
-        if path.suffix.lower() in SOUND | FILM and path.is_file():
-            other = files.setdefault(path.stem, path)
-            if other != path:
-                raise AffectError(f"{other} and {path} would both be named {path.stem!r}: list them in a CSV")
+    paths, left_out = files_below(folder, lambda name: Path(name).suffix.lower() in SOUND | FILM)
+    if left_out:
+        _LOG.warning("%s: %d are left out (%s)", folder, len(left_out), summary(left_out))
+    for path in paths:
+        other = files.setdefault(path.stem, path)
+        if other != path:
+            raise AffectError(f"{other} and {path} would both be named {path.stem!r}: list them in a CSV")
     if not files:
         raise AffectError(f"{folder}: holds no sound or video file, nor a table that datasets reads")
     check_names(files, str(folder))
@@ -136,7 +137,7 @@ def _from_folder(folder: Path) -> list[Medium]:
 
 
 def _from_csv(path: Path, mapped: Mapping[str, str], root: Path) -> list[Medium]:
-    header, records = read_csv(path, (), separators=",;\t", strict=True)
+    header, records = read_csv(path, (), separators=SEPARATORS)
     columns = _columns(str(path), header, mapped)
     media: list[Medium] = []
     for line, cells in records:

@@ -11,10 +11,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from affect.data import audio
+from affect.data.corpus import Exclusion, summary
+from affect.data.endings import SOUND
+from affect.data.files import files_below
 from affect.errors import AffectError
-
-FORMATS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
-"""Endings of the files that count as recordings."""
 
 _PREPARED = (8, 1 << 18)
 """How many generated noises are kept, and their samples: 16 s at 16 kHz."""
@@ -28,11 +28,9 @@ def power(wave: NDArray[np.floating]) -> float:
     return float(np.var(wave, dtype=np.float64))
 
 
-def audio_files(folder: Path) -> list[Path]:
-    """Return the recordings of a folder, those of its subfolders too, in order."""
-    # ._ files hold a Mac's attributes, under the names of recordings.
-    named = (path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and not path.name.startswith("._"))
-    return sorted(path for path in named if path.is_file())
+def audio_files(folder: Path) -> tuple[list[Path], list[Exclusion]]:
+    """Return the recordings of a folder, those of its subfolders too, in order, and what can't be read."""
+    return files_below(folder, lambda name: Path(name).suffix.lower() in SOUND)
 
 
 def recordings(folder: str | Path) -> tuple[str, ...]:
@@ -44,9 +42,12 @@ def recordings(folder: str | Path) -> tuple[str, ...]:
     root = Path(folder)
     if not root.is_dir():
         raise AffectError(f"{root}: no such folder of noise recordings")
-    paths = [path.as_posix() for path in audio_files(root)]
+    files, left_out = audio_files(root)
+    if left_out:
+        raise AffectError(f"{root}: {summary(left_out)}")
+    paths = [path.as_posix() for path in files]
     if not paths:
-        raise AffectError(f"{root}: holds no noise recording ({', '.join(FORMATS)})")
+        raise AffectError(f"{root}: holds no noise recording ({', '.join(sorted(SOUND))})")
     for path in paths:
         audio.check(path)
     return tuple(paths)

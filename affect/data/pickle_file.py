@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from affect.data import inspect_scores, score_samples
+from affect.data.files import open_file
 from affect.data.pickled_scores import samples_of
 from affect.data.safe_pickle import ARRAYS, UNREADABLE, Unpickler, refusal
 from affect.data.score_samples import Sample
@@ -60,7 +61,7 @@ def is_pickle(path: Path) -> bool:
     if path.is_dir():
         return False
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             mark, protocol = file.read(2).ljust(2, b"\0")
     except OSError:
         mark = protocol = 0
@@ -84,7 +85,7 @@ def read(
     """
     where = path.name
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             data: Any = Unpickler(file, ARRAYS, refusal(where, "arrays of numbers")).load()
         return samples_of(data, where, labels, unlabelled=unlabelled, nameless=nameless)
     except MemoryError as error:

@@ -30,6 +30,8 @@ _LOG = logging.getLogger("affect")
 VERSION = 1
 """To be raised whenever a functional changes: the cache then starts anew."""
 KINDS = ("default", "egemaps")
+_HEARD = ("id", "audio", "path", "digest", "offset", "duration")
+"""Columns that say what is heard."""
 SHARD = 512
 """Utterances a file of the cache: what an interrupted run loses at most, and few files for a large corpus."""
 
@@ -53,7 +55,7 @@ def add(dataset: Dataset, kind: Kind = "default") -> Dataset:
     processes one computes and the others wait. Raises AffectError for audio that can't be read.
     """
     width = len(names(kind))
-    held = dataset.select_columns([c for c in ("id", "audio", "path", "digest") if c in dataset.column_names])
+    held = dataset.select_columns([c for c in _HEARD if c in dataset.column_names])
     keys = [_key(row) for row in held]
     folder = cache_folder() / "prosody" / f"{kind}-{VERSION}"
     kept = _read(folder, width)
@@ -81,10 +83,11 @@ def _key(row: dict[str, Any]) -> str:
     """Return what a row's audio is known by: its content's hash, else one of the file's path, size and time."""
     held = row.get("audio")
     held = held if isinstance(held, dict) else {"path": held}
-    if held.get("bytes") is not None:
-        text = hashlib.sha256(held["bytes"]).hexdigest()
-    elif row.get("digest"):
+    if row.get("digest"):
+        # Of a part of a recording it is another one than of the whole.
         text = str(row["digest"])
+    elif held.get("bytes") is not None:
+        text = hashlib.sha256(held["bytes"]).hexdigest()
     else:
         path = os.path.abspath(held.get("path") or row.get("path") or "")
         try:

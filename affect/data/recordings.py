@@ -10,33 +10,28 @@ import hashlib
 import json
 import logging
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from datasets import Dataset, Features, List, Value
 from numpy.typing import NDArray
 
 from affect.data import audio
 from affect.data.activity import RATE, SampleTurn, excerpt, in_samples
 from affect.data.augment import number
-from affect.data.corpora.utterances import kind
+from affect.data.corpora.segments import is_still
 from affect.data.corpora.verification import Verdict, verify
-from affect.data.corpus import Exclusion
+from affect.data.corpus import Exclusion, summary
+from affect.data.files import absence, unreadable_name
+from affect.data.parts import PARTS
 from affect.data.rttm import Span, Turn, joined
 from affect.errors import AffectError
 
 _LOG = logging.getLogger("affect")
-
-PARTS = {
-    "train": "train", "training": "train", "trn": "train", "dev": "valid", "development": "valid", "valid": "valid",
-    "validation": "valid", "test": "test", "eval": "test", "evaluation": "test", "tst": "test",
-}  # fmt: skip
-"""The part that a word in a file's or a folder's name says."""
 
 _DUST = 1e-6
 """Of a sample: what is left of seconds * rate where it should be a whole number."""
@@ -76,12 +71,14 @@ class RecordingCorpus:
 
     `recordings` has the columns id, path, part (train, valid, test or ""), seconds, length (the same), channels (of
     the file, which are averaged), digest, turns (start, end in seconds, speaker; no two of one speaker at once) and uem
-    (start, end: what is annotated). `fingerprint` changes with any turn, span or audio file.
+    (start, end: what is annotated). `still` are ids of silent or constant recordings.
+    `fingerprint` changes with any turn, span or audio file.
     """
 
     name: str
     recordings: Dataset
     exclusions: Sequence[Exclusion] = field(default_factory=list)
+    still: tuple[str, ...] = ()
     fingerprint: str
 
     @property
@@ -109,25 +106,35 @@ def corpus_of(name: str, root: Path, annotated: Iterable[Annotated], left_out: S
 
     Raises AffectError where no recording can be used.
     """
-    every = sorted(annotated, key=lambda each: each.id)
     exclusions = list(left_out)
+    every: list[Annotated] = []
+    for each in sorted(annotated, key=lambda each: each.id):
+        if unreadable_name("".join((each.id, str(each.path), *(turn.speaker for turn in each.turns)))):
+            exclusions.append(Exclusion(what=each.id, reason="name that is no UTF-8: of it, its file or a speaker"))
+        else:
+            every.append(each)
     rows: list[dict[str, Any]] = []
+    still: list[str] = []
     for each, verdict in zip(every, verify([each.path for each in every], name), strict=True):
         if verdict.fault:
             exclusions.append(Exclusion(what=each.id, reason=f"bad audio: {verdict.fault}"))
         else:
             rows.append(_row(each, verdict, exclusions))
-    reasons = Counter(kind(exclusion) for exclusion in exclusions)
-    summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+            still += [each.id] if is_still(verdict.still, 0.0, verdict.duration) else []
+    told = summary(exclusions)
     if not rows:
-        raise AffectError(f"{name}: no recording of {root} can be used ({summary or 'it holds none'})")
+        raise AffectError(f"{name}: no recording of {root} can be used ({told or 'it holds none'})")
     if exclusions:
-        _LOG.warning("%s: %d recordings, %d exclusions (%s)", name, len(rows), len(exclusions), summary)
+        _LOG.warning("%s: %d recordings, %d exclusions (%s)", name, len(rows), len(exclusions), told)
     digest = hashlib.sha256(name.encode())
     for row in rows:
         digest.update(json.dumps({column: row[column] for column in row if column != "path"}, sort_keys=True).encode())
     table = Dataset.from_list(rows, features=_FEATURES)
-    return RecordingCorpus(name=name, recordings=table, exclusions=exclusions, fingerprint=digest.hexdigest()[:16])
+    if still:
+        _LOG.warning("%s: %d recordings are silent or constant, %s for one", name, len(still), still[0])
+    return RecordingCorpus(
+        name=name, recordings=table, exclusions=exclusions, still=tuple(still), fingerprint=digest.hexdigest()[:16]
+    )
 
 
 def _row(each: Annotated, verdict: Verdict, exclusions: list[Exclusion]) -> dict[str, Any]:
@@ -154,7 +161,7 @@ def _row(each: Annotated, verdict: Verdict, exclusions: list[Exclusion]) -> dict
         _LOG.info(
             "%s: %d turns go on another one of their speaker, and are one with it", each.id, len(inside) - len(turns)
         )
-    channels = soundfile.info(each.path).channels
+    channels = verdict.channels
     if channels > 1:
         _LOG.warning("%s: its %d channels are averaged", each.id, channels)
     return {
@@ -230,4 +237,4 @@ class Partners:
 def located(name: str, *folders: Path) -> Path | None:
     """Return the file of a name, absolute or relative to a folder or the working one; None where it is not there."""
     paths = (folder / name for folder in (*folders, Path()))
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if not absence(path)), None)

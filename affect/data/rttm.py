@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from affect.data.files import read_bytes
 from affect.errors import AffectError, no_file
 
 Span = tuple[float, float]
@@ -184,7 +185,7 @@ def _files(path: Path, kind: str) -> list[Path]:
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and fields of each line that is neither blank nor a comment."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise AffectError(f"{path} is no text in UTF-8") from error
     except OSError as error:

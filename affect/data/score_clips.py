@@ -12,7 +12,7 @@ from datasets import Dataset, Features, Value
 from affect.cache import kept_json, stamp
 from affect.data import video
 from affect.data.corpus import Exclusion
-from affect.data.media import FILM
+from affect.data.endings import FILM
 from affect.data.score_corpus import ScoreCorpus
 from affect.data.score_samples import Made, Sample
 from affect.errors import AffectError, first_line

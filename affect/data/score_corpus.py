@@ -21,12 +21,14 @@ import numpy as np
 from datasets import Dataset, DatasetDict, Features, Value
 from numpy.typing import NDArray
 
-from affect.data import inspect_scores
-from affect.data.corpora.labels import infer_scale, number, read_csv, within
+from affect.data import copies, inspect_scores
+from affect.data.corpora.labels import infer_scale, within
 from affect.data.corpora.layout import Scales
-from affect.data.corpus import Corpus, Exclusion
-from affect.data.score_samples import FEATURES, FIXED, FORMAT, MISSING, ROWS, SCHEMA
+from affect.data.corpus import Corpus, summary
+from affect.data.files import read_bytes
+from affect.data.score_samples import FEATURES, FIXED, FORMAT, MISSING, ROWS, SCHEMA, exclusions
 from affect.data.store import Store
+from affect.data.table_file import number, read_csv
 from affect.errors import AffectError, nearest
 
 _LOG = logging.getLogger("affect")
@@ -125,6 +127,9 @@ def read_folder(
             if each in given:
                 raise AffectError(words)
             _LOG.warning("%s of the clips to train on (--data.scale says another)", words)
+    left_out = exclusions(schema["left_out"])
+    if left_out:
+        _LOG.warning("%s: %d clips, %d exclusions (%s)", where, len(rows), len(left_out), summary(left_out))
     guessed = frozenset(wanted) - {*given}
     spans = [*scales.values()] or [infer_scale([])]
     digest = hashlib.sha256(f"{name} {kept.digest} {sorted(feature_widths)}".encode())
@@ -136,7 +141,7 @@ def read_folder(
         scores=scales, scale=(min(low for low, _ in spans), max(high for _, high in spans)),
         inferred=bool(guessed), guessed=guessed, labels=tuple(wanted), groups=groups, schema=schema,
         fingerprint=digest.hexdigest()[:16],
-        exclusions=[Exclusion(what=what, reason=reason) for what, reason in schema["left_out"].items()],
+        exclusions=left_out,
     )  # fmt: skip
 
 
@@ -153,11 +158,11 @@ def check_widths(widths: Mapping[str, int], asked: Mapping[str, int], where: str
 
 def _schema(folder: Path) -> dict[str, Any]:
     try:
-        schema: dict[str, Any] = json.loads((folder / SCHEMA).read_bytes())
+        schema: dict[str, Any] = json.loads(read_bytes(folder / SCHEMA))
         valid = schema["format"] == FORMAT and {"features", "scores", "left_out", "copies"} <= schema.keys()
     except OSError as error:
         raise AffectError(f"{folder / SCHEMA} cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         valid = False
     if not valid:
         raise AffectError(f"{folder / SCHEMA} is of another program, or of another version: convert the file again")
@@ -254,8 +259,6 @@ def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
         rows = {part: np.flatnonzero(given == part) for part in corpus.parts}
         if left := int((given == "").sum()):
             _LOG.warning("%s: %d of %d clips name no part, and are in none", corpus.name, left, len(data))
-        if copies := corpus.schema["copies"]:
-            _LOG.warning("%s: %d clips have the features of a clip of another part", corpus.name, len(copies))
         if "valid" not in rows:
             column = _usual(corpus)
             if column is None:
@@ -271,6 +274,11 @@ def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
         rows["test"] = np.flatnonzero(dealt == fold - 1)
     parts = DatasetDict({part: data.select(own) for part, own in rows.items()})
     told = [{**row, "part": part} for part, own in parts.items() for row in own.select_columns([*corpus.groups])]
+    same = {pair["id"]: pair["as"] for pair in corpus.schema["copies"]}
+    same |= {first: first for first in same.values()}
+    contents = {part: [(name, same.get(name, "")) for name in own["id"]] for part, own in parts.items()}
+    copies.say(corpus.name, contents, "clips with the very same features")
+    copies.check(corpus.name, contents, "clips with the very same features", refuse=None)
     for line in inspect_scores.leaks(told, [name for name in corpus.groups if name in USUAL]):
         _LOG.warning("%s: %s", corpus.name, line)
     return parts

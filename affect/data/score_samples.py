@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.data import store
+from affect.data.corpus import Exclusion, summary
 from affect.errors import AffectError
 
 FORMAT = "affect.scores.1"
@@ -29,9 +30,6 @@ TAKEN = (*FIXED, "row")
 """No group and no score is called so."""
 MISSING = -1.0
 """What stands for a missing label."""
-SPLITS = {"train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid",
-          "dev": "valid", "test": "test"}  # fmt: skip
-"""Names of parts in files, in lower case."""
 _LEADING = 4096
 """Bytes of each feature by which two clips with the same ones are known."""
 
@@ -88,10 +86,12 @@ class Seen:
         self.filled += filled
 
 
-def check(samples: Sequence[Sample], where: str, *, unlabelled: bool = False) -> None:
+def check(
+    samples: Sequence[Sample], where: str, left_out: Sequence[Exclusion] = (), *, unlabelled: bool = False
+) -> None:
     """Raise AffectError for ids that come twice, names that can't be, and no score unless they may be `unlabelled`."""
     if not samples:
-        raise AffectError(f"{where} has no sample")
+        raise AffectError(f"{where} has no sample" + (f" ({summary(left_out)})" if left_out else ""))
     first: dict[str, str] = {}
     for sample in samples:
         if sample.id in first:
@@ -110,6 +110,11 @@ def check(samples: Sequence[Sample], where: str, *, unlabelled: bool = False) ->
             # The store has a column <feature>.shape.
             if not name or not name.isprintable() or name != name.strip() or name in taken or name.endswith(".shape"):
                 raise AffectError(f"{where}: {name[:40]!r} can't be the name of one of the {kind}")
+
+
+def exclusions(left_out: Mapping[str, str] | None) -> list[Exclusion]:
+    """Return what is left out of samples, and why, as of any corpus."""
+    return [Exclusion(what=what, reason=reason) for what, reason in (left_out or {}).items()]
 
 
 def check_labels(samples: Sequence[Sample], where: str) -> None:
@@ -207,7 +212,7 @@ def write(
     samples need no score. Raises AffectError as `check`, `check_labels` and `survey` do; the caller removes what was
     written until then.
     """
-    check(samples, where, unlabelled=unlabelled)
+    check(samples, where, exclusions(left_out), unlabelled=unlabelled)
     if not unlabelled:
         check_labels(samples, where)
     seen = survey(samples, where)
@@ -237,7 +242,7 @@ def look(
     samples: Sequence[Sample], *, where: str, left_out: Mapping[str, str] | None = None
 ) -> tuple[list[Row], dict[str, Any]]:
     """Return the rows that `write` would write, and what schema.json would say, and write nothing."""
-    check(samples, where, unlabelled=True)
+    check(samples, where, exclusions(left_out), unlabelled=True)
     seen, copies, rows = survey(samples, where), Copies(), []
     for row, arrays in rows_of(samples, seen):
         copies.add(row, arrays)
@@ -246,7 +251,7 @@ def look(
 
 
 class Copies:
-    """Finds clips of another part with the very same features, by shapes and the beginnings of all of them."""
+    """Finds clips with the very same features as an earlier one, by shapes and the beginnings of all of them."""
 
     def __init__(self) -> None:
         """Begin with none."""
@@ -260,7 +265,7 @@ class Copies:
             return
         key = tuple((name, a.shape, a.reshape(-1)[: _LEADING // a.itemsize].tobytes()) for name, a in present.items())
         first = self._first.setdefault(hash(key), row)
-        if first["part"] != row["part"]:
+        if first is not row:
             self.found.append({"id": row["id"], "part": row["part"], "as": first["id"], "of": first["part"]})
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,17 +22,19 @@ from numpy.typing import NDArray
 
 from affect.cache import cache_folder, lock, stamp
 from affect.data import score_clips, score_samples
-from affect.data.corpora.labels import Cells, UnusableError, label, number, read_csv, rows_of
+from affect.data.corpora.labels import UnusableError, label, rows_of
 from affect.data.frame_csv import frame_numbers, numbers, read_faces
+from affect.data.parts import PARTS
 from affect.data.score_corpus import ScoreCorpus, read_folder
-from affect.data.score_samples import SCHEMA, SPLITS, Made, Sample, given
+from affect.data.score_samples import SCHEMA, Made, Sample, given
 from affect.data.store import Store
+from affect.data.table_file import SEPARATORS, Cells, number, read_csv
 from affect.errors import AffectError
 
-_VERSION = b"1"
+_VERSION = b"2"
 """To be raised when the same files give other clips."""
 _SCORE = re.compile(r"(.+_)?(score|mos)", re.IGNORECASE)
-_PARTS = ("split", "part")
+_PART_COLUMNS = ("split", "part")
 
 GroupsOf = Callable[[str], Mapping[str, str]]
 
@@ -73,30 +76,37 @@ def samples_of(
     that are not there, of scores unless the clips may be `unlabelled`.
     """
     needed = () if unlabelled else scores
-    columns, records = read_csv(table, (*filter(None, [clip]), *needed, *groups), separators=",;\t")
+    columns, records = read_csv(table, (*filter(None, [clip]), *needed, *groups), separators=SEPARATORS)
     scores = [score for score in scores if score in columns]
     name = clip or next(iter(columns), "")
     taken = list(scores) or score_columns(columns)
     if not taken and not unlabelled:
         raise AffectError(f"{table} has no column of scores (score, MOS, ..._score); it has: {', '.join(columns)}")
     # Scores that are not asked for are no features.
-    used = (name, *taken, *score_columns(columns), *_PARTS, *groups)
+    used = (name, *taken, *score_columns(columns), *_PART_COLUMNS, *groups)
     others = [column for column in columns if column and column not in used]
     plain = [column for column in others if _numeric([cells[column] for _, cells in records])]
     own = [*groups, *(column for column in others if column not in plain)]
 
     def make(cells: Cells) -> dict[str, Any]:
         values = {score: label(score, cells[score], None) for score in taken}
-        split = next((cells[column] for column in _PARTS if cells.get(column)), "")
-        if split and split.lower() not in SPLITS:
+        split = next((cells[column] for column in _PART_COLUMNS if cells.get(column)), "")
+        if split and split.lower() not in PARTS:
             raise UnusableError(f"unknown split: {split[:40]!r}")
         group_values = {column: cells[column] for column in own} | dict(named(cells[name]) if named else {})
         features = {"clip": numbers([cells], plain, table)} if plain else {}
-        return {"id": cells[name], "part": SPLITS.get(split.lower(), part), "groups": group_values, **given(values),
+        return {"id": cells[name], "part": PARTS.get(split.lower(), part), "groups": group_values, **given(values),
                 "features": features}  # fmt: skip
 
     rows, exclusions = rows_of(records, make, name, table)
-    return [Sample(**row) for row in rows], {each.what: each.reason for each in exclusions}
+    left_out: dict[str, str] = {}
+    times = Counter[str]()
+    for each in exclusions:
+        # A name may be left out more than once.
+        times[each.what] += 1
+        again = times[each.what]
+        left_out[each.what if again == 1 else f"{each.what} ({again})"] = each.reason
+    return [Sample(**row) for row in rows], left_out
 
 
 def with_frames(samples: Sequence[Sample], table: Path) -> list[Sample]:

@@ -6,13 +6,13 @@ Kinds of split and their folds:
 - `speaker`: one speaker is tested. Where the speaker's session has exactly two speakers the other one validates
   (the usual ten-fold protocol of IEMOCAP), else the next speaker (cyclically). The two of a session talk to each
   other, so validation and test then share dialogues, which this protocol accepts; training shares none.
-- `column`: the column `split` says `train`, `valid`, `dev`, `development`, `validation` or `test...`; each test part
-  is a fold.
+- `column`: the column `split` says `train`, `valid`, `test...` or another word for them (`parts.PARTS`); each test part
+  is a fold. Its speakers may be unknown: that whether parts share one cannot be told is logged then.
 - `script`: neither speakers, dialogues nor scripts are shared, see `_script_parts`.
 - any other column (source, generator, one of the user's own): as `session`, its groups in the place of sessions.
 
 Every other split that shares a speaker or a dialogue between parts (for `session` and `script` also a session, for
-`script` also a script) is refused, unless the caller allows it.
+`script` also a script), or the very same recording under two names, is refused, unless the caller allows it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict
 
+from affect.data import copies
+from affect.data.parts import part_of
 from affect.errors import AffectError, nearest
 from affect.tables import plural
 
@@ -80,6 +82,7 @@ def split(dataset: Dataset, kind: str, fold: int, *, allow_shared: bool = False)
         if not rows:
             raise AffectError(f"fold {fold} of a split by {kind} has an empty {part} part ({len(groups)} groups)")
     _refuse_shared(dataset, kind, parts, allow_shared, dyad=partner is not None)
+    _refuse_copies(dataset, kind, parts, allow_shared)
     left = names.count("")
     if left:
         _LOG.info("split by %s, fold %d: %d of %d utterances are in no part", kind, fold, left, len(dataset))
@@ -103,13 +106,8 @@ def _partner(dataset: Dataset, speakers: Sequence[str], speaker: str) -> str | N
 
 
 def _part_of(value: str) -> str:
-    plain = value.strip().lower()
-    if plain in ("train", "training"):
-        return "train"
-    if plain in ("valid", "validation", "val", "dev", "development"):
-        return "valid"
-    if plain.startswith("test"):
-        return "test"
+    if part := part_of(value):
+        return part
     raise AffectError(f"column 'split' has the value {value!r}; known are train, valid (dev), test (test1 ...)")
 
 
@@ -152,14 +150,12 @@ def _refuse_shared(
     """Raise AffectError, or log it, where parts share what they may not; a `dyad` may share its dialogues."""
     keys = {"session": ("session",), "script": ("session", "script")}.get(kind, ())
     for key in ("speaker", "dialogue", *keys):
-        if key not in dataset.column_names:
-            if key == "speaker" and not allow_shared:
-                raise AffectError("the corpus has no column 'speaker': whether parts share one cannot be told")
-            continue
-        values = list(dataset[key])
+        values = list(dataset[key]) if key in dataset.column_names else [""] * len(dataset)
         members = {part: {values[row] for row in rows} - {"", None} for part, rows in parts.items()}
-        if key == "speaker" and not allow_shared and any(values[row] in ("", None) for row in sum(parts.values(), [])):
-            raise AffectError("some utterances have no speaker: whether parts share one cannot be told")
+        if key == "speaker" and (missing := unnamed(dataset, sum(parts.values(), []))):
+            if not allow_shared and kind != "column":
+                raise AffectError(missing)
+            _LOG.warning("a split by %s: %s", kind, missing)
         for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
             shared = sorted(members[first] & members[second])
             if not shared or (dyad and key == "dialogue" and first == "valid"):
@@ -168,6 +164,31 @@ def _refuse_shared(
             if not allow_shared:
                 raise AffectError(f"a split by {kind} leaks: {message} (allow_shared accepts it)")
             _LOG.warning("a split by %s leaks, as allowed: %s", kind, message)
+
+
+def unnamed(dataset: Dataset, rows: Sequence[int]) -> str:
+    """Say of how many of these rows the speaker is not known, "" where all are."""
+    speakers = list(dataset["speaker"]) if "speaker" in dataset.column_names else None
+    if speakers is None:
+        return "the corpus has no column 'speaker': whether parts share one cannot be told"
+    count = sum(speakers[row] in ("", None) for row in rows)
+    if not count:
+        return ""
+    which = "no utterance has a speaker" if count == len(rows) else f"{count} of {len(rows)} utterances have no speaker"
+    return f"{which}: whether parts share one cannot be told"
+
+
+def _refuse_copies(dataset: Dataset, kind: str, parts: Mapping[str, list[int]], allow_shared: bool) -> None:
+    """Raise AffectError, or log it, where parts share recordings to the byte; of texts alone it is logged."""
+    if not {"id", "digest"} <= {*dataset.column_names}:
+        return
+    ids, digests = list(dataset["id"]), list(dataset["digest"])
+    if any(digests):
+        refuse, what, contents = None if allow_shared else "allow_shared accepts it", "recordings", digests
+    else:
+        refuse, what, contents = None, "texts", list(dataset["transcript"])
+    by_part = {part: [(ids[row], contents[row]) for row in rows] for part, rows in parts.items()}
+    copies.check(f"a split by {kind}", by_part, what, refuse=refuse)
 
 
 def _column(dataset: Dataset, name: str, kind: str) -> list[str]:

@@ -23,6 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from affect.cache import replace_file
+from affect.data.files import open_file
 from affect.errors import AffectError, first_line, nearest
 
 Array = NDArray[Any]
@@ -171,7 +172,7 @@ class Store:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            with self.path.open("rb") as file:
+            with open_file(self.path) as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             reader = pa.ipc.open_file(pa.py_buffer(self._map))
             facts = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
 import numpy as np
-from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from affect.data import audio
+from affect.data import audio, pyav
 from affect.data.audio import Samples
-from affect.data.container import named, opened
+from affect.data.container import named
 from affect.data.faces import Boxes, Image, crop
 from affect.errors import AffectError
-
-_SOUND_FILES = frozenset(("wav", "flac", "ogg", "mp3", "aiff"))
-"""Containers (FFmpeg's names) that `affect.data.audio` reads, which holds them against their own headers."""
 
 _ROUNDING = 1e-3
 """Seconds: containers store the times of frames as whole milliseconds at the coarsest, or exactly."""
@@ -79,9 +72,11 @@ def starts(source: Path | bytes, *, name: str | None = None) -> Starts:
     times: list[float | None] = []
     for sound in (False, True):
         # Each in a container of its own: what was decoded for one is lost to the other.
-        with _opened(source, name) as container:
+        with pyav.container(source, name) as container:
             stream = next(iter(container.streams.audio), None) if sound else _picture(container)
-            frames = (frame for packet in container.demux(stream) for frame in _whole(packet, name)) if stream else ()
+            frames = (
+                (frame for packet in container.demux(stream) for frame in pyav.whole(packet, name)) if stream else ()
+            )
             first = next(iter(frames), None)
             times.append(None if first is None else first.time or 0.0)
     return Starts(*times)
@@ -92,7 +87,7 @@ def seconds_of(source: Path | bytes, *, name: str | None = None) -> float:
 
     Raises AffectError where the file is missing, empty, no media or cut off.
     """
-    with _opened(source, named(source, name, "media")) as container:
+    with pyav.container(source, named(source, name, "media")) as container:
         if container.duration:
             return container.duration / av.time_base
         times = [float(packet.pts * packet.time_base) for packet in container.demux() if packet.pts is not None]
@@ -104,32 +99,7 @@ def audio_of(source: Path | bytes, rate: int = 16_000, *, name: str | None = Non
 
     Raises AffectError where the file is missing, empty, without sound, cut off, damaged or not finite.
     """
-    name = named(source, name, "media")
-    with _opened(source, name) as container:
-        if container.format.name not in _SOUND_FILES:
-            if not container.streams.audio:
-                raise AffectError(f"{name}: has no sound")
-            blocks = _blocks(container, container.streams.audio[0], name)
-            native, first = next(blocks, (0, None))
-            if first is None:
-                raise AffectError(f"{name}: holds no samples")
-            audio.check_rate(native, name)
-            whole = chain([first], (block for _, block in blocks))
-            return np.concatenate(list(audio.resampled(whole, native, rate, name)))
-    return audio.load(source, rate, name)
-
-
-@contextmanager
-def _opened(source: Path | bytes, name: str) -> Iterator[InputContainer]:
-    """Open a container, having held the file against its own header; FFmpeg's errors become AffectErrors."""
-    with opened(source, name, "media") as file:
-        try:
-            # A playlist could name any file or address; given no protocol, it opens none.
-            with av.open(file, mode="r", options={"protocol_whitelist": "none"}) as container:
-                yield container
-        except FFmpegError as error:
-            reason = error.strerror or type(error).__name__
-            raise AffectError(f"{name}: is not readable media, or damaged ({reason})") from error
+    return audio.load(source, rate, named(source, name, "media"))
 
 
 def _video(container: InputContainer, name: str) -> VideoStream:
@@ -149,7 +119,7 @@ def _picture(container: InputContainer) -> VideoStream | None:
 
 def _sampled(source: Path | bytes, rate: float, name: str) -> Iterator[tuple[int, Frame]]:
     """Yield the frames that the ticks fall on, each with its place among all frames of the video."""
-    with _opened(source, name) as container:
+    with pyav.container(source, name) as container:
         stream = _video(container, name)
         fps = float(stream.guessed_rate or 0)
         slack = min(_ROUNDING, float(stream.time_base or 0)) + 1e-9
@@ -172,37 +142,14 @@ def _decoded(container: InputContainer, stream: VideoStream, name: str) -> Itera
         raise AffectError(f"{name}: its video has a codec that FFmpeg cannot decode")
     empty = True
     for packet in container.demux(stream):
-        for frame in _whole(packet, name):
+        for frame in pyav.whole(packet, name):
             empty = False
             yield frame
     if empty:
         raise AffectError(f"{name}: holds no video frame")
 
 
-def _whole(packet: av.Packet[Any], name: str) -> list[Any]:
-    """Return a packet's frames; raises AffectError where FFmpeg marks them as damaged, which decoders paint over."""
-    decoded = [] if packet.is_corrupt else packet.decode()
-    if packet.is_corrupt or any(frame.is_corrupt for frame in decoded):
-        at = f" {float(packet.pts * packet.time_base):.2f} s into it" if packet.pts is not None else ""
-        raise AffectError(f"{name}: is damaged or truncated{at}")
-    return decoded
-
-
 def _image(frame: av.VideoFrame) -> Image:
     """Return a frame [H, W, 3] as it is to be shown: telephones turn the picture by a note in the header alone."""
     image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))
-
-
-def _blocks(container: InputContainer, stream: AudioStream, name: str) -> Iterator[tuple[int, Samples]]:
-    """Yield sampling rate, which is always the same, and samples [S] of each frame of sound, channels averaged."""
-    if stream.codec_context is None:
-        raise AffectError(f"{name}: its sound has a codec that FFmpeg cannot decode")
-    planes = av.AudioResampler(format="fltp")
-    native = 0
-    for packet in container.demux(stream):
-        for plain in (plain for frame in _whole(packet, name) for plain in planes.resample(frame)):
-            native = native or plain.sample_rate
-            if plain.sample_rate != native:
-                raise AffectError(f"{name}: its sampling rate changes from {native} to {plain.sample_rate} Hz")
-            yield native, audio.mixed(np.asarray(plain.to_ndarray(), np.float32).T, name)

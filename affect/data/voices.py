@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -24,12 +23,12 @@ from numpy.typing import NDArray
 from affect.cache import cache_folder, lock, read_json, stamp, write_json
 from affect.data import audio, corpora, store
 from affect.data.activity import RATE
-from affect.data.corpora.labels import read_csv
-from affect.data.corpora.utterances import kind
 from affect.data.corpora.verification import in_threads
-from affect.data.corpus import Exclusion
+from affect.data.corpus import Exclusion, summary
+from affect.data.files import absence, unnamed
 from affect.data.noise import audio_files
 from affect.data.speech_spans import speech_spans
+from affect.data.table_file import SEPARATORS, read_csv
 from affect.errors import AffectError
 
 _LOG = logging.getLogger("affect")
@@ -41,7 +40,7 @@ LEAST = 1.0
 _SCALE = 32768
 _AT_ONCE = 64
 """Recordings that are decoded together: what making tracks keeps in memory beside a speaker's."""
-_VERSION = 1
+_VERSION = 2
 """To be raised when the same recordings give other tracks."""
 _FEATURES = {"speech": store.Feature("int16", 1), "onsets": store.Feature("int32", 1)}
 
@@ -59,6 +58,8 @@ class Voices:
     rows: tuple[int, ...]
     tracks: store.Store
     exclusions: tuple[Exclusion, ...]
+    contents: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By speaker, hashes of the speech of each recording."""
 
     def __len__(self) -> int:
         return len(self.speakers)
@@ -123,8 +124,9 @@ def read(
 def _of_names(root: Path, told: str, separator: str) -> tuple[list[Source], list[Exclusion]]:
     if not root.is_dir():
         raise AffectError(f"{root}: no such folder of voices")
-    sources, left_out = list[Source](), list[Exclusion]()
-    for path in audio_files(root):
+    sources = list[Source]()
+    paths, left_out = audio_files(root)
+    for path in paths:
         folder, *inside = path.relative_to(root).parts
         before, parted, _ = path.stem.partition(separator)
         speaker = folder if inside and told != "name" else before if parted and told != "folder" else ""
@@ -137,24 +139,29 @@ def _of_names(root: Path, told: str, separator: str) -> tuple[list[Source], list
 
 
 def _of_table(table: Path, path: str, speaker: str) -> tuple[list[Source], list[Exclusion]]:
-    _, records = read_csv(table, (path, speaker), separators=",;\t")
+    _, records = read_csv(table, (path, speaker), separators=SEPARATORS)
     sources, left_out = list[Source](), list[Exclusion]()
     for line, cells in records:
         file = table.parent / cells[path]
         if not cells[speaker]:
             left_out.append(Exclusion(what=cells[path] or f"{table.name}:{line}", reason="no speaker"))
-        elif not cells[path] or not os.path.isfile(file):
-            left_out.append(Exclusion(what=cells[path] or f"{table.name}:{line}", reason="missing audio file"))
+        elif reason := absence(file, "audio file") if cells[path] else "missing audio file":
+            left_out.append(Exclusion(what=cells[path] or f"{table.name}:{line}", reason=reason))
         else:
             sources.append((cells[speaker], file))
-    return sources, left_out
+    named = [table.parent / cells[path] for _, cells in records if cells[path]]
+    return sources, [*left_out, *unnamed(table.parent, named, f"recording that no line of {table.name} names")]
 
 
 def _of_corpus(root: Path, name: str) -> tuple[list[Source], list[Exclusion]]:
     made = corpora.read(corpora.UTTERANCES, name, root)
-    rows = list(zip(made.utterances["speaker"][:], made.utterances["path"][:], made.utterances["id"][:], strict=True))
-    nobody = [Exclusion(what=id, reason="no speaker or no file") for who, path, id in rows if not (who and path)]
-    return [(who, Path(path)) for who, path, _ in rows if who and path], [*made.exclusions, *nobody]
+    # Of a recording that several share, each would have the voices of all.
+    rows = made.utterances.select_columns(["speaker", "path", "id", "offset"]).to_list()
+    cut = [Exclusion(what=row["id"], reason="part of a recording") for row in rows if row["offset"] == row["offset"]]
+    rows = [row for row in rows if row["offset"] != row["offset"]]
+    nobody = [row["id"] for row in rows if not (row["speaker"] and row["path"])]
+    left_out = [*made.exclusions, *cut, *(Exclusion(what=name, reason="no speaker or no file") for name in nobody)]
+    return [(row["speaker"], Path(row["path"])) for row in rows if row["id"] not in {*nobody}], left_out
 
 
 def _voices(root: Path, sources: Sequence[Source], left_out: list[Exclusion], seconds: float | None) -> Voices:
@@ -166,33 +173,40 @@ def _voices(root: Path, sources: Sequence[Source], left_out: list[Exclusion], se
     # Written last: without it the tracks are not all there.
     told = file.with_suffix(".json")
     with lock(folder, "voices"):
-        faults = read_json(told) if file.is_file() else None
-        if faults is None:
+        kept = read_json(told) if file.is_file() else None
+        if kept is None:
             _LOG.info("voices: the speech of %d recordings of %s is put into the cache", len(sources), root)
-            faults = []
-            store.write(file, _FEATURES, _tracks(sources, root, most, faults))
-            write_json(told, faults)
+            kept = {"faults": [], "contents": {}}
+            store.write(file, _FEATURES, _tracks(sources, root, most, **kept))
+            write_json(told, kept)
     tracks = store.Store(file)
-    exclusions = [*left_out, *(Exclusion(what=what, reason=reason) for what, reason in faults)]
-    reasons = Counter(kind(exclusion) for exclusion in exclusions)
-    summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    exclusions = [*left_out, *(Exclusion(what=what, reason=reason) for what, reason in kept["faults"])]
+    reasons = summary(exclusions)
     if not len(tracks):
-        raise AffectError(f"{root} has no voice that can be used ({summary or 'it holds no recording'})")
+        raise AffectError(f"{root} has no voice that can be used ({reasons or 'it holds no recording'})")
     if exclusions:
-        _LOG.warning("%s: %d voices, %d exclusions (%s)", root, len(tracks), len(exclusions), summary)
-    return Voices(tuple(tracks.ids), tuple(range(len(tracks))), tracks, tuple(exclusions))
+        _LOG.warning("%s: %d voices, %d exclusions (%s)", root, len(tracks), len(exclusions), reasons)
+    return Voices(tuple(tracks.ids), tuple(range(len(tracks))), tracks, tuple(exclusions), kept["contents"])
 
 
 def _tracks(
-    sources: Sequence[Source], root: Path, most: int | None, faults: list[tuple[str, str]]
+    sources: Sequence[Source],
+    root: Path,
+    most: int | None,
+    faults: list[tuple[str, str]],
+    contents: dict[str, list[str]],
 ) -> Iterator[tuple[str, store.Arrays]]:
-    """Yield each speaker's track, of `most` samples at most; what can't be used is added to `faults`."""
+    """Yield each speaker's track, of `most` samples at most.
+
+    What can't be used is added to `faults`, hashes of the recordings' speech to `contents`.
+    """
     for speaker, group in groupby(_trimmed_all(sources), key=lambda each: each[0]):
         pieces, onsets, size = list[NDArray[np.int16]](), list[NDArray[np.int64]](), 0
         for _, path, made in group:
             if isinstance(made, str):
                 faults.append((os.path.relpath(path, root), made))
             elif most is None or size < most:
+                contents.setdefault(speaker, []).append(hashlib.sha256(made[0].tobytes()).hexdigest()[:16])
                 pieces.append(made[0])
                 onsets.append(made[1] + size)
                 size += len(made[0])

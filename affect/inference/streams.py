@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from affect.data.endings import FILM, SOUND
 from affect.data.feature_corpus import MODALITIES, Stream, mean_of, read_frames
-from affect.data.media import FILM, SOUND
 from affect.errors import AffectError
 
 Vector = NDArray[np.float32]

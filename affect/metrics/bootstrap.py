@@ -19,7 +19,8 @@ from affect.metrics.regression import Floats, valid
 def replicates(groups: ArrayLike, prediction: ArrayLike, target: ArrayLike, *, n: int = 1000, seed: int = 0) -> Floats:
     """Return the CCC of n resamples [n] of `prediction` [N] and `target` [N] (NaN: missing) over `groups` [N].
 
-    Groups without a label take part in the drawing, so that systems scored on different rows stay paired.
+    Groups without a label take part in the drawing, so that systems scored on different rows stay paired. A resample
+    without two labels that differ has no CCC: NaN.
     Raises ValueError as `ccc` does, for fewer than two groups and for unequal lengths.
     """
     size, index = grouped(groups, prediction, target)
@@ -27,7 +28,7 @@ def replicates(groups: ArrayLike, prediction: ArrayLike, target: ArrayLike, *, n
     index = index[~np.isnan(np.asarray(target, dtype=np.float64))]
     counts = draws(size, n, seed).astype(np.float64)
     if x.size < 2:
-        return np.zeros(n)
+        return np.full(n, np.nan)
     # Centred on the whole sample's means: raw sums of squares would cancel for labels far from 0.
     centre_x, centre_y = x.mean(), y.mean()
     x, y = x - centre_x, y - centre_y
@@ -39,9 +40,9 @@ def replicates(groups: ArrayLike, prediction: ArrayLike, target: ArrayLike, *, n
     spread = var_x + var_y + (mean_x - mean_y + float(centre_x - centre_y)) ** 2
     # What rounding leaves of a constant's variance counts as 0, as `ccc` has it.
     tiny = 1e-12
-    flat = (var_x <= tiny * mean_xx) | (var_y <= tiny * mean_yy) | (spread <= 0)
+    undefined, flat = var_y <= tiny * mean_yy, (var_x <= tiny * mean_xx) | (spread <= 0)
     scores: Floats = np.where(flat, 0.0, 2 * (mean_xy - mean_x * mean_y) / np.where(flat, 1.0, spread))
-    return np.clip(scores, -1.0, 1.0)
+    return np.where(undefined, np.nan, np.clip(scores, -1.0, 1.0))
 
 
 def replicates_mean(groups: ArrayLike, values: ArrayLike, *, n: int = 1000, seed: int = 0) -> Floats:

@@ -27,6 +27,9 @@ ADVICE = {
     "unreadable": "", "no predictions": _AGAIN, "labels differ": _MIX,
     "conditions disagree": "train those folds again with --overwrite",
     "mixed settings": _MIX, "mixed corpus": _MIX, "leaking split": "",
+    "class not trained": "it can't be predicted: give training rows of it, or leave it out (data.classes)",
+    "classes alike": "if they are one, spell them alike, or join them (data.classes)",
+    "silent recordings": "listen to them: without a voice they teach and test nothing",
     "NaN predictions": "look at those rows (silence? a broken file?), then clip gradients and lower the rates",
     "constant predictions": "nothing is learned: a higher learning rate for the head, a larger batch, no NaN inputs",
     "collapse to one class": "a smaller learning rate, less dropout, a loss that weighs classes alike",
@@ -58,6 +61,7 @@ ADVICE = {
     "seeds differ more than folds":
         "the folds tell less than chance does: more seeds before any comparison, their ensemble, weight averaging",
     "test above valid": "who is in which part, by chance: judge by the mean over folds, not by this fold",
+    "speakers unknown": "a score on known voices is better than one on new ones: name the speakers, if you can",
     "sharing allowed": "train.log names what is shared; without data.allow_shared a leaking split is refused",
     "data-bound": "more loader workers (--train.workers), a faster disk",
     "memory nearly full": "--train.budget at half of what train.log names: it doesn't change the loss",
@@ -181,9 +185,18 @@ def _unsure(study: Study, comparison: Comparison) -> Iterator[Flag]:
             yield Flag("gain within its interval", "comparison", words, size=abs(one.estimate.value))
 
 
+def _of_data(study: Study) -> Iterator[Flag]:
+    """Yield what misleads in the data of a run, as environment.json tells it."""
+    for run in study.measured:
+        signs = run.environment.get("signs")
+        for sign in signs if isinstance(signs, list) else ():
+            if isinstance(sign, dict):
+                yield Flag(text(sign.get("kind")), run.name, text(sign.get("evidence")))
+
+
 _FINDERS: tuple[Callable[[Study], Iterable[Flag]], ...] = (
-    _unfinished, _mixed, leaks.leaks, ranges.predictions, ranges.averages, learning_curves.losses, ranges.scales,
-    learning_curves.scores_over_epochs, learning_curves.choices, _seeds, learning_curves.waiting,
+    _unfinished, _mixed, _of_data, leaks.leaks, ranges.predictions, ranges.averages, learning_curves.losses,
+    ranges.scales, learning_curves.scores_over_epochs, learning_curves.choices, _seeds, learning_curves.waiting,
     learning_curves.memory, gaps.train_and_valid, gradients.flags,
 )  # fmt: skip
 """What looks for flags of runs, in the order of what is read."""

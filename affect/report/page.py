@@ -23,7 +23,7 @@ from affect.tables import counted, escaped, flat, grid, slug, text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ABOVE = ("presence", "class_counts", "classes", "command")
+_ABOVE = ("presence", "class_counts", "classes", "command", "signs")
 """What of an environment is told elsewhere."""
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from affect.errors import AffectError
 from affect.tables import counted
-from affect.task import TRAIN, Batch, Evaluation, Row, Task, Term, Weighting, measured
+from affect.task import TRAIN, Batch, Evaluation, Measure, Row, Task, Term, Weighting, measured
 from affect.training import (
     checkpoint,
     memory,
@@ -312,8 +312,9 @@ class Run:
         now = self.state.step - 1
         epoch = self.schedule.epoch(now)
         if self._evaluates(now):
-            scores = {e.name: measured(self.measures, self.predict(e)) for e in self.each_epoch}
-            self._judge(scores, epoch)
+            rows = {e.name: self.predict(e) for e in self.each_epoch}
+            self._judge({name: measured(self.measures, predicted) for name, predicted in rows.items()}, epoch)
+            self._check_defined(rows)
         if (epoch + 1) % self.recipe.train.checkpoint_every == 0 or self.done:
             self.save()
 
@@ -339,6 +340,21 @@ class Run:
             self.log(logging.INFO, line)
         if self.start.watch is not None:
             self.start.watch(epoch, score)
+
+    def _check_defined(self, rows: Mapping[str, list[Row]]) -> None:
+        """Raise AffectError, before more is trained, where the labels themselves define no score to choose by."""
+        # Of a stack the other runs go on; this one ends with the same words.
+        if self.state.best_step or self.start.stacked:
+            return
+        perfect = {name: {self.measures[0].name: _of_labels(self.measures[0], own)} for name, own in rows.items()}
+        if not math.isfinite(selected(self.task, perfect)):
+            raise self._undefined()
+
+    def _undefined(self) -> AffectError:
+        return AffectError(
+            f"{self.folder}: {self.measures[0].shown} was defined on no evaluation (fewer than two labels, or all "
+            "the same), so that no weights were chosen: --train.choose last keeps the last ones"
+        )
 
     def _told(self, scores: Scores) -> str:
         """Return the scores of the evaluation that selects, and the first score of each other one, in words."""
@@ -420,10 +436,7 @@ class Run:
         """Return the best weights on every rank, the mean of the best few where the recipe asks for it."""
         best = self.checkpoints / checkpoint.BEST / checkpoint.MODEL
         if not self.state.best_step:
-            raise AffectError(
-                f"{self.folder}: {self.measures[0].shown} was defined on no evaluation (fewer than two labels, or all "
-                "the same), so that no weights were chosen: --train.choose last keeps the last ones"
-            )
+            raise self._undefined()
         if not best.is_file():
             raise AffectError(f"{self.checkpoints} holds no best weights: --resume never trains anew")
         if len(self.state.candidates) > 1:
@@ -445,3 +458,16 @@ def selected(task: Task, scores: Mapping[str, Mapping[str, float]]) -> float:
     first = task.measures[0].name
     names = [evaluation.name for evaluation in task.evaluations() if evaluation.selects]
     return float(np.mean([scores[name][first] for name in names]))
+
+
+def _of_labels(measure: Measure, rows: Sequence[Row]) -> float:
+    """Return the score of predictions that are right wherever there is a label: NaN where labels define none."""
+    right: list[Row] = []
+    for row in rows:
+        labels = {name: value for name, value in row["target"].items() if value is not None and value == value}
+        right.append({**row, "prediction": {**row["prediction"], **labels}})
+    try:
+        return measure.score(right)
+    except (AffectError, ValueError, TypeError, KeyError):
+        # A task whose rows say it otherwise.
+        return 0.0

@@ -72,9 +72,10 @@ def read(folder: Path) -> State:
 def judge(state: State, score: float, sign: int, epoch: int, recipe: Recipe) -> tuple[bool, list[str]]:
     """Take a validation score into `state`; return whether the weights are the best so far, and what to tell.
 
-    `sign` is 1 where higher scores are better, else -1. A score that is not defined (NaN) is never better. The weights
-    kept, early stopping (`train.min_delta`) and the plateau schedule (`optim.plateau_delta`) each have a bar of their
-    own: a score that is barely better is kept, but does not put off the end.
+    `sign` is 1 where higher scores are better, else -1. A score that is not defined (NaN) is never better, nor a
+    reason to stop before one was. The weights kept, early stopping (`train.min_delta`) and the plateau schedule
+    (`optim.plateau_delta`) each have a bar of their own: a score that is barely better is kept, but puts off
+    no end.
     """
     train, optim = recipe.train, recipe.optim
     last = train.choose == "last"
@@ -88,7 +89,8 @@ def judge(state: State, score: float, sign: int, epoch: int, recipe: Recipe) -> 
         state.best, state.best_step, state.best_epoch = (score if math.isfinite(score) else None), state.step, epoch
     if last or beats(state.mark, train.min_delta):
         state.mark, state.worse = (score if math.isfinite(score) else state.mark), 0
-    else:
+    elif math.isfinite(score) or state.mark is not None:
+        # What was never defined yet is not worse than anything.
         state.worse += 1
     if beats(state.flat_mark, optim.plateau_delta * abs(state.flat_mark or 0.0)):
         state.flat_mark, state.flat = score, 0

@@ -138,8 +138,23 @@ def test_inspect_takes_scale_and_columns(affect, rated):
     code, out, _ = affect("inspect", rated, *THEIRS)
     assert out.startswith("csv_folder: 4 utterances")
     assert "scale: 1 to 7, inferred" in out
+    code, out, _ = affect("inspect", rated)
+    assert code == 0 and out.startswith("csv_folder: 4 utterances"), "by the columns that it proposes"
+    mapping = "path=FileName speaker=SpkrID valence=EmoVal arousal=EmoAct split=Split_Set"
+    assert f"columns: read as with --data.columns {mapping}, which training needs" in out
+    (rated / "table.csv").write_text("a,b\n1,2\n")
     code, out, err = affect("inspect", rated)
-    assert_one_line(code, err, "has no column 'path'", "FileName")
+    assert_one_line(code, err, "has no column 'path'; it has: a, b")
+
+
+def test_inspect_takes_raters_and_decimal_commas(affect, rated):
+    lines = ["path;speaker;valence;arousal", "0.wav;s;1,5;2", "0.wav;s;2,5;3", "1.wav;t;4,5;4"]
+    (rated / "table.csv").write_text("\n".join(lines) + "\n")
+    code, out, err = affect("inspect", rated, "--decimal", ",")
+    assert_one_line(code, err, "differ in labels", "--data.raters mean")
+    code, out, _ = affect("inspect", rated, "--decimal", ",", "--raters", "mean")
+    assert code == 0 and "labels: means of 3 rows of 2 recordings; Krippendorff's alpha: valence" in out
+    assert "valence: mean 3.250" in out
 
 
 def test_inspect_lists_ten_exclusions_or_all(affect, rated):

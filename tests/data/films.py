@@ -56,11 +56,13 @@ def film(
     return file.getvalue()
 
 
-def song(samples, rate=16_000, form="mp4", codec="aac"):
+def song(samples, rate=16_000, form="mp4", codec="aac", bit_rate=None):
     """Return the bytes of a container with sound alone (int16 [1, S])."""
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
         track = container.add_stream(codec, rate=rate, layout="mono")
+        if bit_rate is not None:
+            track.bit_rate = bit_rate
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
         frame.sample_rate = rate
         container.mux(track.encode(frame))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from affect.data import audio
 from affect.errors import AffectError
+from tests.data.films import film, song
 
 REAL = Path(os.environ.get("AFFECT_REAL_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 
@@ -213,3 +214,47 @@ def test_a_piece_is_as_in_the_whole(tmp_path, rate, channels):
         audio.span(tmp_path / "a.flac", 47_000, 1_010)
     with pytest.raises(AffectError, match="ends 5 samples"):
         audio.span(tmp_path / "a.flac", 60_000, 5)
+
+
+PYAV = {"m4a": ("ipod", "aac"), "mp4": ("mp4", "aac"), "webm": ("webm", "libopus"), "aac": ("adts", "aac"),
+        "wma": ("asf", "wmav2")}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def songs():
+    """A tone of two seconds in each format that PyAV reads."""
+    samples = (2**15 * tone(48_000, 2.0)).astype(np.int16)[None]
+    facts = {"rate": 48_000, "bit_rate": 64_000}
+    return {ending: song(samples, form=form, codec=codec, **facts) for ending, (form, codec) in PYAV.items()}
+
+
+@pytest.mark.parametrize("ending", PYAV)
+def test_formats_of_pyav(tmp_path, songs, ending):
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(songs[ending])
+    samples = audio.load(path)
+    assert len(samples) == pytest.approx(32_000, abs=2_000)
+    spectrum = np.abs(np.fft.rfft(samples[8_000:24_000] * np.hanning(16_000)))
+    assert spectrum.argmax() == pytest.approx(440, abs=1) and 0.35 < np.abs(samples[8_000:24_000]).max() < 0.45
+    np.testing.assert_array_equal(audio.load(songs[ending]), samples)
+    info = audio.check(path)
+    assert (info.rate, info.channels) == (48_000, 1) and info.duration == pytest.approx(len(samples) / 16_000, abs=1e-3)
+    piece = audio.span(path, 8_000, 4_000)
+    np.testing.assert_allclose(piece, samples[8_000:12_000], atol=1e-4)
+    with audio.stream(path) as (_, blocks):
+        np.testing.assert_allclose(np.concatenate(list(blocks)), samples, atol=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.99, 0.6])
+@pytest.mark.parametrize("ending", PYAV)
+def test_truncated_formats_of_pyav(tmp_path, songs, ending, share):
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(songs[ending][: int(len(songs[ending]) * share)])
+    refused(path, "truncated")
+
+
+def test_a_film_without_sound_and_other_files(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(film([0, 50, 100]))
+    refused(tmp_path / "a.mp4", "has no sound")
+    (tmp_path / "b.m4a").write_text("speech, honestly")
+    refused(tmp_path / "b.m4a", "not readable")

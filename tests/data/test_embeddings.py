@@ -59,5 +59,30 @@ def test_what_is_not_there_or_damaged_is_named(tmp_path):
     with pytest.raises(AffectError, match="there is no"):
         embeddings.add(utterances(), tmp_path / "nothing.parquet")
     (tmp_path / "a.npy").write_bytes(b"x")
-    with pytest.raises(AffectError, match="can't be read"):
+    with pytest.raises(AffectError, match="a.npy is no readable npy file"):
         embeddings.add(utterances(), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["complex64", "M8[s]", "O", "U4"])
+def test_a_folder_of_what_are_no_numbers(tmp_path, kind):
+    for name in VALUES:
+        np.save(tmp_path / f"{name}.npy", np.array([1, 2]).astype(kind))
+    with pytest.raises(AffectError, match="b.npy holds .*, not float16") as caught:
+        embeddings.add(utterances(), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_lines_of_a_table_end_at_line_ends_alone_and_names_come_once(tmp_path):
+    odd = "a\u2028\x85b"
+    path = tmp_path / "table.jsonl"
+    path.write_text(json.dumps({"id": odd, "embedding": [1.0]}, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert embeddings.add(Dataset.from_dict({"id": [odd]}), path)[embeddings.COLUMN][:] == [[1.0]]
+    for rows, said in (
+        ([{"id": "a", "embedding": [1.0]}, {"id": "a", "embedding": [2.0]}], "it has 'a' more than once"),
+        ([{"id": "a", "embedding": ["1"]}], "holds <U1, and no numbers"),
+    ):
+        with pytest.raises(AffectError, match=said):
+            embeddings.add(utterances(), jsonl(tmp_path, rows))
+    path.write_text("[" * 100_000)
+    with pytest.raises(AffectError, match="table.jsonl:1: it is no JSON"):
+        embeddings.add(utterances(), path)

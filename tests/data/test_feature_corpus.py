@@ -193,8 +193,13 @@ def test_folders_that_cannot_be_read(folder, tmp_path):
     with pytest.raises(AffectError, match=r"has both a\.npy and a folder a"):
         read_table(folder, NAMES, tmp_path / "cache")
     (folder / "a").rmdir()
+    # Links that lead nowhere are no files.
     (folder / "b.npy").symlink_to("nowhere.npy")
-    with pytest.raises(AffectError, match=r"b\.npy cannot be read"):
+    (folder / "c.npy").symlink_to("c.npy")
+    assert read_table(folder, NAMES, tmp_path / "cache").states.tolist() == [PRESENT, ABSENT, ABSENT]
+    (folder / "b.npy").unlink()
+    os.mkfifo(folder / "b.npy")
+    with pytest.raises(AffectError, match=r"b\.npy cannot be read \(it is a FIFO and no file\)"):
         read_table(folder, NAMES, tmp_path / "cache")
 
 

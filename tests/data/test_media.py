@@ -50,6 +50,12 @@ def test_csv(files):
     assert first.sound == files / "a.mp4" and second.sound == files / "c.wav"
 
 
+@pytest.mark.parametrize("mark", "\u2028\u2029\x0b\x0c\x1c\x1d\x1e\x85")
+def test_a_text_may_hold_what_str_splitlines_breaks_at(tmp_path, mark):
+    media = read_media(table(tmp_path, f"name,text\na,None{mark}NA\n001,null\n"))
+    assert [(medium.name, medium.text) for medium in media] == [("a", f"None{mark}NA"), ("001", "null")]
+
+
 def test_csv_with_other_names_and_root(files, tmp_path):
     path = table(tmp_path, "\ufefffile; utt ;words\na.mp4;u1; hi \nbelow/b.MKV;u2;\n")
     media = read_media(path, columns={"video": "file", "name": "utt", "text": "words"}, root=files)
@@ -91,7 +97,7 @@ def test_tables_that_cannot_be_used(files, text, words):
 
 def test_a_missing_file_among_others_is_left_to_whoever_reads_it(files):
     media = read_media(table(files, "name,audio\na,c.wav\nb,gone.wav\n"))
-    with pytest.raises(AffectError, match="gone.wav: no such media file"):
+    with pytest.raises(AffectError, match="gone.wav: no such audio file"):
         video.audio_of(media[1].audio)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -250,6 +251,25 @@ def test_clips_with_the_same_features_in_two_parts_are_said(made):
     assert "copies: 1 clips have the features of one in another part, c07 (test) those of c05 (train)" in made(
         samples
     ).describe().replace(" for one", "")
+
+
+def test_copies_are_said_in_whatever_parts_the_clips_come_to_be(made, caplog):
+    samples = clips()
+    for other, one in ((7, 5), (13, 5), (9, 1)):
+        samples[other] = replace(samples[other], features=samples[one].features)
+    corpus = made(samples)
+    assert (
+        "copies: 3 clips have the features of one in the same part, c07 () those of c05 () for one" in corpus.describe()
+    )
+    for fold in range(1, 9):
+        caplog.clear()
+        parts = split(corpus, way(corpus, "source"), fold)
+        part_of = {name: part for part, own in parts.items() for name in own["id"]}
+        # c05 and c13 are of one source, c07 of another; c09 and c01 are of one.
+        told = [record.getMessage() for record in caplog.records if "leaks" in record.getMessage()]
+        assert bool(told) == (part_of["c05"] != part_of["c07"])
+        assert all(f"c05 ({part_of['c05']})" in line and f"c07 ({part_of['c07']})" in line for line in told)
+        assert f"c05 ({part_of['c05']}) = c13 ({part_of['c13']})" in caplog.text
 
 
 def test_a_generated_corpus_is_made_once_and_read(tmp_path):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affect.data import splits
+from affect.data.parts import part_of
 from affect.errors import AffectError
 
 PAIRS = (("train", "valid"), ("train", "test"), ("valid", "test"))
@@ -227,9 +228,65 @@ def test_empty_parts_and_columns():
         splits.split(
             dyads().map(lambda row: {"session": "" if "01_scene0_F0" in row["id"] else row["session"]}), "session", 1
         )
-    with pytest.raises(AffectError, match="some utterances have no speaker"):
+    with pytest.raises(AffectError, match="no utterance has a speaker: whether parts share one cannot be told"):
         splits.split(dyads().map(lambda row: {"speaker": ""}), "session", 1)
+    with pytest.raises(AffectError, match="16 of 160 utterances have no speaker"):
+        splits.split(dyads().map(lambda row: {"speaker": row["speaker"].replace("Ses01F", "")}), "session", 1)
     with pytest.raises(AffectError, match="no column 'speaker'"):
         splits.split(dyads().remove_columns("speaker"), "session", 1)
     with pytest.raises(AffectError, match="names no test part; its values are: 'train'"):
         splits.folds(dyads().map(lambda row: {"split": "train"}), "column")
+
+
+@pytest.mark.parametrize("speakers", ["none", "some", "no column"])
+def test_an_official_split_needs_no_speakers_and_says_what_cannot_be_told(speakers, caplog):
+    data = dyads()
+    if speakers == "no column":
+        data = data.remove_columns("speaker")
+    else:
+        kept = "" if speakers == "none" else "Ses02"
+        data = data.map(lambda row: {"speaker": row["speaker"] if kept and kept not in row["speaker"] else ""})
+    assert set(splits.split(data, "column", 1)["test"]["session"]) == {"Ses01"}
+    assert "a split by column: " in caplog.text and "whether parts share one cannot be told" in caplog.text
+    told = splits.unnamed(data, range(len(data)))
+    assert told.startswith(
+        {"none": "no utterance has a speaker", "some": "32 of 160", "no column": "the corpus"}[speakers]
+    )
+
+
+def test_known_speakers_are_held_apart_beside_unknown_ones():
+    data = dyads().map(lambda row: {"speaker": "x" if "scene0" in row["id"] else ""})
+    with pytest.raises(AffectError, match="share 1 of the speakers, 'x'"):
+        splits.split(data, "column", 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [("train", "train"), ("TRN", "train"), (" Training ", "train"), ("dev", "valid"), ("Development", "valid"),
+     ("val", "valid"), ("devel", "valid"), ("tst", "test"), ("eval", "test"), ("Evaluation", "test"), ("Test1", "test"),
+     ("test-clean", "test"), ("testing", "test"), ("eval2", "test"), ("tst_b", "test"), ("evaluated", ""),
+     ("trained", ""), ("", ""), ("fold1", "")],
+)  # fmt: skip
+def test_words_for_parts(value, part):
+    assert part_of(value) == part
+
+
+@pytest.mark.parametrize("kind", ["session", "speaker", "column", "script"])
+def test_the_same_recording_in_two_parts_is_refused_with_its_pairs(kind, caplog):
+    data = dyads()
+    parts = splits.split(data, kind, 1, allow_shared=kind == "column")
+    pairs = [(parts["train"]["id"][k], parts["test"]["id"][k]) for k in range(2)]
+    same = {name: "".join(pair) for pair in pairs for name in pair}
+    copied = data.add_column("digest", [same.get(name, name) for name in data["id"]])
+    told = ", ".join(f"{one} (train) = {other} (test)" for one, other in pairs)
+    words = f"a split by {kind} leaks: 2 recordings are in two parts under two names: {told}"
+    if kind != "column":
+        with pytest.raises(AffectError) as caught:
+            splits.split(copied, kind, 1)
+        assert str(caught.value) == f"{words} (allow_shared accepts it)"
+    assert len(splits.split(copied, kind, 1, allow_shared=True)["test"]) and words in caplog.text
+    # Of texts alone the same words are said, and may be meant.
+    texts = copied.rename_column("digest", "transcript").add_column("digest", [""] * len(copied))
+    caplog.clear()
+    splits.split(texts, kind, 1, allow_shared=kind == "column")
+    assert words.replace("recordings", "texts") in caplog.text

@@ -68,7 +68,7 @@ def test_groups_without_a_label_keep_the_drawing() -> None:
     same = replicates(index, prediction, gone, n=50)
     assert same.shape == (50,)
     assert not np.allclose(same, replicates(index[index >= 5], prediction[index >= 5], target[index >= 5], n=50))
-    assert replicates(index, prediction, np.full(len(index), np.nan), n=5).tolist() == [0.0] * 5
+    assert np.isnan(replicates(index, prediction, np.full(len(index), np.nan), n=5)).all()
 
 
 def test_constant_predictions_give_nought() -> None:
@@ -93,3 +93,11 @@ def test_bad_input_is_refused() -> None:
         replicates(["a", "b"], [1.0, 2.0, 3.0], [1.0, 3.0, 2.0])
     with pytest.raises(ValueError, match="not finite"):
         replicates(["a", "b"], [1.0, np.nan], [1.0, 3.0])
+
+
+def test_resamples_whose_labels_are_all_the_same_have_no_score() -> None:
+    """0 would pull the interval of a good model towards a bad one."""
+    index, target = np.arange(4), np.array([1.0, 1.0, 1.0, 3.0])
+    samples = replicates(index, target, target, n=200)
+    assert 0 < np.isnan(samples).sum() < 200
+    assert samples[~np.isnan(samples)] == pytest.approx(1.0)

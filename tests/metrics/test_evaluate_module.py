@@ -22,6 +22,9 @@ def test_the_module_of_evaluate_equals_ours() -> None:
         ccc(prediction, target), abs=1e-12
     )
     assert module.compute(predictions=[2.0, 2.0, 2.0], references=[1.0, 2.0, 3.0]) == {"ccc": 0.0}
+    for undefined in ([1.0, 1.0, 1.0], [1.0, np.nan, np.nan]):
+        score = module.compute(predictions=[1.0, 2.0, 3.0], references=undefined)["ccc"]
+        assert np.isnan(score) and np.isnan(ccc([1.0, 2.0, 3.0], undefined))
     with pytest.raises(ValueError, match="finite"):
         module.compute(predictions=[1.0, np.nan], references=[1.0, 2.0])
 

@@ -669,3 +669,17 @@ def test_what_may_change_between_sessions_is_no_mixed_setting(tmp_path: Path, wr
         (recipe[part] if part else recipe)[field] = value
         path.write_text(json.dumps(recipe), encoding="utf-8")
     assert not [flag for flag in flags(read(tmp_path / "run")) if flag.kind == "mixed settings"]
+
+
+def test_what_a_run_says_of_its_data_is_flagged_once(tmp_path: Path, write_run) -> None:
+    signs = [{"kind": "silent recordings", "evidence": "2 of 9 recordings are silent or constant: a, b"},
+             {"kind": "class not trained", "evidence": "test has 'fear' (1), of which train has none"}]  # fmt: skip
+    for fold in (1, 2):
+        environment = {"signs": signs[: 3 - fold], "ratings": "means of 9 rows of 3 recordings"}
+        write_run(tmp_path / "x", fold, {"valence": 0.5, "arousal": 0.5}, environment=environment)
+    told = {flag.kind: flag for flag in flags(read(tmp_path / "x")) if flag.kind in {sign["kind"] for sign in signs}}
+    assert told["silent recordings"].where == "2 of 2 runs, the first seed0/fold1"
+    assert told["class not trained"].evidence == signs[1]["evidence"] and told["class not trained"].advice
+    text = report.write(tmp_path / "x").read_text()
+    assert "Labels are means of 9 rows of 3 recordings" in text and "test has 'fear' (1)" in text
+    assert "{'kind'" not in text, "a sign stands among the flags alone"

@@ -67,12 +67,13 @@ def test_a_score_that_was_never_defined_is_one_line(tmp_path, value, caplog):
         f"{folder}: CCC-V was defined on no evaluation (fewer than two labels, or all the same), so that no weights "
         "were chosen: --train.choose last keeps the last ones"
     )
-    assert [line["scores"]["ccc_valence"] for line in lines(folder, "eval")] == [None, None]
-    assert [(line["score"], line["kept"]) for line in lines(folder, "selection")] == [(None, False)] * 2
+    # No second epoch: what labels don't define, no training will.
+    assert [line["scores"]["ccc_valence"] for line in lines(folder, "eval")] == [None]
+    assert [(line["score"], line["kept"]) for line in lines(folder, "selection")] == [(None, False)]
     assert "NaN" not in (folder / "metrics.jsonl").read_text()
     assert not (folder / "checkpoints" / "best").exists()
     text = (folder / "train.log").read_text()
-    assert text.count("CCC-V is not defined on this evaluation, which chooses no weights") == 2
+    assert text.count("CCC-V is not defined on this evaluation, which chooses no weights") == 1
 
 
 @pytest.mark.parametrize("value", [math.nan, 2.0])
@@ -112,3 +113,15 @@ def test_a_measure_that_is_lower_where_it_is_better_chooses_the_lowest(tmp_path)
     (end,) = lines(folder, "end")
     assert end["best_epoch"] == found.index(min(found)) != found.index(max(found))
     assert end["scores"]["valid"]["mse_arousal"] == pytest.approx(min(found), rel=1e-5)
+
+
+def test_a_score_that_is_defined_later_is_waited_for(tmp_path, monkeypatch):
+    """Undefined is not nought: three epochs without a score are no three epochs without a better one."""
+    real, given = run_state.judge, iter([math.nan, math.nan, math.nan, 0.2, 0.3, 0.1])
+
+    def judge(state, score, *rest):
+        return real(state, next(given), *rest)
+
+    monkeypatch.setattr(run_state, "judge", judge)
+    train(ToyTask(recipe(train={"epochs": 6, "patience": 2})), tmp_path / "run")
+    assert [line["kept"] for line in lines(tmp_path / "run", "selection")] == [False, False, False, True, True, False]

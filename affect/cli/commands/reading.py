@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -64,6 +65,8 @@ def inspect(
     corpus: LayoutName = "auto",
     scale: tuple[float, float] | None = None,
     columns: tuple[str, ...] = (),
+    raters: Literal["mean"] | None = None,
+    decimal: Literal[".", ","] = ".",
     labels: str | None = None,
     audio: str | None = None,
     subset: str | None = None,
@@ -87,6 +90,8 @@ def inspect(
         corpus: Its layout; auto looks.
         scale: Lowest and highest label of your own data; inferred from the labels when not given.
         columns: OURS=THEIRS for each column that has another name in your own data.
+        raters: Of your own data with a row a rater: mean averages them.
+        decimal: The sign before decimals in your own data.
         labels: The file with the labels, where a folder has several; npz or csv where they are there in both forms.
         audio: The folder of recordings, where it is not that of the labels.
         subset: The configuration of a source on the Hub.
@@ -99,15 +104,17 @@ def inspect(
         video_feature: Features that are video's.
         every: List all that is left out, not the first ten.
     """
-    if scale is not None and not scale[0] < scale[1]:
-        raise AffectError(f"--scale must be low then high, not {scale[0]:g} {scale[1]:g}")
+    if scale is not None and not -math.inf < scale[0] < scale[1] < math.inf:
+        raise AffectError(f"--scale must be low then high, both finite, not {scale[0]:g} {scale[1]:g}")
     asked: dict[str, Any] = {
-        "scale": scale, "columns": corpora.mapping(columns), "labels": labels, "audio": audio, "subset": subset,
+        "scale": scale, "columns": corpora.mapping(columns), "raters": raters, "labels": labels, "audio": audio,
+        "subset": subset,
         "revision": revision, "limit": limit, "streaming": streaming,
         "audio_feature": audio_feature, "text_feature": text_feature, "video_feature": video_feature,
     }  # fmt: skip
     # A limit of 0 is a mistake for the reader to name, not one that was not given.
     given = {name: value for name, value in asked.items() if value or value == 0 and name == "limit"}
+    given |= {"decimal": decimal} if decimal != "." else {}
     print(_described(corpus, root, given, options, None if every else LISTED))
 
 

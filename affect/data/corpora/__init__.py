@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ ALL = {
     "emobank": "affect.data.corpora.emobank",
     "csv_folder": "affect.data.corpora.csv_folder",
     "hub": "affect.data.corpora.hub_dataset",
+    "audformat_database": "affect.data.corpora.audformat_database",
     "synthetic": "affect.data.corpora.synthetic",
     "mer2023": "affect.data.corpora.mer2023",
     "generated": "affect.data.corpora.generated",
@@ -113,8 +115,16 @@ def read(kind: Kind[C], corpus: str, root: str | Path, *, name: str | None = Non
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         hint = nearest(unknown[0], allowed) if allowed else "it has none"
         raise AffectError(f"corpus {corpus!r} has no option {unknown[0]!r}: {hint}")
+    _check_scale(options.get("scale"))
     made = reader.read(str(root), **options)
     return cast(C, made if name is None else replace(made, name=name))
+
+
+def _check_scale(scale: Any) -> None:
+    """Raise AffectError for a scale, or one of several by name, that does not go from low to high or has no end."""
+    for low, high in scale.values() if isinstance(scale, Mapping) else [] if scale is None else [scale]:
+        if not -math.inf < low < high < math.inf:
+            raise AffectError(f"a scale goes from low to high and has ends, not from {low:g} to {high:g}")
 
 
 def detect(root: str | Path) -> str:

@@ -1,101 +1,111 @@
-"""Any folder of recordings with a table of labels: `labels.csv`, or the only CSV file there.
+"""Any folder of recordings with a table of labels: `labels.csv` (or .tsv), or the only table there.
 
 Columns `path, speaker, valence, arousal` (or `emotion` in their place) and, where known, `id, dominance, emotion,
-split, session, dialogue, start` (seconds into the dialogue), `transcript, gender, script`. All other columns stay as
-they are called: labels where they hold numbers alone, else groups, which may be held out. A corpus with other names is
-read with `columns`, as MSP-Podcast could be (it has a reader of its own):
+split, session, dialogue, start` (seconds into the dialogue), `transcript, gender, script`, in any case. With `end` or
+`duration`, too, a row is the part of its recording from `start` on; with `split`, speakers may be unknown. Files may be
+named with backslashes, in another case or without their ending. Beside the files of a Kaldi data folder a table needs
+the names of utterances and labels alone. All other columns stay as they are called: labels where they hold numbers
+alone, else groups, which may be held out. A corpus with other names is read with `columns`, as MSP-Podcast could be (it
+has a reader of its own):
 `read(root, labels="Labels/labels_consensus.csv", audio="Audios", scale=(1, 7), columns={"path": "FileName",
 "speaker": "SpkrID", "valence": "EmoVal", "arousal": "EmoAct", "dominance": "EmoDom", "split": "Split_Set"})`.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from affect.data.corpora.labels import UnusableError, label, labelled, number, read_csv, rows_of
+from affect.data.corpora import kaldi_files
+from affect.data.corpora.columns import matched
+from affect.data.corpora.labels import rows_of
 from affect.data.corpora.layout import Layout
-from affect.data.corpora.utterances import Row, corpus_of_rows, own_columns, verified
-from affect.data.corpus import LABELS, Corpus
+from affect.data.corpora.named_files import NamedFiles
+from affect.data.corpora.own_rows import OPTIONAL, REQUIRED, OwnRows, names_of
+from affect.data.corpora.raters import names_rater
+from affect.data.corpora.utterances import corpus_of_files, own_columns
+from affect.data.corpus import Corpus, Exclusion
+from affect.data.files import unnamed
+from affect.data.table_file import SEPARATORS, Cells, read_csv
 from affect.errors import AffectError
 
-REQUIRED = ("path", "speaker", "valence", "arousal")
-OPTIONAL = ("id", "dominance", "emotion", "split", "session", "dialogue", "start", "transcript", "gender", "script")
+Records = list[tuple[int, Cells]]
 
 
 def read(
     root: str | Path, *, labels: str | None = None, audio: str | None = None, columns: Mapping[str, str] | None = None,
-    scale: tuple[float, float] | None = None,
+    scale: tuple[float, float] | None = None, raters: str | None = None, decimal: str = ".",
 ) -> Corpus:  # fmt: skip
     """Return the rows of a CSV whose recording is sound and whose labels lie on `scale`; others are excluded.
 
     `labels` names the CSV and `audio` the folder of recordings, both below `root`; `columns` maps our names to the
-    file's. An empty label is missing (NaN). Raises AffectError where the file or a required column is missing.
+    file's. An empty label is missing (NaN). `raters` averages several rows of one recording (`raters.MEAN`), `decimal`
+    stands before fractions. Raises AffectError where the file or a required column is missing, and for several rows of
+    one recording that differ in labels and are not to be averaged.
     """
     folder = Path(root)
     table = find_table(folder, labels)
-    names = {name: (columns or {}).get(name, name) for name in (*REQUIRED, *OPTIONAL)}
     CORPUS.check_columns(columns or ())
-    present, records = read_csv(table, (), separators=",;\t")
-    # Classes alone are labels too.
-    needed = [name for name in REQUIRED if not (names["emotion"] in present and name in LABELS)]
-    for name in (*needed, *(columns or ())):
-        if names[name] not in present:
-            raise AffectError(f"{table} has no column {names[name]!r}; it has: {', '.join(present) or 'none'}")
-    further = own_columns(present, names.values())
+    present, records = read_csv(table, (), separators=SEPARATORS)
+    present, records, exclusions = _with_kaldi(table, present, records, columns or {})
+    names = names_of(table, present, columns or {})
+    further = [name for name in own_columns(present, names.values()) if raters is None or not names_rater(name)]
     sounds = (folder / audio) if audio else table.parent
+    files = NamedFiles(sounds)
+    makes = OwnRows(names=names, further=further, files=files, scale=scale, decimal=decimal)
+    rows, unusable = rows_of(records, makes.row, names["path"], table)
+    named = [files.place(cells[names["path"]]) for _, cells in records]
+    exclusions += [*unusable, *unnamed(sounds, named, f"recording that no line of {table.name} names")]
+    return corpus_of_files(CORPUS, rows, exclusions, root=folder, scale=scale, further=further, raters=raters)
 
-    def make(cells: Mapping[str, str]) -> Row:
-        ours = {name: cells.get(column, "") for name, column in names.items()}
-        return {**{column: cells[column] for column in further}, **_row(ours, sounds, scale)}
 
-    rows, exclusions = rows_of(records, make, names["path"], table)
-    kept, left_out = verified(CORPUS.name, rows, exclusions)
-    return corpus_of_rows(CORPUS, kept, left_out, root=folder, scale=scale, further=further)
+def _with_kaldi(
+    table: Path, present: list[str], records: Records, given: Mapping[str, str]
+) -> tuple[list[str], Records, list[Exclusion]]:
+    """Return columns and records of a table without paths with what Kaldi's files beside it say of their utterances.
+
+    Utterances without a line are exclusions.
+    """
+    utterances = {} if "path" in matched(present, ("path",), given) else kaldi_files.cells(table.parent)
+    counts = {column: sum(cells[column] in utterances for _, cells in records) for column in present}
+    name = max(counts, key=lambda column: counts[column], default="")
+    if not counts.get(name):
+        return present, records, []
+    further = [*dict.fromkeys(column for row in utterances.values() for column in row if column not in present)]
+    filled = [(line, {**dict.fromkeys(further, ""), **utterances.get(row[name], {}), **row}) for line, row in records]
+    left = sorted(utterances.keys() - {row[name] for _, row in records})
+    absent = [Exclusion(what=each, reason=f"utterance without a line in {table.name}") for each in left]
+    if "id" not in present:
+        further.append("id")
+        filled = [(line, {**row, "id": row[name]}) for line, row in filled]
+    return [*present, *further], filled, absent
 
 
 def find_table(folder: Path, labels: str | None = None) -> Path:
-    """Return the CSV file to read; raises AffectError where there is none, or more than one without `labels.csv`."""
+    """Return the table to read; raises AffectError where there is none, or more than one without `labels.csv`."""
     if not folder.is_dir():
         raise AffectError(f"{folder} is not a folder")
     if labels is not None and not (folder / labels).is_file():
         raise AffectError(f"{folder} has no file {labels}")
-    tables = sorted(path for path in folder.glob("*.csv") if not path.name.startswith("._"))
-    if labels is not None or folder / "labels.csv" in tables:
-        return folder / (labels or "labels.csv")
+    if labels is not None:
+        return folder / labels
+    tables = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv") and not path.name.startswith("._")
+    )
+    usual = [path for path in tables if path.stem.lower() == "labels"]
     if not tables:
         raise AffectError(f"{folder} has no labels.csv nor any other CSV file")
-    if len(tables) > 1:
+    if len(tables) > 1 and len(usual) != 1:
         names = ", ".join(path.name for path in tables[:5])
         raise AffectError(f"{folder} has {len(tables)} CSV files ({names}): name the one with the labels labels.csv")
-    return tables[0]
-
-
-def _row(cells: Mapping[str, str], folder: Path, scale: tuple[float, float] | None) -> Row:
-    """Return a row by our names; raises UnusableError."""
-    for name in ("path", "speaker"):
-        if not cells[name]:
-            raise UnusableError(f"no {name}")
-    row: Row = {**cells, **{name: label(name, cells[name], scale) for name in LABELS}}
-    labelled(row)
-    try:
-        row["start"] = number(cells["start"])
-    except ValueError:
-        raise UnusableError(f"start is no number: {cells['start'][:40]!r}") from None
-    path = folder / cells["path"]
-    if not os.path.isfile(path):
-        raise UnusableError("missing audio file")
-    row["id"] = cells["id"] or Path(cells["path"]).as_posix()
-    row["path"] = str(path)
-    return row
+    return (usual or tables)[0]
 
 
 CORPUS = Layout(
     name="csv_folder",
     read=read,
     columns=(*REQUIRED, *OPTIONAL),
-    options=("columns", "scale", "labels", "audio"),
+    options=("columns", "scale", "labels", "audio", "raters", "decimal"),
     holds=find_table,
     sign="labels.csv",
     about="Look at how it was recorded, by whom, and whether it was acted.",

@@ -19,10 +19,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from affect.data.corpora.labels import Cells, UnusableError, label, labelled, read_csv, rows_of
+from affect.data.corpora.labels import UnusableError, label, labelled, rows_of
 from affect.data.corpora.layout import Layout
 from affect.data.corpora.utterances import Row, corpus_of_rows, without_repeats
 from affect.data.corpus import Corpus
+from affect.data.table_file import Cells, read_csv
 
 SCALE = (1.0, 5.0)
 COLUMNS = {"valence": "V", "arousal": "A", "dominance": "D"}

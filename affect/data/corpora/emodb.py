@@ -12,6 +12,7 @@ from pathlib import Path
 from affect.data.corpora.layout import Layout
 from affect.data.corpora.utterances import Row, corpus_of_rows, verified
 from affect.data.corpus import Corpus, Exclusion
+from affect.data.endings import SOUND
 
 EMOTIONS = {
     "W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness", "N": "neutral"
@@ -68,7 +69,7 @@ def read(root: str | Path) -> Corpus:
 def _recordings(root: Path) -> list[Path]:
     """Return the recordings in `root`/wav or else in `root`, none where none is named as EmoDB's are."""
     for folder in (root / "wav", root):
-        paths = sorted(path for path in folder.glob("*.wav") if not path.name.startswith("._"))
+        paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SOUND and path.name[0] != ".")
         if any(_NAME.match(path.stem) for path in paths):
             return paths
     return []

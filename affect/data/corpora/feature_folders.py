@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, Features, Value
 
-from affect.cache import cache_folder
+from affect.cache import cache_folder, kept_json
+from affect.data import copies
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
 from affect.data.feature_corpus import ABSENT, MODALITIES, PRESENT, FeatureCorpus, Stream, Table, read_table
+from affect.data.files import open_file
 from affect.data.label_file import read_header
 from affect.errors import AffectError, first_line, nearest
 
@@ -57,6 +59,7 @@ def corpus_of_features(
         tables.append(table)
         absences += _absences(layout.name, streams[-1], ids, table)
         digest.update(json.dumps([modality, feature, table.digest]).encode())
+    _say_copies(layout.name, rows, streams, tables, labelled)
     states = np.stack([table.states for table in tables], 1) if tables else np.zeros((len(rows), 0), np.uint8)
     return FeatureCorpus(
         name=layout.name, fingerprint=digest.hexdigest()[:16], labelled=labelled, classes=layout.classes,
@@ -65,6 +68,30 @@ def corpus_of_features(
         streams=tuple(streams), exclusions=absences, present=states == PRESENT, absent=states == ABSENT,
         arrays=tuple(table.values for table in tables), stores=tuple(table.store for table in tables),
     )  # fmt: skip
+
+
+def _say_copies(
+    name: str, rows: Sequence[Mapping[str, Any]], streams: Sequence[Stream], tables: Sequence[Table], labelled: str
+) -> None:
+    """Log utterances that have all vectors of another one; words alone may be said again."""
+    heard = [k for k, stream in enumerate(streams) if stream.modality != "text"]
+
+    def contents() -> list[str]:
+        made: list[str] = []
+        for row in range(len(rows)):
+            digest = hashlib.sha256()
+            for table in tables:
+                digest.update(table.states[row].tobytes() + table.values[row].tobytes())
+            there = any(tables[k].states[row] == PRESENT for k in heard)
+            made.append(digest.hexdigest()[:16] if there else "")
+        return made
+
+    kept = kept_json("copies", (labelled, [table.digest for table in tables], heard), contents)
+    by_part: dict[str, list[tuple[str, str]]] = {}
+    for row, content in zip(rows, kept, strict=True):
+        by_part.setdefault(row["part"], []).append((row["id"], content))
+    copies.say(name, by_part, "utterances with the very same features")
+    copies.check(name, by_part, "utterances with the very same features", refuse=None)
 
 
 def features_below(root: Path) -> dict[str, str]:
@@ -97,7 +124,7 @@ def _look(folder: Path) -> str:
     if first is None:
         return "no .npy file"
     try:
-        with first.open("rb") as file:
+        with open_file(first) as file:
             shape, _, dtype = read_header(file)
     except (OSError, ValueError) as error:
         return f"{first.name} cannot be read ({first_line(error)})"

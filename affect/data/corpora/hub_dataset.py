@@ -11,13 +11,27 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affect.data.corpora.labels import UnusableError, label, labelled
+from affect.data.corpora.columns import ColumnsError, matched, proposed
+from affect.data.corpora.labels import UnusableError, label, labelled, pointed
 from affect.data.corpora.layout import Layout
-from affect.data.corpora.utterances import Row, corpus_of_rows, dataset_of, own_columns, verified, with_verdicts
+from affect.data.corpora.named_files import NamedFiles
+from affect.data.corpora.raters import names_rater
+from affect.data.corpora.segments import CUT, RECORDING, cut_of, seconds
+from affect.data.corpora.utterances import (
+    Row,
+    corpus_of_files,
+    corpus_of_rows,
+    dataset_of,
+    one_of_each,
+    own_columns,
+    with_verdicts,
+)
 from affect.data.corpus import LABELS, Corpus, Exclusion
+from affect.data.files import absence, unnamed
 from affect.errors import AffectError
 
 if TYPE_CHECKING:
@@ -26,65 +40,83 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("affect")
 
 TEXTS = ("id", "session", "dialogue", "script", "speaker", "gender", "emotion", "transcript", "split")
-KNOWN = ("audio", *TEXTS, *LABELS)
+TIMES = ("start", "end", "duration")
+KNOWN = ("audio", *TEXTS, *LABELS, *TIMES)
 """The names that `columns` may map to the source's own."""
 
 _AUDIO_COLUMNS = ("audio", "path", "file", "file_name", "wav")
+_PLACE = "affect:place"
+"""Where a row stands in the source."""
 
 
 def read(
     root: str | Path, *, columns: Mapping[str, str] | None = None, scale: tuple[float, float] | None = None,
-    subset: str | None = None, revision: str | None = None, limit: int | None = None, streaming: bool = False,
+    raters: str | None = None, decimal: str = ".", subset: str | None = None, revision: str | None = None,
+    limit: int | None = None, streaming: bool = False,
 ) -> Corpus:  # fmt: skip
     """Return the rows of a `datasets` source whose audio is sound and whose labels lie on `scale`.
 
-    `columns` maps our names to the source's (`{"valence": "EmoVal"}`); columns already called by our names need no
-    mapping. All parts are read and the column `split`, where the source has none, tells which. `subset` is one of the
-    source's configurations and `revision` one of its versions on the Hub. With `streaming` only the rows up to
-    `limit` are fetched. Raises AffectError where the source or a column cannot be had, or an option does nothing.
+    `columns` maps our names to the source's (`{"valence": "EmoVal"}`); columns already called by our names, in any
+    case, need no mapping. With `end` or `duration` beside `start` a row is that part of its recording. `raters`
+    averages several rows of one (`raters.MEAN`), `decimal` stands before the fractions of numbers in texts. All parts
+    are read and the column `split`, where the source has none, tells which. `subset` is one of the source's
+    configurations and `revision` one of its versions on the Hub. With `streaming` only the rows up to `limit` are
+    fetched. Raises AffectError where the source or a column cannot be had, or an option does nothing.
     """
     # Imported here: help and recipes ask this file, too.
     import datasets
 
-    from affect.data.corpora.hub_source import sounds, tables
+    from affect.data.corpora.hub_source import FILE, sounds, tables
 
     if limit is not None and limit < 1:
         raise AffectError(f"limit is {limit}; it must be at least 1")
     rows: list[Row] = []
     parts: list[Dataset] = []
     own: dict[str, None] = {}
-    opened = tables(str(root), subset=subset, revision=revision, limit=limit, streaming=streaming)
+    opened, left_out = tables(str(root), subset=subset, revision=revision, limit=limit, streaming=streaming)
     for part, table in opened.items():
         names = _names(table, dict(columns or {}), str(root))
-        further = _further(table, names)
+        further = [name for name in _further(table, names) if name != FILE]
         own |= dict.fromkeys(further)
         parts.append(sounds(table, names["audio"]))
         rows.extend(_rows(table, names, further, part))
-    return _corpus(rows, _faults(rows, scale), datasets.concatenate_datasets(parts), Path(root), scale, list(own))
+    sound = datasets.concatenate_datasets(parts)
+    if limit is None and os.path.isdir(root) and not any(FILE in table.column_names for table in opened.values()):
+        left_out += _unnamed(Path(root), sound, left_out)
+    faults = _faults(rows, scale, decimal, list(own))
+    further = [name for name in own if raters is None or not names_rater(name)]
+    return _corpus(rows, faults, sound, Path(root), scale, further, left_out, raters)
 
 
 def _is_saved(folder: Path) -> bool:
     """Say whether a folder is one that the `datasets` library wrote, or an audiofolder with labels."""
-    patterns = ("dataset_dict.json", "state.json", "**/*.parquet", "metadata.csv", "*/metadata.csv")
+    patterns = ("dataset_dict.json", "state.json", "**/*.parquet", "metadata.*", "*/metadata.*")
     return any(next(folder.glob(pattern), None) for pattern in patterns)
 
 
 def _names(table: Dataset, columns: dict[str, str], root: str) -> dict[str, str]:
     """Return the source's column of each of our names that it has; `audio` is always among them."""
-    from affect.data.corpora.hub_source import is_sound
+    from affect.data.corpora.hub_source import FILE, is_sound
 
     present = list(table.column_names)
     CORPUS.check_columns(columns)
     for name, column in columns.items():
         if column not in present:
             raise AffectError(f"{root} has no column {column!r} (for {name}); it has: {', '.join(present)}")
-    names = {name: columns.get(name, name) for name in KNOWN if columns.get(name, name) in present}
+    names = matched(present, KNOWN, columns)
+    if "start" not in names and "end" not in names:
+        # Of whole recordings it is measured.
+        names.pop("duration", None)
     if "audio" not in columns:
         typed = [name for name in present if is_sound(table.features[name])]
-        guessed = [name for name in _AUDIO_COLUMNS if name in present]
+        guessed = [name for usual in _AUDIO_COLUMNS for name in present if name.lower() == usual]
         if not typed and not guessed:
-            raise AffectError(f"{root} has no audio column; name it in columns; it has: {', '.join(present)}")
+            words = f"{root} has no audio column; name it in columns; it has: {', '.join(present)}"
+            free = [name for name in present if name not in names.values()]
+            raise ColumnsError(words, proposed(free, [name for name in KNOWN if name not in names]))
         names["audio"] = (typed or guessed)[0]
+    if "id" not in names and FILE in present:
+        names["id"] = FILE
     return names
 
 
@@ -116,24 +148,28 @@ def _rows(table: Dataset, names: Mapping[str, str], further: Sequence[str], part
             value = row[name]
             row[name] = "" if value is None or value < 0 else feature.int2str(value)
         # As text until it is known whether the whole column holds numbers; none of a boolean column does.
-        for name in (*TEXTS, *further):
+        for name in (*TEXTS, *(name for name in TIMES if name in names), *further):
             row[name] = "" if row.get(name) is None else str(row[name]).strip()
         row["id"] = row["id"] or f"{part or 'row'}-{index:06d}"
         row["split"] = row["split"] or part
         yield row
 
 
-def _faults(rows: Sequence[Row], scale: tuple[float, float] | None) -> list[str]:
-    """Make the rows' labels numbers; return why a row cannot be used, "" where it can."""
+def _faults(rows: Sequence[Row], scale: tuple[float, float] | None, decimal: str, further: Sequence[str]) -> list[str]:
+    """Make the rows' labels numbers and parts; return why a row cannot be used, "" where it can."""
     faults: list[str] = []
-    seen: set[str] = set()
-    for row in rows:
+    for place, row in enumerate(rows):
         given = [name for name in LABELS if name in row]
+        row[_PLACE] = place
         try:
-            if row["id"] in seen:
-                raise UnusableError("listed more than once")
-            seen.add(row["id"])
-            row.update({name: label(name, row[name], scale) for name in given})
+            for name in given:
+                # What is a number already has no sign to tell.
+                row[name] = label(name, row[name], scale, decimal if isinstance(row[name], str) else ".")
+            row.update({name: pointed(row[name], decimal) for name in further if name in row})
+            part = cut_of(*(row.get(name, "") for name in TIMES), decimal=decimal)
+            row["start"] = seconds(row.get("start", ""), decimal)
+            if part is not None and ("end" in row or "duration" in row):
+                row[CUT] = part
             if given:
                 labelled(row)
             faults.append("")
@@ -144,21 +180,22 @@ def _faults(rows: Sequence[Row], scale: tuple[float, float] | None) -> list[str]
 
 def _corpus(
     rows: list[Row], faults: list[str], sound: Dataset, root: Path, scale: tuple[float, float] | None,
-    further: Sequence[str],
+    further: Sequence[str], left_out: Sequence[Exclusion], raters: str | None,
 ) -> Corpus:  # fmt: skip
     """Return the corpus of rows without a fault whose audio, in files or in the rows of `sound`, is sound."""
     in_memory = any((row["audio"] or {}).get("bytes") is not None for row in sound)
     base = root.parent if root.is_file() else root
     if not in_memory:
         paths = [str((row["audio"] or {}).get("path") or "") for row in sound]
-        rows = [{**row, "path": str(base / path)} for row, path in zip(rows, paths, strict=True)]
-        faults = [fault or _absence(base, path) for fault, path in zip(faults, paths, strict=True)]
+        files = NamedFiles(base)
+        rows = [{**row, "path": str(files.place(path)), RECORDING: path} for row, path in zip(rows, paths, strict=True)]
+        faults = [fault or _absence(files, path) for fault, path in zip(faults, paths, strict=True)]
     usable = [index for index, fault in enumerate(faults) if not fault]
     kept = [rows[index] for index in usable]
-    left_out = [Exclusion(what=row["id"], reason=fault) for row, fault in zip(rows, faults, strict=True) if fault]
+    unusable = [Exclusion(what=row["id"], reason=fault) for row, fault in zip(rows, faults, strict=True) if fault]
+    left_out = [*left_out, *unusable]
     if not in_memory:
-        kept, left_out = verified(CORPUS.name, kept, left_out)
-        return corpus_of_rows(CORPUS, kept, left_out, root=base, scale=scale, further=further)
+        return corpus_of_files(CORPUS, kept, left_out, root=base, scale=scale, further=further, raters=raters)
 
     import datasets
 
@@ -170,8 +207,11 @@ def _corpus(
 
     verdicts = in_threads(judged, usable, f"checking {CORPUS.name} audio")
     kept, faulty = with_verdicts(kept, verdicts)
-    corpus = corpus_of_rows(CORPUS, kept, [*left_out, *faulty], root=root, scale=scale, further=further)
-    chosen = [index for index, each in zip(usable, verdicts, strict=True) if not each.fault]
+    kept, again, ratings = one_of_each(kept, raters, further)
+    kept.sort(key=itemgetter(_PLACE))
+    excluded = [*left_out, *faulty, *again]
+    corpus = corpus_of_rows(CORPUS, kept, excluded, root=root, scale=scale, further=further, ratings=ratings)
+    chosen = [row[_PLACE] for row in kept]
     complete: list[Row] = [{}] * len(rows)
     for index, row in zip(chosen, corpus.utterances, strict=True):
         complete[index] = row
@@ -180,18 +220,30 @@ def _corpus(
     return replace(corpus, utterances=datasets.concatenate_datasets([beside, sound], axis=1).select(chosen))
 
 
-def _absence(base: Path, path: str) -> str:
+def _unnamed(root: Path, sound: Dataset, left_out: Sequence[Exclusion]) -> list[Exclusion]:
+    """Return the recordings of a folder that its tables name in no row, but those that are left out already."""
+    # Of the Arrow table: rows would bring the bytes along.
+    chunks = sound.with_format("arrow")[:]["audio"].chunks
+    paths = [path for chunk in chunks for path in chunk.field("path").to_pylist()]
+    there = {each.what for each in left_out}
+    files = NamedFiles(root)
+    others = unnamed(root, [files.place(path) for path in paths if path], "recording that no table names")
+    return [each for each in others if each.what not in there]
+
+
+def _absence(files: NamedFiles, path: str) -> str:
     """Return why a row has no file, "" where it has."""
     if not path:
         return "no audio"
-    return "" if os.path.isfile(base / path) else f"missing audio file: {path}"
+    reason = absence(files.place(path), "audio file")
+    return f"{reason}: {path}" if reason == "missing audio file" else reason
 
 
 CORPUS = Layout(
     name="hub",
     read=read,
     columns=KNOWN,
-    options=("columns", "scale", "subset", "revision", "limit", "streaming"),
+    options=("columns", "scale", "raters", "decimal", "subset", "revision", "limit", "streaming"),
     holds=_is_saved,
     sign="datasets folder",
     on_hub=True,

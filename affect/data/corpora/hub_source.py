@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
-from collections.abc import Iterator
+import os
+import pkgutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import Audio, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
+import huggingface_hub
+from datasets import (
+    Audio,
+    Dataset,
+    DatasetDict,
+    Features,
+    IterableDataset,
+    IterableDatasetDict,
+    Value,
+    packaged_modules,
+)
 
+from affect.data.corpora import folder_source
+from affect.data.corpora.folder_source import FILE as FILE
+from affect.data.corpus import Exclusion, summary
+from affect.data.files import absence, files_below
+from affect.data.table_file import read_text
 from affect.errors import AffectError
 
 SOUND = {"bytes": Value("binary"), "path": Value("string")}
@@ -19,24 +37,23 @@ SOUND = {"bytes": Value("binary"), "path": Value("string")}
 _STORED = {"bytes": ("binary", "large_binary", "null"), "path": ("string", "large_string", "null")}
 """The types of each field where audio is a plain struct: a file written without the feature types what it finds."""
 
-_BUILDERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
-
 
 def tables(
     root: str, *, subset: str | None = None, revision: str | None = None, limit: int | None = None,
     streaming: bool = False,
-) -> dict[str, Dataset]:  # fmt: skip
-    """Return the parts of a source by name ("" where it has none), together at most `limit` rows.
+) -> tuple[dict[str, Dataset], list[Exclusion]]:  # fmt: skip
+    """Return the parts of a source by name ("" where it has none), together at most `limit` rows, and what is left out.
 
-    `root` is a folder (audiofolder, parquet, csv, save_to_disk), a file, or a name on the Hub. Of a stream, the rows
-    fetched are held in memory. Raises AffectError where it cannot be read, or `subset`, `revision` or `streaming`
-    does nothing for what `root` is.
+    `root` is a folder (recordings with metadata, parquet, csv, json, save_to_disk), a file, or a name on the Hub: what
+    exists is never taken for a name. CSV is read as texts. Of a stream, the rows fetched are held in memory. Raises
+    AffectError where it cannot be read, or `subset`, `revision` or `streaming` does nothing for what `root` is.
     """
     parts: dict[str, Dataset] = {}
+    left_out: list[Exclusion] = []
     left = limit
     try:
         with _encoded_audio_kept():
-            for part, source in _open(root, subset, revision, streaming).items():
+            for part, source in _open(root, subset, revision, streaming, left_out).items():
                 parts[part] = _table(source, left)
                 left = None if left is None else left - len(parts[part])
                 if left == 0:
@@ -46,8 +63,8 @@ def tables(
         reason = " ".join(str(cause).split())[:200] or type(cause).__name__
         raise AffectError(f"datasets cannot read {root!r}: {reason}") from error
     if not parts:
-        raise AffectError(f"{root} has no part")
-    return parts
+        raise AffectError(f"{root} holds no row ({summary(left_out) or 'neither sound nor a table'})")
+    return parts, left_out
 
 
 def sounds(table: Dataset, column: str) -> Dataset:
@@ -82,26 +99,98 @@ def _is_stored(feature: object) -> bool:
     )
 
 
-def _open(root: str, subset: str | None, revision: str | None, streaming: bool) -> dict[str, Dataset | IterableDataset]:
-    path = Path(root)
-    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+def _open(
+    root: str, subset: str | None, revision: str | None, streaming: bool, left_out: list[Exclusion]
+) -> dict[str, Dataset | IterableDataset]:
+    """Return the parts of a source; what of it is not read is added to `left_out`."""
+    path = Path(os.path.abspath(root))
+    if os.path.isfile(path / "dataset_dict.json") or os.path.isfile(path / "state.json"):
         _refuse(f"{root} was written by save_to_disk", subset=subset, revision=revision, streaming=streaming)
-        opened = datasets.load_from_disk(root)
-    elif path.is_file():
-        if path.suffix not in _BUILDERS:
-            raise AffectError(f"{root} is no folder and none of {', '.join(_BUILDERS)}")
+        return _named(datasets.load_from_disk(str(path)))
+    if os.path.isfile(path):
+        builder = folder_source.BUILDERS.get(path.suffix.lower())
+        if builder is None:
+            raise AffectError(f"{root} is no folder and none of {', '.join(folder_source.BUILDERS)}")
         _refuse(f"{root} is one file", subset=subset, revision=revision)
-        more: dict[str, Any] = {"sep": "\t"} if path.suffix == ".tsv" else {}
-        opened = datasets.load_dataset(_BUILDERS[path.suffix], data_files=root, streaming=streaming, **more)
-    elif path.is_dir():
+        return {"train": _built(builder, [path], streaming, left_out)}
+    if os.path.isdir(path):
         _refuse(f"{root} is a folder", revision=revision)
-        opened = datasets.load_dataset(root, subset, streaming=streaming)
-    elif root.count("/") <= 1 and not root.startswith((".", "/", "~")):
-        opened = datasets.load_dataset(root, subset, revision=revision, streaming=streaming)
-    else:
-        raise AffectError(f"{root}: no such folder or file")
+        if subset is None and not _is_configured(path):
+            if folder_source.is_recordings(path):
+                _refuse(f"{root} is a folder of recordings", streaming=streaming)
+                made, others = folder_source.recordings(path)
+                left_out += others
+                return {**made}
+            builder, files, others = folder_source.table_files(path)
+            left_out += others
+            if files:
+                return {part: _built(builder, own, streaming, left_out) for part, own in files.items()}
+        # The whole path: a relative one may have the name of a builder, which reads the working folder.
+        return _by_rules(str(path), subset, None, streaming, left_out)
+    builders = {module.name for module in pkgutil.iter_modules(packaged_modules.__path__)}
+    if os.path.lexists(path) or root.count("/") > 1 or root.startswith((".", "/", "~")) or root in builders:
+        raise AffectError(f"{root}: {absence(path, 'folder or file').replace('missing', 'no such', 1)}")
+    return _by_rules(root, subset, revision, streaming, left_out)
+
+
+def _by_rules(
+    root: str, subset: str | None, revision: str | None, streaming: bool, left_out: list[Exclusion]
+) -> dict[str, Dataset | IterableDataset]:
+    """Return the parts that the rules of a source name, its own or those of datasets; others are left out."""
+    builder = datasets.load_dataset_builder(root, subset, revision=revision)
+    files = [str(file) for files in (builder.config.data_files or {}).values() for file in files]
+    read = {file.rpartition("@")[2] if file.startswith("hf:") else os.path.realpath(file) for file in files}
+    # Of several configurations each has its own files.
+    if read and len(builder.builder_configs) < 2:
+        left_out += [
+            Exclusion(what=name, reason="file that the rules of the source name for no part")
+            for name, full in _files_of(root, revision)
+            if full not in read
+        ]
+    if streaming:
+        return _named(builder.as_streaming_dataset())
+    builder.download_and_prepare()
+    return _named(builder.as_dataset())
+
+
+def _files_of(root: str, revision: str | None) -> list[tuple[str, str]]:
+    """Return the tables and recordings of a folder, or of a source on the Hub, and how datasets calls each."""
+    if os.path.isdir(root):
+        paths, _ = files_below(Path(root), folder_source.is_data)
+        return [(path.relative_to(root).as_posix(), os.path.realpath(path)) for path in paths]
+    api = huggingface_hub.HfApi()
+    about = api.dataset_info(root, revision=revision)
+    names = [each.rfilename for each in about.siblings or ()]
+    return [(name, f"{about.sha}/{name}") for name in names if folder_source.is_data(name.rpartition("/")[2])]
+
+
+def _named(opened: Any) -> dict[str, Dataset | IterableDataset]:
     parts = opened if isinstance(opened, (DatasetDict, IterableDatasetDict)) else {"": opened}
     return {str(name): part for name, part in parts.items()}
+
+
+def _built(
+    builder: str, paths: Sequence[Path], streaming: bool, left_out: list[Exclusion]
+) -> Dataset | IterableDataset:
+    """Return some tables of one kind as one; CSV, of whose texts datasets would make numbers and gaps, by affect."""
+    if builder == "csv":
+        table, others = folder_source.read_tables(paths)
+        left_out += others
+        return table
+    for path in paths if builder == "json" else ():
+        folder_source.check_json(path)
+    files = [glob.escape(str(path)) for path in paths]
+    opened: Dataset | IterableDataset = datasets.load_dataset(
+        builder, data_files={"train": files}, split="train", streaming=streaming
+    )
+    return opened
+
+
+def _is_configured(folder: Path) -> bool:
+    """Say whether a folder's README.md says which files its parts and configurations have."""
+    card = folder / "README.md"
+    head = read_text(card).partition("\n---")[0] if os.path.isfile(card) else ""
+    return head.startswith("---") and "\nconfigs:" in head
 
 
 def _refuse(reason: str, **options: object) -> None:

@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from affect.data.corpora.labels import UnusableError, number, within
+from affect.data.corpora.labels import UnusableError, within
 from affect.data.corpora.layout import Layout
 from affect.data.corpora.utterances import Row, corpus_of_rows, verified
 from affect.data.corpus import LABELS, Corpus, Exclusion
+from affect.data.table_file import number
 from affect.errors import AffectError
 
 SCALE = (1.0, 5.0)

@@ -11,17 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from affect.data.corpora.kaldi_files import SCP, SPEAKERS, lines, utterances
 from affect.data.corpora.kinds import RECORDINGS
-from affect.data.corpora.labels import read_text
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
-from affect.errors import AffectError
 
 if TYPE_CHECKING:
     from affect.data.recordings import Annotated, RecordingCorpus
     from affect.data.rttm import Span, Turn
 
-SCP, SEGMENTS, SPEAKERS, UEM = "wav.scp", "segments", "utt2spk", "uem"
+UEM = "uem"
 
 
 def read(root: str | Path) -> RecordingCorpus:
@@ -50,7 +49,7 @@ def _of_folder(root: Path, folder: Path, left_out: list[Exclusion]) -> Iterator[
     from affect.data.recordings import Annotated, located, part_of
     from affect.data.rttm import read_uem
 
-    sources = {name: rest for _, name, rest in _lines(folder / SCP)}
+    sources = {name: rest for _, name, rest in lines(folder / SCP)}
     spans: dict[str, list[Span]] = read_uem(folder / UEM) if (folder / UEM).is_file() else {}
     turns = _turns(folder, sources, left_out)
     for name, source in sources.items():
@@ -72,9 +71,9 @@ def _turns(folder: Path, sources: dict[str, str], left_out: list[Exclusion]) -> 
     """Return the turns by recording; those of no recording or speaker are added to `left_out`."""
     from affect.data.rttm import Turn
 
-    speakers = {name: rest for _, name, rest in _lines(folder / SPEAKERS)}
+    speakers = {name: rest for _, name, rest in lines(folder / SPEAKERS)}
     turns: defaultdict[str, list[Turn]] = defaultdict(list)
-    for name, (recording, start, end) in _utterances(folder, sources).items():
+    for name, (recording, start, end) in utterances(folder, sources).items():
         if recording not in sources:
             left_out.append(Exclusion(what=name, reason=f"no recording: {recording} is not in {SCP}"))
         elif name not in speakers:
@@ -82,35 +81,6 @@ def _turns(folder: Path, sources: dict[str, str], left_out: list[Exclusion]) -> 
         else:
             turns[recording].append(Turn(start, end, speakers[name]))
     return turns
-
-
-def _utterances(folder: Path, sources: dict[str, str]) -> dict[str, tuple[str, float, float]]:
-    """Return recording, start and end (infinite: the recording's) of each utterance, in seconds."""
-    file = folder / SEGMENTS
-    if not file.is_file():
-        return {name: (name, 0.0, float("inf")) for name in sources}
-    utterances = {}
-    for number, name, rest in _lines(file):
-        fields = rest.split()
-        try:
-            recording, start, end = fields[0], float(fields[1]), float(fields[2])
-            right = len(fields) in (3, 4) and start >= 0 and (end == -1 or end >= start)
-        except (ValueError, IndexError):
-            right = False
-        if not right:
-            raise AffectError(f"{file} line {number}: a segment is NAME RECORDING START END, not {name} {rest[:60]}")
-        utterances[name] = (recording, start, float("inf") if end == -1 else end)
-    return utterances
-
-
-def _lines(file: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield number, name and the rest of each line; raises AffectError for a line of one word, or no text."""
-    for number, line in enumerate(read_text(file).split("\n"), 1):
-        name, *rest = line.split(maxsplit=1)[:2] if line.strip() else ("",)
-        if name and not rest:
-            raise AffectError(f"{file} line {number}: {name!r} stands alone")
-        if name:
-            yield number, name, rest[0].strip()
 
 
 CORPUS = Layout(

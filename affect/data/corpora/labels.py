@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from affect.data.corpus import LABELS, Exclusion
-from affect.errors import AffectError
-
-Cells = dict[str, str]
-
-SURPLUS = "more cells than columns"
-"""Why a line is left out, or its table refused, that holds an unquoted comma too many."""
+from affect.data.table_file import MISSING as MISSING
+from affect.data.table_file import SURPLUS as SURPLUS
+from affect.data.table_file import Cells as Cells
+from affect.data.table_file import no_number
+from affect.data.table_file import number as number
+from affect.data.table_file import read_csv as read_csv
+from affect.data.table_file import read_text as read_text
 
 
 class UnusableError(ValueError):
     """A row can't be used; the text is the reason of its exclusion."""
 
-
-MISSING = ("", "nan", "na", "n/a", "n_a", "none", "null")
-"""What stands for a missing cell, in lower case."""
 
 SCALES = (
     (0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (0.0, 5.0), (1.0, 7.0), (-3.0, 3.0), (1.0, 9.0), (0.0, 10.0), (-5.0, 5.0),
@@ -32,28 +28,26 @@ SCALES = (
 """The usual scales of ratings, narrow ones first."""
 
 
-def number(text: object) -> float:
-    """Return a label as a number, NaN where it is missing; raises ValueError where it is no finite number."""
-    plain = str(text).strip()
-    if plain.lower() in MISSING:
-        return math.nan
-    value = float(plain)
-    if math.isinf(value):
-        raise ValueError(plain)
-    return value
-
-
 def within(value: float, scale: tuple[float, float], tolerance: float = 1e-6) -> bool:
     """Say whether a label is missing (NaN) or lies on the scale, give or take `tolerance`."""
     return value != value or scale[0] - tolerance <= value <= scale[1] + tolerance
 
 
-def label(name: str, text: object, scale: tuple[float, float] | None) -> float:
+def pointed(text: str, decimal: str) -> str:
+    """Return a number whose fraction stands behind `decimal` with a point in its place, any other text as it is."""
+    try:
+        number(text, decimal)
+    except ValueError:
+        return text
+    return text.replace(decimal, ".")
+
+
+def label(name: str, text: object, scale: tuple[float, float] | None, decimal: str = ".") -> float:
     """Return a label as a number, NaN where it is missing; raises UnusableError for no number, or off the scale."""
     try:
-        value = number(text)
+        value = number(text, decimal)
     except ValueError:
-        raise UnusableError(f"label is no number: {name} {str(text)[:40]!r}") from None
+        raise UnusableError(f"label is no number: {name} {no_number(text)}") from None
     if scale is not None and not within(value, scale):
         raise UnusableError(f"label out of range: {name} {str(text).strip()} on {scale[0]:g}..{scale[1]:g}")
     return value
@@ -82,52 +76,6 @@ def gender_of(text: object) -> str:
     return {"F": "F", "W": "F", "M": "M"}.get(letter, "")
 
 
-def read_text(file: Path) -> str:
-    """Return what a file says; raises AffectError where it can't be read or is not UTF-8."""
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AffectError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise AffectError(f"{file} cannot be read ({error.strerror})") from error
-
-
-def read_csv(
-    table: Path, required: Iterable[str], *, separators: str = ",", lower: bool = False, strict: bool = False
-) -> tuple[list[str], list[tuple[int, Cells]]]:
-    """Return a table's columns, and of each record the line on which it ends and its cells, stripped, absent ones "".
-
-    Of several `separators` it is the one that the header has most of. With `lower` columns are in lower case, as
-    `required` is. Surplus cells are under `SURPLUS`; `strict` refuses quotes that are not closed. Raises AffectError
-    where the file can't be read, is not UTF-8 or no table, lacks a required column or has one twice.
-    """
-    text = read_text(table)
-    separator = max(separators, key=text.partition("\n")[0].count)
-    # Texts hold characters at which str.splitlines would break a line; csv breaks at line ends alone.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=strict)
-    records: list[tuple[int, Cells]] = []
-    try:
-        present = [name.strip() for name in next(reader, [])]
-        columns = [name.lower() for name in present] if lower else present
-        for column in required:
-            if column not in columns:
-                raise AffectError(f"{table} has no column {column!r}; it has: {', '.join(present) or 'none'}")
-        twice = next((name for name in columns if name and columns.count(name) > 1), None)
-        if twice is not None:
-            raise AffectError(f"{table} has the column {twice!r} more than once")
-        for line in reader:
-            if not line:
-                continue
-            plain = [cell.strip() for cell in line]
-            cells = dict.fromkeys(columns, "") | dict(zip(columns, plain, strict=False))
-            if any(plain[len(columns) :]):
-                cells[SURPLUS] = plain[len(columns)]
-            records.append((reader.line_num, cells))
-    except csv.Error as error:
-        raise AffectError(f"{table}:{reader.line_num}: {error}") from error
-    return columns, records
-
-
 def rows_of(
     records: Iterable[tuple[int, Cells]], make: Callable[[Cells], Mapping[str, Any]], name: str, table: Path
 ) -> tuple[list[dict[str, Any]], list[Exclusion]]:
@@ -140,7 +88,7 @@ def rows_of(
     for line, cells in records:
         try:
             if SURPLUS in cells:
-                raise UnusableError(SURPLUS)
+                raise UnusableError(f"{SURPLUS}: {cells[SURPLUS][:40]!r} is beyond the last column")
             rows.append(dict(make(cells)))
         except UnusableError as error:
             exclusions.append(Exclusion(what=cells.get(name) or f"{table.name}:{line}", reason=str(error)))

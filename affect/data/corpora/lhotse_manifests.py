@@ -7,7 +7,6 @@ recording whose source is a command or an address is refused, with its name.
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,6 +17,8 @@ from affect.data.corpora.kinds import RECORDINGS
 from affect.data.corpora.labels import UnusableError
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
+from affect.data.files import read_bytes
+from affect.data.table_file import json_object
 from affect.errors import AffectError
 
 if TYPE_CHECKING:
@@ -103,19 +104,13 @@ def _manifests(folder: Path, kind: str) -> list[Path]:
 def _lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield number and object of each line; raises AffectError for what is none."""
     try:
-        data = file.read_bytes()
+        data = read_bytes(file)
         text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise AffectError(f"{file} cannot be read ({getattr(error, 'strerror', None) or error})") from error
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            try:
-                value = json.loads(line)
-            except ValueError as error:
-                raise AffectError(f"{file} line {number}: it is no JSON ({error})") from error
-            if not isinstance(value, dict):
-                raise AffectError(f"{file} line {number}: it is no object")
-            yield number, value
+            yield number, json_object(line, f"{file} line {number}")
 
 
 CORPUS = Layout(

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affect.data.corpora.kinds import FEATURES
-from affect.data.corpora.labels import SURPLUS, UnusableError, label, read_csv
+from affect.data.corpora.labels import UnusableError, label
 from affect.data.corpora.layout import Layout
+from affect.data.table_file import SURPLUS, read_csv
 from affect.errors import AffectError, nearest
 
 if TYPE_CHECKING:

@@ -11,10 +11,12 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from affect.data.corpora.labels import MISSING, SURPLUS, Cells, UnusableError, label, read_csv, rows_of
+from affect.data.corpora.labels import UnusableError, label, rows_of
 from affect.data.corpora.layout import Layout
 from affect.data.corpora.utterances import Row, corpus_of_rows, verified
 from affect.data.corpus import LABELS, Corpus, Exclusion
+from affect.data.endings import SOUND
+from affect.data.table_file import MISSING, SURPLUS, Cells, read_csv
 from affect.errors import AffectError
 
 _LOG = logging.getLogger("affect")
@@ -53,7 +55,7 @@ def read(root: str | Path) -> Corpus:
     table, audios = _table(folder), _child(folder, "Audios")
     if not audios.is_dir():
         raise AffectError(f"MSP-Podcast: {folder} has no folder Audios")
-    files = (path for path in sorted(audios.iterdir()) if path.suffix.lower() in (".wav", ".flac"))
+    files = (path for path in sorted(audios.iterdir()) if path.suffix.lower() in SOUND)
     sounds = {path.name: path for path in files if not path.name.startswith("._")}
     _, records = read_csv(table, [COLUMNS[name] for name in REQUIRED], lower=True)
     ours = [(line, _ours(cells, sounds)) for line, cells in records]

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affect.data.corpora.kinds import RECORDINGS
-from affect.data.corpora.labels import read_text
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
+from affect.data.files import files_below
+from affect.data.table_file import read_text
 
 if TYPE_CHECKING:
     from affect.data.recordings import Annotated, RecordingCorpus
@@ -36,9 +37,11 @@ def read(root: str | Path, *, audio: str | None = None) -> RecordingCorpus:
 
     folder = CORPUS.find(root)
     place = folder / audio if audio else folder
-    sounds = _sounds(place)
-    annotated, left_out = _Labels(folder, place, sounds).annotated()
-    return corpus_of(CORPUS.name, folder, annotated, left_out)
+    sounds, unread = _sounds(place)
+    labels = _Labels(folder, place, sounds)
+    annotated, left_out = labels.annotated()
+    # Links that lead in a loop are met by every walk.
+    return corpus_of(CORPUS.name, folder, annotated, list(dict.fromkeys([*unread, *labels.unread, *left_out])))
 
 
 class _Labels:
@@ -50,10 +53,11 @@ class _Labels:
         self.folder, self.place, self.sounds = folder, place, sounds
         self.turns: defaultdict[str, list[Turn]] = defaultdict(list)
         self.uem: defaultdict[str, list[Span]] = defaultdict(list)
+        self.unread: list[Exclusion] = []
         self.empty = Counter[str]()
         self.listed: set[str] = set()
         self.parts: defaultdict[str, set[str]] = defaultdict(set)
-        for file in _files(folder, ".rttm"):
+        for file in self._files(".rttm"):
             rttm = read_rttm(file)
             if not rttm and file.stem in sounds:
                 rttm[file.stem] = []
@@ -62,14 +66,19 @@ class _Labels:
                 self.empty[own] += rttm.empty[name]
             if repeated := rttm.repeated.total():
                 _LOG.warning("%s: %d lines are repeated", file, repeated)
-        for file in _files(folder, ".uem"):
+        for file in self._files(".uem"):
             spans = read_uem(file)
             for name, own in self._named(spans, file).items():
                 self.uem[own] += spans[name]
-        for file in _files(folder, ".lst"):
+        for file in self._files(".lst"):
             lines = read_text(file).split("\n")
             names = {_without_ending(Path(line.strip()).name) for line in lines if line.strip()}
             self.listed.update(self._named(names, file).values())
+
+    def _files(self, ending: str) -> list[Path]:
+        paths, unread = files_below(self.folder, lambda name: name.endswith(ending))
+        self.unread += unread
+        return paths
 
     def _named(self, names: Collection[str], file: Path) -> dict[str, str]:
         """Return which recording is meant by each of the names in a file, and take down the file's part for it."""
@@ -124,24 +133,21 @@ def _plain(name: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
 
 
-def _files(folder: Path, ending: str) -> list[Path]:
-    return sorted(path for path in folder.rglob(f"*{ending}") if path.is_file() and not path.name.startswith("._"))
-
-
-def _sounds(folder: Path) -> dict[str, list[Path]]:
-    """Return the audio files of a folder by the names of their recordings."""
+def _sounds(folder: Path) -> tuple[dict[str, list[Path]], list[Exclusion]]:
+    """Return the audio files of a folder by the names of their recordings, and those that can't be read."""
     from affect.data.noise import audio_files
 
     sounds: defaultdict[str, list[Path]] = defaultdict(list)
-    for path in audio_files(folder):
+    paths, left_out = audio_files(folder)
+    for path in paths:
         sounds[path.stem].append(path)
-    return dict(sounds)
+    return dict(sounds), left_out
 
 
 def _without_ending(name: str) -> str:
-    from affect.data.noise import FORMATS
+    from affect.data.endings import SOUND
 
-    return Path(name).stem if Path(name).suffix.lower() in FORMATS else name
+    return Path(name).stem if Path(name).suffix.lower() in SOUND else name
 
 
 CORPUS = Layout(
@@ -150,7 +156,7 @@ CORPUS = Layout(
     kind=RECORDINGS,
     columns=("part", "turns", "uem"),
     options=("audio",),
-    holds=lambda folder: bool(next(folder.rglob("*.rttm"), None)),
+    holds=lambda folder: bool(files_below(folder, lambda name: name.endswith(".rttm"))[0]),
     sign="RTTM file",
     about="These are recordings of several speakers, a collection of your own.",
 )

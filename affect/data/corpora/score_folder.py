@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from affect.data.corpora.kinds import SCORES
 from affect.data.corpora.layout import Layout, Scales
+from affect.data.files import read_bytes
 from affect.errors import AffectError
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def describe_file(path: Path) -> str | None:
 def holds(path: Path) -> bool:
     """Whether a folder is one that `affect convert` wrote."""
     try:
-        schema = json.loads((path / "schema.json").read_bytes())
-    except (OSError, ValueError):
+        schema = json.loads(read_bytes(path / "schema.json"))
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(schema, dict) and str(schema.get("format", "")).startswith("affect.scores.")
 

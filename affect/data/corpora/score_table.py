@@ -1,7 +1,7 @@
 """Clips of your own with scores in CSV files: a line a clip, its name first.
 
 Columns called score, MOS or ..._score are scores, `split` or `part` says the part, other texts are groups, and other
-numbers together the feature `clip`. Files called train.csv, val.csv (valid.csv) and test.csv are parts. Groups may be
+numbers together the feature `clip`. Files called train.csv, val.csv and test.csv (or so) are parts. Groups may be
 told by the names (`pattern`), and frames lie beside: a CSV with several lines a clip, or a folder with a CSV of py-feat
 or OpenFace a clip, or with what `recipes/extract_features.py --store` made of the clips.
 """
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from affect.data.corpora.kinds import SCORES
 from affect.data.corpora.layout import Layout, Scales
+from affect.data.parts import PARTS
+from affect.data.table_file import columns_of
 from affect.errors import AffectError
 
 if TYPE_CHECKING:
     from affect.data.score_corpus import ScoreCorpus
-
-_PARTS = {"train": "train", "val": "valid", "valid": "valid", "test": "test"}
 
 
 def read(
@@ -69,7 +69,7 @@ def _tables(folder: Path, table: str | None, unlabelled: bool) -> dict[Path, str
         return {folder / table: ""}
     if not folder.is_dir():
         raise AffectError(f"{folder} is not a folder")
-    parts = {folder / f"{name}.csv": part for name, part in _PARTS.items() if (folder / f"{name}.csv").is_file()}
+    parts = {folder / f"{name}.csv": part for name, part in PARTS.items() if (folder / f"{name}.csv").is_file()}
     if parts:
         return parts
     tables = [path for path in sorted(folder.glob("*.csv")) if unlabelled or _scored(path)]
@@ -84,11 +84,7 @@ def _scored(path: Path, *, unless: str = "") -> bool:
     """Whether a table has a column of scores, and none called `unless`."""
     from affect.data.score_tables import score_columns
 
-    try:
-        head = path.read_text(encoding="utf-8-sig").partition("\n")[0]
-    except (OSError, ValueError):
-        return False
-    columns = [cell.strip() for cell in head.split(max(",;\t", key=head.count))]
+    columns = columns_of(path)
     return bool(score_columns(columns)) and unless not in columns
 
 

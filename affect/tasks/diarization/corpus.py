@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affect.data import corpora, voices
+from affect.data import copies, corpora, voices
 from affect.data.corpus import Exclusion
 from affect.data.recordings import Partners, RecordingCorpus, windows
 from affect.data.synthetic_voices import VoiceSettings, generate
@@ -78,12 +78,21 @@ def read(data: Data) -> DiarizationCorpus:
             if both:
                 raise AffectError(f"{len(both)} speakers are in data.root and in data.test_root: {', '.join(both[:5])}")
     training, validation = (every, every) if not data.held_out else every.hold_out(data.held_out, data.test_seed)
+    heard = {"train": training, "valid": validation if data.held_out else None, "test": test}
+    contents = {part: _contents(own) for part, own in heard.items() if own is not None}
+    copies.say(data.root, contents, "recordings of voices")
+    copies.check(data.root, contents, "recordings of voices", refuse="remove one of each")
     name = data.name or (data.voices if data.voices == "generated" else Path(data.root).name)
     recordings = None
     if data.recordings is not None:
         layout = data.layout or corpora.detect(data.recordings)
         recordings = corpora.read(corpora.RECORDINGS, layout, data.recordings)
     return DiarizationCorpus(training, validation, test, recordings, name)
+
+
+def _contents(own: Voices) -> list[tuple[str, str]]:
+    """Return speakers and hashes of what they say; a recording that a speaker has twice is one."""
+    return [(who, each) for who in own.speakers for each in dict.fromkeys(own.contents.get(who, ()))]
 
 
 def parts_of(corpus: DiarizationCorpus, recipe: Diarization) -> DatasetDict:
@@ -117,9 +126,13 @@ def parts_of(corpus: DiarizationCorpus, recipe: Diarization) -> DatasetDict:
         places: dict[str, list[int]] = {}
         for place, part in enumerate(table["part"][:]):
             places.setdefault(part or "test", []).append(place)
+        names, lengths, digests = table["id"][:], table["seconds"][:], table["digest"][:]
+        used = [part for part in (TRAIN, VALID, "test") if part in places and (part != TRAIN or data.real)]
+        contents = {part: [(names[k], digests[k]) for k in places[part]] for part in used}
+        copies.say(f"data.recordings, {data.recordings}", contents, "recordings")
+        copies.check(f"data.recordings, {data.recordings},", contents, "recordings", refuse="remove one of each")
         for part in (VALID, "test"):
             if part in places:
-                names, lengths = table["id"][:], table["seconds"][:]
                 rows = [_row(names[k], lengths[k], RECORDING, k) for k in places[part]]
                 parts[f"{REAL}{part}"] = _part(rows)
     return DatasetDict(parts)

@@ -13,7 +13,9 @@ from typing import BinaryIO, TextIO
 import numpy as np
 
 from affect.data.activity import RATE
-from affect.data.noise import FORMATS, audio_files
+from affect.data.corpus import summary
+from affect.data.endings import SOUND
+from affect.data.noise import audio_files
 from affect.data.rttm import Span, Turn, exclusive, joined, read_uem, write_rttm
 from affect.data.stream import Pipe, pipe_blocks, raw
 from affect.errors import AffectError, writing
@@ -173,9 +175,11 @@ def _recordings(sources: Sequence[Path]) -> list[Path]:
     for source in sources:
         files = [source]
         if source.is_dir():
-            files = audio_files(source)
+            files, left_out = audio_files(source)
+            if left_out:
+                _say(f"{source}: {summary(left_out)}")
             if not files:
-                raise AffectError(f"{source} holds no recording ({', '.join(sorted(FORMATS))})")
+                raise AffectError(f"{source} holds no recording ({', '.join(sorted(SOUND))})")
         for path in files:
             other = by_name.setdefault(path.stem, path)
             if other != path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -56,6 +57,11 @@ class Data:
     are none of ours stay as they are called."""
     scale: tuple[float, float] | None = None
     """Lowest and highest label of your own data, inferred from the labels when not given; the corpora know theirs."""
+    raters: Literal["mean"] | None = None
+    """Of your own data with a row a rater: mean averages them (the emotion is the one that most gave); such rows are
+    refused when not given."""
+    decimal: Literal[".", ","] = "."
+    """Of your own data: the sign before decimals."""
     labels: str | None = None
     """Of a folder with a table: the CSV file below root; labels.csv, or the only one there, when not given."""
     audio: str | None = None
@@ -81,7 +87,8 @@ class Data:
         require_most(self, "data", 100_000, "dialogues", "utterances")
         require(self.fold is None or self.fold > 0, "data.fold", "be counted from 1 (or None for all)", self.fold)
         require(bool(self.root), "data.root", "name the corpus's folder", self.root)
-        require(self.scale is None or self.scale[0] < self.scale[1], "data.scale", "be low then high", self.scale)
+        sound = self.scale is None or -math.inf < self.scale[0] < self.scale[1] < math.inf
+        require(sound, "data.scale", "be low then high, both finite", self.scale)
         require(self.name != "", "data.name", "be a name", self.name)
         require(bool(self.split), "data.split", "be a kind of split or a column", self.split)
         corpora.check_options(self.corpus, vars(self), default_values(self))

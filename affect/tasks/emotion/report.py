@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from affect.findings import Flag, Section
-from affect.tables import flat, inside, number
+from affect.tables import escaped, flat, inside, number
 from affect.task import Task
 from affect.tasks.emotion.config import Emotion
 
@@ -72,10 +72,12 @@ class EmotionReport(Task):
     recipe: Emotion
 
     def sections(self, study: Study) -> Sequence[Section]:
-        """Return a warning on labels that nobody rated."""
+        """Return a warning on labels that nobody rated, and what labels are means of."""
         facts = [fact for run in study.runs for fact in flat(run.environment).items()]
         mapped = any(key.split(".")[-1] == "mapped" and value is True for key, value in facts)
-        return [Section(markdown=_MAPPED)] if mapped else []
+        ratings = study.environment.get("ratings")
+        means = f"Labels are {escaped(str(ratings))} (1: raters agree, 0: as chance would have it)."
+        return [Section(markdown=words) for words, there in ((_MAPPED, mapped), (means, ratings)) if there]
 
     def flags(self, study: Study) -> Iterator[Flag]:
         """Yield whether a single fold of a corpus with more of them reached report 002's bar; nothing in between."""

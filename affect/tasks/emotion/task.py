@@ -287,9 +287,25 @@ class EmotionTask(EmotionReport, EmotionCard):
         }
         return {"test": by_name}
 
+    def _signs(self) -> list[dict[str, str]]:
+        """Return what of the fold's data misleads."""
+        from affect.data import signs, splits
+
+        (corpus, classes), parts = self.known, self.parts
+        used = {name for part in parts.values() for name in part["id"]}
+        signed = signs.still([name for name in corpus.still if name in used], len(used))
+        if classes is not None:
+            # Whoever joins two spellings takes them for one.
+            several = (name for name in corpus.utterances[EMOTION] if classes.name(name) == name)
+            signed += signs.classes_alike(several)
+            named = {part: [classes.name(name) or "" for name in rows[EMOTION]] for part, rows in parts.items()}
+            signed += signs.classes_untrained(named)
+        unknown = splits.unnamed(corpus.utterances, range(len(corpus.utterances)))
+        return [*signed, *signs.unnamed(unknown)]
+
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus, and the groups of each part."""
-        from affect.data.corpora.utterances import kind
+        from affect.data.corpus import kind
 
         corpus, data = self.corpus, self.recipe.data
         # Of a split by scripts or by a column of parts the speakers are told.
@@ -297,6 +313,7 @@ class EmotionTask(EmotionReport, EmotionCard):
         return {
             "corpus": corpus.identity, "fingerprint": corpus.fingerprint, "scale": list(corpus.scale),
             "scale_inferred": corpus.inferred, "mapped": corpus.mapped,
+            "signs": self._signs(), "ratings": None if corpus.ratings is None else str(corpus.ratings),
             "utterances": {name: len(part) for name, part in self.parts.items()},
             "held_out": {name: sorted({str(value) for value in part[group]}) for name, part in self.parts.items()},
             "excluded": len(corpus.exclusions),

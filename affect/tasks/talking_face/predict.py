@@ -5,7 +5,6 @@ Legend: T frames, W numbers of a frame.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,11 +15,12 @@ import torch
 
 from affect import tasks
 from affect.config import from_dict
+from affect.data.array_file import read_array, read_arrays
 from affect.data.corpora import score_folder
 from affect.data.pickle_file import is_pickle, refuse
 from affect.data.score_samples import FEATURES
 from affect.data.store import Store
-from affect.errors import AffectError, first_line
+from affect.errors import AffectError
 from affect.inference.opening import Opened
 from affect.models import saving
 from affect.task import SPREAD, Row, Task
@@ -198,22 +198,12 @@ def read(file: Path, data: Signature) -> Clip:
 
     Raises AffectError for what is no such file, a feature of another width or with NaN, and for none at all.
     """
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return _checked({name: arrays[name] for name, _ in data.features if name in arrays}, file, data)
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise AffectError(f"{file} is no readable .npz of features ({first_line(error)})") from error
+    return _checked(read_arrays(file, [name for name, _ in data.features]), file, data)
 
 
 def _arrays(files: Sequence[Path], folder: Path, data: Signature) -> Clip:
     names = {name for name, _ in data.features}
-    arrays = {}
-    for file in files:
-        try:
-            if file.stem in names:
-                arrays[file.stem] = np.load(file, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise AffectError(f"{file} is no readable array ({first_line(error)})") from error
+    arrays = {file.stem: read_array(file) for file in files if file.stem in names}
     return _checked(arrays, folder, data)
 
 

@@ -1,5 +1,6 @@
 """A tiny IEMOCAP on disk: the real layout with all its traps, and dialogues between two speakers a session."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import soundfile
 RATE = 16_000
 
 
-def write_wav(path: Path, seconds: float = 0.2, frequency: float = 220.0) -> None:
+def write_wav(path: Path, seconds: float = 0.2, frequency: float | None = None) -> None:
+    """Write a tone, another one for each name unless `frequency` says which."""
+    frequency = frequency or 200 + zlib.crc32(path.name.encode()) % 10_000 / 10
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = 0.3 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * RATE)) / RATE)
     soundfile.write(path, samples.astype(np.float32), RATE, subtype="PCM_16")

@@ -1,4 +1,6 @@
 import math
+import os
+import shutil
 
 import pytest
 from iemocap_tree import write_wav
@@ -155,3 +157,58 @@ def test_bad_folders(tmp_path):
         read(UTTERANCES, "csv_folder", tmp_path, column={})
     with pytest.raises(AffectError, match="did you mean 'csv_folder'"):
         read(UTTERANCES, "csv_foldr", tmp_path)
+
+
+def test_what_no_line_names_and_what_is_no_file_is_told(tmp_path):
+    write_table(tmp_path, "path,speaker,valence,arousal\n" + "".join(
+        f"{name}.wav,s{name},2,3\n" for name in ("a", "gone", "fifo", "folder", "self", "out", "x" * 300)
+    ), wavs=("a.wav", "b.wav", "more/c.wav", "folder.wav/d.wav"))  # fmt: skip
+    os.mkfifo(tmp_path / "fifo.wav")
+    (tmp_path / "gone.wav").symlink_to("nowhere.wav")
+    (tmp_path / "self.wav").symlink_to("self.wav")
+    write_wav(tmp_path.parent / "out" / "out.wav")
+    (tmp_path / "out.wav").symlink_to(tmp_path.parent / "out" / "out.wav")
+    corpus = csv_folder.read(tmp_path)
+    assert corpus.utterances["id"][:] == ["a.wav", "out.wav"]
+    assert {each.what: each.reason for each in corpus.exclusions} == {
+        "gone.wav": "dangling link: to nowhere.wav", "self.wav": "loop of links", "fifo.wav": "no audio file: a FIFO",
+        "folder.wav": "no audio file: a folder", "x" * 300 + ".wav": "missing audio file: File name too long",
+        **dict.fromkeys(("b.wav", "more/c.wav", "folder.wav/d.wav"), "recording that no line of labels.csv names"),
+    }  # fmt: skip
+    text = inspect.utterances("csv_folder", tmp_path, {}, None)
+    assert "links: 1 lead out of the folder" in text and "out.wav for one" in text
+
+
+@pytest.mark.parametrize("value", ["0_3", "1e400", "3,5", "inf"])
+def test_no_row_that_can_be_used_is_told_with_values(tmp_path, value):
+    write_table(
+        tmp_path, "path;speaker;valence;arousal\n" + f"a.wav;s;{value};3\nb.wav;t;{value};3\nc.wav;u;2;{value}\n"
+    )
+    hint = " (decimal commas? --data.decimal ,)" if value == "3,5" else ""
+    with pytest.raises(AffectError) as caught:
+        csv_folder.read(tmp_path)
+    assert f"(3 label is no number; for example a.wav: label is no number: valence '{value}'{hint}; " in str(
+        caught.value
+    )
+    assert str(caught.value).count(f"'{value}'") == 3 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [(0, math.inf), (-math.inf, 1), (math.nan, 1), (1, 1), (5, 1)])
+def test_a_scale_has_ends(tmp_path, scale):
+    write_table(tmp_path, "path,speaker,valence,arousal\na.wav,s1,2,3\n")
+    with pytest.raises(AffectError, match="a scale goes from low to high and has ends"):
+        read(UTTERANCES, "csv_folder", tmp_path, scale=scale)
+
+
+def test_copies_are_told_and_refused_between_parts(tmp_path, caplog):
+    write_table(tmp_path, "path,speaker,valence,arousal,split\na.wav,s1,2,3,train\nb.wav,s2,2,3,train\n"
+                "c.wav,s3,2,3,dev\n"
+                "d.wav,s4,2,3,test\n", wavs=("a.wav", "c.wav"))  # fmt: skip
+    for other in ("b.wav", "d.wav"):
+        shutil.copy(tmp_path / "a.wav", tmp_path / other)
+    corpus = csv_folder.read(tmp_path)
+    assert "csv_folder: 2 recordings are there under two names: a.wav = b.wav, a.wav = d.wav" in caplog.text
+    with pytest.raises(AffectError, match=r"leaks: 1 recordings .*: a.wav \(train\) = d.wav \(test\) \(allow_shared"):
+        splits.split(corpus.utterances, "column", 1)
+    assert "split by column: not possible, a split by column leaks" in inspect.describe(corpus)
+    splits.split(corpus.utterances, "column", 1, allow_shared=True)

@@ -164,7 +164,7 @@ def test_few_documents(tmp_path):
 
 def test_shared_documents_need_a_word(tmp_path):
     rows = emobank.read(write(tmp_path, many())).utterances
-    with pytest.raises(AffectError, match="whether parts share one cannot be told"):
+    with pytest.raises(AffectError, match="train and test share 1 of the dialogues"):
         splits.split(rows, "column", 1)
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affect.data.corpora.labels import SCALES, SURPLUS, UnusableError, infer_scale, label, read_csv, rows_of
+from affect.data.corpora.labels import SCALES, UnusableError, infer_scale, label, rows_of
 from affect.data.corpus import Exclusion
-from affect.errors import AffectError
+from affect.data.table_file import SURPLUS, read_csv
 
 
 @given(values=st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), max_size=8))
@@ -39,23 +39,17 @@ def test_a_label_is_a_number_on_its_scale_or_missing():
             label("v", text, (1, 5))
 
 
-def test_tables_are_read_alike(tmp_path):
+def test_records_become_rows_and_exclusions(tmp_path):
     table = tmp_path / "t.csv"
-    table.write_bytes('\ufeffName , Text\r\na,"one\u2028two"\r\n\r\nb\r\nc,x,y\r\nd,x,,\r\n'.encode())
-    columns, records = read_csv(table, ("name",), lower=True)
-    assert columns == ["name", "text"]
-    assert records == [
-        (2, {"name": "a", "text": "one\u2028two"}),
-        (4, {"name": "b", "text": ""}),
-        (5, {"name": "c", "text": "x", SURPLUS: "y"}),
-        (6, {"name": "d", "text": "x"}),
+    table.write_text("name,text\na,one\nb\nc,x,y\nd,x,,\n")
+    rows, exclusions = rows_of(
+        read_csv(table, ("name",))[1], lambda cells: {"text": cells["text"] or fail("no text")}, "id", table
+    )
+    assert rows == [{"text": "one"}, {"text": "x"}]
+    assert exclusions == [
+        Exclusion(what="t.csv:3", reason="no text"),
+        Exclusion(what="t.csv:4", reason=f"{SURPLUS}: 'y' is beyond the last column"),
     ]
-    rows, exclusions = rows_of(records, lambda cells: {"text": cells["text"] or fail("no text")}, "id", table)
-    assert rows == [{"text": "one\u2028two"}, {"text": "x"}]
-    assert exclusions == [Exclusion(what="t.csv:4", reason="no text"), Exclusion(what="t.csv:5", reason=SURPLUS)]
-    table.write_text("name;speaker;name\nx;y;z\n")
-    with pytest.raises(AffectError, match="has the column 'name' more than once"):
-        read_csv(table, ("name",), separators=",;")
 
 
 def fail(reason):

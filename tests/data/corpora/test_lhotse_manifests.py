@@ -113,3 +113,19 @@ def test_what_cannot_be_read(folder):
     (folder / "supervisions.jsonl.gz").write_bytes(b"nonsense")
     with pytest.raises(AffectError, match="supervisions.jsonl.gz cannot be read"):
         read(folder)
+
+
+def test_names_that_are_no_text_and_lines_that_are_too_deep(folder):
+    write(
+        folder / "recordings.jsonl", [recording("a", "a.wav"), recording("b\ud800", "b.wav"), recording("c", "x" * 999)]
+    )
+    write(folder / "supervisions.jsonl", [supervision(k, name, 0, 1) for k, name in enumerate(("a", "b\ud800", "c"))])
+    corpus = read(folder)
+    assert list(corpus.recordings["id"]) == ["a"]
+    assert reasons(corpus) == {
+        "b\\ud800": "name that is no UTF-8: of it, its file or a speaker", "c": f"no audio: {'x' * 60}",
+    }  # fmt: skip
+    (folder / "recordings.jsonl").write_text("[" * 100_000 + "\n")
+    with pytest.raises(AffectError, match=r"recordings.jsonl line 1: it is no JSON") as caught:
+        read(folder)
+    assert "\n" not in str(caught.value)

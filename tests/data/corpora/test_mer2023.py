@@ -359,3 +359,21 @@ def test_the_command_refuses_what_does_nothing(affect, root, options, words):
     code, out, err = affect("inspect", root, *options)
     assert_one_line(code, err, *words)
     assert out == ""
+
+
+def test_utterances_with_the_very_same_features_are_said(root, caplog):
+    made = labels()
+    for one, other in (("train", "test1"), ("train", "train")):
+        first, second = list(made[one])[2], list(made[other])[1]
+        for feature in WIDTHS:
+            shutil.copy(root / "features" / feature / f"{first}.npy", root / "features" / feature / f"{second}.npy")
+    read(root, **ALL)
+    first, train, test = list(made["train"])[2], list(made["train"])[1], list(made["test1"])[1]
+    assert (
+        f"1 utterances with the very same features are there under two names: {train} (train) = {first}" in caplog.text
+    )
+    assert f"in two parts under two names: {train} (train) = {test} (test1)" in caplog.text
+    caplog.clear()
+    # The same words may be said twice.
+    read(root, text=[T])
+    assert "very same" not in caplog.text

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 
 import numpy as np
 import pytest
 import soundfile
 
-from affect.data import corpora
+from affect.data import corpora, inspect_recordings
 from affect.data.corpora.rttm_folder import read
 from affect.data.recordings import turns_of
 from affect.data.rttm import Turn
@@ -134,7 +135,7 @@ def test_errors_of_one_line(tmp_path):
     with pytest.raises(AffectError, match=r"x.rttm line 1: 'one' is no time"):
         read(tmp_path)
     (tmp_path / "x.rttm").write_text(lines(("f", 0, 1, "Ada")))
-    with pytest.raises(AffectError, match=r"no recording of .* can be used \(1 no audio\)"):
+    with pytest.raises(AffectError, match=r"no recording of .* can be used .1 no audio; for example f: no audio: "):
         read(tmp_path)
 
 
@@ -156,3 +157,24 @@ def test_excerpts_of_ami(real_data):
     assert len(row["turns"]) == 14 and {turn.speaker for turn in turns_of(row)} == {"MÉO069", "MEE067", "MEE068"}
     assert turns_of(row)[0] == Turn(3.168, 3.968, "MÉO069")
     assert corpora.detect(real_data / "ami_excerpts") == "rttm_folder"
+
+
+def test_links_are_followed_and_what_is_no_file_is_left_out(tmp_path):
+    root, other = tmp_path / "root", tmp_path / "other"
+    for name in ("a", "b"):
+        sound(other / f"{name}.wav", 1.0)
+        (other / f"{name}.rttm").write_text(lines((name, 0, 1, "Ada")))
+    root.mkdir()
+    (root / "linked").symlink_to(other)
+    (other / "up").symlink_to(root)
+    (root / "gone.rttm").symlink_to("nowhere")
+    os.mkfifo(root / "pipe.wav")
+    os.mkfifo(root / "pipe.rttm")
+    corpus = read(root)
+    assert list(corpus.recordings["id"]) == ["a", "b"]
+    assert reasons(corpus) == {
+        "linked/up": f"loop of links: it leads to {root}", "gone.rttm": "dangling link: to nowhere",
+        "pipe.wav": "no file: a FIFO", "pipe.rttm": "no file: a FIFO",
+    }  # fmt: skip
+    text = inspect_recordings.recordings("rttm_folder", root, {}, None)
+    assert "links: 2 lead out of the folder" in text

@@ -162,7 +162,7 @@ def test_a_second_start_opens_no_video(tmp_path, monkeypatch):
         (tmp_path / "films" / f"{name}.mp4").write_bytes(film(range(10)))
     first = read(tmp_path, videos="films")
     with monkeypatch.context() as closed:
-        closed.setattr(video, "_opened", lambda *given: pytest.fail("opened again"))
+        closed.setattr(video.pyav, "container", lambda *given: pytest.fail("opened again"))
         assert read(tmp_path, videos="films").utterances.to_list() == first.utterances.to_list()
     (tmp_path / "films" / "2_y.mp4").write_bytes(film(range(20)))
     assert read(tmp_path, videos="films").utterances[1]["seconds"] == pytest.approx(2.0, abs=0.11)

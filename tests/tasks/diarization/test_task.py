@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -299,3 +300,29 @@ def test_learned_weights_have_their_own_rate(voices_root):
     assert (groups["loss_weights"]["lr"], groups["loss_weights"]["weight_decay"]) == (0.02, 0.0)
     batch = own.collate([own.datasets()["train"][0]], KEY)
     assert outputs_of(own.new_model(), batch)[LOG_VARIANCE].shape == (1, 2)
+
+
+def test_the_same_recording_to_train_on_and_to_test_is_refused(voices_root, recordings, tmp_path, caplog):
+    root = tmp_path / "copied"
+    shutil.copytree(recordings, root)
+    for ending in (".wav", ".rttm"):
+        shutil.copy(root / "train" / f"r0{ending}", root / "test" / f"again{ending}")
+    (root / "test" / "again.rttm").write_text((root / "train" / "r0.rttm").read_text().replace("r0", "again"))
+    with pytest.raises(
+        AffectError, match=r"1 recordings are in two parts .*: r0 \(train\) = again \(test\) \(remove one"
+    ):
+        with_recordings(voices_root, root).datasets()
+    recipe = small.recipe(voices_root)
+    data = replace(recipe.data, recordings=str(root))
+    tasks.make(replace(recipe, data=data)).for_fold(0, 1).datasets()
+
+
+def test_a_recording_of_a_voice_to_train_with_and_of_one_to_test_is_refused(folder, voices_root, tmp_path):
+    first = min(folder.iterdir())
+    shutil.copytree(voices_root / "unseen", tmp_path / "test")
+    (tmp_path / "test" / "another").mkdir()
+    shutil.copy(first, tmp_path / "test" / "another" / "x.wav")
+    who = first.name.partition("-")[0]
+    words = rf"leaks: 1 recordings of voices are in two parts .*: {who} \(train\) = another \(test\)"
+    with pytest.raises(AffectError, match=words):
+        read(Data(voices="folder", root=str(folder), test_root=str(tmp_path / "test")))

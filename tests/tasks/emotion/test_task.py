@@ -101,13 +101,13 @@ def test_every_option_reaches_the_hub_reader(monkeypatch):
     monkeypatch.setattr("affect.tasks.emotion.corpus.corpora.read", read)
     data = Data(
         corpus="hub", root="owner/name", columns=("valence=EmoVal",), scale=(1, 7), subset="en", revision="v2", limit=5,
-        streaming=True, name="calls",
+        streaming=True, name="calls", raters="mean", decimal=",",
     )  # fmt: skip
     with pytest.raises(Read) as read_with:
         read_corpus(Emotion(data=data))
     options = {
         "columns": {"valence": "EmoVal"}, "scale": (1, 7), "subset": "en", "revision": "v2", "limit": 5,
-        "streaming": True, "name": "calls",
+        "streaming": True, "name": "calls", "raters": "mean", "decimal": ",",
     }  # fmt: skip
     assert read_with.value.args == ("hub", "owner/name", options)
 

@@ -171,7 +171,7 @@ def test_features_come_in_several_ways(affect, runs, clip, clips_root, tmp_path)
         assert {**other, "id": ""} == {**one, "id": ""}
     (folder / "visual.npy").write_bytes(b"no array")
     code, out, _ = affect("predict", run, folder)
-    assert code == 1 and "visual.npy is no readable array" in lines(out)[0]["error"]
+    assert code == 1 and "visual.npy is no readable npy file" in lines(out)[0]["error"]
 
 
 def test_a_pickle_is_refused_with_the_command_that_converts_it(affect, runs, clips_root):

@@ -19,7 +19,7 @@ Args:
     references: list of numbers; NaN marks a missing label and is left out.
 
 Returns:
-    ccc: a number from -1 to 1; 0.0 where either side is constant or fewer than two labels are known.
+    ccc: a number from -1 to 1; 0.0 where predictions are constant, NaN where labels are, or fewer than two are known.
 
 Examples:
     >>> import evaluate
@@ -60,7 +60,9 @@ class ConcordanceCorrelation(evaluate.Metric):  # type: ignore[misc]  # evaluate
         if not np.isfinite(x).all() or np.isinf(y).any():
             raise ValueError("predictions and references must be finite (a reference may be NaN: missing)")
         x, y = x[~np.isnan(y)], y[~np.isnan(y)]
-        if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        if y.size < 2 or np.ptp(y) == 0:
+            return {"ccc": float("nan")}
+        if np.ptp(x) == 0:
             return {"ccc": 0.0}
         gap = x.mean() - y.mean()
         unit = max(np.ptp(x), np.ptp(y), abs(gap))

@@ -119,7 +119,7 @@ def _segment(row: Any) -> tuple[float, float, str]:
 def _lines(text: str) -> list[tuple[float, float, str]]:
     """Return the segments of an RTTM: SPEAKER file channel onset duration <NA> <NA> speaker, spaces between."""
     segments, files = [], set()
-    for line in text.splitlines():
+    for line in text.split("\n"):
         fields = line.split()
         if not fields or fields[0] != "SPEAKER":
             continue

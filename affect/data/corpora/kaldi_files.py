@@ -1,0 +1,67 @@
+"""The files of a Kaldi data folder, read as text: nothing in them is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from affect.data.table_file import read_text
+from affect.errors import AffectError
+
+SCP, SEGMENTS, SPEAKERS, GENDERS, WORDS = "wav.scp", "segments", "utt2spk", "spk2gender", "text"
+
+
+def lines(file: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield number, name and the rest of each line; raises AffectError for a line of one word, or no text."""
+    for number, line in enumerate(read_text(file).split("\n"), 1):
+        name, *rest = line.split(maxsplit=1)[:2] if line.strip() else ("",)
+        if name and not rest:
+            raise AffectError(f"{file} line {number}: {name!r} stands alone")
+        if name:
+            yield number, name, rest[0].strip()
+
+
+def utterances(folder: Path, sources: Mapping[str, str]) -> dict[str, tuple[str, float, float]]:
+    """Return recording, start and end (infinite: the recording's) of each utterance, in seconds.
+
+    Without a file of segments an utterance is one of the recordings, `sources` by name. Raises AffectError for a
+    malformed line.
+    """
+    file = folder / SEGMENTS
+    if not file.is_file():
+        return {name: (name, 0.0, float("inf")) for name in sources}
+    times = {}
+    for number, name, rest in lines(file):
+        fields = rest.split()
+        try:
+            recording, start, end = fields[0], float(fields[1]), float(fields[2])
+            right = len(fields) in (3, 4) and start >= 0 and (end == -1 or end >= start)
+        except (ValueError, IndexError):
+            right = False
+        if not right:
+            raise AffectError(f"{file} line {number}: a segment is NAME RECORDING START END, not {name} {rest[:60]}")
+        times[name] = (recording, start, float("inf") if end == -1 else end)
+    return times
+
+
+def cells(folder: Path) -> dict[str, dict[str, str]]:
+    """Return path, start, end, speaker, gender and transcript of each utterance, as a table would have them.
+
+    Where the folder has no wav.scp there is none; what a file of it does not say is not there.
+    """
+    if not (folder / SCP).is_file():
+        return {}
+    sources = {name: rest for _, name, rest in lines(folder / SCP)}
+    said_by, genders, words = (
+        {name: rest for _, name, rest in lines(folder / file)} if (folder / file).is_file() else {}
+        for file in (SPEAKERS, GENDERS, WORDS)
+    )
+    rows: dict[str, dict[str, str]] = {}
+    for name, (recording, start, end) in utterances(folder, sources).items():
+        times = {"start": f"{start!r}", "end": "-1" if end == float("inf") else f"{end!r}"}
+        row = {"path": sources.get(recording, ""), **(times if (folder / SEGMENTS).is_file() else {})}
+        if name in said_by:
+            row |= {"speaker": said_by[name]}
+            row |= {"gender": genders[said_by[name]]} if said_by[name] in genders else {}
+        rows[name] = row | ({"transcript": words[name]} if name in words else {})
+    return rows

@@ -1,0 +1,21 @@
+"""The parts of a corpus by the words that people have for them."""
+
+from __future__ import annotations
+
+PARTS = {
+    "train": "train", "training": "train", "trn": "train", "valid": "valid", "validation": "valid",
+    "val": "valid", "dev": "valid", "devel": "valid", "development": "valid", "test": "test",
+    "testing": "test", "tst": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
+"""The part that a word says, in lower case."""
+
+
+def part_of(value: str) -> str:
+    """Return the part that a cell names, "" for none: a word of `PARTS`, of tests with a number or more behind it."""
+    plain = value.strip().lower()
+    if plain in PARTS:
+        return PARTS[plain]
+    tests = sorted((word for word, part in PARTS.items() if part == "test"), key=len, reverse=True)
+    # test1, Test-2, eval_clean: any word would do behind the whole of one.
+    rest = next((plain.removeprefix(word) for word in tests if plain.startswith(word)), "")
+    return "test" if rest and (not rest[0].isalpha() or plain.startswith("test")) else ""
