@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from affect.recipe import require
+from affect.recipe import hold, require
 
 GENERATED = "generated"
 """The source that needs no files: a few sentences of nonsense, spoken by a small synthesiser."""
 
 _COLUMNS = ("name", "audio", "text", "video", "boxes")
 _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
-    "layers": (lambda value: value > 0, "be positive"),
-    "rate": (lambda value: 0 < value < math.inf, "be positive"),
-    "margin": (lambda value: 0 <= value < math.inf, "not be negative"),
+    "layers": (lambda value: 0 < value <= 1_000, "be positive, and 1,000 at most"),
+    "rate": (lambda value: 0 < value <= 1_000, "be positive, and 1,000 at most"),
+    "margin": (lambda value: 0 <= value <= 1_000, "not be negative, nor over 1,000"),
     "budget": (lambda value: 1 <= value < math.inf, "be at least 1"),
 }
 """What the numbers of the kinds that have them may be, in words, too."""
@@ -64,6 +64,7 @@ class Extraction:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self)
         require(bool(self.encoder), "encoder", "be a name on the Hub, a folder or tiny", self.encoder)
         require(bool(self.source), "source", "be a CSV, a folder or a datasets source", self.source)
         plain = self.name is None or (Path(self.name).name == self.name and not self.name.startswith("."))

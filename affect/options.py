@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from affect.recipe import require
+from affect.recipe import LARGEST_SEED, hold, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,14 @@ class Options:
 
     def __post_init__(self) -> None:
         """Check seeds and folds before the first of them has run."""
-        require(self.name is None or Path(self.name).name == self.name, "name", "be a plain name", self.name)
+        hold(self)
+        plain = self.name is None or (Path(self.name).name == self.name and self.name.isprintable())
+        require(
+            plain and len((self.name or "").encode()) <= 200, "name", "be a plain name of 200 bytes at most", self.name
+        )
         for name, numbers in (("seeds", self.seeds), ("folds", self.folds)):
             require(numbers != (), name, "name at least one", numbers)
             require(len(set(numbers or ())) == len(numbers or ()), name, "name each once", numbers)
         for seed in self.seeds or ():
             require(seed >= 0, "seeds", "not be negative", seed)
+            require(seed <= LARGEST_SEED, "seeds", f"be {LARGEST_SEED:,} at most", seed)

@@ -6,6 +6,8 @@ AffectError that names its field, raised where the recipe is made and so before 
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -15,10 +17,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from affect import config
-from affect.config import differences, field_names, refuse_unfinite, require, require_each, types_in
-from affect.errors import AffectError
+from affect.config import LARGEST_SEED, differences, field_names, hold, require, require_each, require_most, types_in
+from affect.errors import AffectError, first_line
 
-__all__ = ["FREE", "Optim", "Recipe", "Train", "differences", "field_names", "read", "require", "types_in"]
+__all__ = ["FREE", "LARGEST_SEED", "Optim", "Recipe", "Train", "check_own", "differences", "field_names", "hold",
+           "read", "require", "types_in", "whose"]  # fmt: skip
 
 FREE = (
     *(f"train.{name}" for name in ("budget", "mode", "costs", "workers", "trackers", "world", "keep", "timeout")),
@@ -28,6 +31,8 @@ FREE = (
 result."""
 
 
+_YEAR = 525_600
+"""Minutes of a year."""
 _positive, _not_negative = partial(lt, 0), partial(le, 0)
 
 
@@ -66,6 +71,8 @@ class Optim:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "optim")
+        require_most(self, "optim", 1_000, "lr", "encoder_lr", "weight_decay", "floor")
         require_each(self, "optim", "be positive", _positive, "lr", "encoder_lr", "plateau_patience")
         require_each(self, "optim", "be positive (or None)", _positive, "clip", "clip_value")
         require_each(self, "optim", "not be negative", _not_negative, "weight_decay", "plateau_delta", "floor")
@@ -129,6 +136,10 @@ class Train:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "train")
+        require_most(self, "train", 1_024, "workers")
+        require_most(self, "train", 100_000, "world")
+        require_most(self, "train", _YEAR, "timeout", "checkpoint_minutes")
         require_each(
             self, "train", "be positive", _positive, "batch", "epochs", "evaluate_every", "checkpoint_every", "keep",
             "average_best", "timeout", "checkpoint_minutes",
@@ -165,11 +176,12 @@ class Recipe:
     """Whether a repository that is made for it is private."""
 
     def __post_init__(self) -> None:
-        """Check the seed, and that every number is finite."""
+        """Check the types of all fields, and the seed."""
+        hold(self)
         require(self.seed >= 0, "seed", "not be negative", self.seed)
+        require(self.seed <= LARGEST_SEED, "seed", f"be {LARGEST_SEED:,} at most", self.seed)
         named = self.push_to_hub is None or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", self.push_to_hub) is not None
         require(named, "push_to_hub", "be a repository's name, user/name", self.push_to_hub)
-        refuse_unfinite(self)
 
     def seeds(self, given: tuple[int, ...] | None) -> tuple[int, ...]:
         """Return the seeds to run: those `given`, or the recipe's own. A kind of problem may ask for more."""
@@ -186,12 +198,53 @@ class Recipe:
         return config.from_dict(cls, {k: v for k, v in data.items() if k not in ("task", "experiment")})
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Return a recipe.json as a dictionary. Raises AffectError when it is missing or not JSON."""
+def read(path: Path, what: str = "recipe") -> dict[str, Any]:
+    """Return a recipe.json (or another object, `what` it is) as a dictionary. Raises AffectError where it is none."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AffectError(f"{path} is not a readable recipe: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise AffectError(f"{path} is not a readable {what}: {first_line(error)}") from error
     if not isinstance(data, dict):
-        raise AffectError(f"{path} is not a recipe: it holds no object")
+        raise AffectError(f"{path} is not a {what}: it holds no object")
     return data
+
+
+def whose(document: dict[str, Any]) -> dict[str, Any]:
+    """Return whose weights are by a run's recipe.json: seed, fold (None: the only one) and the digest of its fields.
+
+    Those of `FREE`, which may change between the sessions of a run, are not in it.
+    """
+    held = config.without(document, FREE)
+    digest = hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
+    return {"seed": document.get("seed"), "fold": _fold(document), "recipe": digest}
+
+
+def check_own(folder: Path) -> None:
+    """Raise AffectError where a run's folder is a copy of another run's, or its best weights are another run's.
+
+    By its place seed<S>/fold<F>, its recipe.json and what the weights say of themselves, as far as they are there.
+    """
+    path = folder / "recipe.json"
+    if not path.exists():
+        return
+    document = read(path)
+    place = re.fullmatch(r"seed(\d+)/fold(\d+)", "/".join(folder.absolute().parts[-2:]))
+    if place is not None and "members" not in document:
+        seed, fold = document.get("seed", int(place[1])), _fold(document) or int(place[2])
+        if (seed, fold) != (int(place[1]), int(place[2])):
+            raise AffectError(
+                f"{folder} holds seed {seed}, fold {fold} by its recipe.json: it was copied there, and its weights may "
+                "have seen this fold's test part; name the one it is of, or rename it"
+            )
+    best = folder / "checkpoints" / "best"
+    with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
+        # What is damaged is told of by whoever reads the weights.
+        of = json.loads((best / "place.json").read_text(encoding="utf-8")).get("of")
+        if of is not None and of != whose(document):
+            raise AffectError(f"{best} holds weights of another run than {path} tells of: they were copied there")
+
+
+def _fold(document: dict[str, Any]) -> int | None:
+    data = document.get("data")
+    fold = data.get("fold") if isinstance(data, dict) else None
+    return fold if isinstance(fold, int) else None

@@ -83,6 +83,24 @@ def escaped(name: str) -> str:
     return re.sub(special, r"\\\g<0>", " ".join(name.split()))
 
 
+def code(name: str) -> str:
+    """Return a name as inline code of Markdown, on one line, whatever backticks it holds."""
+    shown = " ".join(name.split())
+    fence = "`" * (1 + _longest_run(shown))
+    pad = " " if shown[:1] == "`" or shown[-1:] == "`" else ""
+    return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+def fenced(lines: str, language: str = "") -> str:
+    """Return lines as a block of code of Markdown, which none of them ends."""
+    fence = "`" * max(3, 1 + _longest_run(lines))
+    return f"{fence}{language}\n{lines}\n{fence}"
+
+
+def _longest_run(shown: str) -> int:
+    return max((len(run) for run in re.findall("`+", shown)), default=0)
+
+
 def slug(name: str) -> str:
     """Return a name as a file's name may have it."""
     return re.sub(r"[^A-Za-z0-9.=@-]", "_", name)

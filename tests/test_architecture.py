@@ -35,6 +35,7 @@ MAY = {
     "tables": set(),
     "figures": {"findings"},
     "checksums": set(),
+    "archive": {"errors"},
     "cache": {"errors"},
     "losses": {"task", "errors"},
     "metrics": {"task", "errors"},
@@ -42,8 +43,8 @@ MAY = {
     "data": {"task", "config", "errors", "cache", "tables"},
     "baselines": {"errors", "metrics"},
     "registry": {"task", "recipe", "errors", "models"},
-    "report": {"task", "findings", "tables", "figures", "errors", "metrics", "recipe", "registry"},
-    "hub": {"task", "usage", "errors", "registry", "report", "models", "checksums", "tables", "data"},
+    "report": {"task", "findings", "tables", "figures", "archive", "errors", "metrics", "recipe", "registry"},
+    "hub": {"task", "usage", "recipe", "errors", "registry", "report", "models", "checksums", "tables", "data"},
     "training": {
         *(
             "task",
@@ -56,6 +57,7 @@ MAY = {
             "options",
             "process",
             "checksums",
+            "archive",
             "cache",
             "tables",
         ),

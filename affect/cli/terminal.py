@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -17,6 +18,10 @@ from affect.process import ask_again, follow_launcher, refuse_again
 
 _LOG = logging.getLogger("affect")
 _INTERRUPTED = 130
+_OF_PLACES = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
+"""What a system says of a name or a place that the user gave, and no program can help."""
+_SHOWN = 200
+"""Characters of such a name that are shown."""
 
 
 def guarded(work: Callable[[], object]) -> None:
@@ -49,14 +54,18 @@ def guarded(work: Callable[[], object]) -> None:
         # The reader of our output left (affect predict ... | head).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        if not lost_rank(error):
+        if isinstance(error, OSError) and error.errno in _OF_PLACES and error.filename is not None:
+            refuse_again()
+            code = _failed(f"{str(error.filename)[:_SHOWN]!r}: {error.strerror}", AffectError.code)
+        elif not lost_rank(error):
             refuse_again()
             raise
-        words = f"another rank of this run was lost ({first_line(error)})"
-        _failed(f"{words}; give the command again: it goes on from its last checkpoint", AGAIN)
-        ask_again()
-        # Its group can't be left any more: to try may take as long as a collective waits.
-        _leave(AGAIN)
+        else:
+            words = f"another rank of this run was lost ({first_line(error)})"
+            _failed(f"{words}; give the command again: it goes on from its last checkpoint", AGAIN)
+            ask_again()
+            # Its group can't be left any more: to try may take as long as a collective waits.
+            _leave(AGAIN)
     finally:
         if code == AGAIN:
             ask_again()
@@ -122,5 +131,6 @@ def show_log() -> None:
 
 def _failed(message: str, code: int) -> int:
     # One write: two ranks' lines would else stand on one line.
-    sys.stderr.write(f"error: {message}\n")
+    # A name may hold a line of its own.
+    sys.stderr.write(f"error: {' '.join(message.splitlines())}\n")
     return code

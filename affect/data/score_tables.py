@@ -51,7 +51,7 @@ def named_groups(pattern: str) -> GroupsOf:
     """
     try:
         compiled = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise AffectError(f"the pattern {pattern!r} is no regular expression ({error})") from error
     if not compiled.groupindex:
         raise AffectError(f"the pattern {pattern!r} names no group: write (?P<source>...)")

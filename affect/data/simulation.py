@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from affect.config import require, require_each
+from affect.config import DAY, DECIBELS, hold, require, require_each, require_most
 
 Range = tuple[float, float]
 
@@ -41,6 +41,9 @@ class Simulation:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "simulation")
+        require_most(self, "simulation", 1_000, "speakers", "distance")
+        require_most(self, "simulation", DAY, "turn", "gap")
         fewest, most = self.speakers
         require(1 <= fewest <= most, "simulation.speakers", "go from 1 at least to more", self.speakers)
         for name in ("turn", "distance", "decay"):
@@ -48,7 +51,8 @@ class Simulation:
             require(0 < low <= high, f"simulation.{name}", "go from more than 0 to more", (low, high))
         require(self.turn[0] >= 0.05, "simulation.turn", "be 0.05 s at least", self.turn)
         require(self.decay[1] <= 5, "simulation.decay", "be 5 s at most", self.decay)
-        require(self.snr[0] <= self.snr[1], "simulation.snr", "go from low to high", self.snr)
+        sound = -DECIBELS <= self.snr[0] <= self.snr[1] <= DECIBELS
+        require(sound, "simulation.snr", f"go from low to high within {DECIBELS:g} dB", self.snr)
         shares = ("moves", "reverberation", "noise")
         require_each(self, "simulation", "be a probability", lambda value: 0 <= value <= 1, *shares)
         require(self.gap >= 0, "simulation.gap", "not be negative", self.gap)

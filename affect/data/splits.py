@@ -6,9 +6,9 @@ Kinds of split and their folds:
 - `speaker`: one speaker is tested. Where the speaker's session has exactly two speakers the other one validates
   (the usual ten-fold protocol of IEMOCAP), else the next speaker (cyclically). The two of a session talk to each
   other, so validation and test then share dialogues, which this protocol accepts; training shares none.
-- `column`: the column `split` says `train`, `valid`, `test...` or another word for them (`parts.PARTS`). It is one fold:
-  several test parts (`test1`, `Test2`) are parts of it, by their names in lower case; a single one is `test`. Its
-  speakers may be unknown: that whether parts share one cannot be told is logged then.
+- `column`: the column `split` says `train`, `valid`, `test...` or another word for them (`parts.PARTS`). It is one
+  fold: several test parts (`test1`, `Test2`) are parts of it, by their names in lower case; a single one is `test`.
+  Its speakers may be unknown: that whether parts share one cannot be told is logged then.
 - `script`: neither speakers, dialogues nor scripts are shared, see `_script_parts`.
 - any other column (source, generator, one of the user's own): as `session`, its groups in the place of sessions.
 

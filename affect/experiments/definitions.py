@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
 from affect.errors import AffectError, nearest
-from affect.recipe import Recipe, field_names, require, types_in
+from affect.recipe import Recipe, field_names, hold, require, types_in
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _SPAN = re.compile(rf"({_NUMBER})\.\.({_NUMBER})( +log)?")
@@ -50,6 +50,7 @@ class Search:
 
     def __post_init__(self) -> None:
         """Check every field; the ranges against the experiment's fields only `resolve` can."""
+        hold(self)
         require(bool(self.of), "of", "name an experiment", self.of)
         require(self.trials > 0, "trials", "be positive", self.trials)
         require(self.seed >= 0, "seed", "not be negative", self.seed)
@@ -68,6 +69,7 @@ class Ensemble:
     every other --field of the command line goes to all of them."""
 
     def __post_init__(self) -> None:
+        hold(self)
         _check_several("members", self.members)
 
 
@@ -79,6 +81,7 @@ class Suite:
     """Experiments of this file; every other --field of the command line goes to all of them."""
 
     def __post_init__(self) -> None:
+        hold(self)
         _check_several("members", self.members)
 
 
@@ -93,6 +96,7 @@ class Sequence:
     """Experiments of this file, in their order; every other --field of the command line goes to all of them."""
 
     def __post_init__(self) -> None:
+        hold(self)
         _check_several("stages", self.stages)
 
 

@@ -160,6 +160,8 @@ def _claim(top: Path, tops: Mapping[str, Path], options: Options) -> None:
 def _unit(name: str, tops: Mapping[str, Path], top: Path, unit: folds.Unit, command: str) -> None:
     """Write the ensemble's folder of one seed and fold."""
     places = {member: folds.folder_of(place, *unit) for member, place in tops.items()}
+    for place in places.values():
+        recipes.check_own(place)
     documents = {member: recipes.read(place / "recipe.json") for member, place in places.items()}
     folder, first = folds.folder_of(top, *unit), next(iter(places.values()))
     task: Task = tasks.make(tasks.read_recipe(next(iter(documents.values()))))
@@ -172,7 +174,7 @@ def _unit(name: str, tops: Mapping[str, Path], top: Path, unit: folds.Unit, comm
     run_dir.write_rows(folder, rows)
     for path in first.glob("baseline-*.jsonl"):
         shutil.copy(path, folder / path.name)
-    environment = recipes.read(first / "environment.json")
+    environment = recipes.read(first / "environment.json", "environment")
     started = datetime.now(UTC).isoformat(timespec="seconds")
     run_dir.write_json(folder / "environment.json", {**environment, "command": command, "started": started})
     shared = _shared(list(documents.values()))

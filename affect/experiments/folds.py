@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affect import recipe as recipes
 from affect import tasks
 from affect.errors import AffectError
 from affect.experiments import source
@@ -178,8 +179,11 @@ def claim(
     surroundings = {"command": command, **_surroundings(engine, task)}
     earlier = folder / "environment.json"
     if earlier.is_file():
-        # A run that goes on was started when it was started.
-        surroundings |= {k: v for k, v in json.loads(earlier.read_text(encoding="utf-8")).items() if k == "started"}
+        try:
+            # A run that goes on was started when it was started.
+            surroundings |= {k: v for k, v in recipes.read(earlier, "environment").items() if k == "started"}
+        except AffectError as error:
+            _LOG.warning("%s: it is written anew, and when the run was first started is lost", error)
     run_dir.write_json(earlier, surroundings)
     run_dir.write_lines(folder / "exclusions.jsonl", task.exclusions())
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import deque
@@ -25,6 +26,8 @@ _RECENT = 20
 _SAYS = 60.0
 """Seconds after which a run has a line without news, where there is no table."""
 _HEAD = ["seed", "fold", "on", "state", "epoch", "step", "loss", "validation", "speed", "left"]
+_PACE = {"units_per_second", "seconds"}
+"""What a line of timing.jsonl tells of the speed."""
 
 
 class Tail:
@@ -46,7 +49,16 @@ class Tail:
             return []
         whole = text[: text.rfind(b"\n") + 1]
         self._place, self._file = start + len(whole), number
-        return [json.loads(line) for line in whole.splitlines()]
+        return [record for line in whole.splitlines() if (record := _record(line)) is not None]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    # Of a damaged one the run itself says where it is.
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 @dataclass(kw_only=True)
@@ -80,11 +92,13 @@ class Progress:
     def look(self) -> None:
         """Read what the run has written since the last look."""
         for line in self._metrics.new():
-            if line["event"] == "step":
-                self.step, self.epoch, self.loss = line["step"], line["epoch"] + 1, line["loss"]
-            elif line["event"] == "eval" and line["evaluation"] == VALID:
-                self.scores = line["scores"]
-        self.recent.extend(self._timing.new())
+            # What a damaged line lacks the run itself tells of.
+            with contextlib.suppress(LookupError, TypeError):
+                if line["event"] == "step":
+                    self.step, self.epoch, self.loss = line["step"], line["epoch"] + 1, line["loss"]
+                elif line["event"] == "eval" and line["evaluation"] == VALID:
+                    self.scores = line["scores"]
+        self.recent.extend(line for line in self._timing.new() if line.keys() >= _PACE)
 
     def row(self) -> list[str]:
         """Return the run's line of the table."""

@@ -55,8 +55,8 @@ def _metadata(source: Source, card: Card, name: str, corpus: str, data: Record) 
 def _opening(source: Source, card: Card) -> str:
     corpus = tables.escaped(str(source.run.environment.get("corpus", "a corpus")))
     return (
-        f"{card.title}, trained on {corpus}: seed {source.run.seed}, fold {source.run.fold} of the experiment "
-        f"`{source.experiment}`.{' Read **Limits** below before you use it.' if card.use else ''}"
+        f"{tables.escaped(card.title)}, trained on {corpus}: seed {source.run.seed}, fold {source.run.fold} of the "
+        f"experiment {tables.code(source.experiment)}.{' Read **Limits** below before you use it.' if card.use else ''}"
     )
 
 
@@ -67,7 +67,7 @@ def _state(source: Source, last: bool) -> str:
             f"> **Training goes on: step {source.step}.** The scores are those of the validation part so far; the test "
             "part is predicted once, at the end."
         )
-    best = source.place.get("step")
+    best = source.place.get("step") if isinstance(source.place.get("step"), int) else None
     lines.append(f"The weights at the top are the best by the validation part{f' (step {best})' if best else ''}.")
     if last:
         lines.append("Those in `last/` are the newest ones of training, for going on from or looking into.")
@@ -107,43 +107,52 @@ def _experiment(source: Source) -> str:
 
 def _tested(run: report.Run, tests: list[str], measures: list[str]) -> dict[str, float]:
     """Return a run's scores on the test parts, by "part measure"."""
-    parts = tables.inside(run.end, "scores")
+    parts = {part: tables.inside(tables.inside(run.end, "scores"), part) for part in tests}
     return {
         (f"{part} {name}" if len(tests) > 1 else name): float(parts[part][name])
         for part in tests for name in measures
-        if isinstance((parts.get(part) or {}).get(name), int | float)
+        if isinstance(parts[part].get(name), int | float)
     }  # fmt: skip
 
 
 def _data(source: Source, corpus: str) -> str:
     environment = source.run.environment
-    lines = [f"- corpus: {tables.escaped(str(environment.get('corpus', corpus)))} (layout `{corpus}`)"]
+    lines = [f"- corpus: {tables.escaped(str(environment.get('corpus', corpus)))} (layout {tables.code(corpus)})"]
     counts = environment.get("utterances")
     if isinstance(counts, dict):
-        lines.append("- utterances: " + ", ".join(f"{part} {number}" for part, number in counts.items()))
+        lines.append("- utterances: " + ", ".join(_counts(counts)))
     lines += _scales(environment)
     for part, labels in tables.inside(environment, "labelled").items():
-        counts = (f"{tables.escaped(score)} {number}" for score, number in labels.items())
-        lines.append(f"- labels ({part}): {', '.join(counts)}")
+        counts = _counts(labels if isinstance(labels, dict) else {})
+        lines.append(f"- labels ({tables.escaped(part)}): {', '.join(counts)}")
     if isinstance(environment.get("classes"), list):
-        lines.append("- classes: " + ", ".join(map(str, environment["classes"])))
-    reasons = environment.get("exclusions")
+        lines.append("- classes: " + ", ".join(tables.escaped(str(name)) for name in environment["classes"]))
+    reasons = tables.inside(environment, "exclusions")
     if isinstance(environment.get("excluded"), int):
-        why = "; ".join(f"{tables.escaped(str(reason))}: {number}" for reason, number in (reasons or {}).items())
+        why = "; ".join(_counts(reasons, ": "))
         lines.append(f"- left out: {environment['excluded']}{f' ({why})' if why else ''}")
     lines.append("- the whole recipe is in `recipe.json`, what the inputs have to be in `preprocessor_config.json`")
     return "## Training data\n\n" + "\n".join(lines)
 
 
+def _counts(numbers: Mapping[str, Any], between: str = " ") -> list[str]:
+    return [f"{tables.escaped(str(name))}{between}{tables.escaped(str(number))}" for name, number in numbers.items()]
+
+
+def _is_scale(pair: object) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(end, int | float) for end in pair)
+
+
 def _scales(environment: Mapping[str, Any]) -> list[str]:
     """Return the line on what scale labels have, each score its own where they are told by name."""
     named, guessed = (tables.inside(environment, name) for name in ("scales", "scale_inferred"))
+    named = {name: pair for name, pair in named.items() if _is_scale(pair)}
     if named:
         marks = {name: " (inferred)" if guessed.get(name) else "" for name in named}
         each = (f"{tables.escaped(name)} {low:g} to {high:g}{marks[name]}" for name, (low, high) in named.items())
         return [f"- label scales: {', '.join(each)}; scores are on these"]
     scale = environment.get("scale")
-    if not isinstance(scale, list) or len(scale) != 2:
+    if not isinstance(scale, list) or not _is_scale(scale):
         return []
     mark = " (inferred from the labels)" if environment.get("scale_inferred") is True else ""
     return [f"- label scale: {scale[0]:g} to {scale[1]:g}{mark}; scores are on this scale"]
@@ -156,11 +165,11 @@ def use(card: Card, repo: str, last: bool) -> str:
         "## How to use it",
         "It needs affect, the code that trained it: clone its repository (a package of that name on PyPI may be "
         "another one) and give, in the clone:",
-        f"```\npip install {what}\n```",
+        tables.fenced(f"pip install {what}"),
     ]
     if card.command:
-        parts += ["Then, in a shell:", f"```\naffect predict {repo} {card.command}\n```", "Or in Python:"]
-    parts.append(f"```python\n{card.program}\n```")
+        parts += ["Then, in a shell:", tables.fenced(f"affect predict {repo} {card.command}"), "Or in Python:"]
+    parts.append(tables.fenced(card.program, "python"))
     if last:
         parts.append(f'The newest weights are `from_pretrained("{repo}", subfolder="last")`.')
     return "\n\n".join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from affect import recipe as recipes
 from affect import tasks
 from affect.errors import AffectError
 from affect.hub import client
@@ -43,14 +44,19 @@ def tokenizer(name: str | Path, *, revision: str | None = None, subfolder: str |
 def folder_of(name: Path, *, revision: str | None = None, subfolder: str | None = None) -> Path:
     """Return the folder of a model's weights: below `name` where it is a folder, else fetched from the Hub.
 
-    A name that is neither is returned as it is. Raises AffectError where the Hub has no such model.
+    A name that is neither is returned as it is. Raises AffectError where the Hub has no such model, and for a run's
+    folder that was copied from another's.
     """
     if name.exists():
         if revision is not None:
             raise AffectError(f"{name} is a folder here, which has no revision {revision!r}: leave it out")
         inside = name if subfolder is None else name / subfolder
-        best = inside / _BEST
-        return best if (best / saving.WEIGHTS).is_file() else inside
+        if (inside / _BEST / saving.WEIGHTS).is_file():
+            recipes.check_own(inside)
+            return inside / _BEST
+        if inside.absolute().parts[-2:] == _BEST.parts:
+            recipes.check_own(inside.absolute().parents[1])
+        return inside
     repo = name.as_posix()
     if not client.is_name(repo):
         return name

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affect import checksums, report, tasks
+from affect import recipe as recipes
 from affect.checksums import DamagedError
 from affect.errors import AffectError
 from affect.hub import clean
@@ -58,7 +59,7 @@ class Source:
         """The step that the best weights are of, and their validation scores."""
         try:
             place = json.loads((self.best / "place.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return place if isinstance(place, dict) else {}
 
@@ -67,7 +68,7 @@ class Source:
         """The model's configuration, without paths. Raises AffectError where it can't be read."""
         try:
             config: Record = clean.scrub(json.loads((self.best / CONFIG).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise AffectError(f"{self.best / CONFIG} is not readable: the run can't be pushed") from error
         return config
 
@@ -116,6 +117,7 @@ def read(run: Path) -> Source:
             raise AffectError(f"{run} holds several runs: name one, such as {below[0]}")
         what = "holds no best weights yet" if run.is_dir() else "is no folder"
         raise AffectError(f"{run} {what}: a run's folder is runs/<experiment>/seed<S>/fold<F>")
+    recipes.check_own(run.resolve())
     # Read as the report reads it, which wants a run's own folder.
     source = Source(run, report.read(run.resolve())[0])
     if not source.run.recipe:

@@ -60,7 +60,7 @@ def read(file: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         wrote = "recipes/extract_features.py writes one beside the features"
         raise AffectError(f"{file}: no such manifest; {wrote}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AffectError(f"{file}: cannot be read as a manifest of features ({first_line(error)})") from error
     if not isinstance(facts, dict) or not isinstance(facts.get("settings"), dict):
         raise AffectError(f"{file}: is no manifest of features: it has no settings")

@@ -91,7 +91,7 @@ def _root_of(weights: Path) -> Path | None:
     try:
         recipe = json.loads((weights.parents[1] / "recipe.json").read_text(encoding="utf-8"))
         return Path(recipe["data"]["root"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -56,7 +56,7 @@ class Session:
         try:
             self.facts: dict[str, Any] = json.loads(text)
             self.task = str(self.facts.pop("task"))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise AffectError(f"{path}: was written by another version of affect export: export it again") from error
         self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
 

@@ -134,6 +134,8 @@ def folders_of(name: Path) -> tuple[Path, ...]:
     for pattern in ("fold*", "seed*/fold*"):
         weights = tuple(sorted(path.parent for path in folder.glob(str(pattern / _BEST / saving.WEIGHTS))))
         if weights:
+            for best in weights:
+                recipes.check_own(best.parents[1])
             from affect.training.run_dir import finished
 
             unfinished = [best.parents[1] for best in weights if not finished(best.parents[1])]
@@ -154,9 +156,11 @@ def _members(folder: Path) -> list[Path]:
     runs = []
     names = ("recipe.json", "fold*/recipe.json", "seed*/fold*/recipe.json")
     for path in sorted(path for name in names for path in folder.glob(name)):
-        members = recipes.read(path).get("members")
+        members = recipes.read(path).get("members") or {}
+        if not isinstance(members, dict) or not all(isinstance(place, str) for place in members.values()):
+            raise AffectError(f"{path} is damaged: its members are no folders")
         own = path.absolute().parent
-        runs += [Path(place, own.parent.name, own.name) for place in (members or {}).values()]
+        runs += [Path(place, own.parent.name, own.name) for place in members.values()]
     return runs
 
 

@@ -96,7 +96,8 @@ def read_vector(source: Source, stream: Stream) -> Vector | None:
         return None
     path = Path(source.value)
     if source.kind == "unknown":
-        there = "is no kind of file that is known" if path.exists() else "no such file"
+        # os.path: a name may be too long for pathlib, which raises.
+        there = "is no kind of file that is known" if os.path.exists(path) else "no such file"
         raise AffectError(f"{path}: {there}; --{stream.modality} takes {_WANTED[stream.modality]}")
     files = _inside(path) if source.kind == "folder" else [path]
     if not files:

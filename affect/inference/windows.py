@@ -24,6 +24,10 @@ _LEAST = 0.025
 """Seconds of the shortest recording: what one frame of an encoder hears."""
 _SHORTEST = 0.5
 """Seconds under which a last window is left to the one before it."""
+_STEP = 0.01
+"""Seconds of the shortest hop."""
+_LONGEST = 86_400.0
+"""Seconds of the longest window: a window is held whole, and no recording is a day long."""
 _LONG = 60.0
 """Seconds from which a recording's progress is worth showing."""
 _WINDOW, _LARGEST = 30.0, 60.0
@@ -105,8 +109,11 @@ def _followed(model: Listener, inputs: UserInputs) -> tuple[float, float | None]
 def _stretch(window: float, hop: float | None) -> tuple[float, float]:
     """Return a window and its hop, which is as long where it is not given. Raises AffectError where they make none."""
     hop = window if hop is None else hop
-    if not (_SHORTEST <= window < math.inf and 0 < hop <= window):
-        raise AffectError(f"window must be at least {_SHORTEST} s and hop in (0, window], not {window:g} and {hop:g}")
+    if not (_SHORTEST <= window <= _LONGEST and _STEP <= hop <= window):
+        raise AffectError(
+            f"window must be at least {_SHORTEST} s, a day at most, and hop in [{_STEP}, window], not {window:g} and "
+            f"{hop:g}"
+        )
     return window, hop
 
 

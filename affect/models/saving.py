@@ -64,7 +64,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise AffectError(f"{folder} holds no model: {CONFIG} is missing") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AffectError(f"{path} is damaged: {first_line(error)}; copy it there again") from error
     if not isinstance(config, dict) or not isinstance(config.get("task"), str):
         raise AffectError(f"{path} names no task: it is no model's, or of an earlier version of affect")

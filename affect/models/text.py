@@ -130,7 +130,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     except OSError as error:
         raise AffectError(f"{folder} holds no tokenizer: {TOKENIZER}/{_FACTS} cannot be read") from error
     # Cut-off JSON, or fields that are missing or of another kind.
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise AffectError(f"the tokenizer in {folder} cannot be read: {' '.join(str(error).split())[:300]}") from error
     from transformers import AutoTokenizer
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from affect import archive
+from affect.archive import DamagedArchiveError
 from affect.errors import first_line
 
 Record = dict[str, Any]
@@ -77,7 +77,7 @@ def lines(path: Path, problems: list[str], containing: str = "") -> list[Record]
         content = _content(path).decode("utf-8", errors="replace")
     except FileNotFoundError:
         return []
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, KeyError, DamagedArchiveError) as error:
         problems.append(f"{path.name} can't be read: {first_line(error)}")
         return []
     records, wrong = [], []
@@ -101,8 +101,7 @@ def lines(path: Path, problems: list[str], containing: str = "") -> list[Record]
 def _content(path: Path) -> bytes:
     if path.parent.suffix != ".zip":
         return path.read_bytes()
-    with zipfile.ZipFile(path.parent) as archive:
-        return archive.read(path.name)
+    return archive.content(path.parent, path.name)
 
 
 def rows_of(path: Path, problems: list[str]) -> Rows:

@@ -6,12 +6,14 @@ import contextlib
 import json
 import math
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from affect import archive
+from affect import recipe as recipes
+from affect.archive import DamagedArchiveError
 from affect.errors import AffectError, first_line, nearest
 from affect.report.rows import Files, Later, Record, Rows, lines
 from affect.tables import inside
@@ -125,15 +127,21 @@ def _run(path: Path, seed: int, fold: int, scores_only: bool) -> Run:
             # What earlier versions called as columns and rows of tables are called.
             baselines.setdefault("constant" if match[1] == "mean" else match[1], {})[match[2]] = file
     conditions = path / "predictions-conditions.zip"
-    with contextlib.suppress(FileNotFoundError):
+    try:
+        predictions |= {name.removesuffix(".jsonl"): conditions / name for name in sorted(archive.names(conditions))}
+    except FileNotFoundError:
+        pass
+    except (DamagedArchiveError, OSError) as error:
+        problems.append(f"{conditions.name} can't be read: {first_line(error)}")
+    recipe = _document(path / "recipe.json", problems)
+    if recipe:
         try:
-            with zipfile.ZipFile(conditions) as archive:
-                predictions |= {name.removesuffix(".jsonl"): conditions / name for name in sorted(archive.namelist())}
-        except zipfile.BadZipFile as error:
-            problems.append(f"{conditions.name} can't be read: {first_line(error)}")
+            recipes.check_own(path)
+        except AffectError as error:
+            problems.append(str(error))
     return Run(
         name=f"seed{seed}/fold{fold}", seed=seed, fold=fold, finished=bool(end),
-        recipe=_document(path / "recipe.json", problems), environment=_document(path / "environment.json", problems),
+        recipe=recipe, environment=_document(path / "environment.json", problems),
         steps=Later(lambda: logged("step")) if scores_only else _last_by_step(events, "step"),
         evals=Later(lambda: logged("eval")) if scores_only else _last_by_step(events, "eval"), end=end,
         timing=Later(timing) if scores_only else timing(), predictions=Files(predictions, problems),
@@ -149,7 +157,7 @@ def _last(path: Path) -> list[Record]:
     except OSError:
         return []
     for line in reversed(content.split("\n")):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict):
                 return [record]
@@ -164,7 +172,7 @@ def _document(path: Path, problems: list[str]) -> Record:
         problem = "holds no JSON object"
     except FileNotFoundError:
         problem = "is missing"
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         problem = f"can't be read: {first_line(error)}"
     problems.append(f"{path.name} {problem}")
     return {}

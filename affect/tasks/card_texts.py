@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from affect import tables
 from affect.data import corpora
 
 USE = """## Intended use
@@ -87,11 +88,11 @@ def licence(corpus: str, pretrained: Sequence[str], inside: bool) -> tuple[str, 
     layout = corpora.known(corpus)
     if layout is not None and layout.generated and not (inside and pretrained):
         return "apache-2.0", f"{code} So are these weights: the corpus is generated and nothing pretrained is in them."
-    given = f" and of {', '.join(f'`{name}`' for name in pretrained)}" if pretrained else ""
+    given = f" and of {', '.join(map(tables.code, pretrained))}" if pretrained else ""
     terms = f", {layout.licence}" if layout is not None and layout.licence else ""
     cite = f" Cite the corpus: {layout.citation}." if layout is not None and layout.citation else ""
     return "other", (
-        f"{code} The weights are another matter: they may be used as the licences of the corpus (`{corpus}`{terms})"
-        f"{given} allow, several of which are for research alone. Whoever publishes or uses them has to read those."
-        f"{cite}"
+        f"{code} The weights are another matter: they may be used as the licences of the corpus "
+        f"({tables.code(corpus)}{terms}){given} allow, several of which are for research alone. Whoever publishes or "
+        f"uses them has to read those.{cite}"
     )

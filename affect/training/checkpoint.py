@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import platform
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from affect import checksums
+from affect import recipe as recipes
 from affect.checksums import DamagedError
 from affect.errors import AffectError, first_line
 from affect.training import atomic_swap, run_dir, run_state
@@ -78,7 +80,7 @@ def save_best(
     with run_dir.whole(where / BEST) as temporary:
         temporary.mkdir()
         write(temporary)
-        place = {"step": step, "scores": run_dir.plain(dict(scores))}
+        place = {"step": step, "scores": run_dir.plain(dict(scores)), **_whose(where.parent)}
         (temporary / PLACE).write_text(json.dumps(place, indent=2) + "\n", encoding="utf-8")
         checksums.write(temporary)
     # Those that were set aside are needed no more.
@@ -90,6 +92,12 @@ def save_candidate(where: Path, step: int, weights: Mapping[str, Tensor]) -> Non
     """Write weights that may be averaged at the end. On the main rank alone."""
     with run_dir.whole(where / CANDIDATES / f"{step:07d}.safetensors") as temporary:
         save_file(dict(weights), str(temporary))
+
+
+def _whose(folder: Path) -> dict[str, Any]:
+    """Return what best weights say of the run in a folder, nothing where no recipe.json tells of one."""
+    path = folder / "recipe.json"
+    return {"of": recipes.whose(recipes.read(path))} if path.exists() else {}
 
 
 def _tidy_candidates(where: Path) -> None:
@@ -160,7 +168,7 @@ def _refused(path: Path, error: Exception) -> AffectError:
 
 def steps(where: Path) -> list[Path]:
     """Return the checkpoints in a run's checkpoint folder, oldest first."""
-    return sorted(path for path in where.glob("step-*") if path.is_dir())
+    return sorted(path for path in where.glob("step-*") if re.fullmatch(r"step-\d+", path.name) and path.is_dir())
 
 
 def find(resume: str, where: Path, tell: Tell = _LOG.warning) -> Path | None:
@@ -210,6 +218,7 @@ def _newest(where: Path, tell: Tell) -> Path | None:
             passed.append(f"{path.name}: {error}")
             tell(f"{path} is damaged and passed over: {error}")
             continue
+        _hold(path, where.parent)
         if newest is None:
             newest = path
             before, lost = _lost(where, stands) or (before, "")
@@ -247,6 +256,7 @@ def _named(resume: str, where: Path, tell: Tell) -> Path:
         raise AffectError(
             f"--resume {resume} is damaged: {error}; auto takes the newest that is whole, never starts anew"
         ) from error
+    _hold(path, where.parent)
     lost = _lost(where, stands)
     if lost is not None:
         step, why = lost
@@ -261,8 +271,23 @@ def _examine(path: Path) -> State:
     checksums.check(path)
     try:
         return run_state.read(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedError(f"{run_state.FILE} can't be read ({first_line(error)})") from error
+
+
+def _hold(path: Path, folder: Path) -> None:
+    """Raise AffectError unless a checkpoint is of the run in a folder, by the recipe.json that lies in both."""
+    own, held = folder / "recipe.json", path / "recipe.json"
+    if not own.exists():
+        return
+    document = recipes.read(held) if held.exists() else {}
+    changed = recipes.differences(document, recipes.read(own)) if document else ["all: it tells of none"]
+    if changed := [name for name in changed if name not in recipes.FREE]:
+        # Another fold's weights have seen this fold's test part.
+        raise AffectError(
+            f"{path} is no checkpoint of {folder}: its recipe differs in {', '.join(changed)}; take it away, or "
+            "--overwrite trains anew"
+        )
 
 
 def _lost(where: Path, stands: State) -> tuple[int, str] | None:
@@ -282,6 +307,9 @@ def _lost(where: Path, stands: State) -> tuple[int, str] | None:
         # What a damaged file says is not believed.
         believed = None if {PLACE, checksums.FILE} & wrong.keys() else step
         return believed or stands.best_step, f"the best weights are damaged ({next(iter(wrong.values()))})"
+    of = _place(best).get("of")
+    if of is not None and {"of": of} != _whose(where.parent):
+        return stands.best_step, "the best weights are another run's"
     if step <= stands.step and step != stands.best_step:
         return stands.best_step, f"the best weights are of step {step}, not {stands.best_step}"
     return None
@@ -305,13 +333,19 @@ def _set_aside(path: Path, name: str) -> None:
         raise AffectError(f"could not move {path} to {target.name}: {run_dir.reason(error)}") from error
 
 
-def _step_of(best: Path) -> int | None:
-    """Return the step that best weights say they are of, where that can be read."""
+def _place(best: Path) -> dict[str, Any]:
+    """Return what best weights say of themselves, where that can be read."""
     try:
         place = json.loads((best / PLACE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return place["step"] if isinstance(place, dict) and isinstance(place.get("step"), int) else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return place if isinstance(place, dict) else {}
+
+
+def _step_of(best: Path) -> int | None:
+    """Return the step that best weights say they are of, where that can be read."""
+    step = _place(best).get("step")
+    return step if isinstance(step, int) else None
 
 
 def _number(path: Path) -> int:

@@ -99,5 +99,5 @@ def _holder(path: Path) -> str:
         who = json.loads(path.read_text(encoding="utf-8"))
         job = f" (Slurm job {who['job']})" if who["job"] else ""
         return f"pid {who['pid']} on host {who['host']}{job}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another session"

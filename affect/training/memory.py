@@ -229,5 +229,5 @@ def _limit(path: Path) -> tuple[float, float]:
     try:
         left = json.loads(path.read_text(encoding="utf-8"))
         return float(left["budget"]), float(left.get("failed", math.inf))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AffectError(f"{path} does not hold a budget: remove it") from error

@@ -14,7 +14,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from affect import archive
 from affect import recipe as recipes
+from affect.archive import DamagedArchiveError
 from affect.errors import AffectError, first_line
 from affect.recipe import Recipe
 from affect.training import atomic_swap, lock
@@ -71,6 +73,8 @@ def _claim(folder: Path, wanted: dict[str, Any]) -> bool:
         # Where and how fast a run goes may change between sessions; what it optimises may not.
         other = [name for name in other if name not in recipes.FREE]
         if not other:
+            # A damaged one is told of now, while all ranks hear of it.
+            list(read_lines(folder / "timing.jsonl"))
             return finished(folder)
         # One that stopped before its first step, for one of these fields perhaps, has nothing to lose.
         if _begun(folder):
@@ -90,20 +94,53 @@ def finished(folder: Path) -> bool:
     return any(line.get("event") == "end" for line in read_lines(folder / "metrics.jsonl"))
 
 
+class _Line(dict[str, Any]):
+    """A line of a file: what it lacks is an AffectError that names the line."""
+
+    def __init__(self, record: dict[str, Any], place: str):
+        super().__init__(record)
+        self.place = place
+
+    def __missing__(self, name: str) -> Any:
+        raise _damaged(self.place, f"has no {name!r}")
+
+
+def _damaged(place: str, why: str) -> AffectError:
+    return AffectError(f"{place} is damaged: it {why}; put it right or take a copy, or --overwrite runs all anew")
+
+
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a .jsonl file; a last line cut short by a crash is left out."""
-    if not path.exists():
+    """Yield the lines of a run's metrics.jsonl or timing.jsonl; a last one that a crash cut short is left out.
+
+    Raises AffectError with the number of any other line that is no object; so does what a line lacks.
+    """
+    try:
+        file = path.open("rb")  # decoded line by line: a crash can leave bytes that are no text
+    except FileNotFoundError:
         return
-    with path.open("rb") as file:  # decoded line by line: a crash can leave bytes that are no text
-        yield from _objects(file)
+    except OSError as error:
+        raise AffectError(f"{path} can't be read: {error.strerror}") from error
+    with file:
+        for line in _objects(file, path, mend=True):
+            # True is an int, too, and no step.
+            if type(line["step"]) is not int:
+                raise _damaged(line.place, f"has {line['step']!r} for a step")
+            yield line
 
 
-def _objects(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    for line in lines:
+def _objects(lines: Iterable[bytes], path: Path, *, mend: bool) -> Iterator[_Line]:
+    """Yield the objects of lines; with `mend` a last one without its end is left out where it is none."""
+    for number, line in enumerate(lines, start=1):
+        place = f"{path}, line {number},"
         try:
-            yield json.loads(line)
-        except ValueError:
-            return
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            if mend and not line.endswith(b"\n"):
+                return
+            record = None
+        if not isinstance(record, dict):
+            raise _damaged(place, "holds no JSON object")
+        yield _Line(record, place)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -120,20 +157,39 @@ def predicted(folder: Path) -> list[str]:
     """Return the names of the evaluations whose rows a run's folder holds, in order."""
     names = [path.stem.removeprefix("predictions-") for path in folder.glob("predictions-*.jsonl")]
     if (folder / CONDITIONS).exists():
-        with zipfile.ZipFile(folder / CONDITIONS) as archive:
-            names += [name.removesuffix(".jsonl") for name in archive.namelist()]
+        with _whole_archive(folder / CONDITIONS):
+            names += [name.removesuffix(".jsonl") for name in archive.names(folder / CONDITIONS)]
     return sorted(names)
 
 
 def read_rows(folder: Path, evaluation: str) -> list[dict[str, Any]]:
-    """Return the predicted rows of an evaluation; none where there are none."""
-    if "@" not in evaluation:
-        return list(read_lines(folder / f"predictions-{evaluation}.jsonl"))
+    """Return the predicted rows of an evaluation; none where there are none. Raises AffectError where they are damaged.
+
+    They were written whole: what is cut short is damaged.
+    """
     try:
-        with zipfile.ZipFile(folder / CONDITIONS) as archive, archive.open(f"{evaluation}.jsonl") as file:
-            return list(_objects(file))
+        if "@" not in evaluation:
+            path = folder / f"predictions-{evaluation}.jsonl"
+            content = path.read_bytes()
+        else:
+            path = folder / CONDITIONS
+            with _whole_archive(path):
+                content = archive.content(path, f"{evaluation}.jsonl")
     except (FileNotFoundError, KeyError):
         return []
+    rows = list(_objects(content.splitlines(), path, mend=False))
+    for row in rows:
+        if not isinstance(row["prediction"], dict) or not isinstance(row["target"], dict):
+            raise _damaged(row.place, "holds no prediction and target")
+    return list(rows)
+
+
+@contextlib.contextmanager
+def _whole_archive(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DamagedArchiveError as error:
+        raise AffectError(f"{path} is damaged: {error}; take a copy, or --overwrite runs all anew") from error
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -153,13 +209,13 @@ def write_rows(folder: Path, rows: Mapping[str, Iterable[dict[str, Any]]]) -> No
         return
     with (
         whole(folder / CONDITIONS) as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed,
     ):
         for name, lines in under.items():
             # Without the time of day: the same rows are the same bytes.
             member = zipfile.ZipInfo(name)
             member.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(member, "".join(map(_line, lines)), compresslevel=1)
+            packed.writestr(member, "".join(map(_line, lines)), compresslevel=1)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -44,10 +44,13 @@ class Journal:
         self._handler: logging.Handler | None = None
         if not engine.main:
             return
-        for name in ("metrics", "timing"):
-            path = folder / f"{name}.jsonl"
-            kept = [line for line in run_dir.read_lines(path) if line["step"] <= done]
-            run_dir.write_lines(path, kept)
+        paths = {name: folder / f"{name}.jsonl" for name in ("metrics", "timing")}
+        # Both are read before either is written: a damaged one stops here, and nothing is changed.
+        kept = {
+            name: [line for line in run_dir.read_lines(path) if line["step"] <= done] for name, path in paths.items()
+        }
+        for name, path in paths.items():
+            run_dir.write_lines(path, kept[name])
             self._files[name] = path.open("a", encoding="utf-8")
         self._handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -63,7 +63,7 @@ def test_help_of_an_experiment_shows_its_values(capsys):
         (["demo", "--optim.lr"], ["--optim.lr", "Missing value"]),
         (["demo", "--optim.lr", "fast"], ["--optim.lr", "fast"]),
         (["demo", "--optim.lr", "-1"], ["optim.lr must be positive, not -1.0"]),
-        (["demo", "--optim.lr", "nan"], ["optim.lr must be positive, not nan"]),
+        (["demo", "--optim.lr", "nan"], ["optim.lr must be finite, not nan"]),
         (["demo", "--train.batch", "0"], ["train.batch must be positive, not 0"]),
         (["demo", "--train.budget", "-3"], ["train.budget must be positive or 'auto', not -3"]),
         (["demo", "--train.budget", "x"], ["--train.budget must be FLOAT or {auto}, not 'x'"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import signal
@@ -33,6 +34,9 @@ def test_what_one_of_several_runs_says_of_itself_stays_in_its_own_log(capsys):
     ("error", "code", "words"),
     [
         (AffectError("a mistake"), 2, "error: a mistake\n"),
+        (AffectError("a name\nof two lines"), 2, "error: a name of two lines\n"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 9000), 2, "error: 'xxxx"),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/a"), 2, "error: '/root/a': Permission denied\n"),
         (LostError("out of memory here"), 75, "error: out of memory here\n"),
         (
             StoppedError(signal.SIGUSR1, "saved at step 3"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
 from huggingface_hub import ModelCard
 
 from affect import checksums, tasks
-from affect.hub import contents, push, source
+from affect.hub import card, contents, push, source
 from affect.tasks import card_texts
 from tests.tasks.emotion import small
 
@@ -157,3 +158,43 @@ def test_linked_weights_stay_what_they_were(run, tmp_path):
     best.mkdir()
     (best / "model.safetensors").write_bytes(b"others")
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
+
+
+WILD = "a|b`c` <script> *d* [x](javascript:y)\n## not a heading"
+
+
+def test_every_value_is_escaped(run):
+    """What a user called things, or a damaged file holds, makes no table, heading, tag or link of its own."""
+    environment = json.loads((run / "environment.json").read_text())
+    environment |= {
+        "corpus": WILD, "utterances": {WILD: WILD}, "labelled": {WILD: {WILD: 3}, "other": WILD}, "classes": [WILD, 5],
+        "exclusions": {WILD: WILD}, "excluded": 7, "scales": {WILD: [0, 1], "b": WILD}, "scale": [WILD, 2],
+        "scale_inferred": WILD,
+    }  # fmt: skip
+    (run / "environment.json").write_text(json.dumps(environment))
+    document = json.loads((run / "recipe.json").read_text()) | {"experiment": WILD}
+    (run / "recipe.json").write_text(json.dumps(document))
+    place = run / "checkpoints" / "best" / "place.json"
+    facts = json.loads(place.read_text())
+    place.write_text(json.dumps({name: value for name, value in facts.items() if name != "of"} | {"step": WILD}))
+    checksums.write(run / "checkpoints" / "best")
+    text = card_of(run).text
+    assert not re.search(r"(?<!\\)<script>(?!`)", re.sub("``.*?``", "", text))
+    assert "## not a heading\n" not in text and "\n## not" not in text
+    assert "](javascript" not in text
+    for value in ([], 3, "x", None, {"a": []}):
+        names = ("exclusions", "utterances", "labelled", "scales", "scale", "classes", "scale_inferred")
+        (run / "environment.json").write_text(json.dumps(environment | dict.fromkeys(names, value)))
+        card_of(run)
+
+
+def test_names_of_features_stay_inside_the_program():
+    streams = [["audio", "a\n```\n# heading", 3], ["audio", "b; rm -rf x", 3]]
+    config = {"task": "multimodal_emotion", "model": {}, "data": {"streams": streams, "classes": ["x", "y"]}}
+    made = tasks.task_class("multimodal_emotion").card(config, {"data": {"corpus": WILD}}, REPO)
+    compile(made.program, "program", "exec")
+    assert "'b; rm -rf x'=audio_2.npy" in made.command
+    page = card.use(made, REPO, last=False)
+    assert "\n# heading" not in page and page.count("````") in (0, 2)
+    clips = {"task": "talking_face", "model": {}, "data": {"features": [["v\nimport os", 4]], "scores": [["s", 0, 5]]}}
+    compile(tasks.task_class("talking_face").card(clips, {}, REPO).program, "program", "exec")

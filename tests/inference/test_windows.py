@@ -277,7 +277,11 @@ def test_a_long_recording_comes_in_windows(run, tmp_path):
     assert lines[-1]["end"] == 5.5
 
 
-@pytest.mark.parametrize(("window", "hop"), [(0.0, None), (-1.0, None), (0.1, None), (2.0, 3.0), (2.0, 0.0), (2.0, -1)])
+@pytest.mark.parametrize(
+    ("window", "hop"),
+    [(0.0, None), (-1.0, None), (0.1, None), (2.0, 3.0), (2.0, 0.0), (2.0, -1), (np.inf, None), (np.nan, None),
+     (1e300, None), (2.0, np.nan), (np.inf, np.inf), (2.0, 1e-9)],
+)  # fmt: skip
 def test_windows_that_make_no_sense_are_one_line(run, window, hop):
     with pytest.raises(AffectError, match="window must be at least 0.5 s and hop in"):
         ask(run, Path("x.wav"), window=window, hop=hop)

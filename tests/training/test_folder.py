@@ -130,11 +130,64 @@ def test_bytes_that_are_no_text_end_the_lines(tmp_path):
     assert list(run_dir.read_lines(path)) == [{"step": 1}]
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b'{"event": "st\n', "line 4, is damaged: it holds no JSON object"),
+        (b"\x00\x00\xff\n", "line 4, is damaged: it holds no JSON object"),
+        (b"\n", "line 4, is damaged"),
+        (b"[1]\n", "line 4, is damaged: it holds no JSON object"),
+        (b"[" * 9000 + b"\n", "line 4, is damaged"),
+        (b'{"event": "step"}\n', "line 4, is damaged: it has no 'step'"),
+        (b'{"event": "step", "step": "4"}\n', "line 4, is damaged: it has '4' for a step"),
+        (b'{"event": "step", "step": true}\n', "line 4, is damaged: it has True for a step"),
+    ],
+)
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
+def test_one_damaged_line_stops_the_run_and_is_left_as_it_is(tmp_path, recipe, name, line, words):
+    """What follows it was written, too: seven of ten lines would be gone."""
+    claim(tmp_path / "run", recipe)
+    content = b"".join(b'{"event": "step", "step": %d}\n' % k for k in (1, 2, 3))
+    content += line + b"".join(b'{"event": "step", "step": %d}\n' % k for k in (5, 6, 7))
+    path = tmp_path / "run" / name
+    path.write_bytes(content)
+    with pytest.raises(AffectError, match=words) as error:
+        claim(tmp_path / "run", recipe)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    assert path.read_bytes() == content
+    assert claim(tmp_path / "run", recipe, overwrite=True) is False
+
+
+def test_what_a_line_lacks_is_told_with_its_number(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"event": "step", "step": 1}\n{"event": "end", "step": 2}\n')
+    *_, last = run_dir.read_lines(path)
+    with pytest.raises(AffectError, match=r"metrics.jsonl, line 2, is damaged: it has no 'scores'"):
+        last["scores"]
+
+
+@pytest.mark.parametrize("name", ["test", "test@snr=5"])
+def test_damaged_rows_are_one_line(tmp_path, name):
+    row = {"id": "a", "prediction": {"x": 1.0}, "target": {"x": 2.0}}
+    run_dir.write_rows(tmp_path, {"test": [row, row], "test@snr=5": [row, row]})
+    assert run_dir.predicted(tmp_path) == ["test", "test@snr=5"]
+    assert run_dir.read_rows(tmp_path, name) == [row, row]
+    path = tmp_path / ("predictions-test.jsonl" if name == "test" else run_dir.CONDITIONS)
+    for damage in (lambda d: d[:-9], lambda d: b"\0" * len(d), lambda d: d[:40] + bytes([d[40] ^ 255]) + d[41:]):
+        whole = path.read_bytes()
+        path.write_bytes(damage(whole))
+        with pytest.raises(AffectError, match=f"{path}.* is damaged") as error:
+            run_dir.predicted(tmp_path)
+            run_dir.read_rows(tmp_path, name)
+        assert "\n" not in str(error.value)
+        path.write_bytes(whole)
+
+
 def test_lines_round_trip_and_hold_no_nan(tmp_path):
     rows = [{"a": math.nan, "b": [1.0, math.inf], "c": {"d": -math.inf}, "e": "ä\n"}, {"a": 1}]
     run_dir.write_lines(tmp_path / "x.jsonl", rows)
     wanted = [{"a": None, "b": [1.0, None], "c": {"d": None}, "e": "ä\n"}, {"a": 1}]
-    assert list(run_dir.read_lines(tmp_path / "x.jsonl")) == wanted
+    assert [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()] == wanted
     assert "NaN" not in (tmp_path / "x.jsonl").read_text()
 
 

@@ -9,7 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from affect.config import Need, refuse_unused, require, require_each
+from affect.config import (
+    DAY,
+    DEEPEST,
+    LARGEST_SEED,
+    MOST_WEIGHT,
+    WIDEST,
+    Need,
+    hold,
+    refuse_unused,
+    require,
+    require_each,
+    require_most,
+)  # fmt: skip
 from affect.data.simulation import Simulation as Simulation  # recipes take it from here
 from affect.recipe import Recipe
 
@@ -91,6 +103,11 @@ class Model:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "model")
+        require_most(self, "model", MOST_WEIGHT, "embedding_divisor")
+        wide = ("channels", "width", "heads", "hidden", "kernel", "slots", "pseudo")
+        require_most(self, "model", WIDEST, *wide)
+        require_most(self, "model", DEEPEST, "blocks", "encoder_layer", "encoder_layers", "decoder_layers")
         positive = ("width", "heads", "hidden", "slots", "pseudo", "embedding_divisor", "decoder_layers")
         require_each(self, "model", "be positive", lambda value: value > 0, *positive)
         require_each(self, "model", "lie in [0, 1)", lambda value: 0 <= value < 1, "dropout")
@@ -165,6 +182,12 @@ class Loss:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "loss")
+        weights = ("contrastive", "pseudo_weight", "temperature", "margin", "scale", "gamma")
+        require_most(self, "loss", MOST_WEIGHT, *weights)
+        require_each(self, "loss", "lie in [-50, 50]", lambda value: -50 <= value <= 50, "log_s_bce", "log_s_arcface")
+        require_most(self, "loss", DAY, "reference_seconds")
+        require_most(self, "loss", 1_000, "weights_lr")
         require(0 < self.alpha < 1, "loss.alpha", "lie in (0, 1)", self.alpha)
         require_each(self, "loss", "be positive", lambda value: value > 0, "scale", "temperature", "weights_lr")
         require_each(self, "loss", "be positive", lambda value: value > 0, "pseudo_weight")
@@ -278,6 +301,12 @@ class Data:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "data")
+        require_most(self, "data", LARGEST_SEED, "generator_seed", "test_seed")
+        require_each(self, "data", "not be negative", lambda value: value >= 0, "generator_seed", "test_seed")
+        require_most(self, "data", 10_000_000, "generated", "examples", "valid", "test", "held_out")
+        require_most(self, "data", DAY, "voice_seconds", "block", "valid_seconds", "test_seconds", "shift")
+        require_most(self, "data", 1_000, "test_speakers")
         require(bool(self.root), "data.root", "be a folder", self.root)
         for name in ("block", "examples", "valid", "valid_seconds", "test", "voice_seconds", "shift"):
             require(getattr(self, name) > 0, f"data.{name}", "be positive", getattr(self, name))
@@ -329,6 +358,9 @@ class Online:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "online")
+        require_most(self, "online", DAY, "window", "hop", "ahead", "start", "enrol", "least", "memory", "shortest")
+        require_most(self, "online", 1_000, "rounds")
         positive = ("window", "hop", "enrol", "least", "memory", "rounds")
         require_each(self, "online", "be positive", lambda value: value > 0, *positive)
         require_each(self, "online", "not be negative", lambda value: value >= 0, "ahead", "shortest")

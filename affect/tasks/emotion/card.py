@@ -88,7 +88,7 @@ def _program(facts: dict[str, Any], model: Model, data: Signature, repo: str) ->
         lines.append('    "waveform": torch.from_numpy(wave)[None],  # [B, S], zeros behind those that are shorter')
         lines.append('    "samples": torch.tensor([len(wave)]),  # [B], how many samples of each are its own')
     if model.prosody_dim:
-        made = f'torch.from_numpy(prosody.compute(wave, "{data.prosody}", {rate}))[None]'
+        made = f"torch.from_numpy(prosody.compute(wave, {json.dumps(data.prosody)}, {rate}))[None]"
         lines.append(f'    "prosody": {made},  # [B, {data.prosody_features}], raw')
     if model.speaker == "embedding":
         width = data.speaker_features

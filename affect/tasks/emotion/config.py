@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from affect.config import default_values, require, require_each
+from affect.config import DAY, DECIBELS, DEEPEST, WIDEST, default_values, hold, require, require_each, require_most
 from affect.data import corpora
 from affect.data.corpora.layout import Layout
 from affect.recipe import Recipe
@@ -86,6 +86,8 @@ class Data:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "data")
+        require_most(self, "data", 100_000, "dialogues", "utterances")
         require(self.fold is None or self.fold > 0, "data.fold", "be counted from 1 (or None for all)", self.fold)
         require(bool(self.root), "data.root", "name the corpus's folder", self.root)
         sound = self.scale is None or -math.inf < self.scale[0] < self.scale[1] < math.inf
@@ -175,6 +177,9 @@ class Model:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "model")
+        require_most(self, "model", DEEPEST, "layers", "mamba_layers")
+        require_most(self, "model", WIDEST, "prosody_dim", "hidden", "lora", "state_dim", "mamba_dim", "segment")
         require(bool(self.encoder), "model.encoder", "name an encoder", self.encoder)
         any_input = self.encoder != "none" or self.prosody_dim > 0 or self.text != "none"
         require(any_input, "model.prosody_dim", "be positive without an encoder or text", self.prosody_dim)
@@ -242,10 +247,14 @@ class Augment:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "augment")
+        require_most(self, "augment", 1_000, "mixup")
+        require_most(self, "augment", DAY, "shift")
         require(0 <= self.stretch < 1, "augment.stretch", "lie in [0, 1)", self.stretch)
-        require_each(self, "augment", "not be negative", lambda value: value >= 0, "shift", "gain", "mixup")
-        low_high = self.noise is None or self.noise[0] <= self.noise[1]
-        require(low_high, "augment.noise", "be low then high, in dB", self.noise)
+        require_each(self, "augment", "not be negative", lambda value: value >= 0, "shift", "mixup")
+        require(0 <= self.gain < 60, "augment.gain", "lie in [0, 60)", self.gain)
+        low_high = self.noise is None or -DECIBELS <= self.noise[0] <= self.noise[1] <= DECIBELS
+        require(low_high, "augment.noise", f"be low then high, in dB within {DECIBELS:g}", self.noise)
         alone = self.noise_files is None or self.noise is not None
         require(alone, "augment.noise_files", "be left out unless augment.noise says how loud", self.noise_files)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from affect.config import from_dict
 from affect.task import Task
 from affect.tasks import card_texts
-from affect.tasks.multimodal_emotion.config import SCALE, Model, Signature
+from affect.tasks.multimodal_emotion.config import Model, Signature
 from affect.usage import Card
 
 
@@ -49,7 +50,7 @@ def _command(data: Signature) -> str:
     """Return the options that give each stream's file, those of a modality with several by the feature's name."""
     given: dict[str, list[str]] = {}
     for key, (modality, feature, _) in zip(data.keys, data.streams, strict=True):
-        name = f"{feature}=" if data.modalities.count(modality) > 1 else ""
+        name = f"{shlex.quote(feature)}=" if data.modalities.count(modality) > 1 else ""
         given.setdefault(modality, []).append(f"{name}{key}.npy")
     return " ".join(f"--{name} {' '.join(files)}" for name, files in given.items())
 
@@ -57,7 +58,7 @@ def _command(data: Signature) -> str:
 def _program(data: Signature, repo: str) -> list[str]:
     """Return the lines of a program that feeds the model and reads what it says."""
     named = [
-        f'    "{key}": "{key}.npy",  # {feature}: [{width}], or of its frames [T, {width}]'
+        f'    "{key}": "{key}.npy",  # {" ".join(feature.split())}: [{width}], or of its frames [T, {width}]'
         for key, (_, feature, width) in zip(data.keys, data.streams, strict=True)
     ]
     streams, low, high = len(data.streams), *data.scale

@@ -6,7 +6,17 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from affect.config import default_values, require, require_each
+from affect.config import (
+    DECIBELS,
+    LARGEST_SEED,
+    MOST_WEIGHT,
+    WIDEST,
+    default_values,
+    hold,
+    require,
+    require_each,
+    require_most,
+)  # fmt: skip
 from affect.data import corpora
 from affect.recipe import Recipe
 
@@ -81,6 +91,10 @@ class Data:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "data")
+        require_most(self, "data", 10, "noise")
+        require_most(self, "data", LARGEST_SEED, "generator_seed")
+        require_most(self, "data", 10_000_000, "train", "test", "folds")
         require(bool(self.root), "data.root", "name a folder", self.root)
         require(self.name != "", "data.name", "be a name", self.name)
         corpora.check_options(self.corpus, vars(self), default_values(self))
@@ -163,6 +177,9 @@ class Model:
 
     def __post_init__(self) -> None:
         """Check every field; what depends on the features the model itself refuses."""
+        hold(self, "model")
+        require_most(self, "model", MOST_WEIGHT, "views", "imputation", "contrastive", "temperature")
+        require_most(self, "model", WIDEST, "hidden", "rank")
         require_each(self, "model", "be positive", lambda value: value > 0, "hidden", "temperature", "rank")
         require_each(self, "model", "not be negative", lambda v: v >= 0, "warmup", "imputation", "contrastive", "views")
         require(0 <= self.dropout < 1, "model.dropout", "lie in [0, 1)", self.dropout)
@@ -289,8 +306,8 @@ class MultimodalEmotion(Recipe):
         require(of_classes, "data.classes", "be left out unless targets name emotion", self.data.classes)
         of_numbers = "valence" in self.targets or self.data.scale is None
         require(of_numbers, "data.scale", "be left out unless targets name valence", self.data.scale)
-        low_high = self.noise is None or self.noise[0] <= self.noise[1]
-        require(low_high, "noise", "be low then high, in dB", self.noise)
+        low_high = self.noise is None or -DECIBELS <= self.noise[0] <= self.noise[1] <= DECIBELS
+        require(low_high, "noise", f"be low then high, in dB within {DECIBELS:g}", self.noise)
         self.model.check_streams(tuple(m for m in MODALITIES for _ in getattr(self.data, m)))
 
     def seeds(self, given: tuple[int, ...] | None) -> tuple[int, ...]:

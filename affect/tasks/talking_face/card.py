@@ -68,7 +68,8 @@ class TalkingFaceCard(Task):
 
 def _program(data: Signature, repo: str) -> list[str]:
     """Return the lines of a program that feeds the model a clip and reads what it says."""
-    features = ", ".join(f"{name} ({width})" for name, width in data.features)
+    # In a comment, which a name with a line of its own would end.
+    features = ", ".join(f"{' '.join(name.split())} ({width})" for name, width in data.features)
     return [
         "import numpy as np", "import torch", "", "from affect.hub import from_pretrained", "",
         f'model = from_pretrained("{repo}")  # in evaluation mode, on the CPU',
@@ -87,7 +88,7 @@ def _program_of_clips(media: Media, data: Signature, repo: str) -> list[str]:
     """Return the lines of a program that lets the model see and hear a clip and reads what it says."""
     faces = 'Path("CLIP.csv")' if media.faces else "None"
     given = [name for name, _ in data.features if name not in media.taken]
-    lacking = ", ".join(f"{name} ({dict(data.features)[name]})" for name in given)
+    lacking = ", ".join(f"{' '.join(name.split())} ({dict(data.features)[name]})" for name in given)
     return [
         "from pathlib import Path", "", "import torch", "", "from affect.hub import from_pretrained",
         "from affect.tasks.talking_face.films import inputs_of, read", "",

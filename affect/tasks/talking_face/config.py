@@ -6,7 +6,21 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-from affect.config import Need, default_values, refuse_unused, require, require_each
+from affect.config import (
+    DAY,
+    DECIBELS,
+    DEEPEST,
+    LARGEST_SEED,
+    MOST_WEIGHT,
+    WIDEST,
+    Need,
+    default_values,
+    hold,
+    refuse_unused,
+    require,
+    require_each,
+    require_most,
+)
 from affect.data import corpora
 from affect.errors import AffectError, nearest
 from affect.recipe import Recipe
@@ -97,6 +111,13 @@ class Data:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "data")
+        require_most(self, "data", 10, "noise")
+        require_most(self, "data", LARGEST_SEED, "generator_seed")
+        require(self.generator_seed >= 0, "data.generator_seed", "not be negative", self.generator_seed)
+        require_most(self, "data", 10_000_000, "clips", "folds")
+        require_most(self, "data", WIDEST, "frames", "generated_widths")
+        require_most(self, "data", DAY, "clip_seconds")
         require(bool(self.root), "data.root", "name a folder", self.root)
         require_each(self, "data", "be a name", bool, *_NAMES)
         corpora.check_options(self.corpus, vars(self), default_values(self))
@@ -178,6 +199,10 @@ class Loss:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "loss")
+        require_most(self, "loss", MOST_WEIGHT, "plcc", "rank", "consistency", "fixed", "delta", "dwa_temperature")
+        require_most(self, "loss", MOST_WEIGHT, "cagrad_c")
+        require_most(self, "loss", WIDEST, "smoothing_bins", "smoothing_sigma")
         weights = ("plcc", "rank", "consistency", "cagrad_c")
         require_each(self, "loss", "not be negative", lambda value: value >= 0, *weights)
         positive = ("delta", "smoothing_bins", "smoothing_sigma", "dwa_temperature")
@@ -210,10 +235,13 @@ class Augment:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "augment")
+        require_most(self, "augment", 1_000, "mixup")
         require_each(self, "augment", "lie in [0, 1)", lambda value: 0 <= value < 1, "speed", "crop", "drop")
         require(0 <= self.gain < 60, "augment.gain", "lie in [0, 60)", self.gain)
         range_ = self.noise
-        require(range_ is None or range_[0] <= range_[1], "augment.noise", "go from low to high", range_)
+        sound = range_ is None or -DECIBELS <= range_[0] <= range_[1] <= DECIBELS
+        require(sound, "augment.noise", f"go from low to high within {DECIBELS:g} dB", range_)
         require(0 <= self.mask < 1, "augment.mask", "lie in [0, 1)", self.mask)
         require(self.mixup >= 0, "augment.mixup", "not be negative", self.mixup)
 
@@ -233,6 +261,8 @@ class Continual:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "continual")
+        require_most(self, "continual", WIDEST, "batches")
         require(self.by != "", "continual.by", "be a name", self.by)
         require(self.batches > 1, "continual.batches", "be at least 2", self.batches)
         among = self.arrived is None or 0 < self.arrived <= self.batches
@@ -286,6 +316,11 @@ class Model:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        hold(self, "model")
+        require_most(self, "model", MOST_WEIGHT, "alignment", "temperature")
+        wide = ("encoder_dim", "heads", "head_width", "hidden", "encoder_hidden", "fused")
+        require_most(self, "model", WIDEST, *wide)
+        require_most(self, "model", DEEPEST, "encoder_layers", "layers")
         positive = ("encoder_dim", "encoder_layers", "heads", "head_width", "hidden", "encoder_hidden", "temperature")
         require_each(self, "model", "be positive", lambda value: value > 0, *positive)
         require_each(self, "model", "not be negative", lambda value: value >= 0, "layers", "alignment")

@@ -21,7 +21,7 @@ from affect.config import from_dict
 from affect.errors import AffectError, nearest
 from affect.metrics.average_predictions import mean_rows
 from affect.metrics.conformal import Intervals, calibrate, fewest
-from affect.tables import inside
+from affect.tables import escaped, inside
 from affect.task import VALID, Row
 from affect.tasks.talking_face.config import Signature
 from affect.tasks.talking_face.measures import GENERATOR, SOURCES
@@ -110,9 +110,10 @@ def unseen(run: Path) -> str:
 def rows_of(run: Path, part: str) -> list[Row]:
     """Return the rows of a part in a run's folder, none where it has none that are whole."""
     try:
-        lines = (run / f"predictions-{part}.jsonl").read_text(encoding="utf-8").splitlines()
+        # Not splitlines(), which also breaks at characters that JSON strings may hold.
+        lines = (run / f"predictions-{part}.jsonl").read_text(encoding="utf-8").strip("\n").split("\n")
         return [json.loads(line) for line in lines]
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return []
 
 
@@ -154,10 +155,14 @@ def words(stored: Mapping[str, Any]) -> str:
         return ""
     own = [Intervals.from_dict(facts) for facts in stored.values()]
     unit = " spreads that the model predicts" if own[0].normalised else ""
-    widths = ", ".join(f"{name} ± {each.half_width:.2f}{unit}" for name, each in zip(stored, own, strict=True))
+    widths = ", ".join(f"{escaped(name)} ± {each.half_width:.2f}{unit}" for name, each in zip(stored, own, strict=True))
     of = f" of {own[0].sources} people or recordings" if own[0].sources else ""
     generators = _generators(stored)
-    named = f" Clips of {', '.join(generators)} have their generator's own where it is named." if generators else ""
+    named = (
+        f" Clips of {', '.join(map(escaped, generators))} have their generator's own where it is named."
+        if generators
+        else ""
+    )
     rows = min(each.rows for each in own)
     return (
         f"A {100 * own[0].level:g} % interval is given with each score (split conformal, calibrated by "

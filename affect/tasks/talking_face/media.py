@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from affect.config import require, require_each
+from affect.config import DAY, WIDEST, hold, require, require_each, require_most
 
 VIDEO, AUDIO = "video", "audio"
 """Features that the model makes of images and of sound."""
@@ -49,17 +49,26 @@ class Media:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        require_each(self, "media", "be a name or left out", bool, "video", "audio")
-        require_each(self, "media", "be positive", lambda value: 0 < value < math.inf, "rate", "seconds", "lr")
-        require(self.side >= 16, "media.side", "be at least 16", self.side)
-        require(0 <= self.margin < math.inf, "media.margin", "not be negative", self.margin)
+        hold(self, "model.media")
+        require_most(self, "model.media", 1_000, "lr", "rate", "margin")
+        require_most(self, "model.media", WIDEST, "side")
+        require_most(self, "model.media", DAY, "seconds")
+        require_each(self, "model.media", "be a name or left out", bool, "video", "audio")
+        require_each(self, "model.media", "be positive", lambda value: 0 < value < math.inf, "rate", "seconds", "lr")
+        require(self.side >= 16, "model.media.side", "be at least 16", self.side)
+        require(0 <= self.margin < math.inf, "model.media.margin", "not be negative", self.margin)
         for kind in (VIDEO, AUDIO):
             own = (f"{kind}_revision", f"train_{kind}")
             for name in own if getattr(self, kind) is None else ():
                 given = getattr(self, name)
-                require(given in (None, False, "none"), f"media.{name}", f"be left out without media.{kind}", given)
+                require(
+                    given in (None, False, "none"),
+                    f"model.media.{name}",
+                    f"be left out without model.media.{kind}",
+                    given,
+                )
         learns = self.train_video or self.train_audio != "none"
-        require(self.lr is None or learns, "media.lr", "be left out where no encoder learns", self.lr)
+        require(self.lr is None or learns, "model.media.lr", "be left out where no encoder learns", self.lr)
 
     @property
     def taken(self) -> tuple[str, ...]:

@@ -152,7 +152,7 @@ def _check_file(path: str) -> None:
     """Raise AffectError for a DeepSpeed configuration that Accelerate would stumble over without naming it."""
     try:
         settings = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else first_line(error)
         raise AffectError(f"deepspeed_config_file {path} can't be read: {why}") from error
     if not isinstance(settings, dict):

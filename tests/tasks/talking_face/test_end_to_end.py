@@ -326,7 +326,7 @@ def test_what_does_not_fit_clips_is_named(root, changes, said):
         ({"video": ""}, "media.video must be a name"),
         ({"rate": 0.0}, "media.rate must be positive"),
         ({"side": 8}, "media.side must be at least 16"),
-        ({"train_video": True}, "media.train_video must be left out without media.video"),
+        ({"train_video": True}, "media.train_video must be left out without model.media.video"),
         ({"lr": 1e-4}, "media.lr must be left out where no encoder learns"),
         ({"lr": 1e-4, "video": "tiny"}, "media.lr must be left out where no encoder learns"),
     ],

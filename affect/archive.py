@@ -1,0 +1,39 @@
+"""Reading a zip archive whose bytes may be anything: whatever is wrong with it is one kind of error."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from affect.errors import first_line
+
+_KINDS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError)
+"""What comes of an archive that is cut short, damaged, encrypted or packed in a way that is not known here."""
+
+
+class DamagedArchiveError(ValueError):
+    """What is wrong with an archive, in one line."""
+
+
+def names(path: Path) -> list[str]:
+    """Return the names of an archive's members. Raises OSError without the file, DamagedArchiveError for another."""
+    with _opened(path) as archive:
+        return archive.namelist()
+
+
+def content(path: Path, name: str) -> bytes:
+    """Return a member's bytes. Raises as `names` does, and KeyError where there is no such member."""
+    with _opened(path) as archive:
+        return archive.read(name)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except _KINDS as error:
+        raise DamagedArchiveError(first_line(error)) from error
