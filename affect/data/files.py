@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from affect.data.corpus import Exclusion
+from affect.data.corpus import Exclusion, summary
 from affect.data.endings import SOUND
+
+_LOG = logging.getLogger("affect")
 
 _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 
@@ -95,6 +98,14 @@ def files_below(folder: Path, wanted: Callable[[str], bool]) -> tuple[list[Path]
 
     visit(folder, frozenset())
     return paths, left_out
+
+
+def readable(folder: Path, endings: frozenset[str]) -> list[Path]:
+    """Return the files with such endings in a folder and below it, in order; what can't be read is logged."""
+    paths, left_out = files_below(folder, lambda name: os.path.splitext(name)[1].lower() in endings)
+    if left_out:
+        _LOG.warning("%s: %s", folder, summary(left_out))
+    return paths
 
 
 def unnamed(folder: Path, named: Iterable[str | Path], reason: str, endings: frozenset[str] = SOUND) -> list[Exclusion]:

@@ -370,7 +370,9 @@ class Run:
         # Of a stack the other runs go on; this one ends with the same words.
         if self.state.best_step or self.start.stacked:
             return
-        perfect = {name: {self.measures[0].name: _of_labels(self.measures[0], own)} for name, own in rows.items()}
+        perfect = {
+            name: {self.measures[0].name: run_state.of_labels(self.measures[0], own)} for name, own in rows.items()
+        }
         if not math.isfinite(selected(self.task, perfect)):
             raise self._undefined()
 
@@ -492,16 +494,3 @@ def selected(task: Task, scores: Mapping[str, Mapping[str, float]]) -> float:
     first = task.measures[0].name
     names = [evaluation.name for evaluation in task.evaluations() if evaluation.selects]
     return float(np.mean([scores[name][first] for name in names]))
-
-
-def _of_labels(measure: Measure, rows: Sequence[Row]) -> float:
-    """Return the score of predictions that are right wherever there is a label: NaN where labels define none."""
-    right: list[Row] = []
-    for row in rows:
-        labels = {name: value for name, value in row["target"].items() if value is not None and value == value}
-        right.append({**row, "prediction": {**row["prediction"], **labels}})
-    try:
-        return measure.score(right)
-    except (AffectError, ValueError, TypeError, KeyError):
-        # A task whose rows say it otherwise.
-        return 0.0

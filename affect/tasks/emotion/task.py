@@ -264,9 +264,10 @@ class EmotionTask(EmotionReport, EmotionCard):
     @classmethod
     def files_in(cls, folder: Path) -> list[Path]:
         """Return the recordings of a folder."""
-        from affect.data.noise import audio_files
+        from affect.data.endings import SOUND
+        from affect.data.files import readable
 
-        return audio_files(folder)
+        return readable(folder, SOUND)
 
     @classmethod
     def embed(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:

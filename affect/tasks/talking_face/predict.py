@@ -16,6 +16,8 @@ import torch
 from affect.config import from_dict
 from affect.data.array_file import read_array, read_arrays
 from affect.data.corpora import score_folder
+from affect.data.endings import FILM
+from affect.data.files import readable
 from affect.data.pickle_file import is_pickle, refuse
 from affect.data.score_samples import FEATURES
 from affect.data.store import Store
@@ -128,11 +130,9 @@ def embed(opened: Opened, inputs: UserInputs) -> Iterator[Row]:
 
 def files_in(folder: Path) -> list[Path]:
     """Return the clips of a folder, .npz files and videos; none where it is one clip itself or of `affect convert`."""
-    # Imports `datasets`.
-    from affect.data.media import FILM
-
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in (".npz", *FILM) and file.is_file())
-    return [] if score_folder.holds(folder) or next(folder.glob("*.npy"), None) else files
+    if score_folder.holds(folder) or next(folder.glob("*.npy"), None):
+        return []
+    return readable(folder, FILM | {".npz"})
 
 
 class Reader:
