@@ -1,4 +1,4 @@
-"""What is odd in a corpus of features: `affect inspect` says it, and reports flag it.
+"""What of a corpus of features misleads although it can be read (`signs`).
 
 Legend: N utterances, D numbers of a stream.
 """
@@ -6,22 +6,17 @@ Legend: N utterances, D numbers of a stream.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from affect.data import signs
 from affect.data.feature_corpus import FeatureCorpus
-from affect.tables import counted
 
-ALIKE = "class names differ in case"
-UNTRAINED = "class without training rows"
-CONSTANT = "constant features"
-SCALED = "wildly scaled features"
-REPEATED = "repeated features"
+CONSTANT, SCALED, REPEATED = "constant features", "wildly scaled features", "repeated features"
 
 _STILL = 0.5
 """Share of a stream's numbers that never change from which on it is called constant."""
@@ -35,40 +30,23 @@ _BLOCK = 256
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Oddity:
-    """Something odd: its kind in a few words, where it shows, and the numbers that show it."""
-
-    kind: str
-    where: str
-    evidence: str
-
-    @property
-    def of_classes(self) -> bool:
-        """Whether it is of the classes, which regression does not learn."""
-        return self.kind in (ALIKE, UNTRAINED)
+def of_classes(corpus: FeatureCorpus) -> list[dict[str, str]]:
+    """Return signs of the classes: those spelt in several ways, and those that only other parts than training have."""
+    emotions, parts = (np.asarray(corpus.utterances[name][:]).tolist() for name in ("emotion", "part"))
+    named: dict[str, list[str]] = {"train": []}
+    for emotion, part in zip(emotions, parts, strict=True):
+        named.setdefault(part, []).append(emotion)
+    # What is trained on is known, and may be fewer.
+    named["train"] = [*corpus.classes]
+    return [*signs.classes_alike(emotions), *signs.classes_untrained(named)]
 
 
-def oddities(corpus: FeatureCorpus) -> list[Oddity]:
-    """Return what is odd in a corpus: of its classes, and of each stream's vectors in the training part."""
-    return [*_classes(corpus), *_streams(corpus)]
+def of_streams(corpus: FeatureCorpus) -> list[dict[str, str]]:
+    """Return signs of each stream's vectors in the training part."""
+    return [signs.sign(kind, f"{where}: {evidence}") for kind, where, evidence in _streams(corpus)]
 
 
-def _classes(corpus: FeatureCorpus) -> Iterator[Oddity]:
-    emotions, parts = (np.asarray(corpus.utterances[name][:]) for name in ("emotion", "part"))
-    spelt: dict[str, set[str]] = defaultdict(set)
-    for name in set(emotions.tolist()) - {""}:
-        spelt[name.casefold()].add(name)
-    for names in spelt.values():
-        if len(names) > 1:
-            yield Oddity(ALIKE, "labels", f"{' and '.join(sorted(names))} are different classes")
-    for name in sorted(set(emotions.tolist()) - {"", *corpus.classes}):
-        counts = Counter(parts[emotions == name].tolist())
-        told = ", ".join(f"{counted(count, 'utterance')} of {part}" for part, count in counts.items())
-        yield Oddity(UNTRAINED, "labels", f"{name}: {told}, which no prediction can get right")
-
-
-def _streams(corpus: FeatureCorpus) -> Iterator[Oddity]:
+def _streams(corpus: FeatureCorpus) -> Iterator[tuple[str, str, str]]:
     train = corpus.indices("train")
     for s, (key, stream) in enumerate(zip(corpus.keys, corpus.streams, strict=True)):
         rows = train[corpus.present[train, s]]
@@ -79,16 +57,16 @@ def _streams(corpus: FeatureCorpus) -> Iterator[Oddity]:
         still = int((deviations == 0).sum())
         if still >= _STILL * len(deviations):
             words = f"{still:,} of its {len(deviations):,} numbers are the same in all {len(rows):,} training vectors"
-            yield Oddity(CONSTANT, where, words)
+            yield CONSTANT, where, words
         if still < len(deviations):
             middle, most = float(np.median(deviations[deviations > 0])), float(deviations.max())
             if not _LOW <= middle <= _HIGH or most > _MOST * min(1.0, middle):
                 words = f"deviations of its numbers over training: median {middle:.3g}, largest {most:.3g}"
-                yield Oddity(SCALED, where, words)
+                yield SCALED, where, words
             same = max(Counter(hashlib.sha256(array[row].tobytes()).digest() for row in rows).values())
             if same > max(_FEWEST, _SAME * len(rows)):
                 words = f"{same:,} of {len(rows):,} training vectors are one and the same; what is missing is all zero"
-                yield Oddity(REPEATED, where, words)
+                yield REPEATED, where, words
 
 
 def _deviations(array: NDArray[np.floating[Any]], rows: NDArray[np.int64]) -> Floats:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data import corpora
+from affect.data import corpora, feature_checks, signs
 from affect.data.corpora.feature_folders import features_below
-from affect.data.feature_checks import oddities
 from affect.data.feature_corpus import MODALITIES, FeatureCorpus
 from affect.data.files import leaving
 from affect.data.inspect import exclusions
@@ -68,7 +67,7 @@ def _describe(corpus: FeatureCorpus, there: Mapping[str, str], listed: int | Non
     lines += [f"  {name}: {text}" for name, text in there.items()]
     lines += _presence(corpus, rows)
     lines += [f"patterns, {part}: {_patterns(corpus, own)}" for part, own in rows.items() if corpus.streams]
-    lines += [f"{odd.kind}: {odd.where}: {odd.evidence}" for odd in oddities(corpus)]
+    lines += signs.words_of([*feature_checks.of_classes(corpus), *feature_checks.of_streams(corpus)])
     return "\n".join((*lines, *exclusions(corpus.exclusions, listed)))
 
 

@@ -13,7 +13,7 @@ _NAMED = 3
 def still(ids: Sequence[str], count: int) -> list[dict[str, str]]:
     """Return a sign of `ids` of silent or constant recordings among `count`."""
     words = f"{len(ids)} of {counted(count, 'recording')} are silent or constant: {_some(ids)}"
-    return [_sign("silent recordings", words)] if ids else []
+    return [sign("silent recordings", words)] if ids else []
 
 
 def classes_alike(names: Iterable[str]) -> list[dict[str, str]]:
@@ -24,7 +24,7 @@ def classes_alike(names: Iterable[str]) -> list[dict[str, str]]:
         alike[" ".join(name.casefold().split())].append(name)
     several = [group for group in alike.values() if len(group) > 1]
     return [
-        _sign("classes alike", f"{' and '.join(f'{name!r} ({counts[name]})' for name in group)} are different classes")
+        sign("classes alike", f"{' and '.join(f'{name!r} ({counts[name]})' for name in group)} are different classes")
         for group in several
     ]
 
@@ -36,7 +36,7 @@ def classes_untrained(parts: Mapping[str, Iterable[str]]) -> list[dict[str, str]
     for part, names in parts.items():
         counts = Counter(name for name in names if name and name not in trained)
         words = ", ".join(f"{name!r} ({count})" for name, count in counts.most_common())
-        signs += [_sign("class not trained", f"{part} has {words}, of which train has none")] if counts else []
+        signs += [sign("class not trained", f"{part} has {words}, of which train has none")] if counts else []
     return signs
 
 
@@ -47,10 +47,11 @@ def words_of(signs: Iterable[Mapping[str, str]]) -> list[str]:
 
 def unnamed(words: str) -> list[dict[str, str]]:
     """Return a sign of speakers that are not known, of which `words` tell, where they do."""
-    return [_sign("speakers unknown", words)] if words else []
+    return [sign("speakers unknown", words)] if words else []
 
 
-def _sign(kind: str, evidence: str) -> dict[str, str]:
+def sign(kind: str, evidence: str) -> dict[str, str]:
+    """Return a sign: its kind in a few words, and what shows it."""
     return {"kind": kind, "evidence": evidence}
 
 

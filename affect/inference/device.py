@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from affect import tasks
 
@@ -18,3 +19,9 @@ def of_predictions() -> torch.device:
 def load(folder: Path) -> nn.Module:
     """Return the model in a folder on that device. Raises AffectError as `tasks.load` does."""
     return tasks.load(folder).to(of_predictions())
+
+
+def moved(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return inputs where a model's weights are."""
+    there = next(model.parameters()).device
+    return {name: value.to(there) for name, value in inputs.items()}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _MOST_FLAGS, _COMMANDS = 6, 6
 _DIRTY = " with changes that were not committed"
-_ABOVE = ("presence", "class_counts", "classes", "oddities", "signs", "command")
+_ABOVE = ("presence", "class_counts", "classes", "signs", "command")
 """What of an environment is told elsewhere."""
 
 

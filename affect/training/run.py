@@ -22,7 +22,7 @@ from torch import Tensor
 from affect.errors import AffectError
 from affect.recipe import read
 from affect.tables import counted, inside
-from affect.task import TRAIN, Batch, Evaluation, Measure, Row, Task, Term, Weighting, measured
+from affect.task import TRAIN, Batch, Evaluation, Row, Task, Term, Weighting, measured
 from affect.training import (
     checkpoint,
     memory,

@@ -136,9 +136,8 @@ class Graph(nn.Module):
 
     def run(self, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return `outputs` as an open file does."""
-        device = next(self.parameters()).device
         with torch.inference_mode():
-            outputs = self.outputs({name: torch.from_numpy(value).to(device) for name, value in given.items()})
+            outputs = self.outputs(device.moved(self, {name: torch.from_numpy(v) for name, v in given.items()}))
         return {name: value.cpu().numpy() for name, value in outputs.items()}
 
 
@@ -229,7 +228,7 @@ class States(Average):
         graph = cast(Graph, model.source)
         given = {name: torch.from_numpy(value) for name, value in model.inputs(wave, text).items()}
         with torch.inference_mode():
-            states = graph.model.perceive(given)
+            states = graph.model.perceive(device.moved(graph, given))
         parts = [states[name][0].float() for name in ("speech", "text", "prosody") if name in states]
         return {"embedding": torch.cat(parts).tolist()}
 

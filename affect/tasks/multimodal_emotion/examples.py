@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from affect.data import conditions
+from affect.data import conditions, feature_checks
 from affect.data.augment import generator
-from affect.data.feature_checks import Oddity, oddities
 from affect.data.feature_corpus import MODALITIES, FeatureCorpus
 from affect.task import Batch, Key, Row
 
@@ -50,9 +49,9 @@ class Examples:
         self._power = cache(self._measure)
 
     @cached_property
-    def oddities(self) -> list[Oddity]:
-        """What is odd in the corpus; looked at once for all seeds and folds."""
-        return oddities(self.corpus)
+    def signs(self) -> list[dict[str, str]]:
+        """What of the corpus's streams misleads; looked at once for all seeds and folds."""
+        return feature_checks.of_streams(self.corpus)
 
     def modalities(self, present: NDArray[np.bool_]) -> Mask:
         """Return what of each modality is there [N, M], of each stream [N, S]: a modality with one of its streams."""

@@ -46,15 +46,6 @@ _GENERATED = (
     "> **A generated corpus.** Its features were made up: the scores say how systems compare on it, and nothing about "
     "real people."
 )
-ODDITIES = {
-    "class names differ in case": "one class should have one name: spell them alike, or join them (--data.classes)",
-    "class without training rows": "training rows of it, or --data.classes without it: it then counts as missing",
-    "constant features": "leave that feature out: it tells nothing of anybody",
-    "wildly scaled features": "--model.normalise True, or features without their few huge numbers",
-    "repeated features": "what stands for nothing should be all zero (missing): say what made these vectors",
-}
-"""What to try about what is odd in the data (`affect.data.feature_checks`)."""
-
 _LESS = "less modality dropout or a longer warm-up (W), a smaller learning rate, less dropout"
 _NAN = "a smaller learning rate, gradient clipping (clip 1.0); look for NaN in the features"
 Floats = NDArray[np.float64]
@@ -93,7 +84,6 @@ class FusionReport(Task):
         if study.recipe.get("protocol") == "strict" and 0 < count < SEEDS:
             evidence = f"protocol strict with {count} of {SEEDS} seeds: no difference can be called real"
             yield Flag("few seeds", "across runs", evidence, f"train seeds up to {SEEDS} (--seeds)")
-        yield from _odd(study)
         for run in study.finished:
             yield from _early(run)
         for part, size, counts in _presence(study):
@@ -120,15 +110,6 @@ class FusionReport(Task):
             "NaN loss": _NAN,
             "NaN predictions": _NAN,
         }
-
-
-def _odd(study: Study) -> Iterator[Flag]:
-    """Yield what is odd in the data, but for scales that the model takes out."""
-    told = study.environment.get("oddities")
-    for odd in told if isinstance(told, list) else []:
-        kind, where, evidence = (str(odd.get(name)) for name in ("kind", "where", "evidence"))
-        if kind != "wildly scaled features" or not inside(study.recipe, "model").get("normalise"):
-            yield Flag(kind, where, evidence, ODDITIES.get(kind, ""))
 
 
 def _legend(study: Study) -> str:

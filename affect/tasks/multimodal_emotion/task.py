@@ -250,7 +250,6 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
         """Return what is known of the corpus: its features, and by part utterances, classes and what is there."""
         corpus, examples = self.corpus, self.examples
         parts = {name: self._places(name) for name in self.parts}
-        odd = [each for each in examples.oddities if EMOTION in self.recipe.targets or not each.of_classes]
         valence = {"scale": list(corpus.scale), "scale_inferred": corpus.inferred}
         counts, presence = {}, {}
         for name, places in parts.items():
@@ -265,10 +264,18 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
             "classes": list(corpus.classes) if EMOTION in self.recipe.targets else [],
             "features": {stream.name: stream.width for stream in corpus.streams},
             "utterances": {name: len(places) for name, places in parts.items()}, "class_counts": counts,
-            "presence": presence, "oddities": [vars(each) for each in odd],
+            "presence": presence, "signs": self._signs(),
             "excluded": len(corpus.exclusions),
             "exclusions": dict(Counter(exclusion.reason for exclusion in corpus.exclusions).most_common()),
         }  # fmt: skip
+
+    def _signs(self) -> list[dict[str, str]]:
+        """Return what of the data misleads, but for scales that the model takes out."""
+        from affect.data import feature_checks
+
+        told = feature_checks.of_classes(self.corpus) if EMOTION in self.recipe.targets else []
+        taken_out = feature_checks.SCALED if self.recipe.model.normalise else None
+        return [*told, *(sign for sign in self.examples.signs if sign["kind"] != taken_out)]
 
     def exclusions(self) -> list[dict[str, str]]:
         """Return all that the corpus leaves out: `what` and the `reason`."""

@@ -124,7 +124,7 @@ def embed(opened: Opened, inputs: UserInputs) -> Iterator[Row]:
             yield {"id": name, "error": str(error)}
             continue
         with watched(own.fusion) as passed, torch.inference_mode():
-            model(**given)
+            model(**device.moved(model, given))
         yield {"id": name, "embedding": passed[0][1][0].tolist()}
 
 
@@ -191,9 +191,8 @@ class Reader:
 
 def score(model: torch.nn.Module, given: Inputs) -> dict[str, float]:
     """Return a model's outputs of a number a clip."""
-    there = next(model.parameters()).device
     with torch.inference_mode():
-        outputs = model(**{name: value.to(there) for name, value in given.items()})
+        outputs = model(**device.moved(model, given))
     return {name: float(value) for name, value in outputs.items() if value.ndim == 1}
 
 

@@ -178,7 +178,7 @@ def test_the_command_describes_it(affect, root):
         "by part: train 6, valid 3, test1 3, mer-noise 4",
         "scale: -1 to 1, inferred: the narrowest usual one that holds the labels (--scale)",
         "emotion, test1: calm 1, glad 1, sad 0, bored 1",
-        "class without training rows: labels: bored: 1 utterance of test1, which no prediction can get right",
+        "class not trained: test1 has 'bored' (1), of which train has none",
         "constant features: text (text): 4 of its 4 numbers are the same in all 6 training vectors",
         "patterns, mer-noise: AT=1 (4)",
     ):
