@@ -31,6 +31,8 @@ _DRIFT = 1.5
 """How many times longer, or shorter, than at first steps may take for what the costs say before the run says so."""
 _WARM = 10.0
 """Seconds of training a line on speed speaks of at least: the first ones are spent starting the workers."""
+_OFTEN, _SELDOM = 60.0, 600.0
+"""Seconds of steps between two lines on speed, and between two on a drift."""
 
 
 def train(run: Run) -> Scores:
@@ -192,6 +194,8 @@ class Meter:
         """`usual` is how a resumed run's steps compared with its costs in its first epoch (`pace`)."""
         self.unit, self.workers, self.usual = unit, workers, usual
         self._timings: list[dict[str, float]] = []
+        self._took = self._told_at = 0.0
+        self._advised = False
 
     def time(
         self, lengths: NDArray[np.float64], cut: Cut, seconds: float, waited: float, memory: int,
@@ -214,11 +218,12 @@ class Meter:
         return timing
 
     def report(self, epoch: int, last: bool) -> None:
-        """Log what the steps since the last such line took; short epochs share a line."""
+        """Log what the steps since the last such line took; short epochs share a line, one a minute at most."""
         timings = self._timings
         took = sum(t["seconds"] for t in timings)
-        if not timings or (took < _WARM and not last):
+        if not timings or (took < (_OFTEN if self._took else _WARM) and not last):
             return
+        self._took += took
         seconds_each = [t["seconds"] for t in timings]
         speed, padded, waiting = (
             np.average([t[name] for t in timings], weights=seconds_each)
@@ -229,7 +234,8 @@ class Meter:
             epoch + 1, speed, self.unit, 100 * padded, 100 * waiting,
             max(t["memory_bytes"] for t in timings) / 2**30, _computing(timings),
         )  # fmt: skip
-        if waiting > _WAITING and took > _WARM:
+        if waiting > _WAITING and took > _WARM and not self._advised:
+            self._advised = True
             _LOG.warning(
                 "%.0f %% of the time was spent waiting for data, read or augmented: raise --train.workers (now %d)",
                 100 * waiting, self.workers,
@@ -238,13 +244,16 @@ class Meter:
         timings.clear()
 
     def _tell_drift(self, epoch: int) -> None:
-        """Log where steps take another multiple of what the costs say than at first, once for each such change."""
+        """Log where steps take another multiple of what the costs say than at first, or when that was last told."""
         ratio = pace(self._timings)
         if ratio is None:
             return
         if self.usual is not None and 1 / _DRIFT <= ratio / self.usual <= _DRIFT:
             return
+        if self._told_at and self._took - self._told_at < _SELDOM:
+            return
         if self.usual is not None:
+            self._told_at = self._took
             _LOG.warning(
                 "epoch %d: steps take %.2f times what the costs say, and took %.2f times before: another device, or "
                 "one that is busy; ranks are balanced by the costs that the run began with, and the loss is the same",

@@ -48,6 +48,16 @@ def test_short_epochs_share_a_line(meter, caplog):
     assert [r.message.split(":")[0] for r in caplog.records] == ["epoch 3", "epoch 4"]
 
 
+def test_a_long_run_has_a_line_a_minute_and_an_advice_once(meter, caplog):
+    for epoch in range(40):
+        meter.time(LENGTHS, CUT, seconds=9.0, waited=3.0, memory=1)
+        meter.report(epoch, last=False)
+    # 18 s, then each 63 s.
+    told = [r.message.split(":")[0] for r in caplog.records if r.levelname == "INFO"]
+    assert told == [f"epoch {2 + 7 * k}" for k in range(6)]
+    assert sum("raise --train.workers" in r.message for r in caplog.records) == 1
+
+
 # Drift from the costs
 
 COSTS = Costs(1.0, 0.5, 0.0)
@@ -73,6 +83,7 @@ def test_a_drift_from_the_costs_is_said_once(meter, caplog):
     assert drifted(caplog, meter, (1.3, 1.3, 1.6, 1.0)) == [], "within 1.5 times of the first epoch"
     (line,) = drifted(caplog, meter, (2.6, 2.6, 2.4))
     assert line.startswith("epoch 1: steps take 2.60 times what the costs say, and took 1.30 times before")
+    assert len(drifted(caplog, meter, (9.0, 1.0, 9.0))) == 2, "one in ten minutes of steps"
 
 
 def test_a_few_short_steps_tell_nothing_of_a_drift(meter, caplog):
