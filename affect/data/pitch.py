@@ -26,6 +26,8 @@ CANDIDATES = 8  # voiced candidates a frame: as many periods of HIGHEST as there
 
 SILENCE, VOICING, OCTAVE, JUMP, SWITCH = 0.03, 0.45, 0.01, 0.35, 0.14  # the paper's costs, for a 10 ms hop
 
+_BLOCK = 128
+"""Windows that are transformed at once: more than a core's cache holds is no faster."""
 _FIRST, _LAST = int(RATE / CEILING), int(RATE / LOWEST)
 """The shortest and the longest lag in samples."""
 _COST = (OCTAVE * np.log2(LOWEST / RATE * np.arange(_FIRST, _LAST + 1))).astype(np.float32)
@@ -66,10 +68,8 @@ def track(waveform: Array) -> Pitch:
     cut = windows(waveform, WINDOW)
     cut = cut - cut.mean(axis=1, keepdims=True)
     peak = np.abs(cut).max(axis=1)
-    power = np.abs(scipy.fft.rfft(cut * _HANN, FFT, axis=1)) ** 2
-    correlation = scipy.fft.irfft(power, FFT, axis=1)[:, :_LAGS]
-    correlation = correlation / np.maximum(correlation[:, :1], 1e-12) / _HANN_CORRELATION
-    lags, strength = _candidates(correlation)
+    blocks = [_periods(cut[start : start + _BLOCK]) for start in range(0, len(cut), _BLOCK)]
+    power, lags, strength = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     relative = peak / max(float(peak.max()), 1e-9)
     unvoiced = VOICING + np.maximum(0.0, 2.0 - relative / (SILENCE / (1.0 + VOICING)))
     local = np.where(strength > 0, strength - OCTAVE * np.log2(LOWEST * lags / RATE), -10.0)
@@ -85,7 +85,15 @@ def track(waveform: Array) -> Pitch:
     periodicity = np.where(peak > 1e-5, np.clip(best, 0.0, 1.0), 0.0)
     voiced &= peak > 1e-5
     hertz = np.where(voiced, hertz, 0.0)
-    return Pitch(hertz.astype(np.float32), periodicity.astype(np.float32), voiced, power.astype(np.float32))
+    return Pitch(hertz.astype(np.float32), periodicity.astype(np.float32), voiced, power)
+
+
+def _periods(cut: Array) -> tuple[Array, Array, Array]:
+    """Return the spectra [T, 513] of windows [T, 768], and the lags and strengths [T, K] of their candidates."""
+    power = np.abs(scipy.fft.rfft(cut * _HANN, FFT, axis=1)) ** 2
+    correlation = scipy.fft.irfft(power, FFT, axis=1)[:, :_LAGS]
+    correlation = correlation / np.maximum(correlation[:, :1], 1e-12) / _HANN_CORRELATION
+    return power, *_candidates(correlation)
 
 
 def _candidates(correlation: NDArray[np.floating[Any]]) -> tuple[Array, Array]:
