@@ -255,7 +255,8 @@ def _file(folder: Path, cell: str) -> str:
 
 
 def _holds(folder: Path) -> bool:
-    tables = _tables_in(folder, {})
+    # With a path to each recording it is a table of another layout.
+    tables = [path for path in _tables_in(folder, {}) if "path" not in map(str.lower, _header(path))]
     return bool(tables) and ((folder / "features").is_dir() or any(_ENDING in _beginning(path) for path in tables))
 
 
