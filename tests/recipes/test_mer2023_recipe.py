@@ -20,7 +20,7 @@ from affect.tasks.multimodal_emotion.config import MultimodalEmotion
 from affect.training import run_dir
 from tests import launching
 from tests.launching import assert_one_line, in_its_own_process
-from tests.tasks.multimodal_emotion import small
+from tests.tasks.multimodal_emotion import own, small
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "mer2023.py"
@@ -204,6 +204,23 @@ def test_three_steps_on_the_generated_corpus(capsys, tmp_path, monkeypatch, corp
     assert (f"report: runs/{name}/report.md" in out) == reported
     assert (tmp_path / "runs" / name / "report.md").exists() == reported
     check(tmp_path / "runs" / name / "seed0" / "fold1", name)
+
+
+def test_own_data_by_the_command_line(capsys, tmp_path, monkeypatch):
+    """Columns of other names, a validation part, a test of any name; video left out by naming nothing."""
+    monkeypatch.chdir(tmp_path)
+    root = own.write(tmp_path / "c", {"train": 12, "dev": 6, "far": 4})
+    text = (root / "labels.csv").read_text().replace("name,emotion,valence,part", "segment,Emotion,label,mode")
+    (root / "labels.csv").write_text(text)
+    names = ["--data.columns", "name=segment", "valence=label", "part=mode", "--data.scale", "-1", "1", "--data.video"]
+    small_run = ["--train.steps", "2", "--model.hidden", "8", "--protocol", "toolkit", "--no-report"]
+    code, _, err = launch(
+        capsys, "own_data", "--data.root", str(root), *names, "--targets", "valence", "emotion", *small_run
+    )
+    assert code == 0, err
+    folder = tmp_path / "runs" / "own_data" / "seed0" / "fold1"
+    assert len(small.read(folder / "predictions-far.jsonl")) == 4
+    assert small.read(folder / "metrics.jsonl")[-1]["scores"]["far"].keys() >= {"f1", "ccc_valence", "mean"}
 
 
 def test_too_few_seeds_are_one_line(capsys, tmp_path, monkeypatch, corpus):

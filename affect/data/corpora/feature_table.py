@@ -159,7 +159,7 @@ def _tables(folder: Path, labels: str, columns: Mapping[str, str]) -> list[tuple
 def _tables_in(folder: Path, columns: Mapping[str, str]) -> list[Path]:
     """Return the CSV files with a column of names and one of labels; those that start with a dot are no user's."""
     tables = []
-    for path in sorted(folder.glob("[!.]*.csv")):
+    for path in sorted(path for path in folder.glob("[!.]*.csv") if path.is_file()):
         present = _header(path)
         there = {name for name in COLUMNS if _find(present, name, columns)}
         if "name" in there and there & {"emotion", "valence"}:
@@ -168,12 +168,17 @@ def _tables_in(folder: Path, columns: Mapping[str, str]) -> list[Path]:
 
 
 def _header(path: Path) -> list[str]:
+    line = _beginning(path).partition("\n")[0]
+    return [cell.strip(' "\r') for cell in line.split(max(",;\t", key=line.count))]
+
+
+def _beginning(path: Path) -> str:
+    """Return the first lines of a table, "" of one that can't be read, which its reader says."""
     try:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
-            line = file.readline(1 << 16)
+            return file.read(1 << 14)
     except OSError:
-        return []
-    return [cell.strip(' "\r\n') for cell in line.split(max(",;\t", key=line.count))]
+        return ""
 
 
 def _find(present: Iterable[str], ours: str, columns: Mapping[str, str]) -> str | None:
@@ -250,14 +255,9 @@ def _file(folder: Path, cell: str) -> str:
 
 
 def _holds(folder: Path) -> bool:
-    tables = _tables_in(folder, {})
-    return bool(tables) and ((folder / "features").is_dir() or any(_lists(path) for path in tables))
-
-
-def _lists(path: Path) -> bool:
-    """Say whether the first lines of a table name files of features."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return _ENDING in file.read(1 << 14)
+    # With a path to each recording it is a table of another layout.
+    tables = [path for path in _tables_in(folder, {}) if "path" not in map(str.lower, _header(path))]
+    return bool(tables) and ((folder / "features").is_dir() or any(_ENDING in _beginning(path) for path in tables))
 
 
 CORPUS = Layout(

@@ -168,6 +168,11 @@ def test_no_table_and_no_feature(root, tmp_path):
         read(tmp_path / "absent")
 
 
+def test_a_table_of_recordings_beside_features_is_another_layout(root):
+    edit(root, "name,emotion,valence,part", "id,emotion,path,speaker")
+    assert detect(root) == "csv_folder"
+
+
 def test_the_command_describes_it(affect, root):
     edit(root, "test1_02,sad", "test1_02,bored")
     for file in (root / "features" / "text").iterdir():

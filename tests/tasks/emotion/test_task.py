@@ -92,18 +92,20 @@ def test_every_option_reaches_the_csv_reader(tmp_path):
 
 
 def test_several_tests_are_of_one_training_whose_baselines_are_fitted_once(tmp_path, monkeypatch):
-    parts = ["Train"] * 6 + ["Development"] * 2 + ["Test1"] * 2 + ["Test2"]
-    lines = [f"{k}.wav,s{k},{1 + k % 5},{5 - k % 4},{part}" for k, part in enumerate(parts)]
-    root = csv_folder(tmp_path / "c", lines, "path,speaker,valence,arousal,split", recordings=11)
+    parts = ["Train"] * 6 + ["Development"] * 2 + ["Test1"] * 2 + ["Test2"] * 2
+    lines = [f"{k}.wav,s{k},{1 + k % 5},{5 - k % 4},{part},in {part},one" for k, part in enumerate(parts)]
+    root = csv_folder(tmp_path / "c", lines, "path,speaker,valence,arousal,split,dialogue,session", recordings=12)
     data = Data(corpus="csv_folder", root=str(root), labels="Labels/consensus.csv", audio="Audios", split="column")
     whole = make(Emotion(data=data))
     assert whole.folds() == [1]
     task = whole.for_fold(0, 1)
     assert {name: len(part) for name, part in task.datasets().items()} == {
-        "train": 6, "valid": 2, "test1": 2, "test2": 1,
+        "train": 6, "valid": 2, "test1": 2, "test2": 2,
     }  # fmt: skip
+    of_dialogues = make(Emotion(data=data, model=Model(dialogue="mamba"))).for_fold(0, 1)
+    assert [len(part) for part in of_dialogues.datasets().values()] == [2, 1, 1, 1], "training alone is cut"
     assert [evaluation.name for evaluation in task.evaluations()] == ["train", "valid", "test1", "test2"]
-    assert task.describe()["utterances"] == {"train": 6, "valid": 2, "test1": 2, "test2": 1}
+    assert task.describe()["utterances"] == {"train": 6, "valid": 2, "test1": 2, "test2": 2}
     fitted = []
     monkeypatch.setattr(
         "affect.baselines.features.predict",
@@ -112,9 +114,9 @@ def test_several_tests_are_of_one_training_whose_baselines_are_fitted_once(tmp_p
     rows = task.baselines()
     assert fitted == ["mean", "ridge", "svr"]
     assert {part: [row["id"] for row in each["svr"]] for part, each in rows.items()} == {
-        "test1": ["8.wav", "9.wav"], "test2": ["10.wav"],
+        "test1": ["8.wav", "9.wav"], "test2": ["10.wav", "11.wav"],
     }  # fmt: skip
-    assert rows["test2"]["mean"][0]["prediction"] == {"valence": 2.0, "arousal": 2.0}
+    assert [row["prediction"]["valence"] for row in rows["test2"]["mean"]] == [2.0, 3.0], "by their places among all"
 
 
 def test_every_option_reaches_the_hub_reader(monkeypatch):
