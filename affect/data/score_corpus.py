@@ -170,7 +170,7 @@ def _schema(folder: Path) -> dict[str, Any]:
 
 
 def _sound(schema: Mapping[str, Any]) -> bool:
-    """Tell whether a folder's schema holds what is read of it; raises LookupError or AttributeError where it lacks it."""
+    """Tell whether a folder's schema holds what is read of it; LookupError or AttributeError where it lacks that."""
     texts = [*schema["scores"], *schema["groups"], *schema["left_out"].values()]
     texts += [pair[name] for pair in schema["copies"] for name in ("id", "as", "part", "of")]
     widths = [feature["width"] for feature in schema["features"].values()]
