@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -37,3 +38,8 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except _KINDS as error:
         raise DamagedArchiveError(first_line(error)) from error
+    except OSError as error:
+        # A place that lies before the file's beginning, by what a damaged directory says.
+        if error.errno != errno.EINVAL:
+            raise
+        raise DamagedArchiveError("its directory leads nowhere") from error

@@ -14,10 +14,30 @@ _MOST = 5
 """Names that an error lists; of more their number is said."""
 
 
+_LONGEST = 3000
+"""Characters of an error that are shown: as many as the ids of a batch have."""
+
+
 class AffectError(Exception):
-    """An error of the user's input or surroundings; the command line prints its message and exits with its code."""
+    """An error of the user's input or surroundings; the command line prints its message and exits with its code.
+
+    It is one line of letters that show, whatever names and cells of files are in it.
+    """
 
     code = 2
+
+    def __str__(self) -> str:
+        """Return the message on one line."""
+        message = super().__str__()
+        if not message.isprintable():
+            message = "".join(map(_shown, message))
+        return message if len(message) <= _LONGEST else f"{message[: _LONGEST - 500]} ... {message[-400:]}"
+
+
+def _shown(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    return " " if letter.isspace() else letter.encode("unicode_escape").decode()
 
 
 AGAIN = 75

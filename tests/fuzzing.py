@@ -123,7 +123,7 @@ class Target:
             except self.raises as error:
                 refused += 1
                 if isinstance(error, AffectError):
-                    assert "\n" not in str(error) and len(str(error)) < 4000, f"{name}, seed {seed}: {error}"
+                    assert "\n" not in str(error) and len(str(error)) <= 3000, f"{name}, seed {seed}: {error}"
             except Exception as error:
                 kept = path.with_name(f"{path.name}.{seed}")
                 shutil.copy(path, kept)

@@ -131,6 +131,5 @@ def show_log() -> None:
 
 def _failed(message: str, code: int) -> int:
     # One write: two ranks' lines would else stand on one line.
-    # A name may hold a line of its own.
-    sys.stderr.write(f"error: {' '.join(message.splitlines())}\n")
+    sys.stderr.write(f"error: {message}\n")
     return code

@@ -26,7 +26,7 @@ Features = NDArray[np.floating[Any]]
 _TYPES = {"float16": "<f2", "float32": "<f4"}
 _MAPPED = 64 * 1024
 """Bytes from which an entry is mapped, as its numbers are copied only once then."""
-_DAMAGE = (ValueError, KeyError, TypeError)
+_DAMAGE = (ValueError, KeyError, TypeError, RecursionError)
 
 
 class FeatureStore:

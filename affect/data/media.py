@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -154,7 +155,7 @@ def _from_csv(path: Path, mapped: Mapping[str, str], root: Path) -> list[Medium]
     check_names((medium.name for medium in media), str(path))
     files = [file for medium in media for file in (medium.audio, medium.video) if isinstance(file, Path)]
     # Not one is there: the root is wrong, not the files.
-    if files and not any(file.is_file() for file in files):
+    if files and not any(os.path.isfile(file) for file in files):
         raise AffectError(f"none of {len(files)} files is there, the first would be {files[0]}: is {root} the root?")
     return media
 

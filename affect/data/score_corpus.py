@@ -159,7 +159,7 @@ def check_widths(widths: Mapping[str, int], asked: Mapping[str, int], where: str
 def _schema(folder: Path) -> dict[str, Any]:
     try:
         schema: dict[str, Any] = json.loads(read_bytes(folder / SCHEMA))
-        valid = schema["format"] == FORMAT and {"features", "scores", "left_out", "copies"} <= schema.keys()
+        valid = schema["format"] == FORMAT and _sound(schema)
     except OSError as error:
         raise AffectError(f"{folder / SCHEMA} cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -167,6 +167,16 @@ def _schema(folder: Path) -> dict[str, Any]:
     if not valid:
         raise AffectError(f"{folder / SCHEMA} is of another program, or of another version: convert the file again")
     return schema
+
+
+def _sound(schema: Mapping[str, Any]) -> bool:
+    """Tell whether a folder's schema holds what is read of it; LookupError or AttributeError where it lacks that."""
+    texts = [*schema["scores"], *schema["groups"], *schema["left_out"].values()]
+    texts += [pair[name] for pair in schema["copies"] for name in ("id", "as", "part", "of")]
+    widths = [feature["width"] for feature in schema["features"].values()]
+    counts = schema.get("minus_one", {}).values()
+    lists = all(isinstance(schema[name], list) for name in ("scores", "groups", "copies"))
+    return lists and all(isinstance(each, str) for each in texts) and all(type(n) is int for n in (*widths, *counts))
 
 
 def _chosen(where: str, kind: str, asked: Sequence[str], there: Sequence[str] | Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.errors import AffectError
+from affect.errors import AffectError, first_line
 from affect.metrics.classification import softmax
 
 if TYPE_CHECKING:
@@ -53,9 +53,16 @@ def mean_rows(models: Sequence[Sequence[Row]]) -> list[Row]:
         raise AffectError("a model gives no logits, of which the mean is taken, and another does: run it again")
     mixed = []
     for same in zip(*models, strict=True):
-        logits = np.mean([np.array(row["logits"], np.float64) for row in same], axis=0) if False in lacking else None
-        kept = {name: value for name, value in same[0].items() if name not in _BESIDE}
-        mixed.append({**kept, **_mean(same, logits), **_beside(same)})
+        try:
+            logits = (
+                np.mean([np.array(row["logits"], np.float64) for row in same], axis=0) if False in lacking else None
+            )
+            kept = {name: value for name, value in same[0].items() if name not in _BESIDE}
+            mixed.append({**kept, **_mean(same, logits), **_beside(same)})
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            # Rows of files, which may be damaged.
+            why = f"they differ in what they hold, or are damaged ({first_line(error)})"
+            raise AffectError(f"{same[0].get('id')}: its predicted rows have no mean: {why}") from error
     return mixed
 
 

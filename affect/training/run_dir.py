@@ -123,7 +123,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     with file:
         for line in _objects(file, path, mend=True):
             # True is an int, too, and no step.
-            if type(line["step"]) is not int:
+            if type(line.get("step", 0)) is not int:
                 raise _damaged(line.place, f"has {line['step']!r} for a step")
             yield line
 
