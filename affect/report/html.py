@@ -43,7 +43,8 @@ td:first-child, th:first-child { position: sticky; left: 0; background: var(--pa
 th:first-child { background: var(--head); }
 @media (max-width: 40rem) {
   body { padding: .75rem .75rem 3rem; font-size: 15px; }
-  th, td { padding: .3rem .45rem; }
+  table { font-size: .8rem; }
+  th, td, .right { padding: .3rem .35rem; white-space: normal; }
   .rows thead { position: absolute; clip-path: inset(50%); }
   .rows, .rows tbody, .rows tr, .rows td { display: block; width: 100%; min-width: 0; }
   .rows tr { padding: .4rem 0; border-bottom: 1px solid var(--line); }

@@ -164,3 +164,12 @@ def test_classes_have_a_page_too(tmp_path: Path, write_run) -> None:
     assert "sa\\|d" in text
     page = Reader((tmp_path / "a" / "report.html").read_text(encoding="utf-8"))
     assert "sa|d" in page.text["th"]
+
+
+def test_a_narrow_window_shows_long_texts_row_by_row_after_their_columns_names() -> None:
+    long = grid(["flag", "evidence & more"], [["a", "words " * 20], ["b", "few"]], left=True)
+    page = render(f"{long}\n\n{grid(['fold', 'n'], [['1', '20']])}", "x", Path())
+    assert page.count('<table class="rows">') == 1 and page.count("<table>") == 1
+    assert '<td data-head="flag">a</td>' in page
+    assert page.count('class="wide" data-head="evidence &amp; more"') == 2
+    assert "content: attr(data-head)" in page and "@media (max-width: 40rem)" in page

@@ -106,7 +106,7 @@ class EmotionReport(Task):
             "rate": "encoder_lr" if encoder else "lr",
             "slower": f"{(optim.encoder_lr or optim.lr) / 2:g}".replace("e-0", "e-"),
             "dropout": ".3" if model.dropout < 0.3 else ".5",
-            "decay": f"{max(1e-3, 10 * optim.weight_decay):g}",
+            "decay": f"{max(1e-3, 3 * optim.weight_decay):g}",
             "smaller": f", a smaller model ({', '.join(smaller)})" if smaller else "",
             "augment": "; then augmentation (--augment.noise 10 20)" if hears and not recipe.augment.any else "",
             "cached": "; the frozen encoder's states once (--model.cache float16)"
