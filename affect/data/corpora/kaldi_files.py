@@ -12,12 +12,19 @@ SCP, SEGMENTS, SPEAKERS, GENDERS, WORDS = "wav.scp", "segments", "utt2spk", "spk
 
 
 def lines(file: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield number, name and the rest of each line; raises AffectError for a line of one word, or no text."""
+    """Yield number, name and the rest of each line.
+
+    Raises AffectError for a line of one word, a name that stands on two lines, and no text.
+    """
+    names: set[str] = set()
     for number, line in enumerate(read_text(file).split("\n"), 1):
         name, *rest = line.split(maxsplit=1)[:2] if line.strip() else ("",)
         if name and not rest:
             raise AffectError(f"{file} line {number}: {name!r} stands alone")
+        if name in names:
+            raise AffectError(f"{file} line {number}: {name!r} is listed more than once")
         if name:
+            names.add(name)
             yield number, name, rest[0].strip()
 
 
