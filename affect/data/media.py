@@ -12,6 +12,8 @@ from typing import Any
 from datasets import Audio, Dataset, Value, Video, concatenate_datasets
 
 from affect.data.corpora import hub_source
+from affect.data.corpora.columns import matched
+from affect.data.corpora.named_files import NamedFiles
 from affect.data.corpus import summary
 from affect.data.endings import FILM, SOUND
 from affect.data.files import files_below
@@ -23,6 +25,7 @@ _LOG = logging.getLogger("affect")
 COLUMNS = ("name", "audio", "video", "text", "boxes")
 """What a source may have of an utterance; `boxes` are the faces of its video (`faces.read_boxes`)."""
 
+_TIMES = ("start", "begin", "end")
 _LONGEST = 200
 """Bytes of a name: a file's name may have 255, and its ending and that of a half-written file come on top."""
 
@@ -140,13 +143,14 @@ def _from_csv(path: Path, mapped: Mapping[str, str], root: Path) -> list[Medium]
     header, records = read_csv(path, (), separators=SEPARATORS)
     columns = _columns(str(path), header, mapped)
     media: list[Medium] = []
+    named = NamedFiles(root)
     for line, cells in records:
         if SURPLUS in cells:
             raise AffectError(f"{path}:{line}: has more cells than the header has columns; quote texts with commas")
         ours = {name: cells[column] for name, column in columns.items()}
         if "name" not in ours:
             ours["name"] = _stem([ours.get("audio"), ours.get("video")], f"{path}:{line}")
-        media.append(_medium(ours, root, f"{path}:{line}"))
+        media.append(_medium(ours, named, f"{path}:{line}"))
     check_names((medium.name for medium in media), str(path))
     files = [file for medium in media for file in (medium.audio, medium.video) if isinstance(file, Path)]
     # Not one is there: the root is wrong, not the files.
@@ -160,27 +164,29 @@ def _columns(source: str, header: Sequence[str], mapped: Mapping[str, str]) -> d
     for ours, theirs in mapped.items():
         if theirs not in header:
             raise AffectError(f"{source} has no column {theirs!r} for {ours}: {nearest(theirs, header)}")
-    columns = {name: mapped.get(name, name) for name in COLUMNS if mapped.get(name, name) in header}
+    columns = matched(header, COLUMNS, mapped)
     if not columns.keys() & {"audio", "video", "text"}:
         raise AffectError(f"{source} has no column audio, video or text (columns maps them): {nearest('', header)}")
+    if times := [name for name in header if name.lower() in _TIMES and name not in columns.values()]:
+        _LOG.warning("%s: %s cut nothing: features are of whole files", source, " and ".join(times))
     return columns
 
 
-def _medium(cells: Mapping[str, Any], root: Path, where: str) -> Medium:
-    """Return the medium of a row: paths below `root` (absolute ones stay as they are), bytes as they are."""
-    audio, video, boxes = (_file(cells.get(column), root) for column in ("audio", "video", "boxes"))
+def _medium(cells: Mapping[str, Any], files: NamedFiles, where: str) -> Medium:
+    """Return the medium of a row: the files that it names, bytes as they are."""
+    audio, video, boxes = (_file(cells.get(column), files) for column in ("audio", "video", "boxes"))
     if isinstance(boxes, bytes):
         raise AffectError(f"{where}: boxes are bytes; they must be the name of a CSV")
     text = None if "text" not in cells else "" if cells["text"] is None else str(cells["text"]).strip()
     return Medium(name=cells["name"], audio=audio, video=video, text=text, boxes=boxes)
 
 
-def _file(value: Any, root: Path) -> Path | bytes | None:
+def _file(value: Any, files: NamedFiles) -> Path | bytes | None:
     """Return what a cell names or holds: text, bytes, or {"bytes", "path"}."""
     if isinstance(value, Mapping):
         held = value.get("bytes")
-        return held if held is not None else _file(value.get("path"), root)
-    return value if isinstance(value, bytes) else root / str(value) if value else None
+        return held if held is not None else _file(value.get("path"), files)
+    return value if isinstance(value, bytes) else files.place(str(value)) if value else None
 
 
 def _stem(paths: Iterable[str | None], where: str) -> str:
@@ -210,7 +216,7 @@ class _Rows(Sequence[Medium]):
 
     def __init__(self, source: str, table: Dataset, mapped: Mapping[str, str], root: Path) -> None:
         self._source = source
-        self._root = root
+        self._files = NamedFiles(root)
         self._known = _columns(source, table.column_names, mapped)
         self._table = table.select_columns(list(dict.fromkeys(self._known.values())))
         self._names = self._read_names()
@@ -225,7 +231,7 @@ class _Rows(Sequence[Medium]):
         at = range(len(self))[place]
         row = self._table[at]
         cells = {ours: row[theirs] for ours, theirs in self._known.items()}
-        return _medium({**cells, "name": self._names[at]}, self._root, f"{self._source}, row {at}")
+        return _medium({**cells, "name": self._names[at]}, self._files, f"{self._source}, row {at}")
 
     def _read_names(self) -> list[str]:
         if "name" in self._known:

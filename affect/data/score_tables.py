@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from affect.cache import cache_folder, lock, stamp
 from affect.data import score_clips, score_samples
-from affect.data.corpora.labels import UnusableError, label, rows_of
+from affect.data.corpora.labels import UnusableError, label, pointed, rows_of
 from affect.data.frame_csv import frame_numbers, numbers, read_faces
 from affect.data.parts import PARTS
 from affect.data.score_corpus import ScoreCorpus, read_folder
@@ -67,30 +67,34 @@ def named_groups(pattern: str) -> GroupsOf:
 
 def samples_of(
     table: Path, *, clip: str | None = None, scores: Sequence[str] = (), groups: Sequence[str] = (),
-    named: GroupsOf | None = None, part: str = "", unlabelled: bool = False,
+    named: GroupsOf | None = None, part: str = "", unlabelled: bool = False, decimal: str = ".",
 ) -> Made:  # fmt: skip
     """Return the clips of a table, and what of it is left out, and why.
 
     `clip` is the column of their names (the first one), `scores` those of scores (by their names), `groups` further
-    columns that are groups although they hold numbers; `named` finds groups in names. Raises AffectError for columns
-    that are not there, of scores unless the clips may be `unlabelled`.
+    columns that are groups although they hold numbers; `named` finds groups in names, and `decimal` stands before
+    fractions. Raises AffectError for columns that are not there, of scores unless the clips may be `unlabelled`.
     """
     needed = () if unlabelled else scores
     columns, records = read_csv(table, (*filter(None, [clip]), *needed, *groups), separators=SEPARATORS)
     scores = [score for score in scores if score in columns]
     name = clip or next(iter(columns), "")
+    if decimal != ".":
+        records = [(line, {key: text if key == name else pointed(text, decimal) for key, text in cells.items()})
+                   for line, cells in records]  # fmt: skip
     taken = list(scores) or score_columns(columns)
     if not taken and not unlabelled:
         raise AffectError(f"{table} has no column of scores (score, MOS, ..._score); it has: {', '.join(columns)}")
+    told = [column for column in columns if column.lower() in _PART_COLUMNS]
     # Scores that are not asked for are no features.
-    used = (name, *taken, *score_columns(columns), *_PART_COLUMNS, *groups)
+    used = (name, *taken, *score_columns(columns), *told, *groups)
     others = [column for column in columns if column and column not in used]
     plain = [column for column in others if _numeric([cells[column] for _, cells in records])]
     own = [*groups, *(column for column in others if column not in plain)]
 
     def make(cells: Cells) -> dict[str, Any]:
         values = {score: label(score, cells[score], None) for score in taken}
-        split = next((cells[column] for column in _PART_COLUMNS if cells.get(column)), "")
+        split = next((cells[column] for column in told if cells[column]), "")
         if split and split.lower() not in PARTS:
             raise UnusableError(f"unknown split: {split[:40]!r}")
         group_values = {column: cells[column] for column in own} | dict(named(cells[name]) if named else {})

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from affect.cache import cache_folder, lock, read_json, stamp, write_json
 from affect.data import audio, corpora, store
 from affect.data.activity import RATE
+from affect.data.corpora.named_files import NamedFiles
 from affect.data.corpora.verification import in_threads
 from affect.data.corpus import Exclusion, summary
 from affect.data.files import absence, unnamed
@@ -140,9 +141,9 @@ def _of_names(root: Path, told: str, separator: str) -> tuple[list[Source], list
 
 def _of_table(table: Path, path: str, speaker: str) -> tuple[list[Source], list[Exclusion]]:
     _, records = read_csv(table, (path, speaker), separators=SEPARATORS)
-    sources, left_out = list[Source](), list[Exclusion]()
+    sources, left_out, files = list[Source](), list[Exclusion](), NamedFiles(table.parent)
     for line, cells in records:
-        file = table.parent / cells[path]
+        file = files.place(cells[path])
         if not cells[speaker]:
             left_out.append(Exclusion(what=cells[path] or f"{table.name}:{line}", reason="no speaker"))
         elif reason := absence(file, "audio file") if cells[path] else "missing audio file":

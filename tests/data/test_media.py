@@ -224,3 +224,15 @@ def test_names_that_are_not(name):
 @pytest.mark.parametrize("name", ["Ses01F_impro01_F000", "a.b-c", "x" * 200, "早上 1"])
 def test_names_that_are_fine(name):
     check_names([name], "here")
+
+
+def test_times_that_cut_nothing_are_said(files, caplog):
+    read_media(table(files, "name,audio,Start,end\na,c.wav,1,2\n"))
+    assert "Start and end cut nothing: features are of whole files" in caplog.text
+
+
+def test_other_case_backslashes_and_names_without_endings(files):
+    (files / "sub").mkdir()
+    (files / "c.wav").rename(files / "sub" / "c.wav")
+    (medium,) = read_media(table(files, "Name,Audio\na,sub\\c\n"))
+    assert (medium.name, medium.audio) == ("a", files / "sub" / "c.wav")

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import talkers
 
+from affect.data import inspect_recordings
 from affect.data.activity import RATE, SampleTurn, activity
 from affect.data.recordings import (
     Annotated,
@@ -107,3 +108,13 @@ def test_turns_that_touch_are_one_and_negative_times_are_cut(tmp_path, monkeypat
 )  # fmt: skip
 def test_parts_are_words_of_names(names, part):
     assert part_of(*names) == part
+
+
+def test_silent_recordings_are_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("AFFECT_CACHE", str(tmp_path / "cache"))
+    soundfile.write(tmp_path / "a.wav", np.full(RATE, 0.1), RATE)
+    soundfile.write(tmp_path / "b.wav", np.random.default_rng(0).normal(0, 0.1, RATE), RATE)
+    both = [Annotated(id=name, path=tmp_path / f"{name}.wav", turns=[Turn(0, 1, "A")]) for name in "ab"]
+    made = corpus_of("toy", Path(tmp_path), both, [])
+    assert made.still == ("a",) and "toy: 1 recordings are silent or constant, a for one" in caplog.text
+    assert "silent recordings: 1 of 2 recordings are silent or constant: a" in inspect_recordings.describe(made, 10)

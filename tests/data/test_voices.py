@@ -176,3 +176,19 @@ def test_librispeech(real_data):
     made = voices.read(real_data / "librispeech" / "test-other", seconds=20.0)
     assert len(made) == 6 and not made.exclusions
     assert all(len(made.speech(index)) == 20 * RATE for index in range(6))
+
+
+def test_parts_of_a_recording_are_no_voices(tmp_path, monkeypatch):
+    """Each would be given the voices of all who speak in it."""
+    monkeypatch.setenv("AFFECT_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    noise = np.random.default_rng(0).normal(0, 0.1, 48_000)
+    for name in ("long", "own"):
+        soundfile.write(folder / f"{name}.wav", noise, 16_000)
+    (folder / "labels.csv").write_text(
+        "path,speaker,valence,arousal,start,end\nlong.wav,a,1,2,0,1\nlong.wav,b,1,2,1,2\nown.wav,c,1,2,,\n"
+    )
+    sources, left_out = voices._of_corpus(folder, "csv_folder")
+    assert [(who, path.name) for who, path in sources] == [("c", "own.wav")]
+    assert [each.reason for each in left_out] == ["part of a recording"] * 2

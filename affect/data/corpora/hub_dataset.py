@@ -76,7 +76,7 @@ def read(
     parts: list[Dataset] = []
     own: dict[str, None] = {}
     opened, left_out = tables(str(root), subset=subset, revision=revision, limit=limit, streaming=streaming)
-    for part, table in opened.items():
+    for part, table in ((part, _heard(table)) for part, table in opened.items()):
         names = _names(table, dict(columns or {}), str(root))
         further = [name for name in _further(table, names) if name != FILE]
         own |= dict.fromkeys(further)
@@ -94,6 +94,16 @@ def _is_saved(folder: Path) -> bool:
     """Say whether a folder is one that the `datasets` library wrote, or an audiofolder with labels."""
     patterns = ("dataset_dict.json", "state.json", "**/*.parquet", "metadata.*", "*/metadata.*")
     return any(next(folder.glob(pattern), None) for pattern in patterns)
+
+
+def _heard(table: Dataset) -> Dataset:
+    """Return the rows of a folder with the sound of their videos among the recordings."""
+    from affect.data.corpora.hub_source import FILE, SOUND
+
+    if not {FILE, "audio", "video"} <= {*table.column_names}:
+        return table
+    both = [sound or film for sound, film in zip(table["audio"], table["video"], strict=True)]
+    return table.remove_columns(["audio", "video"]).add_column("audio", both, feature=SOUND)
 
 
 def _names(table: Dataset, columns: dict[str, str], root: str) -> dict[str, str]:

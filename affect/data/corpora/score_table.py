@@ -26,14 +26,15 @@ def read(
     root: str | Path, *, table: str | None = None, clip: str | None = None, groups: Sequence[str] = (),
     pattern: str | None = None, frames_of: str | None = None, features: Sequence[str] = (), scores: Sequence[str] = (),
     scale: Scales | None = None, widths: Mapping[str, int] | None = None,
-    videos: str | None = None, boxes: str | None = None, unlabelled: bool = False,
+    videos: str | None = None, boxes: str | None = None, unlabelled: bool = False, decimal: str = ".",
 ) -> ScoreCorpus:  # fmt: skip
     """Return the clips of the tables in folder `root`, or of the file `table` there.
 
     `clip` is the column of names (the first one), `groups` are columns of numbers that are groups, `pattern` is a
     regular expression whose named groups are those of a clip's name, `frames_of` the CSV or folder of frames, below
     `root`, `videos` the folder of the clips themselves and `boxes` that of a CSV a clip with its faces: a clip without
-    a video that can be read is then left out. Clips that may be `unlabelled` need no column of scores. Raises
+    a video that can be read is then left out. Clips that may be `unlabelled` need no column of scores, `decimal` stands
+    before fractions. Raises
     AffectError for tables, columns and patterns that can't be used.
     """
     from affect.data import score_tables
@@ -44,6 +45,7 @@ def read(
     named = None if pattern is None else score_tables.named_groups(pattern)
     columns: dict[str, Any] = {
         "clip": clip, "scores": scores, "groups": groups, "named": named, "unlabelled": unlabelled,
+        "decimal": decimal,
     }  # fmt: skip
 
     def make() -> Made:
@@ -56,8 +58,8 @@ def read(
         return samples, left_out
 
     return score_tables.corpus_beside(
-        CORPUS.name, folder, [*tables], make, (clip, groups, pattern, scores), frames_of=frames_of, videos=videos,
-        boxes=boxes, features=features, scores=scores, scale=scale, widths=widths, unlabelled=unlabelled,
+        CORPUS.name, folder, [*tables], make, (clip, groups, pattern, scores, decimal), frames_of=frames_of,
+        videos=videos, boxes=boxes, features=features, scores=scores, scale=scale, widths=widths, unlabelled=unlabelled,
     )  # fmt: skip
 
 
@@ -69,10 +71,11 @@ def _tables(folder: Path, table: str | None, unlabelled: bool) -> dict[Path, str
         return {folder / table: ""}
     if not folder.is_dir():
         raise AffectError(f"{folder} is not a folder")
-    parts = {folder / f"{name}.csv": part for name, part in PARTS.items() if (folder / f"{name}.csv").is_file()}
+    files = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".csv", ".tsv")}
+    parts = {files[own]: part for name, part in PARTS.items() for own in (f"{name}.csv", f"{name}.tsv") if own in files}
     if parts:
         return parts
-    tables = [path for path in sorted(folder.glob("*.csv")) if unlabelled or _scored(path)]
+    tables = [path for path in files.values() if unlabelled or _scored(path)]
     if len(tables) != 1:
         names = ", ".join(path.name for path in tables[:5])
         words = f"has {len(tables)} tables of scores ({names}): name one" if tables else "has no table of scores"
@@ -90,7 +93,7 @@ def _scored(path: Path, *, unless: str = "") -> bool:
 
 def _holds(folder: Path) -> bool:
     # With a path to each recording it is a table of another layout.
-    return any(_scored(path, unless="path") for path in folder.glob("*.csv"))
+    return any(_scored(path, unless="path") for ending in ("csv", "tsv") for path in folder.glob(f"*.{ending}"))
 
 
 CORPUS = Layout(
@@ -111,6 +114,7 @@ CORPUS = Layout(
         "videos",
         "boxes",
         "unlabelled",
+        "decimal",
     ),  # fmt: skip
     holds=_holds,
     sign="CSV with a column of scores (score, MOS, ..._score)",

@@ -161,6 +161,13 @@ class DiarizationTask(DiarizationReport, DiarizationCard):
 
         return predict.infer(opened, inputs, offline=offline)
 
+    def _signs(self) -> list[dict[str, str]]:
+        """Return what of the recordings misleads."""
+        from affect.data import signs
+
+        recorded = self.corpus.recordings
+        return [] if recorded is None else signs.still(recorded.still, len(recorded.recordings))
+
     def describe(self) -> dict[str, Any]:
         """Return what is known of the voices and recordings."""
         corpus = self.corpus
@@ -169,7 +176,7 @@ class DiarizationTask(DiarizationReport, DiarizationCard):
             "corpus": corpus.identity, "fingerprint": corpus.fingerprint,
             "voices": {name: len(each) for name, each in kinds.items() if each is not None},
             "utterances": {name: len(part) for name, part in self.parts.items()},
-            "excluded": len(corpus.exclusions),
+            "excluded": len(corpus.exclusions), "signs": self._signs(),
         }  # fmt: skip
 
     def exclusions(self) -> list[dict[str, str]]:

@@ -49,6 +49,8 @@ class Data:
     """Folder of the clips."""
     table: str | None = None
     """Of a score_table the file with the scores, below `root`; found by its columns when not given."""
+    decimal: Literal[".", ","] = "."
+    """Of a score_table the sign before decimals."""
     clip: str | None = None
     """Of a score_table the column of the clips' names; the first one when not given."""
     groups: tuple[str, ...] = ()

@@ -212,3 +212,18 @@ def test_clips_without_scores_where_none_is_needed(tmp_path):
     corpus = read(tmp_path, unlabelled=True, scores=("overall_score",))
     assert [*corpus.scores] == ["overall_score"] and corpus.features == {"clip": 1}
     assert np.isnan(corpus.utterances["overall_score"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("MOS.tsv", ["Image\tMOS\tsharp\tSplit", "a\t1,5\t0,5\ttrn", "b\t2,5\t1\tdev", "c\t3\t2,5\teval"]),
+        ("mos.csv", ["Image;MOS;sharp;PART", "a;1,5;0,5;Training", "b;2,5;1;val", "c;3;2,5;tst"]),
+    ],
+)
+def test_forms_of_a_table(tmp_path, name, lines):
+    (tmp_path / name).write_text("\n".join(lines) + "\n")
+    rows = {row["id"]: row for row in read(tmp_path, decimal=",").utterances}
+    assert [(rows[id]["MOS"], rows[id]["part"]) for id in "abc"] == [(1.5, "train"), (2.5, "valid"), (3.0, "test")]
+    made = read(tmp_path, decimal=",")
+    assert [made.store.read("clip", k).tolist() for k in range(3)] == [[[0.5]], [[1.0]], [[2.5]]] and made.groups == ()
