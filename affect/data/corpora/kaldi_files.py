@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from affect.data import table_file
 from affect.data.table_file import read_text
 from affect.errors import AffectError
 
@@ -41,7 +42,7 @@ def utterances(folder: Path, sources: Mapping[str, str]) -> dict[str, tuple[str,
     for number, name, rest in lines(file):
         fields = rest.split()
         try:
-            recording, start, end = fields[0], float(fields[1]), float(fields[2])
+            recording, start, end = fields[0], table_file.number(fields[1]), table_file.number(fields[2])
             right = len(fields) in (3, 4) and start >= 0 and (end == -1 or end >= start)
         except (ValueError, IndexError):
             right = False
