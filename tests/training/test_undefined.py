@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from affect.errors import AffectError
+from affect.metrics import measures
 from affect.training import run_state
 from tests.training import toy_task
 from tests.training.toy_task import ToyTask, lines, recipe, train
@@ -125,3 +126,18 @@ def test_a_score_that_is_defined_later_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(run_state, "judge", judge)
     train(ToyTask(recipe(train={"epochs": 6, "patience": 2})), tmp_path / "run")
     assert [line["kept"] for line in lines(tmp_path / "run", "selection")] == [False, False, False, True, True, False]
+
+
+def test_which_part_of_a_mean_is_not_defined(tmp_path):
+    task = ToyTask(recipe(labels={"valid": 2.0}))
+    run = toy_task.make(task, tmp_path / "run")
+    run.measures = [measures.mean("mean", [task.measures[0], measures.mse("arousal", "mse_arousal", "error")])]
+    rows = [
+        {
+            "id": str(k),
+            "prediction": {"valence": 1.0 + k, "arousal": 0.0},
+            "target": {"valence": 2.0, "arousal": 1.0 * k},
+        }
+        for k in range(3)
+    ]
+    assert "mean, for want of CCC-V, was defined on no evaluation" in str(run._undefined(rows))

@@ -10,6 +10,7 @@ from iemocap_tree import write_wav
 from affect.data import audio, splits
 from affect.data.corpora import UTTERANCES, hub_dataset, read
 from affect.errors import AffectError
+from tests.data.films import film
 
 NAMES = {"valence": "EmoVal", "arousal": "EmoAct", "speaker": "who", "emotion": "label"}
 
@@ -226,3 +227,13 @@ def test_bad_sources(tmp_path, monkeypatch):
     Dataset.from_dict({"text": ["a"]}).to_parquet(tmp_path / "text" / "train.parquet")
     with pytest.raises(AffectError, match="no audio column"):
         hub_dataset.read(tmp_path / "text")
+
+
+def test_films_among_recordings_are_heard(tmp_path):
+    write_wav(tmp_path / "a.wav")
+    tone = (8000 * np.sin(np.arange(16_000) / 5)).astype(np.int16)
+    (tmp_path / "b.mp4").write_bytes(film([0, 50] * 5, sound=tone[None], sound_codec="aac"))
+    (tmp_path / "metadata.csv").write_text("file_name,Speaker,valence\na.wav,s,1\nb.mp4,t,2\n")
+    corpus = hub_dataset.read(tmp_path)
+    assert corpus.utterances["speaker"][:] == ["s", "t"] and corpus.exclusions == [] and corpus.groups == ()
+    assert len(audio.of_row(corpus.utterances[1])) == pytest.approx(16_000, abs=2_000)
