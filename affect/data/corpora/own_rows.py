@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from affect.data.corpora.columns import ColumnsError, matched, proposed
+from affect.data.corpora.columns import ColumnsError, matched, proposed, told
 from affect.data.corpora.labels import UnusableError, label, labelled, pointed
 from affect.data.corpora.named_files import NamedFiles
 from affect.data.corpora.segments import CUT, RECORDING, cut_of, name_of, seconds
 from affect.data.corpora.utterances import Row
 from affect.data.corpus import LABELS
+
+_LOG = logging.getLogger("affect")
 
 REQUIRED = ("path", "speaker", "valence", "arousal")
 OPTIONAL = (
@@ -64,10 +67,12 @@ def names_of(table: object, present: Sequence[str], given: Mapping[str, str]) ->
     optional = {*(LABELS if "emotion" in names else ()), *(("speaker",) if "split" in names else ())}
     needed = [*(name for name in REQUIRED if name not in optional), *given]
     lacking = next((name for name in needed if name not in names), None)
-    if lacking is None:
-        return names
     free = [column for column in present if column not in names.values()]
     likely = proposed(free, [name for name in (*REQUIRED, *OPTIONAL) if name not in names])
+    if lacking is None:
+        if likely:
+            _LOG.info("%s: columns that may be ours: %s", table, told(likely))
+        return names
     mapped = {name: column for name, column in {**names, **likely}.items() if name != column}
     there = ", ".join(present) or "none"
     words = f"{table} has no column {given.get(lacking, lacking)!r}; it has: {there}"

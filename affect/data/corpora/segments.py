@@ -28,6 +28,8 @@ _ROUNDED = 0.05
 """Seconds by which an end may lie behind its recording: times are rounded."""
 _ALIKE = 0.1
 """Seconds by which files that are cut already may differ from what their times say."""
+_MOST = 0.9
+"""The share of such files that makes all of them cut."""
 _FRAME = 0.01
 """Seconds by which what is still may be known to be shorter."""
 
@@ -82,14 +84,15 @@ def is_still(spans: Sequence[tuple[float, float]], start: float, end: float) -> 
 
 
 def are_cut(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> bool:
-    """Say whether the files are cut already, each as long as its times say: those are of the dialogue then.
+    """Say whether the files are cut already, nearly all as long as their times say: those are of the dialogue then.
 
     `rows` are those that name a start and an end (`CUT`).
     """
     if len({verdict.digest for verdict in verdicts}) < len(rows):
         return False
     pairs = [(row[CUT], verdict.duration) for row, verdict in zip(rows, verdicts, strict=True) if not verdict.fault]
-    return bool(pairs) and all(abs(end - start - duration) <= _ALIKE for (start, end), duration in pairs)
+    alike = sum(abs(end - start - duration) <= _ALIKE for (start, end), duration in pairs)
+    return bool(pairs) and alike >= _MOST * len(pairs)
 
 
 def cut(row: Row, verdict: Verdict) -> Row:

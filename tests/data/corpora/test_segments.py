@@ -115,6 +115,15 @@ def test_files_that_are_cut_already_stay_whole(tmp_path):
     assert rows["duration"][:] == [0.5, 0.75]
 
 
+def test_a_few_odd_files_make_no_parts_of_the_others(tmp_path):
+    lines = []
+    for k in range(12):
+        soundfile.write(tmp_path / f"{k}.wav", np.random.default_rng(k).normal(0, 0.1, 8000), RATE)
+        lines.append(f"{k}.wav,s,2,3,{k},{k + (0.5 if k else 0.9)}")
+    rows = read(UTTERANCES, "csv_folder", written(tmp_path, FORMS["seconds"][0], lines)).utterances
+    assert len(rows) == 12 and all(math.isnan(offset) for offset in rows["offset"])
+
+
 def test_a_start_alone_is_a_time_in_the_dialogue(long):
     written(long, "path,speaker,valence,arousal,start", ["long.wav,s,2,3,1.5"])
     (row,) = read(UTTERANCES, "csv_folder", long).utterances
