@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from affect import tasks
 from affect.config import from_dict
 from affect.data import prosody
 from affect.data.audio import Samples
 from affect.errors import AffectError
-from affect.inference import windows
+from affect.inference import device, windows
 from affect.inference.lengths import common
 from affect.inference.onnx import Session
 from affect.inference.opening import Opened
@@ -60,7 +59,7 @@ def predictors(opened: Opened) -> list[Predictor]:
         return [Predictor(exported, facts)]
     made = []
     for folder in opened.folders:
-        graph = Graph(cast(EmotionModel, tasks.load(folder)))
+        graph = Graph(cast(EmotionModel, device.load(folder)))
         made.append(Predictor(graph, graph.facts, text.load_tokenizer(folder) if graph.facts.reads else None))
     return made
 
@@ -221,7 +220,8 @@ class States(Average):
         """Return the pooled states of each branch [D], side by side."""
         (model,) = self.models
         graph = cast(Graph, model.source)
-        given = {name: torch.from_numpy(value) for name, value in model.inputs(wave, text).items()}
+        there = next(graph.parameters()).device
+        given = {name: torch.from_numpy(value).to(there) for name, value in model.inputs(wave, text).items()}
         with torch.inference_mode():
             states = graph.model.perceive(given)
         parts = [states[name][0].float() for name in ("speech", "text", "prosody") if name in states]

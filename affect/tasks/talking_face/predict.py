@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from affect import tasks
 from affect.config import from_dict
 from affect.data.corpora import score_folder
 from affect.data.pickle_file import is_pickle, refuse
 from affect.data.score_samples import FEATURES
 from affect.data.store import Store
 from affect.errors import AffectError, first_line
+from affect.inference import device
 from affect.inference.lengths import Lengths, Span, common
 from affect.inference.opening import Opened
 from affect.inference.states import watched
@@ -107,7 +107,7 @@ def _models(opened: Opened, level: float | None) -> tuple[Reader, list[Scorer], 
 
 def _loaded(opened: Opened) -> tuple[list[TalkingFaceModel], Reader]:
     """Return the models of folders and what reads their inputs, read once."""
-    models = opened.keep("models", lambda: [cast(TalkingFaceModel, tasks.load(folder)) for folder in opened.folders])
+    models = opened.keep("models", lambda: [cast(TalkingFaceModel, device.load(folder)) for folder in opened.folders])
     return models, opened.keep("reader", lambda: Reader(models[0].data, models[0].config.media))
 
 
@@ -121,8 +121,8 @@ def embed(opened: Opened, inputs: UserInputs) -> Iterator[Row]:
         except AffectError as error:
             yield {"id": name, "error": str(error)}
             continue
-        with watched(own.fusion) as passed, torch.inference_mode():
-            model(**given)
+        with watched(own.fusion) as passed:
+            score(model, given)
         yield {"id": name, "embedding": passed[0][1][0].tolist()}
 
 
@@ -191,8 +191,9 @@ class Reader:
 
 def score(model: torch.nn.Module, given: Inputs) -> dict[str, float]:
     """Return a model's outputs of a number a clip."""
+    there = next(model.parameters()).device
     with torch.inference_mode():
-        outputs = model(**given)
+        outputs = model(**{name: value.to(there) for name, value in given.items()})
     return {name: float(value) for name, value in outputs.items() if value.ndim == 1}
 
 
