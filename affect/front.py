@@ -276,10 +276,13 @@ def _command(recipe: Recipe, name: str, runs: Path, options: Mapping[str, Any]) 
         with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
-    own = [
-        f"{option}={value if isinstance(value, (bool, int, tuple)) else str(value)!r}"
+    # With double quotes, since those of a shell are single.
+    given = {
+        option: value if isinstance(value, (bool, int, tuple)) else json.dumps(str(value))
         for option, value in options.items()
         if value is not None
-    ]
-    call = ", ".join([repr(str(file)), repr(name), *own])
-    return os.environ.get("AFFECT_COMMAND") or shlex.join(["python", "-c", f"import affect; affect.run({call})"])
+    }
+    call = [json.dumps(str(file)), json.dumps(name), *(f"{option}={value}" for option, value in given.items())]
+    return os.environ.get("AFFECT_COMMAND") or shlex.join(
+        ["python", "-c", f"import affect; affect.run({', '.join(call)})"]
+    )

@@ -10,6 +10,10 @@ Span = tuple[float, float]
 """The shortest and the longest of training."""
 
 
+_NEAR = 0.2
+"""Share of a length by which it may go beyond all of training: what is that near is no other kind of thing."""
+
+
 class Lengths:
     """Warns, once, of what is of another length than all that a model was trained on."""
 
@@ -22,8 +26,7 @@ class Lengths:
         if self.span is None:
             return
         low, high = self.span
-        # Stored lengths are of files, whose ends a decoder may see a sample later.
-        if not 0.98 * low <= length <= 1.02 * high + self.more:
+        if not low * (1 - _NEAR) <= length <= high * (1 + _NEAR) + self.more:
             _LOG.warning(
                 "%s: %.3g %s are predicted at once, the model was trained on %.3g to %.3g %s; what it says of other "
                 "lengths is not known (told once)", name, length, self.unit, low, high, self.unit,

@@ -12,8 +12,10 @@ import soundfile
 
 from affect.errors import AffectError
 from affect.inference.output import cells, lines_to
+from affect.tasks.emotion.model import EmotionModel
 from tests.inference.asking import ask
 from tests.launching import assert_one_line
+from tests.tasks.emotion import small
 from tests.tasks.multimodal_emotion import fusing
 
 RATE = 16_000
@@ -58,6 +60,24 @@ def test_a_table_of_texts_and_features_is_taken_as_far_as_the_model_does(tmp_pat
     assert (bad, [line["present"] for line in lines]) == (0, ["AV", "V"])
     sources = {"audio": [tmp_path / "a0.npy", ""], "video": [tmp_path / "v0.npy", tmp_path / "v1.npy"]}
     assert lines == ask(tmp_path / "m", **sources)[1]
+
+
+def test_a_table_gives_a_model_that_reads_its_texts(recordings, tmp_path, caplog):
+    """Alone or beside what is heard; a text of another length than all of training's is told once."""
+    sizes = {"encoder": "none", "text": "ngrams"}
+    reads = EmotionModel(small.section(**sizes, prosody_dim=0), small.signature(), lengths=(1.0, 3.0))
+    small.save(reads, tmp_path / "reads")
+    small.save(small.model(**sizes), tmp_path / "both")
+    bad, (none, hello, empty) = ask(tmp_path / "reads", recordings / "table.csv")
+    assert (bad, none["text"], hello["text"], empty) == (1, "None", "hello", {"text": "", "error": "empty text"})
+    assert ask(tmp_path / "reads", text=["hello"])[1] == [hello]
+    bad, lines = ask(tmp_path / "both", recordings / "table.csv")
+    assert [line["path"] for line in lines] == [str(recordings / name) for name in ("sub/a.flac", "b.wav", "z.wav")]
+    assert (bad, lines[1]) == (1, ask(tmp_path / "both", recordings / "b.wav", text=["hello"])[1][0])
+    caplog.clear()
+    ask(tmp_path / "reads", text=["one two three four five", "a b c d e f"])
+    (words,) = caplog.messages
+    assert "5 words are predicted at once, the model was trained on 1 to 3 words" in words
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,8 @@ class States(Average):
         """Return the pooled states of each branch [D], side by side."""
         (model,) = self.models
         graph = cast(Graph, model.source)
-        given = {name: torch.from_numpy(value) for name, value in model.inputs(wave, text).items()}
+        there = next(graph.parameters()).device
+        given = {name: torch.from_numpy(value).to(there) for name, value in model.inputs(wave, text).items()}
         with torch.inference_mode():
             states = graph.model.perceive(device.moved(graph, given))
         parts = [states[name][0].float() for name in ("speech", "text", "prosody") if name in states]

@@ -123,8 +123,8 @@ def embed(opened: Opened, inputs: UserInputs) -> Iterator[Row]:
         except AffectError as error:
             yield {"id": name, "error": str(error)}
             continue
-        with watched(own.fusion) as passed, torch.inference_mode():
-            model(**device.moved(model, given))
+        with watched(own.fusion) as passed:
+            score(model, given)
         yield {"id": name, "embedding": passed[0][1][0].tolist()}
 
 
