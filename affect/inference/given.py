@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affect.data.corpora.labels import SURPLUS, Cells, read_csv
+from affect.data.table_file import SURPLUS, Cells, read_csv
 from affect.errors import AffectError
 from affect.usage import UserInputs
 

@@ -370,20 +370,13 @@ class Run:
         # Of a stack the other runs go on; this one ends with the same words.
         if self.state.best_step or self.start.stacked:
             return
-        perfect = {
-            name: {self.measures[0].name: run_state.of_labels(self.measures[0], own)} for name, own in rows.items()
-        }
+        first = self.measures[0]
+        perfect = {name: {first.name: run_state.of_labels(first, own)} for name, own in rows.items()}
         if not math.isfinite(selected(self.task, perfect)):
             raise self._undefined(*rows.values())
 
     def _undefined(self, *evaluated: Sequence[Row]) -> AffectError:
-        """Return the error of a run without a score to choose by, and which part of it the labels don't define."""
-        parts = [m.shown for m in self.measures[0].parts if not all(math.isfinite(_of_labels(m, r)) for r in evaluated)]
-        of_them = f", for want of {' and '.join(parts)}," if parts else ""
-        return AffectError(
-            f"{self.folder}: {self.measures[0].shown}{of_them} was defined on no evaluation (fewer than two labels, "
-            "or all the same), so that no weights were chosen: --train.choose last keeps the last ones"
-        )
+        return AffectError(f"{self.folder}: {run_state.undefined(self.measures[0], evaluated)}")
 
     def _progress(self, scores: Scores, epoch: int, better: bool) -> str:
         """Return how far it is, its loss since the last such line, what was scored, and the time that is left."""

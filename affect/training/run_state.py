@@ -123,3 +123,13 @@ def of_labels(measure: Measure, rows: Sequence[Row]) -> float:
     except (AffectError, ValueError, TypeError, KeyError):
         # A task whose rows say it otherwise.
         return 0.0
+
+
+def undefined(measure: Measure, evaluated: Sequence[Sequence[Row]]) -> str:
+    """Say that a measure was defined on no evaluation, and which part of it the labels of these rows don't define."""
+    parts = [each.shown for each in measure.parts if not all(math.isfinite(of_labels(each, r)) for r in evaluated)]
+    of_them = f", for want of {' and '.join(parts)}," if parts else ""
+    return (
+        f"{measure.shown}{of_them} was defined on no evaluation (fewer than two labels, or all the same), so that no "
+        "weights were chosen: --train.choose last keeps the last ones"
+    )

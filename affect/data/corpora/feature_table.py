@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affect.data.corpora.kinds import FEATURES
-from affect.data.corpora.labels import MISSING, SURPLUS, Cells, UnusableError, infer_scale, label, read_csv, within
+from affect.data.corpora.labels import UnusableError, infer_scale, label, within
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
+from affect.data.table_file import MISSING, SURPLUS, Cells, read_csv
 from affect.errors import AffectError, nearest
 
 if TYPE_CHECKING:

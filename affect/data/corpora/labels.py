@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from affect.data.corpus import LABELS, Exclusion
-from affect.data.table_file import MISSING as MISSING
-from affect.data.table_file import SURPLUS as SURPLUS
-from affect.data.table_file import Cells as Cells
-from affect.data.table_file import no_number
-from affect.data.table_file import number as number
-from affect.data.table_file import read_csv as read_csv
-from affect.data.table_file import read_text as read_text
+from affect.data.table_file import SURPLUS, Cells, no_number, number
 
 
 class UnusableError(ValueError):
