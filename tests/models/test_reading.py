@@ -14,7 +14,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from affect.errors import AffectError
+from affect.errors import AffectError, first_line
 from affect.models import text, tiny
 from affect.models.encoder import EncoderConfig, SpeechEncoder
 from affect.models.extractors.audio import AudioExtractor
@@ -325,3 +325,5 @@ def test_an_error_that_begins_with_an_empty_line_is_shown(folders, monkeypatch):
 
     monkeypatch.setattr("affect.models.extractors.video.AutoImageProcessor.from_pretrained", fails)
     assert refused(READERS["video"][1], str(folders / "vit")).endswith("The processor needs torchvision and more")
+    assert first_line(ImportError("\n \n  A processor\nis needed")) == "A processor"
+    assert first_line(ValueError("\n")) == "ValueError"
