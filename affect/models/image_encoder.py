@@ -58,8 +58,8 @@ class ImageEncoder(nn.Module):
         read = VideoExtractor.build(config.name, config.revision)
         blank = np.zeros((64, 64, 3), np.uint8)
         height, width = read.prepare(blank).shape[1:]
-        scales = [getattr(read.processor, name, None) for name in ("image_mean", "image_std")]
-        if height != width or any(scale is None or len(scale) != 3 for scale in scales):
+        scales: list[Any] = [getattr(read.processor, name, None) for name in ("image_mean", "image_std")]
+        if height != width or any(np.shape(scale) != (3,) for scale in scales):
             raise AffectError(f"encoder {config.name!r} takes images of {height} by {width}, or scales no colours")
         mean, deviation = ([float(value) for value in cast(Any, scale)] for scale in scales)
         facts = {

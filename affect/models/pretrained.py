@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 KINDS = ("wavlm", "hubert", "wav2vec2", "whisper")
 """The kinds of encoders that are supported, as transformers names them."""
+_MOST = 1_000_000
+"""The highest rate in Hz, and the largest frame, that a feature extractor may name."""
 DROPOUTS = (
     "hidden_dropout",
     "attention_dropout",
@@ -96,7 +98,7 @@ def read_extractor(name: str, config: PreTrainedConfig, where: dict[str, Any]) -
 
 
 def _counts(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST
 
 
 def build_encoder(config: PreTrainedConfig) -> Any:

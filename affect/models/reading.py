@@ -9,7 +9,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from affect.coverage import faults_of_reading
 from affect.errors import AffectError
@@ -19,8 +18,6 @@ POOLER = "pooler."
 them, and no features are made of them."""
 _FOREIGN = (UnpicklingError, TypeError, AttributeError, EOFError)
 """What comes of a pickle that holds something else than names and tensors, or a program's objects beside them."""
-_FAULTS = (*_FOREIGN, OSError, ValueError, LookupError, RuntimeError, ImportError, SafetensorError)
-"""What transformers, the hub, torch and safetensors raise for missing, damaged, foreign or unreachable files."""
 
 
 def attempt(name: str, part: str, read: Callable[..., Any], *, trust: bool = False, **arguments: Any) -> Any:
@@ -31,7 +28,9 @@ def attempt(name: str, part: str, read: Callable[..., Any], *, trust: bool = Fal
     """
     try:
         return read(trust_remote_code=trust, **arguments)
-    except _FAULTS as error:
+    # What transformers, the hub, torch, tokenizers and safetensors raise for missing, damaged, foreign or unreachable
+    # files has no other base.
+    except Exception as error:
         # The words of transformers are longer than a line, and name the option at their end.
         if not trust and "trust_remote_code" in str(error):
             words = "brings a program of its own along: read it; extracting features of texts runs one with"

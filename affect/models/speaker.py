@@ -84,9 +84,9 @@ class XVector(nn.Module):
         config = attempt(name, "config.json", AutoConfig.from_pretrained, **where)
         model = _model_class(config, name)
         # Any encoder would load: without this check the missing layers would be random.
-        architectures = config.architectures or []
+        architectures = config.architectures if isinstance(config.architectures, list) else []
         if MODELS[config.model_type] not in architectures:
-            listed = ", ".join(architectures) or "nothing named"
+            listed = ", ".join(map(str, architectures)) or "nothing named"
             raise AffectError(f"speaker model {name!r} is no x-vector model: its config.json names {listed}")
         preprocessing = pretrained.read_extractor(name, config, where)
         # What such models are trained by, the loss over speakers, stays behind.

@@ -29,6 +29,8 @@ TINY = "tiny-text"
 _LOG = logging.getLogger("affect")
 _SPARE = 8
 """Positions that some kinds (RoBERTa) keep for themselves, at most."""
+_FEWEST = 4
+"""Tokens that a text may have at least: a word beside special ones."""
 
 
 class ByteTokenizer:
@@ -116,8 +118,10 @@ def wrap(tokenizer: Any, config: PreTrainedConfig, name: str) -> PretrainedToken
     """Return `tokenizer` with the limit of the encoder that `config` describes."""
     # The workers of a data loader are forked; the tokenizer's own threads would not survive it, and say so at length.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    limit = min(tokenizer.model_max_length, _positions(config))
-    return PretrainedTokenizer(tokenizer, limit, name, getattr(config, "vocab_size", None))
+    most = tokenizer.model_max_length
+    if not isinstance(most, int | float) or not (limit := min(most, _positions(config))) >= _FEWEST:
+        raise AffectError(f"text encoder {name!r}: it takes no text of its tokenizer's model_max_length, {most}")
+    return PretrainedTokenizer(tokenizer, int(limit), name, getattr(config, "vocab_size", None))
 
 
 def _positions(config: PreTrainedConfig) -> int:

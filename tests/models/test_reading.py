@@ -14,7 +14,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from affect.errors import AffectError
+from affect.errors import AffectError, first_line
 from affect.models import text, tiny
 from affect.models.encoder import EncoderConfig, SpeechEncoder
 from affect.models.extractors.audio import AudioExtractor
@@ -279,6 +279,8 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(folders, tmp_path):
         ("speech", transformers.WhisperFeatureExtractor().to_dict()),
         ("speech", {"sampling_rate": 0}),
         ("speech", {"sampling_rate": "16k"}),
+        ("speech", {"sampling_rate": 10**9}),
+        ("whisper", {"hop_length": 0}),
         ("speech", {"do_normalize": None}),
         ("speech", {"feature_size": 2}),
         ("speaker", transformers.WhisperFeatureExtractor().to_dict()),
@@ -297,9 +299,31 @@ def test_a_processor_that_is_not_the_encoder_s_is_refused(reader, change, folder
     refused(build, str(place))
 
 
+@pytest.mark.parametrize(
+    ("reader", "file", "change"),
+    [
+        ("speech", "config.json", None),
+        ("speech", "config.json", {"num_attention_heads": 0}),
+        ("speaker", "config.json", {"architectures": 3}),
+        ("texts", "tokenizer.json", {"version": True}),
+        ("texts", "tokenizer_config.json", {"model_max_length": 0}),
+        ("texts", "tokenizer_config.json", {"model_max_length": [512]}),
+        ("images", "preprocessor_config.json", {"image_std": 0.5}),
+    ],
+)
+def test_fields_of_another_kind_are_a_line(reader, file, change, folders, tmp_path):
+    kind, build = READERS[reader]
+    place = shutil.copytree(folders / kind, tmp_path / "model")
+    facts = json.loads((place / file).read_text())
+    (place / file).write_text(json.dumps([] if change is None else facts | change))
+    refused(build, str(place))
+
+
 def test_an_error_that_begins_with_an_empty_line_is_shown(folders, monkeypatch):
     def fails(*_, **__):
         raise ImportError("\n\nThe processor needs torchvision\nand more")
 
     monkeypatch.setattr("affect.models.extractors.video.AutoImageProcessor.from_pretrained", fails)
     assert refused(READERS["video"][1], str(folders / "vit")).endswith("The processor needs torchvision and more")
+    assert first_line(ImportError("\n \n  A processor\nis needed")) == "A processor"
+    assert first_line(ValueError("\n")) == "ValueError"

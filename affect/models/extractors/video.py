@@ -116,7 +116,7 @@ def special_tokens(config: Any) -> int:
 
 def _class_of(config: Any) -> Any:
     """Return the class that keeps the projection, which AutoModel drops where the file holds the image half alone."""
-    for name in config.architectures or ():
-        if name.endswith("VisionModelWithProjection") and hasattr(transformers, name):
+    for name in config.architectures if isinstance(config.architectures, list) else ():
+        if str(name).endswith("VisionModelWithProjection") and hasattr(transformers, name):
             return getattr(transformers, name)
     return AutoModel
