@@ -179,6 +179,27 @@ def test_valence_is_learned_alike_on_any_scale(tmp_path):
         assert b["prediction"]["valence"] == pytest.approx(50 + 10 * a["prediction"]["valence"], rel=1e-4)
 
 
+def test_folds_hold_out_speakers_where_a_column_names_them(tmp_path, caplog):
+    columns = ("name", "emotion", "part", "speaker")
+    root = own.write(tmp_path / "c", {"train": 18, "test": 6}, columns=columns)
+    edited = (root / "labels.csv").read_text().replace("test 1", "train 1")
+    (root / "labels.csv").write_text(edited)
+    whole = tasks.make(own.recipe(root, folds=3))
+    parts = whole.for_fold(0, 1).datasets()
+    speakers = {row: name for row, name in enumerate(whole.corpus.utterances["speaker"])}
+    heard = {part: {speakers[row] for row in rows["row"]} for part, rows in parts.items()}
+    assert not heard["train"] & heard["valid"] and len(heard["valid"]) == 2
+    top = small.train(own.recipe(root, folds=3), tmp_path / "runs" / "x", seeds=(0,), only=("valid", "test"))
+    study = report.load(top)
+    assert {row["speaker"] for row in study.system("test").rows()} == {"test 0", "train 1"}
+    assert study.groups("valid", study.main).unit == "speaker" and study.pooled("valid", study.main)
+    (leak,) = [flag for flag in flags(study) if flag.kind == "leaking split"]
+    assert "1 group (train 1)" in leak.evidence and "--data.split" not in leak.advice
+    (root / "labels.csv").write_text(edited.replace("train,train 0", "train,"))
+    tasks.make(own.recipe(root, folds=3)).for_fold(0, 1).datasets()
+    assert "folds are of utterances: not all have a speaker" in caplog.text
+
+
 def test_a_scale_that_nobody_gave_and_labels_that_are_no_targets_are_said(made, caplog):
     root, _ = made["both"]
     with caplog.at_level("INFO", logger="affect"):
