@@ -118,18 +118,20 @@ def test_an_official_part_validates_and_trains_nothing(made):
 
 
 def test_the_report_and_the_comparison_are_of_these_targets_and_parts(made):
-    # Most of a report's time is its plots: one has them.
-    pages = {"both": report.write(made["both"][1]).read_text()}
-    for name in ("classes", "number"):
-        study = report.load(made[name][1])
-        pages[name] = page.page(name, page.sections(study), {})
+    pages = {}
+    for name, (_, top) in made.items():
+        parts = page.sections(report.load(top))
+        pages[name] = page.page(name, parts, {})
+        # Most of a report's time is its plots: those of the task are drawn.
+        drawn = {plot.name: plot.draw for part in parts for plot in part.plots}
+        assert [text.get_text() for text in drawn["attention"]().legends[0].get_texts()] == ["audio", "text"]
     assert "| noisy " in pages["classes"] and "| clean-2 " in pages["classes"] and "| majority" in pages["classes"]
     assert "Epochs are chosen by `f1`" in pages["classes"] and "`emoval`" not in pages["classes"]
     assert "CCC of valence" in pages["number"] and "accuracy" not in pages["number"] and "F1" not in pages["number"]
     assert "label scale" not in pages["classes"] and "mean of f1 and CCC" in pages["both"]
     for text in pages.values():
         assert "my " in text and "test3" not in text and "nan" not in text.lower()
-    comparison = (made["both"][1].parent / "comparison.md").read_text()
+    comparison = report.compare_all(made["both"][1].parent).read_text()
     assert all(f"my {name}@" in comparison for name in CASES)
 
 
