@@ -150,9 +150,9 @@ def own_data() -> MultimodalEmotion:
     FOLDER has labels.csv (name, emotion, part), or a CSV a part, and features/<name>/, which --data.audio, --data.text
     and --data.video name (nothing after one leaves that modality out); a column of .npy files does as well.
     `affect inspect FOLDER` shows what is read. Training and, where there is one, validation (dev) are what the parts
-    say, else five random folds of training validate (people who speak in several are then in both: a validation part of
-    others is better); each other part is a test. `--targets valence` is regression, on `--data.scale -3 3`. Other
-    names of columns: `--data.columns name=id emotion=Emotion valence=label part=mode`.
+    say, else five folds of training validate, each of some speakers alone where a column names them (without, of
+    utterances at random: the same people may then be in both); each other part is a test. `--targets valence` is
+    regression, on `--data.scale -3 3`. Other columns: `--data.columns name=id emotion=Emotion valence=label part=mode`.
     """
     return replace(
         robust_ours(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from affect.data.files import leaving
 from affect.data.inspect import exclusions
 from affect.data.inspect_scores import numbers
 from affect.errors import AffectError
+from affect.tables import counted
 
 
 def features(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
@@ -63,12 +65,24 @@ def _describe(corpus: FeatureCorpus, there: Mapping[str, str], listed: int | Non
         lines.append(f"emotion, {part}: {', '.join(shown)}")
     if np.isfinite(valences).any():
         lines += [numbers(f"valence, {part}", valences[rows[part]]) for part in parts]
+    lines += [line for group in corpus.groups for line in _shared(corpus, group, rows)]
     lines.append(f"features: {len(there)}")
     lines += [f"  {name}: {text}" for name, text in there.items()]
     lines += _presence(corpus, rows)
     lines += [f"patterns, {part}: {_patterns(corpus, own)}" for part, own in rows.items() if corpus.streams]
     lines += signs.words_of([*feature_checks.of_classes(corpus), *feature_checks.of_streams(corpus)])
     return "\n".join((*lines, *exclusions(corpus.exclusions, listed)))
+
+
+def _shared(corpus: FeatureCorpus, group: str, rows: Mapping[str, NDArray[np.int64]]) -> list[str]:
+    """Say how many speakers each part has, and which training or validation shares with another part."""
+    names = np.asarray(corpus.utterances[group][:])
+    own = {part: set(names[places].tolist()) - {""} for part, places in rows.items()}
+    lines = [f"by {group}: " + ", ".join(f"{part} {len(whose)}" for part, whose in own.items())]
+    for first, second in combinations(own, 2):
+        if (both := sorted(own[first] & own[second])) and first in ("train", "valid"):
+            lines.append(f"{first} and {second} share {counted(len(both), group)}, {both[0]!r} for one")
+    return lines
 
 
 def _scale(corpus: FeatureCorpus, valences: NDArray[np.float64]) -> str:

@@ -7,7 +7,7 @@ from itertools import combinations
 
 from affect.findings import Flag
 from affect.report.rows import Record
-from affect.report.runs import VALID, Run
+from affect.report.runs import TRAIN, VALID, Run
 from affect.report.study import Study
 from affect.tables import counted, inside, plural
 
@@ -51,10 +51,12 @@ def _advice(runs: Sequence[Run], shared: set[str]) -> str:
     names = [name for name in ("session", "speaker") if _several(runs, name)]
     if shared == {"utterance"}:
         return _REPEATED_ADVICE
-    if any(d.get("allow_shared") is True or d.get("split") == "column" for d in data):
+    # A recipe without a split takes the parts as the data have them.
+    if any(d.get("allow_shared") is True or d.get("split", "column") == "column" for d in data if d):
         kinds = " and ".join(_KINDS[kind] for kind in _KINDS if kind in shared) or "documents or speakers"
         words = _KNOWN_ADVICE.format(kinds=kinds)
-        return words + (f"; --data.split {names[-1]} tells about new {plural(names[-1])}" if names else "")
+        splits = names and any("split" in d for d in data)
+        return words + (f"; --data.split {names[-1]} tells about new {plural(names[-1])}" if splits else "")
     return _ADVICE.format(names=" or ".join(names)) if names else _UNSPLIT_ADVICE
 
 
@@ -74,8 +76,8 @@ def _groups(run: Run) -> dict[str, set[str]]:
 
 
 def _held_out(run: Run) -> dict[tuple[str, str], list[str]]:
-    """Return the groups that two parts share, by the parts' names."""
-    pairs = combinations(_groups(run).items(), 2)
+    """Return the groups that two parts share, by the parts' names; two tests may, nothing is learned by either."""
+    pairs = [pair for pair in combinations(_groups(run).items(), 2) if pair[0][0] in (TRAIN, VALID)]
     return {(a, b): sorted(first & second) for (a, first), (b, second) in pairs if first & second}
 
 

@@ -32,11 +32,13 @@ def corpus_of_features(
     layout: Layout, root: Path, rows: Sequence[Mapping[str, Any]], asked: Mapping[str, Sequence[str]], *,
     scale: tuple[float, float], widths: Sequence[int] | None = None, classes: Sequence[str] | None = None,
     listed: Mapping[str, Sequence[str]] = _NONE, exclusions: Sequence[Exclusion] = (), inferred: bool = False,
+    groups: Sequence[str] = (),
 ) -> FeatureCorpus:  # fmt: skip
     """Return rows (id, part, emotion, valence) with the features `asked` for, by modality.
 
-    `widths` are those that the streams must have, audio first; `classes` those of your own data; `listed` the files of
-    each row ("": none) of features that a table lists. Raises AffectError for features that can't be used.
+    `widths` are those that the streams must have, audio first; `classes` those of your own data, and `groups` further
+    columns of its rows; `listed` the files of each row ("": none) of features that a table lists. Raises AffectError
+    for features that can't be used.
     """
     wanted = [(modality, feature) for modality in MODALITIES for feature in asked.get(modality, ())]
     folders = [root / feature if feature in listed else _feature_folder(root, modality, feature, listed)
@@ -49,7 +51,8 @@ def corpus_of_features(
     ids = [row["id"] for row in rows]
     digest = hashlib.sha256(layout.name.encode())
     for row in rows:
-        digest.update(json.dumps([row["id"], row["part"], row["emotion"], str(row["valence"])]).encode())
+        further = [row[name] for name in groups]
+        digest.update(json.dumps([row["id"], row["part"], row["emotion"], str(row["valence"]), *further]).encode())
     labelled = digest.hexdigest()[:16]
     streams: list[Stream] = []
     tables: list[Table] = []
@@ -64,11 +67,13 @@ def corpus_of_features(
         absences += _absences(layout.name, streams[-1], ids, table)
         digest.update(json.dumps([modality, feature, table.digest]).encode())
     _say_copies(layout.name, rows, streams, tables, labelled)
+    columns = Features({**_COLUMNS, **{name: Value("string") for name in groups}})
     states = np.stack([table.states for table in tables], 1) if tables else np.zeros((len(rows), 0), np.uint8)
     return FeatureCorpus(
         name=layout.name, fingerprint=digest.hexdigest()[:16], labelled=labelled, scale=scale, inferred=inferred,
         classes=layout.classes if classes is None else tuple(classes),
-        utterances=Dataset.from_dict({key: [row[key] for row in rows] for key in _COLUMNS}, features=_COLUMNS),
+        utterances=Dataset.from_dict({key: [row[key] for row in rows] for key in columns}, features=columns),
+        groups=tuple(groups),
         streams=tuple(streams), exclusions=absences, present=states == PRESENT, absent=states == ABSENT,
         arrays=tuple(table.values for table in tables), stores=tuple(table.store for table in tables),
     )  # fmt: skip

@@ -1,7 +1,8 @@
 """Features of your own with tables of labels: any classes, a number or both, and any parts by name.
 
 A line an utterance, in `labels.csv` with a column `part`, or in a CSV a part (train.csv, valid.csv, noisy.csv;
-train-label.csv is read alike): its name, its emotion, its valence, of which either may be missing or have no column.
+train-label.csv is read alike): its name, its emotion, its valence, of which either may be missing or have no column,
+and its speaker, where you know it.
 Parts are training, validation where you have one of your own, and any number of tests, which keep their names. A
 feature is a folder below `features`, as `recipes/extract_features.py` writes it, or a column of the table that lists
 the .npy file of each utterance, below `root` or anywhere.
@@ -34,6 +35,7 @@ _LOG = logging.getLogger("affect")
 TABLE = "labels.csv"
 COLUMNS = {
     "name": ("name", "id"), "emotion": ("emotion", "discrete"), "valence": ("valence",), "part": ("part", "split"),
+    "speaker": ("speaker",),
 }  # fmt: skip
 """Our columns, and what they are called in any case where `columns` says nothing else."""
 TRAIN, VALID = "train", "valid"
@@ -54,6 +56,7 @@ class _Row:
     part: str
     emotion: str
     valence: float
+    speaker: str
     cells: Cells
     where: str
 
@@ -93,6 +96,7 @@ def read(
     return corpus_of_features(
         CORPUS, folder, [vars(row) for row in rows], asked, scale=scale or infer_scale(given), inferred=scale is None,
         widths=widths, classes=names, listed=listed, exclusions=exclusions,
+        groups=("speaker",) if any(row.speaker for row in rows) else (),
     )  # fmt: skip
 
 
@@ -216,7 +220,8 @@ def _row(cells: Cells, names: Mapping[str, str], part: str, where: str) -> _Row:
     if "part" in ours:
         part = _part(ours["part"], where) if ours["part"] else ""
     emotion = "" if emotion.lower() in MISSING else emotion
-    return _Row(id=name, part=part, emotion=emotion, valence=valence, cells=cells, where=where)
+    facts = {"part": part, "emotion": emotion, "speaker": ours.get("speaker", "")}
+    return _Row(id=name, valence=valence, cells=cells, where=where, **facts)
 
 
 def _part(text: str, where: str) -> str:

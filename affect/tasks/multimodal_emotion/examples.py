@@ -41,6 +41,9 @@ class Examples:
             {"emotion": name or None, "valence": None if math.isnan(value) else float(value)}
             for name, value in zip(emotions, valences, strict=True)
         ]
+        for group in corpus.groups:
+            for row, name in zip(self.rows, corpus.utterances[group], strict=True):
+                row[group] = name
         self.present = corpus.present
         # What is computed for all utterances at once; of an instance, not of the class.
         whole = self.modalities(self.present)

@@ -42,8 +42,9 @@ def rows_of(outputs: Outputs, batch: Batch, classes: Sequence[str], modalities: 
     if EMOTION in outputs:
         for row, shares, logit in zip(rows, softmax(logits).tolist(), logits.tolist(), strict=True):
             row |= {"probability": {EMOTION: dict(zip(classes, shares, strict=True))}, "logits": logit}
-    for row, code in zip(rows, there.tolist(), strict=True):
+    for row, code, facts in zip(rows, there.tolist(), batch.rows, strict=True):
         row["present"] = _SUBSETS[code]
+        row |= groups_of(facts)
     if "attention" in outputs:
         attention = outputs["attention"].float().cpu().numpy()
         for modality in dict.fromkeys(modalities):
@@ -51,6 +52,11 @@ def rows_of(outputs: Outputs, batch: Batch, classes: Sequence[str], modalities: 
             for row, weight in zip(rows, weights.tolist(), strict=True):
                 row.setdefault("attention", {})[modality] = weight
     return rows
+
+
+def groups_of(row: Row) -> Row:
+    """Return whose utterance it is, as far as the row says it."""
+    return {name: value for name, value in row.items() if name not in (EMOTION, VALENCE)}
 
 
 def _calibration(rows: Sequence[Row]) -> float:

@@ -21,7 +21,7 @@ from affect.errors import AffectError
 from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Term, evaluations_of
 from affect.tasks.multimodal_emotion.card import FusionCard
 from affect.tasks.multimodal_emotion.config import MODALITIES, Model, MultimodalEmotion, Signature
-from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE, measures_of, rows_of
+from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE, groups_of, measures_of, rows_of
 from affect.tasks.multimodal_emotion.report import FusionReport, partial_of
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
             places = {TRAIN: train, VALID: self.corpus.indices(VALID)}
         else:
             fold = data.fold or 1
-            folds = split(train, data.folds, seed)
+            folds = split(train, data.folds, seed, self._speakers(train))
             valid = folds.pop(fold - 1)
             labels = examples.labels[valid] if EMOTION in self.recipe.targets else None
             valence = examples.valence[valid] if VALENCE in self.recipe.targets else None
@@ -127,6 +127,17 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
     def tests(self) -> list[str]:
         """The names of the corpus's tests."""
         return [part for part in self.corpus.parts if part not in (TRAIN, VALID)]
+
+    def _speakers(self, places: Places) -> list[str] | None:
+        """Return whose each utterance is; None where not all are known, or all are one's."""
+        if "speaker" not in self.corpus.groups:
+            return None
+        names = self.corpus.utterances["speaker"][:]
+        speakers = [names[place] for place in places.tolist()]
+        if "" not in speakers and len(set(speakers)) > 1:
+            return speakers
+        _LOG.warning("%s: folds are of utterances: not all have a speaker, or all have one", self.corpus.name)
+        return None
 
     def _places(self, part: str) -> Places:
         return np.asarray(self.parts[part]["row"][:], dtype=np.intp)
@@ -241,7 +252,8 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
 
         def row(place: int) -> Row:
             target = {name: examples.rows[place][name] for name in prediction}
-            return {"id": examples.ids[place], "prediction": prediction, "target": target, **further}
+            groups = groups_of(examples.rows[place])
+            return {"id": examples.ids[place], "prediction": prediction, "target": target, **further, **groups}
 
         name = "majority" if EMOTION in prediction else "average"
         return {part: {name: [row(place) for place in self._places(part)]} for part in (VALID, *self.tests)}
@@ -258,8 +270,13 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
             own = [m for m, modality in enumerate(MODALITIES) if getattr(self.recipe.data, modality)]
             presence[name] = {MODALITIES[m]: int(there[:, m].sum()) for m in own}
             presence[name]["all"] = int(there[:, own].all(1).sum())
+        held_out = {}
+        for group in corpus.groups:
+            whose = corpus.utterances[group][:]
+            held_out = {name: sorted({whose[k] for k in rows.tolist()} - {""}) for name, rows in parts.items()}
         return {
             "corpus": corpus.identity, "fingerprint": corpus.fingerprint,
+            **({"held_out": held_out} if held_out else {}),
             **(valence if VALENCE in self.recipe.targets else {}),
             "classes": list(corpus.classes) if EMOTION in self.recipe.targets else [],
             "features": {stream.name: stream.width for stream in corpus.streams},
@@ -330,17 +347,33 @@ def _tell(corpus: FeatureCorpus, targets: Sequence[str]) -> None:
         )
 
 
-def split(places: Places, folds: int, seed: int) -> list[Places]:
+def split(places: Places, folds: int, seed: int, speakers: Sequence[str] | None = None) -> list[Places]:
     """Return the places [N] in as many folds, each in the corpus's order; what is left over goes to the last.
 
-    Raises AffectError for fewer places than folds.
+    Where the speakers [N] are known each fold has some of them alone: they are dealt in random order, to the smallest
+    fold. Raises AffectError for fewer places, or speakers, than folds.
     """
+    if speakers is not None:
+        return _by_speaker(places, folds, seed, np.asarray(speakers))
     size = len(places) // folds
     if size < 1:
         raise AffectError(f"data.folds is {folds}, and the training part has {len(places)} utterances: give fewer")
     order = np.random.default_rng((seed, FOLDS)).permutation(places)
     bounds = [size * k for k in range(1, folds)]
     return [np.sort(part) for part in np.split(order, bounds)]
+
+
+def _by_speaker(places: Places, folds: int, seed: int, speakers: NDArray[np.str_]) -> list[Places]:
+    names, counts = np.unique(speakers, return_counts=True)
+    if len(names) < folds:
+        raise AffectError(f"data.folds is {folds}, and the training part has {len(names)} speakers: give fewer")
+    dealt: list[list[str]] = [[] for _ in range(folds)]
+    sizes = [0] * folds
+    for k in np.random.default_rng((seed, FOLDS)).permutation(len(names)).tolist():
+        least = sizes.index(min(sizes))
+        dealt[least].append(names[k])
+        sizes[least] += int(counts[k])
+    return [places[np.isin(speakers, own)] for own in dealt]
 
 
 def check(

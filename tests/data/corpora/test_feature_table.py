@@ -189,6 +189,11 @@ def test_the_command_describes_it(affect, root):
     ):
         assert line in out, line
     shutil.rmtree(root)
+    own.write(root, {"train": 6, "far": 3}, columns=("name", "emotion", "part", "speaker"))
+    edit(root, "far 0", "train 1")
+    code, out, _ = affect("inspect", root)
+    assert "by speaker: train 2, far 1\ntrain and far share 1 speaker, 'train 1' for one\n" in out
+    shutil.rmtree(root)
     own.write(root, {"train": 6}, listed=True, columns=("name", "valence", "part"))
     code, out, _ = affect("inspect", root, "--audio-feature", "audio", "--scale", "-1", "1")
     assert code == 0 and "audio: 6 files, listed by a column" in out and "emotion," not in out

@@ -28,7 +28,7 @@ def write(
         for k in range(count):
             name, label = f"{part}_{k:02d}", k % len(classes)
             low, high = scale
-            facts = {"name": name, "emotion": classes[label], "part": part}
+            facts = {"name": name, "emotion": classes[label], "part": part, "speaker": f"{part} {k // 3}"}
             facts["valence"] = f"{low + (high - low) * (label + 0.5) / len(classes):g}"
             for feature, width in WIDTHS.items():
                 values = rng.normal(size=width).astype(np.float32)

@@ -25,6 +25,19 @@ def test_folds_are_the_toolkits(places, count, seed):
     assert all((np.diff(fold) > 0).all() for fold in found), "in the corpus's order"
 
 
+def test_speakers_are_in_one_fold_each():
+    places = np.arange(100, 130)
+    speakers = [f"s{k}" for k in np.random.default_rng(0).integers(0, 9, 30)]
+    found = folds.split(places, 3, 0, speakers)
+    own = [{speakers[place - 100] for place in fold} for fold in found]
+    assert not own[0] & own[1] and not own[0] & own[2] and not own[1] & own[2]
+    assert sorted(np.concatenate(found).tolist()) == places.tolist()
+    assert all((np.diff(fold) > 0).all() for fold in found) and max(map(len, found)) - min(map(len, found)) <= 5
+    assert any(not np.array_equal(a, b) for a, b in zip(found, folds.split(places, 3, 1, speakers), strict=True))
+    with pytest.raises(AffectError, match="data.folds is 3, and the training part has 2 speakers"):
+        folds.split(places, 3, 0, ["a", "b"] * 15)
+
+
 def test_mer2023_by_hand():
     assert [len(fold) for fold in folds.split(np.arange(3373), 5, 0)] == [674, 674, 674, 674, 677]
 

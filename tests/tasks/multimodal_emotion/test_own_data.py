@@ -119,18 +119,20 @@ def test_an_official_part_validates_and_trains_nothing(made):
 
 
 def test_the_report_and_the_comparison_are_of_these_targets_and_parts(made):
-    # Most of a report's time is its plots: one has them.
-    pages = {"both": report.write(made["both"][1]).read_text()}
-    for name in ("classes", "number"):
-        study = report.load(made[name][1])
-        pages[name] = page.page(name, page.sections(study), {})
+    pages = {}
+    for name, (_, top) in made.items():
+        parts = page.sections(report.load(top))
+        pages[name] = page.page(name, parts, {})
+        # Most of a report's time is its plots: those of the task are drawn.
+        drawn = {plot.name: plot.draw for part in parts for plot in part.plots}
+        assert [text.get_text() for text in drawn["attention"]().legends[0].get_texts()] == ["audio", "text"]
     assert "| noisy " in pages["classes"] and "| clean-2 " in pages["classes"] and "| majority" in pages["classes"]
     assert "Epochs are chosen by `f1`" in pages["classes"] and "`emoval`" not in pages["classes"]
     assert "CCC of valence" in pages["number"] and "accuracy" not in pages["number"] and "F1" not in pages["number"]
     assert "label scale" not in pages["classes"] and "mean of f1 and CCC" in pages["both"]
     for text in pages.values():
         assert "my " in text and "test3" not in text and "nan" not in text.lower()
-    comparison = (made["both"][1].parent / "comparison.md").read_text()
+    comparison = report.compare_all(made["both"][1].parent).read_text()
     assert all(f"my {name}@" in comparison for name in CASES)
 
 
@@ -178,6 +180,27 @@ def test_valence_is_learned_alike_on_any_scale(tmp_path):
     np.testing.assert_allclose(small.losses(folders[0]), small.losses(folders[1]), rtol=1e-4)
     for a, b in zip(unit, hundred, strict=True):
         assert b["prediction"]["valence"] == pytest.approx(50 + 10 * a["prediction"]["valence"], rel=1e-4)
+
+
+def test_folds_hold_out_speakers_where_a_column_names_them(tmp_path, caplog):
+    columns = ("name", "emotion", "part", "speaker")
+    root = own.write(tmp_path / "c", {"train": 18, "test": 6}, columns=columns)
+    edited = (root / "labels.csv").read_text().replace("test 1", "train 1")
+    (root / "labels.csv").write_text(edited)
+    whole = tasks.make(own.recipe(root, folds=3))
+    parts = whole.for_fold(0, 1).datasets()
+    speakers = {row: name for row, name in enumerate(whole.corpus.utterances["speaker"])}
+    heard = {part: {speakers[row] for row in rows["row"]} for part, rows in parts.items()}
+    assert not heard["train"] & heard["valid"] and len(heard["valid"]) == 2
+    top = small.train(own.recipe(root, folds=3), tmp_path / "runs" / "x", seeds=(0,), only=("valid", "test"))
+    study = report.load(top)
+    assert {row["speaker"] for row in study.system("test").rows()} == {"test 0", "train 1"}
+    assert study.groups("valid", study.main).unit == "speaker" and study.pooled("valid", study.main)
+    (leak,) = [flag for flag in flags(study) if flag.kind == "leaking split"]
+    assert "1 group (train 1)" in leak.evidence and "--data.split" not in leak.advice
+    (root / "labels.csv").write_text(edited.replace("train,train 0", "train,"))
+    tasks.make(own.recipe(root, folds=3)).for_fold(0, 1).datasets()
+    assert "folds are of utterances: not all have a speaker" in caplog.text
 
 
 def test_a_scale_that_nobody_gave_and_labels_that_are_no_targets_are_said(made, caplog):
