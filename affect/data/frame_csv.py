@@ -60,7 +60,7 @@ def frame_numbers(rows: Sequence[Cells], path: Path) -> list[int]:
     if not rows or "frame" not in rows[0]:
         return list(range(len(rows)))
     try:
-        return [int(float(cells["frame"])) for cells in rows]
+        return [int(number(cells["frame"])) for cells in rows]
     except ValueError as error:
         raise AffectError(f"{path}: a frame has no number ({error})") from error
 

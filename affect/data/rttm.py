@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from affect.data import table_file
 from affect.data.files import read_bytes
 from affect.errors import AffectError, no_file
 
@@ -198,7 +199,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _seconds(text: str, file: Path, number: int) -> float:
     try:
-        value = float(text)
+        value = table_file.number(text)
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:

@@ -75,6 +75,8 @@ def test_a_folder_is_all_its_files(tmp_path):
         (LINE.replace(" 0 1 ", " -1 2 "), "'-1' is no time in seconds"),
         (LINE.replace(" 0 1 ", " 0 nan "), "'nan' is no time in seconds"),
         (LINE.replace(" 0 1 ", " 0 inf "), "'inf' is no time in seconds"),
+        (LINE.replace(" 0 1 ", " 0_3 1 "), "'0_3' is no time in seconds"),
+        (LINE.replace(" 0 1 ", " 0 1e400 "), "'1e400' is no time in seconds"),
         ("f 1 0 10", "'f' is no type of an RTTM line"),
     ],
 )

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+import pyarrow
 import pyarrow.parquet
 from datasets import Dataset, Features, Value
 
@@ -39,6 +40,8 @@ FILE = "affect.file"
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 _ABOUT = ("config.json", "dataset_info.json", "dataset_infos.json")
 """Files that `datasets` leaves beside tables, and which are none."""
+_MEDIA = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+"""How files are kept: what `datasets` has below its own types, which want decoders."""
 _DEEP = 500
 """Brackets that JSON may have without being too deep."""
 _SHARD = re.compile(r"-\d+-of-\d+.*$")
@@ -213,7 +216,9 @@ def _by_part(rows: Sequence[tuple[Path, dict[str, Any]]], root: Path) -> Parts:
     return {
         part: Dataset.from_dict({
             **{
-                kind: [{"bytes": None, "path": str(rows[k][0])} if kinds[k] == kind else None for k in own]
+                kind: pyarrow.array(
+                    [{"bytes": None, "path": str(rows[k][0])} if kinds[k] == kind else None for k in own], _MEDIA
+                )
                 for kind in sorted({*kinds})
             },
             FILE: [below[k].as_posix() for k in own],

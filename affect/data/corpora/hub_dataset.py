@@ -20,7 +20,7 @@ from affect.data.corpora.labels import UnusableError, label, labelled, pointed
 from affect.data.corpora.layout import Layout
 from affect.data.corpora.named_files import NamedFiles
 from affect.data.corpora.raters import names_rater
-from affect.data.corpora.segments import CUT, RECORDING, cut_of, seconds
+from affect.data.corpora.segments import CUT, RECORDING, cut_of, name_of, seconds
 from affect.data.corpora.utterances import (
     Row,
     corpus_of_files,
@@ -47,6 +47,8 @@ KNOWN = ("audio", *TEXTS, *LABELS, *TIMES)
 _AUDIO_COLUMNS = ("audio", "path", "file", "file_name", "wav")
 _PLACE = "affect:place"
 """Where a row stands in the source."""
+_FILED = "affect:filed"
+"""Whether a row is called as its recording is."""
 
 
 def read(
@@ -147,6 +149,8 @@ def _rows(table: Dataset, names: Mapping[str, str], further: Sequence[str], part
     """Yield everything but the audio, by our names; labels as the source has them."""
     from datasets import ClassLabel
 
+    from affect.data.corpora.hub_source import FILE
+
     plain = {name: own for name, own in names.items() if name != "audio"} | {name: name for name in further}
     features = {name: table.features[column] for name, column in plain.items()}
     classes = {name: feature for name, feature in features.items() if isinstance(feature, ClassLabel)}
@@ -160,6 +164,7 @@ def _rows(table: Dataset, names: Mapping[str, str], further: Sequence[str], part
         # As text until it is known whether the whole column holds numbers; none of a boolean column does.
         for name in (*TEXTS, *(name for name in TIMES if name in names), *further):
             row[name] = "" if row.get(name) is None else str(row[name]).strip()
+        row[_FILED] = names.get("id") == FILE and bool(row["id"])
         row["id"] = row["id"] or f"{part or 'row'}-{index:06d}"
         row["split"] = row["split"] or part
         yield row
@@ -180,6 +185,7 @@ def _faults(rows: Sequence[Row], scale: tuple[float, float] | None, decimal: str
             row["start"] = seconds(row.get("start", ""), decimal)
             if part is not None and ("end" in row or "duration" in row):
                 row[CUT] = part
+                row["id"] = name_of(row["id"], part) if row[_FILED] else row["id"]
             if given:
                 labelled(row)
             faults.append("")

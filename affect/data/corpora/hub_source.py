@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import itertools
+import logging
 import os
 import pkgutil
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,9 @@ from affect.data.corpora.folder_source import FILE as FILE
 from affect.data.corpus import Exclusion, summary
 from affect.data.files import absence, files_below
 from affect.data.table_file import read_text
-from affect.errors import AffectError
+from affect.errors import AffectError, first_line
+
+_LOG = logging.getLogger("affect")
 
 SOUND = {"bytes": Value("binary"), "path": Value("string")}
 """What audio is here: the storage of datasets' Audio feature without the feature, which would want torchcodec."""
@@ -141,12 +144,9 @@ def _by_rules(
     files = [str(file) for files in (builder.config.data_files or {}).values() for file in files]
     read = {file.rpartition("@")[2] if file.startswith("hf:") else os.path.realpath(file) for file in files}
     # Of several configurations each has its own files.
-    if read and len(builder.builder_configs) < 2:
-        left_out += [
-            Exclusion(what=name, reason="file that the rules of the source name for no part")
-            for name, full in _files_of(root, revision)
-            if full not in read
-        ]
+    there = _files_of(root, revision) if read and len(builder.builder_configs) < 2 else []
+    reason = "file that the rules of the source name for no part"
+    left_out += [Exclusion(what=name, reason=reason) for name, full in there if full not in read]
     if streaming:
         return _named(builder.as_streaming_dataset())
     builder.download_and_prepare()
@@ -158,8 +158,11 @@ def _files_of(root: str, revision: str | None) -> list[tuple[str, str]]:
     if os.path.isdir(root):
         paths, _ = files_below(Path(root), folder_source.is_data)
         return [(path.relative_to(root).as_posix(), os.path.realpath(path)) for path in paths]
-    api = huggingface_hub.HfApi()
-    about = api.dataset_info(root, revision=revision)
+    try:
+        about = huggingface_hub.HfApi().dataset_info(root, revision=revision)
+    except OSError as error:
+        _LOG.warning("%s: what it holds beside its parts cannot be told (%s)", root, first_line(error))
+        return []
     names = [each.rfilename for each in about.siblings or ()]
     return [(name, f"{about.sha}/{name}") for name in names if folder_source.is_data(name.rpartition("/")[2])]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from affect.data import table_file
 from affect.data.table_file import read_text
 from affect.errors import AffectError
 
@@ -12,12 +13,19 @@ SCP, SEGMENTS, SPEAKERS, GENDERS, WORDS = "wav.scp", "segments", "utt2spk", "spk
 
 
 def lines(file: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield number, name and the rest of each line; raises AffectError for a line of one word, or no text."""
+    """Yield number, name and the rest of each line.
+
+    Raises AffectError for a line of one word, a name that stands on two lines, and no text.
+    """
+    names: set[str] = set()
     for number, line in enumerate(read_text(file).split("\n"), 1):
         name, *rest = line.split(maxsplit=1)[:2] if line.strip() else ("",)
         if name and not rest:
             raise AffectError(f"{file} line {number}: {name!r} stands alone")
+        if name in names:
+            raise AffectError(f"{file} line {number}: {name!r} is listed more than once")
         if name:
+            names.add(name)
             yield number, name, rest[0].strip()
 
 
@@ -34,7 +42,7 @@ def utterances(folder: Path, sources: Mapping[str, str]) -> dict[str, tuple[str,
     for number, name, rest in lines(file):
         fields = rest.split()
         try:
-            recording, start, end = fields[0], float(fields[1]), float(fields[2])
+            recording, start, end = fields[0], table_file.number(fields[1]), table_file.number(fields[2])
             right = len(fields) in (3, 4) and start >= 0 and (end == -1 or end >= start)
         except (ValueError, IndexError):
             right = False

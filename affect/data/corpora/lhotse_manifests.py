@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from affect.data import table_file
 from affect.data.corpora.kinds import RECORDINGS
 from affect.data.corpora.labels import UnusableError
 from affect.data.corpora.layout import Layout
@@ -84,7 +85,11 @@ def _turns(folder: Path, left_out: list[Exclusion]) -> dict[str, list[Turn]]:
     for file in _manifests(folder, "supervisions"):
         for number, line in _lines(file):
             try:
-                name, start, length = str(line["recording_id"]), float(line["start"]), float(line["duration"])
+                name, start, length = (
+                    str(line["recording_id"]),
+                    table_file.number(line["start"]),
+                    table_file.number(line["duration"]),
+                )
                 if not 0 <= length < float("inf") or start != start:
                     raise ValueError(f"a duration of {length:g}")
             except (KeyError, TypeError, ValueError) as error:

@@ -3,9 +3,10 @@
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from iemocap_tree import write_wav
 
 from affect.data.corpora import UTTERANCES, hub_dataset, read
@@ -218,3 +219,32 @@ def test_what_a_card_leaves_out_is_told(folder):
     corpus = hub_dataset.read(root)
     assert corpus.utterances["speaker"][:] == ["own"]
     assert {each.what for each in corpus.exclusions} == {"a.wav", "other.parquet"}
+
+
+def test_parts_of_a_recording_are_rows_of_their_own(folder):
+    table = "file_name,speaker,valence,arousal,start,end\na.wav,s,1,2,0,0.02\na.wav,t,2,2,0.02,0.05\n"
+    corpus = hub_dataset.read(folder({"a.wav": None, "metadata.csv": table}))
+    assert corpus.utterances["id"][:] == ["a.wav@0-0.02", "a.wav@0.02-0.05"] and not corpus.exclusions
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_what_the_rules_leave_of_a_source_on_the_hub_is_told(sound, monkeypatch, caplog, reached):
+    rows = Dataset.from_dict({"audio": [str(sound)], "speaker": ["s"], "valence": [2.0]})
+    builder = SimpleNamespace(
+        config=SimpleNamespace(data_files={"train": ["hf://datasets/who/what@abc/mic_test.wav"]}), builder_configs={},
+        download_and_prepare=lambda: None, as_dataset=lambda: DatasetDict(test=rows),
+    )  # fmt: skip
+    names = [SimpleNamespace(rfilename=name) for name in ("README.md", "mic_test.wav", "in/more.flac", "config.json")]
+
+    def info(self, root, revision):
+        if not reached:
+            raise ConnectionError("no network")
+        return SimpleNamespace(sha="abc", siblings=names)
+
+    monkeypatch.setattr("datasets.load_dataset_builder", lambda *_, **__: builder)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", info)
+    corpus = hub_dataset.read("who/what")
+    assert corpus.utterances["split"][:] == ["test"]
+    left_out = [(each.what, each.reason) for each in corpus.exclusions]
+    assert left_out == [("in/more.flac", "file that the rules of the source name for no part")] * reached
+    assert ("cannot be told (no network)" in caplog.text) != reached

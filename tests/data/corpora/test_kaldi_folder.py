@@ -76,7 +76,9 @@ def test_a_command_is_refused_by_name(folder, tmp_path):
     [
         ("segments", "u1 a 0\n", "segments line 1: a segment is NAME RECORDING START END, not u1 a 0"),
         ("segments", "u1 a 0 1\nu2 a 3 two\n", "segments line 2"), ("segments", "u1 a 2 1\n", "segments line 1"),
+        ("segments", "u1 a 0_3 1\n", "segments line 1"), ("segments", "u1 a 0 1e400\n", "segments line 1"),
         ("segments", "u1 a -1 1\n", "segments line 1"), ("wav_scp", "a\n", "wav.scp line 1: 'a' stands alone"),
+        ("wav_scp", "a a.wav\na b.wav\n", "wav.scp line 2: 'a' is listed more than once"),
         ("utt2spk", "u1\n", "utt2spk line 1: 'u1' stands alone"),
     ],
 )  # fmt: skip
