@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +12,9 @@ from affect.findings import Flag, gathered
 from affect.recipe import FREE
 from affect.report import gaps, gradients, leaks, learning_curves, ranges
 from affect.report.compare import Comparison
+from affect.report.rows import Record
 from affect.report.study import Study
-from affect.report.systems import spread
+from affect.report.systems import score, spread
 from affect.tables import flat, inside, number, signed, text
 
 _AGAIN = "give the same command again: it goes on from the last checkpoint and skips what is finished"
@@ -27,18 +28,13 @@ ADVICE = {
     "unreadable": "", "no predictions": _AGAIN, "labels differ": _MIX,
     "conditions disagree": "train those folds again with --overwrite",
     "mixed settings": _MIX, "mixed corpus": _MIX, "leaking split": "",
-    "class not trained": "it can't be predicted: give training rows of it, or leave it out (data.classes)",
-    "classes alike": "if they are one, spell them alike, or join them (data.classes)",
-    "constant features": "leave that feature out: it tells nothing of anybody",
-    "repeated features": "what stands for nothing should be all zero (missing): say what made these vectors",
-    "wildly scaled features": "--model.normalise True, or features without their few huge numbers",
-    "silent recordings": "listen to them: without a voice they teach and test nothing",
     "NaN predictions": "look at those rows (silence? a broken file?), then clip gradients and lower the rates",
     "constant predictions": "nothing is learned: a higher learning rate for the head, a larger batch, no NaN inputs",
     "collapse to one class": "a smaller learning rate, less dropout, a loss that weighs classes alike",
     "label range": "the scale of the data is not that of the labels; both sides must be on one scale",
     "NaN loss": _CLIP, "NaN gradient": _CLIP, "exploding loss": _EXPLODING, "exploding gradient": _EXPLODING,
     "undefined term": "batches that tell a term nothing (all labels missing or equal): a larger batch, or no such term",
+    "undefined score": "means over folds leave it out: another split, so that each part has labels that differ",
     "unfinished": _AGAIN, "missing folds": _AGAIN,
     # They are right, but could be better, or say less than they seem to.
     "selected on a test": "choose on validation alone: a score chosen on a test is no test score",
@@ -67,12 +63,22 @@ ADVICE = {
     "seeds differ more than folds":
         "the folds tell less than chance does: more seeds before any comparison, their ensemble, weight averaging",
     "test above valid": "who is in which part, by chance: judge by the mean over folds, not by this fold",
-    "speakers unknown": "a score on known voices is better than one on new ones: name the speakers, if you can",
     "sharing allowed": "train.log names what is shared; without data.allow_shared a leaking split is refused",
     "data-bound": "more loader workers (--train.workers), a faster disk",
     "memory nearly full": "--train.budget at half of what train.log names: it doesn't change the loss",
 }  # fmt: skip
 """What to try about each kind of flag, what weighs most first; a task may know better."""
+
+_SIGNS = {
+    "class not trained": "it can't be predicted: give training rows of it, or leave it out (data.classes)",
+    "classes alike": "if they are one, spell them alike, or join them (data.classes)",
+    "constant features": "leave that feature out: it tells nothing of anybody",
+    "repeated features": "what stands for nothing should be all zero (missing): say what made these vectors",
+    "wildly scaled features": "--model.normalise True, or features without their few huge numbers",
+    "silent recordings": "listen to them: without a voice they teach and test nothing",
+    "speakers unknown": "a score on known voices is better than one on new ones: name the speakers, if you can",
+}
+"""What to try about what a run says of its data."""
 
 _SAME = {
     "NaN gradient": "NaN loss", "exploding loss": "exploding", "exploding gradient": "exploding",
@@ -208,17 +214,35 @@ def _unsure(study: Study, comparison: Comparison) -> Iterator[Flag]:
             yield Flag("gain within its interval", "comparison", words, size=abs(one.estimate.value))
 
 
+def _undefined(study: Study) -> Iterator[Flag]:
+    """Yield runs with a score that their labels don't define and those of others do: means leave it out."""
+    for name in study.evaluations if study.task is not None else ():
+        for measure in (measure for measure in study.headline if not measure.parts):
+            parts = {run.name: [*(run.predictions.get(name) or {}).values()] for run in study.finished}
+            gone = [run for run, rows in parts.items() if rows and math.isnan(score(measure, _right(rows)))]
+            for run in gone if len(gone) < len(study.finished) else ():
+                words = f"{name}: no {measure.shown}: fewer than two labels, or all the same"
+                yield Flag("undefined score", run, words)
+
+
+def _right(rows: Sequence[Record]) -> list[Record]:
+    """Return rows as a model that knows the labels would predict them."""
+    labels = ({name: value for name, value in row["target"].items() if value not in (None, "")} for row in rows)
+    return [{**row, "prediction": {**row["prediction"], **own}} for row, own in zip(rows, labels, strict=True)]
+
+
 def _of_data(study: Study) -> Iterator[Flag]:
     """Yield what misleads in the data of a run, as environment.json tells it."""
     for run in study.measured:
         signs = run.environment.get("signs")
         for sign in signs if isinstance(signs, list) else ():
             if isinstance(sign, dict):
-                yield Flag(text(sign.get("kind")), run.name, text(sign.get("evidence")))
+                kind = text(sign.get("kind"))
+                yield Flag(kind, run.name, text(sign.get("evidence")), _SIGNS.get(kind, ""))
 
 
 _FINDERS: tuple[Callable[[Study], Iterable[Flag]], ...] = (
-    _unfinished, _mixed, _of_data, leaks.leaks, ranges.predictions, ranges.averages, learning_curves.losses,
+    _unfinished, _mixed, _undefined, _of_data, leaks.leaks, ranges.predictions, ranges.averages, learning_curves.losses,
     ranges.scales, learning_curves.scores_over_epochs, learning_curves.choices, _seeds, learning_curves.waiting,
     learning_curves.memory, gaps.train_and_valid, gaps.below_trivial, gradients.flags,
 )  # fmt: skip

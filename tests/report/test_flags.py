@@ -744,3 +744,14 @@ def test_a_short_run_is_not_data_bound(tmp_path: Path, write_run) -> None:
     with (path / "timing.jsonl").open("a") as file:
         file.write('{"step": 9, "seconds": 60.0, "waiting": 0.9}\n')
     assert kinds(tmp_path / "a") == {("data-bound", "seed0/fold1")}
+
+
+def test_a_score_that_labels_do_not_define_is_told_of_its_fold(tmp_path: Path, write_run) -> None:
+    for fold in (1, 2):
+        path = write_run(tmp_path / "x", fold, {"valence": 0.5, "arousal": 0.6})
+    change_rows(path, lambda i, row: row["target"].update(valence=3.0))
+    (flag,) = [flag for flag in flags(read(tmp_path / "x")) if flag.kind == "undefined score"]
+    assert (flag.where, flag.evidence) == ("seed0/fold2", "test: no CCC-V: fewer than two labels, or all the same")
+    study = Study(runs=read(tmp_path / "x"))
+    scored = study.scored("test", study.headline[0])
+    assert scored.mean == pytest.approx(0.5, abs=0.02), "the mean of the folds that have one"
