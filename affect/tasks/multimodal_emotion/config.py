@@ -145,6 +145,7 @@ class Model:
         """Check every field; what depends on the features the model itself refuses."""
         hold(self, "model")
         require_most(self, "model", MOST_WEIGHT, "views", "imputation", "contrastive", "temperature")
+        require(self.hidden != 1, "model.hidden", "be at least 2", self.hidden)
         require_most(self, "model", WIDEST, "hidden", "rank")
         require_each(self, "model", "be positive", lambda value: value > 0, "hidden", "temperature", "rank")
         require_each(self, "model", "not be negative", lambda v: v >= 0, "warmup", "imputation", "contrastive", "views")
