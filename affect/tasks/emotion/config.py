@@ -342,8 +342,9 @@ class Emotion(Recipe):
             require_each(
                 augment, "augment", "be off with encoder=none", lambda v: not v, "stretch", "shift", "noise", "gain"
             )
-        same = not augment.any or model.cache == "none"
-        require(same, "model.cache", "be none with augment: states differ", model.cache)
+        on = [f"augment.{name}" for name in ("stretch", "shift", "noise", "gain", "mixup") if getattr(augment, name)]
+        same = not on or model.cache == "none"
+        require(same, "model.cache", f"be none with {', '.join(on)}: states differ", model.cache)
         mixable = not augment.mixup or model.text == "none"
         require(mixable, "augment.mixup", "be 0 with text, which can't be mixed", augment.mixup)
         counts = self.loss in ("ccc", "weighted") or bool(self.numbers)

@@ -151,7 +151,12 @@ class Model:
         require_each(self, "model", "not be negative", lambda v: v >= 0, "warmup", "imputation", "contrastive", "views")
         require(0 <= self.dropout < 1, "model.dropout", "lie in [0, 1)", self.dropout)
         p = self.modality_dropout
-        require(0 <= p < 1 or (p == 1 and bool(self.patterns)), "model.modality_dropout", "lie in [0, 1)", p)
+        require(
+            0 <= p < 1 or (p == 1 and bool(self.patterns)),
+            "model.modality_dropout",
+            "lie in [0, 1), or be 1 with model.patterns",
+            p,
+        )
         given = self.patterns
         require(not given or self.modality_dropout > 0, "model.patterns", "be left out without modality_dropout", given)
         shares = self.pattern_shares
