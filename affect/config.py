@@ -167,6 +167,18 @@ def _hold_value(value: Any, name: str) -> None:
         require(plain, name, "be text in UTF-8", value)
 
 
+def refuse_empty(part: Any, name: str = "") -> None:
+    """Raise AffectError for the first text in a dataclass that is empty: as a path it would be the working folder."""
+    if dataclasses.is_dataclass(part):
+        for item in dataclasses.fields(part):
+            refuse_empty(getattr(part, item.name), _dotted(name, item.name))
+    elif isinstance(part, tuple):
+        for each in part:
+            refuse_empty(each, name)
+    else:
+        require(part != "", name, "be left out or have letters", part)
+
+
 def require_most(part: Any, section: str, most: float, *names: str) -> None:
     """Raise AffectError for the first field of a section that is over `most`, or has a number that is."""
     for name in names:

@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from affect import config
-from affect.config import LARGEST_SEED, differences, field_names, hold, require, require_each, require_most, types_in
+from affect.config import (
+    LARGEST_SEED,
+    differences,
+    field_names,
+    hold,
+    refuse_empty,
+    require,
+    require_each,
+    require_most,
+    types_in,
+)  # fmt: skip
 from affect.errors import AffectError, first_line
 
 __all__ = ["FREE", "LARGEST_SEED", "Optim", "Recipe", "Train", "check_own", "differences", "field_names", "hold",
@@ -182,6 +192,7 @@ class Recipe:
         require(self.seed <= LARGEST_SEED, "seed", f"be {LARGEST_SEED:,} at most", self.seed)
         named = self.push_to_hub is None or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", self.push_to_hub) is not None
         require(named, "push_to_hub", "be a repository's name, user/name", self.push_to_hub)
+        refuse_empty(self)
 
     def seeds(self, given: tuple[int, ...] | None) -> tuple[int, ...]:
         """Return the seeds to run: those `given`, or the recipe's own. A kind of problem may ask for more."""
@@ -212,9 +223,9 @@ def read(path: Path, what: str = "recipe") -> dict[str, Any]:
 def whose(document: dict[str, Any]) -> dict[str, Any]:
     """Return whose weights are by a run's recipe.json: seed, fold (None: the only one) and the digest of its fields.
 
-    Those of `FREE`, which may change between the sessions of a run, are not in it.
+    Those of `FREE`, which may change between the sessions of a run, are not in it, nor where the data lay.
     """
-    held = config.without(document, FREE)
+    held = config.without(document, (*FREE, "data.root"))
     digest = hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
     return {"seed": document.get("seed"), "fold": _fold(document), "recipe": digest}
 

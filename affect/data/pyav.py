@@ -38,8 +38,9 @@ def container(source: str | Path | bytes, name: str) -> Iterator[InputContainer]
     """Open a container, having held the file against its own header; FFmpeg's errors become AffectErrors."""
     with opened(source, name, "media") as file:
         try:
-            # A playlist could name any file or address; given no protocol, it opens none.
-            with av.open(file, mode="r", options={"protocol_whitelist": "none"}) as held:
+            # A playlist could name any file or address; with no protocol it opens none. A title has any encoding.
+            options = {"protocol_whitelist": "none"}
+            with av.open(file, mode="r", options=options, metadata_errors="replace") as held:
                 yield held
         except FFmpegError as error:
             reason = error.strerror or type(error).__name__

@@ -35,7 +35,9 @@ def write(source: Source, folder: Path, repo: str) -> None:
     _json(folder / "recipe.json", recipe)
     _json(folder / "scores.json", {"finished": source.run.finished, "step": source.step,
                                    "best_step": source.place.get("step"), "scores": source.scores})  # fmt: skip
-    (folder / "README.md").write_text(card.write(source, recipe, repo, last is not None), encoding="utf-8")
+    (folder / "README.md").write_text(
+        card.write(source, recipe, repo, last is not None), encoding="utf-8", errors="backslashreplace"
+    )
 
 
 def _describe(source: Source, config: dict[str, Any], folder: Path) -> None:
@@ -61,4 +63,5 @@ def _link(path: Path, to: Path) -> None:
 
 
 def _json(path: Path, data: Any) -> None:
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")

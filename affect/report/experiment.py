@@ -77,7 +77,8 @@ def replace_file(path: Path, content: str) -> None:
     """Write a file in one go, so that a reader never sees half of it; OSError where that can't be."""
     # Each process its own half: reports of several jobs may end at once.
     half = path.with_name(f".{path.name}.{os.getpid()}.part")
-    half.write_text(content, encoding="utf-8", newline="\n")
+    # Rows of files may hold lone surrogates, which UTF-8 does not.
+    half.write_bytes(content.encode("utf-8", "backslashreplace"))
     os.replace(half, path)
 
 

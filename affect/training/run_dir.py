@@ -215,13 +215,14 @@ def write_rows(folder: Path, rows: Mapping[str, Iterable[dict[str, Any]]]) -> No
             # Without the time of day: the same rows are the same bytes.
             member = zipfile.ZipInfo(name)
             member.compress_type = zipfile.ZIP_DEFLATED
-            packed.writestr(member, "".join(map(_line, lines)), compresslevel=1)
+            packed.writestr(member, "".join(map(_line, lines)).encode("utf-8", "backslashreplace"), compresslevel=1)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all. Raises AffectError when the disk won't take it."""
     with whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A lone surrogate becomes what JSON calls it.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 @contextlib.contextmanager

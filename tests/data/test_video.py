@@ -372,3 +372,11 @@ def test_real_videos(real_data, file, count, shape, seconds):
     samples = video.audio_of(path)
     assert np.isfinite(samples).all() and len(samples) / 16_000 == pytest.approx(seconds, abs=0.05)
     refused(path.read_bytes()[:-5000], "is truncated|not readable")
+
+
+def test_a_title_in_another_encoding_is_no_damage(tmp_path):
+    content = film([50, 100], fps=10)
+    place = content.index(b"Lavf")
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content[:place] + b"caf\xe9" + content[place + 4 :])
+    assert len(list(video.frames(path, 10.0))) == 2

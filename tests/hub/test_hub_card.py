@@ -53,8 +53,17 @@ def found_parts(data) -> list[str]:
     return [one.dataset_split for one in data.eval_results]
 
 
+def anonymous(run, **changes):
+    """Let the best weights not say whose they are: the recipe beside them is to be another."""
+    path = run / "checkpoints" / "best" / "place.json"
+    facts = {name: value for name, value in json.loads(path.read_text()).items() if name != "of"}
+    path.write_text(json.dumps(facts | changes))
+    checksums.write(path.parent)
+
+
 def test_language_and_data_sets_are_named_where_they_are_known(run):
     path = run / "recipe.json"
+    anonymous(run)
     recipe = json.loads(path.read_text())
     for corpus, root, language, named in [
         ("emodb", "x/emodb", "de", None),
@@ -174,14 +183,11 @@ def test_every_value_is_escaped(run):
     (run / "environment.json").write_text(json.dumps(environment))
     document = json.loads((run / "recipe.json").read_text()) | {"experiment": WILD}
     (run / "recipe.json").write_text(json.dumps(document))
-    place = run / "checkpoints" / "best" / "place.json"
-    facts = json.loads(place.read_text())
-    place.write_text(json.dumps({name: value for name, value in facts.items() if name != "of"} | {"step": WILD}))
-    checksums.write(run / "checkpoints" / "best")
+    anonymous(run, step=WILD)
     text = card_of(run).text
     assert not re.search(r"(?<!\\)<script>(?!`)", re.sub("``.*?``", "", text))
-    assert "## not a heading\n" not in text and "\n## not" not in text
-    assert "](javascript" not in text
+    assert "\n## not" not in text
+    assert "](javascript" not in re.sub("``.*?``", "", text)
     for value in ([], 3, "x", None, {"a": []}):
         names = ("exclusions", "utterances", "labelled", "scales", "scale", "classes", "scale_inferred")
         (run / "environment.json").write_text(json.dumps(environment | dict.fromkeys(names, value)))
@@ -195,6 +201,6 @@ def test_names_of_features_stay_inside_the_program():
     compile(made.program, "program", "exec")
     assert "'b; rm -rf x'=audio_2.npy" in made.command
     page = card.use(made, REPO, last=False)
-    assert "\n# heading" not in page and page.count("````") in (0, 2)
+    assert "\n# heading" not in re.sub(r"(````+)(.*?)\n\1\n", "", page, flags=re.DOTALL)
     clips = {"task": "talking_face", "model": {}, "data": {"features": [["v\nimport os", 4]], "scores": [["s", 0, 5]]}}
     compile(tasks.task_class("talking_face").card(clips, {}, REPO).program, "program", "exec")

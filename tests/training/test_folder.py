@@ -222,6 +222,12 @@ def test_a_folder_takes_the_place_of_a_folder(tmp_path):
     assert hidden(tmp_path) == []
 
 
+def test_a_lone_surrogate_is_written_as_json_calls_it(tmp_path):
+    row = {"id": "a\ud800", "prediction": {}, "target": {}}
+    run_dir.write_rows(tmp_path, {"test": [row], "test@snr=5": [row]})
+    assert run_dir.read_rows(tmp_path, "test") == [row]
+
+
 def test_a_disk_that_says_it_is_full_is_one_line(tmp_path, monkeypatch):
     path = tmp_path / "file.txt"
     run_dir.write_text(path, "old")

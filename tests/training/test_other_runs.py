@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from affect import recipe as recipes
 from affect.errors import AffectError
+from affect.experiments import folds
 from affect.experiments.definitions import changed
 from affect.hub import load, source
 from affect.inference import opening
+from affect.options import Options
 from affect.report import runs as report_runs
 from affect.tasks.emotion.config import Data, Emotion
 from affect.training import checkpoint, run_dir
@@ -142,3 +146,18 @@ def test_whose_weights_are_is_told_by_what_decides_a_result(tmp_path):
     trained(tmp_path)
     place = json.loads((tmp_path / "checkpoints" / "best" / "place.json").read_text())
     assert place["of"] == recipes.whose(json.loads((tmp_path / "recipe.json").read_text()))
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b"[" * 9000, b"null"])
+def test_a_damaged_environment_is_said_and_written_anew(tmp_path, monkeypatch, caplog, content):
+    """What it holds decides no result: a job that is queued again goes on."""
+    monkeypatch.setattr(folds, "_surroundings", lambda engine, task: {"started": "now"})
+    task = SimpleNamespace(recipe=BASE, exclusions=lambda: [])
+    path = tmp_path / "environment.json"
+    for written, started in (('{"started": "then"}', "then"), (content, "now")):
+        path.write_bytes(written if isinstance(written, bytes) else written.encode())
+        with contextlib.ExitStack() as held:
+            assert folds.claim(None, "demo", task, tmp_path, Options(), "a command", held) is None
+        assert json.loads(path.read_text()) == {"command": "a command", "started": started}
+    (told_of,) = [record.getMessage() for record in caplog.records]
+    assert "environment.json is not a" in told_of and "\n" not in told_of

@@ -114,7 +114,7 @@ class Model:
         require_each(self, "model", "not be negative", lambda value: value >= 0, "encoder_layers")
         require(bool(self.extractor), "model.extractor", "be a name", self.extractor)
         require(self.width % self.heads == 0, "model.width", f"be a multiple of model.heads ({self.heads})", self.width)
-        require(self.kernel % 2 == 1, "model.kernel", "be odd", self.kernel)
+        require(self.kernel > 0 and self.kernel % 2 == 1, "model.kernel", "be odd and positive", self.kernel)
         for name in ("channels", "blocks"):
             sizes = getattr(self, name)
             four = len(sizes) == 4 and all(size > 0 for size in sizes)

@@ -88,6 +88,8 @@ class Data:
         """Check every field."""
         hold(self, "data")
         require_most(self, "data", 100_000, "dialogues", "utterances")
+        short, long = self.seconds
+        require(0 < short <= long <= DAY, "data.seconds", "go from more than 0 to more", self.seconds)
         require(self.fold is None or self.fold > 0, "data.fold", "be counted from 1 (or None for all)", self.fold)
         require(bool(self.root), "data.root", "name the corpus's folder", self.root)
         sound = self.scale is None or -math.inf < self.scale[0] < self.scale[1] < math.inf
@@ -178,6 +180,8 @@ class Model:
     def __post_init__(self) -> None:
         """Check every field."""
         hold(self, "model")
+        # A head's second layer is half as wide.
+        require(self.hidden != 1, "model.hidden", "be at least 2", self.hidden)
         require_most(self, "model", DEEPEST, "layers", "mamba_layers")
         require_most(self, "model", WIDEST, "prosody_dim", "hidden", "lora", "state_dim", "mamba_dim", "segment")
         require(bool(self.encoder), "model.encoder", "name an encoder", self.encoder)
@@ -200,12 +204,16 @@ class Model:
             (self.encoder == "mel", _OF_PRETRAINED, "be left out with encoder=mel, which learns nothing"),
             (self.dialogue == "none", _OF_DIALOGUES, "be left out unless dialogue=mamba"),
             (self.text == "none", ("train_text", "text_dropout"), "be left out without text"),
-            (not mamba, ("mamba_layers",), "be left out without Mamba layers"),
-            (not mamba and not self.prosody_attention, ("mamba_dim",), "be left out without Mamba layers"),
+            (not mamba, ("mamba_layers",), "be left out without model.temporal or model.dialogue"),
+            (
+                not mamba and not self.prosody_attention,
+                ("mamba_dim",),
+                "be left out without model.temporal, model.dialogue or model.prosody_attention",
+            ),
             (frozen, still, "be off with train_encoder=none, which trains nothing"),
             (not frozen, ("cache",), "be none unless train_encoder=none: states would go stale"),
             (self.text == "ngrams", ("train_text",), "be all with text=ngrams, which knows nothing yet"),
-            (not self.prosody_dim, ("prosody_attention", "gates"), "be left out without prosody"),
+            (not self.prosody_dim, ("prosody_attention", "gates"), "be left out without model.prosody_dim"),
             (self.encoder == self.text == "none", ("gates",), "be off where prosody is all there is"),
         )
         defaults = default_values(self)
@@ -339,8 +347,9 @@ class Emotion(Recipe):
             require_each(
                 augment, "augment", "be off with encoder=none", lambda v: not v, "stretch", "shift", "noise", "gain"
             )
-        same = not augment.any or model.cache == "none"
-        require(same, "model.cache", "be none with augment: states differ", model.cache)
+        on = [f"augment.{name}" for name in ("stretch", "shift", "noise", "gain", "mixup") if getattr(augment, name)]
+        same = not on or model.cache == "none"
+        require(same, "model.cache", f"be none with {', '.join(on)}: states differ", model.cache)
         mixable = not augment.mixup or model.text == "none"
         require(mixable, "augment.mixup", "be 0 with text, which can't be mixed", augment.mixup)
         counts = self.loss in ("ccc", "weighted") or bool(self.numbers)

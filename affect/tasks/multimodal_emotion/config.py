@@ -179,12 +179,18 @@ class Model:
         """Check every field; what depends on the features the model itself refuses."""
         hold(self, "model")
         require_most(self, "model", MOST_WEIGHT, "views", "imputation", "contrastive", "temperature")
+        require(self.hidden != 1, "model.hidden", "be at least 2", self.hidden)
         require_most(self, "model", WIDEST, "hidden", "rank")
         require_each(self, "model", "be positive", lambda value: value > 0, "hidden", "temperature", "rank")
         require_each(self, "model", "not be negative", lambda v: v >= 0, "warmup", "imputation", "contrastive", "views")
         require(0 <= self.dropout < 1, "model.dropout", "lie in [0, 1)", self.dropout)
         p = self.modality_dropout
-        require(0 <= p < 1 or (p == 1 and bool(self.patterns)), "model.modality_dropout", "lie in [0, 1)", p)
+        require(
+            0 <= p < 1 or (p == 1 and bool(self.patterns)),
+            "model.modality_dropout",
+            "lie in [0, 1), or be 1 with model.patterns",
+            p,
+        )
         given = self.patterns
         require(not given or self.modality_dropout > 0, "model.patterns", "be left out without modality_dropout", given)
         shares = self.pattern_shares

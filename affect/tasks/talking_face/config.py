@@ -118,6 +118,12 @@ class Data:
         require_most(self, "data", 10_000_000, "clips", "folds")
         require_most(self, "data", WIDEST, "frames", "generated_widths")
         require_most(self, "data", DAY, "clip_seconds")
+        for name in ("frames", "clip_seconds"):
+            short, long = getattr(self, name)
+            require(0 < short <= long, f"data.{name}", "go from more than 0 to more", (short, long))
+        require(min(self.generated_widths) > 0, "data.generated_widths", "be positive", self.generated_widths)
+        require(self.clips > 0, "data.clips", "be positive", self.clips)
+        require(self.noise >= 0, "data.noise", "not be negative", self.noise)
         require(bool(self.root), "data.root", "name a folder", self.root)
         require_each(self, "data", "be a name", bool, *_NAMES)
         corpora.check_options(self.corpus, vars(self), default_values(self))

@@ -39,6 +39,12 @@ class Limits:
     size: float
     latency: float
 
+    def __post_init__(self) -> None:
+        """Raise AffectError for a limit that nothing exceeds, for it is no number."""
+        for name, limit in vars(self).items():
+            if math.isnan(limit):
+                raise AffectError(f"{name} is a limit, and NaN is none: nothing would exceed it")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:

@@ -258,3 +258,9 @@ def test_wrong_asks_are_one_line(best, tmp_path, monkeypatch):
     monkeypatch.setattr(tasks, "load", lambda folder: torch.nn.Linear(1, 1))
     with pytest.raises(AffectError, match="as onnx alone"):
         export.pruned(best, tmp_path / "small", 18)
+
+
+def test_a_limit_that_is_no_number_is_refused():
+    """Nothing is over NaN: the gate would let everything through."""
+    with pytest.raises(AffectError, match="srcc_drop is a limit, and NaN is none"):
+        Limits(max_error=1, mean_error=1, srcc_drop=float("nan"), size=1, latency=1)
