@@ -3,7 +3,8 @@
     python benchmarks/score_epoch.py [--clips 1000] [--rounds 3] [--steps 62] [--precision no]
 
 Generated clips at the report's widths (2048, 768, 1404 and 17 numbers a frame), 50 to 300 frames, batch 16, one thread.
-Both take as many steps of an epoch in turn in one process, from loading to the update; what is evaluated is left out.
+Both take as many steps of an epoch in turn in one process, from loading to the update, in CPU-seconds of that process;
+what is evaluated is left out.
 The plain loop pads each random batch to its longest clip, the exact step cuts it into micro-batches of like length.
 """
 
@@ -68,7 +69,7 @@ def plain_steps(run: Run, steps: int) -> Iterator[tuple[float, float]]:
     loader = DataLoader(range(len(run.parts["train"])), batch, shuffle=True, drop_last=True, collate_fn=collate)
     feed = (each for _ in iter(int, 1) for each in loader)
     while True:
-        begun, lengths = time.perf_counter(), []
+        begun, lengths = time.process_time(), []
         for _ in range(steps):
             inputs = next(feed)
             with run.engine.autocast():
@@ -80,7 +81,7 @@ def plain_steps(run: Run, steps: int) -> Iterator[tuple[float, float]]:
             optimizer.step()
             frames = [value for name, value in inputs.inputs.items() if name.endswith(FRAMES)]
             lengths.append(torch.stack(frames).amax(0).numpy())
-        taken = time.perf_counter() - begun
+        taken = time.process_time() - begun
         valid = np.array(lengths)
         yield taken, 1 - valid.sum() / (valid.max(axis=1) * valid.shape[1]).sum()
 
@@ -95,7 +96,7 @@ def rounds(run: Run, count: int, steps: int) -> list[tuple[float, float, float]]
         update(*values)
         if run.state.step % steps:
             return
-        ours = time.perf_counter() - begun
+        ours = time.process_time() - begun
         theirs, padding = next(plain)
         if warm:
             results.append((ours, theirs, padding))
@@ -103,12 +104,12 @@ def rounds(run: Run, count: int, steps: int) -> list[tuple[float, float, float]]
         warm = True
         if len(results) == count:
             raise _EnoughError
-        begun = time.perf_counter()
+        begun = time.process_time()
 
     run.update, run.end_epoch = counted, lambda: None
     with run:
         trainer = Trainer(run)
-        begun = time.perf_counter()
+        begun = time.process_time()
         try:
             with trainer.clock:
                 trainer.steps()

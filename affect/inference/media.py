@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from affect.data.feature_corpus import Stream
 from affect.data.media import Medium, film
 from affect.errors import AffectError
-from affect.inference import manifest
+from affect.inference import device, manifest
 from affect.inference.streams import Source, Utterance, Vector, check_width, read_vector, vector_of
 
 if TYPE_CHECKING:
@@ -43,8 +42,8 @@ class Reader:
             # Loads transformers, which a prediction from features does without.
             from affect.inference.extractor import Extractor
 
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            self.extractors = {place: Extractor.from_manifest(file, device) for place, file in files.items()}
+            there = device.of_predictions()
+            self.extractors = {place: Extractor.from_manifest(file, there) for place, file in files.items()}
 
     def read(self, utterance: Utterance) -> dict[int, Vector]:
         """Return the features [D] by the place of their stream; raises AffectError if one is bad, or none there."""

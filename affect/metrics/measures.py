@@ -129,14 +129,25 @@ def srcc_and_plcc(target: str, title: str = "") -> Measure:
 
 def within_srcc(target: str, column: str, title: str = "") -> Measure:
     """Return the SRCC of a number within a kind (a generator), which the rows name as `column`: a mean over kinds."""
+    return _measure(
+        _with_kinds(column), target, quality.within_srcc, quality.replicates_within_srcc,
+        name=f"srcc_{target}_within_{column}", title=title or f"SRCC within a {column}", chance=0.0,
+    )  # fmt: skip
 
+
+def within_plcc(target: str, column: str, title: str = "") -> Measure:
+    """Return the PLCC of a number within a kind, on a logistic fitted to each; as `within_srcc`."""
+    return _measure(
+        _with_kinds(column), target, quality.within_plcc, quality.replicates_within_plcc,
+        name=f"plcc_{target}_within_{column}", title=title or f"PLCC within a {column}",
+    )  # fmt: skip
+
+
+def _with_kinds(column: str) -> Callable[[Sequence[Row], str], tuple[Floats, Floats, list[str]]]:
     def read(rows: Sequence[Row], name: str) -> tuple[Floats, Floats, list[str]]:
         return *numbers(rows, name), [str(row.get(column) or "") for row in rows]
 
-    return _measure(
-        read, target, quality.within_srcc, quality.replicates_within_srcc, name=f"srcc_{target}_within_{column}",
-        title=title or f"SRCC within a {column}", chance=0.0,
-    )  # fmt: skip
+    return read
 
 
 def unweighted_accuracy(target: str, title: str = "UA") -> Measure:

@@ -20,6 +20,8 @@ from affect.metrics.regression import Floats, pearson, valid
 
 _BLOCK = 1 << 17
 """Numbers held at once: few enough that a processor's cache holds them."""
+_Weighted = Callable[[Floats, Floats, Floats], Floats]
+"""A score [n] of pairs [M], each as often as weights [n, M] say."""
 
 
 def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
@@ -43,9 +45,20 @@ def within_srcc(prediction: ArrayLike, target: ArrayLike, kinds: ArrayLike) -> f
 
     `kinds` [N] are names. Examples without one ("") and kinds that define no SRCC are left out; NaN where none is left.
     """
+    return _within(srcc, prediction, target, kinds)
+
+
+def within_plcc(prediction: ArrayLike, target: ArrayLike, kinds: ArrayLike) -> float:
+    """Return the mean `plcc` within a kind (a generator), each on a curve of its own; as `within_srcc`."""
+    return _within(plcc, prediction, target, kinds)
+
+
+def _within(
+    score: Callable[[Floats, Floats], float], prediction: ArrayLike, target: ArrayLike, kinds: ArrayLike
+) -> float:
     x, y, names = *valid(prediction, target), _labelled(kinds, target)
     parts = [names == name for name in np.unique(names[names != ""])]
-    scores = np.array([srcc(x[part], y[part]) for part in parts])
+    scores = np.array([score(x[part], y[part]) for part in parts])
     defined = ~np.isnan(scores)
     sizes = np.array([part.sum() for part in parts])
     return float(np.average(scores[defined], weights=sizes[defined])) if defined.any() else math.nan
@@ -78,13 +91,26 @@ def replicates_within_srcc(
     groups: ArrayLike, prediction: ArrayLike, target: ArrayLike, kinds: ArrayLike, *, n: int = 1000, seed: int = 0
 ) -> Floats:
     """Return `within_srcc` of n resamples [n] over `groups` [N]; kinds weigh as often as they are drawn."""
+    return _replicates_within(_correlated_ranks, groups, prediction, target, kinds, n, seed)
+
+
+def replicates_within_plcc(
+    groups: ArrayLike, prediction: ArrayLike, target: ArrayLike, kinds: ArrayLike, *, n: int = 1000, seed: int = 0
+) -> Floats:
+    """Return `within_plcc` of n resamples [n] over `groups` [N], its curves fitted anew."""
+    return _replicates_within(lambda *pairs: np.sqrt(explained(*pairs)), groups, prediction, target, kinds, n, seed)
+
+
+def _replicates_within(
+    score: _Weighted, groups: ArrayLike, prediction: ArrayLike, target: ArrayLike, kinds: ArrayLike, n: int, seed: int
+) -> Floats:
     x, y, index, counts = _resamples(groups, prediction, target, n, seed)
     names = _labelled(kinds, target)
     total, weight = np.zeros(n), np.zeros(n)
     for name in np.unique(names[names != ""]):
         part = names == name
         scores, size = (
-            _blockwise(_correlated_ranks, x[part], y[part], index[part], counts),
+            _blockwise(score, x[part], y[part], index[part], counts),
             counts[:, index[part]].sum(1),
         )
         defined = ~np.isnan(scores)
@@ -146,9 +172,7 @@ def _resamples(
     return x, y, index[~np.isnan(np.asarray(target, dtype=np.float64))], draws(size, n, seed).astype(np.float64)
 
 
-def _blockwise(
-    score: Callable[[Floats, Floats, Floats], Floats], x: Floats, y: Floats, index: NDArray[np.intp], counts: Floats
-) -> Floats:
+def _blockwise(score: _Weighted, x: Floats, y: Floats, index: NDArray[np.intp], counts: Floats) -> Floats:
     """Return the score [n] of the pairs [M], each taken as often as its group is drawn in `counts` [n, G]."""
     rows = max(1, _BLOCK // max(1, x.size))
     return np.concatenate([score(x, y, counts[at : at + rows][:, index]) for at in range(0, len(counts), rows)])

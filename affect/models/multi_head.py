@@ -28,11 +28,16 @@ class MultiHeadAttention(nn.Module):
         """Return [B, N, D] of `queries` [B, N, D], `keys` and `values` [B, T, D] and the mask of those [B, T]."""
         parts = (self.query(queries), self.key(keys), self.value(values))
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        # The fused kernel's backward takes several times as long on a CPU.
-        fused = not (self.training and query.device.type == "cpu")
-        seen = (F.scaled_dot_product_attention if fused else written_out)(query, key, value, mask[:, None, None])
+        seen = attend(query, key, value, mask, training=self.training)
         output: Tensor = self.output(seen.transpose(1, 2).flatten(2))
         return output
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, *, training: bool) -> Tensor:
+    """Return [B, H, N, d] of `query` [B, H, N, d], `key` and `value` [B, H, T, d] and `mask` [B, T]."""
+    # The fused kernel's backward takes several times as long on a CPU.
+    fused = not (training and query.device.type == "cpu")
+    return (F.scaled_dot_product_attention if fused else written_out)(query, key, value, mask[:, None, None])
 
 
 def written_out(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ Legend: B batch, T frames, D channels. In each row at least one frame is valid: 
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from affect.errors import AffectError
 from affect.models.dropout import Dropout
+from affect.models.multi_head import attend
 
 
 class SelfAttention(nn.Module):
@@ -33,7 +33,7 @@ class SelfAttention(nn.Module):
         """Return [B, T, D] of `frames` [B, T, D], of which those count where `mask` [B, T] is True."""
         parts = self.project(self.norm(frames)).unflatten(-1, (3, self.heads, -1))
         query, key, value = (part.transpose(1, 2) for part in parts.unbind(2))
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
+        seen = attend(query, key, value, mask, training=self.training)
         attended: Tensor = self.output(seen.transpose(1, 2).flatten(2))
         return attended
 

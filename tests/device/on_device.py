@@ -19,21 +19,24 @@ import torch
 
 from affect import tasks
 from affect.experiments import folds
+from affect.inference import device
 from affect.keyed import name_places
 from affect.models import tiny
 from affect.recipe import Optim, Train
 from affect.tasks.emotion.config import Emotion, Model, Signature
 from affect.tasks.emotion.model import EmotionModel
-from affect.tasks.emotion.predict import Graph, Predictor
 from affect.tasks.multimodal_emotion.models import MODELS
 from affect.tasks.talking_face.config import Loss, TalkingFace
 from affect.training import memory, run_dir, stacked_trainer, step, trainer
 from affect.training.distributed import join, launch_settings
 from affect.training.run import Run, Start
 from tests.device import device as accelerator
+from tests.distributed.chance_worker import TEXTS
 from tests.inference.asking import ask
+from tests.models.test_text import write_encoders
+from tests.tasks.diarization import saved
 from tests.tasks.emotion import test_variants as variants
-from tests.tasks.multimodal_emotion import small
+from tests.tasks.multimodal_emotion import fusing, small
 from tests.tasks.talking_face import small as quality
 from tests.tasks.talking_face import test_end_to_end as films
 from tests.third.config import Activity
@@ -164,6 +167,23 @@ def test_every_part_of_the_speech_model_trains_and_predicts_as_on_the_cpu(small_
     for one, other in zip(rows, predicted, strict=True):
         for target, value in numbers(one).items():
             assert numbers(other)[target] == pytest.approx(value, abs=1e-4)
+
+
+def test_text_encoders_of_transformers_train_as_on_the_cpu(small_corpus, tmp_path):
+    write_encoders(tmp_path / "texts", TEXTS)
+
+    def work(kind: str) -> list[list[float]]:
+        found = []
+        for name in TEXTS:
+            base = variant(small_corpus, "text", mode="hold" if kind == "cpu" else "replay")
+            recipe = replace(base, model=replace(base.model, text=str(tmp_path / "texts" / name)))
+            folder = tmp_path / kind / name / "fold1"
+            trainer.train(runs.make(recipe, folder, only=("valid",)))
+            found.append(runs.losses(folder))
+        return found
+
+    wanted, found = both(work)
+    assert_near(found, wanted)
 
 
 @pytest.mark.parametrize("name", [name for name in tiny.NAMES if name != "small"])
@@ -396,18 +416,58 @@ def trained(small_corpus, tmp_path_factory) -> Path:
     return folder
 
 
-def test_its_weights_predict_a_users_file(trained, tmp_path):
-    import soundfile
+def asked_on_both(run: Path, *files: Path, **named: Any) -> list[Any]:
+    """Return the lines that a user is given, of models on the CPU; hold that those on the device give the same."""
+    given = []
+    for there in (torch.device("cpu"), DEVICE):
+        accelerator.waits.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(device, "of_predictions", lambda there=there: there)
+            # A tensor of this device can be none of that mode.
+            patch.setattr(torch.inference_mode, "__enter__", without_gradients)
+            bad, lines = ask(run, *files, **named)
+        assert bad == 0
+        given.append(lines)
+    assert accelerator.waits, "it was asked"
+    assert flat(given[1]) == pytest.approx(flat(given[0]), abs=2e-4)
+    return given[0]
 
-    path = tmp_path / "call.wav"
-    wave = np.random.default_rng(0).normal(size=16_000).astype(np.float32) * 0.1
-    soundfile.write(path, wave, 16_000)
-    bad, (line,) = ask(trained, path)
-    assert bad == 0
-    graph = Graph(tasks.load(trained / "checkpoints" / "best"))
-    rows = [Predictor(made, made.facts).predict(wave, None) for made in (graph, copy.deepcopy(graph).to(DEVICE))]
-    assert rows[1]["prediction"] == pytest.approx(rows[0]["prediction"], abs=NEAR)
-    assert line["prediction"] == pytest.approx(rows[0]["prediction"], abs=1e-3)
+
+def without_gradients(mode: torch.inference_mode) -> None:
+    mode._inference_mode_context = torch.no_grad()
+    mode._inference_mode_context.__enter__()
+
+
+def flat(value: Any) -> list[Any]:
+    """Return all that a JSON value holds."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return [value] if inner is None else [leaf for each in inner for leaf in flat(each)]
+
+
+def test_its_weights_predict_a_users_file(trained, tmp_path):
+    (line,) = asked_on_both(trained, saved.recording(tmp_path / "call.wav", 1.0))
+    assert set(line["prediction"]) == {"valence", "arousal"}
+
+
+def test_a_fusion_model_predicts_a_users_features(tmp_path):
+    fusing.save(tmp_path / "model", streams=(("audio", "hum", 3), ("text", "words", 5)))
+    for name, width in (("audio", 3), ("text", 5)):
+        np.save(tmp_path / f"{name}.npy", np.linspace(-1, 1, width, dtype=np.float32))
+    (line,) = asked_on_both(tmp_path / "model", audio=[tmp_path / "audio.npy"], text=[tmp_path / "text.npy"])
+    assert line["present"] == "AT"
+
+
+def test_a_talking_face_is_scored(clips_root, tmp_path):
+    quality.train(quality.recipe(clips_root, steps=1), tmp_path / "run")
+    quality.npz(clips_root, tmp_path / "clip.npz")
+    (line,) = asked_on_both(tmp_path / "run", tmp_path / "clip.npz")
+    assert line["interval"]
+
+
+def test_a_recording_is_diarized(tmp_path):
+    model, talk = saved.model(tmp_path / "model"), saved.recording(tmp_path / "talk.wav", 6.3)
+    (line,) = asked_on_both(model, talk)
+    assert len(line["turns"]) > 3
 
 
 def test_its_weights_are_exported(trained, tmp_path):

@@ -6,7 +6,7 @@ A sample of the product, pairs of its factors, is in every run of the tests; all
 from __future__ import annotations
 
 import json
-from itertools import combinations, product
+from itertools import combinations, cycle, product
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +113,13 @@ def test_a_sample_of_all_that_may_be_combined(roots, single, tmp_path, engine, r
 def test_a_sample_of_one_process(roots, single, tmp_path, name, cut, optimiser):
     run(roots, name, cut, optimiser, tmp_path / "cut")
     hold(tmp_path / "cut", single(name, optimiser), optimiser)
+
+
+@pytest.mark.parametrize(("name", "optimiser"), zip(FUSION, cycle(reversed(OPTIMISERS))))
+def test_one_of_a_stack(roots, single, tmp_path, name, optimiser):
+    with chance_worker.optimised(chance_worker.recipe_of(roots, name, "whole"), optimiser) as recipe:
+        small.train(recipe, tmp_path, seeds=(0, 1))
+    hold(small.folders(tmp_path)[0], single(name, optimiser), optimiser)
 
 
 def test_the_sample_has_every_pair_and_every_kind_of_model():

@@ -14,12 +14,13 @@ from scipy.stats import kendalltau, spearmanr
 from affect.metrics import measures, quality
 from affect.metrics.bootstrap import draws, percentiles
 from affect.metrics.logistic import fit
-from affect.metrics.quality import krcc, plcc, rmse_fitted, srcc, within_srcc
+from affect.metrics.quality import krcc, plcc, rmse_fitted, srcc, within_plcc, within_srcc
 from affect.metrics.regression import pearson, rmse
 from affect.task import measured
 from tests.resampling import interval
 
 SCORES = (srcc, krcc, plcc, rmse_fitted)
+WITHIN = (measures.within_srcc, measures.within_plcc)
 POINTS = np.linspace(-2, 2, 21)
 BENT = np.round(1 + 4 / (1 + np.exp(-(POINTS - 0.3) / 0.5)) + 0.3 * np.sin(1.7 * np.arange(21)), 3)
 
@@ -74,7 +75,7 @@ def test_what_is_not_defined_is_nan_without_a_warning(x, y) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert all(math.isnan(score(x, y)) for score in SCORES)
-        assert math.isnan(within_srcc(x, y, ["a"] * len(x)))
+        assert all(math.isnan(within(x, y, ["a"] * len(x))) for within in (within_srcc, within_plcc))
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -92,8 +93,10 @@ def test_within_a_kind_is_the_mean_over_kinds_by_their_size() -> None:
     a, b = (srcc(x[kinds == name], y[kinds == name]) for name in "ab")
     assert within_srcc(x, y, kinds) == pytest.approx((20 * a + 10 * b) / 30)
     assert abs(within_srcc(x, y, kinds)) < 0.3 < 0.6 < srcc(x, y)
+    a, b = (plcc(x[kinds == name], y[kinds == name]) for name in "ab")
+    assert within_plcc(x, y, kinds) == pytest.approx((20 * a + 10 * b) / 30)
     y[:20] = np.nan
-    assert within_srcc(x, y, kinds) == pytest.approx(b)
+    assert within_srcc(x, y, kinds) == pytest.approx(srcc(x[20:30], y[20:30]))
     with pytest.raises(ValueError, match="two .N. arrays"):
         within_srcc(x, y, kinds[1:])
 
@@ -213,6 +216,10 @@ def test_resamples_are_those_row_by_row() -> None:
         assert percentiles(replicates(groups, x, y, n=60, seed=2)) == pytest.approx(
             interval(score, groups, x, y, n=60, seed=2), abs=1e-6
         )
+    groups, x, y = corpus(1, 150)
+    kinds = np.array(["a", "b", "b", "c", ""])[np.arange(150) // 30]
+    fast = percentiles(quality.replicates_within_plcc(groups, x, y, kinds, n=60, seed=2))
+    assert fast == pytest.approx(interval(within_plcc, groups, x, y, kinds, n=60, seed=2), abs=1e-6)
 
 
 def test_blocks_change_nothing(monkeypatch) -> None:
@@ -258,13 +265,14 @@ def test_measures_are_the_functions_over_rows() -> None:
     ]
     makers = (measures.srcc, measures.krcc, measures.plcc, measures.rmse_fitted, measures.mae, measures.r2,
               measures.srcc_and_plcc)  # fmt: skip
-    found = [make("mos") for make in makers] + [measures.within_srcc("mos", "generator")]
+    found = [make("mos") for make in makers] + [f("mos", "generator") for f in WITHIN]
     there = ~np.isnan(y)
     residual = (x - y)[there]
     assert measured(found, rows) == pytest.approx({
         "srcc_mos": srcc(x, y), "krcc_mos": krcc(x, y), "plcc_mos": plcc(x, y), "rmse_fitted_mos": rmse_fitted(x, y),
         "mae_mos": np.abs(residual).mean(), "r2_mos": 1 - (residual**2).sum() / (y[there].var() * there.sum()),
         "quality_mos": (srcc(x, y) + plcc(x, y)) / 2, "srcc_mos_within_generator": within_srcc(x, y, kinds),
+        "plcc_mos_within_generator": within_plcc(x, y, kinds),
     })  # fmt: skip
     index = groups.astype(np.intp)
     for measure in found:

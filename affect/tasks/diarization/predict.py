@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect import tasks
 from affect.config import from_dict
 from affect.data import audio
 from affect.data.activity import RATE, in_seconds
 from affect.data.rttm import Turn
 from affect.errors import AffectError
+from affect.inference import device
 from affect.inference.opening import Opened
 from affect.models import saving
 from affect.task import Row
@@ -57,7 +57,7 @@ def load(folder: Path, *, offline: bool | None = None) -> Loaded:
     config = saving.read_config(folder)
     if config["task"] != "diarization":
         raise AffectError(f"{folder} holds a model of {config['task']}, not of diarization")
-    model = tasks.load(folder)
+    model = device.load(folder)
     assert isinstance(model, Diarizer)
     options = from_dict(Online, config["online"], "online")
     return Loaded(model, options if offline is None else replace(options, offline=offline))

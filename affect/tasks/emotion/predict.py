@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from affect import tasks
 from affect.config import from_dict
 from affect.data import prosody
 from affect.data.audio import Samples
 from affect.errors import AffectError
-from affect.inference import windows
+from affect.inference import device, windows
 from affect.inference.onnx import Session
 from affect.inference.opening import Opened
 from affect.models import text
@@ -40,7 +39,7 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
         except AffectError as error:
             raise AffectError(f"{exported.path}: was written by another version of affect export: {error}") from error
     for folder in opened.folders:
-        graph = Graph(cast(EmotionModel, tasks.load(folder)))
+        graph = Graph(cast(EmotionModel, device.load(folder)))
         predictors.append(Predictor(graph, graph.facts, text.load_tokenizer(folder) if graph.facts.reads else None))
     yield from windows.lines(Average(task, predictors), inputs, progress=progress)
 

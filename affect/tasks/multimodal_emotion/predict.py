@@ -12,9 +12,9 @@ from typing import cast
 import torch
 from tqdm import tqdm
 
-from affect import tasks
 from affect.data.feature_corpus import MODALITIES, Stream
 from affect.errors import AffectError
+from affect.inference import device
 from affect.inference.media import Reader
 from affect.inference.opening import Opened
 from affect.inference.streams import Vector, gather
@@ -83,11 +83,13 @@ class Models:
                 inputs[data.keys[place]][row] = torch.from_numpy(vector)
                 present[row, place] = 1.0
         own = [[modality == wanted for modality in data.modalities] for wanted in MODALITIES]
-        there = torch.stack([present[:, streams].sum(1) for streams in own], dim=1)
+        modalities = torch.stack([present[:, streams].sum(1) for streams in own], dim=1)
         labels = {EMOTION: None, VALENCE: float("nan")}
         batch = Batch(
-            ids=("",) * len(utterances), inputs={}, targets={"present": there}, rows=[labels] * len(utterances)
+            ids=("",) * len(utterances), inputs={}, targets={"present": modalities}, rows=[labels] * len(utterances)
         )
+        there = device.of_predictions()
+        present, inputs = present.to(there), {key: value.to(there) for key, value in inputs.items()}
         rows = []
         for model in self._kept or map(_load, self.folders):
             with torch.inference_mode():
@@ -96,7 +98,7 @@ class Models:
 
 
 def _load(folder: Path) -> Fusion:
-    return cast(Fusion, tasks.load(folder))
+    return cast(Fusion, device.load(folder))
 
 
 def _line(row: Row) -> Row:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from affect.data.media import film
 from affect.data.video import starts
 from affect.errors import AffectError
+from affect.inference import device
 from affect.tasks.talking_face.config import Signature
 from affect.tasks.talking_face.corruptions import Frames
 
@@ -30,8 +30,8 @@ def makers_of(data: Signature) -> Makers:
     # Loads transformers, which a prediction from features does without.
     from affect.inference.extractor import Extractor
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return {name: Extractor.from_facts(json.loads(text), Path(name), device) for name, text in data.made_by}
+    there = device.of_predictions()
+    return {name: Extractor.from_facts(json.loads(text), Path(name), there) for name, text in data.made_by}
 
 
 def made(video: Path, makers: Makers) -> dict[str, Frames]:

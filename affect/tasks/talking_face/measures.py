@@ -16,6 +16,7 @@ _KINDS: dict[str, tuple[str, Callable[[str], Measure]]] = {
     "srcc": ("SRCC", measures.srcc),
     "plcc": ("PLCC", measures.plcc),
     "within": (f"SRCC within a {GENERATOR}", lambda score: measures.within_srcc(score, GENERATOR)),
+    "within_plcc": (f"PLCC within a {GENERATOR}", lambda score: measures.within_plcc(score, GENERATOR)),
     "krcc": ("KRCC", measures.krcc),
     "pearson": ("Pearson", measures.pearson),
     "r2": ("R2", measures.r2),

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from affect import tasks
 from affect.config import from_dict
 from affect.data.corpora import score_folder
 from affect.data.pickle_file import is_pickle, refuse
 from affect.data.score_samples import FEATURES
 from affect.data.store import Store
 from affect.errors import AffectError, first_line
+from affect.inference import device
 from affect.inference.opening import Opened
 from affect.models import saving
 from affect.task import SPREAD, Row, Task
@@ -95,7 +95,7 @@ def _models(opened: Opened, level: float | None) -> tuple[Reader, list[Scorer], 
             [partial(score_exported, opened.exported)],
             intervals.at_level(facts[intervals.FIELD], level),
         )
-    models = [cast(TalkingFaceModel, tasks.load(folder)) for folder in opened.folders]
+    models = [cast(TalkingFaceModel, device.load(folder)) for folder in opened.folders]
     reader = Reader(models[0].data, models[0].config.media)
     stored = intervals.of_folders(opened.folders, saving.read_config(opened.folders[0]), level)
     return reader, [partial(score, model) for model in models], stored
@@ -144,8 +144,9 @@ class Reader:
 
 def score(model: torch.nn.Module, given: Inputs) -> dict[str, float]:
     """Return a model's outputs of a number a clip."""
+    there = next(model.parameters()).device
     with torch.inference_mode():
-        outputs = model(**given)
+        outputs = model(**{name: value.to(there) for name, value in given.items()})
     return {name: float(value) for name, value in outputs.items() if value.ndim == 1}
 
 

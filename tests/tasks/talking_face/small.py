@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from affect import tasks
 from affect.recipe import Optim, Train
 from affect.tasks.talking_face.config import Augment, Data, Loss, Model, TalkingFace
@@ -58,6 +60,15 @@ def task(root: Path, name: str = "optimized", **changes: Any) -> TalkingFaceTask
     made = tasks.make(replace(recipe(root, name), **changes)).for_fold(0, 1)
     assert isinstance(made, TalkingFaceTask)
     return made
+
+
+def npz(root: Path, path: Path) -> str:
+    """Write the first test clip's features [T, W] to a file and return the clip's name."""
+    made = task(root)
+    row = made.datasets()["test"][0]
+    frames = {name: made.clips.frames(row["row"], name) for name, _ in made.features}
+    np.savez(path, **{name: values for name, values in frames.items() if values is not None})
+    return str(row["id"])
 
 
 def run(recipe: TalkingFace, folder: Path, **start: Any) -> Run:

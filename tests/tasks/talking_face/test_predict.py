@@ -32,12 +32,8 @@ def runs(clips_root, tmp_path_factory):
 
 @pytest.fixture
 def clip(clips_root, tmp_path):
-    """A test clip's file, and its row."""
-    task = small.task(clips_root)
-    row = task.datasets()["test"][0]
-    frames = {name: task.clips.frames(row["row"], name) for name, _ in task.features}
-    np.savez(tmp_path / "clip.npz", **{name: values for name, values in frames.items() if values is not None})
-    return tmp_path / "clip.npz", row["id"]
+    """A test clip's file, and its name."""
+    return tmp_path / "clip.npz", small.npz(clips_root, tmp_path / "clip.npz")
 
 
 def lines(out: str) -> list[dict]:
