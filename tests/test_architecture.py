@@ -33,12 +33,13 @@ MAY = {
     "findings": set(),
     "tables": set(),
     "figures": {"findings"},
+    "progress": {"tables"},
     "checksums": set(),
     "cache": {"errors"},
     "losses": {"task", "errors"},
     "metrics": {"task", "errors"},
     "models": {"task", "frozen", "keyed", "config", "errors", "checksums"},
-    "data": {"task", "config", "errors", "cache", "tables"},
+    "data": {"task", "config", "errors", "cache", "tables", "progress"},
     "baselines": {"errors", "metrics"},
     "registry": {"task", "recipe", "errors", "models"},
     "report": {"task", "findings", "tables", "figures", "errors", "metrics", "recipe", "registry"},
@@ -63,11 +64,11 @@ MAY = {
     },
     "tasks": {
         *("task", "usage", "config", "recipe", "errors", "registry", "inference", "findings", "tables", "figures"),
-        *("cache", "data", "models", "keyed", "losses", "metrics", "baselines"),
+        *("cache", "data", "models", "keyed", "losses", "metrics", "baselines", "progress"),
     },
     "experiments": {
         *("task", "recipe", "errors", "options", "definitions", "extraction", "registry", "inference", "training"),
-        *("report", "data", "models", "metrics", "hub", "process", "tables", "findings", "figures"),
+        *("report", "data", "models", "metrics", "hub", "process", "tables", "findings", "figures", "progress"),
     },
     "launcher": {"errors", "process"},
     "cli": {
