@@ -16,12 +16,12 @@ from typing import Any, Literal
 import numpy as np
 from datasets import Dataset, List, Value
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from affect.cache import cache_folder, lock
 from affect.data import audio, egemaps, store
 from affect.data.functionals import FUNCTIONAL_NAMES, functionals
 from affect.errors import AffectError, nearest
+from affect.progress import progress
 
 Array = NDArray[np.float32]
 Kind = Literal["default", "egemaps"]
@@ -106,7 +106,7 @@ def _computed(held: Dataset, missing: dict[str, int], kind: Kind) -> Iterator[di
     _LOG.info("prosody: %d utterances to compute with %d threads", len(missing), jobs)
     with (
         ThreadPoolExecutor(max_workers=jobs) as pool,
-        tqdm(total=len(missing), desc="prosody", delay=2, leave=False, disable=None) as bar,
+        progress(len(missing), "prosody") as done,
     ):
         for start in range(0, len(keys), SHARD):
             block = keys[start : start + SHARD]
@@ -114,7 +114,7 @@ def _computed(held: Dataset, missing: dict[str, int], kind: Kind) -> Iterator[di
             block_values: dict[str, Array] = {}
             for key, row in zip(block, values, strict=True):
                 block_values[key] = row
-                bar.update()
+                done(1)
             yield block_values
 
 

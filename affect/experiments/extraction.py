@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from affect.data import synthetic_media
 from affect.data.corpora import mapping
@@ -22,6 +21,7 @@ from affect.errors import AffectError, first_line
 from affect.extraction import GENERATED, Extraction, IncompleteError
 from affect.inference import manifest
 from affect.inference.extractor import Extractor, Features
+from affect.progress import progress
 from affect.training import run_dir
 from affect.training.distributed import Engine, is_out_of_memory, join
 
@@ -148,7 +148,7 @@ def _rounds(engine: Engine, extractor: Extractor, media: Sequence[Medium]) -> li
     # A rank that can't read it leaves no other waiting.
     engine.everywhere(lambda: packed.update(_packed(extractor.settings)))
     step = _ROUND * engine.world
-    with tqdm(total=len(media), desc=extractor.settings.feature, disable=None if engine.main else True) as bar:
+    with progress(len(media), extractor.settings.feature, show=engine.main, delay=0) as tell:
         for start in range(0, len(media), step):
             share = range(start + engine.rank, min(start + step, len(media)), engine.world)
             done: list[Report] = []
@@ -156,7 +156,7 @@ def _rounds(engine: Engine, extractor: Extractor, media: Sequence[Medium]) -> li
             # Every rank must reach this.
             of_all = engine.gather_objects(done)
             reports += of_all
-            bar.update(len(of_all))
+            tell(len(of_all))
     # By name: what is said and written is the same for every number of processes.
     return sorted(reports)
 

@@ -604,11 +604,14 @@ def test_memory_that_is_nearly_full(tmp_path: Path, write_run, used: float, foun
         (0.59, 12, (1,), "session", None),  # too early to say
         (0.63, 20, (1, 2), "session", None),  # no quick check
         (0.63, 20, (1,), "column", None),  # the corpus has no other fold
+        (0.63, 20, (1,), "own", None),  # the bars are of one corpus
     ],
 )
 def test_a_quick_check(tmp_path, write_run, valence, epochs, fold, split, kind) -> None:
     for number in fold:
-        change_recipe(write_run(tmp_path / "a", number, {"valence": valence}, epochs=epochs), "data", split=split)
+        path = write_run(tmp_path / "a", number, {"valence": valence}, epochs=epochs)
+        own = {"corpus": "csv_folder", "split": "session"} if split == "own" else {"split": split}
+        change_recipe(path, "data", **own)
     found = {flag.kind: flag for flag in flags(read(tmp_path / "a"))}
     assert list(found) == ([kind] if kind else [])
     if kind:

@@ -13,7 +13,7 @@ def write(folder: Path, rows: list[dict], seed: int = 0, **recipe: object) -> No
     """Write a finished run of an emotion recipe with these test rows."""
     path = folder / f"seed{seed}" / "fold1"
     path.mkdir(parents=True)
-    data = {"corpus": "csv", "fold": 1, "split": "speaker"}
+    data = {"corpus": "csv_folder", "fold": 1, "split": "speaker"}
     told = {"task": "emotion", "experiment": folder.name, "seed": seed, "data": data, **recipe}
     (path / "recipe.json").write_text(json.dumps(told))
     (path / "environment.json").write_text("{}")

@@ -125,6 +125,7 @@ CORPUS = Layout(
     sign="Session1/dialog/EmoEvaluation",
     part=r"Session\d+",
     scale=SCALE,
+    bars=(0.60, 0.62),
     # The four classes of nearly all reports: excited counts as happy.
     classes=("ang", "hap+exc", "neu", "sad"),
     language="en",

@@ -43,6 +43,8 @@ class Layout:
     """A pattern of the names of its own folders: then it may lie just below a folder, or above one of these."""
     scale: tuple[float, float] | None = None
     """Lowest and highest label; None where each user's data has its own: given, or inferred from the labels."""
+    bars: tuple[float, float] | None = None
+    """CCC of valence on one test fold under which a model is not worth training on all folds, and from which it is."""
     mapped: bool = False
     """Whether numbers are derived from categories and nobody rated them."""
     classes: tuple[str, ...] = ()

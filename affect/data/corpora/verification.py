@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 from affect.cache import cache_folder, read_json, write_json
 from affect.data import audio
 from affect.data.files import open_file
 from affect.data.stillness import Span
 from affect.errors import AffectError
+from affect.progress import progress
 
 _LOG = logging.getLogger("affect")
 _VERSION = 2
@@ -83,8 +82,15 @@ def in_threads(function: Callable[[Any], T], items: Sequence[Any], title: str) -
     """Return `function` of each item, in order, with a progress bar once it takes longer than two seconds."""
     if not items:
         return []
-    with ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1))) as pool:
-        return list(tqdm(pool.map(function, items), total=len(items), desc=title, delay=2, leave=False, disable=None))
+    with (
+        ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1))) as pool,
+        progress(len(items), title) as done,
+    ):
+        results = []
+        for result in pool.map(function, items):
+            results.append(result)
+            done(1)
+        return results
 
 
 def _stamp(path: Path) -> list[int] | None:

@@ -14,13 +14,13 @@ import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from affect.cache import cache_folder, lock
 from affect.data import audio
 from affect.data.features import FeatureStore
 from affect.models.encoder import by_length
 from affect.models.extractors.loading import fingerprint
+from affect.progress import progress
 from affect.tasks.emotion.config import Emotion
 from affect.tasks.emotion.model import SpeechBranch
 
@@ -118,7 +118,7 @@ def _fill(store: FeatureStore, rows: Dataset, compute: Compute, device: torch.de
     absent = set(store.missing(rows["digest"]))
     places = {digest: k for k, digest in enumerate(rows["digest"]) if digest in absent}
     chosen = rows.select(places.values())
-    with tqdm(total=len(places), desc=name, delay=2, leave=False, disable=None if show else True) as bar:
+    with progress(len(places), name, show=show) as done:
         for group in by_length(torch.tensor(chosen["length"], dtype=torch.float64), _MOST) if places else ():
             batch = [chosen[k] for k in group.tolist()]
             waves = [torch.from_numpy(audio.of_row(row)) for row in batch]
@@ -126,4 +126,4 @@ def _fill(store: FeatureStore, rows: Dataset, compute: Compute, device: torch.de
             padded = nn.utils.rnn.pad_sequence(waves, batch_first=True)
             for row, values in zip(batch, compute(padded.to(device), samples.to(device)), strict=True):
                 store.write(row["digest"], values)
-            bar.update(len(batch))
+            done(len(batch))
