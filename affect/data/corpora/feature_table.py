@@ -64,19 +64,20 @@ class _Row:
 def read(
     root: str | Path, *, audio: Sequence[str] = (), text: Sequence[str] = (), video: Sequence[str] = (),
     labels: str = "auto", columns: Mapping[str, str] | None = None, scale: tuple[float, float] | None = None,
-    classes: Sequence[str] = (), widths: Sequence[int] | None = None,
+    classes: Sequence[str] = (), widths: Sequence[int] | None = None, decimal: str = ".",
 ) -> FeatureCorpus:  # fmt: skip
     """Return the utterances of the tables in `root`, or of the one named by `labels`, training first, then validation.
 
     `columns` maps our names to the tables'. `classes` are those to learn, in order, several joined as one (happy+glad),
     and other emotions then count as missing; all of the training part, by name, where none are given. `scale` is
-    inferred from the valences where it is not. Raises AffectError for tables, labels or features that can't be used.
+    inferred from the valences where it is not; `decimal` stands before their fractions. Raises AffectError for tables,
+    labels or features that can't be used.
     """
     # Imported here, as all that help has no use for.
     from affect.data.corpora.feature_folders import corpus_of_features
 
     folder, asked = Path(root), {"audio": audio, "text": text, "video": video}
-    rows, exclusions, further = _rows(folder, labels, columns or {})
+    rows, exclusions, further = _rows(folder, labels, columns or {}, decimal)
     trained = Counter(row.emotion for row in rows if row.part == TRAIN and row.emotion)
     names = sorted(trained)
     if classes:
@@ -101,15 +102,17 @@ def read(
 
 
 def features_listed(
-    root: Path, *, labels: str = "auto", columns: Mapping[str, str] | None = None, **others: object
+    root: Path, *, labels: str = "auto", columns: Mapping[str, str] | None = None, decimal: str = ".", **others: object
 ) -> dict[str, str]:  # fmt: skip
     """Return the columns of the tables that list features, with what is said of each; raises as `read` does."""
-    rows, _, further = _rows(root, labels, columns or {})
+    rows, _, further = _rows(root, labels, columns or {}, decimal)
     counts = {name: sum(bool(row.cells.get(name)) for row in rows) for name in further}
     return {name: f"{count} files, listed by a column" for name, count in counts.items()}
 
 
-def _rows(folder: Path, labels: str, columns: Mapping[str, str]) -> tuple[list[_Row], list[Exclusion], list[str]]:
+def _rows(
+    folder: Path, labels: str, columns: Mapping[str, str], decimal: str
+) -> tuple[list[_Row], list[Exclusion], list[str]]:
     """Return the utterances in the order of parts, those in no part, and the columns that list features."""
     CORPUS.check_columns(columns)
     rows: list[_Row] = []
@@ -120,7 +123,7 @@ def _rows(folder: Path, labels: str, columns: Mapping[str, str]) -> tuple[list[_
         present, records = read_csv(table, (), separators=",;\t")
         names = _named(present, columns, table)
         for line, cells in records:
-            row = _row(cells, names, own, f"{table}:{line}")
+            row = _row(cells, names, own, decimal, f"{table}:{line}")
             if row.id in seen:
                 raise AffectError(f"{row.where}: utterance {row.id} is at {seen[row.id].where}, too: remove one")
             seen[row.id] = row
@@ -205,7 +208,7 @@ def _named(present: Sequence[str], columns: Mapping[str, str], table: Path) -> d
     return names
 
 
-def _row(cells: Cells, names: Mapping[str, str], part: str, where: str) -> _Row:
+def _row(cells: Cells, names: Mapping[str, str], part: str, decimal: str, where: str) -> _Row:
     """Return an utterance of a table whose own part is `part`; raises AffectError for what can't be one."""
     if SURPLUS in cells:
         raise AffectError(f"{where}: {SURPLUS}")
@@ -214,7 +217,7 @@ def _row(cells: Cells, names: Mapping[str, str], part: str, where: str) -> _Row:
     if not name.isprintable() or any(sign in name for sign in "/\\") or name in ("", ".", ".."):
         raise AffectError(f"{where}: {name!r} is no name of an utterance: it must do as the name of a file")
     try:
-        valence = label("valence", ours.get("valence", ""), None)
+        valence = label("valence", ours.get("valence", ""), None, decimal)
     except UnusableError as error:
         raise AffectError(f"{where}: utterance {name}: {error}") from error
     if "part" in ours:
@@ -271,7 +274,7 @@ CORPUS = Layout(
     read=read,
     kind=FEATURES,
     columns=tuple(COLUMNS),
-    options=("labels", "columns", "scale", "classes"),
+    options=("labels", "columns", "scale", "classes", "decimal"),
     holds=_holds,
     sign=f"{TABLE} (or a CSV a part) beside a folder features, or with columns of {_ENDING} files",
     about="These are features of utterances with their labels, a collection of your own.",

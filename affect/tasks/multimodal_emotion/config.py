@@ -33,9 +33,6 @@ MOST_STREAMS = 18
 """Streams that `topn` takes at most: six a modality, as the public toolkit ranks them."""
 
 Target = Literal["emotion", "valence"]
-SCALE = (-5.0, 5.0)
-"""Of valence, where a model does not say it: MER2023's."""
-
 Stream = tuple[str, str, int]
 """One feature set: (modality, name of the features, width)."""
 
@@ -47,7 +44,7 @@ else:
 
 _FIRST = corpora.layout(corpora.names(corpora.FEATURES)[0])
 SCALE = _FIRST.scale or (-5.0, 5.0)
-"""Lowest and highest valence."""
+"""Lowest and highest valence, where a model does not say it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +70,8 @@ class Data:
     """Of your own data: OURS=THEIRS for each column that has another name there (name=id emotion=label part=split)."""
     scale: tuple[float, float] | None = None
     """Of your own data: lowest and highest valence, inferred from the labels when not given."""
+    decimal: Literal[".", ","] = "."
+    """Of your own data: the sign before decimals."""
     classes: tuple[str, ...] = ()
     """Of your own data: the classes, each an emotion or several joined (happy+glad); other emotions count as missing.
     All emotions of the training part when not given."""

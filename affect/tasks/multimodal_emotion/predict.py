@@ -22,7 +22,6 @@ from affect.inference.states import watched
 from affect.inference.streams import Vector, gather
 from affect.models.saving import WEIGHTS
 from affect.task import Batch, Row, Task
-from affect.tasks.multimodal_emotion.config import SCALE
 from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE, rows_of
 from affect.tasks.multimodal_emotion.models.fusion import Fusion
 from affect.usage import UserInputs
@@ -45,7 +44,7 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
     """
     models = opened.keep("models", lambda: Models(task, opened.folders))
     for name, made in _each(models, opened, inputs, progress):
-        yield {"id": name, **({"error": made} if isinstance(made, str) else _line(made))}
+        yield {"id": name, **({"error": made} if isinstance(made, str) else _line(made, models.data.scale))}
 
 
 def embed(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
@@ -125,16 +124,17 @@ def _load(folder: Path) -> Fusion:
     return cast(Fusion, device.load(folder))
 
 
-def _line(row: Row) -> Row:
+def _line(row: Row, scale: tuple[float, float]) -> Row:
     """Return what a reader needs of a row; one of a model without attention has none."""
-    line = {"prediction": {**row["prediction"]}}
+    line: Row = {"prediction": {**row["prediction"]}}
     if VALENCE in row["prediction"]:
         line["prediction"][VALENCE] = round(row["prediction"][VALENCE], _DIGITS)
+        line["scale"] = {VALENCE: [*scale]}
     if EMOTION in row["prediction"]:
         line["probability"] = {EMOTION: _rounded(row["probability"][EMOTION])}
     if "attention" in row:
         line["attention"] = _rounded(row["attention"])
-    return {**line, "present": row["present"], "scale": {VALENCE: [*SCALE]}}
+    return {**line, "present": row["present"]}
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

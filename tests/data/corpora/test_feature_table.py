@@ -150,6 +150,15 @@ def test_what_is_wrong_is_one_line(root, old, new, words):
     assert "\n" not in str(error.value)
 
 
+def test_decimal_commas_are_read_where_they_are_asked_for(root):
+    wanted = read(root, **BOTH).utterances["valence"][:]
+    table = (root / "labels.csv").read_text().replace(",", ";").replace(".", ",")
+    (root / "labels.csv").write_text(table)
+    with pytest.raises(AffectError, match="decimal commas"):
+        read(root, **BOTH)
+    assert read(root, **BOTH, decimal=",").utterances["valence"][:] == wanted
+
+
 def test_a_scale_that_the_labels_leave_is_refused_and_one_not_given_is_inferred(root):
     with pytest.raises(AffectError, match="valence goes from -0.666667 to 0.666667, off the scale of 0 to 1"):
         read(root, **BOTH, scale=(0, 1))
