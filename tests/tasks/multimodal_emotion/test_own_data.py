@@ -161,6 +161,7 @@ def test_a_pushed_model_predicts_as_the_run_did(hub, made, name, tmp_path):  # n
         assert bad == 0
         for k, (line, row) in enumerate(zip(lines, known, strict=True)):
             assert set(line["prediction"]) == set(targets)
+            assert line.get("scale") == ({"valence": [*model.data.scale]} if "valence" in targets else None)
             if "emotion" in targets:
                 assert line["prediction"]["emotion"] == row["prediction"]["emotion"]
                 np.testing.assert_allclose(outputs["emotion"][k], row["logits"], rtol=1e-4, atol=1e-5)
