@@ -96,7 +96,8 @@ def check(
     for sample in samples:
         if sample.id in first:
             twice = [part or "the file" for part in dict.fromkeys((first[sample.id], sample.part))]
-            raise AffectError(f"{where}: the id {sample.id!r} comes twice, in {' and in '.join(twice)}")
+            hint = " (of several raters give the mean)" if len(twice) == 1 else ""
+            raise AffectError(f"{where}: the id {sample.id!r} comes twice, in {' and in '.join(twice)}{hint}")
         first[sample.id] = sample.part
         bad = next((text for text in (sample.id, *sample.groups.values()) if not text.isprintable()), None)
         if bad is not None or not sample.id:

@@ -31,7 +31,7 @@ class NamedFiles:
         """Return the file of a name, or where it would be."""
         places = [self.folder / text for text in dict.fromkeys((name, name.replace("\\", "/")))]
         for path in places:
-            if os.path.lexists(path):
+            if os.path.lexists(path) and not os.path.isdir(path):
                 return path
         for path in places:
             if len(alike := self._alike(path)) == 1:

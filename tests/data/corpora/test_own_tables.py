@@ -61,6 +61,15 @@ def test_decimal_commas_are_said_where_nobody_says_so(sounds):
     assert "--data.decimal ," in corpus.exclusions[0].reason
 
 
+def test_a_folder_is_no_recording_of_that_name(sounds):
+    (sounds / "a").mkdir()
+    (sounds / "x").mkdir()
+    written(sounds, "path,speaker,valence,arousal\na,1,3.5,2\nx,2,1,1\n")
+    corpus = read(UTTERANCES, "csv_folder", sounds)
+    assert corpus.utterances["path"][:] == [str(sounds / "a.wav")]
+    assert ("x", "no audio file: a folder") in [(each.what, each.reason) for each in corpus.exclusions]
+
+
 def test_a_name_that_may_be_two_files(sounds):
     soundfile.write(sounds / "a.flac", np.random.default_rng(9).normal(0, 0.1, 3200), 16_000)
     corpus = read(UTTERANCES, "csv_folder", written(sounds, FORMS["no endings"][1]))
