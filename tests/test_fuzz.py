@@ -11,7 +11,7 @@ import pytest
 
 from tests import fuzz_targets
 
-CASES = 24
+CASES = 40
 """Damaged files a reader."""
 SECONDS = 3600 / len(fuzz_targets.ALL)
 

@@ -75,10 +75,12 @@ def refused(make: Callable[[], Any], field: str, names: list[str]) -> Any:
     except AffectError as error:
         said = str(error)
         assert "\n" not in said and len(said) < 700, said
-        last = field.rpartition(".")[2]
+        section, _, last = field.rpartition(".")
         first = max((name for name in names if said.startswith(name)), key=len, default="")
         assert first, f"{said!r} begins with no field"
-        assert first == field or last in said, f"{said!r} does not name {field}"
+        # A part of a model is named as a whole: model.media.
+        named = last in said or ("." in section and section in said)
+        assert first == field or named, f"{said!r} does not name {field}"
         return None
     return made
 

@@ -165,8 +165,14 @@ def _inferred(name: str, rows: Sequence[Row], labels: Sequence[str]) -> tuple[fl
 
 
 def own_columns(present: Iterable[str], taken: Iterable[str]) -> list[str]:
-    """Return the columns of the user's own beside those `taken` as ours; logs those whose names affect needs."""
+    """Return the columns of the user's own beside those `taken` as ours; logs those whose names affect needs.
+
+    Raises AffectError for a name that can't be shown, which no table takes.
+    """
     left = [column for column in present if column and column not in {*taken}]
+    hidden = next((column for column in left if not column.isprintable()), None)
+    if hidden is not None:
+        raise AffectError(f"a column is called {hidden[:40]!r}, which is no name: rename it")
     shadowed = [column for column in left if column in (*TEXTS, *NUMBERS, *MADE)]
     if shadowed:
         _LOG.warning("not taken over, since affect fills columns of these names itself: %s", ", ".join(shadowed))

@@ -378,7 +378,8 @@ def _weighs(recipe: TalkingFace) -> bool:
 
 
 NEEDS: tuple[Need, ...] = (
-    ("be 0 with one feature", lambda r: _streams(r) != 1, ("model.alignment", "model.modality_dropout")),
+    ("be 0 with one feature (data.features)", lambda r: _streams(r) != 1,
+     ("model.alignment", "model.modality_dropout")),
     ("be left out with model.media, which takes clips", lambda r: not r.model.media.taken, ("augment.mixup",)),
     ("be left out with model.media, which takes clips, unless model.media.features takes features, too",
      lambda r: r.model.media.features or not r.model.media.taken,

@@ -214,3 +214,10 @@ def test_copies_are_told_and_refused_between_parts(tmp_path, caplog):
         splits.split(corpus.utterances, "column", 1)
     assert "split by column: not possible, a split by column leaks" in inspect.describe(corpus)
     splits.split(corpus.utterances, "column", 1, allow_shared=True)
+
+
+def test_a_column_whose_name_cannot_be_shown_is_refused(tmp_path):
+    write_table(tmp_path, "path,speaker,valence,arousal,\0\na.wav,s1,1.5,1,x\nb.wav,s2,2.5,2,x\n")
+    with pytest.raises(AffectError, match=r"a column is called '\\x00', which is no name") as error:
+        csv_folder.read(tmp_path)
+    assert "\n" not in str(error.value)
