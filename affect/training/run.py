@@ -199,8 +199,8 @@ class Run:
 
     @property
     def _label(self) -> str:
-        """What it is called beside the others of its experiment: demo seed0/fold1."""
-        return f"{self.start.experiment} {self.folder.parent.name}/{self.folder.name}".strip()
+        """What it is called in logs, by its folder: demo/seed0/fold1."""
+        return "/".join(self.folder.resolve().parts[-3:])
 
     def _header(self) -> str:
         """Return which run it is, how many rows its parts have, and whom validation and tests hold out."""

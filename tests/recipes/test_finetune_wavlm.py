@@ -205,7 +205,7 @@ def test_three_steps_by_the_readmes_launch_command(tmp_path, small_corpus):
         done.stderr
     )
     told = [line.split(" ", 2)[2] for line in lines]
-    assert "demo seed0/fold1: train 24, valid 8 (Ses02), test 8 (Ses01)" in told
+    assert "demo/seed0/fold1: train 24, valid 8 (Ses02), test 8 (Ses01)" in told
     assert any(line.startswith("epoch 1 of 1: loss ") for line in told)
     assert "report: runs/demo/report.md" in done.stdout
     folder = tmp_path / "runs" / "demo" / "seed0" / "fold1"

@@ -375,7 +375,7 @@ def test_the_log_says_which_run_it_is_how_far_and_what_is_kept(small_corpus, tmp
     (folder / "environment.json").write_text(json.dumps({"held_out": {"train": ["A", "B"], "test": ["Ses01"]}}))
     runs.train(runs.recipe(small_corpus, epochs=2, choose=choose), folder)
     said = log.text
-    assert re.search(r"seed0/fold1: train \d+, valid \d+, test \d+ \(Ses01\)\n", said)
+    assert re.search(r" demo/seed0/fold1: train \d+, valid \d+, test \d+ \(Ses01\)\n", said)
     assert re.search(r"epoch 1 of 2, step 2 of \d+: loss [\d.]+, \d:\d\d:\d\d left\n", said)
     first = re.search(r"epoch 1 of 2: loss [\d.]+, ccc -?[\d.]+.*\n", said)
     last = re.search(r"epoch 2 of 2: loss .*\n", said)

@@ -43,12 +43,6 @@ _WORDS = (
     "speakers of this share: of the time in which a speaker or the one who is meant speaks, that in which not both do. "
     "Lower is better."
 )
-_ADVICE = {
-    "overfitting": "more voices, more dropout (--model.dropout .2), noise and rooms (--simulation.noise .8)",
-    "stands still": "a rate three times as high; look below whether losses are at chance and the output is constant",
-    "exploding": "clip gradients (--optim.clip 1) and lower the rate (5e-5)",
-    "data-bound": "more loader workers (--train.workers): conversations are simulated on the fly",
-}
 
 
 class DiarizationReport(Task):
@@ -86,8 +80,17 @@ class DiarizationReport(Task):
         yield from learning.flags(study, self.recipe)
 
     def advice(self) -> dict[str, str]:
-        """Return what to try about the report's own flags."""
-        return _ADVICE
+        """Return what to try about flags, by what the recipe has not tried yet."""
+        model, optim, simulation = self.recipe.model, self.recipe.optim, self.recipe.simulation
+        clip, dropout = min(1.0, (optim.clip or 2.0) / 2), ".2" if model.dropout < 0.2 else ".4"
+        harder = "" if simulation.noise >= 0.8 else ", more noise (--simulation.noise .8)"
+        return {
+            "overfitting": f"more voices, more dropout (--model.dropout {dropout}){harder}",
+            "stands still":
+                "a rate three times as high; look below whether losses are at chance and the output is constant",
+            "exploding": f"clip gradients (--optim.clip {clip:g}) and lower the rate (--optim.lr {optim.lr / 2:g})",
+            "data-bound": "more loader workers (--train.workers): conversations are simulated on the fly",
+        }  # fmt: skip
 
 
 def _of_rows(part: str, rows: Sequence[Row], oracle: Sequence[Row]) -> Iterator[Flag]:

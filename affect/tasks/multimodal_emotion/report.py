@@ -46,8 +46,6 @@ _GENERATED = (
     "> **A generated corpus.** Its features were made up: the scores say how systems compare on it, and nothing about "
     "real people."
 )
-_LESS = "less modality dropout or a longer warm-up (W), a smaller learning rate, less dropout"
-_NAN = "a smaller learning rate, gradient clipping (clip 1.0); look for NaN in the features"
 Floats = NDArray[np.float64]
 
 
@@ -101,15 +99,22 @@ class FusionReport(Task):
         return {f"{part}@{INCOMPLETE}": [f"{part}@subset={letters}" for letters in subsets] for part in parts}
 
     def advice(self) -> dict[str, str]:
-        """Return what report 001 advises about flags."""
+        """Return what to try about flags, by what the recipe has not tried yet."""
+        model, optim = self.recipe.model, self.recipe.optim
+        dropped = model.modality_dropout > 0
+        start = "" if dropped else ", modality dropout (--model.modality-dropout .2)"
+        less = "less modality dropout or a longer warm-up of it (--model.warmup), " if dropped else ""
+        less += f"a smaller learning rate (--optim.lr {optim.lr / 2:g}), less dropout"
+        clip = f"--optim.clip {min(1.0, (optim.clip or 2.0) / 2):g}"
+        nan = f"a smaller learning rate, gradient clipping ({clip}); look for NaN in the features"
+        more = ".35 to .5" if model.dropout < 0.5 else ".6"
         return {
-            "overfitting": "more dropout (.35 to .5), modality dropout, weight decay, {sooner}, as the recipes "
-            "robust_v1 to robust_v3",
-            "collapse to one class": _LESS,
-            "constant predictions": _LESS,
-            "NaN loss": _NAN,
-            "NaN predictions": _NAN,
-        }
+            "overfitting": f"more dropout ({more}){start}, weight decay, {{sooner}}: see the recipes robust_v1 to v3",
+            "collapse to one class": less,
+            "constant predictions": less,
+            "NaN loss": nan,
+            "NaN predictions": nan,
+        }  # fmt: skip
 
 
 def _legend(study: Study) -> str:

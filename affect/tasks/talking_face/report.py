@@ -52,17 +52,18 @@ Columns = dict[str, tuple[Floats, Floats]]
 """Predictions and labels [R] (NaN: missing) by score."""
 
 _ADVICE = {
-    "stands still": "a rate of 5e-4 (--optim.lr 5e-4), then one three times as high; look at whether the "
-    "baselines find anything in these features",
-    "rising loss": "a rate of 5e-4 (--optim.lr 5e-4)",
-    "loss does not fall": "a rate of 5e-4 (--optim.lr 5e-4), then one three times as high",
+    "stands still": "{another rate}; look at whether the baselines find anything in these features",
+    "rising loss": "{lower rate}",
+    "loss does not fall": "{another rate}",
     "opposing gradients": "combine their gradients (--loss.weights upgrad, pcgrad or cagrad), or weigh one down "
     "(--loss.weights fixed)",
-    "overfitting": "more dropout (.2 to .5), a narrower model (--model.encoder_dim 256), augmentation (augmented)",
-    "exploding": "clip gradients (--optim.clip 1.0) and lower the rate to 5e-4",
+    "overfitting": "more dropout ({dropout}){narrower}{augmented}, {sooner}",
+    "exploding": "clip gradients (--optim.clip {clip}), {lower rate}",
     "memory nearly full": "nothing has to change: the batch is exact however it is cut; --train.budget at half of what "
     "train.log names needs less",
 }
+"""What to try by the kind of flag; the words in braces follow the recipe."""
+_RATE, _WIDTH = 5e-4, 256
 _GENERATED = (
     "> **A generated corpus.** Its clips were made up: the scores say how systems compare on it, and nothing about "
     "real generators."
@@ -131,8 +132,20 @@ class TalkingFaceReport(Task):
         return columns_of(study, part, self.recipe.data.scores)
 
     def advice(self) -> dict[str, str]:
-        """Return what report 003 advises about flags."""
-        return _ADVICE
+        """Return what to try about flags, by what the recipe has not tried yet."""
+        model, optim, augment = self.recipe.model, self.recipe.optim, self.recipe.augment
+        lower = f"a lower rate (--optim.lr {min(_RATE, optim.lr / 2):g})"
+        words = {
+            "another rate": f"{lower}, then one three times as high",
+            "lower rate": lower,
+            "dropout": ".3" if model.dropout < 0.3 else ".5",
+            "narrower": f", a narrower model (--model.encoder_dim {_WIDTH})" if model.encoder_dim > _WIDTH else "",
+            "augmented": "" if augment.mask or model.media.taken else ", augmentation (--augment.mask .2)",
+            "clip": f"{min(1.0, (optim.clip or 2.0) / 2):g}",
+            # Filled in by the report.
+            "sooner": "{sooner}",
+        }  # fmt: skip
+        return {kind: text.format(**words) for kind, text in _ADVICE.items()}
 
 
 def columns_of(study: Study, part: str, scores: Sequence[str]) -> Columns:

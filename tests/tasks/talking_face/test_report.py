@@ -16,8 +16,9 @@ from affect.config import to_dict
 from affect.report import Study
 from affect.tasks.talking_face import intervals
 from affect.tasks.talking_face.claims import section
-from affect.tasks.talking_face.config import Signature, TalkingFace
+from affect.tasks.talking_face.config import Augment, Model, Signature, TalkingFace
 from affect.tasks.talking_face.report import by_offset, columns_of, pairs_of, still
+from affect.tasks.talking_face.task import TalkingFaceTask
 
 SCORES = ("lip_sync_score", "expression_score", "overall_score")
 
@@ -201,8 +202,12 @@ def test_a_loss_stands_still_only_beside_others_that_fall():
     assert steps(a=rests, b=rests) == steps(a=falls, b=falls) == steps(b=rests) == []
 
 
-def test_advice_is_the_reports(tmp_path):
+def test_advice_is_what_the_recipe_has_not_tried(tmp_path):
     advice = written(tmp_path).task.advice()
-    assert "5e-4" in advice["stands still"]
-    assert "5e-4" in advice["loss does not fall"] and "upgrad" in advice["opposing gradients"]
+    assert "a lower rate (--optim.lr " in advice["stands still"]
+    assert "three times as high" in advice["loss does not fall"] and "upgrad" in advice["opposing gradients"]
+    small = TalkingFace(model=Model(encoder_dim=128), augment=Augment(mask=0.1))
+    fitted = TalkingFaceTask(small).advice()["overfitting"]
+    assert "encoder_dim" in advice["overfitting"] and "augment" in advice["overfitting"]
+    assert "encoder_dim" not in fitted and "augment" not in fitted
     assert "the batch is exact" in advice["memory nearly full"]
