@@ -220,14 +220,21 @@ def test_an_ensemble_is_predicted_by_its_members_whose_deviation_its_report_tell
 ):
     import shutil
 
+    from affect import checksums
     from affect.experiments import ensemble
     from affect.options import Options
+    from affect.recipe import whose
 
     members = {name: tmp_path / name for name in ("one", "two")}
     for seed, place in enumerate(members.values()):
         run = shutil.copytree(runs / f"seed{seed}" / "fold1", place / "seed0" / "fold1")
         path = run / "recipe.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "seed": 0}))
+        document = {**json.loads(path.read_text()), "seed": 0}
+        path.write_text(json.dumps(document))
+        best = run / "checkpoints" / "best"
+        own = json.loads((best / "place.json").read_text()) | {"of": whose(document)}
+        (best / "place.json").write_text(json.dumps(own))
+        checksums.write(best)
         (run / "environment.json").write_text(json.dumps(small.task(clips_root).describe()))
     top = ensemble.run("mean", members, Options(runs=tmp_path / "runs", report=False), "")
     code, out, err = affect("predict", top, clip[0])
