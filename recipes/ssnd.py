@@ -194,10 +194,10 @@ def librispeech() -> Diarization:
             voices="folder", root="data/librispeech/train-clean-100", test_root="data/librispeech/test-other",
             held_out=15, examples=3200, valid=15, test_sound=("plain",),
         ),
-        simulation=Simulation(noise=0.5, reverberation=0.0, moves=0.0, distance=(0.7, 1.4), speed=(0.9, 1.1)),
-        model=Model(),
-        loss=Loss(masked="some"),
-        optim=Optim(lr=2e-3, weight_decay=1e-2, warmup=0.05),
+        simulation=Simulation(noise=0.5, reverberation=0.0, moves=0.0, distance=(0.7, 1.4)),
+        model=Model(pseudo=4, slots=8),
+        loss=Loss(masked="some", empty=0.5, contrastive=0.5),
+        optim=Optim(lr=1e-3, weight_decay=1e-2, warmup=0.05),
         train=Train(batch=16, epochs=50, evaluate_every=5, diagnostics_every=100),
     )  # fmt: skip
 

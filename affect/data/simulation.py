@@ -24,9 +24,6 @@ class Simulation:
     """Share of the time with speech in which several speak: the others' turns are put where they bring it about."""
     fitted: str | None = None
     """An RTTM file, or a folder of them, whose pauses, overlaps, lengths and order of turns are taken instead."""
-    speed: Range = (1.0, 1.0)
-    """Slowest and fastest that a voice is played, evenly distributed: higher or lower, a speaker sounds like another
-    one."""
     distance: Range = (0.5, 3.0)
     """Nearest and farthest speaker from the microphone in metres; at 1 m all voices are equally loud."""
     moves: float = 0.2
@@ -46,7 +43,7 @@ class Simulation:
         """Check every field."""
         fewest, most = self.speakers
         require(1 <= fewest <= most, "simulation.speakers", "go from 1 at least to more", self.speakers)
-        for name in ("turn", "speed", "distance", "decay"):
+        for name in ("turn", "distance", "decay"):
             low, high = getattr(self, name)
             require(0 < low <= high, f"simulation.{name}", "go from more than 0 to more", (low, high))
         require(self.turn[0] >= 0.05, "simulation.turn", "be 0.05 s at least", self.turn)

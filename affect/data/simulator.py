@@ -80,8 +80,7 @@ class Simulator:
     def conversation(self, seed: int, epoch: int, index: int, seconds: float) -> Conversation:
         """Return conversation number `index` of an epoch, `seconds` long: the same one in any process."""
         size, rules = round(seconds * RATE), self.simulation
-        randoms = (generator(seed, epoch, str(index), what=f"conversation {what}") for what in _STREAMS)
-        who, where, back, pitch = randoms
+        who, where, back = (generator(seed, epoch, str(index), what=f"conversation {what}") for what in _STREAMS)
         count = int(who.integers(rules.speakers[0], rules.speakers[1] + 1))
         names = who.choice(len(self.voices), count, replace=False).tolist()
         if self.turn_taking is None:
@@ -89,7 +88,7 @@ class Simulator:
         else:
             placed = turn_taking.fitted(who, count, size, self.turn_taking)
         heard = sorted(turn for turn in placed if turn[0] < size and turn[1] > 0 and turn[0] < turn[1])
-        samples = self._speech(heard, names, pitch.uniform(*rules.speed, count).tolist(), size, who, where)
+        samples = self._speech(heard, names, size, who, where)
         turns = [SampleTurn(max(a, 0), min(b, size), self.voices.speakers[names[k]]) for a, b, k in heard]
         turns.sort()
         if back.random() < rules.noise:
@@ -97,9 +96,8 @@ class Simulator:
         return Conversation(samples, turns)
 
     def _speech(
-        self, turns: Sequence[Placed], names: Sequence[int], speeds: Sequence[float], size: int, who: Generator,
-        where: Generator,
-    ) -> Samples:  # fmt: skip
+        self, turns: Sequence[Placed], names: Sequence[int], size: int, who: Generator, where: Generator
+    ) -> Samples:
         """Return the sound [S] of turns, without noise."""
         rules = self.simulation
         place = room.drawn(where, rules.decay) if where.random() < rules.reverberation else None
@@ -113,7 +111,7 @@ class Simulator:
                 distances[speaker] = math.exp(where.uniform(near, far))
                 if place is not None:
                     responses[speaker] = room.response(where, place, distances[speaker])
-            speech = self._excerpt(names[speaker], end - start, speeds[speaker], who)
+            speech = self._excerpt(names[speaker], end - start, who)
             cut = max(0, -start)
             speech = speech[cut : cut + size - max(start, 0)]
             if place is not None:
@@ -123,19 +121,16 @@ class Simulator:
             samples[at:stop] += speech[: stop - at] * np.float32(1 / distances[speaker])
         return samples
 
-    def _excerpt(self, voice: int, size: int, speed: float, random: Generator) -> Samples:
+    def _excerpt(self, voice: int, size: int, random: Generator) -> Samples:
         """Return `size` samples of a voice from one of its onsets on, from its beginning again behind its end."""
         track, onsets = self.voices.speech(voice), self.voices.onsets(voice)
         start = int(onsets[int(random.integers(len(onsets)))]) if len(onsets) else 0
-        played = size if speed == 1 else math.ceil(size * speed) + 1
-        pieces = [track[start : start + played]]
-        left = played - len(pieces[0])
+        pieces = [track[start : start + size]]
+        left = size - len(pieces[0])
         while left > 0:
             pieces.append(track[:left])
             left -= len(pieces[-1])
         speech = np.multiply(pieces[0] if len(pieces) == 1 else np.concatenate(pieces), np.float32(1 / 32768))
-        if speed != 1:
-            speech = np.interp(np.arange(size) * speed, np.arange(played), speech).astype(np.float32)
         fade = min(_FADE, size // 2)
         speech[:fade] *= _rise(fade)
         speech[size - fade :] *= _rise(fade)[::-1]
@@ -171,4 +166,4 @@ def _energy(wave: Samples) -> float:
     return float(np.dot(wave, wave))
 
 
-_STREAMS = ("speech", "room", "noise", "voices")
+_STREAMS = ("speech", "room", "noise")

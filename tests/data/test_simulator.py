@@ -202,22 +202,6 @@ def test_a_voice_begins_again_behind_its_end(tones):
     assert (np.abs(heard / voices.LEVEL - 1) < 0.05).mean() > 0.99
 
 
-def test_a_voice_that_is_played_faster_is_higher(tones):
-    rules = replace(DRY, speakers=(1, 3))
-    for index in range(4):
-        plain, fast = (
-            Simulator(tones, each).conversation(0, 0, index, 8.0) for each in (rules, replace(rules, speed=(2.0, 2.0)))
-        )
-        assert fast.turns == plain.turns and fast.samples.dtype == np.float32
-        (start, end, who), *_ = plain.turns
-        for made, hertz, other in ((plain, 1, 2), (fast, 2, 1)):
-            piece = made.samples[start:end]
-            heard, silent = (np.median(talkers.levels(piece, k * talkers.TONES[who])) for k in (hertz, other))
-            assert heard == pytest.approx(voices.LEVEL, rel=0.02) and silent < 0.1 * heard
-    drawn = Simulator(tones, replace(rules, speed=(0.8, 1.25)))
-    assert same(drawn.conversation(0, 0, 0, 8.0), drawn.conversation(0, 0, 0, 8.0))
-
-
 def test_a_block_of_a_conversation():
     made = Conversation(np.arange(10, dtype=np.float32), [SampleTurn(0, 4, "A"), SampleTurn(3, 10, "B")])
     block = made.block(4, 3)
@@ -234,7 +218,6 @@ def test_a_block_of_a_conversation():
         ({"noise": 1.5}, "simulation.noise must be a probability"), ({"overlap": 1.0}, "simulation.overlap"),
         ({"snr": (9.0, 5.0)}, "simulation.snr"), ({"decay": (0.1, 9.0)}, "simulation.decay must be 5 s"),
         ({"gap": -1.0}, "simulation.gap"), ({"distance": (0.0, 1.0)}, "simulation.distance"),
-        ({"speed": (0.0, 1.0)}, "simulation.speed must go from more than 0"),
     ],
 )  # fmt: skip
 def test_rules_that_cannot_be(change, words):

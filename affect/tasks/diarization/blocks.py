@@ -139,9 +139,6 @@ class Blocks:
             voices: Voices = getattr(self.corpus, kind)
             rules = self.recipe.simulation
             rules = rules if not speakers else replace(rules, speakers=(speakers, speakers))
-            if kind != "training":
-                # Voices are tested as they are.
-                rules = replace(rules, speed=(1.0, 1.0))
             if plain:
                 rules = replace(rules, distance=(1.0, 1.0), moves=0.0, reverberation=0.0, noise=0.0)
             self._simulators[kind, speakers, plain] = Simulator(voices, rules)

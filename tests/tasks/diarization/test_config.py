@@ -129,7 +129,7 @@ ALWAYS = {
     *(f"data.{name}" for name in ("voices", "root", "name", "held_out", "block", "examples", "valid", "valid_seconds",
                                   "test", "test_speakers", "test_seconds", "test_sound", "test_seed",
                                   "recordings")),
-    *(f"simulation.{name}" for name in ("speakers", "fitted", "speed", "distance", "moves", "reverberation", "noise")),
+    *(f"simulation.{name}" for name in ("speakers", "fitted", "distance", "moves", "reverberation", "noise")),
 }  # fmt: skip
 BY_SECTION = {
     *("model.train_encoder", "model.encoder_layer", "model.norm", "model.pseudo", "model.embedding_divisor"),
