@@ -66,6 +66,15 @@ def test_notes_say_what_scores_are_of(tmp_path):
     study = written(tmp_path / "runs", recipe=replace(RECIPE, data=data))
     notes = "".join(section.markdown for section in study.task.sections(study) if not section.title)
     assert "training voices" in notes and "Generated voices" not in notes
+    assert "Plain conversations" not in notes
+
+
+@pytest.mark.parametrize(("sounds", "validation"), [(("plain",), True), (("trained", "plain"), False)])
+def test_a_note_says_how_plain_conversations_sound(tmp_path, sounds, validation):
+    study = written(tmp_path / "runs", recipe=replace(RECIPE, data=Data(held_out=4, test_sound=sounds)))
+    notes = "".join(section.markdown for section in study.task.sections(study) if not section.title)
+    assert "at 1 m, without a room or noise" in notes and "overlap 0.2" in notes
+    assert ("and in validation" in notes) == validation
 
 
 def test_every_trivial_model_is_beside_the_network_in_all_tables(plain):
