@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,8 @@ class Card:
     base_models: tuple[str, ...] = ()
     """Pretrained models on the Hub that are inside."""
     language: str | None = None
+    metric_args: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """By what measures are computed, by a measure's name."""
     tags: tuple[str, ...] = ("affect",)
 
 

@@ -1,8 +1,8 @@
 """Trivial and ideal diarizations of a recording, pure functions of its turns: what any system is shown beside.
 
 Legend: a segment is (start, end, speaker) in seconds, as the metrics take them. `silence` and `one_speaker` know
-nothing of the recording; `oracle_speech` knows when somebody speaks. `perfect_activity` and `perfect_assignment`
-take one kind of error out of a hypothesis: what is left is what the other kind costs.
+nothing of the recording; `all_speakers` knows who speaks in it, `oracle_speech` when somebody does. `perfect_activity`
+and `perfect_assignment` take one kind of error out of a hypothesis: what is left is what the other kind costs.
 """
 
 from __future__ import annotations
@@ -31,6 +31,16 @@ def one_speaker(reference: Iterable[Segment], uem: Iterable[Span] | None = None)
         spans = [span for turns in by_speaker(reference).values() for span in turns]
         uem = [(min(start for start, _ in spans), max(end for _, end in spans))] if spans else []
     return [(start, end, ONE) for start, end in united(uem)]
+
+
+def all_speakers(reference: Iterable[Segment], uem: Iterable[Span] | None = None) -> list[Segment]:
+    """Return all of the reference's speakers, each of whom speaks as long as the one of `one_speaker`.
+
+    Raises ValueError as `one_speaker` does.
+    """
+    turns = list(reference)
+    always = one_speaker(turns, uem)
+    return [(start, end, speaker) for speaker in sorted(by_speaker(turns), key=str) for start, end, _ in always]
 
 
 def oracle_speech(reference: Iterable[Segment]) -> list[Segment]:

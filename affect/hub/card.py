@@ -19,12 +19,13 @@ from affect.usage import Card
 def write(source: Source, recipe: Record, repo: str, last: bool) -> str:
     """Return the card of a run, metadata first; `recipe` is the one without paths, `last` whether last/ is there."""
     data = tables.inside(recipe, "data")
-    corpus = str(data.get("corpus", "unknown"))
+    # Where a recipe names no layout it is the corpus's own name.
+    corpus = str(data.get("corpus", str(source.run.environment.get("corpus", "unknown")).partition("@")[0]))
     card = source.task.card(source.pushed, recipe, repo)
     name = repo.rsplit("/", 1)[-1]
     sections = [
         f"# {name}", _opening(source, card), _state(source, last), _results(source), _experiment(source),
-        _data(source, corpus), use(card, repo, last), card.use, f"## Licence\n\n{card.licence_note}",
+        _data(source, data.get("corpus")), use(card, repo, last), card.use, f"## Licence\n\n{card.licence_note}",
     ]  # fmt: skip
     metadata = _metadata(source, card, name, corpus, data)
     return str(ModelCard("---\n" + metadata.to_yaml() + "\n---\n\n" + "\n\n".join(filter(None, sections)) + "\n"))
@@ -37,6 +38,7 @@ def _metadata(source: Source, card: Card, name: str, corpus: str, data: Record) 
             task_type=card.task_type, task_name=card.task_name, dataset_type=corpus,
             dataset_name=str(source.run.environment.get("corpus", corpus)), dataset_split=part,
             metric_type=measure, metric_name=measure.replace("_", " "), metric_value=round(value, 4),
+            metric_args=card.metric_args.get(measure),
         )
         # Validation behind the test parts: the Hub shows the first.
         for part, values in [*unseen.items(), (VALID, source.plain.get(VALID, {}))]
@@ -115,9 +117,10 @@ def _tested(run: report.Run, tests: list[str], measures: list[str]) -> dict[str,
     }  # fmt: skip
 
 
-def _data(source: Source, corpus: str) -> str:
+def _data(source: Source, layout: str | None) -> str:
     environment = source.run.environment
-    lines = [f"- corpus: {tables.escaped(str(environment.get('corpus', corpus)))} (layout {tables.code(corpus)})"]
+    read_as = f" (layout {tables.code(layout)})" if layout is not None else ""
+    lines = [f"- corpus: {tables.escaped(str(environment.get('corpus', layout or 'unknown')))}{read_as}"]
     counts = environment.get("utterances")
     if isinstance(counts, dict):
         lines.append("- utterances: " + ", ".join(_counts(counts)))

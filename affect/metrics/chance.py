@@ -15,6 +15,14 @@ def entropy(rate: float) -> float:
     return -sum(share * math.log(share) for share in (rate, 1 - rate) if share > 0)
 
 
+def contrastive(embeddings: float, voices: int) -> float:
+    """Return the InfoNCE loss of a batch of so many embeddings, each of one of so many voices, that are all alike.
+
+    Others of its own voice are no negatives of an embedding. Embeddings that are random, and not alike, have more.
+    """
+    return math.log(1 + max(0.0, embeddings - 1) * (1 - 1 / voices))
+
+
 @lru_cache(maxsize=64)
 def arcface(classes: int, scale: float, margin: float, width: int = 256) -> float:
     """Return the ArcFace loss of embeddings of `width` numbers that know nothing of their `classes` classes.

@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affect.baselines.turns import ONE, one_speaker, oracle_speech, perfect_activity, perfect_assignment, silence
+from affect.baselines.turns import (
+    ONE,
+    all_speakers,
+    one_speaker,
+    oracle_speech,
+    perfect_activity,
+    perfect_assignment,
+    silence,
+)
 from affect.data.rttm import read_rttm, read_uem
 from affect.metrics.diarization import Segment, errors, score
 
@@ -33,6 +41,16 @@ def test_one_speaker_always():
     assert parts(one_speaker(REFERENCE, uem), uem=uem) == [2, 1, 4, 12]
     assert one_speaker([]) == []
     assert one_speaker([], [(0, 5)]) == [(0, 5, ONE)]
+
+
+def test_all_speakers_always():
+    assert all_speakers(REFERENCE) == [(0, 14, "A"), (0, 14, "B")]
+    # Of twice 14 s 8 are A's and 6 are B's; the rest is made up.
+    assert parts(all_speakers(REFERENCE)) == [0, 14, 0, 14]
+    uem = [(0.0, 5.0), (12.0, 20.0)]
+    assert all_speakers(REFERENCE, uem) == [(0, 5, "A"), (12, 20, "A"), (0, 5, "B"), (12, 20, "B")]
+    assert parts(all_speakers(REFERENCE, uem), uem=uem) == [0, 18, 0, 8]
+    assert all_speakers([], [(0, 5)]) == all_speakers([]) == []
 
 
 def test_oracle_speech_as_one_speaker():

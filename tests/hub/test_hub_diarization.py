@@ -45,7 +45,12 @@ def test_its_card_has_der_and_how_it_was_scored(run, pushed):
     for part in tests:
         assert scores[part, "der"] == pytest.approx(end[part]["der"], abs=1e-4)
         assert (part, "jer") in scores
-    assert {one.dataset_name for one in card.data.eval_results}
+    assert {one.dataset_type for one in card.data.eval_results} == {"generated"}
+    assert {one.dataset_name for one in card.data.eval_results} == {"generated@" + fingerprint(run)[:8]}
+    given = {one.metric_type: one.metric_args for one in card.data.eval_results}
+    scored = {"collar": 0.0, "skip_overlap": False}
+    assert (given["der"], given["confusion"], given["jer"]) == (scored, scored, None)
+    assert "unknown" not in card.text and "layout" not in card.text
     for words in ("collar 0", "overlap", "generated", f"affect predict {REPO} MEETING.wav"):
         assert words in card.text
     assert json.loads(pushed["preprocessor_config.json"])["latency_seconds"] == pytest.approx(0.8)
@@ -80,6 +85,10 @@ def test_its_card_has_a_program_that_runs(run, pushed, tmp_path, monkeypatch, ca
     said = capsys.readouterr().out.splitlines()
     assert said == [f"{start:8.2f} {end:8.2f} speaker {speaker}" for start, end, speaker in turns]
     assert said
+
+
+def fingerprint(run):
+    return json.loads((run / "environment.json").read_text())["fingerprint"]
 
 
 def sound_of(run, name):

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from affect.losses.arcface import arcface
+from affect.losses.speaker_contrastive import speaker_contrastive
 from affect.metrics import chance
 
 
@@ -34,6 +35,19 @@ def test_it_is_the_loss_of_embeddings_drawn_at_random(scale, margin, classes, wi
     term = arcface("s", margin=margin, scale=scale)
     value = float(term.sum({"s": cosine}, {"s": target})) / 3000
     assert chance.arcface(classes, scale, margin, width) == pytest.approx(value, rel=0.03)
+
+
+@pytest.mark.parametrize(("voices", "count"), [(48, 30), (6, 60), (1000, 2)])
+def test_contrastive_is_the_loss_of_embeddings_that_are_all_alike(voices, count):
+    g = torch.Generator().manual_seed(0)
+    term = speaker_contrastive("a", "b", "voices")
+    alike = torch.ones(1, count, 8)
+    losses = [
+        float(term.value({"a": alike, "b": alike}, {"voices": torch.randint(voices, (1, count), generator=g)}))
+        for _ in range(200)
+    ]
+    assert chance.contrastive(count, voices) == pytest.approx(sum(losses) / len(losses), rel=0.01)
+    assert chance.contrastive(1, voices) == chance.contrastive(count, 1) == 0.0
 
 
 def test_one_class_is_always_right():

@@ -22,15 +22,16 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "ssnd.py"
 OWN = [
     "data.voices", "data.root", "data.test_root", "data.name", "data.speaker", "data.separator", "data.table",
     "data.generated", "data.voice_seconds", "data.generator_seed", "data.held_out", "data.block", "data.examples",
-    "data.valid", "data.valid_seconds", "data.test", "data.test_speakers", "data.test_seconds", "data.test_seed",
-    "data.recordings", "data.layout", "data.real", "data.shift",
+    "data.valid", "data.valid_seconds", "data.test", "data.test_speakers", "data.test_seconds", "data.test_sound",
+    "data.test_seed", "data.recordings", "data.layout", "data.real", "data.shift",
     "model.name", "model.extractor", "model.train_encoder", "model.encoder_layer", "model.norm", "model.channels",
     "model.blocks", "model.frame", "model.width", "model.heads", "model.hidden", "model.kernel", "model.encoder_layers",
     "model.decoder_layers", "model.dropout", "model.slots", "model.pseudo", "model.padding", "model.embedding_divisor",
     "model.activity_query",
     "loss.activity", "loss.alpha", "loss.gamma", "loss.divide_by", "loss.labelled", "loss.arcface", "loss.margin",
     "loss.scale", "loss.contrastive", "loss.temperature", "loss.log_s_bce", "loss.log_s_arcface", "loss.learned",
-    "loss.weights_lr", "loss.mask_prob", "loss.empty", "loss.reference_seconds", "loss.pseudo_weight", "loss.arrival",
+    "loss.weights_lr", "loss.mask_prob", "loss.masked", "loss.empty", "loss.reference_seconds", "loss.pseudo_weight",
+    "loss.arrival",
 ]  # fmt: skip
 ABLATIONS = {
     "loss_weight": {"loss.log_s_arcface": 4.6052},
@@ -149,6 +150,9 @@ def test_the_real_runs_choose_on_voices_held_out_and_never_on_those_of_tests():
     assert libri.data.root != libri.data.test_root is not None
     assert (libri.data.block, libri.model.width, libri.model.encoder_layers) == (8.0, 128, 4)
     assert libri.model.frames_per_second == 12.5
+    # Conversations of overlap .2 without rooms and noise, in blocks and on the way.
+    assert (libri.data.test_sound, libri.simulation.overlap) == (("plain",), 0.2)
+    assert (libri.data.test_speakers, libri.data.test_seconds) == ((2, 3), (8.0, 64.0))
     assert (real.data.real, real.train.init_from) == (0.75, "runs/librispeech")
 
 

@@ -26,7 +26,7 @@ from affect.data.turn_taking import overlap_ratio
 from affect.data.voices import Voices
 from affect.task import TRAIN, VALID, Batch, Key, Row
 from affect.tasks.diarization.config import SAMPLING_RATE, Diarization
-from affect.tasks.diarization.corpus import CONVERSATION, EXAMPLE, RECORDING, WINDOW, DiarizationCorpus, windows_of
+from affect.tasks.diarization.corpus import EXAMPLE, PLAIN, RECORDING, WINDOW, DiarizationCorpus, windows_of
 from affect.tasks.diarization.examples import Block, Example, collated
 from affect.tasks.diarization.measures import TURNS
 
@@ -41,7 +41,7 @@ class Blocks:
         self.frame = recipe.model.frame
         self.size = round(recipe.data.block * SAMPLING_RATE)
         self.numbers = {name: place for place, name in enumerate(corpus.training.speakers)}
-        self._simulators: dict[tuple[str, int], Simulator] = {}
+        self._simulators: dict[tuple[str, int, bool], Simulator] = {}
 
     @property
     def frames(self) -> int:
@@ -82,7 +82,7 @@ class Blocks:
         """Return a block and another one of its conversation: which is which, chance decides."""
         if row["kind"] == EXAMPLE:
             seconds = 2 * self.recipe.data.block
-            whole = self._simulator("training", 0).conversation(key.seed, key.epoch, row["place"], seconds)
+            whole = self._simulator("training").conversation(key.seed, key.epoch, row["place"], seconds)
             heard = [(half.samples, half.turns) for half in (whole.block(start, self.size) for start in (0, self.size))]
         else:
             windows, partners = self._windows
@@ -125,21 +125,24 @@ class Blocks:
         if row["kind"] == WINDOW:
             window = self._windows[0][self._window(row, Key(seed=self.recipe.data.test_seed, epoch=0))]
             return sound_of(window), in_seconds(sample_turns_of(window)), None
-        part = row["id"].rpartition("_")[0] if row["kind"] == CONVERSATION else "training"
-        kind = "training" if row["kind"] != CONVERSATION else "validation" if part == VALID else "test"
-        simulator = self._simulator(kind, row["speakers"])
+        # Plain conversations are those that others are, but for how they sound.
+        part = "training" if row["kind"] == EXAMPLE else row["id"].rpartition("_")[0].removesuffix(f"_{PLAIN}")
+        voices = part if part == "training" else "validation" if part == VALID else "test"
+        simulator = self._simulator(voices, row["speakers"], plain=row["kind"] == PLAIN)
         seed, epoch = self.recipe.data.test_seed, zlib.crc32(part.encode()) >> 1
         made = simulator.conversation(seed, epoch, row["place"], row["length"])
         return made.samples, in_seconds(made.turns), None
 
-    def _simulator(self, kind: str, speakers: int) -> Simulator:
+    def _simulator(self, kind: str, speakers: int = 0, *, plain: bool = False) -> Simulator:
         """Return what simulates conversations of the voices of a kind, of `speakers` each (0: as the recipe says)."""
-        if (kind, speakers) not in self._simulators:
+        if (kind, speakers, plain) not in self._simulators:
             voices: Voices = getattr(self.corpus, kind)
             rules = self.recipe.simulation
             rules = rules if not speakers else replace(rules, speakers=(speakers, speakers))
-            self._simulators[kind, speakers] = Simulator(voices, rules)
-        return self._simulators[kind, speakers]
+            if plain:
+                rules = replace(rules, distance=(1.0, 1.0), moves=0.0, reverberation=0.0, noise=0.0)
+            self._simulators[kind, speakers, plain] = Simulator(voices, rules)
+        return self._simulators[kind, speakers, plain]
 
 
 def reference(name: str, samples: Samples, turns: Sequence[Turn], uem: Sequence[Span] | None) -> Row:

@@ -66,10 +66,10 @@ def beside_trivial(study: Study) -> Section:
             shown = [number(rate(name, rows)) for name in (*_PARTS, "counted")]
             lines.append([part if model == NETWORK else "", model.replace("_", " "), *shown])
     words = (
-        "*Silence* never hears anybody, *one speaker* always hears one, *oracle speech* knows when somebody speaks and "
-        "calls everybody by one name: **what is not well below it does not tell speakers apart**. The DER by counts is "
-        "not the usual one: it counts in each frame how many speakers there are too many or too few, whoever they are, "
-        "and divides by all frames. See what silence has by it."
+        "*Silence* never hears anybody, *one speaker* always hears one, *all speakers* always hears everybody, *oracle "
+        "speech* knows when somebody speaks and calls everybody by one name: **what is not well below it does not tell "
+        "speakers apart**. The DER by counts is not the usual one: it counts in each frame how many speakers there are "
+        "too many or too few, whoever they are, and divides by all frames. See what silence has by it."
     )
     table = grid(["part", "model", *_HEAD, _MEASURE["counted"].shown], lines, left={1})
     return Section(title="Beside trivial diarizations", markdown=f"{words}\n\n{table}\n\n{_own_metric(study)}")

@@ -8,6 +8,7 @@ from affect.config import from_dict
 from affect.tables import inside
 from affect.task import Task
 from affect.tasks.diarization.config import SAMPLING_RATE, Model, Online
+from affect.tasks.diarization.measures import KINDS
 from affect.usage import Card
 
 _USE = """## Intended use
@@ -65,6 +66,7 @@ class DiarizationCard(Task):
             command="MEETING.wav",
             program="\n".join(program),
             use=_USE.format(limits=_EXAMPLE if example else _LIMITS),
+            metric_args={name: {"collar": 0.0, "skip_overlap": False} for name in ("der", *KINDS)},
             licence="apache-2.0" if whole else Card.licence,
             licence_note=_OPEN if whole else Card.licence_note,
             tags=("speaker-diarization", "diarization", "affect"),

@@ -170,6 +170,8 @@ class Loss:
     """The learning rate of both s, without decay; optim.lr when not given, at which they barely move."""
     mask_prob: float = 0.5
     """Probability that the pseudo-speaker stands for one of a block's speakers, who is not enrolled."""
+    masked: Literal["one", "some"] = "one"
+    """How many are not enrolled with `mask_prob`: one, or any number from one to all, each as often."""
     empty: float = 0.25
     """Probability that nobody is enrolled, as at the start of a recording; it comes before `mask_prob`."""
     reference_seconds: float = 0.5
@@ -288,6 +290,9 @@ class Data:
     """Conversations of each test part: one for each number of speakers and each length."""
     test_speakers: tuple[int, ...] = (2, 3)
     test_seconds: tuple[float, ...] = (8.0, 64.0)
+    test_sound: tuple[Literal["trained", "plain"], ...] = ("trained",)
+    """How tests' conversations sound. trained: as training's; plain: all speakers at 1 m, without a room or noise, in
+    parts whose names end so. The first is validation's, too."""
     test_seed: int = 1
     """Of the conversations of validation and tests, which are the same for every seed of the recipe."""
     recordings: str | None = None
@@ -317,6 +322,8 @@ class Data:
         require(counts, "data.test_speakers", "be numbers of speakers", self.test_speakers)
         lengths = bool(self.test_seconds) and min(self.test_seconds) > 0
         require(lengths, "data.test_seconds", "be seconds", self.test_seconds)
+        sounds = 0 < len(self.test_sound) == len({*self.test_sound})
+        require(sounds, "data.test_sound", "be trained, plain or both", self.test_sound)
         if self.recordings is None:
             must = "be left out without data.recordings"
             require(self.real == 0, "data.real", must, self.real)
@@ -394,6 +401,8 @@ NEEDS: tuple[Need, ...] = (
     ("be left out without loss.contrastive", lambda r: r.loss.contrastive, ("loss.temperature",)),
     ("be left out without model.name=ours", lambda r: r.model.name == "ours", ("loss.reference_seconds",)),
     ("be left out with loss.empty=1, which enrols nobody", lambda r: r.loss.empty < 1, ("loss.mask_prob",)),
+    ("be left out where nobody is enrolled (loss.empty), or all are (loss.mask_prob)",
+     lambda r: r.loss.empty < 1 and r.loss.mask_prob, ("loss.masked",)),
     ("be left out without data.voices=generated", lambda r: r.data.voices == "generated",
      ("data.generated", "data.voice_seconds", "data.generator_seed")),
     ("be left out without data.voices=folder, or with data.table", lambda r: _by_name(r.data),

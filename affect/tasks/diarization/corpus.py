@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 EXAMPLE, WINDOW, CONVERSATION, RECORDING = "example", "window", "conversation", "recording"
-"""Kinds of rows: two blocks of a conversation, two windows of a recording; a whole conversation, a whole recording."""
+PLAIN = "plain"
+"""Kinds of rows: two blocks of a conversation, two windows of a recording; a whole conversation, a whole recording; a
+conversation without distances, rooms and noise."""
 REAL = "real_"
 """What names of parts begin with that are of recordings."""
 _KEPT = 5
@@ -111,16 +114,18 @@ def parts_of(corpus: DiarizationCorpus, recipe: Diarization) -> DatasetDict:
     examples += [_row(f"{WINDOW}{k}", seconds, WINDOW, k) for k in range(real)]
     low, high = recipe.simulation.speakers
     counts = [low + k % (high - low + 1) for k in range(data.valid)]
-    parts = {TRAIN: _part(examples), VALID: _conversations(VALID, data.valid_seconds, counts)}
+    kinds = {"trained": CONVERSATION, "plain": PLAIN}
+    parts = {TRAIN: _part(examples)}
+    parts[VALID] = _conversations(VALID, data.valid_seconds, counts, kinds[data.test_sound[0]])
     for kind, own in (("training", corpus.training), ("validation", corpus.validation)):
         if high > len(own):
             raise AffectError(f"simulation.speakers asks for {high} speakers of {len(own)} {kind} voices")
     for number in data.test_speakers:
         if number > len(corpus.test):
             raise AffectError(f"data.test_speakers asks for {number} speakers of {len(corpus.test)} test voices")
-        for seconds in data.test_seconds:
-            name = f"test_{number}_speakers_{seconds:g}s"
-            parts[name] = _conversations(name, seconds, [number] * data.test)
+        for seconds, sound in product(data.test_seconds, data.test_sound):
+            name = f"test_{number}_speakers_{seconds:g}s{'' if sound == 'trained' else f'_{sound}'}"
+            parts[name] = _conversations(name, seconds, [number] * data.test, kinds[sound])
     if corpus.recordings is not None:
         table = corpus.recordings.recordings
         places: dict[str, list[int]] = {}
@@ -145,8 +150,8 @@ def windows_of(corpus: DiarizationCorpus, data: Data) -> tuple[Dataset, Partners
     return made, Partners(made)
 
 
-def _conversations(name: str, seconds: float, speakers: Sequence[int]) -> Dataset:
-    return _part(_row(f"{name}_{k}", seconds, CONVERSATION, k, count) for k, count in enumerate(speakers))
+def _conversations(name: str, seconds: float, speakers: Sequence[int], kind: str) -> Dataset:
+    return _part(_row(f"{name}_{k}", seconds, kind, k, count) for k, count in enumerate(speakers))
 
 
 def _row(name: str, seconds: float, kind: str, place: int, speakers: int = 0) -> dict[str, object]:

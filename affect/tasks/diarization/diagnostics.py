@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from affect.findings import Flag
 from affect.metrics import chance
-from affect.tasks.diarization.config import ACTIVITY, CANDIDATES, SPEAKER, VOICES, Loss, Model
+from affect.tasks.diarization.config import ACTIVITY, CANDIDATES, SPEAKER, VOICES, Diarization, Loss, Model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Probabilities from which on a slot is held to speak, that are tried."""
+CONTRASTIVE = "speakers"
+"""The name of the contrastive term, whose value is with the means where it is compared with chance."""
 _AT_CHANCE = 0.97
 """A loss that is over this share of what chance gives has learned nothing."""
 _CONSTANT = 0.02
@@ -111,14 +113,17 @@ def _of_weights(outputs: Outputs, loss: Loss) -> Sums:
     return {f"weight_{name}": (weights[:, k].sum(), rows) for k, name in enumerate((loss.activity, "arcface"))}
 
 
-def chances(means: Mapping[str, float], loss: Loss, speakers: int, width: int) -> dict[str, float]:
-    """Return what the losses among `means` come to by chance.
+def chances(means: Mapping[str, float], recipe: Diarization, speakers: int) -> dict[str, float]:
+    """Return what the losses among `means` come to by chance, with so many training `speakers`.
 
-    Of activity it is the entropy of its rate, of ArcFace that of a table of so many `speakers` and a `width`.
+    Of activity it is the entropy of its rate, of ArcFace that of embeddings that know nothing, and of the contrastive
+    loss that of those that are all alike.
     """
     levels = {"bce": chance.entropy(means["positive_rate"])} if "positive_rate" in means else {}
     if "arcface" in means:
-        levels["arcface"] = chance.arcface(speakers, loss.scale, loss.margin, width)
+        levels["arcface"] = chance.arcface(speakers, recipe.loss.scale, recipe.loss.margin, recipe.model.width)
+    if CONTRASTIVE in means and speakers:
+        levels[CONTRASTIVE] = chance.contrastive(recipe.train.batch * means["compared_speakers"], speakers)
     return levels
 
 
@@ -134,10 +139,10 @@ def best_threshold(means: Mapping[str, float]) -> tuple[float, float]:
     return least, rates[least]
 
 
-def flags(means: Mapping[str, float], loss: Loss, speakers: int, width: int, where: str) -> list[Flag]:
+def flags(means: Mapping[str, float], recipe: Diarization, speakers: int, where: str) -> list[Flag]:
     """Return what looks wrong of the means of a step's diagnostics, which `where` names (a run, a step)."""
     signs = []
-    for name, level in chances(means, loss, speakers, width).items():
+    for name, level in chances(means, recipe, speakers).items():
         if means[name] >= _AT_CHANCE * level > 0:
             evidence = f"{name} {means[name]:.3f}, chance {level:.3f}"
             signs.append(Flag("a loss at chance", where, evidence, _CHANCE_ADVICE[name], size=means[name] / level))
@@ -155,4 +160,5 @@ def flags(means: Mapping[str, float], loss: Loss, speakers: int, width: int, whe
 _CHANCE_ADVICE = {
     "bce": "the model predicts how often slots speak and nothing else: are they told apart by their embeddings?",
     "arcface": "embeddings tell no speakers apart: can the representation see when each speaks?",
+    CONTRASTIVE: "embeddings tell no speakers apart: does each speak long enough in both blocks?",
 }

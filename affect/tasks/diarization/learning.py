@@ -19,16 +19,14 @@ from affect.task import TRAIN, VALID
 from affect.tasks.diarization import diagnostics
 from affect.tasks.diarization.breakdown import rate, rows_of
 from affect.tasks.diarization.config import Diarization, Loss
-from affect.tasks.diarization.trivial import NAMES
+from affect.tasks.diarization.diagnostics import CONTRASTIVE
+from affect.tasks.diarization.trivial import ALL_SPEAKERS, NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from affect.report.study import Study
-
-CONTRASTIVE = "speakers"
-"""The name of the contrastive term."""
 
 Means = dict[str, float]
 Series = list[tuple[int, Means]]
@@ -43,13 +41,19 @@ _WITHOUT = (
 
 
 def series(steps: Sequence[Mapping[str, Any]]) -> Series:
-    """Return the diagnostics of a run's steps, those that are complete and finite."""
-    records = [(int(step["step"]), inside(dict(step), "diagnostics")) for step in steps]
+    """Return the diagnostics of a run's steps, those that are complete and finite, with the contrastive loss."""
+    records = [(int(step["step"]), _means(dict(step))) for step in steps]
     return [
         (step, {name: float(value) for name, value in means.items()})
         for step, means in records
         if "bce" in means and all(map(finite, means.values()))
     ]
+
+
+def _means(step: dict[str, Any]) -> dict[str, Any]:
+    means, own = inside(step, "diagnostics"), inside(step, "terms")
+    there = CONTRASTIVE in own and "compared_speakers" in means
+    return {**means, CONTRASTIVE: own[CONTRASTIVE]} if there else means
 
 
 def average(records: Series) -> Means:
@@ -66,11 +70,11 @@ def ends(records: Series) -> tuple[Means, Means]:
 
 def chances(means: Means, study: Study, recipe: Diarization) -> dict[str, float]:
     """Return what the losses come to by chance."""
-    return diagnostics.chances(means, recipe.loss, speakers_of(study), recipe.model.width)
+    return diagnostics.chances(means, recipe, speakers_of(study))
 
 
 def speakers_of(study: Study) -> int:
-    """Return how many training speakers a table has."""
+    """Return how many training speakers there are."""
     count = inside(study.environment, "voices").get("training")
     return count if isinstance(count, int) else 0
 
@@ -81,7 +85,7 @@ def flags(study: Study, recipe: Diarization) -> Iterator[Flag]:
         if not (records := series(run.steps)):
             continue
         first, last = ends(records)
-        yield from diagnostics.flags(last, recipe.loss, speakers_of(study), recipe.model.width, run.name)
+        yield from diagnostics.flags(last, recipe, speakers_of(study), run.name)
         weights = {name: (first[name], last[name]) for name in last if name.startswith("weight_") and name in first}
         moved = [abs(math.log(now / then)) for then, now in weights.values()]
         if recipe.loss.learned and moved and max(moved) < _MOVED:
@@ -158,10 +162,9 @@ def _called(term: str) -> str:
 
 
 def _weight_of(term: str, study: Study, recipe: Diarization) -> float:
-    if term == CONTRASTIVE:
-        return recipe.loss.contrastive
     recorded = averages(study)
-    return weight("arcface" if term.startswith("arcface") else "bce", recipe.loss, recorded[1] if recorded else {})
+    name = term if term == CONTRASTIVE else "arcface" if term.startswith("arcface") else "bce"
+    return weight(name, recipe.loss, recorded[1] if recorded else {})
 
 
 def _losses(study: Study, recipe: Diarization, first: Means, last: Means) -> str:
@@ -174,18 +177,21 @@ def _losses(study: Study, recipe: Diarization, first: Means, last: Means) -> str
         rows.append([_NAMES[name], *shown, *(f"{value:.3g}" for value in weights)])
     head = ["loss", "at first", "at last", "chance", "of chance", "weight at first", "weight at last"]
     words = (
-        "*Chance* is what a model comes to that knows only how often somebody speaks (the entropy of that rate), and "
-        "for ArcFace one whose embeddings know nothing, at this scale, margin and number of speakers: **a loss near it "
-        "has learned nothing, however low it looks**. Where weights are learned, a loss is multiplied by exp(-s)."
+        "*Chance* is what a model comes to that knows only how often somebody speaks (the entropy of that rate), for "
+        "ArcFace one whose embeddings know nothing, at this scale, margin and number of speakers, and for the "
+        "contrastive loss one whose embeddings are all alike: **a loss near it has learned nothing, however low it "
+        "looks**. Where weights are learned, a loss is multiplied by exp(-s)."
     )
     return f"{words}\n\n{grid(head, rows)}"
 
 
-_NAMES = {"bce": "activity (cross entropy)", "arcface": "ArcFace"}
+_NAMES = {"bce": "activity (cross entropy)", "arcface": "ArcFace", CONTRASTIVE: "contrastive"}
 
 
 def weight(name: str, loss: Loss, means: Means) -> float:
     """Return what a loss is multiplied by: exp(-s), as recorded where s is learned."""
+    if name == CONTRASTIVE:
+        return loss.contrastive
     recorded = means.get(f"weight_{loss.activity if name == 'bce' else name}")
     if recorded is not None:
         return recorded
@@ -270,7 +276,9 @@ def _errors(study: Study, axes: Axes) -> None:
             )
             label = None if course else label
     rows = rows_of(study, VALID) if VALID in study.evaluations else []
-    for place, name in enumerate(NAMES if rows else ()):
+    # That of all speakers always is over 1: curves beside it would be flat.
+    names = [name for name in NAMES if name != ALL_SPEAKERS]
+    for place, name in enumerate(names if rows else ()):
         level = rate("der", rows_of(study, VALID, name))
         axes.axhline(level, color=GREY, ls=DASHES[place + 1], lw=1.3, label=name.replace("_", " "))
     axes.set(title="DER (lower is better)", xlabel="epoch", xlim=(0, None))

@@ -35,6 +35,10 @@ _SAME_VOICES = (
     "> **Validation's conversations are of training voices** (data.held_out 0): the checkpoint was chosen by them, and "
     "no design should be; `--data.held_out 15` leaves voices out for it."
 )
+_PLAIN = (
+    "> **Plain conversations.** In parts whose names end in `_plain`{valid} all speakers are at 1 m, without a room or "
+    "noise, and take turns as in training ({turns}): how training's sound is in the recipe's `simulation`."
+)
 _WORDS = (
     "> A row is a whole recording or conversation, diarized as a stream that begins without any known speaker. "
     "**DER**, the diarization error rate, is the time that is wrong (speech missed, speech where there is none, speech "
@@ -52,7 +56,7 @@ class DiarizationReport(Task):
 
     def sections(self, study: Study) -> Sequence[Section]:
         """Return trivial diarizations, where errors are, what limits, timelines, learning, and report 004's claims."""
-        notes = [note for note in (self._generated(study), self._voices(), _WORDS) if note]
+        notes = [note for note in (self._generated(study), self._voices(), self._plain(), _WORDS) if note]
         sections = [Section(markdown=note) for note in notes]
         predicted = bool(tested(study))
         if predicted:
@@ -71,6 +75,12 @@ class DiarizationReport(Task):
 
     def _voices(self) -> str:
         return _SAME_VOICES if not self.recipe.data.held_out else ""
+
+    def _plain(self) -> str:
+        sounds, rules = self.recipe.data.test_sound, self.recipe.simulation
+        turns = f"overlap {rules.overlap:g}" if rules.fitted is None else f"fitted to {rules.fitted}"
+        valid = ", and in validation," if sounds[0] == "plain" else ""
+        return _PLAIN.format(valid=valid, turns=turns) if "plain" in sounds else ""
 
     def flags(self, study: Study) -> Iterator[Flag]:
         """Yield diarizations that know nothing, losses at chance, and speakers that are split, joined or lost."""

@@ -67,13 +67,16 @@ def assign(
 def _enrolled(
     speaks: NDArray[np.bool_], enrollable: NDArray[np.bool_], loss: Loss, random: Generator | None
 ) -> NDArray[np.bool_]:
-    """Return who is enrolled [K]: nobody, all but one of those who speak, or all who can be."""
+    """Return who is enrolled [K]: nobody, all but one or some of those who speak, or all who can be."""
     if random is None or random.random() < loss.empty:
         return np.zeros_like(enrollable)
     enrolled = enrollable.copy()
     there = np.flatnonzero(speaks & enrollable)
     if len(there) and random.random() < loss.mask_prob:
-        enrolled[random.choice(there)] = False
+        if loss.masked == "one":
+            enrolled[random.choice(there)] = False
+        else:
+            enrolled[random.choice(there, random.integers(1, len(there) + 1), replace=False)] = False
     return enrolled
 
 

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from affect.tasks.diarization.blocks import Blocks
 
 Spans = Sequence[tuple[float, float]]
-SILENCE, ONE_SPEAKER, ORACLE_SPEECH = "silence", "one_speaker", "oracle_speech"
+SILENCE, ONE_SPEAKER, ALL_SPEAKERS, ORACLE_SPEECH = "silence", "one_speaker", "all_speakers", "oracle_speech"
 _WAYS: dict[str, Callable[[Sequence[Turn], Spans], Iterable[Segment]]] = {
     SILENCE: lambda turns, uem: trivial.silence(turns),
     ONE_SPEAKER: lambda turns, uem: trivial.one_speaker(turns, uem),
+    ALL_SPEAKERS: lambda turns, uem: trivial.all_speakers(turns, uem),
     ORACLE_SPEECH: lambda turns, uem: trivial.oracle_speech(turns),
 }
-"""Nobody ever; one speaker always; one speaker whenever somebody speaks: the hard one."""
+"""Nobody ever; one speaker always; all always; one speaker whenever somebody speaks: the hard one."""
 NAMES = tuple(_WAYS)
 
 

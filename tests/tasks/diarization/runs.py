@@ -52,7 +52,7 @@ def told(fault: str = "", share: float = 1.0, arcface: float | None = None) -> d
         "positive_rate": rate, "active_slots": 2.0, "taught_slots": 3.0, "predicted_mean": rate,
         "predicted_square": rate**2 + spread**2, "predicted_active": rate + spread,
         "predicted_silent": rate - spread / 4,
-        "bce": chance.entropy(rate) * (1.0 if fault == "chance" else 1 - 0.7 * share),
+        "bce": chance.entropy(rate) * (1.0 if fault == "chance" else 1 - 0.7 * share), "compared_speakers": 2.5,
     }  # fmt: skip
     means |= {f"der_{100 * each:.0f}": 0.3 + abs(each - best) for each in THRESHOLDS}
     if arcface is not None:
@@ -87,7 +87,8 @@ def events(fault: str, diagnosed: bool, arcface: float | None, ders: tuple[float
     """Return the lines of a log, ten steps an epoch."""
     count, lines = 10 * len(ders), []
     for step in range(1, count + 1):
-        terms = {"bce": 0.6 - 0.4 * step / count, "speakers": 2.0 - 1.5 * step / count}
+        alike = chance.contrastive(2.5 * RECIPE.train.batch, 40)
+        terms = {"bce": 0.6 - 0.4 * step / count, "speakers": alike if fault == "alike" else 2.0 - 1.5 * step / count}
         line = {"event": "step", "step": step, "epoch": (step - 1) // 10, "loss": sum(terms.values()), "terms": terms}
         line |= {"grad_norm": 1.0 + 0.01 * (step % 7), "undefined": []}
         if diagnosed and step % 2 == 0:

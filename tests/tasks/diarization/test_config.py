@@ -106,6 +106,7 @@ CASES = [
     ("loss.temperature", 0.2, {"loss.contrastive": 0.0}, {}),
     ("loss.reference_seconds", 0.2, REPORT, {}),
     ("loss.mask_prob", 0.2, {"loss.empty": 1.0}, {}),
+    ("loss.masked", "some", {"loss.mask_prob": 0.0}, {}),
     ("data.generated", [3, 2], FOLDER, {}),
     ("data.voice_seconds", 9.0, FOLDER, {}),
     ("data.generator_seed", 4, FOLDER, {}),
@@ -126,7 +127,8 @@ ALWAYS = {
                                    "decoder_layers", "dropout", "slots", "padding")),
     *(f"loss.{name}" for name in ("activity", "divide_by", "log_s_bce", "empty", "pseudo_weight")),
     *(f"data.{name}" for name in ("voices", "root", "name", "held_out", "block", "examples", "valid", "valid_seconds",
-                                  "test", "test_speakers", "test_seconds", "test_seed", "recordings")),
+                                  "test", "test_speakers", "test_seconds", "test_sound", "test_seed",
+                                  "recordings")),
     *(f"simulation.{name}" for name in ("speakers", "fitted", "distance", "moves", "reverberation", "noise")),
 }  # fmt: skip
 BY_SECTION = {
@@ -163,6 +165,7 @@ def test_every_field_is_looked_at():
         ({"data.layout": "rttm_folder"}, "data.layout must be left out without data.recordings"),
         ({"data.test_speakers": []}, "data.test_speakers must be numbers of speakers"),
         ({"data.test_seconds": [0.0]}, "data.test_seconds must be seconds"),
+        ({"data.test_sound": []}, "data.test_sound must be trained, plain or both"),
         ({"data.test_root": "x"}, "data.test_root must be left out with data.voices=generated"),
         ({"data.table": "x"}, "data.table must be left out with data.voices=generated"),
         ({"data.voices": "drawn"}, "data.voices must be "),

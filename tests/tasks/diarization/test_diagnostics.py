@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from affect.metrics import chance
-from affect.tasks.diarization.config import ACTIVITY, CANDIDATES, SPEAKER, VOICES, Loss, Model
+from affect.tasks.diarization.config import ACTIVITY, CANDIDATES, SPEAKER, VOICES, Diarization, Loss, Model
 from affect.tasks.diarization.diagnostics import THRESHOLDS, best_threshold, chances, deviation, flags, sums
 
 MODEL = Model(slots=3)
 PLAIN = Loss()
+RECIPE = Diarization()
 SLOTS = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 0]]).float()
 
 
@@ -46,7 +47,7 @@ def test_a_perfect_block_is_told_as_one():
     assert (found["predicted_active"], found["predicted_silent"]) == (pytest.approx(1), pytest.approx(0))
     assert all(found[f"der_{100 * t:.0f}"] == 0 for t in THRESHOLDS)
     assert deviation(found) == pytest.approx(0.5)
-    assert flags(found, Loss(), 0, 16, "step 1") == []
+    assert flags(found, RECIPE, 0, "step 1") == []
 
 
 def test_errors_of_frames_by_hand():
@@ -69,9 +70,9 @@ def test_silence_is_flagged():
     logits, targets = block()
     base = torch.full_like(logits, math.log(0.5 / 0.5))
     found = means(base, targets)
-    level = chances(found, Loss(), 0, 16)["bce"]
+    level = chances(found, RECIPE, 0)["bce"]
     assert level == chance.entropy(found["positive_rate"]) == pytest.approx(found["bce"])
-    signs = {flag.kind: flag for flag in flags(found, Loss(), 0, 16, "step 9")}
+    signs = {flag.kind: flag for flag in flags(found, RECIPE, 0, "step 9")}
     assert set(signs) >= {"a loss at chance", "constant output"}
     assert signs["a loss at chance"].evidence == "bce 0.693, chance 0.693"
 
@@ -89,9 +90,10 @@ def test_arcface_beside_chance_is_of_its_scale():
         found = means(rows[ACTIVITY], labels, loss, **{SPEAKER: rows[SPEAKER]})
         assert found["valid_speakers"] == 4
         assert found["speakers_right"] < 0.15
-        assert found["arcface"] == pytest.approx(chances(found, loss, 30, 64)["arcface"], rel=0.08)
-    found["arcface"] = chances(found, loss, 30, 64)["arcface"]
-    assert [flag.evidence.split()[0] for flag in flags(found, loss, 30, 64, "step 1")] == ["arcface"]
+        recipe = Diarization(model=Model(width=64), loss=loss)
+        assert found["arcface"] == pytest.approx(chances(found, recipe, 30)["arcface"], rel=0.08)
+    found["arcface"] = chances(found, recipe, 30)["arcface"]
+    assert [flag.evidence.split()[0] for flag in flags(found, recipe, 30, "step 1")] == ["arcface"]
 
 
 def test_the_focal_loss_is_looked_at_as_probabilities():
@@ -106,7 +108,7 @@ def test_another_threshold_is_told():
     found = means(logits - 3.5, targets)
     assert best_threshold(found) == (pytest.approx(0.1), 0.0)
     assert found["der_50"] == 1.0
-    signs = flags(found, Loss(), 0, 16, "step 2")
+    signs = flags(found, RECIPE, 0, "step 2")
     assert [flag.kind for flag in signs] == ["a loss at chance", "another threshold is better"]
 
 

@@ -66,12 +66,21 @@ def test_notes_say_what_scores_are_of(tmp_path):
     study = written(tmp_path / "runs", recipe=replace(RECIPE, data=data))
     notes = "".join(section.markdown for section in study.task.sections(study) if not section.title)
     assert "training voices" in notes and "Generated voices" not in notes
+    assert "Plain conversations" not in notes
+
+
+@pytest.mark.parametrize(("sounds", "validation"), [(("plain",), True), (("trained", "plain"), False)])
+def test_a_note_says_how_plain_conversations_sound(tmp_path, sounds, validation):
+    study = written(tmp_path / "runs", recipe=replace(RECIPE, data=Data(held_out=4, test_sound=sounds)))
+    notes = "".join(section.markdown for section in study.task.sections(study) if not section.title)
+    assert "at 1 m, without a room or noise" in notes and "overlap 0.2" in notes
+    assert ("and in validation" in notes) == validation
 
 
 def test_every_trivial_model_is_beside_the_network_in_all_tables(plain):
     lines = cells(titled(plain, "Beside trivial diarizations").markdown, "part")
     models = [line[1] for line in lines[1:]]
-    assert models == 4 * ["network", "silence", "one speaker", "oracle speech"]
+    assert models == 4 * ["network", "silence", "one speaker", "all speakers", "oracle speech"]
     silence = next(line for line in lines if line[1] == "silence")
     assert silence[2:7] == ["1.000", "1.000", "0.000", "0.000", "1.000"]
     assert plain.baselines == sorted(NAMES)
@@ -162,11 +171,13 @@ def test_silence_has_a_timeline():
 def test_losses_are_beside_chance_with_their_weights(tmp_path):
     study = written(tmp_path / "runs", arcface=5.0, recipe=LEARNED)
     text = titled(study, "How it learned").markdown
-    (_, bce, arcface) = cells(text, "loss")
+    (_, bce, arcface, contrastive) = cells(text, "loss")
     assert bce[3] == f"{chance.entropy(0.2):.3f}"
     level = chance.arcface(40, 32.0, 0.2, LEARNED.model.width)
     assert arcface[1:5] == ["5.000", "5.000", f"{level:.3f}", f"{500 / level:.0f} %"]
     assert arcface[5:] == ["0.107", "0.2"]
+    level = chance.contrastive(2.5 * LEARNED.train.batch, 40)
+    assert contrastive == ["contrastive", "1.900", "0.500", f"{level:.3f}", f"{50 / level:.0f} %", "1", "1"]
     lines = cells(text, "term")
     assert [line[0] for line in lines[1:]] == ["bce (activity)", "speakers (contrastive)"]
     assert [line[4] for line in lines[1:]] == ["28 %", "72 %"], "of .213 and .550"
@@ -184,13 +195,14 @@ def test_without_diagnostics_it_says_how_to_get_them(tmp_path):
 
 def test_the_learning_curve_is_beside_trivial_diarizations_and_chance(plain):
     figure = learning.curves(plain, plain.task.recipe)
-    errors, loss = figure.axes
+    errors, loss, contrastive = figure.axes
     drawn = {line.get_label(): line.get_ydata() for line in errors.lines}
-    assert list(drawn) == ["train", "valid", "silence", "one speaker", "oracle speech"]
+    assert list(drawn) == ["train", "valid", "silence", "one speaker", "oracle speech"], "not those far above"
     assert drawn["silence"][0] == 1 and list(drawn["valid"]) == [0.9, 0.45, 0.4]
     rows = [trivially(row, "oracle_speech") for row in plain.system("valid").rows()]
     assert drawn["oracle speech"][0] == pytest.approx(breakdown.rate("der", rows))
-    assert {line.get_label() for line in loss.lines} == {"loss", "chance"}
+    for axes in (loss, contrastive):
+        assert {line.get_label() for line in axes.lines} == {"loss", "chance"}
 
 
 def test_the_five_measures_say_what_the_run_has(tmp_path):
@@ -253,6 +265,7 @@ def test_an_unstable_run_is_no_stable_training(tmp_path):
         ("joined", {"speakers are not told apart", "speakers miscounted"}),
         ("long", {"long recordings are worse", "speakers are not told apart", "speakers miscounted"}),
         ("chance", {"a loss at chance"}),
+        ("alike", {"a loss at chance"}),
         ("constant", {"constant output"}),
         ("threshold", {"another threshold is better"}),
     ],

@@ -43,6 +43,13 @@ def test_nobody_is_enrolled_or_one_is_left_out_as_often_as_the_loss_says(empty, 
     assert shares[1] == pytest.approx((1 - empty) * mask_prob, abs=0.06)
 
 
+def test_any_number_is_left_out_as_often():
+    loss = {"empty": 0.1, "mask_prob": 0.6, "masked": "some"}
+    new = [np.isfinite(given(seed=k, **loss).candidates).any(1).sum() for k in range(600)]
+    shares = np.bincount(new, minlength=4) / len(new)
+    assert shares.tolist() == pytest.approx([0.36, 0.18, 0.18, 0.28], abs=0.06)
+
+
 def test_without_chance_nobody_is_enrolled():
     slots = assign(SPOKEN, EVERYBODY, OURS, Loss(), None)
     assert slots.slots.tolist() == [PSEUDO] + [EMPTY] * 5

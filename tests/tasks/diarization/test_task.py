@@ -14,6 +14,7 @@ import torch
 from affect import keyed, tasks
 from affect.data.activity import in_seconds
 from affect.data.rttm import write_rttm
+from affect.data.simulation import Simulation
 from affect.data.simulator import Simulator
 from affect.errors import AffectError
 from affect.task import LOG_VARIANCE, Batch, Key, Outputs
@@ -137,6 +138,27 @@ def test_what_is_tested_is_the_same_for_every_seed(voices_root):
             assert one[1], row
             seen.append(one[0].tobytes()[:4000])
     assert len({*seen}) == len(seen)
+
+
+def test_plain_conversations_are_those_in_a_room_but_for_their_sound(voices_root):
+    simulation = Simulation(speakers=(2, 3), turn=(0.3, 1.0), gap=0.5, noise=1.0, reverberation=1.0)
+    data = small.data(voices_root, test_sound=("plain", "trained"))
+    task = small.task(voices_root, data=data, simulation=simulation)
+    parts = task.datasets()
+    assert sorted(name for name in parts if name.endswith("_plain")) == [
+        "test_2_speakers_1.5s_plain",
+        "test_2_speakers_4s_plain",
+    ]
+    for plain, room in zip(parts["test_2_speakers_4s_plain"], parts["test_2_speakers_4s"], strict=True):
+        (clean, turns, _), (heard, same, _) = (task.blocks.recording(row) for row in (plain, room))
+        assert turns == same and not np.array_equal(clean, heard)
+        silent = np.ones(len(clean), bool)
+        for turn in turns:
+            silent[round(turn.start * 16_000) : round(turn.end * 16_000)] = False
+        assert not clean[silent].any() and np.any(heard[silent]) == silent.any()
+    # The first kind is validation's.
+    assert {row["kind"] for row in parts["valid"]} == {"plain"}
+    assert {row["kind"] for row in small.task(voices_root).datasets()["valid"]} == {"conversation"}
 
 
 def speakers_of(task: DiarizationTask, part: str) -> set[str]:
@@ -282,7 +304,7 @@ def test_baselines_are_of_every_test_part(voices_root, recordings):
     rows = with_recordings(voices_root, recordings).baselines()
     assert sorted(rows) == ["real_test", "real_valid", "test_2_speakers_1.5s", "test_2_speakers_4s"]
     for of in rows.values():
-        assert sorted(of) == ["one_speaker", "oracle_speech", "silence"]
+        assert sorted(of) == ["all_speakers", "one_speaker", "oracle_speech", "silence"]
         assert all(row["target"]["turns"] for row in of["silence"])
 
 
