@@ -182,6 +182,11 @@ def _one_run(ours: Study, theirs: Study) -> str:
     values = [[study.environment.get(name) for study in (ours, theirs)] for name in _HARDWARE]
     told = [f"{name} {a} and {b}" for name, (a, b) in zip(_HARDWARE, values, strict=True) if a != b]
     where = f" on other hardware ({', '.join(told)})" if told else ""
+    if names := [str(name) for study in (ours, theirs) for name in study.environment.get("not_keyed") or ()]:
+        return (
+            f"They are one recipe{where}, but what {names[0]} draws is not keyed by example, and follows how a batch "
+            "is cut: their differences may be chance."
+        )
     return f"They are the same run{where}: no setting that decides a result differs, and hardware decides none."
 
 

@@ -148,6 +148,13 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
+def note(folder: Path, **facts: Any) -> None:
+    """Add facts to what a run's environment.json says, where there is one."""
+    path = folder / "environment.json"
+    if path.is_file():
+        write_json(path, recipes.read(path, "environment") | facts)
+
+
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write rows as JSON lines to `path`, whole or not at all; NaN becomes null."""
     write_text(path, "".join(map(_line, rows)))

@@ -136,6 +136,8 @@ class Trainer:
             yield
         self.watches = False
         if names:
+            if run.engine.main:
+                run_dir.note(run.folder, not_keyed=names)
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             run.log(
                 logging.WARNING,

@@ -35,6 +35,7 @@ from tests.distributed.chance_worker import TEXTS
 from tests.inference.asking import ask
 from tests.models.test_text import write_encoders
 from tests.tasks.diarization import saved
+from tests.tasks.diarization import small as voices
 from tests.tasks.emotion import test_variants as variants
 from tests.tasks.multimodal_emotion import fusing, small
 from tests.tasks.talking_face import small as quality
@@ -47,6 +48,15 @@ DROPOUT = 0.1
 """The rate of every dropout here: masks follow the example, so that they are the CPU's on any device."""
 NEAR = 1e-5
 DEVICE = accelerator.register()
+
+
+def without_gradients(mode: torch.inference_mode) -> None:
+    mode._inference_mode_context = torch.no_grad()
+    mode._inference_mode_context.__enter__()
+
+
+# A tensor of this device can be none of that mode.
+torch.inference_mode.__enter__ = without_gradients
 
 
 @contextmanager
@@ -317,6 +327,27 @@ def test_talking_faces_train_go_on_and_predict_as_on_the_cpu(clips_root, tmp_pat
     assert_alike(tmp_path / "there", tmp_path / "here", "test")
 
 
+def test_a_diarizer_trains_goes_on_and_predicts_as_on_the_cpu(tmp_path, monkeypatch):
+    """Embeddings that are compared over the whole batch; each epoch is two steps of several micro-batches."""
+    voices.corpus(tmp_path / "voices")
+    base = voices.recipe(tmp_path / "voices", budget=4.0)
+
+    def begun(mode: Any, folder: str) -> Run:
+        recipe = replace(base, train=replace(base.train, mode=mode))
+        return voices.run(recipe, tmp_path / folder, only=("valid",))
+
+    with on("cpu"):
+        trainer.train(begun("hold", "here"))
+    with on(accelerator.NAME):
+        run = begun("replay", "there")
+        assert len(run.schedule.cut(0).ranks[0]) > 1
+        runs.interrupt(run, 3, monkeypatch)
+        trainer.train(begun(0.5, "there"))
+    assert runs.losses(tmp_path / "there") == pytest.approx(runs.losses(tmp_path / "here"), abs=NEAR)
+    found, wanted = (list(run_dir.read_rows(tmp_path / name, "valid")) for name in ("there", "here"))
+    assert [row["id"] for row in found] == [row["id"] for row in wanted]
+
+
 def test_a_task_of_another_package_trains_as_on_the_cpu(tmp_path):
     recipe = Activity(
         optim=Optim(lr=3e-2, schedule="constant", warmup=0.0),
@@ -423,19 +454,12 @@ def asked_on_both(run: Path, *files: Path, **named: Any) -> list[Any]:
         accelerator.waits.clear()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(device, "of_predictions", lambda there=there: there)
-            # A tensor of this device can be none of that mode.
-            patch.setattr(torch.inference_mode, "__enter__", without_gradients)
             bad, lines = ask(run, *files, **named)
         assert bad == 0
         given.append(lines)
     assert accelerator.waits, "it was asked"
     assert flat(given[1]) == pytest.approx(flat(given[0]), abs=2e-4)
     return given[0]
-
-
-def without_gradients(mode: torch.inference_mode) -> None:
-    mode._inference_mode_context = torch.no_grad()
-    mode._inference_mode_context.__enter__()
 
 
 def flat(value: Any) -> list[Any]:

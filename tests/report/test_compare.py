@@ -376,6 +376,7 @@ def test_runs_that_differ_in_hardware_alone_are_told_to_be_the_same(tmp_path: Pa
         ("bf16", {"world": 4, "precision": "bf16"}),
         ("torch", {"world": 4, "packages": {"torch": "2.11.0+cpu"}}),
         ("data", {"fingerprint": "other"}),
+        ("drawn", {"world": 4, "not_keyed": ["net.drop (Dropout)"]}),
     ):
         write_run(tmp_path / name, 1, BOTH, size=40, environment=same | facts)
     change = tmp_path / "rate"
@@ -389,7 +390,9 @@ def test_runs_that_differ_in_hardware_alone_are_told_to_be_the_same(tmp_path: Pa
         "They are the same run on other hardware (device None and NVIDIA H200, world 1 and 4): no setting that decides "
         "a result differs, and hardware decides none."
     ]
-    assert said("bf16") == said("torch") == said("data") == said("rate") == []
+    assert said("bf16") == said("torch") == said("data") == said("rate") == said("drawn") == []
+    notes = compare(load(tmp_path / "a"), load(tmp_path / "drawn")).notes
+    assert any("what net.drop (Dropout) draws is not keyed by example" in note for note in notes)
 
 
 def test_the_summary_says_percent(tmp_path: Path, write_run) -> None:

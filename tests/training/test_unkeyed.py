@@ -6,6 +6,7 @@ import pytest
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affect.recipe import read
 from tests.training import toy, toy_task
 
 
@@ -32,6 +33,8 @@ class Its(toy_task.ToyTask):
 
 def trained(folder, functional: bool, **train):
     """Return the losses of a run and what it says is not keyed."""
+    folder.mkdir(parents=True)
+    (folder / "environment.json").write_text('{"world": 1}')
     toy_task.train(Its(toy_task.recipe(train=train), functional), folder)
     said = [line for line in (folder / "train.log").read_text().splitlines() if "not keyed" in line]
     return [line["loss"] for line in toy_task.lines(folder, "step")], said
@@ -50,5 +53,6 @@ def test_what_draws_from_a_generator_is_named_in_one_line_and_replayed_as_held(t
     whole, _ = trained(tmp_path / "whole", True)
     assert len(said) == 1
     assert "not keyed: the model (Net): what they draw depends on how a batch is cut" in said[0]
+    assert read(tmp_path / "held" / "environment.json") == {"world": 1, "not_keyed": ["the model (Net)"]}
     assert replayed == pytest.approx(held, rel=1e-5)
     assert whole != pytest.approx(held, rel=1e-3)
