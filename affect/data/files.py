@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from affect.data.corpus import Exclusion, summary
-from affect.data.endings import SOUND
+from affect.data.endings import FILM, SOUND
 
 _LOG = logging.getLogger("affect")
 
@@ -108,7 +108,9 @@ def readable(folder: Path, endings: frozenset[str]) -> list[Path]:
     return paths
 
 
-def unnamed(folder: Path, named: Iterable[str | Path], reason: str, endings: frozenset[str] = SOUND) -> list[Exclusion]:
+def unnamed(
+    folder: Path, named: Iterable[str | Path], reason: str, endings: frozenset[str] = SOUND | FILM
+) -> list[Exclusion]:
     """Return an exclusion, for this reason, of each file below a folder (of sound) that is none of those `named`."""
     paths, left_out = files_below(folder, lambda name: os.path.splitext(name)[1].lower() in endings)
     own = {os.path.abspath(path) for path in named}

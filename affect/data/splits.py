@@ -213,13 +213,15 @@ def _refuse_copies(dataset: Dataset, kind: str, parts: Mapping[str, list[int]], 
 
 def _column(dataset: Dataset, name: str, kind: str) -> list[str]:
     """Return a column as text; raises AffectError where it is absent, empty somewhere, or holds no names of groups."""
+    hint = " (data.split column takes the parts that the corpus names)" if "split" in dataset.column_names else ""
     if name not in dataset.column_names:
-        raise AffectError(f"a split by {kind} needs the column {name!r}; there are: {', '.join(dataset.column_names)}")
+        there = ", ".join(dataset.column_names)
+        raise AffectError(f"a split by {kind} needs the column {name!r}; there are: {there}{hint}")
     values = [_name(value, name) for value in dataset[name]]
     empty = values.count("")
     if empty:
         raise AffectError(
-            f"a split by {kind} needs the column {name!r}, which is empty for {empty} of {len(values)} utterances"
+            f"a split by {kind} needs the column {name!r}, which is empty for {empty} of {len(values)} utterances{hint}"
         )
     return values
 

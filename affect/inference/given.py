@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from affect.usage import UserInputs
 
 if TYPE_CHECKING:
     from affect.task import Task
+
+_LOG = logging.getLogger("affect")
 
 TABLES = (".csv", ".tsv")
 _FILES = ("path", "file", "clip", "audio", "video")
@@ -43,6 +46,8 @@ def _listed(task: type[Task], table: Path) -> Mapping[str, Any]:
     for line, cells in records:
         if SURPLUS in cells:
             raise AffectError(f"{table}:{line}: has more cells than the header has columns; quote texts with commas")
+    if {"start", "end"} & {*columns} and "FILES" in task.takes:
+        _LOG.warning("%s: start and end cut nothing here: each recording is predicted whole", table)
     own: dict[str, tuple[str, ...]] = {"text": _TEXTS} if "--text" in task.takes else {}
     own |= {name: (name,) for name in ("audio", "video") if f"--{name}" in task.takes}
     own |= {"files": _FILES} if "FILES" in task.takes else {}

@@ -232,6 +232,8 @@ def test_what_cannot_be_split(kind, fold, message):
 def test_columns_that_are_no_split():
     with pytest.raises(AffectError, match="a split by column needs the column 'split'; there are: id, session"):
         splits.split(dyads().remove_columns("split"), "column", 1)
+    with pytest.raises(AffectError, match=r"needs the column 'speaker'.*\(data.split column takes the parts"):
+        splits.split(dyads().remove_columns("speaker"), "speaker", 1)
     with pytest.raises(AffectError, match="has the value 'scene0'"):
         splits.split(dyads().map(lambda row: {"split": row["script"]}), "column", 1)
 

@@ -27,7 +27,8 @@ def test_an_interruption_stops_every_run_and_says_how_to_go_on(where, number, co
         try:
             begun: set[str] = set()
             for line in process.stdout:
-                begun |= {line.split()[0]} if "step" in line else set()
+                # Behind the date and the time.
+                begun |= {line.split()[2]} if "step" in line else set()
                 if len(begun) == 2:
                     break
             children = psutil.Process(process.pid).children(recursive=True)

@@ -13,6 +13,7 @@ import soundfile
 from affect.errors import AffectError
 from affect.inference.output import cells, lines_to
 from affect.tasks.emotion.model import EmotionModel
+from tests.data.films import song
 from tests.inference.asking import ask
 from tests.launching import assert_one_line
 from tests.tasks.emotion import small
@@ -46,6 +47,17 @@ def test_a_folder_and_a_table_are_their_files(run, recordings):
     assert bad == 1
     assert ask(run, recordings) == (1, wanted)
     assert ask(run, recordings / "table.csv") == (1, [wanted[1], wanted[0], wanted[2]])
+
+
+def test_a_film_in_a_folder_is_heard_and_times_in_a_table_are_said_to_cut_nothing(run, tmp_path, caplog):
+    tone = (2**13 * np.sin(np.arange(48_000) / 50)).astype(np.int16)[None]
+    (tmp_path / "a.mp4").write_bytes(song(tone, 48_000, "mp4", "aac", bit_rate=64_000))
+    bad, wanted = ask(run, tmp_path)
+    assert (bad, len(wanted)) == (0, 1)
+    assert caplog.text == ""
+    (tmp_path / "labels.csv").write_text("path,start,end\na.mp4,0.1,0.5\n")
+    assert ask(run, tmp_path / "labels.csv") == (0, wanted)
+    assert "start and end cut nothing here: each recording is predicted whole" in caplog.text
 
 
 def test_a_table_of_texts_and_features_is_taken_as_far_as_the_model_does(tmp_path):

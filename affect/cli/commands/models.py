@@ -44,7 +44,7 @@ def predict(
             raw samples with --rate).
         output: File to write in place of the terminal: .csv or .tsv, a column a value, or .jsonl.
         window: Longest stretch predicted at once, in seconds; a longer recording gives one line a window. As long as
-            the longest recording of training when not given; other lengths are warned of.
+            the longest recording of training, 60 s at most, when not given; other lengths are warned of.
         hop: Seconds from one window's start to the next; the window when not given.
         rate: Sampling rate in Hz of raw samples on standard input, one channel.
         raw: How a raw sample is written, little-endian: 16-bit integers or 32-bit floats.
@@ -101,7 +101,7 @@ def embed(
         run: A run's folder, one with model.safetensors and config.json, or user/name on the Hub.
         files: As those of affect predict: files, folders of them, or a CSV.
         output: File to write: .npz (id [N], embedding [N, D], of windows start and end) or .parquet of these columns.
-        window: Longest stretch taken at once, in seconds; as long as training's longest recording when not given.
+        window: Longest stretch taken at once, in seconds; when not given training's longest recording, 60 s at most.
         hop: Seconds from one window's start to the next; the window when not given.
         text: As that of affect predict.
         audio: As that of affect predict.

@@ -24,7 +24,8 @@ from affect.data.corpora.kinds import FEATURES
 from affect.data.corpora.labels import UnusableError, infer_scale, label, within
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
-from affect.data.table_file import MISSING, SURPLUS, Cells, read_csv
+from affect.data.parts import PARTS
+from affect.data.table_file import MISSING, SURPLUS, Cells, columns_of, read_csv
 from affect.errors import AffectError, nearest
 
 if TYPE_CHECKING:
@@ -39,10 +40,6 @@ COLUMNS = {
 }  # fmt: skip
 """Our columns, and what they are called in any case where `columns` says nothing else."""
 TRAIN, VALID = "train", "valid"
-_PARTS = {
-    TRAIN: ("train", "training", "trn"), VALID: ("valid", "validation", "val", "dev", "development"),
-    "test": ("test", "tst", "eval", "evaluation"),
-}  # fmt: skip
 _CLOSE = 0.8
 """How like the name of another part a word is (difflib) that must be a slip of it: trian."""
 _ENDING = ".npy"
@@ -155,9 +152,9 @@ def _tables(folder: Path, labels: str, columns: Mapping[str, str]) -> list[tuple
             f"{folder} has no {TABLE} and no other CSV with the columns name and emotion or valence "
             "(--data.columns name=THEIRS ... says others)"
         )
-    told = {path: _find(_header(path), "part", columns) is not None for path in tables}
+    told = {path: _find(columns_of(path), "part", columns) is not None for path in tables}
     stems = {path: re.sub(r"[-_ ]?labels?$", "", path.stem.lower()) for path in tables}
-    alone = len(tables) == 1 and stems[tables[0]] not in {word for words in _PARTS.values() for word in words}
+    alone = len(tables) == 1 and stems[tables[0]] not in PARTS
     if alone and not told[tables[0]]:
         _LOG.warning("%s names no parts: all of it is training, its folds validate, and there is no test", tables[0])
         return [(tables[0], TRAIN)]
@@ -165,19 +162,15 @@ def _tables(folder: Path, labels: str, columns: Mapping[str, str]) -> list[tuple
 
 
 def _tables_in(folder: Path, columns: Mapping[str, str]) -> list[Path]:
-    """Return the CSV files with a column of names and one of labels; those that start with a dot are no user's."""
+    """Return the tables with a column of names and one of labels; those that start with a dot are no user's."""
     tables = []
-    for path in sorted(path for path in folder.glob("[!.]*.csv") if path.is_file()):
-        present = _header(path)
+    named = (path for ending in ("csv", "tsv") for path in folder.glob(f"[!.]*.{ending}"))
+    for path in sorted(path for path in named if path.is_file()):
+        present = columns_of(path)
         there = {name for name in COLUMNS if _find(present, name, columns)}
         if "name" in there and there & {"emotion", "valence"}:
             tables.append(path)
     return tables
-
-
-def _header(path: Path) -> list[str]:
-    line = _beginning(path).partition("\n")[0]
-    return [cell.strip(' "\r') for cell in line.split(max(",;\t", key=line.count))]
 
 
 def _beginning(path: Path) -> str:
@@ -233,10 +226,9 @@ def _part(text: str, where: str) -> str:
     Raises AffectError for what is like the name of training or validation, and for what can't be a file's name.
     """
     plain = text.strip().lower()
-    parts = {word: part for part, words in _PARTS.items() for word in words}
-    if plain in parts:
-        return plain if parts[plain] == "test" else parts[plain]
-    slip = difflib.get_close_matches(plain, [word for word, part in parts.items() if part != "test"], 1, _CLOSE)
+    if plain in PARTS:
+        return plain if PARTS[plain] == "test" else PARTS[plain]
+    slip = difflib.get_close_matches(plain, [word for word, part in PARTS.items() if part != "test"], 1, _CLOSE)
     if slip:
         raise AffectError(f"{where}: the part {text!r} is none: did you mean {slip[0]!r}? (tests have any other name)")
     if not re.fullmatch(r"\w[\w.-]*", plain):
@@ -265,7 +257,7 @@ def _file(folder: Path, cell: str) -> str:
 
 def _holds(folder: Path) -> bool:
     # With a path to each recording it is a table of another layout.
-    tables = [path for path in _tables_in(folder, {}) if "path" not in map(str.lower, _header(path))]
+    tables = [path for path in _tables_in(folder, {}) if "path" not in map(str.lower, columns_of(path))]
     return bool(tables) and ((folder / "features").is_dir() or any(_ENDING in _beginning(path) for path in tables))
 
 

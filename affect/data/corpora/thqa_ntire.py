@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from affect.data.corpora.kinds import SCORES
 from affect.data.corpora.layout import Layout, Scales
+from affect.data.table_file import columns_of
 
 if TYPE_CHECKING:
     from affect.data.score_corpus import ScoreCorpus
@@ -70,11 +71,7 @@ def read(
 
 
 def _holds(folder: Path) -> bool:
-    try:
-        heads = [(folder / name).read_text(encoding="utf-8").partition("\n")[0].strip() for name in TABLES.values()]
-    except (OSError, ValueError):
-        return False
-    return all(head.split(",")[:2] == ["Video", "Score"] for head in heads)
+    return all(columns_of(folder / name)[:2] == ["Video", "Score"] for name in TABLES.values())
 
 
 CORPUS = Layout(

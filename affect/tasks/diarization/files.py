@@ -13,9 +13,8 @@ from typing import BinaryIO, TextIO
 import numpy as np
 
 from affect.data.activity import RATE
-from affect.data.corpus import summary
-from affect.data.endings import SOUND
-from affect.data.noise import audio_files
+from affect.data.endings import FILM, SOUND
+from affect.data.files import readable
 from affect.data.rttm import Span, Turn, exclusive, joined, read_uem, write_rttm
 from affect.data.stream import Pipe, pipe_blocks, raw
 from affect.errors import AffectError, writing
@@ -175,11 +174,9 @@ def _recordings(sources: Sequence[Path]) -> list[Path]:
     for source in sources:
         files = [source]
         if source.is_dir():
-            files, left_out = audio_files(source)
-            if left_out:
-                _say(f"{source}: {summary(left_out)}")
+            files = readable(source, SOUND | FILM)
             if not files:
-                raise AffectError(f"{source} holds no recording ({', '.join(sorted(SOUND))})")
+                raise AffectError(f"{source} holds no recording ({', '.join(sorted(SOUND | FILM))})")
         for path in files:
             other = by_name.setdefault(path.stem, path)
             if other != path:

@@ -11,7 +11,7 @@ from affect.data.corpora.feature_table import read
 from affect.errors import AffectError
 from tests.tasks.multimodal_emotion import own
 
-PARTS = {"test1": 3, "train": 6, "dev": 3, "MER-Noise": 4}
+PARTS = {"test1": 3, "train": 6, "devel": 3, "MER-Noise": 4}
 BOTH = {"audio": ["audio"], "text": ["text"]}
 
 
@@ -123,9 +123,9 @@ def test_a_class_of_a_test_alone_keeps_its_name(root):
 
 
 def test_rows_in_no_part_are_exclusions(root):
-    edit(root, "sad,0.666667,dev", "sad,0.666667,")
+    edit(root, "sad,0.666667,devel", "sad,0.666667,")
     corpus = read(root, **BOTH)
-    assert [(e.what, e.reason) for e in corpus.exclusions] == [("dev_02", "in no part")]
+    assert [(e.what, e.reason) for e in corpus.exclusions] == [("devel_02", "in no part")]
     assert by_part(corpus)["valid"] == 2
 
 

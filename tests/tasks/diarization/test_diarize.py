@@ -172,7 +172,7 @@ def test_a_timeline_has_a_line_a_speaker_and_a_stretch_two_minutes():
         (["{run}", "{talk}", "--embeddings", "no/where.npz"], ["no/where.npz can't be written"]),
         (["{run}", "{talk}", "--plot", "{talk}"], ["talk.wav can't be written"]),
         (["{run}", "{talk}", "copy/talk.wav"], ["would be one recording in RTTM"]),
-        (["{run}", "empty"], ["empty holds no recording (.aac"]),
+        (["{run}", "empty"], ["empty holds no recording ("]),
         (["empty", "{talk}"], ["empty"]),
         (["{run}"], ["AUDIO"]),
     ],
