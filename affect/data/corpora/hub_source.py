@@ -24,6 +24,7 @@ from datasets import (
     Value,
     packaged_modules,
 )
+from datasets.packaged_modules.csv.csv import Csv
 
 from affect.data.corpora import folder_source
 from affect.data.corpora.folder_source import FILE as FILE
@@ -141,16 +142,28 @@ def _by_rules(
 ) -> dict[str, Dataset | IterableDataset]:
     """Return the parts that the rules of a source name, its own or those of datasets; others are left out."""
     builder = datasets.load_dataset_builder(root, subset, revision=revision)
-    files = [str(file) for files in (builder.config.data_files or {}).values() for file in files]
+    by_part = {str(part): [*map(str, files)] for part, files in (builder.config.data_files or {}).items()}
+    files = [file for own in by_part.values() for file in own]
     read = {file.rpartition("@")[2] if file.startswith("hf:") else os.path.realpath(file) for file in files}
     # Of several configurations each has its own files.
     there = _files_of(root, revision) if read and len(builder.builder_configs) < 2 else []
     reason = "file that the rules of the source name for no part"
     left_out += [Exclusion(what=name, reason=reason) for name, full in there if full not in read]
+    if isinstance(builder, Csv):
+        return {part: _built("csv", [*map(_fetched, own)], False, left_out) for part, own in by_part.items()}
     if streaming:
         return _named(builder.as_streaming_dataset())
     builder.download_and_prepare()
     return _named(builder.as_dataset())
+
+
+def _fetched(file: str) -> Path:
+    """Return a file of a source on this disk: hf://datasets/OWNER/NAME@REVISION/PATH is brought here."""
+    if not file.startswith("hf://"):
+        return Path(file)
+    repo, _, rest = file.removeprefix("hf://datasets/").partition("@")
+    revision, _, name = rest.partition("/")
+    return Path(huggingface_hub.hf_hub_download(repo, name, repo_type="dataset", revision=revision))
 
 
 def _files_of(root: str, revision: str | None) -> list[tuple[str, str]]:

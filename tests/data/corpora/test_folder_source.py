@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 from iemocap_tree import write_wav
 
-from affect.data.corpora import UTTERANCES, hub_dataset, read
+from affect.data.corpora import UTTERANCES, hub_dataset, hub_source, read
 from affect.errors import AffectError
 
 HEAD = "file_name,speaker,valence,arousal"
@@ -219,6 +219,24 @@ def test_what_a_card_leaves_out_is_told(folder):
     corpus = hub_dataset.read(root)
     assert corpus.utterances["speaker"][:] == ["own"]
     assert {each.what for each in corpus.exclusions} == {"a.wav", "other.parquet"}
+
+
+def test_cells_of_a_configured_csv_stay_texts(folder, monkeypatch):
+    """What a README names is read as any table is, on this disk and on the Hub."""
+    table = "audio,id,speaker,transcript,valence\na.wav,001,007,None,2\n"
+    card = "---\nconfigs:\n- config_name: default\n  data_files: own.csv\n---\n"
+    root = folder({"a.wav": None, "own.csv": table, "README.md": card})
+    corpus = hub_dataset.read(root)
+    assert [corpus.utterances[name][0] for name in ("id", "speaker", "transcript")] == ["001", "007", "None"]
+    asked = []
+
+    def download(*given, **named):
+        asked.append((*given, *named.values()))
+        return str(root / "own.csv")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    assert hub_source._fetched("hf://datasets/who/what@abc/in/own.csv") == root / "own.csv"
+    assert asked == [("who/what", "in/own.csv", "dataset", "abc")]
 
 
 def test_parts_of_a_recording_are_rows_of_their_own(folder):
