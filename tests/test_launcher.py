@@ -294,7 +294,7 @@ def test_several_are_started_and_the_code_that_says_most_is_told(affect, tmp_pat
     assert (first["MASTER_ADDR"], first["MASTER_PORT"]) == ("127.0.0.1", second["MASTER_PORT"])
 
 
-def test_an_interruption_reaches_each_rank_once_and_says_no_more_than_they_do(tmp_path, capfd):
+def test_an_interruption_reaches_each_rank_once_and_says_no_more_than_they_do(tmp_path, monkeypatch, capfd):
     work = "from affect.cli.terminal import guarded\nopen(f'{sys.argv[1]}/ready' + rank, 'w').close()\n"
     script = rank(tmp_path, f"{work}guarded(lambda: time.sleep(60))")
     here = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -305,6 +305,8 @@ def test_an_interruption_reaches_each_rank_once_and_says_no_more_than_they_do(tm
         time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGINT)
 
+    # A suite in the background of a shell ignores it.
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)
     thread = threading.Thread(target=interrupt)
     thread.start()
     program = [sys.executable, str(script), str(tmp_path)]

@@ -280,8 +280,8 @@ def _hold(path: Path, folder: Path) -> None:
     own, held = folder / "recipe.json", path / "recipe.json"
     if not own.exists():
         return
-    document = recipes.read(held) if held.exists() else {}
-    changed = recipes.differences(document, recipes.read(own)) if document else ["all: it tells of none"]
+    none = ["all: it tells of none"]
+    changed = recipes.differences(recipes.read(held), recipes.read(own)) if held.exists() else none
     if changed := [name for name in changed if name not in recipes.FREE]:
         # Another fold's weights have seen this fold's test part.
         raise AffectError(

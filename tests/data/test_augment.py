@@ -300,7 +300,7 @@ def test_a_folder_of_noise_that_is_of_no_use(tmp_path):
         return str(caught.value)
 
     assert "no such folder" in refused(tmp_path / "nowhere")
-    assert "no noise recording (.wav" in refused(tmp_path)
+    assert "no noise recording (.aac" in refused(tmp_path)
     soundfile.write(tmp_path / "a.wav", speech(), RATE)
     (tmp_path / "b.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:5000])
     assert "b.wav" in refused(tmp_path) and "truncated" in refused(tmp_path)

@@ -216,10 +216,11 @@ def test_resamples_are_those_row_by_row() -> None:
         assert percentiles(replicates(groups, x, y, n=60, seed=2)) == pytest.approx(
             interval(score, groups, x, y, n=60, seed=2), abs=1e-6
         )
-    groups, x, y = corpus(1, 150)
-    kinds = np.array(["a", "b", "b", "c", ""])[np.arange(150) // 30]
+    # Enough of each kind that a fit finds one minimum from wherever it starts.
+    groups, x, y = corpus(1, 500, 0.9)
+    kinds = np.array(["a", "b", "b", "c", ""])[np.arange(500) // 100]
     fast = percentiles(quality.replicates_within_plcc(groups, x, y, kinds, n=60, seed=2))
-    assert fast == pytest.approx(interval(within_plcc, groups, x, y, kinds, n=60, seed=2), abs=1e-6)
+    assert fast == pytest.approx(interval(within_plcc, groups, x, y, kinds, n=60, seed=2), abs=1e-5)
 
 
 def test_blocks_change_nothing(monkeypatch) -> None:

@@ -25,6 +25,7 @@ FIELDS = [
     "train.checkpoint_every", "train.checkpoint_minutes", "train.workers", "train.trackers", "train.world",
     "train.timeout", "push_to_hub", "hub_private", "data.corpus", "data.root", "data.name", "data.split", "data.fold",
     "data.allow_shared", "data.prosody", "data.classes", "data.embeddings", "data.columns", "data.scale",
+    "data.raters", "data.decimal",
     "data.labels", "data.audio", "data.subset", "data.revision", "data.limit", "data.streaming", "data.dialogues",
     "data.utterances", "data.seconds", "model.encoder", "model.train_encoder", "model.layers", "model.pooling",
     "model.prosody_dim", "model.hidden", "model.dropout", "model.encoder_dropout", "model.attention_dropout",

@@ -34,7 +34,7 @@ FIELDS = [
     "train.checkpoint_every", "train.checkpoint_minutes", "train.workers", "train.trackers", "train.world",
     "train.timeout", "push_to_hub", "hub_private", "data.corpus", "data.root", "data.name", "data.audio", "data.text",
     "data.video",
-    "data.widths", "data.labels", "data.columns", "data.scale", "data.classes",
+    "data.widths", "data.labels", "data.columns", "data.scale", "data.decimal", "data.classes",
     "data.folds", "data.fold", "data.train", "data.test", "data.noise",
     "data.generator_seed", "model.name", "model.hidden", "model.dropout", "model.modality_dropout", "model.warmup",
     "model.dropout_kind", "model.patterns", "model.softmax", "model.rescale", "model.fused_dropout", "model.views",

@@ -19,7 +19,8 @@ from tests.launching import assert_one_line
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "talking_face.py"
 OWN = [
-    "data.corpus", "data.root", "data.table", "data.clip", "data.groups", "data.pattern", "data.frames_of",
+    "data.corpus", "data.root", "data.table", "data.decimal", "data.clip", "data.groups", "data.pattern",
+    "data.frames_of",
     "data.videos", "data.boxes", "data.name", "data.features", "data.scores", "data.scale", "data.split", "data.folds",
     "data.fold", "data.train_all", "data.clips", "data.frames", "data.generated_widths", "data.clip_seconds",
     "data.noise", "data.generator_seed",

@@ -158,7 +158,7 @@ def test_the_last_weights_are_kept_when_asked_for(small_corpus, tmp_path):
     from safetensors.torch import load_file
 
     def kept_is_last(choose: str) -> tuple[bool, list[float]]:
-        recipe = runs.with_optim(runs.recipe(small_corpus, epochs=8, choose=choose), lr=0.5, schedule="constant")
+        recipe = runs.with_optim(runs.recipe(small_corpus, epochs=7, choose=choose), lr=0.5, schedule="constant")
         run = runs.make(recipe, tmp_path / choose)
         last = {}
         finish = run.finish

@@ -21,6 +21,6 @@ from tests.tasks.emotion import small
 def test_functionals_of_another_version_are_warned_of(options, warned, caplog):
     graph = Graph(small.model(encoder="none", **options))
     with caplog.at_level(logging.WARNING, logger="affect"):
-        Average(EmotionTask, [Predictor(graph, Facts.of(graph.model))])
+        Average([Predictor(graph, Facts.of(graph.model))], EmotionTask)
     words = f"version {prosody.VERSION - 1} of the functionals, version {prosody.VERSION} is computed here"
     assert (words in caplog.text) == warned

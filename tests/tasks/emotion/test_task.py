@@ -112,11 +112,13 @@ def test_several_tests_are_of_one_training_whose_baselines_are_fitted_once(tmp_p
         lambda name, x, y, new, groups: fitted.append(name) or np.arange(len(new))[:, None] + np.zeros((1, 2)),
     )
     rows = task.baselines()
-    assert fitted == ["mean", "ridge", "svr"]
+    assert fitted == ["constant", "ridge", "svr"]
     assert {part: [row["id"] for row in each["svr"]] for part, each in rows.items()} == {
         "test1": ["8.wav", "9.wav"], "test2": ["10.wav", "11.wav"],
     }  # fmt: skip
-    assert [row["prediction"]["valence"] for row in rows["test2"]["mean"]] == [2.0, 3.0], "by their places among all"
+    assert [row["prediction"]["valence"] for row in rows["test2"]["constant"]] == [2.0, 3.0], (
+        "by their places among all"
+    )
 
 
 def test_every_option_reaches_the_hub_reader(monkeypatch):

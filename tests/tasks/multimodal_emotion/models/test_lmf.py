@@ -62,5 +62,5 @@ def test_parameters_of_the_public_widths():
 
 
 def test_a_hidden_width_of_one_cannot_be_halved():
-    with pytest.raises(AffectError, match="model.hidden is 1: lmf halves it"):
+    with pytest.raises(AffectError, match="model.hidden must be at least 2, not 1"):
         LowRankFusion(*config("lmf", hidden=1))
