@@ -8,6 +8,7 @@ or OpenFace a clip, or with what `recipes/extract_features.py --store` made of t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from affect.errors import AffectError
 
 if TYPE_CHECKING:
     from affect.data.score_corpus import ScoreCorpus
+
+_LOG = logging.getLogger("affect")
 
 
 def read(
@@ -74,6 +77,9 @@ def _tables(folder: Path, table: str | None, unlabelled: bool) -> dict[Path, str
     files = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".csv", ".tsv")}
     parts = {files[own]: part for name, part in PARTS.items() for own in (f"{name}.csv", f"{name}.tsv") if own in files}
     if parts:
+        for path in files.values():
+            if path not in parts and _scored(path):
+                _LOG.warning("%s: is of no part (train, valid or test), and is not read", path)
         return parts
     tables = [path for path in files.values() if unlabelled or _scored(path)]
     if len(tables) != 1:

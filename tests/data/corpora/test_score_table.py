@@ -51,13 +51,14 @@ def test_a_changed_file_is_read_anew(folder):
     assert read(folder).fingerprint != first.fingerprint
 
 
-def test_files_that_are_parts(tmp_path):
-    for name, k in (("train", 0), ("valid", 1), ("test", 2)):
+def test_files_that_are_parts(tmp_path, caplog):
+    for name, k in (("train", 0), ("valid", 1), ("test", 2), ("test1", 3)):
         (tmp_path / f"{name}.csv").write_text(f"clip;score\nc{k};{k}\n")
     corpus = read(tmp_path)
     assert dict(zip(*(corpus.utterances[name] for name in ("id", "part")), strict=True)) == {
         "c0": "train", "c1": "valid", "c2": "test",
     }  # fmt: skip
+    assert "test1.csv: is of no part (train, valid or test), and is not read" in caplog.text
     assert corpora.detect(tmp_path) == "score_table"
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "labels.csv").write_text("path,speaker,valence,arousal,score\n")
