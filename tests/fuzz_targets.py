@@ -147,6 +147,70 @@ def mer2023(folder: Path) -> Target:
 
 
 @target
+def feature_table(folder: Path) -> Target:
+    from affect.data import corpora
+
+    rows = [(f"{part}_{k}", ("calm", "sad")[k % 2], part) for part in ("train", "valid", "far") for k in range(2)]
+    arrays = []
+    for name, _, _ in rows:
+        arrays.append(folder / "features" / "audio" / f"{name}.npy")
+        arrays[-1].parent.mkdir(parents=True, exist_ok=True)
+        np.save(arrays[-1], np.ones(4, np.float32))
+    lines = "".join(f"{name},{emotion},.5,{part}\n" for name, emotion, part in rows)
+    table = put(folder / "labels.csv", "name,emotion,valence,part\n" + lines)
+    asked = {"audio": ["audio"], "text": [], "video": []}
+    return Target(lambda: corpora.read(corpora.FEATURES, "feature_table", folder, **asked), (table, arrays[0]))
+
+
+@target
+def recordings_with_metadata(folder: Path) -> Target:
+    from affect.data.corpora import hub_dataset
+
+    for name in "ab":
+        wav(folder / f"{name}.wav")
+    head = "file_name,speaker,transcript,valence,arousal\n"
+    table = put(folder / "metadata.csv", head + "".join(f"{n}.wav,{n},well,{k},2\n" for k, n in enumerate("ab", 1)))
+    return Target(lambda: hub_dataset.read(folder), (table, folder / "a.wav"))
+
+
+@target
+def audformat_database(folder: Path) -> Target:
+    from affect.data import corpora
+
+    for k in range(2):
+        wav(folder / "wav" / f"{k}.wav")
+    columns = "{speaker: {scheme_id: speaker}, valence: {}, arousal: {}}"
+    header = put(
+        folder / "db.yaml",
+        f"name: toy\nschemes:\n  speaker: {{dtype: str}}\ntables:\n  files: {{type: filewise, columns: {columns}}}\n",
+    )
+    table = put(folder / "db.files.csv", "file,speaker,valence,arousal\nwav/0.wav,a,4,3\nwav/1.wav,b,1,2\n")
+    return Target(lambda: corpora.read(corpora.UTTERANCES, "audformat_database", folder), (header, table))
+
+
+@target
+def thqa_ntire(folder: Path) -> Target:
+    from affect.data import corpora
+
+    def line(k: int) -> str:
+        return f"{k}_voice_en_{k}_sad.mp4,{k}.5\n"
+
+    head = "Video,Score\n"
+    tables = put(folder / "train.csv", head + line(1) + line(2)), put(folder / "val.csv", head + line(3))
+    return Target(lambda: corpora.read(corpora.SCORES, "thqa_ntire", folder), tables)
+
+
+@target
+def table_to_predict(folder: Path) -> Target:
+    from affect.inference.given import expanded
+    from affect.tasks.emotion.task import EmotionTask
+    from affect.usage import UserInputs
+
+    table = put(folder / "these.csv", 'path,text\na.wav,"well, yes"\nb.wav,no\n')
+    return Target(lambda: expanded(EmotionTask, UserInputs(files=(table,))), (table,))
+
+
+@target
 def voices_table(folder: Path) -> Target:
     from affect.data.voices import read
 
