@@ -26,7 +26,7 @@ demo-encoder: $(VENV)/.done
 
 # A process a core, a file a process, in the order that tests/conftest.py gives: tests compute in one thread.
 test: $(VENV)/.done
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/.done
 	$(BIN)/python -m pytest -m soak
