@@ -122,7 +122,7 @@ def test_a_sample_of_one_process(roots, single, tmp_path, name, cut, optimiser):
 
 @pytest.mark.parametrize(("name", "optimiser"), zip(FUSION, cycle(reversed(OPTIMISERS))))
 def test_one_of_a_stack(roots, single, tmp_path, name, optimiser):
-    with chance_worker.optimised(chance_worker.recipe_of(roots, name, "whole"), optimiser) as recipe:
+    with chance_worker.optimised(chance_worker.recipe_of(roots, name, "whole"), optimiser, name) as recipe:
         small.train(recipe, tmp_path, seeds=(0, 1))
     hold(small.folders(tmp_path)[0], single(name, optimiser), optimiser)
 
