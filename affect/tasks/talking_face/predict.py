@@ -69,11 +69,9 @@ def infer(
         raise AffectError(f"this model takes files: {reader.takes}")
     scales = {name: [low, high] for name, low, high in data.scores}
     lengths = Lengths(reader.lengths_of(opened), "frames")
-    for name, read in reader.clips(inputs.files):
-        try:
-            given = read()
-        except AffectError as error:
-            yield {"id": name, "error": str(error)}
+    for name, given in reader.read(inputs.files):
+        if isinstance(given, str):
+            yield {"id": name, "error": given}
             continue
         lengths.see(reader.frames(given), name)
         each = [score(given) for score in scorers]
@@ -117,11 +115,9 @@ def embed(opened: Opened, inputs: UserInputs) -> Iterator[Row]:
     """Yield a line for each clip, with what the model makes of all its features together as `embedding` [D]."""
     (model, *_), reader = _loaded(opened)
     own = cast(TalkingFaceModel, model.fusion) if isinstance(model, EndToEndModel) else model
-    for name, read in reader.clips(inputs.files):
-        try:
-            given = read()
-        except AffectError as error:
-            yield {"id": name, "error": str(error)}
+    for name, given in reader.read(inputs.files):
+        if isinstance(given, str):
+            yield {"id": name, "error": given}
             continue
         with watched(own.fusion) as passed:
             score(model, given)
@@ -164,6 +160,15 @@ class Reader:
     def frames(self, given: Inputs) -> int:
         """Return the frames of a clip's longest feature."""
         return max(int(given[name + FRAMES]) for name, _ in self.data.features)
+
+    def read(self, files: Sequence[Path]) -> Iterator[tuple[str, Inputs | str]]:
+        """Yield the name of each clip and what the model takes of it, or why it can't be read."""
+        for name, read_clip in self.clips(files):
+            try:
+                given: Inputs | str = read_clip()
+            except AffectError as error:
+                given = str(error)
+            yield name, given
 
     def clips(self, files: Sequence[Path]) -> Iterator[tuple[str, Callable[[], Inputs]]]:
         """Yield the name of each clip and what reads it, which raises AffectError where it can't."""
