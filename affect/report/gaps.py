@@ -168,18 +168,16 @@ def below_trivial(study: Study) -> Iterator[Flag]:
     for name in study.evaluations if study.task is not None else ():
         words, size = [], 0.0
         for measure in (m for m in study.headline if m is main or not m.parts):
-            values = {model: study.estimate(name, measure, model).value for model in study.trivial}
-            values = {model: value for model, value in values.items() if not math.isnan(value)}
-            if not values:
+            best, value = study.best_trivial(name, measure)
+            if best is None:
                 continue
-            best = max(values, key=lambda model: measure.sign * values[model])
             difference, _ = study.above(name, measure, best)
             low = measure.sign * difference.value
             noise = difference.bounded and difference.low <= 0 <= difference.high
             # Of many measures some are below by chance.
             if low < 0 and (measure is main or not noise):
-                told = f"{measure.shown} {number(study.estimate(name, measure).value)}, {best} {number(values[best])}"
+                told = f"{measure.shown} {number(study.estimate(name, measure).value)}, {best} {number(value)}"
                 words.append(f"{told} ({difference.shown(signed)}{', within noise' if noise else ''})")
-                size = max(size, -low / unit(measure, values[best]))
+                size = max(size, -low / unit(measure, value))
         if words:
             yield Flag("below a trivial model", name, "; ".join(words), size=size)

@@ -94,11 +94,9 @@ def _against(study: Study, name: str) -> str:
     """Return the comparison with the best trivial model, for the main measure and one by one."""
     parts = []
     for measure in sorted(study.headline, key=lambda m: m is not study.main):
-        values = {model: study.estimate(name, measure, model).value for model in study.trivial}
-        values = {model: value for model, value in values.items() if not math.isnan(value)}
-        if not values:
+        best, value = study.best_trivial(name, measure)
+        if best is None:
             continue
-        best = max(values, key=lambda model: measure.sign * values[model])
         difference, pairs = study.above(name, measure, best)
         groups = study.groups(name, measure)
         judgement = judge(
@@ -106,7 +104,7 @@ def _against(study: Study, name: str) -> str:
             pairs=len(pairs), sign=measure.sign,
         )  # fmt: skip
         tail = f": {difference.shown(signed)}" if judgement.strength != "unknown" else ""
-        shown = f"{judgement.said(f'{best} ({number(values[best])})')}{tail}"
+        shown = f"{judgement.said(f'{best} ({number(value)})')}{tail}"
         parts.append(f"{measure.shown} **{shown}**" if measure is study.main else f"{measure.shown} {shown}")
     return f"Against the best trivial model: {'; '.join(parts)}." if parts else ""
 

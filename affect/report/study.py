@@ -316,6 +316,13 @@ class Study:
         """Return a score with its interval."""
         return self.sampled(evaluation, measure, model).estimate
 
+    def best_trivial(self, name: str, measure: Measure) -> tuple[str | None, float]:
+        """Return the trivial model of the best score and that score; None and NaN where none has one."""
+        values = {model: self.estimate(name, measure, model).value for model in self.trivial}
+        values = {model: value for model, value in values.items() if not math.isnan(value)}
+        best = max(values, key=lambda model: measure.sign * values[model], default=None)
+        return best, math.nan if best is None else values[best]
+
     def above(self, evaluation: str, measure: Measure, model: str) -> tuple[Estimate, Floats]:
         """Return a score minus a trivial model's on the rows of both, and the differences of folds (or seeds)."""
         whole = {name: self.system(evaluation, name) for name in (NETWORK, model)}
