@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.errors import AffectError
+from affect.errors import AffectError, first_few
 from affect.metrics import bootstrap, classification, quality, regression
 from affect.metrics.regression import Floats
 from affect.task import Measure, Replicates, Row
@@ -230,8 +230,5 @@ def _strings(values: list[Any]) -> list[str]:
 
 def _refuse(rows: Sequence[Row], wrong: NDArray[np.bool_], target: str) -> None:
     if wrong.any():
-        ids = [str(rows[k]["id"]) for k in np.flatnonzero(wrong)[:_NAMED]]
-        more = " ..." if wrong.sum() > _NAMED else ""
-        raise AffectError(
-            f"{wrong.sum()} of {len(rows)} predictions of {target} are not finite: {', '.join(ids)}{more}"
-        )
+        ids = first_few([str(row["id"]) for row, bad in zip(rows, wrong, strict=True) if bad], _NAMED)
+        raise AffectError(f"{wrong.sum()} of {len(rows)} predictions of {target} are not finite: {ids}")
