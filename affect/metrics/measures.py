@@ -122,11 +122,6 @@ def rmse_fitted(target: str) -> Measure:
     return _measure(numbers, target, quality.rmse_fitted, quality.replicates_rmse_fitted, **facts)
 
 
-def srcc_and_plcc(target: str, title: str = "") -> Measure:
-    """Return the mean of SRCC and of PLCC after a logistic curve, by which challenges of quality prediction rank."""
-    return mean(f"quality_{target}", [srcc(target), plcc(target)], title or "(SRCC + PLCC) / 2")
-
-
 def within_srcc(target: str, column: str, title: str = "") -> Measure:
     """Return the SRCC of a number within a kind (a generator), which the rows name as `column`: a mean over kinds."""
     return _measure(
