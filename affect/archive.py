@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from affect.errors import first_line
 
@@ -21,20 +22,21 @@ class DamagedArchiveError(ValueError):
 
 def names(path: Path) -> list[str]:
     """Return the names of an archive's members. Raises OSError without the file, DamagedArchiveError for another."""
-    with _opened(path) as archive:
+    with opened(path) as archive:
         return archive.namelist()
 
 
 def content(path: Path, name: str) -> bytes:
     """Return a member's bytes. Raises as `names` does, and KeyError where there is no such member."""
-    with _opened(path) as archive:
+    with opened(path) as archive:
         return archive.read(name)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+def opened(file: Path | BinaryIO) -> Iterator[zipfile.ZipFile]:
+    """Open an archive to be read; raises as `names` does, of what the block reads too."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             yield archive
     except _KINDS as error:
         raise DamagedArchiveError(first_line(error)) from error

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from affect.errors import AffectError
+from affect.errors import AffectError, reading
 
 _LOG = logging.getLogger("affect")
 
@@ -25,10 +25,8 @@ def cache_folder() -> Path:
 
 def stamp(path: Path) -> tuple[str, int, int]:
     """Return what changes with a file: where it is, its size and when it was written; AffectError where it can't be."""
-    try:
+    with reading(path):
         about = path.stat()
-    except OSError as error:
-        raise AffectError(f"{path} cannot be read ({error.strerror or error})") from error
     return os.path.realpath(path), about.st_size, about.st_mtime_ns
 
 

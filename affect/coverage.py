@@ -6,14 +6,14 @@ What a file lacks would stay random, what it has besides would be left out, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-_SHOWN = 3
-"""Names of a kind that an error shows."""
+from affect.errors import first_few
+
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 """A part of a name that is a number: a layer's, mostly."""
 _MASKED = "masked_spec_embed"
@@ -46,7 +46,7 @@ def faults(
         "hold NaN or infinite values": not_finite(read),
     }  # fmt: skip
     counted = {kind: sorted(names) for kind, names in kinds.items()}
-    words = [f"{len(names)} {kind} ({shown(names)})" for kind, names in counted.items() if names]
+    words = [f"{len(names)} {kind} ({first_few(names)})" for kind, names in counted.items() if names]
     return f"its weights do not fit {type(model).__name__}: {'; '.join(words)}" if words else ""
 
 
@@ -92,8 +92,3 @@ def holes(model: nn.Module, names: Iterable[str]) -> list[str]:
 
 def _unlike(name: str, held: Iterable[int], wanted: Iterable[int]) -> str:
     return f"{name}: {list(held)} for {list(wanted)}"
-
-
-def shown(names: Sequence[str]) -> str:
-    """Return the first few of some names."""
-    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")

@@ -6,7 +6,7 @@ import difflib
 import logging
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -98,6 +98,11 @@ def first_line(error: BaseException) -> str:
     return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
 
 
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """Return the first few of some names, and how many more there are, to stand in a line."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return a hint naming what `name` may have meant, or what there is (the first few), to end an error message.
 
@@ -117,12 +122,21 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 @contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Raise AffectError where the block can't read `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise AffectError(f"{path} cannot be read ({error.strerror or error})") from error
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Raise AffectError where the block can't write to `path`."""
     try:
         yield
     except OSError as error:
-        raise AffectError(f"{path} can't be written: {error.strerror}") from error
+        raise AffectError(f"{path} can't be written: {error.strerror or error}") from error
 
 
 def no_file(what: str, path: Path) -> AffectError:

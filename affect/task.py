@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
@@ -74,12 +75,8 @@ class Batch:
 
     def split(self, sizes: Sequence[int]) -> list[Batch]:
         """Return the batch in parts of these many rows, views of it."""
-        ends = list(accumulate(sizes))
-
-        def part(rows: slice) -> Batch:
-            return replace(self._map(lambda tensor: tensor[rows]), ids=self.ids[rows], rows=self.rows[rows])
-
-        return [part(slice(end - size, end)) for end, size in zip(ends, sizes, strict=True)]
+        parts = [slice(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
+        return [replace(self._map(itemgetter(rows)), ids=self.ids[rows], rows=self.rows[rows]) for rows in parts]
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         inputs = {name: change(tensor) for name, tensor in self.inputs.items()}
@@ -179,6 +176,12 @@ class Measure:
 def measured(measures: Iterable[Measure], rows: Sequence[Row]) -> dict[str, float]:
     """Return the scores of rows by the measures' names."""
     return {measure.name: measure.score(rows) for measure in measures}
+
+
+def perfect(rows: Sequence[Row]) -> list[Row]:
+    """Return rows as a model would predict them that knows the labels; where there is none they are as they were."""
+    labels = ({k: v for k, v in row["target"].items() if v not in (None, "") and v == v} for row in rows)
+    return [{**row, "prediction": {**row["prediction"], **own}} for row, own in zip(rows, labels, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -382,10 +385,7 @@ class Task(ABC):
         saving.save(weights, {"task": self.recipe.task, **self.model_config(model)}, folder)
 
     def model_config(self, model: nn.Module) -> dict[str, Any]:
-        """Return what the model is built by again, as JSON types, for config.json.
-
-        Here what the model's `describe` says, or two sections of the recipe where it has none.
-        """
+        """Return what the model is built by again, for config.json: what its `describe` says, or recipe sections."""
         if (describe := getattr(model, "describe", None)) is not None:
             described: dict[str, Any] = describe()
             return described

@@ -18,6 +18,7 @@ from affect.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "finetune_wavlm.py"
+HEAVY = ["torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", "librosa", "matplotlib", "pandas"]
 
 
 def experiments(recipe: Path = RECIPE) -> dict[str, Callable[[], Recipe]]:
@@ -69,6 +70,19 @@ def in_its_own_process(folder: Path, *command: str, timeout: float = 240) -> sub
         [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout,
         check=False,
     )  # fmt: skip
+
+
+def assert_light(folder: Path, recipe: Path, arguments: list[str]) -> None:
+    """Hold that a command line of a recipe file, which trains nothing, loads no library that is slow to import."""
+    script = (
+        "import runpy, sys\n"
+        f"sys.argv = [{str(recipe)!r}, *{arguments!r}]\n"
+        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit:\n    pass\n"
+        f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = in_its_own_process(folder, "-c", script)
+    assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
 
 
 def assert_one_line(code: int, err: str, *words: str) -> None:

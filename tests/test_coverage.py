@@ -34,7 +34,7 @@ def test_every_fault_is_named():
         "1 are of another shape (head.weight: [2, 2] for [3, 2]); 1 hold NaN or infinite values (layers.0.weight)"
     )
     lacking = coverage.faults_of_saved(Stack(), {})
-    assert lacking.endswith("8 of 8 are missing (head.bias, head.weight, layers.0.bias ...)")
+    assert lacking.endswith("8 of 8 are missing (head.bias, head.weight, layers.0.bias and 5 more)")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

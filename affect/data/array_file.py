@@ -6,23 +6,26 @@ What holds no real numbers is refused: NumPy would make floats of complex number
 from __future__ import annotations
 
 import io
+import threading
 import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from tokenize import TokenError
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from affect.archive import DamagedArchiveError, opened
 from affect.data.files import open_file, read_bytes
-from affect.data.label_file import read_header
-from affect.errors import AffectError, first_line
+from affect.errors import AffectError, first_line, reading
 
 Array = NDArray[Any]
 
 _NUMBERS = "fiub"
 """Kinds of numbers: floats, integers of both kinds, truth values."""
+_PARSER = threading.Lock()
 
 
 def read_array(path: str | Path) -> Array:
@@ -30,23 +33,53 @@ def read_array(path: str | Path) -> Array:
 
     Float16, float32, float64, integers and truth values are numbers.
     """
-    try:
-        return parse(read_bytes(path), str(path))
-    except OSError as error:
-        raise AffectError(f"{path} cannot be read ({error.strerror or error})") from error
+    with reading(path):
+        content = read_bytes(path)
+    return parse(content, str(path))
 
 
 def read_arrays(path: str | Path, names: Sequence[str]) -> dict[str, Array]:
     """Return those arrays of an npz file that have these names; raises AffectError as `read_array` does."""
-    try:
-        with open_file(path) as file, zipfile.ZipFile(file) as archive:
-            there = set(archive.namelist())
-            members = {name: archive.read(f"{name}.npy") for name in names if f"{name}.npy" in there}
-    except OSError as error:
-        raise AffectError(f"{path} cannot be read ({error.strerror or error})") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise AffectError(f"{path} is no readable npz file ({first_line(error)})") from error
+    with opened_npz(path) as archive:
+        there = set(archive.namelist())
+        members = {name: archive.read(f"{name}.npy") for name in names if f"{name}.npy" in there}
     return {name: parse(data, f"{path}, {name}") for name, data in members.items()}
+
+
+@contextmanager
+def opened_npz(path: str | Path) -> Iterator[zipfile.ZipFile]:
+    """Open the archive that an npz file is; raises AffectError where it, or what is read of it, is unreadable."""
+    try:
+        with reading(path), open_file(path) as file, opened(file) as archive:
+            yield archive
+    except DamagedArchiveError as error:
+        raise AffectError(f"{path} is no readable npz file ({error})") from error
+
+
+def read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, Fortran's order or not, and type of an npy file, left at its data; raises ValueError for others."""
+    version = np.lib.format.read_magic(stream)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"version {version[0]}.{version[1]} of the npy format")
+    try:
+        # numpy parses the header as Python, whose parser can fail where several threads parse at once (3.11).
+        with _PARSER:
+            shape, fortran, dtype = readers[version](stream)
+    except (
+        TypeError,
+        SyntaxError,
+        TokenError,
+        ArithmeticError,
+        MemoryError,
+        RecursionError,
+        LookupError,
+        AttributeError,
+    ) as error:
+        raise ValueError(first_line(error)) from error
+    if any(size < 0 for size in shape):
+        raise ValueError(f"a shape of {list(shape)}")
+    return shape, fortran, dtype
 
 
 def parse(data: bytes, where: str) -> Array:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from affect.data.array_file import read_array
 from affect.data.files import absence
 from affect.data.table_file import json_object, read_text
-from affect.errors import AffectError, first_line
+from affect.errors import AffectError, first_few, first_line
 
 COLUMN = "speaker_embedding"
 
@@ -29,8 +29,7 @@ def add(dataset: Dataset, source: str | Path) -> Dataset:
     vectors = _folder(path, names) if path.is_dir() else _table(path)
     missing = [name for name in names if name not in vectors]
     if missing:
-        shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
-        raise AffectError(f"{path} has no embedding of {len(missing)} of {len(names)} utterances: {shown}")
+        raise AffectError(f"{path} has no embedding of {len(missing)} of {len(names)} utterances: {first_few(missing)}")
     rows = [vectors[name] for name in names]
     for name, row in zip(names, rows, strict=True):
         fault = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from affect.cache import kept_json, stamp
 from affect.data.table_file import read_csv
-from affect.errors import AffectError
+from affect.errors import AffectError, first_few
 
 Image = NDArray[np.uint8]
 Cells = Mapping[str, float]
@@ -86,7 +86,7 @@ def read_boxes(path: Path) -> Boxes:
     lacking = {names: [name for name in names if name not in header] for names in (_PYFEAT, _OPENFACE)}
     columns = min(lacking, key=lambda names: len(lacking[names]))
     if lacking[columns]:
-        wanted, there = _listed(lacking[columns]), _listed(header)
+        wanted, there = first_few(lacking[columns], _SHOWN), first_few(header, _SHOWN)
         raise AffectError(f"{path}: is no table of py-feat or OpenFace, it has no column {wanted}; it has: {there}")
     face = _pyfeat_face if columns == _PYFEAT else _openface_face
     largest: dict[int, Box] = {}
@@ -117,10 +117,6 @@ def kept_boxes(path: Path) -> Boxes:
 
     facts = kept_json("boxes", (_VERSION, stamp(path)), read)
     return Boxes(np.array(facts["numbers"], np.int64), np.array(facts["boxes"], np.float64), facts["step"])
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
 
 
 def _number(cell: str, where: str) -> float:

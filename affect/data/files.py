@@ -100,8 +100,8 @@ def files_below(folder: Path, wanted: Callable[[str], bool]) -> tuple[list[Path]
     return paths, left_out
 
 
-def readable(folder: Path, endings: frozenset[str]) -> list[Path]:
-    """Return the files with such endings in a folder and below it, in order; what can't be read is logged."""
+def readable(folder: Path, endings: frozenset[str] = SOUND | FILM) -> list[Path]:
+    """Return the files (of sound and film) of a folder and below it, in order; what can't be read is logged."""
     paths, left_out = files_below(folder, lambda name: os.path.splitext(name)[1].lower() in endings)
     if left_out:
         _LOG.warning("%s: %s", folder, summary(left_out))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock
 
-from affect.errors import AffectError
+from affect.errors import AffectError, writing
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -61,7 +61,7 @@ def write_once(
     if there():
         return
     building, former = (root.parent / f".{root.name}.{state}" for state in ("partial", "former"))
-    try:
+    with writing(root):
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root.parent / f".{root.name}.lock"):
             if there():
@@ -77,5 +77,3 @@ def write_once(
             finally:
                 for folder in (building, former):
                     shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        raise AffectError(f"generated corpus: cannot write {root} ({error.strerror or error})") from error

@@ -15,7 +15,7 @@ from affect.data.corpora.kinds import LISTED
 from affect.data.corpus import LABELS, Corpus, Exclusion, kind
 from affect.data.files import leaving
 from affect.data.inspect_scores import numbers
-from affect.errors import AffectError
+from affect.errors import AffectError, first_few
 from affect.tables import counted
 
 
@@ -99,9 +99,7 @@ def _counts(columns: dict[str, list[Any]], further: Sequence[str]) -> list[str]:
         if set(counts) == {"(none)"}:
             continue
         ordered = counts.most_common() if name == "emotion" else sorted(counts.items())
-        shown = ", ".join(f"{value} {count}" for value, count in ordered[:24])
-        more = f", and {len(ordered) - 24} more" if len(ordered) > 24 else ""
-        lines.append(f"by {name}: {shown}{more}")
+        lines.append(f"by {name}: {first_few([f'{value} {count}' for value, count in ordered], 24)}")
     return lines
 
 
@@ -116,9 +114,8 @@ def _folds(corpus: Corpus) -> list[str]:
             lines.append(f"split by {way}: not possible, {error}")
             continue
         sizes = " / ".join(str(len(part)) for part in parts.values())
-        shown = ", ".join(groups[:6]) + (" ..." if len(groups) > 6 else "")
         count = counted(len(groups), "fold")
-        lines.append(f"split by {way}: {count} ({shown}); fold 1 has {sizes} {' / '.join(parts)}")
+        lines.append(f"split by {way}: {count} ({first_few(groups, 6)}); fold 1 has {sizes} {' / '.join(parts)}")
         untrained = signs.classes_untrained({part: rows["emotion"] for part, rows in parts.items()})
         lines += [f"  {words}" for words in signs.words_of(untrained)]
     return lines

@@ -7,24 +7,17 @@ from __future__ import annotations
 
 import io
 import pickle
-import threading
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from tokenize import TokenError
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
-
-from affect.data.files import open_file
+from affect.data.array_file import opened_npz, read_header
 from affect.data.safe_pickle import SCALARS, UNREADABLE, Kind, Names, Unpickler, check_places, check_start, refusal
 from affect.errors import AffectError, first_line
 
 MOST = 32 * 2**20
 """Bytes that a file, or anything packed in it, may have: a hundred times what the labels of MER2023 take."""
-
-_PARSER = threading.Lock()
 
 Labels = dict[str, dict[str, Any]]
 """By utterance, a dictionary of its labels."""
@@ -38,52 +31,22 @@ def read_labels(path: str | Path, keys: Sequence[str] | None = None) -> dict[str
     what it would have called is named, and not called.
     """
     file = Path(path)
-    try:
-        if file.stat().st_size > MOST:
-            raise AffectError(f"{file} is larger than {MOST >> 20} MiB: it is no file of labels")
-        with open_file(file) as opened, zipfile.ZipFile(opened) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            labels: dict[str, Labels] = {}
-            for key in keys if keys is not None else members:
-                if key not in members:
-                    raise AffectError(f"{file} has no array {key!r}; it has: {', '.join(sorted(members)) or 'none'}")
-                if members[key].file_size > MOST:
-                    raise AffectError(f"{file}: {key} unpacks to more than {MOST >> 20} MiB: it is no file of labels")
-                if members[key].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise AffectError(f"{file}: {key} is packed in a way that numpy does not use")
-                # No more bytes than its entry says.
-                labels[key] = _labels(archive.read(members[key]), f"{file}, {key}")
-            return labels
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise AffectError(f"{file} is no readable npz file ({first_line(error)})") from error
-    except OSError as error:
-        raise AffectError(f"{file} cannot be read ({error.strerror or error})") from error
-
-
-def read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, Fortran's order or not, and type of an npy file, left at its data; raises ValueError for others."""
-    version = np.lib.format.read_magic(stream)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f"version {version[0]}.{version[1]} of the npy format")
-    try:
-        # numpy parses the header as Python, whose parser can fail where several threads parse at once (3.11).
-        with _PARSER:
-            shape, fortran, dtype = readers[version](stream)
-    except (
-        TypeError,
-        SyntaxError,
-        TokenError,
-        ArithmeticError,
-        MemoryError,
-        RecursionError,
-        LookupError,
-        AttributeError,
-    ) as error:
-        raise ValueError(first_line(error)) from error
-    if any(size < 0 for size in shape):
-        raise ValueError(f"a shape of {list(shape)}")
-    return shape, fortran, dtype
+    # Before its directory, which may be as large, is read.
+    if file.is_file() and file.stat().st_size > MOST:
+        raise AffectError(f"{file} is larger than {MOST >> 20} MiB: it is no file of labels")
+    with opened_npz(file) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        labels: dict[str, Labels] = {}
+        for key in keys if keys is not None else members:
+            if key not in members:
+                raise AffectError(f"{file} has no array {key!r}; it has: {', '.join(sorted(members)) or 'none'}")
+            if members[key].file_size > MOST:
+                raise AffectError(f"{file}: {key} unpacks to more than {MOST >> 20} MiB: it is no file of labels")
+            if members[key].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise AffectError(f"{file}: {key} is packed in a way that numpy does not use")
+            # No more bytes than its entry says.
+            labels[key] = _labels(archive.read(members[key]), f"{file}, {key}")
+        return labels
 
 
 def _labels(data: bytes, where: str) -> Labels:

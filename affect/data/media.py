@@ -14,11 +14,12 @@ from datasets import Audio, Dataset, Value, Video, concatenate_datasets
 
 from affect.data.corpora import hub_source
 from affect.data.corpora.columns import matched
+from affect.data.corpora.hub_dataset import is_saved
 from affect.data.corpora.named_files import NamedFiles
 from affect.data.corpus import summary
 from affect.data.endings import FILM, SOUND
 from affect.data.files import files_below
-from affect.data.table_file import SEPARATORS, SURPLUS, read_csv
+from affect.data.table_file import SEPARATORS, read_csv, surplus
 from affect.errors import AffectError, first_line, nearest
 
 _LOG = logging.getLogger("affect")
@@ -78,7 +79,7 @@ def read_media(source: str, *, columns: Mapping[str, str] | None = None, root: P
     path = Path(source)
     if path.suffix.lower() in (".csv", ".tsv"):
         return _from_csv(path, mapped, root or path.parent)
-    if path.is_dir() and not _is_dataset(path):
+    if path.is_dir() and not is_saved(path):
         for option, value in (("columns", mapped), ("root", root)):
             if value:
                 raise AffectError(f"{option} does nothing here: {source} is a folder of media files")
@@ -114,14 +115,6 @@ def _unsafe(name: str) -> str:
     return f"has more than {_LONGEST} bytes" if len(name.encode()) > _LONGEST else ""
 
 
-def _is_dataset(folder: Path) -> bool:
-    """Say whether a folder is one that `datasets` wrote or describes, and not just files."""
-    return any(
-        next(folder.glob(pattern), None)
-        for pattern in ("dataset_dict.json", "state.json", "**/*.parquet", "metadata.*", "*/metadata.*")
-    )
-
-
 def _from_folder(folder: Path) -> list[Medium]:
     files: dict[str, Path] = {}
     paths, left_out = files_below(folder, lambda name: Path(name).suffix.lower() in SOUND | FILM)
@@ -146,8 +139,8 @@ def _from_csv(path: Path, mapped: Mapping[str, str], root: Path) -> list[Medium]
     media: list[Medium] = []
     named = NamedFiles(root)
     for line, cells in records:
-        if SURPLUS in cells:
-            raise AffectError(f"{path}:{line}: has more cells than the header has columns; quote texts with commas")
+        if odd := surplus(cells):
+            raise AffectError(f"{path}:{line}: {odd}; quote texts with commas")
         ours = {name: cells[column] for name, column in columns.items()}
         if "name" not in ours:
             ours["name"] = _stem([ours.get("audio"), ours.get("video")], f"{path}:{line}")

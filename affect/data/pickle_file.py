@@ -21,7 +21,7 @@ from affect.data.files import open_file
 from affect.data.pickled_scores import samples_of
 from affect.data.safe_pickle import ARRAYS, UNREADABLE, Unpickler, refusal
 from affect.data.score_samples import Sample
-from affect.errors import AffectError, first_line, no_file
+from affect.errors import AffectError, first_line, no_file, reading, writing
 
 SUFFIXES = (".pkl", ".pickle")
 MOST = 64 * 2**30
@@ -46,13 +46,11 @@ def convert(path: Path, out: Path, labels: Sequence[str] = (), *, unlabelled: bo
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise AffectError(f"{out} is there already: name a new folder")
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as partial:
             description = _apart(path, Path(partial) / "made", labels, unlabelled)
             (Path(partial) / "made").replace(out)
-    except OSError as error:
-        raise AffectError(f"{out} cannot be written ({error.strerror or error})") from error
     return description
 
 
@@ -85,15 +83,13 @@ def read(
     """
     where = path.name
     try:
-        with open_file(path) as file:
+        with reading(path), open_file(path) as file:
             data: Any = Unpickler(file, ARRAYS, refusal(where, "arrays of numbers")).load()
         return samples_of(data, where, labels, unlabelled=unlabelled, nameless=nameless)
     except MemoryError as error:
         raise AffectError(f"{where} needs more memory to be read than four times its size") from error
     except UNREADABLE as error:
         raise AffectError(f"{where} is no readable pickle ({first_line(error)}): is it cut off?") from error
-    except OSError as error:
-        raise AffectError(f"{path} cannot be read ({error.strerror or error})") from error
 
 
 def work(path: Path, out: Path | None, labels: Sequence[str], unlabelled: bool = False) -> str:

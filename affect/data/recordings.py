@@ -27,7 +27,6 @@ from affect.data.corpora.segments import is_still
 from affect.data.corpora.verification import Verdict, verify
 from affect.data.corpus import Exclusion, summary
 from affect.data.files import absence, unreadable_name
-from affect.data.parts import PARTS
 from affect.data.rttm import Span, Turn, joined
 from affect.errors import AffectError
 
@@ -93,12 +92,6 @@ class RecordingCorpus:
             there = ", ".join(sorted({*self.recordings["part"][:]} - {""})) or "none"
             raise AffectError(f"{self.name} has no recording of the part {' or '.join(parts)}; its parts: {there}")
         return self.recordings.select(rows)
-
-
-def part_of(*names: str) -> str:
-    """Return the part that names (of a file, or of its folders) say, "" where none does."""
-    words = [word for name in names for word in "".join(c if c.isalnum() else " " for c in name.lower()).split()]
-    return next((PARTS[word] for word in reversed(words) if word in PARTS), "")
 
 
 def corpus_of(name: str, root: Path, annotated: Iterable[Annotated], left_out: Sequence[Exclusion]) -> RecordingCorpus:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from affect.data import table_file
-from affect.data.files import read_bytes
+from affect.data.table_file import read_text
 from affect.errors import AffectError, no_file
 
 Span = tuple[float, float]
@@ -185,13 +185,7 @@ def _files(path: Path, kind: str) -> list[Path]:
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and fields of each line that is neither blank nor a comment."""
-    try:
-        text = read_bytes(path).decode("utf-8-sig").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        raise AffectError(f"{path} is no text in UTF-8") from error
-    except OSError as error:
-        raise AffectError(f"{path} can't be read: {error.strerror}") from error
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(read_text(path).replace("\r", "\n").split("\n"), 1):
         fields = line.split()
         if fields and fields[0][0] not in ";#":
             yield number, fields

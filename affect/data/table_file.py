@@ -11,12 +11,12 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from affect.data.files import open_file, read_bytes
-from affect.errors import AffectError, first_line
+from affect.errors import AffectError, first_line, reading
 
 Cells = dict[str, str]
 
@@ -70,12 +70,12 @@ def columns_of(table: Path) -> list[str]:
 
 def read_text(file: Path) -> str:
     """Return what a file says; raises AffectError where it can't be read or is not UTF-8."""
+    with reading(file):
+        content = read_bytes(file)
     try:
-        return read_bytes(file).decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise AffectError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise AffectError(f"{file} cannot be read ({error.strerror})") from error
 
 
 def read_csv(
@@ -114,6 +114,11 @@ def read_csv(
     except csv.Error as error:
         raise AffectError(f"{table}:{begins}: {error}") from error
     return columns, records
+
+
+def surplus(cells: Mapping[str, Any]) -> str:
+    """Return what is wrong with a record that has more cells than the table has columns, "" of another."""
+    return f"{SURPLUS}: {cells[SURPLUS][:40]!r} is beyond the last column" if SURPLUS in cells else ""
 
 
 def json_object(line: str, where: str) -> dict[str, Any]:

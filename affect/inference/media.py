@@ -14,6 +14,7 @@ import numpy as np
 
 from affect.data.feature_corpus import Stream
 from affect.data.media import Medium, film
+from affect.data.table_file import read_text
 from affect.errors import AffectError
 from affect.inference import device, manifest
 from affect.inference.streams import Source, Utterance, Vector, check_width, read_vector, vector_of
@@ -73,12 +74,7 @@ def _medium_of(source: Source, stream: Stream, *, boxes: bool) -> Medium:
     if not path.is_file():
         raise AffectError(f"{path}: no such file")
     if stream.modality == "text":
-        try:
-            return Medium(name=path.stem, text=path.read_text(encoding="utf-8-sig").strip())
-        except UnicodeDecodeError as error:
-            raise AffectError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-        except OSError as error:
-            raise AffectError(f"{path}: cannot be read ({error.strerror or error})") from error
+        return Medium(name=path.stem, text=read_text(path).replace("\r\n", "\n").strip())
     if stream.modality == "audio":
         return Medium(name=path.stem, audio=path)
     return film(path, stream.name, boxes=boxes)

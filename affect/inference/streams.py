@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from affect.data.endings import FILM, SOUND
 from affect.data.feature_corpus import MODALITIES, Stream, mean_of, read_frames
-from affect.errors import AffectError
+from affect.errors import AffectError, reading
 
 Vector = NDArray[np.float32]
 Kind = Literal["nothing", "features", "folder", "media", "words", "unknown"]
@@ -206,10 +206,8 @@ def _check_first(source: Source, stream: Stream) -> None:
 
 def _inside(folder: Path) -> list[Path]:
     """Return the .npy files of a folder by name; those that start with a dot are what other systems leave."""
-    try:
+    with reading(folder):
         return sorted(path for path in folder.iterdir() if path.suffix == ".npy" and path.name[0] != ".")
-    except OSError as error:
-        raise AffectError(f"{folder} cannot be read ({error.strerror or error})") from error
 
 
 def _check_order(streams: Sequence[Stream], columns: Mapping[int, Sequence[Source]]) -> None:

@@ -25,6 +25,11 @@ def present(targets: Targets, *modalities: str, columns: Sequence[str] = MODALIT
     return reduce(and_, [targets["present"][:, columns.index(name)] > 0 for name in modalities])
 
 
+def several(targets: Targets, modalities: Sequence[str]) -> Tensor:
+    """Return whether two examples or more have one of some modalities."""
+    return torch.stack([present(targets, name).sum() > 1 for name in modalities]).any()
+
+
 def squared_error(target: str, **facts: Any) -> Term:
     """Return the mean squared error over the labels that are not NaN, of any shape [N, ...].
 

@@ -12,7 +12,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from affect.losses.masked import MODALITIES, present
+from affect.losses.masked import MODALITIES, present, several
 from affect.task import Outputs, Targets, Term
 
 
@@ -104,9 +104,6 @@ def misa_terms(
         """Return which pairs of modalities have rows of both."""
         return torch.stack([present(targets, a).any() & present(targets, b).any() for a, b in pairs])
 
-    def several(targets: Targets) -> Tensor:
-        return torch.stack([present(targets, name).sum() > 1 for name in modalities]).any()
-
     def names(*kinds: str) -> tuple[str, ...]:
         return tuple(f"{modality}_{kind}" for kind in kinds for modality in modalities)
 
@@ -115,7 +112,7 @@ def misa_terms(
         Term(name="reconstruction", outputs=names("projected", "reconstructed"), targets=target, weight=reconstruction,
              sum=errors, count=lambda targets: torch.stack([present(targets, name) for name in modalities]).sum()),
         Term(name="difference", outputs=names("private", "shared"), targets=target, weight=difference, value=apart,
-             defined=several),
+             defined=lambda targets: several(targets, modalities)),
         Term(name="similarity", outputs=names("shared"), targets=target, weight=similarity, value=gaps,
-             defined=lambda targets: several(targets) & comparable(targets).any()),
+             defined=lambda targets: several(targets, modalities) & comparable(targets).any()),
     ]  # fmt: skip

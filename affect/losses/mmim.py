@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from affect.losses.alignment import info_nce
-from affect.losses.masked import MODALITIES, present
+from affect.losses.masked import MODALITIES, present, several
 from affect.task import Outputs, Targets, Term
 
 
@@ -57,9 +57,6 @@ def mmim_terms(
         ]
         return torch.stack(each).sum()
 
-    def several(targets: Targets) -> Tensor:
-        return torch.stack([present(targets, name).sum() > 1 for name in modalities]).any()
-
     def given_text(name: str) -> Term:
         needs = (f"{name}_h", f"text_{name}_mean", f"text_{name}_log_variance")
 
@@ -75,6 +72,11 @@ def mmim_terms(
 
     needs = tuple(f"{name}_{kind}" for kind in ("h", "predicted") for name in modalities)
     contrasting = Term(
-        name="contrast", outputs=needs, targets=("present",), weight=contrast, value=contrasts, defined=several
+        name="contrast",
+        outputs=needs,
+        targets=("present",),
+        weight=contrast,
+        value=contrasts,
+        defined=lambda targets: several(targets, modalities),
     )
     return [contrasting, *(given_text(name) for name in modalities if name != "text")]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.errors import AffectError
+from affect.errors import AffectError, first_few
 from affect.metrics import bootstrap, classification, quality, regression
 from affect.metrics.regression import Floats
 from affect.task import Measure, Replicates, Row
@@ -122,11 +122,6 @@ def rmse_fitted(target: str) -> Measure:
     return _measure(numbers, target, quality.rmse_fitted, quality.replicates_rmse_fitted, **facts)
 
 
-def srcc_and_plcc(target: str, title: str = "") -> Measure:
-    """Return the mean of SRCC and of PLCC after a logistic curve, by which challenges of quality prediction rank."""
-    return mean(f"quality_{target}", [srcc(target), plcc(target)], title or "(SRCC + PLCC) / 2")
-
-
 def within_srcc(target: str, column: str, title: str = "") -> Measure:
     """Return the SRCC of a number within a kind (a generator), which the rows name as `column`: a mean over kinds."""
     return _measure(
@@ -230,8 +225,5 @@ def _strings(values: list[Any]) -> list[str]:
 
 def _refuse(rows: Sequence[Row], wrong: NDArray[np.bool_], target: str) -> None:
     if wrong.any():
-        ids = [str(rows[k]["id"]) for k in np.flatnonzero(wrong)[:_NAMED]]
-        more = " ..." if wrong.sum() > _NAMED else ""
-        raise AffectError(
-            f"{wrong.sum()} of {len(rows)} predictions of {target} are not finite: {', '.join(ids)}{more}"
-        )
+        ids = first_few([str(row["id"]) for row, bad in zip(rows, wrong, strict=True) if bad], _NAMED)
+        raise AffectError(f"{wrong.sum()} of {len(rows)} predictions of {target} are not finite: {ids}")

@@ -15,7 +15,7 @@ from torch import nn
 
 from affect.errors import AffectError
 from affect.models.dropout import replace_dropout
-from affect.models.encoder import SpeechEncoder, backbone_parameters
+from affect.models.encoder import SpeechEncoder
 
 TARGETS = (
     *("q_proj", "k_proj", "v_proj", "out_proj"),
@@ -67,11 +67,6 @@ def add_lora(encoder: SpeechEncoder, rank: int, alpha: float | None = None, drop
 def is_adapted(encoder: SpeechEncoder) -> bool:
     """Say whether `encoder` has LoRA adapters."""
     return next(_adapters(encoder), None) is not None
-
-
-def adapter_parameters(encoder: SpeechEncoder) -> list[nn.Parameter]:
-    """Return the adapters' parameters, which are all of the backbone's that learn; none without adapters."""
-    return [entry for entry in backbone_parameters(encoder) if entry.requires_grad] if is_adapted(encoder) else []
 
 
 def merge(encoder: SpeechEncoder) -> SpeechEncoder:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from affect import checksums
 from affect.checksums import DamagedError
-from affect.errors import AffectError, first_line
+from affect.errors import AffectError, first_few, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,7 +44,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """
     from safetensors.torch import load_file
 
-    from affect.coverage import not_finite, shown
+    from affect.coverage import not_finite
 
     try:
         if (folder / checksums.FILE).exists():
@@ -53,7 +53,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     except (DamagedError, OSError, SafetensorError) as error:
         raise AffectError(f"the weights in {folder} are damaged: {first_line(error)}; copy them there again") from error
     if names := not_finite(weights):
-        raise AffectError(f"the weights in {folder} hold NaN or infinite values: {shown(names)}")
+        raise AffectError(f"the weights in {folder} hold NaN or infinite values: {first_few(names)}")
     return weights
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from affect.errors import AffectError
+from affect.errors import AffectError, first_few
 from affect.recipe import FREE
 from affect.report import reported
 from affect.report.compare import Comparison, compare
@@ -232,8 +232,8 @@ def _changed(study: Study, earlier: Sequence[Study]) -> str:
     if not now or before is None:
         return NONE if now else "settings unknown"
     names = [name for name in sorted(now | before) if now.get(name) != before.get(name)]
-    words = [f"{name} {text(before.get(name))} to {text(now.get(name))}" for name in names[:_MOST]]
-    return (", ".join(words) or "nothing") + (f" and {len(names) - _MOST} more" if len(names) > _MOST else "")
+    words = [f"{name} {text(before.get(name))} to {text(now.get(name))}" for name in names]
+    return first_few(words, _MOST) or "nothing"
 
 
 def _settings(study: Study) -> dict[str, object]:

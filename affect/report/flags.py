@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +12,10 @@ from affect.findings import Flag, gathered
 from affect.recipe import FREE
 from affect.report import gaps, gradients, leaks, learning_curves, ranges
 from affect.report.compare import Comparison
-from affect.report.rows import Record
 from affect.report.study import Study
 from affect.report.systems import score, spread
 from affect.tables import flat, inside, number, signed, text
+from affect.task import perfect
 
 _AGAIN = "give the same command again: it goes on from the last checkpoint and skips what is finished"
 _MIX = "average only runs of one recipe and corpus: another --name, or --overwrite the odd ones"
@@ -219,16 +219,10 @@ def _undefined(study: Study) -> Iterator[Flag]:
     for name in study.evaluations if study.task is not None else ():
         for measure in (measure for measure in study.headline if not measure.parts):
             parts = {run.name: [*(run.predictions.get(name) or {}).values()] for run in study.finished}
-            gone = [run for run, rows in parts.items() if rows and math.isnan(score(measure, _right(rows)))]
+            gone = [run for run, rows in parts.items() if rows and math.isnan(score(measure, perfect(rows)))]
             for run in gone if len(gone) < len(study.finished) else ():
                 words = f"{name}: no {measure.shown}: fewer than two labels, or all the same"
                 yield Flag("undefined score", run, words)
-
-
-def _right(rows: Sequence[Record]) -> list[Record]:
-    """Return rows as a model that knows the labels would predict them."""
-    labels = ({name: value for name, value in row["target"].items() if value not in (None, "")} for row in rows)
-    return [{**row, "prediction": {**row["prediction"], **own}} for row, own in zip(rows, labels, strict=True)]
 
 
 def _of_data(study: Study) -> Iterator[Flag]:

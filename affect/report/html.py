@@ -16,7 +16,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from affect.errors import AffectError
+from affect.errors import reading
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1f24; --dim: #59636e; --paper: #fff; --line: #d1d9e0; --head: #f4f6f8;
@@ -103,10 +103,8 @@ def _figures(tokens: list[Token], folder: Path) -> None:
 
 
 def _figure(token: Token, path: Path) -> str:
-    try:
+    with reading(path):
         content = path.read_bytes()
-    except OSError as error:
-        raise AffectError(f"the plot {str(path)!r} can't be read: {error.strerror or error}") from error
     words = escape("".join(child.content for child in token.children or []))
     # Letters as large in all plots, at 96 pixels an inch: the size is in a PNG's header.
     width, height = (round(int.from_bytes(content[at : at + 4], "big") * 96 / _DENSITY) for at in (16, 20))

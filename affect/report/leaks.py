@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
+from affect.errors import first_few
 from affect.findings import Flag
 from affect.report.rows import Record
 from affect.report.runs import TRAIN, VALID, Run
@@ -96,4 +97,4 @@ def _named(rows: Iterable[Record], key: str) -> set[str]:
 
 
 def _some(names: list[str], kind: str) -> str:
-    return f"{counted(len(names), kind)} ({names[0]}{', …' if len(names) > 1 else ''})"
+    return f"{counted(len(names), kind)} ({first_few(names, 1)})"

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affect.errors import AffectError
+from affect.errors import writing
 from affect.findings import Flag, Plot, Section
 from affect.report import against, comparison, conditions, details, goals, gradients, html, mistakes, result, speed
 from affect.report.compare import Comparison, compare
@@ -64,14 +64,12 @@ def publish(study: Study, other: Study | None = None, targets: Mapping[str, floa
     beside = compare(study, other) if other is not None else None
     wanted = goals.resolve(study, targets) if targets and study.finished else []
     parts = sections(study, beside, wanted)
-    try:
+    with writing(path):
         study.folder.mkdir(parents=True, exist_ok=True)
         drawn = figures.save([plot for part in parts for plot in part.plots], study.folder / "plots")
         content = page(study.name, parts, drawn)
         replace_file(path, content)
         replace_file(path.with_suffix(".html"), html.render(content, study.name, study.folder))
-    except OSError as error:
-        raise AffectError(f"the report {str(path)!r} can't be written: {error.strerror or error}") from error
     blocks = [result.table(study), against.summary(beside) if beside else "", goals.distances(study, wanted), left]
     return path, "\n\n".join(filter(None, blocks)).replace("**", "")
 

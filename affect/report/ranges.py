@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from affect.errors import first_few
 from affect.findings import Flag, finite
 from affect.report.rows import Record
 from affect.report.study import Study
@@ -56,7 +57,7 @@ def averages(study: Study) -> Iterator[Flag]:
         for evaluation in (name for name in study.evaluations if name in run.predictions):
             labels = (label for row in run.predictions[evaluation].values() for label in row["target"].values())
             if strangers := sorted({label for label in labels if isinstance(label, str)} - set(study.classes)):
-                words = f"predictions-{evaluation}.jsonl: no class is called {', '.join(strangers[:3])}"
+                words = f"predictions-{evaluation}.jsonl: no class is called {first_few(strangers)}"
                 yield Flag("unreadable", run.name, words)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from affect import tasks
-from affect.errors import AffectError, first_line, nearest
+from affect.errors import AffectError, first_line, nearest, reading
 from affect.report import asking
 from affect.report.rows import Record
 from affect.report.runs import VALID, Run
@@ -44,11 +44,10 @@ def read(path: Path) -> tuple[list[Run], Task | None]:
 def _document(path: Path) -> Record:
     other = f"{str(path)!r} is no file of reported numbers: it"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        with reading(path):
+            document = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise AffectError(f"{other} is no JSON: {first_line(error)}") from error
-    except OSError as error:
-        raise AffectError(f"{str(path)!r} can't be read: {error.strerror or error}") from error
     if not isinstance(document, dict):
         raise AffectError(f"{other} holds no JSON object")
     # A recipe or a log that was named by mistake: its fields are no misspelt ones of ours.

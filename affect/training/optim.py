@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from affect.coverage import holes, shown
-from affect.errors import AffectError
+from affect.coverage import holes
+from affect.errors import AffectError, first_few
 from affect.recipe import Optim
 
 WINDOW = 500
@@ -100,10 +100,10 @@ def take_over(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
     if not fits:
         raise AffectError(
             "train.init_from: none of its weights fits this model by name and shape: "
-            f"it has {shown(sorted(weights))}, the model {shown(sorted(own))}"
+            f"it has {first_few(sorted(weights))}, the model {first_few(sorted(own))}"
         )
     if lacking := holes(model, weights):
-        raise AffectError(f"train.init_from: its weights lack {shown(lacking)}, and have layers behind")
+        raise AffectError(f"train.init_from: its weights lack {first_few(lacking)}, and have layers behind")
     model.load_state_dict(fits, strict=False)
     fresh = [name for name in own if name not in fits]
     unused = [name for name in weights if name not in fits]
@@ -114,7 +114,7 @@ def take_over(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    return f" ({shown(names)})" if names else ""
+    return f" ({first_few(names)})" if names else ""
 
 
 def set_rates(optimizer: torch.optim.Optimizer, multiple: float) -> dict[str, float]:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affect.errors import AffectError, StoppedError
+from affect.errors import AffectError, StoppedError, first_few
 from affect.task import TRAIN, Batch
 from affect.training import diagnostics, memory, plan, run_dir, signals, step, unkeyed, watchdog
 from affect.training.clock import Clock
@@ -138,10 +138,9 @@ class Trainer:
         if names:
             if run.engine.main:
                 run_dir.note(run.folder, not_keyed=names)
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             run.log(
                 logging.WARNING,
-                f"not keyed: {', '.join(names[:5])}{more}: what they draw depends on how a batch is cut",
+                f"not keyed: {first_few(names, 5)}: what they draw depends on how a batch is cut",
             )
 
     def _loader(self) -> Loader:

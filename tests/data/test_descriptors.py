@@ -7,17 +7,11 @@ from scipy.signal import lfilter
 from affect.data import descriptors, egemaps, pitch, prosody, voice
 from affect.data.descriptors import BANDS
 from affect.errors import AffectError
-
-RATE = 16000
+from tests.data.tones import RATE, harmonics
 
 
 def frame(track, name):
     return track[:, descriptors.FRAME_FEATURES.index(name)]
-
-
-def harmonics(hertz, amplitudes):
-    phase = 2 * np.pi * np.cumsum(hertz) / RATE
-    return sum(a * np.sin((k + 1) * phase) for k, a in enumerate(amplitudes)).astype(np.float32)
 
 
 def level_voice(gender, rng):

@@ -5,17 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affect.data import descriptors, prosody
-
-RATE = 16000
+from tests.data.tones import RATE, harmonics
 
 
 def of(values, name):
     return float(values[prosody.FUNCTIONAL_NAMES.index(name)])
-
-
-def harmonics(hertz, amplitudes):
-    phase = 2 * np.pi * np.cumsum(hertz) / RATE
-    return sum(a * np.sin((k + 1) * phase) for k, a in enumerate(amplitudes)).astype(np.float32)
 
 
 @settings(max_examples=60, deadline=None)

@@ -86,7 +86,7 @@ def test_csv_of_words_alone(tmp_path):
         ("name,audio\n../a,c.wav\n", "the name '../a' begins with a dot"),
         ("name,audio\nx/a,c.wav\n", "the name 'x/a' has a character"),
         ("text\nhello\n", "media.csv:2: has no name"),
-        ("name,text\na,well, yes\n", "media.csv:2: has more cells than the header"),
+        ("name,text\na,well, yes\n", "media.csv:2: more cells than columns: 'yes' is beyond the last column; quote"),
         ("name,audio\na,d.wav\nb,e.wav\n", "none of 2 files is there, the first would be .*d.wav: is .* the root"),
         ('name,audio\na,"c.wav', "media.csv:2: unexpected end of data"),
     ],

@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from affect.data import egemaps, prosody, store
 from affect.errors import AffectError
+from tests.data.tones import RATE, harmonics
 
-RATE = 16000
 REAL = Path(os.environ.get("AFFECT_REAL_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 EMODB = REAL / "emodb" / "wav"
 
@@ -24,11 +24,6 @@ EMODB = REAL / "emodb" / "wav"
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("AFFECT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "prosody"
-
-
-def harmonics(hertz, amplitudes):
-    phase = 2 * np.pi * np.cumsum(hertz) / RATE
-    return sum(a * np.sin((k + 1) * phase) for k, a in enumerate(amplitudes)).astype(np.float32)
 
 
 def folder_of(path, count=5, shortest=4000):

@@ -11,11 +11,11 @@ import talkers
 
 from affect.data import inspect_recordings
 from affect.data.activity import RATE, SampleTurn, activity
+from affect.data.parts import part_of_names
 from affect.data.recordings import (
     Annotated,
     Partners,
     corpus_of,
-    part_of,
     sample_turns_of,
     sound_of,
     windows,
@@ -107,7 +107,7 @@ def test_turns_that_touch_are_one_and_negative_times_are_cut(tmp_path, monkeypat
      (("ami-eval", "x.uem"), "test"), (("train", "test.lst"), "test"), (("contest", "attestation.rttm"), ""), ((), "")],
 )  # fmt: skip
 def test_parts_are_words_of_names(names, part):
-    assert part_of(*names) == part
+    assert part_of_names(*names) == part
 
 
 def test_silent_recordings_are_said(tmp_path, monkeypatch, caplog):

@@ -108,7 +108,7 @@ def test_files_that_are_none_are_one_line(tmp_path):
         read_rttm(tmp_path / "nowhere.rttm")
     path = tmp_path / "latin.rttm"
     path.write_bytes(LINE.replace(" A ", " MÉO ").encode("latin-1"))
-    with pytest.raises(AffectError, match="no text in UTF-8"):
+    with pytest.raises(AffectError, match="is not UTF-8"):
         read_rttm(path)
     assert read_rttm(file_of(tmp_path, "")) == {}
 

@@ -241,13 +241,13 @@ def test_bad_options_are_named(options, message, tmp_path):
 
 def test_a_disk_that_refuses_leaves_nothing_behind(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(AffectError, match="cannot write"):
+    with pytest.raises(AffectError, match="can't be written: "):
         generate(tmp_path / "file" / "c", Options(**SMALL))
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(AffectError, match="cannot write .*No space left on device"):
+    with pytest.raises(AffectError, match="can't be written: No space left on device"):
         generate(tmp_path / "c", Options(**SMALL))
     assert sorted(p.name for p in tmp_path.iterdir()) == [".c.lock", "file"]

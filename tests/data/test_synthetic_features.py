@@ -326,7 +326,7 @@ def test_bad_settings_are_named(bad):
 
 def test_a_disk_that_refuses_is_said_in_a_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(AffectError, match="^generated corpus: cannot write [^\n]*$"):
+    with pytest.raises(AffectError, match="^[^\n]* can't be written: [^\n]*$"):
         generate(tmp_path / "file" / "c", SMALL)
 
     def full(*args):

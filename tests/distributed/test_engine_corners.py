@@ -138,10 +138,6 @@ def places(small_corpus, tmp_path_factory) -> Runs:
     return Runs(top, small_corpus, small.corpus(top / "features"))
 
 
-def numbers(folder: Path, name: str) -> np.ndarray:
-    return np.array([line[name] for line in runs.lines(folder, "step")])
-
-
 def refused(done: subprocess.CompletedProcess[str]) -> list[str]:
     """Return the lines that ranks ended with: one each, where the launcher did not end the second after the first."""
     assert done.returncode != 0, done.stdout
@@ -168,10 +164,10 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_float32(places, place):
 
 @pytest.mark.parametrize("place", ["ZeRO-2 bf16", FILED])
 def test_losses_in_bf16_are_those_of_ddp_and_near_those_of_float32(places, place):
-    found = numbers(places.of(place) / "plain", "loss")
+    found = runs.numbers(places.of(place) / "plain", "loss")
     assert len(found) == STEPS
-    np.testing.assert_allclose(found, numbers(places.of("DDP bf16") / "plain", "loss"), rtol=0, atol=2e-2)
-    exact = numbers(places.single("plain", PLAIN["plain"]), "loss")
+    np.testing.assert_allclose(found, runs.numbers(places.of("DDP bf16") / "plain", "loss"), rtol=0, atol=2e-2)
+    exact = runs.numbers(places.single("plain", PLAIN["plain"]), "loss")
     np.testing.assert_allclose(found, exact, rtol=0, atol=2e-2)
     assert np.abs(found - exact).max() > 1e-5, "bf16 can't be that exact"
 
@@ -182,9 +178,9 @@ def test_losses_in_bf16_are_those_of_ddp_and_near_those_of_float32(places, place
 def test_steps_of_zero_3_with_offloading_are_those_of_one_process(places):
     found, wanted = places.of("ZeRO-3") / "plain", places.single("plain", PLAIN["plain"])
     assert [rank["engine"] for rank in places.said["ZeRO-3"]] == ["ZeRO-3"] * 2
-    assert len(numbers(wanted, "loss")) == STEPS
-    np.testing.assert_allclose(numbers(found, "loss"), numbers(wanted, "loss"), rtol=0, atol=1e-5)
-    np.testing.assert_allclose(numbers(found, "grad_norm"), numbers(wanted, "grad_norm"), rtol=1e-4)
+    assert len(runs.numbers(wanted, "loss")) == STEPS
+    np.testing.assert_allclose(runs.numbers(found, "loss"), runs.numbers(wanted, "loss"), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(runs.numbers(found, "grad_norm"), runs.numbers(wanted, "grad_norm"), rtol=1e-4)
     for name in ("model", "optimizer"):
         path = f"checkpoints/step-0000004/{name}.safetensors"
         mine, its = load_file(found / path), load_file(wanted / path)
@@ -216,10 +212,10 @@ def test_folds_one_after_another_are_those_of_one_process(places, place):
     for fold in FOLDS:
         mine, its = (top / "test" / "seed0" / f"fold{fold}" for top in (found, wanted))
         assert runs.lines(mine, "end")
-        losses[fold] = numbers(its, "loss")
+        losses[fold] = runs.numbers(its, "loss")
         assert len(losses[fold]) == 2
-        np.testing.assert_allclose(numbers(mine, "loss"), losses[fold], rtol=0, atol=1e-5)
-        np.testing.assert_allclose(numbers(mine, "grad_norm"), numbers(its, "grad_norm"), rtol=1e-4)
+        np.testing.assert_allclose(runs.numbers(mine, "loss"), losses[fold], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(runs.numbers(mine, "grad_norm"), runs.numbers(its, "grad_norm"), rtol=1e-4)
     assert np.abs(losses[1] - losses[2]).max() > 1e-3, "folds differ"
 
 
@@ -230,11 +226,11 @@ def test_other_models_give_the_losses_of_one_process(places, place, name):
     found, wanted = places.of(place) / name, places.single(name, MODELS[name])
     if MODELS[name]["kind"] == "multimodal":
         (found,), (wanted,) = ((top / "test").glob("seed0/fold*") for top in (found, wanted))
-    exact = numbers(wanted, "loss")
+    exact = runs.numbers(wanted, "loss")
     assert len(exact) == (2 if MODELS[name]["kind"] == "variant" else 3)
-    np.testing.assert_allclose(numbers(found, "loss"), exact, rtol=0, atol=2e-5)
-    if None not in numbers(wanted, "grad_norm"):
-        np.testing.assert_allclose(numbers(found, "grad_norm"), numbers(wanted, "grad_norm"), rtol=1e-3)
+    np.testing.assert_allclose(runs.numbers(found, "loss"), exact, rtol=0, atol=2e-5)
+    if None not in runs.numbers(wanted, "grad_norm"):
+        np.testing.assert_allclose(runs.numbers(found, "grad_norm"), runs.numbers(wanted, "grad_norm"), rtol=1e-3)
     assert runs.lines(found, "end")
 
 

@@ -107,10 +107,6 @@ def place(places, engine) -> Place:
     return places.need(engine)
 
 
-def numbers(folder: Path, name: str) -> np.ndarray:
-    return np.array([line[name] for line in runs.lines(folder, "step")])
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 def test_two_ranks_ran_on_the_engine_that_was_asked_for(place, engine):
     assert [rank["engine"] for rank in place.said[engine]] == [engine] * 2
@@ -128,12 +124,12 @@ def test_the_weights_are_shared_out_where_the_engine_says_so(place, engine):
 @pytest.mark.parametrize(("engine", "cut"), PAIRS)
 def test_all_steps_are_those_of_one_process(place, engine, cut):
     wanted, found = place.run("single", cut), place.run(engine, cut)
-    losses = numbers(wanted, "loss")
+    losses = runs.numbers(wanted, "loss")
     assert len(losses) == 6
-    np.testing.assert_allclose(numbers(found, "loss"), losses, rtol=0, atol=1e-5)
-    norms = numbers(wanted, "grad_norm")
+    np.testing.assert_allclose(runs.numbers(found, "loss"), losses, rtol=0, atol=1e-5)
+    norms = runs.numbers(wanted, "grad_norm")
     assert (norms > 0.5).all(), "clipping must be active"
-    np.testing.assert_allclose(numbers(found, "grad_norm"), norms, rtol=1e-4)
+    np.testing.assert_allclose(runs.numbers(found, "grad_norm"), norms, rtol=1e-4)
     rates = [line["lr"] for line in runs.lines(found, "step")]
     assert rates == [line["lr"] for line in runs.lines(wanted, "step")]
     assert len({rate for line in rates for rate in line.values()}) >= 6, "two rates that follow a schedule"
@@ -173,9 +169,9 @@ def test_a_run_goes_on_from_its_middle_bit_for_bit(place, engine):
 def test_a_checkpoint_of_one_engine_and_world_goes_on_on_another(place, engine, way):
     """AdamW's moments, the average and the place go with it: the losses are those of the run it comes from."""
     found = place.run(engine, "moved") if way == "there" else place.run("back", engine)
-    wanted = numbers(place.run("single", "adamw"), "loss")
+    wanted = runs.numbers(place.run("single", "adamw"), "loss")
     assert [line["step"] for line in runs.lines(found, "step")] == [4, 5, 6]
-    np.testing.assert_allclose(numbers(found, "loss"), wanted[3:], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(runs.numbers(found, "loss"), wanted[3:], rtol=0, atol=1e-5)
     for name in ("model", "average", "optimizer"):
         path = f"checkpoints/step-0000006/{name}.safetensors"
         one, other = load_file(place.run("single", "adamw") / path), load_file(found / path)

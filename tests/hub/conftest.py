@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import types
 
 import pytest
@@ -27,3 +28,9 @@ def hub(monkeypatch, tmp_path):
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.setattr(_http, "time", types.SimpleNamespace(sleep=lambda seconds: None))
         yield server
+
+
+@pytest.fixture
+def run(spoken, tmp_path):
+    """A copy of a run that a test may change."""
+    return shutil.copytree(spoken / "seed0" / "fold1", tmp_path / "runs" / "spoken" / "seed0" / "fold1")

@@ -17,12 +17,6 @@ from affect.hub.background import Pusher, pushing
 REPO = "someone/model"
 
 
-@pytest.fixture
-def run(spoken, tmp_path):
-    """A copy of a run: these tests change its weights."""
-    return shutil.copytree(spoken / "seed0" / "fold1", tmp_path / "runs" / "spoken" / "seed0" / "fold1")
-
-
 def save_best(run, mark: bytes) -> None:
     """Replace the best weights as the loop does: another folder in the place of the old one."""
     best = run / "checkpoints" / "best"

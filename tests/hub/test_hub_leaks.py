@@ -21,12 +21,6 @@ from tests.hub.double import TOKEN
 REPO = "someone/model"
 
 
-@pytest.fixture
-def run(spoken, tmp_path):
-    """A copy of a run, to put into it what may not leave."""
-    return shutil.copytree(spoken / "seed0" / "fold1", tmp_path / "runs" / "spoken" / "seed0" / "fold1")
-
-
 def named(monkeypatch, host: str, user: str) -> None:
     """Let the machine and its user have names that are found wherever they are."""
     monkeypatch.setattr(socket, "gethostname", lambda: host)

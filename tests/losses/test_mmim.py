@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal
-from torch.func import grad, vmap
 
 from affect.losses.alignment import contrastive
 from affect.losses.mmim import MODALITIES, contrastive_bound, log_likelihood, mmim_terms
 from affect.training.terms import Loss, whole
+from tests.losses.modalities import each_is_one_alone, padding_changes_nothing
 
 NAMES = [
     *(f"{name}_{kind}" for kind in ("h", "predicted") for name in MODALITIES),
@@ -107,30 +107,11 @@ def test_it_is_no_sum_over_pieces():
 @given(st.integers(0, 5), st.integers(0, 2**31 - 1), st.sampled_from([0.0, 1e9, float("nan")]))
 def test_padding_rows_change_nothing(padding, seed, filling):
     torch.manual_seed(seed)
-    outputs = outputs_of(seed=seed)
-    present = (torch.rand(7, 3) < 0.7).float()
-    longer = {name: torch.cat([x, torch.full((padding, 4), filling)]) for name, x in outputs.items()}
-    plain = of(outputs, present).values
-    padded = of(longer, torch.cat([present, torch.zeros(padding, 3)])).values
-    for name, value in plain.items():
-        torch.testing.assert_close(padded[name], value, rtol=1e-5, atol=1e-5)
+    padding_changes_nothing(of, outputs_of(seed=seed), padding, filling, atol=1e-5)
 
 
 def test_many_models_at_once_are_each_one_alone():
-    outputs = outputs_of(models=(3,))
-    present = (torch.rand(3, 7, 3, generator=torch.Generator().manual_seed(1)) < 0.7).float()
-    present[:, 6] = 0
-
-    def loss(outputs: dict[str, torch.Tensor], present: torch.Tensor) -> torch.Tensor:
-        return of(outputs, present).total
-
-    together, slopes = vmap(loss)(outputs, present), vmap(grad(loss))(outputs, present)
-    for k in range(3):
-        alone = {name: x[k] for name, x in outputs.items()}
-        torch.testing.assert_close(together[k], loss(alone, present[k]))
-        for name, slope in grad(loss)(alone, present[k]).items():
-            torch.testing.assert_close(slopes[name][k], slope)
-            assert bool((slope[6] == 0).all())
+    each_is_one_alone(of, outputs_of(models=(3,)))
 
 
 @pytest.mark.parametrize("fill", [0.0, 1.0])

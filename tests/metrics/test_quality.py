@@ -264,9 +264,9 @@ def test_measures_are_the_functions_over_rows() -> None:
         {"id": str(k), "prediction": {"mos": float(p)}, "target": {"mos": float(t)}, "generator": str(g)}
         for k, (p, t, g) in enumerate(zip(x, y, kinds, strict=True))
     ]
-    makers = (measures.srcc, measures.krcc, measures.plcc, measures.rmse_fitted, measures.mae, measures.r2,
-              measures.srcc_and_plcc)  # fmt: skip
+    makers = (measures.srcc, measures.krcc, measures.plcc, measures.rmse_fitted, measures.mae, measures.r2)
     found = [make("mos") for make in makers] + [f("mos", "generator") for f in WITHIN]
+    found.append(measures.mean("quality_mos", [measures.srcc("mos"), measures.plcc("mos")], "(SRCC + PLCC) / 2"))
     there = ~np.isnan(y)
     residual = (x - y)[there]
     assert measured(found, rows) == pytest.approx({

@@ -52,3 +52,8 @@ def whisper_features(wave: torch.Tensor) -> torch.Tensor:
     extractor = WhisperFeatureExtractor()
     rows = [row.numpy() for row in wave]
     return extractor(rows, sampling_rate=16_000, return_tensors="pt").input_features
+
+
+def adapters_of(encoder: SpeechEncoder) -> list[torch.nn.Parameter]:
+    """Return the parameters of the LoRA adapters."""
+    return [parameter for name, parameter in encoder.named_parameters() if "lora_" in name]

@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from affect.errors import AffectError
-from affect.models.encoder import EncoderConfig, SpeechEncoder
-from affect.models.lora import adapter_parameters, add_lora, is_adapted, merge
-from tests.models.encoders import KINDS, make, speech
+from affect.models.encoder import EncoderConfig, SpeechEncoder, backbone_parameters
+from affect.models.lora import add_lora, is_adapted, merge
+from tests.models.encoders import KINDS, adapters_of, make, speech
 
 SAMPLES = [9000, 5000, 1200]
 LINEARS = 6
@@ -25,7 +25,7 @@ def trained(name: str, **options) -> SpeechEncoder:
     encoder, _ = make(name, **options)
     add_lora(encoder, 3)
     with torch.no_grad():
-        for parameter in adapter_parameters(encoder):
+        for parameter in adapters_of(encoder):
             parameter.add_(0.1 * torch.randn_like(parameter))
     return encoder.eval()
 
@@ -44,9 +44,8 @@ def test_every_adapter_gets_a_gradient_and_nothing_else(name, train, checkpointi
     encoder.train()
     adapters = {key for key, entry in encoder.named_parameters() if "lora_" in key}
     assert len(adapters) == 2 * 2 * LINEARS
-    assert {id(entry) for entry in adapter_parameters(encoder)} == {
-        id(entry) for key, entry in encoder.named_parameters() if key in adapters
-    }
+    learning = {id(entry) for entry in backbone_parameters(encoder) if entry.requires_grad}
+    assert learning == set(map(id, adapters_of(encoder)))
     frozen = {key: entry.detach().clone() for key, entry in encoder.named_parameters() if key not in adapters}
     optimiser = torch.optim.SGD([entry for entry in encoder.parameters() if entry.requires_grad], lr=0.1)
     wave, aim = speech(SAMPLES), torch.randn(encoder.width)
@@ -108,7 +107,7 @@ def test_merged_is_plain_and_gives_the_same_output(name):
         # The adapted one is as it was, and its adapters do something.
         assert is_adapted(encoder)
         torch.testing.assert_close(output(encoder, wave), expected, atol=0, rtol=0)
-        for parameter in adapter_parameters(encoder):
+        for parameter in adapters_of(encoder):
             parameter.zero_()
         assert (output(encoder, wave) - expected).abs().max() > 1e-2
 
@@ -152,7 +151,7 @@ def test_scaling_is_alpha_over_rank():
     plain = {key: value.clone() for key, value in encoder.state_dict().items()}
     add_lora(encoder, 4, alpha=1.0)
     with torch.no_grad():
-        for parameter in adapter_parameters(encoder):
+        for parameter in adapters_of(encoder):
             parameter.normal_()
     layer = encoder.backbone.layers[0].attention.q_proj
     change = merge(encoder).backbone.layers[0].attention.q_proj.weight
@@ -167,14 +166,14 @@ def test_same_seed_same_adapters():
         encoder = SpeechEncoder.build(EncoderConfig(name="tiny"))
         torch.manual_seed(seed)
         add_lora(encoder, 2)
-        values.append(adapter_parameters(encoder)[0].detach())
+        values.append(adapters_of(encoder)[0].detach())
     assert bool((values[0] == values[1]).all())
     assert not bool((values[0] == values[2]).any())
 
 
 def test_without_adapters():
     encoder, _ = make("tiny")
-    assert adapter_parameters(encoder) == []
+    assert not is_adapted(encoder)
     assert list(merge(encoder).state_dict()) == list(encoder.state_dict())
 
 

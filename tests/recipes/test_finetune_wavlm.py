@@ -13,7 +13,7 @@ import pytest
 from affect.options import Options
 from affect.recipe import field_names
 from affect.tasks import read_recipe
-from tests.launching import RECIPE, experiments, in_its_own_process, launch, small
+from tests.launching import RECIPE, assert_light, experiments, in_its_own_process, launch, small
 
 FIELDS = [
     "seed", "optim.algorithm", "optim.lr", "optim.encoder_lr", "optim.weight_decay", "optim.betas", "optim.schedule",
@@ -36,7 +36,6 @@ FIELDS = [
     "augment.noise_files", "augment.gain", "augment.mixup", "targets", "loss", "weights",
 ]  # fmt: skip
 OPTIONS = ["runs", "name", "seeds", "folds", "resume", "overwrite", "report", "dry_run"]
-HEAVY = ["torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", "librosa", "matplotlib", "pandas"]
 
 
 def test_the_command_line_is_frozen():
@@ -136,15 +135,7 @@ def test_demo_encoder_hears_the_waveform_alone():
 
 @pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["dmeo"], ["demo", "--train.steps", "x"]])
 def test_help_and_mistakes_load_no_heavy_library(tmp_path, arguments):
-    script = (
-        "import runpy, sys\n"
-        f"sys.argv = [{str(RECIPE)!r}, *{arguments!r}]\n"
-        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "except SystemExit:\n    pass\n"
-        f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])\n"
-    )
-    done = in_its_own_process(tmp_path, "-c", script)
-    assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
+    assert_light(tmp_path, RECIPE, arguments)
 
 
 def test_help_within_three_seconds(tmp_path):

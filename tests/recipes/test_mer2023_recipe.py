@@ -19,7 +19,7 @@ from affect.tasks import make, read_recipe
 from affect.tasks.multimodal_emotion.config import MultimodalEmotion
 from affect.training import run_dir
 from tests import launching
-from tests.launching import assert_one_line, in_its_own_process
+from tests.launching import assert_light, assert_one_line, in_its_own_process
 from tests.tasks.multimodal_emotion import own, small
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,6 @@ SYSTEMS = [
     "targeted",
 ]  # fmt: skip
 """Those of MER2023's layout, which the generated corpus has, too."""
-HEAVY = ["torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", "matplotlib", "pandas"]
 
 
 experiments = partial(launching.experiments, RECIPE)
@@ -168,15 +167,7 @@ def test_workflows_name_experiments_that_are_there():
 
 @pytest.mark.parametrize("arguments", [["--help"], ["robust_v3", "--help"], ["robst"], ["demo", "--train.steps", "x"]])
 def test_help_and_mistakes_load_no_heavy_library(tmp_path, arguments):
-    script = (
-        "import runpy, sys\n"
-        f"sys.argv = [{str(RECIPE)!r}, *{arguments!r}]\n"
-        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "except SystemExit:\n    pass\n"
-        f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])\n"
-    )
-    done = in_its_own_process(tmp_path, "-c", script)
-    assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
+    assert_light(tmp_path, RECIPE, arguments)
 
 
 def check(folder: Path, name: str) -> None:

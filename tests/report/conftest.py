@@ -14,6 +14,7 @@ import pytest
 from affect import figures
 from affect.findings import Plot
 from tests.report import fusion
+from tests.report.fusion import lines
 
 REPORT = {
     "valence": (0.6496, 0.6779, 0.4720, 0.5634, 0.5464),
@@ -30,10 +31,6 @@ def predictions_of(target: np.ndarray, ccc: float, random: np.random.Generator) 
     noise -= spread * (noise @ spread) / len(target)
     noise /= noise.std()
     return target.mean() + target.std() * (ccc * spread + np.sqrt(1 - ccc**2) * noise)
-
-
-def lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
 
 
 def rows(fold: int, part: str, scores: Mapping[str, float], size: int, seed: int, dialogues: bool) -> list[dict]:

@@ -521,7 +521,7 @@ HELD_OUT = {"train": ["Ses03", "Ses04"], "valid": ["Ses02"], "test": ["Ses01"]}
 
 @pytest.mark.parametrize(
     ("held_out", "words"),
-    [(HELD_OUT, ""), (HELD_OUT | {"valid": ["Ses03", "Ses04"]}, "2 groups (Ses03, …) in train and valid")],
+    [(HELD_OUT, ""), (HELD_OUT | {"valid": ["Ses03", "Ses04"]}, "2 groups (Ses03 and 1 more) in train and valid")],
 )
 def test_groups_on_both_sides_of_a_split(tmp_path: Path, write_run, held_out: dict[str, list[str]], words: str) -> None:
     write_run(tmp_path / "a", 1, {"valence": 0.5}, environment={"held_out": held_out})
@@ -558,7 +558,7 @@ def test_a_leak_is_one_flag_for_all_runs(tmp_path: Path, write_run) -> None:
             for part in ("valid", "test"):
                 change_rows(path, lambda i, row, n=fold: row.update(speaker=f"M{i % n}"), part)
     found = {flag.kind: (flag.where, flag.evidence) for flag in flags(read(tmp_path / "a"))}
-    words = "3 speakers (M0, …) in valid and test; also in seed0/fold2"
+    words = "3 speakers (M0 and 2 more) in valid and test; also in seed0/fold2"
     assert found["leaking split"] == ("2 of 3 runs, most in seed0/fold3", words)
     assert found["sharing allowed"][0].startswith("3 of 3 runs")
 

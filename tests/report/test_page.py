@@ -112,7 +112,7 @@ def test_a_bare_run_folder_is_no_stack_trace(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_one_line(report_runs: Path) -> None:
     (report_runs / "plots").write_text("in the way")
-    with pytest.raises(AffectError, match=r"report\.md' can't be written"):
+    with pytest.raises(AffectError, match=r"report\.md can't be written"):
         report.write(report_runs)
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from affect import tasks
@@ -80,5 +81,10 @@ def lines(folder: Path, event: str) -> list[dict[str, Any]]:
     return [line for line in found if line["event"] == event]
 
 
+def numbers(folder: Path, name: str) -> np.ndarray:
+    """Return what the steps of a run say under a name."""
+    return np.array([line[name] for line in lines(folder, "step")])
+
+
 def losses(folder: Path) -> list[float]:
-    return [line["loss"] for line in lines(folder, "step")]
+    return numbers(folder, "loss").tolist()

@@ -27,7 +27,7 @@ from affect.data.corpora.utterances import corpus_of_files, own_columns
 from affect.data.corpus import Corpus, Exclusion
 from affect.data.files import unnamed
 from affect.data.table_file import SEPARATORS, Cells, read_csv
-from affect.errors import AffectError
+from affect.errors import AffectError, first_few
 
 Records = list[tuple[int, Cells]]
 
@@ -96,7 +96,7 @@ def find_table(folder: Path, labels: str | None = None) -> Path:
     if not tables:
         raise AffectError(f"{folder} has no labels.csv nor any other CSV file")
     if len(tables) > 1 and len(usual) != 1:
-        names = ", ".join(path.name for path in tables[:5])
+        names = first_few([path.name for path in tables], 5)
         raise AffectError(f"{folder} has {len(tables)} CSV files ({names}): name the one with the labels labels.csv")
     return (usual or tables)[0]
 

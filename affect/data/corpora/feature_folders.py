@@ -14,12 +14,12 @@ from datasets import Dataset, Features, Value
 
 from affect.cache import cache_folder, kept_json
 from affect.data import copies
+from affect.data.array_file import read_header
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
 from affect.data.feature_corpus import ABSENT, MODALITIES, PRESENT, FeatureCorpus, Stream, Table, read_table
 from affect.data.files import open_file
-from affect.data.label_file import read_header
-from affect.errors import AffectError, first_line, nearest
+from affect.errors import AffectError, first_few, first_line, nearest, reading
 
 _LOG = logging.getLogger("affect")
 
@@ -109,10 +109,8 @@ def features_below(root: Path) -> dict[str, str]:
 
 
 def _feature_names(root: Path) -> list[str]:
-    try:
+    with reading(root / "features"):
         return sorted(path.name for path in (root / "features").iterdir() if path.is_dir() and path.name[0] != ".")
-    except OSError as error:
-        raise AffectError(f"{root / 'features'} cannot be read ({error.strerror}): features lie there") from error
 
 
 def _feature_folder(root: Path, modality: str, name: str, listed: Iterable[str]) -> Path:
@@ -147,9 +145,8 @@ def _absences(corpus: str, stream: Stream, ids: Sequence[str], table: Table) -> 
     """Return an exclusion for each file that isn't there, and log how many there are."""
     missing = [name for name, state in zip(ids, table.states, strict=True) if state == ABSENT]
     if missing:
-        shown = ", ".join(missing[:_SHOWN]) + (" ..." if len(missing) > _SHOWN else "")
         _LOG.warning(
             "%s: %s feature %s has no file of %d of %d utterances, which count as missing: %s",
-            *(corpus, stream.modality, stream.name, len(missing), len(ids), shown),
+            *(corpus, stream.modality, stream.name, len(missing), len(ids), first_few(missing)),
         )
     return [Exclusion(what=name, reason=f"absent feature file: {stream.name}") for name in missing]

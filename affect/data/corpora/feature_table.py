@@ -25,7 +25,7 @@ from affect.data.corpora.labels import UnusableError, infer_scale, label, within
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
 from affect.data.parts import PARTS
-from affect.data.table_file import MISSING, SURPLUS, Cells, columns_of, read_csv
+from affect.data.table_file import MISSING, Cells, columns_of, read_csv, surplus
 from affect.errors import AffectError, nearest
 
 if TYPE_CHECKING:
@@ -203,8 +203,8 @@ def _named(present: Sequence[str], columns: Mapping[str, str], table: Path) -> d
 
 def _row(cells: Cells, names: Mapping[str, str], part: str, decimal: str, where: str) -> _Row:
     """Return an utterance of a table whose own part is `part`; raises AffectError for what can't be one."""
-    if SURPLUS in cells:
-        raise AffectError(f"{where}: {SURPLUS}")
+    if odd := surplus(cells):
+        raise AffectError(f"{where}: {odd}")
     ours = {name: cells[column] for name, column in names.items()}
     name, emotion = ours["name"], ours.get("emotion", "")
     if not name.isprintable() or any(sign in name for sign in "/\\") or name in ("", ".", ".."):

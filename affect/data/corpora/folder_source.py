@@ -21,9 +21,9 @@ from datasets import Dataset, Features, Value
 from affect.data.corpus import Exclusion
 from affect.data.endings import FILM, SOUND
 from affect.data.files import files_below, open_file, read_bytes, unnamed
-from affect.data.parts import PARTS
-from affect.data.table_file import SEPARATORS, SURPLUS, columns_of, json_object, read_csv, read_text
-from affect.errors import AffectError, first_line
+from affect.data.parts import PARTS, words_of
+from affect.data.table_file import SEPARATORS, columns_of, json_object, read_csv, read_text, surplus
+from affect.errors import AffectError, first_line, reading
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Files that say more of the recordings beside and below them, by the column file_name."""
@@ -45,7 +45,6 @@ _MEDIA = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())
 _DEEP = 500
 """Brackets that JSON may have without being too deep."""
 _SHARD = re.compile(r"-\d+-of-\d+.*$")
-_WORD = re.compile(r"[^\W\d_]+\d*")
 
 Parts = dict[str, Dataset]
 
@@ -139,9 +138,8 @@ def read_tables(paths: Sequence[Path]) -> tuple[Dataset, list[Exclusion]]:
             raise AffectError(f"{path} and {paths[0]} are of one part, and differ in the column {odd!r}")
         columns = columns or own
         for line, record in records:
-            if SURPLUS in record:
-                reason = f"{SURPLUS}: {record[SURPLUS][:40]!r} is beyond the last column"
-                left_out.append(Exclusion(what=f"{path.name}:{line}", reason=reason))
+            if odd := surplus(record):
+                left_out.append(Exclusion(what=f"{path.name}:{line}", reason=odd))
             else:
                 cells.append(record)
     names = [name for name in columns if name]
@@ -151,14 +149,12 @@ def read_tables(paths: Sequence[Path]) -> tuple[Dataset, list[Exclusion]]:
 
 def check_json(path: Path) -> None:
     """Raise AffectError for JSON that is nested so deeply that the parser of `datasets` would end the process."""
-    try:
+    with reading(path):
         with open_file(path) as file:
             for number, line in enumerate(file, 1):
                 _check_depth(line, f"{path}:{number}")
         if path.suffix.lower() == ".json":
             _check_depth(read_bytes(path), str(path))
-    except OSError as error:
-        raise AffectError(f"{path} cannot be read ({error.strerror or error})") from error
 
 
 def _check_depth(text: bytes, where: str) -> None:
@@ -189,9 +185,8 @@ def _parts(named: Sequence[Sequence[str]]) -> list[str]:
 
 def _part(name: str) -> str:
     """Return the part that a name says, as datasets call it; a test part may have a number."""
-    for word in _WORD.findall(name.lower()):
-        part = PARTS.get(word.rstrip("0123456789"), "")
-        if part:
+    for word in words_of(name):
+        if part := PARTS.get(word.rstrip("0123456789"), ""):
             return word if word.startswith("test") else {"valid": "validation"}.get(part, part)
     return ""
 
@@ -237,10 +232,8 @@ def _described(root: Path, file: Path, left_out: list[Exclusion]) -> Iterator[tu
             raise AffectError(f"{file} has no column 'file_name'; it has: {', '.join(record) or 'none'}")
         name = record.pop(column)
         path = Path(os.path.normpath(file.parent / str(name or "")))
-        if SURPLUS in record:
-            left_out.append(
-                Exclusion(what=where, reason=f"{SURPLUS}: {record[SURPLUS][:40]!r} is beyond the last column")
-            )
+        if odd := surplus(record):
+            left_out.append(Exclusion(what=where, reason=odd))
         elif not name:
             left_out.append(Exclusion(what=where, reason="no audio: file_name is empty"))
         elif not path.is_relative_to(root):

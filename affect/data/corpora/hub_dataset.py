@@ -90,7 +90,7 @@ def read(
     return _corpus(rows, faults, sound, Path(root), scale, further, left_out, raters)
 
 
-def _is_saved(folder: Path) -> bool:
+def is_saved(folder: Path) -> bool:
     """Say whether a folder is one that the `datasets` library wrote, or an audiofolder with labels."""
     patterns = ("dataset_dict.json", "state.json", "**/*.parquet", "metadata.*", "*/metadata.*")
     return any(next(folder.glob(pattern), None) for pattern in patterns)
@@ -260,7 +260,7 @@ CORPUS = Layout(
     read=read,
     columns=KNOWN,
     options=("columns", "scale", "raters", "decimal", "subset", "revision", "limit", "streaming"),
-    holds=_is_saved,
+    holds=is_saved,
     sign="datasets folder",
     on_hub=True,
     about="Look at how it was recorded, by whom, and whether it was acted.",

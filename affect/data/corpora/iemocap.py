@@ -15,7 +15,7 @@ from affect.data.corpora.layout import Layout
 from affect.data.corpora.utterances import Row, corpus_of_rows, verified
 from affect.data.corpus import LABELS, Corpus, Exclusion
 from affect.data.table_file import number
-from affect.errors import AffectError
+from affect.errors import reading
 
 SCALE = (1.0, 5.0)
 TOLERANCE = 0.5
@@ -99,10 +99,8 @@ def _lines(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield where a line stands and what it says, for each line that says anything in a folder's text files."""
     # macOS leaves files that start with ._ beside the others.
     for file in sorted(path for path in folder.glob("*.txt") if path.is_file() and not path.name.startswith("._")):
-        try:
+        with reading(file):
             text = file.read_text(encoding="utf-8", errors="replace")
-        except OSError as error:
-            raise AffectError(f"IEMOCAP: {file} cannot be read ({error.strerror})") from error
         for index, line in enumerate(text.split("\n"), start=1):
             if line.strip():
                 yield f"{file.name}:{index}", line.strip()

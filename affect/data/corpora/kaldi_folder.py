@@ -15,6 +15,7 @@ from affect.data.corpora.kaldi_files import SCP, SPEAKERS, lines, utterances
 from affect.data.corpora.kinds import RECORDINGS
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
+from affect.data.parts import part_of_names
 
 if TYPE_CHECKING:
     from affect.data.recordings import Annotated, RecordingCorpus
@@ -46,7 +47,7 @@ def read(root: str | Path) -> RecordingCorpus:
 
 def _of_folder(root: Path, folder: Path, left_out: list[Exclusion]) -> Iterator[Annotated]:
     """Yield the recordings of a data folder; what can't be used is added to `left_out`."""
-    from affect.data.recordings import Annotated, located, part_of
+    from affect.data.recordings import Annotated, located
     from affect.data.rttm import read_uem
 
     sources = {name: rest for _, name, rest in lines(folder / SCP)}
@@ -61,7 +62,7 @@ def _of_folder(root: Path, folder: Path, left_out: list[Exclusion]) -> Iterator[
         elif name not in turns:
             reason = "no turns: no utterance of it has a speaker"
         else:
-            part = part_of(*folder.relative_to(root).parts)
+            part = part_of_names(*folder.relative_to(root).parts)
             yield Annotated(id=name, path=path, turns=turns[name], uem=spans.get(name), part=part)
             continue
         left_out.append(Exclusion(what=name, reason=reason))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from affect.data.corpus import LABELS, Exclusion
-from affect.data.table_file import SURPLUS, Cells, no_number, number
+from affect.data.table_file import Cells, no_number, number, surplus
 
 
 class UnusableError(ValueError):
@@ -81,8 +81,8 @@ def rows_of(
     exclusions: list[Exclusion] = []
     for line, cells in records:
         try:
-            if SURPLUS in cells:
-                raise UnusableError(f"{SURPLUS}: {cells[SURPLUS][:40]!r} is beyond the last column")
+            if odd := surplus(cells):
+                raise UnusableError(odd)
             rows.append(dict(make(cells)))
         except UnusableError as error:
             exclusions.append(Exclusion(what=cells.get(name) or f"{table.name}:{line}", reason=str(error)))

@@ -19,6 +19,7 @@ from affect.data.corpora.labels import UnusableError
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
 from affect.data.files import read_bytes
+from affect.data.parts import part_of_names
 from affect.data.table_file import json_object
 from affect.errors import AffectError
 
@@ -60,7 +61,7 @@ def read(root: str | Path) -> RecordingCorpus:
 
 def _recording(file: Path, line: dict[str, Any], turns: dict[str, list[Turn]]) -> Annotated:
     """Return a recording; raises UnusableError, and others for a line of another kind."""
-    from affect.data.recordings import Annotated, located, part_of
+    from affect.data.recordings import Annotated, located
 
     name, (source, *others) = str(line["id"]), line["sources"]
     if others:
@@ -74,7 +75,7 @@ def _recording(file: Path, line: dict[str, Any], turns: dict[str, list[Turn]]) -
         raise UnusableError(f"no audio: {source['source'][:60]}")
     if name not in turns:
         raise UnusableError("no turns: no supervision of it has a speaker")
-    return Annotated(id=name, path=path, turns=turns[name], part=part_of(file.name))
+    return Annotated(id=name, path=path, turns=turns[name], part=part_of_names(file.name))
 
 
 def _turns(folder: Path, left_out: list[Exclusion]) -> dict[str, list[Turn]]:

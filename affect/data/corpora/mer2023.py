@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from affect.data.corpora.kinds import FEATURES
 from affect.data.corpora.labels import UnusableError, label
 from affect.data.corpora.layout import Layout
-from affect.data.table_file import SURPLUS, read_csv
+from affect.data.table_file import read_csv, surplus
 from affect.errors import AffectError, nearest
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ def _from_csv(root: Path) -> Iterator[tuple[Row, str]]:
         columns = ("name", "discrete", "valence")[: 2 if part == "test3" else 3]
         for line, cells in read_csv(root / name, columns)[1]:
             where = f"{root / name}:{line}"
-            if SURPLUS in cells:
-                raise AffectError(f"{where}: {SURPLUS}")
+            if odd := surplus(cells):
+                raise AffectError(f"{where}: {odd}")
             try:
                 valence = label("valence", cells.get("valence", ""), None)
             except UnusableError as error:

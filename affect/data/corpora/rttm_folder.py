@@ -17,6 +17,7 @@ from affect.data.corpora.kinds import RECORDINGS
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
 from affect.data.files import files_below
+from affect.data.parts import part_of_names
 from affect.data.table_file import read_text
 
 if TYPE_CHECKING:
@@ -82,8 +83,6 @@ class _Labels:
 
     def _named(self, names: Collection[str], file: Path) -> dict[str, str]:
         """Return which recording is meant by each of the names in a file, and take down the file's part for it."""
-        from affect.data.recordings import part_of
-
         plain = defaultdict(list)
         for sound in self.sounds:
             plain[_plain(sound)].append(sound)
@@ -93,12 +92,12 @@ class _Labels:
             meant[name] = near[0] if name not in self.sounds and len(near) == 1 else name
             if meant[name] != name:
                 _LOG.warning("%s: %s is taken to be the recording %s", file, name, meant[name])
-            self.parts[meant[name]].add(part_of(*file.relative_to(self.folder).parts))
+            self.parts[meant[name]].add(part_of_names(*file.relative_to(self.folder).parts))
         return meant
 
     def annotated(self) -> tuple[list[Annotated], list[Exclusion]]:
         """Return the recordings that can be used, as far as names tell, and the others."""
-        from affect.data.recordings import Annotated, part_of
+        from affect.data.recordings import Annotated
 
         made: list[Annotated] = []
         left_out: list[Exclusion] = []
@@ -108,7 +107,7 @@ class _Labels:
             if reason := self._fault(name, paths, parts):
                 left_out.append(Exclusion(what=name, reason=reason))
                 continue
-            part = next(iter(parts), "") or part_of(*paths[0].relative_to(self.place).parts[:-1])
+            part = next(iter(parts), "") or part_of_names(*paths[0].relative_to(self.place).parts[:-1])
             made.append(
                 Annotated(id=name, path=paths[0], turns=self.turns[name], uem=self.uem.get(name), part=part,
                           empty=self.empty[name])

@@ -17,7 +17,7 @@ from affect.data.corpora.kinds import SCORES
 from affect.data.corpora.layout import Layout, Scales
 from affect.data.parts import PARTS
 from affect.data.table_file import columns_of
-from affect.errors import AffectError
+from affect.errors import AffectError, first_few
 
 if TYPE_CHECKING:
     from affect.data.score_corpus import ScoreCorpus
@@ -83,7 +83,7 @@ def _tables(folder: Path, table: str | None, unlabelled: bool) -> dict[Path, str
         return parts
     tables = [path for path in files.values() if unlabelled or _scored(path)]
     if len(tables) != 1:
-        names = ", ".join(path.name for path in tables[:5])
+        names = first_few([path.name for path in tables], 5)
         words = f"has {len(tables)} tables of scores ({names}): name one" if tables else "has no table of scores"
         raise AffectError(f"{folder} {words}")
     return {tables[0]: ""}

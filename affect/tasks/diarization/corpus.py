@@ -14,7 +14,7 @@ from affect.data.corpus import Exclusion
 from affect.data.recordings import Partners, RecordingCorpus, windows
 from affect.data.synthetic_voices import VoiceSettings, generate
 from affect.data.voices import Voices
-from affect.errors import AffectError
+from affect.errors import AffectError, first_few
 from affect.task import TRAIN, VALID
 from affect.tasks.diarization.config import Data, Diarization
 
@@ -79,7 +79,7 @@ def read(data: Data) -> DiarizationCorpus:
             test = voices.read(data.test_root, speaker=data.speaker, separator=data.separator)
             both = sorted({*every.speakers} & {*test.speakers})
             if both:
-                raise AffectError(f"{len(both)} speakers are in data.root and in data.test_root: {', '.join(both[:5])}")
+                raise AffectError(f"{len(both)} speakers are in data.root and in data.test_root: {first_few(both)}")
     training, validation = (every, every) if not data.held_out else every.hold_out(data.held_out, data.test_seed)
     heard = {"train": training, "valid": validation if data.held_out else None, "test": test}
     contents = {part: _contents(own) for part, own in heard.items() if own is not None}

@@ -174,7 +174,7 @@ def _recordings(sources: Sequence[Path]) -> list[Path]:
     for source in sources:
         files = [source]
         if source.is_dir():
-            files = readable(source, SOUND | FILM)
+            files = readable(source)
             if not files:
                 raise AffectError(f"{source} holds no recording ({', '.join(sorted(SOUND | FILM))})")
         for path in files:

@@ -15,7 +15,7 @@ from operator import add
 from pathlib import Path
 
 from affect.data.rttm import Rttm, Span, Turn, read_rttm, read_uem
-from affect.errors import AffectError
+from affect.errors import AffectError, first_few
 from affect.metrics.diarization import Errors, by_speaker, compare, united
 from affect.tables import counted, escaped, grid
 
@@ -207,8 +207,7 @@ def _signed(number: int) -> str:
 def _warning(words: str, names: Iterable[str]) -> list[str]:
     """Return the warning that says `words` of the names, none where there are none."""
     listed = list(names)
-    more = [f"... ({len(listed)} in all)"] * (len(listed) > _LISTED)
-    return [f"{words}: {', '.join([*listed[:_LISTED], *more])}"] if listed else []
+    return [f"{words}: {first_few(listed, _LISTED)}"] if listed else []
 
 
 def _unmatched(

@@ -174,10 +174,9 @@ class DiarizationTask(DiarizationReport, DiarizationCard):
     @classmethod
     def files_in(cls, folder: Path) -> list[Path]:
         """Return the recordings of a folder."""
-        from affect.data.endings import FILM, SOUND
         from affect.data.files import readable
 
-        return readable(folder, SOUND | FILM)
+        return readable(folder)
 
     @classmethod
     def embed(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:

@@ -27,7 +27,7 @@ from affect.inference.lengths import Lengths, Span, common
 from affect.inference.opening import Opened
 from affect.inference.states import watched
 from affect.models import saving
-from affect.task import SPREAD, Row, Task
+from affect.task import SPREAD, Row
 from affect.tasks.talking_face import films, intervals
 from affect.tasks.talking_face.clips import padded
 from affect.tasks.talking_face.config import FRAMES, Signature
@@ -51,9 +51,8 @@ Scorer = Callable[[Inputs], dict[str, float]]
 
 
 def infer(
-    task: type[Task], opened: Opened, inputs: UserInputs, *, progress: bool, level: float | None = None,
-    generator: str | None = None,
-) -> Iterator[Row]:  # fmt: skip
+    opened: Opened, inputs: UserInputs, *, level: float | None = None, generator: str | None = None
+) -> Iterator[Row]:
     """Yield a line for each clip: its scores, the scale of each, and an interval where validation rows calibrate it.
 
     What a clip is, `Reader` says; what it lacks is missing. One that can't be read gives a line with `error`. Raises

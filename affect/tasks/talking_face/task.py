@@ -262,7 +262,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         """Yield a line for each clip."""
         from affect.tasks.talking_face import predict
 
-        return predict.infer(cls, opened, inputs, progress=progress, level=level, generator=generator)
+        return predict.infer(opened, inputs, level=level, generator=generator)
 
     @classmethod
     def files_in(cls, folder: Path) -> list[Path]:

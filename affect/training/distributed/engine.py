@@ -22,7 +22,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from affect.errors import AffectError
+from affect.errors import AffectError, first_few
 from affect.recipe import Optim
 from affect.training import hardware, optim
 from affect.training.distributed import tracking
@@ -351,7 +351,7 @@ def by_parameter(moments: dict[str, Tensor], trained: Collection[str]) -> dict[s
         states.setdefault(name, {})[kind] = value
     strange = sorted(states.keys() - set(trained))
     if strange:
-        raise ValueError(f"the optimiser's state has parameters that are not trained: {', '.join(strange[:3])}")
+        raise ValueError(f"the optimiser's state has parameters that are not trained: {first_few(strange)}")
     every = set().union(*states.values())
     for name, kinds in states.items():
         if kinds.keys() != every:
@@ -363,7 +363,7 @@ def check_model(state: Iterable[str], weights: Iterable[str]) -> None:
     """Raise ValueError unless the weights given are those of a model's state, by name."""
     strange = sorted(set(state) ^ set(weights))
     if strange:
-        raise ValueError(f"the weights are of another model: {', '.join(strange[:3])}")
+        raise ValueError(f"the weights are of another model: {first_few(strange)}")
 
 
 def inner(optimizer: Any) -> Any:

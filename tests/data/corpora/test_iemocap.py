@@ -11,6 +11,7 @@ from iemocap_tree import evaluation, line, write_dialogue, write_trap_dialogue, 
 from affect.data import splits
 from affect.data.corpora import iemocap
 from affect.errors import AffectError
+from tests.data.corpora.exclusions import reasons
 
 
 @pytest.fixture
@@ -21,10 +22,6 @@ def traps(tmp_path):
 
 def by_id(corpus):
     return {row["id"]: row for row in corpus.utterances}
-
-
-def reasons(corpus):
-    return {exclusion.what: exclusion.reason for exclusion in corpus.exclusions}
 
 
 def test_rows_of_the_trap_dialogue(traps):

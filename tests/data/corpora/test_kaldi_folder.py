@@ -11,6 +11,7 @@ from affect.data.corpora.kaldi_folder import read
 from affect.data.recordings import turns_of
 from affect.data.rttm import Turn
 from affect.errors import AffectError
+from tests.data.corpora.exclusions import reasons
 
 
 @pytest.fixture
@@ -26,10 +27,6 @@ def write(folder, **files):
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name.replace("wav_scp", "wav.scp")).write_text(text)
-
-
-def reasons(corpus):
-    return {exclusion.what: exclusion.reason for exclusion in corpus.exclusions}
 
 
 def test_a_folder(folder):

@@ -14,6 +14,7 @@ from affect.data.corpora.lhotse_manifests import read
 from affect.data.recordings import turns_of
 from affect.data.rttm import Turn
 from affect.errors import AffectError
+from tests.data.corpora.exclusions import reasons
 
 
 def recording(name, source, kind="file", **more):
@@ -40,10 +41,6 @@ def folder(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.full((16000, 2), 0.1), 4000)
     soundfile.write(tmp_path / "b.wav", np.full(16000, 0.1), 4000)
     return tmp_path
-
-
-def reasons(corpus):
-    return {exclusion.what: exclusion.reason for exclusion in corpus.exclusions}
 
 
 def test_manifests(folder, caplog):

@@ -14,6 +14,7 @@ from affect.data.corpora.rttm_folder import read
 from affect.data.recordings import turns_of
 from affect.data.rttm import Turn
 from affect.errors import AffectError
+from tests.data.corpora.exclusions import reasons
 
 
 def sound(path, seconds=4.0, channels=1, rate=8000):
@@ -26,10 +27,6 @@ def lines(*turns):
     return "".join(
         f"SPEAKER {name} 1 {start} {length} <NA> <NA> {who} <NA> <NA>\n" for name, start, length, who in turns
     )
-
-
-def reasons(corpus):
-    return {exclusion.what: exclusion.reason for exclusion in corpus.exclusions}
 
 
 def row_of(corpus, name):

@@ -16,7 +16,7 @@ from affect import cli, tasks
 from affect.cli.commands import export as command
 from affect.errors import AffectError
 from affect.inference import onnx as graphs
-from affect.models import lora, text
+from affect.models import text
 from affect.models.speaker import TINY
 from affect.tasks.emotion.export import export
 from affect.tasks.emotion.model import EmotionModel, encoder_options
@@ -44,7 +44,7 @@ def saved(folder: Path, **options) -> EmotionModel:
         for started in [*model.gates.values(), *([model.speech.film] if model.speech and model.speech.film else [])]:
             for parameter in started.parameters():
                 parameter.add_(0.3 * torch.randn_like(parameter))
-        for parameter in lora.adapter_parameters(model.encoder) if section.lora else ():
+        for parameter in encoders.adapters_of(model.encoder) if section.lora else ():
             # With .5 the runtime's rounding, up to 5e-5 of the unit scale, would be all but the tolerance.
             parameter.add_(0.2 * torch.randn_like(parameter))
     if model.prosody is not None:

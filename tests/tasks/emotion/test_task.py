@@ -210,4 +210,4 @@ def test_a_prediction_that_is_not_finite_is_named(bad):
     assert str(error.value) == "2 of 5 predictions of arousal are not finite: u1, u3"
     with pytest.raises(AffectError) as error:
         measured(task.measures, [row(f"u{k}", bad, 1.0) for k in range(9)])
-    assert str(error.value) == "9 of 9 predictions of valence are not finite: u0, u1, u2, u3, u4 ..."
+    assert str(error.value) == "9 of 9 predictions of valence are not finite: u0, u1, u2, u3, u4 and 4 more"

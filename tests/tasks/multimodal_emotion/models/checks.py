@@ -50,6 +50,16 @@ def inputs(spec: Spec, rows: int = 6, seed: int = 0, whole: bool = False) -> dic
     return {"present": present, **features}
 
 
+def linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return what a linear layer makes of rows [B, W]."""
+    return x @ layer.weight.T + layer.bias
+
+
+def answers(model: Fusion, x: Tensor) -> dict[str, Tensor]:
+    """Return what the heads of a model say of fused vectors [B, W]."""
+    return {"emotion": linear(model.heads.emotion, x), "valence": linear(model.heads.valence, x)[:, 0]}
+
+
 def values_of(terms: Sequence[Term], outputs: Any, targets: Any) -> dict[str, Tensor]:
     """Return the values of terms of a whole batch, by name."""
     found = {}

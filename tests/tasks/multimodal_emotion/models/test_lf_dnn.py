@@ -8,21 +8,19 @@ from affect.tasks.multimodal_emotion.models.toolkit import LateFusion
 from tests.tasks.multimodal_emotion.models.checks import (
     ENCODERS,
     PUBLIC,
+    answers,
     config,
     count,
     encoded,
     is_restated,
+    linear,
     stands_everything,
 )
 
 
 def restate(model, batch, noise):
     joined = torch.cat(encoded(model, batch, noise), dim=1) * noise.get("joined", 1.0)
-    weight = dict(model.named_parameters())
-    x = torch.relu(joined @ weight["fusion.0.weight"].T + weight["fusion.0.bias"])
-    x = torch.relu(x @ weight["fusion.2.weight"].T + weight["fusion.2.bias"])
-    emotion = x @ weight["heads.emotion.weight"].T + weight["heads.emotion.bias"]
-    return {"emotion": emotion, "valence": (x @ weight["heads.valence.weight"].T + weight["heads.valence.bias"])[:, 0]}
+    return answers(model, torch.relu(linear(model.fusion[2], torch.relu(linear(model.fusion[0], joined)))))
 
 
 def test_forward_is_the_formula():

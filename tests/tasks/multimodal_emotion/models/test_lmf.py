@@ -10,6 +10,7 @@ from affect.tasks.multimodal_emotion.models.toolkit import LowRankFusion, LowRan
 from tests.tasks.multimodal_emotion.models.checks import (
     ENCODERS,
     PUBLIC,
+    answers,
     config,
     count,
     encoded,
@@ -30,10 +31,7 @@ def full(product: LowRankProduct, vectors: list[torch.Tensor]) -> torch.Tensor:
 
 
 def restate(model, batch, noise):
-    x = full(model.product, encoded(model, batch, noise))
-    heads = model.heads
-    emotion = x @ heads.emotion.weight.T + heads.emotion.bias
-    return {"emotion": emotion, "valence": (x @ heads.valence.weight.T + heads.valence.bias)[:, 0]}
+    return answers(model, full(model.product, encoded(model, batch, noise)))
 
 
 @pytest.mark.parametrize("rank", [1, 2, 4, 7])

@@ -13,19 +13,17 @@ from tests.tasks.multimodal_emotion.models.checks import (
     ENCODERS,
     PUBLIC,
     STREAMS,
+    answers,
     config,
     count,
     encoded,
     flatter,
     inputs,
     is_restated,
+    linear,
     stands_everything,
     values_of,
 )
-
-
-def linear(layer, x):
-    return x @ layer.weight.T + layer.bias
 
 
 def transformed(layer, x, noise):
@@ -67,7 +65,7 @@ def restate(model, batch, noise):
         joined.append(transformed(model.layer, torch.stack([part[row] for part in parts]), own).reshape(-1))
     x = torch.relu(linear(model.joined, torch.stack(joined)) * noise.get("joined", 1.0))
     x = linear(model.fused, x)
-    return {**wanted, "emotion": linear(model.heads.emotion, x), "valence": linear(model.heads.valence, x)[:, 0]}
+    return {**wanted, **answers(model, x)}
 
 
 def test_forward_is_the_formula():

@@ -12,18 +12,16 @@ from tests.tasks.multimodal_emotion.models.checks import (
     ENCODERS,
     PUBLIC,
     STREAMS,
+    answers,
     config,
     count,
     encoded,
     inputs,
     is_restated,
+    linear,
     stands_everything,
     values_of,
 )
-
-
-def linear(layer, x):
-    return x @ layer.weight.T + layer.bias
 
 
 def restate(model, batch, noise):
@@ -31,7 +29,7 @@ def restate(model, batch, noise):
     x = torch.cat(list(h.values()), dim=1) * noise.get("joined", 1.0)
     for layer in (model.fusion[0], model.fusion[2]):
         x = torch.tanh(linear(layer, x))
-    wanted = {"emotion": linear(model.heads.emotion, x), "valence": linear(model.heads.valence, x)[:, 0]}
+    wanted = answers(model, x)
     for name, vector in h.items():
         wanted[f"{name}_h"] = vector
         wanted[f"{name}_predicted"] = linear(model.predictors[name], x)

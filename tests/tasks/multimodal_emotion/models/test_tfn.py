@@ -11,10 +11,12 @@ from tests.tasks.multimodal_emotion.models.checks import (
     ENCODERS,
     PUBLIC,
     STREAMS,
+    answers,
     config,
     count,
     encoded,
     is_restated,
+    linear,
     stands_everything,
 )
 
@@ -22,11 +24,9 @@ from tests.tasks.multimodal_emotion.models.checks import (
 def restate(model, batch, noise):
     vectors = [torch.cat([torch.ones(len(h), 1), h], dim=1) for h in encoded(model, batch, noise)]
     x = torch.einsum("ba,bt,bv->batv", *vectors).reshape(len(vectors[0]), -1) * noise.get("product", 1.0)
-    for linear in (model.fusion[0], model.fusion[2]):
-        x = torch.relu(x @ linear.weight.T + linear.bias)
-    heads = model.heads
-    emotion = x @ heads.emotion.weight.T + heads.emotion.bias
-    return {"emotion": emotion, "valence": (x @ heads.valence.weight.T + heads.valence.bias)[:, 0]}
+    for layer in (model.fusion[0], model.fusion[2]):
+        x = torch.relu(linear(layer, x))
+    return answers(model, x)
 
 
 def test_forward_is_the_formula():

@@ -11,11 +11,13 @@ from affect.tasks.multimodal_emotion.models.toolkit import Attention
 from tests.tasks.multimodal_emotion.models.checks import (
     PUBLIC,
     STREAMS,
+    answers,
     config,
     count,
     encoded,
     inputs,
     is_restated,
+    linear,
     stands_everything,
 )
 
@@ -26,14 +28,11 @@ MOST = tuple((modality, f"{modality}{n}", 2 + n) for modality in ("audio", "text
 def restate(model, batch, noise):
     vectors = encoded(model, batch, noise)
     x = torch.cat(vectors, dim=1) * noise.get("scorer", 1.0)
-    for linear in [module for module in model.scorer.modules() if isinstance(module, nn.Linear)]:
-        x = torch.relu(x @ linear.weight.T + linear.bias)
-    weights = x @ model.score.weight.T + model.score.bias
+    for layer in [module for module in model.scorer.modules() if isinstance(module, nn.Linear)]:
+        x = torch.relu(linear(layer, x))
+    weights = linear(model.score, x)
     fused = sum(weights[:, s : s + 1] * h for s, h in enumerate(vectors))
-    heads = model.heads
-    emotion = fused @ heads.emotion.weight.T + heads.emotion.bias
-    valence = (fused @ heads.valence.weight.T + heads.valence.bias)[:, 0]
-    return {"emotion": emotion, "valence": valence, "attention": weights}
+    return {**answers(model, fused), "attention": weights}
 
 
 @pytest.mark.parametrize("streams", [STREAMS, FIVE, MOST, STREAMS[:1]], ids=["3", "5", "18", "1"])
