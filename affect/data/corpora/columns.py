@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from affect.errors import AffectError
@@ -43,7 +44,7 @@ class ColumnsError(AffectError):
 
 def told(columns: Mapping[str, str]) -> str:
     """Return a mapping as the command line takes it."""
-    return "--data.columns " + " ".join(f"{ours}={theirs}" for ours, theirs in columns.items())
+    return "--data.columns " + shlex.join(f"{ours}={theirs}" for ours, theirs in columns.items())
 
 
 def matched(present: Sequence[str], ours: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
