@@ -204,7 +204,8 @@ def _listed(value: Values) -> Sequence[Any]:
 
 def _by_input(lines: Iterator[Line]) -> Iterator[Iterator[Line]]:
     """Yield the lines of each input: those of a recording's windows follow the first of its name, and start later."""
-    number, before = 0, ((), 0.0)
+    number = 0
+    before: tuple[Any, float] = ((), 0.0)
 
     def numbered(line: Line) -> int:
         nonlocal number, before
