@@ -109,6 +109,8 @@ def parts_of(media: Sequence[Medium], *, seen: bool) -> list[Excerpt]:
     from affect.data.corpora.verification import in_threads, verdict, verify
 
     asked = list(media.parts) if isinstance(media, _Rows) else [medium.part for medium in media]
+    if all(part.span is None for part in asked):
+        return asked
     verdicts: dict[int, Verdict] = {}
     files: dict[int, Path] = {}
     for place, part in enumerate(asked):

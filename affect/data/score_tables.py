@@ -27,7 +27,7 @@ from affect.data.corpora.labels import UnusableError, label, pointed, rows_of
 from affect.data.frame_csv import frame_numbers, numbers, read_faces
 from affect.data.parts import PARTS
 from affect.data.score_corpus import ScoreCorpus, read_folder
-from affect.data.score_samples import SCHEMA, Made, Sample
+from affect.data.score_samples import SCHEMA, Made, Sample, given
 from affect.data.store import Store
 from affect.data.table_file import SEPARATORS, Cells, number, read_csv
 from affect.errors import AffectError
@@ -69,19 +69,19 @@ def named_groups(pattern: str) -> GroupsOf:
 def samples_of(
     table: Path, *, clip: str | None = None, scores: Sequence[str] = (), groups: Sequence[str] = (),
     named: GroupsOf | None = None, part: str = "", unlabelled: bool = False, decimal: str = ".",
-    given: Mapping[str, str] | None = None,
+    mapped: Mapping[str, str] | None = None,
 ) -> Made:  # fmt: skip
     """Return the clips of a table, and what of it is left out, and why.
 
     `clip` is the column of their names (the first one), `scores` those of scores (by their names), `groups` further
     columns that are groups although they hold numbers; `named` finds groups in names, `decimal` stands before
-    fractions, and `given` are the table's columns by ours (name, part, score). Raises AffectError for columns that are
+    fractions, and `mapped` are the table's columns by ours (name, part, score). Raises AffectError for columns that are
     not there, of scores unless the clips may be `unlabelled`.
     """
     needed = () if unlabelled else scores
-    columns, records = _read(table, (*filter(None, [clip]), *needed, *groups), given or {})
+    columns, records = _read(table, (*filter(None, [clip]), *needed, *groups), mapped or {})
     scores = [score for score in scores if score in columns]
-    name = clip or ("name" if "name" in (given or {}) else next(iter(columns), ""))
+    name = clip or ("name" if "name" in (mapped or {}) else next(iter(columns), ""))
     if decimal != ".":
         records = [(line, {key: text if key == name else pointed(text, decimal) for key, text in cells.items()})
                    for line, cells in records]  # fmt: skip
@@ -118,14 +118,14 @@ def samples_of(
 
 
 def _read(
-    table: Path, required: Sequence[str], given: Mapping[str, str]
+    table: Path, required: Sequence[str], mapped: Mapping[str, str]
 ) -> tuple[list[str], list[tuple[int, Cells]]]:  # fmt: skip
-    """Return `read_csv` of a table with the columns that are `given` called as ours."""
-    wanted = [given.get(name, name) for name in (*required, *given)]
+    """Return `read_csv` of a table with the columns that are `mapped` called as ours."""
+    wanted = [mapped.get(name, name) for name in (*required, *mapped)]
     columns, records = read_csv(table, wanted, separators=SEPARATORS)
-    ours = {theirs: name for name, theirs in given.items()}
+    ours = {theirs: name for name, theirs in mapped.items()}
     if twice := next((name for theirs, name in ours.items() if name != theirs and name in columns), None):
-        raise AffectError(f"{table} has a column {twice!r} beside {given[twice]!r}, which is to be it: rename one")
+        raise AffectError(f"{table} has a column {twice!r} beside {mapped[twice]!r}, which is to be it: rename one")
     renamed = [(line, {ours.get(name, name): text for name, text in cells.items()}) for line, cells in records]
     return [ours.get(column, column) for column in columns], renamed
 

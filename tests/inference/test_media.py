@@ -140,7 +140,7 @@ def test_a_table_cuts_sound_and_images_and_no_features(media, root, tmp_path):
     )
     bad, lines = ask(run, table)
     assert bad == 1
-    assert [line["id"] for line in lines[:2]] == ["utterance_2@0.1-0.3"] * 2
+    assert [line["id"] for line in lines[:2]] == [f"{wav}@0.1-0.3"] * 2
     assert [(line.get("start"), line.get("end")) for line in lines] == [(0.1, 0.3), (0.1, 0.3), (None, None), (0.2, 99)]
     assert "segment beyond the audio: 0.2 to 99 s" in lines[3]["error"]
     alone = {"audio": [tmp_path / "part.wav"] * 2 + [""], "video": [tmp_path / "part.mkv", "", ""]}

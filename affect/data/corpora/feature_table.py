@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affect.data.corpora.columns import ColumnsError, proposed
+from affect.data.corpora.columns import ColumnsError, proposed, told
 from affect.data.corpora.kinds import FEATURES
 from affect.data.corpora.labels import UnusableError, infer_scale, label, within
 from affect.data.corpora.layout import Layout
@@ -155,17 +155,17 @@ def _tables(folder: Path, labels: str, columns: Mapping[str, str]) -> list[tuple
             "(--data.columns name=THEIRS ... says others)",
             likely,
         )
-    told = {path: _find(columns_of(path), "part", columns) is not None for path in tables}
+    has_parts = {path: _find(columns_of(path), "part", columns) is not None for path in tables}
     stems = {path: re.sub(r"[-_ ]?labels?$", "", path.stem.lower()) for path in tables}
     alone = len(tables) == 1 and stems[tables[0]] not in PARTS
-    if alone and not told[tables[0]]:
+    if alone and not has_parts[tables[0]]:
         likely = proposed(columns_of(tables[0]), ("part",))
         hint = f"; perhaps {told(likely)}" if likely else ""
         _LOG.warning(
             "%s names no parts: all of it is training, its folds validate, and there is no test%s", tables[0], hint
         )
         return [(tables[0], TRAIN)]
-    return [(path, "" if told[path] else _part(stems[path], str(path))) for path in tables]
+    return [(path, "" if has_parts[path] else _part(stems[path], str(path))) for path in tables]
 
 
 def _tables_in(folder: Path, columns: Mapping[str, str]) -> list[Path]:

@@ -53,7 +53,7 @@ def read(
     named = None if pattern is None else score_tables.named_groups(pattern)
     asked: dict[str, Any] = {
         "clip": clip, "scores": scores, "groups": groups, "named": named, "unlabelled": unlabelled,
-        "decimal": decimal, "given": own,
+        "decimal": decimal, "mapped": own,
     }  # fmt: skip
 
     def make() -> Made:
