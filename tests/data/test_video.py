@@ -379,7 +379,7 @@ def test_a_title_in_another_encoding_is_no_damage(tmp_path):
     place = content.index(b"Lavf")
     path = tmp_path / "a.mp4"
     path.write_bytes(content[:place] + b"caf\xe9" + content[place + 4 :])
-    assert len(list(video.video.frames(path, 10.0))) == 2
+    assert len(list(video.frames(path, 10.0))) == 2
 
 
 def test_a_span_is_seen_as_a_video_of_it_alone(tmp_path):
