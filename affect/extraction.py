@@ -13,7 +13,7 @@ from affect.recipe import hold, require
 GENERATED = "generated"
 """The source that needs no files: a few sentences of nonsense, spoken by a small synthesiser."""
 
-_COLUMNS = ("name", "audio", "text", "video", "boxes")
+_COLUMNS = ("name", "audio", "text", "video", "path", "boxes", "start", "end", "duration")
 _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "layers": (lambda value: 0 < value <= 1_000, "be positive, and 1,000 at most"),
     "rate": (lambda value: 0 < value <= 1_000, "be positive, and 1,000 at most"),
@@ -37,7 +37,8 @@ class Extraction:
     encoder: str
     """A name on the Hub (owner/model), a folder of transformers, or tiny (random weights)."""
     source: str
-    """A CSV (columns name, audio, video, text, boxes, those that it has), a folder of media, or a `datasets` source."""
+    """A CSV (columns name, audio, video, text, boxes, and start and end (s) of parts, those that it has), a folder of
+    media, or a `datasets` source."""
     columns: tuple[str, ...] = ()
     """The source's names of those columns, where they are others: OURS=THEIRS."""
     root: Path | None = None

@@ -66,21 +66,22 @@ class Model:
     def __call__(
         self, source: Values = None, rate: int | None = None, *, text: Values = None, audio: Values = None,
         video: Values = None, window: float | None = None, hop: float | None = None,
-        features: str | Path | None = None, **options: Any,
+        features: str | Path | None = None, columns: Mapping[str, str] | None = None, **options: Any,
     ) -> Any:  # fmt: skip
         """Return what the model says of an input, a dictionary; of a list, a folder or a CSV a list of them.
 
         `source` is a file, samples [S] at `rate` Hz, or of models of clips their frames [T, D] by feature; `text`,
         `audio` and `video` are what the command line calls so, arrays [D] or [T, D] too. A dictionary has `prediction`,
         on the scale of the labels, and `scale`; of a recording longer than a window it is the mean over its `windows`,
-        by their lengths. `options` are the task's own. Raises AffectError for what one input can't be read by; in a
+        by their lengths. `columns` maps our names to a CSV's, whose rows may be parts of recordings (columns start and
+        end). `options` are the task's own. Raises AffectError for what one input can't be read by; in a
         list that input's dictionary has `error` in place of a prediction.
         """
         named = {"source": source, "text": text, "audio": audio, "video": video}
         several = any(_is_several(value) for value in named.values())
         self._check(options)
         with tempfile.TemporaryDirectory(prefix="affect-") as made:
-            inputs = _Given(Path(made), rate).inputs(named, window=window, hop=hop, features=features)
+            inputs = _Given(Path(made), rate).inputs(named, window=window, hop=hop, features=features, columns=columns)
             lines = opening.lines(self._opened, inputs, **options)
             results = [_whole(list(each), made) for each in _by_input(lines)]
         if several:
@@ -95,6 +96,7 @@ class Model:
     def embed(
         self, source: Values = None, rate: int | None = None, *, text: Values = None, audio: Values = None,
         video: Values = None, window: float | None = None, features: str | Path | None = None,
+        columns: Mapping[str, str] | None = None,
     ) -> list[Line]:  # fmt: skip
         """Return a line for each window, text, utterance or clip, with its pooled state as `embedding` [D].
 
@@ -102,7 +104,7 @@ class Model:
         """
         named = {"source": source, "text": text, "audio": audio, "video": video}
         with tempfile.TemporaryDirectory(prefix="affect-") as made:
-            inputs = _Given(Path(made), rate).inputs(named, window=window, hop=None, features=features)
+            inputs = _Given(Path(made), rate).inputs(named, window=window, hop=None, features=features, columns=columns)
             return [_named(line, made) for line in opening.embedded(self._opened, inputs)]
 
     def _check(self, options: Mapping[str, Any]) -> None:
@@ -122,15 +124,16 @@ class _Given:
         self.folder, self.rate, self.count = folder, rate, 0
 
     def inputs(
-        self, named: Mapping[str, Values], *, window: float | None, hop: float | None, features: str | Path | None
-    ) -> UserInputs:
+        self, named: Mapping[str, Values], *, window: float | None, hop: float | None, features: str | Path | None,
+        columns: Mapping[str, str] | None,
+    ) -> UserInputs:  # fmt: skip
         """Return the inputs. Raises AffectError for arrays that are no samples or features, and a rate without any."""
         each = {name: tuple(self._file(name, value) for value in _listed(value)) for name, value in named.items()}
         if self.rate is not None and not self.count:
             raise AffectError("rate is of an array of samples: a file says its own")
         return UserInputs(
             files=tuple(map(Path, each["source"])), text=each["text"], audio=each["audio"], video=each["video"],
-            window=window, hop=hop, features=None if features is None else Path(features),
+            window=window, hop=hop, features=None if features is None else Path(features), columns=dict(columns or {}),
         )  # fmt: skip
 
     def _file(self, name: str, value: Any) -> str:
@@ -200,12 +203,15 @@ def _listed(value: Values) -> Sequence[Any]:
 
 
 def _by_input(lines: Iterator[Line]) -> Iterator[Iterator[Line]]:
-    """Yield the lines of each input: those of a recording's windows follow the one that starts at 0."""
+    """Yield the lines of each input: those of a recording's windows follow the first of its name, and start later."""
     number = 0
+    before: tuple[Any, float] = ((), 0.0)
 
     def numbered(line: Line) -> int:
-        nonlocal number
-        number += not line.get("start")
+        nonlocal number, before
+        name, start = tuple(line.get(key) for key in ("id", "path", "text")), line.get("start") or 0.0
+        number += name != before[0] or start <= before[1]
+        before = name, start
         return number
 
     return (each for _, each in groupby(lines, numbered))

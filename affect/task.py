@@ -399,6 +399,8 @@ class Task(ABC):
 
     takes: ClassVar[tuple[str, ...]] = ()
     """The options of `affect predict` that its models take (FILES, --text), none where it has no `infer`."""
+    cuts: ClassVar[bool] = False
+    """Whether it takes the part of a recording that a table asks for (`UserInputs.listed`)."""
     exporters: ClassVar[Mapping[str, str]] = {}
     """What exports a folder of weights, "module:function", by the format's name: a function of the folder, the file to
     write and `opset`, which returns what was `Exported`; its keyword-only numbers are what `--options` may set."""

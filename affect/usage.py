@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from affect.data.excerpts import Excerpt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +27,17 @@ class UserInputs:
     audio: tuple[str, ...] = ()
     video: tuple[str, ...] = ()
     features: Path | None = None
-    listed: bool = False
-    """Whether a table lists them, which may have more than a model takes."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """A table's names of our columns, where they are others."""
+    listed: tuple[Excerpt, ...] = ()
+    """Where a table lists them, which may have more than a model takes: what each line calls its recording, and the
+    part of it that it asks for."""
 
     @property
     def given(self) -> list[str]:
         """The options that were given, as the command line has them."""
-        names = [
-            item.name for item in fields(self) if item.name != "listed" and getattr(self, item.name) != item.default
-        ]
+        named = (item for item in fields(self) if item.name not in ("columns", "listed"))
+        names = [item.name for item in named if getattr(self, item.name) != item.default]
         return ["FILES" if name == "files" else f"--{name}" for name in names]
 
 

@@ -2,7 +2,8 @@
 
 affect launch recipes/extract_features.py [EXPERIMENT] --source media.csv --output data/mer2023 [--field value ...]
 
-`media.csv` has any of the columns name, audio, video, text and boxes. The features of an utterance go to
+`media.csv` has any of the columns name, audio, video, text and boxes, and start and end (s) where an utterance is a
+part of its files, as in training's tables. The features of an utterance go to
 OUTPUT/features/NAME/<utterance>.npy, what made them to manifest.json there. A run that was stopped goes on where it
 was; media that can't be read are listed in failures.jsonl, and the command then ends with 1.
 """

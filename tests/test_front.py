@@ -198,6 +198,22 @@ def test_turns_of_a_recording(tmp_path):
         model.embed(path)
 
 
+def test_turns_of_a_part_are_those_of_a_file_of_it_in_times_of_the_recording(tmp_path):
+    folder, path = saved.model(tmp_path / "m"), saved.recording(tmp_path / "talk.wav", 8.0)
+    samples, rate = soundfile.read(path, dtype="float32")
+    soundfile.write(tmp_path / "part.wav", samples[2 * rate :], rate, subtype="FLOAT")
+    (tmp_path / "t.csv").write_text("File,Begin,End\ntalk,2,\ntalk,9,10\n")
+    model = affect.load(folder)
+    part, beyond = model(tmp_path / "t.csv", columns={"path": "File"})
+    alone = model(tmp_path / "part.wav")
+    assert (part["id"], part["start"], part["end"], part["seconds"]) == ("talk@2", 2.0, 8.0, 6.0)
+    assert alone["turns"]
+    moved = [{**turn, "start": turn["start"] + 2, "end": turn["end"] + 2} for turn in alone["turns"]]
+    for turn, other in zip(part["turns"], moved, strict=True):
+        assert turn == pytest.approx(other)
+    assert "segment beyond the audio: 9 to 10 s of 8.000 s" in beyond["error"]
+
+
 @pytest.fixture(scope="module")
 def tiny(small_corpus):
     return runs.recipe(small_corpus, epochs=1)

@@ -123,10 +123,26 @@ def of_row(row: Mapping[str, Any], rate: int = 16_000) -> Samples:
     offset = row.get("offset")
     if offset is None or math.isnan(offset):
         return load(source, rate, name)
-    start, stop = round(offset * rate), round((offset + row["duration"]) * rate)
-    samples = _piece(source, start, stop - start, rate, name)
-    if len(samples) < stop - start - _ROUNDED or not len(samples):
-        raise AffectError(f"{name}: ends before {offset + row['duration']:.3f} s, where {row.get('id', '?')!r} ends")
+    return part(source, offset, offset + row["duration"], rate, name=name, whose=repr(row.get("id", "?")))
+
+
+def part(
+    source: str | Path | bytes, start: float, end: float, rate: int = 16_000, *, name: str | None = None,
+    whose: str = "what is cut out",
+) -> Samples:  # fmt: skip
+    """Return the samples [S] at `rate` Hz from `start` to `end` (seconds; infinite: to its end), as `load` does.
+
+    Raises AffectError as `load` does, and where the file ends before, with `whose` end that is.
+    """
+    name = named(source, name, "audio")
+    first = round(start * rate)
+    if end == math.inf:
+        samples, size = load(source, rate, name)[first:], 1
+    else:
+        size = round(end * rate) - first
+        samples = _piece(source, first, size, rate, name)
+    if len(samples) < size - _ROUNDED or not len(samples):
+        raise AffectError(f"{name}: ends before {end:.3f} s, where {whose} ends")
     return samples
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from affect.data import corpora, signs, splits
-from affect.data.corpora.columns import ColumnsError, proposed, told
+from affect.data.corpora.columns import proposed, read_as_proposed, told
 from affect.data.corpora.kinds import LISTED
 from affect.data.corpus import LABELS, Corpus, Exclusion, kind
 from affect.data.files import leaving
@@ -21,15 +21,7 @@ from affect.tables import counted
 
 def utterances(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
     """Return what `affect inspect` prints of the corpus `name`; `options` are its reader's. Raises as that does."""
-    taken: list[str] = []
-    try:
-        corpus = corpora.read(corpora.UTTERANCES, name, root, **options)
-    except ColumnsError as error:
-        if not error.proposed:
-            raise
-        columns = {**options.get("columns", {}), **error.proposed}
-        corpus = corpora.read(corpora.UTTERANCES, name, root, **{**options, "columns": columns})
-        taken = [f"columns: read as with {told(columns)}, which training needs"]
+    corpus, taken = read_as_proposed(lambda own: corpora.read(corpora.UTTERANCES, name, root, **own), options)
     own = corpora.layout(name)
     if "columns" in own.options and (pairs := proposed((*corpus.labels, *corpus.groups), _empty(corpus, own.columns))):
         taken.append(f"columns that may be ours: {told(pairs)}")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.data import corpora, feature_checks, signs
+from affect.data.corpora.columns import read_as_proposed
 from affect.data.corpora.feature_folders import features_below
 from affect.data.feature_corpus import MODALITIES, FeatureCorpus
 from affect.data.files import leaving
@@ -23,9 +24,9 @@ from affect.tables import counted
 
 def features(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
     """Return what `affect inspect` prints of the corpus `name`; `options` are its reader's. Raises as that does."""
-    corpus, there = _read(name, root, options)
+    (corpus, there), taken = read_as_proposed(lambda own: _read(name, root, own), options)
     folders = [str(root / "features" / stream.name) for stream in corpus.streams]
-    return "\n".join([_describe(corpus, there, listed), *leaving(root, folders)])
+    return "\n".join([_describe(corpus, there, listed), *taken, *leaving(root, folders)])
 
 
 def _read(name: str, root: Path, options: Mapping[str, Any]) -> tuple[FeatureCorpus, Mapping[str, str]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.data import corpora
+from affect.data.corpora.columns import read_as_proposed
 from affect.data.corpora.labels import infer_scale
 from affect.data.files import leaving
 
@@ -20,9 +21,9 @@ _MOST = 24
 
 def scores(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
     """Return what `affect inspect` prints of the corpus `name`; `options` are its reader's. Raises as that does."""
-    corpus = corpora.read(corpora.SCORES, name, root, **options)
+    corpus, taken = read_as_proposed(lambda own: corpora.read(corpora.SCORES, name, root, **own), options)
     paths = corpus.utterances["path"] if "path" in corpus.utterances.column_names else []
-    return "\n".join([corpus.describe(listed), *leaving(root, paths)])
+    return "\n".join([corpus.describe(listed), *taken, *leaving(root, paths)])
 
 
 def describe(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Audio, Dataset, Value, Video, concatenate_datasets
 
@@ -16,18 +17,24 @@ from affect.data.corpora import hub_source
 from affect.data.corpora.columns import matched
 from affect.data.corpora.hub_dataset import is_saved
 from affect.data.corpora.named_files import NamedFiles
+from affect.data.corpora.segments import TIMES, name_of, without_lengths
 from affect.data.corpus import summary
 from affect.data.endings import FILM, SOUND
+from affect.data.excerpts import Excerpt, excerpts, settled
 from affect.data.files import files_below
 from affect.data.table_file import SEPARATORS, read_csv, surplus
 from affect.errors import AffectError, first_line, nearest
 
+if TYPE_CHECKING:
+    from affect.data.corpora.verification import Verdict
+
 _LOG = logging.getLogger("affect")
 
-COLUMNS = ("name", "audio", "video", "text", "boxes")
-"""What a source may have of an utterance; `boxes` are the faces of its video (`faces.read_boxes`)."""
+COLUMNS = ("name", "audio", "video", "text", "path", "boxes", *TIMES)
+"""What a source may have of an utterance: `path` is audio or video where it has none of these and no text, `boxes` are
+the faces of its video (`faces.read_boxes`), and times say which part of its files it is."""
+_FILES = ("audio", "video", "path")
 
-_TIMES = ("start", "begin", "end")
 _LONGEST = 200
 """Bytes of a name: a file's name may have 255, and its ending and that of a half-written file come on top."""
 
@@ -45,6 +52,8 @@ class Medium:
     video: Path | bytes | None = None
     text: str | None = None
     boxes: Path | None = None
+    part: Excerpt = Excerpt()
+    """What is asked for of its files."""
 
     @property
     def sound(self) -> Path | bytes | None:
@@ -63,7 +72,9 @@ def film(video: Path, feature: str, *, boxes: bool) -> Medium:
 def read_media(source: str, *, columns: Mapping[str, str] | None = None, root: Path | None = None) -> Sequence[Medium]:
     """Return the media of a CSV (or TSV), a folder of files, or a `datasets` source, in its order.
 
-    - a CSV has any of the columns name, audio, video, text, boxes; files lie below `root`, or else beside the CSV;
+    - a CSV has any of the columns name, audio, video, text, boxes; files lie below `root`, or else beside the CSV. With
+      start and end (or duration), as training's tables have them, an utterance is that part of its files (`cut`). A
+      column path (or file), of sound or videos, does where audio, video and text are missing;
     - a folder's sound and video files, those in folders below too, are named by their stems;
     - a source is what `datasets` reads (save_to_disk, parquet, a folder with metadata, a name on the Hub): columns as
       in a CSV, or of Audio and Video, all parts together. Files and bytes are fetched when a medium is asked for.
@@ -89,6 +100,53 @@ def read_media(source: str, *, columns: Mapping[str, str] | None = None, root: P
         _LOG.warning("%s: %d are left out (%s)", source, len(left_out), summary(left_out))
     table = _joined(source, list(parts.values()))
     return _Rows(source, table, mapped, root or (path if path.is_dir() else path.parent))
+
+
+def parts_of(media: Sequence[Medium], *, seen: bool) -> list[Excerpt]:
+    """Return the parts of media that their source asks for, `excerpts.settled` by their sound, or images if `seen`.
+
+    What has none of these is left to whoever reads it.
+    """
+    from affect.data.corpora.verification import in_threads, verdict, verify
+
+    asked = list(media.parts) if isinstance(media, _Rows) else [medium.part for medium in media]
+    if all(part.span is None for part in asked):
+        return asked
+    verdicts: dict[int, Verdict] = {}
+    files: dict[int, Path] = {}
+    for place, part in enumerate(asked):
+        if part.span is None:
+            continue
+        medium = media[place]
+        source = medium.video if seen else medium.sound
+        if isinstance(source, Path):
+            files[place] = source
+        elif source is not None:
+            verdicts[place] = _seen(source) if seen else verdict(source, medium.name)
+        else:
+            asked[place] = Excerpt()
+    unique = list(dict.fromkeys(files.values()))
+    judged = in_threads(_seen, unique, "measuring videos") if seen else verify(unique, "excerpts")
+    by_file = dict(zip(unique, judged, strict=True))
+    verdicts |= {place: by_file[file] for place, file in files.items()}
+    return settled(asked, lambda places: [verdicts[place] for place in places])
+
+
+def cut(media: Sequence[Medium], parts: Sequence[Excerpt]) -> Sequence[Medium]:
+    """Return media with these parts of each in place of what was asked for."""
+    return _Parts(media, parts)
+
+
+def _seen(source: Path | bytes) -> Verdict:
+    """Return the verdict on a video by what its header says of its length."""
+    from affect.data import video
+    from affect.data.corpora.verification import Verdict
+
+    digest = hashlib.sha256(source if isinstance(source, bytes) else str(source).encode("utf-8", "surrogatepass"))
+    try:
+        return Verdict(duration=video.seconds_of(source), digest=digest.hexdigest())
+    except AffectError as error:
+        return Verdict(fault=first_line(error))
 
 
 def check_names(names: Iterable[str], source: str) -> None:
@@ -142,9 +200,10 @@ def _from_csv(path: Path, mapped: Mapping[str, str], root: Path) -> list[Medium]
         if odd := surplus(cells):
             raise AffectError(f"{path}:{line}: {odd}; quote texts with commas")
         ours = {name: cells[column] for name, column in columns.items()}
+        part = _part(ours)
         if "name" not in ours:
-            ours["name"] = _stem([ours.get("audio"), ours.get("video")], f"{path}:{line}")
-        media.append(_medium(ours, named, f"{path}:{line}"))
+            ours["name"] = _stem([ours.get(column) for column in _FILES], f"{path}:{line}", part)
+        media.append(_medium(ours, named, part, f"{path}:{line}"))
     check_names((medium.name for medium in media), str(path))
     files = [file for medium in media for file in (medium.audio, medium.video) if isinstance(file, Path)]
     # Not one is there: the root is wrong, not the files.
@@ -158,21 +217,30 @@ def _columns(source: str, header: Sequence[str], mapped: Mapping[str, str]) -> d
     for ours, theirs in mapped.items():
         if theirs not in header:
             raise AffectError(f"{source} has no column {theirs!r} for {ours}: {nearest(theirs, header)}")
-    columns = matched(header, COLUMNS, mapped)
-    if not columns.keys() & {"audio", "video", "text"}:
+    columns = without_lengths(matched(header, COLUMNS, mapped))
+    if columns.keys() & {"audio", "video", "text"}:
+        columns.pop("path", None)
+    elif "path" not in columns:
         raise AffectError(f"{source} has no column audio, video or text (columns maps them): {nearest('', header)}")
-    if times := [name for name in header if name.lower() in _TIMES and name not in columns.values()]:
-        _LOG.warning("%s: %s cut nothing: features are of whole files", source, " and ".join(times))
     return columns
 
 
-def _medium(cells: Mapping[str, Any], files: NamedFiles, where: str) -> Medium:
+def _part(cells: Mapping[str, Any]) -> Excerpt:
+    (part,) = excerpts([{name: cells[name] for name in TIMES if name in cells}])
+    return replace(part, id="")
+
+
+def _medium(cells: Mapping[str, Any], files: NamedFiles, part: Excerpt, where: str) -> Medium:
     """Return the medium of a row: the files that it names, bytes as they are."""
-    audio, video, boxes = (_file(cells.get(column), files) for column in ("audio", "video", "boxes"))
+    audio, video, path, boxes = (_file(cells.get(column), files) for column in (*_FILES, "boxes"))
+    if isinstance(path, Path) and path.suffix.lower() in FILM:
+        video = path
+    elif path is not None:
+        audio = path
     if isinstance(boxes, bytes):
         raise AffectError(f"{where}: boxes are bytes; they must be the name of a CSV")
     text = None if "text" not in cells else "" if cells["text"] is None else str(cells["text"]).strip()
-    return Medium(name=cells["name"], audio=audio, video=video, text=text, boxes=boxes)
+    return Medium(name=cells["name"], audio=audio, video=video, text=text, boxes=boxes, part=part)
 
 
 def _file(value: Any, files: NamedFiles) -> Path | bytes | None:
@@ -183,11 +251,11 @@ def _file(value: Any, files: NamedFiles) -> Path | bytes | None:
     return value if isinstance(value, bytes) else files.place(str(value)) if value else None
 
 
-def _stem(paths: Iterable[str | None], where: str) -> str:
-    """Return the name of a row without a column of names: the stem of its first file."""
+def _stem(paths: Iterable[str | None], where: str, part: Excerpt) -> str:
+    """Return the name of a row without a column of names: the stem of its first file, with the times of a part."""
     for path in paths:
         if path:
-            return Path(path).stem
+            return Path(path).stem if part.span is None else name_of(Path(path).stem, part.span)
     raise AffectError(f"{where}: has no name, neither a column `name` (columns maps it) nor a file with a name")
 
 
@@ -213,6 +281,7 @@ class _Rows(Sequence[Medium]):
         self._files = NamedFiles(root)
         self._known = _columns(source, table.column_names, mapped)
         self._table = table.select_columns(list(dict.fromkeys(self._known.values())))
+        self.parts = self._read_parts()
         self._names = self._read_names()
         check_names(self._names, source)
 
@@ -225,13 +294,20 @@ class _Rows(Sequence[Medium]):
         at = range(len(self))[place]
         row = self._table[at]
         cells = {ours: row[theirs] for ours, theirs in self._known.items()}
-        return _medium({**cells, "name": self._names[at]}, self._files, f"{self._source}, row {at}")
+        return _medium({**cells, "name": self._names[at]}, self._files, self.parts[at], f"{self._source}, row {at}")
 
     def _read_names(self) -> list[str]:
         if "name" in self._known:
             return ["" if name is None else str(name).strip() for name in self._table[self._known["name"]]]
-        files = [self._paths(self._known[name]) for name in ("audio", "video") if name in self._known]
-        return [_stem([paths[at] for paths in files], f"{self._source}, row {at}") for at in range(len(self._table))]
+        files = [self._paths(self._known[name]) for name in _FILES if name in self._known]
+        return [
+            _stem([paths[at] for paths in files], f"{self._source}, row {at}", part)
+            for at, part in enumerate(self.parts)
+        ]
+
+    def _read_parts(self) -> list[Excerpt]:
+        times = {name: list(self._table[self._known[name]]) for name in TIMES if name in self._known}
+        return [_part({name: column[at] for name, column in times.items()}) for at in range(len(self._table))]
 
     def _paths(self, column: str) -> list[str | None]:
         """Return the paths of a column without the bytes beside them."""
@@ -243,3 +319,16 @@ class _Rows(Sequence[Medium]):
         # Of the Arrow table: rows would bring the bytes along.
         chunks = self._table.select_columns([column]).with_format("arrow")[:][column].chunks
         return [path for chunk in chunks for path in chunk.field("path").to_pylist()]
+
+
+class _Parts(Sequence[Medium]):
+    """Media of which something else is asked for."""
+
+    def __init__(self, media: Sequence[Medium], parts: Sequence[Excerpt]) -> None:
+        self._media, self._parts = media, parts
+
+    def __len__(self) -> int:
+        return len(self._media)
+
+    def __getitem__(self, place: Any) -> Any:
+        return replace(self._media[place], part=self._parts[place])

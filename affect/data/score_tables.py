@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from affect.cache import cache_folder, lock, stamp
 from affect.data import score_clips, score_samples
+from affect.data.corpora.columns import ColumnsError, proposed
 from affect.data.corpora.labels import UnusableError, label, pointed, rows_of
 from affect.data.frame_csv import frame_numbers, numbers, read_faces
 from affect.data.parts import PARTS
@@ -68,23 +69,26 @@ def named_groups(pattern: str) -> GroupsOf:
 def samples_of(
     table: Path, *, clip: str | None = None, scores: Sequence[str] = (), groups: Sequence[str] = (),
     named: GroupsOf | None = None, part: str = "", unlabelled: bool = False, decimal: str = ".",
+    mapped: Mapping[str, str] | None = None,
 ) -> Made:  # fmt: skip
     """Return the clips of a table, and what of it is left out, and why.
 
     `clip` is the column of their names (the first one), `scores` those of scores (by their names), `groups` further
-    columns that are groups although they hold numbers; `named` finds groups in names, and `decimal` stands before
-    fractions. Raises AffectError for columns that are not there, of scores unless the clips may be `unlabelled`.
+    columns that are groups although they hold numbers; `named` finds groups in names, `decimal` stands before
+    fractions, and `mapped` are the table's columns by ours (name, part, score). Raises AffectError for columns that are
+    not there, of scores unless the clips may be `unlabelled`.
     """
     needed = () if unlabelled else scores
-    columns, records = read_csv(table, (*filter(None, [clip]), *needed, *groups), separators=SEPARATORS)
+    columns, records = _read(table, (*filter(None, [clip]), *needed, *groups), mapped or {})
     scores = [score for score in scores if score in columns]
-    name = clip or next(iter(columns), "")
+    name = clip or ("name" if "name" in (mapped or {}) else next(iter(columns), ""))
     if decimal != ".":
         records = [(line, {key: text if key == name else pointed(text, decimal) for key, text in cells.items()})
                    for line, cells in records]  # fmt: skip
     taken = list(scores) or score_columns(columns)
     if not taken and not unlabelled:
-        raise AffectError(f"{table} has no column of scores (score, MOS, ..._score); it has: {', '.join(columns)}")
+        words = f"{table} has no column of scores (score, MOS, ..._score); it has: {', '.join(columns)}"
+        raise ColumnsError(words, proposed_columns(columns))
     told = [column for column in columns if column.lower() in _PART_COLUMNS]
     # Scores that are not asked for are no features.
     used = (name, *taken, *score_columns(columns), *told, *groups)
@@ -111,6 +115,29 @@ def samples_of(
         again = times[each.what]
         left_out[each.what if again == 1 else f"{each.what} ({again})"] = each.reason
     return [Sample(**row) for row in rows], left_out
+
+
+def _read(
+    table: Path, required: Sequence[str], mapped: Mapping[str, str]
+) -> tuple[list[str], list[tuple[int, Cells]]]:  # fmt: skip
+    """Return `read_csv` of a table with the columns that are `mapped` called as ours."""
+    wanted = [mapped.get(name, name) for name in (*required, *mapped)]
+    columns, records = read_csv(table, wanted, separators=SEPARATORS)
+    ours = {theirs: name for name, theirs in mapped.items()}
+    if twice := next((name for theirs, name in ours.items() if name != theirs and name in columns), None):
+        raise AffectError(f"{table} has a column {twice!r} beside {mapped[twice]!r}, which is to be it: rename one")
+    renamed = [(line, {ours.get(name, name): text for name, text in cells.items()}) for line, cells in records]
+    return [ours.get(column, column) for column in columns], renamed
+
+
+def proposed_columns(columns: Sequence[str]) -> dict[str, str]:
+    """Return what may be the scores of a table without a column called so, its parts and names; nothing without any."""
+    others = [column for column in columns[1:] if column.lower() not in _PART_COLUMNS]
+    lacking = ["score", *(["part"] if len(others) == len(columns[1:]) else [])]
+    likely = proposed(others, lacking)
+    # The first column is that of names, unless it can't be.
+    first = proposed(columns[:1], ("name",))
+    return likely | ({} if first else proposed(others, ("name",))) if "score" in likely else {}
 
 
 def with_frames(samples: Sequence[Sample], table: Path) -> list[Sample]:

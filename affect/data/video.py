@@ -31,18 +31,20 @@ class Frame(NamedTuple):
 
 
 def frames(
-    source: Path | bytes, rate: float, *, boxes: Boxes | None = None, margin: float = 0.3, name: str | None = None
-) -> Iterator[Frame]:
+    source: Path | bytes, rate: float, *, boxes: Boxes | None = None, margin: float = 0.3,
+    span: tuple[float, float] | None = None, name: str | None = None,
+) -> Iterator[Frame]:  # fmt: skip
     """Yield `rate` frames a second of a file, or of its bytes, as shown (rotated, in RGB).
 
     Of each tick of 1 / rate seconds, from the first frame on, it is the frame at the tick or the next after it; a
     rate above the video's gives each frame once. With `boxes`, images are the squares of the faces (`faces.crop`), and
-    frames without a face are left out. `name` is for error messages. Raises AffectError where the file is missing,
+    frames without a face are left out. Of a `span` (start and end, in seconds) they are as those of a video that holds
+    it alone. `name` is for error messages. Raises AffectError where the file is missing,
     empty, no video or cut off (before the first frame), or damaged (where the damage is reached).
     """
     name = named(source, name, "media")
     inside = outside = False
-    for index, frame in _sampled(source, rate, name):
+    for index, frame in _sampled(source, rate, span or (0.0, math.inf), name):
         if boxes is None:
             yield frame
             continue
@@ -94,12 +96,16 @@ def seconds_of(source: Path | bytes, *, name: str | None = None) -> float:
         return max(times) - min(times) if times else 0.0
 
 
-def audio_of(source: Path | bytes, rate: int = 16_000, *, name: str | None = None) -> Samples:
+def audio_of(
+    source: Path | bytes, rate: int = 16_000, *, span: tuple[float, float] | None = None, name: str | None = None
+) -> Samples:
     """Return the samples [S] at `rate` Hz, channels averaged, of a video's first sound track or of a sound file.
 
-    Raises AffectError where the file is missing, empty, without sound, cut off, damaged or not finite.
+    Of a `span` (start and end, in seconds) alone, where one is given. Raises AffectError where the file is missing,
+    empty, without sound, cut off, damaged or not finite, and where it ends before.
     """
-    return audio.load(source, rate, named(source, name, "media"))
+    name = named(source, name, "media")
+    return audio.load(source, rate, name) if span is None else audio.part(source, *span, rate, name=name)
 
 
 def _video(container: InputContainer, name: str) -> VideoStream:
@@ -117,23 +123,33 @@ def _picture(container: InputContainer) -> VideoStream | None:
     return next(moving, None)
 
 
-def _sampled(source: Path | bytes, rate: float, name: str) -> Iterator[tuple[int, Frame]]:
-    """Yield the frames that the ticks fall on, each with its place among all frames of the video."""
+def _sampled(
+    source: Path | bytes, rate: float, span: tuple[float, float], name: str
+) -> Iterator[tuple[int, Frame]]:  # fmt: skip
+    """Yield the frames of a span that the ticks fall on, each with its place among all frames of the video."""
     with pyav.container(source, name) as container:
         stream = _video(container, name)
         fps = float(stream.guessed_rate or 0)
         slack = min(_ROUNDING, float(stream.time_base or 0)) + 1e-9
         start, tick = 0.0, 0
+        begun: float | None = None
         for index, frame in enumerate(_decoded(container, stream, name)):
             if frame.time is None and not fps:
                 raise AffectError(f"{name}: tells neither the times of its frames nor how many there are a second")
             # A bare stream, without a container, has no times; its header has a rate.
             time = index / fps if frame.time is None else frame.time
             start = time if index == 0 else start
-            passed = time - start + slack
+            if time - start + slack < span[0]:
+                continue
+            if time - start + slack >= span[1]:
+                break
+            begun = time if begun is None else begun
+            passed = time - begun + slack
             if passed * rate >= tick:
                 tick = math.floor(passed * rate) + 1
-                yield index, Frame(time - start, _image(frame))
+                yield index, Frame(time - begun, _image(frame))
+        if begun is None:
+            raise AffectError(f"{name}: has no image from {span[0]:g} to {span[1]:g} s")
 
 
 def _decoded(container: InputContainer, stream: VideoStream, name: str) -> Iterator[av.VideoFrame]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from affect.data import synthetic_media
 from affect.data.corpora import mapping
-from affect.data.media import Medium, read_media
+from affect.data.media import Medium, cut, parts_of, read_media
 from affect.data.store import Feature, Store
 from affect.data.store import write as write_store
 from affect.errors import AffectError, first_line
@@ -64,6 +64,9 @@ def run(settings: Extraction, command: str) -> Path:
     # A rank that can't read them leaves no other waiting.
     engine.everywhere(read)
     ((media, extractor),) = made
+    if settings.modality != "text":
+        # Once: it reads the recordings.
+        media = cut(media, engine.on_main(lambda: parts_of(media, seen=settings.modality == "video")))
     folder = settings.folder
     start = {"source": source, "command": command, "world": engine.world, "device": str(engine.device.type)}
     engine.on_main(lambda: _claim(extractor, start))

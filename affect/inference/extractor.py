@@ -110,7 +110,9 @@ class Extractor:
 
     def _read(self, medium: Medium) -> Any:
         """Return what the encoder takes of a medium, or the outcome where that is known already."""
-        absent = f"no {self.settings.modality}"
+        absent, part = f"no {self.settings.modality}", medium.part
+        if part.fault and self.settings.modality != "text":
+            raise AffectError(part.fault)
         if isinstance(self.encoder, TextExtractor) and medium.text is not None:
             tokens = self.encoder.tokens(medium.text)
             if tokens is not None:
@@ -118,7 +120,7 @@ class Extractor:
             absent = "empty text"
         if isinstance(self.encoder, AudioExtractor) and medium.sound is not None:
             name, rate = _shown(medium.sound, medium), self.encoder.rate
-            samples = audio_of(medium.sound, rate, name=name)
+            samples = audio_of(medium.sound, rate, span=part.span, name=name)
             check_length(samples, rate, name)
             return samples
         if isinstance(self.encoder, VideoExtractor) and medium.video is not None:
@@ -133,7 +135,8 @@ class Extractor:
         if settings.boxes and medium.boxes is None:
             raise AffectError("has no table of face boxes (column boxes)")
         boxes = read_boxes(medium.boxes) if settings.boxes and medium.boxes else None
-        shown = frames(source, settings.rate, boxes=boxes, margin=settings.margin, name=_shown(source, medium))
+        name, span = _shown(source, medium), medium.part.span
+        shown = frames(source, settings.rate, boxes=boxes, margin=settings.margin, span=span, name=name)
         prepared = (encoder.prepare(frame.image) for frame in shown)
         vectors = []
         while part := list(islice(prepared, int(settings.budget))):

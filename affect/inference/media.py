@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from affect.data.corpora.segments import name_of
+from affect.data.excerpts import Excerpt
 from affect.data.feature_corpus import Stream
-from affect.data.media import Medium, film
+from affect.data.media import Medium, film, parts_of
 from affect.data.table_file import read_text
 from affect.errors import AffectError
 from affect.inference import device, manifest
@@ -61,9 +64,46 @@ class Reader:
         """Return the features [D] that the encoder makes of a raw source, None where it has nothing of it."""
         extractor = self.extractors[place]
         boxes = bool(getattr(extractor.settings, "boxes", False))
-        values = extractor.extract(_medium_of(source, self.streams[place], boxes=boxes))
+        medium = _medium_of(source, self.streams[place], boxes=boxes)
+        values = extractor.extract(replace(medium, part=source.part))
         # As it would be in a file, whose frames are averaged when it is read.
         return vector_of([np.atleast_2d(values)])
+
+
+def as_listed(
+    streams: Sequence[Stream], utterances: Sequence[Utterance], listed: Sequence[Excerpt]
+) -> list[Utterance]:  # fmt: skip
+    """Return utterances called as the lines of a table call them, with the parts of their media that these ask for.
+
+    Raises AffectError where a part is asked for of features, which can't be cut.
+    """
+    if len(listed) != len(utterances):
+        # One line names folders of many.
+        listed = [replace(listed[0], id="")] * len(utterances)
+    named = [replace(one, name=_name(one, own)) for one, own in zip(utterances, listed, strict=True)]
+    for place, stream in enumerate(streams):
+        rows = [row for row, one in enumerate(named) if place in one.sources]
+        if stream.modality == "text" or not any(listed[row].span or listed[row].fault for row in rows):
+            continue
+        media = [_asked(named[row].sources[place], listed[row]) for row in rows]
+        for row, part in zip(rows, parts_of(media, seen=stream.modality == "video"), strict=True):
+            one = named[row]
+            sources = {**one.sources, place: replace(one.sources[place], part=part)}
+            times = {name: time for name, time in part.facts.items() if name != "id"}
+            named[row] = replace(one, sources=sources, times=times or one.times)
+    return named
+
+
+def _name(utterance: Utterance, own: Excerpt) -> str:
+    return own.id or (utterance.name if own.span is None else name_of(utterance.name, own.span))
+
+
+def _asked(source: Source, part: Excerpt) -> Medium:
+    """Return a source as what it is looked at for."""
+    path = Path(source.value)
+    if source.kind in ("features", "folder") and (part.span is not None or part.fault):
+        raise AffectError(f"{path}: features can't be cut to start and end: name recordings, or leave these out")
+    return Medium(name=source.value, audio=path, video=path, part=part) if source.raw else Medium(name=source.value)
 
 
 def _medium_of(source: Source, stream: Stream, *, boxes: bool) -> Medium:

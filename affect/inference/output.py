@@ -106,5 +106,5 @@ def write_vectors(path: Path, lines: Iterable[Line]) -> None:
 
 
 def name_of(line: Mapping[str, Any]) -> str:
-    """Return what a line is of: its path, id, text or file."""
-    return str(next((line[name] for name in ("path", "id", "text", "file") if name in line), ""))
+    """Return what a line is of: its id, path, text or file."""
+    return str(next((line[name] for name in ("id", "path", "text", "file") if name in line), ""))

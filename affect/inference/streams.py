@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affect.data.endings import FILM, SOUND
+from affect.data.excerpts import Excerpt
 from affect.data.feature_corpus import MODALITIES, Stream, mean_of, read_frames
 from affect.errors import AffectError, reading
 
@@ -36,6 +37,8 @@ class Source:
 
     value: str
     kind: Kind
+    part: Excerpt = Excerpt()
+    """What a table asks for of a recording or video."""
 
     @property
     def raw(self) -> bool:
@@ -56,6 +59,8 @@ class Utterance:
 
     name: str
     sources: Mapping[int, Source]
+    times: Mapping[str, float] = field(default_factory=dict)
+    """Start and end (s), where a table cuts it."""
 
 
 def gather(streams: Sequence[Stream], given: Mapping[str, Sequence[str]]) -> list[Utterance]:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from affect.data import audio, stream
 from affect.data.audio import Samples
+from affect.data.excerpts import Excerpt, of_recordings
 from affect.errors import AffectError
 from affect.inference.lengths import Lengths, Span
 from affect.usage import UserInputs
@@ -67,7 +68,8 @@ def lines(model: Listener, inputs: UserInputs, *, progress: bool) -> Iterator[Li
 
     A file is read bit by bit, so memory does not grow with it. A file that can't be read gives a line with `error`,
     after those of the windows before the damage (`start` then says where what is missing begins), and the others go
-    on; so it is with one under 25 ms and with an empty text. The file "-" is standard input: a wav, or with `rate`
+    on; so it is with one under 25 ms and with an empty text. What a table calls a recording is its `id`; of a part that
+    it asks for, `start` and `end` are those in the recording. The file "-" is standard input: a wav, or with `rate`
     headerless samples of one channel. A model that hears and reads takes a text a file, of all its windows. A window
     is as long as the longest recording that the model was trained on, where none is given; the first stretch that is
     longer or shorter than all of these is warned of. Raises AffectError where files or texts are not what it takes.
@@ -80,21 +82,23 @@ def lines(model: Listener, inputs: UserInputs, *, progress: bool) -> Iterator[Li
     if inputs.listed:
         inputs = replace(inputs, files=inputs.files * model.hears, text=inputs.text * model.reads)
     _check_model(model, len(inputs.files), len(inputs.text))
-    for text in () if inputs.files else inputs.text:
+    for number, text in enumerate(() if inputs.files else inputs.text):
         model.begin()
         lengths.see(len(text.split()), text[:40])
-        yield {"text": text, **(model.predict(None, text) if text.strip() else {"error": "empty text"})}
-    for number, path in enumerate(inputs.files):
+        facts = inputs.listed[number].facts if inputs.listed else {}
+        yield {**facts, "text": text, **(model.predict(None, text) if text.strip() else {"error": "empty text"})}
+    for number, (path, part) in enumerate(zip(inputs.files, of_recordings(inputs.files, inputs.listed), strict=True)):
         text_of = inputs.text[number] if inputs.text else None
+        facts = {**({"id": part.id} if part.id else {}), "path": str(path)}
         model.begin()
-        done = 0.0
+        begun = {name: time for name, time in part.facts.items() if name != "id"}
         try:
-            for line in _of_file(model, path, text_of, (window, hop, least), pipe, progress):
+            for line in _of_file(model, path, part, text_of, (window, hop, least), pipe, progress):
                 lengths.see(line["end"] - line["start"], str(path))
-                yield {"path": str(path), **line}
-                done = line["start"] + hop
+                yield {**facts, **line}
+                begun = {"start": round(line["start"] + hop, 3)}
         except AffectError as error:
-            yield {"path": str(path), **({"start": round(done, 3)} if done else {}), "error": str(error)}
+            yield {**facts, **begun, "error": str(error)}
 
 
 def _followed(model: Listener, inputs: UserInputs) -> tuple[float, float | None]:
@@ -129,25 +133,30 @@ def _check_model(model: Listener, files: int, texts: int) -> None:
 
 
 def _of_file(
-    model: Listener, path: Path, text: str | None, window: tuple[float, float, float], pipe: stream.Pipe | None,
-    progress: bool,
+    model: Listener, path: Path, part: Excerpt, text: str | None, window: tuple[float, float, float],
+    pipe: stream.Pipe | None, progress: bool,
 ) -> Iterator[Line]:  # fmt: skip
-    """Yield a line for each window of a file; `window` is its length, the hop and the least rest, in seconds."""
+    """Yield a line for each window of a part of a file; `window` is its length, the hop and the least rest, in s."""
+    if part.fault:
+        raise AffectError(f"{path}: {part.fault}")
     if text is not None and not text.strip():
         raise AffectError(f"{path}: empty text")
-    rate, length = model.sampling_rate, None
+    rate, length, first = model.sampling_rate, None, 0.0
     name = "standard input" if path == PIPE else str(path)
     with ExitStack() as stack:
         if path == PIPE:
             blocks = stream.pipe_blocks(sys.stdin.buffer, pipe, rate, name)
+        elif part.span is not None:
+            first = part.span[0]
+            blocks = iter([audio.part(path, *part.span, rate)])
         else:
             length, blocks = stack.enter_context(audio.stream(path, rate))
-        if progress and (length is None or length >= _LONG):
+        if progress and part.span is None and (length is None or length >= _LONG):
             blocks = _shown(blocks, rate, length, path.name)
         size, step, least = (round(seconds * rate) for seconds in window)
         for start, wave in stream.windows(blocks, size, step, least):
             check_length(wave, rate, name)
-            span = {"start": round(start / rate, 3), "end": round((start + len(wave)) / rate, 3)}
+            span = {"start": round(first + start / rate, 3), "end": round(first + (start + len(wave)) / rate, 3)}
             yield {**span, **model.predict(wave, text)}
 
 

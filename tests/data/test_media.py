@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from affect.data import audio, video
-from affect.data.media import Medium, check_names, read_media
+from affect.data.excerpts import Excerpt
+from affect.data.media import Medium, check_names, cut, parts_of, read_media
 from affect.errors import AffectError
 from tests.data.films import film
 
@@ -226,9 +227,33 @@ def test_names_that_are_fine(name):
     check_names([name], "here")
 
 
-def test_times_that_cut_nothing_are_said(files, caplog):
-    read_media(table(files, "name,audio,Start,end\na,c.wav,1,2\n"))
-    assert "Start and end cut nothing: features are of whole files" in caplog.text
+def test_times_are_those_of_a_part_of_the_files(files, tmp_path):
+    """Of a CSV and of a `datasets` source, by sound and by images; what is not there has a fault, text has no part."""
+    rows = ["a,a.mp4,0.1,0.3", "b,a.mp4,0,9", "c,a.mp4,2,1", "d,,1,2", "e,a.mp4,,"]
+    media = read_media(table(files, "\n".join(["name,video,Begin,end", *rows]) + "\n"))
+    assert [medium.part.span for medium in media] == [(0.1, 0.3), (0, 9), None, (1, 2), None]
+    first, beyond, turned, absent, whole = cut(media, parts_of(media, seen=True))
+    assert (first.part.span, whole.part, absent.part) == ((0.1, 0.3), Excerpt(), Excerpt())
+    assert beyond.part.fault.startswith("segment beyond the audio: 0 to 9 s of 0.3")
+    assert turned.part.fault.startswith("segment without length")
+    (silent,) = parts_of(media[:1], seen=False)
+    assert silent.fault == "bad audio: has no sound"
+    # Without names they are called by their times, too; file is audformat's word, and its ending says what it is.
+    unnamed = read_media(
+        table(files, "file,start,end\nc.wav,0 days 00:00:00.05,NaT\nc,0.01,.02\na.mp4,0,.1\n", "x.csv")
+    )
+    assert [medium.name for medium in unnamed] == ["c@0.05", "c@0.01-0.02", "a@0-0.1"]
+    assert [(medium.audio, medium.video) for medium in unnamed] == [
+        (files / "c.wav", None), (files / "c.wav", None), (None, files / "a.mp4"),
+    ]  # fmt: skip
+    assert [part.span for part in parts_of(unnamed[:2], seen=False)] == [(0.05, 0.1), (0.01, 0.02)]
+    sound = (files / "c.wav").read_bytes()
+    held = {"audio": [{"bytes": sound, "path": "c.wav"}] * 2, "start": [0.02, 0.5], "end": [0.06, 0.7]}
+    pyarrow.parquet.write_table(pyarrow.table(held), tmp_path / "p.parquet")
+    of_rows = read_media(str(tmp_path / "p.parquet"))
+    assert [medium.name for medium in of_rows] == ["c@0.02-0.06", "c@0.5-0.7"]
+    there, beyond = cut(of_rows, parts_of(of_rows, seen=False))
+    assert there.part.span == (0.02, 0.06) and "beyond the audio" in beyond.part.fault
 
 
 def test_other_case_backslashes_and_names_without_endings(files):

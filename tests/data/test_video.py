@@ -380,3 +380,18 @@ def test_a_title_in_another_encoding_is_no_damage(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(content[:place] + b"caf\xe9" + content[place + 4 :])
     assert len(list(video.frames(path, 10.0))) == 2
+
+
+def test_a_span_is_seen_as_a_video_of_it_alone(tmp_path):
+    levels = list(range(10, 250, 12))
+    whole, part = (tmp_path / name for name in ("whole.mkv", "part.mkv"))
+    whole.write_bytes(film(levels, form="matroska"))
+    part.write_bytes(film(levels[7:15], form="matroska"))
+    seen = [*video.frames(whole, 4.0, span=(0.7, 1.5))]
+    alone = [*video.frames(part, 4.0)]
+    assert [round(frame.time, 3) for frame in seen] == [round(frame.time, 3) for frame in alone] == [0.0, 0.3, 0.5]
+    for frame, other in zip(seen, alone, strict=True):
+        np.testing.assert_allclose(frame.image.mean(), other.image.mean(), atol=2)
+    assert len([*video.frames(whole, 4.0, span=(0.7, math.inf))]) > 3
+    with pytest.raises(AffectError, match="has no image from 7 to 8 s"):
+        next(video.frames(whole, 4.0, span=(7, 8)))

@@ -255,6 +255,27 @@ def test_bad_media_are_listed_and_the_rest_goes_on(table, heard):
     assert not (folder / "failures.jsonl").exists()
 
 
+def test_parts_of_recordings_are_those_of_files_of_them_alone(tmp_path):
+    wave = np.random.default_rng(1).normal(0, 0.1, 48_000)
+    soundfile.write(tmp_path / "long.wav", wave, 16_000, subtype="FLOAT")
+    spans = {"a": (0.5, 1.25), "b": (1.0, 2.4)}
+    for name, (start, end) in spans.items():
+        soundfile.write(
+            tmp_path / f"{name}.wav", wave[round(start * 16_000) : round(end * 16_000)], 16_000, subtype="FLOAT"
+        )
+    (tmp_path / "alone.csv").write_text("audio\na.wav\nb.wav\n")
+    lines = [f"{name},long,{start},{end}" for name, (start, end) in spans.items()]
+    (tmp_path / "media.csv").write_text("\n".join(["name,audio,start,end", *lines, "c,long,2,9"]) + "\n")
+    wanted = extraction.run(audio(tmp_path / "alone.csv", name="alone"), "")
+    with pytest.raises(IncompleteError, match=r"1 of 3 media have no features \(c: segment beyond the audio: 2 to 9 s"):
+        extraction.run(audio(tmp_path / "media.csv", name="parts"), "")
+    folder = audio(tmp_path / "media.csv", name="parts").folder
+    held = {name: np.load(folder / f"{name}.npy") for name in spans}
+    for name in spans:
+        np.testing.assert_allclose(held[name], np.load(wanted / f"{name}.npy"), rtol=1e-6, atol=1e-6)
+    assert not np.allclose(held["a"], held["b"], atol=1e-3)
+
+
 def test_numbers_that_no_file_holds_are_failures(table, tmp_path):
     config = transformers.HubertConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, conv_dim=(16,) * 7,

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 import soundfile
 
+import affect
 from affect.errors import AffectError
+from affect.inference.given import expanded
 from affect.inference.output import cells, lines_to
 from affect.tasks.emotion.model import EmotionModel
+from affect.tasks.talking_face.task import TalkingFaceTask
+from affect.usage import UserInputs
 from tests.data.films import song
 from tests.inference.asking import ask
 from tests.launching import assert_one_line
@@ -49,15 +54,166 @@ def test_a_folder_and_a_table_are_their_files(run, recordings):
     assert ask(run, recordings / "table.csv") == (1, [wanted[1], wanted[0], wanted[2]])
 
 
-def test_a_film_in_a_folder_is_heard_and_times_in_a_table_are_said_to_cut_nothing(run, tmp_path, caplog):
+def test_a_film_in_a_folder_is_heard_and_a_table_cuts_it(run, tmp_path, caplog):
     tone = (2**13 * np.sin(np.arange(48_000) / 50)).astype(np.int16)[None]
     (tmp_path / "a.mp4").write_bytes(song(tone, 48_000, "mp4", "aac", bit_rate=64_000))
-    bad, wanted = ask(run, tmp_path)
-    assert (bad, len(wanted)) == (0, 1)
-    assert caplog.text == ""
-    (tmp_path / "labels.csv").write_text("path,start,end\na.mp4,0.1,0.5\n")
-    assert ask(run, tmp_path / "labels.csv") == (0, wanted)
-    assert "start and end cut nothing here: each recording is predicted whole" in caplog.text
+    bad, (whole,) = ask(run, tmp_path)
+    assert bad == 0
+    (tmp_path / "labels.csv").write_text("path,start,end\na.mp4,0.1,0.5\na,,\n")
+    bad, (part, other) = ask(run, tmp_path / "labels.csv")
+    assert (bad, caplog.text) == (0, "")
+    assert (part["id"], part["start"], part["end"]) == ("a.mp4@0.1-0.5", 0.1, 0.5)
+    assert part["prediction"] != whole["prediction"]
+    assert other == whole
+
+
+@pytest.fixture(scope="module")
+def hears(tmp_path_factory):
+    """A small model that hears, and was never trained."""
+    folder = tmp_path_factory.mktemp("hears") / "m"
+    small.save(small.model(encoder="none"), folder)
+    return folder
+
+
+SPANS = ((0.5, 1.25), (1.0, 2.4), (1.7, 3.0))
+
+
+@pytest.fixture
+def long(tmp_path):
+    """A recording of 3 s, in a folder below, and files that hold `SPANS` of it alone."""
+    (tmp_path / "sub").mkdir()
+    time = np.arange(3 * RATE) / RATE
+    wave = (0.1 + 0.1 * time) * np.sin(2 * np.pi * (100 + 60 * time) * time)
+    soundfile.write(tmp_path / "sub" / "long.wav", wave, RATE, subtype="FLOAT")
+    for k, (start, end) in enumerate(SPANS):
+        alone = wave[round(start * RATE) : round(end * RATE)]
+        soundfile.write(tmp_path / f"{k}.wav", alone, RATE, subtype="FLOAT")
+    return tmp_path
+
+
+FORMS = {
+    "start and end": "path,start,end\nsub/long.wav,0.5,1.25\nsub/long.wav,1.0,2.4\nsub/long.wav,1.7,3\n",
+    "begin, Kaldi's end": "Path;Begin;END\nsub/long.wav;.5;1.25\nsub/long.wav;1;2.4\nsub/long.wav;1.7;-1\n",
+    "audformat": "file\tstart\tend\n"
+    "sub/long.wav\t0 days 00:00:00.500000\t0 days 00:00:01.250000\n"
+    "sub/long.wav\t0 days 00:00:01\t0 days 00:00:02.400000\n"
+    "sub/long.wav\t0 days 00:00:01.700000\tNaT\n",
+    "durations, clock times": "path,start,duration\nsub/long.wav,0:0.5,.75\nsub/long.wav,0:01,1.4\nsub/long.wav,1.7,\n",
+    "names as people write them": "path,start,end\nsub\\long,0.5,1.25\nSUB/../sub/LONG.wav,1.0,2.4\nsub/long,1.7,\n",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_part_of_a_recording_is_predicted_as_a_file_of_it(hears, long, form):
+    if form == "names as people write them":
+        (long / "SUB").mkdir()
+    (long / "t.csv").write_text(FORMS[form])
+    bad, lines = ask(hears, long / "t.csv")
+    alone = [ask(hears, long / f"{k}.wav")[1][0] for k in range(3)]
+    assert bad == 0
+    assert [(line["start"], line["end"]) for line in lines] == [*SPANS]
+    assert [line["prediction"] for line in lines] == [line["prediction"] for line in alone]
+    assert [line["id"].rpartition("@")[2] for line in lines[:2]] == ["0.5-1.25", "1-2.4"]
+    assert {Path(line["path"]) for line in lines} <= {long / "sub" / "long.wav", long / "SUB/../sub/long.wav"}
+    if form != "start and end":
+        return
+    model = affect.load(hears)
+    states, others = model.embed(long / "t.csv"), model.embed([long / f"{k}.wav" for k in range(3)])
+    for state, other in zip(states, others, strict=True):
+        np.testing.assert_allclose(state["embedding"], other["embedding"], rtol=1e-6, atol=1e-6)
+    assert len({tuple(state["embedding"]) for state in states}) == 3
+    assert model(long / "t.csv") == lines
+
+
+def test_parts_of_a_recording_stay_apart_where_they_have_windows(hears, long):
+    """A row is one answer, however many windows it has and wherever the next one begins."""
+    (long / "t.csv").write_text("id,path,start,end\na,sub/long.wav,0.5,2.5\na,sub/long.wav,1,3\nb,sub/long.wav,1,3\n")
+    model = affect.load(hears)
+    said = model(long / "t.csv", window=1.0)
+    assert [line["id"] for line in said] == ["a@0.5-2.5", "a@1-3", "b"]
+    assert [[(part["start"], part["end"]) for part in line["windows"]] for line in said] == [
+        [(0.5, 1.5), (1.5, 2.5)], [(1.0, 2.0), (2.0, 3.0)], [(1.0, 2.0), (2.0, 3.0)],
+    ]  # fmt: skip
+    assert said[1]["prediction"] == said[2]["prediction"] != said[0]["prediction"]
+
+
+def test_a_part_that_is_not_there_is_one_line_and_the_others_go_on(hears, long):
+    rows = ["2,5", "2,1", "1,1", "-1,2", "soon,2", "0,1e400", ",", "1,2", "9,", "2.99,3"]
+    names = "abcdefghij"
+    lines = [f"{name},sub/long,{row}" for name, row in zip(names, rows, strict=True)]
+    (long / "t.csv").write_text("\n".join(["id,path,start,end", *lines]) + "\n")
+    bad, made = ask(hears, long / "t.csv")
+    assert [line["id"] for line in made] == [*names]
+    reasons = {line["id"]: line["error"] for line in made if "error" in line}
+    assert (bad, "".join(reasons)) == (8, "abcdefij")
+    assert reasons["a"].endswith("long.wav: segment beyond the audio: 2 to 5 s of 3.000 s")
+    assert all("segment without length" in reasons[name] for name in "bcd")
+    assert "start is no time: 'soon'" in reasons["e"] and "end is no time: '1e400'" in reasons["f"]
+    assert "segment beyond the audio: 9 to 3 s" in reasons["i"] and "too short: 10 ms" in reasons["j"]
+    assert made[6]["prediction"] == ask(hears, long / "sub" / "long.wav")[1][0]["prediction"]
+    assert {"start": made[0]["start"], "end": made[0]["end"]} == {"start": 2.0, "end": 5.0}
+    assert not any("\n" in reason for reason in reasons.values())
+
+
+def test_columns_are_mapped_as_in_training_and_proposed(affect, hears, long, caplog):
+    table = long / "t.csv"
+    table.write_text("File Name,Begin Time,End Time,Spk\nsub/long.wav,0.5,1.25,1\nsub/long.wav,1.0,2.4,2\n")
+    with pytest.raises(
+        AffectError, match=r"perhaps --data.columns 'path=File Name' 'start=Begin Time' 'end=End Time'$"
+    ):
+        ask(hears, table)
+    bad, (whole, _) = ask(hears, table, columns={"path": "File Name"})
+    assert (bad, whole["end"]) == (0, 3.0)
+    assert "may be ours, and are not read: --data.columns 'start=Begin Time' 'end=End Time'" in caplog.text
+    # What training's other columns are called there is no matter.
+    given = ["path=File Name", "start=begin time", "end=End Time", "speaker=Spk", "valence=V"]
+    wanted = ask(hears, table, columns=dict(pair.split("=") for pair in given))[1]
+    assert [(line["start"], line["end"]) for line in wanted] == [*SPANS[:2]]
+    for option in ("--columns", "--data.columns"):
+        code, _, _ = affect("predict", hears, table, option, *given, "--output", long / "x.csv")
+        with (long / "x.csv").open(newline="") as file:
+            rows = [*csv.DictReader(file)]
+        assert (code, [(row["id"], float(row["start"]), float(row["end"])) for row in rows]) == (
+            0, [(line["id"], line["start"], line["end"]) for line in wanted],
+        )  # fmt: skip
+    code, _, _ = affect("embed", hears, table, "--columns", *given, "--output", long / "x.npz")
+    held = np.load(long / "x.npz")
+    assert held["id"].tolist() == [line["id"] for line in wanted]
+    assert (code, held["start"].tolist(), held["end"].tolist()) == (0, [0.5, 1.0], [1.25, 2.4])
+    for columns, words in [
+        ({"path": "Fill Name"}, "has no column 'Fill Name' for path.*did you mean 'File Name'"),
+        ({"pfad": "File Name"}, "columns names 'pfad'"),
+    ]:
+        with pytest.raises(AffectError, match=words):
+            ask(hears, table, columns=columns)
+    with pytest.raises(AffectError, match="--data.columns path=x is of a table"):
+        ask(hears, long / "0.wav", columns={"path": "x"})
+
+
+def test_a_table_of_utterances_beside_kaldis_files(hears, long):
+    (long / "wav.scp").write_text("talk sub/long.wav\n")
+    (long / "segments").write_text("u0 talk 0.5 1.25\nu1 talk 1.0 2.4\nu2 talk 1.7 -1\n")
+    (long / "t.csv").write_text("utt\nu2\nu0\n")
+    bad, lines = ask(hears, long / "t.csv")
+    assert (bad, [line["id"] for line in lines]) == (0, ["u2", "u0"])
+    assert [(line["start"], line["end"]) for line in lines] == [SPANS[2], SPANS[0]]
+    assert lines[1]["prediction"] == ask(hears, long / "0.wav")[1][0]["prediction"]
+
+
+def test_a_part_needs_a_model_that_hears_it(tmp_path):
+    """A model of texts has the row's own; one of clips of features takes them whole, and says so."""
+    reads = EmotionModel(small.section(encoder="none", text="ngrams", prosody_dim=0), small.signature())
+    small.save(reads, tmp_path / "reads")
+    (tmp_path / "t.csv").write_text("id,path,start,end,text\nu,none.wav,1,2,hello\nv,none.wav,2,1,you\n")
+    bad, lines = ask(tmp_path / "reads", tmp_path / "t.csv")
+    assert (bad, [line["id"] for line in lines]) == (0, ["u", "v"])
+    assert (lines[0]["start"], lines[0]["end"]) == (1.0, 2.0)
+    assert lines[0]["prediction"] == ask(tmp_path / "reads", text=["hello"])[1][0]["prediction"]
+    inputs = UserInputs(files=(tmp_path / "t.csv",))
+    with pytest.raises(AffectError, match=r"t.csv: start and end cut recordings, and this model takes whole files"):
+        expanded(TalkingFaceTask, inputs)
+    (tmp_path / "t.csv").write_text("path,start,end\na.npz,,\n")
+    assert expanded(TalkingFaceTask, inputs).files == (tmp_path / "a.npz",)
 
 
 def test_a_table_of_texts_and_features_is_taken_as_far_as_the_model_does(tmp_path):
@@ -71,7 +227,10 @@ def test_a_table_of_texts_and_features_is_taken_as_far_as_the_model_does(tmp_pat
     bad, lines = ask(tmp_path / "m", table)
     assert (bad, [line["present"] for line in lines]) == (0, ["AV", "V"])
     sources = {"audio": [tmp_path / "a0.npy", ""], "video": [tmp_path / "v0.npy", tmp_path / "v1.npy"]}
-    assert lines == ask(tmp_path / "m", **sources)[1]
+    assert [line.pop("id") for line in lines] == ["one", "two"]
+    unnamed = ask(tmp_path / "m", **sources)[1]
+    assert [line.pop("id") for line in unnamed] == ["a0", "v1"]
+    assert lines == unnamed
 
 
 def test_a_table_gives_a_model_that_reads_its_texts(recordings, tmp_path, caplog):

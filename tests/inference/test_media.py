@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from affect.data import synthetic_media
 from affect.data.feature_corpus import Stream
@@ -123,6 +124,32 @@ def test_a_video_has_sound_and_a_bad_medium_is_a_line(media, root, tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     bad, (line,) = ask(run, text=[tmp_path / "latin.txt"])
     assert (bad, "is not UTF-8 (byte 3)" in line["error"]) == (1, True)
+
+
+def test_a_table_cuts_sound_and_images_and_no_features(media, root, tmp_path):
+    """A row is what files of its part alone say; its words are its own, and features have no part."""
+    run = model(tmp_path / "run", root)
+    samples, rate = soundfile.read(media / "utterance_2.wav")
+    soundfile.write(tmp_path / "part.wav", samples[round(0.1 * rate) : round(0.3 * rate)], rate)
+    levels = [80 + 10 * frame for frame in range(4)]
+    (tmp_path / "part.mkv").write_bytes(film(levels[1:3], form="matroska"))
+    wav, mkv = media / "utterance_2.wav", media / "utterance_2.mkv"
+    table = tmp_path / "t.csv"
+    table.write_text(
+        f"audio,text,video,start,end\n{wav},ma ni,{mkv},.1,.3\n{wav},,,.1,.3\n,ma ni,,1,2\n{wav},,,.2,99\n"
+    )
+    bad, lines = ask(run, table)
+    assert bad == 1
+    assert [line["id"] for line in lines[:2]] == [f"{wav}@0.1-0.3"] * 2
+    assert [(line.get("start"), line.get("end")) for line in lines] == [(0.1, 0.3), (0.1, 0.3), (None, None), (0.2, 99)]
+    assert "segment beyond the audio: 0.2 to 99 s" in lines[3]["error"]
+    alone = {"audio": [tmp_path / "part.wav"] * 2 + [""], "video": [tmp_path / "part.mkv", "", ""]}
+    assert_same(lines[:3], ask(run, text=["ma ni", "", "ma ni"], **alone)[1])
+    assert ask(run, audio=[wav])[1][0]["prediction"] != lines[1]["prediction"]
+    features = root / "features" / "ears" / "utterance_2.npy"
+    table.write_text(f"audio,start,end\n{features},.1,.3\n")
+    with pytest.raises(AffectError, match="utterance_2.npy: features can't be cut to start and end"):
+        ask(run, table)
 
 
 def test_the_manifest_that_is_missing_is_named(media, root, tmp_path):

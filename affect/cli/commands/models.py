@@ -9,10 +9,13 @@ from typing import Annotated, Literal
 import tyro
 
 from affect.cli.arguments import named_values
+from affect.data.corpora import mapping
 from affect.errors import AffectError, nearest
 
 _Values = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
 """An option that may be given several times, with several values each time."""
+_Columns = Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--data.columns",))]
+"""Called as training calls it, too."""
 
 
 def predict(
@@ -28,6 +31,7 @@ def predict(
     audio: _Values = (),
     video: _Values = (),
     features: Path | None = None,
+    columns: _Columns = (),
     options: tuple[str, ...] = (),
 ) -> None:
     """Predict with a run's best weights, one JSON object a line; a bad file gives one with "error", and exit code 1.
@@ -37,11 +41,10 @@ def predict(
 
     Args:
         run: A run's folder (runs/<experiment>/seed<S>/fold<F>), one with model.safetensors and config.json, an
-            experiment's or a seed's (runs/<experiment>[/seed<S>]), user/name on the Hub, or an exported model
-            (model.onnx) or its folder.
+            experiment's or a seed's (runs/<experiment>[/seed<S>]), user/name on the Hub, or an exported model.onnx.
         files: What to predict: files, folders of them, or a CSV with a line an example and columns path, text, audio,
-            video (those that the model takes). Audio of any rate and number of channels; - is standard input (a wav, or
-            raw samples with --rate).
+            video (those that the model takes), id, and start and end (s) of parts of recordings. Audio of any rate and
+            number of channels; - is standard input (a wav, or raw samples with --rate).
         output: File to write in place of the terminal: .csv or .tsv, a column a value, or .jsonl.
         window: Longest stretch predicted at once, in seconds; a longer recording gives one line a window. As long as
             the longest recording of training, 60 s at most, when not given; other lengths are warned of.
@@ -53,6 +56,7 @@ def predict(
         audio: Features of audio: .npy files ([D], or [T, D] for their mean) or folders; or sound files, or videos.
         video: Features of video: .npy files or folders (of frames, too); or videos.
         features: Where the manifests are, when not at the run's data.root: the folder of features/NAME/manifest.json.
+        columns: OURS=THEIRS for each column that has another name in the CSV.
         options: What the run's task alone takes, NAME=VALUE each; an unknown name lists all.
     """
     from affect.inference import opening
@@ -64,7 +68,7 @@ def predict(
     texts, sounds, videos = map(_joined, (text, audio, video))
     inputs = UserInputs(
         files=tuple(files), window=window, hop=hop, rate=rate, raw=raw, text=texts, audio=sounds, video=videos,
-        features=features,
+        features=features, columns=mapping(columns),
     )  # fmt: skip
     opened = opening.find(run)
     task = opened.task
@@ -91,6 +95,7 @@ def embed(
     audio: _Values = (),
     video: _Values = (),
     features: Path | None = None,
+    columns: _Columns = (),
 ) -> None:
     """Write the pooled states that a run's predictions are made of, a vector a window, text, utterance or clip.
 
@@ -107,6 +112,7 @@ def embed(
         audio: As that of affect predict.
         video: As that of affect predict.
         features: As that of affect predict.
+        columns: As that of affect predict.
     """
     from affect.inference import opening
     from affect.inference import output as outputs
@@ -115,8 +121,9 @@ def embed(
     outputs.check_vectors(output)
     texts, sounds, videos = map(_joined, (text, audio, video))
     inputs = UserInputs(
-        files=tuple(files), window=window, hop=hop, text=texts, audio=sounds, video=videos, features=features
-    )
+        files=tuple(files), window=window, hop=hop, text=texts, audio=sounds, video=videos, features=features,
+        columns=mapping(columns),
+    )  # fmt: skip
     lines = [*opening.embedded(opening.find(run), inputs, progress=sys.stderr.isatty())]
     bad = [line for line in lines if "error" in line]
     if len(lines) > len(bad):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from affect.errors import AffectError
+
+C = TypeVar("C")
 
 SAME = {"path": ("file",), "start": ("begin",)}
 """Names that are taken for ours without a word: those of audformat, and the other word for a start."""
@@ -27,6 +31,11 @@ _ALIASES = {
     "dialogue": ("dialogue", "dialog", "dialogueid", "dialogid", "conversation", "conversationid"),
     "id": ("id", "utt", "uttid", "utterance", "utteranceid", "segmentid"),
     "start": ("start", "starttime", "begin", "begintime", "onset", "startsec", "starts"),
+    "name": ("name", "id", "utt", "uttid", "utterance", "utteranceid", "segmentid", "file", "filename", "clip",
+             "clipid", "clipname", "video", "videoid", "videoname", "sample", "sampleid"),
+    "part": ("part", "split", "splitset", "partition", "set", "subset"),
+    "score": ("score", "rating", "meanrating", "opinion", "meanopinion", "meanopinionscore", "dmos", "mosmean",
+              "meanmos", "quality", "label"),
     "end": ("end", "endtime", "stop", "stoptime", "endsec", "ends"),
 }  # fmt: skip
 """Names that may mean ours, letters and digits alone, the likelier first: they are proposed, never taken."""
@@ -43,7 +52,21 @@ class ColumnsError(AffectError):
 
 def told(columns: Mapping[str, str]) -> str:
     """Return a mapping as the command line takes it."""
-    return "--data.columns " + " ".join(f"{ours}={theirs}" for ours, theirs in columns.items())
+    return "--data.columns " + shlex.join(f"{ours}={theirs}" for ours, theirs in columns.items())
+
+
+def read_as_proposed(read: Callable[[dict[str, Any]], C], options: Mapping[str, Any]) -> tuple[C, list[str]]:
+    """Return what a reader makes of its options, and lines on the columns that it proposed for what its table lacks.
+
+    Raises as the reader does where it proposes none.
+    """
+    try:
+        return read({**options}), []
+    except ColumnsError as error:
+        if not error.proposed:
+            raise
+        columns = {**options.get("columns", {}), **error.proposed}
+        return read({**options, "columns": columns}), [f"columns: read as with {told(columns)}, which training needs"]
 
 
 def matched(present: Sequence[str], ours: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:

@@ -17,19 +17,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from affect.data.corpora import kaldi_files
-from affect.data.corpora.columns import matched
 from affect.data.corpora.labels import rows_of
 from affect.data.corpora.layout import Layout
 from affect.data.corpora.named_files import NamedFiles
 from affect.data.corpora.own_rows import OPTIONAL, REQUIRED, OwnRows, names_of
 from affect.data.corpora.raters import names_rater
 from affect.data.corpora.utterances import corpus_of_files, own_columns
-from affect.data.corpus import Corpus, Exclusion
+from affect.data.corpus import Corpus
 from affect.data.files import unnamed
-from affect.data.table_file import SEPARATORS, Cells, read_csv
+from affect.data.table_file import SEPARATORS, read_csv
 from affect.errors import AffectError, first_few
-
-Records = list[tuple[int, Cells]]
 
 
 def read(
@@ -47,7 +44,7 @@ def read(
     table = find_table(folder, labels)
     CORPUS.check_columns(columns or ())
     present, records = read_csv(table, (), separators=SEPARATORS)
-    present, records, exclusions = _with_kaldi(table, present, records, columns or {})
+    present, records, exclusions = kaldi_files.beside(table, present, records, columns or {})
     names = names_of(table, present, columns or {})
     further = [name for name in own_columns(present, names.values()) if raters is None or not names_rater(name)]
     sounds = (folder / audio) if audio else table.parent
@@ -57,28 +54,6 @@ def read(
     named = [files.place(cells[names["path"]]) for _, cells in records]
     exclusions += [*unusable, *unnamed(sounds, named, f"recording that no line of {table.name} names")]
     return corpus_of_files(CORPUS, rows, exclusions, root=folder, scale=scale, further=further, raters=raters)
-
-
-def _with_kaldi(
-    table: Path, present: list[str], records: Records, given: Mapping[str, str]
-) -> tuple[list[str], Records, list[Exclusion]]:
-    """Return columns and records of a table without paths with what Kaldi's files beside it say of their utterances.
-
-    Utterances without a line are exclusions.
-    """
-    utterances = {} if "path" in matched(present, ("path",), given) else kaldi_files.cells(table.parent)
-    counts = {column: sum(cells[column] in utterances for _, cells in records) for column in present}
-    name = max(counts, key=lambda column: counts[column], default="")
-    if not counts.get(name):
-        return present, records, []
-    further = [*dict.fromkeys(column for row in utterances.values() for column in row if column not in present)]
-    filled = [(line, {**dict.fromkeys(further, ""), **utterances.get(row[name], {}), **row}) for line, row in records]
-    left = sorted(utterances.keys() - {row[name] for _, row in records})
-    absent = [Exclusion(what=each, reason=f"utterance without a line in {table.name}") for each in left]
-    if "id" not in present:
-        further.append("id")
-        filled = [(line, {**row, "id": row[name]}) for line, row in filled]
-    return [*present, *further], filled, absent
 
 
 def find_table(folder: Path, labels: str | None = None) -> Path:

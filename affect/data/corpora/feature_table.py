@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from affect.data.corpora.columns import ColumnsError, proposed, told
 from affect.data.corpora.kinds import FEATURES
 from affect.data.corpora.labels import UnusableError, infer_scale, label, within
 from affect.data.corpora.layout import Layout
@@ -148,29 +149,49 @@ def _tables(folder: Path, labels: str, columns: Mapping[str, str]) -> list[tuple
         raise AffectError(f"{folder} has no file {labels}")
     tables = [one] if one.is_file() else _tables_in(folder, columns)
     if not tables:
-        raise AffectError(
+        likely = next((pairs for path in _csv_files(folder) if (pairs := _proposed(path, columns))), {})
+        raise ColumnsError(
             f"{folder} has no {TABLE} and no other CSV with the columns name and emotion or valence "
-            "(--data.columns name=THEIRS ... says others)"
+            "(--data.columns name=THEIRS ... says others)",
+            likely,
         )
-    told = {path: _find(columns_of(path), "part", columns) is not None for path in tables}
+    has_parts = {path: _find(columns_of(path), "part", columns) is not None for path in tables}
     stems = {path: re.sub(r"[-_ ]?labels?$", "", path.stem.lower()) for path in tables}
     alone = len(tables) == 1 and stems[tables[0]] not in PARTS
-    if alone and not told[tables[0]]:
-        _LOG.warning("%s names no parts: all of it is training, its folds validate, and there is no test", tables[0])
+    if alone and not has_parts[tables[0]]:
+        likely = proposed(columns_of(tables[0]), ("part",))
+        hint = f"; perhaps {told(likely)}" if likely else ""
+        _LOG.warning(
+            "%s names no parts: all of it is training, its folds validate, and there is no test%s", tables[0], hint
+        )
         return [(tables[0], TRAIN)]
-    return [(path, "" if told[path] else _part(stems[path], str(path))) for path in tables]
+    return [(path, "" if has_parts[path] else _part(stems[path], str(path))) for path in tables]
 
 
 def _tables_in(folder: Path, columns: Mapping[str, str]) -> list[Path]:
     """Return the tables with a column of names and one of labels; those that start with a dot are no user's."""
     tables = []
-    named = (path for ending in ("csv", "tsv") for path in folder.glob(f"[!.]*.{ending}"))
-    for path in sorted(path for path in named if path.is_file()):
+    for path in _csv_files(folder):
         present = columns_of(path)
         there = {name for name in COLUMNS if _find(present, name, columns)}
         if "name" in there and there & {"emotion", "valence"}:
             tables.append(path)
     return tables
+
+
+def _csv_files(folder: Path) -> list[Path]:
+    named = (path for ending in ("csv", "tsv") for path in folder.glob(f"[!.]*.{ending}"))
+    return sorted(path for path in named if path.is_file())
+
+
+def _proposed(table: Path, columns: Mapping[str, str]) -> dict[str, str]:
+    """Return what may stand for ours in a table that lacks some, nothing where that makes it none of utterances."""
+    present = columns_of(table)
+    there = {ours: theirs for ours in COLUMNS if (theirs := _find(present, ours, columns))}
+    free = [column for column in present if column not in there.values()]
+    likely = proposed(free, [ours for ours in COLUMNS if ours not in there])
+    whole = {*there, *likely}
+    return likely if "name" in whole and whole & {"emotion", "valence"} else {}
 
 
 def _beginning(path: Path) -> str:
@@ -195,9 +216,11 @@ def _named(present: Sequence[str], columns: Mapping[str, str], table: Path) -> d
     for ours in (*columns, "name"):
         if ours not in names:
             wanted = columns.get(ours, ours)
-            raise AffectError(f"{table} has no column {wanted!r}; it has: {', '.join(present) or 'none'}")
+            there = ", ".join(present) or "none"
+            raise ColumnsError(f"{table} has no column {wanted!r}; it has: {there}", _proposed(table, columns))
     if "emotion" not in names and "valence" not in names:
-        raise AffectError(f"{table} has neither a column emotion nor valence; it has: {', '.join(present)}")
+        words = f"{table} has neither a column emotion nor valence; it has: {', '.join(present)}"
+        raise ColumnsError(words, _proposed(table, columns))
     return names
 
 
@@ -257,7 +280,8 @@ def _file(folder: Path, cell: str) -> str:
 
 def _holds(folder: Path) -> bool:
     # With a path to each recording it is a table of another layout.
-    tables = [path for path in _tables_in(folder, {}) if "path" not in map(str.lower, columns_of(path))]
+    named = _tables_in(folder, {}) or [path for path in _csv_files(folder) if _proposed(path, {})]
+    tables = [path for path in named if "path" not in map(str.lower, columns_of(path))]
     return bool(tables) and ((folder / "features").is_dir() or any(_ENDING in _beginning(path) for path in tables))
 
 

@@ -20,7 +20,7 @@ from affect.data.corpora.labels import UnusableError, label, labelled, pointed
 from affect.data.corpora.layout import Layout
 from affect.data.corpora.named_files import NamedFiles
 from affect.data.corpora.raters import names_rater
-from affect.data.corpora.segments import CUT, RECORDING, cut_of, name_of, seconds
+from affect.data.corpora.segments import CUT, RECORDING, TIMES, name_of, seconds, segment_of, without_lengths
 from affect.data.corpora.utterances import (
     Row,
     corpus_of_files,
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("affect")
 
 TEXTS = ("id", "session", "dialogue", "script", "speaker", "gender", "emotion", "transcript", "split")
-TIMES = ("start", "end", "duration")
 KNOWN = ("audio", *TEXTS, *LABELS, *TIMES)
 """The names that `columns` may map to the source's own."""
 
@@ -115,10 +114,7 @@ def _names(table: Dataset, columns: dict[str, str], root: str) -> dict[str, str]
     for name, column in columns.items():
         if column not in present:
             raise AffectError(f"{root} has no column {column!r} (for {name}); it has: {', '.join(present)}")
-    names = matched(present, KNOWN, columns)
-    if "start" not in names and "end" not in names:
-        # Of whole recordings it is measured.
-        names.pop("duration", None)
+    names = without_lengths(matched(present, KNOWN, columns))
     if "audio" not in columns:
         typed = [name for name in present if is_sound(table.features[name])]
         guessed = [name for usual in _AUDIO_COLUMNS for name in present if name.lower() == usual]
@@ -181,9 +177,9 @@ def _faults(rows: Sequence[Row], scale: tuple[float, float] | None, decimal: str
                 # What is a number already has no sign to tell.
                 row[name] = label(name, row[name], scale, decimal if isinstance(row[name], str) else ".")
             row.update({name: pointed(row[name], decimal) for name in further if name in row})
-            part = cut_of(*(row.get(name, "") for name in TIMES), decimal=decimal)
+            part = segment_of(row, decimal=decimal)
             row["start"] = seconds(row.get("start", ""), decimal)
-            if part is not None and ("end" in row or "duration" in row):
+            if part is not None:
                 row[CUT] = part
                 row["id"] = name_of(row["id"], part) if row[_FILED] else row["id"]
             if given:

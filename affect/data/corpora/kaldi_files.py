@@ -6,8 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from affect.data import table_file
-from affect.data.table_file import read_text
+from affect.data.corpora.columns import matched
+from affect.data.corpus import Exclusion
+from affect.data.table_file import Cells, read_text
 from affect.errors import AffectError
+
+Records = list[tuple[int, Cells]]
+"""Of a table: the line on which each ends, and its cells."""
 
 SCP, SEGMENTS, SPEAKERS, GENDERS, WORDS = "wav.scp", "segments", "utt2spk", "spk2gender", "text"
 
@@ -73,3 +78,25 @@ def cells(folder: Path) -> dict[str, dict[str, str]]:
             row |= {"gender": genders[said_by[name]]} if said_by[name] in genders else {}
         rows[name] = row | ({"transcript": words[name]} if name in words else {})
     return rows
+
+
+def beside(
+    table: Path, present: list[str], records: Records, given: Mapping[str, str]
+) -> tuple[list[str], Records, list[Exclusion]]:
+    """Return columns and records of a table without paths with what Kaldi's files beside it say of their utterances.
+
+    Utterances without a line are exclusions.
+    """
+    utterances = {} if "path" in matched(present, ("path",), given) else cells(table.parent)
+    counts = {column: sum(row[column] in utterances for _, row in records) for column in present}
+    name = max(counts, key=lambda column: counts[column], default="")
+    if not counts.get(name):
+        return present, records, []
+    further = [*dict.fromkeys(column for row in utterances.values() for column in row if column not in present)]
+    filled = [(line, {**dict.fromkeys(further, ""), **utterances.get(row[name], {}), **row}) for line, row in records]
+    left = sorted(utterances.keys() - {row[name] for _, row in records})
+    absent = [Exclusion(what=each, reason=f"utterance without a line in {table.name}") for each in left]
+    if "id" not in present:
+        further.append("id")
+        filled = [(line, {**row, "id": row[name]}) for line, row in filled]
+    return [*present, *further], filled, absent

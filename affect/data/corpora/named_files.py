@@ -36,7 +36,7 @@ class NamedFiles:
         for path in places:
             if len(alike := self._alike(path)) == 1:
                 return path.parent / alike[0]
-        return places[0]
+        return next((path for path in places if os.path.isdir(path)), places[0])
 
     def _alike(self, path: Path) -> list[str]:
         """Return the names beside a path that are its own in another case, or without an ending."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from affect.data.corpora.columns import ColumnsError, matched, proposed, told
 from affect.data.corpora.labels import UnusableError, label, labelled, pointed
 from affect.data.corpora.named_files import NamedFiles
-from affect.data.corpora.segments import CUT, RECORDING, cut_of, name_of, seconds
+from affect.data.corpora.segments import CUT, RECORDING, TIMES, name_of, seconds, segment_of, without_lengths
 from affect.data.corpora.utterances import Row
 from affect.data.corpus import LABELS
 
@@ -21,7 +21,6 @@ OPTIONAL = (
     "id", "dominance", "emotion", "split", "session", "dialogue", "start", "end", "duration", "transcript", "gender",
     "script",
 )  # fmt: skip
-_TIMES = ("start", "end", "duration")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +43,12 @@ class OwnRows:
         row: Row = {**own, **given}
         row |= {name: label(name, given[name], self.scale, self.decimal) for name in LABELS}
         labelled(row)
-        part = cut_of(*(given[name] for name in _TIMES), decimal=self.decimal)
+        part = segment_of({name: given[name] for name in TIMES if name in self.names}, decimal=self.decimal)
         row["start"] = seconds(given["start"], self.decimal)
         path = self.files.find(given["path"])
         recording = Path(given["path"].replace("\\", "/")).as_posix()
         row |= {"id": given["id"] or recording, "path": str(path), RECORDING: recording}
-        # A start alone is when something is said in its dialogue.
-        if part is not None and ("end" in self.names or "duration" in self.names):
+        if part is not None:
             row |= {"id": given["id"] or name_of(recording, part), CUT: part}
         return row
 
@@ -60,10 +58,7 @@ def names_of(table: object, present: Sequence[str], given: Mapping[str, str]) ->
 
     Needed are a path, labels (classes alone are labels, too), and speakers, or a `split` in their place.
     """
-    names = matched(present, (*REQUIRED, *OPTIONAL), given)
-    if "start" not in names and "end" not in names:
-        # Of whole recordings it is measured.
-        names.pop("duration", None)
+    names = without_lengths(matched(present, (*REQUIRED, *OPTIONAL), given))
     optional = {*(LABELS if "emotion" in names else ()), *(("speaker",) if "split" in names else ())}
     needed = [*(name for name in REQUIRED if name not in optional), *given]
     lacking = next((name for name in needed if name not in names), None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from affect.data.corpora.labels import UnusableError
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from affect.data.corpora.verification import Verdict
 
 Row = dict[str, Any]
+
+TIMES = ("start", "end", "duration")
+"""Columns that say which part of its recording a row is."""
 
 CUT, RECORDING, STILL = "affect:cut", "affect:recording", "affect:still"
 """What a row says that no table can: its start and end in its recording, what that is called, whether it is still."""
@@ -70,6 +73,19 @@ def cut_of(start: object, end: object, duration: object = "", *, decimal: str = 
     if not 0 <= first < last:
         raise UnusableError(f"segment without length: from {first:g} to {last:g} s")
     return first, last
+
+
+def segment_of(row: Mapping[str, object], *, decimal: str = ".") -> tuple[float, float] | None:
+    """Return the part of its recording that a row is, of its `TIMES`, as `cut_of` does; None where it is all of it."""
+    part = cut_of(*(row.get(name, "") for name in TIMES), decimal=decimal)
+    # A start alone is when something is said in its dialogue.
+    return part if "end" in row or "duration" in row else None
+
+
+def without_lengths(names: Mapping[str, str]) -> dict[str, str]:
+    """Return columns by our names, that of durations beside times alone: of whole recordings it is measured."""
+    timed = "start" in names or "end" in names
+    return {ours: theirs for ours, theirs in names.items() if timed or ours != "duration"}
 
 
 def name_of(recording: str, cut: tuple[float, float]) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from affect.config import from_dict
 from affect.data import audio
 from affect.data.activity import RATE, in_seconds
+from affect.data.excerpts import of_recordings
 from affect.data.rttm import Turn
 from affect.errors import AffectError
 from affect.inference import device
@@ -25,6 +26,9 @@ from affect.tasks.diarization.models import Diarizer
 from affect.tasks.diarization.online import OnlineDiarizer, decode
 from affect.tasks.diarization.stream_features import Samples
 from affect.usage import UserInputs
+
+_BLOCK = 1 << 16
+"""Samples that are heard at once."""
 
 
 @dataclass(frozen=True)
@@ -71,33 +75,44 @@ def live(loaded: Loaded, blocks: Iterable[Samples], most: int | None = None) -> 
     yield from in_seconds(stream.finish())
 
 
-def diarized(loaded: Loaded, path: Path, most: int | None = None) -> Diarized:
-    """Return what is found in a file, of `most` speakers at most. Raises AffectError for a bad file."""
+def diarized(loaded: Loaded, path: Path, most: int | None = None, span: tuple[float, float] | None = None) -> Diarized:
+    """Return what is found in a file, or from start to end of it (s), of `most` speakers at most, in times of the file.
+
+    Raises AffectError for a bad file.
+    """
     begun = time.perf_counter()
+    first = 0.0 if span is None else span[0]
 
     def sound() -> Iterator[Samples]:
+        if span is not None:
+            samples = audio.part(path, *span)
+            yield from (samples[place : place + _BLOCK] for place in range(0, len(samples), _BLOCK))
+            return
         with audio.stream(path) as (_, blocks):
             yield from blocks
 
     turns, stream = decode(loaded.model, loaded.options, sound, most)
+    moved = [turn._replace(start=first + turn.start, end=first + turn.end) for turn in in_seconds(turns)]
     return Diarized(
-        turns=in_seconds(turns), speakers=[str(speaker) for speaker in stream.speakers], embeddings=stream.embeddings(),
+        turns=moved, speakers=[str(speaker) for speaker in stream.speakers], embeddings=stream.embeddings(),
         seconds=stream.features.heard / RATE, took=time.perf_counter() - begun,
     )  # fmt: skip
 
 
 def infer(opened: Opened, inputs: UserInputs, *, offline: bool | None = None) -> Iterator[Row]:
-    """Yield a line for each of the files, with `error` where one can't be read."""
+    """Yield a line for each of the files, or of the part that a table asks for, with `error` where there is none."""
     if not inputs.files:
         raise AffectError("this model takes FILES: recordings")
     if len(opened.folders) != 1:
         one = f": name one run, such as {opened.folders[0].parents[1]}" if opened.folders else ""
         raise AffectError(f"turns of several models have no mean{one}")
     loaded = opened.keep(f"offline={offline}", lambda: load(opened.folders[0], offline=offline))
-    for path in inputs.files:
-        line: dict[str, Any] = {"path": str(path)}
+    for path, part in zip(inputs.files, of_recordings(inputs.files, inputs.listed), strict=True):
+        line: dict[str, Any] = {"path": str(path), **part.facts}
         try:
-            result = diarized(loaded, path)
+            if part.fault:
+                raise AffectError(f"{path}: {part.fault}")
+            result = diarized(loaded, path, span=part.span)
         except AffectError as error:
             yield {**line, "error": str(error)}
             continue

@@ -41,6 +41,7 @@ class DiarizationTask(DiarizationReport, DiarizationCard):
     unit = "s of audio"
     measures: Sequence[Measure] = MEASURES
     takes = ("FILES",)
+    cuts = True
     helps = {
         "predict": (
             "A model of diarization takes FILES, recordings of any length (folders of them, or a table with a column "

@@ -40,6 +40,7 @@ class EmotionTask(EmotionReport, EmotionCard):
     recipe_class = Emotion
     recipe: Emotion
     takes = ("FILES", "--text", "--window", "--hop", "--rate", "--raw")
+    cuts = True
     helps = {
         "predict": (
             "A model of sound takes FILES (or folders of them, or a table with columns path and text): one "

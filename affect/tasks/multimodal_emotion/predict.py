@@ -16,10 +16,10 @@ from tqdm import tqdm
 from affect.data.feature_corpus import MODALITIES, Stream
 from affect.errors import AffectError
 from affect.inference import device
-from affect.inference.media import Reader
+from affect.inference.media import Reader, as_listed
 from affect.inference.opening import Opened
 from affect.inference.states import watched
-from affect.inference.streams import Vector, gather
+from affect.inference.streams import Utterance, Vector, gather
 from affect.models.saving import WEIGHTS
 from affect.task import Batch, Row, Task
 from affect.tasks.multimodal_emotion.measures import EMOTION, VALENCE, rows_of
@@ -43,25 +43,29 @@ def infer(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: boo
     AffectError where what is given does not fit the model, a manifest included.
     """
     models = opened.keep("models", lambda: Models(task, opened.folders))
-    for name, made in _each(models, opened, inputs, progress):
-        yield {"id": name, **({"error": made} if isinstance(made, str) else _line(made, models.data.scale))}
+    for one, made in _each(models, opened, inputs, progress):
+        line = {"error": made} if isinstance(made, str) else _line(made, models.data.scale)
+        yield {"id": one.name, **one.times, **line}
 
 
 def embed(task: type[Task], opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
     """Yield a line for each utterance, with what the model makes of all its modalities together as `embedding` [D]."""
     models = opened.keep("models", lambda: Models(task, opened.folders))
-    for name, made in _each(models, opened, inputs, progress, states=True):
-        yield {"id": name, **({"error": made} if isinstance(made, str) else {"embedding": made["state"]})}
+    for one, made in _each(models, opened, inputs, progress, states=True):
+        line = {"error": made} if isinstance(made, str) else {"embedding": made["state"]}
+        yield {"id": one.name, **one.times, **line}
 
 
 def _each(
     models: Models, opened: Opened, inputs: UserInputs, progress: bool, *, states: bool = False
-) -> Iterator[tuple[str, Row | str]]:
-    """Yield the name of each utterance and its row, or why there is none."""
+) -> Iterator[tuple[Utterance, Row | str]]:
+    """Yield each utterance and its row, or why there is none."""
     given = {"audio": inputs.audio, "text": inputs.text, "video": inputs.video}
     if inputs.listed:
         given = {name: values for name, values in given.items() if name in models.data.modalities}
     utterances = gather(models.streams, given)
+    if inputs.listed:
+        utterances = as_listed(models.streams, utterances, inputs.listed)
     reader = Reader(models.streams, utterances, opened.folders[0], inputs.features)
     with tqdm(total=len(utterances), delay=2, leave=False, disable=not progress) as bar:
         for start in range(0, len(utterances), models.batch):
@@ -74,7 +78,7 @@ def _each(
             there = [result for result in vectors if not isinstance(result, str)]
             rows = iter(models.predict(there, states=states))
             for utterance, result in zip(utterances[start:], vectors, strict=False):
-                yield utterance.name, result if isinstance(result, str) else next(rows)
+                yield utterance, result if isinstance(result, str) else next(rows)
                 bar.update()
 
 

@@ -49,6 +49,7 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
     recipe: MultimodalEmotion
     unit = "utterances"
     takes = ("--audio", "--text", "--video", "--features")
+    cuts = True
     helps = {
         "predict": (
             "A model of features takes --audio, --text and --video, any of them, and no FILES but a table with columns "

@@ -65,6 +65,8 @@ class Data:
     """Of a score_table the file with the scores, below `root`; found by its columns when not given."""
     decimal: Literal[".", ","] = "."
     """Of a score_table the sign before decimals."""
+    columns: tuple[str, ...] = ()
+    """Of a score_table its columns of name, part and score where they are called otherwise, OURS=THEIRS."""
     clip: str | None = None
     """Of a score_table the column of the clips' names; the first one when not given."""
     groups: tuple[str, ...] = ()
@@ -127,6 +129,10 @@ class Data:
         require(bool(self.root), "data.root", "name a folder", self.root)
         require_each(self, "data", "be a name", bool, *_NAMES)
         corpora.check_options(self.corpus, vars(self), default_values(self))
+        pairs = [pair.split("=") for pair in self.columns]
+        once = all(len(p) == 2 and all(p) for p in pairs) and len({p[0] for p in pairs}) == len(pairs)
+        require(once, "data.columns", "be OURS=THEIRS, each of ours once", self.columns)
+        corpora.layout(self.corpus).check_columns(pair[0] for pair in pairs)
         for name, given in (("features", [*self.widths]), ("scores", self.scores)):
             require(len(set(given)) == len(getattr(self, name)), f"data.{name}", "name each once", getattr(self, name))
         require(bool(self.scores), "data.scores", "name one at least", self.scores)

@@ -26,7 +26,10 @@ def read_corpus(data: Data, *, seen: bool = False, unlabelled: bool = False) -> 
     these are seen.
     """
     widths = {name: width for name, width in data.widths.items() if width is not None}
-    own = {"features": tuple(data.widths), "scale": data.scales or None, "widths": widths, "unlabelled": unlabelled}
+    own = {
+        "features": tuple(data.widths), "scale": data.scales or None, "widths": widths, "unlabelled": unlabelled,
+        "columns": corpora.mapping(data.columns),
+    }  # fmt: skip
     options = {name: own[name] if name in own else getattr(data, name) for name in corpora.layout(data.corpus).options}
     corpus = corpora.read(corpora.SCORES, data.corpus, Path(data.root), name=data.name, **options)
     scales = [f"{name} {low:g} to {high:g}" for name, (low, high) in corpus.scores.items() if name in corpus.guessed]

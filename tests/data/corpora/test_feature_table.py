@@ -206,3 +206,23 @@ def test_the_command_describes_it(affect, root):
     own.write(root, {"train": 6}, listed=True, columns=("name", "valence", "part"))
     code, out, _ = affect("inspect", root, "--audio-feature", "audio", "--scale", "-1", "1")
     assert code == 0 and "audio: 6 files, listed by a column" in out and "emotion," not in out
+
+
+def test_columns_of_other_names_are_proposed_and_never_taken(affect, root, caplog):
+    """By inspect, with the same mapping that training then takes, and where no file is called labels.csv."""
+    edit(root, "name,emotion,valence,part", "Utt ID,EmoClass,Val,Split_Set")
+    mapping = "--data.columns 'name=Utt ID' emotion=EmoClass valence=Val part=Split_Set"
+    with pytest.raises(AffectError, match="has no column 'name'; it has: Utt ID.*; perhaps --data.columns") as caught:
+        read(root, **BOTH)
+    assert str(caught.value).endswith(mapping)
+    assert detect(root) == "feature_table"
+    (root / "labels.csv").rename(root / "mine.csv")
+    code, out, _ = affect("inspect", root)
+    assert code == 0
+    assert f"columns: read as with {mapping}, which training needs" in out
+    assert "by part: train 6, valid 3, test1 3, mer-noise 4" in out
+    columns = {"name": "Utt ID", "emotion": "EmoClass", "valence": "Val"}
+    assert by_part(read(root, **BOTH, columns={**columns, "part": "Split_Set"}))["valid"] == 3
+    caplog.clear()
+    read(root, **BOTH, columns=columns)
+    assert "there is no test; perhaps --data.columns part=Split_Set" in caplog.text

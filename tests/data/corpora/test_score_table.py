@@ -8,6 +8,8 @@ import pytest
 from affect.data import corpora, frame_csv, video
 from affect.data.frame_csv import AU, VISUAL, read_faces
 from affect.errors import AffectError
+from affect.tasks.talking_face.config import Data
+from affect.tasks.talking_face.corpus import read_corpus
 from tests.data.films import film
 
 TABLE = """name,lip_score,MOS,split,room,take,blur,sharp
@@ -228,3 +230,33 @@ def test_forms_of_a_table(tmp_path, name, lines):
     assert [(rows[id]["MOS"], rows[id]["part"]) for id in "abc"] == [(1.5, "train"), (2.5, "valid"), (3.0, "test")]
     made = read(tmp_path, decimal=",")
     assert [made.store.read("clip", k).tolist() for k in range(3)] == [[[0.5]], [[1.0]], [[2.5]]] and made.groups == ()
+
+
+def test_columns_of_other_names_are_proposed_and_never_taken(affect, tmp_path):
+    """By inspect, with the mapping that training then takes."""
+    lines = [f"{k},c{k}.mp4,{k % 5},{'train' if k < 4 else 'test'},{k / 8}" for k in range(8)]
+    (tmp_path / "a.csv").write_text("\n".join(["row,Clip ID,Rating,Set,x", *lines]) + "\n")
+    mapping = "--data.columns score=Rating part=Set 'name=Clip ID'"
+    with pytest.raises(AffectError, match=f"has no table of scores; perhaps {mapping}$"):
+        read(tmp_path)
+    with pytest.raises(AffectError, match=f"has no column of scores .*; perhaps {mapping}$"):
+        read(tmp_path, table="a.csv")
+    code, out, _ = affect("inspect", tmp_path)
+    assert code == 0
+    assert f"columns: read as with {mapping}, which training needs" in out
+    columns = {"score": "Rating", "part": "Set", "name": "Clip ID"}
+    corpus = read(tmp_path, columns=columns)
+    rows = {row["id"]: (row["part"], row["score"]) for row in corpus.utterances}
+    assert rows == {f"c{k}.mp4": ("train" if k < 4 else "test", k % 5) for k in range(8)}
+    data = Data(corpus="score_table", root=str(tmp_path), scores=("score",),
+                columns=tuple(f"{ours}={theirs}" for ours, theirs in columns.items()))  # fmt: skip
+    assert sorted(read_corpus(data).utterances["id"]) == sorted(rows)
+    for wrong, words in [
+        ({"score": "x", "part": "Rating", "rating": "Set"}, "columns names 'rating'"),
+        ({"score": "Rated"}, "has no table of scores"),
+    ]:
+        with pytest.raises(AffectError, match=words):
+            read(tmp_path, columns=wrong)
+    (tmp_path / "a.csv").write_text("name,score,Rating\na,1,2\n")
+    with pytest.raises(AffectError, match="has a column 'score' beside 'Rating'"):
+        read(tmp_path, columns={"score": "Rating"})

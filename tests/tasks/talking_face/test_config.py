@@ -82,7 +82,8 @@ ALWAYS = {
 }  # fmt: skip
 BY_SECTION = {
     # By what the corpus takes; a demo's own may be pointed at a real one.
-    *("data.table", "data.decimal", "data.clip", "data.groups", "data.pattern", "data.clips", "data.frames"),
+    *("data.table", "data.decimal", "data.columns", "data.clip", "data.groups", "data.pattern"),
+    *("data.clips", "data.frames"),
     *("data.generated_widths", "data.clip_seconds", "data.noise", "data.generator_seed"),
     *("model.linear", "loss.fixed", "model.media.train_video", "model.media.train_audio", "model.media.lr"),
 }  # fmt: skip
