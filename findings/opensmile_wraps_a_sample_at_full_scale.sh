@@ -21,7 +21,8 @@ import opensmile
 RATE = 16000
 time = np.arange(2 * RATE) / RATE
 phase = 2 * np.pi * np.cumsum(150 * (1 + 0.05 * np.sin(2 * np.pi * 1.5 * time))) / RATE
-sound = sum(np.cos(k * phase) / k for k in range(1, 50)) + 0.02 * np.random.default_rng(0).normal(size=time.size)
+sound = sum(np.cos(k * phase) / k for k in range(1, 50))
+sound += 0.02 * np.random.default_rng(0).normal(size=time.size)
 sound /= np.abs(sound).max()
 extractor = opensmile.Smile(feature_set=opensmile.FeatureSet.eGeMAPSv02)
 columns = ["loudnessPeaksPerSec", "loudness_sma3_stddevNorm", "HNRdBACF_sma3nz_amean", "F1frequency_sma3nz_amean"]

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# One would guess: Room.simulate(snr=10) adds noise 10 dB below the speech and leaves the speech as it is: two people who
-# speak equally loud at the same distance from the microphone stay equally loud in the mixture.
-# Seen: each source is divided by its standard deviation over the whole length of the mixture, its silence too (the manual
-# tells of the variance, not over what). Of two alike, who speaks for 1 s of 16 comes out 11.7 dB above who speaks for 15, and
-# so he does four times as far away. Noise is 10 dB below their sum, so the turns have an SNR of 19.0 and 7.3 dB where
-# 10 was asked for. A simulated conversation for diarization has its shortest talker as the loudest, and the SNR of a turn
-# follows how much its speaker says elsewhere. Simulate without snr, and add noise by a scale of one's own.
+# One would guess: Room.simulate(snr=10) adds noise 10 dB below the speech and leaves the speech as it is: two people
+# who speak equally loud at the same distance from the microphone stay equally loud in the mixture.
+# Seen: each source is divided by its standard deviation over the whole length of the mixture, its silence too (the
+# manual tells of the variance, not over what). Of two alike, who speaks for 1 s of 16 comes out 11.7 dB above who
+# speaks for 15, and so he does four times as far away. Noise is 10 dB below their sum, so the turns have an SNR of 19.0
+# and 7.3 dB where 10 was asked for. A simulated conversation for diarization has its shortest talker as the loudest,
+# and the SNR of a turn follows how much its speaker says elsewhere. Simulate without snr, and add noise by a scale of
+# one's own.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
