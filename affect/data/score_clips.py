@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from datasets import Dataset, Features, Value
@@ -13,9 +15,13 @@ from affect.cache import kept_json, stamp
 from affect.data import video
 from affect.data.corpus import Exclusion
 from affect.data.endings import FILM
+from affect.data.files import open_file
 from affect.data.score_corpus import ScoreCorpus
 from affect.data.score_samples import Made, Sample
 from affect.errors import AffectError, first_line
+
+SAME = "videos of the very same bytes"
+"""What copies are called."""
 
 
 def videos_in(folder: Path) -> dict[str, Path]:
@@ -71,6 +77,21 @@ def _seconds(paths: Sequence[Path]) -> list[float]:
     return seconds
 
 
+def _digests(paths: Sequence[Path]) -> list[str]:
+    """Return hashes of videos, "" of those of a size that no other has; unchanged ones are not read again."""
+    sizes = [path.stat().st_size for path in paths]
+    counts = Counter(sizes)
+
+    def hashed(path: Path) -> str:
+        with open_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return [
+        kept_json("film-digests", stamp(path), partial(hashed, path)) if counts[size] > 1 else ""
+        for path, size in zip(paths, sizes, strict=True)
+    ]
+
+
 def with_videos(corpus: ScoreCorpus, videos: Mapping[str, Path], boxes: Path | None) -> ScoreCorpus:
     """Return the corpus with the columns `path`, `boxes` (CSV of its faces, "" for none) and `seconds` of each clip.
 
@@ -97,4 +118,5 @@ def with_videos(corpus: ScoreCorpus, videos: Mapping[str, Path], boxes: Path | N
     return replace(
         corpus, utterances=Dataset.from_dict(table, features=Features(types)), fingerprint=digest.hexdigest()[:16],
         exclusions=[*corpus.exclusions, *left_out],
+        contents={**corpus.contents, SAME: dict(zip(table["id"], _digests(paths), strict=True))},
     )  # fmt: skip

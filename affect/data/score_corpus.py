@@ -21,7 +21,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, Features, Value
 from numpy.typing import NDArray
 
-from affect.data import copies, inspect_scores
+from affect.data import copies, inspect_scores, sharing
 from affect.data.corpora.labels import infer_scale, within
 from affect.data.corpora.layout import Scales
 from affect.data.corpus import Corpus, summary
@@ -51,7 +51,7 @@ class ScoreCorpus(Corpus):
     `utterances` has the columns id, row, length (frames of the longest feature, 1 without any), part (train, valid,
     test or ""), groups (texts, "" where missing) and scores (NaN where missing). `features` are widths D by name,
     `scores` the scale of each, `guessed` those whose scale is inferred from labels, `schema` what was seen when the
-    features were written.
+    features were written. `contents` are the digests by which copies are known, by id, of each kind of content.
     """
 
     store: Store
@@ -59,6 +59,7 @@ class ScoreCorpus(Corpus):
     scores: Mapping[str, Pair]
     guessed: frozenset[str]
     schema: Mapping[str, Any]
+    contents: Mapping[str, Mapping[str, str]]
 
     @property
     def identity(self) -> str:
@@ -82,7 +83,7 @@ class ScoreCorpus(Corpus):
         features = {name: self.schema["features"][name] for name in self.features}
         seen = {**self.schema, "features": features, "scores": list(self.scores), "groups": list(self.groups)}
         given = {name: pair for name, pair in self.scores.items() if name not in self.guessed}
-        text = inspect_scores.describe(self.name, rows, seen, given, listed)
+        text = inspect_scores.describe(self.name, rows, seen, given, listed, contents=self.contents)
         return f"{text}\nfingerprint {self.fingerprint}"
 
 
@@ -141,7 +142,7 @@ def read_folder(
         scores=scales, scale=(min(low for low, _ in spans), max(high for _, high in spans)),
         inferred=bool(guessed), guessed=guessed, labels=tuple(wanted), groups=groups, schema=schema,
         fingerprint=digest.hexdigest()[:16],
-        exclusions=left_out,
+        exclusions=left_out, contents={inspect_scores.SAME: inspect_scores.contents_of(schema)},
     )  # fmt: skip
 
 
@@ -172,7 +173,7 @@ def _schema(folder: Path) -> dict[str, Any]:
 def _sound(schema: Mapping[str, Any]) -> bool:
     """Tell whether a folder's schema holds what is read of it; LookupError or AttributeError where it lacks that."""
     texts = [*schema["scores"], *schema["groups"], *schema["left_out"].values()]
-    texts += [pair[name] for pair in schema["copies"] for name in ("id", "as", "part", "of")]
+    texts += [pair[name] for pair in schema["copies"] for name in ("id", "as")]
     widths = [feature["width"] for feature in schema["features"].values()]
     counts = schema.get("minus_one", {}).values()
     lists = all(isinstance(schema[name], list) for name in ("scores", "groups", "copies"))
@@ -252,12 +253,12 @@ def way(corpus: ScoreCorpus, kind: str | None = None, folds: int | None = None) 
     return Way(column, most)
 
 
-def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
-    """Return the parts of fold `fold`, from 1; what is shared by them is logged.
+def split(corpus: ScoreCorpus, how: Way, fold: int, *, allow_shared: bool = False) -> DatasetDict:
+    """Return the parts of fold `fold`, from 1; groups that are shared by them are logged.
 
     Of groups those of the fold are tested, and a fifth of the others validates. An own split that has no part to
-    validate on takes a fifth of its usual groups' from training. Raises AffectError where a part would be empty, and
-    for a fold that there is not.
+    validate on takes a fifth of its usual groups' from training. Raises AffectError where a part would be empty, for a
+    fold that there is not, and, unless `allow_shared`, for clips that two parts have under two names.
     """
     if not 1 <= fold <= how.folds:
         there = f"a split by {how.column} has folds 1 to {how.folds} here"
@@ -283,14 +284,13 @@ def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
         rows = _choose(corpus, how.column, np.flatnonzero(dealt != fold - 1), fold)
         rows["test"] = np.flatnonzero(dealt == fold - 1)
     parts = DatasetDict({part: data.select(own) for part, own in rows.items()})
-    told = [{**row, "part": part} for part, own in parts.items() for row in own.select_columns([*corpus.groups])]
-    same = {pair["id"]: pair["as"] for pair in corpus.schema["copies"]}
-    same |= {first: first for first in same.values()}
-    contents = {part: [(name, same.get(name, "")) for name in own["id"]] for part, own in parts.items()}
-    copies.say(corpus.name, contents, "clips with the very same features")
-    copies.check(corpus.name, contents, "clips with the very same features", refuse=None)
-    for line in inspect_scores.leaks(told, [name for name in corpus.groups if name in USUAL]):
-        _LOG.warning("%s: %s", corpus.name, line)
+    for what, digests in corpus.contents.items():
+        contents = {part: [(id, digests.get(id, "")) for id in own["id"]] for part, own in parts.items()}
+        copies.say(corpus.name, contents, what)
+        copies.check(corpus.name, contents, what, refuse=None if allow_shared else copies.ACCEPTED)
+    for name in (name for name in corpus.groups if name in USUAL):
+        for line in sharing.shared({part: own[name] for part, own in parts.items()}, name).values():
+            _LOG.warning("%s: %s", corpus.name, line)
     return parts
 
 

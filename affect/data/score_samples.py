@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data import store
+from affect.data import copies, store
 from affect.data.corpus import Exclusion, summary
 from affect.errors import AffectError
 
@@ -30,8 +30,6 @@ TAKEN = (*FIXED, "row")
 """No group and no score is called so."""
 MISSING = -1.0
 """What stands for a missing label."""
-_LEADING = 4096
-"""Bytes of each feature by which two clips with the same ones are known."""
 
 Array = NDArray[Any]
 Row = dict[str, Any]
@@ -218,12 +216,12 @@ def write(
         check_labels(samples, where)
     seen = survey(samples, where)
     rows: list[Row] = []
-    copies = Copies()
+    digests: list[str] = []
 
     def each() -> Iterator[tuple[str, dict[str, Array | None]]]:
         for row, arrays in rows_of(samples, seen):
             rows.append(row)
-            copies.add(row, arrays)
+            digests.append(copies.digest(arrays))
             yield row["id"], arrays
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -234,7 +232,7 @@ def write(
         writer.writeheader()
         # What is missing is an empty cell.
         writer.writerows({name: "" if value != value else value for name, value in row.items()} for row in rows)
-    content = schema(samples, seen, copies.found, where, left_out or {})
+    content = schema(samples, seen, digests, where, left_out or {})
     (folder / SCHEMA).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return rows, content
 
@@ -244,37 +242,19 @@ def look(
 ) -> tuple[list[Row], dict[str, Any]]:
     """Return the rows that `write` would write, and what schema.json would say, and write nothing."""
     check(samples, where, exclusions(left_out), unlabelled=True)
-    seen, copies, rows = survey(samples, where), Copies(), []
+    seen, rows, digests = survey(samples, where), [], []
     for row, arrays in rows_of(samples, seen):
-        copies.add(row, arrays)
+        digests.append(copies.digest(arrays))
         rows.append(row)
-    return rows, schema(samples, seen, copies.found, where, left_out or {})
-
-
-class Copies:
-    """Finds clips with the very same features as an earlier one, by shapes and the beginnings of all of them."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._first: dict[Any, Row] = {}
-        self.found: list[dict[str, str]] = []
-
-    def add(self, row: Row, arrays: Mapping[str, Array | None]) -> None:
-        """Look at a row."""
-        present = {name: array for name, array in arrays.items() if array is not None}
-        if not present:
-            return
-        key = tuple((name, a.shape, a.reshape(-1)[: _LEADING // a.itemsize].tobytes()) for name, a in present.items())
-        first = self._first.setdefault(hash(key), row)
-        if first is not row:
-            self.found.append({"id": row["id"], "part": row["part"], "as": first["id"], "of": first["part"]})
+    return rows, schema(samples, seen, digests, where, left_out or {})
 
 
 def schema(
-    samples: Sequence[Sample], seen: Mapping[str, Seen], copies: Sequence[Mapping[str, str]], where: str,
+    samples: Sequence[Sample], seen: Mapping[str, Seen], digests: Sequence[str], where: str,
     left_out: Mapping[str, str],
 ) -> dict[str, Any]:  # fmt: skip
-    """Return what schema.json says, as JSON types."""
+    """Return what schema.json says, as JSON types; `digests` are those of each sample's features."""
+    of_id = [(sample.id, digest) for sample, digest in zip(samples, copies.telling(digests), strict=True)]
     empty = {f"feature {name}": "no clip has a frame of it" for name in names(samples, "features") if name not in seen}
     return {
         "format": FORMAT,
@@ -289,6 +269,6 @@ def schema(
             for name, own in seen.items()
         },
         "minus_one": {name: sum(name in sample.lost for sample in samples) for name in names(samples, "scores")},
-        "copies": list(copies),
+        "copies": [{"id": id, "as": first} for (_, first), (_, id) in copies.pairs({"": of_id})[1]],
         "left_out": {**left_out, **empty},
     }  # fmt: skip
