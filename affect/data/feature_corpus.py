@@ -121,18 +121,18 @@ def read_table(folder: Path, names: Sequence[str], cache: Path, listed: Sequence
     several processes may ask at once. Float64 is kept as float32, and halves as halves where all files are. Raises
     AffectError for a file that is no such feature, for widths that differ, and where no utterance has a file.
     """
-    found = feature_files.below(folder, names) if listed is None else feature_files.listed(names, listed)
+    listing = feature_files.below(folder, names) if listed is None else feature_files.listed(names, listed)
     own = hashlib.sha256("\0".join((os.path.realpath(folder), *names)).encode("utf-8", "surrogatepass"))
     own.update("\0".join(listed or ()).encode("utf-8", "surrogatepass"))
     path = cache / "streams" / own.hexdigest()[:24] / "table.arrow"
-    table = _load(path, found.stamp)
+    table = _load(path, listing.stamp)
     if table is None:
         with lock(path.parent, f"the feature {folder.name}"):
-            table = _load(path, found.stamp)
+            table = _load(path, listing.stamp)
             if table is None:
-                _write(path, folder, names, found.files, found.stamp)
+                _write(path, folder, names, listing.files, listing.stamp)
                 table = _table(store.Store(path))
-    return replace(table, reasons=found.reasons, left_out=found.left_out)
+    return replace(table, reasons=listing.reasons, left_out=listing.left_out)
 
 
 def read_frames(path: str | Path) -> NDArray[np.floating[Any]]:

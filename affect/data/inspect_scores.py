@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data import copies, corpora, sharing
+from affect.data import copies, corpora, sharing, signs
 from affect.data.corpora.labels import infer_scale
 from affect.data.files import leaving
 
@@ -23,8 +23,10 @@ SAME = "clips with the very same features"
 def scores(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
     """Return what `affect inspect` prints of the corpus `name`; `options` are its reader's. Raises as that does."""
     corpus = corpora.read(corpora.SCORES, name, root, **options)
-    paths = corpus.utterances["path"] if "path" in corpus.utterances.column_names else []
-    return "\n".join([corpus.describe(listed), *leaving(root, paths)])
+    files = [name for name in ("path", "boxes") if name in corpus.utterances.column_names]
+    return "\n".join(
+        [corpus.describe(listed), *leaving(root, [path for name in files for path in corpus.utterances[name]])]
+    )
 
 
 def describe(
@@ -61,11 +63,18 @@ def describe(
     for what, digests in (contents or {SAME: contents_of(schema)}).items():
         named = {part: [(row["id"], digests.get(row["id"], "")) for row in each] for part, each in told.items()}
         lines += copies.lines(named, what)
+    lines += signs.words_of(of_features(schema))
     left_out = [f"left out: {what}: {reason}" for what, reason in schema["left_out"].items()]
     lines += left_out[:listed]
     if listed is not None and len(left_out) > listed:
         lines.append(f"left out: {len(left_out) - listed} more (--all lists them)")
     return "\n".join(lines)
+
+
+def of_features(schema: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return signs of clips in which a feature never changes; folders of earlier versions do not say it."""
+    told = ((name, facts.get("still", ()), facts["clips"]) for name, facts in schema["features"].items())
+    return [sign for name, ids, clips in told for sign in signs.unchanging(name, ids, clips)]
 
 
 def contents_of(schema: Mapping[str, Any]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data.parts import PARTS
+from affect.data.parts import named_part
 from affect.data.safe_pickle import Array
 from affect.data.score_samples import TAKEN, Sample, given
 from affect.errors import AffectError
@@ -55,7 +55,7 @@ class _Reader:
         samples: list[Sample] = []
         seen: dict[str, str] = {}
         for key, value in data.items():
-            part = PARTS.get(str(key).strip().lower())
+            part = named_part(str(key))
             if part is None:
                 self.left_out[str(key)[:60]] = "no split: train, val (valid) and test are read"
                 continue
@@ -147,7 +147,7 @@ class _Reader:
         id = next((name for name in (_text(row.get(key)) for key in IDS) if name), None)
         if part is None:
             split = row.get("split", "")
-            part = PARTS.get(str(split).strip().lower(), "")
+            part = named_part(str(split))
             if split and not part:
                 raise self.fault(place, f"is of the split {split!r}: train, val (valid) and test are read")
         named = id or f"{part or 'sample'}{place.rpartition(' ')[2]}"

@@ -65,7 +65,8 @@ Made = tuple[list[Sample], dict[str, str]]
 class Seen:
     """What a feature turned out to be: numbers of a frame, type, clips that have it, and how long it is in these.
 
-    `filled` are frames that held NaN or infinite values, in whose place is the frame before (or else the next).
+    `filled` are frames that held NaN or infinite values, in whose place is the frame before (or else the next), `still`
+    the clips of several frames that are all the same.
     """
 
     width: int
@@ -75,13 +76,16 @@ class Seen:
     shortest: int = 0
     longest: int = 0
     filled: int = 0
+    still: list[str] = field(default_factory=list)
 
-    def add(self, frames: int, filled: int) -> None:
-        """Count a clip that has this many frames."""
-        self.shortest = min(frames, self.shortest) if self.clips else frames
-        self.longest = max(frames, self.longest)
+    def add(self, id: str, frames: Array, filled: int) -> None:
+        """Count a clip that has these frames [T, D]."""
+        self.shortest = min(len(frames), self.shortest) if self.clips else len(frames)
+        self.longest = max(len(frames), self.longest)
         self.clips += 1
         self.filled += filled
+        if len(frames) > 1 and (frames == frames[0]).all():
+            self.still.append(id)
 
 
 def check(
@@ -194,7 +198,7 @@ def rows_of(samples: Sequence[Sample], seen: Mapping[str, Seen]) -> Iterator[tup
             made = frames_of(sample.features[name], own) if name in sample.features else None
             arrays[name] = None if made is None else made[0]
             if made is not None:
-                own.add(len(made[0]), made[1])
+                own.add(sample.id, *made)
         length = max((len(array) for array in arrays.values() if array is not None), default=1)
         row: Row = {"id": sample.id, "part": sample.part, "length": length}
         row |= {name: sample.groups.get(name, "") for name in groups}
@@ -264,7 +268,7 @@ def schema(
         "features": {
             name: {
                 "width": own.width, "dtype": own.dtype, "clips": own.clips, "frames": [own.shortest, own.longest],
-                "filled": own.filled,
+                "filled": own.filled, "still": own.still,
             }
             for name, own in seen.items()
         },

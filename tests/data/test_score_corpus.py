@@ -279,6 +279,16 @@ def test_constant_clips_and_what_many_have_are_no_copies(made):
     assert len(split(corpus, way(corpus), 1)["test"]) == 3 and "copies" not in corpus.describe()
 
 
+def test_clips_whose_feature_never_changes_are_a_sign(made):
+    samples = drawn(clips())
+    samples[3] = replace(samples[3], features={"visual": np.tile(np.arange(3.0), (4, 1)), "au": np.ones((1, 9))})
+    corpus = made(samples)
+    words = "1 of 24 clips have the same visual in all frames: c03"
+    assert corpus.signs() == [{"kind": "constant clips", "evidence": words}]
+    assert f"constant clips: {words}\n" in corpus.describe()
+    assert not made(samples, features=["au"]).signs()
+
+
 def test_copies_are_said_in_whatever_parts_the_clips_come_to_be(made, caplog):
     samples = drawn(clips())
     for other, one in ((7, 5), (13, 5), (9, 1)):
