@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data.parts import named_part
+from affect.data.parts import PARTS, named_part
 from affect.data.safe_pickle import Array
 from affect.data.score_samples import TAKEN, Sample, given
 from affect.errors import AffectError
@@ -56,8 +56,9 @@ class _Reader:
         seen: dict[str, str] = {}
         for key, value in data.items():
             part = named_part(str(key))
-            if part is None:
-                self.left_out[str(key)[:60]] = "no split: train, val (valid) and test are read"
+            # What is called test_info need not be a test.
+            if not part or (str(key).strip().lower() not in PARTS and not _samples(value)):
+                self.left_out[str(key)[:60]] = "no split: train, val (valid) and tests (test, test2) are read"
                 continue
             if part in seen:
                 raise self.fault(f"the splits {seen[part]!r} and {key!r}", "are the same part")
@@ -149,7 +150,9 @@ class _Reader:
             split = row.get("split", "")
             part = named_part(str(split))
             if split and not part:
-                raise self.fault(place, f"is of the split {split!r}: train, val (valid) and test are read")
+                raise self.fault(
+                    place, f"is of the split {split!r}: train, val (valid) and tests (test, test2) are read"
+                )
         named = id or f"{part or 'sample'}{place.rpartition(' ')[2]}"
         mask: Any = next((row[key] for key in _MASKS if row.get(key) is not None), {})
         if not isinstance(mask, dict):
@@ -229,6 +232,13 @@ def _items(value: Any) -> Any:
     if isinstance(value, Array):
         return None if value.fault or len(value.shape) != 1 else value.numbers().tolist()
     return list(value) if isinstance(value, (list, tuple)) else None
+
+
+def _samples(value: Any) -> bool:
+    """Whether a value looks like samples: a list of dictionaries, or columns."""
+    if isinstance(value, dict):
+        return "features" in value
+    return isinstance(value, (list, tuple)) and all(isinstance(each, dict) for each in value[:1])
 
 
 def _singular(name: str) -> str:

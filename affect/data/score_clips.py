@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, Features, Value
@@ -151,7 +152,7 @@ def with_videos(corpus: ScoreCorpus, videos: Mapping[str, Path], boxes: Path | N
     digest = hashlib.sha256(corpus.fingerprint.encode())
     for name, path, box in zip(names, paths, faces, strict=True):
         digest.update(repr((name, path.stat().st_size, box and Path(box).stat().st_size)).encode())
-    columns = {"path": [str(path) for path in paths], "boxes": faces, "seconds": _seconds(paths)}
+    columns: dict[str, list[Any]] = {"path": [str(path) for path in paths], "boxes": faces, "seconds": _seconds(paths)}
     rows = corpus.utterances
     told = zip(rows["id"], there, strict=True)
     left_out = [Exclusion(what=id, reason="no table of faces") for id, has in told if not has]
@@ -159,7 +160,7 @@ def with_videos(corpus: ScoreCorpus, videos: Mapping[str, Path], boxes: Path | N
     left_out += [Exclusion(what=f"{each}.csv", reason=NO_ROW) for each in sorted(tables) if each not in named]
     if left_out:
         _LOG.warning("%s: %d clips, %d exclusions (%s)", corpus.name, len(kept), len(left_out), summary(left_out))
-    table = {name: [values[k] for k in kept] for name, values in rows.to_dict().items()} | columns
+    table: dict[str, list[Any]] = {name: [values[k] for k in kept] for name, values in rows.to_dict().items()} | columns
     types = {**rows.features, "path": Value("string"), "boxes": Value("string"), "seconds": Value("float64")}
     looks = [(id, kept_json("film-stillness", stamp(path), partial(_stillness, path)))
              for id, path in zip(table["id"], paths, strict=True)]  # fmt: skip
