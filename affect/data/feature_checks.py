@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data import signs
+from affect.data import copies, signs
 from affect.data.feature_corpus import FeatureCorpus
 
 CONSTANT, SCALED, REPEATED = "constant features", "wildly scaled features", "repeated features"
@@ -22,8 +22,8 @@ _STILL = 0.5
 """Share of a stream's numbers that never change from which on it is called constant."""
 _LOW, _HIGH, _MOST = 1e-3, 100.0, 1000.0
 """Medians of deviations from which a layer as it is initialised learns, and the largest, itself or in medians."""
-_SAME, _FEWEST = 0.05, 3
-"""Share of a stream's vectors that may be one and the same, and how few of them are never told."""
+_FEWEST = 3
+"""Vectors of a stream of which anything is told."""
 _BLOCK = 256
 """Rows of a stream that are looked at at once: few, as it may have 5,120 numbers."""
 
@@ -64,7 +64,7 @@ def _streams(corpus: FeatureCorpus) -> Iterator[tuple[str, str, str]]:
                 words = f"deviations of its numbers over training: median {middle:.3g}, largest {most:.3g}"
                 yield SCALED, where, words
             same = max(Counter(hashlib.sha256(array[row].tobytes()).digest() for row in rows).values())
-            if same > max(_FEWEST, _SAME * len(rows)):
+            if copies.many(same, len(rows)):
                 words = f"{same:,} of {len(rows):,} training vectors are one and the same; what is missing is all zero"
                 yield REPEATED, where, words
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,20 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from affect.cache import lock
-from affect.data import store
+from affect.data import feature_files, store
 from affect.data.array_file import read_array
 from affect.data.corpora import stream_keys
-from affect.data.corpus import Corpus
+from affect.data.corpus import Corpus, Exclusion
 from affect.errors import AffectError, first_line, nearest
 
 _LOG = logging.getLogger("affect")
 
 MODALITIES = ("audio", "text", "video")
 """In the order that streams, masks and models have everywhere."""
+SAME = "utterances with the very same features"
+"""What copies are called."""
 PRESENT, ZERO, ABSENT = 0, 1, 2
 """States of a vector: there; all zero (an empty text, a video without a face), which means missing; no file."""
-
-_VERSION = b"1"
-"""To be raised when the same files give another table."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,12 @@ class Stream:
 class FeatureCorpus(Corpus):
     """Utterances with a vector of each stream, some of them missing.
 
-    `utterances` has the columns id, part, emotion ("" where missing) and valence (NaN where missing). `present` [N, S]
-    says which vectors are there, `absent` [N, S] which have no file (the others that aren't there are all zero);
-    `exclusions` names each absent file. `arrays` hold the vectors [N, D] of each stream, read-only, zeros if missing;
-    `stores` are the files that they are mapped from. `fingerprint` changes when any label or vector changes, wherever
-    the corpus lies; `labelled` when an utterance or a label does, and not a vector.
+    `utterances` has the columns id, part, emotion ("" where missing), valence (NaN where missing) and digest, that of
+    all vectors, by which copies are known ("": words alone, or too little to be known by). `present` [N, S] says which
+    vectors are there, `absent` [N, S] which have no file (the others that aren't there are all zero); `exclusions`
+    names each absent file. `arrays` hold the vectors [N, D] of each stream, read-only, zeros if missing; `stores` are
+    the files that they are mapped from, `listed` those that a table lists. `fingerprint` changes when any label or
+    vector changes, wherever the corpus lies; `labelled` when an utterance or a label does, and not a vector.
     """
 
     labelled: str
@@ -66,6 +66,7 @@ class FeatureCorpus(Corpus):
     absent: NDArray[np.bool_]
     arrays: tuple[NDArray[np.floating[Any]], ...]
     stores: tuple[store.Store, ...] = ()
+    listed: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -98,12 +99,17 @@ class FeatureCorpus(Corpus):
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A feature's vectors [N, D] (missing ones zero), their states [N], a hash of both, and the file of it."""
+    """A feature's vectors [N, D] (missing ones zero), their states [N], a hash of both, and the file of it.
+
+    `reasons` and `left_out` are those of its `FeatureFiles`.
+    """
 
     values: NDArray[np.floating[Any]]
     states: NDArray[np.uint8]
     digest: str
     store: store.Store
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[Exclusion] = ()
 
 
 def read_table(folder: Path, names: Sequence[str], cache: Path, listed: Sequence[str] | None = None) -> Table:
@@ -115,18 +121,18 @@ def read_table(folder: Path, names: Sequence[str], cache: Path, listed: Sequence
     several processes may ask at once. Float64 is kept as float32, and halves as halves where all files are. Raises
     AffectError for a file that is no such feature, for widths that differ, and where no utterance has a file.
     """
-    files, stamp = _list(folder, names) if listed is None else _listed(names, listed)
+    listing = feature_files.below(folder, names) if listed is None else feature_files.listed(names, listed)
     own = hashlib.sha256("\0".join((os.path.realpath(folder), *names)).encode("utf-8", "surrogatepass"))
     own.update("\0".join(listed or ()).encode("utf-8", "surrogatepass"))
     path = cache / "streams" / own.hexdigest()[:24] / "table.arrow"
-    table = _load(path, stamp)
+    table = _load(path, listing.stamp)
     if table is None:
         with lock(path.parent, f"the feature {folder.name}"):
-            table = _load(path, stamp)
+            table = _load(path, listing.stamp)
             if table is None:
-                _write(path, folder, names, files, stamp)
+                _write(path, folder, names, listing.files, listing.stamp)
                 table = _table(store.Store(path))
-    return table
+    return replace(table, reasons=listing.reasons, left_out=listing.left_out)
 
 
 def read_frames(path: str | Path) -> NDArray[np.floating[Any]]:
@@ -144,44 +150,6 @@ def read_frames(path: str | Path) -> NDArray[np.floating[Any]]:
     if not np.isfinite(frames).all():
         raise AffectError(f"{path} holds NaN or infinite values; extract it again")
     return frames.reshape(-1, array.shape[-1])
-
-
-def _list(folder: Path, names: Sequence[str]) -> tuple[list[list[str] | None], str]:
-    """Return the files of each utterance (None: it has neither file nor folder), and a hash of what they look like."""
-    files: list[list[str] | None] = []
-    digest = hashlib.sha256(_VERSION)
-    try:
-        with os.scandir(folder) as inside:
-            # A link that leads nowhere is no file.
-            entries = {entry.name: entry for entry in inside if not entry.is_symlink() or os.path.exists(entry.path)}
-        for name in names:
-            file, frames = entries.get(f"{name}.npy"), entries.get(name)
-            own = None if file is None else [file]
-            if frames is not None and frames.is_dir():
-                if own is not None:
-                    raise AffectError(f"{folder} has both {name}.npy and a folder {name}: remove one of them")
-                with os.scandir(frames) as inside:
-                    # Files that start with a dot are what other systems leave beside the real ones.
-                    own = [entry for entry in inside if entry.name.endswith(".npy") and entry.name[0] != "."]
-                own.sort(key=lambda entry: entry.name)
-            files.append(None if own is None else [entry.path for entry in own])
-            looks = [(entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in own or ()]
-            digest.update(repr((name, own is None, looks)).encode("utf-8", "surrogatepass"))
-    except OSError as error:
-        raise AffectError(f"{error.filename or folder} cannot be read ({error.strerror or error})") from error
-    return files, digest.hexdigest()
-
-
-def _listed(names: Sequence[str], paths: Sequence[str]) -> tuple[list[list[str] | None], str]:
-    """Return the file of each utterance that a table lists (None: none, or it isn't there), and a hash as `_list`."""
-    files: list[list[str] | None] = []
-    digest = hashlib.sha256(_VERSION)
-    for name, path in zip(names, paths, strict=True):
-        there = path != "" and os.path.isfile(path)
-        files.append([path] if there else None)
-        looks = [(path, *(getattr(os.stat(path), field) for field in ("st_size", "st_mtime_ns")))] if there else []
-        digest.update(repr((name, not there, looks)).encode("utf-8", "surrogatepass"))
-    return files, digest.hexdigest()
 
 
 def _write(path: Path, folder: Path, names: Sequence[str], files: Sequence[list[str] | None], stamp: str) -> None:

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data import corpora, feature_checks, signs
+from affect.data import copies, corpora, feature_checks, sharing, signs
 from affect.data.corpora.columns import read_as_proposed
 from affect.data.corpora.feature_folders import features_below
-from affect.data.feature_corpus import MODALITIES, FeatureCorpus
-from affect.data.files import leaving
+from affect.data.feature_corpus import MODALITIES, SAME, FeatureCorpus
+from affect.data.feature_files import ENDING
+from affect.data.files import files_below, leaving
 from affect.data.inspect import exclusions
 from affect.data.inspect_scores import numbers
 from affect.errors import AffectError
-from affect.tables import counted
 
 
 def features(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
     """Return what `affect inspect` prints of the corpus `name`; `options` are its reader's. Raises as that does."""
     (corpus, there), taken = read_as_proposed(lambda own: _read(name, root, own), options)
-    folders = [str(root / "features" / stream.name) for stream in corpus.streams]
-    return "\n".join([_describe(corpus, there, listed), *taken, *leaving(root, folders)])
+    folders = [root / "features" / stream.name for stream in corpus.streams]
+    files = [str(path) for folder in folders for path in files_below(folder, lambda name: name.endswith(ENDING))[0]]
+    return "\n".join([_describe(corpus, there, listed), *taken, *leaving(root, [*files, *corpus.listed])])
 
 
 def _read(name: str, root: Path, options: Mapping[str, Any]) -> tuple[FeatureCorpus, Mapping[str, str]]:
@@ -67,6 +67,7 @@ def _describe(corpus: FeatureCorpus, there: Mapping[str, str], listed: int | Non
     if np.isfinite(valences).any():
         lines += [numbers(f"valence, {part}", valences[rows[part]]) for part in parts]
     lines += [line for group in corpus.groups for line in _shared(corpus, group, rows)]
+    lines += copies.lines(copies.by_part(data), SAME)
     lines.append(f"features: {len(there)}")
     lines += [f"  {name}: {text}" for name, text in there.items()]
     lines += _presence(corpus, rows)
@@ -78,12 +79,9 @@ def _describe(corpus: FeatureCorpus, there: Mapping[str, str], listed: int | Non
 def _shared(corpus: FeatureCorpus, group: str, rows: Mapping[str, NDArray[np.int64]]) -> list[str]:
     """Say how many speakers each part has, and which training or validation shares with another part."""
     names = np.asarray(corpus.utterances[group][:])
-    own = {part: set(names[places].tolist()) - {""} for part, places in rows.items()}
-    lines = [f"by {group}: " + ", ".join(f"{part} {len(whose)}" for part, whose in own.items())]
-    for first, second in combinations(own, 2):
-        if (both := sorted(own[first] & own[second])) and first in ("train", "valid"):
-            lines.append(f"{first} and {second} share {counted(len(both), group)}, {both[0]!r} for one")
-    return lines
+    own = {part: names[places].tolist() for part, places in rows.items()}
+    counts = ", ".join(f"{part} {len({*whose} - {''})}" for part, whose in own.items())
+    return [f"by {group}: {counts}", *sharing.shared(own, group).values()]
 
 
 def _scale(corpus: FeatureCorpus, valences: NDArray[np.float64]) -> str:

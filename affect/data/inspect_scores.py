@@ -10,29 +10,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data import corpora
+from affect.data import copies, corpora, sharing, signs
 from affect.data.corpora.columns import read_as_proposed
 from affect.data.corpora.labels import infer_scale
 from affect.data.files import leaving
 
 Row = Mapping[str, Any]
 _MOST = 24
+SAME = "clips with the very same features"
+"""What copies are called."""
 
 
 def scores(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
     """Return what `affect inspect` prints of the corpus `name`; `options` are its reader's. Raises as that does."""
     corpus, taken = read_as_proposed(lambda own: corpora.read(corpora.SCORES, name, root, **own), options)
-    paths = corpus.utterances["path"] if "path" in corpus.utterances.column_names else []
+    files = [name for name in ("path", "boxes") if name in corpus.utterances.column_names]
+    paths = [path for name in files for path in corpus.utterances[name]]
     return "\n".join([corpus.describe(listed), *taken, *leaving(root, paths)])
 
 
 def describe(
     name: str, rows: Sequence[Row], schema: Mapping[str, Any],
     scales: Mapping[str, tuple[float, float]] | None = None, listed: int | None = None,
+    contents: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:  # fmt: skip
     """Return what `affect inspect` prints; `scales` are those in use, else they are inferred.
 
-    Of what is left out the first `listed` (None: all) are named.
+    Of what is left out the first `listed` (None: all) are named; `contents` are a corpus's, else those of its schema.
     """
     parts = list(dict.fromkeys(row["part"] for row in rows))
     by_part = {part: [row for row in rows if row["part"] == part] for part in parts}
@@ -48,15 +52,18 @@ def describe(
         counts = sorted(Counter(row[group] or "(none)" for row in rows).items())
         more = f", and {len(counts) - _MOST} more" if len(counts) > _MOST else ""
         lines.append(f"by {group}: {', '.join(f'{value} {count}' for value, count in counts[:_MOST])}{more}")
-    lines += leaks(rows, schema["groups"]) or ["shared by parts: nothing that the groups tell"] * (len(own) > 1)
-    for shared, words in ((True, "another part"), (False, "the same part")):
-        pairs = [pair for pair in schema["copies"] if (pair["part"] != pair["of"]) == shared]
-        if pairs:
-            first = pairs[0]
-            lines.append(
-                f"copies: {len(pairs)} clips have the features of one in {words}, "
-                f"{first['id']} ({first['part']}) those of {first['as']} ({first['of']}) for one"
-            )
+    # Clips that name no part, where others do, are in none.
+    told = {part: each for part, each in by_part.items() if part or not own}
+    shared = [
+        line
+        for group in schema["groups"]
+        for line in sharing.shared({part: [row[group] for row in rows] for part, rows in told.items()}, group).values()
+    ]
+    lines += shared or ["shared by parts: nothing that the groups tell"] * (len(own) > 1)
+    for what, digests in (contents or {SAME: contents_of(schema)}).items():
+        named = {part: [(row["id"], digests.get(row["id"], "")) for row in each] for part, each in told.items()}
+        lines += copies.lines(named, what)
+    lines += signs.words_of(of_features(schema))
     left_out = [f"left out: {what}: {reason}" for what, reason in schema["left_out"].items()]
     lines += left_out[:listed]
     if listed is not None and len(left_out) > listed:
@@ -64,22 +71,16 @@ def describe(
     return "\n".join(lines)
 
 
-def leaks(rows: Sequence[Row], groups: Sequence[str]) -> list[str]:
-    """Return a line for each group column and pair of parts that share groups: how many, and of how many clips."""
-    lines = []
-    by_part: dict[str, list[Row]] = {}
-    for row in rows:
-        by_part.setdefault(row["part"], []).append(row)
-    for group in groups:
-        for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
-            values = {row[group] for row in by_part.get(first, ())} - {""}
-            there = by_part.get(second, [])
-            shared = {row[group] for row in there} & values
-            if shared:
-                count = sum(row[group] in shared for row in there)
-                clips = f"{count} of the {len(there)} clips of {second}"
-                lines.append(f"shared by {first} and {second}: {len(shared)} values of {group}, with {clips}")
-    return lines
+def of_features(schema: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return signs of clips in which a feature never changes; folders of earlier versions do not say it."""
+    told = ((name, facts.get("still", ()), facts["clips"]) for name, facts in schema["features"].items())
+    return [sign for name, ids, clips in told for sign in signs.unchanging(name, ids, clips)]
+
+
+def contents_of(schema: Mapping[str, Any]) -> dict[str, str]:
+    """Return what copies are known by, of each clip whose features are another one's: that one's name."""
+    own = {pair["id"]: pair["as"] for pair in schema["copies"]}
+    return {**own, **{first: first for first in own.values()}}
 
 
 def minus_one(lost: int, low: float) -> list[str]:

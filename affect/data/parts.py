@@ -36,3 +36,9 @@ def part_of(value: str) -> str:
     # test1, Test-2, eval_clean: any word would do behind the whole of one.
     rest = next((plain.removeprefix(word) for word in tests if plain.startswith(word)), "")
     return "test" if rest and (not rest[0].isalpha() or plain.startswith("test")) else ""
+
+
+def named_part(value: str) -> str:
+    """Return the part that a cell names, a test by its own name in lower case (test2), "" for none."""
+    part = part_of(value)
+    return value.strip().lower() if part == "test" else part

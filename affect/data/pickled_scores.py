@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data.parts import PARTS
+from affect.data.parts import PARTS, named_part
 from affect.data.safe_pickle import Array
 from affect.data.score_samples import TAKEN, Sample, given
 from affect.errors import AffectError
@@ -55,9 +55,10 @@ class _Reader:
         samples: list[Sample] = []
         seen: dict[str, str] = {}
         for key, value in data.items():
-            part = PARTS.get(str(key).strip().lower())
-            if part is None:
-                self.left_out[str(key)[:60]] = "no split: train, val (valid) and test are read"
+            part = named_part(str(key))
+            # What is called test_info need not be a test.
+            if not part or (str(key).strip().lower() not in PARTS and not _samples(value)):
+                self.left_out[str(key)[:60]] = "no split: train, val (valid) and tests (test, test2) are read"
                 continue
             if part in seen:
                 raise self.fault(f"the splits {seen[part]!r} and {key!r}", "are the same part")
@@ -147,9 +148,11 @@ class _Reader:
         id = next((name for name in (_text(row.get(key)) for key in IDS) if name), None)
         if part is None:
             split = row.get("split", "")
-            part = PARTS.get(str(split).strip().lower(), "")
+            part = named_part(str(split))
             if split and not part:
-                raise self.fault(place, f"is of the split {split!r}: train, val (valid) and test are read")
+                raise self.fault(
+                    place, f"is of the split {split!r}: train, val (valid) and tests (test, test2) are read"
+                )
         named = id or f"{part or 'sample'}{place.rpartition(' ')[2]}"
         mask: Any = next((row[key] for key in _MASKS if row.get(key) is not None), {})
         if not isinstance(mask, dict):
@@ -229,6 +232,13 @@ def _items(value: Any) -> Any:
     if isinstance(value, Array):
         return None if value.fault or len(value.shape) != 1 else value.numbers().tolist()
     return list(value) if isinstance(value, (list, tuple)) else None
+
+
+def _samples(value: Any) -> bool:
+    """Whether a value looks like samples: a list of dictionaries, or columns."""
+    if isinstance(value, dict):
+        return "features" in value
+    return isinstance(value, (list, tuple)) and all(isinstance(each, dict) for each in value[:1])
 
 
 def _singular(name: str) -> str:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,14 @@ import numpy as np
 from datasets import Dataset, DatasetDict, Features, Value
 from numpy.typing import NDArray
 
-from affect.data import copies, inspect_scores
+from affect.data import copies, inspect_scores, sharing, signs
 from affect.data.corpora.labels import infer_scale, within
 from affect.data.corpora.layout import Scales
 from affect.data.corpus import Corpus, summary
 from affect.data.files import read_bytes
+from affect.data.parts import named_part
 from affect.data.score_samples import FEATURES, FIXED, FORMAT, MISSING, ROWS, SCHEMA, exclusions
+from affect.data.sharing import LEARNED
 from affect.data.store import Store
 from affect.data.table_file import number, read_csv
 from affect.errors import AffectError, nearest
@@ -37,7 +40,6 @@ OWN = "own"
 """The split that the rows themselves name."""
 USUAL = ("identity", "source")
 """Groups that are held out where the rows name no part: the first of these that there is."""
-PARTS = ("train", "valid", "test")
 _FOLDS = 5
 
 Pair = tuple[float, float]
@@ -49,9 +51,11 @@ class ScoreCorpus(Corpus):
     """Clips with scores, and a feature's frames [T, D] in `store` by the column `row`, None where a clip lacks it.
 
     `utterances` has the columns id, row, length (frames of the longest feature, 1 without any), part (train, valid,
-    test or ""), groups (texts, "" where missing) and scores (NaN where missing). `features` are widths D by name,
-    `scores` the scale of each, `guessed` those whose scale is inferred from labels, `schema` what was seen when the
-    features were written.
+    test, of several tests each by its name, or ""), groups (texts, "" where missing) and scores (NaN where missing).
+    `features` are widths D by name, `scores` the scale of each, `guessed` those whose scale is inferred from labels,
+    `schema` what was seen when the features were written. `contents` are the digests by which copies are known, by id,
+    of each kind of content; of videos `still` are those in which nothing is heard, `unmoved` those that show one
+    picture.
     """
 
     store: Store
@@ -59,6 +63,8 @@ class ScoreCorpus(Corpus):
     scores: Mapping[str, Pair]
     guessed: frozenset[str]
     schema: Mapping[str, Any]
+    contents: Mapping[str, Mapping[str, str]]
+    unmoved: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -72,9 +78,9 @@ class ScoreCorpus(Corpus):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The parts that the rows name, in the order of `PARTS`."""
-        there = set(self.utterances["part"][:])
-        return tuple(part for part in PARTS if part in there)
+        """The parts that the rows name: training, validation, and tests by their names."""
+        there = set(self.utterances["part"][:]) - {""}
+        return (*(part for part in LEARNED if part in there), *sorted(there.difference(LEARNED)))
 
     def describe(self, listed: int | None = None) -> str:
         """Return what `affect inspect` prints; of what is left out the first `listed` (None: all) are named."""
@@ -82,8 +88,19 @@ class ScoreCorpus(Corpus):
         features = {name: self.schema["features"][name] for name in self.features}
         seen = {**self.schema, "features": features, "scores": list(self.scores), "groups": list(self.groups)}
         given = {name: pair for name, pair in self.scores.items() if name not in self.guessed}
-        text = inspect_scores.describe(self.name, rows, seen, given, listed)
-        return f"{text}\nfingerprint {self.fingerprint}"
+        seen["left_out"] = {each.what: each.reason for each in self.exclusions}
+        text = inspect_scores.describe(self.name, rows, seen, given, listed, contents=self.contents)
+        return "\n".join([text, *signs.words_of(self.of_videos()), f"fingerprint {self.fingerprint}"])
+
+    def of_videos(self) -> list[dict[str, str]]:
+        """Return signs of what is seen and heard of the clips."""
+        count = len(self.utterances)
+        return [*signs.still(self.still, count), *signs.unmoved(self.unmoved, count)]
+
+    def signs(self) -> list[dict[str, str]]:
+        """Return what misleads of the clips and the features that are read."""
+        features = {name: self.schema["features"][name] for name in self.features}
+        return [*self.of_videos(), *inspect_scores.of_features({"features": features})]
 
 
 def read_folder(
@@ -141,7 +158,7 @@ def read_folder(
         scores=scales, scale=(min(low for low, _ in spans), max(high for _, high in spans)),
         inferred=bool(guessed), guessed=guessed, labels=tuple(wanted), groups=groups, schema=schema,
         fingerprint=digest.hexdigest()[:16],
-        exclusions=left_out,
+        exclusions=left_out, contents={inspect_scores.SAME: inspect_scores.contents_of(schema)},
     )  # fmt: skip
 
 
@@ -172,8 +189,9 @@ def _schema(folder: Path) -> dict[str, Any]:
 def _sound(schema: Mapping[str, Any]) -> bool:
     """Tell whether a folder's schema holds what is read of it; LookupError or AttributeError where it lacks that."""
     texts = [*schema["scores"], *schema["groups"], *schema["left_out"].values()]
-    texts += [pair[name] for pair in schema["copies"] for name in ("id", "as", "part", "of")]
+    texts += [pair[name] for pair in schema["copies"] for name in ("id", "as")]
     widths = [feature["width"] for feature in schema["features"].values()]
+    texts += [id for feature in schema["features"].values() for id in feature.get("still", ())]
     counts = schema.get("minus_one", {}).values()
     lists = all(isinstance(schema[name], list) for name in ("scores", "groups", "copies"))
     return lists and all(isinstance(each, str) for each in texts) and all(type(n) is int for n in (*widths, *counts))
@@ -197,10 +215,17 @@ def _table(
         except ValueError as error:
             raise AffectError(f"{folder / ROWS}: {name} is no number ({error})") from error
         table[name] = [math.nan if value == MISSING else value for value in values]
-    odd = next((row["part"] for row in rows if row["part"] not in (*PARTS, "")), None)
+    parts = [named_part(row["part"]) for row in rows]
+    odd = next((row["part"] for row, part in zip(rows, parts, strict=True) if row["part"] and not part), None)
     if odd is not None:
-        raise AffectError(f"{folder / ROWS} has the part {odd!r}: {nearest(odd, PARTS)}")
-    return table | {name: [row[name] for row in rows] for name in ("part", *groups)}
+        raise AffectError(f"{folder / ROWS} has the part {odd!r}: {nearest(odd, (*LEARNED, 'test'))}")
+    tests = sorted({*parts} - {*LEARNED, ""})
+    unfit = next((test for test in tests if not re.fullmatch(r"[\w.-]+", test)), None)
+    if unfit is not None and len(tests) > 1:
+        raise AffectError(f"{folder / ROWS} has the part {unfit!r}: of several tests each is a file's name, too")
+    if len(tests) == 1:
+        parts = ["test" if part == tests[0] else part for part in parts]
+    return table | {"part": parts} | {name: [row[name] for row in rows] for name in groups}
 
 
 def _inferred(table: Mapping[str, Sequence[Any]], score: str) -> Pair:
@@ -252,12 +277,13 @@ def way(corpus: ScoreCorpus, kind: str | None = None, folds: int | None = None) 
     return Way(column, most)
 
 
-def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
-    """Return the parts of fold `fold`, from 1; what is shared by them is logged.
+def split(corpus: ScoreCorpus, how: Way, fold: int, *, allow_shared: bool = False) -> DatasetDict:
+    """Return the parts of fold `fold`, from 1; groups that are shared by them are logged.
 
-    Of groups those of the fold are tested, and a fifth of the others validates. An own split that has no part to
-    validate on takes a fifth of its usual groups' from training. Raises AffectError where a part would be empty, and
-    for a fold that there is not.
+    Of groups those of the fold are tested, and a fifth of the others validates. An own split may have several tests, by
+    their names; one that has no part to
+    validate on takes a fifth of its usual groups' from training. Raises AffectError where a part would be empty, for a
+    fold that there is not, and, unless `allow_shared`, for clips that two parts have under two names.
     """
     if not 1 <= fold <= how.folds:
         there = f"a split by {how.column} has folds 1 to {how.folds} here"
@@ -283,14 +309,13 @@ def split(corpus: ScoreCorpus, how: Way, fold: int) -> DatasetDict:
         rows = _choose(corpus, how.column, np.flatnonzero(dealt != fold - 1), fold)
         rows["test"] = np.flatnonzero(dealt == fold - 1)
     parts = DatasetDict({part: data.select(own) for part, own in rows.items()})
-    told = [{**row, "part": part} for part, own in parts.items() for row in own.select_columns([*corpus.groups])]
-    same = {pair["id"]: pair["as"] for pair in corpus.schema["copies"]}
-    same |= {first: first for first in same.values()}
-    contents = {part: [(name, same.get(name, "")) for name in own["id"]] for part, own in parts.items()}
-    copies.say(corpus.name, contents, "clips with the very same features")
-    copies.check(corpus.name, contents, "clips with the very same features", refuse=None)
-    for line in inspect_scores.leaks(told, [name for name in corpus.groups if name in USUAL]):
-        _LOG.warning("%s: %s", corpus.name, line)
+    for what, digests in corpus.contents.items():
+        contents = {part: [(id, digests.get(id, "")) for id in own["id"]] for part, own in parts.items()}
+        copies.say(corpus.name, contents, what)
+        copies.check(corpus.name, contents, what, refuse=None if allow_shared else copies.ACCEPTED)
+    for name in (name for name in corpus.groups if name in USUAL):
+        for line in sharing.shared({part: own[name] for part, own in parts.items()}, name).values():
+            _LOG.warning("%s: %s", corpus.name, line)
     return parts
 
 

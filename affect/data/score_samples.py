@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affect.data import store
+from affect.data import copies, store
 from affect.data.corpus import Exclusion, summary
 from affect.errors import AffectError
 
@@ -30,8 +30,6 @@ TAKEN = (*FIXED, "row")
 """No group and no score is called so."""
 MISSING = -1.0
 """What stands for a missing label."""
-_LEADING = 4096
-"""Bytes of each feature by which two clips with the same ones are known."""
 
 Array = NDArray[Any]
 Row = dict[str, Any]
@@ -67,7 +65,8 @@ Made = tuple[list[Sample], dict[str, str]]
 class Seen:
     """What a feature turned out to be: numbers of a frame, type, clips that have it, and how long it is in these.
 
-    `filled` are frames that held NaN or infinite values, in whose place is the frame before (or else the next).
+    `filled` are frames that held NaN or infinite values, in whose place is the frame before (or else the next), `still`
+    the clips of several frames that are all the same.
     """
 
     width: int
@@ -77,13 +76,16 @@ class Seen:
     shortest: int = 0
     longest: int = 0
     filled: int = 0
+    still: list[str] = field(default_factory=list)
 
-    def add(self, frames: int, filled: int) -> None:
-        """Count a clip that has this many frames."""
-        self.shortest = min(frames, self.shortest) if self.clips else frames
-        self.longest = max(frames, self.longest)
+    def add(self, id: str, frames: Array, filled: int) -> None:
+        """Count a clip that has these frames [T, D]."""
+        self.shortest = min(len(frames), self.shortest) if self.clips else len(frames)
+        self.longest = max(len(frames), self.longest)
         self.clips += 1
         self.filled += filled
+        if len(frames) > 1 and (frames == frames[0]).all():
+            self.still.append(id)
 
 
 def check(
@@ -196,7 +198,7 @@ def rows_of(samples: Sequence[Sample], seen: Mapping[str, Seen]) -> Iterator[tup
             made = frames_of(sample.features[name], own) if name in sample.features else None
             arrays[name] = None if made is None else made[0]
             if made is not None:
-                own.add(len(made[0]), made[1])
+                own.add(sample.id, *made)
         length = max((len(array) for array in arrays.values() if array is not None), default=1)
         row: Row = {"id": sample.id, "part": sample.part, "length": length}
         row |= {name: sample.groups.get(name, "") for name in groups}
@@ -218,12 +220,12 @@ def write(
         check_labels(samples, where)
     seen = survey(samples, where)
     rows: list[Row] = []
-    copies = Copies()
+    digests: list[str] = []
 
     def each() -> Iterator[tuple[str, dict[str, Array | None]]]:
         for row, arrays in rows_of(samples, seen):
             rows.append(row)
-            copies.add(row, arrays)
+            digests.append(copies.digest(arrays))
             yield row["id"], arrays
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -234,7 +236,7 @@ def write(
         writer.writeheader()
         # What is missing is an empty cell.
         writer.writerows({name: "" if value != value else value for name, value in row.items()} for row in rows)
-    content = schema(samples, seen, copies.found, where, left_out or {})
+    content = schema(samples, seen, digests, where, left_out or {})
     (folder / SCHEMA).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return rows, content
 
@@ -244,37 +246,19 @@ def look(
 ) -> tuple[list[Row], dict[str, Any]]:
     """Return the rows that `write` would write, and what schema.json would say, and write nothing."""
     check(samples, where, exclusions(left_out), unlabelled=True)
-    seen, copies, rows = survey(samples, where), Copies(), []
+    seen, rows, digests = survey(samples, where), [], []
     for row, arrays in rows_of(samples, seen):
-        copies.add(row, arrays)
+        digests.append(copies.digest(arrays))
         rows.append(row)
-    return rows, schema(samples, seen, copies.found, where, left_out or {})
-
-
-class Copies:
-    """Finds clips with the very same features as an earlier one, by shapes and the beginnings of all of them."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._first: dict[Any, Row] = {}
-        self.found: list[dict[str, str]] = []
-
-    def add(self, row: Row, arrays: Mapping[str, Array | None]) -> None:
-        """Look at a row."""
-        present = {name: array for name, array in arrays.items() if array is not None}
-        if not present:
-            return
-        key = tuple((name, a.shape, a.reshape(-1)[: _LEADING // a.itemsize].tobytes()) for name, a in present.items())
-        first = self._first.setdefault(hash(key), row)
-        if first is not row:
-            self.found.append({"id": row["id"], "part": row["part"], "as": first["id"], "of": first["part"]})
+    return rows, schema(samples, seen, digests, where, left_out or {})
 
 
 def schema(
-    samples: Sequence[Sample], seen: Mapping[str, Seen], copies: Sequence[Mapping[str, str]], where: str,
+    samples: Sequence[Sample], seen: Mapping[str, Seen], digests: Sequence[str], where: str,
     left_out: Mapping[str, str],
 ) -> dict[str, Any]:  # fmt: skip
-    """Return what schema.json says, as JSON types."""
+    """Return what schema.json says, as JSON types; `digests` are those of each sample's features."""
+    of_id = [(sample.id, digest) for sample, digest in zip(samples, copies.telling(digests), strict=True)]
     empty = {f"feature {name}": "no clip has a frame of it" for name in names(samples, "features") if name not in seen}
     return {
         "format": FORMAT,
@@ -284,11 +268,11 @@ def schema(
         "features": {
             name: {
                 "width": own.width, "dtype": own.dtype, "clips": own.clips, "frames": [own.shortest, own.longest],
-                "filled": own.filled,
+                "filled": own.filled, "still": own.still,
             }
             for name, own in seen.items()
         },
         "minus_one": {name: sum(name in sample.lost for sample in samples) for name in names(samples, "scores")},
-        "copies": list(copies),
+        "copies": [{"id": id, "as": first} for (_, first), (_, id) in copies.pairs({"": of_id})[1]],
         "left_out": {**left_out, **empty},
     }  # fmt: skip

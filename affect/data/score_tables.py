@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,14 @@ from affect.data import score_clips, score_samples
 from affect.data.corpora.columns import ColumnsError, proposed
 from affect.data.corpora.labels import UnusableError, label, pointed, rows_of
 from affect.data.frame_csv import frame_numbers, numbers, read_faces
-from affect.data.parts import PARTS
+from affect.data.parts import named_part
 from affect.data.score_corpus import ScoreCorpus, read_folder
 from affect.data.score_samples import SCHEMA, Made, Sample, given
 from affect.data.store import Store
 from affect.data.table_file import SEPARATORS, Cells, number, read_csv
 from affect.errors import AffectError
 
-_VERSION = b"2"
+_VERSION = b"3"
 """To be raised when the same files give other clips."""
 _SCORE = re.compile(r"(.+_)?(score|mos)", re.IGNORECASE)
 _PART_COLUMNS = ("split", "part")
@@ -99,11 +99,11 @@ def samples_of(
     def make(cells: Cells) -> dict[str, Any]:
         values = {score: label(score, cells[score], None) for score in taken}
         split = next((cells[column] for column in told if cells[column]), "")
-        if split and split.lower() not in PARTS:
+        if split and not named_part(split):
             raise UnusableError(f"unknown split: {split[:40]!r}")
         group_values = {column: cells[column] for column in own} | dict(named(cells[name]) if named else {})
         features = {"clip": numbers([cells], plain, table)} if plain else {}
-        return {"id": cells[name], "part": PARTS.get(split.lower(), part), "groups": group_values, **given(values),
+        return {"id": cells[name], "part": named_part(split) or part, "groups": group_values, **given(values),
                 "features": features}  # fmt: skip
 
     rows, exclusions = rows_of(records, make, name, table)
@@ -140,10 +140,11 @@ def proposed_columns(columns: Sequence[str]) -> dict[str, str]:
     return likely | ({} if first else proposed(others, ("name",))) if "score" in likely else {}
 
 
-def with_frames(samples: Sequence[Sample], table: Path) -> list[Sample]:
+def with_frames(made: Made, table: Path) -> Made:
     """Return the samples with the feature `frames` [T, D] of a table whose first column is their name.
 
-    Lines are in the order of the column `frame`, else in that of the table. Raises AffectError where no sample has one.
+    Frames of no sample are left out. Lines are in the order of the column `frame`, else in that of the table. Raises
+    AffectError where no sample has one.
     """
     columns, records = read_csv(table, ())
     name = next(iter(columns), "")
@@ -156,16 +157,17 @@ def with_frames(samples: Sequence[Sample], table: Path) -> list[Sample]:
     for clip, rows in of_clip.items():
         order = np.argsort(frame_numbers(rows, table), kind="stable")
         arrays[clip] = numbers([rows[k] for k in order], plain, table)
-    return _added(samples, {id: {"frames": frames} for id, frames in arrays.items()}, table)
+    return _added(made, {id: {"frames": frames} for id, frames in arrays.items()}, table, arrays)
 
 
-def with_faces(samples: Sequence[Sample], folder: Path) -> list[Sample]:
-    """Return the samples with what `<name>.csv` in a folder says of their faces.
+def with_faces(made: Made, folder: Path) -> Made:
+    """Return the samples with what `<name>.csv` in a folder says of their faces; tables of no sample are left out.
 
     Raises AffectError where no sample has a file, and as `read_faces` does.
     """
-    paths = {sample.id: folder / f"{Path(sample.id).stem}.csv" for sample in samples}
-    return _added(samples, {id: read_faces(path) for id, path in paths.items() if path.is_file()}, folder)
+    paths = {sample.id: folder / f"{Path(sample.id).stem}.csv" for sample in made[0]}
+    there = [path.stem for path in sorted(folder.glob("*.csv"))]
+    return _added(made, {id: read_faces(path) for id, path in paths.items() if path.is_file()}, folder, there)
 
 
 def stores_in(folder: Path) -> list[Path]:
@@ -173,8 +175,8 @@ def stores_in(folder: Path) -> list[Path]:
     return sorted([*folder.glob("features.arrow"), *folder.glob("*/features.arrow")])
 
 
-def with_stores(samples: Sequence[Sample], stores: Sequence[Store]) -> list[Sample]:
-    """Return the samples with the features of stores whose rows have their names.
+def with_stores(made: Made, stores: Sequence[Store]) -> Made:
+    """Return the samples with the features of stores whose rows have their names; rows of no sample are left out.
 
     Raises AffectError for one feature in two stores, and where a store has none of the samples.
     """
@@ -187,10 +189,10 @@ def with_stores(samples: Sequence[Sample], stores: Sequence[Store]) -> list[Samp
         for row, id in enumerate(store.ids):
             arrays = {name: store.read(name, row) for name in store.features}
             features[id] = {name: array for name, array in arrays.items() if array is not None}
-        stems = {each.id: score_clips.stem(each.id) for each in samples}
+        stems = {each.id: score_clips.stem(each.id) for each in made[0]}
         own = {id: features[stem] for id, stem in stems.items() if stem in features}
-        samples = _added(samples, own, store.path)
-    return list(samples)
+        made = _added(made, own, store.path, store.ids)
+    return made
 
 
 def manifests_of(stores: Sequence[Store]) -> dict[str, Any]:
@@ -198,10 +200,15 @@ def manifests_of(stores: Sequence[Store]) -> dict[str, Any]:
     return {name: json.loads(store.facts[name]) for store in stores for name in store.features if name in store.facts}
 
 
-def _added(samples: Sequence[Sample], further: Mapping[str, Mapping[str, Any]], where: Path) -> list[Sample]:
+def _added(made: Made, further: Mapping[str, Mapping[str, Any]], where: Path, there: Iterable[str]) -> Made:
+    """Return samples with `further` features; what is `there` of none of them, nor of one left out, is left out."""
+    samples, left_out = made
     if not any(sample.id in further for sample in samples):
         raise AffectError(f"{where} has none of the {len(samples)} clips, {samples[0].id!r} for one")
-    return [replace(each, features={**each.features, **further.get(each.id, {})}) for each in samples]
+    named = {name for id in (*(sample.id for sample in samples), *left_out) for name in (id, score_clips.stem(id))}
+    less = {f"{where.name}: {name}": score_clips.NO_ROW for name in there if name not in named}
+    more = [replace(each, features={**each.features, **further.get(each.id, {})}) for each in samples]
+    return more, {**left_out, **less}
 
 
 def corpus_of(
@@ -239,26 +246,23 @@ def corpus_beside(
     CSV a clip with its faces: a clip without a video that can be read is then left out. Raises AffectError for those
     that are not there, or are of other clips.
     """
-    films = {} if videos is None else score_clips.videos_in(root / videos)
+    films, faulty = ({}, {}) if videos is None else score_clips.videos_in(root / videos)
     place = None if frames_of is None else root / frames_of
     if place is not None and not place.exists():
         raise AffectError(f"{root} has no {frames_of}")
     stores = [] if place is None else [Store(path) for path in stores_in(place)]
 
     def whole() -> Made:
-        samples, left_out = make()
+        made = make()
         if stores:
-            samples = with_stores(samples, stores)
+            made = with_stores(made, stores)
         elif place is not None:
-            samples = (with_faces if place.is_dir() else with_frames)(samples, place)
-        if films:
-            samples, less = score_clips.looked_at(samples, films)
-            left_out = {**left_out, **less}
-        return samples, left_out
+            made = (with_faces if place.is_dir() else with_frames)(made, place)
+        return score_clips.looked_at(made, films, faulty) if films else made
 
     beside = [] if place is None else sorted(place.glob("*.csv")) if place.is_dir() else [place]
     beside = [store.path for store in stores] or beside
-    corpus = corpus_of(name, root, [*tables, *beside, *films.values()], whole, settings, **options)
+    corpus = corpus_of(name, root, [*tables, *beside, *films.values()], whole, (settings, faulty), **options)
     made_by = manifests_of(stores)
     corpus = replace(corpus, schema={**corpus.schema, "made_by": made_by}) if made_by else corpus
     faces = None if boxes is None else root / boxes

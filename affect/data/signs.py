@@ -16,6 +16,18 @@ def still(ids: Sequence[str], count: int) -> list[dict[str, str]]:
     return [sign("silent recordings", words)] if ids else []
 
 
+def unmoved(ids: Sequence[str], count: int) -> list[dict[str, str]]:
+    """Return a sign of `ids` of videos among `count` that show one picture throughout."""
+    words = f"{len(ids)} of {counted(count, 'video')} show one picture throughout: {_some(ids)}"
+    return [sign("still pictures", words)] if ids else []
+
+
+def unchanging(feature: str, ids: Sequence[str], count: int) -> list[dict[str, str]]:
+    """Return a sign of `ids` of clips, among `count` that have the feature, whose frames are all the same."""
+    words = f"{len(ids)} of {counted(count, 'clip')} have the same {feature} in all frames: {_some(ids)}"
+    return [sign("constant clips", words)] if ids else []
+
+
 def classes_alike(names: Iterable[str]) -> list[dict[str, str]]:
     """Return a sign for each set of classes, as often as `names` name them, that differ in case or space alone."""
     counts = Counter(name for name in names if name)

@@ -22,15 +22,13 @@ import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 from datasets import Dataset, DatasetDict
 
-from affect.data import copies
+from affect.data import copies, sharing
 from affect.data.parts import part_of
 from affect.errors import AffectError, nearest
-from affect.tables import plural
 
 _LOG = logging.getLogger("affect")
 
@@ -170,19 +168,16 @@ def _refuse_shared(
     keys = {"session": ("session",), "script": ("session", "script")}.get(kind, ())
     for key in ("speaker", "dialogue", *keys):
         values = list(dataset[key]) if key in dataset.column_names else [""] * len(dataset)
-        members = {part: {values[row] for row in rows} - {"", None} for part, rows in parts.items()}
         if key == "speaker" and (missing := unnamed(dataset, sum(parts.values(), []))):
             if not allow_shared and kind != "column":
                 raise AffectError(missing)
             _LOG.warning("a split by %s: %s", kind, missing)
-        # Nothing is learned or chosen by a test: two of them may share what they like.
-        for first, second in [pair for pair in combinations(parts, 2) if pair[0] in ("train", "valid")]:
-            shared = sorted(members[first] & members[second])
-            if not shared or (dyad and key == "dialogue" and first == "valid"):
+        shared = sharing.shared({part: [values[row] for row in rows] for part, rows in parts.items()}, key)
+        for (first, _), message in shared.items():
+            if dyad and key == "dialogue" and first == "valid":
                 continue
-            message = f"{first} and {second} share {len(shared)} of the {plural(key)}, {shared[0]!r} for one"
             if not allow_shared:
-                raise AffectError(f"a split by {kind} leaks: {message} (allow_shared accepts it)")
+                raise AffectError(f"a split by {kind} leaks: {message} ({copies.ACCEPTED})")
             _LOG.warning("a split by %s leaks, as allowed: %s", kind, message)
 
 
@@ -204,7 +199,7 @@ def _refuse_copies(dataset: Dataset, kind: str, parts: Mapping[str, list[int]], 
         return
     ids, digests = list(dataset["id"]), list(dataset["digest"])
     if any(digests):
-        refuse, what, contents = None if allow_shared else "allow_shared accepts it", "recordings", digests
+        refuse, what, contents = None if allow_shared else copies.ACCEPTED, "recordings", digests
     else:
         refuse, what, contents = None, "texts", list(dataset["transcript"])
     by_part = {part: [(ids[row], contents[row]) for row in rows] for part, rows in parts.items()}

@@ -76,6 +76,8 @@ _SIGNS = {
     "repeated features": "what stands for nothing should be all zero (missing): say what made these vectors",
     "wildly scaled features": "--model.normalise True, or features without their few huge numbers",
     "silent recordings": "listen to them: without a voice they teach and test nothing",
+    "still pictures": "look at them: a face that never moves teaches and tests nothing about talking",
+    "constant clips": "look at what made that feature: of these clips it tells nothing",
     "speakers unknown": "a score on known voices is better than one on new ones: name the speakers, if you can",
 }
 """What to try about what a run says of its data."""

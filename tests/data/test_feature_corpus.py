@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from affect.data import feature_corpus
 from affect.data.feature_corpus import ABSENT, PRESENT, ZERO, FeatureCorpus, Stream, read_frames, read_table
+from affect.data.feature_files import UNNAMED
 from affect.errors import AffectError
 
 NAMES = ("a", "b", "c")
@@ -193,14 +194,42 @@ def test_folders_that_cannot_be_read(folder, tmp_path):
     with pytest.raises(AffectError, match=r"has both a\.npy and a folder a"):
         read_table(folder, NAMES, tmp_path / "cache")
     (folder / "a").rmdir()
-    # Links that lead nowhere are no files.
+
+
+def test_what_nobody_names_and_links_that_lead_nowhere_are_left_out_with_the_reason(folder, tmp_path):
+    fill(folder, a=[1.0, 2.0], x=[1.0])
     (folder / "b.npy").symlink_to("nowhere.npy")
     (folder / "c.npy").symlink_to("c.npy")
-    assert read_table(folder, NAMES, tmp_path / "cache").states.tolist() == [PRESENT, ABSENT, ABSENT]
-    (folder / "b.npy").unlink()
-    os.mkfifo(folder / "b.npy")
-    with pytest.raises(AffectError, match=r"b\.npy cannot be read \(it is a FIFO and no file\)"):
-        read_table(folder, NAMES, tmp_path / "cache")
+    os.mkfifo(folder / "d.npy")
+    (folder / "e").symlink_to(".")
+    (folder / "f" / "deep").mkdir(parents=True)
+    fill(folder / "f", first=[1.0, 2.0])
+    fill(folder / "f" / "deep", second=[9.0, 9.0])
+    (folder / "f" / "gone.npy").symlink_to("nowhere")
+    (folder / "y").mkdir()
+    fill(folder / "y", first=[1.0], second=[1.0])
+    (folder / "z.npy").symlink_to("nowhere")
+    (folder / "manifest.json").write_text("{}")
+    table = read_table(folder, tuple("abcdef"), tmp_path / "cache")
+    assert table.states.tolist() == [PRESENT, ABSENT, ABSENT, ABSENT, ABSENT, PRESENT]
+    assert table.values[5].tolist() == [1, 2]
+    assert table.reasons == {
+        "b": "dangling link: to nowhere.npy", "c": "loop of links", "d": "no file: a FIFO",
+        "e": f"loop of links: it leads to {os.path.realpath(folder)}",
+    }  # fmt: skip
+    assert {each.what: each.reason for each in table.left_out} == {
+        "hubert/x.npy": UNNAMED, "hubert/y": UNNAMED, "hubert/f/deep/second.npy": UNNAMED,
+        "hubert/f/gone.npy": "dangling link: to nowhere", "hubert/z.npy": "dangling link: to nowhere",
+    }  # fmt: skip
+
+
+def test_links_of_listed_files_that_lead_nowhere_are_told(folder, tmp_path):
+    fill(folder, a=[1.0, 2.0])
+    (folder / "b.npy").symlink_to("nowhere.npy")
+    paths = [str(folder / "a.npy"), str(folder / "b.npy"), str(folder / "gone.npy")]
+    table = read_table(folder, NAMES, tmp_path / "cache", paths)
+    assert table.states.tolist() == [PRESENT, ABSENT, ABSENT]
+    assert table.reasons == {"b": "dangling link: to nowhere.npy"} and not table.left_out
 
 
 def test_a_second_reading_opens_no_feature_and_maps_the_file(folder, tmp_path, monkeypatch):

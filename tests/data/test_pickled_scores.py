@@ -317,11 +317,17 @@ def test_frames_without_numbers_are_filled_and_counted():
 def test_what_is_not_taken_over_is_said(tmp_path):
     data = splits(notes="made by hand")
     data["train"][0] |= {"fps": 25.0, "features": {"visual": X, "face": np.zeros((0, 3))}}
-    told = {"fps": "no group: it is a float", "notes": "no split: train, val (valid) and test are read"}
+    told = {"fps": "no group: it is a float", "notes": "no split: train, val (valid) and tests (test, test2) are read"}
     samples, left = pickle_file.read(write(tmp_path, data))
     assert left == told
     _, schema = score_samples.look(samples, where="f", left_out=left)
     assert schema["left_out"] == {**told, "feature face": "no clip has a frame of it"}
+
+
+def test_several_tests_are_parts_by_their_names(tmp_path):
+    data = {**splits(), "Test2": [sample(7)], "test_info": {"made": "by hand"}, "test_names": ["c7"]}
+    samples, left = pickle_file.read(write(tmp_path, data))
+    assert {each.part for each in samples} >= {"train", "test2"} and {*left} == {"test_info", "test_names"}
 
 
 def test_a_process_of_its_own_converts_whole_or_not_at_all(tmp_path):

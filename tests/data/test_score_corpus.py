@@ -59,8 +59,8 @@ def test_what_was_written_is_read(made):
         "mine: 24 clips, 2 features, 2 scores", "by part: train 18, valid 3, test 3", "2 to 4 frames, of 24 of 24",
         "feature au: 2 numbers a frame (float32), 1 to 1 frames, of 18 of 24", "score lip: scale 1 to 5, inferred",
         "missing for 6 (33 %)", "by generator: g0 8, g1 8, g2 8",
-        "shared by train and test: 3 values of generator, with 3 of the 3 clips of test",
-        "shared by valid and test: 1 values of identity, with 3 of the 3 clips of test",
+        "train and test share 3 of the generators, 'g0' for one, with 3 of the 3 rows of test",
+        "valid and test share 1 of the identities, 'p3' for one, with 3 of the 3 rows of test",
     ):  # fmt: skip
         assert words in text, words
 
@@ -166,7 +166,7 @@ def test_its_own_split_and_what_it_shares(made, caplog):
         parts = split(corpus, how, 1)
     assert of(parts, "source") == {"train": [f"s{k}" for k in range(6)], "valid": ["s6"], "test": ["s7"]}
     assert [r.getMessage() for r in caplog.records] == [
-        "mine: shared by valid and test: 1 values of identity, with 3 of the 3 clips of test"
+        "mine: valid and test share 1 of the identities, 'p3' for one, with 3 of the 3 rows of test"
     ]
 
 
@@ -245,25 +245,61 @@ def test_parts_of_its_own_have_no_folds(made):
         split(corpus, way(corpus), 2)
 
 
-def test_clips_with_the_same_features_in_two_parts_are_said(made):
-    samples = clips(parts=OWN)
-    samples[7] = Sample(id="c07", part="test", scores=samples[7].scores, features=samples[5].features)
-    assert "copies: 1 clips have the features of one in another part, c07 (test) those of c05 (train)" in made(
-        samples
-    ).describe().replace(" for one", "")
+def drawn(samples: list[Sample]) -> list[Sample]:
+    """The samples with other numbers in each: what holds one or two alone is no sign of a copy."""
+    rows = enumerate(samples)
+    return [replace(one, features={"visual": np.random.default_rng(k).normal(size=(4, 3))}) for k, one in rows]
+
+
+def test_clips_with_the_same_features_in_two_parts_are_refused_unless_that_is_allowed(made, caplog):
+    samples = drawn(clips(parts=OWN))
+    for other, one in ((7, 5), (13, 5)):
+        samples[other] = replace(samples[other], features=samples[one].features)
+    corpus = made(samples)
+    words = "1 clips with the very same features are in two parts under two names: c05 (train) = c07 (test)"
+    assert f"copies: {words}" in corpus.describe()
+    assert "copies: 1 clips with the very same features are there under two names: c05 (train) = c13 (train)" in (
+        corpus.describe()
+    )
+    with pytest.raises(AffectError) as caught:
+        split(corpus, way(corpus), 1)
+    assert str(caught.value) == f"mine leaks: {words} (allow_shared accepts it)"
+    assert len(split(corpus, way(corpus), 1, allow_shared=True)["test"]) == 3 and words in caplog.text
+    # The rest of a clip tells it from one that begins as it does.
+    samples[7] = replace(samples[7], features={"visual": samples[7].features["visual"] + [[0], [0], [0], [1]]})
+    assert "in two parts" not in made(samples).describe()
+
+
+def test_constant_clips_and_what_many_have_are_no_copies(made):
+    samples = [replace(one, features={"au": np.full((9, 3), 0.5), "clip": np.arange(4.0)}) for one in clips(parts=OWN)]
+    assert len(split(made(samples), way(made(samples)), 1)["test"]) == 3
+    silence = np.random.default_rng(0).normal(size=(9, 3))
+    samples = [replace(one, features={"au": silence}) if k % 4 else one for k, one in enumerate(drawn(samples))]
+    corpus = made(samples)
+    assert len(split(corpus, way(corpus), 1)["test"]) == 3 and "copies" not in corpus.describe()
+
+
+def test_clips_whose_feature_never_changes_are_a_sign(made):
+    samples = drawn(clips())
+    samples[3] = replace(samples[3], features={"visual": np.tile(np.arange(3.0), (4, 1)), "au": np.ones((1, 9))})
+    corpus = made(samples)
+    words = "1 of 24 clips have the same visual in all frames: c03"
+    assert corpus.signs() == [{"kind": "constant clips", "evidence": words}]
+    assert f"constant clips: {words}\n" in corpus.describe()
+    assert not made(samples, features=["au"]).signs()
 
 
 def test_copies_are_said_in_whatever_parts_the_clips_come_to_be(made, caplog):
-    samples = clips()
+    samples = drawn(clips())
     for other, one in ((7, 5), (13, 5), (9, 1)):
         samples[other] = replace(samples[other], features=samples[one].features)
     corpus = made(samples)
-    assert (
-        "copies: 3 clips have the features of one in the same part, c07 () those of c05 () for one" in corpus.describe()
+    assert "copies: 3 clips with the very same features are there under two names: c05 = c07, c01 = c09" in (
+        corpus.describe()
     )
     for fold in range(1, 9):
         caplog.clear()
-        parts = split(corpus, way(corpus, "source"), fold)
+        parts = split(corpus, way(corpus, "source"), fold, allow_shared=True)
         part_of = {name: part for part, own in parts.items() for name in own["id"]}
         # c05 and c13 are of one source, c07 of another; c09 and c01 are of one.
         told = [record.getMessage() for record in caplog.records if "leaks" in record.getMessage()]

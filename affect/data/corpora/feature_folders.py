@@ -16,22 +16,24 @@ from affect.cache import cache_folder, kept_json
 from affect.data import copies
 from affect.data.array_file import read_header
 from affect.data.corpora.layout import Layout
-from affect.data.corpus import Exclusion
-from affect.data.feature_corpus import ABSENT, MODALITIES, PRESENT, FeatureCorpus, Stream, Table, read_table
+from affect.data.corpus import Exclusion, summary
+from affect.data.feature_corpus import ABSENT, MODALITIES, PRESENT, SAME, FeatureCorpus, Stream, Table, read_table
+from affect.data.feature_files import ENDING
 from affect.data.files import open_file
 from affect.errors import AffectError, first_few, first_line, nearest, reading
 
 _LOG = logging.getLogger("affect")
 
-_COLUMNS = Features({name: Value("string") for name in ("id", "part", "emotion")} | {"valence": Value("float64")})
+_TYPES = {"id": "string", "part": "string", "emotion": "string", "valence": "float64", "digest": "string"}
+_COLUMNS = Features({name: Value(kind) for name, kind in _TYPES.items()})
 _SHOWN = 3
-_NONE: Mapping[str, Sequence[str]] = {}
+_NONE: Mapping[str, list[str]] = {}
 
 
 def corpus_of_features(
     layout: Layout, root: Path, rows: Sequence[Mapping[str, Any]], asked: Mapping[str, Sequence[str]], *,
     scale: tuple[float, float], widths: Sequence[int] | None = None, classes: Sequence[str] | None = None,
-    listed: Mapping[str, Sequence[str]] = _NONE, exclusions: Sequence[Exclusion] = (), inferred: bool = False,
+    listed: Mapping[str, list[str]] = _NONE, exclusions: Sequence[Exclusion] = (), inferred: bool = False,
     groups: Sequence[str] = (),
 ) -> FeatureCorpus:  # fmt: skip
     """Return rows (id, part, emotion, valence) with the features `asked` for, by modality.
@@ -56,7 +58,8 @@ def corpus_of_features(
     labelled = digest.hexdigest()[:16]
     streams: list[Stream] = []
     tables: list[Table] = []
-    absences = [*exclusions]
+    absences: list[Exclusion] = []
+    left_out = [*exclusions]
     for index, (modality, feature) in enumerate(wanted):
         table = read_table(folders[index], ids, cache_folder(), listed.get(feature))
         width = table.values.shape[1]
@@ -65,42 +68,46 @@ def corpus_of_features(
         streams.append(Stream(modality, feature, width))
         tables.append(table)
         absences += _absences(layout.name, streams[-1], ids, table)
+        # The files of rows that are left out have a name.
+        named = {f"{folders[index].name}/{each.what}{end}" for each in exclusions for end in ("", ENDING)}
+        left_out += [each for each in table.left_out if each.what not in named]
         digest.update(json.dumps([modality, feature, table.digest]).encode())
-    _say_copies(layout.name, rows, streams, tables, labelled)
+    contents = _contents(len(rows), streams, tables)
+    rows = [{**row, "digest": content} for row, content in zip(rows, contents, strict=True)]
     columns = Features({**_COLUMNS, **{name: Value("string") for name in groups}})
     states = np.stack([table.states for table in tables], 1) if tables else np.zeros((len(rows), 0), np.uint8)
-    return FeatureCorpus(
+    corpus = FeatureCorpus(
         name=layout.name, fingerprint=digest.hexdigest()[:16], labelled=labelled, scale=scale, inferred=inferred,
         classes=layout.classes if classes is None else tuple(classes),
         utterances=Dataset.from_dict({key: [row[key] for row in rows] for key in columns}, features=columns),
         groups=tuple(groups),
-        streams=tuple(streams), exclusions=absences, present=states == PRESENT, absent=states == ABSENT,
+        streams=tuple(streams), exclusions=[*left_out, *absences], present=states == PRESENT, absent=states == ABSENT,
         arrays=tuple(table.values for table in tables), stores=tuple(table.store for table in tables),
+        listed=tuple(filter(None, sum(listed.values(), []))),
     )  # fmt: skip
+    if left_out:
+        # Absent files are told with each feature.
+        _LOG.warning("%s: %d utterances, %d exclusions (%s)", layout.name, len(rows), len(left_out), summary(left_out))
+    copies.say(layout.name, copies.by_part(corpus.utterances), SAME)
+    return corpus
 
 
-def _say_copies(
-    name: str, rows: Sequence[Mapping[str, Any]], streams: Sequence[Stream], tables: Sequence[Table], labelled: str
-) -> None:
-    """Log utterances that have all vectors of another one; words alone may be said again."""
+def _contents(count: int, streams: Sequence[Stream], tables: Sequence[Table]) -> list[str]:
+    """Return a digest of all vectors of each utterance, "" without sound and film: words alone may be said again."""
+    names = [f"{stream.modality} {stream.name}" for stream in streams]
     heard = [k for k, stream in enumerate(streams) if stream.modality != "text"]
 
-    def contents() -> list[str]:
-        made: list[str] = []
-        for row in range(len(rows)):
-            digest = hashlib.sha256()
-            for table in tables:
-                digest.update(table.states[row].tobytes() + table.values[row].tobytes())
-            there = any(tables[k].states[row] == PRESENT for k in heard)
-            made.append(digest.hexdigest()[:16] if there else "")
-        return made
+    def digest(row: int) -> str:
+        there = [table.states[row] == PRESENT for table in tables]
+        vectors = zip(names, tables, there, strict=True)
+        own = {name: table.values[row] if has else None for name, table, has in vectors}
+        return copies.digest(own) if any(there[k] for k in heard) else ""
 
-    kept = kept_json("copies", (labelled, [table.digest for table in tables], heard), contents)
-    by_part: dict[str, list[tuple[str, str]]] = {}
-    for row, content in zip(rows, kept, strict=True):
-        by_part.setdefault(row["part"], []).append((row["id"], content))
-    copies.say(name, by_part, "utterances with the very same features")
-    copies.check(name, by_part, "utterances with the very same features", refuse=None)
+    def make() -> list[str]:
+        return copies.telling([digest(row) for row in range(count)])
+
+    made: list[str] = kept_json("digests", (names, [table.digest for table in tables]), make) if heard else []
+    return made or [""] * count
 
 
 def features_below(root: Path) -> dict[str, str]:
@@ -149,4 +156,5 @@ def _absences(corpus: str, stream: Stream, ids: Sequence[str], table: Table) -> 
             "%s: %s feature %s has no file of %d of %d utterances, which count as missing: %s",
             *(corpus, stream.modality, stream.name, len(missing), len(ids), first_few(missing)),
         )
-    return [Exclusion(what=name, reason=f"absent feature file: {stream.name}") for name in missing]
+    reasons = {name: f"absent feature file: {stream.name}" for name in missing}
+    return [Exclusion(what=name, reason=table.reasons.get(name, reason)) for name, reason in reasons.items()]

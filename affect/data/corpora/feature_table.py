@@ -25,6 +25,8 @@ from affect.data.corpora.kinds import FEATURES
 from affect.data.corpora.labels import UnusableError, infer_scale, label, within
 from affect.data.corpora.layout import Layout
 from affect.data.corpus import Exclusion
+from affect.data.feature_files import ENDING, UNNAMED
+from affect.data.files import unnamed
 from affect.data.parts import PARTS
 from affect.data.table_file import MISSING, Cells, columns_of, read_csv, surplus
 from affect.errors import AffectError, nearest
@@ -43,7 +45,6 @@ COLUMNS = {
 TRAIN, VALID = "train", "valid"
 _CLOSE = 0.8
 """How like the name of another part a word is (difflib) that must be a slip of it: trian."""
-_ENDING = ".npy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,7 @@ def read(
 
     folder, asked = Path(root), {"audio": audio, "text": text, "video": video}
     rows, exclusions, further = _rows(folder, labels, columns or {}, decimal)
+    exclusions += _unnamed(folder, further)
     trained = Counter(row.emotion for row in rows if row.part == TRAIN and row.emotion)
     names = sorted(trained)
     if classes:
@@ -103,19 +105,27 @@ def features_listed(
     root: Path, *, labels: str = "auto", columns: Mapping[str, str] | None = None, decimal: str = ".", **others: object
 ) -> dict[str, str]:  # fmt: skip
     """Return the columns of the tables that list features, with what is said of each; raises as `read` does."""
-    rows, _, further = _rows(root, labels, columns or {}, decimal)
-    counts = {name: sum(bool(row.cells.get(name)) for row in rows) for name in further}
-    return {name: f"{count} files, listed by a column" for name, count in counts.items()}
+    _, _, further = _rows(root, labels, columns or {}, decimal)
+    return {name: f"{len(files)} files, listed by a column" for name, files in further.items()}
+
+
+def _unnamed(folder: Path, further: Mapping[str, Sequence[str]]) -> list[Exclusion]:
+    """Return the features beside those that columns list, which no line names; none where folders hold features."""
+    if not further:
+        return []
+    files = [path for paths in further.values() for path in paths]
+    left_out = unnamed(folder, files, UNNAMED, frozenset([ENDING]))
+    return [each for each in left_out if not each.what.startswith("features/")]
 
 
 def _rows(
     folder: Path, labels: str, columns: Mapping[str, str], decimal: str
-) -> tuple[list[_Row], list[Exclusion], list[str]]:
-    """Return the utterances in the order of parts, those in no part, and the columns that list features."""
+) -> tuple[list[_Row], list[Exclusion], dict[str, list[str]]]:
+    """Return the utterances in the order of parts, those in no part, and the files of columns that list features."""
     CORPUS.check_columns(columns)
     rows: list[_Row] = []
     exclusions: list[Exclusion] = []
-    further: dict[str, None] = {}
+    further: dict[str, list[str]] = {}
     seen: dict[str, _Row] = {}
     for table, own in _tables(folder, labels, columns):
         present, records = read_csv(table, (), separators=",;\t")
@@ -130,14 +140,17 @@ def _rows(
             else:
                 exclusions.append(Exclusion(what=row.id, reason="in no part"))
         others = [name for name in present if name not in names.values()]
-        further |= dict.fromkeys(n for n in others if any(c.get(n, "").endswith(_ENDING) for _, c in records))
+        for name in others:
+            files = [_file(folder, cells.get(name, "")) for _, cells in records]
+            if any(file.endswith(ENDING) for file in files):
+                further.setdefault(name, []).extend(filter(None, files))
     parts = dict.fromkeys([TRAIN, VALID, *(row.part for row in rows)])
     if not any(row.part == TRAIN for row in rows):
         there = ", ".join(sorted({row.part for row in rows})) or "none"
         raise AffectError(f"{folder} has no utterance in train; its parts are: {there}")
     places = {part: place for place, part in enumerate(parts)}
     # Stable: a table's order stays within its parts.
-    return sorted(rows, key=lambda row: places[row.part]), exclusions, [*further]
+    return sorted(rows, key=lambda row: places[row.part]), exclusions, further
 
 
 def _tables(folder: Path, labels: str, columns: Mapping[str, str]) -> list[tuple[Path, str]]:
@@ -282,7 +295,7 @@ def _holds(folder: Path) -> bool:
     # With a path to each recording it is a table of another layout.
     named = _tables_in(folder, {}) or [path for path in _csv_files(folder) if _proposed(path, {})]
     tables = [path for path in named if "path" not in map(str.lower, columns_of(path))]
-    return bool(tables) and ((folder / "features").is_dir() or any(_ENDING in _beginning(path) for path in tables))
+    return bool(tables) and ((folder / "features").is_dir() or any(ENDING in _beginning(path) for path in tables))
 
 
 CORPUS = Layout(
@@ -292,7 +305,7 @@ CORPUS = Layout(
     columns=tuple(COLUMNS),
     options=("labels", "columns", "scale", "classes", "decimal"),
     holds=_holds,
-    sign=f"{TABLE} (or a CSV a part) beside a folder features, or with columns of {_ENDING} files",
+    sign=f"{TABLE} (or a CSV a part) beside a folder features, or with columns of {ENDING} files",
     about="These are features of utterances with their labels, a collection of your own.",
     usual={"audio": "audio", "text": "text", "video": "video"},
     features=features_listed,

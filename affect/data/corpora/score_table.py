@@ -1,10 +1,12 @@
 """Clips of your own with scores in CSV files: a line a clip, its name first.
 
 Columns called score, MOS or ..._score are scores, `split` or `part` says the part, other texts are groups, and other
-numbers together the feature `clip`. Files called train.csv, val.csv and test.csv (or so) are parts. Groups may be
-told by the names (`pattern`), and frames lie beside: a CSV with several lines a clip, or a folder with a CSV of py-feat
-or OpenFace a clip, or with what `recipes/extract_features.py --store` made of the clips. What is called otherwise is
-read with `columns`: `{"name": "Clip ID", "part": "Set", "score": "Rating"}`.
+Columns called score, MOS or ..._score are scores, `split` or `part` says the part, other texts are groups, and other
+numbers together the feature `clip`. Files called train.csv, val.csv and test.csv (or so) are parts, several tests
+(test1.csv, Test2.csv) each by its name. Groups may be told by the names (`pattern`), and frames lie beside: a CSV with
+several lines a clip, or a folder with a CSV of py-feat or OpenFace a clip, or with what
+`recipes/extract_features.py --store` made of the clips. What is called otherwise is read with `columns`:
+`{"name": "Clip ID", "part": "Set", "score": "Rating"}`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from affect.data.corpora.columns import ColumnsError, proposed
 from affect.data.corpora.kinds import SCORES
 from affect.data.corpora.layout import Layout, Scales
-from affect.data.parts import PARTS
+from affect.data.parts import PARTS, named_part
 from affect.data.table_file import columns_of
 from affect.errors import AffectError, first_few
 
@@ -85,8 +87,10 @@ def _tables(folder: Path, table: str | None, unlabelled: bool, score: str | None
     if not folder.is_dir():
         raise AffectError(f"{folder} is not a folder")
     files = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".csv", ".tsv")}
-    parts = {files[own]: part for name, part in PARTS.items() for own in (f"{name}.csv", f"{name}.tsv") if own in files}
+    parts = {files[own]: named_part(name) for name in PARTS for own in (f"{name}.csv", f"{name}.tsv") if own in files}
     if parts:
+        # Test1.csv, test2.csv: each is a part by its name.
+        parts |= {path: part for path in files.values() if (part := named_part(path.stem)) and _scored(path)}
         for path in files.values():
             if path not in parts and _scored(path):
                 _LOG.warning("%s: is of no part (train, valid or test), and is not read", path)

@@ -37,8 +37,8 @@ def read(
     frames = folder / FRAMES
 
     def make() -> Made:
-        samples, left_out = score_tables.samples_of(folder / TABLE, named=score_tables.named_groups(PATTERN))
-        return (score_tables.with_frames(samples, frames) if frames.is_file() else samples), left_out
+        made = score_tables.samples_of(folder / TABLE, named=score_tables.named_groups(PATTERN))
+        return score_tables.with_frames(made, frames) if frames.is_file() else made
 
     files = [folder / TABLE, *([frames] if frames.is_file() else [])]
     chosen: dict[str, Any] = {"features": features, "scores": scores, "scale": scale or CORPUS.scale, "widths": widths}

@@ -80,6 +80,8 @@ class Data:
     validation part of its own has none."""
     fold: int | None = None
     """Run this fold alone, from 1."""
+    allow_shared: bool = False
+    """Accept utterances that training or validation has under another name than a test: to the number the same."""
     train: int = 600
     """Training utterances of the generated corpus."""
     test: int = 150

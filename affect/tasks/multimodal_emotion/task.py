@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from affect.config import from_dict
-from affect.data import conditions
+from affect.data import conditions, copies
 from affect.errors import AffectError
 from affect.task import TRAIN, VALID, Batch, Evaluation, Key, Measure, Outputs, Row, Term, evaluations_of
 from affect.tasks.multimodal_emotion.card import FusionCard
@@ -303,9 +303,11 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
 def read_corpus(recipe: MultimodalEmotion) -> FeatureCorpus:
     """Return the corpus of a recipe, made first where it is a generated one.
 
-    Raises AffectError for a corpus that can't be read, and for one without labels or a feature to train on.
+    Raises AffectError for a corpus that can't be read, for one without labels or a feature to train on, and, unless
+    the recipe allows it, for utterances that training or validation shares with a test.
     """
     from affect.data import corpora
+    from affect.data.feature_corpus import SAME
 
     data, targets = recipe.data, recipe.targets
     root = Path(data.root)
@@ -330,6 +332,8 @@ def read_corpus(recipe: MultimodalEmotion) -> FeatureCorpus:
     for s, stream in enumerate(corpus.streams):
         if not corpus.present[train, s].any():
             raise AffectError(f"{root}: no training utterance has the {stream.modality} feature {stream.name!r}")
+    refuse = None if data.allow_shared else copies.ACCEPTED
+    copies.check(corpus.name, copies.by_part(corpus.utterances), SAME, refuse=refuse)
     _tell(corpus, targets)
     return corpus
 

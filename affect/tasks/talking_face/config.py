@@ -99,6 +99,8 @@ class Data:
     train_all: bool = False
     """Train on the validation clips, too, where there are too few to give some away: settings and epochs are fixed
     before, and what validation then says is of training."""
+    allow_shared: bool = False
+    """Accept clips that two parts have under two names: of the same features to the number, or the same video."""
     clips: int = 400
     """Clips of the generated corpus."""
     frames: tuple[int, int] = (15, 60)

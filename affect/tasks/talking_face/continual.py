@@ -84,7 +84,7 @@ def table_of(study: Study) -> Table | None:
 
 def _table(study: Study) -> Table | None:
     settings, batches = _settings(study), study.environment.get("batches")
-    if settings is None or not isinstance(batches, list) or not study.finished or "test" not in study.tests:
+    if settings is None or not isinstance(batches, list) or not study.finished or not study.tests:
         return None
     first = study.measures[0]
     scores = [[_score(stage, first, str(settings["by"]), batch) for batch in batches] for stage in stages_of(study)]
@@ -112,8 +112,11 @@ def _settings(study: Study) -> dict[str, Any] | None:
 
 def _score(study: Study, measure: Measure, column: str, batch: Iterable[str]) -> float:
     wanted = set(batch)
-    units = study.system("test").units.values()
-    values = [measure.score([row for row in rows.values() if row.get(column) in wanted]) for rows in units]
+    of_unit: dict[object, list[Row]] = {}
+    for test in study.tests:
+        for unit, rows in study.system(test).units.items():
+            of_unit.setdefault(unit, []).extend(row for row in rows.values() if row.get(column) in wanted)
+    values = [measure.score(rows) for rows in of_unit.values()]
     return float(np.mean(values)) if values else math.nan
 
 
@@ -173,4 +176,10 @@ def flags(study: Study) -> Iterator[Flag]:
     forgotten = summary(table[0])["forgetting"]
     if forgotten > FORGOTTEN:
         words = f"the SRCC of earlier batches fell by {number(forgotten)} from its best"
-        yield Flag("forgets", "test", words, "replay more of them (--continual.replay .5), a lower rate", forgotten)
+        yield Flag(
+            "forgets",
+            ", ".join(study.tests),
+            words,
+            "replay more of them (--continual.replay .5), a lower rate",
+            forgotten,
+        )

@@ -54,9 +54,9 @@ def parts_of(
     """Return the parts of a recipe's fold, of a `stage` of continual learning what has arrived.
 
     Raises AffectError where a part would be empty, or, unless clips may be `unlabelled`, where no clip to train or
-    validate on has a score.
+    validate on has a score, and for copies between parts unless the recipe allows them.
     """
-    parts = score_corpus.split(corpus, way_of(corpus, data), data.fold or 1)
+    parts = score_corpus.split(corpus, way_of(corpus, data), data.fold or 1, allow_shared=data.allow_shared)
     if stage is not None and stage.by is not None:
         arrived(parts, batches_of(corpus, stage), stage)
     for name in ("train", "valid"):

@@ -110,7 +110,7 @@ def pruned(
         raise AffectError(f"{path} is there and holds no model: give --output another folder")
     model, clips = _of_features(folder, "pruned"), RunClips(folder)
     data = model.data
-    seen = (clips.inputs(row) for row in clips.rows(TRAIN, _SEEN))
+    seen = (clips.inputs(row) for row in clips.rows(TRAIN, most=_SEEN))
     small = prune(model, seen, shares)
     after = partial(score, small)
     with graphs.draft(path) as draft:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from affect import tasks
 from affect.errors import AffectError
@@ -63,12 +63,11 @@ class RunClips:
         if not (run / "recipe.json").is_file():
             raise AffectError(f"{folder} is of no run's folder: what is exported is held against clips of its run")
         self.task = cast(TalkingFaceTask, tasks.make(tasks.read_recipe(run / "recipe.json")))
-        parts = self.task.parts
-        self.tested = "test" if "test" in parts else VALID
+        self.tested = self.task.tests or [VALID]
 
-    def rows(self, part: str, most: int = _MOST) -> Dataset:
-        """Return rows of a part, evenly spread over it."""
-        whole = self.task.parts[part]
+    def rows(self, *parts: str, most: int = _MOST) -> Dataset:
+        """Return rows of parts, evenly spread over them."""
+        whole = concatenate_datasets([self.task.parts[part] for part in parts])
         return whole.select(np.linspace(0, len(whole) - 1, min(len(whole), most)).astype(int))
 
     def inputs(self, row: Row) -> Inputs:
@@ -80,10 +79,10 @@ class RunClips:
 
         Without such a part there are none.
         """
-        part = intervals.TEST if self.task.recipe.data.train_all else VALID
-        if part not in self.task.parts:
+        parts = self.task.tests if self.task.recipe.data.train_all else [VALID]
+        if not parts:
             return {}
-        scored = [(row, scorer(self.inputs(row))) for row in self.rows(part)]
+        scored = [(row, scorer(self.inputs(row))) for row in self.rows(*parts)]
         groups = self.task.corpus.groups
         rows: list[Row] = []
         for row, outputs in scored:
@@ -101,7 +100,7 @@ def judge(
 
     Raises AffectError, with all of it in one line, where a limit is exceeded.
     """
-    rows = clips.rows(clips.tested)
+    rows = clips.rows(*clips.tested)
     old, new, seconds = _both(clips, rows, before, after)
     scales = {name: high - low for name, low, high in data.scores}
     errors = {name: np.abs(new[name] - old[name]) for name in scales}
@@ -116,7 +115,7 @@ def judge(
         "mean_error": (float(np.mean([*shares.values()])), "mean error, as a share of the scale"),
         "srcc_drop": (max([0.0, *drops]), f"largest fall of SRCC ({told})"),
     }
-    lines, over = [f"held against {len(rows)} clips ({clips.tested})"], []
+    lines, over = [f"held against {len(rows)} clips ({', '.join(clips.tested)})"], []
     for name, (value, words) in measured.items():
         limit = getattr(limits, name)
         lines.append(f"{words}: {value:.2g}" + (f" ({name} {limit:g})" if math.isfinite(limit) else ""))

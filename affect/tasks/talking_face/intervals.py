@@ -26,11 +26,11 @@ from affect.task import VALID, Row
 from affect.tasks.talking_face.config import Signature
 from affect.tasks.talking_face.measures import GENERATOR, SOURCES
 
-TEST = "test"
 LEVEL = 0.9
 """Of intervals, where no other is asked for."""
 FIELD = "intervals"
 """Of config.json and of an exported file's metadata."""
+_ROWS = "predictions-"
 _LOG = logging.getLogger("affect")
 
 
@@ -54,7 +54,7 @@ def of_folders(folders: Sequence[Path], config: Mapping[str, Any], level: float 
     level = LEVEL if level is None else level
     fewest(level)
     places = [folder.absolute().parents[1] for folder in folders]
-    rows = _averaged([rows_of(place, unseen(place)) for place in places])
+    rows = _averaged([[row for part in unseen(place) for row in rows_of(place, part)] for place in places])
     if not rows:
         _LOG.warning("no intervals: %s belongs to no finished run with rows that calibrate them", folders[0])
         return {}
@@ -101,17 +101,20 @@ def calibrated(rows: Sequence[Row], score: str, scale: tuple[float, float], leve
     return calibrate(prediction, target, level, groups=groups, spread=spread, scale=scale, sources=sources)
 
 
-def unseen(run: Path) -> str:
-    """Return the part by which a run is calibrated: validation, or test where it trained on validation clips, too."""
+def unseen(run: Path) -> list[str]:
+    """Return the parts by which a run is calibrated: validation, or the tests where it trained on that, too."""
     path = run / "recipe.json"
-    return TEST if path.is_file() and inside(recipes.read(path), "data").get("train_all") else VALID
+    if not (path.is_file() and inside(recipes.read(path), "data").get("train_all")):
+        return [VALID]
+    names = (path.stem.removeprefix(_ROWS) for path in sorted(run.glob(f"{_ROWS}*.jsonl")))
+    return [name for name in names if name != VALID and "@" not in name]
 
 
 def rows_of(run: Path, part: str) -> list[Row]:
     """Return the rows of a part in a run's folder, none where it has none that are whole."""
     try:
         # Not splitlines(), which also breaks at characters that JSON strings may hold.
-        lines = (run / f"predictions-{part}.jsonl").read_text(encoding="utf-8").strip("\n").split("\n")
+        lines = (run / f"{_ROWS}{part}.jsonl").read_text(encoding="utf-8").strip("\n").split("\n")
         return [json.loads(line) for line in lines]
     except (OSError, ValueError, RecursionError):
         return []

@@ -112,13 +112,18 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
 
     @cached_property
     def parts(self) -> DatasetDict:
-        """Train, valid and test of the recipe's fold."""
+        """Train, valid and the tests of the recipe's fold."""
         from affect.tasks.talking_face.corpus import parts_of
 
         return parts_of(self.corpus, self.recipe.data, self.recipe.continual, unlabelled=self.unlabelled)
 
+    @property
+    def tests(self) -> list[str]:
+        """The names of the tests."""
+        return [part for part in self.parts if part not in (TRAIN, VALID)]
+
     def datasets(self) -> DatasetDict:
-        """Return train, valid and test; a clip's length is its frames."""
+        """Return train, valid and the tests; a clip's length is its frames."""
         return self.parts
 
     @property
@@ -220,11 +225,12 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         return [p for name, p in named if p.requires_grad and not name.startswith(own)]
 
     def evaluations(self) -> Sequence[Evaluation]:
-        """Return training, validation and the test part, where there is sound and more also with late sound."""
-        names = self.clips.streams if "test" in self.parts else ()
+        """Return training, validation and the tests, where there is sound and more also with late sound."""
+        names = self.clips.streams
         heard = len(names) > 1 and any(SOUND in name for name in names)
-        late = [Evaluation(name=f"test@offset={by}", part="test", condition=f"offset={by}") for by in OFFSETS]
-        return [*evaluations_of([name for name in self.parts if name not in (TRAIN, VALID)]), *(late if heard else [])]
+        late = [(test, f"offset={by}") for test in self.tests for by in OFFSETS if heard]
+        conditions = [Evaluation(name=f"{test}@{by}", part=test, condition=by) for test, by in late]
+        return [*evaluations_of(self.tests), *conditions]
 
     def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
         """Return predictions and labels on the scores' own scales, and where the model has them deviations."""
@@ -287,8 +293,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
 
         if self.unlabelled:
             return {}
-        part = "test" if "test" in self.parts else VALID
-        return {part: predicted(self.clips, self.parts["train"], self.parts[part])}
+        return {part: predicted(self.clips, self.parts["train"], self.parts[part]) for part in self.tests or [VALID]}
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus: features, scores with their scales, and by part clips and labels."""
@@ -308,7 +313,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
                 for name, part in parts.items()
             },
             **({"batches": batches_of(corpus, stage)} if stage.by is not None else {}),
-            "excluded": len(corpus.exclusions),
+            "signs": corpus.signs(), "excluded": len(corpus.exclusions),
             "exclusions": dict(Counter(exclusion.reason for exclusion in corpus.exclusions).most_common()),
         }  # fmt: skip
 

@@ -8,6 +8,7 @@ import pytest
 from affect.data import corpora
 from affect.data.corpora import detect
 from affect.data.corpora.feature_table import read
+from affect.data.feature_files import UNNAMED
 from affect.errors import AffectError
 from tests.tasks.multimodal_emotion import own
 
@@ -94,6 +95,7 @@ def test_a_listed_file_that_is_not_there_or_a_cell_without_one_is_missing(tmp_pa
     corpus = read(root, **BOTH)
     assert corpus.present.tolist() == [[True, True], [True, False], [True, False], [True, True]]
     assert [(e.what, e.reason) for e in corpus.exclusions] == [
+        ("files/train_01-text.npy", UNNAMED),
         ("train_01", "absent feature file: text"), ("train_02", "absent feature file: text"),
     ]  # fmt: skip
     np.save(root / "files" / "train_03-text.npy", np.full(4, 7, np.float32))
@@ -201,7 +203,8 @@ def test_the_command_describes_it(affect, root):
     own.write(root, {"train": 6, "far": 3}, columns=("name", "emotion", "part", "speaker"))
     edit(root, "far 0", "train 1")
     code, out, _ = affect("inspect", root)
-    assert "by speaker: train 2, far 1\ntrain and far share 1 speaker, 'train 1' for one\n" in out
+    shared = "train and far share 1 of the speakers, 'train 1' for one, with 3 of the 3 rows of far"
+    assert f"by speaker: train 2, far 1\n{shared}\n" in out
     shutil.rmtree(root)
     own.write(root, {"train": 6}, listed=True, columns=("name", "valence", "part"))
     code, out, _ = affect("inspect", root, "--audio-feature", "audio", "--scale", "-1", "1")
@@ -226,3 +229,25 @@ def test_columns_of_other_names_are_proposed_and_never_taken(affect, root, caplo
     caplog.clear()
     read(root, **BOTH, columns=columns)
     assert "there is no test; perhaps --data.columns part=Split_Set" in caplog.text
+
+
+def test_rows_and_exclusions_are_what_the_folder_holds(affect, root, tmp_path, caplog):
+    edit(root, "train_05,glad" if "train_05,glad" in (root / "labels.csv").read_text() else "train_05,sad", "other,sad")
+    with (root / "labels.csv").open("a", encoding="utf-8") as table:
+        table.write("spare,sad,0,\n")
+    for name in ("spare", "nobody"):
+        np.save(root / "features" / "audio" / f"{name}.npy", np.ones(5, np.float32))
+    shutil.move(root / "features" / "text" / "train_00.npy", tmp_path / "away.npy")
+    (root / "features" / "text" / "train_00.npy").symlink_to(tmp_path / "away.npy")
+    (root / "features" / "text" / "train_01.npy").unlink()
+    (root / "features" / "text" / "train_01.npy").symlink_to("nowhere.npy")
+    corpus = read(root, **BOTH)
+    assert {(each.what, each.reason) for each in corpus.exclusions} == {
+        ("spare", "in no part"), ("audio/nobody.npy", UNNAMED), ("audio/train_05.npy", UNNAMED),
+        ("text/train_05.npy", UNNAMED), ("train_01", "dangling link: to nowhere.npy"),
+        ("other", "absent feature file: audio"), ("other", "absent feature file: text"),
+    }  # fmt: skip
+    assert "feature_table: 16 utterances, 4 exclusions (3 feature file that no row names, 1 in no part" in caplog.text
+    _, out, _ = affect("inspect", root)
+    assert "  3 feature file that no row names\n" in out and "audio/nobody.npy: feature file that no row names" in out
+    assert f"links: 1 lead out of the folder, {root}/features/text/train_00.npy to {tmp_path}/away.npy for one" in out

@@ -1,6 +1,7 @@
 import csv
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from affect.data import corpora
 from affect.data.corpora import mer2023
 from affect.data.corpora.mer2023 import CLASSES, PARTS, USUAL, read
 from affect.errors import AffectError
+from affect.tasks.multimodal_emotion.config import Data, MultimodalEmotion
+from affect.tasks.multimodal_emotion.task import read_corpus
 from tests.launching import assert_one_line
 
 A, T, V = USUAL.values()
@@ -73,7 +76,7 @@ def test_the_whole_corpus(root, caplog):
     corpus = read(root, **ALL)
     made = labels()
     data = corpus.utterances
-    assert data.column_names == ["id", "part", "emotion", "valence"]
+    assert data.column_names == ["id", "part", "emotion", "valence", "digest"]
     assert data["id"][:] == [name for own in made.values() for name in own], "the file's order, which folds depend on"
     assert data["emotion"][:] == [label["emo"] for own in made.values() for label in own.values()]
     for part in PARTS:
@@ -361,7 +364,7 @@ def test_the_command_refuses_what_does_nothing(affect, root, options, words):
     assert out == ""
 
 
-def test_utterances_with_the_very_same_features_are_said(root, caplog):
+def test_utterances_with_the_very_same_features_are_said_and_refused_in_two_parts(affect, root, caplog):
     made = labels()
     for one, other in (("train", "test1"), ("train", "train")):
         first, second = list(made[one])[2], list(made[other])[1]
@@ -372,8 +375,18 @@ def test_utterances_with_the_very_same_features_are_said(root, caplog):
     assert (
         f"1 utterances with the very same features are there under two names: {train} (train) = {first}" in caplog.text
     )
-    assert f"in two parts under two names: {train} (train) = {test} (test1)" in caplog.text
+    told = (
+        f"1 utterances with the very same features are in two parts under two names: {train} (train) = {test} (test1)"
+    )
+    _, out, _ = affect("inspect", root, *sum(([f"--{m}-feature", *names] for m, names in ALL.items()), []))
+    assert f"copies: {told}" in out
+    recipe = MultimodalEmotion(data=Data(root=str(root), **{m: tuple(names) for m, names in ALL.items()}))
+    with pytest.raises(AffectError) as caught:
+        read_corpus(recipe)
+    assert str(caught.value) == f"mer2023 leaks: {told} (allow_shared accepts it)"
+    read_corpus(replace(recipe, data=replace(recipe.data, allow_shared=True)))
+    assert f"mer2023 leaks: {told}" in caplog.text
     caplog.clear()
     # The same words may be said twice.
-    read(root, text=[T])
+    read_corpus(replace(recipe, data=replace(recipe.data, audio=(), video=())))
     assert "very same" not in caplog.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from affect.data import corpora, frame_csv, video
+from affect.data import corpora, frame_csv, score_corpus, video
 from affect.data.frame_csv import AU, VISUAL, read_faces
 from affect.errors import AffectError
 from affect.tasks.talking_face.config import Data
@@ -54,13 +54,13 @@ def test_a_changed_file_is_read_anew(folder):
 
 
 def test_files_that_are_parts(tmp_path, caplog):
-    for name, k in (("train", 0), ("valid", 1), ("test", 2), ("test1", 3)):
+    for name, k in (("train", 0), ("valid", 1), ("test", 2), ("test1", 3), ("later", 4)):
         (tmp_path / f"{name}.csv").write_text(f"clip;score\nc{k};{k}\n")
     corpus = read(tmp_path)
     assert dict(zip(*(corpus.utterances[name] for name in ("id", "part")), strict=True)) == {
-        "c0": "train", "c1": "valid", "c2": "test",
+        "c0": "train", "c1": "valid", "c2": "test", "c3": "test1",
     }  # fmt: skip
-    assert "test1.csv: is of no part (train, valid or test), and is not read" in caplog.text
+    assert "later.csv: is of no part (train, valid or test), and is not read" in caplog.text
     assert corpora.detect(tmp_path) == "score_table"
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "labels.csv").write_text("path,speaker,valence,arousal,score\n")
@@ -260,3 +260,97 @@ def test_columns_of_other_names_are_proposed_and_never_taken(affect, tmp_path):
     (tmp_path / "a.csv").write_text("name,score,Rating\na,1,2\n")
     with pytest.raises(AffectError, match="has a column 'score' beside 'Rating'"):
         read(tmp_path, columns={"score": "Rating"})
+
+
+def test_rows_and_exclusions_are_what_the_folders_hold(affect, tmp_path, caplog):
+    root = tmp_path / "c"
+    for name in ("films/more", "faces"):
+        (root / name).mkdir(parents=True)
+    (root / "mos.csv").write_text("Image,MOS\na,1\nb,2\nc.mp4,3\nd,oops\ne,4\n")
+    for place in ("films/d.mp4", "films/e.mp4", "films/x.mp4", "films/more/c.mp4", "films/more/y.mp4"):
+        (root / place).write_bytes(film(range(10)))
+    (tmp_path / "away.mp4").write_bytes(film(range(9)))
+    for name, target in (("a", tmp_path / "away.mp4"), ("b", "nowhere.mp4"), ("loop", "loop.mp4")):
+        (root / "films" / f"{name}.mp4").symlink_to(target)
+    for name in ("a", "z"):
+        (root / "faces" / f"{name}.csv").write_text("frame\n0\n")
+    corpus = read(root, videos="films", boxes="faces")
+    below, unnamed = "video in a folder further down", "video that no row names"
+    assert {each.what: each.reason for each in corpus.exclusions} == {
+        "d": "label is no number: MOS 'oops'", "b": "dangling link: to nowhere.mp4", "c.mp4": below,
+        "e": "no table of faces", "x.mp4": unnamed, "more/y.mp4": below, "loop.mp4": "loop of links",
+        "z.csv": "features that no row names",
+    }  # fmt: skip
+    assert corpus.utterances["id"][:] == ["a"]
+    assert "1 no table of faces" in caplog.text and f"x.mp4: {unnamed}" in caplog.text
+    _, out, _ = affect("inspect", root, "--options", "videos=films", "boxes=faces")
+    assert (
+        f"left out: x.mp4: {unnamed}" in out and "left out: z.csv: " in out and "links: 1 lead out of the folder" in out
+    )
+    # What appears later is seen, although what was read is kept.
+    (root / "films" / "late.mp4").symlink_to("nowhere.mp4")
+    assert {each.what for each in read(root, videos="films").exclusions} >= {"late.mp4", "loop.mp4"}
+
+
+def test_frames_that_no_row_names_are_left_out(tmp_path):
+    (tmp_path / "mos.csv").write_text("Image,MOS\na,1\nb,2\nc,oops\n")
+    (tmp_path / "frames.csv").write_text("clip,x\na,1\na,2\nc,3\nnobody,4\n")
+    told = [(each.what, each.reason) for each in read(tmp_path, table="mos.csv", frames_of="frames.csv").exclusions]
+    assert [what for what, _ in told] == ["c", "frames.csv: nobody"] and told[1][1] == "features that no row names"
+
+
+def test_the_same_video_in_two_parts_is_refused_unless_that_is_allowed(tmp_path):
+    parts = ["train", "train", "valid", "test"]
+    (tmp_path / "mos.csv").write_text("Image,MOS,part\n" + "".join(f"c{k},{k},{p}\n" for k, p in enumerate(parts)))
+    (tmp_path / "films").mkdir()
+    for k in range(4):
+        (tmp_path / "films" / f"c{k}.mp4").write_bytes(film(range(5 * (k % 3), 10 + 5 * (k % 3))))
+    corpus = read(tmp_path, videos="films")
+    words = "1 videos of the very same bytes are in two parts under two names: c0 (train) = c3 (test)"
+    assert f"copies: {words}" in corpus.describe()
+    with pytest.raises(AffectError) as caught:
+        score_corpus.split(corpus, score_corpus.way(corpus), 1)
+    assert str(caught.value) == f"score_table leaks: {words} (allow_shared accepts it)"
+    assert score_corpus.split(corpus, score_corpus.way(corpus), 1, allow_shared=True)["test"]["id"][:] == ["c3"]
+
+
+def test_several_tests_are_parts_by_their_names(tmp_path):
+    for name in ("train", "val", "Test1", "test2"):
+        (tmp_path / f"{name}.csv").write_text(f"Image,MOS,sharp\n{name}_a,1,2\n{name}_b,2,3\n")
+    (tmp_path / "testimony.csv").write_text("who,what\na,b\n")
+    corpus = read(tmp_path)
+    assert corpus.parts == ("train", "valid", "test1", "test2")
+    parts = score_corpus.split(corpus, score_corpus.way(corpus), 1)
+    assert {name: part["id"][:] for name, part in parts.items()} == {
+        "train": ["train_a", "train_b"], "valid": ["val_a", "val_b"], "test1": ["Test1_a", "Test1_b"],
+        "test2": ["test2_a", "test2_b"],
+    }  # fmt: skip
+    (tmp_path / "Test1.csv").unlink()
+    assert read(tmp_path).parts == ("train", "valid", "test"), "a single one is test"
+    one = "Image,MOS,split\na,1,train\nb,2,dev\nc,3,Test-2\nd,4,test 1\n"
+    (tmp_path / "one.csv").write_text(one)
+    with pytest.raises(AffectError, match="the part 'test 1': of several tests each is a file's name, too"):
+        read(tmp_path, table="one.csv")
+    (tmp_path / "one.csv").write_text(one.replace("test 1", "TEST.1"))
+    assert read(tmp_path, table="one.csv").parts == ("train", "valid", "test-2", "test.1")
+
+
+def test_silent_and_still_clips_are_said(affect, tmp_path):
+    noise = np.random.default_rng(0).integers(-9000, 9000, (1, 16_000)).astype(np.int16)
+    films = {
+        "talks": film(range(0, 100, 10), sound=noise, form="matroska"),
+        "silent": film(range(0, 100, 10), sound=0 * noise, form="matroska"),
+        "still": film([50] * 10, sound=noise, form="matroska"),
+        "mute": film(range(0, 100, 10), form="matroska"),
+        "short": film([50], sound=noise, form="matroska"),
+    }
+    (tmp_path / "mos.csv").write_text("Image,MOS\n" + "".join(f"{name},{k}\n" for k, name in enumerate(films)))
+    (tmp_path / "films").mkdir()
+    for name, made in films.items():
+        (tmp_path / "films" / f"{name}.mkv").write_bytes(made)
+    corpus = read(tmp_path, videos="films")
+    assert (corpus.still, corpus.unmoved) == (("silent",), ("still",))
+    assert [sign["kind"] for sign in corpus.signs()] == ["silent recordings", "still pictures"]
+    _, out, _ = affect("inspect", tmp_path, "--options", "videos=films")
+    assert "silent recordings: 1 of 5 recordings are silent or constant: silent\n" in out
+    assert "still pictures: 1 of 5 videos show one picture throughout: still\n" in out

@@ -18,7 +18,9 @@ from affect.experiments import folds
 from affect.models import saving
 from affect.options import Options
 from affect.task import Key
-from affect.tasks.talking_face.config import FRAMES, SCORES, Augment, Loss
+from affect.tasks.talking_face import intervals
+from affect.tasks.talking_face.config import FRAMES, SCORES, Augment, Data, Loss
+from affect.training import trainer
 from affect.training.terms import whole
 from tests.tasks.talking_face import small
 from tests.tasks.talking_face.small import VARIANTS
@@ -210,3 +212,25 @@ def test_what_was_pretrained_on_clips_without_a_label_is_finetuned(clips_root, t
     assert all(torch.equal(value, before[name]) for name, value in run.engine.unwrap(run.model).state_dict().items())
     with pytest.raises(AffectError, match="has no score 'lip_sync_score'"):
         tasks.make(replace(recipe, loss=Loss())).folds()
+
+
+def test_several_tests_are_parts_of_one_run(tmp_path):
+    sizes = {"train": 12, "valid": 6, "test1": 5, "test2": 4}
+    rng = np.random.default_rng(0)
+    names = [f"{part}{k}" for part, size in sizes.items() for k in range(size)]
+    rows = [f"{name},{name[:5]},{k % 5},{','.join(f'{x:.3f}' for x in rng.normal(size=9))}"
+            for k, name in enumerate(names)]  # fmt: skip
+    (tmp_path / "mos.csv").write_text("\n".join(["clip,part,MOS_score,a,b,c,d,e,f,g,h,i", *rows]) + "\n")
+    recipe = small.recipe(tmp_path, epochs=1)
+    recipe = replace(recipe, data=Data(corpus="score_table", root=str(tmp_path), scores=("MOS_score",)))
+    task = tasks.make(recipe).for_fold(0, 1)
+    assert {name: len(part) for name, part in task.parts.items()} == sizes and task.folds() == [1]
+    assert [*task.baselines()] == ["test1", "test2"]
+    task.corpus = replace(task.corpus, unmoved=("train0",))
+    assert [sign["kind"] for sign in task.describe()["signs"]] == ["still pictures"]
+    asked = ("train", "valid", "test1", "test2")
+    assert {*trainer.train(small.run(recipe, tmp_path / "run", only=asked))} == {*asked}
+    assert {path.name for path in (tmp_path / "run").glob("predictions-*")} >= {
+        "predictions-test1.jsonl", "predictions-test2.jsonl", "predictions-valid.jsonl",
+    }  # fmt: skip
+    assert intervals.unseen(tmp_path / "run") == ["valid"]
