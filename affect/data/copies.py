@@ -6,13 +6,13 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from affect.data.sharing import LEARNED
-from affect.errors import AffectError
+from affect.errors import AffectError, first_few
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _LOG = logging.getLogger("affect")
 ACCEPTED = "allow_shared accepts it"
@@ -57,6 +57,8 @@ def digest(arrays: Mapping[str, NDArray[Any] | None]) -> str:
 
     It is "" for a sample of a few different numbers (none, constants, counts), which others have without being copies.
     """
+    import numpy as np  # only here: a layout's file is read before anything heavy is
+
     there = {name: array for name, array in arrays.items() if array is not None}
     leading = {name: array.reshape(-1)[:_LEADING] for name, array in there.items()}
     if all(sum(len(np.unique(a)) for a in looked.values()) < _NUMBERS for looked in (leading, there)):
@@ -76,8 +78,7 @@ def telling(digests: Sequence[str]) -> list[str]:
 
 def told(listed: Sequence[Pair]) -> str:
     """Return the first pairs in words, and how many more there are."""
-    shown = ", ".join(f"{_named(*one)} = {_named(*another)}" for one, another in listed[:_SHOWN])
-    return shown + (f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
+    return first_few([f"{_named(*one)} = {_named(*another)}" for one, another in listed], _SHOWN)
 
 
 def say(where: str, parts: Mapping[str, Iterable[tuple[str, str]]], what: str) -> None:
