@@ -10,6 +10,7 @@ import pytest
 
 from affect.experiments import definitions
 from affect.experiments.definitions import Search, Suite
+from affect.metrics import chance
 from affect.recipe import field_names
 from affect.tables import flat
 from affect.tasks import make, read_recipe
@@ -175,7 +176,15 @@ def test_two_steps_on_generated_voices(capsys, tmp_path, monkeypatch, voices_roo
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines].count("step") == 2
     assert lines[-1]["scores"]["test_2_speakers_1.5s"]["der"] >= 0
-    assert [line["step"] for line in lines if "diagnostics" in line] == [2]
+    (diagnosed,) = (line for line in lines if "diagnostics" in line)
+    assert diagnosed["step"] == 2
+    levels = {kind: value for kind, value in diagnosed["diagnostics"].items() if kind.startswith("chance_")}
+    assert levels["chance_bce"] == pytest.approx(chance.entropy(diagnosed["diagnostics"]["positive_rate"]))
+    if name == "improved":
+        assert levels["chance_arcface"] == chance.arcface(5, 16.0, 0.1) < levels["chance_arcface_random"]
+        assert levels["chance_speakers_right"] == 1 / 5
+    else:
+        assert set(levels) == {"chance_bce", "chance_speakers"}
     for ending in ("", "-silence", "-oracle_speech"):
         kind = "baseline" if ending else "predictions"
         assert (folder / f"{kind}{ending}-test_2_speakers_1.5s.jsonl").exists()
