@@ -178,7 +178,7 @@ class Trainer:
         if seen is not None:
             means = seen.means(run.engine)
             of_gradients = diagnostics.of_gradients(gradients, run.engine.loss_scale())
-            line["diagnostics"] = means | self._conclude(means, result) | of_gradients
+            line["diagnostics"] = {**means, **self._conclude(means, result), **of_gradients}
         return result, line
 
     def _conclude(self, means: Mapping[str, float], result: step.Result) -> Mapping[str, float]:

@@ -210,6 +210,14 @@ def test_the_learning_curve_is_beside_trivial_diarizations_and_chance(plain):
         assert {line.get_label() for line in axes.lines} == {"loss", "chance"}
 
 
+def test_with_recordings_the_page_says_why_the_five_measures_are_not_there(tmp_path):
+    recipe = replace(RECIPE, data=replace(RECIPE.data, recordings="meetings"))
+    study = written(tmp_path / "runs", recipe=recipe)
+    (section,) = [each for each in study.task.sections(study) if each.title.startswith("SSND's reported")]
+    assert "simulated conversations alone" in section.markdown and "(meetings)" in section.markdown
+    assert "|" not in section.markdown
+
+
 def test_the_five_measures_say_what_the_run_has(tmp_path):
     loss = Loss(
         activity="focal", arcface=True, learned=True, contrastive=0.0, log_s_arcface=4.6052, scale=16, margin=0.1
