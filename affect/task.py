@@ -333,11 +333,12 @@ class Task(ABC):
         return None
 
     def diagnostics(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor | tuple[Tensor, Tensor]]:
-        """Return numbers of a micro-batch that are added up over a step: sums [], or pairs (sum [], count []) of means.
-
-        Asked for every `train.diagnostics_every` steps, in training mode and without gradients.
-        """
+        """Return what a micro-batch adds to a step's record: sums [], or a mean's (sum [], count [])."""
         return {}
+
+    def conclusions(self, means: Mapping[str, float], share: float) -> tuple[Mapping[str, float], Sequence[Flag]]:
+        """Return more to record of its diagnostics and terms, and what is wrong (told once), `share` of the way on."""
+        return {}, ()
 
     def evaluations(self) -> Sequence[Evaluation]:
         """Return what is predicted, without reading data where it can; here `evaluations_of` all tests."""

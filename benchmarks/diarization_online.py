@@ -68,6 +68,20 @@ def anew(whole: bool) -> Iterator[None]:
         stream_features.reach = kept
 
 
+def drawn(config: Model, hop: float, samples: np.ndarray) -> tuple[Diarizer, Online]:
+    """Return a model with its weights as drawn, and the options that it is asked with."""
+    torch.manual_seed(0)
+    model = build(config, signature(config, Loss(), frames=0, speakers=0)).eval()
+    return model, asked(model, hop, samples)
+
+
+def factor(model: Diarizer, options: Online, samples: np.ndarray) -> tuple[float, int]:
+    """Return the CPU seconds that a second of sound takes, and how many speakers were enrolled."""
+    begun = time.process_time()
+    _, stream = decode(model, options, lambda: [samples], most=SPEAKERS)
+    return (time.process_time() - begun) * RATE / len(samples), len(stream.speakers)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=16.0)
@@ -75,23 +89,18 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     samples = sound(options.seconds)
-    models = {}
-    for name, (config, hop) in MODELS.items():
-        torch.manual_seed(0)
-        model = build(config, signature(config, Loss(), frames=0, speakers=0)).eval()
-        models[name] = (model, asked(model, hop, samples))
+    models = {name: drawn(config, hop, samples) for name, (config, hop) in MODELS.items()}
     taken: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     speakers = {}
     for round_ in range(options.rounds):
         for name, (model, own) in models.items():
             for kind in ("online", "online, anew", "offline"):
-                chosen, begun = replace(own, offline=kind == "offline"), time.process_time()
                 with anew(kind == "online, anew"):
-                    _, stream = decode(model, chosen, lambda: [samples], most=SPEAKERS)
-                taken[name, kind].append((time.process_time() - begun) / options.seconds)
-                speakers[name] = len(stream.speakers)
+                    took, speakers[name] = factor(model, replace(own, offline=kind == "offline"), samples)
+                taken[name, kind].append(took)
                 print(f"round {round_ + 1}: {name}, {kind}: {taken[name, kind][-1]:.3f} s a second", flush=True)
-    print(f"| {options.seconds:g} s, one thread | parameters | latency s | speakers | online | anew | offline |")
+    head = "parameters | hop and look-ahead, s | speakers | online | anew | offline"
+    print(f"| {options.seconds:g} s, one thread | {head} |")
     print("|---|---|---|---|---|---|---|")
     for name, (model, own) in models.items():
         size = sum(weights.numel() for weights in model.parameters()) / 1e6

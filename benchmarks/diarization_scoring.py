@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from affect.data.rttm import read_rttm, read_uem
-from affect.tasks.diarization.scoring import score_recordings
+from affect.tasks.diarization.scoring import Score, score_recordings
 
 
 def main() -> None:
@@ -32,24 +32,27 @@ def main() -> None:
     if not folder.is_dir():
         print(f"skipped: {folder} is absent; set AFFECT_REAL_DATA to the folder of real data")
         return
+    print("| | CPU s | wall s | slowest, wall s |\n|---|---|---|---|")
+    total = measure(folder, options.rounds)[0]
+    print(f"\nDER {100 * total.der:.4f} %, JER {100 * total.jer:.4f} %")
+
+
+def measure(folder: Path, rounds: int) -> tuple[Score, float, float]:
+    """Print rows; return the total, and the CPU seconds of both scores and of the command."""
     paths = [folder / name for name in ("ami_ref", "vbx_headset_dev", "ami_uem")]
     code = "from affect.cli import main; main()"
     command = [sys.executable, "-c", code, "score", *map(str, paths[:2]), "--uem", str(paths[2])]
     sides = read_rttm(paths[0]), read_rttm(paths[1]), read_uem(paths[2])
-    print("| | CPU s | wall s | slowest, wall s |\n|---|---|---|---|")
-    measured(
-        "read RTTM and UEM", lambda: [read_rttm(paths[0]), read_rttm(paths[1]), read_uem(paths[2])], options.rounds
+    measured("read RTTM and UEM", lambda: [read_rttm(paths[0]), read_rttm(paths[1]), read_uem(paths[2])], rounds)
+    scores = measured("DER and JER", lambda: score_recordings(*sides), rounds)
+    whole = measured(
+        "the command `affect score`", lambda: subprocess.run(command, capture_output=True, check=True), rounds
     )
-    measured("DER and JER", lambda: score_recordings(*sides), options.rounds)
-    measured(
-        "the command `affect score`", lambda: subprocess.run(command, capture_output=True, check=True), options.rounds
-    )
-    total = score_recordings(*sides).total
-    print(f"\nDER {100 * total.der:.4f} %, JER {100 * total.jer:.4f} %")
+    return score_recordings(*sides).total, scores, whole
 
 
-def measured(what: str, work: Callable[[], object], rounds: int) -> None:
-    """Print a row: what, and the medians of several rounds."""
+def measured(what: str, work: Callable[[], object], rounds: int) -> float:
+    """Print a row: what, and the medians of several rounds; return that of CPU seconds."""
     cpu, wall = [], []
     for _ in range(rounds):
         before, start = _cpu(), time.perf_counter()
@@ -57,6 +60,7 @@ def measured(what: str, work: Callable[[], object], rounds: int) -> None:
         cpu.append(_cpu() - before)
         wall.append(time.perf_counter() - start)
     print(f"| {what} | {statistics.median(cpu):.3f} | {statistics.median(wall):.3f} | {max(wall):.3f} |", flush=True)
+    return statistics.median(cpu)
 
 
 def _cpu() -> float:

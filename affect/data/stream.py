@@ -16,8 +16,8 @@ from affect.errors import AffectError
 RAW = {"s16": "PCM_16", "f32": "FLOAT"}
 """How a headerless sample may be written, little-endian, and libsndfile's name for it."""
 
-_BLOCK = 1 << 14
-"""Frames read from a pipe at once: a second of speech, which should not wait for the next one."""
+_BLOCK = 1 << 12
+"""Frames read from a pipe at once: a quarter of a second of speech, which waits until all of it is there."""
 _ENDLESS = 0x7FFF0000
 """A wav's length from here on stands for "unknown": its writer could not go back and fill it in."""
 _LARGEST_CHUNK = 1 << 24

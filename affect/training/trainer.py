@@ -64,6 +64,7 @@ class Trainer:
         self.clock = Clock(run.engine.device)
         self.aggregator = run.task.aggregator()
         self.watches = True
+        self._told: set[tuple[str, str]] = set()
         if self.aggregator is not None and run.engine.world > 1:
             raise AffectError("gradients of terms are combined in one process alone: launch with --num_processes 1")
 
@@ -174,8 +175,21 @@ class Trainer:
             # A row of zeros would be the least of all gradients to some of them, and stop the others.
             self._combine({name: row for name, row in gradients.items() if name not in result.undefined})
         if seen is not None:
-            line["diagnostics"] = seen.means(run.engine) | diagnostics.of_gradients(gradients, run.engine.loss_scale())
+            means = seen.means(run.engine)
+            of_gradients = diagnostics.of_gradients(gradients, run.engine.loss_scale())
+            line["diagnostics"] = {**means, **self._conclude(means, result), **of_gradients}
         return result, line
+
+    def _conclude(self, means: Mapping[str, float], result: step.Result) -> Mapping[str, float]:
+        """Return what the task concludes from a step's diagnostics; log what looks wrong, once a session."""
+        run, now = self.run, self.run.state.step + 1
+        values = {name: float(value) for name, value in result.terms.items()}
+        numbers, signs = run.task.conclusions({**values, **means}, now / run.schedule.steps)
+        for flag in signs:
+            if (flag.kind, flag.advice) not in self._told:
+                self._told.add((flag.kind, flag.advice))
+                run.log(logging.WARNING, f"step {now}: {flag.kind}: {flag.evidence}; {flag.advice}")
+        return numbers
 
     def _combine(self, gradients: Mapping[str, Tensor]) -> None:
         """Replace the gradient of the shared parameters by what the task's aggregator makes of the terms'."""

@@ -27,6 +27,15 @@ def talk(draw: st.DrawFn, names: str = "abcd", most: int = 12) -> list[Segment]:
     return [(start / 4, (start + length) / 4, name) for start, length, name in drawn]
 
 
+def test_the_published_value_of_pyannote_metrics():
+    """Its own tests' pair: 16 of 31 s."""
+    reference = [(0, 10, "A"), (12, 20, "B"), (24, 27, "A"), (30, 40, "C")]
+    told = [(2, 13, "a"), (13, 14, "d"), (14, 20, "b"), (22, 38, "c"), (38, 40, "d")]
+    found = errors(told, reference)
+    assert parts(found) == [2, 7, 7, 31]
+    assert found.rate == pytest.approx(0.516129, abs=5e-7)
+
+
 speaking = talk().filter(bool)
 collars = st.sampled_from([0.0, 0.25, 0.5])
 regions = st.none() | st.just([(2.0, 9.0), (11.0, 15.5)])

@@ -6,10 +6,13 @@ import json
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from affect.experiments import definitions
 from affect.experiments.definitions import Search, Suite
+from affect.metrics import chance
 from affect.recipe import field_names
 from affect.tables import flat
 from affect.tasks import make, read_recipe
@@ -32,6 +35,11 @@ OWN = [
     "loss.scale", "loss.contrastive", "loss.temperature", "loss.log_s_bce", "loss.log_s_arcface", "loss.learned",
     "loss.weights_lr", "loss.mask_prob", "loss.masked", "loss.empty", "loss.reference_seconds", "loss.pseudo_weight",
     "loss.arrival",
+    "simulation.speakers", "simulation.turn", "simulation.gap", "simulation.overlap", "simulation.fitted",
+    "simulation.distance", "simulation.moves", "simulation.reverberation", "simulation.decay", "simulation.noise",
+    "simulation.snr", "simulation.noise_files",
+    "online.window", "online.hop", "online.ahead", "online.start", "online.threshold", "online.enrol", "online.least",
+    "online.merge", "online.memory", "online.rounds", "online.shortest", "online.offline",
 ]  # fmt: skip
 ABLATIONS = {
     "loss_weight": {"loss.log_s_arcface": 4.6052},
@@ -76,7 +84,8 @@ def options(root: Path) -> list[str]:
 def test_the_command_line_is_frozen():
     """A field that goes or changes its name breaks commands and old runs: change this list with care."""
     names = field_names(Diarization)
-    assert [name for name in names if name.split(".")[0] in ("data", "model", "loss")] == OWN
+    own = ("data", "model", "loss", "simulation", "online")
+    assert sorted(name for name in names if name.split(".")[0] in own) == sorted(OWN)
 
 
 def test_the_experiments_are_these():
@@ -175,10 +184,60 @@ def test_two_steps_on_generated_voices(capsys, tmp_path, monkeypatch, voices_roo
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines].count("step") == 2
     assert lines[-1]["scores"]["test_2_speakers_1.5s"]["der"] >= 0
-    assert [line["step"] for line in lines if "diagnostics" in line] == [2]
+    (diagnosed,) = (line for line in lines if "diagnostics" in line)
+    assert diagnosed["step"] == 2
+    levels = {kind: value for kind, value in diagnosed["diagnostics"].items() if kind.startswith("chance_")}
+    assert levels["chance_bce"] == pytest.approx(chance.entropy(diagnosed["diagnostics"]["positive_rate"]))
+    if name == "improved":
+        assert levels["chance_arcface"] == chance.arcface(5, 16.0, 0.1) < levels["chance_arcface_random"]
+        assert levels["chance_speakers_right"] == 1 / 5
+    else:
+        assert set(levels) == {"chance_bce", "chance_speakers"}
     for ending in ("", "-silence", "-oracle_speech"):
         kind = "baseline" if ending else "predictions"
         assert (folder / f"{kind}{ending}-test_2_speakers_1.5s.jsonl").exists()
+
+
+def meetings(root: Path, kind: str) -> Path:
+    """Write a meeting of two tones for each part, in Kaldi's layout or in lhotse's, and return the folder."""
+    turns = {"Ada": (0.0, 2.0), "Eve": (1.5, 6.0)}
+    time = np.arange(96_000) / 16_000
+    for k, part in enumerate(("train", "dev", "test")):
+        name, folder = f"m{k}", root / part
+        folder.mkdir(parents=True)
+        soundfile.write(folder / f"{name}.wav", 0.3 * np.sin(2 * np.pi * (500 + 300 * k) * time), 16_000)
+        if kind == "kaldi":
+            (folder / "wav.scp").write_text(f"{name} {folder / name}.wav\n")
+            spoken = [f"{name}-{who} {name} {a} {-1 if b == 6 else b}\n" for who, (a, b) in turns.items()]
+            (folder / "segments").write_text("".join(spoken))
+            (folder / "utt2spk").write_text("".join(f"{name}-{who} {who}{k}\n" for who in turns))
+            continue
+        sources = [{"type": "file", "channels": [0], "source": str(folder / f"{name}.wav")}]
+        heard = {"id": name, "sources": sources, "sampling_rate": 16_000, "num_samples": 96_000, "duration": 6.0}
+        spoken = [
+            json.dumps({"id": f"{name}-{who}", "recording_id": name, "start": a, "duration": b - a, "channel": 0,
+                        "speaker": f"{who}{k}"}) + "\n"
+            for who, (a, b) in turns.items()
+        ]  # fmt: skip
+        (root / f"talk_recordings_{part}.jsonl").write_text(json.dumps(heard | {"channel_ids": [0]}) + "\n")
+        (root / f"talk_supervisions_{part}.jsonl").write_text("".join(spoken))
+    return root
+
+
+@pytest.mark.parametrize("kind", ["kaldi", "lhotse"])
+def test_some_steps_on_windows_of_recordings_in_other_layouts(capsys, tmp_path, monkeypatch, voices_root, kind):
+    monkeypatch.chdir(tmp_path)
+    real = ["--data.recordings", str(meetings(tmp_path / "meetings", kind)), "--data.real", "0.5"]
+    code, _, err = launch(capsys, "demo", *options(voices_root), *real, "--data.shift", "0.64")
+    assert code == 0, err
+    folder = tmp_path / "runs" / "demo" / "seed0" / "fold1"
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines].count("step") == 4
+    assert lines[-1]["scores"]["real_test"]["der"] >= 0
+    (row,) = map(json.loads, (folder / "predictions-real_test.jsonl").read_text().splitlines())
+    assert row["target"]["turns"] == [[0.0, 2.0, "Ada2"], [1.5, 6.0, "Eve2"]]
+    sizes = json.loads((folder / "environment.json").read_text())["utterances"]
+    assert (sizes["train"], sizes["real_valid"], sizes["real_test"]) == (12, 1, 1), "a half of them are windows"
 
 
 def test_the_demo_is_tried_on_a_folder_of_speech(capsys, tmp_path, monkeypatch, voices_root):
@@ -230,6 +289,15 @@ def test_on_unseen_voices_the_demo_is_ten_points_below_oracle_speech_as_one_spea
         # It leaves what the report takes for a DER, too.
         assert of["predictions"]["counted"] < 0.7 * of["baseline-silence"]["counted"], part
     assert (tmp_path / "runs" / "demo" / "report.html").is_file()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_ours_leaves_silence_at_the_same_size(tmp_path):
+    fewer = ["--data.valid", "4", "--data.test", "6", "--train.epochs", "6"]
+    for part, of in run_whole(tmp_path, "ours", *TINY, *fewer).items():
+        assert of["predictions"]["der"] < 0.7 < of["baseline-silence"]["der"], part
+        assert of["predictions"]["counted"] < 0.7 * of["baseline-silence"]["counted"], part
 
 
 @pytest.mark.soak

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from affect.errors import AffectError
+from affect.findings import Flag
 from affect.task import Batch
 from affect.training import diagnostics, trainer
 from affect.training.distributed import join
@@ -47,6 +48,24 @@ def test_sums_and_means_over_a_step_do_not_depend_on_its_cut(tmp_path):
         assert first["valence"] != 0.0
         for other in others:
             assert other == pytest.approx(first, rel=1e-4, abs=1e-5)
+
+
+class Concluding(Watched):
+    """Finds the same wrong with every step, and from the fourth on something else, too."""
+
+    def conclusions(self, means: Mapping[str, float], share: float) -> tuple[dict[str, float], list[Flag]]:
+        signs = [Flag("one kind", "", f"rows {means['rows']:.0f}", "try less"), Flag("one kind", "", "", "try more")]
+        return {"twice": 2 * means["mse_arousal"], "share": share}, signs[: 1 + (share > 0.5)]
+
+
+def test_what_follows_is_recorded_with_them_and_told_once(tmp_path, caplog):
+    train(Concluding(recipe(terms=TERMS, train={"diagnostics_every": 1})), tmp_path / "run")
+    steps = lines(tmp_path / "run", "step")
+    for line in steps:
+        assert line["diagnostics"]["twice"] == pytest.approx(2 * line["terms"]["mse_arousal"])
+    assert [line["diagnostics"]["share"] for line in steps] == [k / 6 for k in range(1, 7)]
+    told = [record.getMessage() for record in caplog.records if "one kind" in record.message]
+    assert told == ["step 1: one kind: rows 8; try less", "step 4: one kind: ; try more"]
 
 
 def test_they_change_no_step(tmp_path):

@@ -64,11 +64,15 @@ def diarize(
     embeddings: Path | None = None,
     rate: int | None = None,
     raw: Literal["s16", "f32"] = "s16",
+    start: Annotated[float | None, tyro.conf.arg(name="online.start")] = None,
 ) -> None:
     """Write who speaks when, as RTTM; a bad recording gives a line on the terminal, and exit code 1.
 
     Recordings of any length are read as streams, in the same memory; speakers are numbers, in the order in which they
-    are met. What comes on standard input (-) is diarized while it comes: each turn is written when it is decided.
+    are met. What comes on standard input (-) is diarized while it comes: each turn is written when it is decided, and
+    the first ones when a window (8 s as a rule) or --online.start is heard. How long after their ends turns were told,
+    by the sound that was heard, and the share of real time that it took are told at the end. A known speaker's turn
+    takes about a second; where somebody new is heard, what follows waits for who it is, at most as long as a window.
 
     Args:
         run: A run's folder, a folder of weights, or a model on the Hub.
@@ -76,7 +80,7 @@ def diarize(
         output: The file to write instead of the terminal.
         uem: A UEM file, or a folder of .uem files: the turns inside of it are written, and recordings that it does not
             name are passed over.
-        num_speakers: The most speakers that a recording has.
+        num_speakers: How many speakers a recording has: at most so many are told, and it is said where fewer are found.
         exclusive: One speaker a moment, as a transcript has it: where several speak, the one who began last.
         offline: Decode once more when all is heard, with the speakers as they are known then; it is read twice.
         plot: A folder for a timeline of each recording, RECORDING.png.
@@ -84,12 +88,14 @@ def diarize(
             length 1, whose dot product is likeness, and `recordings`, `speakers` and `seconds` of speech [K].
         rate: Sampling rate in Hz of raw samples on standard input, one channel.
         raw: How a raw sample is written, little-endian: 16-bit integers or 32-bit floats.
+        start: Seconds that are heard before anything is told; a window when not given, in which newcomers are known
+            best.
     """
     from affect.tasks.diarization import files
 
     wanted = files.Wanted(
         output=output, uem=uem, most=num_speakers, alone=exclusive, offline=offline or None, plots=plot,
-        embeddings=embeddings, rate=rate, raw=raw,
+        embeddings=embeddings, rate=rate, raw=raw, start=start,
     )  # fmt: skip
     if files.diarize(run, audio, wanted):
         sys.exit(1)

@@ -381,7 +381,7 @@ class Online:
 
     @property
     def latency(self) -> float:
-        """Seconds from when something is said until it is told who speaks, of speakers that are known."""
+        """Seconds from when something is said until it is decided who speaks, of speakers that are known."""
         return self.hop + self.ahead
 
 

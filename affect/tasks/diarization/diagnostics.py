@@ -27,6 +27,8 @@ _AT_CHANCE = 0.97
 """A loss that is over this share of what chance gives has learned nothing."""
 _CONSTANT = 0.02
 """Deviation of the predicted probabilities under which they are one number."""
+_EARLY = 0.2
+"""Share of the training before which a loss at chance is no news."""
 _MOVED = 0.05
 """By how much a DER is better at another threshold than at .5 that is worth a word."""
 
@@ -116,15 +118,26 @@ def _of_weights(outputs: Outputs, loss: Loss) -> Sums:
 def chances(means: Mapping[str, float], recipe: Diarization, speakers: int) -> dict[str, float]:
     """Return what the losses among `means` come to by chance, with so many training `speakers`.
 
-    Of activity it is the entropy of its rate, of ArcFace that of embeddings that know nothing, and of the contrastive
-    loss that of those that are all alike.
+    Of activity it is the entropy of its rate, of the others the least of embeddings that do not tell who speaks: those
+    that are all alike.
     """
     levels = {"bce": chance.entropy(means["positive_rate"])} if "positive_rate" in means else {}
     if "arcface" in means:
-        levels["arcface"] = chance.arcface(speakers, recipe.loss.scale, recipe.loss.margin, recipe.model.width)
+        levels["arcface"] = chance.arcface(speakers, recipe.loss.scale, recipe.loss.margin)
     if CONTRASTIVE in means and speakers:
         levels[CONTRASTIVE] = chance.contrastive(recipe.train.batch * means["compared_speakers"], speakers)
     return levels
+
+
+def random_arcface(recipe: Diarization, speakers: int) -> float:
+    """Return the ArcFace loss of random embeddings: as well as at chance, a loss may lie anywhere up to it."""
+    return chance.random_arcface(speakers, recipe.loss.scale, recipe.loss.margin, recipe.model.width)
+
+
+def _guessed(means: Mapping[str, float], recipe: Diarization, speakers: int) -> bool:
+    """Tell whether as few speakers are nearest to their own row of the table as by chance."""
+    counted = recipe.train.batch * means["valid_speakers"]
+    return means["speakers_right"] <= chance.most_right(speakers, counted)
 
 
 def deviation(means: Mapping[str, float]) -> float:
@@ -139,17 +152,39 @@ def best_threshold(means: Mapping[str, float]) -> tuple[float, float]:
     return least, rates[least]
 
 
-def flags(means: Mapping[str, float], recipe: Diarization, speakers: int, where: str) -> list[Flag]:
-    """Return what looks wrong of the means of a step's diagnostics, which `where` names (a run, a step)."""
+def conclusions(
+    means: Mapping[str, float], recipe: Diarization, speakers: int, share: float
+) -> tuple[dict[str, float], list[Flag]]:
+    """Return chance levels by name, and what looks wrong after that `share` of the training, of a step's means."""
+    levels = chances(means, recipe, speakers)
+    numbers = {f"chance_{name}": level for name, level in levels.items()}
+    if "arcface" in levels:
+        random = random_arcface(recipe, speakers)
+        numbers |= {"chance_arcface_random": random, "chance_speakers_right": 1 / speakers}
+    return numbers, [] if share < _EARLY else unlearned(means, recipe, speakers, "training")
+
+
+def unlearned(means: Mapping[str, float], recipe: Diarization, speakers: int, where: str) -> list[Flag]:
+    """Return the losses at chance, and whether the output is constant, of what `where` names (a run)."""
     signs = []
     for name, level in chances(means, recipe, speakers).items():
-        if means[name] >= _AT_CHANCE * level > 0:
+        # Rows of the table lie apart from the start: ArcFace can be far over chance and tell speakers apart.
+        if means[name] >= _AT_CHANCE * level > 0 and (name != "arcface" or _guessed(means, recipe, speakers)):
             evidence = f"{name} {means[name]:.3f}, chance {level:.3f}"
+            if name == "arcface":
+                random = random_arcface(recipe, speakers)
+                evidence += f" to {random:.3f}; {100 * means['speakers_right']:.1f} % right, one of {speakers}"
             signs.append(Flag("a loss at chance", where, evidence, _CHANCE_ADVICE[name], size=means[name] / level))
     spread = deviation(means)
     if spread < _CONSTANT:
         evidence = f"predicted {means['predicted_mean']:.3f} with a deviation of {spread:.4f}"
         signs.append(Flag("constant output", where, evidence, "everything is predicted alike: see the loss's chance"))
+    return signs
+
+
+def flags(means: Mapping[str, float], recipe: Diarization, speakers: int, where: str) -> list[Flag]:
+    """Return what looks wrong of the means of a step's diagnostics, which `where` names (a run)."""
+    signs = unlearned(means, recipe, speakers, where)
     threshold, rate = best_threshold(means)
     if rate < means["der_50"] - _MOVED:
         evidence = f"DER of frames {means['der_50']:.3f} at .5, {rate:.3f} at {threshold:g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -19,7 +19,9 @@ from affect.data.rttm import Span, Turn, exclusive, joined, read_uem, write_rttm
 from affect.data.stream import Pipe, pipe_blocks, raw
 from affect.errors import AffectError, writing
 from affect.inference import opening
+from affect.tables import counted
 from affect.tasks.diarization import predict
+from affect.tasks.diarization.online import OnlineDiarizer
 from affect.tasks.diarization.predict import Diarized, Loaded
 
 STANDARD_INPUT = Path("-")
@@ -38,6 +40,8 @@ class Wanted:
     """One speaker a moment."""
     offline: bool | None = None
     """Decode again when all is heard; as the model is saved with where not given."""
+    start: float | None = None
+    """Seconds heard before anything is told; as the model is saved with where not given."""
     plots: Path | None = None
     embeddings: Path | None = None
     rate: int | None = None
@@ -101,7 +105,7 @@ def diarize(run: Path, sources: Sequence[Path], wanted: Wanted) -> int:
     spans = None if wanted.uem is None else read_uem(wanted.uem)
     pipe = None if wanted.rate is None else raw(wanted.rate, wanted.raw)
     recordings = _recordings(sources)
-    loaded = predict.load(opening.one_of(run), offline=wanted.offline)
+    loaded = predict.load(opening.one_of(run), offline=wanted.offline, start=wanted.start)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(_writing(wanted.output))
         if recordings == [STANDARD_INPUT]:
@@ -140,25 +144,46 @@ def _one(loaded: Loaded, path: Path, wanted: Wanted, spans: Mapping[str, Sequenc
         from affect.tasks.diarization.timelines import timeline
 
         figures.write(timeline(path.stem, result.turns, result.seconds), wanted.plots)
-    speakers = len({turn.speaker for turn in result.turns})
-    told = "offline" if loaded.options.offline else f"online with a latency of {loaded.options.latency:g} s"
+    speakers = _found({turn.speaker for turn in result.turns}, wanted.most)
+    way = "offline" if loaded.options.offline else f"online{_delayed(result.delays)}"
     _say(
-        f"{path}: {result.seconds:.1f} s, {len(result.turns)} turns of {speakers} speakers, {told}, "
+        f"{path}: {result.seconds:.1f} s, {len(result.turns)} turns of {speakers}, {way}, "
         f"{result.took / result.seconds:.3f} of real time"
     )
     return result
 
 
+def _found(speakers: Collection[str], most: int | None) -> str:
+    """Return how many speakers have turns, in words, and of how many that were asked for where they are fewer."""
+    few = most is not None and len(speakers) < most
+    return f"{len(speakers)} of {most} speakers found" if few else counted(len(speakers), "speaker")
+
+
+def _delayed(delays: Sequence[float]) -> str:
+    """Return how long after their ends turns were told, in words."""
+    return f", told {np.median(delays):.2f} s after their ends (median, at most {max(delays):.2f} s)" if delays else ""
+
+
 def _live(loaded: Loaded, pipe: Pipe | None, stream: TextIO, most: int | None) -> int:
     """Write each turn of standard input when it is decided, and return how many could not be read: 0 or 1."""
     blocks = pipe_blocks(sys.stdin.buffer, pipe, RATE, "standard input")
+    diarizer = OnlineDiarizer(loaded.model, loaded.options, most)
+    speakers: set[str] = set()
     try:
-        for turn in predict.live(loaded, blocks, most):
+        for turn in predict.live(diarizer, blocks):
+            speakers.add(turn.speaker)
             write_rttm(stream, "stdin", [turn])
             stream.flush()
     except AffectError as error:
         _say(f"error: {error}")
         return 1
+    finally:
+        heard, delays = diarizer.features.heard / RATE, diarizer.delays
+        if heard:
+            _say(
+                f"standard input: {heard:.1f} s, {len(delays)} turns of {_found(speakers, most)}, "
+                f"online{_delayed(delays)}, {diarizer.took / heard:.3f} of real time"
+            )
     return 0
 
 

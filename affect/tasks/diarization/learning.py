@@ -103,7 +103,7 @@ def section(study: Study, recipe: Diarization) -> Section:
     if recorded is None:
         parts.append(_WITHOUT)
     else:
-        parts += [_losses(study, recipe, *recorded), _statistics(*recorded), _thresholds(recorded[1])]
+        parts += [_losses(study, recipe, *recorded), _statistics(study, *recorded), _thresholds(recorded[1])]
         caption = "DER of training frames by threshold"
         drawn.append(Plot(name="thresholds", caption=caption, draw=partial(_sweep, recorded[1])))
     return Section(title="How it learned", markdown="\n\n".join(filter(None, parts)), plots=drawn)
@@ -173,14 +173,17 @@ def _losses(study: Study, recipe: Diarization, first: Means, last: Means) -> str
     for name, level in levels.items():
         weights = weight(name, recipe.loss, first), weight(name, recipe.loss, last)
         share = f"{100 * last[name] / level:.0f} %" if level > 0 else NONE
-        shown = [number(first[name]), number(last[name]), number(level), share]
+        random = number(diagnostics.random_arcface(recipe, speakers_of(study))) if name == "arcface" else NONE
+        shown = [number(first[name]), number(last[name]), number(level), share, random]
         rows.append([_NAMES[name], *shown, *(f"{value:.3g}" for value in weights)])
-    head = ["loss", "at first", "at last", "chance", "of chance", "weight at first", "weight at last"]
+    head = ["loss", "at first", "at last", "chance", "of chance", "random", "weight at first", "weight at last"]
     words = (
-        "*Chance* is what a model comes to that knows only how often somebody speaks (the entropy of that rate), for "
-        "ArcFace one whose embeddings know nothing, at this scale, margin and number of speakers, and for the "
-        "contrastive loss one whose embeddings are all alike: **a loss near it has learned nothing, however low it "
-        "looks**. Where weights are learned, a loss is multiplied by exp(-s)."
+        "*Chance* is the least that a model comes to that knows only how often somebody speaks (the entropy of that "
+        "rate), and of ArcFace (at this scale, margin and number of speakers) and the contrastive loss one whose "
+        "embeddings do not tell who it is: **a loss near it has learned nothing, however low it looks**. ArcFace falls "
+        "from what random embeddings have to its chance without telling anybody apart, and may be above it where it "
+        "does: below is how often it names the right speaker. Where weights are learned, a loss is multiplied by "
+        "exp(-s)."
     )
     return f"{words}\n\n{grid(head, rows)}"
 
@@ -208,11 +211,14 @@ _STATISTICS = {
     "predicted_silent": "its mean where there is none",
     "valid_speakers": "speakers of a block with an embedding",
     "speakers_right": "of these nearest to their own row",
+    "guessed_right": "the same by chance",
+    "compared_speakers": "speakers of a block whose embeddings from two blocks are compared",
 }
 
 
-def _statistics(first: Means, last: Means) -> str:
-    sides = [{**means, "deviation": diagnostics.deviation(means)} for means in (first, last)]
+def _statistics(study: Study, first: Means, last: Means) -> str:
+    guessed = {"guessed_right": 1 / speakers_of(study)} if "arcface" in last and speakers_of(study) else {}
+    sides = [{**means, **guessed, "deviation": diagnostics.deviation(means)} for means in (first, last)]
     rows = [
         [words, *(number(means[name]) for means in sides)] for name, words in _STATISTICS.items() if name in sides[1]
     ]

@@ -10,6 +10,7 @@ their middle. Legend: S samples at 16 kHz, T frames of a window, K speakers, P p
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -120,26 +121,41 @@ class OnlineDiarizer:
         self.active: Active = np.zeros((len(self.speakers), 0), bool)
         self.pending: NDArray[np.bool_] = np.zeros(0, bool)
         """Of each frame that is not final: whether a pseudo-speaker speaks there, who may be enrolled yet."""
+        self.delays: list[float] = []
+        """Of each turn that was told the seconds of sound after its end that had to be heard for it."""
+        self.took = 0.0
+        """Seconds that it took."""
 
     @torch.inference_mode()
     def push(self, samples: Samples) -> list[SampleTurn]:
         """Take in samples [S] and return turns that are decided, in samples of the stream."""
+        begun = time.perf_counter()
         self.features.push(samples)
         told: list[SampleTurn] = []
         while self.features.heard >= self._next() * self.model.config.frame:
             end = self._next()
             self._take(end - self.ahead - self.heard, end, last=False)
             waiting = np.flatnonzero(self.pending)
-            told += self._decided(int(waiting[0]) if len(waiting) else len(self.pending))
+            turns = self._decided(int(waiting[0]) if len(waiting) else len(self.pending))
+            told += self._counted(turns, end * self.model.config.frame)
+        self.took += time.perf_counter() - begun
         return told
 
     @torch.inference_mode()
     def finish(self) -> list[SampleTurn]:
         """Return the turns that are left when no sample will come."""
+        begun = time.perf_counter()
         end = -(-self.features.heard // self.model.config.frame)
         if end:
             self._take(end - self.heard, end, last=True)
-        return sorted([*self._decided(len(self.pending)), *self.turns.finish(self.features.heard)])
+        told = sorted([*self._decided(len(self.pending)), *self.turns.finish(self.features.heard)])
+        self.took += time.perf_counter() - begun
+        return self._counted(told, self.features.heard)
+
+    def _counted(self, turns: list[SampleTurn], heard: int) -> list[SampleTurn]:
+        """Return turns that are told when so many samples are heard."""
+        self.delays += [(heard - turn.end) / RATE for turn in turns]
+        return turns
 
     def again(self, most: int | None = None) -> OnlineDiarizer:
         """Return what decodes the same stream once more with the speakers of this one, merged where they are alike."""

@@ -51,12 +51,14 @@ class Diarized:
     seconds: float
     took: float
     """Seconds that it took."""
+    delays: list[float]
+    """Seconds of sound after each turn's end that had to be heard for it; none where it was decoded again."""
 
 
-def load(folder: Path, *, offline: bool | None = None) -> Loaded:
-    """Return the model in a folder of weights; `offline` has it decode again or not, whatever its recipe says.
+def load(folder: Path, **given: bool | float | None) -> Loaded:
+    """Return the model in a folder of weights; what is `given` of `Online` and not None is in place of its recipe's.
 
-    Raises AffectError where it is of another task.
+    Raises AffectError where it is of another task, and for what can't be.
     """
     config = saving.read_config(folder)
     if config["task"] != "diarization":
@@ -64,12 +66,12 @@ def load(folder: Path, *, offline: bool | None = None) -> Loaded:
     model = device.load(folder)
     assert isinstance(model, Diarizer)
     options = from_dict(Online, config["online"], "online")
-    return Loaded(model, options if offline is None else replace(options, offline=offline))
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return Loaded(model, replace(options, **changes))
 
 
-def live(loaded: Loaded, blocks: Iterable[Samples], most: int | None = None) -> Iterator[Turn]:
-    """Yield the turns of sound that comes once, in blocks [S], each when it is decided; `most` bounds the speakers."""
-    stream = OnlineDiarizer(loaded.model, loaded.options, most)
+def live(stream: OnlineDiarizer, blocks: Iterable[Samples]) -> Iterator[Turn]:
+    """Yield the turns of sound that comes once, in blocks [S], each when it is decided."""
     for block in blocks:
         yield from in_seconds(stream.push(block))
     yield from in_seconds(stream.finish())
@@ -96,6 +98,7 @@ def diarized(loaded: Loaded, path: Path, most: int | None = None, span: tuple[fl
     return Diarized(
         turns=moved, speakers=[str(speaker) for speaker in stream.speakers], embeddings=stream.embeddings(),
         seconds=stream.features.heard / RATE, took=time.perf_counter() - begun,
+        delays=[] if loaded.options.offline else stream.delays,
     )  # fmt: skip
 
 

@@ -65,9 +65,7 @@ class DiarizationReport(Task):
                 breakdown.examples(study),
             ]  # fmt: skip
         sections.append(learning.section(study, self.recipe))
-        # What was reported is of simulated conversations.
-        claimed = predicted and self.recipe.data.recordings is None
-        return [*sections, *([claims.section(study, self.recipe)] if claimed else [])]
+        return [*sections, *([claims.section(study, self.recipe)] if predicted else [])]
 
     def _generated(self, study: Study) -> str:
         data = inside(study.recipe, "data")

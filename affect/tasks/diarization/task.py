@@ -5,7 +5,7 @@ What needs a tensor library is imported where it is needed: reports and commands
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
     from torch import Tensor, nn
 
+    from affect.findings import Flag
     from affect.inference.opening import Opened
     from affect.tasks.diarization.blocks import Blocks
     from affect.tasks.diarization.corpus import DiarizationCorpus
@@ -119,6 +120,12 @@ class DiarizationTask(DiarizationReport, DiarizationCard):
         from affect.tasks.diarization.diagnostics import sums
 
         return sums(outputs, batch.targets, self.recipe.model, self.recipe.loss)
+
+    def conclusions(self, means: Mapping[str, float], share: float) -> tuple[dict[str, float], list[Flag]]:
+        """Return what losses come to by chance, and losses that are there, or a constant output."""
+        from affect.tasks.diarization import diagnostics
+
+        return diagnostics.conclusions(means, self.recipe, len(self.corpus.training), share)
 
     def evaluations(self) -> Sequence[Evaluation]:
         """Return training conversations and validation after each epoch, the tests at the end."""

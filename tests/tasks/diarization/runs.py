@@ -43,7 +43,7 @@ def rows(part: str, size: int = 3, fault: str = "") -> list[dict[str, Any]]:
     return [conversation(f"{part}_{k}", speakers, seconds, fault, 0.1 + 0.05 * k) for k in range(size)]
 
 
-def told(fault: str = "", share: float = 1.0, arcface: float | None = None) -> dict[str, float]:
+def told(fault: str = "", share: float = 1.0, arcface: float | None = None, right: float = 0.1) -> dict[str, float]:
     """Return the means of diagnostics of a step, `share` of the way from chance to what is learned."""
     rate = 0.2
     spread = 0.0 if fault == "constant" else 0.3 * share
@@ -56,14 +56,14 @@ def told(fault: str = "", share: float = 1.0, arcface: float | None = None) -> d
     }  # fmt: skip
     means |= {f"der_{100 * each:.0f}": 0.3 + abs(each - best) for each in THRESHOLDS}
     if arcface is not None:
-        means |= {"arcface": arcface, "valid_speakers": 2.0, "speakers_right": 0.1, "weight_bce": 1.0}
+        means |= {"arcface": arcface, "valid_speakers": 2.0, "speakers_right": right, "weight_bce": 1.0}
         means["weight_arcface"] = 0.1 if fault == "weights" else 0.1 * (1 + share)
     return means
 
 
 def written(
     folder: Path, fault: str = "", *, recipe: Diarization = RECIPE, seeds: int = 1, diagnosed: bool = True,
-    arcface: float | None = None, ders: tuple[float, ...] = (0.9, 0.45, 0.4), size: int = 3,
+    arcface: float | None = None, right: float = 0.1, ders: tuple[float, ...] = (0.9, 0.45, 0.4), size: int = 3,
 ) -> Study:  # fmt: skip
     """Write finished runs and return their study; `ders` are those of validation by epoch."""
     for seed in range(seeds):
@@ -79,11 +79,13 @@ def written(
         )
         facts = {"corpus": "voices@1", "fingerprint": "1", "voices": {"training": 40, "validation": 4, "test": 12}}
         (path / "environment.json").write_text(json.dumps(facts))
-        dump(path / "metrics.jsonl", events(fault, diagnosed, arcface, ders))
+        dump(path / "metrics.jsonl", events(fault, diagnosed, arcface, ders, right))
     return Study(runs=report.read(folder), name=folder.name, folder=folder)
 
 
-def events(fault: str, diagnosed: bool, arcface: float | None, ders: tuple[float, ...]) -> list[dict[str, Any]]:
+def events(
+    fault: str, diagnosed: bool, arcface: float | None, ders: tuple[float, ...], right: float
+) -> list[dict[str, Any]]:
     """Return the lines of a log, ten steps an epoch."""
     count, lines = 10 * len(ders), []
     for step in range(1, count + 1):
@@ -92,7 +94,7 @@ def events(fault: str, diagnosed: bool, arcface: float | None, ders: tuple[float
         line = {"event": "step", "step": step, "epoch": (step - 1) // 10, "loss": sum(terms.values()), "terms": terms}
         line |= {"grad_norm": 1.0 + 0.01 * (step % 7), "undefined": []}
         if diagnosed and step % 2 == 0:
-            line["diagnostics"] = told(fault, step / count, arcface)
+            line["diagnostics"] = told(fault, step / count, arcface, right)
         lines.append(line)
         if step % 10 == 0:
             scores = {"der": ders[step // 10 - 1], "jer": ders[step // 10 - 1]}

@@ -10,7 +10,16 @@ import torch
 
 from affect.metrics import chance
 from affect.tasks.diarization.config import ACTIVITY, CANDIDATES, SPEAKER, VOICES, Diarization, Loss, Model
-from affect.tasks.diarization.diagnostics import THRESHOLDS, best_threshold, chances, deviation, flags, sums
+from affect.tasks.diarization.diagnostics import (
+    THRESHOLDS,
+    best_threshold,
+    chances,
+    conclusions,
+    deviation,
+    flags,
+    random_arcface,
+    sums,
+)
 
 MODEL = Model(slots=3)
 PLAIN = Loss()
@@ -91,9 +100,36 @@ def test_arcface_beside_chance_is_of_its_scale():
         assert found["valid_speakers"] == 4
         assert found["speakers_right"] < 0.15
         recipe = Diarization(model=Model(width=64), loss=loss)
-        assert found["arcface"] == pytest.approx(chances(found, recipe, 30)["arcface"], rel=0.08)
-    found["arcface"] = chances(found, recipe, 30)["arcface"]
-    assert [flag.evidence.split()[0] for flag in flags(found, recipe, 30, "step 1")] == ["arcface"]
+        assert found["arcface"] == pytest.approx(random_arcface(recipe, 30), rel=0.08)
+        assert [flag.evidence.split()[0] for flag in flags(found, recipe, 30, "step 1")] == ["arcface"]
+
+
+@pytest.mark.parametrize(
+    ("value", "right", "flagged"), [(10.5, 0.02, True), (10.5, 0.041, True), (10.5, 0.5, False), (3.0, 0.02, False)]
+)
+def test_arcface_far_below_random_is_flagged_where_nobody_is_told_apart(value, right, flagged):
+    """`before` ends at 10.5, 66 % of what random embeddings have, and names 2 to 4 % of 48 speakers."""
+    loss = Loss(arcface=True)
+    recipe = Diarization(model=Model(width=64), loss=loss)
+    found = means(*block(60.0)) | {"arcface": value, "speakers_right": right, "valid_speakers": 1.0}
+    signs = flags(found, recipe, 48, "step 1")
+    assert [flag.kind for flag in signs] == ["a loss at chance"] * flagged
+    for flag in signs:
+        assert flag.evidence == f"arcface 10.500, chance 4.499 to 15.758; {100 * right:.1f} % right, one of 48"
+
+
+def test_chance_is_recorded_with_a_step_and_what_looks_wrong_is_told_once_it_is_news():
+    logits, targets = block()
+    found = means(torch.zeros_like(logits), targets) | {"arcface": 12.0, "speakers_right": 0.1, "valid_speakers": 1.0}
+    recipe = Diarization(loss=Loss(arcface=True))
+    for share, kinds in ((0.1, []), (0.5, ["a loss at chance", "a loss at chance", "constant output"])):
+        numbers, signs = conclusions(found | {"speakers": 3.0}, recipe, 10, share)
+        assert numbers == {
+            "chance_bce": pytest.approx(found["bce"]), "chance_arcface": chance.arcface(10, 32.0, 0.2),
+            "chance_arcface_random": random_arcface(recipe, 10), "chance_speakers_right": 0.1,
+            "chance_speakers": chance.contrastive(1.5 * recipe.train.batch, 10),
+        }  # fmt: skip
+        assert [flag.kind for flag in signs] == kinds
 
 
 def test_the_focal_loss_is_looked_at_as_probabilities():

@@ -78,6 +78,14 @@ def test_turns_are_told_within_the_latency_of_who_is_known():
             # A turn has ended when its next frame is told.
             assert when - each.end <= round((options.latency + 0.08) * RATE)
         assert when - each.start <= round((options.window + options.latency + 4) * RATE)
+    counted = stream.delays
+    assert counted == pytest.approx([(when - each.end) / RATE for each, when in told.items()], abs=1e-9)
+    last = stream.finish()
+    assert stream.delays[len(counted) :] == [(len(heard) - each.end) / RATE for each in last]
+    again = OnlineDiarizer(Oracle(), options)
+    pushed(again, [heard])
+    assert again.delays == stream.delays, "as long as it would have taken, though all came at once"
+    assert again.took > 0
 
 
 @pytest.mark.parametrize("offline", [False, True])

@@ -173,11 +173,16 @@ def test_losses_are_beside_chance_with_their_weights(tmp_path):
     text = titled(study, "How it learned").markdown
     (_, bce, arcface, contrastive) = cells(text, "loss")
     assert bce[3] == f"{chance.entropy(0.2):.3f}"
-    level = chance.arcface(40, 32.0, 0.2, LEARNED.model.width)
-    assert arcface[1:5] == ["5.000", "5.000", f"{level:.3f}", f"{500 / level:.0f} %"]
-    assert arcface[5:] == ["0.107", "0.2"]
+    level = chance.arcface(40, 32.0, 0.2)
+    random = chance.random_arcface(40, 32.0, 0.2, LEARNED.model.width)
+    assert arcface[1:6] == ["5.000", "5.000", f"{level:.3f}", f"{500 / level:.0f} %", f"{random:.3f}"]
+    assert arcface[6:] == ["0.107", "0.2"]
     level = chance.contrastive(2.5 * LEARNED.train.batch, 40)
-    assert contrastive == ["contrastive", "1.900", "0.500", f"{level:.3f}", f"{50 / level:.0f} %", "1", "1"]
+    assert contrastive == ["contrastive", "1.900", "0.500", f"{level:.3f}", f"{50 / level:.0f} %", "–", "1", "1"]
+    statistics = {line[0]: line[1:] for line in cells(text, "labels and predictions in training")}
+    assert statistics["of these nearest to their own row"] == ["0.100", "0.100"]
+    assert statistics["the same by chance"] == ["0.025", "0.025"]
+    assert statistics["speakers of a block whose embeddings from two blocks are compared"] == ["2.500", "2.500"]
     lines = cells(text, "term")
     assert [line[0] for line in lines[1:]] == ["bce (activity)", "speakers (contrastive)"]
     assert [line[4] for line in lines[1:]] == ["28 %", "72 %"], "of .213 and .550"
@@ -203,6 +208,14 @@ def test_the_learning_curve_is_beside_trivial_diarizations_and_chance(plain):
     assert drawn["oracle speech"][0] == pytest.approx(breakdown.rate("der", rows))
     for axes in (loss, contrastive):
         assert {line.get_label() for line in axes.lines} == {"loss", "chance"}
+
+
+def test_with_recordings_the_page_says_why_the_five_measures_are_not_there(tmp_path):
+    recipe = replace(RECIPE, data=replace(RECIPE.data, recordings="meetings"))
+    study = written(tmp_path / "runs", recipe=recipe)
+    (section,) = [each for each in study.task.sections(study) if each.title.startswith("SSND's reported")]
+    assert "simulated conversations alone" in section.markdown and "(meetings)" in section.markdown
+    assert "|" not in section.markdown
 
 
 def test_the_five_measures_say_what_the_run_has(tmp_path):
@@ -282,9 +295,11 @@ def test_flags_tell_the_faults(tmp_path, fault, kinds):
 
 
 def test_arcface_at_chance_is_flagged_where_it_is(tmp_path):
-    level = chance.arcface(40, 32.0, 0.2, LEARNED.model.width)
-    for name, value, count in (("at", level, 1), ("below", 0.5 * level, 0)):
-        study = written(tmp_path / name, recipe=LEARNED, arcface=value)
+    level = chance.arcface(40, 32.0, 0.2)
+    random = chance.random_arcface(40, 32.0, 0.2, LEARNED.model.width)
+    values = {"random": (random, 0.03, 1), "lower": (0.66 * random, 0.04, 1), "right": (0.66 * random, 0.3, 0)}
+    for name, (value, right, count) in (values | {"below": (0.5 * level, 0.03, 0)}).items():
+        study = written(tmp_path / name, recipe=LEARNED, arcface=value, right=right)
         signs = [flag for flag in study.task.flags(study) if flag.kind == "a loss at chance"]
         assert len(signs) == count
         assert all(flag.evidence.startswith("arcface") for flag in signs)
@@ -375,5 +390,5 @@ def test_a_table_of_experiments_has_both_ders_and_losses_beside_chance(tmp_path)
     assert head[2:6] == ["DER", "oracle speech", "report 004's DER", "silence's"]
     assert before[2] == "1.000 ± 0.000" and before[4] == before[5], "which is what silence has"
     assert ours[4] != ours[5] and ours[8:] == ["–", "–"]
-    assert before[8].startswith("9.000") and before[9] == f"{chance.arcface(40, 32.0, 0.2, 128):.3f} ± 0.000"
+    assert before[8].startswith("9.000") and before[9] == f"{chance.arcface(40, 32.0, 0.2):.3f} ± 0.000"
     assert ours[7] == f"{chance.entropy(0.2):.3f} ± 0.000"
