@@ -27,7 +27,7 @@ from affect.task import (
     evaluations_of,
 )
 from affect.tasks.talking_face.card import TalkingFaceCard
-from affect.tasks.talking_face.config import OFFSETS, SOUND, Feature, Model, Scale, Signature, TalkingFace
+from affect.tasks.talking_face.config import DELAY, LATE, OFFSET, SOUND, Feature, Model, Scale, Signature, TalkingFace
 from affect.tasks.talking_face.measures import deviations, measures_of
 from affect.tasks.talking_face.report import TalkingFaceReport
 
@@ -222,9 +222,11 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
     def evaluations(self) -> Sequence[Evaluation]:
         """Return training, validation and the test part, where there is sound and more also with late sound."""
         names = self.clips.streams if "test" in self.parts else ()
-        heard = len(names) > 1 and any(SOUND in name for name in names)
-        late = [Evaluation(name=f"test@offset={by}", part="test", condition=f"offset={by}") for by in OFFSETS]
-        return [*evaluations_of([name for name in self.parts if name not in (TRAIN, VALID)]), *(late if heard else [])]
+        kind = DELAY if self.recipe.model.media.taken else OFFSET
+        late = LATE[kind] if len(names) > 1 and any(SOUND in name for name in names) else ()
+        conditions = [f"{kind}={by}" for by in late]
+        moved = [Evaluation(name=f"test@{each}", part="test", condition=each) for each in conditions]
+        return [*evaluations_of([name for name in self.parts if name not in (TRAIN, VALID)]), *moved]
 
     def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
         """Return predictions and labels on the scores' own scales, and where the model has them deviations."""
@@ -293,6 +295,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus: features, scores with their scales, and by part clips and labels."""
         from affect.tasks.talking_face.continual import batches_of
+        from affect.tasks.talking_face.corpus import sound_rate
 
         corpus, parts, scales = self.corpus, self.parts, self.scales
         stage = self.recipe.continual
@@ -308,6 +311,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
                 for name, part in parts.items()
             },
             **({"batches": batches_of(corpus, stage)} if stage.by is not None else {}),
+            "sound_rate": sound_rate(corpus, self.features),
             "excluded": len(corpus.exclusions),
             "exclusions": dict(Counter(exclusion.reason for exclusion in corpus.exclusions).most_common()),
         }  # fmt: skip
