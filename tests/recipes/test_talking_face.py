@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from affect.experiments import definitions
+from affect.experiments import definitions, folds
 from affect.experiments.definitions import Ensemble, Search, Sequence, Suite
 from affect.recipe import field_names
+from affect.report import suites
 from affect.tables import flat
 from affect.tasks import make, read_recipe
 from affect.tasks.talking_face import films
@@ -173,6 +174,20 @@ def test_ablations_that_the_fields_given_make_equal_are_left_out(capsys, tmp_pat
     code, _, err = launch(capsys, "ablations", "--reference", "optimised")
     assert_one_line(code, err, "optimised", "did you mean", "optimized")
     assert listed == ["original", "optimized", *(f"ablation_{name}" for name in ABLATIONS if name not in gone)]
+
+
+def test_a_suite_keeps_what_its_members_are_compared_with(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    commands: dict[str, str] = {}
+    monkeypatch.setattr(folds, "run", lambda name, recipe, options, command: commands.update({name: command}))
+    own = ["--members", "optimized", "ablation_lr", "--reference", "original"]
+    code, _, err = launch(capsys, "ablations", *own, "--no-takes-back", "--train.epochs", "2")
+    assert code == 0, err
+    kept = suites.read(tmp_path / "runs")
+    assert kept == {"ablations": suites.Compared(reference="original", members=("optimized", "ablation_lr"))}
+    assert (
+        all(command.endswith(f" {name} --train.epochs 2") for name, command in commands.items()) and len(commands) == 2
+    )
 
 
 def test_pretraining_and_fine_tuning_follow_each_other(capsys, tmp_path, monkeypatch, clips_root):
