@@ -23,12 +23,15 @@ Clip = Mapping[str, Frames | None]
 _LEAST = 0.3
 """Of a corruption's strength, which is drawn up to 1: of a weak one nobody could tell which is which."""
 _LATEST = 16
-"""Frames by which sound is moved at most, of a short clip half of them: one frame throughout is no late sound."""
+"""Frames by which sound is moved at most, of a short clip half of them: by all of them it is where it was."""
 
 
 def late(frames: Frames, by: int) -> Frames:
-    """Return frames [T, W] moved by so many; the first or the last one stands in for what is not there."""
-    return frames[np.clip(np.arange(len(frames)) - by, 0, len(frames) - 1)]
+    """Return frames [T, W] moved by so many; those that leave at one end come in at the other.
+
+    One frame in place of them, or silence, would be heard by itself: models learn that, and not lateness.
+    """
+    return np.roll(frames, by, axis=0)
 
 
 def heard(clip: Clip) -> int:

@@ -62,7 +62,8 @@ class FilmClips(Clips):
     def media(self, rows: Sequence[Row], key: Key | None) -> dict[str, torch.Tensor]:
         """Return images and sound of rows; with a key they are changed as the recipe asks for.
 
-        Under the condition `delay=S` sound is S seconds late. Raises AffectError for a clip that can't be read.
+        Under the condition `delay=S` sound is S seconds late; its end comes first, since silence would be heard by
+        itself. Raises AffectError for a clip that can't be read.
         """
         clips = []
         for row in rows:
@@ -70,8 +71,7 @@ class FilmClips(Clips):
             if key is not None:
                 own = changed(row["id"], own, self.change, key)
             if (by := row.get("condition")) and own.sound is not None:
-                late = round(float(by.partition("=")[2]) * SOUND_RATE)
-                own = own._replace(sound=np.concatenate([np.zeros(late, np.float32), own.sound])[: len(own.sound)])
+                own = own._replace(sound=np.roll(own.sound, round(float(by.partition("=")[2]) * SOUND_RATE)))
             clips.append(own)
         return inputs_of(clips, self._media)
 

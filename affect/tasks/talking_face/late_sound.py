@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 HEARD = 0.1
 """By how much of its labels' deviation a score of sync (without one, some score) has to fall where sound is late."""
 _LEFT = 0.5
-"""Share of its sound that a clip must have left to count: of more of it gone, silence is measured."""
+"""Share of its sound that a clip must have in its order to count: by more it would be early."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Sweep:
 def swept(study: Study, part: str) -> Sweep | None:
     """Return how the scores of a part's clips change where their sound is late; None where none was moved.
 
-    A clip counts where at least half of its sound is left, and is held against itself as it is.
+    A clip counts where that is half of its sound at most, and is held against itself as it is.
     """
     kinds = [name.partition("=")[0] for name in study.conditions(part)]
     kind = next((kind for kind in (DELAY, OFFSET) if kind in kinds), None)
@@ -92,8 +92,8 @@ def section(study: Study, part: str) -> list[Section]:
     ]
     rows.append(["clips", f"{study.size(part):,}", *(f"{count:,}" for count in sweep.clips.values())])
     words = (
-        f"Mean prediction ({part}), and by how much it changes where sound is late, over the clips that have half of "
-        "their sound left. A score of sync should fall, one of sound alone should not."
+        f"Mean prediction ({part}), and by how much it changes where sound is late, over the clips of which that is "
+        "half at most. A score of sync should fall, one of sound alone should not."
     )
     drawn = Plot(name="late_sound", caption="Change of the mean prediction with late sound", draw=partial(_draw, sweep))
     return [Section(title="Late sound", markdown=f"{words}\n\n{grid(head, rows)}", plots=[drawn])]
@@ -118,7 +118,7 @@ def flags(study: Study, part: str, deviations: Mapping[str, float], synced: Sequ
         name = max(judged, key=falls.__getitem__)
         fell, by = falls[name]
         words = f"late sound lowers {name} by {max(0.0, fell):.2f} of its labels' deviation at most ({sweep.named(by)})"
-        advice = "it does not compare sound and picture: more transformer blocks, pretraining (pretrained)"
+        advice = "it does not compare sound and picture: more clips whose sound alone is late, and rated so"
         yield Flag("deaf to late sound", part, words, advice)
 
 
