@@ -218,7 +218,8 @@ def ablations() -> Suite:
         members=(
             "v3", "ablation_batch", "ablation_prosody", "ablation_layers", "ablation_dropout", "ablation_decay",
             "ablation_patience", "ablation_weighted", "ablation_pooling",
-        )
+        ),
+        reference="v3",
     )  # fmt: skip
 
 

@@ -173,7 +173,8 @@ def ablations() -> Suite:
             "before", "improved", "ablation_loss_weight", "ablation_queries", "ablation_focal", "ablation_lr",
             "ablation_batch", "ablation_clipping", "ablation_margin", "ablation_scale", "ablation_mask_prob",
             "lower_arcface", "other_focal", "other_schedule", "ours",
-        )
+        ),
+        reference="before",
     )  # fmt: skip
 
 

@@ -505,6 +505,14 @@ def run_that_is_reported(folder: Path) -> Target:
 
 
 @target
+def suites_json(folder: Path) -> Target:
+    from affect.report import suites
+
+    suites.keep(folder, "ablations", suites.Compared(reference="a", members=("a", "b")))
+    return Target(lambda: suites.read(folder), (folder / suites.FILE,))
+
+
+@target
 def reported_json(folder: Path) -> Target:
     from affect.report.reported import read
 

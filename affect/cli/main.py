@@ -30,12 +30,12 @@ from affect.cli.arguments import (
 )  # fmt: skip
 from affect.cli.terminal import first, guarded, show_log
 from affect.errors import AffectError, nearest
-from affect.experiments.definitions import Ensemble, Search, Suite, resolve
+from affect.experiments.definitions import Ensemble, Search, Suite, Workflow, resolve
 from affect.experiments.definitions import Sequence as Stages
 from affect.extraction import Extraction
 from affect.options import Options
 from affect.process import launched_as
-from affect.recipe import Recipe
+from affect.recipe import Recipe, field_names
 
 
 def launch(experiments: Mapping[str, Experiment], arguments: Sequence[str] | None = None) -> None:
@@ -99,7 +99,7 @@ class _Call:
         about = f"{self.about}\n\nEvery other --field goes to {goes_to}, whose --help lists them."
         return parse_workflow(self.name, made, self.given, description=about)
 
-    def recipe(self, name: str, fields: list[str], of: Search | Ensemble | Suite | Stages) -> Recipe:
+    def recipe(self, name: str, fields: list[str], of: Workflow) -> Recipe:
         """Return the recipe of another experiment of the file, which a workflow runs, with its overrides."""
         return parse(name, recipe_of(name, self.experiments), fields, also=own_fields(of))[0]
 
@@ -160,24 +160,27 @@ def _ensemble(call: _Call, made: Ensemble) -> None:
         print(f"{ensembles.table(top)}\n\nreport: {top / 'report.md'}")
 
 
-def _several(call: _Call, made: Suite | Stages, field: str) -> tuple[dict[str, Recipe], Options, dict[str, str]]:
-    """Return the recipes of the experiments that `field` of a suite or sequence names, and each one's own command."""
+def _several(call: _Call, made: W, field: str) -> tuple[W, dict[str, Recipe], Options, dict[str, str]]:
+    """Return a suite or sequence, the recipes of the experiments that `field` names, and each one's own command."""
     parsed, options, rest = call.workflow(made, f"all {field} ({', '.join(getattr(made, field))})")
     # All of them before the first has run: a mistake is known now.
     recipes = {name: call.recipe(name, rest, parsed) for name in getattr(parsed, field)}
     show_log()
-    return recipes, options, {name: shlex.join([*call.script, name, *without(call.given, field)]) for name in recipes}
+    given = without(call.given, *field_names(type(made)))
+    return parsed, recipes, options, {name: shlex.join([*call.script, name, *given]) for name in recipes}
 
 
 def _suite(call: _Call, made: Suite) -> None:
-    recipes, options, commands = _several(call, made, "members")
+    suite, recipes, options, commands = _several(call, made, "members")
+    if suite.reference is not None:
+        named(suite.reference, call.experiments)
     from affect.experiments import several
 
     recipes = several.distinct(recipes)
     if options.dry_run:
         print(several.dry_run(recipes, options))
         return
-    page, failed = several.run_suite(recipes, options, commands)
+    page, failed = several.run_suite(call.name, suite, recipes, options, commands)
     if first() and page is not None:
         print(f"{page.read_text(encoding='utf-8')}\ncomparison: {page}")
     if failed:
@@ -185,7 +188,7 @@ def _suite(call: _Call, made: Suite) -> None:
 
 
 def _sequence(call: _Call, made: Stages) -> None:
-    recipes, options, commands = _several(call, made, "stages")
+    _, recipes, options, commands = _several(call, made, "stages")
     from affect.experiments import several
 
     if options.dry_run:

@@ -79,10 +79,16 @@ class Suite:
 
     members: tuple[str, ...]
     """Experiments of this file; every other --field of the command line goes to all of them."""
+    reference: str | None = None
+    """The experiment of this file that comparison.md compares the members with, in a table that says which help."""
+    takes_back: bool = False
+    """Each member takes a change of the reference back: where it is worse than that, the change helps."""
 
     def __post_init__(self) -> None:
         hold(self)
         _check_several("members", self.members)
+        named = self.reference is not None or not self.takes_back
+        require(named, "takes_back", "be left out without reference", self.takes_back)
 
 
 @dataclass(frozen=True, kw_only=True)

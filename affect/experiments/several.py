@@ -10,8 +10,11 @@ from pathlib import Path
 from affect import report
 from affect.errors import AffectError
 from affect.experiments import folds
+from affect.experiments.definitions import Suite
 from affect.options import Options
 from affect.recipe import Recipe
+from affect.report import suites
+from affect.report.suites import Compared
 from affect.training import run_dir, signals
 
 _LOG = logging.getLogger("affect")
@@ -35,18 +38,23 @@ def distinct(members: Mapping[str, Recipe]) -> dict[str, Recipe]:
 
 @signals.stoppable
 def run_suite(
-    members: Mapping[str, Recipe], options: Options, commands: Mapping[str, str]
+    name: str, suite: Suite, members: Mapping[str, Recipe], options: Options, commands: Mapping[str, str]
 ) -> tuple[Path | None, dict[str, str]]:
     """Run the members, of which one may fail; return the page that compares all and why members failed, by name."""
     failed: dict[str, str] = {}
-    for number, (name, recipe) in enumerate(members.items(), start=1):
-        _LOG.info("%s (%d of %d)", name, number, len(members))
-        try:
-            folds.run(name, recipe, options, commands[name])
-        except AffectError as error:
-            failed[name] = f"{name}: {error}"
-            _LOG.warning("%s; the other experiments go on", failed[name])
     engine = folds.join(next(iter(members.values())))
+    if suite.reference is not None:
+        folders = [run_dir.experiment_folder(options.runs, each, options.name).name for each in members]
+        reference = run_dir.experiment_folder(options.runs, suite.reference, options.name).name
+        compared = Compared(reference=reference, members=tuple(folders), takes_back=suite.takes_back)
+        engine.on_main(lambda: suites.keep(options.runs, name, compared))
+    for number, (member, recipe) in enumerate(members.items(), start=1):
+        _LOG.info("%s (%d of %d)", member, number, len(members))
+        try:
+            folds.run(member, recipe, options, commands[member])
+        except AffectError as error:
+            failed[member] = f"{member}: {error}"
+            _LOG.warning("%s; the other experiments go on", failed[member])
     return (engine.on_main(lambda: report.compare_all(options.runs)) if options.report else None), failed
 
 

@@ -7,16 +7,18 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from affect.errors import AffectError, first_few
 from affect.recipe import FREE
-from affect.report import reported
+from affect.report import reported, suites
 from affect.report.compare import Comparison, compare
 from affect.report.experiment import experiments_in, load, replace_file
 from affect.report.runs import VALID
-from affect.report.significance import GROUPS, PAIRS
+from affect.report.significance import GROUPS, PAIRS, Judgement
 from affect.report.study import Study, called, identities
+from affect.report.suites import Compared
 from affect.report.systems import spread
 from affect.tables import NONE, escaped, filled, flat, grid, inside, signed, text, with_deviation
 from affect.task import Measure
@@ -60,6 +62,10 @@ def page(folder: Path) -> str:
             finished.append(study)
         else:
             left.append(f"{study.name} (no run is finished)")
+    try:
+        compared = suites.read(folder)
+    except AffectError as error:
+        compared, left = {}, [*left, f"{suites.FILE} ({error})"]
     parts = ["# Experiments so far"]
     groups = _groups(sorted(finished, key=lambda study: (_time(study), study.name)))
     for (data, measures), studies in groups.items():
@@ -68,6 +74,7 @@ def page(folder: Path) -> str:
             f"## {escaped(title)}" if data or len(groups) > 1 else "",
             table(studies),
             gains(studies),
+            *(effects(name, suite, studies) for name, suite in compared.items()),
             preferred(studies),
         ]
     parts.append(_LEGEND if finished else "No experiment has a finished run yet.")
@@ -121,19 +128,44 @@ def gains(studies: Sequence[Study]) -> str:
     names = list(dict.fromkeys(name for study in others for name in (*study.evaluations, *study.summaries)))
     rows = []
     for study in others:
-        comparison = _compared(study, base)
-        nothing = ["nothing in common", *[NONE] * (len(names) - 1)]
-        rows.append([study.name, *([_gain(comparison, name, study.main) for name in names] if comparison else nothing)])
+        rows.append([study.name, *_gains(study, base, names, _judged)])
     return grid(*filled([f"against {BASELINE}", *names], rows), left=True)
 
 
-def _gain(comparison: Comparison, name: str, main: Measure | None) -> str:
-    difference = comparison.of(name, main)
-    if difference is None or math.isnan(difference.estimate.value):
-        return NONE
-    judged = difference.judged
-    word = judged.said() if judged.strength == "really" else judged.strength
-    return f"{difference.estimate.shown(signed)}: {word}"
+def effects(name: str, suite: Compared, studies: Sequence[Study]) -> str:
+    """Return what each member of a suite changes, in a line: it helps, hurts, or nobody can tell; "" without any."""
+    base = next((study for study in studies if study.name == suite.reference), None)
+    others = [study for study in studies if study.name in suite.members and study is not base]
+    if base is None or not others:
+        return ""
+    names = list(dict.fromkeys(part for study in others for part in (*study.evaluations, *study.summaries)))
+    say = partial(_effect, takes_back=suite.takes_back)
+    rows = [[study.name, *_gains(study, base, names, say)] for study in others]
+    what = "what a line takes back of it" if suite.takes_back else "what a line changes of it"
+    told = f"{escaped(name)}: each experiment less {escaped(base.name)}, and whether {what} helps or hurts."
+    return f"{told}\n\n{grid(*filled([f'against {base.name}', *names], rows), left=True)}"
+
+
+def _gains(study: Study, base: Study, names: Sequence[str], say: Callable[[Judgement], str]) -> list[str]:
+    """Return the differences of an experiment to another one on each evaluation, and what they are called."""
+    comparison = _compared(study, base)
+    if comparison is None:
+        return ["nothing in common", *[NONE] * (len(names) - 1)]
+    differences = (comparison.of(name, study.main) for name in names)
+    return [
+        NONE if one is None or math.isnan(one.estimate.value) else f"{one.estimate.shown(signed)}: {say(one.judged)}"
+        for one in differences
+    ]
+
+
+def _judged(judged: Judgement) -> str:
+    return judged.said() if judged.strength == "really" else judged.strength
+
+
+def _effect(judged: Judgement, takes_back: bool) -> str:
+    """Return whether a change helps, where it is what a better experiment has or what a worse one takes back."""
+    doubt = {"really": "", "one seed": ", one seed", "not confirmed": ", not confirmed"}.get(judged.strength)
+    return judged.strength if doubt is None else f"{'hurts' if judged.better == takes_back else 'helps'}{doubt}"
 
 
 def preferred(studies: Sequence[Study]) -> str:

@@ -108,7 +108,8 @@ def test_an_ablation_is_v3_with_one_setting_of_v2():
         changed |= one
     rates = {key: v3[key] for key in (("optim", "lr"), ("optim", "encoder_lr"))}
     assert v3 | changed == v2 | rates
-    assert experiments()["ablations"]().members == ("v3", *ABLATIONS)
+    suite = experiments()["ablations"]()
+    assert suite.members == ("v3", *ABLATIONS) and (suite.reference, suite.takes_back) == ("v3", False)
 
 
 def flat(recipe) -> dict:

@@ -147,6 +147,7 @@ def test_a_further_idea_is_of_the_improved_model(name):
 def test_workflows_name_experiments_that_are_there():
     suite, search = experiments()["ablations"](), experiments()["search"]()
     assert isinstance(suite, Suite) and isinstance(search, Search)
+    assert (suite.reference, suite.takes_back) == ("before", False)
     alone = [f"ablation_{name}" for name in ABLATIONS]
     assert list(suite.members) == ["before", "improved", *alone, *FURTHER, "ours"]
     found = definitions.resolve(search, experiments()[search.of]())

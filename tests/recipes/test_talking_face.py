@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from affect.experiments import definitions
+from affect.experiments import definitions, folds
 from affect.experiments.definitions import Ensemble, Search, Sequence, Suite
 from affect.recipe import field_names
+from affect.report import suites
 from affect.tables import flat
 from affect.tasks import make, read_recipe
-from affect.tasks.talking_face.config import TalkingFace
+from affect.tasks.talking_face import films
+from affect.tasks.talking_face.config import Augment, TalkingFace
+from affect.tasks.talking_face.films import changed
 from tests import launching
 from tests.launching import assert_one_line
 
@@ -21,9 +25,9 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "talking_face.py"
 OWN = [
     "data.corpus", "data.root", "data.table", "data.decimal", "data.clip", "data.groups", "data.pattern",
     "data.frames_of",
-    "data.videos", "data.boxes", "data.name", "data.features", "data.scores", "data.scale", "data.split", "data.folds",
-    "data.fold", "data.train_all", "data.clips", "data.frames", "data.generated_widths", "data.clip_seconds",
-    "data.noise", "data.generator_seed",
+    "data.videos", "data.boxes", "data.name", "data.features", "data.scores", "data.sync", "data.scale", "data.split",
+    "data.folds", "data.fold", "data.train_all", "data.clips", "data.frames", "data.generated_widths",
+    "data.clip_seconds", "data.noise", "data.generator_seed",
     "model.encoder_dim", "model.encoder_layers", "model.residual", "model.norm", "model.layers", "model.heads",
     "model.head_width", "model.hidden", "model.encoder_hidden", "model.fused",
     "model.temporal_attention", "model.pooling", "model.dropout", "model.modality_dropout", "model.alignment",
@@ -124,7 +128,8 @@ def test_workflows_name_experiments_that_are_there():
     # What dropout draws of a clip and of the same made worse differs by more than the two do.
     assert experiments()["pretrain"]().model.dropout == 0
     assert isinstance(made["ensemble"], Ensemble) and isinstance(made["search"], Search)
-    assert list(made["ablations"].members) == ["optimized", *(f"ablation_{name}" for name in ABLATIONS)]
+    assert list(made["ablations"].members) == ["original", "optimized", *(f"ablation_{name}" for name in ABLATIONS)]
+    assert (made["ablations"].reference, made["ablations"].takes_back) == ("optimized", True)
     assert {*made["ensemble"].members, *made["pretrained"].stages, *made["continual"].stages} <= {*SYSTEMS}
     found = definitions.resolve(made["search"], experiments()[made["search"].of]())
     assert {one.name for one in found} == {"train.batch", "model.encoder_dim", "model.dropout", "optim.lr"}
@@ -142,26 +147,21 @@ def test_two_steps_on_the_generated_corpus(capsys, tmp_path, monkeypatch, clips_
     assert (folder / "predictions-test.jsonl").exists()
 
 
-def test_two_steps_on_clips_that_it_sees_and_hears(capsys, tmp_path, monkeypatch):
+def test_two_steps_on_clips_that_it_sees_and_hears_changed_in_every_way(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small = [
-        "--data.clips",
-        "14",
-        "--data.clip-seconds",
-        "0.3",
-        "0.5",
-        "--train.batch",
-        "4",
-        "--train.steps",
-        "2",
-        "--train.costs",
-        "linear",
-    ]
-    code, _, err = launch(capsys, "end_to_end_demo", *small, "--train.trackers", "--no-report")
+    small = "--data.clips 14 --data.clip-seconds 0.3 0.5 --train.batch 4 --train.steps 2 --train.costs linear"
+    change = "--augment.gain 6 --augment.noise 20 40 --augment.speed .05 --augment.crop .1 --augment.flip"
+    given = [*small.split(), *change.split(), "--augment.drop", ".1", "--train.trackers", "--no-report"]
+    made: list[tuple[str, Augment]] = []
+    monkeypatch.setattr(films, "changed", lambda *args: made.append((args[0], args[2])) or changed(*args))
+    code, _, err = launch(capsys, "end_to_end_demo", *given)
     assert code == 0, err
+    asked = Augment(gain=6.0, noise=(20.0, 40.0), speed=0.05, crop=0.1, flip=True, drop=0.1)
+    assert len({id for id, _ in made}) > 4 and {own == asked for _, own in made} == {True}
     folder = tmp_path / "runs" / "end_to_end_demo" / "seed0" / "fold1"
-    end = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    assert {"test", "test@offset=2", "test@offset=16"} <= end["scores"].keys()
+    *steps, end = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
+    assert sum(line["event"] == "step" and math.isfinite(line["loss"]) for line in steps) == 2
+    assert {"test", "test@delay=0.04", "test@delay=0.64"} <= end["scores"].keys()
 
 
 def test_ablations_that_the_fields_given_make_equal_are_left_out(capsys, tmp_path, monkeypatch):
@@ -171,7 +171,23 @@ def test_ablations_that_the_fields_given_make_equal_are_left_out(capsys, tmp_pat
     assert code == 0 and "ablation_encoder_dim is optimized, ablation_precision is optimized" in err
     listed = [line.split(":")[0] for line in said.splitlines()]
     gone = {"encoder_dim", "precision"}
-    assert listed == ["optimized", *(f"ablation_{name}" for name in ABLATIONS if name not in gone)]
+    code, _, err = launch(capsys, "ablations", "--reference", "optimised")
+    assert_one_line(code, err, "optimised", "did you mean", "optimized")
+    assert listed == ["original", "optimized", *(f"ablation_{name}" for name in ABLATIONS if name not in gone)]
+
+
+def test_a_suite_keeps_what_its_members_are_compared_with(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    commands: dict[str, str] = {}
+    monkeypatch.setattr(folds, "run", lambda name, recipe, options, command: commands.update({name: command}))
+    own = ["--members", "optimized", "ablation_lr", "--reference", "original"]
+    code, _, err = launch(capsys, "ablations", *own, "--no-takes-back", "--train.epochs", "2")
+    assert code == 0, err
+    kept = suites.read(tmp_path / "runs")
+    assert kept == {"ablations": suites.Compared(reference="original", members=("optimized", "ablation_lr"))}
+    assert (
+        all(command.endswith(f" {name} --train.epochs 2") for name, command in commands.items()) and len(commands) == 2
+    )
 
 
 def test_pretraining_and_fine_tuning_follow_each_other(capsys, tmp_path, monkeypatch, clips_root):

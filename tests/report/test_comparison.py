@@ -11,7 +11,8 @@ import pytest
 from affect import report
 from affect.cli import commands
 from affect.errors import AffectError
-from affect.report import comparison
+from affect.report import comparison, suites
+from affect.report.suites import Compared
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -71,6 +72,37 @@ def test_the_same_runs_give_the_same_bytes(three: Path, tmp_path: Path) -> None:
     shutil.copytree(three, tmp_path / "moved", symlinks=True)
     comparison.write(tmp_path / "moved")
     assert (tmp_path / "moved" / "comparison.md").read_bytes() == first
+
+
+def test_a_suite_says_which_changes_of_its_reference_help(three: Path, write_run) -> None:
+    for fold in (1, 2, 3):
+        write_run(three / "same", fold, {"valence": 0.5 + 0.02 * fold, "arousal": 0.6}, size=60, epochs=1, seed=1)
+    assert "| against b" not in comparison.page(three)
+    members = ("b", "a", "c", "same", "gone")
+    suites.keep(three, "changes", Compared(reference="b", members=members))
+    suites.keep(three, "another", Compared(reference="gone", members=("a", "gone")))
+    text = comparison.page(three)
+    assert "changes: each experiment less b, and whether what a line changes of it helps or hurts." in text
+    assert "another: " not in text
+    rows = cells(text[text.index("changes: ") :])
+    assert list(rows)[2:] == ["a", "c", "same"]
+    assert rows["against b"] == ["test", "valid"]
+    assert re.fullmatch(r"\+0\.(099|100) \[\+0\.0\d\d, \+0\.1\d\d\]: helps, one seed", rows["a"][0])
+    assert re.fullmatch(r"-0\.0(49|50) \[-.*\]: hurts, one seed", rows["c"][0])
+    assert rows["same"][0].endswith(": within noise")
+    suites.keep(three, "changes", Compared(reference="b", members=members, takes_back=True))
+    text = comparison.page(three)
+    rows = cells(text[text.index("changes: ") :])
+    assert "whether what a line takes back of it helps or hurts" in text
+    assert [rows[name][0].split(": ")[1] for name in ("a", "c", "same")] == [
+        "hurts, one seed", "helps, one seed", "within noise",
+    ]  # fmt: skip
+    for name, value in (("b", 0.5), ("a", 0.6)):
+        for fold in (1, 2, 3):
+            write_run(three / name, fold, {"valence": value, "arousal": value}, size=60, epochs=1, seed=1)
+    assert cells(comparison.page(three))["a"][0].endswith(": hurts")
+    (three / suites.FILE).write_text('{"changes": {"reference": 3}}')
+    assert "Left out: suites.json (" in comparison.page(three)
 
 
 def test_a_report_brings_it_up_to_date(three: Path) -> None:

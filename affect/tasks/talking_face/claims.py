@@ -17,13 +17,21 @@ from affect.task import VALID
 if TYPE_CHECKING:
     from affect.report.study import Study
 
+TITLE = "Claims of the optimized system"
+BEFORE, AFTER = "original", "optimized"
+"""The experiments of report 003's two systems."""
 ERROR, FIT, RANKS, CROSS = "mse", "r2", "srcc", "srcc_cross_modal_score"
 """Measures that are claimed about."""
 
 
 def section(study: Study) -> list[Section]:
-    """Return the table of claims; nothing where the report is not against another experiment of the task."""
+    """Return the table of claims; of `optimized` how to get it, where it is not against another one of the task."""
     other = study.other
+    if other is None and study.finished and study.recipe.get("experiment") == AFTER:
+        there = (study.folder.parent / BEFORE).is_dir()
+        first = "" if there else f"train `{BEFORE}` on the same data, then "
+        words = f"For these beside what is measured: {first}`affect report {study.folder} --against {BEFORE}`."
+        return [Section(title=TITLE, markdown=words)]
     if other is None or not study.finished or not other.finished or not inside(other.recipe, "loss"):
         return []
     sections = ("data", "model", "loss", "augment", "optim", "train")
@@ -47,11 +55,11 @@ def section(study: Study) -> list[Section]:
     ]
     precisions = [str(inside(each.recipe, "train").get("precision") or "float32") for each in (other, study)]
     words = (
-        f"Means over runs, on {', '.join(tests)}; the claims are of `optimized` against `original`. Precision: "
+        f"Means over runs, on {', '.join(tests)}; the claims are of `{AFTER}` against `{BEFORE}`. Precision: "
         f"{precisions[0]}, here {precisions[1]}. {_epochs(study, other)}"
     )
     table = grid(["what", "claimed", other.name, "here", "change"], rows)
-    return [Section(title="Claims of the optimized system", markdown=f"{words.strip()}\n\n{table}")]
+    return [Section(title=TITLE, markdown=f"{words.strip()}\n\n{table}")]
 
 
 def _changed(before: float, after: float) -> list[str]:

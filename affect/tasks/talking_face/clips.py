@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from affect.data import augment
 from affect.data.store import Store
 from affect.task import Batch, Key, Row
-from affect.tasks.talking_face.config import FRAMES, WORSE, Augment, Feature
-from affect.tasks.talking_face.corruptions import Frames, corrupted, offset
+from affect.tasks.talking_face.config import FRAMES, SOUND, WORSE, Augment, Feature
+from affect.tasks.talking_face.corruptions import Frames, corrupted, heard, offset
 
 
 class Clips:
@@ -56,12 +56,14 @@ class Clips:
     def batch(self, rows: Sequence[Row], key: Key | None) -> Batch:
         """Return rows as a micro-batch; with a key they are changed as the recipe asks for.
 
-        Under the condition `offset=N` sound is so many frames late.
+        Under a condition of late sound rows say which share of it is `left`, 0 of a clip without.
         """
         ids = tuple(row["id"] for row in rows)
         clips = [{name: self.frames(row["row"], name) for name, _ in self.features} for row in rows]
+        left: list[float] = []
         if by := rows[0].get("condition"):
-            clips = [offset(clip, int(by.partition("=")[2])) for clip in clips]
+            moved = [self.late(row, clip, float(by.partition("=")[2])) for row, clip in zip(rows, clips, strict=True)]
+            clips, left = [clip for clip, _ in moved], [share for _, share in moved]
         labels = [np.array([row[score] for score in self.scores], np.float32) for row in rows]
         if key is not None and self.change.mixup:
             for k, id in enumerate(ids):
@@ -75,7 +77,16 @@ class Clips:
         columns = torch.from_numpy(np.stack(labels, axis=1))
         targets = dict(zip(self.scores, columns, strict=True))
         targets["present"] = torch.stack([inputs[name + FRAMES] > 0 for name in self.streams], dim=1).float()
-        return Batch(ids=ids, inputs=inputs, targets=targets, rows=[self._said(row) for row in rows])
+        about = [self._said(row) for row in rows]
+        for k, share in enumerate(left):
+            sound = any(inputs[name + FRAMES][k] > 0 for name in self.streams if SOUND in name)
+            about[k]["left"] = max(0.0, share) * sound
+        return Batch(ids=ids, inputs=inputs, targets=targets, rows=about)
+
+    def late(self, row: Row, clip: Mapping[str, Frames | None], by: float) -> tuple[dict[str, Frames | None], float]:
+        """Return the features of a row with sound `by` frames late, and which share of the sound is left."""
+        share = min(1.0, by / max(1, heard(clip)))
+        return offset(clip, share), 1 - share
 
     def _padded(self, clips: Sequence[Mapping[str, Frames | None]]) -> dict[str, torch.Tensor]:
         inputs: dict[str, torch.Tensor] = {}

@@ -35,8 +35,11 @@ WORSE, MARGIN = "worse_", "margin"
 """Before a feature's name: the same of the clip made worse; and by how much the clip is better than that."""
 SOUND = "audio"
 """What the name of a feature of sound has in it."""
-OFFSETS = (2, 4, 8, 16)
-"""Frames by which sound is late in the evaluations that ask whether scores fall."""
+OFFSET, DELAY = "offset", "delay"
+"""Kinds of condition: sound so many of its frames late, and so many seconds."""
+LATE: dict[str, tuple[float, ...]] = {OFFSET: (2, 4, 8, 16), DELAY: (0.04, 0.08, 0.16, 0.32, 0.64)}
+"""How late sound is in the evaluations that ask whether scores fall: of features, whose seconds nobody tells, in
+frames; of clips in seconds."""
 
 Feature = tuple[str, int]
 """(name, numbers a frame)."""
@@ -86,6 +89,8 @@ class Data:
     """Features that are read, NAME or NAME=WIDTH, which has to be its numbers a frame; all where none are named."""
     scores: tuple[str, ...] = SCORES
     """Scores that are predicted."""
+    sync: str | None = None
+    """The score of lip sync, which late sound has to lower; those with sync in their names when not given."""
     scale: tuple[float, float] | tuple[str, ...] | None = None
     """LOW HIGH of every score, or NAME=LOW,HIGH of each that is named; of others as their training labels have it."""
     split: str = "auto"
@@ -138,6 +143,7 @@ class Data:
         for name, given in (("features", [*self.widths]), ("scores", self.scores)):
             require(len(set(given)) == len(getattr(self, name)), f"data.{name}", "name each once", getattr(self, name))
         require(bool(self.scores), "data.scores", "name one at least", self.scores)
+        require(self.sync in (None, *self.scores), "data.sync", "be one of data.scores", self.sync)
         sound = all(width is None or width > 0 for width in self.widths.values())
         require(sound, "data.features", "be NAME or NAME=WIDTH", self.features)
         named = sum(isinstance(part, str) for part in self.scale or ())
@@ -155,6 +161,11 @@ class Data:
         """The width that each named feature has to have, None where any will do."""
         pairs = (text.partition("=") for text in self.features)
         return {name: None if not equals else int(width) if width.isdecimal() else 0 for name, equals, width in pairs}
+
+    @property
+    def synced(self) -> tuple[str, ...]:
+        """The scores of lip sync: the one that is given, else those whose names have sync in them."""
+        return (self.sync,) if self.sync else tuple(name for name in self.scores if "sync" in name.lower())
 
     @property
     def scales(self) -> dict[str, tuple[float, float]]:
@@ -396,14 +407,12 @@ NEEDS: tuple[Need, ...] = (
     ("be left out without data.videos", lambda r: r.data.videos or r.data.generated, ("data.boxes",)),
     ("be left out without model.media.audio", lambda r: r.model.media.audio, ("augment.gain", "augment.noise")),
     ("be left out without model.media.video", lambda r: r.model.media.video,
-     ("augment.crop", "augment.flip", "augment.drop", "model.media.side", "model.media.faces", "model.media.fit")),
-    # Beside features of frames it says how late late sound is.
-    ("be left out without model.media.video", lambda r: r.model.media.video or r.model.media.features,
-     ("model.media.rate",)),
+     ("augment.crop", "augment.flip", "augment.drop", "model.media.rate", "model.media.side", "model.media.faces",
+      "model.media.fit")),
     ("be left out with model.media.faces, which are squares", lambda r: not r.model.media.faces, ("model.media.fit",)),
     ("be left out without model.media.faces", lambda r: r.model.media.faces, ("model.media.margin",)),
     ("be left out without model.media, which takes clips", lambda r: r.model.media.taken,
-     ("augment.speed", "data.videos", "model.media.rate", "model.media.seconds", "model.media.features")),
+     ("augment.speed", "data.videos", "model.media.seconds", "model.media.features")),
     ("be left out unless model.media.video is owner/model", lambda r: "/" in (r.model.media.video or ""),
      ("model.media.video_revision",)),
     ("be left out unless model.media.audio is owner/model", lambda r: "/" in (r.model.media.audio or ""),

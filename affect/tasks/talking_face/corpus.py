@@ -12,8 +12,9 @@ from datasets import DatasetDict, concatenate_datasets
 from affect.data import corpora, score_corpus
 from affect.data.score_corpus import ScoreCorpus, Way
 from affect.errors import AffectError
-from affect.tasks.talking_face.config import Continual, Data, Feature
+from affect.tasks.talking_face.config import SOUND, Continual, Data, Feature
 from affect.tasks.talking_face.continual import arrived, batches_of
+from affect.tasks.talking_face.media import FRAMES_A_SECOND
 
 _LOG = logging.getLogger("affect")
 
@@ -73,3 +74,10 @@ def made_of(corpus: ScoreCorpus, features: Sequence[Feature]) -> tuple[tuple[str
     """Return the manifest, as JSON, of each of the features that `recipes/extract_features.py` made."""
     manifests = corpus.schema.get("made_by", {})
     return tuple((name, json.dumps(manifests[name], sort_keys=True)) for name, _ in features if name in manifests)
+
+
+def sound_rate(corpus: ScoreCorpus, features: Sequence[Feature]) -> float | None:
+    """Return how many frames a second features of sound have; None where nobody says what made them."""
+    manifests = corpus.schema.get("made_by", {})
+    made = [manifests.get(name, {}).get("modality") == "audio" for name, _ in features if SOUND in name]
+    return FRAMES_A_SECOND if made and all(made) else None

@@ -23,17 +23,25 @@ Clip = Mapping[str, Frames | None]
 _LEAST = 0.3
 """Of a corruption's strength, which is drawn up to 1: of a weak one nobody could tell which is which."""
 _LATEST = 16
-"""Frames by which sound is moved at most."""
+"""Frames by which sound is moved at most, of a short clip half of them: by all of them it is where it was."""
 
 
 def late(frames: Frames, by: int) -> Frames:
-    """Return frames [T, W] moved by so many; the first or the last one stands in for what is not there."""
-    return frames[np.clip(np.arange(len(frames)) - by, 0, len(frames) - 1)]
+    """Return frames [T, W] moved by so many; those that leave at one end come in at the other.
+
+    One frame in place of them, or silence, would be heard by itself: models learn that, and not lateness.
+    """
+    return np.roll(frames, by, axis=0)
 
 
-def offset(clip: Clip, by: int) -> dict[str, Frames | None]:
-    """Return a clip whose features of sound are `by` frames late."""
-    return {n: late(f, by) if f is not None and SOUND in n else f for n, f in clip.items()}
+def heard(clip: Clip) -> int:
+    """Return how many frames the feature of sound has that has the most, 0 without sound."""
+    return max((len(frames) for name, frames in clip.items() if SOUND in name and frames is not None), default=0)
+
+
+def offset(clip: Clip, share: float) -> dict[str, Frames | None]:
+    """Return a clip whose features of sound are late by a share of its time, whatever their frame rates."""
+    return {n: late(f, round(share * len(f))) if f is not None and SOUND in n else f for n, f in clip.items()}
 
 
 def frozen(frames: Frames, strength: float, random: Generator) -> Frames:
@@ -70,10 +78,11 @@ def corrupted(id: str, clip: Clip, key: Key) -> dict[str, Frames | None]:
     if not there:
         return dict(clip)
     strength = float(random.uniform(_LEAST, 1))
-    heard = any(SOUND in name for name in there) and len(there) > 1
-    kind = int(random.integers(len(_OF_FRAMES) + heard))
+    sound = heard(clip)
+    kind = int(random.integers(len(_OF_FRAMES) + (sound > 0 and len(there) > 1)))
     if kind == len(_OF_FRAMES):
-        return offset(clip, int(random.choice([-1, 1])) * max(1, round(_LATEST * strength)))
+        by = min(max(1, round(_LATEST * strength)), max(1, sound // 2))
+        return offset(clip, int(random.choice([-1, 1])) * by / sound)
     name = there[int(random.integers(len(there)))]
     frames = clip[name]
     assert frames is not None

@@ -6,7 +6,7 @@ Legend: B clips, T images, S pixels of a side, N samples.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from affect.task import Key, Row
 from affect.tasks.talking_face import functionals
 from affect.tasks.talking_face.clips import Clips, side_by_side
 from affect.tasks.talking_face.config import FRAMES, Augment
-from affect.tasks.talking_face.corruptions import held
+from affect.tasks.talking_face.corruptions import Frames, held, offset
 from affect.tasks.talking_face.media import AUDIO, FRAMES_A_SECOND, IMAGES, SAMPLES, SOUND_RATE, VIDEO, Media
 
 
@@ -62,8 +62,8 @@ class FilmClips(Clips):
     def media(self, rows: Sequence[Row], key: Key | None) -> dict[str, torch.Tensor]:
         """Return images and sound of rows; with a key they are changed as the recipe asks for.
 
-        Under the condition `offset=N` sound is as late as N images last. Raises AffectError for a clip that can't be
-        read.
+        Under the condition `delay=S` sound is S seconds late; its end comes first, since silence would be heard by
+        itself. Raises AffectError for a clip that can't be read.
         """
         clips = []
         for row in rows:
@@ -71,10 +71,14 @@ class FilmClips(Clips):
             if key is not None:
                 own = changed(row["id"], own, self.change, key)
             if (by := row.get("condition")) and own.sound is not None:
-                late = round(int(by.partition("=")[2]) / self._media.rate * SOUND_RATE)
-                own = own._replace(sound=np.concatenate([np.zeros(late, np.float32), own.sound])[: len(own.sound)])
+                own = own._replace(sound=np.roll(own.sound, round(float(by.partition("=")[2]) * SOUND_RATE)))
             clips.append(own)
         return inputs_of(clips, self._media)
+
+    def late(self, row: Row, clip: Mapping[str, Frames | None], by: float) -> tuple[dict[str, Frames | None], float]:
+        """Return the features of a row with sound `by` seconds late, and which share of what is heard is left."""
+        whole = max(by, row["seconds"])
+        return offset(clip, by / whole), 1 - by / min(whole, self._media.seconds)
 
 
 def read(path: Path, media: Media, boxes: Path | None, id: str) -> Clip:

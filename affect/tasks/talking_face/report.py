@@ -23,7 +23,7 @@ from affect.metrics.quality import srcc, within_srcc
 from affect.metrics.regression import pearson
 from affect.tables import filled, grid, inside, number, signed
 from affect.task import VALID, Row, Task
-from affect.tasks.talking_face import claims, continual
+from affect.tasks.talking_face import claims, continual, late_sound
 from affect.tasks.talking_face.config import TalkingFace
 from affect.tasks.talking_face.intervals import LEVEL, calibrated
 from affect.tasks.talking_face.measures import GENERATOR
@@ -40,8 +40,6 @@ KNOWS, RANKS = 0.4, 0.1
 """From which pooled SRCC a model has to rank clips of one generator better than this."""
 STANDS, FALLS = 0.02, 0.2
 """A loss that falls by a smaller share of itself stands still, by a larger one it falls."""
-HEARD = 0.1
-"""By how much of its labels' deviation some score has to fall where sound is late."""
 _BINS = 8
 """Of a calibration plot, each with as many predictions."""
 _FEWEST = 3
@@ -64,6 +62,7 @@ _ADVICE = {
 }
 """What to try by the kind of flag; the words in braces follow the recipe."""
 _RATE, _WIDTH = 5e-4, 256
+"""What report 003 tries where a loss does not fall, and where there is too little memory."""
 _GENERATED = (
     "> **A generated corpus.** Its clips were made up: the scores say how systems compare on it, and nothing about "
     "real generators."
@@ -92,7 +91,7 @@ class TalkingFaceReport(Task):
             *_intervals(study, part, columns),
             *_alike(columns),
             *_generators(study, part, columns),
-            *_late(study, part),
+            *late_sound.section(study, part),
             *continual.section(study),
             *claims.section(study),
         ]
@@ -113,13 +112,8 @@ class TalkingFaceReport(Task):
                     words = f"{score}: SRCC {number(pooled)}, within a generator {number(within)}"
                     advice = "it tells generators, not clips: --data.split generator shows what that is worth"
                     yield Flag("tells generators alone", part, words, advice, pooled - within)
-            levels = by_offset(study, part)
-            spread = {name: np.nanstd(t) for name, (_, t) in columns.items()}
-            fell = [(m[0] - m[max(m)]) / spread[n] for n, m in levels.items() if spread.get(n, 0) > 0]
-            if fell and max(fell) < HEARD:
-                words = f"the latest sound lowers no score by more than {max(fell):.2f} of its labels' deviation"
-                advice = "it does not compare sound and picture: more transformer blocks, pretraining (pretrained)"
-                yield Flag("deaf to late sound", part, words, advice)
+            deviations = {name: float(np.nanstd(t)) for name, (_, t) in columns.items()}
+            yield from late_sound.flags(study, part, deviations, self.recipe.data.synced)
         yield from continual.flags(study)
         scores = tuple(f"_{score}" for score in self.recipe.data.scores)
         for run in study.runs:
@@ -135,8 +129,9 @@ class TalkingFaceReport(Task):
         """Return what to try about flags, by what the recipe has not tried yet."""
         model, optim, augment = self.recipe.model, self.recipe.optim, self.recipe.augment
         lower = f"a lower rate (--optim.lr {min(_RATE, optim.lr / 2):g})"
+        higher = f"a higher rate (--optim.lr {_RATE:g}), then a lower one"
         words = {
-            "another rate": f"{lower}, then one three times as high",
+            "another rate": higher if optim.lr < _RATE else f"{lower}, then one three times as high",
             "lower rate": lower,
             "dropout": ".3" if model.dropout < 0.3 else ".5",
             "narrower": f", a narrower model (--model.encoder_dim {_WIDTH})" if model.encoder_dim > _WIDTH else "",
@@ -163,22 +158,6 @@ def columns_of(study: Study, part: str, scores: Sequence[str]) -> Columns:
 def kinds_of(study: Study, part: str) -> list[str]:
     """Return the generator of each of a part's rows, "" where it is unknown."""
     return [str(row.get(GENERATOR) or "") for row in study.system(part).rows()]
-
-
-def by_offset(study: Study, part: str) -> dict[str, dict[int, float]]:
-    """Return each score's mean prediction by the frames that sound was late (0: as it is); {} where none was moved."""
-    late = [name for name in study.conditions(part) if name.startswith("offset=")]
-
-    def make() -> dict[str, dict[int, float]]:
-        means: dict[str, dict[int, float]] = {}
-        for condition in ["", *late]:
-            rows = study.system(f"{part}@{condition}" if condition else part).rows()
-            for name in rows[0]["prediction"] if rows else ():
-                values = [row["prediction"][name] for row in rows]
-                means.setdefault(name, {})[int(condition.partition("=")[2] or 0)] = float(np.mean(values))
-        return means
-
-    return study.remember(("offsets", part), make) if late else {}
 
 
 def pairs_of(columns: Columns) -> list[tuple[str, float, float]]:
@@ -337,33 +316,6 @@ def _generators(study: Study, part: str, columns: Columns) -> list[Section]:
                  draw=partial(_residuals, columns, kinds, names))  # fmt: skip
     table = grid(["generator", "rows", *columns], rows)
     return [Section(title="Within generators", markdown=f"{words}\n\n{table}", plots=[drawn])]
-
-
-def _late(study: Study, part: str) -> list[Section]:
-    levels = by_offset(study, part)
-    if not levels:
-        return []
-    offsets = sorted({by for means in levels.values() for by in means})
-    rows = [[name, *(number(means.get(by, np.nan)) for by in offsets)] for name, means in levels.items()]
-    words = (
-        f"Mean prediction ({part}) where the features of sound are so many frames late. A score of sync should fall, "
-        "one of sound alone should not."
-    )
-    table = grid(["score", "as it is", *(f"{by} late" for by in offsets[1:])], rows)
-    drawn = Plot(name="late_sound", caption="Mean prediction with late sound", draw=partial(_swept, levels))
-    return [Section(title="Late sound", markdown=f"{words}\n\n{table}", plots=[drawn])]
-
-
-def _swept(levels: dict[str, dict[int, float]]) -> Figure | None:
-    from affect.figures import COLOURS, lay_out, plain
-
-    figure, (axes,) = lay_out(1, 5.0, 2.6)
-    for k, (name, means) in enumerate(levels.items()):
-        axes.plot(sorted(means), [means[by] for by in sorted(means)], "o-", ms=4, color=COLOURS[k % len(COLOURS)],
-                  label=plain(name))  # fmt: skip
-    axes.set(xlabel="frames that sound is late", ylabel="mean prediction")
-    figure.legend(loc="outside lower center", ncols=3)
-    return figure
 
 
 def _calibration(columns: Columns) -> Figure | None:

@@ -27,7 +27,7 @@ from affect.task import (
     evaluations_of,
 )
 from affect.tasks.talking_face.card import TalkingFaceCard
-from affect.tasks.talking_face.config import OFFSETS, SOUND, Feature, Model, Scale, Signature, TalkingFace
+from affect.tasks.talking_face.config import DELAY, LATE, OFFSET, SOUND, Feature, Model, Scale, Signature, TalkingFace
 from affect.tasks.talking_face.measures import deviations, measures_of
 from affect.tasks.talking_face.report import TalkingFaceReport
 
@@ -227,9 +227,10 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
     def evaluations(self) -> Sequence[Evaluation]:
         """Return training, validation and the tests, where there is sound and more also with late sound."""
         names = self.clips.streams
-        heard = len(names) > 1 and any(SOUND in name for name in names)
-        late = [(test, f"offset={by}") for test in self.tests for by in OFFSETS if heard]
-        conditions = [Evaluation(name=f"{test}@{by}", part=test, condition=by) for test, by in late]
+        kind = DELAY if self.recipe.model.media.taken else OFFSET
+        late = LATE[kind] if len(names) > 1 and any(SOUND in name for name in names) else ()
+        moved = [(test, f"{kind}={by}") for test in self.tests for by in late]
+        conditions = [Evaluation(name=f"{test}@{each}", part=test, condition=each) for test, each in moved]
         return [*evaluations_of(self.tests), *conditions]
 
     def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
@@ -298,6 +299,7 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
     def describe(self) -> dict[str, Any]:
         """Return what is known of the corpus: features, scores with their scales, and by part clips and labels."""
         from affect.tasks.talking_face.continual import batches_of
+        from affect.tasks.talking_face.corpus import sound_rate
 
         corpus, parts, scales = self.corpus, self.parts, self.scales
         stage = self.recipe.continual
@@ -313,7 +315,8 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
                 for name, part in parts.items()
             },
             **({"batches": batches_of(corpus, stage)} if stage.by is not None else {}),
-            "signs": corpus.signs(), "excluded": len(corpus.exclusions),
+            "signs": corpus.signs(), "sound_rate": sound_rate(corpus, self.features),
+            "excluded": len(corpus.exclusions),
             "exclusions": dict(Counter(exclusion.reason for exclusion in corpus.exclusions).most_common()),
         }  # fmt: skip
 

@@ -23,6 +23,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "augmented": {"augment": {"mask": 0.3, "mixup": 0.4}},
     "uncertainty": {"loss": {"weights": "uncertainty"}},
     "famo": {"loss": {"weights": "famo"}, "model": {"alignment": 0.1}},
+    "dwa": {"loss": {"weights": "dwa", "kind": "mae"}},
+    "rlw": {"loss": {"weights": "rlw", "plcc": 0.5}},
     "heteroscedastic": {"model": {"heteroscedastic": True}},
     "every_term": {"loss": {"kind": "huber", "plcc": 0.5, "rank": 0.5, "smoothing": "sqrt", "consistency": 0.1}},
     "corruption": {"loss": {"kind": "corruption"}},

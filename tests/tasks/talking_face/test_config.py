@@ -32,7 +32,7 @@ CASES = [
     ("model.media.side", 32, HEARD, SEEN),
     ("model.media.fit", "pad", FACES | {"model.media.faces": True}, SEEN),
     ("model.media.rate", 2.0, {}, SEEN),
-    ("model.media.rate", 2.0, HEARD, HEARD | {"model.media.features": True}),
+    ("model.media.rate", 2.0, HEARD | {"model.media.features": True}, SEEN),
     ("model.media.seconds", 2.0, {}, HEARD),
     ("model.media.features", True, {}, HEARD),
     ("model.media.video_revision", "main", BOTH, {"model.media.video": "owner/model"}),
@@ -84,7 +84,7 @@ BY_SECTION = {
     # By what the corpus takes; a demo's own may be pointed at a real one.
     *("data.table", "data.decimal", "data.columns", "data.clip", "data.groups", "data.pattern"),
     *("data.clips", "data.frames"),
-    *("data.generated_widths", "data.clip_seconds", "data.noise", "data.generator_seed"),
+    *("data.generated_widths", "data.clip_seconds", "data.noise", "data.generator_seed", "data.sync"),
     *("model.linear", "loss.fixed", "model.media.train_video", "model.media.train_audio", "model.media.lr"),
 }  # fmt: skip
 """Fields that always do something, and those that their own section checks."""

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 
 from affect.task import Key
+from affect.tasks.talking_face import corruptions
 from affect.tasks.talking_face.corruptions import blurred, corrupted, frozen, late, noisy, offset
 
 FRAMES = np.arange(20, dtype=np.float32)[:, None] ** 1.5 * np.ones((1, 3), np.float32)
@@ -16,18 +17,28 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def test_late_frames_are_those_before():
+def test_late_frames_are_those_before_and_no_frame_is_lost_or_twice():
     assert late(FRAMES, 3)[3:].tolist() == FRAMES[:-3].tolist()
     assert late(FRAMES, -3)[:-3].tolist() == FRAMES[3:].tolist()
-    assert (late(FRAMES, 3)[:3] == FRAMES[0]).all()
-    assert late(FRAMES, 99).tolist() == [FRAMES[0].tolist()] * 20
+    for by in (3, -7, 16):
+        assert sorted(late(FRAMES, by)[:, 0]) == FRAMES[:, 0].tolist()
 
 
 def test_an_offset_moves_sound_alone():
-    clip = {"audio": FRAMES, "visual": FRAMES, "au": None}
-    moved = offset(clip, 4)
+    """Features of sound by one time, however many frames of it they have."""
+    clip = {"audio": FRAMES, "audio_slow": FRAMES[:10], "visual": FRAMES, "au": None}
+    moved = offset(clip, 4 / 20)
     assert moved["visual"] is FRAMES and moved["au"] is None
     assert moved["audio"][4:].tolist() == FRAMES[:-4].tolist()
+    assert moved["audio_slow"][2:].tolist() == FRAMES[:8].tolist()
+
+
+def test_half_of_a_short_clips_sound_stays(monkeypatch):
+    monkeypatch.setattr(corruptions, "_OF_FRAMES", ())
+    clip = {"audio": FRAMES[:6], "visual": FRAMES[:6]}
+    made = [corrupted("c", clip, Key(seed=0, epoch=k))["audio"] for k in range(20)]
+    moved = [[by for by in range(-6, 7) if np.array_equal(frames, late(FRAMES[:6], by))] for frames in made]
+    assert {by for each in moved for by in each} == {-3, 3}
 
 
 def test_frozen_blurred_and_noisy_frames():

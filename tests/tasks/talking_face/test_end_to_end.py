@@ -271,12 +271,14 @@ def test_the_task_tells_lengths_rates_of_encoders_and_moves_sound(root):
     groups = {group["name"]: group["lr"] for group in task.param_groups(task.new_model())}
     assert groups == {"decayed": 3e-3, "encoders_decayed": 1e-4, "not_decayed": 3e-3, "encoders_not_decayed": 1e-4}
     plain = task.collate(rows[:2], None).inputs
-    late = task.collate([{**row, "condition": "offset=2"} for row in rows[:2]], None).inputs
-    by = round(2 / 5 * 16_000)
+    moved = task.collate([{**row, "condition": "delay=0.32"} for row in rows[:2]], None)
+    late, by = moved.inputs, round(0.32 * 16_000)
+    assert [row["left"] for row in moved.rows] == pytest.approx([1 - 0.32 / row["seconds"] for row in rows[:2]])
     for before, after, count in zip(plain[SAMPLES], late[SAMPLES], plain[AUDIO + FRAMES], strict=True):
-        assert torch.equal(after[by:count], before[: count - by]) and not after[:by].any()
+        assert torch.equal(after[:count].roll(-by), before[:count])
     assert torch.equal(late[IMAGES], plain[IMAGES])
-    assert [each.name for each in task.evaluations()][-4:] == [f"test@offset={by}" for by in (2, 4, 8, 16)]
+    said = [f"test@delay={by}" for by in (0.04, 0.08, 0.16, 0.32, 0.64)]
+    assert [each.name for each in task.evaluations()][-5:] == said
     assert set(task.baselines()["test"]) == {"constant", "generator_mean", "ridge", "forest"}
     assert task.corpus.exclusions == [] and set(task.corpus.groups) == {"identity", "source", "generator"}
 

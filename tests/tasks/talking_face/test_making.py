@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from affect import tasks
 from affect.data import corpora
@@ -97,6 +98,24 @@ def test_a_model_that_hears_clips_takes_extracted_features_beside(root, tmp_path
     assert line["features"] == [NAMES["video"], "audio"]
     with pytest.raises(AffectError, match="the model makes audio itself"):
         EndToEndModel.build(model, (("audio", 3),), (("MOS", 1.0, 5.0),))
+
+
+def test_sound_is_as_late_in_features_as_in_the_clip(root):
+    base = small.recipe(root)
+    model = replace(base.model, media=Media(audio="tiny", features=True, seconds=0.3))
+    task = tasks.make(replace(base, data=replace(table(root), videos="clips"), model=model)).for_fold(0, 1)
+    assert task.describe()["sound_rate"] == 50
+    row, name = task.parts["test"][0], NAMES["audio"]
+    plain = task.collate([row], None).inputs
+    moved = task.collate([{**row, "condition": "delay=0.08"}], None)
+    count = int(plain[name + "_frames"])
+    by = round(0.08 * count / row["seconds"])
+    assert by in (3, 4) and torch.equal(moved.inputs[name][0, by:count], plain[name][0, : count - by])
+    assert torch.equal(moved.inputs["audio_samples"][0, 1280:], plain["audio_samples"][0, :-1280])
+    assert moved.rows[0]["left"] == pytest.approx(1 - 0.08 / 0.3)
+    alone = tasks.make(replace(base, data=table(root))).for_fold(0, 1)
+    (late,) = alone.collate([{**row, "condition": "offset=8"}], None).rows
+    assert late["left"] == pytest.approx(1 - 8 / count)
 
 
 def test_features_of_another_source_stay_when_all_are_put_into_one_file(tmp_path):

@@ -13,17 +13,23 @@ import pytest
 
 from affect import report
 from affect.config import to_dict
-from affect.report import Study
-from affect.tasks.talking_face import intervals
+from affect.errors import AffectError
+from affect.recipe import Optim
+from affect.report import Study, load
+from affect.tasks.talking_face import intervals, late_sound
 from affect.tasks.talking_face.claims import section
-from affect.tasks.talking_face.config import Augment, Model, Signature, TalkingFace
-from affect.tasks.talking_face.report import by_offset, columns_of, pairs_of, still
+from affect.tasks.talking_face.config import Augment, Data, Model, Signature, TalkingFace
+from affect.tasks.talking_face.late_sound import swept
+from affect.tasks.talking_face.report import columns_of, pairs_of, still
 from affect.tasks.talking_face.task import TalkingFaceTask
 
 SCORES = ("lip_sync_score", "expression_score", "overall_score")
 
 
-def written(folder: Path, *, alike: float = 0.0, only_generators: bool = False, falls: float | None = None) -> Study:
+def written(
+    folder: Path, *, alike: float = 0.0, only_generators: bool = False, falls: float | None = None,
+    hears: tuple[str, ...] = SCORES, kind: str = "offset",
+) -> Study:  # fmt: skip
     """Write a finished run of 160 tested clips of four generators and return its study."""
     random = np.random.default_rng(0)
     path = folder / "seed0" / "fold1"
@@ -42,10 +48,17 @@ def written(folder: Path, *, alike: float = 0.0, only_generators: bool = False, 
     ]  # fmt: skip
     for part in ("valid", "test"):
         (path / f"predictions-{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for by in (2, 4) if falls is not None else ():
-        moved = [{**row, "prediction": {n: v - by * falls for n, v in row["prediction"].items()}} for row in rows]
+    # Of the latest sound a third of the clips has half left; the others say what they say of silence.
+    for by in (2, 4, 8) if falls is not None else ():
+        moved = []
+        for k, row in enumerate(rows):
+            whole = by < 8 or k % 3 == 0
+            less = by * falls if whole else 9
+            said = {name: value - less * (name in hears) for name, value in row["prediction"].items()}
+            moved.append({**row, "prediction": said, "left": 0.5 if whole else 0.4})
+        condition = f"{kind}={by if kind == 'offset' else by / 100}"
         with zipfile.ZipFile(path / "predictions-conditions.zip", "a") as archive:
-            archive.writestr(f"test@offset={by}.jsonl", "".join(json.dumps(row) + "\n" for row in moved))
+            archive.writestr(f"test@{condition}.jsonl", "".join(json.dumps(row) + "\n" for row in moved))
     (path / "recipe.json").write_text(json.dumps(TalkingFace().to_dict() | {"experiment": "made up"}))
     scales = {score: [1.0, 5.0] for score in SCORES}
     (path / "environment.json").write_text(
@@ -74,7 +87,7 @@ def test_claims_stand_beside_what_is_measured_against_another_experiment(tmp_pat
             for k, error in enumerate(errors)
         ]
         measured[name] = replace(study, name=name)
-    assert section(measured["optimized"]) == [], "there is nothing to claim about"
+    assert section(measured["original"]) == [], "there is nothing to claim about"
     (shown,) = section(replace(measured["optimized"], other=measured["original"]))
     lines = [[cell.strip() for cell in line.strip("| ").split("|")] for line in shown.markdown.splitlines()[2:]]
     assert {line[0]: line[2:] for line in lines if len(line) == 5 and not line[0].startswith(("-", "what"))} == {
@@ -86,6 +99,23 @@ def test_claims_stand_beside_what_is_measured_against_another_experiment(tmp_pat
     measured["optimized"].runs[0].evals.pop()
     (shown,) = section(replace(measured["optimized"], other=measured["original"]))
     assert "0 of 1 runs reach the least validation error" in shown.markdown
+
+
+def test_the_optimized_system_says_how_its_claims_are_held_against_what_is_measured(tmp_path):
+    written(tmp_path / "optimized")
+    file = tmp_path / "optimized" / "seed0" / "fold1" / "recipe.json"
+    file.write_text(json.dumps(TalkingFace().to_dict() | {"experiment": "optimized"}))
+    study = load(tmp_path / "optimized")
+    (hint,) = section(study)
+    command = f"`affect report {tmp_path / 'optimized'} --against original`."
+    assert hint.title == "Claims of the optimized system" and hint.markdown.endswith(
+        f"train `original` on the same data, then {command}"
+    )
+    written(tmp_path / "original")
+    (hint,) = section(study)
+    assert hint.markdown.endswith(f"measured: {command}")
+    (shown,) = section(replace(study, other=load(tmp_path / "original")))
+    assert "the claims are of `optimized` against `original`" in shown.markdown
 
 
 def test_sections_tell_scales_likeness_generators_and_plot_them(tmp_path):
@@ -105,8 +135,28 @@ def test_sections_tell_scales_likeness_generators_and_plot_them(tmp_path):
     assert set(figures.save(plots, tmp_path / "plots")) == {
         "calibration", "alike", "residuals", "late_sound",
     }  # fmt: skip
-    means = by_offset(study, "test")["lip_sync_score"]
-    assert [means[0] - means[by] for by in (2, 4)] == pytest.approx([0.2, 0.4])
+    late = swept(study, "test")
+    assert late.clips == {2: 160, 4: 160, 8: 54} and late.unit == "frames"
+    assert [late.changes["lip_sync_score"][by] for by in (2, 4, 8)] == pytest.approx([-0.2, -0.4, -0.8])
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate", "said", "axis"),
+    [
+        ("offset", None, "| 4 frames late |", "frames that sound is late"),
+        ("offset", 50.0, "| 4 frames (0.08 s) late |", "frames (50 a second) that sound is late"),
+        ("delay", None, "| 0.04 s late |", "seconds that sound is late"),
+    ],
+)
+def test_late_sound_is_told_in_its_unit(tmp_path, kind, rate, said, axis):
+    study = written(tmp_path, falls=0.1, kind=kind)
+    file = tmp_path / "seed0" / "fold1" / "environment.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"sound_rate": rate}))
+    study = Study(runs=report.read(tmp_path), name="made up")
+    (section,) = late_sound.section(study, "test")
+    assert said in section.markdown
+    figure = section.plots[0].draw()
+    assert figure.axes[0].get_xlabel() == axis
 
 
 def test_without_a_test_part_validation_is_told(tmp_path):
@@ -182,12 +232,25 @@ def test_the_correlation_between_scores_is_over_rows_with_both_labels(tmp_path):
         ({"alike": 0.6}, {"a score stands still", "scores predicted as one"}),
         ({"falls": 0.1}, {"a score stands still"}),
         ({"falls": 0.0}, {"a score stands still", "deaf to late sound"}),
+        ({"falls": 0.1, "hears": SCORES[:1]}, {"a score stands still"}),
+        ({"falls": 0.1, "hears": SCORES[1:]}, {"a score stands still", "deaf to late sound"}),
         ({"only_generators": True}, {"a score stands still", "scores predicted as one", "tells generators alone"}),
     ],
 )
 def test_flags_tell_the_faults(tmp_path, faults, kinds):
     study = written(tmp_path, **faults)
     assert {flag.kind for flag in study.task.flags(study)} == kinds
+
+
+def test_late_sound_has_to_lower_the_score_of_sync_that_the_recipe_names(tmp_path):
+    study = written(tmp_path, falls=0.1, hears=SCORES[:1])
+    for sync, deaf in ((SCORES[0], False), (SCORES[2], True), (None, False)):
+        task = TalkingFaceTask(TalkingFace(data=Data(scores=SCORES, sync=sync)))
+        assert ("deaf to late sound" in [flag.kind for flag in task.flags(study)]) == deaf
+    other = Data(scores=("lips", "looks"))
+    assert other.synced == () and Data().synced == ("lip_sync_score",)
+    with pytest.raises(AffectError, match="data.sync must be one of data.scores"):
+        replace(other, sync="lip")
 
 
 def test_a_loss_stands_still_only_beside_others_that_fall():
@@ -204,8 +267,13 @@ def test_a_loss_stands_still_only_beside_others_that_fall():
 
 def test_advice_is_what_the_recipe_has_not_tried(tmp_path):
     advice = written(tmp_path).task.advice()
-    assert "a lower rate (--optim.lr " in advice["stands still"]
-    assert "three times as high" in advice["loss does not fall"] and "upgrad" in advice["opposing gradients"]
+    assert "upgrad" in advice["opposing gradients"]
+    rates = {1e-4: ("higher", 5e-4), 5e-4: ("lower", 2.5e-4), 1e-3: ("lower", 5e-4)}
+    for lr, (way, other) in rates.items():
+        said = TalkingFaceTask(TalkingFace(optim=Optim(lr=lr))).advice()
+        for kind in ("loss does not fall", "stands still"):
+            assert f"a {way} rate (--optim.lr {other:g}), then" in said[kind]
+        assert f"a lower rate (--optim.lr {min(5e-4, lr / 2):g})" in said["rising loss"]
     small = TalkingFace(model=Model(encoder_dim=128), augment=Augment(mask=0.1))
     fitted = TalkingFaceTask(small).advice()["overfitting"]
     assert "encoder_dim" in advice["overfitting"] and "augment" in advice["overfitting"]
