@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affect.data.table_file import SURPLUS, Cells, read_csv
+from affect.data.table_file import SURPLUS, Cells, columns_of, read_csv
 from affect.errors import AffectError
 from affect.usage import UserInputs
 
@@ -23,14 +23,20 @@ _FILES = ("path", "file", "clip", "audio", "video")
 _TEXTS = ("text", "transcript")
 
 
-def expanded(task: type[Task], inputs: UserInputs) -> UserInputs:
+def names_files(table: Path) -> bool:
+    """Tell whether a table has a column that may name files."""
+    return any(column.lower() in _FILES for column in columns_of(table))
+
+
+def expanded(task: type[Task], inputs: UserInputs, holds: Callable[[Path], bool] = lambda table: False) -> UserInputs:
     """Return inputs with what their folders and table hold in place of these.
 
     A table has a line an example, whose files lie below the table's folder: of a model of files they are in a column
     path (file, clip, audio, video), its texts in one text (transcript); of a model of features in columns audio, text
-    and video, of which cells may be empty. Raises AffectError where a table is not given alone, or has none of these.
+    and video, of which cells may be empty. One that `holds` features itself is left as it is. Raises AffectError where
+    a table is not given alone, or has none of these.
     """
-    if table := next((file for file in inputs.files if file.suffix.lower() in TABLES), None):
+    if table := next((file for file in inputs.files if file.suffix.lower() in TABLES and not holds(file)), None):
         if len(inputs.files) > 1 or inputs.text or inputs.audio or inputs.video:
             raise AffectError(f"{table}: a table names files and texts itself: give it alone")
         return replace(inputs, **{"files": (), "listed": True, **_listed(task, table)})

@@ -55,7 +55,9 @@ def read(
         samples: list[Sample] = []
         left_out: dict[str, str] = {}
         for path, part in tables.items():
-            own, less = score_tables.samples_of(path, **columns, part=part)
+            # Of several tables the first one says the order of the feature's columns.
+            first = next((sample.columns[score_tables.CLIP] for sample in samples if sample.columns), ())
+            own, less = score_tables.samples_of(path, **columns, part=part, columns=first)
             samples += own
             left_out |= less
         return samples, left_out

@@ -351,6 +351,8 @@ class Signature:
     """Learned log variances of the terms of the loss."""
     made_by: tuple[tuple[str, str], ...] = ()
     """(feature, manifest): what made a feature of clips, by which it is made of others, as JSON."""
+    columns: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """(feature, names): what its numbers are called, in their order, where the corpus says it."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -361,6 +363,9 @@ class Signature:
         require(bool(names) and len(set(names)) == len(names), "scores", "name each score once", names)
         require(all(low < high for _, low, high in self.scores), "scores", "go from low to high", self.scores)
         require(self.log_variances >= 0, "log_variances", "not be negative", self.log_variances)
+        widths = dict(self.features)
+        named = all(len({*names}) == len(names) == widths.get(name) for name, names in self.columns)
+        require(named, "columns", "name each number of a feature once", self.columns)
 
 
 def _streams(recipe: TalkingFace) -> int:

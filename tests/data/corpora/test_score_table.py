@@ -135,7 +135,7 @@ def test_faces_by_the_names_of_columns(tmp_path):
     (name, frames), *_ = read_faces(path).items()
     assert name == "visual" and frames[0].tolist() == list(range(162, -1, -1)) and np.isnan(frames[1]).all()
     path.write_text("frame,x_0\n0,1\n")
-    with pytest.raises(AffectError, match=r"has no column 'x_1' \(162 of 163\) of py-feat"):
+    with pytest.raises(AffectError, match=r"has no column 'x_1', .*, \.\.\. \(162 of 163\) of py-feat$"):
         read_faces(path)
     for frame, cell, words in (("a", "1", "a frame has no number"), ("0", "x", "a cell of frame 0 is no number")):
         path.write_text(f"frame,{','.join(AU)}\n{frame},{','.join([cell] * 17)}\n")
