@@ -83,6 +83,18 @@ def test_what_is_not_there(folder, options, words):
         read(folder, **options)
 
 
+def test_the_first_table_says_the_order_of_columns_for_the_others(tmp_path):
+    (tmp_path / "train.csv").write_text("name,sharp,blur,score\na,1,2,3\n")
+    (tmp_path / "test.csv").write_text("name,loud,blur,score,sharp\nb,9,5,1,4\nc,9,x,1,4\n")
+    corpus = read(tmp_path)
+    assert [corpus.store.read("clip", row).tolist() for row in (0, 1)] == [[[1, 2]], [[4, 5]]]
+    assert corpus.schema["features"]["clip"]["columns"] == ["sharp", "blur"] and corpus.groups == ()
+    assert [each.reason for each in corpus.exclusions] == ["feature is no number: blur 'x'"]
+    (tmp_path / "test.csv").write_text("name,loud,score,sharp\nb,9,1,4\n")
+    with pytest.raises(AffectError, match=r"test.csv has no column 'blur' \(1 of 2\) of the feature clip$"):
+        read(tmp_path)
+
+
 def test_tables_that_can_not_be_told(tmp_path):
     (tmp_path / "a.csv").write_text("clip,x\nc,1\n")
     with pytest.raises(AffectError, match="has no table of scores"):
