@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, cast, runtime_checkable
 
 from affect.errors import AffectError
 
@@ -152,8 +152,7 @@ class Measure:
     groups: tuple[str, ...] = ("dialogue", "speaker", "session")
     """Keys of rows, the first of which that joins rows is what a bootstrap draws; without any, rows."""
     replicates: Replicates | None = None
-    """The score of each of n resamples [n] of rows by their groups [R], drawn as `metrics.bootstrap.draws` does; by
-    calling `score` n times where not given."""
+    """Scores of n resamples [n] of rows by groups [R] (`metrics.bootstrap.draws`); n calls of `score` if not given."""
     headline: bool = True
     """Whether it stands in the main tables; the others are told further below."""
     aliases: tuple[str, ...] = ()
@@ -369,8 +368,7 @@ class Task(ABC):
     def average(cls, models: Sequence[Sequence[Row]]) -> list[Row]:
         """Return the mean of several models' rows of the same examples, in the same order.
 
-        Numbers, lists of them and classes by their logits or probabilities are averaged. Raises AffectError for what
-        has no mean.
+        Of numbers, lists of them and classes (logits or probabilities). Raises AffectError for what has no mean.
         """
         from affect.metrics.average_predictions import mean_rows
 
@@ -386,10 +384,9 @@ class Task(ABC):
         saving.save(weights, {"task": self.recipe.task, **self.model_config(model)}, folder)
 
     def model_config(self, model: nn.Module) -> dict[str, Any]:
-        """Return what the model is built by again, for config.json: what its `describe` says, or recipe sections."""
+        """Return what the model is built by again, as JSON types: what its `describe` says, or recipe sections."""
         if (describe := getattr(model, "describe", None)) is not None:
-            described: dict[str, Any] = describe()
-            return described
+            return cast("dict[str, Any]", describe())
         return {name: part for name, part in self.recipe.to_dict().items() if name in ("model", "data")}
 
     def baselines(self) -> dict[str, dict[str, list[Row]]]:
@@ -437,6 +434,11 @@ class Task(ABC):
     def files_in(cls, folder: Path) -> list[Path]:
         """Return what its models take of a folder among FILES; of none it is given to them as it is."""
         return []
+
+    @staticmethod
+    def takes_table(opened: Opened, table: Path) -> bool:
+        """Tell whether a table among FILES holds what a model itself takes; any other lists files and texts."""
+        return False
 
     @classmethod
     def embed(cls, opened: Opened, inputs: UserInputs, *, progress: bool) -> Iterator[Row]:
@@ -488,10 +490,7 @@ class Task(ABC):
 
 @runtime_checkable
 class Stackable(Protocol):
-    """A task whose examples are read by place, so that several runs train together in one process.
-
-    Its parts have the column `row`: the place of an example among all.
-    """
+    """A task whose examples are read by place among all (its parts' column `row`), so that several runs train as one."""
 
     together: int | None
     """Runs trained together; None decides by size."""

@@ -5,7 +5,8 @@ affect launch recipes/talking_face.py [EXPERIMENT] [--field value ...]
 The report trained on a pickle whose features had 2,048 numbers a frame where its configuration said 163. Here `affect
 convert ac.pkl data/ac` reads it once, widths come from the data, and a recipe that names another one stops before a
 model is built. Any experiment runs on a small generated file of the same shape with `--data.corpus generated_scores
---data.root data/talking-face-generated`.
+--data.root data/talking-face-generated`: that is `ac.pkl` in this folder, for `affect convert` to be tried on, and
+`--data.generated-form columns` and its like make variants of it (`--dry-run`: the file, and no run).
 """
 
 from __future__ import annotations

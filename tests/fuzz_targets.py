@@ -328,11 +328,32 @@ def label_npz(folder: Path) -> Target:
 def clip_npz(folder: Path) -> Target:
     from affect.tasks.talking_face.config import Signature
     from affect.tasks.talking_face.predict import read
+    from affect.tasks.talking_face.tabled import Order
 
     path = folder / "clip.npz"
     np.savez(path, visual=np.ones((3, 4), np.float32))
     data = Signature(features=(("visual", 4),), scores=(("lip", 0.0, 5.0),))
-    return Target(lambda: read(path, data), (path,))
+    return Target(lambda: read(path, Order(data)), (path,))
+
+
+@target
+def features_to_predict(folder: Path) -> Target:
+    from affect.errors import AffectError
+    from affect.tasks.talking_face.config import Signature
+    from affect.tasks.talking_face.tabled import Order, clips_of
+
+    lines = "".join(f"{id},{k},.{k},x\n" for id in "ab" for k in (2, 1))
+    frames = put(folder / "frames.csv", "name,frame,blur,mood\n" + lines)
+    clips = put(folder / "clips.csv", "name;blur;sharp;mood\na;.5;1;x\nb;.25;;y\n")
+    data = Signature(features=(("clip", 2), ("frames", 1)), scores=(("lip", 0.0, 5.0),),
+                     columns=(("clip", ("sharp", "blur")), ("frames", ("blur",))))  # fmt: skip
+
+    def read() -> None:
+        for _, clip in clips_of([clips, frames], data, Order(data), clip=None, decimal="."):
+            if isinstance(clip, str):
+                raise AffectError(clip)
+
+    return Target(read, (clips, frames))
 
 
 @target

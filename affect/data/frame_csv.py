@@ -9,7 +9,7 @@ Legend: T frames, D numbers of a frame.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from affect.data.faces import LANDMARKS
 from affect.data.table_file import Cells, number, read_csv
 from affect.errors import AffectError
 
+_SHOWN = 8
+"""Columns that an error names."""
 _UNITS = ("01", "02", "04", "05", "06", "07", "09", "10", "11", "12", "14", "15", "17", "20", "23", "24", "25", "26",
           "28", "43")  # fmt: skip
 _EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
@@ -28,6 +30,8 @@ VISUAL = (*LANDMARKS, *(f"AU{unit}" for unit in _UNITS), *_EMOTIONS)
 _INTENSE = ("01", "02", "04", "05", "06", "07", "09", "10", "12", "14", "15", "17", "20", "23", "25", "26", "45")
 AU = tuple(f"AU{unit}_r" for unit in _INTENSE)
 """Columns of OpenFace, in the order in which they are read."""
+FACES = {"visual": VISUAL, "au": AU}
+"""The columns of each feature of faces."""
 
 
 def read_faces(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -38,10 +42,7 @@ def read_faces(path: Path) -> dict[str, NDArray[np.float32]]:
     columns, records = read_csv(path, ())
     openface = AU[0] in columns
     name, wanted = ("au", AU) if openface else ("visual", VISUAL)
-    missing = [column for column in wanted if column not in columns]
-    if missing:
-        kind = "OpenFace" if openface else "py-feat"
-        raise AffectError(f"{path} has no column {missing[0]!r} ({len(missing)} of {len(wanted)}) of {kind}")
+    check_columns(columns, wanted, path, "OpenFace" if openface else "py-feat")
     sure = "confidence" if openface else "FaceScore"
     rows = [cells for _, cells in records]
     places = frame_numbers(rows, path)
@@ -53,6 +54,14 @@ def read_faces(path: Path) -> dict[str, NDArray[np.float32]]:
     if openface and "success" in columns:
         frames[[best[place]["success"] == "0" for place in sorted(best)]] = np.nan
     return {name: frames}
+
+
+def check_columns(there: Collection[str], wanted: Collection[str], path: Path, owner: str) -> None:
+    """Raise AffectError, in one line, where some of the `wanted` columns of a table's `owner` are not there."""
+    missing = [column for column in wanted if column not in there]
+    if missing:
+        shown = ", ".join(map(repr, missing[:_SHOWN])) + ", ..." * (len(missing) > _SHOWN)
+        raise AffectError(f"{path} has no column {shown} ({len(missing)} of {len(wanted)}) of {owner}")
 
 
 def frame_numbers(rows: Sequence[Cells], path: Path) -> list[int]:

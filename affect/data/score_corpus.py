@@ -28,7 +28,7 @@ from affect.data.corpora.layout import Scales
 from affect.data.corpus import Corpus, summary
 from affect.data.files import read_bytes
 from affect.data.parts import named_part
-from affect.data.score_samples import FEATURES, FIXED, FORMAT, MISSING, ROWS, SCHEMA, exclusions
+from affect.data.score_samples import FEATURES, FIXED, FORMAT, MISSING, ROWS, SCHEMA, columns_in, exclusions
 from affect.data.sharing import LEARNED
 from affect.data.store import Store
 from affect.data.table_file import number, read_csv
@@ -114,7 +114,7 @@ def read_folder(
     AffectError where the folder's files don't belong together, for names that are not there, widths other than
     `widths`, and scores off the scale.
     """
-    schema = _schema(folder)
+    schema = read_schema(folder)
     columns, records = read_csv(folder / ROWS, (*FIXED, *schema["scores"]))
     kept = Store(folder / FEATURES)
     there = [*schema["scores"], *(score for score in scores if unlabelled and score not in schema["scores"])]
@@ -173,7 +173,8 @@ def check_widths(widths: Mapping[str, int], asked: Mapping[str, int], where: str
             )
 
 
-def _schema(folder: Path) -> dict[str, Any]:
+def read_schema(folder: Path) -> dict[str, Any]:
+    """Return what schema.json says; raises AffectError where it is not there, or is damaged."""
     try:
         schema: dict[str, Any] = json.loads(read_bytes(folder / SCHEMA))
         valid = schema["format"] == FORMAT and _sound(schema)
@@ -192,8 +193,11 @@ def _sound(schema: Mapping[str, Any]) -> bool:
     texts += [pair[name] for pair in schema["copies"] for name in ("id", "as")]
     widths = [feature["width"] for feature in schema["features"].values()]
     texts += [id for feature in schema["features"].values() for id in feature.get("still", ())]
+    texts += [name for columns in columns_in(schema).values() for name in columns]
     counts = schema.get("minus_one", {}).values()
     lists = all(isinstance(schema[name], list) for name in ("scores", "groups", "copies"))
+    named = columns_in(schema).items()
+    lists = lists and all(len(columns) == schema["features"][name]["width"] for name, columns in named)
     return lists and all(isinstance(each, str) for each in texts) and all(type(n) is int for n in (*widths, *counts))
 
 

@@ -49,6 +49,8 @@ class Sample:
     lost: frozenset[str] = frozenset()
     """Scores that are missing because they were -1."""
     features: Mapping[str, Array] = field(default_factory=dict)
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What the numbers of a feature's frames are called, in their order, where the source says it."""
 
 
 def given(scores: Mapping[str, float]) -> dict[str, Any]:
@@ -65,13 +67,15 @@ Made = tuple[list[Sample], dict[str, str]]
 class Seen:
     """What a feature turned out to be: numbers of a frame, type, clips that have it, and how long it is in these.
 
-    `filled` are frames that held NaN or infinite values, in whose place is the frame before (or else the next), `still`
-    the clips of several frames that are all the same.
+    `columns` are what its numbers are called, none where the source does not say it. `filled` are frames that held NaN
+    or infinite values, in whose place is the frame before (or else the next), `still` the clips of several frames that
+    are all the same.
     """
 
     width: int
     dtype: str
     batched: bool
+    columns: tuple[str, ...] = ()
     clips: int = 0
     shortest: int = 0
     longest: int = 0
@@ -137,7 +141,11 @@ def names(samples: Sequence[Sample], kind: str) -> list[str]:
 
 
 def survey(samples: Sequence[Sample], where: str) -> dict[str, Seen]:
-    """Return what each feature is; raises AffectError, with both numbers, where its frames differ in width."""
+    """Return what each feature is.
+
+    Raises AffectError, with both numbers, where its frames differ in width, and where clips have its columns in another
+    order.
+    """
     seen: dict[str, Seen] = {}
     for name in names(samples, "features"):
         arrays = [(sample.id, sample.features[name]) for sample in samples if name in sample.features]
@@ -159,7 +167,10 @@ def survey(samples: Sequence[Sample], where: str) -> dict[str, Seen]:
                     "all clips must have the same"
                 )
         halves = all(array.dtype == np.float16 for _, array in arrays)
-        seen[name] = Seen(width, "float16" if halves else "float32", batched)
+        columns, *others = {sample.columns.get(name, ()) for sample in samples if name in sample.features}
+        if others:
+            raise AffectError(f"{where}: the columns of {name} are not the same, in the same order, in all clips")
+        seen[name] = Seen(width, "float16" if halves else "float32", batched, columns)
     return seen
 
 
@@ -253,6 +264,11 @@ def look(
     return rows, schema(samples, seen, digests, where, left_out or {})
 
 
+def columns_in(schema: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return what the numbers of each feature are called, of those whose source said it."""
+    return {name: tuple(own["columns"]) for name, own in schema["features"].items() if own.get("columns")}
+
+
 def schema(
     samples: Sequence[Sample], seen: Mapping[str, Seen], digests: Sequence[str], where: str,
     left_out: Mapping[str, str],
@@ -269,6 +285,7 @@ def schema(
             name: {
                 "width": own.width, "dtype": own.dtype, "clips": own.clips, "frames": [own.shortest, own.longest],
                 "filled": own.filled, "still": own.still,
+                **({"columns": list(own.columns)} if own.columns else {}),
             }
             for name, own in seen.items()
         },

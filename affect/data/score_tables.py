@@ -24,20 +24,23 @@ from affect.cache import cache_folder, lock, stamp
 from affect.data import score_clips, score_samples
 from affect.data.corpora.columns import ColumnsError, proposed
 from affect.data.corpora.labels import UnusableError, label, pointed, rows_of
-from affect.data.frame_csv import frame_numbers, numbers, read_faces
+from affect.data.frame_csv import FACES, check_columns, frame_numbers, numbers, read_faces
 from affect.data.parts import named_part
 from affect.data.score_corpus import ScoreCorpus, read_folder
 from affect.data.score_samples import SCHEMA, Made, Sample, given
 from affect.data.store import Store
-from affect.data.table_file import SEPARATORS, Cells, number, read_csv
+from affect.data.table_file import SEPARATORS, Cells, no_number, number, read_csv
 from affect.errors import AffectError
 
 _VERSION = b"3"
 """To be raised when the same files give other clips."""
 _SCORE = re.compile(r"(.+_)?(score|mos)", re.IGNORECASE)
 _PART_COLUMNS = ("split", "part")
+CLIP, FRAMES = "clip", "frames"
+"""The features of tables with a line a clip, and with several."""
 
 GroupsOf = Callable[[str], Mapping[str, str]]
+_Records = Sequence[tuple[int, Cells]]
 
 
 def score_columns(columns: Sequence[str]) -> list[str]:
@@ -69,32 +72,28 @@ def named_groups(pattern: str) -> GroupsOf:
 def samples_of(
     table: Path, *, clip: str | None = None, scores: Sequence[str] = (), groups: Sequence[str] = (),
     named: GroupsOf | None = None, part: str = "", unlabelled: bool = False, decimal: str = ".",
-    mapped: Mapping[str, str] | None = None,
+    mapped: Mapping[str, str] | None = None, columns: Sequence[str] = (),
 ) -> Made:  # fmt: skip
     """Return the clips of a table, and what of it is left out, and why.
 
     `clip` is the column of their names (the first one), `scores` those of scores (by their names), `groups` further
     columns that are groups although they hold numbers; `named` finds groups in names, `decimal` stands before
-    fractions, and `mapped` are the table's columns by ours (name, part, score). Raises AffectError for columns that are
-    not there, of scores unless the clips may be `unlabelled`.
+    fractions, and `mapped` are the table's columns by ours (name, part, score). The feature is of `columns` where they
+    are named, else of all that hold numbers. Raises AffectError for columns that are not there, of scores unless the
+    clips may be `unlabelled`.
     """
     needed = () if unlabelled else scores
-    columns, records = _read(table, (*filter(None, [clip]), *needed, *groups), mapped or {})
-    scores = [score for score in scores if score in columns]
-    name = clip or ("name" if "name" in (mapped or {}) else next(iter(columns), ""))
-    if decimal != ".":
-        records = [(line, {key: text if key == name else pointed(text, decimal) for key, text in cells.items()})
-                   for line, cells in records]  # fmt: skip
-    taken = list(scores) or score_columns(columns)
+    there, name, records = _records(table, clip, decimal, (*needed, *groups), mapped or {})
+    taken = [score for score in scores if score in there] or score_columns(there)
     if not taken and not unlabelled:
-        words = f"{table} has no column of scores (score, MOS, ..._score); it has: {', '.join(columns)}"
-        raise ColumnsError(words, proposed_columns(columns))
-    told = [column for column in columns if column.lower() in _PART_COLUMNS]
-    # Scores that are not asked for are no features.
-    used = (name, *taken, *score_columns(columns), *told, *groups)
-    others = [column for column in columns if column and column not in used]
-    plain = [column for column in others if _numeric([cells[column] for _, cells in records])]
-    own = [*groups, *(column for column in others if column not in plain)]
+        words = f"{table} has no column of scores (score, MOS, ..._score); it has: {', '.join(there)}"
+        raise ColumnsError(words, proposed_columns(there))
+    told = [column for column in there if column.lower() in _PART_COLUMNS]
+    numeric = _numeric_columns(there, records, (name, *taken, *groups))
+    plain = _named(columns, there, table) or numeric
+    # Scores that are not asked for are no groups.
+    used = {name, "", *taken, *score_columns(there), *told, *groups, *numeric, *plain}
+    own = [*groups, *(column for column in there if column not in used)]
 
     def make(cells: Cells) -> dict[str, Any]:
         values = {score: label(score, cells[score], None) for score in taken}
@@ -102,10 +101,14 @@ def samples_of(
         if split and not named_part(split):
             raise UnusableError(f"unknown split: {split[:40]!r}")
         group_values = {column: cells[column] for column in own} | dict(named(cells[name]) if named else {})
-        features = {"clip": numbers([cells], plain, table)} if plain else {}
         return {"id": cells[name], "part": named_part(split) or part, "groups": group_values, **given(values),
-                "features": features}  # fmt: skip
+                **_vector(cells, plain)}  # fmt: skip
 
+    return _made(records, make, name, table)
+
+
+def _made(records: _Records, make: Callable[[Cells], dict[str, Any]], name: str, table: Path) -> Made:
+    """Return the clips that `make` makes of the lines of a table, and what is left out."""
     rows, exclusions = rows_of(records, make, name, table)
     left_out: dict[str, str] = {}
     times = Counter[str]()
@@ -146,18 +149,101 @@ def with_frames(made: Made, table: Path) -> Made:
     Frames of no sample are left out. Lines are in the order of the column `frame`, else in that of the table. Raises
     AffectError where no sample has one.
     """
-    columns, records = read_csv(table, ())
-    name = next(iter(columns), "")
+    there, records = read_csv(table, ())
+    name = next(iter(there), "")
+    plain, lines = _frames(table, there, name, records)
+    frames = {id: {FRAMES: _by_time(own, plain, table)} for id, own in lines.items()}
+    return _added(made, frames, table, frames, {FRAMES: plain})
+
+
+def clips_in(
+    table: Path, features: Mapping[str, Sequence[str]], *, clip: str | None = None, decimal: str = "."
+) -> Made:
+    """Return the clips of a table that is predicted from, with one of these `features`, and why lines are left out.
+
+    What a corpus of tables is made of is read alike: a line a clip, several lines a clip (`frames`), or the CSV of
+    py-feat or OpenFace, which is one clip, called as the file. `features` say their columns, others are left alone;
+    none: those that hold numbers. Scores and parts are not read. Raises AffectError where columns are not there, and
+    for names that come twice in a table of clips.
+    """
+    there, name, records = _records(table, clip, decimal, (), {})
+    faces = [feature for feature in FACES if feature in features]
+    if faces and (not {CLIP, FRAMES} & {*features} or any(FACES[feature][0] in there for feature in faces)):
+        own = next((feature for feature in faces if FACES[feature][0] in there), faces[0])
+        check_columns(there, FACES[own], table, f"the feature {own}")
+        return [Sample(id=table.stem, scores={}, features=read_faces(table), columns=FACES)], {}
+    several = len({cells[name] for _, cells in records}) < len(records)
+    if FRAMES in features and (CLIP not in features or several or "frame" in there):
+        columns, lines = _frames(table, there, name, records, features[FRAMES])
+        samples: list[Sample] = []
+        left_out: dict[str, str] = {}
+        for id, of_clip in lines.items():
+            try:
+                given = {FRAMES: _by_time(of_clip, columns, table)}
+                samples.append(Sample(id=id, scores={}, features=given, columns={FRAMES: columns}))
+            except AffectError as error:
+                left_out[id] = str(error)
+        return samples, left_out
+    plain = _named(features[CLIP], there, table) or _numeric_columns(there, records, (name,))
+    if several:
+        raise AffectError(f"{table} has several lines of a {name}, and the model takes one of each")
+    return _made(records, lambda cells: {"id": cells[name], "scores": {}, **_vector(cells, plain)}, name, table)
+
+
+def _records(
+    table: Path, clip: str | None, decimal: str, needed: Sequence[str], mapped: Mapping[str, str]
+) -> tuple[list[str], str, _Records]:
+    """Return a table's columns, that of the clips' names, and its lines, with points before fractions."""
+    columns, records = _read(table, (*filter(None, [clip]), *needed), mapped)
+    name = clip or ("name" if "name" in mapped else next(iter(columns), ""))
+    if decimal != ".":
+        records = [(line, {key: text if key == name else pointed(text, decimal) for key, text in cells.items()})
+                   for line, cells in records]  # fmt: skip
+    return columns, name, records
+
+
+def _numeric_columns(columns: Sequence[str], records: _Records, but: Sequence[str]) -> list[str]:
+    """Return the columns that hold numbers and are no scores and say no part."""
+    told = {column for column in columns if column.lower() in _PART_COLUMNS}
+    others = [column for column in columns if column and column not in {*but, *score_columns(columns), *told}]
+    return [column for column in others if _numeric([cells[column] for _, cells in records])]
+
+
+def _named(columns: Sequence[str], there: Sequence[str], table: Path, feature: str = CLIP) -> list[str]:
+    """Return the columns that a feature is to have; raises AffectError where they are not there."""
+    check_columns(there, columns, table, f"the feature {feature}")
+    return list(columns)
+
+
+def _vector(cells: Cells, columns: Sequence[str]) -> dict[str, Any]:
+    """Return a line's feature, of these columns; raises UnusableError for a cell that is no number."""
+    values = []
+    for column in columns:
+        try:
+            values.append(number(cells[column]))
+        except ValueError:
+            raise UnusableError(f"feature is no number: {column} {no_number(cells[column])}") from None
+    own = {CLIP: np.array([values], np.float32)} if columns else {}
+    return {"features": own, "columns": {name: tuple(columns) for name in own}}
+
+
+def _frames(
+    table: Path, there: Sequence[str], name: str, records: _Records, columns: Sequence[str] = ()
+) -> tuple[tuple[str, ...], dict[str, list[Cells]]]:
+    """Return the columns of frames, those that hold numbers where none are named, and the lines of each clip."""
     of_clip: dict[str, list[Cells]] = {}
     for _, cells in records:
         of_clip.setdefault(cells[name], []).append(cells)
-    others = [column for column in columns if column not in (name, "frame")]
-    plain = [column for column in others if _numeric([cells[column] for _, cells in records])]
-    arrays: dict[str, NDArray[np.float32]] = {}
-    for clip, rows in of_clip.items():
-        order = np.argsort(frame_numbers(rows, table), kind="stable")
-        arrays[clip] = numbers([rows[k] for k in order], plain, table)
-    return _added(made, {id: {"frames": frames} for id, frames in arrays.items()}, table, arrays)
+    others = [column for column in there if column not in (name, "frame")]
+    plain = _named(columns, there, table, FRAMES)
+    plain = plain or [column for column in others if _numeric([cells[column] for _, cells in records])]
+    return tuple(plain), of_clip
+
+
+def _by_time(lines: Sequence[Cells], columns: Sequence[str], table: Path) -> NDArray[np.float32]:
+    """Return the lines of a clip as frames [T, D]."""
+    order = np.argsort(frame_numbers(lines, table), kind="stable")
+    return numbers([lines[k] for k in order], columns, table)
 
 
 def with_faces(made: Made, folder: Path) -> Made:
@@ -167,7 +253,7 @@ def with_faces(made: Made, folder: Path) -> Made:
     """
     paths = {sample.id: folder / f"{Path(sample.id).stem}.csv" for sample in made[0]}
     there = [path.stem for path in sorted(folder.glob("*.csv"))]
-    return _added(made, {id: read_faces(path) for id, path in paths.items() if path.is_file()}, folder, there)
+    return _added(made, {id: read_faces(path) for id, path in paths.items() if path.is_file()}, folder, there, FACES)
 
 
 def stores_in(folder: Path) -> list[Path]:
@@ -200,14 +286,24 @@ def manifests_of(stores: Sequence[Store]) -> dict[str, Any]:
     return {name: json.loads(store.facts[name]) for store in stores for name in store.features if name in store.facts}
 
 
-def _added(made: Made, further: Mapping[str, Mapping[str, Any]], where: Path, there: Iterable[str]) -> Made:
-    """Return samples with `further` features; what is `there` of none of them, nor of one left out, is left out."""
+def _added(
+    made: Made, further: Mapping[str, Mapping[str, Any]], where: Path, there: Iterable[str],
+    columns: Mapping[str, tuple[str, ...]] | None = None,
+) -> Made:  # fmt: skip
+    """Return samples with `further` features, of these `columns` by the features' names.
+
+    What is `there` of none of them, nor of one left out, is left out.
+    """
     samples, left_out = made
     if not any(sample.id in further for sample in samples):
         raise AffectError(f"{where} has none of the {len(samples)} clips, {samples[0].id!r} for one")
     named = {name for id in (*(sample.id for sample in samples), *left_out) for name in (id, score_clips.stem(id))}
     less = {f"{where.name}: {name}": score_clips.NO_ROW for name in there if name not in named}
-    more = [replace(each, features={**each.features, **further.get(each.id, {})}) for each in samples]
+    more = [
+        replace(each, features={**each.features, **(own := further.get(each.id, {}))},
+                columns={**each.columns, **{name: columns[name] for name in own if columns}})
+        for each in samples
+    ]  # fmt: skip
     return more, {**left_out, **less}
 
 

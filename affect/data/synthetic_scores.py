@@ -1,4 +1,4 @@
-"""A generated file `ac.pkl` of talking faces: features of four modalities, five scores from 1 to 5, some missing (-1).
+"""A generated file `ac.pkl` of talking faces: features of four kinds or five, five scores of 1 to 5, some missing (-1).
 
 A clip is a source (of an identity) through a generator; both have a quality for each aspect, and so has each clip. The
 mouth follows the voice as lip sync allows: late and loosely where it is bad. For trying every part of a run; scores on
@@ -10,7 +10,7 @@ Legend: N clips, T frames, D numbers of a feature's frame, K directions that mea
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,13 +28,15 @@ FILE, MARK, CONVERTED = "ac.pkl", "generator.json", "converted"
 SCORES = ("lip_sync_score", "expression_score", "audio_quality_score", "cross_modal_score", "overall_score")
 WIDTHS = {"visual": 2048, "audio": 768, "keypoint": 1404, "au": 17}
 """Numbers of a frame, in the order in which `widths` has them; `visual` of py-feat has 163."""
+SYNCNET = "syncnet"
+"""A feature that some such files have, too: how well mouth and voice go together."""
 
 _ASPECTS = ("lip", "expression", "voice", "face")
 _MIX = np.array([[1.0, 0, 0, 0.2], [0, 1.0, 0, 0.3], [0, 0, 1.0, 0], [0.6, 0.5, 0.2, 0], [0.4, 0.3, 0.3, 0.5]])
 """How much of each aspect is in each score."""
 _CHANNELS = {
     "visual": ("blur", "lips", "mouth"), "audio": ("hiss", "envelope"), "keypoint": ("mouth", "smile", "lips"),
-    "au": ("liveliness", "smile"),
+    "au": ("liveliness", "smile"), "syncnet": ("sync",),
 }  # fmt: skip
 """What each feature tells, beside the traits of the identity."""
 _NAMES = ("train", "val", "test")
@@ -51,10 +53,11 @@ Array = NDArray[np.float32]
 class GeneratorSettings:
     """What a generated file is made with: clips, sources (two of an identity), generators, shortest and longest clip.
 
-    `widths` are those of visual, audio, keypoint and au. `missing` is the share of labels that are -1, `absent` that of
-    features that are not there, `noise` what ratings and features have beside quality. `form` is rows (a list of
-    samples a split), columns (features, labels and valid_masks a split) or flat (one list, the samples name their
-    split). No source or identity is in two splits. Raises AffectError for a value that makes no file.
+    `widths` are those of visual, audio, keypoint and au, `syncnet` that of a fifth feature, 0 for none. `missing` is
+    the share of labels that are -1, `absent` that of features that are not there, `noise` what ratings and features
+    have beside quality. `form` is rows (a list of samples a split), columns (features, labels and valid_masks a split)
+    or flat (one list, the samples name their split). No source or identity is in two splits. Raises AffectError for a
+    value that makes no file.
     """
 
     clips: int = 400
@@ -62,6 +65,7 @@ class GeneratorSettings:
     generators: int = 8
     frames: tuple[int, int] = (50, 300)
     widths: tuple[int, int, int, int] = (2048, 768, 1404, 17)
+    syncnet: int = 0
     missing: float = 0.15
     absent: float = 0.03
     noise: float = 1.0
@@ -75,6 +79,7 @@ class GeneratorSettings:
             "generators": (self.generators >= 2, "at least 2"),
             "frames": (2 <= self.frames[0] <= self.frames[1], "shortest and longest, at least 2"),
             "widths": (len(self.widths) == len(WIDTHS) and min(self.widths) >= 8, "four numbers of at least 8"),
+            "syncnet": (self.syncnet == 0 or self.syncnet >= 8, "0 or at least 8"),
             "missing": (0.0 <= self.missing < 0.9, "a share below .9"),
             "absent": (0.0 <= self.absent < 0.9, "a share below .9"),
             "noise": (0.0 <= self.noise <= 10.0, "within 0 and 10"),
@@ -119,18 +124,19 @@ def _write(folder: Path, settings: GeneratorSettings) -> None:
     samples = made(settings)
     data: Any = [{**sample, "split": split} for split, own in samples.items() for sample in own]
     if settings.form != "flat":
-        data = samples if settings.form == "rows" else {split: _columns(own) for split, own in samples.items()}
+        names = [*WIDTHS, *([SYNCNET] if settings.syncnet else [])]
+        data = samples if settings.form == "rows" else {split: _columns(own, names) for split, own in samples.items()}
     with (folder / FILE).open("wb") as file:
         pickle.dump(data, file, protocol=4)
 
 
-def _columns(samples: list[dict[str, Any]]) -> dict[str, Any]:
+def _columns(samples: list[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
     """Return a split as the processed variant has it."""
     columns: dict[str, Any] = {key: [sample[key] for sample in samples] for key in samples[0]}
     labels = {name: np.array([sample["labels"][name] for sample in samples], np.float32) for name in SCORES}
     return {
         **columns,
-        "features": {name: [sample["features"].get(name) for sample in samples] for name in WIDTHS},
+        "features": {name: [sample["features"].get(name) for sample in samples] for name in names},
         "labels": labels,
         "valid_masks": {name: values != -1 for name, values in labels.items()},
     }
@@ -144,6 +150,7 @@ def made(settings: GeneratorSettings) -> dict[str, list[dict[str, Any]]]:
     of_generator = rng.normal(0.0, 0.6, (most, len(_ASPECTS)))
     looks = rng.normal(0.0, 1.0, (sources // 2 + 1, _TRAITS))
     world = {name: _World(name, width, settings) for name, width in zip(WIDTHS, settings.widths, strict=True)}
+    world |= {SYNCNET: _World(SYNCNET, settings.syncnet, settings)} if settings.syncnet else {}
     samples: dict[str, list[dict[str, Any]]] = {name: [] for name in _NAMES}
     # About a fifth of the sources validates and as many are tested, both of an identity.
     held = max(2, sources // 10 * 2)
@@ -156,10 +163,15 @@ def made(settings: GeneratorSettings) -> dict[str, list[dict[str, Any]]]:
         there = own.uniform(size=len(WIDTHS)) >= settings.absent
         # A clip has one feature at least.
         there[own.integers(len(WIDTHS))] = True
+        given = {name: array for (name, array), has in zip(features.items(), there, strict=True) if has}
+        if settings.syncnet:
+            # It draws for itself: all else is as it is without.
+            rng = random(settings.seed, f"{SYNCNET}{index}")
+            told = _sync(quality, looks[source // 2], len(features["audio"]), settings, rng)
+            given |= {SYNCNET: world[SYNCNET].frames(told, rng)} if rng.uniform() >= settings.absent else {}
         sample = {
             "video_id": f"clip{index:05d}", "source": f"source{source:02d}", "identity": f"person{source // 2:02d}",
-            "generator": f"generator{maker}", "labels": scores,
-            "features": {name: array for (name, array), has in zip(features.items(), there, strict=True) if has},
+            "generator": f"generator{maker}", "labels": scores, "features": given,
         }  # fmt: skip
         split = "test" if source >= sources - held else "val" if source >= sources - 2 * held else "train"
         samples[split].append(sample)
@@ -211,8 +223,16 @@ def _features(
     for name, level in levels.items():
         tells[name] = level + settings.noise * (rng.normal(0.0, 0.7) + rng.normal(0.0, 0.5, frames))
     same = np.repeat(traits[None], frames, axis=0)
-    told = {name: np.column_stack([*(tells[each] for each in names), same]) for name, names in _CHANNELS.items()}
+    told = {name: np.column_stack([*(tells[each] for each in _CHANNELS[name]), same]) for name in WIDTHS}
     return {name: worlds[name].frames(np.asarray(told[name], np.float32), rng) for name in WIDTHS}
+
+
+def _sync(
+    quality: NDArray[np.float64], traits: NDArray[np.float64], frames: int, settings: GeneratorSettings, rng: Generator
+) -> Array:
+    """Return what `syncnet` tells of a clip of this quality [T, K]: its lip sync, and whose mouth it is."""
+    sync = quality[0] + settings.noise * (rng.normal(0.0, 0.5) + rng.normal(0.0, 0.5, frames))
+    return np.asarray(np.column_stack([sync, np.repeat(traits[None], frames, axis=0)]), np.float32)
 
 
 def _smooth(rng: Generator, frames: int, within: int) -> NDArray[np.float64]:

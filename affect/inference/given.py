@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from affect.data.corpora.named_files import NamedFiles
 from affect.data.corpora.own_rows import OPTIONAL, REQUIRED
 from affect.data.corpora.segments import TIMES, without_lengths
 from affect.data.excerpts import excerpts
-from affect.data.table_file import SEPARATORS, SURPLUS, Cells, read_csv
+from affect.data.table_file import SEPARATORS, SURPLUS, Cells, columns_of, read_csv
 from affect.errors import AffectError, nearest
 from affect.usage import UserInputs
 
@@ -30,16 +30,21 @@ _TEXTS = ("text", "transcript")
 _READ = (*_FILES, *_TEXTS, "id", "name", *TIMES)
 
 
-def expanded(task: type[Task], inputs: UserInputs) -> UserInputs:
+def names_files(table: Path) -> bool:
+    """Tell whether a table has a column that may name files."""
+    return any(column.lower() in _FILES for column in columns_of(table))
+
+
+def expanded(task: type[Task], inputs: UserInputs, holds: Callable[[Path], bool] = lambda table: False) -> UserInputs:
     """Return inputs with what their folders and table hold in place of these.
 
     A table has a line an example, whose files lie below the table's folder: of a model of files they are in a column
     path (file, clip, audio, video), its texts in one text (transcript); of a model of features in columns audio, text
     and video, of which cells may be empty. Columns, files and times (start, end, duration) are read as those of
-    training's tables. Raises AffectError where a table is not given alone, has none of these, or cuts what the task
-    takes whole, and for columns without a table.
+    training's tables. One that `holds` features itself is left as it is. Raises AffectError where a table is not given
+    alone, has none of these, or cuts what the task takes whole, and for columns without a table.
     """
-    if table := next((file for file in inputs.files if file.suffix.lower() in TABLES), None):
+    if table := next((file for file in inputs.files if file.suffix.lower() in TABLES and not holds(file)), None):
         if len(inputs.files) > 1 or inputs.text or inputs.audio or inputs.video:
             raise AffectError(f"{table}: a table names files and texts itself: give it alone")
         return replace(inputs, **{"files": (), "columns": {}, **_listed(task, table, inputs.columns)})

@@ -74,7 +74,7 @@ def embedded(opened: Opened, inputs: UserInputs, *, progress: bool = False) -> I
 
 def _taken(opened: Opened, inputs: UserInputs) -> UserInputs:
     """Return inputs with what folders and tables hold; raises AffectError for an option of other models."""
-    inputs = expanded(opened.task, inputs)
+    inputs = expanded(opened.task, inputs, partial(opened.task.takes_table, opened))
     takes = opened.task.takes
     for option in inputs.given:
         if takes and option not in takes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -306,6 +307,27 @@ def test_copies_are_said_in_whatever_parts_the_clips_come_to_be(made, caplog):
         assert bool(told) == (part_of["c05"] != part_of["c07"])
         assert all(f"c05 ({part_of['c05']})" in line and f"c07 ({part_of['c07']})" in line for line in told)
         assert f"c05 ({part_of['c05']}) = c13 ({part_of['c13']})" in caplog.text
+
+
+def test_forms_of_a_generated_file_are_one_corpus_and_its_shares_are_asked_for(tmp_path):
+    options = {"clips": 20, "frames": (2, 4), "generated_widths": (9, 8, 8, 8), "scores": ("overall_score",)}
+    forms = [corpora.read(corpora.SCORES, "generated_scores", tmp_path / form, **options, generated_form=form)
+             for form in ("rows", "columns", "flat")]  # fmt: skip
+    rows, columns, flat = forms
+    assert rows.identity == flat.identity and len({corpus.store.digest for corpus in forms}) == 1
+    assert columns.utterances["id"] == rows.utterances["id"] and columns.parts == rows.parts
+    # A column of labels is of float32.
+    scores = [np.array(each.utterances["overall_score"]) for each in (rows, columns)]
+    np.testing.assert_allclose(*scores, rtol=1e-6)
+    assert {type(pickle.loads((tmp_path / form / "ac.pkl").read_bytes())) for form in ("rows", "flat")} == {dict, list}
+    own = {"generated_syncnet": 8, "generated_missing": 0.5, "generated_absent": 0.0, "generated_sources": 10,
+           "generated_generators": 3}  # fmt: skip
+    corpus = corpora.read(corpora.SCORES, "generated_scores", tmp_path / "own", **options, **own)
+    assert corpus.features == dict(visual=9, audio=8, keypoint=8, au=8, syncnet=8)
+    assert [len(set(corpus.utterances[name])) for name in ("source", "generator")] == [10, 3]
+    assert all(feature["clips"] == 20 for feature in corpus.schema["features"].values())
+    lost = [sum(value != value for value in each.utterances["overall_score"]) for each in (rows, corpus)]
+    assert lost[0] < 7 <= lost[1]
 
 
 def test_a_generated_corpus_is_made_once_and_read(tmp_path):

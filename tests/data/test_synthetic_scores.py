@@ -54,6 +54,30 @@ def test_the_other_forms_hold_the_same(tmp_path, form):
             assert (data[split]["valid_masks"][name] == (data[split]["labels"][name] != -1)).all()
 
 
+@pytest.mark.parametrize("form", ["rows", "columns"])
+def test_a_fifth_feature_leaves_all_else_as_it_is_and_tells_of_the_lip_sync(tmp_path, form):
+    wide = replace(SMALL, clips=80, syncnet=12, form=form)
+    data = pickle.loads(generate(tmp_path / "g", wide).read_bytes())
+    if form == "columns":
+        assert [*data["train"]["features"]] == [*WIDTHS, "syncnet"]
+        assert len(data["train"]["features"]["syncnet"]) == len(data["train"]["video_id"])
+        return
+    plain = made(replace(SMALL, clips=80))
+    told = []
+    for split, rows in data.items():
+        for row, other in zip(rows, plain[split], strict=True):
+            frames = row["features"].pop("syncnet", None)
+            assert row["labels"] == other["labels"] and row["features"].keys() == other["features"].keys()
+            assert all(np.array_equal(array, other["features"][name]) for name, array in row["features"].items())
+            if frames is not None:
+                assert frames.shape[1] == 12 and frames.dtype == np.float32 and 5 <= len(frames) <= 9
+                told += [(frames.mean(0), row["labels"]["lip_sync_score"])] * (row["labels"]["lip_sync_score"] != -1)
+    assert len(told) < sum(map(len, data.values()))
+    means, scores = np.array([mean for mean, _ in told]), [score for _, score in told]
+    leading = np.linalg.svd(means - means.mean(0), full_matrices=False)[0][:, :5]
+    assert max(abs(spearmanr(each, scores)[0]) for each in leading.T) > 0.35
+
+
 def test_features_tell_of_the_scores_in_sources_never_heard():
     settings = replace(SMALL, clips=300, frames=(20, 30), absent=0.0)
     data = made(settings)
@@ -122,6 +146,7 @@ def test_how_well_lateness_tells_lip_sync_and_the_picture_alone():
         ({"frames": (9, 5)}, "frames"),
         ({"widths": (2, 8, 8, 8)}, "widths"),
         ({"missing": 0.95}, "missing=0.95 must be a share below .9"),
+        ({"syncnet": 4}, "syncnet=4 must be 0 or at least 8"),
         ({"form": "wide"}, "form=wide must be rows, columns or flat"),
     ],
 )

@@ -62,7 +62,9 @@ def read(
         samples: list[Sample] = []
         left_out: dict[str, str] = {}
         for path, part in tables.items():
-            made_of, less = score_tables.samples_of(path, **asked, part=part)
+            # Of several tables the first one says the order of the feature's columns.
+            first = next((sample.columns[score_tables.CLIP] for sample in samples if sample.columns), ())
+            made_of, less = score_tables.samples_of(path, **asked, part=part, columns=first)
             samples += made_of
             left_out |= less
         return samples, left_out

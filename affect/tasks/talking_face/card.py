@@ -37,8 +37,10 @@ class TalkingFaceCard(Task):
     def preprocessing(cls, config: dict[str, Any]) -> dict[str, Any]:
         """Return the features that the model takes, and what its outputs mean."""
         model, data = from_dict(Model, config["model"], "model"), from_dict(Signature, config["data"], "data")
+        columns = {name: {"columns": list(names)} for name, names in data.columns}
         features = [
-            {"feature": name, "width": width, "frames": f"{name} [B, T, {width}], {name}{FRAMES} [B], 0: missing"}
+            {"feature": name, "width": width, "frames": f"{name} [B, T, {width}], {name}{FRAMES} [B], 0: missing",
+             **columns.get(name, {})}
             for name, width in data.features
         ]  # fmt: skip
         scaling = "in the model, by statistics of training" if model.normalise else "none"
@@ -59,7 +61,7 @@ class TalkingFaceCard(Task):
             title=f"The quality of talking-face videos: {scores}",
             task_type="talking-face-quality-assessment",
             task_name="talking-face quality",
-            command="CLIP.mp4" if media.taken or data.made_by else "CLIP.npz",
+            command="CLIP.mp4" if media.taken or data.made_by else "CLIPS.csv" if data.columns else "CLIP.npz",
             program="\n".join(_program_of_clips(media, data, repo) if media.taken else _program(data, repo)),
             use="## Limits\n\n" + " ".join(filter(None, [_LIMITS, intervals.words(config.get(intervals.FIELD, {}))])),
             tags=("talking-face", "quality-assessment", "affect"),

@@ -112,6 +112,18 @@ class Data:
     """Frames of its shortest and longest clip."""
     generated_widths: tuple[int, int, int, int] = (512, 192, 351, 17)
     """Numbers a frame of its features visual, audio, keypoint and au: 2048 768 1404 17 in the report's file."""
+    generated_syncnet: int = 0
+    """Of generated_scores, as all named so: numbers a frame of a fifth feature, syncnet; 0 has none."""
+    generated_form: Literal["rows", "columns", "flat"] = "rows"
+    """How its file, ac.pkl in `root`, holds the clips: a list a split, columns and masks a split, or one list."""
+    generated_missing: float = 0.15
+    """Share of its labels that are -1."""
+    generated_absent: float = 0.03
+    """Share of its features that a clip lacks."""
+    generated_sources: int = 20
+    """Its sources, two of an identity, a fifth of which validates and a fifth tests: even, 10 at least."""
+    generated_generators: int = 8
+    """Its generators, 2 at least."""
     clip_seconds: tuple[float, float] = (1.0, 2.0)
     """Shortest and longest of the generated clips that are videos."""
     noise: float = 1.0
@@ -125,7 +137,16 @@ class Data:
         require_most(self, "data", LARGEST_SEED, "generator_seed")
         require(self.generator_seed >= 0, "data.generator_seed", "not be negative", self.generator_seed)
         require_most(self, "data", 10_000_000, "clips", "folds")
-        require_most(self, "data", WIDEST, "frames", "generated_widths")
+        require_most(self, "data", WIDEST, "frames", "generated_widths", "generated_syncnet")
+        require_most(self, "data", 10_000, "generated_sources", "generated_generators")
+        shares = ("generated_missing", "generated_absent")
+        require_each(self, "data", "lie in [0, .9)", lambda value: 0 <= value < 0.9, *shares)
+        least = (("generated_sources", 10), ("generated_generators", 2))
+        for name, fewest in least:
+            require(getattr(self, name) >= fewest, f"data.{name}", f"be at least {fewest}", getattr(self, name))
+        require(self.generated_sources % 2 == 0, "data.generated_sources", "be even", self.generated_sources)
+        syncnet = self.generated_syncnet
+        require(syncnet == 0 or syncnet >= 8, "data.generated_syncnet", "be 0 or at least 8", syncnet)
         require_most(self, "data", DAY, "clip_seconds")
         for name in ("frames", "clip_seconds"):
             short, long = getattr(self, name)
@@ -208,7 +229,9 @@ class Loss:
     """Weight of what pulls a clip's scores together; it may erase what they tell apart."""
     weights: Literal["equal", "fixed", "uncertainty", "dwa", "rlw", "famo", "upgrad", "pcgrad", "cagrad"] = "equal"
     """fixed: by `fixed`; uncertainty: learned with the model; dwa, rlw, famo: by the scores' earlier losses; upgrad,
-    pcgrad, cagrad combine the scores' gradients (one process, the extra `aggregation`)."""
+    pcgrad, cagrad combine the scores' gradients (one process, the extra `aggregation`). What is not exact: famo takes
+    the values of successive batches where its paper takes the same batch twice. Of upgrad, pcgrad and cagrad heads and
+    log variances keep the plain gradient, and scores that a batch has no label of are left out."""
     fixed: tuple[float, ...] = ()
     """A weight a score, in the order of `data.scores`."""
     delta: float = 1.0
@@ -370,6 +393,8 @@ class Signature:
     """Learned log variances of the terms of the loss."""
     made_by: tuple[tuple[str, str], ...] = ()
     """(feature, manifest): what made a feature of clips, by which it is made of others, as JSON."""
+    columns: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """(feature, names): what its numbers are called, in their order, where the corpus says it."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -380,6 +405,9 @@ class Signature:
         require(bool(names) and len(set(names)) == len(names), "scores", "name each score once", names)
         require(all(low < high for _, low, high in self.scores), "scores", "go from low to high", self.scores)
         require(self.log_variances >= 0, "log_variances", "not be negative", self.log_variances)
+        widths = dict(self.features)
+        named = all(len({*names}) == len(names) == widths.get(name) for name, names in self.columns)
+        require(named, "columns", "name each number of a feature once", self.columns)
 
 
 def _streams(recipe: TalkingFace) -> int:
@@ -418,6 +446,10 @@ NEEDS: tuple[Need, ...] = (
     ("be left out unless model.media.audio is owner/model", lambda r: "/" in (r.model.media.audio or ""),
      ("model.media.audio_revision",)),
     ("be left out here: encoders of clips have model.media.lr", lambda r: False, ("optim.encoder_lr",)),
+    ("be left out where data.corpus has no generated features",
+     lambda r: "generated_form" in corpora.layout(r.data.corpus).options,
+     ("data.generated_syncnet", "data.generated_form", "data.generated_missing", "data.generated_absent",
+      "data.generated_sources", "data.generated_generators")),
     ("be left out with data.split=own", lambda r: r.data.split != "own", ("data.folds",)),
     ("be left out with loss.kind=corruption, which learns no score", lambda r: r.loss.kind != "corruption",
      ("loss.plcc", "loss.rank", "loss.smoothing", "loss.consistency", "loss.weights", "model.heteroscedastic")),

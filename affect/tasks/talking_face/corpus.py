@@ -11,6 +11,7 @@ from datasets import DatasetDict, concatenate_datasets
 
 from affect.data import corpora, score_corpus
 from affect.data.score_corpus import ScoreCorpus, Way
+from affect.data.score_samples import columns_in
 from affect.errors import AffectError
 from affect.tasks.talking_face.config import SOUND, Continual, Data, Feature
 from affect.tasks.talking_face.continual import arrived, batches_of
@@ -68,6 +69,12 @@ def parts_of(
     if data.train_all:
         parts["train"] = concatenate_datasets([parts["train"], parts["valid"]])
     return parts
+
+
+def columns_of(corpus: ScoreCorpus, features: Sequence[Feature]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return what the numbers of features are called, of those whose source said it."""
+    columns = columns_in(corpus.schema)
+    return tuple((name, columns[name]) for name, _ in features if name in columns)
 
 
 def made_of(corpus: ScoreCorpus, features: Sequence[Feature]) -> tuple[tuple[str, str], ...]:

@@ -108,7 +108,7 @@ def pruned(
     limits = Limits(max_error=max_error, mean_error=mean_error, srcc_drop=srcc_drop, size=size, latency=latency)
     if path.exists() and not (path / saving.WEIGHTS).is_file():
         raise AffectError(f"{path} is there and holds no model: give --output another folder")
-    model, clips = _of_features(folder, "pruned"), RunClips(folder)
+    model, clips = _of_features(folder), RunClips(folder)
     data = model.data
     seen = (clips.inputs(row) for row in clips.rows(TRAIN, most=_SEEN))
     small = prune(model, seen, shares)
@@ -123,12 +123,12 @@ def pruned(
     return Exported(path=path, size=sizes[1], difference=judged.difference, lines=judged.lines)
 
 
-def _of_features(folder: Path, kind: str) -> TalkingFaceModel:
+def _of_features(folder: Path) -> TalkingFaceModel:
     model = tasks.load(folder)
     if not isinstance(model, TalkingFaceModel):
         raise AffectError(
-            f"a model that sees or hears clips itself is exported as onnx alone: for {kind} train one on features that "
-            "recipes/extract_features.py makes (the experiment extracted)"
+            "a model that sees or hears clips itself is exported as onnx or int8, its encoders are not pruned; for "
+            "pruned train one on features that recipes/extract_features.py makes (the experiment extracted)"
         )
     return model
 
@@ -136,7 +136,7 @@ def _of_features(folder: Path, kind: str) -> TalkingFaceModel:
 def _graph(folder: Path, path: Path, opset: int, limits: Limits, level: float, *, integers: bool) -> Exported:
     graphs.check_opset(opset)
     graphs.check_name(path)
-    model = _of_features(folder, "int8") if integers else cast(Exportable, tasks.load(folder))
+    model = cast(Exportable, tasks.load(folder))
     clips, data = RunClips(folder), model.data
     with graphs.draft(path) as draft:
         write(model, draft, opset)
@@ -198,14 +198,17 @@ def _noise(media: Media, frames: int, random: np.random.Generator) -> Clip:
 
 
 def quantize(path: Path) -> None:
-    """Make a graph one whose products of weights are of 8 bits, a scale a channel; metadata stay."""
+    """Make a graph one whose products of weights are of 8 bits, a scale a channel; convolutions and metadata stay."""
     onnx_module, quantization = graphs.require("onnx"), graphs.require("onnxruntime.quantization")
     model = onnx_module.load(path)
     kept = {entry.key: entry.value for entry in model.metadata_props}
     # Shapes that the exporter inferred are of the model before, and stop onnxruntime.
     del model.graph.value_info[:]
+    # Those of integers take longer than those of floats, and hold few of an encoder's weights.
+    left = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    own = {"per_channel": True, "weight_type": quantization.QuantType.QInt8, "nodes_to_exclude": left}
     with graphs.quiet():
-        quantization.quantize_dynamic(model, path, per_channel=True, weight_type=quantization.QuantType.QInt8)
+        quantization.quantize_dynamic(model, path, **own)
     _set(path, kept)
 
 

@@ -19,16 +19,18 @@ from affect.data.corpora import score_folder
 from affect.data.endings import FILM
 from affect.data.files import readable
 from affect.data.pickle_file import is_pickle, refuse
-from affect.data.score_samples import FEATURES
+from affect.data.score_corpus import read_schema
+from affect.data.score_samples import FEATURES, columns_in
 from affect.data.store import Store
 from affect.errors import AffectError
 from affect.inference import device
+from affect.inference.given import TABLES
 from affect.inference.lengths import Lengths, Span, common
 from affect.inference.opening import Opened
 from affect.inference.states import watched
 from affect.models import saving
 from affect.task import SPREAD, Row
-from affect.tasks.talking_face import films, intervals
+from affect.tasks.talking_face import films, intervals, tabled
 from affect.tasks.talking_face.clips import padded
 from affect.tasks.talking_face.config import FRAMES, Signature
 from affect.tasks.talking_face.corruptions import Clip, Frames
@@ -51,13 +53,14 @@ Scorer = Callable[[Inputs], dict[str, float]]
 
 
 def infer(
-    opened: Opened, inputs: UserInputs, *, level: float | None = None, generator: str | None = None
+    opened: Opened, inputs: UserInputs, *, level: float | None = None, generator: str | None = None, **of_tables: Any
 ) -> Iterator[Row]:
     """Yield a line for each clip: its scores, the scale of each, and an interval where validation rows calibrate it.
 
     What a clip is, `Reader` says; what it lacks is missing. One that can't be read gives a line with `error`. Raises
     AffectError where no file is given, or a pickle, and for a `level` that intervals can't have. Clips of a `generator`
-    have the interval that this one's validation clips calibrate, where these are enough.
+    have the interval that this one's validation clips calibrate, where these are enough; `of_tables` are the column
+    `clip` of their names and the `decimal` sign of tables.
     """
     if pickle := next(filter(is_pickle, inputs.files), None):
         raise refuse(pickle, "predicted from")
@@ -68,7 +71,7 @@ def infer(
         raise AffectError(f"this model takes files: {reader.takes}")
     scales = {name: [low, high] for name, low, high in data.scores}
     lengths = Lengths(reader.lengths_of(opened), "frames")
-    for name, given in reader.read(inputs.files):
+    for name, given in reader.read(inputs.files, **of_tables):
         if isinstance(given, str):
             yield {"id": name, "error": given}
             continue
@@ -124,10 +127,14 @@ def embed(opened: Opened, inputs: UserInputs) -> Iterator[Row]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Return the clips of a folder, .npz files and videos; none where it is one clip itself or of `affect convert`."""
+    """Return the clips of a folder, .npz files and videos, else its tables.
+
+    There are none where it is one clip itself or of `affect convert`.
+    """
     if score_folder.holds(folder) or next(folder.glob("*.npy"), None):
         return []
-    return readable(folder, FILM | {".npz"})
+    # Tables beside videos tell of their faces.
+    return readable(folder, FILM | {".npz"}) or readable(folder, frozenset(TABLES))
 
 
 class Reader:
@@ -135,16 +142,17 @@ class Reader:
 
     A clip is a video, where the model itself sees it or `recipes/extract_features.py` made its features: with the CSV
     of its faces (py-feat, OpenFace) beside it, called as the video, these are what is seen. Else it is what `clips_of`
-    takes.
+    or `tabled.clips_of` takes.
     """
 
     def __init__(self, data: Signature, media: Media) -> None:
         """Read the encoders that made the features; raises AffectError where one can't be had."""
-        self.data, self._media = data, media
+        self.data, self._media, self._order = data, media, tabled.Order(data)
         self._makers = makers_of(data)
         self._seen = bool(media.taken)
         kinds = ["videos"] if self._seen or self._makers else []
         kinds += [] if self._seen else ["a clip's features [T, W], .npz, .npy called by them, or a folder of either"]
+        kinds += ["tables of the features that tables have"] if data.columns and not self._seen else []
         self.takes = ", or ".join(kinds)
 
     def lengths_of(self, opened: Opened) -> Span | None:
@@ -160,8 +168,13 @@ class Reader:
         """Return the frames of a clip's longest feature."""
         return max(int(given[name + FRAMES]) for name, _ in self.data.features)
 
-    def read(self, files: Sequence[Path]) -> Iterator[tuple[str, Inputs | str]]:
+    def read(
+        self, files: Sequence[Path], *, clip: str | None = None, decimal: str = "."
+    ) -> Iterator[tuple[str, Inputs | str]]:
         """Yield the name of each clip and what the model takes of it, or why it can't be read."""
+        tables, files = ([], files) if self._seen else tabled.apart(files)
+        for name, own in tabled.clips_of(tables, self.data, self._order, clip=clip, decimal=decimal):
+            yield name, own if isinstance(own, str) else inputs_of(self.data, own)
         for name, read_clip in self.clips(files):
             try:
                 given: Inputs | str = read_clip()
@@ -174,7 +187,7 @@ class Reader:
         if self._seen:
             yield from ((file.name, partial(self._film, file)) for file in files)
             return
-        for name, read_clip in clips_of(files, self.data, self._makers):
+        for name, read_clip in clips_of(files, self._order, self._makers):
             yield name, partial(self._features, read_clip)
 
     def _features(self, read_clip: Callable[[], Clip]) -> Inputs:
@@ -214,7 +227,7 @@ def inputs_of(data: Signature, clip: Clip) -> dict[str, torch.Tensor]:
     return given
 
 
-def clips_of(files: Sequence[Path], data: Signature, makers: Makers) -> Iterator[tuple[str, Callable[[], Clip]]]:
+def clips_of(files: Sequence[Path], order: tabled.Order, makers: Makers) -> Iterator[tuple[str, Callable[[], Clip]]]:
     """Yield the name of each clip and what reads it.
 
     A clip is a .npz file with frames [T, W] by the names of features; or the .npy files NAME.npy of one folder, which
@@ -227,15 +240,15 @@ def clips_of(files: Sequence[Path], data: Signature, makers: Makers) -> Iterator
             alone.setdefault(file.parent, []).append(file)
     for file in files:
         if file.is_dir() and score_folder.holds(file):
-            store = Store(file / FEATURES)
-            yield from ((id, partial(_stored, store, row, data)) for row, id in enumerate(store.ids))
+            store, columns = Store(file / FEATURES), columns_in(read_schema(file))
+            yield from ((id, partial(_stored, store, row, order, columns)) for row, id in enumerate(store.ids))
         elif file.is_dir():
-            yield file.name, partial(_arrays, sorted(file.glob("*.npy")), file, data)
+            yield file.name, partial(_arrays, sorted(file.glob("*.npy")), file, order)
         elif file.suffix != ".npy":
             of_video = makers and file.suffix.lower() != ".npz"
-            yield file.name, partial(_made, file, makers) if of_video else partial(read, file, data)
+            yield file.name, partial(_made, file, makers) if of_video else partial(read, file, order)
         elif own := alone.pop(file.parent, None):
-            yield file.absolute().parent.name, partial(_arrays, own, file.parent, data)
+            yield file.absolute().parent.name, partial(_arrays, own, file.parent, order)
 
 
 def _made(file: Path, makers: Makers) -> Clip:
@@ -244,31 +257,40 @@ def _made(file: Path, makers: Makers) -> Clip:
     return made(file, makers)
 
 
-def read(file: Path, data: Signature) -> Clip:
+def read(file: Path, order: tabled.Order) -> Clip:
     """Return the frames [T, W] of the features that a clip's .npz file has.
 
     Raises AffectError for what is no such file, a feature of another width or with NaN, and for none at all.
     """
-    return _checked(read_arrays(file, [name for name, _ in data.features]), file, data)
+    return _checked(read_arrays(file, [name for name, _ in order.data.features]), file, order)
 
 
-def _arrays(files: Sequence[Path], folder: Path, data: Signature) -> Clip:
-    names = {name for name, _ in data.features}
+def _arrays(files: Sequence[Path], folder: Path, order: tabled.Order) -> Clip:
+    names = {name for name, _ in order.data.features}
     arrays = {file.stem: read_array(file) for file in files if file.stem in names}
-    return _checked(arrays, folder, data)
+    return _checked(arrays, folder, order)
 
 
-def _stored(store: Store, row: int, data: Signature) -> Clip:
-    arrays = {name: store.read(name, row) for name, _ in data.features if name in store.features}
-    return _checked({name: a for name, a in arrays.items() if a is not None}, store.path.parent, data)
+def _stored(store: Store, row: int, order: tabled.Order, columns: Mapping[str, tuple[str, ...]]) -> Clip:
+    arrays = {name: store.read(name, row) for name, _ in order.data.features if name in store.features}
+    return _checked({name: a for name, a in arrays.items() if a is not None}, store.path.parent, order, columns)
 
 
-def _checked(arrays: Mapping[str, np.ndarray], where: Path, data: Signature) -> Clip:
-    """Return arrays as frames. Raises AffectError for another width, values that are not finite, and for none."""
+def _checked(
+    arrays: Mapping[str, np.ndarray], where: Path, order: tabled.Order,
+    columns: Mapping[str, tuple[str, ...]] | None = None,
+) -> Clip:  # fmt: skip
+    """Return arrays, of these `columns` where they are known, as frames in the order of the model's columns.
+
+    Raises AffectError for another width, values that are not finite, and for none.
+    """
     clip: dict[str, Frames] = {}
+    data = order.data
     for name, width in data.features:
         if name in arrays:
             frames = np.atleast_2d(arrays[name]).astype(np.float32)
+            if frames.ndim == 2:
+                frames = order.arranged(name, frames, (columns or {}).get(name, ()), where)
             if frames.ndim != 2 or frames.shape[1] != width:
                 raise AffectError(f"{where}: {name} is of shape {frames.shape}, the model takes [T, {width}]")
             if not np.isfinite(frames).all():

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from affect.config import from_dict
 from affect.task import (
@@ -56,15 +56,21 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         "predict": (
             "A model of clips takes FILES of features: a .npz of frames [T, D] by the features' names, .npy files "
             "called by them or a folder of those, a folder of clips or one that affect convert wrote, or a table with "
-            "a column path. One line a clip: each score, its scale, and an interval where validation rows of the "
+            "a column path. A model of CSV files takes such files, or a folder of them: a line a clip, several (frames "
+            "of one), or a file of py-feat or OpenFace a clip. Columns are found by their names, in any order, others "
+            "left alone; what several files have of a clip is put together. The first column names the clips, or "
+            "another (--options clip=NAME), and decimal=, is for decimal commas. Where a .npz or an older model "
+            "names no columns, the order can't be checked, which is said. "
+            "One line a clip: each score, its scale, and an interval where validation rows of the "
             "run calibrate one, of a level of .9 or another (--options level=.95), "
             "and of one generator's clips (generator=NAME); of several models "
             "also the deviation of what they say."
         ),
         "export": (
-            "onnx, and of models of clips' features int8 (a graph with weights of 8 bits) and pruned (a folder of "
-            "weights, with fewer hidden units and heads). Each is held against the run's own test clips: size, "
-            "latency, errors, fall of SRCC are printed, and nothing is kept where one is over its limit."
+            "onnx, int8 (a graph with weights of 8 bits) and, of models of clips' features alone, pruned (a folder of "
+            "weights, with fewer hidden units and heads; encoders of the clip itself are not pruned). Each is held "
+            "against the run's own test clips: size, latency, errors, fall of SRCC are printed, and nothing is kept "
+            "where one is over its limit."
         ),
     }
     commands = ("affect.tasks.talking_face.commands:convert",)
@@ -163,12 +169,15 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
     def build_model(self) -> nn.Module:
         """Return a new model, its features standardised by the training part where the recipe asks for it."""
         from affect.tasks.talking_face.clips import statistics
-        from affect.tasks.talking_face.corpus import made_of
+        from affect.tasks.talking_face.corpus import columns_of, made_of
         from affect.tasks.talking_face.model import build
 
         recipe = self.recipe
         learned = len(self.scales) if recipe.loss.weights == "uncertainty" else 0
-        facts: dict[str, Any] = {"log_variances": learned, "made_by": made_of(self.corpus, self.features)}
+        facts: dict[str, Any] = {
+            "log_variances": learned, "made_by": made_of(self.corpus, self.features),
+            "columns": columns_of(self.corpus, self.features),
+        }  # fmt: skip
         model: EndToEndModel | TalkingFaceModel
         if recipe.model.media.taken:
             from affect.tasks.talking_face.end_to_end import EndToEndModel
@@ -182,8 +191,18 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
 
     def model_config(self, model: nn.Module) -> dict[str, Any]:
         """Return what the model is built by, and the shortest and longest clip of training."""
-        lengths = self.parts["train"]["length"]
-        return {**super().model_config(model), "lengths": [float(min(lengths)), float(max(lengths))]}
+        return {**super().model_config(model), "lengths": self._lengths}
+
+    @cached_property
+    def _lengths(self) -> list[float]:
+        """The shortest and longest clip of training, in frames of the features that the model takes."""
+        train = self.parts["train"]
+        lengths = train["length"]
+        if not self.recipe.model.media.taken and len(self.features) < len(self.corpus.schema["features"]):
+            # A row's length is that of all features.
+            given = ([self.clips.frames(row, name) for name, _ in self.features] for row in train["row"])
+            lengths = [max(1, *(0 if frames is None else len(frames) for frames in clip)) for clip in given]
+        return [float(min(lengths)), float(max(lengths))]
 
     def terms(self) -> Sequence[Term]:
         """Return a term a score, and what the recipe adds."""
@@ -264,12 +283,20 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
     @classmethod
     def infer(
         cls, opened: Opened, inputs: UserInputs, *, progress: bool, level: float | None = None,
-        generator: str | None = None,
+        generator: str | None = None, clip: str | None = None, decimal: Literal[".", ","] = ".",
     ) -> Iterator[Row]:  # fmt: skip
         """Yield a line for each clip."""
         from affect.tasks.talking_face import predict
 
-        return predict.infer(opened, inputs, level=level, generator=generator)
+        own: dict[str, Any] = {"level": level, "generator": generator, "clip": clip, "decimal": decimal}
+        return predict.infer(opened, inputs, **own)
+
+    @staticmethod
+    def takes_table(opened: Opened, table: Path) -> bool:
+        """Tell whether a table holds features of the model, by the names of its columns."""
+        from affect.tasks.talking_face import tabled
+
+        return tabled.takes(tabled.signature(opened), table)
 
     @classmethod
     def files_in(cls, folder: Path) -> list[Path]:

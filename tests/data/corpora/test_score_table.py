@@ -85,6 +85,18 @@ def test_what_is_not_there(folder, options, words):
         read(folder, **options)
 
 
+def test_the_first_table_says_the_order_of_columns_for_the_others(tmp_path):
+    (tmp_path / "train.csv").write_text("name,sharp,blur,score\na,1,2,3\n")
+    (tmp_path / "test.csv").write_text("name,loud,blur,score,sharp\nb,9,5,1,4\nc,9,x,1,4\n")
+    corpus = read(tmp_path)
+    assert [corpus.store.read("clip", row).tolist() for row in (0, 1)] == [[[1, 2]], [[4, 5]]]
+    assert corpus.schema["features"]["clip"]["columns"] == ["sharp", "blur"] and corpus.groups == ()
+    assert [each.reason for each in corpus.exclusions] == ["feature is no number: blur 'x'"]
+    (tmp_path / "test.csv").write_text("name,loud,score,sharp\nb,9,1,4\n")
+    with pytest.raises(AffectError, match=r"test.csv has no column 'blur' \(1 of 2\) of the feature clip$"):
+        read(tmp_path)
+
+
 def test_tables_that_can_not_be_told(tmp_path):
     (tmp_path / "a.csv").write_text("clip,x\nc,1\n")
     with pytest.raises(AffectError, match="has no table of scores"):
@@ -137,7 +149,7 @@ def test_faces_by_the_names_of_columns(tmp_path):
     (name, frames), *_ = read_faces(path).items()
     assert name == "visual" and frames[0].tolist() == list(range(162, -1, -1)) and np.isnan(frames[1]).all()
     path.write_text("frame,x_0\n0,1\n")
-    with pytest.raises(AffectError, match=r"has no column 'x_1' \(162 of 163\) of py-feat"):
+    with pytest.raises(AffectError, match=r"has no column 'x_1', .*, \.\.\. \(162 of 163\) of py-feat$"):
         read_faces(path)
     for frame, cell, words in (("a", "1", "a frame has no number"), ("0", "x", "a cell of frame 0 is no number")):
         path.write_text(f"frame,{','.join(AU)}\n{frame},{','.join([cell] * 17)}\n")

@@ -41,6 +41,8 @@ CASES = [
     ("data.frames_of", "frames", TABLE | BOTH, TABLE),
     ("data.videos", "clips", TABLE, TABLE | BOTH),
     ("data.boxes", "boxes", TABLE | BOTH, TABLE | BOTH | {"data.videos": "clips"}),
+    *((f"data.generated_{name}", value, TABLE, {"data.corpus": "generated_scores"}) for name, value in (
+        ("syncnet", 9), ("form", "flat"), ("missing", 0.5), ("absent", 0.0), ("sources", 12), ("generators", 3))),
     ("data.folds", 3, {"data.split": "own"}, {"data.split": "source"}),
     ("augment.mask", 0.1, BOTH, BOTH | {"model.media.features": True}),
     ("augment.mixup", 0.1, BOTH, {}),
@@ -97,6 +99,15 @@ def test_a_field_that_does_nothing_is_refused_and_its_default_never(case):
 
 def test_every_field_is_looked_at():
     hold_complete(TalkingFace, ("data", "model", "loss", "augment", "continual"), CASES, NEEDS, ALWAYS | BY_SECTION)
+
+
+def test_the_help_says_what_of_the_weightings_is_not_exact(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        parse("demo", TalkingFace, ["--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "famo takes the values of successive batches where its paper takes the same batch twice" in said
+    assert "heads and log variances keep the plain gradient, and scores that a batch has no label of are left" in said
 
 
 # Scales

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -360,7 +361,7 @@ def test_its_card_has_a_program_that_runs(root, trained, tmp_path, monkeypatch, 
 
 
 @pytest.mark.soak
-def test_its_graph_has_the_encoders_and_scores_a_video(root, trained, tmp_path):
+def test_its_graph_has_the_encoders_and_scores_a_video(root, trained, tmp_path, monkeypatch):
     best = trained / "checkpoints" / "best"
     done = export.onnx(best, tmp_path / "model.onnx", 18)
     session, model = graphs.Session(done.path), tasks.load(best)
@@ -374,15 +375,30 @@ def test_its_graph_has_the_encoders_and_scores_a_video(root, trained, tmp_path):
     row = json.loads((trained / "predictions-test.jsonl").read_text().splitlines()[0])
     for folder, ending in (("clips", "mp4"), ("boxes", "csv")):
         (tmp_path / f"CLIP.{ending}").write_bytes((root / folder / f"{row['id']}.{ending}").read_bytes())
+    import onnx
+
     (line,) = lines(done.path, tmp_path / "CLIP.mp4")
     assert line["prediction"] == pytest.approx(row["prediction"], abs=1e-3)
+    monkeypatch.setattr(graphs, "write", lambda *given: shutil.copy(done.path, given[5]))
+    small_one = export.int8(best, tmp_path / "model.int8", 18, size=2, srcc_drop=2, mean_error=0.05)
+    kinds = {node.op_type for node in onnx.load(small_one.path).graph.node}
+    assert {"MatMulInteger", "Conv"} <= kinds and "ConvInteger" not in kinds and small_one.size < 0.8 * done.size
+    assert 0 < small_one.difference < 0.2
+    (rounded,) = lines(small_one.path, tmp_path / "CLIP.mp4")
+    assert rounded["prediction"] == pytest.approx(line["prediction"], abs=0.2)
+    assert rounded["prediction"] != line["prediction"] and rounded["scale"] == line["scale"]
 
 
-@pytest.mark.parametrize("way", [export.int8, export.pruned])
-def test_what_else_it_can_not_be_exported_as_is_told(trained, tmp_path, way):
-    with pytest.raises(AffectError, match=rf"as onnx alone: for {way.__name__} train one on features that .*extracted"):
-        way(trained / "checkpoints" / "best", tmp_path / "model", 18)
-    assert not any(tmp_path.iterdir())
+def test_it_is_written_as_int8_and_can_not_be_pruned(trained, tmp_path, monkeypatch):
+    best = trained / "checkpoints" / "best"
+    with pytest.raises(AffectError, match=r"encoders are not pruned; for pruned train one on .*extracted"):
+        export.pruned(best, tmp_path / "model", 18)
+    given = []
+    monkeypatch.setattr(export, "write", lambda model, path, opset: given.append(model))
+    monkeypatch.setattr(export, "quantize", lambda path: path.write_bytes(b"no graph"))
+    with pytest.raises(AffectError, match="is no model that onnxruntime can run"):
+        export.int8(best, tmp_path / "model", 18)
+    assert [type(model) for model in given] == [EndToEndModel] and not any(tmp_path.iterdir())
 
 
 def test_without_faces_the_whole_picture_may_be_seen(tmp_path):
