@@ -490,7 +490,7 @@ class Task(ABC):
 
 @runtime_checkable
 class Stackable(Protocol):
-    """A task whose examples are read by place among all (its parts' column `row`), so that several runs train as one."""
+    """A task whose examples are read by place (its parts' column `row`), so that several runs train as one."""
 
     together: int | None
     """Runs trained together; None decides by size."""

@@ -34,6 +34,7 @@ from affect.tasks.diarization.stream_features import StreamFeatures
 RATE, SPEAKERS = 16_000, 4
 DEMO: dict[str, Any] = {
     "width": 64, "hidden": 128, "encoder_layers": 2, "decoder_layers": 2, "channels": (16, 32, 64, 64),
+    "pseudo": 4, "slots": 8,
 }  # fmt: skip
 MODELS = {
     "demo": (Model(**DEMO), 0.64),

@@ -1,10 +1,12 @@
 """Seconds of audio that steps of the diarization models take in a second, where time goes, and affect's step beside it.
 
-`python benchmarks/diarization_step.py [--rounds 5] [--batch 32] [--small]` prints two Markdown tables. Examples are a
+`python benchmarks/diarization_step.py [--rounds 5] [--batch 32] [--small 1]` prints Markdown tables. Examples are a
 block of 8 s of noise and another of its conversation; a step is forward, loss, backward, clipping and AdamW in bf16, on
-one thread. The default model in a bare loop, the same with attention fused in training, and affect's exact step, its
-graphs held as one piece and as four, take turns; --small adds before at S2SND-Small's widths, a minute a step. Seconds
-are the process's own, so that what else the machine does counts little.
+one thread. The default model in a bare loop and the same with attention fused in training take turns; then a bare loop
+in one piece and in four (each piece backpropagates by itself a quarter of its own loss), and affect's exact step of the
+same pieces. --small adds so many rounds, the first one counted, of ours and before at S2SND-Small's widths, and of ours
+there in four pieces, bare and affect's: some minutes a round. Seconds are the process's own, so that what else the
+machine does counts little.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from affect.training.terms import whole
 
 SECONDS, VOICES = 8, 100
 WRITTEN_OUT = multi_head.written_out
+FUSED = {"ours": False, "ours, attention fused": True}
 
 
 def examples(model: Model, count: int) -> list[Example]:
@@ -78,13 +81,11 @@ def step_of(model: Model, loss: Loss, count: int, *, fused: bool) -> tuple[Diari
     return built, step
 
 
-def affect_step(model: Model, loss: Loss, count: int, pieces: int) -> Callable[[], float]:
-    """Return what takes affect's step of the same examples, cut into so many pieces, and tells its seconds."""
+def of_ours(model: Model, loss: Loss, count: int, pieces: int) -> tuple[Diarizer, list[Batch]]:
+    """Return a model, and `count` examples for it, cut into so many micro-batches."""
     torch.manual_seed(0)
     made = build(model, signature(model, loss, frames=0, speakers=VOICES))
     keyed.name_places(made)
-    engine, terms = join(precision="bf16"), terms_of(model, loss)
-    built, optimizer = engine.prepare(made, optim.make(param_groups(made, Optim(), loss), Optim()), Optim())
     drawn, size, batches = examples(model, count), count // pieces, list[Batch]()
     for first in range(0, count, size):
         some = drawn[first : first + size]
@@ -93,6 +94,38 @@ def affect_step(model: Model, loss: Loss, count: int, pieces: int) -> Callable[[
         batches.append(
             Batch(ids=tuple(one.id for one in some), inputs=inputs, targets=targets, rows=[{} for _ in some])
         )
+    return made, batches
+
+
+def bare_step(model: Model, loss: Loss, count: int, pieces: int) -> Callable[[], float]:
+    """Return what takes a step as any loop with gradient accumulation does, and tells its seconds.
+
+    Each piece has a loss of its own, so that this optimises no global batch: it is what such a cut costs at least.
+    """
+    built, batches = of_ours(model, loss, count, pieces)
+    terms, optimizer = terms_of(model, loss), optim.make(param_groups(built, Optim(), loss), Optim())
+
+    def step() -> float:
+        multi_head.written_out = WRITTEN_OUT
+        begun = time.process_time()
+        optimizer.zero_grad(set_to_none=True)
+        for batch in batches:
+            with torch.autocast("cpu", torch.bfloat16), keyed.examples(0, 0, batch.ids):
+                outputs = built.train()(**batch.inputs)
+            outputs = {name: value.float() for name, value in outputs.items()}
+            (whole(terms, outputs, batch.targets).total / len(batches)).backward()
+        torch.nn.utils.clip_grad_norm_(built.parameters(), 1.0)
+        optim.take_step(optimizer)
+        return time.process_time() - begun
+
+    return step
+
+
+def affect_step(model: Model, loss: Loss, count: int, pieces: int) -> Callable[[], float]:
+    """Return what takes affect's step of the same examples, cut into so many pieces, and tells its seconds."""
+    made, batches = of_ours(model, loss, count, pieces)
+    engine, terms = join(precision="bf16"), terms_of(model, loss)
+    built, optimizer = engine.prepare(made, optim.make(param_groups(made, Optim(), loss), Optim()), Optim())
     trained = list(built.parameters())
 
     def step() -> float:
@@ -106,55 +139,71 @@ def affect_step(model: Model, loss: Loss, count: int, pieces: int) -> Callable[[
     return step
 
 
-def compare(systems: dict[str, Callable[[], float]], rounds: int) -> None:
-    """Print what each costs beside the first: medians of the rounds in which they take turns, and of their ratios."""
-    taken = [{name: step() for name, step in systems.items()} for _ in range(rounds + 1)][1:]
-    bare = next(iter(systems))
-    print("| step | CPU-seconds | of the bare loop's | least and most |")
+def compare(systems: dict[str, tuple[str, Callable[[], float]]], rounds: int) -> None:
+    """Print what each costs beside the one it names: medians of rounds in which they take turns, and of ratios."""
+    print("| step | CPU-seconds | of its bare loop's | least and most |")
     print("|---|---|---|---|")
-    for name in systems:
+    taken = [{name: step() for name, (_, step) in systems.items()} for _ in range(rounds)]
+    for name, (bare, _) in systems.items():
         ratios = sorted(each[name] / each[bare] for each in taken)
         seconds = statistics.median(each[name] for each in taken)
         print(f"| {name} | {seconds:.2f} | {statistics.median(ratios):.3f} | {ratios[0]:.3f} to {ratios[-1]:.3f} |")
+
+
+def in_pieces(
+    model: Model, loss: Loss, count: int, pieces: int, words: str
+) -> dict[str, tuple[str, Callable[[], float]]]:
+    """Return the bare step and affect's, with the name of the bare one beside each."""
+    bare = f"a bare loop, {words}"
+    ours = (bare, affect_step(model, loss, count, pieces))
+    return {bare: (bare, bare_step(model, loss, count, pieces)), f"affect's, {words}": ours}
+
+
+def where_time_goes(
+    systems: dict[str, tuple[Diarizer, Callable[[], dict[str, float]]]], rounds: int, batch: int
+) -> None:
+    """Print the parts of each step: medians of the rounds in which they take turns."""
+    taken = [{name: step() for name, (_, step) in systems.items()} for _ in range(rounds)]
+    print("| model | parameters | blocks' s a second | front end of a block | forward | backward | update |")
+    print("|---|---|---|---|---|---|---|")
+    for name, (model, _) in systems.items():
+        parts = [each[name] for each in taken]
+        front, *rest = [statistics.median(each[part] for each in parts) for part in parts[0]]
+        blocks = 2 if model.config.name == "ours" else 1
+        rate = blocks * SECONDS * batch / sum(rest)
+        count = sum(entry.numel() for entry in model.parameters()) / 1e6
+        cells = (name, f"{count:.1f} M", f"{rate:.0f}", f"{front:.3f}", *(f"{value:.3f}" for value in rest))
+        print(f"| {' | '.join(cells)} |")
+    print()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--small", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    systems = {
-        "ours": step_of(Model(), Loss(), given.batch, fused=False),
-        "ours, attention fused": step_of(Model(), Loss(), given.batch, fused=True),
-    }
+    plain = Model()
+    systems = {name: step_of(plain, Loss(), given.batch, fused=fused) for name, fused in FUSED.items()}
+    pieces = in_pieces(plain, Loss(), given.batch, 1, "in one piece")
+    pieces |= in_pieces(plain, Loss(), given.batch, 4, "in four pieces")
+    # The first ones make moments and warm caches.
+    for step in (*(step for _, step in systems.values()), *(step for _, step in pieces.values())):
+        step()
+    where_time_goes(systems, given.rounds, given.batch)
+    compare(pieces, given.rounds)
     if given.small:
-        small = Model(**SMALL, name="before", extractor="resnet", norm="block", frame=640, slots=30)
-        loss = Loss(arcface=True, contrastive=0.0, learned=True)
-        systems["before, small"] = step_of(small, loss, given.batch, fused=False)
-    times: dict[str, list[dict[str, float]]] = {name: [] for name in systems}
-    for k in range(given.rounds + 1):
-        for name, (_, step) in systems.items():
-            parts = step()
-            # The first one makes moments and warms caches.
-            times[name] += [parts] if k else []
-    print("| model | parameters | blocks' s a second | front end of a block | forward | backward | update |")
-    print("|---|---|---|---|---|---|---|")
-    for name, (model, _) in systems.items():
-        medians = {part: statistics.median(each[part] for each in times[name]) for part in times[name][0]}
-        front, *rest = medians.values()
-        blocks = 2 if model.config.name == "ours" else 1
-        rate = blocks * SECONDS * given.batch / sum(rest)
-        count = sum(entry.numel() for entry in model.parameters()) / 1e6
-        cells = (name, f"{count:.1f} M", f"{rate:.0f}", f"{front:.3f}", *(f"{value:.3f}" for value in rest))
-        print(f"| {' | '.join(cells)} |")
-    _, bare = step_of(Model(), Loss(), given.batch, fused=False)
-    print()
-    steps: dict[str, Callable[[], float]] = {"a bare loop": lambda: sum([*bare().values()][1:])}
-    pieces = {"affect's, in one piece": 1, "affect's, in four micro-batches": 4}
-    steps |= {name: affect_step(Model(), Loss(), given.batch, count) for name, count in pieces.items()}
-    compare(steps, given.rounds)
+        small = Model(**SMALL, extractor="resnet")
+        before = Model(**SMALL, name="before", extractor="resnet", norm="block", frame=640, slots=30)
+        learned = Loss(arcface=True, contrastive=0.0, learned=True)
+        systems = {
+            "ours, small": step_of(small, Loss(), given.batch, fused=False),
+            "before, small": step_of(before, learned, given.batch, fused=False),
+        }
+        print()
+        where_time_goes(systems, given.small, given.batch)
+        compare(in_pieces(small, Loss(), given.batch, 4, "small, in four pieces"), given.small)
 
 
 if __name__ == "__main__":

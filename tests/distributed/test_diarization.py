@@ -30,8 +30,8 @@ def recipe(root: Path) -> Diarization:
     """Return two epochs of a model with dropout, and three conversations of another length each to validate on."""
     return Diarization(
         data=Data(
-            root=str(root), generated=(4, 2), voice_seconds=4.0, block=1.28, examples=8, valid=3, valid_seconds=3.3,
-            test=1, test_speakers=(2,), test_seconds=(1.5,),
+            voices="generated", root=str(root), generated=(4, 2), voice_seconds=4.0, block=1.28, examples=8, valid=3,
+            valid_seconds=3.3, test=1, test_speakers=(2,), test_seconds=(1.5,),
         ),
         simulation=Simulation(speakers=(1, 3), turn=(0.3, 1.0), gap=0.5, reverberation=0.0),
         model=Model(width=16, heads=2, hidden=32, kernel=5, encoder_layers=1, decoder_layers=1, channels=(4, 4, 4, 8)),

@@ -7,7 +7,7 @@ from typing import Any
 from affect.config import from_dict
 from affect.tables import inside
 from affect.task import Task
-from affect.tasks.diarization.config import SAMPLING_RATE, Model, Online
+from affect.tasks.diarization.config import SAMPLING_RATE, Model, Online, are_generated
 from affect.tasks.diarization.measures import KINDS
 from affect.usage import Card
 
@@ -51,7 +51,7 @@ class DiarizationCard(Task):
     def card(cls, config: dict[str, Any], recipe: dict[str, Any], repo: str) -> Card:
         """Return the facts for the model's card on the Hub."""
         data = inside(recipe, "data")
-        example = data.get("voices") == "generated" and not data.get("recordings")
+        example = are_generated(data.get("voices"), data.get("root")) and not data.get("recordings")
         # A pretrained encoder's weights have a licence of their own.
         whole = example and from_dict(Model, config["model"], "model").extractor in _BUILT_IN
         program = [

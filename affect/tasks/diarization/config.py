@@ -26,6 +26,8 @@ from affect.data.simulation import Simulation as Simulation  # recipes take it f
 from affect.recipe import Recipe
 
 SAMPLING_RATE = 16_000
+GENERATED_ROOT = "data/ssnd-voices"
+"""Where generated voices are made, when nothing is said."""
 EMPTY, NON_SPEAKER, PSEUDO = -1, -2, -3
 """What a slot holds, where it is no speaker by number (from 0): nothing; the embedding of nobody; the pseudo-speaker,
 who stands for those whom nobody enrolled (further ones are -4, -5 ...)."""
@@ -166,8 +168,8 @@ class Loss:
     """As `log_s_bce` for ArcFace: .1; 4.6052 is .01."""
     learned: bool = False
     """Learn both s: exp(-s) * loss + s."""
-    weights_lr: float | None = None
-    """The learning rate of both s, without decay; optim.lr when not given, at which they barely move."""
+    weights_lr: float | None = 1e-2
+    """The learning rate of both s, without decay; None is optim.lr, at which they barely move."""
     mask_prob: float = 0.5
     """Probability that the pseudo-speaker stands for one of a block's speakers, who is not enrolled."""
     masked: Literal["one", "some"] = "one"
@@ -205,7 +207,7 @@ class Loss:
         )
         shares = ("mask_prob", "empty", "arrival")
         require_each(self, "loss", "lie in [0, 1]", lambda value: 0 <= value <= 1, *shares)
-        unused = self.learned or self.weights_lr is None
+        unused = self.learned or self.weights_lr in (None, Loss.weights_lr)
         require(unused, "loss.weights_lr", "be left out without loss.learned", self.weights_lr)
 
 
@@ -252,13 +254,19 @@ def check_together(model: Model, loss: Loss) -> None:
         require(model.name != "ours" or loss.arcface, "loss.labelled", must, loss.labelled)
 
 
+def are_generated(voices: object, root: object) -> bool:
+    """Return whether fields of a section `data` ask for generated voices."""
+    return voices == "generated" or (voices == "auto" and root == GENERATED_ROOT)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """Voices of which conversations are simulated, recordings with turns, and what is tested."""
 
-    voices: Literal["generated", "folder"] = "generated"
-    """folder: recordings of one speaker each, below `root`; generated: drawn ones, which are made there."""
-    root: str = "data/ssnd-voices"
+    voices: Literal["auto", "generated", "folder"] = "auto"
+    """folder: recordings of one speaker each, below `root`; generated: drawn ones, which are made there; auto: a folder
+    wherever `root` is given."""
+    root: str = GENERATED_ROOT
     test_root: str | None = None
     """Folder of the voices of tests. Generated voices have unseen ones of their own; of others a fifth of those of
     `root` are kept for tests where there is no such folder."""
@@ -270,7 +278,14 @@ class Data:
     separator: str = "-"
     """Behind what a file's name begins with."""
     table: str | None = None
-    """A CSV below the root that tells who speaks, with the columns path and speaker, in place of names."""
+    """A CSV below the root that tells who speaks, in place of names."""
+    columns: tuple[str, str] = ("path", "speaker")
+    """What the table calls a recording's path (from the table's folder) and its speaker."""
+    voices_layout: str | None = None
+    """A layout of utterances that affect reads (iemocap, emodb, csv_folder ...), whose rows tell who speaks, of `root`
+    and `test_root`, in place of names."""
+    most_seconds: float | None = None
+    """Seconds of speech that are taken of each voice at most; all when not given."""
     generated: tuple[int, int] = (48, 12)
     """Generated voices to train with, and unseen ones."""
     voice_seconds: float = 20.0
@@ -310,7 +325,9 @@ class Data:
         require_most(self, "data", LARGEST_SEED, "generator_seed", "test_seed")
         require_each(self, "data", "not be negative", lambda value: value >= 0, "generator_seed", "test_seed")
         require_most(self, "data", 10_000_000, "generated", "examples", "valid", "test", "held_out")
-        require_most(self, "data", DAY, "voice_seconds", "block", "valid_seconds", "test_seconds", "shift")
+        require_most(
+            self, "data", DAY, "voice_seconds", "block", "valid_seconds", "test_seconds", "shift", "most_seconds"
+        )
         require_most(self, "data", 1_000, "test_speakers")
         require(bool(self.root), "data.root", "be a folder", self.root)
         for name in ("block", "examples", "valid", "valid_seconds", "test", "voice_seconds", "shift"):
@@ -328,10 +345,20 @@ class Data:
             must = "be left out without data.recordings"
             require(self.real == 0, "data.real", must, self.real)
             require(self.layout is None, "data.layout", must, self.layout)
-        if self.voices == "generated":
-            for name in ("test_root", "table"):
-                must = "be left out with data.voices=generated"
+        # A voice needs a second of speech.
+        require_each(self, "data", "be 1 or more", lambda value: value >= 1, "most_seconds")
+        require(all(self.columns), "data.columns", "be the names of two columns", self.columns)
+        if self.generates:
+            for name in ("test_root", "table", "voices_layout", "most_seconds"):
+                must = "be left out with generated voices: data.root names a folder of others"
                 require(getattr(self, name) is None, f"data.{name}", must, getattr(self, name))
+        either = self.table is None or self.voices_layout is None
+        require(either, "data.table", "be left out with data.voices_layout", self.table)
+
+    @property
+    def generates(self) -> bool:
+        """Whether the voices are generated."""
+        return are_generated(self.voices, self.root)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -403,10 +430,11 @@ NEEDS: tuple[Need, ...] = (
     ("be left out with loss.empty=1, which enrols nobody", lambda r: r.loss.empty < 1, ("loss.mask_prob",)),
     ("be left out where nobody is enrolled (loss.empty), or all are (loss.mask_prob)",
      lambda r: r.loss.empty < 1 and r.loss.mask_prob, ("loss.masked",)),
-    ("be left out without data.voices=generated", lambda r: r.data.voices == "generated",
+    ("be left out where voices are read from data.root (data.voices)", lambda r: r.data.generates,
      ("data.generated", "data.voice_seconds", "data.generator_seed")),
-    ("be left out without data.voices=folder, or with data.table", lambda r: _by_name(r.data),
+    ("be left out with generated voices, and with data.table or data.voices_layout", lambda r: _by_name(r.data),
      ("data.speaker", "data.separator")),
+    ("be left out without data.table", lambda r: r.data.table is not None, ("data.columns",)),
     ("be left out with data.speaker=folder", lambda r: r.data.speaker != "folder", ("data.separator",)),
     ("be left out without data.real", lambda r: r.data.real, ("data.shift",)),
     ("be left out with simulation.fitted", lambda r: r.simulation.fitted is None,
@@ -420,7 +448,8 @@ NEEDS: tuple[Need, ...] = (
 
 def _by_name(data: Data) -> bool:
     """Whether names tell who speaks in some folder of voices."""
-    return data.voices == "folder" and (data.table is None or data.test_root is not None)
+    told = data.voices_layout is not None or (data.table is not None and data.test_root is None)
+    return not data.generates and not told
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from affect.data import copies, corpora, voices
 from affect.data.corpus import Exclusion
 from affect.data.recordings import Partners, RecordingCorpus, windows
-from affect.data.synthetic_voices import VoiceSettings, generate
+from affect.data.synthetic_voices import MARK, VoiceSettings, generate
 from affect.data.voices import Voices
 from affect.errors import AffectError, first_few
 from affect.task import TRAIN, VALID
@@ -63,20 +63,24 @@ class DiarizationCorpus:
 
 def read(data: Data) -> DiarizationCorpus:
     """Return the corpus of a section `data`. Raises AffectError for what can't be used, or is too little."""
-    if data.voices == "generated":
+    if data.generates:
         count, unseen = data.generated
         settings = VoiceSettings(
             voices=count, unseen=unseen, seconds=data.voice_seconds, seed=data.generator_seed
         )  # fmt: skip
         every, test = (voices.read(folder) for folder in generate(Path(data.root), settings))
     else:
-        every = voices.read(data.root, speaker=data.speaker, separator=data.separator, table=data.table)
+        if (Path(data.root) / MARK).is_file():
+            raise AffectError(f"{data.root} holds generated voices: --data.voices generated takes them")
+        told: dict[str, Any] = {"speaker": data.speaker, "separator": data.separator, "corpus": data.voices_layout}
+        told["seconds"] = data.most_seconds
+        every = voices.read(data.root, table=data.table, columns=data.columns, **told)
         if data.test_root is None:
             if len(every) < 2:
                 raise AffectError(f"{data.root} has one voice alone: some are to be trained with, some for tests")
             every, test = every.hold_out(-(-len(every) // _KEPT), data.test_seed)
         else:
-            test = voices.read(data.test_root, speaker=data.speaker, separator=data.separator)
+            test = voices.read(data.test_root, **told)
             both = sorted({*every.speakers} & {*test.speakers})
             if both:
                 raise AffectError(f"{len(both)} speakers are in data.root and in data.test_root: {first_few(both)}")
@@ -85,7 +89,7 @@ def read(data: Data) -> DiarizationCorpus:
     contents = {part: _contents(own) for part, own in heard.items() if own is not None}
     copies.say(data.root, contents, "recordings of voices")
     copies.check(data.root, contents, "recordings of voices", refuse="remove one of each")
-    name = data.name or (data.voices if data.voices == "generated" else Path(data.root).name)
+    name = data.name or ("generated" if data.generates else Path(data.root).name)
     recordings = None
     if data.recordings is not None:
         layout = data.layout or corpora.detect(data.recordings)

@@ -11,7 +11,7 @@ from affect.tables import inside, number, signed
 from affect.task import Row, Task
 from affect.tasks.diarization import breakdown, claims, learning
 from affect.tasks.diarization.breakdown import rate, rows_of, tested
-from affect.tasks.diarization.config import Diarization
+from affect.tasks.diarization.config import Diarization, are_generated
 from affect.tasks.diarization.measures import compared, errors_of
 from affect.tasks.diarization.trivial import ORACLE_SPEECH, SILENCE, trivially
 
@@ -69,7 +69,8 @@ class DiarizationReport(Task):
 
     def _generated(self, study: Study) -> str:
         data = inside(study.recipe, "data")
-        return _GENERATED if data.get("voices") == "generated" and not data.get("recordings") else ""
+        example = are_generated(data.get("voices"), data.get("root")) and not data.get("recordings")
+        return _GENERATED if example else ""
 
     def _voices(self) -> str:
         return _SAME_VOICES if not self.recipe.data.held_out else ""

@@ -46,8 +46,8 @@ def corpus(root: Path) -> Path:
 def data(root: Path, **named: Any) -> Data:
     """Return the data section of the voices: 5 to train with, 4 unseen ones. Over a block it is a stream."""
     own: dict[str, Any] = {
-        "generated": (5, 4), "voice_seconds": 5.0, "block": 1.92, "examples": 8, "valid": 2, "valid_seconds": 1.5,
-        "test": 2, "test_speakers": (2,), "test_seconds": (1.5, 4.0),
+        "voices": "generated", "generated": (5, 4), "voice_seconds": 5.0, "block": 1.92, "examples": 8, "valid": 2,
+        "valid_seconds": 1.5, "test": 2, "test_speakers": (2,), "test_seconds": (1.5, 4.0),
     }  # fmt: skip
     return Data(**{**own, "root": str(root), **named})
 

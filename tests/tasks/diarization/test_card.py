@@ -19,7 +19,7 @@ def test_scores_are_said_to_be_with_collar_and_overlap():
 
 
 def test_generated_voices_are_an_example_under_an_open_licence():
-    generated, spoken = Diarization(), Diarization(data=Data(voices="folder", root="x"))
+    generated, spoken = Diarization(), Diarization(data=Data(root="x"))
     assert "It is an example" in card(generated).use and card(generated).licence == "apache-2.0"
     assert "It is an example" not in card(spoken).use and card(spoken).licence == "other"
     pretrained = replace(generated, model=Model(extractor="microsoft/wavlm-base-plus"))

@@ -11,6 +11,7 @@ from affect.errors import AffectError
 from affect.experiments.definitions import changed
 from affect.tasks.diarization.config import (
     NEEDS,
+    Data,
     Diarization,
     Loss,
     Model,
@@ -52,7 +53,7 @@ def test_a_wrong_field_of_the_model_is_named(fields, said):
         ({"scale": 0.0}, "loss.scale must be positive"),
         ({"mask_prob": 1.5}, "loss.mask_prob must lie in"),
         ({"arrival": -0.1}, "loss.arrival must lie in"),
-        ({"weights_lr": 0.01}, "loss.weights_lr must be left out without loss.learned"),
+        ({"weights_lr": 0.02}, "loss.weights_lr must be left out without loss.learned"),
         ({"learned": True, "weights_lr": 0.0}, "loss.weights_lr must be positive"),
     ],
 )
@@ -88,7 +89,30 @@ def test_what_a_model_knows_of_its_data():
     assert Model().frames_per_second == 12.5
 
 
-FOLDER, FITTED = {"data.voices": "folder"}, {"simulation.fitted": "turns.rttm"}
+@pytest.mark.parametrize(
+    ("fields", "generates"),
+    [
+        ({}, True),
+        ({"root": "speech"}, False),
+        ({"voices": "generated", "root": "speech"}, True),
+        ({"voices": "folder"}, False),
+    ],
+)
+def test_a_root_that_is_given_is_read_and_not_filled(fields, generates):
+    assert Data(**fields).generates is generates
+
+
+def test_what_a_recipe_of_before_says_is_still_taken():
+    """Then weights_lr was None, and voices generated."""
+    old = to_dict(Diarization())
+    old["loss"]["weights_lr"], old["data"]["voices"] = None, "generated"
+    for name in ("columns", "voices_layout", "most_seconds"):
+        del old["data"][name]
+    read = Diarization.from_dict(old)
+    assert read.data.generates and read.loss.weights_lr is None
+
+
+FOLDER, FITTED = {"data.root": "speech"}, {"simulation.fitted": "turns.rttm"}
 ENCODER = {"model.extractor": "tiny"}
 REPORT = {"model.name": "before", "loss.arcface": True, "loss.contrastive": 0.0}
 REAL = {"data.recordings": "ami"}
@@ -112,6 +136,8 @@ CASES = [
     ("data.generator_seed", 4, FOLDER, {}),
     ("data.speaker", "name", {}, FOLDER),
     ("data.speaker", "name", FOLDER | {"data.table": "who.csv"}, FOLDER | {"data.test_root": "tests"}),
+    ("data.speaker", "name", FOLDER | {"data.voices_layout": "emodb", "data.test_root": "tests"}, FOLDER),
+    ("data.columns", ["file", "who"], FOLDER, FOLDER | {"data.table": "who.csv"}),
     ("data.separator", "_", FOLDER | {"data.speaker": "folder"}, FOLDER),
     ("data.shift", 1.0, REAL, REAL | {"data.real": 0.5}),
     ("simulation.turn", [1.0, 2.0], FITTED, {}),
@@ -133,7 +159,8 @@ ALWAYS = {
 }  # fmt: skip
 BY_SECTION = {
     *("model.train_encoder", "model.encoder_layer", "model.norm", "model.pseudo", "model.embedding_divisor"),
-    *("model.activity_query", "loss.weights_lr", "data.test_root", "data.table", "data.real", "data.layout"),
+    *("model.activity_query", "loss.weights_lr", "data.test_root", "data.table", "data.voices_layout"),
+    *("data.most_seconds", "data.real", "data.layout"),
     # By check_together.
     *("loss.arcface", "loss.contrastive", "loss.arrival", "loss.labelled"),
 }  # fmt: skip
@@ -166,8 +193,13 @@ def test_every_field_is_looked_at():
         ({"data.test_speakers": []}, "data.test_speakers must be numbers of speakers"),
         ({"data.test_seconds": [0.0]}, "data.test_seconds must be seconds"),
         ({"data.test_sound": []}, "data.test_sound must be trained, plain or both"),
-        ({"data.test_root": "x"}, "data.test_root must be left out with data.voices=generated"),
-        ({"data.table": "x"}, "data.table must be left out with data.voices=generated"),
+        ({"data.test_root": "x"}, "data.test_root must be left out with generated voices: data.root names"),
+        ({"data.table": "x"}, "data.table must be left out with generated voices"),
+        ({"data.voices_layout": "emodb"}, "data.voices_layout must be left out with generated voices"),
+        ({"data.voices": "generated"} | FOLDER | {"data.most_seconds": 9.0}, "data.most_seconds must be left out with"),
+        (FOLDER | {"data.most_seconds": 0.5}, "data.most_seconds must be 1 or more"),
+        (FOLDER | {"data.table": "x", "data.voices_layout": "emodb"}, "data.table must be left out with data.voices_l"),
+        (FOLDER | {"data.table": "x", "data.columns": ["", "who"]}, "data.columns must be the names of two columns"),
         ({"data.voices": "drawn"}, "data.voices must be "),
         (REPORT | {"online.window": 16.0}, "online.window must be no longer than data.block"),
     ],

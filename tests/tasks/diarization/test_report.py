@@ -62,7 +62,7 @@ def test_the_page_has_its_parts_in_order_and_draws_its_plots(tmp_path):
 
 
 def test_notes_say_what_scores_are_of(tmp_path):
-    data = Data(voices="folder", root="x", held_out=0)
+    data = Data(root="x", held_out=0)
     study = written(tmp_path / "runs", recipe=replace(RECIPE, data=data))
     notes = "".join(section.markdown for section in study.task.sections(study) if not section.title)
     assert "training voices" in notes and "Generated voices" not in notes

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from affect.recipe import field_names
 from affect.task import Term
-from affect.tasks.diarization.config import ACTIVITY, CANDIDATES, NON_SPEAKER, PSEUDO, SPEAKER, Signature
+from affect.tasks.diarization.config import (
+    ACTIVITY,
+    CANDIDATES,
+    NON_SPEAKER,
+    PSEUDO,
+    SPEAKER,
+    Diarization,
+    Signature,
+)
 from affect.tasks.diarization.losses import terms_of
 from affect.tasks.diarization.models import Diarizer, build
 from affect.tasks.diarization.slots import assign
 from tests.tasks.diarization.blocks import LONGEST, VARIANTS, inputs, made, sections
+
+
+def test_each_of_the_fifteen_causes_has_an_option_or_a_test():
+    text = (Path(__file__).parents[3] / "docs" / "experiments.md").read_text()
+    _, _, after = text.partition("| | cause | in `before` | held by |")
+    rows = re.findall(r"^\| (\d+) \| [^|]+ \| ([^|]+) \| `(\w+\.py)::(\w+)` \|$", after.partition("\n\n")[0], re.M)
+    assert [int(number) for number, *_ in rows] == [*range(1, 16)]
+    for _, options, file, test in rows:
+        assert f"\ndef {test}(" in Path(__file__).with_name(file).read_text()
+        assert set(re.findall(r"`(\w+\.\w+)`", options)) <= {*field_names(Diarization)}
 
 
 def sizes_of_a_slots_parts(model: Diarizer) -> tuple[float, float]:

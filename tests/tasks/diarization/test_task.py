@@ -200,9 +200,22 @@ def test_of_a_folder_of_voices_a_fifth_is_kept_for_tests(folder, voices_root):
     assert (len(corpus.training), len(corpus.test)) == (4, 1)
     assert not {*corpus.training.speakers} & {*corpus.test.speakers}
     assert corpus.identity.startswith("own@")
+    assert read(Data(root=str(folder))).identity == corpus.identity
     other = read(Data(voices="folder", root=str(folder), test_root=str(voices_root / "unseen"), held_out=2))
     assert (len(other.training), len(other.validation), len(other.test)) == (3, 2, 4)
     assert other.fingerprint != corpus.fingerprint
+
+
+def test_a_table_or_a_layout_tells_who_speaks(folder, small_corpus):
+    files = sorted(folder.glob("*.wav"))
+    table = folder.parent / "who.csv"
+    table.write_text("file,who\n" + "".join(f"own/{path.name},{path.name[4:7]}\n" for path in files))
+    data = Data(root=str(folder.parent), table="who.csv", columns=("file", "who"), most_seconds=2.0)
+    corpus = read(data)
+    assert {*corpus.training.speakers} | {*corpus.test.speakers} == {f"{k:03d}" for k in range(5)}
+    assert all(len(corpus.training.speech(k)) == 32_000 for k in range(4)), "a voice has 5 s"
+    corpus = read(Data(root=str(small_corpus), voices_layout="iemocap"))
+    assert all(name.startswith("Ses0") for name in corpus.training.speakers) and len(corpus.training) > 1
 
 
 @pytest.mark.parametrize(
@@ -212,6 +225,8 @@ def test_of_a_folder_of_voices_a_fifth_is_kept_for_tests(folder, voices_root):
         ({"held_out": 4}, "4 of 4 voices can't be held out"),
         ({"root": "{folder}/nothing"}, "no such folder of voices"),
         ({"speaker": "folder"}, "has no voice that can be used"),
+        ({"voices_layout": "iemocap"}, "."),
+        ({"voices_layout": "rttm_folder"}, "is of recordings with turns, not of"),
         ({"test_speakers": (2,)}, "data.test_speakers asks for 2 speakers of 1 test voices"),
         ({"test_root": "{unseen}", "held_out": 3}, "simulation.speakers asks for 3 speakers of 2 training voices"),
         ({"recordings": "{folder}"}, "."),
