@@ -35,7 +35,7 @@ FIELDS = [
     "train.timeout", "push_to_hub", "hub_private", "data.corpus", "data.root", "data.name", "data.audio", "data.text",
     "data.video",
     "data.widths", "data.labels", "data.columns", "data.scale", "data.decimal", "data.classes",
-    "data.folds", "data.fold", "data.train", "data.test", "data.noise",
+    "data.folds", "data.fold", "data.allow_shared", "data.train", "data.test", "data.noise",
     "data.generator_seed", "model.name", "model.hidden", "model.dropout", "model.modality_dropout", "model.warmup",
     "model.dropout_kind", "model.patterns", "model.softmax", "model.rescale", "model.fused_dropout", "model.views",
     "model.missing", "model.imputation", "model.contrastive", "model.temperature", "model.normalise", "model.rank",

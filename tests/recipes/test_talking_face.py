@@ -23,12 +23,13 @@ from tests.launching import assert_one_line
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "talking_face.py"
 OWN = [
-    "data.corpus", "data.root", "data.table", "data.decimal", "data.clip", "data.groups", "data.pattern",
-    "data.frames_of",
+    "data.corpus", "data.root", "data.table", "data.decimal", "data.columns", "data.clip", "data.groups",
+    "data.pattern", "data.frames_of",
     "data.videos", "data.boxes", "data.name", "data.features", "data.scores", "data.sync", "data.scale", "data.split",
-    "data.folds", "data.fold", "data.train_all", "data.clips", "data.frames", "data.generated_widths",
-    "data.generated_syncnet", "data.generated_form", "data.generated_missing", "data.generated_absent",
-    "data.generated_sources", "data.generated_generators", "data.clip_seconds", "data.noise", "data.generator_seed",
+    "data.folds", "data.fold", "data.train_all", "data.allow_shared", "data.clips", "data.frames",
+    "data.generated_widths", "data.generated_syncnet", "data.generated_form", "data.generated_missing",
+    "data.generated_absent", "data.generated_sources", "data.generated_generators", "data.clip_seconds", "data.noise",
+    "data.generator_seed",
     "model.encoder_dim", "model.encoder_layers", "model.residual", "model.norm", "model.layers", "model.heads",
     "model.head_width", "model.hidden", "model.encoder_hidden", "model.fused",
     "model.temporal_attention", "model.pooling", "model.dropout", "model.modality_dropout", "model.alignment",

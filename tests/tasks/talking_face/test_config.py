@@ -80,7 +80,7 @@ ALWAYS = {
     *("model.encoder_dim", "model.encoder_layers", "model.residual", "model.norm", "model.layers", "model.pooling"),
     *("model.temporal_attention", "model.dropout", "model.fused", "model.output"),
     *("model.media.video", "model.media.audio"),
-    *("data.train_all", "continual.by"),
+    *("data.train_all", "data.allow_shared", "continual.by"),
 }  # fmt: skip
 BY_SECTION = {
     # By what the corpus takes; a demo's own may be pointed at a real one.
