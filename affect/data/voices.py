@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import soxr
 from numpy.typing import NDArray
 
 from affect.cache import cache_folder, lock, read_json, stamp, write_json
@@ -97,6 +98,35 @@ class Voices:
         order = np.random.default_rng(seed).permutation(len(self)).tolist()
         names = [self.speakers[place] for place in order]
         return self.select(names[count:]), self.select(names[:count])
+
+
+def at_speeds(own: Voices, speeds: Sequence[float]) -> Voices:
+    """Return the voices and, at each of these speeds, as many further ones, whose pitch changes with their tempo.
+
+    Each counts as a speaker of its own (Yamamoto et al. 2019).
+    """
+    if not speeds:
+        return own
+    key = hashlib.sha256(repr((_VERSION, own.fingerprint, [*speeds])).encode()).hexdigest()
+    folder = cache_folder() / "voices"
+    file = folder / f"{key[:24]}.arrow"
+    with lock(folder, "voices"):
+        if not file.is_file():
+            _LOG.info("voices: %d voices at other speeds are put into the cache", len(own) * len(speeds))
+            store.write(file, _FEATURES, _at_speeds(own, speeds))
+    tracks = store.Store(file)
+    return replace(own, speakers=tuple(tracks.ids), rows=tuple(range(len(tracks))), tracks=tracks)
+
+
+def _at_speeds(own: Voices, speeds: Sequence[float]) -> Iterator[tuple[str, store.Arrays]]:
+    for place, speaker in enumerate(own.speakers):
+        speech, onsets = own.speech(place), own.onsets(place)
+        yield speaker, {"speech": speech, "onsets": onsets}
+        for speed in speeds:
+            # What is said to have `speed` times the rate sounds so much faster at ours.
+            other = soxr.resample(speech, RATE * speed, RATE, quality="HQ")
+            starts = np.rint(onsets / speed).astype(np.int32)
+            yield f"{speaker} x{speed:g}", {"speech": other, "onsets": starts[starts < len(other)]}
 
 
 def read(

@@ -153,6 +153,25 @@ def test_some_are_held_out(tmp_path):
         made.select(["Eve"])
 
 
+def test_other_speeds_are_voices_of_their_own(tmp_path):
+    recording(tmp_path / "a-0.wav", tone(1.5, 440), silence(1), tone(1.0, 440))
+    recording(tmp_path / "b-0.wav", tone(1.5, 660))
+    own = voices.read(tmp_path)
+    made = voices.at_speeds(own, (0.8, 1.25))
+    assert made.speakers == ("a", "a x0.8", "a x1.25", "b", "b x0.8", "b x1.25")
+    assert np.array_equal(made.speech(0), own.speech(0)) and np.array_equal(made.onsets(0), own.onsets(0))
+    for place, hertz in enumerate((440, 352, 550, 660, 528, 825)):
+        speech = made.speech(place).astype(float)
+        spectrum = np.abs(np.fft.rfft(speech * np.hanning(len(speech))))
+        assert abs(spectrum.argmax() * RATE / len(speech) - hertz) < 2
+        assert np.sqrt((speech**2).mean()) == pytest.approx(voices.LEVEL * 32768, rel=0.02)
+    seconds = [len(made.speech(place)) / len(own.speech(place // 3)) for place in range(6)]
+    assert seconds == pytest.approx([1, 1.25, 0.8] * 2, abs=1e-3)
+    assert made.onsets(1) == pytest.approx(own.onsets(0) / 0.8, abs=1)
+    assert voices.at_speeds(own, (0.8, 1.25)).fingerprint == made.fingerprint != own.fingerprint
+    assert voices.at_speeds(own, ()) is own
+
+
 def test_generated_voices(tmp_path):
     settings = synthetic_voices.VoiceSettings(voices=4, unseen=2, seconds=5.0)
     seen, unseen = (voices.read(path) for path in synthetic_voices.generate(tmp_path / "v", settings))

@@ -25,7 +25,8 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "ssnd.py"
 OWN = [
     "data.voices", "data.root", "data.test_root", "data.name", "data.speaker", "data.separator", "data.table",
     "data.columns", "data.voices_layout", "data.most_seconds",
-    "data.generated", "data.voice_seconds", "data.generator_seed", "data.held_out", "data.block", "data.examples",
+    "data.generated", "data.voice_seconds", "data.generator_seed", "data.held_out", "data.speeds", "data.block",
+    "data.examples",
     "data.valid", "data.valid_seconds", "data.test", "data.test_speakers", "data.test_seconds", "data.test_sound",
     "data.test_seed", "data.recordings", "data.layout", "data.real", "data.shift",
     "model.name", "model.extractor", "model.train_encoder", "model.encoder_layer", "model.norm", "model.channels",

@@ -294,6 +294,9 @@ class Data:
     held_out: int = 0
     """Training voices that validation's conversations are of; 0 takes the training voices themselves, by which nothing
     should be chosen."""
+    speeds: tuple[float, ...] = ()
+    """Speeds at which each training voice is heard, too, higher or lower with them, as a speaker of its own: .9 1.1
+    makes three voices of one."""
     block: float = 8.0
     """Seconds of a block, of which an example has two of one conversation."""
     examples: int = 1000
@@ -333,6 +336,8 @@ class Data:
         for name in ("block", "examples", "valid", "valid_seconds", "test", "voice_seconds", "shift"):
             require(getattr(self, name) > 0, f"data.{name}", "be positive", getattr(self, name))
         require(min(self.generated) > 0, "data.generated", "be two numbers of voices", self.generated)
+        others = len({*self.speeds}) == len(self.speeds) and all(0.5 <= s <= 2 and s != 1 for s in self.speeds)
+        require(others, "data.speeds", "be from .5 to 2 and not 1, each once", self.speeds)
         require(self.held_out >= 0, "data.held_out", "not be negative", self.held_out)
         require(0 <= self.real < 1, "data.real", "lie in [0, 1)", self.real)
         counts = bool(self.test_speakers) and min(self.test_speakers) > 0

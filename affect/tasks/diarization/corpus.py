@@ -89,6 +89,7 @@ def read(data: Data) -> DiarizationCorpus:
     contents = {part: _contents(own) for part, own in heard.items() if own is not None}
     copies.say(data.root, contents, "recordings of voices")
     copies.check(data.root, contents, "recordings of voices", refuse="remove one of each")
+    training = voices.at_speeds(training, data.speeds)
     name = data.name or ("generated" if data.generates else Path(data.root).name)
     recordings = None
     if data.recordings is not None:

@@ -204,6 +204,10 @@ def test_of_a_folder_of_voices_a_fifth_is_kept_for_tests(folder, voices_root):
     other = read(Data(voices="folder", root=str(folder), test_root=str(voices_root / "unseen"), held_out=2))
     assert (len(other.training), len(other.validation), len(other.test)) == (3, 2, 4)
     assert other.fingerprint != corpus.fingerprint
+    faster = read(Data(root=str(folder), test_root=str(voices_root / "unseen"), held_out=2, speeds=(0.9, 1.1)))
+    assert len(faster.training) == 9 and {*other.training.speakers} < {*faster.training.speakers}
+    for part in ("validation", "test"):
+        assert getattr(faster, part).fingerprint == getattr(other, part).fingerprint, "chosen and tested by real voices"
 
 
 def test_a_table_or_a_layout_tells_who_speaks(folder, small_corpus):
