@@ -198,12 +198,12 @@ def ablations() -> Suite:
 
 
 def librispeech() -> Diarization:
-    """Ours on conversations of LibriSpeech, tested on those of voices that it never heard: an hour on two cores.
+    """Ours on conversations of LibriSpeech, tested on those of voices that it never heard: an hour of one core.
 
     Trained on 2 to 4 speakers, half of the time with noise; tested, from an empty buffer, on plain conversations
-    (overlap .2, everybody at 1 m, neither room nor noise) of 2 and of 3, blocks of 8 s and recordings of 64 s. After
-    13 CPU-minutes of the 120 DER is .20 and .32 for 8 s, .24 and .40 for 64 s (docs/experiments.md). Rooms take as long
-    to simulate as the model takes to learn from them: for recordings at a distance
+    (overlap .2, everybody at 1 m, neither room nor noise) of 2 and of 3, blocks of 8 s and recordings of 64 s. On all
+    100 voices DER is .19 and .30 for 8 s, .28 and .37 for 64 s (one seed, docs/experiments.md). Rooms take as long to
+    simulate as the model takes to learn from them: for recordings at a distance
     `--simulation.reverberation .8 --simulation.distance .5 3 --data.test-sound plain trained`.
 
     Fifteen training voices are kept out, to choose by. What is chosen is then trained on all, and its last weights
