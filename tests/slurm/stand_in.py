@@ -39,11 +39,14 @@ def run() -> None:
     (folder / f"began-{name}").write_text(" ".join(sys.argv[2:]))
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":
         sys.exit(int(sys.argv[2]))
-    if rank == os.environ.get("WRONG"):
-        raise AffectError("a mistake")
     if "WRONG" in os.environ:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        time.sleep(2)
+        # Slurm kills who is slow to end: all have begun before one of them ends.
+        while len([*folder.glob("began-*")]) < int(os.environ["SLURM_NTASKS"]):
+            time.sleep(0.05)
+        if rank == os.environ["WRONG"]:
+            raise AffectError("a mistake")
+        time.sleep(1)
         raise LostError("another rank of this run was lost")
     end = time.monotonic() + 280
     while (not fold or fold not in os.environ.get("AT_ONCE", "").split()) and time.monotonic() < end:

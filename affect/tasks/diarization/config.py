@@ -282,8 +282,8 @@ class Data:
     columns: tuple[str, str] = ("path", "speaker")
     """What the table calls a recording's path (from the table's folder) and its speaker."""
     voices_layout: str | None = None
-    """A layout of utterances that affect reads (iemocap, emodb, csv_folder ...), whose rows tell who speaks, of `root`
-    and `test_root`, in place of names."""
+    """A layout of utterances that affect reads (`affect inspect` names them), whose rows tell who speaks, of `root` and
+    `test_root`, in place of names."""
     most_seconds: float | None = None
     """Seconds of speech that are taken of each voice at most; all when not given."""
     generated: tuple[int, int] = (48, 12)

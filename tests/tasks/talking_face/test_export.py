@@ -256,7 +256,7 @@ def test_wrong_asks_are_one_line(best, tmp_path, monkeypatch):
         export.pruned(alone, tmp_path / "small", 18)
     assert not (tmp_path / "small").exists()
     monkeypatch.setattr(tasks, "load", lambda folder: torch.nn.Linear(1, 1))
-    with pytest.raises(AffectError, match="as onnx alone"):
+    with pytest.raises(AffectError, match="as onnx or int8, its encoders are not pruned"):
         export.pruned(best, tmp_path / "small", 18)
 
 
