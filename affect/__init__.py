@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["load", "run"]
 
 
-def load(name: str | Path, *, revision: str | None = None, subfolder: str | None = None) -> Model:
+def load(
+    name: str | Path, *, revision: str | None = None, subfolder: str | None = None, trust_remote_code: bool = False
+) -> Model:
     """Return a trained model, to be called with a file, samples and their rate, or a list of either.
 
     `name` is a run's folder, an experiment's or a seed's (the mean over its runs), a folder of weights, an exported
-    file, or user/name on the Hub. Raises AffectError where there is no such model.
+    file, or user/name on the Hub. Raises AffectError where there is no such model. `trust_remote_code` lets the program
+    of an encoder's folder run where one made features of texts.
     """
     from affect import front
 
-    return front.load(name, revision=revision, subfolder=subfolder)
+    return front.load(name, revision=revision, subfolder=subfolder, trust_remote_code=trust_remote_code)
 
 
 def run(recipe: Recipe | str | Path, name: str | None = None, **options: Any) -> Path:

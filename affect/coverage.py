@@ -16,6 +16,8 @@ from affect.errors import first_few
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 """A part of a name that is a number: a layer's, mostly."""
+_WRAPPER = re.compile(r"(module|_orig_mod|model|backbone|network)\.")
+"""What DDP, torch.compile, Lightning and trunks with a head of their own put before names."""
 _MASKED = "masked_spec_embed"
 """What SpecAugment fills in while training, and nothing else reads: files of speech encoders may lack it."""
 
@@ -76,6 +78,25 @@ def faults_of_saved(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
     both = [(name, value.shape, own[name].shape) for name, value in weights.items() if name in own]
     shapes = [_unlike(name, held, wanted) for name, held, wanted in both if held != wanted]
     return faults(model, own.keys() - weights.keys(), weights.keys() - own.keys(), shapes, weights)
+
+
+def pretrained_missing(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Return what `names` of weights lack of a model's pretrained parts, which tell by `to_config` what they are."""
+    parts = tuple(f"{name}." for name, part in model.named_modules() if hasattr(part, "to_config"))
+    lacking = set(model.state_dict()).difference(names)
+    return sorted(name for name in lacking if name.startswith(parts) and name.rpartition(".")[2] != _MASKED)
+
+
+def behind_prefix(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of `weights` that would be one of `wanted`, of its shape, without a wrapper's prefix."""
+    prefixed = []
+    for name, value in weights.items():
+        own = name
+        while own not in wanted and (prefix := _WRAPPER.match(own)):
+            own = own[prefix.end() :]
+        if own != name and own in wanted and own not in weights and wanted[own].shape == value.shape:
+            prefixed.append(name)
+    return prefixed
 
 
 def holes(model: nn.Module, names: Iterable[str]) -> list[str]:

@@ -33,14 +33,16 @@ Values = Any
 _OPTIONS = ("runs", "seeds", "folds", "resume", "overwrite", "report")
 
 
-def load(name: str | Path, *, revision: str | None = None, subfolder: str | None = None) -> Model:
+def load(
+    name: str | Path, *, revision: str | None = None, subfolder: str | None = None, trust_remote_code: bool = False
+) -> Model:
     """Return a trained model as a function: see `affect.load`."""
     place = Path(name)
     if revision is not None or subfolder is not None:
         from affect.hub import load as hub
 
         place = hub.folder_of(place, revision=revision, subfolder=subfolder)
-    return Model(opening.find(place))
+    return Model(opening.find(place), trust=trust_remote_code)
 
 
 class Model:
@@ -49,9 +51,10 @@ class Model:
     What it takes is the task's: recordings, texts, clips, or features and media of audio, text and video, any subset.
     """
 
-    def __init__(self, opened: opening.Opened) -> None:
-        """Take what was opened."""
+    def __init__(self, opened: opening.Opened, *, trust: bool = False) -> None:
+        """Take what was opened; `trust` lets a program run that made features of texts."""
         self._opened = opened
+        self._trust = trust
 
     @property
     def task(self) -> str:
@@ -81,7 +84,8 @@ class Model:
         several = any(_is_several(value) for value in named.values())
         self._check(options)
         with tempfile.TemporaryDirectory(prefix="affect-") as made:
-            inputs = _Given(Path(made), rate).inputs(named, window=window, hop=hop, features=features, columns=columns)
+            given = _Given(Path(made), rate, trust=self._trust)
+            inputs = given.inputs(named, window=window, hop=hop, features=features, columns=columns)
             lines = opening.lines(self._opened, inputs, **options)
             results = [_whole(list(each), made) for each in _by_input(lines)]
         if several:
@@ -104,7 +108,8 @@ class Model:
         """
         named = {"source": source, "text": text, "audio": audio, "video": video}
         with tempfile.TemporaryDirectory(prefix="affect-") as made:
-            inputs = _Given(Path(made), rate).inputs(named, window=window, hop=None, features=features, columns=columns)
+            given = _Given(Path(made), rate, trust=self._trust)
+            inputs = given.inputs(named, window=window, hop=None, features=features, columns=columns)
             return [_named(line, made) for line in opening.embedded(self._opened, inputs)]
 
     def _check(self, options: Mapping[str, Any]) -> None:
@@ -120,8 +125,8 @@ class Model:
 class _Given:
     """What is given to a model as the command line would name it: arrays become files in a folder."""
 
-    def __init__(self, folder: Path, rate: int | None) -> None:
-        self.folder, self.rate, self.count = folder, rate, 0
+    def __init__(self, folder: Path, rate: int | None, *, trust: bool) -> None:
+        self.folder, self.rate, self.trust, self.count = folder, rate, trust, 0
 
     def inputs(
         self, named: Mapping[str, Values], *, window: float | None, hop: float | None, features: str | Path | None,
@@ -134,6 +139,7 @@ class _Given:
         return UserInputs(
             files=tuple(map(Path, each["source"])), text=each["text"], audio=each["audio"], video=each["video"],
             window=window, hop=hop, features=None if features is None else Path(features), columns=dict(columns or {}),
+            trust_remote_code=self.trust,
         )  # fmt: skip
 
     def _file(self, name: str, value: Any) -> str:

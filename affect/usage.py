@@ -27,6 +27,8 @@ class UserInputs:
     audio: tuple[str, ...] = ()
     video: tuple[str, ...] = ()
     features: Path | None = None
+    trust_remote_code: bool = False
+    """Run the program of an encoder's folder that made features of texts."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """A table's names of our columns, where they are others."""
     listed: tuple[Excerpt, ...] = ()
@@ -38,7 +40,7 @@ class UserInputs:
         """The options that were given, as the command line has them."""
         named = (item for item in fields(self) if item.name not in ("columns", "listed"))
         names = [item.name for item in named if getattr(self, item.name) != item.default]
-        return ["FILES" if name == "files" else f"--{name}" for name in names]
+        return ["FILES" if name == "files" else f"--{name.replace('_', '-')}" for name in names]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,7 +91,7 @@ def initial_weights(recipe: Recipe, seed: int, fold: int) -> dict[str, Tensor] |
     """Return the weights that a seed and fold of a recipe starts from, None where it starts anew.
 
     Of an experiment they are those of the same seed and fold, which have not seen its test part, or of its only run.
-    Raises AffectError where there are none.
+    Raises AffectError where there are none, or they lack some of a pretrained part that their config.json describes.
     """
     source = recipe.train.init_from
     if source is None:
@@ -109,7 +109,11 @@ def initial_weights(recipe: Recipe, seed: int, fold: int) -> dict[str, Tensor] |
     folder = load.folder_of(Path(source))
     for place in (folder, folder / "checkpoints" / "best"):
         if (place / saving.WEIGHTS).is_file():
-            return saving.read_weights(place)
+            weights = saving.read_weights(place)
+            # Of another task the parts may be others; a task that is not installed here says nothing of its models.
+            if (place / saving.CONFIG).is_file() and recipe.task in tasks.names():
+                saving.check_pretrained(place, weights, recipe.task, tasks.model_of)
+            return weights
     raise AffectError(f"train.init_from: {source} holds no {saving.WEIGHTS}: name a run's folder, a model's, or one "
                       "on the Hub")  # fmt: skip
 

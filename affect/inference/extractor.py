@@ -61,18 +61,21 @@ class Extractor:
         self.encoder.to(self.device)
 
     @classmethod
-    def from_manifest(cls, path: Path, device: torch.device | str = "cpu") -> Extractor:
+    def from_manifest(cls, path: Path, device: torch.device | str = "cpu", *, trust: bool = False) -> Extractor:
         """Return the extractor that made the features whose manifest.json (or folder) `path` is.
 
-        Raises AffectError where the manifest can't be read, or the encoder's weights or preprocessing are others.
+        Raises AffectError where the manifest can't be read, the encoder's weights or preprocessing are others, or a
+        program of the encoder's folder would have to run without `trust`.
         """
         file = path / manifest.FILE if path.is_dir() else path
-        return cls.from_facts(manifest.read(file), file, device)
+        return cls.from_facts(manifest.read(file), file, device, trust=trust)
 
     @classmethod
-    def from_facts(cls, facts: dict[str, Any], file: Path, device: torch.device | str = "cpu") -> Extractor:
+    def from_facts(
+        cls, facts: dict[str, Any], file: Path, device: torch.device | str = "cpu", *, trust: bool = False
+    ) -> Extractor:
         """Return the extractor of a manifest that was read before, which errors call `file`; raises as those do."""
-        settings, mixed = manifest.settings_of(facts, file)
+        settings, mixed = manifest.settings_of(facts, file, trust=trust)
         made = cls(settings, device, mixed)
         manifest.check(facts, manifest.deciding(made), file, "give the encoder that made the features")
         return made

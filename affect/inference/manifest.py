@@ -75,11 +75,19 @@ def check(held: dict[str, Any], wanted: dict[str, Any], file: Path, advice: str)
         raise AffectError(f"{file}: {name} differs ({values}): {advice}")
 
 
-def settings_of(facts: dict[str, Any], file: Path) -> tuple[Extraction, str]:
-    """Return a manifest's settings (its commit as the revision) and mixed precision; raises AffectError."""
+def settings_of(facts: dict[str, Any], file: Path, *, trust: bool = False) -> tuple[Extraction, str]:
+    """Return a manifest's settings (its commit as the revision) and mixed precision; raises AffectError.
+
+    That a program of the encoder's folder runs, `trust` has to say too: manifests come along with models of others.
+    """
     modality = str(facts.get("modality"))
     if modality not in KINDS:
         raise AffectError(f"{file}: has the modality {modality!r}; {nearest(modality, KINDS)}")
+    if facts["settings"].get("trust_remote_code") and not trust:
+        raise AffectError(
+            f"{file}: the features were made with a program of the folder of {facts['settings'].get('encoder')!r}: "
+            "read it, and run it with --trust-remote-code (in Python affect.load(..., trust_remote_code=True))"
+        )
     revision = facts.get("commit") or facts["settings"].get("revision")
     try:
         settings = KINDS[modality](source=str(file), **{**facts["settings"], "revision": revision})

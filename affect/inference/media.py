@@ -30,11 +30,13 @@ class Reader:
     """Features of utterances: read from files, or made by the encoders of the model's features."""
 
     def __init__(
-        self, streams: Sequence[Stream], utterances: Iterable[Utterance], weights: Path, features: Path | None
-    ) -> None:
+        self, streams: Sequence[Stream], utterances: Iterable[Utterance], weights: Path, features: Path | None, *,
+        trust: bool = False,
+    ) -> None:  # fmt: skip
         """Read the encoders that the utterances need; raises AffectError where one can't be had.
 
         Their manifests lie below `features` ([features/]<name>/), or where the run of the folder `weights` had them.
+        `trust` lets a program run that made features of texts.
         """
         self.streams = streams
         self.extractors: dict[int, Extractor] = {}
@@ -47,7 +49,9 @@ class Reader:
             from affect.inference.extractor import Extractor
 
             there = device.of_predictions()
-            self.extractors = {place: Extractor.from_manifest(file, there) for place, file in files.items()}
+            self.extractors = {
+                place: Extractor.from_manifest(file, there, trust=trust) for place, file in files.items()
+            }
 
     def read(self, utterance: Utterance) -> dict[int, Vector]:
         """Return the features [D] by the place of their stream; raises AffectError if one is bad, or none there."""

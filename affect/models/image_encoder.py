@@ -70,7 +70,7 @@ class ImageEncoder(nn.Module):
 
     @classmethod
     def restore(cls, config: ImageEncoderConfig, facts: dict[str, Any]) -> ImageEncoder:
-        """Rebuild the encoder that `facts` describe, with random weights and without the hub; raises AffectError."""
+        """Rebuild the encoder that `to_config` described, with random weights, without the hub; raises AffectError."""
         import transformers
 
         from affect.models.extractors.video import VideoExtractor
@@ -81,6 +81,10 @@ class ImageEncoder(nn.Module):
             raise AffectError(f"this version of transformers has no image encoder {facts['class']}")
         architecture = cast(Any, made_by).config_class.from_dict(settings)
         return cls(config, VideoExtractor.halved(cast(Any, made_by)(architecture)), facts)
+
+    def to_config(self) -> dict[str, Any]:
+        """Return what `restore` needs beside the options, as plain JSON values."""
+        return self.facts
 
     def train(self, mode: bool = True) -> ImageEncoder:
         """Set training mode; the encoder itself stays in evaluation mode."""

@@ -71,6 +71,30 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def check_pretrained(
+    folder: Path, weights: Mapping[str, Tensor], task: str, build: Callable[[dict[str, Any]], nn.Module]
+) -> None:
+    """Raise AffectError where weights lack some of a pretrained part that the config.json of their folder describes.
+
+    Of another task than `task` nothing is said.
+    """
+    from affect.coverage import pretrained_missing
+
+    config = read_config(folder)
+    if config["task"] != task or '"architecture": {' not in json.dumps(config):
+        return
+    try:
+        missing = pretrained_missing(build(config), weights)
+    # What transformers raises for a field of another type has no other base.
+    except Exception as error:
+        raise AffectError(f"the model in {folder} cannot be read: {' '.join(str(error).split())[:300]}") from error
+    if missing:
+        raise AffectError(
+            f"the weights in {folder} lack {len(missing)} of its pretrained parts, as its {CONFIG} describes them: "
+            f"{first_few(missing)}"
+        )
+
+
 def load(folder: Path, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:
     """Return the model in a folder, on the CPU and in evaluation mode; `build` makes it of its config.json.
 

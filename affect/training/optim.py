@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from affect.coverage import holes
+from affect.coverage import behind_prefix, holes
 from affect.errors import AffectError, first_few
 from affect.recipe import Optim
 
@@ -93,7 +93,8 @@ def limit(norms: Sequence[float], optim: Optim) -> float | None:
 def take_over(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
     """Load what fits a model of another run's weights, and return what that was.
 
-    Raises AffectError where nothing fits, or a layer in the middle of a stack is missing.
+    Raises AffectError where nothing fits, a layer in the middle of a stack is missing, or names would fit what is left
+    new without a wrapper's prefix.
     """
     own = model.state_dict()
     fits = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
@@ -104,6 +105,11 @@ def take_over(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
         )
     if lacking := holes(model, weights):
         raise AffectError(f"train.init_from: its weights lack {first_few(lacking)}, and have layers behind")
+    if prefixed := behind_prefix(own, weights):
+        raise AffectError(
+            f"train.init_from: {len(prefixed)} of its weights ({first_few(prefixed)}) are called as the model's own "
+            "behind a prefix, and would be left out: take it off"
+        )
     model.load_state_dict(fits, strict=False)
     fresh = [name for name in own if name not in fits]
     unused = [name for name in weights if name not in fits]

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import transformers
 
+import affect
 from affect.data import synthetic_media
 from affect.data.feature_corpus import Stream
 from affect.errors import AffectError
@@ -19,6 +21,8 @@ from affect.inference.media import Reader
 from affect.inference.streams import Source, Utterance, read_vector
 from tests.data.films import film
 from tests.inference.asking import ask
+from tests.models.test_reading import bring_program
+from tests.models.test_text import KINDS, make_tokenizer
 from tests.tasks.multimodal_emotion import fusing
 
 NAMES = [f"utterance_{k}" for k in range(synthetic_media.COUNT)]
@@ -216,3 +220,29 @@ def test_vectors_are_those_of_the_files(media, root):
     held = read_vector(Source(str(root / "features" / "ears" / "utterance_3.npy"), "features"), streams[0])
     np.testing.assert_allclose(made, held, atol=1e-6, rtol=1e-3)
     np.testing.assert_array_equal(made, made.astype(np.float16).astype(np.float32), "halves, as in the file")
+
+
+def test_a_manifest_lets_no_program_run_unless_it_is_trusted_now(media, root, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    place, elsewhere, ran = tmp_path / "bert", tmp_path / "corpus", tmp_path / "ran"
+    tokenizer = make_tokenizer()
+    transformers.BertModel(KINDS["bert"](len(tokenizer))).save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    shutil.copytree(root, elsewhere)
+    settings = {"encoder": str(place), "source": str(media / "all.csv"), "output": elsewhere, "name": "reader"}
+    extraction.run(TextExtraction(**settings, layers=2, trust_remote_code=True, overwrite=True), "")
+    run = model(tmp_path / "run", elsewhere)
+    refusal = (
+        r"^[^\n]*reader/manifest\.json: the features were made with a program of [^\n]* --trust-remote-code [^\n]*$"
+    )
+    _, lines = ask(run, text=["ma ni"], trust_remote_code=True)
+    assert affect.load(run / "checkpoints" / "best", trust_remote_code=True)(text="ma ni")["present"] == "T"
+    assert lines[0]["present"] == "T"
+    bring_program(place / "config.json", ran)
+    for refused in (ask, lambda run, text: affect.load(run / "checkpoints" / "best").embed(text=text)):
+        with pytest.raises(AffectError, match=refusal):
+            refused(run, text=["ma ni"])
+    assert not ran.exists()
+    with pytest.raises(AffectError, match="cannot be read"):
+        ask(run, text=["ma ni"], trust_remote_code=True)
+    assert ran.exists(), "now it was asked for"

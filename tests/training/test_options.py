@@ -13,12 +13,16 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 
+from affect import tasks
 from affect.errors import AffectError
 from affect.experiments import folds
 from affect.losses.weighting import FAMO, DynamicWeightAverage, RandomLossWeighting
+from affect.models import saving
 from affect.options import Options
+from affect.recipe import Train
 from affect.task import Weighting
 from affect.training import optim, run_logging, step, trainer
+from tests.tasks.emotion import small
 from tests.training import runs, toy_task
 from tests.training.toy_task import ToyTask, lines, make, recipe, train
 
@@ -272,6 +276,49 @@ def test_weights_with_a_hole_or_without_numbers_are_refused(tmp_path):
     save_file({"a": torch.ones(2), "b": torch.tensor([1, torch.nan])}, tmp_path / "model.safetensors")
     with pytest.raises(AffectError, match=r"^the weights in .* hold NaN or infinite values: b$"):
         folds.initial_weights(recipe(train={"init_from": str(tmp_path)}), 0, 1)
+
+
+def test_a_trunk_behind_a_prefix_beside_a_head_that_fits_is_refused():
+    model = torch.nn.ModuleDict({"encoder": torch.nn.Linear(2, 3), "head": torch.nn.Linear(3, 1)})
+    own = model.state_dict()
+    for prefix in ("module.", "backbone.", "module.model."):
+        weights = {prefix + name if "encoder" in name else name: value for name, value in own.items()}
+        with pytest.raises(AffectError, match=rf"^train\.init_from: 2 of its weights \({prefix}encoder\.[^\n]*$"):
+            optim.take_over(model, weights)
+    besides = {**own, "module.encoder.weight": own["encoder.weight"], "model.head.bias": torch.ones(7)}
+    assert "4 tensors taken, 0 new" in optim.take_over(model, besides), "nothing that it lacks"
+
+
+def test_a_pretrained_part_that_the_configuration_names_has_to_be_there_whole(tmp_path):
+    given = small.model(text="tiny-text")
+    small.save(given, tmp_path)
+    kind = tasks.task_class("emotion").recipe_class
+    start = kind(train=Train(init_from=str(tmp_path)))
+
+    def begun(keep):
+        weights = {name: value.contiguous() for name, value in given.state_dict().items() if keep(name)}
+        assert len(weights) < len(given.state_dict())
+        save_file(weights, tmp_path / saving.WEIGHTS)
+        return folds.initial_weights(start, 0, 1)
+
+    def shallow(name):
+        return not (name.startswith("speech.encoder.") and ".layers.1." in name)
+
+    assert begun(lambda name: not name.startswith("heads.")), "another head is on top"
+    for keep, lacking in (
+        (lambda name: not name.startswith("speech.encoder."), r"speech\.encoder\."),
+        (lambda name: not name.startswith("text."), r"text\."), (shallow, r"speech\.encoder\..*\.layers\.1\."),
+    ):  # fmt: skip
+        with pytest.raises(AffectError, match=rf"^the weights in .* lack \d+ of its pretrained parts.*{lacking}.*$"):
+            begun(keep)
+    config = json.loads((tmp_path / saving.CONFIG).read_text())
+    config["encoder"]["architecture"]["num_hidden_layers"] = 1
+    (tmp_path / saving.CONFIG).write_text(json.dumps(config))
+    assert begun(shallow), "another depth, which is said"
+    config["encoder"]["architecture"]["hidden_size"] = "wide"
+    (tmp_path / saving.CONFIG).write_text(json.dumps(config))
+    with pytest.raises(AffectError, match=r"^the model in [^\n]* cannot be read: [^\n]*$"):
+        begun(shallow)
 
 
 def test_a_folder_of_weights_or_a_run_is_a_place_to_start_from(tmp_path, averaged):

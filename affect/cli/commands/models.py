@@ -31,6 +31,7 @@ def predict(
     audio: _Values = (),
     video: _Values = (),
     features: Path | None = None,
+    trust_remote_code: bool = False,
     columns: _Columns = (),
     options: tuple[str, ...] = (),
 ) -> None:
@@ -56,6 +57,7 @@ def predict(
         audio: Features of audio: .npy files ([D], or [T, D] for their mean) or folders; or sound files, or videos.
         video: Features of video: .npy files or folders (of frames, too); or videos.
         features: Where the manifests are, when not at the run's data.root: the folder of features/NAME/manifest.json.
+        trust_remote_code: Run the program of an encoder's folder where one made features of texts. Read it first.
         columns: OURS=THEIRS for each column that has another name in the CSV.
         options: What the run's task alone takes, NAME=VALUE each; an unknown name lists all.
     """
@@ -65,14 +67,12 @@ def predict(
 
     if output is not None:
         outputs.check_lines(output)
-    texts, sounds, videos = map(_joined, (text, audio, video))
     inputs = UserInputs(
-        files=tuple(files), window=window, hop=hop, rate=rate, raw=raw, text=texts, audio=sounds, video=videos,
-        features=features, columns=mapping(columns),
+        files=tuple(files), window=window, hop=hop, rate=rate, raw=raw, text=_joined(text), audio=_joined(audio),
+        video=_joined(video), features=features, trust_remote_code=trust_remote_code, columns=mapping(columns),
     )  # fmt: skip
     opened = opening.find(run)
-    task = opened.task
-    own = named_values(options, task.infer, f"a model of {task.recipe_class.task}", but=("progress",))
+    own = named_values(options, opened.task.infer, f"a model of {opened.task.recipe_class.task}", but=("progress",))
     bad = opening.predict(opened, inputs, sys.stdout if output is None else output, **own)
     if output is not None:
         print(f"predictions: {output}{f' ({bad} could not be made, see the column error)' if bad else ''}")
@@ -95,6 +95,7 @@ def embed(
     audio: _Values = (),
     video: _Values = (),
     features: Path | None = None,
+    trust_remote_code: bool = False,
     columns: _Columns = (),
 ) -> None:
     """Write the pooled states that a run's predictions are made of, a vector a window, text, utterance or clip.
@@ -112,6 +113,7 @@ def embed(
         audio: As that of affect predict.
         video: As that of affect predict.
         features: As that of affect predict.
+        trust_remote_code: As that of affect predict.
         columns: As that of affect predict.
     """
     from affect.inference import opening
@@ -122,7 +124,7 @@ def embed(
     texts, sounds, videos = map(_joined, (text, audio, video))
     inputs = UserInputs(
         files=tuple(files), window=window, hop=hop, text=texts, audio=sounds, video=videos, features=features,
-        columns=mapping(columns),
+        trust_remote_code=trust_remote_code, columns=mapping(columns),
     )  # fmt: skip
     lines = [*opening.embedded(opening.find(run), inputs, progress=sys.stderr.isatty())]
     bad = [line for line in lines if "error" in line]

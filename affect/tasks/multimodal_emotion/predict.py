@@ -66,7 +66,7 @@ def _each(
     utterances = gather(models.streams, given)
     if inputs.listed:
         utterances = as_listed(models.streams, utterances, inputs.listed)
-    reader = Reader(models.streams, utterances, opened.folders[0], inputs.features)
+    reader = Reader(models.streams, utterances, opened.folders[0], inputs.features, trust=inputs.trust_remote_code)
     with tqdm(total=len(utterances), delay=2, leave=False, disable=not progress) as bar:
         for start in range(0, len(utterances), models.batch):
             vectors: list[Vectors | str] = []

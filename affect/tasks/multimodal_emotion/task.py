@@ -48,7 +48,7 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
     recipe_class = MultimodalEmotion
     recipe: MultimodalEmotion
     unit = "utterances"
-    takes = ("--audio", "--text", "--video", "--features")
+    takes = ("--audio", "--text", "--video", "--features", "--trust-remote-code")
     cuts = True
     helps = {
         "predict": (

@@ -74,7 +74,7 @@ class EndToEndModel(nn.Module):
         """Return what its task makes it of again, as JSON types."""
         facts: dict[str, Any] = {}
         if self.images is not None:
-            facts[VIDEO] = self.images.facts
+            facts[VIDEO] = self.images.to_config()
         if self.speech is not None:
             facts[AUDIO] = self.speech.to_config()
         return {**self.fusion.describe(), "encoders": facts}

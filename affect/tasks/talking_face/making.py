@@ -24,14 +24,17 @@ Makers = Mapping[str, "Extractor"]
 
 
 def makers_of(data: Signature) -> Makers:
-    """Return what makes the features of which it is known; raises AffectError where an encoder can't be had."""
-    if not data.made_by:
+    """Return what makes the features of which a video's are known; raises AffectError where an encoder can't be had."""
+    manifests = [(name, json.loads(text)) for name, text in data.made_by]
+    # A video has no text: the encoder of one, and a program of its own, have nothing to do here.
+    manifests = [(name, facts) for name, facts in manifests if facts.get("modality") != "text"]
+    if not manifests:
         return {}
     # Loads transformers, which a prediction from features does without.
     from affect.inference.extractor import Extractor
 
     there = device.of_predictions()
-    return {name: Extractor.from_facts(json.loads(text), Path(name), there) for name, text in data.made_by}
+    return {name: Extractor.from_facts(facts, Path(name), there) for name, facts in manifests}
 
 
 def made(video: Path, makers: Makers) -> dict[str, Frames]:

@@ -18,11 +18,14 @@ from affect.errors import AffectError
 from affect.experiments import extraction
 from affect.extraction import AudioExtraction, VideoExtraction
 from affect.inference import opening
-from affect.tasks.talking_face.config import Augment, Data
+from affect.inference.extractor import Extractor
+from affect.tasks.talking_face.config import Augment, Data, Signature
 from affect.tasks.talking_face.end_to_end import EndToEndModel
 from affect.tasks.talking_face.media import Media
+from affect.tasks.talking_face.predict import Reader
 from affect.usage import UserInputs
 from tests.data.films import film
+from tests.models.test_reading import bring_program
 from tests.tasks.talking_face import small
 
 SETTINGS = {"clips": 18, "clip_seconds": (0.4, 0.8)}
@@ -152,3 +155,21 @@ def test_a_run_that_goes_on_takes_what_the_file_has(root, tmp_path):
     (tmp_path / "scores.csv").write_text("name,MOS\na.mp4,1\nb,2\nx,3\n")
     found = corpora.read(corpora.SCORES, "score_table", tmp_path, frames_of="features").store
     assert [found.read(settings.feature, row) is None for row in range(3)] == [False, False, True]
+
+
+def test_a_models_own_config_lets_no_program_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    (tmp_path / "config.json").write_text("{}")
+    bring_program(tmp_path / "config.json", tmp_path / "ran")
+    settings = {"encoder": str(tmp_path), "trust_remote_code": True}
+    for modality in ("text", "audio", "video"):
+        facts = {"modality": modality, "settings": settings, "mixed_precision": "no", "width": 3}
+        data = Signature(features=(("f", 3),), scores=(("MOS", 1.0, 5.0),), made_by=(("f", json.dumps(facts)),))
+        with pytest.raises(AffectError, match=r"^[^\n]*f: the features were made with a program of [^\n]*$"):
+            Extractor.from_facts(facts, Path("f"))
+        if modality == "text":
+            assert "videos" not in Reader(data, Media()).takes, "they have no text"
+            continue
+        with pytest.raises(AffectError, match=r"^[^\n]*f: the features were made with a program of [^\n]*$"):
+            Reader(data, Media())
+    assert not (tmp_path / "ran").exists()
