@@ -15,15 +15,10 @@ from numpy.typing import NDArray
 
 from affect.data import copies, signs
 from affect.data.feature_corpus import FeatureCorpus
+from affect.data.spread import FEWEST, Spread
 
-CONSTANT, SCALED, REPEATED = "constant features", "wildly scaled features", "repeated features"
+REPEATED = "repeated features"
 
-_STILL = 0.5
-"""Share of a stream's numbers that never change from which on it is called constant."""
-_LOW, _HIGH, _MOST = 1e-3, 100.0, 1000.0
-"""Medians of deviations from which a layer as it is initialised learns, and the largest, itself or in medians."""
-_FEWEST = 3
-"""Vectors of a stream of which anything is told."""
 _BLOCK = 256
 """Rows of a stream that are looked at at once: few, as it may have 5,120 numbers."""
 
@@ -50,19 +45,13 @@ def _streams(corpus: FeatureCorpus) -> Iterator[tuple[str, str, str]]:
     train = corpus.indices("train")
     for s, (key, stream) in enumerate(zip(corpus.keys, corpus.streams, strict=True)):
         rows = train[corpus.present[train, s]]
-        if len(rows) < _FEWEST:
+        if len(rows) < FEWEST:
             continue
         where, array = f"{key} ({stream.name})", corpus.arrays[s]
         deviations = _deviations(array, rows)
-        still = int((deviations == 0).sum())
-        if still >= _STILL * len(deviations):
-            words = f"{still:,} of its {len(deviations):,} numbers are the same in all {len(rows):,} training vectors"
-            yield CONSTANT, where, words
-        if still < len(deviations):
-            middle, most = float(np.median(deviations[deviations > 0])), float(deviations.max())
-            if not _LOW <= middle <= _HIGH or most > _MOST * min(1.0, middle):
-                words = f"deviations of its numbers over training: median {middle:.3g}, largest {most:.3g}"
-                yield SCALED, where, words
+        spread = Spread.of(deviations, len(rows))
+        yield from ((kind, where, words) for kind, words in spread.odd("vectors"))
+        if spread.same < len(deviations):
             same = max(Counter(hashlib.sha256(array[row].tobytes()).digest() for row in rows).values())
             if copies.many(same, len(rows)):
                 words = f"{same:,} of {len(rows):,} training vectors are one and the same; what is missing is all zero"

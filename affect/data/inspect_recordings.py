@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from affect.data import corpora, signs
+from affect.data import copies, corpora, signs
 from affect.data.activity import in_samples
 from affect.data.files import leaving
 from affect.data.inspect import exclusions
@@ -38,5 +38,6 @@ def describe(corpus: RecordingCorpus, listed: int | None) -> str:
         ratios = [overlap_ratio(in_samples(each)) for each in turns if each]
         if ratios:
             lines.append(f"  overlap: {100 * sum(ratios) / len(ratios):.1f} % of the speech, mean of the recordings")
+    lines += copies.lines(copies.by_part(corpus.recordings), "recordings")
     lines += signs.words_of(signs.still(corpus.still, len(rows)))
     return "\n".join([*lines, *exclusions(corpus.exclusions, listed)])

@@ -14,6 +14,7 @@ from affect.data import copies, corpora, sharing, signs
 from affect.data.corpora.columns import read_as_proposed
 from affect.data.corpora.labels import infer_scale
 from affect.data.files import leaving
+from affect.data.spread import Spread
 
 Row = Mapping[str, Any]
 _MOST = 24
@@ -72,9 +73,13 @@ def describe(
 
 
 def of_features(schema: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return signs of clips in which a feature never changes; folders of earlier versions do not say it."""
-    told = ((name, facts.get("still", ()), facts["clips"]) for name, facts in schema["features"].items())
-    return [sign for name, ids, clips in told for sign in signs.unchanging(name, ids, clips)]
+    """Return signs of features that never change, in a clip or over all; folders of earlier versions do not say it."""
+    told = [(name, facts.get("still", ()), facts["clips"]) for name, facts in schema["features"].items()]
+    spreads = [(name, Spread(**facts["spread"])) for name, facts in schema["features"].items() if "spread" in facts]
+    return [
+        *(sign for name, ids, clips in told for sign in signs.unchanging(name, ids, clips)),
+        *(signs.sign(kind, f"{name}: {words}") for name, own in spreads for kind, words in own.odd("clips")),
+    ]
 
 
 def contents_of(schema: Mapping[str, Any]) -> dict[str, str]:
@@ -104,8 +109,10 @@ def _feature(name: str, facts: Mapping[str, Any], clips: int) -> str:
     shortest, longest = facts["frames"]
     filled = f", {facts['filled']} frames without numbers filled" if facts["filled"] else ""
     alike = ", all of them equally many: where clips were padded, padding counts as frames"
+    spread = Spread(**facts["spread"]) if "spread" in facts else None
+    same = f", {spread.same} of them the same in all training frames" if spread and spread.told and spread.same else ""
     return (
-        f"feature {name}: {facts['width']} numbers a frame ({facts['dtype']}), {shortest} to {longest} frames, "
+        f"feature {name}: {facts['width']} numbers a frame ({facts['dtype']}){same}, {shortest} to {longest} frames, "
         f"of {facts['clips']} of {clips} clips{filled}{alike if facts['clips'] > 1 and 1 < shortest == longest else ''}"
     )
 

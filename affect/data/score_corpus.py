@@ -14,7 +14,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from affect.data.files import read_bytes
 from affect.data.parts import named_part
 from affect.data.score_samples import FEATURES, FIXED, FORMAT, MISSING, ROWS, SCHEMA, columns_in, exclusions
 from affect.data.sharing import LEARNED
+from affect.data.spread import Spread
 from affect.data.store import Store
 from affect.data.table_file import number, read_csv
 from affect.errors import AffectError, nearest
@@ -193,6 +194,9 @@ def _sound(schema: Mapping[str, Any]) -> bool:
     texts += [pair[name] for pair in schema["copies"] for name in ("id", "as")]
     widths = [feature["width"] for feature in schema["features"].values()]
     texts += [id for feature in schema["features"].values() for id in feature.get("still", ())]
+    for spread in (feature["spread"] for feature in schema["features"].values() if "spread" in feature):
+        if {*spread} != {each.name for each in fields(Spread)} or {*map(type, spread.values())} - {int, float}:
+            return False
     texts += [name for columns in columns_in(schema).values() for name in columns]
     counts = schema.get("minus_one", {}).values()
     lists = all(isinstance(schema[name], list) for name in ("scores", "groups", "copies"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from affect.data import copies, store
 from affect.data.corpus import Exclusion, summary
+from affect.data.spread import Spread
 from affect.errors import AffectError
 
 FORMAT = "affect.scores.1"
@@ -64,6 +65,32 @@ Made = tuple[list[Sample], dict[str, str]]
 
 
 @dataclass
+class Moments:
+    """Sums of the frames of `clips` to train on and of their squares [D], about the `first`: exact where it is all."""
+
+    clips: int = 0
+    frames: int = 0
+    first: Array = field(default_factory=lambda: np.zeros(0))
+    sums: Array = field(default_factory=lambda: np.zeros(0))
+    squares: Array = field(default_factory=lambda: np.zeros(0))
+
+    def add(self, frames: Array) -> None:
+        """Add a clip's frames [T, D]."""
+        if not self.clips:
+            self.first = frames[0].astype(np.float64)
+            self.sums = self.squares = np.zeros_like(self.first)
+        apart = frames - self.first
+        self.clips, self.frames = self.clips + 1, self.frames + len(frames)
+        self.sums, self.squares = self.sums + apart.sum(0), self.squares + np.square(apart).sum(0)
+
+    @property
+    def deviations(self) -> Array:
+        """The deviation [D] of each number over all frames, exactly 0 where it never changes."""
+        count = max(1, self.frames)
+        return np.sqrt(np.maximum(self.squares / count - np.square(self.sums / count), 0))
+
+
+@dataclass
 class Seen:
     """What a feature turned out to be: numbers of a frame, type, clips that have it, and how long it is in these.
 
@@ -81,15 +108,23 @@ class Seen:
     longest: int = 0
     filled: int = 0
     still: list[str] = field(default_factory=list)
+    moments: Moments = field(default_factory=Moments)
 
-    def add(self, id: str, frames: Array, filled: int) -> None:
-        """Count a clip that has these frames [T, D]."""
+    def add(self, id: str, frames: Array, filled: int, trained: bool) -> None:
+        """Count a clip that has these frames [T, D], and is trained on or not."""
         self.shortest = min(len(frames), self.shortest) if self.clips else len(frames)
         self.longest = max(len(frames), self.longest)
         self.clips += 1
         self.filled += filled
         if len(frames) > 1 and (frames == frames[0]).all():
             self.still.append(id)
+        if trained:
+            self.moments.add(frames)
+
+    @property
+    def spread(self) -> Spread:
+        """How its numbers differ over the frames of the clips to train on."""
+        return Spread.of(self.moments.deviations, self.moments.clips)
 
 
 def check(
@@ -203,13 +238,14 @@ def frames_of(array: Array, seen: Seen) -> tuple[Array, int] | None:
 def rows_of(samples: Sequence[Sample], seen: Mapping[str, Seen]) -> Iterator[tuple[Row, dict[str, Array | None]]]:
     """Yield each sample as a row of rows.csv, and its features; counts these in `seen`."""
     groups, scores = names(samples, "groups"), names(samples, "scores")
+    parted = any(sample.part == "train" for sample in samples)
     for sample in samples:
         arrays: dict[str, Array | None] = {}
         for name, own in seen.items():
             made = frames_of(sample.features[name], own) if name in sample.features else None
             arrays[name] = None if made is None else made[0]
             if made is not None:
-                own.add(sample.id, *made)
+                own.add(sample.id, *made, not parted or sample.part == "train")
         length = max((len(array) for array in arrays.values() if array is not None), default=1)
         row: Row = {"id": sample.id, "part": sample.part, "length": length}
         row |= {name: sample.groups.get(name, "") for name in groups}
@@ -284,7 +320,7 @@ def schema(
         "features": {
             name: {
                 "width": own.width, "dtype": own.dtype, "clips": own.clips, "frames": [own.shortest, own.longest],
-                "filled": own.filled, "still": own.still,
+                "filled": own.filled, "still": own.still, "spread": asdict(own.spread),
                 **({"columns": list(own.columns)} if own.columns else {}),
             }
             for name, own in seen.items()

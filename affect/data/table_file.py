@@ -11,7 +11,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +121,34 @@ def surplus(cells: Mapping[str, Any]) -> str:
     return f"{SURPLUS}: {cells[SURPLUS][:40]!r} is beyond the last column" if SURPLUS in cells else ""
 
 
+def read_json(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the objects of a file, one a line or all in one array, each with the number of its line or its place.
+
+    Raises AffectError where the file can't be read, is not UTF-8, or holds anything else.
+    """
+    text = read_text(table)
+    if text.lstrip().startswith("["):
+        for place, value in enumerate(_parsed(text, str(table)), 1):
+            yield place, _object(value, f"{table}: entry {place}")
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, json_object(line, f"{table}:{number}")
+
+
 def json_object(line: str, where: str) -> dict[str, Any]:
     """Return the object that a line of JSON is; raises AffectError, with `where` it stands, for anything else."""
+    return _object(_parsed(line, where), where)
+
+
+def _parsed(text: str, where: str) -> Any:
     try:
-        value = json.loads(line, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise AffectError(f"{where}: it is no JSON ({first_line(error)})") from error
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise AffectError(f"{where}: it is no object")
     return value

@@ -117,4 +117,16 @@ def test_silent_recordings_are_said(tmp_path, monkeypatch, caplog):
     both = [Annotated(id=name, path=tmp_path / f"{name}.wav", turns=[Turn(0, 1, "A")]) for name in "ab"]
     made = corpus_of("toy", Path(tmp_path), both, [])
     assert made.still == ("a",) and "toy: 1 recordings are silent or constant, a for one" in caplog.text
+    assert "copies" not in inspect_recordings.describe(made, 10)
     assert "silent recordings: 1 of 2 recordings are silent or constant: a" in inspect_recordings.describe(made, 10)
+
+
+def test_inspect_tells_copies(tmp_path, monkeypatch):
+    monkeypatch.setenv("AFFECT_CACHE", str(tmp_path / "cache"))
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, np.random.default_rng(0).normal(0, 0.1, RATE), RATE)
+    for part, words in (("train", "there under two names: a (train) = b"), ("test", "in two parts under two names: a")):
+        told = [("a", "train"), ("b", part)]
+        both = [Annotated(id=k, path=tmp_path / f"{k}.wav", part=own, turns=[Turn(0, 1, "A")]) for k, own in told]
+        text = inspect_recordings.describe(corpus_of("toy", Path(tmp_path), both, []), 10)
+        assert f"copies: 1 recordings are {words}" in text

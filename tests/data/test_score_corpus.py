@@ -13,6 +13,7 @@ import pytest
 from affect.data import corpora, score_samples
 from affect.data.score_corpus import read_folder, split, way
 from affect.data.score_samples import Sample
+from affect.data.spread import CONSTANT, SCALED
 from affect.errors import AffectError
 
 MISSING = float("nan")
@@ -58,7 +59,8 @@ def test_what_was_written_is_read(made):
     text = corpus.describe()
     for words in (
         "mine: 24 clips, 2 features, 2 scores", "by part: train 18, valid 3, test 3", "2 to 4 frames, of 24 of 24",
-        "feature au: 2 numbers a frame (float32), 1 to 1 frames, of 18 of 24", "score lip: scale 1 to 5, inferred",
+        "au: 2 numbers a frame (float32), 2 of them the same in all training frames, 1 to 1 frames, of 18 of 24 clips",
+        "score lip: scale 1 to 5, inferred",
         "missing for 6 (33 %)", "by generator: g0 8, g1 8, g2 8",
         "train and test share 3 of the generators, 'g0' for one, with 3 of the 3 rows of test",
         "valid and test share 1 of the identities, 'p3' for one, with 3 of the 3 rows of test",
@@ -288,6 +290,34 @@ def test_clips_whose_feature_never_changes_are_a_sign(made):
     assert corpus.signs() == [{"kind": "constant clips", "evidence": words}]
     assert f"constant clips: {words}\n" in corpus.describe()
     assert not made(samples, features=["au"]).signs()
+
+
+def test_numbers_that_never_change_in_training_or_are_wildly_scaled_are_a_sign(made, tmp_path):
+    samples = drawn(clips(parts=OWN))
+    trained = sum(one.part == "train" for one in samples)
+    for k, one in enumerate(samples):
+        flat, wild = one.features["visual"].copy(), one.features["visual"] * 1e6
+        # What only another part has changes nothing.
+        flat[:, :2] = 0.1 if one.part == "train" else k
+        samples[k] = replace(one, features={"flat": flat, "wild": wild, "fine": one.features["visual"]})
+    corpus = made(samples)
+    frames = np.concatenate([one.features["wild"] for one in samples if one.part == "train"]).astype(np.float32)
+    deviations = frames.std(0, dtype=np.float64)
+    same = f"flat: 2 of its 3 numbers are the same in all {trained} training clips"
+    scale = f"median {np.median(deviations):.3g}, largest {deviations.max():.3g}"
+    scale = f"wild: deviations of its numbers over training: {scale}"
+    assert corpus.signs() == [{"kind": CONSTANT, "evidence": same}, {"kind": SCALED, "evidence": scale}]
+    text = corpus.describe()
+    assert f"{CONSTANT}: {same}\n{SCALED}: {scale}\n" in text and text.count("2 of them the same in all") == 1
+    schema = json.loads((tmp_path / "c" / "schema.json").read_text())
+    schema["features"]["flat"]["spread"]["same"] = "2"
+    (tmp_path / "c" / "schema.json").write_text(json.dumps(schema))
+    with pytest.raises(AffectError, match="of another program"):
+        read_folder(tmp_path / "c", "mine")
+    for feature in schema["features"].values():
+        del feature["spread"]
+    (tmp_path / "c" / "schema.json").write_text(json.dumps(schema))
+    assert not read_folder(tmp_path / "c", "mine").signs(), "a folder of an earlier version"
 
 
 def test_copies_are_said_in_whatever_parts_the_clips_come_to_be(made, caplog):

@@ -20,10 +20,10 @@ from datasets import Dataset, Features, Value
 
 from affect.data.corpus import Exclusion
 from affect.data.endings import FILM, SOUND
-from affect.data.files import files_below, open_file, read_bytes, unnamed
+from affect.data.files import files_below, open_file, unnamed
 from affect.data.parts import PARTS, words_of
-from affect.data.table_file import SEPARATORS, columns_of, json_object, read_csv, read_text, surplus
-from affect.errors import AffectError, first_line, reading
+from affect.data.table_file import SEPARATORS, columns_of, read_csv, read_json, surplus
+from affect.errors import AffectError, first_line
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Files that say more of the recordings beside and below them, by the column file_name."""
@@ -42,8 +42,6 @@ _ABOUT = ("config.json", "dataset_info.json", "dataset_infos.json")
 """Files that `datasets` leaves beside tables, and which are none."""
 _MEDIA = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
 """How files are kept: what `datasets` has below its own types, which want decoders."""
-_DEEP = 500
-"""Brackets that JSON may have without being too deep."""
 _SHARD = re.compile(r"-\d+-of-\d+.*$")
 
 Parts = dict[str, Dataset]
@@ -52,6 +50,11 @@ Parts = dict[str, Dataset]
 def is_data(name: str) -> bool:
     """Say whether a file is, by its name, a table or a recording."""
     return name not in _ABOUT and _ending(name) in SOUND | FILM | {*BUILDERS}
+
+
+def is_held(name: str) -> bool:
+    """Say whether a file is, by its name, one that may hold rows: a table, a recording or an archive."""
+    return is_data(name) or _ending(name) in _ARCHIVES
 
 
 def is_recordings(folder: Path) -> bool:
@@ -67,10 +70,11 @@ def _names_files(table: Path) -> bool:
     """Say whether a table has a column of recordings by its name, or may have one."""
     if BUILDERS[_ending(table.name)] == "csv":
         columns = columns_of(table)
-    elif _ending(table.name) == ".jsonl":
+    elif BUILDERS[_ending(table.name)] == "json":
         with open_file(table) as file:
-            line = file.readline(1 << 20).decode("utf-8", errors="replace")
-        columns = re.findall(r'"(\w+)":', line)
+            text = file.read(1 << 20).decode("utf-8-sig", errors="replace").lstrip()
+        # The first object: of an array, or on a line; other JSON is settings.
+        columns = re.findall(r'"(\w+)"\s*:', text.partition("}" if text.startswith("[") else "\n")[0])
     else:
         return _ending(table.name) == ".parquet"
     return not AUDIO_COLUMNS.isdisjoint(columns)
@@ -147,25 +151,22 @@ def read_tables(paths: Sequence[Path]) -> tuple[Dataset, list[Exclusion]]:
     return Dataset.from_dict({name: [record[name] for record in cells] for name in names}, features=texts), left_out
 
 
-def check_json(path: Path) -> None:
-    """Raise AffectError for JSON that is nested so deeply that the parser of `datasets` would end the process."""
-    with reading(path):
-        with open_file(path) as file:
-            for number, line in enumerate(file, 1):
-                _check_depth(line, f"{path}:{number}")
-        if path.suffix.lower() == ".json":
-            _check_depth(read_bytes(path), str(path))
+def read_objects(paths: Sequence[Path]) -> Dataset:
+    """Return the objects of JSON files with their texts as they are; a key that one lacks is a missing cell.
+
+    Raises AffectError where one can't be read.
+    """
+    records = [record for path in paths for _, record in read_json(path)]
+    names = dict.fromkeys(name for record in records for name in record if name)
+    return Dataset.from_dict({name: _cells([record.get(name) for record in records]) for name in names})
 
 
-def _check_depth(text: bytes, where: str) -> None:
-    if text.count(b"[") + text.count(b"{") > _DEEP:
-        try:
-            json.loads(text)
-        except RecursionError as error:
-            raise AffectError(f"{where}: it is nested too deeply") from error
-        except ValueError:
-            # Whatever else is wrong with it, `datasets` says.
-            return
+def _cells(values: list[Any]) -> list[Any]:
+    """Return a column of JSON as one that Arrow has a type for: of several kinds, numbers apart, it is text."""
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) < 2 or kinds == {int, float}:
+        return values
+    return [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
 
 
 def _ending(name: str) -> str:
@@ -217,7 +218,7 @@ def _by_part(rows: Sequence[tuple[Path, dict[str, Any]]], root: Path) -> Parts:
                 for kind in sorted({*kinds})
             },
             FILE: [below[k].as_posix() for k in own],
-            **{name: [rows[k][1].get(name) for k in own] for name in columns},
+            **{name: _cells([rows[k][1].get(name) for k in own]) for name in columns},
         })
         for part, own in parts.items()
     }  # fmt: skip
@@ -247,9 +248,7 @@ def _records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if file.suffix == ".csv":
         yield from read_csv(file, (), separators=SEPARATORS)[1]
     elif file.suffix == ".jsonl":
-        for number, line in enumerate(read_text(file).split("\n"), 1):
-            if line.strip():
-                yield number, json_object(line, f"{file}:{number}")
+        yield from read_json(file)
     else:
         try:
             with open_file(file) as opened:

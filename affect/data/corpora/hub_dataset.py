@@ -83,7 +83,7 @@ def read(
         rows.extend(_rows(table, names, further, part))
     sound = datasets.concatenate_datasets(parts)
     if limit is None and os.path.isdir(root) and not any(FILE in table.column_names for table in opened.values()):
-        left_out += _unnamed(Path(root), sound, left_out)
+        left_out = _with_unnamed(Path(root), sound, left_out)
     faults = _faults(rows, scale, decimal, list(own))
     further = [name for name in own if raters is None or not names_rater(name)]
     return _corpus(rows, faults, sound, Path(root), scale, further, left_out, raters)
@@ -232,15 +232,25 @@ def _corpus(
     return replace(corpus, utterances=datasets.concatenate_datasets([beside, sound], axis=1).select(chosen))
 
 
-def _unnamed(root: Path, sound: Dataset, left_out: Sequence[Exclusion]) -> list[Exclusion]:
-    """Return the recordings of a folder that its tables name in no row, but those that are left out already."""
+def _with_unnamed(root: Path, sound: Dataset, left_out: Sequence[Exclusion]) -> list[Exclusion]:
+    """Return what is left out with the recordings of a folder that its tables name in no row, each once.
+
+    What the rules of a source leave out is none of it where a row names it.
+    """
+    from affect.data.corpora.hub_source import UNNAMED
+
     # Of the Arrow table: rows would bring the bytes along.
     chunks = sound.with_format("arrow")[:]["audio"].chunks
     paths = [path for chunk in chunks for path in chunk.field("path").to_pylist()]
     there = {each.what for each in left_out}
     files = NamedFiles(root)
-    others = unnamed(root, [files.place(path) for path in paths if path], "recording that no table names")
-    return [each for each in others if each.what not in there]
+    places = [files.place(path) for path in paths if path]
+    named = {os.path.realpath(place) for place in places}
+    others = unnamed(root, places, "recording that no table names")
+    return [
+        *(each for each in left_out if each.reason != UNNAMED or os.path.realpath(root / each.what) not in named),
+        *(each for each in others if each.what not in there),
+    ]
 
 
 def _absence(files: NamedFiles, path: str) -> str:

@@ -18,13 +18,16 @@ from datasets import (
     Audio,
     Dataset,
     DatasetDict,
+    DownloadConfig,
     Features,
     IterableDataset,
     IterableDatasetDict,
     Value,
     packaged_modules,
 )
+from datasets.data_files import DataFilesPatternsDict
 from datasets.packaged_modules.csv.csv import Csv
+from datasets.packaged_modules.json.json import Json
 
 from affect.data.corpora import folder_source
 from affect.data.corpora.folder_source import FILE as FILE
@@ -34,6 +37,9 @@ from affect.data.table_file import read_text
 from affect.errors import AffectError, first_line
 
 _LOG = logging.getLogger("affect")
+
+UNNAMED = "file that the rules of the source name for no part"
+"""Why a file is left out of a source that is read by rules."""
 
 SOUND = {"bytes": Value("binary"), "path": Value("string")}
 """What audio is here: the storage of datasets' Audio feature without the feature, which would want torchcodec."""
@@ -49,8 +55,9 @@ def tables(
     """Return the parts of a source by name ("" where it has none), together at most `limit` rows, and what is left out.
 
     `root` is a folder (recordings with metadata, parquet, csv, json, save_to_disk), a file, or a name on the Hub: what
-    exists is never taken for a name. CSV is read as texts. Of a stream, the rows fetched are held in memory. Raises
-    AffectError where it cannot be read, or `subset`, `revision` or `streaming` does nothing for what `root` is.
+    exists is never taken for a name. CSV is read as texts, and a text of JSON stays one. Of a stream, the rows fetched
+    are held in memory. Raises AffectError where it cannot be read, or `subset`, `revision` or `streaming` does nothing
+    for what `root` is.
     """
     parts: dict[str, Dataset] = {}
     left_out: list[Exclusion] = []
@@ -62,7 +69,7 @@ def tables(
                 left = None if left is None else left - len(parts[part])
                 if left == 0:
                     break
-    except (datasets.exceptions.DatasetsError, OSError, ValueError, TypeError, RuntimeError) as error:
+    except (datasets.exceptions.DatasetsError, OSError, ValueError, TypeError, RuntimeError, OverflowError) as error:
         cause = error.__cause__ or error
         reason = " ".join(str(cause).split())[:200] or type(cause).__name__
         raise AffectError(f"datasets cannot read {root!r}: {reason}") from error
@@ -144,17 +151,39 @@ def _by_rules(
     builder = datasets.load_dataset_builder(root, subset, revision=revision)
     by_part = {str(part): [*map(str, files)] for part, files in (builder.config.data_files or {}).items()}
     files = [file for own in by_part.values() for file in own]
-    read = {file.rpartition("@")[2] if file.startswith("hf:") else os.path.realpath(file) for file in files}
-    # Of several configurations each has its own files.
-    there = _files_of(root, revision) if read and len(builder.builder_configs) < 2 else []
-    reason = "file that the rules of the source name for no part"
-    left_out += [Exclusion(what=name, reason=reason) for name, full in there if full not in read]
-    if isinstance(builder, Csv):
-        return {part: _built("csv", [*map(_fetched, own)], False, left_out) for part, own in by_part.items()}
+    # Of several configurations each has its own files, which are not lost: who wants them names it.
+    read = {
+        file.removeprefix("hf://datasets/").partition("@")[2] if file.startswith("hf:") else os.path.realpath(file)
+        for file in [*files, *(_files_of_others(builder) if files else ())]
+    }
+    there = _files_of(root, revision) if read else []
+    left_out += [Exclusion(what=name, reason=UNNAMED) for name, full in there if full not in read]
+    if kind := _kind(builder, files):
+        return {part: _built(kind, [*map(_fetched, own)], False, left_out) for part, own in by_part.items()}
     if streaming:
         return _named(builder.as_streaming_dataset())
     builder.download_and_prepare()
     return _named(builder.as_dataset())
+
+
+def _files_of_others(builder: Any) -> Iterator[str]:
+    """Yield the files that the configurations of a source name which are not read."""
+    for name, config in builder.builder_configs.items():
+        if name != builder.config.name and isinstance(config.data_files, DataFilesPatternsDict):
+            base = "/".join(filter(None, (builder.base_path, config.data_dir)))
+            # One whose files are not there is no fault of the one that is read.
+            with contextlib.suppress(OSError):
+                named = config.data_files.resolve(base, DownloadConfig(token=builder.token))
+                yield from (str(file) for own in named.values() for file in own)
+
+
+def _kind(builder: Any, files: Sequence[str]) -> str:
+    """Return what affect itself reads a source's tables as, "" where datasets does: types it declares, compressed."""
+    if isinstance(builder, Csv):
+        return "csv"
+    declared = isinstance(builder, Json) and (builder.info.features or builder.config.field)
+    plain = all(folder_source.BUILDERS.get(os.path.splitext(file)[1].lower()) == "json" for file in files)
+    return "json" if isinstance(builder, Json) and plain and not declared else ""
 
 
 def _fetched(file: str) -> Path:
@@ -167,9 +196,9 @@ def _fetched(file: str) -> Path:
 
 
 def _files_of(root: str, revision: str | None) -> list[tuple[str, str]]:
-    """Return the tables and recordings of a folder, or of a source on the Hub, and how datasets calls each."""
+    """Return the tables, recordings and archives of a folder or a source on the Hub, and how datasets calls each."""
     if os.path.isdir(root):
-        paths, _ = files_below(Path(root), folder_source.is_data)
+        paths, _ = files_below(Path(root), folder_source.is_held)
         return [(path.relative_to(root).as_posix(), os.path.realpath(path)) for path in paths]
     try:
         about = huggingface_hub.HfApi().dataset_info(root, revision=revision)
@@ -177,7 +206,7 @@ def _files_of(root: str, revision: str | None) -> list[tuple[str, str]]:
         _LOG.warning("%s: what it holds beside its parts cannot be told (%s)", root, first_line(error))
         return []
     names = [each.rfilename for each in about.siblings or ()]
-    return [(name, f"{about.sha}/{name}") for name in names if folder_source.is_data(name.rpartition("/")[2])]
+    return [(name, f"{about.sha}/{name}") for name in names if folder_source.is_held(name.rpartition("/")[2])]
 
 
 def _named(opened: Any) -> dict[str, Dataset | IterableDataset]:
@@ -188,13 +217,13 @@ def _named(opened: Any) -> dict[str, Dataset | IterableDataset]:
 def _built(
     builder: str, paths: Sequence[Path], streaming: bool, left_out: list[Exclusion]
 ) -> Dataset | IterableDataset:
-    """Return some tables of one kind as one; CSV, of whose texts datasets would make numbers and gaps, by affect."""
+    """Return some tables of one kind as one; CSV and JSON, whose texts datasets would make into others, by affect."""
     if builder == "csv":
         table, others = folder_source.read_tables(paths)
         left_out += others
         return table
-    for path in paths if builder == "json" else ():
-        folder_source.check_json(path)
+    if builder == "json":
+        return folder_source.read_objects(paths)
     files = [glob.escape(str(path)) for path in paths]
     opened: Dataset | IterableDataset = datasets.load_dataset(
         builder, data_files={"train": files}, split="train", streaming=streaming

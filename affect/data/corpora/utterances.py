@@ -43,8 +43,8 @@ MADE = ("duration", "offset", "digest", "audio", "length", "prosody", "speaker_e
 
 OFF_SCALE = "label out of range"
 """Why a row is left out whose label is not on its corpus's scale."""
-_MANY = 10
-"""Labels off their scale, and a share of all (a tenth), that are no slips any more."""
+_MANY = ((10, 0.1), (3, 0.25))
+"""Labels off their scale, and a share of all, that are no slips any more: of a large corpus, and of any."""
 
 Row = dict[str, Any]
 
@@ -124,7 +124,7 @@ def corpus_of_rows(
 def _check_scale(layout: Layout, rows: int, exclusions: Sequence[Exclusion]) -> None:
     """Raise AffectError where many labels lie off the scale that a layout has: those of another corpus, or scale."""
     off = [each.reason for each in exclusions if kind(each) == OFF_SCALE]
-    if len(off) < _MANY or len(off) < (rows + len(off)) / _MANY:
+    if not any(len(off) >= fewest and len(off) > share * (rows + len(off)) for fewest, share in _MANY):
         return
     # What the reasons say of the scale itself comes behind.
     values = [float(text) for reason in off for text in re.findall(r"-?\d+(?:\.\d+)?", reason.partition(" on ")[0])]

@@ -289,10 +289,10 @@ class MultimodalEmotionTask(FusionReport, FusionCard):
 
     def _signs(self) -> list[dict[str, str]]:
         """Return what of the data misleads, but for scales that the model takes out."""
-        from affect.data import feature_checks
+        from affect.data import feature_checks, spread
 
         told = feature_checks.of_classes(self.corpus) if EMOTION in self.recipe.targets else []
-        taken_out = feature_checks.SCALED if self.recipe.model.normalise else None
+        taken_out = spread.SCALED if self.recipe.model.normalise else None
         return [*told, *(sign for sign in self.examples.signs if sign["kind"] != taken_out)]
 
     def exclusions(self) -> list[dict[str, str]]:

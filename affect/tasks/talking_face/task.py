@@ -342,10 +342,17 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
                 for name, part in parts.items()
             },
             **({"batches": batches_of(corpus, stage)} if stage.by is not None else {}),
-            "signs": corpus.signs(), "sound_rate": sound_rate(corpus, self.features),
+            "signs": self._signs(), "sound_rate": sound_rate(corpus, self.features),
             "excluded": len(corpus.exclusions),
             "exclusions": dict(Counter(exclusion.reason for exclusion in corpus.exclusions).most_common()),
         }  # fmt: skip
+
+    def _signs(self) -> list[dict[str, str]]:
+        """Return what of the data misleads, but for scales that the model takes out."""
+        from affect.data.spread import SCALED
+
+        taken_out = SCALED if self.recipe.model.normalise else None
+        return [sign for sign in self.corpus.signs() if sign["kind"] != taken_out]
 
     def exclusions(self) -> list[dict[str, str]]:
         """Return all that the corpus leaves out: `what` and the `reason`."""

@@ -134,26 +134,45 @@ def test_links_are_followed(folder, tmp_path):
     ]
 
 
-TEXTS = ["None", "null", "NA", "nan", "N/A", "true", "1.0", "007", "say \u2028 it", "x\x0by\x1cz\x85"]
+TEXTS = ["None", "null", "NA", "nan", "N/A", "true", "1.0", "007", "say \u2028 it", "x\x0by\x1cz\x85",
+         "2024-03-01", "2024-03-01T10:00:00"]  # fmt: skip
 
 
 def test_csv_is_the_twin_of_jsonl(folder):
-    head = ("file_name", "id", "speaker", "transcript", "valence", "arousal")
+    """Also where all ids and groups are dates, which `datasets` would make of texts of JSON."""
+    head = ("file_name", "id", "speaker", "room", "transcript", "valence", "arousal")
+    dates = [f"2024-03-{k:02d}" for k in range(1, len(TEXTS) + 1)]
     rows = [
-        dict(zip(head, (f"{k}.wav", f"{k:03d}", f"00{k}", text, "2", "3"), strict=True)) for k, text in enumerate(TEXTS)
+        dict(zip(head, (f"{k}.wav", date, f"00{k}", date, text, "2", "3"), strict=True))
+        for k, (date, text) in enumerate(zip(dates, TEXTS, strict=True))
     ]
     wavs = dict.fromkeys(row["file_name"] for row in rows)
     table = ",".join(head) + "\n" + "".join(",".join(row.values()) + "\n" for row in rows)
     for name in ("metadata", "table"):
         twins = []
-        for ending, text in ((".csv", table), (".jsonl", "".join(json.dumps(row) + "\n" for row in rows))):
+        texts = {".csv": table, ".jsonl": "".join(json.dumps(row) + "\n" for row in rows)}
+        if name == "table":
+            texts[".json"] = json.dumps(rows, indent=1)
+        for ending, text in texts.items():
             root = folder({**wavs, f"{name}{ending}": text}, f"{name}{ending}")
             twins.append(hub_dataset.read(root if name == "metadata" else root / f"{name}{ending}"))
         for corpus in twins:
             assert corpus.utterances["transcript"][:] == [text.strip() for text in TEXTS]
-            assert corpus.utterances["id"][:] == [f"{k:03d}" for k in range(len(TEXTS))]
+            assert corpus.utterances["id"][:] == corpus.utterances["room"][:] == dates
             assert corpus.utterances["speaker"][:] == [f"00{k}" for k in range(len(TEXTS))]
-        assert twins[0].fingerprint == twins[1].fingerprint
+        assert len({corpus.fingerprint for corpus in twins}) == 1
+
+
+def test_cells_of_json_may_differ_in_kind_and_be_missing(folder):
+    rows = [{"audio": "a.wav", "id": 1, "valence": 2}, {"audio": "b.wav", "id": "001", "valence": 2.5, "room": "x"}]
+    root = folder({"a.wav": None, "b.wav": None, "t.json": json.dumps(rows)})
+    table = hub_dataset.read(root).utterances
+    assert [table[name][:] for name in ("id", "valence", "room")] == [["001", "1"], [2.5, 2.0], ["x", ""]]
+    for text, reason in (("[1]", "t.json: entry 1: it is no object"), ("[\n{}\n,]", "t.json: it is no JSON"),
+                         ('{"audio": "a.wav", "id": 1' + "0" * 30 + "}", "cannot read")):  # fmt: skip
+        (root / "t.json").write_text(text)
+        with pytest.raises(AffectError, match=reason):
+            hub_dataset.read(root / "t.json")
 
 
 def test_tables_of_a_folder_are_all_read(folder):
@@ -203,9 +222,9 @@ def test_lines_of_metadata_that_are_none(folder, depth):
 @pytest.mark.parametrize("name", ["t.jsonl", "t.json"])
 def test_a_table_that_is_nested_too_deeply_is_one_line(folder, name):
     """Given it, the parser of `datasets` ends the process."""
-    root = folder({name: '{"audio": "a.wav", "x": ' + "[\n" * 100_000 if name == "t.json" else "[" * 100_000})
+    root = folder({name: '[{"audio": "a.wav", "x": ' + "[\n" * 100_000 if name == "t.json" else "[" * 100_000})
     for source in (root, root / name):
-        with pytest.raises(AffectError, match=r"t.jsonl?(:1)?: it is nested too deeply"):
+        with pytest.raises(AffectError, match=r"t.jsonl?: it is no JSON"):
             hub_dataset.read(source)
 
 
@@ -218,16 +237,33 @@ def test_what_a_card_leaves_out_is_told(folder):
         )
     corpus = hub_dataset.read(root)
     assert corpus.utterances["speaker"][:] == ["own"]
-    assert {each.what for each in corpus.exclusions} == {"a.wav", "other.parquet"}
+    assert {each.what for each in corpus.exclusions} == {"other.parquet"}
 
 
-def test_cells_of_a_configured_csv_stay_texts(folder, monkeypatch):
+def test_what_no_configuration_names_is_told(folder):
+    """Each of several has its own files; one whose files are not there changes nothing of it."""
+    named = {"one": "one.csv", "two": "in/*.csv", "gone": "gone.csv"}
+    configs = "".join(f"- config_name: {name}\n  data_files: {file}\n" for name, file in named.items())
+    tables = {name: lines("a.wav", head="path,speaker,valence,arousal") for name in ("one.csv", "in/2.csv", "more.csv")}
+    root = folder({
+        "a.wav": None, "mic@1.wav": None, "more.zip": "PK", "README.md": f"---\nconfigs:\n{configs}---\n", **tables,
+    })  # fmt: skip
+    for subset in ("one", "two"):
+        corpus = hub_dataset.read(root, subset=subset)
+        assert len(corpus.utterances) == 1
+        assert {each.what for each in corpus.exclusions} == {"mic@1.wav", "more.csv", "more.zip"}
+
+
+def test_cells_of_a_configured_table_stay_texts(folder, monkeypatch):
     """What a README names is read as any table is, on this disk and on the Hub."""
-    table = "audio,id,speaker,transcript,valence\na.wav,001,007,None,2\n"
-    card = "---\nconfigs:\n- config_name: default\n  data_files: own.csv\n---\n"
-    root = folder({"a.wav": None, "own.csv": table, "README.md": card})
-    corpus = hub_dataset.read(root)
-    assert [corpus.utterances[name][0] for name in ("id", "speaker", "transcript")] == ["001", "007", "None"]
+    row = {"audio": "a.wav", "id": "001", "speaker": "2024-03-01", "transcript": "None", "valence": "2"}
+    tables = {"own.csv": ",".join(row) + "\n" + ",".join(row.values()) + "\n", "own.jsonl": json.dumps(row) + "\n"}
+    for name, table in tables.items():
+        card = f"---\nconfigs:\n- config_name: default\n  data_files: {name}\n---\n"
+        root = folder({"a.wav": None, name: table, "README.md": card}, f"of {name}")
+        corpus = hub_dataset.read(root)
+        assert [corpus.utterances[name][0] for name in ("id", "speaker", "transcript")] == ["001", "2024-03-01", "None"]
+    root = root.parent / "of own.csv"
     asked = []
 
     def download(*given, **named):
@@ -249,10 +285,13 @@ def test_parts_of_a_recording_are_rows_of_their_own(folder):
 def test_what_the_rules_leave_of_a_source_on_the_hub_is_told(sound, monkeypatch, caplog, reached):
     rows = Dataset.from_dict({"audio": [str(sound)], "speaker": ["s"], "valence": [2.0]})
     builder = SimpleNamespace(
-        config=SimpleNamespace(data_files={"train": ["hf://datasets/who/what@abc/mic_test.wav"]}), builder_configs={},
+        config=SimpleNamespace(data_files={"train": ["hf://datasets/who/what@abc/mic@test.wav"]}), builder_configs={},
         download_and_prepare=lambda: None, as_dataset=lambda: DatasetDict(test=rows),
     )  # fmt: skip
-    names = [SimpleNamespace(rfilename=name) for name in ("README.md", "mic_test.wav", "in/more.flac", "config.json")]
+    names = [
+        SimpleNamespace(rfilename=name)
+        for name in ("README.md", "mic@test.wav", "in/more.flac", "config.json", "2.zip")
+    ]
 
     def info(self, root, revision):
         if not reached:
@@ -264,5 +303,5 @@ def test_what_the_rules_leave_of_a_source_on_the_hub_is_told(sound, monkeypatch,
     corpus = hub_dataset.read("who/what")
     assert corpus.utterances["split"][:] == ["test"]
     left_out = [(each.what, each.reason) for each in corpus.exclusions]
-    assert left_out == [("in/more.flac", "file that the rules of the source name for no part")] * reached
+    assert left_out == [(name, hub_source.UNNAMED) for name in ("in/more.flac", "2.zip")] * reached
     assert ("cannot be told (no network)" in caplog.text) != reached

@@ -131,3 +131,15 @@ def test_labels_off_the_scale_of_a_known_corpus_are_those_of_another(tmp_path):
         "emobank: 16 of 40 utterances have labels off its scale, 1 to 5: they go from 6 to 9; is it another corpus, or "
         "on another scale?"
     )
+
+
+def test_of_a_small_corpus_more_than_a_quarter_off_its_scale_is_another(tmp_path):
+    def written(off):
+        rows = [f"d{k}_1_2,train,{9 if k < off else 2},3,3,words {k}\n" for k in range(8)]
+        (tmp_path / "emobank.csv").write_text("id,split,V,A,D,text\n" + "".join(rows))
+        return tmp_path
+
+    for off in (3, 6):
+        with pytest.raises(AffectError, match=f"{off} of 8 utterances have labels off its scale"):
+            read(UTTERANCES, "emobank", written(off))
+    assert len(read(UTTERANCES, "emobank", written(2)).utterances) == 6

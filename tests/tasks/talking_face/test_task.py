@@ -13,6 +13,7 @@ import torch
 from affect import keyed, tasks
 from affect.baselines import scores
 from affect.data import pickle_file
+from affect.data.spread import SCALED
 from affect.errors import AffectError
 from affect.experiments import folds
 from affect.models import saving
@@ -228,6 +229,12 @@ def test_several_tests_are_parts_of_one_run(tmp_path):
     assert [*task.baselines()] == ["test1", "test2"]
     task.corpus = replace(task.corpus, unmoved=("train0",))
     assert [sign["kind"] for sign in task.describe()["signs"]] == ["still pictures"]
+    for own in task.corpus.schema["features"].values():
+        own["spread"] |= {"median": 1e6, "largest": 1e6}
+    for normalised, kinds in ((True, ["still pictures"]), (False, ["still pictures", SCALED])):
+        task.recipe = replace(recipe, model=replace(recipe.model, normalise=normalised))
+        assert [sign["kind"] for sign in task.describe()["signs"]] == kinds, "a scale that the model takes out is none"
+    task.recipe = recipe
     asked = ("train", "valid", "test1", "test2")
     assert {*trainer.train(small.run(recipe, tmp_path / "run", only=asked))} == {*asked}
     assert {path.name for path in (tmp_path / "run").glob("predictions-*")} >= {
