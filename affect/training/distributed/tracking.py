@@ -7,6 +7,7 @@ import netrc
 import os
 import re
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,9 +56,7 @@ def start(accelerator: Accelerator, folder: Path, settings: dict[str, Any], done
         "dvclive": {"dir": str(folder / "dvclive"), "resume": done > 0},
     }  # fmt: skip
     if str(LoggerType.COMETML) in map(str, accelerator.log_with):
-        from comet_ml import ExperimentConfig
-
-        named["comet_ml"] = {"experiment_config": ExperimentConfig(name=name)}
+        named["comet_ml"] = {"experiment_config": import_module("comet_ml").ExperimentConfig(name=name)}
     accelerator.init_trackers(project, config=settings, init_kwargs=named)
 
 
