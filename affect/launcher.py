@@ -133,7 +133,7 @@ def environment_of(
 
     try:
         prepared, sharded = _prepared(path, script, arguments, where["WORLD_SIZE"])
-    except (YAMLError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+    except (YAMLError, ValueError, TypeError, KeyError, AttributeError, ImportError, RecursionError) as error:
         raise AffectError(f"{path or 'this'} can't be used as a launch file: {first_line(error)}") from error
     if where["WORLD_SIZE"] > 1 or sharded:
         # Of the environment that came here: where one node starts one process, Accelerate writes a port of its own.

@@ -93,7 +93,7 @@ def emodb_augmented() -> Emotion:
 
 
 def v1() -> Emotion:
-    """Report 000's first system: WavLM-large frozen, prosody, speaker, Mamba and a state over the dialogue.
+    """IEMOCAP, the first system reported: WavLM-large frozen, prosody, speaker, Mamba and a state over the dialogue.
 
     The speaker's embedding scales and shifts the speech (FiLM), Mamba layers over the utterances of a dialogue feed a
     state that keeps .8 of itself, and each target's gate weighs prosody against the rest. There Mamba saw sequences of
@@ -120,7 +120,7 @@ def v1() -> Emotion:
 
 
 def v2() -> Emotion:
-    """Report 000's second system: larger, less regularised, unfrozen, valence weighted 1.5; it did not help.
+    """IEMOCAP, the second system reported: larger, less regularised, unfrozen, valence weighted 1.5; it did not help.
 
     Against v1: the encoder learns, attention pooling, prosody 128 wide, 4 Mamba layers, dropout .15, weight decay 1e-4,
     batch 16 (4 segments of 4), patience 5, weighted CCC. The rates, which the report leaves out, are `finetune`'s.
@@ -148,7 +148,7 @@ def v2() -> Emotion:
 
 
 def v3() -> Emotion:
-    """Report 000's first plan, a robust baseline: v1's sizes, dropout .3, lower rates, more patience, plain CCC.
+    """IEMOCAP, a robust baseline: v1's sizes, dropout .3, lower rates, more patience, plain CCC.
 
     Against v2: batch 8 (2 segments of 4), prosody 64, 2 Mamba layers, dropout .3, weight decay 1e-3, rates 5e-5 and
     5e-6, patience 15, CCC unweighted, mean pooling. Hoped for there: CCC-V .62 to .64, valid/test gap under 5 %.
@@ -224,7 +224,7 @@ def ablations() -> Suite:
 
 
 def finetune() -> Emotion:
-    """Report 002: the quick check. v1 with WavLM-large unfrozen, fold 1, 20 epochs.
+    """IEMOCAP, the quick check: v1 with WavLM-large unfrozen, fold 1, 20 epochs.
 
     Micro-batch 4 x accumulation 2 there is a global batch of 8 utterances here (2 segments of 4), whose CCC is that of
     all 8; there it was that of 4 at a time. Unstable? `--optim.clip .3`, `--optim.encoder-lr 5e-6`.
@@ -243,7 +243,7 @@ def finetune() -> Emotion:
 
 
 def finetune_full() -> Emotion:
-    """Report 002: `finetune` on all five folds for 50 epochs. `affect folds` runs them side by side.
+    """IEMOCAP, `finetune` on all five folds for 50 epochs. `affect folds` runs them side by side.
 
     Hoped for there: CCC-V .64 to .68, CCC-A .68 to .70; about 10 h a fold on a 24 GB card.
     """
@@ -252,7 +252,7 @@ def finetune_full() -> Emotion:
 
 
 def temporal() -> Emotion:
-    """Report 000's second plan: frames instead of their mean. Mamba over time, and the prosody attends to the frames.
+    """v3 on frames instead of their mean: Mamba over time, and the prosody attends to the frames.
 
     Against v3: Mamba layers over the 50 frames a second, attention pooling over what they give, and 4 heads with
     which the prosody chooses frames; no state over the dialogue (`--model.dialogue mamba` keeps it), so a batch is 8
@@ -267,7 +267,7 @@ def temporal() -> Emotion:
 
 
 def augmented() -> Emotion:
-    """Report 000's third plan: v3 with SpecAugment, time stretch and shift, and Mixup of recordings and labels.
+    """v3 with SpecAugment, time stretch and shift, and Mixup of recordings and labels.
 
     Each is a function of (seed, epoch, utterance), so neither workers nor GPUs change what is heard; none touches
     validation. No result was reported.
@@ -281,19 +281,19 @@ def augmented() -> Emotion:
 
 
 def xlsr() -> Emotion:
-    """Report 000's fourth plan: v3 with XLSR-53, pretrained on 53 languages. No result was reported."""
+    """v3 with XLSR-53, pretrained on 53 languages. No result was reported."""
     base = v3()
     return replace(base, model=replace(base.model, encoder="facebook/wav2vec2-large-xlsr-53"))
 
 
 def hubert() -> Emotion:
-    """Report 000's fourth plan: v3 with HuBERT-large. No result was reported."""
+    """v3 with HuBERT-large. No result was reported."""
     base = v3()
     return replace(base, model=replace(base.model, encoder="facebook/hubert-large-ll60k"))
 
 
 def whisper() -> Emotion:
-    """Report 000's fourth plan: v3 with the encoder of Whisper-medium, without its padding to 30 s. No result."""
+    """v3 with the encoder of Whisper-medium, without its padding to 30 s. No result."""
     base = v3()
     return replace(base, model=replace(base.model, encoder="openai/whisper-medium"))
 
@@ -377,7 +377,7 @@ def ensemble() -> Ensemble:
 
 
 def search() -> Search:
-    """Report 002's tuning advice as a search over `finetune`: rates, clipping, dropout, decay, batch, prosody.
+    """A search over `finetune`: rates, clipping, dropout, decay, batch, prosody.
 
     30 trials, judged by the validation part of fold 1 alone; an interrupted search goes on. A trial costs a `finetune`.
     """

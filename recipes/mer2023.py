@@ -42,7 +42,7 @@ def baseline() -> MultimodalEmotion:
 
 
 def robust_v1() -> MultimodalEmotion:
-    """Report 001's first remedy against overfitting: much dropout, and modalities dropped from the first epoch on.
+    """A first remedy against overfitting: much dropout, and modalities dropped from the first epoch on.
 
     Reported: test2 F1 .7349, accuracy .7403, valence MSE .7216; test1 accuracy .7956, test3 .8777, cv .7450.
     """

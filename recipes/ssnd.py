@@ -36,7 +36,7 @@ def demo() -> Diarization:
 
 
 def before() -> Diarization:
-    """Report 004's model as it was: speakers of a table, zeros into its decoders, 64 blocks a step.
+    """The model before it was mended: speakers of a table, zeros into its decoders, 64 blocks a step.
 
     At a tiny size it predicts silence after 80 steps, and the report's DER of that is .93 to .95.
 

@@ -32,7 +32,7 @@ def demo() -> TalkingFace:
 
 
 def original() -> TalkingFace:
-    """Report 003's model as it was: one layer an encoder, three blocks, one clip a step, a constant rate of 1e-4."""
+    """The model before it was tuned: one layer an encoder, three blocks, one clip a step, a constant rate of 1e-4."""
     return TalkingFace(
         data=Data(root="data/ac"),
         model=Model(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet
+import pytest
 import soundfile
 
+from affect.errors import AffectError
 from tests.fuzzing import Target
 
 Make = Callable[[Path], Target]
@@ -229,6 +234,64 @@ def embeddings_jsonl(folder: Path) -> Target:
     rows = Dataset.from_dict({"id": ["a", "b"]})
     table = put(folder / "table.jsonl", "".join(json.dumps({"id": n, "embedding": [1.0, 2.0]}) + "\n" for n in "ab"))
     return Target(lambda: embeddings.add(rows, table), (table,))
+
+
+@target
+def embeddings_parquet(folder: Path) -> Target:
+    from datasets import Dataset
+
+    from affect.data import embeddings
+
+    rows = Dataset.from_dict({"id": ["a", "b"]})
+    table = put_rows(folder / "table.parquet", [{"id": name, "embedding": [1.0, 2.0]} for name in "ab"])
+    return Target(lambda: embeddings.add(rows, table), (table,))
+
+
+def put_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write a table in the format that its name says."""
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        return path
+    return put(path, json.dumps(rows) if path.suffix == ".json" else "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def source(folder: Path, name: str, column: str = "path") -> Target:
+    """Return a target of two recordings beside a table that `datasets` reads."""
+    from affect.data.corpora import hub_dataset
+
+    rows = [{"id": n, column: str(wav(folder / f"{n}.wav")) if column == "path" else wav(folder / f"{n}.wav").name,
+             "speaker": n, "transcript": "well", "valence": float(k), "arousal": 2.0}
+            for k, n in enumerate("ab", 1)]  # fmt: skip
+    table = put_rows(folder / name, rows)
+    return Target(lambda: hub_dataset.read(folder), (table,))
+
+
+@target
+def source_json(folder: Path) -> Target:
+    return source(folder, "rows.json")
+
+
+@target
+def source_jsonl(folder: Path) -> Target:
+    return source(folder, "rows.jsonl")
+
+
+@target
+def source_parquet(folder: Path) -> Target:
+    return source(folder, "rows.parquet")
+
+
+@target
+def metadata_jsonl(folder: Path) -> Target:
+    return source(folder, "metadata.jsonl", "file_name")
+
+
+@target
+def audformat_parquet(folder: Path) -> Target:
+    read = audformat_database(folder).read
+    (folder / "db.files.csv").unlink()
+    rows = [{"file": f"wav/{k}.wav", "speaker": "ab"[k], "valence": 4.0, "arousal": 3.0} for k in range(2)]
+    return Target(read, (put_rows(folder / "db.files.parquet", rows),))
 
 
 # Turns
@@ -613,6 +676,83 @@ def clip_model(folder: Path) -> Target:
 
     own = model_folder(folder, "talking_face")
     return Target(lambda: tasks.load(own), (own / saving.CONFIG, own / saving.CONFIG, own / saving.WEIGHTS))
+
+
+@target
+def speech_model(folder: Path) -> Target:
+    from affect import tasks
+    from affect.models import saving
+    from tests.tasks.emotion import small
+
+    own = folder / "model"
+    small.save(small.model(encoder="none"), own)
+    return Target(lambda: tasks.load(own), (own / saving.CONFIG, own / saving.CONFIG, own / saving.WEIGHTS))
+
+
+@target
+def diarization_model(folder: Path) -> Target:
+    from affect import tasks
+    from affect.models import saving
+    from affect.tasks.diarization.config import Signature
+    from affect.tasks.diarization.models import build
+    from tests.tasks.diarization import small
+
+    own = folder / "model"
+    made = build(small.recipe(folder).model, Signature())
+    saving.save(made.state_dict(), {"task": "diarization", **made.describe()}, own)
+    return Target(lambda: tasks.load(own), (own / saving.CONFIG, own / saving.CONFIG, own / saving.WEIGHTS))
+
+
+@target
+def exported_facts(folder: Path) -> Target:
+    """What an exported model says of itself, of both tasks that export; the graph is another's matter."""
+    from affect.inference import opening
+    from affect.inference.onnx import METADATA
+    from affect.usage import UserInputs
+    from tests.tasks.emotion import small
+
+    onnx = pytest.importorskip("onnx")
+    from affect.config import to_dict
+    from affect.tasks.emotion.predict import Facts
+
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [value],
+                                   [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])])  # fmt: skip
+    model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    speech = {"task": "emotion", **to_dict(Facts.of(small.model(encoder="none")))}
+    clips = {"task": "talking_face", "data": {"features": [["visual", 4]], "scores": [["lip", 0.0, 5.0]]},
+             "media": {}, "intervals": {}}  # fmt: skip
+    files = [put(folder / f"{name}.json", json.dumps(facts)) for name, facts in (("a", speech), ("b", clips))]
+
+    def read() -> None:
+        for path in files:
+            del model.metadata_props[:]
+            onnx.helper.set_model_props(model, {METADATA: path.read_bytes().decode("utf-8", "replace")})
+            onnx.save(model, folder / "model.onnx")
+            found = opening.find(folder / "model.onnx")
+            try:
+                list(opening.lines(found, UserInputs(files=(folder / "none.wav",))))
+            except AffectError as error:
+                assert "\n" not in str(error)
+
+    return Target(read, tuple(files))
+
+
+@target
+def launch_file(folder: Path) -> Target:
+    from affect import launcher
+
+    files = [put(folder / path.name, path.read_text(encoding="utf-8")) for path in
+             sorted((Path(__file__).parents[1] / launcher.CONFIGURATIONS).glob("*.yaml"))
+             if path.stem in ("cpu", "ddp", "zero2", "fsdp2")]  # fmt: skip
+    where = {"WORLD_SIZE": 1, "GROUP_WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": 0}
+
+    def read() -> None:
+        for path in files:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                launcher.environment_of(path, folder / "x.py", (), where, {"MASTER_ADDR": "a", "MASTER_PORT": "1"})
+
+    return Target(read, tuple(files))
 
 
 @target

@@ -120,7 +120,8 @@ def test_mistakes_are_one_line(affect, tmp_path):
     assert_one_line(*affect(*both, recipe, **STEP), "one or the other")
     missing = tmp_path / "dpp.yaml"
     assert_one_line(*affect("--config-file", missing, recipe, **STEP), "no launch file", "dpp.yaml")
-    for text in ("a: [", "distributed_type: NONE_SUCH\n", "compute_environment: LOCAL_MACHINE\nno_such_field: 1\n"):
+    unknown = "compute_environment: LOCAL_MACHINE\nno_such_field: 1\n"
+    for text in ("a: [", "distributed_type: NONE_SUCH\n", unknown, "a: " + "[" * 3000):
         missing.write_text(text)
         assert_one_line(*affect("--config-file", missing, recipe, **STEP), "can't be used as a launch file")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ from affect.experiments import source
 from affect.models import saving
 from affect.options import Options
 from affect.recipe import Recipe
+from affect.tables import plural
 from affect.task import TRAIN, VALID, Task
 from affect.training import (
     cost_probe,
@@ -241,7 +243,7 @@ def run_together(
         width = stacked_trainer.width(engine, made[left[0]]) if left else 1
         for first in range(0, len(left), width):
             chosen = left[first : first + width]
-            _LOG.info("runs %d to %d of %d", first + 1, first + len(chosen), len(left))
+            _LOG.info("runs %d to %d of %d: %s", first + 1, first + len(chosen), len(left), _in_words(chosen))
             with contextlib.ExitStack() as stack:
                 runs: dict[Unit, Run] = {}
                 for unit in chosen:
@@ -262,6 +264,27 @@ def run_together(
     if failed:
         raise DivergedError(f"{len(failed)} of {len(left)} runs diverged: {failed[0]}")
     return finished
+
+
+def _in_words(units: Sequence[Unit]) -> str:
+    """Return the seeds and folds of a stack: seeds 0 to 2 of folds 1 to 5; seed 3 of fold 1."""
+    folds_of: dict[int, list[int]] = {}
+    for seed, fold in units:
+        folds_of.setdefault(seed, []).append(fold)
+    alike = itertools.groupby(folds_of, key=folds_of.__getitem__)
+    return "; ".join(f"{_spans('seed', list(seeds))} of {_spans('fold', own)}" for own, seeds in alike)
+
+
+def _spans(unit: str, numbers: Sequence[int]) -> str:
+    """Return numbers with their unit, neighbours from three on as a span: folds 1 to 5, 7."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1].append(number)
+        else:
+            spans.append([number])
+    words = [f"{span[0]} to {span[-1]}" if len(span) > 2 else ", ".join(map(str, span)) for span in spans]
+    return f"{unit if len(numbers) == 1 else plural(unit)} {', '.join(words)}"
 
 
 def _start(

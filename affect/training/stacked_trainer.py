@@ -87,6 +87,8 @@ class StackedTrainer:
         self.clock = Clock(self.engine.device)
         self._stack: tuple[list[Run], Stack] | None = None
         self._said = time.monotonic()
+        self._losses: list[float] = []
+        """Of each step of each run since they were last shown."""
 
     def steps(self) -> None:
         """Take all steps that are left."""
@@ -125,6 +127,7 @@ class StackedTrainer:
                 try:
                     timed = partial(self._timing, run, share, count, phases) if ended else dict
                     run.update(result, [batch], line, timed)
+                    self._losses.append(float(result.loss))
                 except DivergedError as error:
                     self.failed[run] = str(error)
                     _LOG.warning("%s; the other runs go on", error)
@@ -192,18 +195,21 @@ class StackedTrainer:
             self._stack = None
 
     def _tell(self, bar: tqdm[Any], epoch: int) -> None:
-        """Show the mean of the best scores: at the bar, or now and then in a line."""
-        best = [run.state.best for run in self.runs if run.state.best is not None]
-        if not best:
+        """Show the runs' mean loss in this epoch and the mean of their best scores: at the bar, or in a line."""
+        going = [run for run in self.runs if run not in self.failed]
+        if not self._losses or not going:
             return
-        name = self.runs[0].measures[0].shown
-        bar.set_postfix({f"best {name}": f"{np.mean(best):.3f}"}, refresh=False)
+        (first, *_), losses = self.runs[0].measures, self._losses
+        shown, self._losses = {"loss": f"{np.mean(losses):.3f}"}, []
+        if best := [run.state.best for run in self.runs if run.state.best is not None]:
+            shown[f"mean best {first.shown}"] = f"{np.mean(best):.3f}"
+        bar.set_postfix(shown, refresh=False)
         if bar.disable and time.monotonic() - self._said > _SAYS:
             self._said = time.monotonic()
-            done = sum(run.done for run in self.runs)
-            hindmost = min((run for run in self.runs if run not in self.failed), key=lambda run: run.state.step)
+            hindmost = min(going, key=lambda run: run.state.step)
             left = "" if hindmost.done else hindmost.journal.left(hindmost.state.step)
             _LOG.info(
-                "epoch %d of %d: mean best %s %.3f; %d of %d runs over%s", epoch + 1, hindmost.schedule.epochs, name,
-                np.mean(best), done, len(self.runs), left and f"; {left}",
+                "epoch %d of %d: %s; %d of %d runs over%s", epoch + 1, hindmost.schedule.epochs,
+                ", ".join(f"{name} {value}" for name, value in shown.items()),
+                sum(run.done for run in self.runs), len(self.runs), left and f"; {left}",
             )  # fmt: skip

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -739,6 +740,26 @@ def test_no_task_names_a_report_that_its_user_never_saw() -> None:
     for name in tasks.names():
         advice = tasks.task_class(name)(tasks.task_class(name).recipe_class()).advice()
         assert not [kind for kind, text in {**all_flags.ADVICE, **advice}.items() if "report 00" in text.lower()]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "recipes").glob("*.py")), ids=lambda path: path.stem
+)
+def test_no_list_of_experiments_names_a_report_that_its_user_never_saw(path: Path) -> None:
+    from affect.cli.arguments import experiments_in
+    from affect.cli.main import overview
+
+    assert not re.search(r"report\W+00", overview(experiments_in(path)).lower())
+
+
+def test_no_help_of_a_field_names_a_report_that_its_user_never_saw() -> None:
+    import tyro
+
+    from affect import tasks
+
+    for name in tasks.names():
+        shown = tyro.extras.get_parser(tasks.task_class(name).recipe_class).format_help()
+        assert "--train.batch" in shown and not re.search(r"report\W+00", shown.lower()), name
 
 
 def test_a_short_run_is_not_data_bound(tmp_path: Path, write_run) -> None:

@@ -141,6 +141,31 @@ def test_the_page_in_a_browser(big: Path, tmp_path: Path) -> None:
     assert pixels.std() > 0.05
 
 
+MEASURE = """<script>addEventListener("load", () => {
+  const scrolls = box => box && (getComputedStyle(box).overflowX == "auto" || scrolls(box.parentElement));
+  const right = box => box.getBoundingClientRect().right;
+  const out = [...document.querySelectorAll("table")].filter(table =>
+    right(table.parentElement) > innerWidth || right(table) > innerWidth && !scrolls(table.parentElement));
+  document.title = JSON.stringify([innerWidth, document.documentElement.scrollWidth, out.length]);
+})</script>"""
+"""Writes over a page's title how wide the window and the page are, and how many tables are cut or reach out of it."""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to open the page with")
+@pytest.mark.parametrize("style", ["", "<style>.table { overflow: visible }</style>"], ids=["as it is", "boxes undone"])
+def test_no_table_reaches_out_of_a_narrow_window(tmp_path: Path, style: str) -> None:
+    wide = grid([f"measure {k}" for k in range(30)], [[f"{k}.123" for k in range(30)]])
+    long = grid(["flag", "evidence"], [["a" * 20, "words " * 40], ["b", "x" * 300]], left=True)
+    page = tmp_path / "page.html"
+    # A page's own policy lets no script run.
+    whole = render(f"# x\n\n{wide}\n\n{long}\n", "a page", tmp_path).replace("Content-Security-Policy", "none")
+    page.write_text(whole + style + MEASURE, encoding="utf-8")
+    dom = Reader(browse(page, tmp_path / "p", "--window-size=500,900", "--dump-dom").stdout)
+    window, width, out = json.loads(dom.text["title"][0])
+    assert window <= 500
+    assert (width <= window, out) == ((True, 0) if not style else (False, 1))
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to open the page with")
 def test_the_check_of_the_browser_sees_a_fault(tmp_path: Path) -> None:
     page = tmp_path / "bad.html"

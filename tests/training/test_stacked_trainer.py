@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import math
+import re
 import shutil
 
 import numpy as np
@@ -15,6 +18,7 @@ from affect.data.conditions import NAMES
 from affect.errors import AffectError
 from affect.experiments import folds
 from affect.options import Options
+from affect.training import run as run_module
 from affect.training import run_dir, stacked_trainer
 from affect.training.distributed import join
 from affect.training.run import Run
@@ -107,6 +111,46 @@ def test_alone_it_is_the_trainers_to_the_byte(corpus, tmp_path, monkeypatch, tra
             assert {k: v for k, v in a.items() if k not in free} == {k: v for k, v in b.items() if k not in free}
             assert a["terms"] == pytest.approx(b["terms"], rel=2e-7)
             assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-5)
+
+
+@pytest.mark.parametrize("defined", [True, False])
+def test_the_log_says_which_runs_are_in_the_stack_how_far_they_are_and_their_loss(
+    corpus, tmp_path, monkeypatch, caplog, defined
+):
+    caplog.set_level(logging.INFO, logger="affect")
+    monkeypatch.setattr(stacked_trainer, "_SAYS", 0.0)
+    if not defined:
+        monkeypatch.setattr(run_module, "measured", lambda measures, rows: {m.name: math.nan for m in measures})
+    top = tmp_path / "runs"
+    # Labels that define no score end it after its last step.
+    with contextlib.nullcontext() if defined else pytest.raises(AffectError, match="defined on no evaluation"):
+        small.train(small.with_(robust(corpus, train__epochs=2), together=3), top, only=())
+    said = [line for line in caplog.text.splitlines() if " runs over" in line]
+    assert "runs 1 to 3 of 4: seed 0 of folds 1, 2; seed 1 of fold 1\n" in caplog.text
+    best = r", mean best \S+ -?[\d.]+" if defined else ""
+    wanted = [(1, 0, 3), (2, 3, 3), (1, 0, 1), (2, 1, 1)]
+    for line, (epoch, over, runs) in zip(said, wanted if defined else wanted[:2], strict=True):
+        left = "" if epoch == 2 else r"; \d:\d\d:\d\d left"
+        assert re.search(rf"epoch {epoch} of 2: loss [\d.]+{best}; {over} of {runs} runs over{left}$", line), line
+    if not defined:
+        return
+    assert "runs 4 to 4 of 4: seed 1 of fold 2\n" in caplog.text
+    alone = small.losses(top / "seed1" / "fold2")
+    assert all(f": loss {np.mean(own):.3f}" in line for own, line in zip((alone[:3], alone[3:]), said[2:], strict=True))
+    stack = [small.losses(top / place) for place in ("seed0/fold1", "seed0/fold2", "seed1/fold1")]
+    assert f": loss {np.mean([own[:3] for own in stack]):.3f}" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("units", "words"),
+    [
+        ([(0, 1)], "seed 0 of fold 1"),
+        ([(s, f) for s in range(3) for f in range(1, 6)] + [(3, 1)], "seeds 0 to 2 of folds 1 to 5; seed 3 of fold 1"),
+        ([(7, 2), (7, 3), (7, 5), (9, 2), (9, 3), (9, 5)], "seeds 7, 9 of folds 2, 3, 5"),
+    ],
+)
+def test_seeds_and_folds_in_words(units, words):
+    assert folds._in_words(units) == words
 
 
 CHANGES = {

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import sys
+from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 from accelerate import tracking as accelerates
 from accelerate.utils import LoggerType
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
+from affect.errors import AffectError
 from affect.training.distributed import join, launch_settings
 from affect.training.distributed.tracking import names_of
 
@@ -62,3 +67,62 @@ def test_trackio_has_a_project_an_experiment_and_named_runs(tmp_path, monkeypatc
         engine.end()
     named = {"project": "demo", "name": "seed0-fold1"}
     assert made == [{**named, "resume": "never"}, {**named, "resume": "allow"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "starts", "wanted"),
+    [
+        ("wandb", "wandb", "init", {"project": "demo", "name": "seed0-fold1", "group": "demo"}),
+        ("swanlab", "swanlab", "init", {"project": "demo", "experiment_name": "seed0-fold1"}),
+        ("mlflow", "mlflow", "start_run", {"experiment_id": "of demo", "run_name": "seed0-fold1"}),
+        ("clearml", "clearml", "Task.init", {"project_name": "demo", "task_name": "seed0-fold1"}),
+        ("comet_ml", "comet_ml", "start", {"project_name": "demo", "experiment_config": "named seed0-fold1"}),
+        ("aim", "aim", "Run", {"experiment": "demo/seed0-fold1"}),
+        ("dvclive", "dvclive", "Live", {"dir": "runs/demo/seed0/fold1/dvclive", "resume": False}),
+    ],
+)
+def test_every_tracker_is_told_experiment_seed_and_fold(tmp_path, monkeypatch, kind, module, starts, wanted):
+    fake = MagicMock(__version__="3.50")
+    fake.search_experiments.return_value = []
+    fake.create_experiment.side_effect = lambda name, **_: f"of {name}"
+    fake.ExperimentConfig.side_effect = lambda name: f"named {name}"
+    fake.Task.current_task.return_value = None
+    monkeypatch.setitem(sys.modules, module, fake)
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    monkeypatch.chdir(tmp_path)
+    for where in (accelerates, launch_settings):
+        monkeypatch.setattr(where, "get_available_trackers", lambda: [LoggerType(kind)])
+    monkeypatch.setattr(accelerates.LOGGER_TYPE_TO_CLASS[kind], "store_init_configuration", lambda *_: None)
+    engine = join(Path("runs/demo/seed0/fold1"), (kind,))
+    engine.track({"seed": 0}, Path("runs/demo/seed0/fold1"), 0)
+    (call,) = operator.attrgetter(starts)(fake).call_args_list
+    assert {name: call.kwargs[name] for name in wanted} == wanted
+    engine.end()
+
+
+@pytest.mark.parametrize(
+    ("given", "netrc", "refused"),
+    [
+        ({}, None, True),
+        ({"WANDB_MODE": "online"}, "machine other.org login user password x\n", True),
+        ({"WANDB_BASE_URL": "https://own.org"}, "machine api.wandb.ai login user password x\n", True),
+        ({}, "no netrc", True),
+        ({}, "machine api.wandb.ai login user password x\n", False),
+        ({"WANDB_BASE_URL": "https://own.org:8080/"}, "machine own.org login user password x\n", False),
+        ({"WANDB_API_KEY": "x"}, None, False),
+        ({"WANDB_MODE": "offline"}, None, False),
+    ],
+)
+def test_wandb_without_a_login_is_refused_and_asks_nothing(tmp_path, monkeypatch, given, netrc, refused):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if netrc is not None:
+        (tmp_path / ".netrc").write_text(netrc)
+        (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.setattr(launch_settings, "get_available_trackers", lambda: [LoggerType.WANDB])
+    with pytest.raises(AffectError, match="wandb has no login for") if refused else contextlib.nullcontext():
+        launch_settings._trackers(("wandb",))
+    assert "wandb" not in sys.modules

@@ -66,6 +66,8 @@ def tables(
         with _encoded_audio_kept():
             for part, source in _open(root, subset, revision, streaming, left_out).items():
                 parts[part] = _table(source, left)
+                # A column of texts may hold bytes that are none, on which the first reader of a cell would fail.
+                parts[part].data.table.validate(full=True)
                 left = None if left is None else left - len(parts[part])
                 if left == 0:
                     break

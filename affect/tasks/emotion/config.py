@@ -148,7 +148,7 @@ class Model:
     temporal: Literal["none", "mamba"] = "none"
     """Mamba layers over the encoder's frames before they are pooled."""
     prosody_attention: int = 0
-    """Heads with which the prosody attends to the speech frames (report 000 used 4); 0 leaves it out."""
+    """Heads with which the prosody attends to the speech frames (4 is usual); 0 leaves it out."""
     dialogue: Literal["none", "mamba"] = "none"
     """Mamba layers over the utterances of a dialogue, and a state that remembers them."""
     segment: int = 4
@@ -318,7 +318,7 @@ class Emotion(Recipe):
     """1 - CCC of the global batch, the same with `weights`, squared error, or the sum of both; emotion has its cross
     entropy added."""
     weights: tuple[float, ...] | None = None
-    """Weight of each target's loss, for loss=weighted; report 000 used 1.5 1.0."""
+    """Weight of each target's loss, for loss=weighted: 1.5 1.0 lets valence count more."""
 
     def __post_init__(self) -> None:
         """Check every field."""

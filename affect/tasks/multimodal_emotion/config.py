@@ -140,7 +140,8 @@ class Model:
     """The fusion model, and what makes it take any subset of the modalities."""
 
     name: Literal["attention", "attention_robust", "lf_dnn", "lmf", "tfn", "misa", "mmim", "topn"] = "attention"
-    """topn is attention over up to 18 features; attention_robust is report 001's."""
+    """topn is attention over up to 18 features; attention_robust, attention with
+    a plain softmax and dropout on what is fused."""
     hidden: int = 128
     """Width of the hidden vectors; tfn grows with its cube, so 32 to 64 there."""
     dropout: float = 0.35

@@ -63,10 +63,14 @@ def of_folders(folders: Sequence[Path], config: Mapping[str, Any], level: float 
 
 def at_level(stored: Mapping[str, Any], level: float | None) -> dict[str, Any]:
     """Return stored intervals; raises AffectError where they are of another level than is asked for."""
-    for facts in stored.values():
-        if level not in (None, facts["level"]):
+    try:
+        levels = [float(facts["level"]) for facts in stored.values()]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise AffectError("the stored intervals are damaged: export the model again") from error
+    for own in levels:
+        if level not in (None, own):
             words = "a run's own folder calibrates any other, and export --options level=..."
-            raise AffectError(f"these intervals are of a level of {facts['level']:g}, not of {level:g}: {words}")
+            raise AffectError(f"these intervals are of a level of {own:g}, not of {level:g}: {words}")
     return dict(stored)
 
 

@@ -96,6 +96,9 @@ def _models(opened: Opened, level: float | None) -> tuple[Reader, list[Scorer], 
     """Return what reads the models' inputs, what asks each of them, and the stored intervals of their mean."""
     if opened.exported is not None:
         facts = opened.exported.facts
+        if lacking := {"data", intervals.FIELD} - {*facts}:
+            path = opened.exported.path
+            raise AffectError(f"{path}: was written by another version of affect export, without {min(lacking)}")
         data = from_dict(Signature, facts["data"], "data")
         return (
             Reader(data, from_dict(Media, facts.get("media", {}), "media")),

@@ -33,6 +33,7 @@ from accelerate.utils import (
 from affect.errors import AffectError, first_line, nearest
 from affect.recipe import Recipe
 from affect.training import hardware
+from affect.training.distributed import tracking
 from affect.training.distributed.engine import Engine
 
 _PATIENCE = timedelta(hours=12)
@@ -230,4 +231,6 @@ def _trackers(names: Sequence[str]) -> list[str]:
         if name not in here:
             # Accelerate would go on without it and not say so.
             raise AffectError(f"train.trackers: {name} is not installed: pip install {name}, or leave it out")
+    if os.environ.get("RANK", "0") == "0":
+        tracking.check_login(names)
     return list(names)

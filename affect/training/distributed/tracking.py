@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import netrc
+import os
 import re
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from accelerate import Accelerator
 from accelerate.tracking import TensorBoardTracker
 from accelerate.utils import LoggerType
+
+from affect.errors import AffectError
 
 
 class Board(TensorBoardTracker):  # type: ignore[misc]
@@ -39,7 +47,31 @@ def start(accelerator: Accelerator, folder: Path, settings: dict[str, Any], done
     accelerator.log_with = [
         board if str(kind) == str(LoggerType.TENSORBOARD) else kind for kind in accelerator.log_with
     ]
-    accelerator.init_trackers(project, config=settings, init_kwargs={
+    named: dict[str, dict[str, Any]] = {
         "wandb": {"name": name, "group": project}, "trackio": {"name": name, "resume": "allow" if done else "never"},
         "mlflow": {"run_name": name}, "swanlab": {"experiment_name": name}, "clearml": {"task_name": name},
-    })  # fmt: skip
+        # Accelerate calls its run by the project.
+        "aim": {"experiment": f"{project}/{name}"},
+        # It has no names but its folder's, which it empties where it does not resume.
+        "dvclive": {"dir": str(folder / "dvclive"), "resume": done > 0},
+    }  # fmt: skip
+    if str(LoggerType.COMETML) in map(str, accelerator.log_with):
+        named["comet_ml"] = {"experiment_config": import_module("comet_ml").ExperimentConfig(name=name)}
+    accelerator.init_trackers(project, config=settings, init_kwargs=named)
+
+
+def check_login(names: Sequence[str]) -> None:
+    """Raise AffectError where wandb would ask on the terminal who one is."""
+    given, mode = os.environ, os.environ.get("WANDB_MODE", "online")
+    if "wandb" not in names or mode != "online" or {"WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"} & set(given):
+        return
+    host = urlsplit(given.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    files = [Path(given["NETRC"])] if "NETRC" in given else [Path.home() / name for name in (".netrc", "_netrc")]
+    for path in files:
+        with contextlib.suppress(OSError, ValueError, netrc.NetrcParseError):
+            if netrc.netrc(path).authenticators(host) is not None:
+                return
+    raise AffectError(
+        f"train.trackers: wandb has no login for {host} and would ask for one: run `wandb login`, or set WANDB_API_KEY "
+        "or WANDB_MODE=offline"
+    )

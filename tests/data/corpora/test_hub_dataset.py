@@ -2,6 +2,8 @@ import csv
 import io
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
@@ -196,6 +198,14 @@ def test_csv_of_paths(tmp_path):
     assert [exclusion.reason for exclusion in corpus.exclusions] == ["missing audio file: sub/gone.wav"]
     streamed = hub_dataset.read(table, columns={"audio": "file"}, streaming=True)
     assert streamed.fingerprint == corpus.fingerprint
+
+
+def test_a_text_that_is_none_is_refused_as_the_table_is_read(tmp_path):
+    rows = {"path": [b"a.wav", b"\xf2.wav"], "speaker": [b"a", b"b"]}
+    names = pa.table({name: pa.array(cells, pa.binary()).view(pa.string()) for name, cells in rows.items()})
+    pq.write_table(names, tmp_path / "rows.parquet")
+    with pytest.raises(AffectError, match="datasets cannot read .* UTF"):
+        read(UTTERANCES, "hub", tmp_path)
 
 
 def test_bad_sources(tmp_path, monkeypatch):

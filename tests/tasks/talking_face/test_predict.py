@@ -121,6 +121,9 @@ def test_stored_intervals_have_their_level_and_a_card_says_it():
     assert said.startswith("A 75 % interval") and "Clips of a, b have their generator's own" in said
     for level in (None, 0.75):
         assert intervals.of_folder(Path("anywhere"), {intervals.FIELD: stored}, level) == stored
+    for damaged in ({"s": "x"}, {"s": {}}, {"s": {"level": None}}, [1]):
+        with pytest.raises(AffectError, match="the stored intervals are damaged"):
+            intervals.of_folder(Path("anywhere"), {intervals.FIELD: damaged}, None)
     with pytest.raises(AffectError, match="these intervals are of a level of 0.75, not of 0.9"):
         intervals.of_folder(Path("anywhere"), {intervals.FIELD: stored}, 0.9)
 
