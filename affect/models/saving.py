@@ -24,8 +24,14 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer"
 """The folder of a tokenizer, beside the weights."""
-_UNFIT = (AffectError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError)
-"""What comes of cut-off weights, and of fields, shapes or tensors that do not belong to a model."""
+
+
+def _unfit() -> tuple[type[Exception], ...]:
+    """Return what comes of cut-off weights, and of fields, shapes or tensors that do not belong to a model."""
+    from huggingface_hub.errors import StrictDataclassError  # of a field of transformers' that is of another type
+
+    common = (AffectError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError)
+    return (*common, StrictDataclassError)
 
 
 def save(weights: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path) -> None:
@@ -85,8 +91,7 @@ def check_pretrained(
         return
     try:
         missing = pretrained_missing(build(config), weights)
-    # What transformers raises for a field of another type has no other base.
-    except Exception as error:
+    except _unfit() as error:
         raise AffectError(f"the model in {folder} cannot be read: {' '.join(str(error).split())[:300]}") from error
     if missing:
         raise AffectError(
@@ -120,7 +125,7 @@ def load(folder: Path, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Modul
         if wrong := faults_of_saved(model, weights):
             raise AffectError(wrong)
         model.load_state_dict(weights)
-    except _UNFIT as error:
+    except _unfit() as error:
         reason = " ".join(str(error).split())
         # What affect says is a line; what torch does may be pages.
         most = None if isinstance(error, AffectError) else 300

@@ -56,6 +56,16 @@ def test_damaged_weights_are_one_line(kind, request, tmp_path):
         (best / checksums.FILE).unlink(missing_ok=True)
 
 
+def test_an_architecture_with_a_field_of_another_type_is_one_line(spoken, tmp_path):
+    best = shutil.copytree(spoken / "seed0" / "fold1" / "checkpoints" / "best", tmp_path / "m")
+    (best / checksums.FILE).unlink(missing_ok=True)
+    config = json.loads((best / "config.json").read_text())
+    config["encoder"]["architecture"]["hidden_size"] = "wide"
+    (best / "config.json").write_text(json.dumps(config))
+    with pytest.raises(AffectError, match=rf"^the model in {best} cannot be read: [^\n]*hidden_size[^\n]*$"):
+        ask(best, "x.wav")
+
+
 def test_a_run_that_has_not_ended_is_told(fused, tmp_path, caplog):
     top = shutil.copytree(fused, tmp_path / "fused", ignore=shutil.ignore_patterns("step-*"))
     journal = top / "seed1" / "fold2" / "metrics.jsonl"
