@@ -153,7 +153,7 @@ def print_simulated(costs: Costs, options: argparse.Namespace) -> None:
 # Measured
 
 
-def launch(root: Path, ranks: int, budget: float, by: str = "linear") -> dict[str, Any]:
+def launch(root: Path, ranks: int, budget: float, mode: str, by: str = "linear") -> dict[str, Any]:
     """Return what rank 0 of a run with `ranks` processes says, balanced `by` costs (linear, or three numbers).
 
     Raises RuntimeError with the run's last words.
@@ -163,7 +163,7 @@ def launch(root: Path, ranks: int, budget: float, by: str = "linear") -> dict[st
     # One rank alone is a plain process: torch.distributed.run would make it DDP's.
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
     done = subprocess.run(
-        [sys.executable, *launcher, str(ROOT / "benchmarks" / "scale_worker.py"), str(root), str(budget), by],
+        [sys.executable, *launcher, str(ROOT / "benchmarks" / "scale_worker.py"), str(root), str(budget), mode, by],
         capture_output=True, text=True, env=environment, timeout=600, check=False,
     )  # fmt: skip
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"world"')]
@@ -187,7 +187,7 @@ def predicted(run: dict[str, Any], costs: Costs) -> float:
 
 
 def measure(
-    rounds: int, budget: float, given: Costs | None, worlds: Sequence[int]
+    rounds: int, budget: float, mode: str, given: Costs | None, worlds: Sequence[int]
 ) -> tuple[dict[Way, list[dict[str, Any]]], Costs]:
     """Return what runs of each way said, in turns, and the costs that one of them was balanced by."""
     import speed
@@ -196,14 +196,15 @@ def measure(
         root = Path(folder)
         speed.write_corpus(root, speed.BATCH * speed.STEPS)
         if given is None:
-            first = launch(root, 1, budget)
+            first = launch(root, 1, budget, mode)
             fitted = fit([tuple(row) for row in first["samples"]], first["update"], first["megabytes"])
             # The files of the runs are as long.
             given = cost_probe.started(fitted, iemocap_like())
         results: dict[Way, list[dict[str, Any]]] = {(w, by): [] for w in worlds for by in ("linear", "cost")}
         for k in range(rounds):
             for (world, by), runs in results.items():
-                runs.append(launch(root, world, budget, by if by == "linear" else ",".join(map(str, given.stored()))))
+                way = by if by == "linear" else ",".join(map(str, given.stored()))
+                runs.append(launch(root, world, budget, mode, way))
                 print(
                     f"round {k + 1}: {world} ranks by {by}: {runs[-1]['step']:.2f} s a step",
                     file=sys.stderr,
@@ -236,6 +237,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks that are measured")
     parser.add_argument("--budget", type=float, default=60.0, help="padded seconds of the plan's micro-batches")
+    parser.add_argument("--mode", choices=("hold", "replay"), default="hold", help="of the steps that are measured")
     parser.add_argument("--rows", type=int, default=8, help="rows of the random micro-batches")
     parser.add_argument("--steps", type=int, default=20, help="global batches that each simulated figure is a mean of")
     names = ("START", "SECOND", "SQUARE", "UPDATE", "MEGABYTES")
@@ -246,7 +248,8 @@ def main() -> None:
     both = options.measure == options.simulate
     costs = Costs(*options.costs) if options.costs else None
     if both or options.measure or costs is None:
-        results, costs = measure(options.rounds if both or options.measure else 0, options.budget, costs, options.ranks)
+        rounds = options.rounds if both or options.measure else 0
+        results, costs = measure(rounds, options.budget, options.mode, costs, options.ranks)
         if any(results.values()):
             print_measured(results, costs)
     print(f"\ncosts: {costs.start * 1e3:.2f} ms a micro-batch + {costs.second * 1e3:.3f} ms a padded second + "

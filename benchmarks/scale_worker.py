@@ -67,10 +67,10 @@ class Clock:
         return call
 
 
-def worker(root: Path, budget: float, by: str) -> None:
+def worker(root: Path, budget: float, mode: str, by: str) -> None:
     """Train as one of the ranks: an epoch to warm up, then two that count; rank 0 says what was found."""
     warnings.filterwarnings("ignore")
-    base = speed.recipe(root, "transformer", "hold")
+    base = speed.recipe(root, "transformer", mode)
     costs: Any = "linear" if by == "linear" else tuple(map(float, by.split(",")))
     recipe = replace(base, train=replace(base.train, epochs=3, budget=budget, costs=costs))
     with tempfile.TemporaryDirectory() as folder:
@@ -121,4 +121,4 @@ def costs_of(run: Run) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    worker(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3])
+    worker(Path(sys.argv[1]), float(sys.argv[2]), *sys.argv[3:])
