@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make demo    environment, then the demo: generated corpus, five folds, a report (minutes on two cores)"
-	@echo "make test    environment, then the whole test suite (about 13 minutes on two cores)"
+	@echo "make test    environment, then the whole test suite (about 15 minutes on two cores)"
 	@echo "make soak    the long tests: 100 random kills, demos, exports, an hour of damaged files; chance on every engine alone takes hours"
 	@echo "make check   ruff, mypy, import layers"
 	@echo "make bench   speed against transformers.Trainer and bare loops, Mamba, the cache, MER2023 (about 45 minutes)"
