@@ -332,7 +332,7 @@ class Task(ABC):
         return None
 
     def diagnostics(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor | tuple[Tensor, Tensor]]:
-        """Return what a micro-batch adds to a step's record: sums [], or a mean's (sum [], count [])."""
+        """Return sums [] or means' (sum [], count []) of a micro-batch: every diagnostics_every steps, no grad."""
         return {}
 
     def conclusions(self, means: Mapping[str, float], share: float) -> tuple[Mapping[str, float], Sequence[Flag]]:

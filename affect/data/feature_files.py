@@ -10,7 +10,7 @@ from pathlib import Path
 
 from affect.data.corpus import Exclusion
 from affect.data.files import absence, files_below
-from affect.errors import AffectError
+from affect.errors import AffectError, reading
 
 ENDING = ".npy"
 UNNAMED = "feature file that no row names"
@@ -38,14 +38,9 @@ def below(folder: Path, names: Sequence[str]) -> FeatureFiles:
 
     Raises AffectError for a folder that can't be read, and for an utterance that has both.
     """
-    try:
-        with os.scandir(folder) as inside:
-            # A link may lead in a loop, which is_dir raises.
-            folders = {
-                entry.name for entry in inside if (os.path.isdir(entry) if entry.is_symlink() else entry.is_dir())
-            }
-    except OSError as error:
-        raise AffectError(f"{error.filename or folder} cannot be read ({error.strerror or error})") from error
+    with reading(folder), os.scandir(folder) as inside:
+        # A link may lead in a loop, which is_dir raises.
+        folders = {entry.name for entry in inside if (os.path.isdir(entry) if entry.is_symlink() else entry.is_dir())}
     paths, faulty = files_below(folder, lambda name: name.endswith(ENDING))
     own = {*names}
     single: dict[str, str] = {}
@@ -85,9 +80,10 @@ def listed(names: Sequence[str], paths: Sequence[str]) -> FeatureFiles:
 def _stamp(names: Sequence[str], files: Sequence[list[str] | None]) -> str:
     digest = hashlib.sha256(_VERSION)
     for name, own in zip(names, files, strict=True):
-        try:
-            looks = [(path, about.st_size, about.st_mtime_ns) for path in own or () for about in [os.stat(path)]]
-        except OSError as error:
-            raise AffectError(f"{error.filename} cannot be read ({error.strerror or error})") from error
+        looks = []
+        for path in own or ():
+            with reading(path):
+                about = os.stat(path)
+            looks.append((path, about.st_size, about.st_mtime_ns))
         digest.update(repr((name, own is None, looks)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

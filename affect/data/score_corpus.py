@@ -289,9 +289,9 @@ def split(corpus: ScoreCorpus, how: Way, fold: int, *, allow_shared: bool = Fals
     """Return the parts of fold `fold`, from 1; groups that are shared by them are logged.
 
     Of groups those of the fold are tested, and a fifth of the others validates. An own split may have several tests, by
-    their names; one that has no part to
-    validate on takes a fifth of its usual groups' from training. Raises AffectError where a part would be empty, for a
-    fold that there is not, and, unless `allow_shared`, for clips that two parts have under two names.
+    their names; one that has no part to validate on takes a fifth of its usual groups' from training. Raises
+    AffectError where a part would be empty, for a fold that there is not, and, unless `allow_shared`, for clips that
+    two parts have under two names.
     """
     if not 1 <= fold <= how.folds:
         there = f"a split by {how.column} has folds 1 to {how.folds} here"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from affect.errors import first_few
 from affect.tables import counted
 
 _NAMED = 3
@@ -68,5 +69,4 @@ def sign(kind: str, evidence: str) -> dict[str, str]:
 
 
 def _some(names: Collection[str]) -> str:
-    shown = ", ".join([*names][:_NAMED])
-    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return first_few([*names], _NAMED)

@@ -7,7 +7,8 @@ of the data) and what else the task builds it by. Importing this module loads no
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,19 @@ TOKENIZER = "tokenizer"
 """The folder of a tokenizer, beside the weights."""
 
 
-def _unfit() -> tuple[type[Exception], ...]:
-    """Return what comes of cut-off weights, and of fields, shapes or tensors that do not belong to a model."""
+@contextmanager
+def _built(folder: Path) -> Iterator[None]:
+    """Raise AffectError for what comes of cut-off weights, and of fields, shapes or tensors that are of no model."""
     from huggingface_hub.errors import StrictDataclassError  # of a field of transformers' that is of another type
 
     common = (AffectError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError)
-    return (*common, StrictDataclassError)
+    try:
+        yield
+    except (*common, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        # What affect says is a line; what torch does may be pages.
+        most = None if isinstance(error, AffectError) else 300
+        raise AffectError(f"the model in {folder} cannot be read: {reason[:most]}") from error
 
 
 def save(weights: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path) -> None:
@@ -89,10 +97,8 @@ def check_pretrained(
     config = read_config(folder)
     if config["task"] != task or '"architecture": {' not in json.dumps(config):
         return
-    try:
+    with _built(folder):
         missing = pretrained_missing(build(config), weights)
-    except _unfit() as error:
-        raise AffectError(f"the model in {folder} cannot be read: {' '.join(str(error).split())[:300]}") from error
     if missing:
         raise AffectError(
             f"the weights in {folder} lack {len(missing)} of its pretrained parts, as its {CONFIG} describes them: "
@@ -119,15 +125,10 @@ def load(folder: Path, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Modul
             f"the model in {folder} is damaged: {error}; copy it there again, or train it anew with --overwrite"
         ) from error
     config = read_config(folder)
-    try:
+    with _built(folder):
         model = build(config)
         weights = load_file(str(folder / WEIGHTS))
         if wrong := faults_of_saved(model, weights):
             raise AffectError(wrong)
         model.load_state_dict(weights)
-    except _unfit() as error:
-        reason = " ".join(str(error).split())
-        # What affect says is a line; what torch does may be pages.
-        most = None if isinstance(error, AffectError) else 300
-        raise AffectError(f"the model in {folder} cannot be read: {reason[:most]}") from error
     return model.eval()

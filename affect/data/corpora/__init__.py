@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from affect.config import require
 from affect.data.corpora.kinds import FEATURES as FEATURES
 from affect.data.corpora.kinds import RECORDINGS as RECORDINGS
 from affect.data.corpora.kinds import SCORES as SCORES
@@ -80,6 +81,14 @@ def check_options(name: str, given: Mapping[str, Any], defaults: Mapping[str, An
         owners = [other.name for other in others if option in other.options and not other.generated]
         if owners and option not in own and value != defaults[option]:
             raise AffectError(f"data.{option} must be left out unless corpus is {' or '.join(owners)}, not {value!r}")
+
+
+def check_pairs(name: str, given: Sequence[str]) -> None:
+    """Raise AffectError where `data.columns` are no OURS=THEIRS of columns that `name` has, each of ours once."""
+    pairs = [pair.split("=") for pair in given]
+    once = all(len(pair) == 2 and all(pair) for pair in pairs) and len({pair[0] for pair in pairs}) == len(pairs)
+    require(once, "data.columns", "be OURS=THEIRS, each of ours once", given)
+    layout(name).check_columns(pair[0] for pair in pairs)
 
 
 def mapping(pairs: Sequence[str]) -> dict[str, str]:

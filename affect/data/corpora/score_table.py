@@ -1,7 +1,6 @@
 """Clips of your own with scores in CSV files: a line a clip, its name first.
 
 Columns called score, MOS or ..._score are scores, `split` or `part` says the part, other texts are groups, and other
-Columns called score, MOS or ..._score are scores, `split` or `part` says the part, other texts are groups, and other
 numbers together the feature `clip`. Files called train.csv, val.csv and test.csv (or so) are parts, several tests
 (test1.csv, Test2.csv) each by its name. Groups may be told by the names (`pattern`), and frames lie beside: a CSV with
 several lines a clip, or a folder with a CSV of py-feat or OpenFace a clip, or with what

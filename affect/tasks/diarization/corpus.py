@@ -72,8 +72,10 @@ def read(data: Data) -> DiarizationCorpus:
     else:
         if (Path(data.root) / MARK).is_file():
             raise AffectError(f"{data.root} holds generated voices: --data.voices generated takes them")
-        told: dict[str, Any] = {"speaker": data.speaker, "separator": data.separator, "corpus": data.voices_layout}
-        told["seconds"] = data.most_seconds
+        told: dict[str, Any] = {
+            "speaker": data.speaker, "separator": data.separator, "corpus": data.voices_layout,
+            "seconds": data.most_seconds,
+        }  # fmt: skip
         every = voices.read(data.root, table=data.table, columns=data.columns, **told)
         if data.test_root is None:
             if len(every) < 2:

@@ -101,10 +101,7 @@ class Data:
         corpora.check_options(self.corpus, vars(self), default_values(self))
         require(self.scale is None or self.scale[0] < self.scale[1], "data.scale", "be low then high", self.scale)
         require(bool(self.labels), "data.labels", "name a kind or a file", self.labels)
-        pairs = [pair.split("=") for pair in self.columns]
-        once = all(len(p) == 2 and all(p) for p in pairs) and len({p[0] for p in pairs}) == len(pairs)
-        require(once, "data.columns", "be OURS=THEIRS, each of ours once", self.columns)
-        corpora.layout(self.corpus).check_columns(pair[0] for pair in pairs)
+        corpora.check_pairs(self.corpus, self.columns)
         members = [emotion for spelt in self.classes for emotion in spelt.split("+")]
         sound = len(self.classes) != 1 and all(members) and len({*members}) == len(members)
         require(sound, "data.classes", "be at least two that name each emotion once", self.classes)
@@ -140,8 +137,8 @@ class Model:
     """The fusion model, and what makes it take any subset of the modalities."""
 
     name: Literal["attention", "attention_robust", "lf_dnn", "lmf", "tfn", "misa", "mmim", "topn"] = "attention"
-    """topn is attention over up to 18 features; attention_robust, attention with
-    a plain softmax and dropout on what is fused."""
+    """topn is attention over up to 18 features; attention_robust, attention with a plain softmax and dropout on what is
+    fused."""
     hidden: int = 128
     """Width of the hidden vectors; tfn grows with its cube, so 32 to 64 there."""
     dropout: float = 0.35

@@ -123,10 +123,7 @@ class Data:
         require(bool(self.root), "data.root", "name a folder", self.root)
         require_each(self, "data", "be a name", bool, *_NAMES)
         corpora.check_options(self.corpus, vars(self), default_values(self))
-        pairs = [pair.split("=") for pair in self.columns]
-        once = all(len(p) == 2 and all(p) for p in pairs) and len({p[0] for p in pairs}) == len(pairs)
-        require(once, "data.columns", "be OURS=THEIRS, each of ours once", self.columns)
-        corpora.layout(self.corpus).check_columns(pair[0] for pair in pairs)
+        corpora.check_pairs(self.corpus, self.columns)
         for name, given in (("features", [*self.widths]), ("scores", self.scores)):
             require(len(set(given)) == len(getattr(self, name)), f"data.{name}", "name each once", getattr(self, name))
         require(bool(self.scores), "data.scores", "name one at least", self.scores)
