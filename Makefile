@@ -24,9 +24,10 @@ demo: $(VENV)/.done
 demo-encoder: $(VENV)/.done
 	OMP_WAIT_POLICY=passive $(BIN)/affect launch --engine cpu recipes/finetune_wavlm.py demo_encoder
 
-# A process a core, a file a process, in the order that tests/conftest.py gives: tests compute in one thread.
+# A process a core, a file a process, in the order that tests/conftest.py gives: tests compute in one thread. A process
+# that dies ends the run: with another in its place pytest-xdist waits for ever for tests that it thinks are handed out.
 test: $(VENV)/.done
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 soak: $(VENV)/.done
 	$(BIN)/python -m pytest -m soak

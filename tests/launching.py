@@ -18,7 +18,7 @@ from affect.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "finetune_wavlm.py"
-HEAVY = ["torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", "librosa", "matplotlib", "pandas"]
+HEAVY = ["torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", "matplotlib", "pandas"]
 
 
 def experiments(recipe: Path = RECIPE) -> dict[str, Callable[[], Recipe]]:

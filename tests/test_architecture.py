@@ -89,7 +89,7 @@ MAY = {
 TYPES_ALONE = {"task": {"metrics", "models"}}
 """What rooms below name inside functions alone, so that it makes no circle when they are imported."""
 
-HEAVY = {"torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", "librosa", "matplotlib", "safetensors"}
+HEAVY = {"torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", "matplotlib", "safetensors"}
 ENGINES = {"accelerate", "deepspeed"}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "device.py"
-MISSING = ("datasets", "pandas", "pyarrow", "optuna", "librosa", "soundfile", "scipy", "sklearn", "matplotlib", "peft")
+MISSING = ("datasets", "pandas", "pyarrow", "optuna", "soundfile", "scipy", "sklearn", "matplotlib", "peft")
 BLOCKED = f"""
 import runpy, sys
 sys.modules.update(dict.fromkeys({MISSING}))

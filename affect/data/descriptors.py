@@ -10,11 +10,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import librosa
 import numpy as np
 import scipy.fft
 import soxr
 from numpy.typing import NDArray
+from transformers.audio_utils import mel_filter_bank
 
 from affect.data import pitch
 from affect.data.pitch import RATE
@@ -111,7 +111,8 @@ def prepare(waveform: Array, rate: int) -> Array:
 @lru_cache(maxsize=1)
 def _mel() -> Array:
     """Return the mel filters [BANDS, FFT / 2 + 1], each of unit sum."""
-    return np.asarray(librosa.filters.mel(sr=RATE, n_fft=FFT, n_mels=BANDS, fmin=50.0, fmax=7600.0, norm=1))
+    filters = mel_filter_bank(FFT // 2 + 1, BANDS, 50.0, 7600.0, RATE, mel_scale="slaney").T
+    return np.asarray(filters / filters.sum(axis=1, keepdims=True), np.float32)
 
 
 def _between(low: float, high: float) -> slice:

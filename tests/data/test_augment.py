@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import librosa
 import numpy as np
 import pytest
 import scipy.signal
@@ -28,6 +27,12 @@ def tone(hertz: float, seconds: float = 2.0) -> np.ndarray:
     """Return a voice-like tone of eight harmonics."""
     time = np.arange(int(seconds * RATE)) / RATE
     return (0.2 * sum(np.sin(2 * np.pi * hertz * k * time) / k for k in range(1, 9))).astype(np.float32)
+
+
+def hertz_of(sound: np.ndarray) -> float:
+    """Return the pitch of a `tone`, whose first harmonic is its loudest."""
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), n=16 * RATE))
+    return float(spectrum.argmax()) / 16
 
 
 def speech(seed: int = 0, seconds: float = 1.0) -> np.ndarray:
@@ -145,8 +150,7 @@ def test_stretch_changes_the_length_and_not_the_pitch():
         tempo = 1.25 ** generator(0, 0, id, what="stretch").uniform(-1, 1)
         stretched = augment.stretch(wave, 0.25, generator(0, 0, id, what="stretch"))
         assert len(stretched) == round(len(wave) / tempo)
-        pitch = librosa.yin(stretched[1600:-1600], fmin=80, fmax=400, sr=RATE)
-        assert abs(np.median(pitch) - 180.0) < 1.5
+        assert abs(hertz_of(stretched[1600:-1600]) - 180.0) < 1.5
         level = np.sqrt(np.mean(stretched[1600:-1600] ** 2) / np.mean(wave**2))
         assert 0.85 < level < 1.15
         lengths.append(len(stretched))
@@ -160,7 +164,7 @@ def test_stretch_keeps_the_order_of_events():
         stretched = augment.stretch(wave, 0.3, generator(0, 0, id, what="stretch"))
         half = len(stretched) // 2
         for part, hertz in ((stretched[: half - 2000], 120.0), (stretched[half + 2000 :], 300.0)):
-            assert abs(np.median(librosa.yin(part, fmin=80, fmax=500, sr=RATE)) - hertz) < 3
+            assert abs(hertz_of(part) - hertz) < 3
 
 
 def test_stretch_is_as_often_faster_as_slower_and_bounded():
