@@ -14,7 +14,7 @@ help:
 
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,deepspeed,egemaps,onnx]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,deepspeed,egemaps,onnx,aggregation]'
 	@touch $@
 
 # Passive waiting: a third slower on an idle machine, but not four times slower on a busy one.
