@@ -136,7 +136,7 @@ class Train:
     checkpoint_minutes: float = 30.0
     """Minutes after a checkpoint at which one is saved inside an epoch, too: what a kill costs at most."""
     workers: int = 2
-    """Processes a rank that decode ahead; 0 decodes between steps."""
+    """Processes a rank that decode ahead, as many as it has cores at most; 0 decodes between steps."""
     trackers: tuple[str, ...] = ("tensorboard",)
     """Any trackers of Accelerate."""
     world: int | None = None

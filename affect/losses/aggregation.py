@@ -47,6 +47,7 @@ def _torchjd(kind: Kind, c: float) -> Any:
     try:
         from torchjd.aggregation import CAGrad, PCGrad, UPGrad
 
-        return {"upgrad": UPGrad, "pcgrad": PCGrad, "cagrad": lambda: CAGrad(c)}[kind]()
+        made: dict[Kind, Callable[[], Any]] = {"upgrad": UPGrad, "pcgrad": PCGrad, "cagrad": lambda: CAGrad(c)}
+        return made[kind]()
     except ImportError as error:
         raise AffectError(f"{kind} combines gradients through TorchJD: pip install 'affect[aggregation]'") from error

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 from affect import process
 from affect.errors import AffectError, first_line
 from affect.task import Batch, Key, Row, Task
-from affect.training import plan
+from affect.training import hardware, plan
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -71,7 +71,8 @@ class Loader:
     """Gives the batches of a stream of orders, and times the wait; workers that die are replaced and make the same."""
 
     def __init__(self, data: Collated, orders: Iterable[Order], *, workers: int, pin: bool):
-        self.data, self.workers, self.pin = data, workers, pin
+        # More than there are cores would wait for each other.
+        self.data, self.workers, self.pin = data, min(workers, hardware.cores()), pin
         self._orders = _Orders(orders)
         self._batches = self._begin()
         self.waited = 0.0

@@ -59,6 +59,17 @@ def test_workers_that_die_again_and_again_are_one_clear_error(tmp_path, monkeypa
         batches.take(4)
 
 
+@pytest.mark.filterwarnings("error:This DataLoader will create")
+def test_on_one_core_there_is_one_worker_and_no_advice_of_torchs():
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        batches = Loader(Squares(), range(4), workers=2, pin=False)
+        assert len(batches.take(4)) == 4 and batches.workers == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 def test_what_a_worker_raises_is_no_death():
     assert not _died(RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nOriginal ..."))
     assert not _died(FileNotFoundError("Caught FileNotFoundError in DataLoader worker process 0.\n..."))
