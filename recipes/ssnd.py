@@ -16,7 +16,7 @@ from dataclasses import replace
 from affect.cli import experiments_of, launch
 from affect.experiments import Search, Suite
 from affect.recipe import Optim, Train
-from affect.tasks.diarization.config import MEDIUM, SMALL, Data, Diarization, Loss, Model, Online, Simulation
+from affect.tasks.diarization.config import MEDIUM, SMALL, Data, Diarization, Loss, Model, Simulation
 
 
 def demo() -> Diarization:
@@ -213,12 +213,11 @@ def librispeech() -> Diarization:
     return Diarization(
         data=Data(
             voices="folder", root="data/librispeech/train-clean-100", test_root="data/librispeech/test-other",
-            held_out=15, examples=3200, valid=15, test_sound=("plain",),
+            held_out=15, examples=3200, valid=15, test_sound=("plain",), speeds=(0.82, 0.91, 1.09, 1.18),
         ),
         simulation=Simulation(noise=0.5, reverberation=0.0, moves=0.0, distance=(0.7, 1.4)),
         model=Model(pseudo=4, slots=8),
         loss=Loss(masked="some", empty=0.5, contrastive=0.5),
-        online=Online(threshold=0.35),
         optim=Optim(lr=1e-3, weight_decay=1e-2, warmup=0.05),
         train=Train(batch=16, epochs=50, evaluate_every=5, diagnostics_every=100),
     )  # fmt: skip

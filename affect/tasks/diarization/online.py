@@ -11,7 +11,7 @@ their middle. Legend: S samples at 16 kHz, T frames of a window, K speakers, P p
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from affect.data.activity import RATE, SampleTurn, runs
 from affect.tasks.diarization.config import NON_SPEAKER, PSEUDO, Online
@@ -53,35 +54,42 @@ class Window:
 
 def discover(
     window: Window, memory: Memory, options: Online, *, least: int, at: int, most: int | None = None
-) -> Iterator[int]:
-    """Yield, one after another, those whom a pseudo-speaker's slot finds in `least` frames that nobody else has.
+) -> dict[int, Tensor]:
+    """Return whom pseudo-speakers' slots find in `least` frames where nobody is surer, and these slots' shares [T].
 
-    Each is a speaker's number: one whose embedding is like an enrolled speaker's is that one, whose memory gets the
-    frames; else somebody is enrolled. `at` is the window's first frame in the stream; `most` bounds the speakers.
+    A speaker is a number: one whose embedding is like an enrolled speaker's is that one, whose memory gets the
+    frames; else somebody is enrolled. Once they are known, others are looked for. `at` is the window's first frame in
+    the stream; `most` bounds the speakers.
     """
-    met: set[int] = set()
+    met: dict[int, Tensor] = {}
     for _ in range(options.rounds):
-        embeddings = memory.embeddings()
-        if window.model.config.name != "ours" and len(memory) + 1 >= window.model.config.slots:
-            return
-        shares = window.activity(embeddings)
-        held, count = shares > options.threshold, len(window.pseudo)
-        alone = held & (held.sum(0) == 1)
-        chosen = int(alone[:count].sum(1).argmax())
-        if int(alone[chosen].sum()) < least:
-            return
-        # The finder's own first, then the others'.
-        seen = torch.cat([shares[chosen : chosen + 1], shares[:chosen], shares[chosen + 1 :]])
-        newcomer = memory_of(window.model, options)
-        newcomer.add(newcomer.enrol(), window.features, alone[chosen], seen, at)
-        likeness = embeddings @ newcomer.embeddings()[0]
-        enrolled = len(memory) > 0 and (float(likeness.max()) > options.merge or len(memory) == most)
-        speaker = int(likeness.argmax()) if enrolled else memory.enrol()
-        if speaker in met:
-            return
-        met.add(speaker)
-        memory.add(speaker, window.features, alone[chosen], seen, at)
-        yield speaker
+        shares, found = window.activity(memory.embeddings()), len(met)
+        surest = (shares > options.threshold) & _largest(shares)
+        counts = surest[: len(window.pseudo)].sum(1)
+        for slot in counts.argsort(descending=True, stable=True).tolist():
+            full = window.model.config.name != "ours" and len(memory) + 1 >= window.model.config.slots
+            if full or int(counts[slot]) < least:
+                break
+            # The finder's own first, then the others'.
+            seen = torch.cat([shares[slot : slot + 1], shares[:slot], shares[slot + 1 :]])
+            newcomer = memory_of(window.model, options)
+            newcomer.add(newcomer.enrol(), window.features, surest[slot], seen, at)
+            likeness = memory.embeddings() @ newcomer.embeddings()[0]
+            enrolled = len(memory) > 0 and (float(likeness.max()) > options.merge or len(memory) == most)
+            speaker = int(likeness.argmax()) if enrolled else memory.enrol()
+            if speaker not in met:
+                met[speaker] = shares[slot]
+                memory.add(speaker, window.features, surest[slot], seen, at)
+        if len(met) == found:
+            break
+    return met
+
+
+def _largest(shares: Tensor) -> Tensor:
+    """Return of shares [N, T] which are the largest of their frame, alone."""
+    first, second = F.pad(shares, (0, 0, 0, 1), value=-1.0).topk(2, dim=0).values
+    largest: Tensor = (shares == first) & (first > second)
+    return largest
 
 
 @dataclass(frozen=True)
@@ -180,25 +188,28 @@ class OnlineDiarizer:
         window = Window(self.model, self.features.window(end, last=last))
         self.heard += count
         start = end - len(window.features)
-        met = [] if self.fixed is not None else self._discover(window, start, last=last)
+        met = {} if self.fixed is not None else self._discover(window, start, last=last)
         shares = window.activity(self.memory.embeddings())
+        for speaker, found in met.items():
+            # What a slot tells by itself and what little is known of somebody tells are two opinions.
+            shares[len(window.pseudo) + speaker] = (shares[len(window.pseudo) + speaker] + found) / 2
         held = (shares > self.options.threshold).cpu().numpy()
         if self.fixed is None:
             self._number(held[len(window.pseudo) :])
             self._remember(window, shares, self.heard - count - start, self.heard - start, start)
         self._grow(count)
-        self._give(held[:, : self.heard - start], met, count, start)
+        self._give(held[:, : self.heard - start], list(met), count, start)
         # What leaves the window can't be enrolled any more.
         left = self.heard if last or self.fixed is not None else self.heard + self.hop + self.ahead - self.size
         self._leave(shares[len(window.pseudo) :, : self.heard - start].cpu().numpy(), start, left)
         if self.fixed is None:
             self._merge()
 
-    def _discover(self, window: Window, start: int, *, last: bool) -> list[int]:
-        """Enrol whom the window shows for the first time; return all who were found by a pseudo-speaker's slot."""
+    def _discover(self, window: Window, start: int, *, last: bool) -> dict[int, Tensor]:
+        """Enrol whom the window shows for the first time; return all who were found, and what their slots tell [T]."""
         seconds = self.options.least if last else self.options.enrol
         least = max(1, round(seconds * self.model.config.frames_per_second))
-        return list(discover(window, self.memory, self.options, least=least, at=start, most=self.most))
+        return discover(window, self.memory, self.options, least=least, at=start, most=self.most)
 
     def _number(self, held: Active) -> None:
         """Give numbers to those who have none yet, by who speaks first in the window, as `held` [K, T] says."""

@@ -55,6 +55,34 @@ def test_all_who_are_new_in_one_window_are_found():
     assert len({each.speaker for each in pushed(few, [sound(turns, 100)])}) == 2
 
 
+class Doubtful(Oracle):
+    """Knows newcomers better than speakers with an embedding; its slots hear all who speak in a conversation."""
+
+    known, others = 1.0, 0.0
+
+    def detect(self, encoded, mask, slots, embeddings):
+        told = super().detect(encoded, mask, slots, embeddings).sigmoid()
+        new = (slots[0] < 0)[None, :, None]
+        heard = torch.where((encoded.sum(-1) > 0)[:, None] & new, torch.maximum(told, torch.tensor(self.others)), told)
+        return torch.where(new, heard, told * self.known).logit(1e-6)
+
+
+def test_where_somebody_is_met_the_slot_that_found_them_has_a_say():
+    turns, model = [turn(0, 3, 0), turn(3, 6, 1)], Doubtful()
+    model.known = 0.3
+    assert der(diarize(model, sound(turns, 75), EXACT), turns) == 0
+
+
+def test_slots_that_all_hear_more_than_one_find_whom_they_are_surest_of():
+    turns, model = [turn(0, 3, 0), turn(3, 6, 1)], Doubtful(pseudo=2)
+    model.others = 0.6
+    stream = OnlineDiarizer(model, EXACT)
+    pushed(stream, [sound(turns, 75)])
+    assert sorted(stream.speakers) == [0, 1]
+    embeddings = stream.embeddings()
+    assert abs(embeddings[0] @ embeddings[1]) < 1e-6, "each of what it alone is surest of"
+
+
 def test_who_speaks_too_little_to_be_enrolled_is_taken_for_another_unless_it_is_decoded_again():
     # The last speaker says a word early, and much later a lot.
     turns = [turn(1, 9, 0), turn(10, 11, 1), turn(12, 30, 0), turn(31, 40, 1)]
