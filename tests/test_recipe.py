@@ -203,7 +203,7 @@ def test_a_file_that_is_no_recipe_is_one_line(tmp_path, text):
         (lambda: Data(root="x", corpus="hub", columns=("=b",)), "data.columns must be OURS=THEIRS"),
         (
             lambda: Data(root="x", corpus="csv_folder", columns=("a=b", "a=c")),
-            "data.columns must name each of ours once",
+            "data.columns must be OURS=THEIRS, each of ours once",
         ),
         (
             lambda: Data(root="x", corpus="emodb", columns=("a=b",)),

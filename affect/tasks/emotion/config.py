@@ -97,11 +97,7 @@ class Data:
         require(self.name != "", "data.name", "be a name", self.name)
         require(bool(self.split), "data.split", "be a kind of split or a column", self.split)
         corpora.check_options(self.corpus, vars(self), default_values(self))
-        pairs = [pair.split("=") for pair in self.columns]
-        require(all(len(p) == 2 and all(p) for p in pairs), "data.columns", "be OURS=THEIRS", self.columns)
-        ours = [pair[0] for pair in pairs]
-        require(len(set(ours)) == len(ours), "data.columns", "name each of ours once", self.columns)
-        self.layout.check_columns(ours)
+        corpora.check_pairs(self.corpus, self.columns)
         require_each(self, "data", "be positive", lambda value: value > 0, "limit", "dialogues", "utterances")
 
     @property
