@@ -121,7 +121,7 @@ class Weighting(Protocol):
     """Weights of terms that follow the terms' earlier values of whole global batches (DWA, RLW, FAMO)."""
 
     def weights(self, names: Sequence[str], epoch: int) -> dict[str, float]:
-        """Return what each term's own weight is multiplied by in the next step."""
+        """Return what the own weight of each term that takes part in the next step is multiplied by."""
 
     def observe(self, values: Mapping[str, float], epoch: int) -> None:
         """Take in a step's values of those terms that took part."""

@@ -1,8 +1,8 @@
 """Weights of terms that follow the terms' earlier values: DWA, RLW and FAMO.
 
 Each is a function of the values of whole global batches alone, so that no cut and no number of ranks changes it, and
-its state goes into the checkpoint. A term that took no part in a step (no label in the batch) leaves the others'
-weights as if it were not there. Legend: K terms.
+its state goes into the checkpoint. Weights are asked of the terms that take part in a step (that have a label in the
+batch), of which they are K in all: what others had leaves them as if it were not there. Legend: K terms.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from affect.training.distributed import Engine
 from affect.training.run_logging import Journal
 from affect.training.run_state import State
 from affect.training.schedule import Schedule
-from affect.training.step import Result
+from affect.training.step import Result, taking_part
 
 _LOG = logging.getLogger("affect")
 _OVERFLOWS = 50
@@ -247,8 +247,11 @@ class Run:
 
     # A step.
 
-    def begin_step(self) -> tuple[dict[str, Any], dict[str, float]]:
-        """Set what follows a schedule; return the line of the log that the step begins, and the terms' factors."""
+    def begin_step(self, batches: Sequence[Batch]) -> tuple[dict[str, Any], dict[str, float]]:
+        """Set what follows a schedule; return the line of the log that the step begins, and the terms' factors.
+
+        A collective where terms are weighed by their earlier values: those that take part share the weight.
+        """
         now = self.state.step
         follows = self.task.on_step_start(self.engine.unwrap(self.model), self.epoch, now)
         # Set by the step's number, not by a scheduler: a prepared one would step once a process.
@@ -258,7 +261,9 @@ class Run:
             line["schedule"] = follows
         factors = {}
         if self.weighting is not None:
-            factors = line["weights"] = self.weighting.weights([term.name for term in self.terms], self.epoch)
+            there = taking_part(self.engine, self.terms, batches)
+            line["weights"] = self.weighting.weights(there, self.epoch)
+            factors = {**{term.name: 1.0 for term in self.terms}, **line["weights"]}
         return line, factors
 
     def diagnoses(self) -> bool:

@@ -114,9 +114,9 @@ class StackedTrainer:
         ended = False
         while runs and not ended:
             ended = runs[0].schedule.ends_epoch(runs[0].state.step)
-            started = [run.begin_step() for run in runs]
             drawn = [next(draws[run]) for run in runs]
             batches, noises = [batch for batch, _ in drawn], [noise for _, noise in drawn]
+            started = [run.begin_step([batch]) for run, batch in zip(runs, batches, strict=True)]
             with self.engine.autocast():
                 results = self._stacked(runs).gradient(
                     runs[0].terms, batches, noises, [factors for _, factors in started]

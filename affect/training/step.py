@@ -76,6 +76,21 @@ def accumulate(
     return _Step(engine, model, terms, batches, mode, key, factors or {}, see).run()
 
 
+def taking_part(engine: Engine, terms: Sequence[Term], batches: Sequence[Batch]) -> list[str]:
+    """Return the terms by name that the global batch's targets, of all ranks, tell something. A collective."""
+    additive, of_batch = [t for t in terms if t.additive], [t for t in terms if not t.additive]
+    defined: dict[str, bool] = {}
+    if additive:
+        counts = _counts(engine, additive, batches)[:-1].tolist()
+        defined |= {term.name: count > 0 for term, count in zip(additive, counts, strict=True)}
+    if of_batch:
+        names = dict.fromkeys(name for term in of_batch for name in term.targets)
+        own = {("target", n): torch.cat([_real(b.targets, b)[n] for b in batches]) for n in names}
+        everyone = {name: held for (_, name), held in (_exchange(engine, own)[0] if own else own).items()}
+        defined |= {term.name: term.defined is None or bool(term.defined(everyone)) for term in of_batch}
+    return [term.name for term in terms if defined[term.name]]
+
+
 def by_term(
     engine: Engine, model: nn.Module, terms: Sequence[Term], batches: Sequence[Batch], *, mode: Mode,
     key: tuple[int, int], factors: Mapping[str, float] | None = None, parameters: Sequence[nn.Parameter],
@@ -202,15 +217,7 @@ class _Additive:
         self.engine, self.terms, self.factors = engine, terms, factors
         if not terms:
             return
-        clock.mark("exchange")
-        local = []
-        for batch in batches:
-            targets = _real(batch.targets, batch)
-            counts = [term.count(targets) for term in terms if term.count is not None]
-            # Made there: a copy of a number of the host would wait for what is queued.
-            rows = torch.full((), 0 if batch.filler else len(batch.ids), device=engine.device)
-            local.append(torch.stack([*counts, rows]))
-        totals = engine.sum(torch.stack(local).sum(0).to(term_values.wide(engine.device)))
+        totals = _counts(engine, terms, batches)
         self._counts, self._rows = totals[:-1], totals[-1]
         # The terms' sums and, at the end, the log variances' shares of the loss.
         self._sums = torch.zeros(len(terms) + 1, dtype=totals.dtype, device=totals.device)
@@ -289,6 +296,19 @@ class _OfBatch:
             start += rows
             shares.append(share)
         return shares
+
+
+def _counts(engine: Engine, terms: Sequence[Term], batches: Sequence[Batch]) -> Tensor:
+    """Return the valid units of each additive term and the rows [K + 1] of all ranks. A collective."""
+    clock.mark("exchange")
+    local = []
+    for batch in batches:
+        targets = _real(batch.targets, batch)
+        counts = [term.count(targets) for term in terms if term.count is not None]
+        # Made there: a copy of a number of the host would wait for what is queued.
+        rows = torch.full((), 0 if batch.filler else len(batch.ids), device=engine.device)
+        local.append(torch.stack([*counts, rows]))
+    return engine.sum(torch.stack(local).sum(0).to(term_values.wide(engine.device)))
 
 
 def _voted(engine: Engine, work: Callable[[], T]) -> T:

@@ -141,6 +141,18 @@ def test_a_term_that_is_absent_leaves_famos_other_weights_alone():
     assert [with_it.logits(name) for name in "ab"] == [without.logits(name) for name in "ab"]
 
 
+@each
+def test_those_who_take_part_share_the_weight(name):
+    """Three tasks of which one has no label in a batch: the others weigh 2 and not what three would leave them."""
+    weighting = MAKE[name]()
+    for epoch, values in enumerate(((1.0, 2.0, 0.5), (0.9, 1.5, 0.2), (0.8, 1.4, 0.1))):
+        weighting.observe(named(values), epoch)
+    for there in (NAMES, ("a", "b"), ("b",)):
+        found = weighting.weights(there, 3)
+        assert tuple(found) == there
+        assert sum(found.values()) == pytest.approx(len(there))
+
+
 # Uncertainty
 
 

@@ -48,8 +48,8 @@ def draw(run: Run):
 
 def step(run: Run) -> Result:
     """Take a step, alone."""
-    line, factors = run.begin_step()
     batch, noise = draw(run)
+    line, factors = run.begin_step([batch])
     (result,) = StackedTrainer([run])._stacked([run]).gradient(run.terms, [batch], [noise], [factors])
     run.update(result, [batch], line, dict)
     return result
@@ -95,7 +95,7 @@ def test_modality_dropout_follows_its_schedule(feature_corpus, make):
     found = []
     for number in range(6):
         run.state.step = number * run.schedule.per_epoch
-        found.append(run.begin_step()[0]["schedule"]["modality_dropout"])
+        found.append(run.begin_step([])[0]["schedule"]["modality_dropout"])
     assert found == pytest.approx([0, 0, 0, 0.2, 0.4, 0.4])
 
 
@@ -117,7 +117,7 @@ def test_clipping_by_norm_and_by_value(make, clip):
     for p in run.parameters:
         p.grad = torch.ones_like(p)
     before = math.sqrt(sum(p.numel() for p in run.parameters))
-    run.update(result(), [], run.begin_step()[0], dict)
+    run.update(result(), [], run.begin_step([])[0], dict)
     (line,) = small.lines(run.folder, "step")
     assert line["grad_norm"] == pytest.approx(before, rel=1e-5), "the norm is that before it was clipped"
     wanted = min((clip or math.inf) / before, 1e-4)
@@ -132,7 +132,7 @@ def test_a_loss_that_is_no_number_takes_no_step(make, value):
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
     batch, _ = draw(run)
     with pytest.raises(DivergedError) as error:
-        run.update(result(value), [batch], run.begin_step()[0], dict)
+        run.update(result(value), [batch], run.begin_step([])[0], dict)
     assert str(error.value) == (
         f"{run.folder}: step 2: the loss is not a finite number; lower the rates or optim.clip; last good checkpoint: "
         f"none; examples on rank 0: {', '.join(batch.ids)}"
@@ -149,7 +149,7 @@ def test_a_gradient_that_is_no_number_is_never_saved(make, clip):
     for p in run.parameters:
         p.grad = torch.full_like(p, math.nan)
     with pytest.raises(DivergedError, match="the gradient is not a finite number"):
-        run.update(result(), [], run.begin_step()[0], dict)
+        run.update(result(), [], run.begin_step([])[0], dict)
     assert all(p.isfinite().all() for p in run.parameters)
 
 

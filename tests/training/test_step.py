@@ -47,6 +47,8 @@ def hold(engine: Engine, terms: list[Term], x, targets, cut, mode, model: nn.Mod
     for name, value in loss.values.items():
         assert float(result.terms[name]) == pytest.approx(float(value.detach()), rel=1e-5, abs=1e-6), name
     assert result.undefined == tuple(name for name, known in loss.defined.items() if not known)
+    there = [name for name, known in loss.defined.items() if known]
+    assert step.taking_part(engine, terms, toy.batches(x, targets, cut)) == there
 
 
 @pytest.mark.parametrize("mode", ["hold", "replay", 2])

@@ -273,7 +273,7 @@ def test_both_rates_clipping_and_decay_reach_the_optimiser(small_corpus, tmp_pat
     taken = trainer.Trainer(run)
     batches = taken._loader().take(len(run.schedule.cut(0).ranks[0]))
     with run:
-        run.update(*taken._gradient(batches)[:1], batches, taken.run.begin_step()[0], dict)
+        run.update(*taken._gradient(batches)[:1], batches, taken.run.begin_step([])[0], dict)
     assert runs.lines(tmp_path / "run", "step")[0]["grad_norm"] > 1e-3
     clipped = torch.cat([p.grad.flatten() for p in run.parameters if p.grad is not None]).norm()
     assert float(clipped) == pytest.approx(1e-3, rel=1e-3)

@@ -63,7 +63,7 @@ def discover(
     """
     met: dict[int, Tensor] = {}
     for _ in range(options.rounds):
-        shares, found = window.activity(memory.embeddings()), len(met)
+        shares, before = window.activity(memory.embeddings()), len(met)
         surest = (shares > options.threshold) & _largest(shares)
         counts = surest[: len(window.pseudo)].sum(1)
         for slot in counts.argsort(descending=True, stable=True).tolist():
@@ -80,7 +80,7 @@ def discover(
             if speaker not in met:
                 met[speaker] = shares[slot]
                 memory.add(speaker, window.features, surest[slot], seen, at)
-        if len(met) == found:
+        if len(met) == before:
             break
     return met
 
@@ -190,9 +190,9 @@ class OnlineDiarizer:
         start = end - len(window.features)
         met = {} if self.fixed is not None else self._discover(window, start, last=last)
         shares = window.activity(self.memory.embeddings())
-        for speaker, found in met.items():
+        for speaker, share in met.items():
             # What a slot tells by itself and what little is known of somebody tells are two opinions.
-            shares[len(window.pseudo) + speaker] = (shares[len(window.pseudo) + speaker] + found) / 2
+            shares[len(window.pseudo) + speaker] = (shares[len(window.pseudo) + speaker] + share) / 2
         held = (shares > self.options.threshold).cpu().numpy()
         if self.fixed is None:
             self._number(held[len(window.pseudo) :])

@@ -73,6 +73,20 @@ def test_a_part_without_a_label_of_a_score_is_no_nan(clips_root):
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.parametrize("name", ["famo", "rlw"])
+def test_the_scores_that_a_batch_has_share_the_weight(clips_root, tmp_path, name):
+    """Two clips a step, of which some scores are missing: their terms take no weight from the others."""
+    small.train(small.recipe(clips_root, name, batch=2, epochs=1), tmp_path / "run")
+    lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    steps = [line for line in lines if line["event"] == "step"]
+    counts = set()
+    for line in steps:
+        weights = {term: weight for term, weight in line["weights"].items() if term.endswith("_score")}
+        counts.add(len(weights))
+        assert sum(weights.values()) == pytest.approx(len(weights))
+    assert len(counts) > 1, "clips that lack scores"
+
+
 def test_augmentation_is_a_function_of_seed_epoch_and_id(clips_root):
     task = small.task(clips_root, augment=Augment(mask=0.5, mixup=1.0))
     rows = list(task.datasets()["train"])[:6]
