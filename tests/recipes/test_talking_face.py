@@ -134,7 +134,12 @@ def test_workflows_name_experiments_that_are_there():
     assert (made["ablations"].reference, made["ablations"].takes_back) == ("optimized", True)
     assert {*made["ensemble"].members, *made["pretrained"].stages, *made["continual"].stages} <= {*SYSTEMS}
     found = definitions.resolve(made["search"], experiments()[made["search"].of]())
-    assert {one.name for one in found} == {"train.batch", "model.encoder_dim", "model.dropout", "optim.lr"}
+    # The report's ranges.
+    assert {one.name: (one.choices or (one.low, one.high)) for one in found} == {
+        "train.batch": (8, 16, 24, 32), "model.encoder_dim": (256, 512, 1024), "model.dropout": (0.2, 0.5),
+        "optim.lr": (3e-4, 3e-3),
+    }  # fmt: skip
+    assert [one.name for one in found if one.log] == ["optim.lr"]
 
 
 @pytest.mark.parametrize("name", ["demo", "original", "optimized", "augmented", "aligned", "pretrain"])

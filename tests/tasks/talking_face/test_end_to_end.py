@@ -157,6 +157,34 @@ def test_augmentation_follows_the_seed_the_epoch_and_the_clip():
     assert all(np.array_equal(images[0], own.images[0]) for images in dropped)
 
 
+def test_sound_gets_louder_or_softer_and_noise_within_what_is_asked_for():
+    own = Clip(None, np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32))
+    power = np.mean(own.sound**2)
+    louder = [changed(f"{k}", own, Augment(gain=6.0), Key(seed=0, epoch=1)).sound for k in range(40)]
+    decibels = np.array([10 * np.log10(np.mean(sound**2) / power) for sound in louder])
+    assert -6.01 < decibels.min() < -3 and 3 < decibels.max() < 6.01
+    assert all(np.corrcoef(sound, own.sound)[0, 1] > 0.9999 for sound in louder), "the level alone"
+    noisy = [changed(f"{k}", own, Augment(noise=(10.0, 20.0)), Key(seed=0, epoch=1)).sound for k in range(40)]
+    ratios = np.array([10 * np.log10(power / np.mean((sound - own.sound) ** 2)) for sound in noisy])
+    assert 9.5 < ratios.min() < 13 and 17 < ratios.max() < 20.5
+
+
+def test_a_crop_is_a_part_of_all_images_at_their_size():
+    """Each image tells its own place: a gradient to the right in red, down in green, by time in blue."""
+    right, down = np.meshgrid(np.arange(32) * 4, np.arange(32) * 4)
+    images = np.stack([np.dstack([right, down, np.full_like(right, 10 * t)]) for t in range(5)]).astype(np.uint8)
+    cut = [changed(f"{k}", Clip(images, None), Augment(crop=0.5), Key(seed=0, epoch=1)).images for k in range(40)]
+    assert all(each.shape == images.shape and each.dtype == images.dtype for each in cut)
+    spans = np.array([[np.ptp(each[0, 16, :, 0]), np.ptp(each[0, :, 16, 1])] for each in cut]) / np.ptp(
+        images[0, 0, :, 0]
+    )
+    assert np.abs(spans[:, 0] - spans[:, 1]).max() < 0.1, "a square"
+    assert 0.4 < spans.min() < 0.6 and spans.max() > 0.9
+    assert np.ptp([each[0, 16, 0, 0] for each in cut]) > 20 and np.ptp([each[0, 0, 16, 1] for each in cut]) > 20
+    assert all(np.array_equal(each[0, ..., :2], image[..., :2]) for each in cut for image in each), "the same of all"
+    assert all(each[:, 0, 0, 2].tolist() == [0, 10, 20, 30, 40] for each in cut), "in their order"
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("clips") / "generated"
