@@ -53,6 +53,8 @@ def describe(
         counts = sorted(Counter(row[group] or "(none)" for row in rows).items())
         more = f", and {len(counts) - _MOST} more" if len(counts) > _MOST else ""
         lines.append(f"by {group}: {', '.join(f'{value} {count}' for value, count in counts[:_MOST])}{more}")
+    if not own and all(len({row[group] for row in rows}) < 3 for group in schema["groups"]):
+        lines.append("nothing can be held out: no split, and no group of three values (to train, choose and test)")
     # Clips that name no part, where others do, are in none.
     told = {part: each for part, each in by_part.items() if part or not own}
     shared = [

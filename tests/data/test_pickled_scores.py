@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affect.data import corpora, pickle_file, score_samples
+from affect.data import corpora, pickle_file, score_corpus, score_samples
 from affect.data.safe_pickle import UNREADABLE, check_places
 from affect.data.score_samples import Sample, frames_of, survey
 from affect.errors import AffectError
@@ -252,6 +252,19 @@ def test_a_malformed_pickle_is_one_line_and_leaves_nothing(tmp_path, monkeypatch
         with pytest.raises(AffectError, match=words):
             pickle_file.work(path, None, ())
     assert not (tmp_path / "gone").exists() and not (tmp_path / "out" / "schema.json").exists()
+
+
+@pytest.mark.parametrize("source", [None, "s"])
+def test_clips_of_one_group_are_converted_and_it_is_said_that_they_can_not_be_split(tmp_path, source):
+    samples = [sample(k, source=source, labels={"a": 1.0 + k}) for k in range(4)]
+    path = write(tmp_path, [{key: held for key, held in each.items() if held is not None} for each in samples])
+    words = "nothing can be held out: no split, and no group of three values"
+    assert words in pickle_file.work(path, tmp_path / "out", ())
+    corpus = corpora.read(corpora.SCORES, "score_folder", tmp_path / "out")
+    with pytest.raises(AffectError, match="1 values of source" if source else "no identity or source"):
+        score_corpus.way(corpus)
+    for data in ([sample(k) for k in range(4)], splits()):
+        assert words not in pickle_file.work(write(tmp_path, data), None, ())
 
 
 def test_labels_are_chosen_and_name_a_table(tmp_path):

@@ -388,7 +388,6 @@ def test_its_card_has_a_program_that_runs(root, trained, tmp_path, monkeypatch, 
     assert said == [f"{name} {value:.2f} on a scale of 1 to 5" for name, value in row["prediction"].items()]
 
 
-@pytest.mark.soak
 def test_its_graph_has_the_encoders_and_scores_a_video(root, trained, tmp_path, monkeypatch):
     best = trained / "checkpoints" / "best"
     done = export.onnx(best, tmp_path / "model.onnx", 18)
