@@ -1,10 +1,11 @@
 """How the settings of THQA's recipe are chosen: by pictures held out of each fold's training part.
 
-    AFFECT_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/thqa_choice.py DATA/thqa [--settings recipe dropout]
+    AFFECT_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/thqa_choice.py DATA/thqa [--settings ...] [--nested 0 1 2]
 
 The recipe `thqa` with other settings, trained by affect's own trainer: each outer fold's training pictures in three
 folds by picture, one seed; no row of an outer fold's test part is read. Prints means of the outer folds' measures over
 their held-out rows, beside ridge and forest, and the rule: the mean of SRCC, Pearson and SRCC within a generator.
+With `--nested SEEDS` each outer fold is then tested, for the first time, by the setting that the rule takes for it.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "loss.rank": 0.0, "optim.weight_decay": 3.0, "model.dropout": 0.2,
     },
     "rank .3, weight decay 10": {"loss.rank": 0.3, "optim.weight_decay": 10.0},
+    "quick, no rank term, no mixup": {"loss.rank": 0.0, "augment.mixup": 0.0, **QUICK},
+    "quick, no rank term, dropout .8": {"loss.rank": 0.0, "model.dropout": 0.8, **QUICK},
+    "quick, no rank term, width 16": {"loss.rank": 0.0, "model.encoder_dim": 16, **QUICK},
+    "quick, no rank term, lr 3e-3": {"loss.rank": 0.0, **QUICK, "optim.lr": 3e-3},
+    "no rank term, lr 1e-4": {"loss.rank": 0.0, "optim.lr": 1e-4},
 }  # fmt: skip
 """Changes of the recipe by name."""
 
@@ -55,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--nested", nargs="+", type=int, default=[], metavar="SEED")
     options = parser.parse_args()
     base = experiments_in(RECIPE)["thqa"]()
     assert isinstance(base, TalkingFace)
@@ -62,9 +69,14 @@ def main() -> None:
     print("| inner folds | SRCC | Pearson | within a generator | MSE | rule |\n|---|---|---|---|---|---|", flush=True)
     for name in ("ridge", "forest"):
         told(name, [outer(base, fold, trivial=name) for fold in range(1, 6)])
+    rules = {}
     for name in options.settings:
         recipe = changed(base, SETTINGS[name])
-        told(name, [outer(recipe, fold) for fold in range(1, 6)])
+        outers = [outer(recipe, fold) for fold in range(1, 6)]
+        told(name, outers)
+        rules[name] = [values[-1] for values in outers]
+    if options.nested:
+        nested(base, [max(rules, key=lambda name, at=fold: rules[name][at]) for fold in range(5)], options.nested)
 
 
 def changed(recipe: TalkingFace, values: dict[str, Any]) -> TalkingFace:
@@ -90,6 +102,34 @@ def outer(recipe: TalkingFace, fold: int, trivial: str | None = None) -> list[fl
     within = [spearmanr(x[generator == g], y[generator == g]).statistic for g in np.unique(generator)]
     values = [spearmanr(x, y).statistic, pearsonr(x, y).statistic, float(np.mean(within))]
     return [*values, float(np.mean((x - y) ** 2)), float(np.mean(values))]
+
+
+def nested(base: TalkingFace, chosen: list[str], seeds: list[int]) -> None:
+    """Print what outer folds are tested at, each by the setting chosen for it."""
+    print("\n" + "\n".join(f"fold {fold}: {name}" for fold, name in enumerate(chosen, 1)))
+    heads = ["seed", "SRCC pooled", "by fold", "within a generator", "PLCC pooled", "by fold", "MSE"]
+    print(f"\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    for seed in seeds:
+        rows: list[list[dict[str, Any]]] = []
+        for fold, name in enumerate(chosen, 1):
+            recipe = replace(changed(base, SETTINGS[name]), seed=seed)
+            task = tasks.make(recipe).for_fold(seed, fold)
+            assert isinstance(task, TalkingFaceTask)
+            values = predicted(task)
+            given = [{"prediction": {SCORE: value}} for value in values]
+            test = task.parts["test"]
+            rows.append([
+                {**row, "target": {SCORE: y}, "generator": g}
+                for row, y, g in zip(given, test[SCORE], test["generator"], strict=True)
+            ])  # fmt: skip
+        score = {measure.name: measure.score for measure in task.measures}
+        whole = sum(rows, [])
+        by_fold = {name: float(np.mean([score[name](each) for each in rows])) for name in ("srcc", "plcc")}
+        cells = [
+            score["srcc"](whole), by_fold["srcc"], score["within"](whole), score["plcc"](whole), by_fold["plcc"],
+            score["mse"](whole),
+        ]  # fmt: skip
+        print(f"| {seed} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |", flush=True)
 
 
 def inner(recipe: TalkingFace, fold: int) -> Iterator[tuple[Any, Any]]:
