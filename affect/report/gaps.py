@@ -90,7 +90,7 @@ def train_and_valid(study: Study) -> Iterator[Flag]:
     for run in study.finished:
         # The singles say more than the measure that chooses.
         for measures, limit in ((singles, FIT), (study.measures[:1], CHOSEN_FIT)):
-            pairs = {m: (run.recorded(TRAIN, m.name), study.of_run(run, VALID, m)) for m in measures}
+            pairs = {m: (run.recorded(TRAIN, m.name), study.validated(run, m)) for m in measures}
             gaps = {m: m.sign * (train - valid) / unit(m, valid) for m, (train, valid) in pairs.items()}
             if wide := {m: gap for m, gap in gaps.items() if gap > limit}:
                 words = [f"{m.shown}: train {number(pairs[m][0])}, valid {number(pairs[m][1])}" for m in wide]

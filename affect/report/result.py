@@ -249,7 +249,7 @@ def gap(study: Study, run: Run, tests: Sequence[str]) -> float:
     """Return a run's validation minus test score by the main measure."""
     if study.main is None or len(tests) != 1:
         return math.nan
-    return study.of_run(run, VALID, study.main) - study.of_run(run, tests[0], study.main)
+    return study.validated(run, study.main) - study.of_run(run, tests[0], study.main)
 
 
 def _kept(run: Run) -> str:
@@ -264,11 +264,11 @@ def training(study: Study) -> str:
     if not runs or not study.measures:
         return ""
     first = study.measures[0]
-    measured = [(run, run.recorded(TRAIN, first.name), study.of_run(run, VALID, first)) for run in runs]
+    measured = [(run, run.recorded(TRAIN, first.name), study.validated(run, first)) for run in runs]
     train, valid, gaps = (spread(values)[0] for values in zip(*((a, b, a - b) for _, a, b in measured), strict=True))
     side = " (lower is better)" if first.sign < 0 else ""
-    summary = f"{first.shown}{side}: train {number(train)} / valid {number(valid)} (gap {signed(gaps)}), means over "
-    summary += f"{counted(len(runs), 'run')}."
+    held = f" / valid {number(valid)} (gap {signed(gaps)})" if math.isfinite(valid) else ""
+    summary = f"{first.shown}{side}: train {number(train)}{held}, means over {counted(len(runs), 'run')}."
     epochs = sorted(run.kept_epoch for run in runs if run.kept_epoch is not None)
     last = max((run.last_epoch for run in runs if run.last_epoch is not None), default=None)
     if epochs:
@@ -280,7 +280,8 @@ def training(study: Study) -> str:
              _epoch(run.last_epoch), ended(run)] for run, a, b in measured]  # fmt: skip
     head = ["seed", "fold", f"train {first.shown}", f"valid {first.shown}", "gap", "kept epoch", "last epoch", "end"]
     note = "The training scores are as the trainer recorded them; all others are recomputed from predictions. "
-    return "\n\n".join([escaped(summary), grid(*filled(head, rows), left={7}), note + "Epochs count from 1."])
+    head, rows = filled(head, rows)
+    return "\n\n".join([escaped(summary), grid(head, rows, left={len(head) - 1}), note + "Epochs count from 1."])
 
 
 def ended(run: Run) -> str:

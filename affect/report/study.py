@@ -345,6 +345,10 @@ class Study:
     # Runs.
 
     @_kept
+    def validated(self, run: Run, measure: Measure) -> float:
+        """Return a run's score of its validation part; NaN where that was trained on, too, and so is no evaluation."""
+        return self.of_run(run, VALID, measure) if VALID in self.evaluations else math.nan
+
     def of_run(self, run: Run, evaluation: str, measure: Measure) -> float:
         """Return a run's own score of an evaluation: of its rows, else as it was recorded (NaN: unknown)."""
         rows = run.predictions.get(evaluation) if self.task is not None else None

@@ -244,13 +244,18 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
         return [p for name, p in named if p.requires_grad and not name.startswith(own)]
 
     def evaluations(self) -> Sequence[Evaluation]:
-        """Return training, validation and the tests, where there is sound and more also with late sound."""
+        """Return training, validation and the tests, where there is sound and more also with late sound.
+
+        Validation clips that were trained on, too, are followed while it trains, but tell a report nothing.
+        """
         names = self.clips.streams
         kind = DELAY if self.recipe.model.media.taken else OFFSET
         late = LATE[kind] if len(names) > 1 and any(SOUND in name for name in names) else ()
         moved = [(test, f"{kind}={by}") for test in self.tests for by in late]
         conditions = [Evaluation(name=f"{test}@{each}", part=test, condition=each) for test, each in moved]
-        return [*evaluations_of(self.tests), *conditions]
+        unheard = not self.recipe.data.train_all
+        usual = [each if each.name != VALID else replace(each, kept=unheard) for each in evaluations_of(self.tests)]
+        return [*usual, *conditions]
 
     def rows(self, outputs: Outputs, batch: Batch) -> list[Row]:
         """Return predictions and labels on the scores' own scales, and where the model has them deviations."""

@@ -18,6 +18,7 @@ from affect.errors import AffectError
 from affect.experiments import folds
 from affect.models import saving
 from affect.options import Options
+from affect.report import load, result
 from affect.task import Key
 from affect.tasks.talking_face import intervals
 from affect.tasks.talking_face.config import FRAMES, SCORES, Augment, Data, Loss
@@ -137,12 +138,17 @@ def test_a_width_that_the_data_does_not_have_is_said_before_a_model_is_built(cli
     assert tasks.make(chosen).features == [("visual", 12), ("au", 8)]
 
 
-def test_validation_clips_may_be_trained_on_where_nothing_is_chosen_by_them(clips_root):
-    recipe = small.recipe(clips_root, choose="last")
+def test_validation_clips_may_be_trained_on_where_nothing_is_chosen_by_them(clips_root, tmp_path):
+    recipe = small.recipe(clips_root, choose="last", steps=2)
     every = replace(recipe, data=small.data(clips_root, train_all=True))
     parts = tasks.make(every).for_fold(0, 1).datasets()
     assert {*parts["valid"]["id"]} < {*parts["train"]["id"]}
     assert not {*parts["test"]["id"]} & {*parts["train"]["id"]}
+    small.train(every, tmp_path / "seed0" / "fold1")
+    study = load(tmp_path)
+    assert "test" in study.evaluations and "valid" not in study.evaluations, "it would pass for a held-out part"
+    told = result.folds(study) + result.training(study)
+    assert "train mean SRCC" in told and "valid" not in told and "gap" not in told
     with pytest.raises(AffectError, match="train.choose must be last with data.train_all"):
         replace(every, train=replace(every.train, choose="best"))
 
