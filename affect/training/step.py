@@ -77,7 +77,12 @@ def accumulate(
 
 
 def taking_part(engine: Engine, terms: Sequence[Term], batches: Sequence[Batch]) -> list[str]:
-    """Return the terms by name that the global batch's targets, of all ranks, tell something. A collective."""
+    """Return the terms by name that the global batch's targets, of all ranks, tell something. A collective.
+
+    Of one process `batches` are best asked before they are on the device, which would have to be waited for.
+    """
+    if engine.world > 1:
+        batches = [batch.to(engine.device) for batch in batches]
     additive, of_batch = [t for t in terms if t.additive], [t for t in terms if not t.additive]
     defined: dict[str, bool] = {}
     if additive:
@@ -306,7 +311,7 @@ def _counts(engine: Engine, terms: Sequence[Term], batches: Sequence[Batch]) -> 
         targets = _real(batch.targets, batch)
         counts = [term.count(targets) for term in terms if term.count is not None]
         # Made there: a copy of a number of the host would wait for what is queued.
-        rows = torch.full((), 0 if batch.filler else len(batch.ids), device=engine.device)
+        rows = torch.full((), 0 if batch.filler else len(batch.ids), device=counts[0].device)
         local.append(torch.stack([*counts, rows]))
     return engine.sum(torch.stack(local).sum(0).to(term_values.wide(engine.device)))
 

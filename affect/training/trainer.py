@@ -153,9 +153,9 @@ class Trainer:
     def _gradient(self, batches: list[Batch]) -> tuple[step.Result, dict[str, object]]:
         """Leave the next step's gradient in the parameters, repeatable with another cut; return its log's line, too."""
         run = self.run
-        batches = [batch.to(run.engine.device) for batch in batches]
         line, factors = run.begin_step(batches)
         run.optimizer.zero_grad(set_to_none=True)
+        batches = [batch.to(run.engine.device) for batch in batches]
         watchdog.mark("forward")
         mode = self._mode(run.state.step)
         key = (run.recipe.seed, run.state.step)

@@ -168,12 +168,12 @@ def test_weighed_terms_go_on_to_the_byte(tmp_path, monkeypatch, kind, every):
     train(task(), tmp_path / "whole")
     steps = lines(tmp_path / "whole", "step")
     for line in steps:
-        assert list(line["weights"]) == list(base.terms)
-        assert sum(line["weights"].values()) == pytest.approx(2)
-        weighed = sum(line["weights"][name] * value * (0.7 if name == "mse_arousal" else 1)
-                      for name, value in line["terms"].items() if name not in line.get("undefined", []))  # fmt: skip
+        assert list(line["weights"]) == [name for name in base.terms if name not in line.get("undefined", [])]
+        assert sum(line["weights"].values()) == pytest.approx(len(line["weights"]))
+        weighed = sum(weight * line["terms"][name] * (0.7 if name == "mse_arousal" else 1)
+                      for name, weight in line["weights"].items())  # fmt: skip
         assert line["loss"] == pytest.approx(weighed, rel=1e-5)
-    assert len({line["weights"]["ccc_valence"] for line in steps}) >= 3, "they follow"
+    assert len({line["weights"].get("ccc_valence") for line in steps}) >= 3, "they follow"
     assert any("undefined" in line for line in steps) == (every > 1)
     runs.interrupt(make(task(), tmp_path / "cut"), 11, monkeypatch)
     train(task(), tmp_path / "cut")
