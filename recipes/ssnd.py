@@ -23,7 +23,8 @@ def demo() -> Diarization:
     """A tiny model of our kind on conversations of generated voices: 305 CPU-seconds, less than 6 minutes on two cores.
 
     Tested on voices that it never heard, beside silence, one speaker always, and one speaker whenever somebody speaks:
-    DER .11 and .18 for 2 speakers in 8 and 64 s (the last of these .37 and .42), .31 and .34 for 3 (.49 and .51).
+    DER .11 and .18 for 2 speakers in 8 and 64 s (the last of these .37 and .42), .32 and .33 for 3 (.49 and .51), mean
+    of three seeds.
     """
     return Diarization(
         data=Data(examples=640, valid=12, test=20),
