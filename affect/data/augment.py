@@ -96,12 +96,12 @@ def _at_tempo(wave: Samples, tempo: float, size: int) -> Samples:
     at = np.arange(0, len(spectra), tempo)
     index = at.astype(int)
     share = (at - index)[:, None]
+    # By two: rounding may put the last place at the end.
     spectra = np.pad(spectra, ((0, 2), (0, 0)))
     here, following = spectra[index], spectra[index + 1]
-    expected = 2.0 * np.pi * _HOP / _WINDOW * np.arange(here.shape[1])
-    advance = np.angle(following) - np.angle(here) - expected
-    advance += expected - 2.0 * np.pi * np.round(advance / (2.0 * np.pi))
-    phase = np.angle(spectra[0]) + np.concatenate([np.zeros_like(advance[:1]), np.cumsum(advance[:-1], axis=0)])
+    # Whole turns don't matter: pieces are set down at the hop that they were taken at.
+    advance = np.angle(following) - np.angle(here).astype(np.float64)
+    phase = np.cumsum(np.concatenate([np.angle(spectra[:1]), advance[:-1]]), axis=0)
     magnitude = (1.0 - share) * np.abs(here) + share * np.abs(following)
     pieces = np.fft.irfft(magnitude * np.exp(1j * phase), axis=1) * window
     shares = _WINDOW // _HOP
@@ -111,7 +111,6 @@ def _at_tempo(wave: Samples, tempo: float, size: int) -> Samples:
         sound[rows] += pieces[:, columns]
         weight[rows] += window[columns] ** 2
     whole = (sound / np.maximum(weight, 1e-8)).reshape(-1)[_WINDOW // 2 :]
-    whole = np.pad(whole, (0, max(0, size - len(whole))))
     return np.ascontiguousarray(whole[:size], dtype=np.float32)
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import scipy.fft
 import soxr
 from numpy.typing import NDArray
-from transformers.audio_utils import mel_filter_bank
 
 from affect.data import pitch
 from affect.data.pitch import RATE
@@ -111,6 +110,9 @@ def prepare(waveform: Array, rate: int) -> Array:
 @lru_cache(maxsize=1)
 def _mel() -> Array:
     """Return the mel filters [BANDS, FFT / 2 + 1], each of unit sum."""
+    # Imported here: half a second that who has functionals in the cache has no use for.
+    from transformers.audio_utils import mel_filter_bank
+
     filters = mel_filter_bank(FFT // 2 + 1, BANDS, 50.0, 7600.0, RATE, mel_scale="slaney").T
     return np.asarray(filters / filters.sum(axis=1, keepdims=True), np.float32)
 

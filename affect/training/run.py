@@ -262,8 +262,7 @@ class Run:
         factors = {}
         if self.weighting is not None:
             there = taking_part(self.engine, self.terms, batches)
-            line["weights"] = self.weighting.weights(there, self.epoch)
-            factors = {**{term.name: 1.0 for term in self.terms}, **line["weights"]}
+            factors = line["weights"] = self.weighting.weights(there, self.epoch)
         return line, factors
 
     def diagnoses(self) -> bool:

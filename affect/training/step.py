@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import torch
@@ -82,7 +82,7 @@ def taking_part(engine: Engine, terms: Sequence[Term], batches: Sequence[Batch])
     Of one process `batches` are best asked before they are on the device, which would have to be waited for.
     """
     if engine.world > 1:
-        batches = [batch.to(engine.device) for batch in batches]
+        batches = [replace(batch, inputs={}).to(engine.device) for batch in batches]
     additive, of_batch = [t for t in terms if t.additive], [t for t in terms if not t.additive]
     defined: dict[str, bool] = {}
     if additive:

@@ -30,8 +30,8 @@ def whole(
 ) -> Loss:
     """Return the loss of one whole batch on one machine: the reference that every cut must equal.
 
-    `factors` multiply the terms' own weights. A term that is not defined adds exactly 0: its log variance must not
-    drift either.
+    `factors`, of some or all, multiply the terms' own weights. A term that is not defined adds exactly 0: its log
+    variance must not drift either.
     """
     values: dict[str, Tensor] = {}
     defined: dict[str, Tensor] = {}
@@ -39,7 +39,7 @@ def whole(
     for term in terms:
         value, takes_part = _evaluated(term, outputs, targets)
         values[term.name], defined[term.name] = value, takes_part
-        share = term.weight * (1.0 if factors is None else factors[term.name]) * value
+        share = term.weight * (1.0 if factors is None else factors.get(term.name, 1.0)) * value
         if term.log_variance is not None:
             s = outputs[LOG_VARIANCE][:, term.log_variance].float().mean()
             share = torch.exp(-s) * share + s
