@@ -190,10 +190,10 @@ class OnlineDiarizer:
         start = end - len(window.features)
         met = {} if self.fixed is not None else self._discover(window, start, last=last)
         shares = window.activity(self.memory.embeddings())
-        known = shares[len(window.pseudo) :]
+        enrolled = shares[len(window.pseudo) :]
         for speaker, share in met.items():
             # What a slot tells by itself and what little is known of somebody tells are two opinions.
-            known[speaker] = (known[speaker] + share) / 2
+            enrolled[speaker] = (enrolled[speaker] + share) / 2
         held = (shares > self.options.threshold).cpu().numpy()
         if self.fixed is None:
             self._number(held[len(window.pseudo) :])
