@@ -6,7 +6,7 @@ import difflib
 import logging
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -143,3 +143,17 @@ def no_file(what: str, path: Path) -> AffectError:
     """Return the error of a file of a kind that is not there, with the nearest of its kind beside it."""
     beside = [str(other) for other in path.parent.glob(f"*{path.suffix}")] if path.suffix else []
     return AffectError(f"no {what} {str(path)!r}" + (f"; {nearest(str(path), beside)}" if beside else ""))
+
+
+def refuse_overwriting(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
+    """Raise AffectError for an output, by its option, that is an input, too, or what another option writes."""
+    read = [path for path in inputs if path.exists()]
+    written: list[Path] = []
+    for option, output in outputs.items():
+        if output is None:
+            continue
+        if output.exists() and any(output.samefile(path) for path in read):
+            raise AffectError(f"{option} {output} is read, too, and would be lost: name another file")
+        if output.absolute() in written:
+            raise AffectError(f"{option} {output} is what another option writes: name another file")
+        written.append(output.absolute())

@@ -144,9 +144,9 @@ def other_focal() -> Diarization:
 
 
 def other_schedule() -> Diarization:
-    """The report's further idea: `improved` with a rate that rises and falls, as half a cosine, from 1e-3."""
+    """The report's further idea: `improved` with a rate that rises and then falls as half a cosine, not constant."""
     base = improved()
-    return replace(base, optim=replace(base.optim, lr=1e-3, schedule="cosine", warmup=0.1))
+    return replace(base, optim=replace(base.optim, schedule="cosine", warmup=0.1))
 
 
 def ours() -> Diarization:

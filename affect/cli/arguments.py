@@ -198,7 +198,9 @@ def _first_message(box: str) -> str:
     ):
         # What follows is why each of the field's types refused it.
         field, kinds, given = several.groups()
-        return f"--{field} must be {kinds.replace('|', ' or ')}, not {given}"
+        # A choice of one word stands in braces.
+        kinds = re.sub(r"\{(\w+)\}", r"\1", kinds).replace("|", " or ")
+        return f"--{field} must be {kinds}, not {given}"
     return words
 
 

@@ -44,8 +44,10 @@ def guarded(work: Callable[[], object]) -> None:
     except IncompleteError as error:
         code = _failed(str(error), 1) if first() else 1
     except KeyboardInterrupt:
-        words = "interrupted; the run goes on from its last checkpoint when the command is given again"
-        code = _failed(words, _INTERRUPTED)
+        # Other commands do not import what trains, and have nothing to go on from.
+        runs = sys.modules.keys() & {"affect.training.run", "affect.experiments.parallel"}
+        goes_on = "; the run goes on from its last checkpoint when the command is given again"
+        code = _failed(f"interrupted{goes_on if runs else ''}", _INTERRUPTED)
     except StoppedError as stop:
         code = stop.code
         if first():

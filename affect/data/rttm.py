@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from affect.data import table_file
+from affect.data.files import readable
 from affect.data.table_file import read_text
 from affect.errors import AffectError, no_file
 
@@ -40,6 +41,8 @@ _OTHER_TYPES = {
 
 _DIGITS = 9
 """Decimals of a turn's end: onset + duration leaves dust beyond them, and a seam of two turns would become a gap."""
+_LATEST = 1e10
+"""Seconds, three centuries: beyond any clock's, and a duration to add to is left its milliseconds."""
 
 
 class Turn(NamedTuple):
@@ -70,14 +73,14 @@ class Rttm(dict[str, list[Turn]]):
 
 
 def read_rttm(path: Path | str) -> Rttm:
-    """Return the turns of an RTTM file, or of all .rttm files of a folder, of which an empty one is a silent recording.
+    """Return the turns of an RTTM file, or of all .rttm files below a folder; an empty one is a silent recording.
 
     SPEAKER lines alone are turns: type, recording, channel, onset, duration, two fields, speaker, and up to two more.
     Lines of other types, comments (;) and blank lines are passed over. Raises AffectError for a file that can't be
     read, and naming file and line for a line that is none of these or whose times are not.
     """
     rttm, lines = Rttm(), set[tuple[object, ...]]()
-    for file in _files(Path(path), "RTTM"):
+    for file in files_of(Path(path), "RTTM"):
         silent = Path(path).is_dir()
         for number, fields in _lines(file):
             if fields[0] in _OTHER_TYPES:
@@ -107,13 +110,13 @@ def read_rttm(path: Path | str) -> Rttm:
 
 
 def read_uem(path: Path | str) -> dict[str, list[Span]]:
-    """Return the spans of each recording that a UEM file, or all .uem files of a folder, say are scored.
+    """Return the spans of each recording that a UEM file, or all .uem files below a folder, say are scored.
 
     A line is recording, channel, start, end; channels are joined. Raises AffectError for a file that can't be read, and
     naming file and line for a line that is none or whose times are not.
     """
     spans: dict[str, list[Span]] = {}
-    for file in _files(Path(path), "UEM"):
+    for file in files_of(Path(path), "UEM"):
         for number, fields in _lines(file):
             if len(fields) != 4:
                 raise AffectError(f"{file} line {number}: a line of a UEM has 4 fields, not {len(fields)}")
@@ -125,16 +128,13 @@ def read_uem(path: Path | str) -> dict[str, list[Span]]:
 
 
 def write_rttm(stream: TextIO, recording: str, turns: Iterable[Turn]) -> None:
-    """Write a line a turn, to the millisecond and in the order given; what rounds to nothing is left out.
-
-    Blanks in names become _, since fields are parted by blanks.
-    """
+    """Write a line a turn, to the millisecond and in the order given; what rounds to nothing is left out."""
     for start, end, speaker in turns:
         # The ends are rounded, not the durations: turns that touch stay so.
         begin, length = round(1000 * start), round(1000 * end) - round(1000 * start)
         if length > 0:
-            where = f"{_word(recording)} 1 {begin / 1000:.3f} {length / 1000:.3f}"
-            stream.write(f"SPEAKER {where} <NA> <NA> {_word(speaker)} <NA> <NA>\n")
+            where = f"{word(recording)} 1 {begin / 1000:.3f} {length / 1000:.3f}"
+            stream.write(f"SPEAKER {where} <NA> <NA> {word(speaker)} <NA> <NA>\n")
 
 
 def exclusive(turns: Iterable[Turn]) -> list[Turn]:
@@ -172,12 +172,13 @@ def joined(turns: Iterable[Turn]) -> list[Turn]:
     return whole
 
 
-def _files(path: Path, kind: str) -> list[Path]:
+def files_of(path: Path, kind: str) -> list[Path]:
+    """Return a file itself, or those of a kind (RTTM, UEM) in a folder and below it; raises AffectError for none."""
     if not path.is_dir():
         if not path.exists():
             raise no_file(f"{kind} file", path)
         return [path]
-    files = sorted(path.glob(f"*.{kind.lower()}"))
+    files = readable(path, frozenset({f".{kind.lower()}"}))
     if not files:
         raise AffectError(f"{path} holds no .{kind.lower()} file")
     return files
@@ -196,10 +197,11 @@ def _seconds(text: str, file: Path, number: int) -> float:
         value = table_file.number(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value < math.inf:
-        raise AffectError(f"{file} line {number}: {text!r} is no time in seconds, from 0 up")
+    if not 0 <= value <= _LATEST:
+        raise AffectError(f"{file} line {number}: {text!r} is no time in seconds, from 0 to {_LATEST:g}")
     return value
 
 
-def _word(name: str) -> str:
+def word(name: str) -> str:
+    """Return a name as RTTM writes it: fields are parted by blanks, so that blanks become _."""
     return "_".join(name.split()) or "_"

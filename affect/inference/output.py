@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from affect.errors import AffectError, writing
+from affect.errors import AffectError, refuse_overwriting, writing
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _JSON = (".jsonl",)
@@ -21,8 +21,9 @@ PREDICTION = "prediction"
 Line = dict[str, Any]
 
 
-def check_lines(path: Path) -> None:
-    """Raise AffectError for the name of a file that lines can't be written to."""
+def check_lines(path: Path, files: Iterable[Path] = ()) -> None:
+    """Raise AffectError for the name of a file that lines can't be written to, and for one of the `files` read."""
+    refuse_overwriting({"--output": path}, files)
     if path.suffix.lower() not in (*_SEPARATORS, *_JSON):
         raise AffectError(f"--output {path}: its name has to end in {', '.join((*_SEPARATORS, *_JSON))}")
 
@@ -77,8 +78,9 @@ def _flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
             yield before + name, inner
 
 
-def check_vectors(path: Path) -> None:
-    """Raise AffectError for the name of a file that vectors can't be written to."""
+def check_vectors(path: Path, files: Iterable[Path] = ()) -> None:
+    """Raise AffectError for the name of a file that vectors can't be written to, and for one of the `files` read."""
+    refuse_overwriting({"--output": path}, files)
     if path.suffix.lower() not in _VECTORS:
         raise AffectError(f"--output {path}: its name has to end in {' or '.join(_VECTORS)}")
 

@@ -66,7 +66,7 @@ def test_help_of_an_experiment_shows_its_values(capsys):
         (["demo", "--optim.lr", "nan"], ["optim.lr must be finite, not nan"]),
         (["demo", "--train.batch", "0"], ["train.batch must be positive, not 0"]),
         (["demo", "--train.budget", "-3"], ["train.budget must be positive or 'auto', not -3"]),
-        (["demo", "--train.budget", "x"], ["--train.budget must be FLOAT or {auto}, not 'x'"]),
+        (["demo", "--train.budget", "x"], ["--train.budget must be FLOAT or auto, not 'x'"]),
         (["demo", "--train.mode", "1.5"], ["train.mode must be auto, hold, replay or a share between 0 and 1"]),
         (["demo", "--model.pooling", "max"], ["--model.pooling", "'mean', 'attention'"]),
         (["demo", "--model.dropout", "1"], ["model.dropout must lie in [0, 1), not 1"]),

@@ -66,7 +66,7 @@ def predict(
     from affect.usage import UserInputs
 
     if output is not None:
-        outputs.check_lines(output)
+        outputs.check_lines(output, files)
     inputs = UserInputs(
         files=tuple(files), window=window, hop=hop, rate=rate, raw=raw, text=_joined(text), audio=_joined(audio),
         video=_joined(video), features=features, trust_remote_code=trust_remote_code, columns=mapping(columns),
@@ -120,7 +120,7 @@ def embed(
     from affect.inference import output as outputs
     from affect.usage import UserInputs
 
-    outputs.check_vectors(output)
+    outputs.check_vectors(output, files)
     texts, sounds, videos = map(_joined, (text, audio, video))
     inputs = UserInputs(
         files=tuple(files), window=window, hop=hop, text=texts, audio=sounds, video=videos, features=features,

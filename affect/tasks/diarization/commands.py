@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from affect.errors import AffectError, writing
+from affect.errors import AffectError, refuse_overwriting, writing
 
 
 def score(
@@ -29,7 +29,7 @@ def score(
     joined. Rates are percent in the table and fractions in JSON.
 
     Args:
-        reference: An RTTM file, or a folder of .rttm files, of which one without turns is a silent recording.
+        reference: An RTTM file, or a folder with .rttm files in it or below; one without turns is a silent recording.
         hypothesis: The same of what is scored; channels and the names of speakers do not matter.
         uem: A UEM file or a folder of .uem files: what is scored. Without one all time is.
         collar: Seconds on each side of every boundary of the reference that are not scored (pyannote's is twice that).
@@ -39,8 +39,11 @@ def score(
     """
     if not 0 <= collar < math.inf:
         raise AffectError(f"--collar must be 0 or more seconds, not {collar:g}")
+    from affect.data.rttm import files_of
     from affect.tasks.diarization import scoring
 
+    spans = [] if uem is None else files_of(uem, "UEM")
+    refuse_overwriting({"--output": output}, [*files_of(reference, "RTTM"), *files_of(hypothesis, "RTTM"), *spans])
     scores = scoring.score_files(reference, hypothesis, uem, collar=collar, skip_overlap=skip_overlap)
     page = scores.json() if format == "json" else scores.markdown()
     if output is None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -13,11 +14,12 @@ from typing import BinaryIO, TextIO
 import numpy as np
 
 from affect.data.activity import RATE
+from affect.data.audio import Samples
 from affect.data.endings import FILM, SOUND
-from affect.data.files import readable
-from affect.data.rttm import Span, Turn, exclusive, joined, read_uem, write_rttm
+from affect.data.files import readable, unreadable_name
+from affect.data.rttm import Span, Turn, exclusive, joined, read_uem, word, write_rttm
 from affect.data.stream import Pipe, pipe_blocks, raw
-from affect.errors import AffectError, writing
+from affect.errors import AffectError, refuse_overwriting, writing
 from affect.inference import opening
 from affect.tables import counted
 from affect.tasks.diarization import predict
@@ -105,6 +107,10 @@ def diarize(run: Path, sources: Sequence[Path], wanted: Wanted) -> int:
     spans = None if wanted.uem is None else read_uem(wanted.uem)
     pipe = None if wanted.rate is None else raw(wanted.rate, wanted.raw)
     recordings = _recordings(sources)
+    read = [*recordings, *([] if wanted.uem is None else [wanted.uem])]
+    refuse_overwriting({"--output": wanted.output, "--embeddings": wanted.embeddings}, read)
+    if spans is not None and not any(word(path.stem) in spans for path in recordings):
+        raise AffectError(f"{wanted.uem} names none of the recordings, {recordings[0].stem} for one")
     loaded = predict.load(opening.one_of(run), offline=wanted.offline, start=wanted.start)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(_writing(wanted.output))
@@ -125,7 +131,7 @@ def diarize(run: Path, sources: Sequence[Path], wanted: Wanted) -> int:
             if result is not None:
                 write_rttm(stream, path.stem, result.turns)
                 stream.flush()
-                voices.add(path.stem, result)
+                voices.add(word(path.stem), result)
         if vectors is not None:
             voices.write(vectors, loaded.model.config.width)
     return bad
@@ -133,11 +139,14 @@ def diarize(run: Path, sources: Sequence[Path], wanted: Wanted) -> int:
 
 def _one(loaded: Loaded, path: Path, wanted: Wanted, spans: Mapping[str, Sequence[Span]] | None) -> Diarized | None:
     """Return what is found in a file, told in a line and drawn where that is wanted; None where no UEM names it."""
-    if spans is not None and path.stem not in spans:
-        _say(f"{path}: passed over, {wanted.uem} does not name {path.stem}")
+    if unreadable_name(path.stem):
+        raise AffectError(f"{path}: name that is no UTF-8, as RTTM is")
+    name = word(path.stem)
+    if spans is not None and name not in spans:
+        _say(f"{path}: passed over, {wanted.uem} does not name {name}")
         return None
     result = predict.diarized(loaded, path, wanted.most)
-    turns = result.turns if spans is None else inside(result.turns, spans[path.stem])
+    turns = result.turns if spans is None else inside(result.turns, spans[name])
     result = replace(result, turns=exclusive(turns) if wanted.alone else turns)
     if wanted.plots is not None:
         from affect import figures
@@ -166,7 +175,7 @@ def _delayed(delays: Sequence[float]) -> str:
 
 def _live(loaded: Loaded, pipe: Pipe | None, stream: TextIO, most: int | None) -> int:
     """Write each turn of standard input when it is decided, and return how many could not be read: 0 or 1."""
-    blocks = pipe_blocks(sys.stdin.buffer, pipe, RATE, "standard input")
+    blocks = until_interrupted(pipe_blocks(sys.stdin.buffer, pipe, RATE, "standard input"))
     diarizer = OnlineDiarizer(loaded.model, loaded.options, most)
     speakers: set[str] = set()
     try:
@@ -187,6 +196,36 @@ def _live(loaded: Loaded, pipe: Pipe | None, stream: TextIO, most: int | None) -
     return 0
 
 
+def until_interrupted(blocks: Iterable[Samples]) -> Iterator[Samples]:
+    """Yield blocks until there are no more, or ^C, by which who speaks into a microphone ends; a second ^C is one.
+
+    It waits for what is being made of a block, so that the turns up to there can be told.
+    """
+    waiting = asked = False
+
+    def ask(number: int, frame: object) -> None:
+        nonlocal asked
+        again, asked = asked, True
+        if waiting or again:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        each = iter(blocks)
+        while not asked:
+            waiting = True
+            block = next(each, None)
+            waiting = False
+            if block is None:
+                return
+            yield block
+    except KeyboardInterrupt:
+        if not waiting:
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def inside(turns: Sequence[Turn], spans: Sequence[Span]) -> list[Turn]:
     """Return what of turns lies in spans."""
     cut = [Turn(max(turn.start, a), min(turn.end, b), turn.speaker) for turn in turns for a, b in spans]
@@ -203,7 +242,7 @@ def _recordings(sources: Sequence[Path]) -> list[Path]:
             if not files:
                 raise AffectError(f"{source} holds no recording ({', '.join(sorted(SOUND | FILM))})")
         for path in files:
-            other = by_name.setdefault(path.stem, path)
+            other = by_name.setdefault(word(path.stem), path)
             if other != path:
                 raise AffectError(f"{other} and {path} would be one recording in RTTM: give them apart, or rename one")
     return list(by_name.values())

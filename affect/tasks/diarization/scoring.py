@@ -169,6 +169,8 @@ def score_files(
     scores = score_recordings(references, hypotheses, uems, collar=collar, skip_overlap=skip_overlap)
     if not scores.recordings:
         raise AffectError(f"nothing to score: {reference if uem is None else uem} names no recording")
+    if references and not references.keys() & scores.recordings:
+        raise AffectError(f"nothing to score: {uem} names no recording of {reference}")
     reading = [
         warning
         for side, rttm in (("reference", references), ("hypothesis", hypotheses))

@@ -67,6 +67,13 @@ def test_collar_and_overlap(affect, tmp_path):
         (["ref.rttm", "hyp.rttm", "--uem", "bad.uem"], ["bad.uem line 1: 'x' is no time in seconds"]),
         (["ref.rttm", "hyp.rttm", "--collar", "-1"], ["--collar must be 0 or more seconds, not -1"]),
         (["ref.rttm", "hyp.rttm", "--output", "empty"], ["empty can't be written"]),
+        (["ref.rttm", "hyp.rttm", "--output", "ref.rttm"], ["--output ref.rttm is read, too"]),
+        (["ref.rttm", "deep", "--output", "deep/er/hyp.RTTM"], ["hyp.RTTM is read, too"]),
+        (
+            ["ref.rttm", "hyp.rttm", "--uem", "other.uem"],
+            ["other.uem names no recording of ref.rttm"],
+        ),
+        (["late.rttm", "hyp.rttm"], ["late.rttm line 1: '1e308' is no time in seconds, from 0 to 1e+10"]),
         (["ref.rttm", "hyp.rttm", "--format", "csv"], ["--format", "csv"]),
         (["ref.rttm"], ["affect score", "HYP"]),
     ],
@@ -77,9 +84,20 @@ def test_a_mistake_is_one_line(affect, tmp_path, monkeypatch, arguments, words):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.rttm").write_text("\nSPEAKER f 1\n")
     (tmp_path / "bad.uem").write_text("f 1 x 2\n")
+    (tmp_path / "other.uem").write_text("elsewhere 1 0 2\n")
+    (tmp_path / "late.rttm").write_text("SPEAKER f 1 1e308 1e308 <NA> <NA> a\n")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "hyp.RTTM").write_text("SPEAKER f 1 0 1 <NA> <NA> a\n")
     code, out, err = affect("score", *arguments)
     assert_one_line(code, err, *words)
     assert out == ""
+
+
+def test_folders_are_read_below(affect, tmp_path):
+    reference, hypothesis, _ = files(tmp_path, case(42))
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    hypothesis.rename(tmp_path / "deep" / "er" / "hyp.RTTM")
+    assert affect("score", reference, tmp_path / "deep") == (0, PAGE, "")
 
 
 def test_help_says_what_a_collar_is(affect):

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import soundfile
 
 from affect.data.rttm import read_rttm
 from affect.tasks.diarization import predict
+from affect.tasks.diarization.files import until_interrupted
 from affect.tasks.diarization.timelines import timeline
 from tests.launching import assert_one_line
 from tests.tasks.diarization import saved
@@ -113,6 +115,97 @@ def test_a_cut_pipe_is_one_line(affect, run, talk, monkeypatch):
     assert "of real time" in err, "of what was heard"
 
 
+def test_a_microphone_ends_with_an_interrupt(affect, run, monkeypatch):
+    """^C at what would be the end of a file tells as much as the end does, while it waits and while it computes."""
+    data = saved.noise(6.3)[: 24 * 4096].clip(-1, 1).astype("<f4").tobytes()
+
+    def told(end, live):
+        source = io.BytesIO(data)
+        stdin = SimpleNamespace(buffer=SimpleNamespace(read=lambda size: source.read(min(size, 4000)) or end()))
+        monkeypatch.setattr("sys.stdin", stdin)
+        monkeypatch.setattr(predict, "live", live)
+        code, out, err = affect("diarize", run, "-", "--rate", 16_000, "--raw", "f32")
+        return code, out, re.findall(r"standard input: [\d.]+ s, \d+ turns", err), "interrupted" in err
+
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+        return b""
+
+    def computing(stream, blocks):
+        """The interrupt comes with the last block, which is still taken in."""
+
+        def each():
+            for number, block in enumerate(blocks, 1):
+                if number == -(-len(data) // 4000):
+                    interrupt()
+                yield block
+
+        return live(stream, each())
+
+    live = predict.live
+    whole = told(bytes, live)
+    assert whole[0] == 0 and whole[1]
+    assert told(interrupt, live) == whole
+    assert told(bytes, computing) == whole
+
+
+def test_a_second_interrupt_is_one():
+    def blocks():
+        os.kill(os.getpid(), signal.SIGINT)
+        yield np.zeros(1, np.float32)
+
+    taken = iter(until_interrupted(iter([np.zeros(1, np.float32)] * 3)))
+    next(taken)
+    os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert [*taken] == []
+    assert [*until_interrupted(blocks())] == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-o", "{talk}"], "--output {talk} is read, too"),
+        (["--embeddings", "{talk}"], "--embeddings {talk} is read, too"),
+        (["--uem", "all.uem", "-o", "./all.uem"], "--output all.uem is read, too"),
+        (["-o", "new", "--embeddings", "new"], "--embeddings new is what another option writes"),
+    ],
+)
+def test_what_is_read_is_not_written(affect, run, talk, tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    copy = tmp_path / "talk.wav"
+    copy.write_bytes(talk.read_bytes())
+    (tmp_path / "all.uem").write_text("talk 1 0 9\n")
+    code, _, err = affect("diarize", run, tmp_path, *(word.format(talk=copy) for word in options))
+    assert_one_line(code, err, words.format(talk=copy))
+    assert copy.read_bytes() == talk.read_bytes()
+    assert (tmp_path / "all.uem").read_text() == "talk 1 0 9\n"
+    assert not (tmp_path / "new").exists()
+
+
+def test_names_are_as_rttm_writes_them(affect, run, talk, tmp_path):
+    """Blanks in a recording's name become _, in all that names it; bytes that are no UTF-8 are one line."""
+    (tmp_path / "a b.wav").write_bytes(talk.read_bytes())
+    (tmp_path / "all.uem").write_text("a_b 1 1 4\n")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.wav")
+    Path(odd).write_bytes(talk.read_bytes())
+    options = ["-o", tmp_path / "out.rttm", "--embeddings", tmp_path / "who.npz"]
+    code, _, err = affect("diarize", run, tmp_path / "a b.wav", odd, *options)
+    assert code == 1
+    assert [line for line in err.splitlines() if "name that is no UTF-8" in line] == [err.splitlines()[-1]]
+    assert {line.split()[1] for line in (tmp_path / "out.rttm").read_text().splitlines()} == {"a_b"}
+    assert set(np.load(tmp_path / "who.npz")["recordings"]) == {"a_b"}
+    code, out, _ = affect("diarize", run, tmp_path / "a b.wav", "--uem", tmp_path / "all.uem")
+    assert code == 0 and out and all(1 <= float(line.split()[3]) < 4 for line in out.splitlines())
+    code, _, err = affect("diarize", run, talk, "--uem", tmp_path / "all.uem")
+    assert_one_line(code, err, "all.uem names none of the recordings, talk for one")
+    (tmp_path / "a_b.wav").write_bytes(talk.read_bytes())
+    code, _, err = affect("diarize", run, tmp_path / "a b.wav", tmp_path / "a_b.wav")
+    assert_one_line(code, err, "would be one recording in RTTM")
+
+
 def test_less_can_be_heard_before_anything_is_told(affect, run, monkeypatch):
     frames: list[int] = []
     monkeypatch.setattr(predict, "live", lambda stream, blocks: frames.append(stream.start) or iter(()))
@@ -187,6 +280,7 @@ def test_a_timeline_has_a_line_a_speaker_and_a_stretch_two_minutes():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["{run}", "{talk}", "--num-speakers", "x"], ["--num-speakers must be None or INT, not 'x'"]),
         (["{run}", "{talk}", "--num-speakers", "0"], ["--num-speakers must be at least 1, not 0"]),
         (["{run}", "{talk}", "--rate", "8000"], ["--rate is for standard input"]),
         (["{run}", "{talk}", "--raw", "f32"], ["--raw is for standard input"]),
