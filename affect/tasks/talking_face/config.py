@@ -99,7 +99,10 @@ class Augment:
     mixup: float = 0.0
     """Alpha of the Beta distribution by which two clips, and the scores that both have, are mixed."""
     gain: float = 0.0
-    """Largest change of the sound's level, in dB; this and what follows is of clips (`model.media`)."""
+    """Largest change of the sound's level, in dB; this and what follows is of clips (`model.media`).
+
+    An encoder whose sound is brought to one level, as the preprocessing of most says, hears nothing of it.
+    """
     noise: tuple[float, float] | None = None
     """Lowest and highest ratio of sound to added noise, in dB."""
     speed: float = 0.0

@@ -6,10 +6,10 @@ Imports no tensor library. Legend: R rows, K scores.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,15 +82,15 @@ class TalkingFaceReport(Task):
         part = next(iter(study.tests or study.evaluations), None)
         if not study.finished or part is None:
             return sections
-        columns = self._columns(study, part)
+        columns, seeds = self._columns(study, part), self._seeds(study, part)
         caption = "Mean label by predicted score, an eighth of the predictions a point, and the curve of PLCC"
         drawn = Plot(name="calibration", caption=caption, draw=partial(_calibration, columns))
         return [
             *sections,
-            Section(title="The scores", markdown=_scales(study, part, columns), plots=[drawn]),
+            Section(title="The scores", markdown=_scales(study, part, seeds), plots=[drawn]),
             *_intervals(study, part, columns),
-            *_alike(columns),
-            *_generators(study, part, columns),
+            *_alike(columns, seeds),
+            *_generators(study, part, columns, seeds),
             *late_sound.section(study, part),
             *continual.section(study),
             *claims.section(study),
@@ -99,20 +99,20 @@ class TalkingFaceReport(Task):
     def flags(self, study: Study) -> Iterator[Flag]:
         """Yield scores predicted as one, models that tell generators alone, and losses that stand still."""
         for part in (study.tests or study.evaluations) if study.finished else ():
-            columns = self._columns(study, part)
-            pairs = pairs_of(columns)
+            seeds = self._seeds(study, part)
+            pairs = pairs_of(seeds)
             gap = float(np.mean([p - t for _, p, t in pairs])) if pairs else 0.0
             if gap > ALIKE:
                 words = f"scores correlate by {signed(gap)} more in the predictions than in the labels"
                 yield Flag("scores predicted as one", part, words, "loss.consistency 0, a wider fusion", gap)
-            kinds = kinds_of(study, part)
-            for score, (p, t) in columns.items():
-                pooled, within = srcc(p, t), within_srcc(p, t, kinds)
+            for score in seeds[0].columns if seeds else ():
+                pooled = _mean(srcc(*each.columns[score]) for each in seeds)
+                within = _mean(within_srcc(*each.columns[score], each.kinds) for each in seeds)
                 if pooled >= KNOWS and within < RANKS:
                     words = f"{score}: SRCC {number(pooled)}, within a generator {number(within)}"
                     advice = "it tells generators, not clips: --data.split generator shows what that is worth"
                     yield Flag("tells generators alone", part, words, advice, pooled - within)
-            deviations = {name: float(np.nanstd(t)) for name, (_, t) in columns.items()}
+            deviations = {name: float(np.nanstd(t)) for name, (_, t) in self._columns(study, part).items()}
             yield from late_sound.flags(study, part, deviations, self.recipe.data.synced)
         yield from continual.flags(study)
         scores = tuple(f"_{score}" for score in self.recipe.data.scores)
@@ -123,7 +123,10 @@ class TalkingFaceReport(Task):
                 yield Flag("a score stands still", run.name, words, advice, others - own)
 
     def _columns(self, study: Study, part: str) -> Columns:
-        return columns_of(study, part, self.recipe.data.scores)
+        return columns_of(study.system(part).rows(), self.recipe.data.scores)
+
+    def _seeds(self, study: Study, part: str) -> list[Seed]:
+        return seeds_of(study, part, self.recipe.data.scores)
 
     def advice(self) -> dict[str, str]:
         """Return what to try about flags, by what the recipe has not tried yet."""
@@ -143,9 +146,24 @@ class TalkingFaceReport(Task):
         return {kind: text.format(**words) for kind, text in _ADVICE.items()}
 
 
-def columns_of(study: Study, part: str, scores: Sequence[str]) -> Columns:
-    """Return predictions and labels of a part's rows, by score; without scores that nothing or no number predicts."""
-    rows = study.system(part).rows()
+class Seed(NamedTuple):
+    """What one seed predicts of a part: columns by score, and the generator of each row, "" where it is unknown."""
+
+    columns: Columns
+    kinds: NDArray[np.str_]
+
+
+def seeds_of(study: Study, part: str, scores: Sequence[str]) -> list[Seed]:
+    """Return what each seed predicts: of several a clip would count once a seed, and an order be of all of them."""
+    each = study.system(part).by_seed.values()
+    seeds = [Seed(columns_of(rows, scores), np.array([str(row.get(GENERATOR) or "") for row in rows])) for rows in each]
+    # Scores that all have: another seed may have predicted no number.
+    names = [name for name in scores if all(name in seed.columns for seed in seeds)]
+    return [seed._replace(columns={name: seed.columns[name] for name in names}) for seed in seeds]
+
+
+def columns_of(rows: Sequence[Row], scores: Sequence[str]) -> Columns:
+    """Return predictions and labels of rows, by score; without scores that nothing or no number predicts."""
 
     def make(name: str, side: str) -> Floats:
         values = (row[side].get(name) for row in rows)
@@ -155,20 +173,29 @@ def columns_of(study: Study, part: str, scores: Sequence[str]) -> Columns:
     return {name: (p, t) for name, (p, t) in columns.items() if np.isfinite(p).all() and np.isfinite(t).any()}
 
 
-def kinds_of(study: Study, part: str) -> list[str]:
-    """Return the generator of each of a part's rows, "" where it is unknown."""
-    return [str(row.get(GENERATOR) or "") for row in study.system(part).rows()]
+def pairs_of(seeds: Sequence[Seed]) -> list[tuple[str, float, float]]:
+    """Return for each pair of scores the correlation of predictions and of labels, over rows that have both labels.
 
-
-def pairs_of(columns: Columns) -> list[tuple[str, float, float]]:
-    """Return for each pair of scores the correlation of predictions and of labels, over rows that have both labels."""
+    Of several seeds it is their mean.
+    """
     pairs = []
-    for one, other in combinations(columns, 2):
-        (p, t), (q, u) = columns[one], columns[other]
-        both = np.isfinite(t) & np.isfinite(u)
-        if both.sum() > 1 and not np.isnan(truth := pearson(t[both], u[both])):
-            pairs.append((f"{one}, {other}", pearson(p[both], q[both]), truth))
+    for one, other in combinations(seeds[0].columns if seeds else (), 2):
+        each = []
+        for columns, _ in seeds:
+            (p, t), (q, u) = columns[one], columns[other]
+            both = np.isfinite(t) & np.isfinite(u)
+            if both.sum() > 1 and not np.isnan(truth := pearson(t[both], u[both])):
+                each.append((pearson(p[both], q[both]), truth))
+        if each:
+            own, truth = np.mean(each, axis=0)
+            pairs.append((f"{one}, {other}", float(own), float(truth)))
     return pairs
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Return the mean of what is defined, NaN where nothing is."""
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else np.nan
 
 
 def still(steps: Sequence[dict[str, Any]], scores: tuple[str, ...]) -> Iterator[tuple[str, float, float]]:
@@ -193,17 +220,18 @@ def still(steps: Sequence[dict[str, Any]], scores: tuple[str, ...]) -> Iterator[
             yield name, own, float(np.mean(others))
 
 
-def _scales(study: Study, part: str, columns: Columns) -> str:
+def _scales(study: Study, part: str, seeds: Sequence[Seed]) -> str:
     scales, guessed = (inside(study.environment, name) for name in ("scales", "scale_inferred"))
     rows = []
-    for name, (p, t) in columns.items():
+    for name in seeds[0].columns if seeds else ():
         low, high = scales.get(name) or (np.nan, np.nan)
-        valid = np.isfinite(t)
-        error = p[valid] - t[valid]
         scale = f"{low:g} to {high:g}{', inferred' * bool(guessed.get(name))}"
+        each = [seed.columns[name] for seed in seeds]
+        errors = [(p - t)[np.isfinite(t)] for p, t in each]
         rows.append([
-            name, scale, f"{valid.sum():,}", number(float(t[valid].mean())), number(float(p.mean())),
-            number(float(np.abs(error).mean())), signed(float(error.mean())),
+            name, scale, f"{max(map(len, errors)):,}", number(_mean(float(np.nanmean(t)) for _, t in each)),
+            number(_mean(p.mean() for p, _ in each)), number(_mean(np.abs(error).mean() for error in errors)),
+            signed(_mean(error.mean() for error in errors)),
         ])  # fmt: skip
     head = ["score", "scale", f"labels ({part})", "mean label", "mean prediction", "mean error", "bias"]
     if members := _members(study, part):
@@ -282,8 +310,8 @@ def _span(sizes: Sequence[int]) -> str:
     return " to ".join(f"{size:,}" for size in dict.fromkeys([*sizes[:1], *sizes[-1:]]))
 
 
-def _alike(columns: Columns) -> list[Section]:
-    pairs = pairs_of(columns)
+def _alike(columns: Columns, seeds: Sequence[Seed]) -> list[Section]:
+    pairs = pairs_of(seeds)
     if not pairs:
         return []
     rows = [[names, number(truth), number(own), signed(own - truth)] for names, own, truth in pairs]
@@ -292,30 +320,37 @@ def _alike(columns: Columns) -> list[Section]:
         "the model says one thing under several names."
     )
     table = grid(["scores", "labels", "predictions", "difference"], rows)
-    drawn = Plot(name="alike", caption="Correlation between scores", draw=partial(_matrices, columns))
+    drawn = Plot(name="alike", caption="Correlation between scores", draw=partial(_matrices, [*columns], pairs))
     return [Section(title="How alike the scores are", markdown=f"{words}\n\n{table}", plots=[drawn])]
 
 
-def _generators(study: Study, part: str, columns: Columns) -> list[Section]:
-    kinds = np.array(kinds_of(study, part))
+def _generators(study: Study, part: str, columns: Columns, seeds: Sequence[Seed]) -> list[Section]:
+    kinds = max((seed.kinds for seed in seeds), key=len, default=np.array([]))
     names = [name for name in np.unique(kinds) if name and (kinds == name).sum() >= _FEWEST]
     if len(names) < 2:
         return []
+    scores = [*seeds[0].columns]
+
+    def line(score: Callable[[Floats, Floats, NDArray[np.str_]], float]) -> list[str]:
+        return [number(_mean(score(*seed.columns[name], seed.kinds) for seed in seeds)) for name in scores]
+
     rows = [
-        ["all", f"{len(kinds):,}", *(number(srcc(p, t)) for p, t in columns.values())],
-        ["within a generator", "", *(number(within_srcc(p, t, kinds)) for p, t in columns.values())],
+        ["all", f"{len(kinds):,}", *line(lambda p, t, _: srcc(p, t))],
+        ["within a generator", "", *line(within_srcc)],
+        *([name, f"{(kinds == name).sum():,}", *line(partial(_own_srcc, name))] for name in names),
     ]
-    for name in names:
-        own = kinds == name
-        rows.append([name, f"{own.sum():,}", *(number(srcc(p[own], t[own])) for p, t in columns.values())])
     words = (
         "SRCC over all clips, within generators (their mean, by labels), and of each. Who knows a clip's generator "
         "alone has 0 within each."
     )
     drawn = Plot(name="residuals", caption="Prediction less label, by generator",
-                 draw=partial(_residuals, columns, kinds, names))  # fmt: skip
-    table = grid(["generator", "rows", *columns], rows)
+                 draw=partial(_residuals, columns, np.concatenate([seed.kinds for seed in seeds]), names))  # fmt: skip
+    table = grid(["generator", "rows", *scores], rows)
     return [Section(title="Within generators", markdown=f"{words}\n\n{table}", plots=[drawn])]
+
+
+def _own_srcc(name: str, p: Floats, t: Floats, kinds: NDArray[np.str_]) -> float:
+    return srcc(p[kinds == name], t[kinds == name])
 
 
 def _calibration(columns: Columns) -> Figure | None:
@@ -352,14 +387,14 @@ def _residuals(columns: Columns, kinds: NDArray[np.str_], names: Sequence[str]) 
     return figure
 
 
-def _matrices(columns: Columns) -> Figure | None:
+def _matrices(names: Sequence[str], pairs: Sequence[tuple[str, float, float]]) -> Figure | None:
     from affect.figures import heat, lay_out
 
-    places = {name: k for k, name in enumerate(columns)}
+    places = {name: k for k, name in enumerate(names)}
     figure, panels = lay_out(2, 0.9 * len(places) + 1.6, 0.5 * len(places) + 1.2)
     labels, predictions = (np.eye(len(places)) for _ in range(2))
-    for names, own, truth in pairs_of(columns):
-        i, j = (places[name] for name in names.split(", "))
+    for pair, own, truth in pairs:
+        i, j = (places[name] for name in pair.split(", "))
         labels[i, j] = labels[j, i] = truth
         predictions[i, j] = predictions[j, i] = own
     for axes, title, matrix in zip(panels, ("labels", "predictions"), (labels, predictions), strict=True):

@@ -20,7 +20,7 @@ from affect.tasks.talking_face import intervals, late_sound
 from affect.tasks.talking_face.claims import section
 from affect.tasks.talking_face.config import Augment, Data, Model, Signature, TalkingFace
 from affect.tasks.talking_face.late_sound import swept
-from affect.tasks.talking_face.report import columns_of, pairs_of, still
+from affect.tasks.talking_face.report import pairs_of, seeds_of, still
 from affect.tasks.talking_face.task import TalkingFaceTask
 
 SCORES = ("lip_sync_score", "expression_score", "overall_score")
@@ -148,6 +148,28 @@ def test_sections_tell_scales_likeness_generators_and_plot_them(tmp_path):
     assert [late.changes["lip_sync_score"][by] for by in (2, 4, 8)] == pytest.approx([-0.2, -0.4, -0.8])
 
 
+def test_of_two_seeds_clips_are_counted_once_and_scores_are_means(tmp_path):
+    first = written(tmp_path)
+    other = shutil.copytree(tmp_path / "seed0", tmp_path / "seed1") / "fold1"
+    rows = [json.loads(line) for line in (other / "predictions-test.jsonl").read_text().splitlines()]
+    for row in rows:
+        # The same order on another scale: of both seeds' rows together it would be another order.
+        row["prediction"] = {name: 40 + 2 * value for name, value in row["prediction"].items()}
+    (other / "predictions-test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    both = Study(runs=report.read(tmp_path), name="made up")
+    (one, two) = ({s.title: s.markdown for s in study.task.sections(study)} for study in (first, both))
+    assert two["How alike the scores are"] == one["How alike the scores are"]
+    assert two["Within generators"] == one["Within generators"] and "| 160 " in " ".join(
+        one["Within generators"].split()
+    )
+
+    def counts(words: str) -> list[str]:
+        return [line.split("|")[3] for line in words.splitlines()[2:]]
+
+    assert counts(two["The scores"]) == counts(one["The scores"])
+    assert {flag.kind for flag in both.task.flags(both)} == {flag.kind for flag in first.task.flags(first)}
+
+
 @pytest.mark.parametrize(
     ("kind", "rate", "said", "axis"),
     [
@@ -225,10 +247,11 @@ def test_intervals_are_those_of_the_saved_model(tmp_path):
 
 
 def test_the_correlation_between_scores_is_over_rows_with_both_labels(tmp_path):
-    columns = columns_of(written(tmp_path), "test", SCORES)
+    seeds = seeds_of(written(tmp_path), "test", SCORES)
+    ((columns, _),) = seeds
     (p, t), (q, u) = columns["lip_sync_score"], columns["overall_score"]
     both = ~np.isnan(t) & ~np.isnan(u)
-    (_, own, truth) = next(pair for pair in pairs_of(columns) if pair[0] == "lip_sync_score, overall_score")
+    (_, own, truth) = next(pair for pair in pairs_of(seeds) if pair[0] == "lip_sync_score, overall_score")
     assert own == pytest.approx(np.corrcoef(p[both], q[both])[0, 1])
     assert truth == pytest.approx(np.corrcoef(t[both], u[both])[0, 1])
 
