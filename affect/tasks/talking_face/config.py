@@ -185,7 +185,7 @@ class Model:
     temperature: float = 0.1
     """Of the contrastive loss."""
     output: Literal["sigmoid", "affine"] = "sigmoid"
-    """sigmoid keeps scores inside their scale, affine leaves them free around its middle."""
+    """sigmoid keeps scores inside their scale; affine learns them freely, and cuts them off at its ends."""
     linear: bool = False
     """Add to each score what is linear in the mean standardised frames of all features, from 0; with output=affine."""
     heteroscedastic: bool = False

@@ -137,7 +137,7 @@ class TalkingFaceModel(nn.Module):
             cast(Tensor, encoder.deviation).copy_(deviation)
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
-        """Return each score [B] on its own scale, and what the configuration adds.
+        """Return each score [B], out of training within its own scale, and what the configuration adds.
 
         Of each feature it takes frames [B, T, W] by its name and how many there are [B] by its name and `_frames`; 0
         where a clip lacks it. Given the same of the clips made worse, it also says by how much they are better [B].
@@ -147,6 +147,9 @@ class TalkingFaceModel(nn.Module):
         worse = {name.removeprefix(WORSE): value for name, value in inputs.items() if name.startswith(WORSE)}
         if worse:
             outputs[MARGIN] = self._mean_share(outputs) - self._mean_share(self._scored(worse))
+        if self.config.output == "affine" and not self.training:
+            # In training it would take the gradient of what lies outside.
+            outputs |= {name: outputs[name].clamp(low, high) for name, low, high in self.data.scores}
         return outputs
 
     def _mean_share(self, outputs: dict[str, Tensor]) -> Tensor:

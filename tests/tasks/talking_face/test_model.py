@@ -75,6 +75,13 @@ def test_outputs_lie_on_the_scales_of_the_scores():
         torch.nn.init.zeros_(head.network[-1].weight)
         torch.nn.init.zeros_(head.network[-1].bias)
     assert heard(affine.eval())["overall_score"].tolist() == pytest.approx([50.0] * len(COUNTS))
+    for bias, end in ((9.0, 2), (-9.0, 1)):
+        for head in affine.heads:
+            torch.nn.init.constant_(head.network[-1].bias, bias)
+        outputs = heard(affine.eval())
+        assert all((outputs[score[0]] == score[end]).all() for score in SCORES)
+        outside = heard(affine.train())
+        assert all((outside[score[0]] != score[end]).all() for score in SCORES), "gradients reach what lies outside"
 
 
 def test_a_missing_feature_is_its_token_and_nothing_else():
@@ -92,7 +99,7 @@ def test_a_line_adds_what_is_linear_in_mean_standardised_frames():
     model.standardise(statistics)
     plain.load_state_dict({name: value for name, value in model.state_dict().items() if not name.startswith("lines.")})
     torch.testing.assert_close(heard(model), heard(plain), msg="a new line is 0")
-    place, weights = 1, torch.linspace(-1, 1, sum(width for _, width in FEATURES))
+    place, weights = 1, torch.linspace(-0.05, 0.05, sum(width for _, width in FEATURES))
     with torch.no_grad():
         model.lines[1].weight.copy_(weights)
         model.encoders[1].token.fill_(3.0)
