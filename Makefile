@@ -10,7 +10,7 @@ help:
 	@echo "make test    environment, then the whole test suite (about 15 minutes on two cores)"
 	@echo "make soak    the long tests: 100 random kills, demos, exports, an hour of damaged files; chance on every engine alone takes hours"
 	@echo "make check   ruff, mypy, import layers"
-	@echo "make bench   speed against transformers.Trainer and bare loops, Mamba, the cache, MER2023 (about 45 minutes)"
+	@echo "make bench   speed against transformers.Trainer and bare loops, Mamba, the cache, MER2023, talking faces, diarization (about 45 minutes)"
 
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
