@@ -348,7 +348,7 @@ def thqa() -> TalkingFace:
 
 
 def thqa_generators() -> TalkingFace:
-    """The same model with each of its eight generators left out in turn: what is told of a generator that nobody rated."""
+    """The same model with each of its eight generators left out in turn: what is told of one that nobody rated."""
     base = thqa()
     return replace(base, data=replace(base.data, split="generator"))
 

@@ -31,6 +31,17 @@ _ROOM = 2**30
 _SECONDS = 60
 _SLOWEST = 5 * 2**20
 """Bytes a second that any machine reads, after these seconds."""
+_TENSORS = "what torch.save writes: save arrays of numbers (tensor.numpy()) by pickle.dump"
+_OTHERS = {
+    b"PK\x03\x04": f"a zip, as numpy's .npz or {_TENSORS}",
+    # The number that the older form of torch.save begins with.
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19": _TENSORS,
+    b"\x93NUMPY": "one array (.npy): save splits of samples",
+    b"\x1f\x8b": "compressed (gzip): unpack it first", b"BZh": "compressed (bzip2): unpack it first",
+    b"\xfd7zXZ": "compressed (xz): unpack it first",
+}  # fmt: skip
+"""What other files begin with, and what they are."""
+_HEAD = max(map(len, _OTHERS))
 
 
 def describe(path: Path) -> str:
@@ -84,12 +95,24 @@ def read(
     where = path.name
     try:
         with reading(path), open_file(path) as file:
+            _refuse_others(file.read(_HEAD), where)
+            file.seek(0)
             data: Any = Unpickler(file, ARRAYS, refusal(where, "arrays of numbers")).load()
         return samples_of(data, where, labels, unlabelled=unlabelled, nameless=nameless)
     except MemoryError as error:
         raise AffectError(f"{where} needs more memory to be read than four times its size") from error
     except UNREADABLE as error:
-        raise AffectError(f"{where} is no readable pickle ({first_line(error)}): is it cut off?") from error
+        words = first_line(error)
+        # Of other faults that is no question.
+        cut = ": is it cut off?" if isinstance(error, EOFError) or "truncated" in words else ""
+        raise AffectError(f"{where} is no readable pickle ({words}){cut}") from error
+
+
+def _refuse_others(head: bytes, where: str) -> None:
+    """Raise AffectError for what another program writes, by its first bytes."""
+    for mark, what in _OTHERS.items():
+        if head.startswith(mark):
+            raise AffectError(f"{where} is no pickle of talking faces but {what}")
 
 
 def work(path: Path, out: Path | None, labels: Sequence[str], unlabelled: bool = False) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import pickle
 import time
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -167,10 +170,25 @@ LOOKED_AT = ("labels without names",)
 """What can't be learned from as it is, but described."""
 RAGGED = np.empty(2, object)
 RAGGED[:] = [X, X[:2]]
+
+
+def saved(save, *arguments, **options) -> bytes:
+    """Return what another program writes into a file."""
+    file = io.BytesIO()
+    save(*arguments, file, **options)
+    return file.getvalue()
+
+
 BAD = {
-    "empty": (b"", "no readable pickle"),
-    "truncated": (damaged(), "no readable pickle .*cut off"),
-    "text": (b"hello, this is text", "no readable pickle"),
+    "empty": (b"", r"no readable pickle \(.*\): is it cut off\?$"),
+    "truncated": (damaged(), r"no readable pickle \(.*\): is it cut off\?$"),
+    "text": (b"hello, this is text", r"no readable pickle \(.*\)$"),
+    "torch.save": (saved(torch.save, {"train": torch.ones(2)}), r"torch.save writes: save arrays .*tensor.numpy\(\)"),
+    "torch.save before 1.6": (
+        saved(torch.save, {"train": torch.ones(2)}, _use_new_zipfile_serialization=False), "but what torch.save writes"
+    ),
+    "npy": (saved(lambda array, file: np.save(file, array), X), r"but one array \(.npy\)"),
+    "gzip": (gzip.compress(pickle.dumps(splits())), r"but compressed \(gzip\): unpack it first"),
     "number": (3, "holds an int, not splits"),
     "empty list": ([], "has no sample"),
     "no splits": ({"a": [sample()]}, "has no split 'train'; it has: 'a'"),
