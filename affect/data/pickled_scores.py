@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from affect.data.parts import PARTS, named_part
 from affect.data.safe_pickle import Array
 from affect.data.score_samples import TAKEN, Sample, given
-from affect.errors import AffectError
+from affect.errors import AffectError, nearest
 
 IDS = ("id", "video_id", "video", "clip_id", "clip", "name", "filename", "file", "video_name")
 """What samples may call their id, and columns theirs; in columns also as plurals (ids, video_ids)."""
@@ -39,6 +39,7 @@ class _Reader:
     def __init__(self, where: str, labels: Sequence[str], unlabelled: bool, nameless: bool) -> None:
         self.where, self.labels, self.unlabelled, self.nameless = where, tuple(labels), unlabelled, nameless
         self.left_out: dict[str, str] = {}
+        self.rated: set[str] = set()
 
     def fault(self, place: str, words: str) -> AffectError:
         # Names in it may hold anything: it stays one line.
@@ -177,6 +178,7 @@ class _Reader:
 
     def _scores(self, labels: Mapping[str, Any], mask: Mapping[str, Any], place: str) -> dict[str, float]:
         scores = {}
+        self.rated.update(map(str, labels))
         for name in (self.labels if labels else ()) or labels:
             value = labels.get(name)
             if isinstance(value, (Array, np.ndarray)):
@@ -224,7 +226,11 @@ def samples_of(
     Raises AffectError, in one line, for anything that is no such data.
     """
     reader = _Reader(where, labels, unlabelled, nameless)
-    return reader.samples(data), reader.left_out
+    samples = reader.samples(data)
+    for name in labels:
+        if reader.rated and name not in reader.rated:
+            raise AffectError(f"{where}: no sample has a label {name!r}; {nearest(name, reader.rated)}")
+    return samples, reader.left_out
 
 
 def _items(value: Any) -> Any:

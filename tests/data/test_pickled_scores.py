@@ -272,6 +272,12 @@ def test_a_malformed_pickle_is_one_line_and_leaves_nothing(tmp_path, monkeypatch
     assert not (tmp_path / "gone").exists() and not (tmp_path / "out" / "schema.json").exists()
 
 
+def test_a_label_that_is_not_there_is_named_with_the_nearest(tmp_path):
+    with pytest.raises(AffectError, match="no sample has a label 'lipsync_score'; did you mean 'lip_sync_score'?"):
+        read(tmp_path, splits(), ["overall_score", "lipsync_score"])
+    assert read(tmp_path, splits(), ["overall_score"])[1].scores == {"overall_score": 3.5}
+
+
 @pytest.mark.parametrize("source", [None, "s"])
 def test_clips_of_one_group_are_converted_and_it_is_said_that_they_can_not_be_split(tmp_path, source):
     samples = [sample(k, source=source, labels={"a": 1.0 + k}) for k in range(4)]

@@ -85,8 +85,9 @@ class Loss:
         require_each(self, "loss", "not be negative", lambda value: value >= 0, *weights)
         positive = ("delta", "smoothing_bins", "smoothing_sigma", "dwa_temperature")
         require_each(self, "loss", "be positive", lambda value: value > 0, *positive)
-        given = bool(self.fixed)
-        require(given == (self.weights == "fixed"), "loss.fixed", "be given with weights=fixed alone", self.fixed)
+        given, fixed = bool(self.fixed), self.weights == "fixed"
+        require(given or not fixed, "loss.fixed", "be a weight for each score with weights=fixed", self.fixed)
+        require(fixed or not given, "loss.fixed", "be left out but with weights=fixed", self.fixed)
         require(all(weight > 0 for weight in self.fixed), "loss.fixed", "be positive", self.fixed)
 
 
