@@ -23,7 +23,7 @@ from affect.metrics.quality import srcc, within_srcc
 from affect.metrics.regression import pearson
 from affect.tables import filled, grid, inside, number, signed
 from affect.task import VALID, Row, Task
-from affect.tasks.talking_face import claims, continual, late_sound
+from affect.tasks.talking_face import claims, continual, each_score, late_sound
 from affect.tasks.talking_face.config import TalkingFace
 from affect.tasks.talking_face.intervals import LEVEL, calibrated
 from affect.tasks.talking_face.measures import GENERATOR
@@ -88,6 +88,7 @@ class TalkingFaceReport(Task):
         return [
             *sections,
             Section(title="The scores", markdown=_scales(study, part, seeds), plots=[drawn]),
+            *each_score.sections(study, part),
             *_intervals(study, part, columns),
             *_alike(columns, seeds),
             *_generators(study, part, columns, seeds),
@@ -99,6 +100,7 @@ class TalkingFaceReport(Task):
     def flags(self, study: Study) -> Iterator[Flag]:
         """Yield scores predicted as one, models that tell generators alone, and losses that stand still."""
         for part in (study.tests or study.evaluations) if study.finished else ():
+            yield from each_score.flags(study, part)
             seeds = self._seeds(study, part)
             pairs = pairs_of(seeds)
             gap = float(np.mean([p - t for _, p, t in pairs])) if pairs else 0.0

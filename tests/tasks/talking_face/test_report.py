@@ -131,14 +131,16 @@ def test_sections_tell_scales_likeness_generators_and_plot_them(tmp_path):
 
     study = written(tmp_path / "runs", falls=0.1)
     sections = study.task.sections(study)
+    ((columns, _),) = seeds_of(study, "test", SCORES)
+    each = [f"{name} ({np.isfinite(labels).sum()} labels)" for name, (_, labels) in columns.items()]
     assert [section.title for section in sections] == [
-        "The scores", "Intervals", "How alike the scores are", "Within generators", "Late sound",
+        "The scores", "Each score", *each, "Intervals", "How alike the scores are", "Within generators", "Late sound",
     ]  # fmt: skip
     assert [line.split("|")[2].strip() for line in sections[0].markdown.splitlines()[2:]] == [
         "1 to 5, inferred", "1 to 5", "1 to 5"
     ]  # fmt: skip
-    assert "lip_sync_score, overall_score" in sections[2].markdown
-    assert all(f"| g{k} " in sections[3].markdown for k in range(4))
+    assert "lip_sync_score, overall_score" in sections[6].markdown
+    assert all(f"| g{k} " in sections[7].markdown for k in range(4))
     plots = [plot for section in sections for plot in section.plots]
     assert set(figures.save(plots, tmp_path / "plots")) == {
         "calibration", "alike", "residuals", "late_sound",
@@ -146,6 +148,30 @@ def test_sections_tell_scales_likeness_generators_and_plot_them(tmp_path):
     late = swept(study, "test")
     assert late.clips == {2: 160, 4: 160, 8: 54} and late.unit == "frames"
     assert [late.changes["lip_sync_score"][by] for by in (2, 4, 8)] == pytest.approx([-0.2, -0.4, -0.8])
+
+
+def test_each_score_stands_beside_trivial_models_and_one_below_them_is_flagged(tmp_path):
+    written(tmp_path)
+    folder = tmp_path / "seed0" / "fold1"
+    rows = [json.loads(line) for line in (folder / "predictions-test.jsonl").read_text().splitlines()]
+    for row in rows:
+        # It knows the lips, says nothing of expressions, and of the rest something in a wrong order.
+        lips, _, overall = (row["target"][name] for name in SCORES)
+        row["prediction"] = dict(zip(SCORES, (np.nan_to_num(lips), 3.0, -np.nan_to_num(overall)), strict=True))
+    (folder / "baseline-ridge-test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    study = Study(runs=report.read(tmp_path), name="made up")
+    first = next(s for s in study.task.sections(study) if s.title.startswith(SCORES[0]))
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in first.markdown.splitlines()]
+    assert table[0] == ["measure", "network", "ridge"]
+    assert {line[0] for line in table[2:]} == {
+        "SRCC", "PLCC", "SRCC within a generator", "PLCC within a generator", "KRCC", "Pearson", "R2", "MSE", "MAE",
+        "RMSE", "RMSE after the logistic",
+    }  # fmt: skip
+    assert all("[" in line[1] for line in table[2:])
+    by_name = {line[0]: line[2] for line in table[2:]}
+    assert (by_name["SRCC"], by_name["KRCC"], by_name["MSE"], by_name["R2"]) == ("1.000", "1.000", "0.000", "1.000")
+    (flag,) = (flag for flag in study.task.flags(study) if flag.kind == "a score below a trivial model")
+    assert flag.evidence.startswith("lip_sync_score: SRCC 0.") and flag.evidence.endswith("ridge 1.000")
 
 
 def test_of_two_seeds_clips_are_counted_once_and_scores_are_means(tmp_path):
@@ -194,7 +220,8 @@ def test_without_a_test_part_validation_is_told(tmp_path):
     (tmp_path / "seed0" / "fold1" / "predictions-test.jsonl").unlink()
     study = Study(runs=report.read(tmp_path), name="made up")
     sections = study.task.sections(study)
-    assert [each.title for each in sections] == ["The scores", "How alike the scores are", "Within generators"]
+    titles = [each.title for each in sections if each.level == 2]
+    assert titles == ["The scores", "Each score", "How alike the scores are", "Within generators"]
     assert "labels (valid)" in sections[0].markdown
     assert ("tells generators alone", "valid") in {(flag.kind, flag.where) for flag in study.task.flags(study)}
 
