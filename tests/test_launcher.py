@@ -296,7 +296,9 @@ def test_several_are_started_and_the_code_that_says_most_is_told(affect, tmp_pat
 
 
 def test_an_interruption_reaches_each_rank_once_and_says_no_more_than_they_do(tmp_path, monkeypatch, capfd):
-    work = "from affect.cli.terminal import guarded\nopen(f'{sys.argv[1]}/ready' + rank, 'w').close()\n"
+    # What trains says that it goes on.
+    work = "import affect.experiments.parallel\nfrom affect.cli.terminal import guarded\n"
+    work += "open(f'{sys.argv[1]}/ready' + rank, 'w').close()\n"
     script = rank(tmp_path, f"{work}guarded(lambda: time.sleep(60))")
     here = {**os.environ, "PYTHONPATH": str(ROOT)}
 

@@ -57,7 +57,7 @@ ABLATIONS = {
 FURTHER = {
     "lower_arcface": {"loss.log_s_arcface": 6.9078},
     "other_focal": {"loss.alpha": 0.75, "loss.gamma": 1.0},
-    "other_schedule": {"optim.lr": 1e-3, "optim.schedule": "cosine", "optim.warmup": 0.1},
+    "other_schedule": {"optim.schedule": "cosine", "optim.warmup": 0.1},
 }
 SYSTEMS = [
     "demo", "before", "improved", *(f"ablation_{name}" for name in ABLATIONS), *FURTHER, "ours", "ours_small",
