@@ -64,7 +64,7 @@ def run(tmp_path_factory):
 
 def save(folder, data):
     """Write a model of this signature, whose outputs depend on the order of what it takes."""
-    model = build(made_up.config("no_transformer"), data)
+    model = build(made_up.config("no_transformer", output="sigmoid"), data)
     saving.save(model.state_dict(), {"task": TalkingFace.task, **model.describe()}, folder)
     return folder
 
