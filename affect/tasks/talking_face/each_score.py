@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from affect.findings import Flag, Section, finite
-from affect.tables import filled, grid, number
+from affect.tables import filled, grid, inside, number
 from affect.task import Measure
 
 if TYPE_CHECKING:
@@ -24,11 +24,14 @@ _WORDS = (
 
 def sections(study: Study, part: str) -> list[Section]:
     """Return a table a score; none where there is one score, which the tables of the report are of."""
-    labels = {score: _labels(study, part, score) for score in measures_of(study)}
-    if len(labels) < 2:
+    by_score = measures_of(study)
+    if len(by_score) < 2:
         return []
     shown = [Section(title="Each score", markdown=_WORDS)]
-    for score, measures in measures_of(study).items():
+    for score, measures in by_score.items():
+        labels = _labels(study, part, score)
+        if not labels:
+            continue
         rows = [
             [
                 title, study.estimate(part, measure).shown(number),
@@ -36,9 +39,8 @@ def sections(study: Study, part: str) -> list[Section]:
             ]
             for title, measure in measures.items()
         ]  # fmt: skip
-        if labels[score]:
-            table = grid(*filled(["measure", "network", *study.trivial], rows))
-            shown.append(Section(title=f"{score} ({labels[score]:,} labels)", markdown=table, level=3))
+        table = grid(*filled(["measure", "network", *study.trivial], rows))
+        shown.append(Section(title=f"{score} ({labels:,} labels)", markdown=table, level=3))
     return shown
 
 
@@ -60,7 +62,7 @@ def flags(study: Study, part: str) -> Iterator[Flag]:
 def measures_of(study: Study) -> dict[str, dict[str, Measure]]:
     """Return the measures of each score by their titles, in the order of the means that are made of them."""
     means = [measure for measure in study.measures if measure.parts and not any(part.parts for part in measure.parts)]
-    scores = study.recipe.get("data", {}).get("scores") or ()
+    scores = inside(study.recipe, "data").get("scores") or ()
     return {
         score: {mean.shown.removeprefix("mean "): mean.parts[k] for mean in means} for k, score in enumerate(scores)
     }

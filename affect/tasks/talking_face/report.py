@@ -82,7 +82,8 @@ class TalkingFaceReport(Task):
         part = next(iter(study.tests or study.evaluations), None)
         if not study.finished or part is None:
             return sections
-        columns, seeds = self._columns(study, part), self._seeds(study, part)
+        seeds = seeds_of(study, part, self.recipe.data.scores)
+        columns, kinds = _together(seeds)
         caption = "Mean label by predicted score, an eighth of the predictions a point, and the curve of PLCC"
         drawn = Plot(name="calibration", caption=caption, draw=partial(_calibration, columns))
         return [
@@ -91,7 +92,7 @@ class TalkingFaceReport(Task):
             *each_score.sections(study, part),
             *_intervals(study, part, columns),
             *_alike(columns, seeds),
-            *_generators(study, part, columns, seeds),
+            *_generators(columns, kinds, seeds),
             *late_sound.section(study, part),
             *continual.section(study),
             *claims.section(study),
@@ -101,7 +102,7 @@ class TalkingFaceReport(Task):
         """Yield scores predicted as one, models that tell generators alone, and losses that stand still."""
         for part in (study.tests or study.evaluations) if study.finished else ():
             yield from each_score.flags(study, part)
-            seeds = self._seeds(study, part)
+            seeds = seeds_of(study, part, self.recipe.data.scores)
             pairs = pairs_of(seeds)
             gap = float(np.mean([p - t for _, p, t in pairs])) if pairs else 0.0
             if gap > ALIKE:
@@ -114,7 +115,7 @@ class TalkingFaceReport(Task):
                     words = f"{score}: SRCC {number(pooled)}, within a generator {number(within)}"
                     advice = "it tells generators, not clips: --data.split generator shows what that is worth"
                     yield Flag("tells generators alone", part, words, advice, pooled - within)
-            deviations = {name: float(np.nanstd(t)) for name, (_, t) in self._columns(study, part).items()}
+            deviations = {name: float(np.nanstd(t)) for name, (_, t) in _together(seeds).columns.items()}
             yield from late_sound.flags(study, part, deviations, self.recipe.data.synced)
         yield from continual.flags(study)
         scores = tuple(f"_{score}" for score in self.recipe.data.scores)
@@ -123,12 +124,6 @@ class TalkingFaceReport(Task):
                 words = f"{name} fell by {100 * own:.0f} % while others fell by {100 * others:.0f} %"
                 advice = "weights that follow the losses (--loss.weights famo or uncertainty)"
                 yield Flag("a score stands still", run.name, words, advice, others - own)
-
-    def _columns(self, study: Study, part: str) -> Columns:
-        return columns_of(study.system(part).rows(), self.recipe.data.scores)
-
-    def _seeds(self, study: Study, part: str) -> list[Seed]:
-        return seeds_of(study, part, self.recipe.data.scores)
 
     def advice(self) -> dict[str, str]:
         """Return what to try about flags, by what the recipe has not tried yet."""
@@ -158,13 +153,21 @@ class Seed(NamedTuple):
 def seeds_of(study: Study, part: str, scores: Sequence[str]) -> list[Seed]:
     """Return what each seed predicts: of several a clip would count once a seed, and an order be of all of them."""
     each = study.system(part).by_seed.values()
-    seeds = [Seed(columns_of(rows, scores), np.array([str(row.get(GENERATOR) or "") for row in rows])) for rows in each]
+    seeds = [Seed(_columns(rows, scores), np.array([str(row.get(GENERATOR) or "") for row in rows])) for rows in each]
     # Scores that all have: another seed may have predicted no number.
     names = [name for name in scores if all(name in seed.columns for seed in seeds)]
     return [seed._replace(columns={name: seed.columns[name] for name in names}) for seed in seeds]
 
 
-def columns_of(rows: Sequence[Row], scores: Sequence[str]) -> Columns:
+def _together(seeds: Sequence[Seed]) -> Seed:
+    """Return the rows of all seeds as one's, for what is drawn and for labels: of predictions no order."""
+    names = seeds[0].columns if seeds else ()
+    pairs = {name: zip(*(seed.columns[name] for seed in seeds), strict=True) for name in names}
+    columns = {name: (np.concatenate(p), np.concatenate(t)) for name, (p, t) in pairs.items()}
+    return Seed(columns, np.concatenate([np.array([], np.str_), *(seed.kinds for seed in seeds)]))
+
+
+def _columns(rows: Sequence[Row], scores: Sequence[str]) -> Columns:
     """Return predictions and labels of rows, by score; without scores that nothing or no number predicts."""
 
     def make(name: str, side: str) -> Floats:
@@ -326,9 +329,9 @@ def _alike(columns: Columns, seeds: Sequence[Seed]) -> list[Section]:
     return [Section(title="How alike the scores are", markdown=f"{words}\n\n{table}", plots=[drawn])]
 
 
-def _generators(study: Study, part: str, columns: Columns, seeds: Sequence[Seed]) -> list[Section]:
-    kinds = max((seed.kinds for seed in seeds), key=len, default=np.array([]))
-    names = [name for name in np.unique(kinds) if name and (kinds == name).sum() >= _FEWEST]
+def _generators(columns: Columns, kinds: NDArray[np.str_], seeds: Sequence[Seed]) -> list[Section]:
+    own = max((seed.kinds for seed in seeds), key=len, default=kinds)
+    names = [name for name in np.unique(own) if name and (own == name).sum() >= _FEWEST]
     if len(names) < 2:
         return []
     scores = [*seeds[0].columns]
@@ -337,16 +340,16 @@ def _generators(study: Study, part: str, columns: Columns, seeds: Sequence[Seed]
         return [number(_mean(score(*seed.columns[name], seed.kinds) for seed in seeds)) for name in scores]
 
     rows = [
-        ["all", f"{len(kinds):,}", *line(lambda p, t, _: srcc(p, t))],
+        ["all", f"{len(own):,}", *line(lambda p, t, _: srcc(p, t))],
         ["within a generator", "", *line(within_srcc)],
-        *([name, f"{(kinds == name).sum():,}", *line(partial(_own_srcc, name))] for name in names),
+        *([name, f"{(own == name).sum():,}", *line(partial(_own_srcc, name))] for name in names),
     ]
     words = (
         "SRCC over all clips, within generators (their mean, by labels), and of each. Who knows a clip's generator "
         "alone has 0 within each."
     )
     drawn = Plot(name="residuals", caption="Prediction less label, by generator",
-                 draw=partial(_residuals, columns, np.concatenate([seed.kinds for seed in seeds]), names))  # fmt: skip
+                 draw=partial(_residuals, columns, kinds, names))  # fmt: skip
     table = grid(["generator", "rows", *scores], rows)
     return [Section(title="Within generators", markdown=f"{words}\n\n{table}", plots=[drawn])]
 

@@ -69,10 +69,7 @@ def test_collar_and_overlap(affect, tmp_path):
         (["ref.rttm", "hyp.rttm", "--output", "empty"], ["empty can't be written"]),
         (["ref.rttm", "hyp.rttm", "--output", "ref.rttm"], ["--output ref.rttm is read, too"]),
         (["ref.rttm", "deep", "--output", "deep/er/hyp.RTTM"], ["hyp.RTTM is read, too"]),
-        (
-            ["ref.rttm", "hyp.rttm", "--uem", "other.uem"],
-            ["other.uem names no recording of ref.rttm"],
-        ),
+        (["ref.rttm", "hyp.rttm", "--uem", "other.uem"], ["other.uem names no recording of ref.rttm"]),
         (["late.rttm", "hyp.rttm"], ["late.rttm line 1: '1e308' is no time in seconds, from 0 to 1e+10"]),
         (["ref.rttm", "hyp.rttm", "--format", "csv"], ["--format", "csv"]),
         (["ref.rttm"], ["affect score", "HYP"]),
