@@ -7,16 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.distributed import corner_worker
 from tests.distributed.corner_worker import FOLDS, STEPS, run
-from tests.distributed.launch import launch
+from tests.distributed.launch import launch, ranks_of
 from tests.launching import RECIPE
 from tests.launching import small as options
 from tests.tasks.multimodal_emotion import small
@@ -52,6 +54,8 @@ PLACES: dict[str, tuple[str, tuple[str, ...], dict[str, dict[str, Any]]]] = {
 }
 """Launch file, options, and the runs there; ZeRO-3 is that with offloading."""
 FILED = pytest.param("ZeRO-2 file", marks=pytest.mark.soak)
+
+NO_FSDP = "error: the launch file asks for FSDP, but the engine here is"
 
 pytestmark = pytest.mark.distributed
 
@@ -239,11 +243,31 @@ def test_other_models_give_the_losses_of_one_process(places, place, name):
 
 def test_fsdp_without_a_gpu_stops_and_does_not_train_unsynchronised():
     said = refused(with_accelerate(CONFIGS / "fsdp2.yaml", WORKER, "engine"))
-    assert all(line.startswith("error: the launch file asks for FSDP, but the engine here is") for line in said)
+    assert all(line.startswith(NO_FSDP) for line in said), said
+
+
+def test_a_rank_that_joins_late_is_told_the_same_and_not_that_another_left():
+    def late() -> None:
+        join_process_group = torch.distributed.init_process_group
+
+        def slowly(*words: Any, **given: Any) -> None:
+            join_process_group(*words, **given)
+            if os.environ["RANK"] == "1":
+                time.sleep(1)
+                # It is with rank 0, as what joining may still ask for.
+                torch.distributed.distributed_c10d._get_default_store().add("late", 1)
+
+        torch.distributed.init_process_group = slowly
+        corner_worker.main()
+
+    done = ranks_of(late, "engine", accelerate=("--config_file", str(CONFIGS / "fsdp2.yaml")))
+    said = refused(done)
+    assert len(said) == 2
+    assert all(line.startswith(NO_FSDP) for line in said), said
 
 
 def test_a_world_of_another_size_stops_every_rank(tmp_path, small_corpus):
     arguments = ("demo", *options(small_corpus), "--runs", str(tmp_path / "runs"), "--train.world", "3")
     said = refused(with_accelerate(CONFIGS / "cpu_2.yaml", str(RECIPE), *arguments))
-    assert set(said) == {"error: train.world asks for 3 processes, but 2 joined"}
+    assert set(said) == {"error: train.world asks for 3 processes, but 2 joined"}, said
     assert not (tmp_path / "runs").exists()

@@ -98,6 +98,8 @@ def _accelerator(folder: Path | None, trackers: Sequence[str]) -> Accelerator:
     except (ValueError, ImportError) as error:
         # What a launch file gets wrong.
         raise AffectError(f"the launch file can't be used: {first_line(error)}") from error
+    # What is refused below is refused by every rank: one that left before another had joined would be that one's error.
+    made.wait_for_everyone()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if made.num_processes != processes:
         raise AffectError(
