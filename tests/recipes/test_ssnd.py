@@ -35,13 +35,14 @@ OWN = [
     "model.activity_query",
     "loss.activity", "loss.alpha", "loss.gamma", "loss.divide_by", "loss.labelled", "loss.arcface", "loss.margin",
     "loss.scale", "loss.contrastive", "loss.temperature", "loss.log_s_bce", "loss.log_s_arcface", "loss.learned",
-    "loss.weights_lr", "loss.mask_prob", "loss.masked", "loss.empty", "loss.reference_seconds", "loss.pseudo_weight",
-    "loss.arrival",
+    "loss.weights_lr", "loss.mask_prob", "loss.masked", "loss.empty", "loss.reference",
+    "loss.reference_seconds", "loss.pseudo_weight", "loss.arrival",
     "simulation.speakers", "simulation.turn", "simulation.gap", "simulation.overlap", "simulation.fitted",
     "simulation.distance", "simulation.moves", "simulation.reverberation", "simulation.decay", "simulation.noise",
     "simulation.snr", "simulation.noise_files",
-    "online.window", "online.hop", "online.ahead", "online.start", "online.threshold", "online.enrol", "online.least",
-    "online.merge", "online.memory", "online.rounds", "online.shortest", "online.offline",
+    "online.window", "online.hop", "online.ahead", "online.start", "online.counting", "online.threshold",
+    "online.enrol", "online.least", "online.merge", "online.memory", "online.rounds", "online.shortest",
+    "online.offline",
 ]  # fmt: skip
 ABLATIONS = {
     "loss_weight": {"loss.log_s_arcface": 4.6052},
@@ -59,9 +60,16 @@ FURTHER = {
     "other_focal": {"loss.alpha": 0.75, "loss.gamma": 1.0},
     "other_schedule": {"optim.schedule": "cosine", "optim.warmup": 0.1},
 }
+PARTS = {
+    "by_arrival": {"loss.arrival": 1.0},
+    "without_contrast": {"loss.contrastive": 0.0},
+    "same_block": {"loss.reference": "same"},
+    "never_empty": {"loss.empty": 0.0},
+    "four_new": {"model.pseudo": 4, "model.slots": 8, "loss.empty": 0.5},
+}
 SYSTEMS = [
-    "demo", "before", "improved", *(f"ablation_{name}" for name in ABLATIONS), *FURTHER, "ours", "ours_small",
-    "ours_medium", "ours_held_out", "librispeech", "finetune_real",
+    "demo", "before", "improved", *(f"ablation_{name}" for name in ABLATIONS), *FURTHER, "ours",
+    *(f"ours_{name}" for name in PARTS), "ours_small", "ours_medium", "ours_held_out", "librispeech", "finetune_real",
 ]  # fmt: skip
 GENERATED = [name for name in SYSTEMS if name not in ("ours_held_out", "librispeech", "finetune_real")]
 """Those that need no data, nor more than a few voices."""
@@ -91,7 +99,7 @@ def test_the_command_line_is_frozen():
 
 
 def test_the_experiments_are_these():
-    assert sorted(experiments()) == sorted([*SYSTEMS, "ablations", "search"])
+    assert sorted(experiments()) == sorted([*SYSTEMS, "ablations", "our_parts", "search"])
     assert next(iter(experiments())) == "demo"
 
 
@@ -158,6 +166,12 @@ def test_a_further_idea_is_of_the_improved_model(name):
     assert {k: v for k, v in made.items() if v != base[k]} == FURTHER[name]
 
 
+@pytest.mark.parametrize("name", PARTS)
+def test_ours_without_a_part_of_it_makes_one_change(name):
+    base, made = (flat(experiments()[key]().to_dict()) for key in ("ours", f"ours_{name}"))
+    assert {k: v for k, v in made.items() if v != base[k]} == PARTS[name]
+
+
 def test_the_demo_finds_several_new_speakers_at_once():
     """With four pseudo-speakers and empty memories its DER of 8 s is 6 and 7 points lower (docs/experiments.md)."""
     demo = experiments()["demo"]()
@@ -170,6 +184,8 @@ def test_workflows_name_experiments_that_are_there():
     assert (suite.reference, suite.takes_back) == ("before", False)
     alone = [f"ablation_{name}" for name in ABLATIONS]
     assert list(suite.members) == ["before", "improved", *alone, *FURTHER, "ours"]
+    parts = experiments()["our_parts"]()
+    assert (parts.reference, list(parts.members)) == ("ours", ["ours", *(f"ours_{name}" for name in PARTS)])
     found = definitions.resolve(search, experiments()[search.of]())
     assert {one.name for one in found} > {"optim.lr", "loss.empty"}
     base, tried = (flat(experiments()[name]().to_dict()) for name in ("ours", search.of))

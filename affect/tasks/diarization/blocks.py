@@ -79,7 +79,7 @@ class Blocks:
         return Batch(ids=tuple(each.id for each in made), inputs=inputs, targets=targets, rows=[{} for _ in made])
 
     def _example(self, row: Row, key: Key, random: Generator) -> Example:
-        """Return a block and another one of its conversation: which is which, chance decides."""
+        """Return a block and another one of its conversation, or itself: which of two it is, chance decides."""
         if row["kind"] == EXAMPLE:
             seconds = 2 * self.recipe.data.block
             whole = self._simulator("training").conversation(key.seed, key.epoch, row["place"], seconds)
@@ -96,6 +96,8 @@ class Blocks:
             for samples, turns in heard
         ]
         block, reference = blocks[::-1] if random.random() < 0.5 else blocks
+        if self.recipe.loss.reference == "same":
+            reference = block
         return Example(str(row["id"]), block, reference, voices)
 
     def _window(self, row: Row, key: Key) -> int:

@@ -176,6 +176,9 @@ class Loss:
     """How many are not enrolled with `mask_prob`: one, or any number from one to all, each as often."""
     empty: float = 0.25
     """Probability that nobody is enrolled, as at the start of a recording; it comes before `mask_prob`."""
+    reference: Literal["other", "same"] = "other"
+    """Which block of the conversation enrolled speakers' embeddings are from. same: the one that they are asked for in,
+    so that what was said, and not who speaks, may tell."""
     reference_seconds: float = 0.5
     """Seconds that a speaker has to speak in the other block to be enrolled from it, and in both to be compared."""
     pseudo_weight: float = 2.0
@@ -248,6 +251,7 @@ def check_together(model: Model, loss: Loss) -> None:
     if model.name != "ours":
         must = f"be 0 with model.name={model.name}, which has one pseudo-speaker and embeddings from one block"
         require_each(loss, "loss", must, lambda value: not value, "contrastive", "arrival")
+        require(loss.reference == "other", "loss.reference", f"be left out with model.name={model.name}", "same")
         require(loss.arcface, "loss.arcface", f"be on with model.name={model.name}, whose speakers have a table", False)
     if loss.labelled == "speakers":
         must = "be all where no speaker has a name (loss.arcface)"
@@ -378,8 +382,11 @@ class Online:
     """Heard beyond it: with the hop it is the latency."""
     start: float | None = None
     """Heard before anything is told; a window when not given."""
+    counting: float | None = 0.5
+    """In each frame as many speak as the slots' probabilities add up to, those who are surest; from this fraction on
+    one more. None: each slot whose probability is over `threshold`, whatever the others' are."""
     threshold: float = 0.4
-    """Probability over which a slot is held to speak."""
+    """Probability over which a slot is held to speak in frames that a speaker is enrolled or remembered by."""
     enrol: float = 0.96
     """Of clean speech, of which nobody enrolled is known to be the speaker, that enrols somebody."""
     least: float = 0.32
@@ -403,7 +410,7 @@ class Online:
         positive = ("window", "hop", "enrol", "least", "memory", "rounds")
         require_each(self, "online", "be positive", lambda value: value > 0, *positive)
         require_each(self, "online", "not be negative", lambda value: value >= 0, "ahead", "shortest")
-        require_each(self, "online", "lie in (0, 1)", lambda value: 0 < value < 1, "threshold")
+        require_each(self, "online", "lie in (0, 1)", lambda value: 0 < value < 1, "threshold", "counting")
         require_each(self, "online", "lie in [-1, 1]", lambda value: -1 <= value <= 1, "merge")
         fits = self.hop + self.ahead <= self.window
         require(fits, "online.hop", f"be no longer with online.ahead than online.window ({self.window:g})", self.hop)

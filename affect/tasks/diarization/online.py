@@ -85,6 +85,18 @@ def discover(
     return met
 
 
+def speaking(shares: Tensor, options: Online) -> Tensor:
+    """Return which of slots with probabilities `shares` [N, T] are held to speak in each frame.
+
+    As many of the surest as the sum of all says: of a voice that two slots share neither is sure, and one speaks.
+    """
+    if options.counting is None:
+        return shares > options.threshold
+    count = (shares.sum(0) + 1 - options.counting).floor()
+    ranks = shares.argsort(dim=0, descending=True, stable=True).argsort(dim=0)
+    return ranks < count
+
+
 def _largest(shares: Tensor) -> Tensor:
     """Return of shares [N, T] which are the largest of their frame, alone."""
     first, second = F.pad(shares, (0, 0, 0, 1), value=-1.0).topk(2, dim=0).values
@@ -194,7 +206,7 @@ class OnlineDiarizer:
         for speaker, share in met.items():
             # What a slot tells by itself and what little is known of somebody tells are two opinions.
             enrolled[speaker] = (enrolled[speaker] + share) / 2
-        held = (shares > self.options.threshold).cpu().numpy()
+        held = speaking(shares, self.options).cpu().numpy()
         if self.fixed is None:
             self._number(held[len(window.pseudo) :])
             self._remember(window, shares, self.heard - count - start, self.heard - start, start)

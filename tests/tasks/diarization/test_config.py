@@ -67,6 +67,11 @@ def test_a_wrong_field_of_the_loss_is_named(fields, said):
     [
         ({"name": "before"}, {"arcface": True}, "loss.contrastive must be 0 with model.name=before"),
         ({"name": "improved"}, {"arcface": True, "contrastive": 0, "arrival": 0.5}, "loss.arrival must be 0 with"),
+        (
+            {"name": "before"},
+            {"contrastive": 0, "reference": "same"},
+            "loss.reference must be left out with model.name=",
+        ),
         ({"name": "before"}, {"contrastive": 0}, "loss.arcface must be on with model.name=before"),
         ({}, {"labelled": "speakers"}, "loss.labelled must be all where no speaker has a name"),
     ],
@@ -162,7 +167,7 @@ BY_SECTION = {
     *("model.activity_query", "loss.weights_lr", "data.test_root", "data.table", "data.voices_layout"),
     *("data.most_seconds", "data.real", "data.layout"),
     # By check_together.
-    *("loss.arcface", "loss.contrastive", "loss.arrival", "loss.labelled"),
+    *("loss.arcface", "loss.contrastive", "loss.arrival", "loss.labelled", "loss.reference"),
 }  # fmt: skip
 """Fields that always do something, and those that their own section, or two together, check."""
 

@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from affect.data.activity import RATE, SampleTurn, in_seconds
 from affect.metrics.diarization import compare
 from affect.tasks.diarization.config import Online
 from affect.tasks.diarization.memory import FrameMemory, MeanMemory, memory_of, merged
-from affect.tasks.diarization.online import OnlineDiarizer, Window, decode, diarize
+from affect.tasks.diarization.online import OnlineDiarizer, Window, decode, diarize, speaking
 from affect.tasks.diarization.stream_features import StreamFeatures
 from tests.tasks.diarization.blocks import made
 from tests.tasks.diarization.oracle import FRAME, Oracle, sound, spoken, turn
@@ -189,8 +191,29 @@ def test_options_do_something():
     assert diarize(Oracle(), heard, replace(EXACT, threshold=0.999)) == []
     assert len({each.speaker for each in diarize(Oracle(), heard, replace(EXACT, merge=-1.0))}) == 1
     assert diarize(Oracle(), heard[: 60 * FRAME], replace(EXACT, least=6.0)) == []
+    doubt = Doubtful()
+    doubt.known = 0.6
+    assert diarize(doubt, heard, replace(EXACT, counting=0.7)) != diarize(doubt, heard, replace(EXACT, counting=None))
     late = replace(EXACT, enrol=4.9)
     assert der(diarize(Oracle(), heard, late), turns) > der(plain, turns)
+
+
+def test_as_many_speak_as_probabilities_add_up_to():
+    shares = torch.tensor([[0.45, 0.3, 0.9, 0.2, 0.6], [0.45, 0.35, 0.8, 0.1, 0.55], [0.05, 0.3, 0.1, 0.1, 0.5]])
+    alone = replace(EXACT, counting=None, threshold=0.4)
+    assert speaking(shares, alone).int().tolist() == [[1, 0, 1, 0, 1], [1, 0, 1, 0, 1], [0, 0, 0, 0, 1]]
+    # Two slots share a voice, three do, two speak, nobody does, and two of three.
+    assert speaking(shares, EXACT).int().tolist() == [[1, 0, 1, 0, 1], [0, 1, 1, 0, 1], [0, 0, 0, 0, 0]]
+    assert speaking(shares, replace(EXACT, counting=0.3)).sum(0).tolist() == [1, 1, 2, 1, 2]
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), st.floats(0.05, 0.95))
+def test_of_one_slot_counting_is_a_threshold(shares, at):
+    row = torch.tensor([shares])
+    sure = (row - at).abs() > 1e-5
+    counted = speaking(row, replace(EXACT, counting=at))
+    assert torch.equal(counted[sure], (row > at)[sure])
+    assert speaking(torch.zeros(0, 5), EXACT).shape == (0, 5)
 
 
 def test_a_memory_keeps_the_surest_frames_once_each():

@@ -18,7 +18,7 @@ from affect.data.simulation import Simulation
 from affect.data.simulator import Simulator
 from affect.errors import AffectError
 from affect.task import LOG_VARIANCE, Batch, Key, Outputs
-from affect.tasks.diarization.config import ACTIVITY, SPEAKER, VOICES, Data
+from affect.tasks.diarization.config import ACTIVITY, SPEAKER, VOICES, Data, Loss
 from affect.tasks.diarization.corpus import EXAMPLE, WINDOW, read
 from affect.tasks.diarization.task import DiarizationTask
 from affect.training import trainer
@@ -244,6 +244,17 @@ def test_voices_that_can_not_be_used_are_one_line(folder, voices_root, fields, s
     with pytest.raises(AffectError, match=said) as error:
         tasks.make(replace(base, data=data)).for_fold(0, 1).datasets()
     assert "\n" not in str(error.value)
+
+
+def test_embeddings_are_of_another_block_unless_they_are_to_be_of_the_same(voices_root):
+    made = {}
+    for which in ("other", "same"):
+        task = small.task(voices_root, loss=Loss(reference=which))
+        made[which] = task.collate([task.datasets()["train"][0]], KEY).inputs
+    assert torch.equal(made["other"]["waveform"], made["same"]["waveform"])
+    assert not torch.equal(made["other"]["reference"], made["other"]["waveform"])
+    assert torch.equal(made["same"]["reference"], made["same"]["waveform"])
+    assert torch.equal(made["same"]["reference_spoken"], made["same"]["spoken"])
 
 
 # Recordings
