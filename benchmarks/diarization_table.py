@@ -2,7 +2,8 @@
 
 `python benchmarks/diarization_table.py runs/before runs/improved ...` (or a folder of experiments) prints a Markdown
 table: means over seeds with their deviation, over the recordings of all tests together. Losses are those of the last
-tenth of the recorded diagnostics.
+tenth of the recorded diagnostics. ArcFace at chance lies anywhere from what embeddings have that are all alike to what
+random ones have.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from pathlib import Path
 
 from affect.report import Study, expand, load
 from affect.report.systems import spread
-from affect.tables import filled, grid, with_deviation
+from affect.tables import NONE, filled, grid, with_deviation
 from affect.task import Row
+from affect.tasks.diarization import diagnostics
 from affect.tasks.diarization.breakdown import rate, tested
 from affect.tasks.diarization.config import Diarization
-from affect.tasks.diarization.learning import chances, ends, series
+from affect.tasks.diarization.learning import Means, chances, ends, series, speakers_of
 from affect.tasks.diarization.trivial import ORACLE_SPEECH, SILENCE, trivially
 
 HEAD = [
@@ -37,12 +39,20 @@ def line(study: Study) -> list[str]:
         for name, way in ways
     ]
     last = [ends(records)[1] for run in study.finished if (records := series(run.steps))]
-    losses: list[str] = []
-    for name in ("bce", "arcface"):
-        own = [means for means in last if name in means]
-        losses.append(_shown(means[name] for means in own))
-        losses.append(_shown(chances(means, study, recipe)[name] for means in own))
+    bce, arcface = ([means for means in last if name in means] for name in ("bce", "arcface"))
+    losses = [
+        _shown(means["bce"] for means in bce), _shown(chances(means, study, recipe)["bce"] for means in bce),
+        _shown(means["arcface"] for means in arcface), _range(arcface, study, recipe),
+    ]  # fmt: skip
     return [study.name, str(len(study.seeds)), *rates, *losses]
+
+
+def _range(last: list[Means], study: Study, recipe: Diarization) -> str:
+    """Return both of ArcFace's chance levels, which scale, margin and speakers set: those of one seed are all's."""
+    if not last:
+        return NONE
+    random = diagnostics.random_arcface(recipe, speakers_of(study))
+    return f"{chances(last[0], study, recipe)['arcface']:.1f} to {random:.1f}"
 
 
 def _shown(values: Iterable[float]) -> str:

@@ -390,5 +390,6 @@ def test_a_table_of_experiments_has_both_ders_and_losses_beside_chance(tmp_path)
     assert head[2:6] == ["DER", "oracle speech", "report 004's DER", "silence's"]
     assert before[2] == "1.000 ± 0.000" and before[4] == before[5], "which is what silence has"
     assert ours[4] != ours[5] and ours[8:] == ["–", "–"]
-    assert before[8].startswith("9.000") and before[9] == f"{chance.arcface(40, 32.0, 0.2):.3f} ± 0.000"
+    random = chance.random_arcface(40, 32.0, 0.2, LEARNED.model.width)
+    assert before[8].startswith("9.000") and before[9] == f"{chance.arcface(40, 32.0, 0.2):.1f} to {random:.1f}"
     assert ours[7] == f"{chance.entropy(0.2):.3f} ± 0.000"
