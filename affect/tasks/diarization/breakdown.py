@@ -18,6 +18,7 @@ from affect.task import VALID, Row
 from affect.tasks.diarization.measures import (
     KINDS,
     MEASURES,
+    REAL,
     compared,
     errors_by_overlap,
     errors_of,
@@ -41,6 +42,11 @@ _HEAD = [_MEASURE[name].shown for name in _PARTS]
 def tested(study: Study) -> list[str]:
     """Return the tests that there are predictions of."""
     return [part for part in study.tests if study.system(part).rows()]
+
+
+def simulated(study: Study) -> list[str]:
+    """Return the tests of simulated conversations that there are predictions of."""
+    return [part for part in tested(study) if not part.startswith(REAL)]
 
 
 def rows_of(study: Study, part: str, model: str = NETWORK) -> list[Row]:

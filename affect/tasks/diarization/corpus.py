@@ -17,6 +17,7 @@ from affect.data.voices import Voices
 from affect.errors import AffectError, first_few
 from affect.task import TRAIN, VALID
 from affect.tasks.diarization.config import Data, Diarization
+from affect.tasks.diarization.measures import REAL
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -25,8 +26,6 @@ EXAMPLE, WINDOW, CONVERSATION, RECORDING = "example", "window", "conversation", 
 PLAIN = "plain"
 """Kinds of rows: two blocks of a conversation, two windows of a recording; a whole conversation, a whole recording; a
 conversation without distances, rooms and noise."""
-REAL = "real_"
-"""What names of parts begin with that are of recordings."""
 _KEPT = 5
 """One voice of so many is kept for tests, where they have no folder of their own."""
 

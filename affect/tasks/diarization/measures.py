@@ -20,6 +20,8 @@ from affect.task import Measure, Row
 
 TURNS = "turns"
 """What is predicted of a row, and what is its target: a list of [start, end, speaker] in seconds."""
+REAL = "real_"
+"""What names of parts begin with whose rows are recordings; the others' are simulated conversations."""
 KINDS = ("missed", "false_alarm", "confusion")
 """The parts of a DER."""
 _FRAME = 160

@@ -65,7 +65,7 @@ class DiarizationReport(Task):
                 breakdown.examples(study),
             ]  # fmt: skip
         sections.append(learning.section(study, self.recipe))
-        return [*sections, *([claims.section(study, self.recipe)] if predicted else [])]
+        return [*sections, *([claims.section(study, self.recipe)] if breakdown.simulated(study) else [])]
 
     def _generated(self, study: Study) -> str:
         data = inside(study.recipe, "data")

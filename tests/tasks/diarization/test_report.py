@@ -210,12 +210,25 @@ def test_the_learning_curve_is_beside_trivial_diarizations_and_chance(plain):
         assert {line.get_label() for line in axes.lines} == {"loss", "chance"}
 
 
-def test_with_recordings_the_page_says_why_the_five_measures_are_not_there(tmp_path):
-    recipe = replace(RECIPE, data=replace(RECIPE.data, recordings="meetings"))
+@pytest.mark.parametrize("real", [0.0, 0.75])
+def test_with_recordings_the_five_measures_are_of_what_is_simulated(tmp_path, real):
+    title = "SSND's reported measures and expectations"
+    before = titled(written(tmp_path / "without"), title).markdown
+    recipe = replace(RECIPE, data=replace(RECIPE.data, recordings="meetings", real=real))
     study = written(tmp_path / "runs", recipe=recipe)
-    (section,) = [each for each in study.task.sections(study) if each.title.startswith("SSND's reported")]
-    assert "simulated conversations alone" in section.markdown and "(meetings)" in section.markdown
-    assert "|" not in section.markdown
+    path = tmp_path / "runs" / "seed0" / "fold1"
+    dump(path / "predictions-real_test.jsonl", [conversation("meeting", 3, 60.0, "one")])
+    study = Study(runs=report.read(study.folder), name="runs", folder=study.folder)
+    assert "real_test" in breakdown.tested(study)
+    section = titled(study, title).markdown
+    assert "simulated conversations alone" in section and "(meetings)" in section
+    assert ("75 % of the examples are windows" in section) == bool(real)
+    for head in ("measure", "expectation"):
+        assert cells(section, head) == cells(before, head)
+    for other in path.glob("predictions-test*"):
+        other.unlink()
+    study = Study(runs=report.read(study.folder), name="runs", folder=study.folder)
+    assert title not in {each.title for each in study.task.sections(study)}, "there is nothing that it would be of"
 
 
 def test_the_five_measures_say_what_the_run_has(tmp_path):
