@@ -22,6 +22,8 @@ REPORT: dict[str, Any] = {
     "activity_query": "mean",
 }  # fmt: skip
 """The model of the report, with all causes of its failure that are the model's."""
+ENCODER: dict[str, Any] = {"extractor": "tiny", "train_encoder": "all", "norm": "frame"}
+"""A speech encoder in front, which normalises by itself: model.norm is left as it is."""
 BEFORE_LOSS: dict[str, Any] = {
     "arcface": True, "contrastive": 0.0, "learned": True, "empty": 0.0, "pseudo_weight": 1.0, "mask_prob": 0.5,
     "log_s_arcface": 2.3026, "margin": 0.2, "scale": 32.0,
@@ -34,9 +36,11 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ours": ({}, {}),
     "ours_two": ({"pseudo": 2, "padding": "non", "frame": 640}, {"arrival": 0.5}),
     "ours_resnet": ({"extractor": "resnet"}, {"arcface": True, "learned": True, "activity": "focal"}),
-    "ours_encoder": ({"extractor": "tiny", "train_encoder": "all"}, {}),
+    "ours_encoder": (ENCODER, {}),
     "before": ({"name": "before", **REPORT}, BEFORE_LOSS),
     "improved": ({"name": "improved", **REPORT}, IMPROVED_LOSS),
+    "before_encoder": ({"name": "before", **REPORT, **ENCODER}, BEFORE_LOSS),
+    "improved_encoder": ({"name": "improved", **REPORT, **ENCODER}, IMPROVED_LOSS),
     "mended": (
         {"name": "before", "extractor": "convolution", "padding": "non", "activity_query": "whole"},
         {**BEFORE_LOSS, "learned": False},

@@ -45,6 +45,7 @@ def test_every_parameter_has_a_gradient_in_every_forward(name, places):
     with keyed.examples(0, 7, [IDS[place] for place in places]):
         outputs = model(**inputs(model.config, places))
     torch.stack([(values * torch.randn(values.shape)).sum() for values in outputs.values()]).sum().backward()
+    assert bool(model.encoder_parameters()) == (model.config.train_encoder == "all")
     for parameter_name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, parameter_name
