@@ -1,7 +1,8 @@
 """Recordings of several speakers with their turns: one row a recording, and windows of them to train on.
 
 What a layout's reader found is held against the audio here, alike for all layouts. A recording that can't be used is an
-exclusion, and so is every turn, or piece of one, that is left out of a recording that can.
+exclusion, also where all of its turns lie outside of its audio, and so is every turn, or piece of one, that is left
+out of a recording that can.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from affect.data.corpus import Exclusion, summary
 from affect.data.files import absence, unreadable_name
 from affect.data.rttm import Span, Turn, joined
 from affect.errors import AffectError
+from affect.tables import counted
 
 _LOG = logging.getLogger("affect")
 
@@ -109,8 +111,8 @@ def corpus_of(name: str, root: Path, annotated: Iterable[Annotated], left_out: S
     rows: list[dict[str, Any]] = []
     still: list[str] = []
     for each, verdict in zip(every, verify([each.path for each in every], name), strict=True):
-        if verdict.fault:
-            exclusions.append(Exclusion(what=each.id, reason=f"bad audio: {verdict.fault}"))
+        if reason := _fault(each, verdict):
+            exclusions.append(Exclusion(what=each.id, reason=reason))
         else:
             rows.append(_row(each, verdict, exclusions))
             still += [each.id] if is_still(verdict.still, 0.0, verdict.duration) else []
@@ -130,11 +132,29 @@ def corpus_of(name: str, root: Path, annotated: Iterable[Annotated], left_out: S
     )
 
 
+def _fault(each: Annotated, verdict: Verdict) -> str:
+    """Return why a recording can't be used, "" where it can."""
+    if verdict.fault:
+        return f"bad audio: {verdict.fault}"
+    real = [turn for turn in each.turns if turn.end > turn.start]
+    # Another recording's turns, or the whole one's beside an excerpt: without them speech would be taken for silence.
+    if real and not _inside(real, verdict.duration):
+        first = min(turn.start for turn in real)
+        count = counted(len(real), "turn")
+        return f"no turn inside of the audio: of {verdict.duration:g} s, {count} from {first:g} s on"
+    return ""
+
+
+def _inside(turns: Sequence[Turn], seconds: float) -> list[Turn]:
+    """Return the turns that begin before the end of so many seconds, and end after their start."""
+    return [turn for turn in turns if turn.start < seconds and turn.end > 0]
+
+
 def _row(each: Annotated, verdict: Verdict, exclusions: list[Exclusion]) -> dict[str, Any]:
     """Return a recording's row; turns, and pieces of them, that lie outside of its audio become an exclusion."""
     seconds = verdict.duration
     real = [turn for turn in each.turns if turn.end > turn.start]
-    inside = [turn._replace(start=max(turn.start, 0.0)) for turn in real if turn.start < seconds and turn.end > 0]
+    inside = [turn._replace(start=max(turn.start, 0.0)) for turn in _inside(real, seconds)]
     beyond = sum(seconds + _CUT < turn.end < math.inf or turn.start < 0 for turn in real if turn.start < seconds)
     uem = [(0.0, seconds)] if each.uem is None else [(max(a, 0.0), min(b, seconds)) for a, b in each.uem]
     spans = joined(Turn(start, end, "") for start, end in uem if start < end)

@@ -101,6 +101,23 @@ def test_turns_that_touch_are_one_and_negative_times_are_cut(tmp_path, monkeypat
     assert sample_turns_of(row) == [SampleTurn(0, 8000, "A")] and row["samples"] == RATE
 
 
+def test_a_recording_whose_turns_all_lie_outside_is_left_out(tmp_path, monkeypatch):
+    """Its speech would be taken for silence; one without turns, or with zero-length ones alone, is silent."""
+    monkeypatch.setenv("AFFECT_CACHE", str(tmp_path / "cache"))
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, RATE), RATE)
+    turns = {"late": [Turn(600.5, 602, "A"), Turn(1, 3, "B"), Turn(2, 2, "A")], "early": [Turn(-2, 0, "A")],
+             "edge": [Turn(0.9, 5, "A"), Turn(7, 9, "B")], "quiet": [], "empty": [Turn(5, 5, "A")]}  # fmt: skip
+    each = [Annotated(id=name, path=tmp_path / "a.wav", turns=own) for name, own in turns.items()]
+    made = corpus_of("toy", Path(tmp_path), each, [])
+    assert list(made.recordings["id"]) == ["edge", "empty", "quiet"]
+    assert [(left.what, left.reason) for left in made.exclusions if left.what in ("early", "late")] == [
+        ("early", "no turn inside of the audio: of 1 s, 1 turn from -2 s on"),
+        ("late", "no turn inside of the audio: of 1 s, 2 turns from 1 s on"),
+    ]  # fmt: skip
+    with pytest.raises(AffectError, match=r"^toy: no recording of .* can be used \(2 no turn inside of the audio; .*"):
+        corpus_of("toy", Path(tmp_path), each[:2], [])
+
+
 @pytest.mark.parametrize(
     ("names", "part"),
     [(("debug.development.lst",), "valid"), (("data", "train_clean_100.rttm"), "train"),

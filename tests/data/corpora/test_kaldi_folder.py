@@ -42,6 +42,16 @@ def test_a_folder(folder):
     assert corpora.detect(folder) == "kaldi_folder"
 
 
+def test_a_recording_whose_segments_all_lie_beyond_its_end_is_left_out(folder):
+    write(
+        folder, wav_scp="rec-a wav/a.wav\nrec-b wav/b.wav\n", utt2spk="u1 Ada\nu2 Eve\nu3 Ada\n",
+        segments="u1 rec-a 0.5 2\nu2 rec-b 5 -1\nu3 rec-b 6 9.5\n",
+    )  # fmt: skip
+    corpus = read(folder)
+    assert list(corpus.recordings["id"]) == ["rec-a"]
+    assert reasons(corpus) == {"rec-b": "no turn inside of the audio: of 4 s, 2 turns from 5 s on"}
+
+
 def test_without_segments_and_with_parts(folder):
     write(folder / "train", wav_scp=f"a {folder}/wav/a.wav\n", utt2spk="a Ada\n")
     write(folder / "dev", wav_scp=f"b {folder}/wav/b.wav\na {folder}/wav/a.wav\n", utt2spk="b Eve\na Ada\n")

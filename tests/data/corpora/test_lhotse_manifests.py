@@ -60,6 +60,14 @@ def test_manifests(folder, caplog):
     assert "a: its 2 channels are averaged" in caplog.text and corpora.detect(folder) == "lhotse_manifests"
 
 
+def test_a_recording_whose_supervisions_all_lie_beyond_its_end_is_left_out(folder):
+    write(folder / "recordings.jsonl", [recording("a", "a.wav"), recording("b", "b.wav")])
+    write(folder / "supervisions.jsonl", [supervision(0, "a", 0, 1), supervision(1, "b", 40.25, 1)])
+    corpus = read(folder)
+    assert list(corpus.recordings["id"]) == ["a"]
+    assert reasons(corpus) == {"b": "no turn inside of the audio: of 4 s, 1 turn from 40.25 s on"}
+
+
 def test_what_is_not_a_plain_file_is_refused_by_name(folder):
     mark = folder / "ran"
     several = recording("parts", "a.wav")

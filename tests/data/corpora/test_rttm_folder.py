@@ -88,6 +88,21 @@ def test_what_is_left_out_is_said(tmp_path, caplog):
     assert "rttm_folder: 4 recordings, 11 exclusions (2 no audio, " in caplog.text
 
 
+def test_a_recording_whose_turns_all_lie_beyond_its_end_is_left_out(tmp_path):
+    for name in ("a", "b"):
+        sound(tmp_path / f"{name}.wav")
+    (tmp_path / "x.rttm").write_text(lines(("a", 0, 1, "Ada"), ("b", 4, 1, "Ada"), ("b", 61.5, 2, "Eve")))
+    corpus = read(tmp_path)
+    assert list(corpus.recordings["id"]) == ["a"]
+    assert reasons(corpus) == {"b": "no turn inside of the audio: of 4 s, 2 turns from 4 s on"}
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(
+        AffectError, match="can be used .1 no audio, 1 no turn inside of the audio; for example"
+    ) as caught:
+        read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_parts_and_another_folder_of_audio(tmp_path):
     for name in ("one", "two", "three", "four"):
         sound(tmp_path / "sounds" / ("eval" if name == "four" else "all") / f"{name}.wav", 1.0)
