@@ -279,9 +279,8 @@ def finetune_real() -> Diarization:
 
     The other way round, a quarter of windows: `--data.real .25`. Any folder with RTTM, of Kaldi's files or lhotse's
     manifests. The last weights are taken: validation is of simulated conversations, which this makes worse (held-out
-    voices, 8 s, 2 speakers, by six points) while recordings gain (AMI's two development excerpts .74 to .64; .80 to .47
-    from weights of an earlier recipe).
-    The recordings' own validation part chooses nothing, and is told.
+    voices, 8 s, 2 speakers, by six points) while recordings gain (AMI's two development excerpts .74 to .64). The
+    recordings' own validation part chooses nothing, and is told.
     """
     base = librispeech()
     return replace(

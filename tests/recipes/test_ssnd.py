@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -190,6 +191,18 @@ def test_workflows_name_experiments_that_are_there():
     assert {one.name for one in found} > {"optim.lr", "loss.empty"}
     base, tried = (flat(experiments()[name]().to_dict()) for name in ("ours", search.of))
     assert {key: value for key, value in tried.items() if value != base[key]} == {"data.held_out": 8}
+
+
+def test_all_pages_name_the_same_scores_of_real_recordings():
+    """Those of the recipe as it is; docs/experiments.md has those of other weights, too."""
+    root = RECIPE.parents[1]
+    rows = [line for line in (root / "docs" / "experiments.md").read_text().splitlines() if line.startswith("|")]
+    first = next(k for k, line in enumerate(rows) if line.startswith("| the recipe with other speeds"))
+    scores = [f"{float(line.split('|')[2]):.2f}".lstrip("0") for line in rows[first : first + 2]]
+    for page in (root / "README.md", root / "recipes" / "README.md"):
+        (row,) = [line for line in page.read_text().splitlines() if "| `finetune_real` |" in line]
+        assert {*re.findall(r"(?<!\d)\.\d\d", row)} >= {*scores}
+    assert f"excerpts {scores[0]} to {scores[1]}" in (experiments()["finetune_real"].__doc__ or "")
 
 
 def test_the_real_runs_choose_on_voices_held_out_and_never_on_those_of_tests():
