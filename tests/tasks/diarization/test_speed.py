@@ -28,15 +28,15 @@ def benchmark(monkeypatch):
     return load
 
 
-@pytest.mark.parametrize(("name", "most"), [("demo", 0.1), ("small, hop 0.64 s", 0.5)])
-def test_a_stream_takes_a_share_of_its_time(benchmark, name, most):
+@pytest.mark.parametrize(("name", "speakers", "most"), [("demo", 4, 0.1), ("small, hop 0.64 s", 1, 0.5)])
+def test_a_stream_takes_a_share_of_its_time(benchmark, name, speakers, most):
     """The least of three rounds, on one thread."""
     online, threads = benchmark("diarization_online"), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         samples = online.sound(16.0)
         model, options = online.drawn(*online.MODELS[name], samples)
-        taken = [online.factor(model, options, samples)[0] for _ in range(3)]
+        taken = [online.factor(model, options, samples, speakers) for _ in range(3)]
     finally:
         torch.set_num_threads(threads)
     print(f"{name}: {taken}")
