@@ -196,9 +196,10 @@ def survey(samples: Sequence[Sample], where: str) -> dict[str, Seen]:
         batched = _batched([array.shape for _, array in arrays])
         first, width = arrays[0][0], _width(arrays[0][1].shape, batched)
         for id, array in arrays:
-            if (own := _width(array.shape, batched)) != width:
+            if _width(array.shape, batched) != width:
+                one, other = (_width_told(each.shape, batched) for each in (arrays[0][1], array))
                 raise AffectError(
-                    f"{where}: the feature {name} has {width} numbers a frame in {first} and {own} in {id}: "
+                    f"{where}: the feature {name} has {one} numbers a frame in {first} and {other} in {id}: "
                     "all clips must have the same"
                 )
         halves = all(array.dtype == np.float16 for _, array in arrays)
@@ -216,6 +217,12 @@ def _batched(shapes: Sequence[tuple[int, ...]]) -> bool:
 
 def _width(shape: tuple[int, ...], batched: bool) -> int:
     return shape[-1] if len(shape) < 3 or batched else shape[1] * shape[2]
+
+
+def _width_told(shape: tuple[int, ...], batched: bool) -> str:
+    """Return a width in words, of points with the shape: nobody finds the product of two sides in his data."""
+    width = _width(shape, batched)
+    return f"{width} (points [T, K, C] of the shape {list(shape)})" if len(shape) == 3 and not batched else str(width)
 
 
 def frames_of(array: Array, seen: Seen) -> tuple[Array, int] | None:

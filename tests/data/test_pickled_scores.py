@@ -224,6 +224,10 @@ BAD = {
         several({"features": {"visual": np.ones((2, 163))}}, {"features": {"visual": np.ones((3, 2048))}}),
         "the feature visual has 163 numbers a frame in c5 and 2048 in c6",
     ),
+    "frames and a batch of one": (
+        several({"features": {"visual": np.ones((4, 163))}}, {"features": {"visual": np.ones((1, 10, 163))}}),
+        r"has 163 numbers a frame in c5 and 1630 \(points \[T, K, C\] of the shape \[1, 10, 163\]\) in c6: all",
+    ),
     "twice in a split": (splits([sample(0), sample(0)]), "the id 'c0' comes twice, in train"),
     "twice in two splits": (splits([sample(3)]), "the id 'c3' comes twice, in train and in test"),
     "group called as a score": (several({"lip_sync_score": "x"}), "'lip_sync_score' can't be the name of one"),

@@ -295,7 +295,9 @@ def _checked(
             if frames.ndim == 2:
                 frames = order.arranged(name, frames, (columns or {}).get(name, ()), where)
             if frames.ndim != 2 or frames.shape[1] != width:
-                raise AffectError(f"{where}: {name} is of shape {frames.shape}, the model takes [T, {width}]")
+                # Of the array as it was given.
+                shape = list(arrays[name].shape)
+                raise AffectError(f"{where}: {name} has the shape {shape}, the model takes [T, {width}] or [{width}]")
             if not np.isfinite(frames).all():
                 raise AffectError(f"{where}: {name} holds NaN or infinite values")
             if len(frames):

@@ -142,13 +142,16 @@ def test_what_can_not_be_read_is_a_line_and_the_others_go_on(affect, runs, clip,
     np.savez(tmp_path / "other.npz", syncnet=np.zeros((4, 5)))
     np.savez(tmp_path / "object.npz", visual=np.array([None]))
     (tmp_path / "text.npz").write_text("no archive")
+    np.savez(tmp_path / "batch.npz", visual=np.zeros((1, 4, 12)))
     np.savez(tmp_path / "one.npz", audio=np.ones(9))
-    names = ["narrow", "nan", "other", "object", "text", "absent", "one"]
+    names = ["narrow", "nan", "other", "object", "text", "absent", "batch", "one"]
     code, out, _ = affect("predict", runs / "seed0" / "fold1", *(tmp_path / f"{name}.npz" for name in names), clip[0])
     found = {line["id"]: line for line in lines(out)}
     assert code == 1
     assert [name for name in names if "error" in found[f"{name}.npz"]] == names[:-1]
-    assert "the model takes [T, 12]" in found["narrow.npz"]["error"]
+    for name, shape in (("narrow", "[4, 5]"), ("batch", "[1, 4, 12]")):
+        words = f"visual has the shape {shape}, the model takes [T, 12] or [12]"
+        assert found[f"{name}.npz"]["error"].endswith(words)
     assert found["one.npz"]["features"] == ["audio"]
     assert "prediction" in found["clip.npz"]
 
