@@ -31,6 +31,11 @@ TAKEN = (*FIXED, "row")
 """No group and no score is called so."""
 MISSING = -1.0
 """What stands for a missing label."""
+UNLABELLED = (
+    "-1, NaN, an empty cell and a mask of False say that a label is missing; clips without any are for pretraining "
+    "alone (affect convert --unlabelled, then recipes/talking_face.py pretrain)"
+)
+"""What to say where nothing is labelled."""
 
 Array = NDArray[Any]
 Row = dict[str, Any]
@@ -163,11 +168,14 @@ def check_labels(samples: Sequence[Sample], where: str) -> None:
     """Raise AffectError for a score that no sample to train on has."""
     scores = names(samples, "scores")
     trained = [sample for sample in samples if sample.part == "train"] or samples
-    for name in scores:
-        if all(np.isnan(sample.scores.get(name, np.nan)) for sample in trained):
-            others = " ".join(each for each in scores if each != name)
-            hint = f"name the others to leave it out, --labels {others}" if others else "there is nothing to learn"
-            raise AffectError(f"{where}: no sample to train on has a label {name}: {hint}")
+    lacking = [name for name in scores if all(np.isnan(sample.scores.get(name, np.nan)) for sample in trained)]
+    if lacking and len(lacking) == len(scores):
+        words = f"no sample to train on has a label of any score ({', '.join(scores)})"
+        raise AffectError(f"{where}: {words}: {UNLABELLED}")
+    if lacking:
+        others = " ".join(name for name in scores if name not in lacking)
+        hint = f"name the others to leave it out, --labels {others} (of a table: --data.scores {others})"
+        raise AffectError(f"{where}: no sample to train on has a label {lacking[0]}: {hint}")
 
 
 def names(samples: Sequence[Sample], kind: str) -> list[str]:

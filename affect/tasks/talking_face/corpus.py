@@ -11,7 +11,7 @@ from datasets import DatasetDict, concatenate_datasets
 
 from affect.data import corpora, score_corpus
 from affect.data.score_corpus import ScoreCorpus, Way
-from affect.data.score_samples import columns_in
+from affect.data.score_samples import UNLABELLED, columns_in
 from affect.errors import AffectError
 from affect.tasks.talking_face.config import SOUND, Continual, Data, Feature
 from affect.tasks.talking_face.continual import arrived, batches_of
@@ -62,10 +62,15 @@ def parts_of(
     if stage is not None and stage.by is not None:
         arrived(parts, batches_of(corpus, stage), stage)
     for name in ("train", "valid"):
-        for score in () if unlabelled else data.scores:
-            # A missing one is NaN.
-            if not any(value == value for value in parts[name][score]):
-                raise AffectError(f"{data.root}: no clip of the {name} part has a {score}: leave it out of data.scores")
+        # A missing one is NaN.
+        rated = [score for score in data.scores if any(value == value for value in parts[name][score])]
+        lacking = [] if unlabelled else [score for score in data.scores if score not in rated]
+        if lacking and not rated:
+            words = f"no clip of the {name} part has a label of any score ({', '.join(lacking)})"
+            raise AffectError(f"{data.root}: {words}: {UNLABELLED}")
+        if lacking:
+            words = f"no clip of the {name} part has a label {lacking[0]}: leave it out (--data.scores"
+            raise AffectError(f"{data.root}: {words} {' '.join(rated)})")
     if data.train_all:
         parts["train"] = concatenate_datasets([parts["train"], parts["valid"]])
     return parts

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import pickle
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +25,7 @@ from affect.options import Options
 from affect.report import load, result
 from affect.task import Key
 from affect.tasks.talking_face import intervals
-from affect.tasks.talking_face.config import FRAMES, SCORES, Augment, Data, Loss
+from affect.tasks.talking_face.config import FRAMES, SCORES, Augment, Data, Loss, TalkingFace
 from affect.training import trainer
 from affect.training.terms import whole
 from tests.tasks.talking_face import small
@@ -162,21 +166,34 @@ def test_generators_are_left_out_one_by_one(clips_root):
     assert not held["test"] & (held["train"] | held["valid"])
 
 
-def test_a_score_that_nobody_rated_is_one_line(clips_root, tmp_path):
-    import shutil
+def unrated(root: Path, folder: Path, scores: Sequence[str], part: str) -> TalkingFace:
+    """Return the recipe of a corpus in `folder` of which a part has no label of some scores."""
+    shutil.copytree(next(path.parent for path in root.rglob("rows.csv")), folder)
+    with (folder / "rows.csv").open(newline="") as file:
+        rows = [dict(row) for row in csv.DictReader(file)]
+    with (folder / "rows.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, **(dict.fromkeys(scores, "") if row["part"] == part else {})} for row in rows)
+    return replace(small.recipe(root), data=replace(small.data(folder), corpus="score_folder"))
 
-    folder = tmp_path / "ac"
-    shutil.copytree(next(path.parent for path in clips_root.rglob("rows.csv")), folder)
-    lines = (folder / "rows.csv").read_text().splitlines()
-    place = lines[0].split(",").index("expression_score")
-    part = lines[0].split(",").index("part")
-    cells = [line.split(",") for line in lines[1:]]
-    for row in cells:
-        row[place] = "" if row[part] == "valid" else row[place]
-    (folder / "rows.csv").write_text("\n".join([lines[0], *map(",".join, cells)]) + "\n")
-    data = replace(small.data(folder), corpus="score_folder")
-    with pytest.raises(AffectError, match="no clip of the valid part has a expression_score"):
-        tasks.make(replace(small.recipe(clips_root), data=data)).for_fold(0, 1).datasets()
+
+@pytest.mark.parametrize("part", ["train", "valid"])
+def test_a_score_that_nobody_rated_is_one_line(clips_root, tmp_path, part):
+    recipe = unrated(clips_root, tmp_path / "ac", ["expression_score"], part)
+    others = " ".join(score for score in SCORES if score != "expression_score")
+    words = rf"no clip of the {part} part has a label expression_score: leave it out \(--data.scores {others}\)$"
+    with pytest.raises(AffectError, match=words):
+        tasks.make(recipe).for_fold(0, 1).datasets()
+
+
+@pytest.mark.parametrize("part", ["train", "valid"])
+def test_where_nothing_is_rated_it_is_said_what_missing_is_and_what_needs_none(clips_root, tmp_path, part):
+    words = rf"no clip of the {part} part has a label of any score \({', '.join(SCORES)}\): -1, NaN, .* --unlabelled"
+    recipe = unrated(clips_root, tmp_path / "ac", SCORES, part)
+    with pytest.raises(AffectError, match=words):
+        tasks.make(recipe).for_fold(0, 1).datasets()
+    tasks.make(replace(recipe, loss=Loss(kind="corruption"))).for_fold(0, 1).datasets()
 
 
 def test_rows_have_scores_groups_and_deviations(clips_root, tmp_path):
