@@ -28,12 +28,22 @@ from affect.data.corpora.layout import Scales
 from affect.data.corpus import Corpus, summary
 from affect.data.files import read_bytes
 from affect.data.parts import named_part
-from affect.data.score_samples import FEATURES, FIXED, FORMAT, MISSING, ROWS, SCHEMA, columns_in, exclusions
+from affect.data.score_samples import (
+    FEATURES,
+    FIXED,
+    FORMAT,
+    MISSING,
+    ROWS,
+    SCHEMA,
+    UNLABELLED,
+    columns_in,
+    exclusions,
+)
 from affect.data.sharing import LEARNED
 from affect.data.spread import Spread
 from affect.data.store import Store
 from affect.data.table_file import number, read_csv
-from affect.errors import AffectError, nearest
+from affect.errors import AffectError, first_few, nearest
 
 _LOG = logging.getLogger("affect")
 
@@ -42,6 +52,8 @@ OWN = "own"
 USUAL = ("identity", "source")
 """Groups that are held out where the rows name no part: the first of these that there is."""
 _FOLDS = 5
+_SHOWN = 12
+"""Scores that an error names."""
 
 Pair = tuple[float, float]
 Rows = NDArray[np.intp]
@@ -123,7 +135,10 @@ def read_folder(
     if [row["id"] for row in rows] != kept.ids or {*schema["features"]} != {*kept.features}:
         raise AffectError(f"{folder}: {ROWS} and {FEATURES} are of other clips: convert the file again")
     where = where or str(folder)
-    wanted = _chosen(where, "score", scores, there)
+    if absent := next((score for score in scores if score not in there), None):
+        its = f"it has {first_few(there, _SHOWN)}; --data.scores names those to learn" if there else UNLABELLED
+        raise AffectError(f"{where} has no score {absent!r}: {its}")
+    wanted = list(dict.fromkeys(scores or there))
     chosen = _chosen(where, "feature", features, schema["features"])
     feature_widths = {each: schema["features"][each]["width"] for each in chosen}
     check_widths(feature_widths, widths or {}, where)

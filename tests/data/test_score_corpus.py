@@ -89,7 +89,7 @@ def test_a_part_of_it_and_another_fingerprint(made):
     ("options", "words"),
     [
         ({"features": ["audio"]}, "has no feature 'audio': "),
-        ({"scores": ["lips"]}, "has no score 'lips': did you mean 'lip'"),
+        ({"scores": ["all", "lips"]}, "has no score 'lips': it has lip, all; --data.scores names those to learn$"),
         ({"widths": {"visual": 163}}, "the feature visual of .* has 3 numbers a frame, not the 163 asked for"),
         ({"scale": (1, 5)}, "the score all 0 is not on the scale 1 to 5"),
     ],
