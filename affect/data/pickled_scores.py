@@ -5,9 +5,10 @@
     [sample with "split", ...]                                            flat, also without splits
 
 A sample has dictionaries `features` and `labels`, an id, and texts, which become groups (source, identity, generator).
-A label is missing where it is -1, NaN, None, absent, or its mask is false: all of them become NaN.
+A label is missing where it is -1, NaN, None, absent, or its mask is false: all of them become NaN. Columns of padded
+features [N, T, D] may have a column of their lengths, <feature>_lengths, or one for all, lengths.
 
-Legend: N samples, K scores.
+Legend: N samples, K scores, T frames, D numbers of a frame.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ IDS = ("id", "video_id", "video", "clip_id", "clip", "name", "filename", "file",
 """What samples may call their id, and columns theirs; in columns also as plurals (ids, video_ids)."""
 _MASKS = ("valid_masks", "valid_mask", "masks", "mask")
 _NAMES = ("label_names", "task_names")
+_LENGTHS = "lengths"
 
 
 class _Reader:
@@ -87,9 +89,10 @@ class _Reader:
             called = [f"label{k}" for k in range(labels.shape[1])]
             self.left_out["names of labels"] = f"the file has none: affect convert --labels takes {len(called)} names"
         scores = list(map(str, called or (labels if isinstance(labels, dict) else ())))
+        lengths = self._lengths(data, place)
         for key, value in data.items():
             name = _singular(str(key))
-            if key in _NAMES:
+            if key in _NAMES or key in lengths.values():
                 continue
             if key == "features" or key == "labels" or key in _MASKS:
                 wanted = scores if key != "features" else []
@@ -103,7 +106,39 @@ class _Reader:
         for key, values in columns.items():
             if len(values) != count:
                 raise self.fault(place, f"has {len(values)} {key} and {count} {counted}: a column has a value a sample")
+        for feature, key in lengths.items():
+            self._cut(columns["features"], feature, data[key], f"{place}, {key}")
         return [{key: values[k] for key, values in columns.items()} for k in range(count)]
+
+    def _lengths(self, data: Mapping[str, Any], place: str) -> dict[str, str]:
+        """Return the column of lengths of each padded feature that has one."""
+        features = data["features"] if isinstance(data["features"], dict) else {}
+        # What has one frame only is not padded.
+        frames = {f: a.shape[1] for f, a in features.items() if isinstance(a, Array) and len(a.shape) > 2}
+        frames = {feature: count for feature, count in frames.items() if count > 1}
+        own = {feature: f"{feature}_{_LENGTHS}" for feature in frames if data.get(f"{feature}_{_LENGTHS}") is not None}
+        if data.get(_LENGTHS) is None:
+            return own
+        others = {feature: count for feature, count in frames.items() if feature not in own}
+        if len({*others.values()}) > 1:
+            (one, m), (other, n) = min(others.items(), key=lambda f: f[1]), max(others.items(), key=lambda f: f[1])
+            words = f"are of features of {m} frames ({one}) and of {n} ({other}): give each its own, {one}_{_LENGTHS}"
+            raise self.fault(f"{place}, {_LENGTHS}", words)
+        return own | dict.fromkeys(others, _LENGTHS)
+
+    def _cut(self, rows: Sequence[dict[str, Any]], feature: str, lengths: Any, place: str) -> None:
+        """Leave of a feature [N, T, D] of rows their `lengths` [N]; raises AffectError where these can't be it."""
+        values = _items(lengths)
+        if values is None:
+            raise self.fault(place, f"are {_kind(lengths)}, not a column of whole numbers")
+        if len(values) != len(rows):
+            raise self.fault(place, f"are {len(values)} of {len(rows)} samples: a column has a value a sample")
+        for k, (row, length) in enumerate(zip(rows, values, strict=True)):
+            most = len(row[feature])
+            if isinstance(length, bool) or not isinstance(length, int) or not 0 <= length <= most:
+                words = f"has {_shown(length)} for sample {k}: {feature} takes whole numbers up to {most}"
+                raise self.fault(place, words)
+            row[feature] = row[feature][:length]
 
     def _split_up(self, value: Any, place: str, scores: Sequence[str]) -> list[Any]:
         """Return columns by name, a table [N, K] or a list of dictionaries as a dictionary a sample."""

@@ -349,6 +349,59 @@ def test_clips_that_are_all_as_long_are_said_to_be_padded_perhaps(tmp_path):
         assert said.count("padding counts") == 1, "not of the vectors au"
 
 
+def padded(**columns) -> dict:
+    """Columns of two clips: features [2, 4, 3] and [2, 6, 2] padded with -9, a vector, and further columns."""
+    features = {"visual": np.full((2, 4, 3), -9.0), "audio": np.full((2, 6, 2), -9.0), "au": np.ones((2, 5))}
+    features["visual"][0, :3], features["visual"][1, :1], features["audio"][0, :5] = 1, 2, 3
+    return {"train": {"features": features, "labels": {"a": [1.0, 2.0]}, **columns}}
+
+
+def frames_in(samples: list[Sample]) -> dict[str, list[int]]:
+    return {name: [len(each.features[name]) for each in samples] for name in ("visual", "audio")}
+
+
+@pytest.mark.parametrize("made", [np.array, list], ids=["array", "list"])
+def test_lengths_tell_what_is_padding(tmp_path, made):
+    data = padded(audio_lengths=made([5, 0]), lengths=made([3, 1]))
+    samples = read(tmp_path, data)
+    assert frames_in(samples) == {"visual": [3, 1], "audio": [5, 0]} and samples[0].features["au"].shape == (5,)
+    assert all((frames > 0).all() for each in samples for frames in each.features.values())
+    assert [each.groups for each in samples] == [{}, {}], "they are no groups"
+    said = pickle_file.work(write(tmp_path, data), tmp_path / "out", ())
+    assert "feature visual: 3 numbers a frame (float32), 1 to 3 frames, of 2 of 2 clips" in said
+    assert "feature audio: 2 numbers a frame (float32), 5 to 5 frames, of 1 of 2 clips" in said
+    assert score_corpus.read_folder(tmp_path / "out", "c").utterances["length"] == [5, 1]
+
+
+def test_lengths_are_of_those_features_alone_that_are_padded(tmp_path):
+    assert frames_in(read(tmp_path, padded(visual_lengths=[2, 1]))) == {"visual": [2, 1], "audio": [6, 6]}
+    data = padded(lengths=[2, 1])
+    data["train"]["features"]["audio"] = [np.ones((6, 2)), np.ones((3, 2))]
+    assert frames_in(read(tmp_path, data)) == {"visual": [2, 1], "audio": [6, 3]}
+    data["train"]["features"]["visual"] = np.ones((2, 1, 3))
+    assert frames_in(read(tmp_path, data)) == {"visual": [1, 1], "audio": [6, 3]}, "one frame is not padded"
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"visual_lengths": [3, 5]}, "visual_lengths has 5 for sample 1: visual takes whole numbers up to 4$"),
+        ({"visual_lengths": [-1, 4]}, "visual_lengths has -1 for sample 0: visual takes whole numbers up to 4$"),
+        ({"visual_lengths": np.array([3.0, 4.0])}, r"visual_lengths has 3\.0 for sample 0: visual takes whole"),
+        ({"visual_lengths": [True, 4]}, "visual_lengths has True for sample 0: visual takes whole"),
+        ({"visual_lengths": ["3", 4]}, "visual_lengths has '3' for sample 0: visual takes whole"),
+        ({"visual_lengths": [3, 4, 4]}, "visual_lengths are 3 of 2 samples: a column has a value a sample"),
+        ({"visual_lengths": np.array([[3], [4]])}, r"visual_lengths are an array \[2, 1\], not a column"),
+        ({"visual_lengths": 4}, "visual_lengths are an int, not a column of whole numbers"),
+        ({"lengths": [3, 4]}, r"of features of 4 frames \(visual\) and of 6 \(audio\): .* its own, visual_lengths$"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_one_line(tmp_path, columns, words):
+    with pytest.raises(AffectError, match=rf"^ac.pkl: split 'train', .*{words}") as caught:
+        read(tmp_path, padded(**columns))
+    assert "\n" not in str(caught.value)
+
+
 def test_frames_without_numbers_are_filled_and_counted():
     bad = np.full((5, 2), np.nan)
     array = np.stack([bad[0], [1, 2], bad[0], [np.inf, 3], [4, 5]]).astype(np.float64)
