@@ -16,7 +16,7 @@ from dataclasses import MISSING
 from operator import attrgetter
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from affect.errors import AffectError, nearest
+from affect.errors import AffectError, nearest, with_article
 
 T = TypeVar("T")
 WIDEST, DEEPEST = 65_536, 1_000
@@ -143,7 +143,7 @@ def hold(part: Any, name: str = "") -> None:
     for item in dataclasses.fields(part):
         kind, value, field = _hints(type(part))[item.name], getattr(part, item.name), _dotted(name, item.name)
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            require(isinstance(value, kind), field, f"be a {kind.__name__}", value)
+            require(isinstance(value, kind), field, f"be {with_article(kind.__name__)}", value)
         else:
             value = _build(kind, value, field)
             _hold_value(value, field)

@@ -103,6 +103,11 @@ def first_few(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def with_article(name: str) -> str:
+    """Return a thing's name with a or an before it (a recipe, an environment)."""
+    return f"{'an' if name[:1].lower() in tuple('aeiou') else 'a'} {name}"
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return a hint naming what `name` may have meant, or what there is (the first few), to end an error message.
 

@@ -28,7 +28,7 @@ from affect.config import (
     require_most,
     types_in,
 )  # fmt: skip
-from affect.errors import AffectError, first_line
+from affect.errors import AffectError, first_line, with_article
 
 __all__ = ["FREE", "LARGEST_SEED", "Optim", "Recipe", "Train", "check_own", "differences", "field_names", "hold",
            "read", "require", "types_in", "whose"]  # fmt: skip
@@ -216,7 +216,7 @@ def read(path: Path, what: str = "recipe") -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise AffectError(f"{path} is not a readable {what}: {first_line(error)}") from error
     if not isinstance(data, dict):
-        raise AffectError(f"{path} is not a {what}: it holds no object")
+        raise AffectError(f"{path} is not {with_article(what)}: it holds no object")
     return data
 
 

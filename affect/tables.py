@@ -72,8 +72,13 @@ def counted(count: int, unit: str) -> str:
 
 
 def plural(unit: str) -> str:
-    """Return the word for several things (speakers, identities)."""
-    return f"{unit[:-1]}ies" if unit.endswith("y") and unit[-2:-1] not in "aeiou" else f"{unit}s"
+    """Return the word for several things (speakers, identities, classes)."""
+    if unit.endswith("y") and unit[-2:-1] not in "aeiou":
+        return f"{unit[:-1]}ies"
+    if re.search(r"(ss|us|x|z|sh|(?<!epo)ch)$", unit):
+        return f"{unit}es"
+    # A column may be called by the word for several already.
+    return unit if unit.endswith("s") else f"{unit}s"
 
 
 def escaped(name: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from affect import recipe
 from affect.errors import AffectError
 from affect.recipe import Optim, Train, differences, field_names
 from affect.tasks import read_recipe, task_class
@@ -242,3 +243,11 @@ def test_the_class_of_a_task():
     assert task_class("emotion").recipe_class is Emotion
     with pytest.raises(AffectError, match="unknown task 'emotions'; did you mean 'emotion'"):
         task_class("emotions")
+
+
+def test_a_file_that_holds_no_object_is_named_with_its_article(tmp_path):
+    path = tmp_path / "kept.json"
+    path.write_text("[]")
+    for what, named in (("recipe", "a recipe"), ("environment", "an environment")):
+        with pytest.raises(AffectError, match=f"kept.json is not {named}: it holds no object"):
+            recipe.read(path, what)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from affect.tables import counted
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -45,6 +47,11 @@ def summary(exclusions: Sequence[Exclusion]) -> str:
     shown = list(dict.fromkeys([*(firsts[reason] for reason, _ in counts), *exclusions]))[:_SHOWN]
     examples = "; ".join(f"{each.what}: {each.reason}" for each in shown)
     return ", ".join(f"{count} {reason}" for reason, count in counts) + (f"; for example {examples}" if shown else "")
+
+
+def held(count: int, unit: str, exclusions: Sequence[Exclusion]) -> str:
+    """Return in words how many rows there are, what each is, and how many are left out and why."""
+    return f"{counted(count, unit)}, {counted(len(exclusions), 'exclusion')} ({summary(exclusions)})"
 
 
 @dataclass(frozen=True, kw_only=True)

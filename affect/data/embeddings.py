@@ -14,6 +14,7 @@ from affect.data.array_file import read_array
 from affect.data.files import absence
 from affect.data.table_file import json_object, read_text
 from affect.errors import AffectError, first_few, first_line
+from affect.tables import counted
 
 COLUMN = "speaker_embedding"
 
@@ -36,7 +37,7 @@ def add(dataset: Dataset, source: str | Path) -> Dataset:
         if row.ndim != 1 or not len(row):
             fault = f"is no vector, its shape is {list(row.shape)}"
         elif row.shape != rows[0].shape:
-            fault = f"has {len(row)} numbers, that of {names[0]} {len(rows[0])}"
+            fault = f"has {counted(len(row), 'number')}, that of {names[0]} {len(rows[0])}"
         elif not np.isfinite(row).all():
             fault = "holds NaN or infinite values"
         if fault:

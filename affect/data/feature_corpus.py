@@ -27,6 +27,7 @@ from affect.data.array_file import read_array
 from affect.data.corpora import stream_keys
 from affect.data.corpus import Corpus, Exclusion
 from affect.errors import AffectError, first_line, nearest
+from affect.tables import counted
 
 _LOG = logging.getLogger("affect")
 
@@ -209,7 +210,7 @@ def mean_of(parts: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.floating[A
 def _check_widths(one: str, width: int, other: str, its: int) -> None:
     if width != its:
         raise AffectError(
-            f"{one} has {width} numbers, {other} has {its}: files of one feature must have the same width"
+            f"{one} has {counted(width, 'number')}, {other} has {its}: files of one feature must have the same width"
         )
 
 

@@ -46,7 +46,7 @@ def describe(corpus: Corpus, *, listed: int | None = LISTED) -> str:
     shown = ("session", "speaker", "dialogue", "emotion", "gender", "duration", "transcript")
     columns = {name: list(corpus.utterances[name]) for name in (*shown, *LABELS, *corpus.labels, *corpus.groups)}
     lines = [
-        f"{corpus.name}: {len(corpus.utterances)} utterances, fingerprint {corpus.fingerprint}",
+        f"{corpus.name}: {counted(len(corpus.utterances), 'utterance')}, fingerprint {corpus.fingerprint}",
         _scale(corpus, columns), _durations(columns["duration"]), _groups(columns), *_counts(columns, corpus.groups),
         *([f"labels: {corpus.ratings}"] if corpus.ratings is not None else []), *_misleading(corpus, columns),
         *(numbers(name, np.asarray(columns[name], np.float64)) for name in (*LABELS, *corpus.labels)),

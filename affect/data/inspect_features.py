@@ -19,6 +19,7 @@ from affect.data.files import files_below, leaving
 from affect.data.inspect import exclusions
 from affect.data.inspect_scores import numbers
 from affect.errors import AffectError
+from affect.tables import counted
 
 
 def features(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
@@ -55,7 +56,7 @@ def _describe(corpus: FeatureCorpus, there: Mapping[str, str], listed: int | Non
     rows = {part: corpus.indices(part) for part in parts}
     emotions, valences = np.asarray(data["emotion"][:]), np.asarray(data["valence"][:], np.float64)
     lines = [
-        f"{corpus.name}: {len(data)} utterances, fingerprint {corpus.fingerprint}",
+        f"{corpus.name}: {counted(len(data), 'utterance')}, fingerprint {corpus.fingerprint}",
         _scale(corpus, valences),
         "by part: " + ", ".join(f"{part} {len(rows[part])}" for part in parts),
     ]

@@ -12,6 +12,7 @@ from affect.data.files import leaving
 from affect.data.inspect import exclusions
 from affect.data.recordings import RecordingCorpus, turns_of
 from affect.data.turn_taking import overlap_ratio
+from affect.tables import counted
 
 
 def recordings(name: str, root: Path, options: Mapping[str, Any], listed: int | None) -> str:
@@ -23,7 +24,7 @@ def recordings(name: str, root: Path, options: Mapping[str, Any], listed: int | 
 def describe(corpus: RecordingCorpus, listed: int | None) -> str:
     """Return what `affect inspect` prints; of the exclusions the first `listed` (None: all) are named."""
     rows: list[dict[str, Any]] = corpus.recordings.to_list()
-    lines = [f"{corpus.name}: {len(rows)} recordings, fingerprint {corpus.fingerprint}"]
+    lines = [f"{corpus.name}: {counted(len(rows), 'recording')}, fingerprint {corpus.fingerprint}"]
     for part in dict.fromkeys(row["part"] for row in rows):
         own = [row for row in rows if row["part"] == part]
         turns = [turns_of(row) for row in own]
@@ -31,8 +32,9 @@ def describe(corpus: RecordingCorpus, listed: int | None) -> str:
         spoken = sum(turn.end - turn.start for each in turns for turn in each) / 60
         counts = sorted({len({turn.speaker for turn in each}) for each in turns})
         lines.append(
-            f"{part or '(no part)'}: {len(own)} recordings, {minutes:.1f} min, {spoken:.1f} min of speech in "
-            f"{sum(map(len, turns))} turns of {len({turn.speaker for each in turns for turn in each})} speakers, "
+            f"{part or '(no part)'}: {counted(len(own), 'recording')}, {minutes:.1f} min, {spoken:.1f} min of speech "
+            f"in {counted(sum(map(len, turns)), 'turn')} of "
+            f"{counted(len({turn.speaker for each in turns for turn in each}), 'speaker')}, "
             f"{counts[0]} to {counts[-1]} a recording"
         )
         ratios = [overlap_ratio(in_samples(each)) for each in turns if each]

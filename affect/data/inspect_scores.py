@@ -15,6 +15,7 @@ from affect.data.corpora.columns import read_as_proposed
 from affect.data.corpora.labels import infer_scale
 from affect.data.files import leaving
 from affect.data.spread import Spread
+from affect.tables import counted
 
 Row = Mapping[str, Any]
 _MOST = 24
@@ -43,7 +44,8 @@ def describe(
     by_part = {part: [row for row in rows if row["part"] == part] for part in parts}
     own = [f"{part} {len(each)}" for part, each in by_part.items() if part]
     lines = [
-        f"{name}: {len(rows)} clips, {len(schema['features'])} features, {len(schema['scores'])} scores",
+        f"{name}: {counted(len(rows), 'clip')}, {counted(len(schema['features']), 'feature')}, "
+        f"{counted(len(schema['scores']), 'score')}",
         f"by part: {', '.join(own)}" if own else "by part: the file names no split",
         *(_feature(feature, facts, len(rows)) for feature, facts in schema["features"].items()),
     ]
@@ -92,7 +94,8 @@ def contents_of(schema: Mapping[str, Any]) -> dict[str, str]:
 
 def minus_one(lost: int, low: float) -> list[str]:
     """Return a line on labels of -1 that were taken as missing although they may be on a scale from `low`."""
-    return [f"{lost} labels of -1 are taken as missing, though this scale has it"] if lost and low <= -1 else []
+    taken = f"{counted(lost, 'label')} of -1 {'is' if lost == 1 else 'are'} taken as missing"
+    return [f"{taken}, though this scale has it"] if lost and low <= -1 else []
 
 
 def numbers(title: str, values: NDArray[np.float64]) -> str:
@@ -109,13 +112,14 @@ def numbers(title: str, values: NDArray[np.float64]) -> str:
 
 def _feature(name: str, facts: Mapping[str, Any], clips: int) -> str:
     shortest, longest = facts["frames"]
-    filled = f", {facts['filled']} frames without numbers filled" if facts["filled"] else ""
+    filled = f", {counted(facts['filled'], 'frame')} without numbers filled" if facts["filled"] else ""
     alike = ", all of them equally many: where clips were padded, padding counts as frames"
     spread = Spread(**facts["spread"]) if "spread" in facts else None
     same = f", {spread.same} of them the same in all training frames" if spread and spread.told and spread.same else ""
+    padded = alike if facts["clips"] > 1 and 1 < shortest == longest else ""
     return (
-        f"feature {name}: {facts['width']} numbers a frame ({facts['dtype']}){same}, {shortest} to {longest} frames, "
-        f"of {facts['clips']} of {clips} clips{filled}{alike if facts['clips'] > 1 and 1 < shortest == longest else ''}"
+        f"feature {name}: {counted(facts['width'], 'number')} a frame ({facts['dtype']}){same}, "
+        f"{shortest} to {counted(longest, 'frame')}, of {facts['clips']} of {counted(clips, 'clip')}{filled}{padded}"
     )
 
 

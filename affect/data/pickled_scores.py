@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from affect.data.parts import PARTS, named_part
 from affect.data.safe_pickle import Array
 from affect.data.score_samples import TAKEN, Sample, given
-from affect.errors import AffectError, nearest
+from affect.errors import AffectError, nearest, with_article
+from affect.tables import counted
 
 IDS = ("id", "video_id", "video", "clip_id", "clip", "name", "filename", "file", "video_name")
 """What samples may call their id, and columns theirs; in columns also as plurals (ids, video_ids)."""
@@ -87,7 +88,8 @@ class _Reader:
         called = next((_items(data[key]) for key in _NAMES if key in data), None) or self.labels
         if self.nameless and not called and isinstance(labels, Array) and len(labels.shape) == 2:
             called = [f"label{k}" for k in range(labels.shape[1])]
-            self.left_out["names of labels"] = f"the file has none: affect convert --labels takes {len(called)} names"
+            names = counted(len(called), "name")
+            self.left_out["names of labels"] = f"the file has none: affect convert --labels takes {names}"
         scores = list(map(str, called or (labels if isinstance(labels, dict) else ())))
         lengths = self._lengths(data, place)
         for key, value in data.items():
@@ -101,11 +103,11 @@ class _Reader:
                 columns[name] = _items(value)
             else:
                 self.left_out[f"{key} of {place}"[:60]] = f"no column: it is {_kind(value)}"
-        counted = "labels" if "labels" in columns else "features"
-        count = len(columns[counted])
+        first = "labels" if "labels" in columns else "features"
+        count = len(columns[first])
         for key, values in columns.items():
             if len(values) != count:
-                raise self.fault(place, f"has {len(values)} {key} and {count} {counted}: a column has a value a sample")
+                raise self.fault(place, f"has {len(values)} {key} and {count} {first}: a column has a value a sample")
         for feature, key in lengths.items():
             self._cut(columns["features"], feature, data[key], f"{place}, {key}")
         return [{key: values[k] for key, values in columns.items()} for k in range(count)]
@@ -161,7 +163,7 @@ class _Reader:
         counts = {name: len(items) for name, items in columns.items()}
         if len(set(counts.values())) > 1:
             (a, m), (b, n) = min(counts.items(), key=lambda c: c[1]), max(counts.items(), key=lambda c: c[1])
-            raise self.fault(place, f"has {m} values of {a} and {n} of {b}: a column has a value a sample")
+            raise self.fault(place, f"has {counted(m, 'value')} of {a} and {n} of {b}: a column has a value a sample")
         return [{name: items[k] for name, items in columns.items()} for k in range(next(iter(counts.values()), 0))]
 
     def _values(self, column: Array, place: str) -> list[Any]:
@@ -301,7 +303,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, Array):
         return f"an array {list(value.shape)}"
     name = type(value).__name__
-    return "nothing" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    return "nothing" if value is None else with_article(name)
 
 
 def _shown(value: Any) -> str:

@@ -26,7 +26,7 @@ from affect.data.activity import RATE, SampleTurn, excerpt, in_samples
 from affect.data.augment import number
 from affect.data.corpora.segments import is_still
 from affect.data.corpora.verification import Verdict, verify
-from affect.data.corpus import Exclusion, summary
+from affect.data.corpus import Exclusion, held, summary
 from affect.data.files import absence, unreadable_name
 from affect.data.rttm import Span, Turn, joined
 from affect.errors import AffectError
@@ -120,7 +120,7 @@ def corpus_of(name: str, root: Path, annotated: Iterable[Annotated], left_out: S
     if not rows:
         raise AffectError(f"{name}: no recording of {root} can be used ({told or 'it holds none'})")
     if exclusions:
-        _LOG.warning("%s: %d recordings, %d exclusions (%s)", name, len(rows), len(exclusions), told)
+        _LOG.warning("%s: %s", name, held(len(rows), "recording", exclusions))
     digest = hashlib.sha256(name.encode())
     for row in rows:
         digest.update(json.dumps({column: row[column] for column in row if column != "path"}, sort_keys=True).encode())

@@ -18,7 +18,7 @@ from datasets import Dataset, Features, Value
 from affect.cache import kept_json, stamp
 from affect.data import audio, clip, video
 from affect.data.corpora.segments import is_still
-from affect.data.corpus import Exclusion, summary
+from affect.data.corpus import Exclusion, held
 from affect.data.endings import FILM
 from affect.data.files import files_below, open_file
 from affect.data.score_corpus import ScoreCorpus
@@ -159,7 +159,7 @@ def with_videos(corpus: ScoreCorpus, videos: Mapping[str, Path], boxes: Path | N
     named = {*names, *(stem(each.what) for each in corpus.exclusions if each.reason != _NO_ROW)}
     left_out += [Exclusion(what=f"{each}.csv", reason=NO_ROW) for each in sorted(tables) if each not in named]
     if left_out:
-        _LOG.warning("%s: %d clips, %d exclusions (%s)", corpus.name, len(kept), len(left_out), summary(left_out))
+        _LOG.warning("%s: %s", corpus.name, held(len(kept), "clip", left_out))
     table: dict[str, list[Any]] = {name: [values[k] for k in kept] for name, values in rows.to_dict().items()} | columns
     types = {**rows.features, "path": Value("string"), "boxes": Value("string"), "seconds": Value("float64")}
     looks = [(id, kept_json("film-stillness", stamp(path), partial(_stillness, path)))

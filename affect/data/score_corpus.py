@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from affect.data import copies, inspect_scores, sharing, signs
 from affect.data.corpora.labels import infer_scale, within
 from affect.data.corpora.layout import Scales
-from affect.data.corpus import Corpus, summary
+from affect.data.corpus import Corpus, held
 from affect.data.files import read_bytes
 from affect.data.parts import named_part
 from affect.data.score_samples import (
@@ -44,6 +44,7 @@ from affect.data.spread import Spread
 from affect.data.store import Store
 from affect.data.table_file import number, read_csv
 from affect.errors import AffectError, first_few, nearest
+from affect.tables import counted
 
 _LOG = logging.getLogger("affect")
 
@@ -162,7 +163,7 @@ def read_folder(
             _LOG.warning("%s of the clips to train on (--data.scale says another)", words)
     left_out = exclusions(schema["left_out"])
     if left_out:
-        _LOG.warning("%s: %d clips, %d exclusions (%s)", where, len(rows), len(left_out), summary(left_out))
+        _LOG.warning("%s: %s", where, held(len(rows), "clip", left_out))
     guessed = frozenset(wanted) - {*given}
     spans = [*scales.values()] or [infer_scale([])]
     digest = hashlib.sha256(f"{name} {kept.digest} {sorted(feature_widths)}".encode())
@@ -184,9 +185,8 @@ def check_widths(widths: Mapping[str, int], asked: Mapping[str, int], where: str
         if name not in widths:
             raise AffectError(f"{where} has no feature {name!r}: {nearest(name, widths)}")
         if widths[name] != width:
-            raise AffectError(
-                f"the feature {name} of {where} has {widths[name]} numbers a frame, not the {width} asked for"
-            )
+            own = counted(widths[name], "number")
+            raise AffectError(f"the feature {name} of {where} has {own} a frame, not the {width} asked for")
 
 
 def read_schema(folder: Path) -> dict[str, Any]:
@@ -290,12 +290,12 @@ def way(corpus: ScoreCorpus, kind: str | None = None, folds: int | None = None) 
         raise AffectError(f"{corpus.name}: the {column} of {values.count('')} of {len(values)} clips is empty")
     if len(groups) < 3:
         shown = ", ".join(sorted(groups))
-        words = f"has {len(groups)} values of {column} ({shown})"
+        words = f"has {counted(len(groups), 'value')} of {column} ({shown})"
         raise AffectError(f"{corpus.name} {words}: to train, choose and test takes three")
     most = folds or (len(groups) if kind else min(_FOLDS, len(groups)))
     if not 2 <= most <= len(groups):
         raise AffectError(
-            f"{corpus.name}: {most} folds of {len(groups)} values of {column}: give from 2 to {len(groups)}"
+            f"{corpus.name}: {most} folds of {counted(len(groups), 'value')} of {column}: give from 2 to {len(groups)}"
         )
     return Way(column, most)
 

@@ -30,7 +30,7 @@ from affect.data.score_corpus import ScoreCorpus, read_folder
 from affect.data.score_samples import SCHEMA, Made, Sample, given
 from affect.data.store import Store
 from affect.data.table_file import SEPARATORS, Cells, no_number, number, read_csv
-from affect.errors import AffectError
+from affect.errors import AffectError, with_article
 
 _VERSION = b"3"
 """To be raised when the same files give other clips."""
@@ -186,7 +186,7 @@ def clips_in(
         return samples, left_out
     plain = _named(features[CLIP], there, table) or _numeric_columns(there, records, (name,))
     if several:
-        raise AffectError(f"{table} has several lines of a {name}, and the model takes one of each")
+        raise AffectError(f"{table} has several lines of {with_article(name)}, and the model takes one of each")
     return _made(records, lambda cells: {"id": cells[name], "scores": {}, **_vector(cells, plain)}, name, table)
 
 

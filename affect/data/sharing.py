@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from affect.tables import plural
+from affect.tables import counted, plural
 
 LEARNED = ("train", "valid")
 """The parts by which something is learned or chosen: tests may share with each other what they like."""
@@ -24,6 +24,6 @@ def shared(parts: Mapping[str, Sequence[str | None]], what: str) -> dict[tuple[s
             rows = sum(value in both for value in parts[second])
             told[first, second] = (
                 f"{first} and {second} share {len(both):,} of the {plural(what)}, {both[0]!r} for one, "
-                f"with {rows:,} of the {len(parts[second]):,} rows of {second}"
+                f"with {rows:,} of the {counted(len(parts[second]), 'row')} of {second}"
             )
     return told

@@ -29,6 +29,7 @@ from datasets import Dataset, DatasetDict
 from affect.data import copies, sharing
 from affect.data.parts import part_of
 from affect.errors import AffectError, nearest
+from affect.tables import counted
 
 _LOG = logging.getLogger("affect")
 
@@ -81,7 +82,8 @@ def split(dataset: Dataset, kind: str, fold: int, *, allow_shared: bool = False)
     parts = {part: [row for row, name in enumerate(names) if name == part] for part in (*PARTS[:2], *tests)}
     for part, rows in parts.items():
         if not rows:
-            raise AffectError(f"fold {fold} of a split by {kind} has an empty {part} part ({len(groups)} groups)")
+            there = counted(len(groups), "group")
+            raise AffectError(f"fold {fold} of a split by {kind} has an empty {part} part ({there})")
     _refuse_shared(dataset, kind, parts, allow_shared, dyad=partner is not None)
     _refuse_copies(dataset, kind, parts, allow_shared)
     left = names.count("")

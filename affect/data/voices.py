@@ -26,7 +26,7 @@ from affect.data import audio, corpora, store
 from affect.data.activity import RATE
 from affect.data.corpora.named_files import NamedFiles
 from affect.data.corpora.verification import in_threads
-from affect.data.corpus import Exclusion, summary
+from affect.data.corpus import Exclusion, held, summary
 from affect.data.files import absence, unnamed
 from affect.data.noise import audio_files
 from affect.data.speech_spans import speech_spans
@@ -216,7 +216,7 @@ def _voices(root: Path, sources: Sequence[Source], left_out: list[Exclusion], se
     if not len(tracks):
         raise AffectError(f"{root} has no voice that can be used ({reasons or 'it holds no recording'})")
     if exclusions:
-        _LOG.warning("%s: %d voices, %d exclusions (%s)", root, len(tracks), len(exclusions), reasons)
+        _LOG.warning("%s: %s", root, held(len(tracks), "voice", exclusions))
     return Voices(tuple(tracks.ids), tuple(range(len(tracks))), tracks, tuple(exclusions), kept["contents"])
 
 

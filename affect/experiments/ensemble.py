@@ -19,7 +19,7 @@ from affect.experiments import folds
 from affect.metrics.average_predictions import combine
 from affect.options import Options
 from affect.recipe import Recipe
-from affect.tables import grid, number
+from affect.tables import counted, grid, number
 from affect.task import TRAIN, VALID, Row, Task, measured
 from affect.training import run_dir, signals
 from affect.training.distributed import join
@@ -65,7 +65,7 @@ def dry_run(members: Members, options: Options) -> str:
         top = run_dir.experiment_folder(options.runs, name, options.name)
         wanted = _wanted(chosen, options)
         done = len(set(wanted) & set(_finished(top)))
-        lines.append(f"{name}: {top}, {done} of {len(wanted)} runs finished")
+        lines.append(f"{name}: {top}, {done} of {counted(len(wanted), 'run')} finished")
     return "\n".join(lines)
 
 

@@ -25,7 +25,7 @@ from affect.experiments import source
 from affect.models import saving
 from affect.options import Options
 from affect.recipe import Recipe
-from affect.tables import plural
+from affect.tables import counted, plural
 from affect.task import TRAIN, VALID, Task
 from affect.training import (
     cost_probe,
@@ -262,7 +262,7 @@ def run_together(
                         finished[unit] = run.finish()
                         tell(run.folder, finished[unit], extra={"run": run.folder})
     if failed:
-        raise DivergedError(f"{len(failed)} of {len(left)} runs diverged: {failed[0]}")
+        raise DivergedError(f"{len(failed)} of {counted(len(left), 'run')} diverged: {failed[0]}")
     return finished
 
 

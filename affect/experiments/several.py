@@ -15,6 +15,7 @@ from affect.options import Options
 from affect.recipe import Recipe
 from affect.report import suites
 from affect.report.suites import Compared
+from affect.tables import counted
 from affect.training import run_dir, signals
 
 _LOG = logging.getLogger("affect")
@@ -84,7 +85,7 @@ def dry_run(recipes: Mapping[str, Recipe], options: Options) -> str:
     lines = []
     for name, recipe in recipes.items():
         top = run_dir.experiment_folder(options.runs, name, options.name)
-        done = sum(run_dir.finished(folder) for folder in top.glob("seed*/fold*"))
-        lines.append(f"{name}: {top}, seeds {' '.join(map(str, recipe.seeds(options.seeds)))}, {done} runs finished")
+        done = counted(sum(run_dir.finished(folder) for folder in top.glob("seed*/fold*")), "run")
+        lines.append(f"{name}: {top}, seeds {' '.join(map(str, recipe.seeds(options.seeds)))}, {done} finished")
     starts = {name: recipe.train.init_from for name, recipe in recipes.items()}
     return "\n".join([*lines, *(f"{name} starts from {start}" for name, start in starts.items() if start)])

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from affect import keyed
 from affect.errors import StoppedError
+from affect.tables import counted
 from affect.task import Batch, Key, Stackable, StackableModel, Task
 from affect.training import clock, flat, signals
 from affect.training.clock import Clock
@@ -73,7 +74,7 @@ def train(runs: Sequence[Run], watch: Watching | None = None) -> dict[Run, str]:
                 if run.saved != run.state.step:
                     run.save()
                 run.log(logging.INFO, f"stopped: saved at step {run.state.step}")
-            raise StoppedError(stop.number, f"{len(left)} runs saved where they are") from None
+            raise StoppedError(stop.number, f"{counted(len(left), 'run')} saved where they are") from None
     return trainer.failed
 
 

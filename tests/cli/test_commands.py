@@ -234,5 +234,5 @@ def test_info_says_what_is_here(affect, tmp_path, monkeypatch):
     assert f"torch {torch.__version__}" in told["packages"]
     assert f"{hardware.cores()} cores" in told["CPU"] and "launching" in told
     assert "[onnx]" in told and "[deepspeed]" in told and "tensorboard" in told["trackers"]
-    assert told["AFFECT_CACHE"] == f"{tmp_path}: 0.50 GiB in 1 files"
+    assert told["AFFECT_CACHE"] == f"{tmp_path}: 0.50 GiB in 1 file"
     assert ("GPU" in told) == (not torch.cuda.is_available())

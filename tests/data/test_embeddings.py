@@ -42,7 +42,7 @@ def test_a_table_and_a_folder_give_the_same(tmp_path):
         ([{"id": "a", "embedding": [1.0]}], "no embedding of 1 of 2 utterances: b"),
         (
             [{"id": "a", "embedding": [1.0]}, {"id": "b", "embedding": [1.0, 2.0]}],
-            "the embedding of a has 1 numbers, that of b 2",
+            "the embedding of a has 1 number, that of b 2",
         ),
         ([{"id": "a", "embedding": [1.0]}, {"id": "b", "embedding": [float("nan")]}], "b holds NaN"),
         ([{"id": "a", "xvector": [1.0]}], "has no column 'embedding'"),

@@ -181,7 +181,7 @@ def test_files_that_differ_in_width_are_both_named(folder, tmp_path):
     fill(folder / "b", x=[1.0, 2.0], y=[1.0])
     with pytest.raises(AffectError) as caught:
         read_table(folder, NAMES, tmp_path / "cache")
-    assert all(word in message(caught) for word in ("b/y.npy has 1 numbers", "b/x.npy has 2"))
+    assert all(word in message(caught) for word in ("b/y.npy has 1 number,", "b/x.npy has 2"))
 
 
 def test_folders_that_cannot_be_read(folder, tmp_path):

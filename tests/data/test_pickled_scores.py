@@ -246,7 +246,7 @@ BAD = {
         {"train": {**columns([sample(0), sample(1)]), "source": ["a"]}}, "has 1 source and 2 labels",
     ),
     "features of two lengths": (
-        {"train": {**columns([sample(0), sample(1)]), "features": {"a": [X], "b": [X, X]}}}, "1 values of a and 2 of b",
+        {"train": {**columns([sample(0), sample(1)]), "features": {"a": [X], "b": [X, X]}}}, "1 value of a and 2 of b",
     ),
     "labels without names": ({"train": {"features": {"a": [X]}, "labels": np.ones((1, 2))}}, "name its columns"),
     "masked": (several({"features": {"v": np.ma.masked_array([1.0], [True])}}), "masked arrays: save plain ones"),
@@ -294,7 +294,7 @@ def test_clips_of_one_group_are_converted_and_it_is_said_that_they_can_not_be_sp
     words = "nothing can be held out: no split, and no group of three values"
     assert words in pickle_file.work(path, tmp_path / "out", ())
     corpus = corpora.read(corpora.SCORES, "score_folder", tmp_path / "out")
-    with pytest.raises(AffectError, match="1 values of source" if source else "no identity or source"):
+    with pytest.raises(AffectError, match="1 value of source" if source else "no identity or source"):
         score_corpus.way(corpus)
     for data in ([sample(k) for k in range(4)], splits()):
         assert words not in pickle_file.work(write(tmp_path, data), None, ())
@@ -308,7 +308,7 @@ def test_labels_are_chosen_and_name_a_table(tmp_path):
     (only,) = read(tmp_path, table, ["p", "q"])
     assert only.scores["p"] == 1.5 and np.isnan(only.scores["q"]) and only.id == "train0"
     said = pickle_file.work(write(tmp_path, table), None, ())
-    assert "1 features, 2 scores" in said and "score label0: scale 1 to 5" in said
+    assert "1 feature, 2 scores" in said and "score label0: scale 1 to 5" in said
     assert "left out: names of labels: the file has none: affect convert --labels takes 2 names" in said
 
 

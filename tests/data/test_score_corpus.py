@@ -59,7 +59,7 @@ def test_what_was_written_is_read(made):
     text = corpus.describe()
     for words in (
         "mine: 24 clips, 2 features, 2 scores", "by part: train 18, valid 3, test 3", "2 to 4 frames, of 24 of 24",
-        "au: 2 numbers a frame (float32), 2 of them the same in all training frames, 1 to 1 frames, of 18 of 24 clips",
+        "au: 2 numbers a frame (float32), 2 of them the same in all training frames, 1 to 1 frame, of 18 of 24 clips",
         "score lip: scale 1 to 5, inferred",
         "missing for 6 (33 %)", "by generator: g0 8, g1 8, g2 8",
         "train and test share 3 of the generators, 'g0' for one, with 3 of the 3 rows of test",
@@ -158,7 +158,7 @@ def test_labels_of_minus_one_on_a_scale_that_has_it_are_told(made, caplog):
     made(rated(-2, 1))
     assert "labels of -1" not in caplog.text
     made(rated(-1, 2, 3), scale=(-3.0, 3.0))
-    assert "the score lip on the scale -3 to 3: 1 labels of -1" in caplog.text
+    assert "the score lip on the scale -3 to 3: 1 label of -1 is taken" in caplog.text
 
 
 def test_its_own_split_and_what_it_shares(made, caplog):
@@ -223,7 +223,7 @@ def test_a_generator_is_left_out(made):
             {"identity": lambda k: "p0"},
             None,
             None,
-            r"has 1 values of identity \(p0\): to train, choose and test takes three",
+            r"has 1 value of identity \(p0\): to train, choose and test takes three",
         ),
         ({"identity": lambda k: f"p{k % 2}"}, "identity", None, "has 2 values of identity"),
         ({"room": lambda k: f"r{k % 4}"}, None, None, "no identity or source to hold out; its groups are: room"),

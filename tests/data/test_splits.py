@@ -241,7 +241,7 @@ def test_columns_that_are_no_split():
 def test_empty_parts_and_columns():
     with pytest.raises(AffectError, match="empty train part"):
         splits.split(dyads(2), "session", 1)
-    with pytest.raises(AffectError, match=r"empty train part \(1 groups\)"):
+    with pytest.raises(AffectError, match=r"empty train part \(1 group\)"):
         splits.split(dyads(1), "session", 1)
     with pytest.raises(AffectError, match="at least 3 sessions and 3 scripts; here are 5 and 2"):
         splits.split(dyads(5, 2), "script", 1)

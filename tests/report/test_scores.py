@@ -17,7 +17,7 @@ from affect.report.runs import Run
 from affect.report.significance import judge
 from affect.report.study import Study
 from affect.report.systems import Estimate, Groups, System, unit_of
-from affect.tables import counted, grid, number, signed
+from affect.tables import counted, grid, number, plural, signed
 from affect.task import Measure
 from affect.tasks.emotion.config import Emotion
 from affect.tasks.emotion.task import EmotionTask
@@ -316,3 +316,8 @@ def test_folds_share_the_resamples_of_the_whole() -> None:
 def test_things_are_counted_in_words():
     units = [(1, "identity"), (2, "identity"), (1200, "speaker"), (3, "day")]
     assert [counted(*unit) for unit in units] == ["1 identity", "2 identities", "1,200 speakers", "3 days"]
+    words = {
+        "class": "classes", "corpus": "corpuses", "box": "boxes", "batch": "batches", "epoch": "epochs",
+        "sources": "sources", "series": "series", "generator": "generators",
+    }  # fmt: skip
+    assert {unit: plural(unit) for unit in words} == words

@@ -98,7 +98,7 @@ def _described(folder: Path) -> str:
         for path in (Path(place) / name for name in files):
             if not path.is_symlink():
                 size, count = size + path.stat().st_size, count + 1
-    return f"{_home(folder)}: {size / _GIB:.2f} GiB in {count:,} files"
+    return f"{_home(folder)}: {size / _GIB:.2f} GiB in {count:,} file{'s' if count != 1 else ''}"
 
 
 def _home(path: Path) -> str:

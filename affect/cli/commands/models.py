@@ -132,7 +132,8 @@ def embed(
         outputs.write_vectors(output, [line for line in lines if "error" not in line])
     for line in bad:
         print(f"error: {line['error']}", file=sys.stderr)
-    print(f"{len(lines) - len(bad)} vectors: {output}" if len(lines) > len(bad) else "no vector, no file")
+    count = len(lines) - len(bad)
+    print(f"{count} vector{'s' if count > 1 else ''}: {output}" if count else "no vector, no file")
     if bad:
         sys.exit(1)
 

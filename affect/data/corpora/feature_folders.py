@@ -16,7 +16,7 @@ from affect.cache import cache_folder, kept_json
 from affect.data import copies
 from affect.data.array_file import read_header
 from affect.data.corpora.layout import Layout
-from affect.data.corpus import Exclusion, summary
+from affect.data.corpus import Exclusion, held
 from affect.data.feature_corpus import ABSENT, MODALITIES, PRESENT, SAME, FeatureCorpus, Stream, Table, read_table
 from affect.data.feature_files import ENDING
 from affect.data.files import open_file
@@ -87,7 +87,7 @@ def corpus_of_features(
     )  # fmt: skip
     if left_out:
         # Absent files are told with each feature.
-        _LOG.warning("%s: %d utterances, %d exclusions (%s)", layout.name, len(rows), len(left_out), summary(left_out))
+        _LOG.warning("%s: %s", layout.name, held(len(rows), "utterance", left_out))
     copies.say(layout.name, copies.by_part(corpus.utterances), SAME)
     return corpus
 

@@ -16,7 +16,7 @@ from affect.data import copies
 from affect.data.corpora.labels import UnusableError, gender_of, infer_scale
 from affect.data.corpora.raters import one_row_each
 from affect.data.corpora.segments import CUT, STILL, are_cut, cut, is_still
-from affect.data.corpus import LABELS, Corpus, Exclusion, Ratings, kind, summary
+from affect.data.corpus import LABELS, Corpus, Exclusion, Ratings, held, kind, summary
 from affect.data.files import unreadable_name
 from affect.data.table_file import number
 from affect.errors import AffectError
@@ -98,7 +98,7 @@ def corpus_of_rows(
     if not rows:
         raise AffectError(f"{layout.name}: no utterance of {root} can be used ({told or 'it holds none'})")
     if exclusions:
-        _LOG.warning("%s: %d utterances, %d exclusions (%s)", layout.name, len(rows), len(exclusions), told)
+        _LOG.warning("%s: %s", layout.name, held(len(rows), "utterance", exclusions))
     if scale is None and layout.scale is not None:
         _check_scale(layout, len(rows), exclusions)
     if ratings is not None:

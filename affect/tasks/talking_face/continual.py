@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from affect.errors import AffectError, nearest
 from affect.findings import Flag, Section
-from affect.tables import grid, inside, number, signed
+from affect.tables import counted, grid, inside, number, signed
 from affect.tasks.talking_face.config import Continual
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def batches_of(corpus: ScoreCorpus, settings: Continual) -> list[list[str]]:
     if "" in values:
         raise AffectError(f"{corpus.name}: the {column} of some clips is empty: they belong to no batch")
     if len(values) < settings.batches:
-        raise AffectError(f"{corpus.name} has {len(values)} values of {column}, not the {settings.batches} batches")
+        there = counted(len(values), "value")
+        raise AffectError(f"{corpus.name} has {there} of {column}, not the {settings.batches} batches")
     return [part.tolist() for part in np.array_split(np.array(values), settings.batches)]
 
 

@@ -18,6 +18,7 @@ from datasets import Dataset, concatenate_datasets
 from affect import tasks
 from affect.errors import AffectError
 from affect.metrics.quality import srcc
+from affect.tables import counted
 from affect.task import SPREAD, VALID, Row
 from affect.tasks.talking_face import intervals
 from affect.tasks.talking_face.config import Signature
@@ -115,7 +116,7 @@ def judge(
         "mean_error": (float(np.mean([*shares.values()])), "mean error, as a share of the scale"),
         "srcc_drop": (max([0.0, *drops]), f"largest fall of SRCC ({told})"),
     }
-    lines, over = [f"held against {len(rows)} clips ({', '.join(clips.tested)})"], []
+    lines, over = [f"held against {counted(len(rows), 'clip')} ({', '.join(clips.tested)})"], []
     for name, (value, words) in measured.items():
         limit = getattr(limits, name)
         lines.append(f"{words}: {value:.2g}" + (f" ({name} {limit:g})" if math.isfinite(limit) else ""))

@@ -30,7 +30,7 @@ from accelerate.utils import (
     patch_environment,
 )
 
-from affect.errors import AffectError, first_line, nearest
+from affect.errors import AffectError, first_line, nearest, with_article
 from affect.recipe import Recipe
 from affect.training import hardware
 from affect.training.distributed import tracking
@@ -159,7 +159,8 @@ def _check_file(path: str) -> None:
         why = error.strerror if isinstance(error, OSError) else first_line(error)
         raise AffectError(f"deepspeed_config_file {path} can't be read: {why}") from error
     if not isinstance(settings, dict):
-        raise AffectError(f"deepspeed_config_file {path} must hold a JSON object, not a {type(settings).__name__}")
+        held = with_article(type(settings).__name__)
+        raise AffectError(f"deepspeed_config_file {path} must hold a JSON object, not {held}")
     for name in ("zero_optimization", "bf16", "fp16", "torch_autocast", "optimizer", "scheduler"):
         if not isinstance(settings.get(name, {}), dict):
             raise AffectError(f"deepspeed_config_file {path}: {name} must be a JSON object, not {settings[name]!r}")
@@ -216,7 +217,8 @@ def agree(made: Accelerator, recipe: Recipe) -> None:
         if name in settings:
             kind, value = settings[name].get("type", name), getattr(recipe.optim, field)
             raise AffectError(
-                f"the launch file has an {name} ({kind}), the recipe optim.{field} {value}: keep the recipe's"
+                f"the launch file has {with_article(name)} ({kind}), the recipe optim.{field} {value}: keep the "
+                "recipe's"
             )
 
 

@@ -156,8 +156,8 @@ def test_inspect(tmp_path, affect):
     (tmp_path / "train.rttm").write_text(lines(("a", 0, 2, "Ada"), ("a", 1, 2, "Eve"), ("b", 0, 1, "Ada")))
     code, out, _ = affect("inspect", tmp_path)
     assert code == 0
-    assert "rttm_folder: 1 recordings" in out and "no audio" in out
-    assert "train: 1 recordings, 0.1 min, 0.1 min of speech in 2 turns of 2 speakers, 2 to 2 a recording" in out
+    assert "rttm_folder: 1 recording, " in out and "no audio" in out
+    assert "train: 1 recording, 0.1 min, 0.1 min of speech in 2 turns of 2 speakers, 2 to 2 a recording" in out
     assert "overlap: 33.3 % of the speech" in out
 
 
