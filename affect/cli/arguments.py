@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_origin
 
-from affect.errors import AffectError, first_line, nearest, no_file
+from affect.errors import AffectError, first_line, nearest, no_file, with_article
 from affect.experiments.definitions import Workflow
 from affect.extraction import Extraction
 from affect.options import Options
@@ -67,8 +67,8 @@ def recipe_of(name: str, experiments: Mapping[str, Experiment]) -> Callable[[], 
     experiment = named(name, experiments)
     made = experiment()
     if not isinstance(made, Recipe):
-        kind = type(made).__name__.lower()
-        raise AffectError(f"{name} is {'an' if kind[0] in 'aeiou' else 'a'} {kind}: name an experiment with a recipe")
+        kind = with_article(type(made).__name__.lower())
+        raise AffectError(f"{name} is {kind}: name an experiment with a recipe")
     return cast(Callable[[], Recipe], experiment)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from affect.cli import experiments_of, launch
-from affect.experiments.definitions import Ensemble, Search
+from affect.experiments.definitions import Ensemble, Search, Suite
 from affect.recipe import Optim, Train
 from affect.tasks.emotion.config import Data, Emotion, Model
 
@@ -39,6 +39,11 @@ def search() -> Search:
 def ensemble() -> Ensemble:
     """The mean of both."""
     return Ensemble(members=("base", "wide"))
+
+
+def suite() -> Suite:
+    """Both, side by side."""
+    return Suite(members=("base", "wide"))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from affect.cli.arguments import experiments_in, parse, recipe_of, split, without
+from affect.cli.arguments import experiments_in, named, parse, recipe_of, split, without
 from affect.errors import AffectError
+from affect.experiments.definitions import Suite
 
 if TYPE_CHECKING:
     from affect.options import Options
@@ -35,7 +36,7 @@ def folds(
 
     Every other --field goes to the experiment (`python RECIPE EXPERIMENT --help` lists them): --seeds 0 1 2, --runs,
     --name, --overwrite, --dry-run, --train.epochs 20 ... Finished folds are skipped; one that fails leaves the others
-    running. The results are those of running the folds one after another.
+    running. The results are those of running the folds one after another. A suite is given member by member.
 
     Args:
         recipe: A recipe file (recipes/finetune_wavlm.py).
@@ -47,7 +48,9 @@ def folds(
         logs: With --only-report, where the log of a fold's job is, as slurm-17_{fold}.out.
         arguments: The fields of the experiment.
     """
-    chosen, options = parse(experiment, recipe_of(experiment, experiments_in(recipe)), arguments, also=_FOLDS)
+    there = experiments_in(recipe)
+    _refuse_suite(recipe, experiment, named(experiment, there)())
+    chosen, options = parse(experiment, recipe_of(experiment, there), arguments, also=_FOLDS)
     if logs is not None and not only_report:
         raise AffectError("--logs is for --only-report: runs started here have their output.log")
     if only_report:
@@ -75,6 +78,14 @@ def folds(
         [f"{run.name}: {run.error}" for run in runs if run.state == "failed"],
         f"of {len(runs)} failed; {again} to go on with them alone",
     )
+
+
+def _refuse_suite(recipe: Path, experiment: str, made: object) -> None:
+    """Raise AffectError for a suite, with the loop over its members: each has folds of its own."""
+    if isinstance(made, Suite):
+        loop = f"for each in {' '.join(made.members)}; do affect folds {recipe} $each ...; done"
+        page = f"python {recipe} {experiment} ..., which skips what is finished and compares them"
+        raise AffectError(f"{experiment} is a suite, which is given member by member: {loop}; then {page}")
 
 
 def _conclude(experiment: str, recipe: Recipe, options: Options, logs: str | None) -> None:
