@@ -171,9 +171,9 @@ def ablations() -> Suite:
     """The optimized system, each of the report's changes taken back alone, and all of them, and which of them help.
 
     At a reduced size: `--data.corpus generated_scores --data.root data/talking-face-generated --model.encoder-dim 64
-    --train.epochs 12`, which is the width of all: ablation_encoder_dim, then the same as optimized, is left out (as
-    ablation_precision is with `--train.precision None`), and run by itself with 32. The claims of the report stand in
-    `affect report runs/optimized --against original`.
+    --train.epochs 12`, an eighth of optimized's full width of 512. It is then the width of all: ablation_encoder_dim,
+    the same as optimized, is left out (as ablation_precision is with `--train.precision None`), and run by itself with
+    32. The claims of the report stand in `affect report runs/optimized --against original`.
     """
     return Suite(
         members=(
@@ -277,7 +277,8 @@ def heteroscedastic() -> TalkingFace:
 def pretrain() -> TalkingFace:
     """No labels: a clip has to rank above itself with its sound moved, or frames frozen, blurred or noisy.
 
-    Without dropout: what it draws for the two differs by more than they do, and nothing is learned.
+    On features alone: a model that sees or hears the clips themselves (model.media) is refused. Without dropout: what
+    it draws for the two differs by more than they do, and nothing is learned.
     The last weights are taken: choosing by a validation score would need labels. On clips of your own without any
     (`affect convert --unlabelled`): `pretrain --data.root data/unlabelled`, then `finetune --train.init-from
     runs/pretrain`.

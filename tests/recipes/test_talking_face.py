@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from affect.errors import AffectError
 from affect.experiments import definitions, folds
 from affect.experiments.definitions import Ensemble, Search, Sequence, Suite
 from affect.recipe import field_names
@@ -169,6 +171,16 @@ def test_two_steps_on_clips_that_it_sees_and_hears_changed_in_every_way(capsys, 
     *steps, end = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
     assert sum(line["event"] == "step" and math.isfinite(line["loss"]) for line in steps) == 2
     assert {"test", "test@delay=0.04", "test@delay=0.64"} <= end["scores"].keys()
+
+
+def test_docstrings_tell_what_pretraining_takes_and_how_wide_the_ablations_are():
+    made = experiments()
+    assert "On features alone" in str(made["pretrain"].__doc__)
+    with pytest.raises(AffectError, match="loss.kind must be left out with model.media"):
+        replace(made["end_to_end"](), loss=made["pretrain"]().loss)
+    full = made["optimized"]().model.encoder_dim
+    words = " ".join(str(made["ablations"].__doc__).split())
+    assert f"--model.encoder-dim {full // 8} " in words and f"an eighth of optimized's full width of {full}." in words
 
 
 def test_ablations_that_the_fields_given_make_equal_are_left_out(capsys, tmp_path, monkeypatch):

@@ -99,8 +99,8 @@ def pruned(
 ) -> Exported:  # fmt: skip
     """Write a smaller model to the folder `path`, of which these shares are kept: see `prune.Shares`.
 
-    It is loaded and predicted with as any folder of weights. Raises AffectError for an `opset`, which is of ONNX's
-    files, and where nothing is cut.
+    Only a model of features is pruned, none of clips themselves. It is loaded and predicted with as any folder of
+    weights. Raises AffectError for an `opset`, which is of ONNX's files, and where nothing is cut.
     """
     if opset != graphs.OPSET:
         raise AffectError("opset is of ONNX's files: a pruned model is a folder of weights, leave it out")
