@@ -39,6 +39,7 @@ class Limits:
     """By how much the SRCC of a score may fall."""
     size: float
     latency: float
+    """Infinite in every format unless one is given: it is of the machine that exports."""
 
     def __post_init__(self) -> None:
         """Raise AffectError for a limit that nothing exceeds, for it is no number."""

@@ -70,7 +70,8 @@ class TalkingFaceTask(TalkingFaceReport, TalkingFaceCard):
             "onnx, int8 (a graph with weights of 8 bits) and, of models of clips' features alone, pruned (a folder of "
             "weights, with fewer hidden units and heads; encoders of the clip itself are not pruned). Each is held "
             "against the run's own test clips: size, latency, errors, fall of SRCC are printed, and nothing is kept "
-            "where one is over its limit."
+            "where one is over its limit. Latency has none unless one is given (--options latency=1: no slower than "
+            "the run's model on this machine), nor has the size of onnx."
         ),
     }
     commands = ("affect.tasks.talking_face.commands:convert",)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import math
 import shutil
 from dataclasses import replace
 
@@ -18,6 +20,7 @@ from affect.tasks.talking_face import export, prune
 from affect.tasks.talking_face.gate import Limits, RunClips, judge
 from affect.tasks.talking_face.model import build
 from affect.tasks.talking_face.prune import Shares, pruned
+from affect.tasks.talking_face.task import TalkingFaceTask
 from tests.inference.asking import ask
 from tests.tasks.talking_face import clips as made_up
 from tests.tasks.talking_face import small
@@ -258,6 +261,15 @@ def test_wrong_asks_are_one_line(best, tmp_path, monkeypatch):
     monkeypatch.setattr(tasks, "load", lambda folder: torch.nn.Linear(1, 1))
     with pytest.raises(AffectError, match="as onnx or int8, its encoders are not pruned"):
         export.pruned(best, tmp_path / "small", 18)
+
+
+def test_help_tells_that_latency_has_no_limit_unless_one_is_given():
+    for format in (export.onnx, export.int8, export.pruned):
+        parameters = inspect.signature(format).parameters
+        assert parameters["latency"].default == math.inf
+        assert (parameters["size"].default == math.inf) == (format is export.onnx)
+    words = "Latency has none unless one is given (--options latency=1: "
+    assert words in TalkingFaceTask.helps["export"]
 
 
 def test_a_limit_that_is_no_number_is_refused():
