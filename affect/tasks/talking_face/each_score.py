@@ -8,14 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from affect.findings import Flag, Section, finite
-from affect.tables import filled, grid, inside, number
+from affect.metrics.logistic import FEWEST, fit
+from affect.tables import counted, filled, grid, inside, number
 from affect.task import Measure
 
 if TYPE_CHECKING:
     from affect.report.study import Study
 
-_RANKS = "SRCC"
+_RANKS, _FITTED = "SRCC", "PLCC"
+_NETWORK = "network"
 _WORDS = (
     "Means over seeds, of all folds' rows together where folds hold out groups; in brackets 95 % intervals over "
     "resamples of people or recordings."
@@ -42,6 +46,38 @@ def sections(study: Study, part: str) -> list[Section]:
         table = grid(*filled(["measure", "network", *study.trivial], rows))
         shown.append(Section(title=f"{score} ({labels:,} labels)", markdown=table, level=3))
     return shown
+
+
+def curves(study: Study, part: str) -> str:
+    """Return after which curve PLCC is taken, the logistic or a line, of each score and model; "" without a curve."""
+    straight: dict[str, list[str]] = {}
+    count = 0
+    for score, measures in measures_of(study).items():
+        pooled = study.pooled(part, measures[_FITTED])
+        for model in (_NETWORK, *study.trivial):
+            kinds = _kinds(study, part, score, model, pooled)
+            count += len(kinds)
+            if lines := kinds.count("linear"):
+                few = f" ({lines} of {counted(len(kinds), 'fit')})" if lines < len(kinds) else ""
+                straight.setdefault(model, []).append(score + few)
+    if not count:
+        return ""
+    told = "; ".join(f"{model}: {', '.join(scores)}" for model, scores in straight.items())
+    own = f"here for {told}" if told else "here nowhere"
+    return f"PLCC and RMSE after the logistic are taken after a straight line where no logistic fits better: {own}."
+
+
+def _kinds(study: Study, part: str, score: str, model: str, pooled: bool) -> list[str]:
+    """Return what was fitted to each seed's rows, or to those of each of its folds, of those that have a curve."""
+    system = study.system(part, model)
+    each = system.by_seed.values() if pooled else [list(rows.values()) for rows in system.units.values()]
+    kinds: list[str] = []
+    for rows in each:
+        given = [(row["prediction"].get(score), row["target"].get(score)) for row in rows]
+        pairs = np.array([pair for pair in given if all(map(finite, pair))], np.float64).reshape(-1, 2)
+        if len(pairs) >= FEWEST and np.ptp(pairs[:, 0]) > 0:
+            kinds.append(fit(*pairs.T).kind)
+    return kinds
 
 
 def flags(study: Study, part: str) -> Iterator[Flag]:

@@ -242,7 +242,7 @@ def _scales(study: Study, part: str, seeds: Sequence[Seed]) -> str:
     if members := _members(study, part):
         head.append("deviation of the members")
         rows = [[*row, number(members.get(row[0], np.nan))] for row in rows]
-    return grid(head, rows)
+    return "\n\n".join(filter(None, [grid(head, rows), each_score.curves(study, part)]))
 
 
 def _members(study: Study, part: str) -> dict[str, float]:

@@ -16,7 +16,7 @@ from affect.config import to_dict
 from affect.errors import AffectError
 from affect.recipe import Optim
 from affect.report import Study, load
-from affect.tasks.talking_face import intervals, late_sound
+from affect.tasks.talking_face import each_score, intervals, late_sound
 from affect.tasks.talking_face.claims import section
 from affect.tasks.talking_face.config import Augment, Data, Model, Signature, TalkingFace
 from affect.tasks.talking_face.late_sound import swept
@@ -136,7 +136,11 @@ def test_sections_tell_scales_likeness_generators_and_plot_them(tmp_path):
     assert [section.title for section in sections] == [
         "The scores", "Each score", *each, "Intervals", "How alike the scores are", "Within generators", "Late sound",
     ]  # fmt: skip
-    assert [line.split("|")[2].strip() for line in sections[0].markdown.splitlines()[2:]] == [
+    table, told = sections[0].markdown.split("\n\n")
+    assert told.startswith("PLCC and RMSE after the logistic") and told.endswith(
+        "where no logistic fits better: here nowhere."
+    )
+    assert [line.split("|")[2].strip() for line in table.splitlines()[2:]] == [
         "1 to 5, inferred", "1 to 5", "1 to 5"
     ]  # fmt: skip
     assert "lip_sync_score, overall_score" in sections[6].markdown
@@ -170,8 +174,25 @@ def test_each_score_stands_beside_trivial_models_and_one_below_them_is_flagged(t
     assert all("[" in line[1] for line in table[2:])
     by_name = {line[0]: line[2] for line in table[2:]}
     assert (by_name["SRCC"], by_name["KRCC"], by_name["MSE"], by_name["R2"]) == ("1.000", "1.000", "0.000", "1.000")
+    (told,) = (line for line in study.task.sections(study)[0].markdown.splitlines() if line.startswith("PLCC and RMSE"))
+    assert told.endswith("ridge: lip_sync_score, overall_score."), "labels themselves, and turned round, are a line"
     (flag,) = (flag for flag in study.task.flags(study) if flag.kind == "a score below a trivial model")
     assert flag.evidence.startswith("lip_sync_score: SRCC 0.") and flag.evidence.endswith("ridge 1.000")
+
+
+def test_the_curve_of_each_plcc_is_told(tmp_path):
+    """One seed's scores bend against their labels, the other's do not."""
+    written(tmp_path)
+    other = shutil.copytree(tmp_path / "seed0", tmp_path / "seed1") / "fold1"
+    for folder, straight in ((tmp_path / "seed0" / "fold1", SCORES[:1]), (other, SCORES[:2])):
+        rows = [json.loads(line) for line in (folder / "predictions-test.jsonl").read_text().splitlines()]
+        for row in rows:
+            for name, label in row["target"].items():
+                value = np.nan_to_num(label, nan=3.0) - 3
+                row["prediction"][name] = 3 + (value if name in straight else value**3)
+        (folder / "predictions-test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = each_score.curves(Study(runs=report.read(tmp_path), name="made up"), "test")
+    assert told.endswith("fits better: here for network: lip_sync_score, expression_score (1 of 2 fits).")
 
 
 def test_of_two_seeds_clips_are_counted_once_and_scores_are_means(tmp_path):
@@ -190,7 +211,7 @@ def test_of_two_seeds_clips_are_counted_once_and_scores_are_means(tmp_path):
     )
 
     def counts(words: str) -> list[str]:
-        return [line.split("|")[3] for line in words.splitlines()[2:]]
+        return [line.split("|")[3] for line in words.split("\n\n")[0].splitlines()[2:]]
 
     assert counts(two["The scores"]) == counts(one["The scores"])
     assert {flag.kind for flag in both.task.flags(both)} == {flag.kind for flag in first.task.flags(first)}
