@@ -284,3 +284,19 @@ def test_measures_are_the_functions_over_rows() -> None:
         assert low < measure.score(rows) < high
     assert [m.name for m in found if m.better == "lower"] == ["rmse_fitted_mos", "mae_mos"]
     assert math.isnan(measures.r2("mos").score(rows[:1]))
+
+
+def test_resamples_of_the_same_rows_are_fitted_once_and_of_others_anew(monkeypatch):
+    counts, fit = [], quality.explained
+    monkeypatch.setattr(quality, "explained", lambda *given: counts.append(1) or fit(*given))
+    random = np.random.default_rng(8)
+    groups, x = np.repeat(np.arange(8), 5), random.normal(size=40)
+    y = x + random.normal(size=40)
+    first = quality.replicates_plcc(groups, x, y, n=20)
+    quality.replicates_rmse_fitted(groups, x, y, n=20)
+    np.testing.assert_array_equal(quality.replicates_plcc(groups, x, y, n=20), first)
+    assert len(counts) == 1
+    y[3] += 0.1
+    assert (quality.replicates_plcc(groups, x, y, n=20) != first).any()
+    assert (quality.replicates_plcc(groups[::-1] // 2, x, y, n=20)).shape == (20,)
+    assert len(counts) == 3

@@ -14,6 +14,7 @@ from affect.findings import Flag, Section, finite
 from affect.metrics.logistic import FEWEST, fit
 from affect.tables import counted, filled, grid, inside, number
 from affect.task import Measure
+from affect.tasks.talking_face.measures import KINDS
 
 if TYPE_CHECKING:
     from affect.report.study import Study
@@ -97,7 +98,7 @@ def flags(study: Study, part: str) -> Iterator[Flag]:
 
 def measures_of(study: Study) -> dict[str, dict[str, Measure]]:
     """Return the measures of each score by their titles, in the order of the means that are made of them."""
-    means = [measure for measure in study.measures if measure.parts and not any(part.parts for part in measure.parts)]
+    means = [measure for measure in study.measures if measure.name in KINDS]
     scores = inside(study.recipe, "data").get("scores") or ()
     return {
         score: {mean.shown.removeprefix("mean "): mean.parts[k] for mean in means} for k, score in enumerate(scores)

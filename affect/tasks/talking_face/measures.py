@@ -12,7 +12,8 @@ from affect.task import Measure
 
 GENERATOR = "generator"
 """The column that names what made a clip."""
-_KINDS: dict[str, tuple[str, Callable[[str], Measure]]] = {
+_CHALLENGE = "(SRCC + PLCC) / 2"
+KINDS: dict[str, tuple[str, Callable[[str], Measure]]] = {
     "srcc": ("SRCC", measures.srcc),
     "plcc": ("PLCC", measures.plcc),
     "within": (f"SRCC within a {GENERATOR}", lambda score: measures.within_srcc(score, GENERATOR)),
@@ -24,7 +25,9 @@ _KINDS: dict[str, tuple[str, Callable[[str], Measure]]] = {
     "mae": ("MAE", measures.mae),
     "rmse": ("RMSE", measures.rmse),
     "rmse_fitted": ("RMSE after the logistic", measures.rmse_fitted),
+    "quality": (_CHALLENGE, lambda score: _quality(score)),
 }
+"""Titles and makers of the measures of a score by kind; the mean over the scores bears the kind's name."""
 SOURCES = ("identity", "source")
 """Columns that say of how many people or recordings clips are: the first that there is."""
 _MAIN = ("srcc", "plcc", "within", "mse")
@@ -45,11 +48,16 @@ def measures_of(scores: Sequence[str], split: str) -> list[Measure]:
     groups = (*held_out, *(name for name in SOURCES if name not in held_out))
     means: dict[str, Measure] = {}
     own: list[Measure] = []
-    for kind, (title, make) in _KINDS.items():
+    for kind, (title, make) in KINDS.items():
         parts = [replace(make(score), groups=groups, headline=False) for score in scores]
         better, chance = parts[0].better, parts[0].chance
         mean = measures.mean(kind, parts, f"mean {title}" if len(scores) > 1 else title)
         means[kind] = replace(mean, groups=groups, better=better, chance=chance, headline=kind in _MAIN)
         own += parts if len(scores) > 1 else []
-    challenge = measures.mean("quality", [means["srcc"], means["plcc"]], "(SRCC + PLCC) / 2")
-    return [*means.values(), replace(challenge, groups=groups, headline=False), *own]
+    return [*means.values(), *own]
+
+
+def _quality(score: str) -> Measure:
+    """Return what the challenge of THQA-NTIRE ranks by."""
+    both = [measures.srcc(score), measures.plcc(score)]
+    return replace(measures.mean(f"quality_{score}", both, f"{_CHALLENGE} of {score}"), better=both[0].better)

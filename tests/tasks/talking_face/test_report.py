@@ -169,10 +169,13 @@ def test_each_score_stands_beside_trivial_models_and_one_below_them_is_flagged(t
     assert table[0] == ["measure", "network", "ridge"]
     assert {line[0] for line in table[2:]} == {
         "SRCC", "PLCC", "SRCC within a generator", "PLCC within a generator", "KRCC", "Pearson", "R2", "MSE", "MAE",
-        "RMSE", "RMSE after the logistic",
+        "RMSE", "RMSE after the logistic", "(SRCC + PLCC) / 2",
     }  # fmt: skip
     assert all("[" in line[1] for line in table[2:])
     by_name = {line[0]: line[2] for line in table[2:]}
+    half = sum(float(line[1].split()[0]) for line in table[2:] if line[0] in ("SRCC", "PLCC")) / 2
+    (both,) = (line[1] for line in table[2:] if line[0] == "(SRCC + PLCC) / 2")
+    assert float(both.split()[0]) == pytest.approx(half, abs=1.1e-3)
     assert (by_name["SRCC"], by_name["KRCC"], by_name["MSE"], by_name["R2"]) == ("1.000", "1.000", "0.000", "1.000")
     (told,) = (line for line in study.task.sections(study)[0].markdown.splitlines() if line.startswith("PLCC and RMSE"))
     assert told.endswith("ridge: lip_sync_score, overall_score."), "labels themselves, and turned round, are a line"
