@@ -6,6 +6,9 @@ import gzip
 import io
 import os
 import pickle
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -480,6 +483,20 @@ def test_a_pickle_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
     with pytest.raises(AffectError, match="to be read, and was given up"):
         pickle_file.describe(write(tmp_path, splits()))
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("does", "ended"),
+    [
+        ("while True: pass", (-signal.SIGXCPU, -signal.SIGKILL)),
+        ("open('large', 'wb').write(bytes(2**27))", (1,)),
+    ],
+)
+def test_what_reads_a_pickle_may_not_compute_or_write_for_ever(tmp_path, does, ended):
+    limited = f"from affect.data import pickle_file\npickle_file._SECONDS = 1\npickle_file._limit(0)\n{does}"
+    done = subprocess.run([sys.executable, "-c", limited], cwd=tmp_path, capture_output=True, check=False, timeout=60)
+    assert done.returncode in ended, done.stderr
+    assert done.returncode < 0 or b"File too large" in done.stderr
 
 
 def test_clips_without_a_label_are_taken_where_that_is_asked_for(tmp_path):

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from affect.errors import AffectError
@@ -76,11 +77,14 @@ def test_two_processes_are_refused_an_aggregator_in_one_line(two):
 
 
 @pytest.mark.parametrize("kind", AGGREGATORS)
-def test_an_aggregator_trains_in_one_process(root, tmp_path, kind):
+def test_an_aggregator_trains_in_one_process_where_batches_lack_scores(tmp_path, kind):
     for name in ("torchjd", "quadprog", "cvxpy"):
         pytest.importorskip(name, reason="needs pip install 'affect[aggregation]'")
-    small.train(combined(root, kind), tmp_path / kind)
-    lines = run_dir.read_lines(tmp_path / kind / "metrics.jsonl")
-    losses = [line["loss"] for line in lines if line["event"] == "step"]
-    assert len(losses) > 2
-    assert all(loss == loss for loss in losses)
+    base = small.recipe(tmp_path / "clips", epochs=1, batch=2, choose="last")
+    data = small.data(tmp_path / "clips", generated_missing=0.5)
+    small.train(replace(base, data=data, loss=Loss(weights=kind)), tmp_path / kind)
+    steps = [line for line in run_dir.read_lines(tmp_path / kind / "metrics.jsonl") if line["event"] == "step"]
+    lacking = [line for line in steps if 0 in line["terms"].values()]
+    assert len(steps) > len(lacking) > 4
+    assert all(np.isfinite(line["loss"]) for line in steps)
+    assert all(line["grad_norm"] > 0 for line in lacking), "the scores that are there teach what all share"

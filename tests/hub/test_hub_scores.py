@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from huggingface_hub import ModelCard
 
 from affect.experiments import folds
 from affect.hub import from_pretrained, push
 from affect.options import Options
 from affect.tasks.talking_face.task import TalkingFaceTask
+from affect.training import run_dir
 from tests.inference.asking import ask
 from tests.tasks.talking_face import small
 
@@ -27,6 +29,10 @@ def test_a_model_of_scores_is_pushed_and_predicts_with_its_intervals(hub, clips_
                   "affect predict someone/quality CLIP.npz", "srcc", "## Limits",
                   "overall_score 1 to 5 (inferred)", counted):  # fmt: skip
         assert words in card
+    (last,) = (line for line in run_dir.read_lines(run / "metrics.jsonl") if line["event"] == "end")
+    told = {(one.dataset_split, one.metric_type): one.metric_value for one in ModelCard(card).data.eval_results}
+    for name in ("srcc", "mse"):
+        assert told["test", name] == pytest.approx(last["scores"]["test"][name], abs=5e-4)
     stored = json.loads(files["config.json"])["intervals"]
     assert stored == json.loads(files["preprocessor_config.json"])["intervals"]
     assert f"overall_score ± {stored['overall_score']['half_width']:.2f}" in card
