@@ -144,7 +144,9 @@ def test_workflows_name_experiments_that_are_there():
     assert [one.name for one in found if one.log] == ["optim.lr"]
 
 
-@pytest.mark.parametrize("name", ["demo", "original", "optimized", "augmented", "aligned", "pretrain"])
+@pytest.mark.parametrize(
+    "name", ["demo", "original", "optimized", "augmented", "aligned", "pretrain", "heteroscedastic", "low_memory"]
+)
 def test_two_steps_on_the_generated_corpus(capsys, tmp_path, monkeypatch, clips_root, name):
     monkeypatch.chdir(tmp_path)
     code, _, err = launch(capsys, name, *options(clips_root))
