@@ -19,17 +19,12 @@ from affect.data import pickle_file
 from affect.data.synthetic_scores import GeneratorSettings, generate
 
 
-def main() -> None:
-    """Convert and inspect in turn, and print the medians."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+def measured(clips: int, rounds: int) -> tuple[float, dict[str, list[float]]]:
+    """Return the megabytes of a pickle of so many clips, and the seconds of each round to convert it and to inspect."""
     with tempfile.TemporaryDirectory() as folder:
-        file = generate(Path(folder) / "made", GeneratorSettings(clips=options.clips))
-        size = file.stat().st_size / 1e6
+        file = generate(Path(folder) / "made", GeneratorSettings(clips=clips))
         seconds: dict[str, list[float]] = {"convert": [], "inspect": []}
-        for _ in range(options.rounds):
+        for _ in range(rounds):
             start = time.perf_counter()
             pickle_file.convert(file, Path(folder) / "out")
             seconds["convert"].append(time.perf_counter() - start)
@@ -37,11 +32,19 @@ def main() -> None:
             start = time.perf_counter()
             pickle_file.describe(file)
             seconds["inspect"].append(time.perf_counter() - start)
-        for name, taken in seconds.items():
-            median = statistics.median(taken)
-            print(
-                f"{name}: {size:.0f} MB in {median:.2f} s, {size / median:.0f} MB/s (slowest {size / max(taken):.0f})"
-            )
+        return file.stat().st_size / 1e6, seconds
+
+
+def main() -> None:
+    """Print the medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    size, seconds = measured(options.clips, options.rounds)
+    for name, taken in seconds.items():
+        median = statistics.median(taken)
+        print(f"{name}: {size:.0f} MB in {median:.2f} s, {size / median:.0f} MB/s (slowest {size / max(taken):.0f})")
 
 
 if __name__ == "__main__":

@@ -118,6 +118,15 @@ def rounds(run: Run, count: int, steps: int) -> list[tuple[float, float, float]]
     return results
 
 
+def measured(clips: int, count: int, steps: int, precision: str | None) -> list[tuple[float, float, float]]:
+    """Return what `rounds` does of generated clips."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = recipe(Path(folder) / "clips", clips, precision)
+        task = tasks.make(made).for_fold(0, 1)
+        start = Start(experiment="bench", resume="never", only=("valid",))
+        return rounds(Run(join(), task, Path(folder) / "run", start), count, steps)
+
+
 def main() -> None:
     """Print each round's seconds and ratio, their median and the plain loop's padding."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -127,13 +136,10 @@ def main() -> None:
     parser.add_argument("--precision", choices=("no", "bf16"), default="bf16")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["AFFECT_CACHE"] = f"{folder}/cache"
-        made = recipe(Path(folder) / "clips", options.clips, options.precision if options.precision != "no" else None)
-        task = tasks.make(made).for_fold(0, 1)
-        start = Start(experiment="bench", resume="never", only=("valid",))
-        run = Run(join(), task, Path(folder) / "run", start)
-        results = rounds(run, options.rounds, options.steps)
+    precision = options.precision if options.precision != "no" else None
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["AFFECT_CACHE"] = cache
+        results = measured(options.clips, options.rounds, options.steps, precision)
     ratio = statistics.median(ours / theirs for ours, theirs, _ in results)
     padding = statistics.median(share for *_, share in results)
     print(f"median ratio {ratio:.3f}; the plain loop's padding {100 * padding:.0f} % of its frames")

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 import torch
 
@@ -14,18 +9,6 @@ from affect.data import synthetic_voices, voices
 from affect.data.simulator import Simulator
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    """Return what loads a benchmark by name."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))
-
-    def load(name: str) -> ModuleType:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-        return importlib.import_module(name)
-
-    return load
 
 
 @pytest.mark.parametrize(("name", "speakers", "most"), [("demo", 4, 0.1), ("small, hop 0.64 s", 1, 0.5)])
