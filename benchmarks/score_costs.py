@@ -1,8 +1,9 @@
-"""What talking face's `original` and `optimized` cost at full size: a step's seconds, memory, and what is exported.
+"""What talking face's systems cost at full size: a step's seconds, memory, and what is exported.
 
-    python benchmarks/score_costs.py [--steps 12] [--batch 16]       # float32 and bf16, each in a process of its own
+    python benchmarks/score_costs.py [--steps 12] [--batch 16] [--systems original low_memory optimized]
     python benchmarks/score_costs.py --export [--clips 240] [--epochs 5]
 
+Each in float32 and in bf16, in a process of its own, at its own batch (one clip of `original`) or at the given one.
 Generated clips at the report's widths (2048, 768, 1404 and 17 numbers a frame), 50 to 300 frames, one thread, whose
 CPU-seconds other work beside it changes less than the clock's. The first two steps, which warm up, are left out of the
 medians; memory is the most that the process has held. With `--export` `optimized` is trained for a few epochs in
@@ -37,13 +38,15 @@ from affect.training import run_dir, trainer
 from affect.training.distributed import join
 from affect.training.run import Run, Start
 
-SYSTEMS = ("original", "optimized")
+SYSTEMS = ("original", "low_memory", "optimized")
 PRECISIONS = ("no", "bf16")
 FORMATS = ("onnx", "int8", "pruned")
 WARM = 2
 
 
-def recipe(name: str, root: Path, *, batch: int, clips: int, precision: str, **train: int | str) -> Recipe:
+def recipe(
+    name: str, root: Path, *, batch: int | None, clips: int, precision: str, **train: int | str
+) -> Recipe:  # fmt: skip
     """Return an experiment at full size on generated clips."""
     made = experiments_in(RECIPE)[name]()
     assert isinstance(made, Recipe)
@@ -51,7 +54,9 @@ def recipe(name: str, root: Path, *, batch: int, clips: int, precision: str, **t
         made.data, corpus="generated_scores", root=str(root), clips=clips, frames=(50, 300), generated_widths=WIDTHS
     )
     settings = {"workers": 0, "trackers": (), "patience": None, "diagnostics_every": None, **train}
-    own = replace(made.train, batch=batch, precision=None if precision == "no" else precision, **settings)
+    own = replace(
+        made.train, batch=batch or made.train.batch, precision=None if precision == "no" else precision, **settings
+    )
     return replace(made, data=data, train=own)
 
 
@@ -81,7 +86,8 @@ def step(name: str, precision: str, options: argparse.Namespace) -> None:
     columns = [used, [line["seconds"] for line in timings]]
     cells = [f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})" for each in columns]
     memory = max(line["memory_bytes"] for line in timings) / 1e9
-    print(f"| {name} | {precision} | {' | '.join(cells)} | {memory:.2f} |")
+    batch = recipe(name, root, **facts).train.batch
+    print(f"| {name} | {batch} | {precision} | {' | '.join(cells)} | {memory:.2f} |")
 
 
 def exported(options: argparse.Namespace) -> None:
@@ -102,7 +108,8 @@ def main() -> None:
     """Measure each system in a process of its own, or what is exported."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, help="clips a step; each system's own when not given")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
     parser.add_argument("--clips", type=int, default=None)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--export", action="store_true")
@@ -120,10 +127,11 @@ def main() -> None:
         if options.export:
             exported(options)
             return
-        print("| system | precision | CPU-s a step | s a step | peak memory, GB |", flush=True)
-        print("|---|---|---|---|---|", flush=True)
-        given = ["--root", folder, *(f"--{key}={getattr(options, key)}" for key in ("steps", "batch", "clips"))]
-        for name in SYSTEMS:
+        print("| system | batch | precision | CPU-s a step | s a step | peak memory, GB |", flush=True)
+        print("|---|---|---|---|---|---|", flush=True)
+        kept = {key: value for key in ("steps", "batch", "clips") if (value := getattr(options, key)) is not None}
+        given = ["--root", folder, *(f"--{key}={value}" for key, value in kept.items())]
+        for name in options.systems:
             for precision in PRECISIONS:
                 command = [sys.executable, __file__, *given, "--one", name, precision]
                 lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
