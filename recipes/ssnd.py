@@ -253,8 +253,8 @@ def librispeech() -> Diarization:
 
     Trained on 2 to 4 speakers, half of the time with noise; tested, from an empty buffer, on plain conversations
     (overlap .2, everybody at 1 m, neither room nor noise) of 2 and of 3, blocks of 8 s and recordings of 64 s. On all
-    100 voices, each at five speeds, DER is .20 and .29 for 8 s, .26 and .40 for 64 s (mean of three seeds, which differ
-    by .05 to .07, docs/experiments.md). Rooms take as long to simulate as the model takes to learn from them: for
+    100 voices, each at five speeds, DER is .17 and .29 for 8 s, .21 and .36 for 64 s (mean of two seeds, which differ
+    by .00 to .03, docs/experiments.md). Rooms take as long to simulate as the model takes to learn from them: for
     recordings at a distance `--simulation.reverberation .8 --simulation.distance .5 3 --data.test-sound plain trained`.
 
     Fifteen training voices are kept out, to choose by. What is chosen is then trained on all, and its last weights
