@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -21,13 +19,8 @@ from tests.tasks.diarization import small
 
 
 @pytest.fixture
-def online() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "diarization_online.py"
-    specification = importlib.util.spec_from_file_location("benchmark_of_streams", path)
-    assert specification is not None and specification.loader is not None
-    script = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(script)
-    return script
+def online(benchmark) -> ModuleType:
+    return benchmark("diarization_online")
 
 
 @pytest.mark.parametrize("speakers", [1, 4, 8])

@@ -13,6 +13,14 @@ from affect.task import Measure
 GENERATOR = "generator"
 """The column that names what made a clip."""
 _CHALLENGE = "(SRCC + PLCC) / 2"
+
+
+def _quality(score: str) -> Measure:
+    """Return what the challenge of THQA-NTIRE ranks by."""
+    both = [measures.srcc(score), measures.plcc(score)]
+    return replace(measures.mean(f"quality_{score}", both, f"{_CHALLENGE} of {score}"), better=both[0].better)
+
+
 KINDS: dict[str, tuple[str, Callable[[str], Measure]]] = {
     "srcc": ("SRCC", measures.srcc),
     "plcc": ("PLCC", measures.plcc),
@@ -25,7 +33,7 @@ KINDS: dict[str, tuple[str, Callable[[str], Measure]]] = {
     "mae": ("MAE", measures.mae),
     "rmse": ("RMSE", measures.rmse),
     "rmse_fitted": ("RMSE after the logistic", measures.rmse_fitted),
-    "quality": (_CHALLENGE, lambda score: _quality(score)),
+    "quality": (_CHALLENGE, _quality),
 }
 """Titles and makers of the measures of a score by kind; the mean over the scores bears the kind's name."""
 SOURCES = ("identity", "source")
@@ -55,9 +63,3 @@ def measures_of(scores: Sequence[str], split: str) -> list[Measure]:
         means[kind] = replace(mean, groups=groups, better=better, chance=chance, headline=kind in _MAIN)
         own += parts if len(scores) > 1 else []
     return [*means.values(), *own]
-
-
-def _quality(score: str) -> Measure:
-    """Return what the challenge of THQA-NTIRE ranks by."""
-    both = [measures.srcc(score), measures.plcc(score)]
-    return replace(measures.mean(f"quality_{score}", both, f"{_CHALLENGE} of {score}"), better=both[0].better)
